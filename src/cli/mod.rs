@@ -1,0 +1,1 @@
+//! Flags as typed → resolved arguments; help; messages; exit codes (CONTRACT).

@@ -1,0 +1,1 @@
+//! Unpublished file → verify → fsync → publication that cannot replace → directory fsync.

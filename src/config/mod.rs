@@ -1,0 +1,1 @@
+//! litestream.yml and replica URLs to typed locations (FORMAT §5).

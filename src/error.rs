@@ -1,0 +1,94 @@
+//! The classes of failure that operators and scripts tell apart (CONTRACT `--error-log`).
+//!
+//! Every module has an error enum of its own, with the facts (key, offset, expected, found);
+//! what they share is the class, which decides the first words of a reported reason, and the
+//! disposition, which decides what happens next.
+
+use std::fmt;
+
+/// The class of a failure: the first words of the reason in the error log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    BackupNotFound,
+    /// A target that the backups do not hold: a TXID that is not reached, a time before the first.
+    TargetNotReachable,
+    Hole,
+    ChainDoesNotBeginAtOne,
+    Truncated,
+    Malformed,
+    ChecksumMismatch,
+    NameAndHeaderDisagree,
+    OutputExists,
+    PathCollision,
+    UnsafePath,
+    AccessDenied,
+    S3Timeout,
+    Throttled,
+    S3Error,
+    DiskFull,
+    Io,
+    IntegrityCheck,
+    /// The request as typed or configured makes no sense (unknown replica type, bad URL…).
+    Config,
+    /// Stopped by a signal.
+    Cancelled,
+}
+
+impl Class {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BackupNotFound => "backup not found",
+            Self::TargetNotReachable => "target not reachable",
+            Self::Hole => "hole",
+            Self::ChainDoesNotBeginAtOne => "chain does not begin at 1",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::ChecksumMismatch => "checksum mismatch",
+            Self::NameAndHeaderDisagree => "name and header disagree",
+            Self::OutputExists => "output exists",
+            Self::PathCollision => "path collision",
+            Self::UnsafePath => "unsafe path",
+            Self::AccessDenied => "access denied",
+            Self::S3Timeout => "S3 timeout",
+            Self::Throttled => "throttled",
+            Self::S3Error => "S3 error",
+            Self::DiskFull => "disk full",
+            Self::Io => "I/O error",
+            Self::IntegrityCheck => "integrity check",
+            Self::Config => "configuration",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether another try, later, may succeed without anyone doing anything.
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::S3Timeout | Self::Throttled | Self::S3Error)
+    }
+
+    /// Whether the failure speaks of the content of one LTX file, so that another chain of
+    /// files may still give the database (FORMAT §3.6).
+    pub const fn is_damaged_file(self) -> bool {
+        matches!(self, Self::Truncated | Self::Malformed | Self::ChecksumMismatch | Self::NameAndHeaderDisagree)
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `text` with control characters, and nothing else, escaped: names and reasons come from
+/// buckets and must not drive a terminal or break a line (CONTRACT, "Names and reasons are
+/// escaped wherever they are shown").
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

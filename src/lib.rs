@@ -1,0 +1,21 @@
+//! Hydrant restores fleets of SQLite databases from Litestream replicas.
+//!
+//! The modules, from the outside in (docs/ARCHITECTURE.md has the picture):
+//! `cli` → `fleet` → `restore` → {`plan`, `catalogue`, `ltx`, `store`, `io`, `commit`}.
+//! `telemetry` counts for all of them; `sim` (feature `sim`) holds the S3 simulator and the
+//! replica generator that tests, benches and scripts use.
+
+pub mod catalogue;
+pub mod cli;
+pub mod commit;
+pub mod config;
+pub mod error;
+pub mod io;
+pub mod ltx;
+pub mod plan;
+pub mod restore;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod store;
+pub mod telemetry;
+pub mod timestamp;

@@ -1,0 +1,1 @@
+//! S3 simulator and replica generator for tests, benches and scripts.

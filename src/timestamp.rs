@@ -1,0 +1,88 @@
+//! Points in time: nanoseconds since the Unix epoch, UTC, and their RFC 3339 texts.
+
+use std::fmt;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Nanoseconds since 1970-01-01T00:00:00Z. Covers the years 1678 to 2262; what lies outside
+/// (LTX headers hold arbitrary milliseconds) saturates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    pub const MIN: Self = Self(i64::MIN);
+    pub const MAX: Self = Self(i64::MAX);
+
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// From milliseconds since the epoch, as LTX headers hold them; saturates.
+    pub const fn from_millis(ms: i64) -> Self {
+        Self(ms.saturating_mul(1_000_000))
+    }
+
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    pub fn now() -> Self {
+        Self::from_offset(OffsetDateTime::now_utc())
+    }
+
+    pub fn from_system_time(t: std::time::SystemTime) -> Self {
+        Self::from_offset(OffsetDateTime::from(t))
+    }
+
+    /// Parses RFC 3339 with fractions and offsets; a bare date or a space for the `T` is refused.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+            return None;
+        }
+        OffsetDateTime::parse(text, &Rfc3339).ok().map(Self::from_offset)
+    }
+
+    /// UTC, whole seconds, e.g. `2026-11-22T01:31:45Z`.
+    pub fn to_rfc3339_seconds(self) -> String {
+        let whole = self.0.div_euclid(1_000_000_000) * 1_000_000_000;
+        Self(whole).to_string()
+    }
+
+    pub const fn saturating_add_nanos(self, nanos: i64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
+    fn from_offset(t: OffsetDateTime) -> Self {
+        let nanos = t.unix_timestamp_nanos();
+        Self(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
+    }
+}
+
+/// RFC 3339, UTC, with as many digits of the fraction as are needed.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text =
+            OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0)).ok().and_then(|t| t.format(&Rfc3339).ok());
+        match text {
+            Some(text) => f.write_str(&text),
+            None => write!(f, "{} ns after the epoch", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc3339_round_trip_and_refusals() {
+        let t = Timestamp::parse_rfc3339("2026-11-22T01:32:36.21Z").unwrap();
+        assert_eq!(t.to_string(), "2026-11-22T01:32:36.21Z");
+        assert_eq!(t.to_rfc3339_seconds(), "2026-11-22T01:32:36Z");
+        assert_eq!(Timestamp::parse_rfc3339("2026-11-22T02:32:36.21+01:00"), Some(t));
+        assert_eq!(Timestamp::parse_rfc3339("2026-11-22 01:32:36Z"), None);
+        assert_eq!(Timestamp::parse_rfc3339("2026-11-22"), None);
+        assert_eq!(Timestamp::from_millis(i64::MAX), Timestamp::MAX);
+        assert!(!Timestamp::MIN.to_string().is_empty());
+    }
+}
