@@ -1,1 +1,21 @@
-//! The engine.
+//! The engine: from a plan to a complete, checked, unpublished file, and around that one database
+//! from listing to publication (DESIGN "The engine").
+//!
+//! A single restore is a fleet of one: [`Engine`] runs the workers, [`restore`] is what they run
+//! for each database.
+
+mod budget;
+mod claims;
+mod database;
+mod engine;
+mod error;
+mod execute;
+mod large;
+mod listing;
+mod place;
+mod queue;
+
+pub use database::{Planned, Request, Restored, plan_database, restore};
+pub use engine::{Engine, EngineOptions, Shared, Worker, submit};
+pub use error::{ChainError, RestoreError};
+pub use listing::{list_replica, look_at_times};

@@ -1,0 +1,349 @@
+//! One database from listing to publication: list, plan, execute; plan again around a damaged
+//! file or after files were deleted; check, sync, publish.
+
+use super::engine::Worker;
+use super::error::{Failure, RestoreError};
+use super::execute::{Executed, Execution, PlannedFile};
+use super::listing::{list_replica, look_at_times};
+use crate::catalogue::Replica;
+use crate::commit::check::{self, Check};
+use crate::commit::{Destination, Published, Unpublished};
+use crate::error::Class;
+use crate::ltx::Txid;
+use crate::plan::{Excluded, Outcome, Plan, PlanError, Target, Times, Warning, plan};
+use crate::store::{Store, StoreError};
+use crate::timestamp::Timestamp;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Listings made because planned files were gone or replaced; then the restore gives up.
+const MAX_RELISTINGS: u32 = 8;
+
+/// What to restore, and where to.
+pub struct Request {
+    pub store: Store,
+    /// Where the database lies in the store (FORMAT §1's `<path>`).
+    pub path: String,
+    /// Its listing, where the fleet has one already.
+    pub replica: Option<Replica>,
+    pub target: Target,
+    pub destination: Arc<Destination>,
+    pub check: Option<check::Mode>,
+    /// `-parallelism`: requests in flight for this database.
+    pub parallelism: Option<usize>,
+}
+
+/// A restored database.
+#[derive(Debug)]
+pub struct Restored {
+    pub min_txid: Txid,
+    pub txid: Txid,
+    /// The newest file's time, from its header.
+    pub timestamp: Timestamp,
+    pub page_size: u32,
+    /// Size of the database in bytes.
+    pub bytes_out: u64,
+    /// Size of the planned files in bytes.
+    pub bytes_in: u64,
+    pub files: usize,
+    /// Files that were damaged, and restored around: key and what is wrong.
+    pub damaged: Vec<(String, String)>,
+    pub warnings: Vec<Warning>,
+    /// How often the plan was made anew.
+    pub replanned: u32,
+    /// `ok`, or why SQLite could not check; None: not asked for.
+    pub check: Option<check::Outcome>,
+    /// The name is not durable before this is synced.
+    pub published: Published,
+}
+
+/// A replica as planned for: what `-dry-run` shows.
+pub struct Planned {
+    pub replica: Replica,
+    pub plan: Plan,
+    pub times: Times,
+}
+
+/// Lists (where there is no listing yet), looks at times and plans, without fetching a page.
+///
+/// # Errors
+/// A plan cannot be made; holes and their like are confirmed by a fresh listing first.
+pub async fn plan_database(
+    worker: &Worker,
+    store: &Store,
+    path: &str,
+    replica: Option<Replica>,
+    target: &Target,
+) -> Result<Planned, RestoreError> {
+    let mut planner = Planner::new(worker, store, path, replica, *target).await?;
+    let plan = planner.plan().await?;
+    Ok(Planned { replica: planner.replica, plan, times: planner.times })
+}
+
+/// Restores one database. The file is published and its content durable; its name is durable
+/// once `published` is synced.
+///
+/// # Errors
+/// Nothing was published, and the unpublished file is gone.
+pub async fn restore(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
+    // Before the first request: an unwritable destination fails without a byte fetched.
+    let mut output = request.destination.create(request.check.is_some())?;
+    let Request { store, path, replica, target, .. } = &request;
+    let mut planner = Planner::new(worker, store, path, replica.clone(), *target).await?;
+    let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.max(1))));
+    let mut first_damage: Option<RestoreError> = None;
+    let (plan, executed) = loop {
+        let plan = match planner.plan().await {
+            Ok(plan) => plan,
+            // No other chain: what the damage was says more than that.
+            Err(RestoreError::Plan(PlanError::NoOtherChain { .. })) if first_damage.is_some() => {
+                return Err(first_damage.unwrap_or(RestoreError::Cancelled));
+            }
+            Err(e) => return Err(e),
+        };
+        let files = planner.files(&plan);
+        let execution = Execution {
+            worker,
+            store,
+            files: &files,
+            output: &output,
+            before: match target {
+                Target::Timestamp(at) => Some(*at),
+                _ => None,
+            },
+            requests: requests.clone(),
+        };
+        match execution.run().await {
+            Ok(executed) => break (plan, executed),
+            Err(failure) => {
+                if let Some(damage) = planner.learn(&plan, &files, failure).await? {
+                    first_damage.get_or_insert(damage);
+                }
+                output = request.destination.create(request.check.is_some())?;
+            }
+        }
+    };
+    finish(worker, &request, planner, plan, executed, output).await
+}
+
+/// Checks, syncs, publishes.
+async fn finish(
+    worker: &Rc<Worker>,
+    request: &Request,
+    planner: Planner<'_>,
+    plan: Plan,
+    executed: Executed,
+    output: Unpublished,
+) -> Result<Restored, RestoreError> {
+    worker.io.writer(output.output()).sync().await?;
+    let check = match (request.check, output.path()) {
+        (Some(mode), Some(path)) => Some(check_database(worker, path, mode).await?),
+        _ => None,
+    };
+    let published = output.publish()?;
+    let bytes_in = plan.files.iter().filter_map(|&i| planner.replica.files.get(i)).map(|f| f.size).sum();
+    Ok(Restored {
+        min_txid: plan.min_txid,
+        txid: plan.txid,
+        timestamp: executed.timestamp,
+        page_size: executed.page_size,
+        bytes_out: u64::from(executed.commit) * u64::from(executed.page_size),
+        bytes_in,
+        files: plan.files.len(),
+        damaged: planner.damaged,
+        warnings: plan.warnings,
+        replanned: planner.replanned,
+        check,
+        published,
+    })
+}
+
+/// SQLite reads for as long as the database is large: on a thread of its own, stopped when the
+/// restore is dropped.
+async fn check_database(
+    worker: &Worker,
+    path: &std::path::Path,
+    mode: check::Mode,
+) -> Result<check::Outcome, RestoreError> {
+    struct Interrupt(rusqlite::InterruptHandle);
+    impl Drop for Interrupt {
+        fn drop(&mut self) {
+            self.0.interrupt();
+        }
+    }
+    let check = Check::open(path, mode)?;
+    let _interrupt = Interrupt(check.interrupt_handle());
+    let outcome = match tokio::task::spawn_blocking(move || check.run()).await {
+        Ok(outcome) => outcome?,
+        Err(_) => check::Outcome::Interrupted,
+    };
+    match outcome {
+        check::Outcome::Damaged(findings) => Err(RestoreError::Damaged { findings }),
+        check::Outcome::Interrupted => Err(RestoreError::Cancelled),
+        outcome if worker.shared.cancel.is_cancelled() => {
+            drop(outcome);
+            Err(RestoreError::Cancelled)
+        }
+        outcome => Ok(outcome),
+    }
+}
+
+/// The state of planning one database: what is listed, what is known, what must be avoided.
+struct Planner<'a> {
+    worker: &'a Worker,
+    store: &'a Store,
+    path: &'a str,
+    /// As asked for; pinned to a TXID once a first plan stands, so that planning again never
+    /// gives another state.
+    target: Target,
+    pinned: Option<Txid>,
+    replica: Replica,
+    /// The listing is of this restore, not older.
+    fresh: bool,
+    times: Times,
+    excluded: Excluded,
+    damaged: Vec<(String, String)>,
+    replanned: u32,
+    relisted: u32,
+}
+
+impl<'a> Planner<'a> {
+    async fn new(
+        worker: &'a Worker,
+        store: &'a Store,
+        path: &'a str,
+        replica: Option<Replica>,
+        target: Target,
+    ) -> Result<Self, RestoreError> {
+        let replica = match replica {
+            Some(replica) => replica,
+            None => list_replica(worker, store, path).await?,
+        };
+        Ok(Self {
+            worker,
+            store,
+            path,
+            target,
+            pinned: None,
+            replica,
+            fresh: false,
+            times: Times::new(),
+            excluded: Excluded::new(),
+            damaged: Vec::new(),
+            replanned: 0,
+            relisted: 0,
+        })
+    }
+
+    /// A plan for the target, with as many looks at times as that takes.
+    async fn plan(&mut self) -> Result<Plan, RestoreError> {
+        loop {
+            let target = match (self.target, self.pinned) {
+                (Target::Timestamp(_), _) | (_, None) => self.target,
+                (_, Some(txid)) => Target::Txid(txid),
+            };
+            match plan(&self.replica, &target, &self.times, &self.excluded) {
+                Ok(Outcome::NeedTimes(wanted)) => self.look(&wanted).await?,
+                Ok(Outcome::Plan(plan)) => match self.pinned {
+                    // By time again: the same state, or none.
+                    Some(txid) if txid != plan.txid => {
+                        return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
+                    }
+                    _ => {
+                        self.pinned = Some(plan.txid);
+                        return Ok(plan);
+                    }
+                },
+                Err(e) if e.needs_fresh_listing() && !self.fresh => {
+                    // LIST is not atomic: what is missing may have been written while it ran.
+                    self.list_again().await?;
+                    self.fresh = true;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
+        match look_at_times(self.worker, self.store, &self.replica, wanted).await {
+            Ok(looks) => {
+                for (file, time) in looks {
+                    match time {
+                        Some(time) => self.times.set(file, time),
+                        None => self.times.set_unknowable(file),
+                    }
+                }
+                Ok(())
+            }
+            Err(e) if e.is_stale_listing() => self.list_again_after(e).await,
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// What a failed execution teaches. The damage, where one was found: to be reported if no
+    /// other chain exists.
+    async fn learn(
+        &mut self,
+        plan: &Plan,
+        files: &[PlannedFile],
+        failure: Failure,
+    ) -> Result<Option<RestoreError>, RestoreError> {
+        self.replanned += 1;
+        let at = |i: usize| plan.files.get(i).copied();
+        let key = |i: usize| files.get(i).map(|f| f.key.clone()).unwrap_or_default();
+        let (i, error) = match failure {
+            Failure::Fatal(e) => return Err(e),
+            Failure::Stopped => return Err(RestoreError::Cancelled),
+            Failure::Stale(e) => {
+                self.list_again_after(e).await?;
+                return Ok(None);
+            }
+            Failure::TooNew { file, error } => {
+                if self.times.are_all_required() {
+                    return Err(RestoreError::Chain { key: key(file), error });
+                }
+                // Order or LastModified misled: from now on look at every file's time.
+                self.times.require_all();
+                self.pinned = None;
+                return Ok(None);
+            }
+            Failure::Damaged { file, error } => (file, RestoreError::File { key: key(file), error }),
+            Failure::Chain { file, error } => (file, RestoreError::Chain { key: key(file), error }),
+        };
+        match at(i) {
+            Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),
+            // The same file again: planning cannot help.
+            _ => return Err(error),
+        }
+        self.damaged.push((key(i), error.to_string()));
+        Ok(Some(error))
+    }
+
+    async fn list_again_after(&mut self, e: StoreError) -> Result<(), RestoreError> {
+        if self.relisted >= MAX_RELISTINGS {
+            return Err(RestoreError::Restless { attempts: self.relisted, last: e });
+        }
+        self.list_again().await
+    }
+
+    async fn list_again(&mut self) -> Result<(), RestoreError> {
+        self.relisted += 1;
+        let new = list_replica(self.worker, self.store, self.path).await?;
+        self.times = self.times.carried(&self.replica, &new);
+        self.excluded = self.excluded.carried(&self.replica, &new);
+        self.replica = new;
+        Ok(())
+    }
+
+    fn files(&self, plan: &Plan) -> Vec<PlannedFile> {
+        let planned = plan.files.iter().filter_map(|&i| self.replica.files.get(i));
+        planned.map(|file| PlannedFile { key: self.replica.key(file), file: file.clone() }).collect()
+    }
+}
+
+/// Whether a class says that a database's own data are damaged or missing, as opposed to the
+/// world around it.
+pub const fn is_data_loss(class: Class) -> bool {
+    class.is_damaged_file() || matches!(class, Class::Hole | Class::ChainDoesNotBeginAtOne)
+}

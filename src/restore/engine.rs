@@ -1,0 +1,200 @@
+//! The worker threads: one per core, each with its own runtime, HTTP connections and write
+//! buffers. Tasks (a database, a listing) and segments of large files are shared through queues;
+//! whichever worker is free takes the next. A single restore is one task.
+
+use super::budget::{Budget, effective_memory_bytes};
+use super::large::Segment;
+use super::queue::Queue;
+use crate::cancel::Cancel;
+use crate::io::{self, EngineKind, Io, IoError, IoOptions};
+use crate::store::Http;
+use crate::telemetry::Counters;
+use futures_util::future::LocalBoxFuture;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Segments that one worker streams at once.
+const SEGMENTS_PER_WORKER: usize = 8;
+/// Databases with large files in flight: each keeps every worker busy by itself.
+const LARGE_DATABASES: usize = 2;
+const WRITE_BUFFER_BYTES: usize = 512 * 1024;
+
+/// How the process may use the machine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    pub workers: usize,
+    pub kind: EngineKind,
+    /// `--memory`; lowered to what the cgroup allows.
+    pub memory_bytes: u64,
+    /// Tasks in flight over all workers.
+    pub tasks: usize,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    pub budget: Budget,
+    pub counters: Arc<Counters>,
+    pub cancel: Cancel,
+    pub large_databases: Semaphore,
+    pub segments: Queue<Segment>,
+    tasks: Queue<Task>,
+    in_flight: Semaphore,
+}
+
+/// What one worker has for itself; never leaves its thread.
+pub struct Worker {
+    pub http: Http,
+    pub io: Io,
+    pub shared: Arc<Shared>,
+}
+
+type Task = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
+
+/// The running workers. Dropping it stops them: tasks in flight are dropped, and clean up.
+pub struct Engine {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// A worker's ring or buffers cannot be made.
+    pub fn start(options: &EngineOptions, counters: Arc<Counters>, cancel: Cancel) -> Result<Self, IoError> {
+        let workers = options.workers.max(1);
+        let memory_bytes = effective_memory_bytes(options.memory_bytes);
+        // A quarter for the fixed pools (write buffers, bodies being streamed), at least two
+        // buffers per worker; the rest is charged as it is used.
+        let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, 16) as usize;
+        let shared = Arc::new(Shared {
+            budget: Budget::new(memory_bytes - memory_bytes / 4),
+            counters,
+            cancel,
+            large_databases: Semaphore::new(LARGE_DATABASES),
+            segments: Queue::default(),
+            tasks: Queue::default(),
+            in_flight: Semaphore::new(options.tasks.max(1)),
+        });
+        let mut engine = Self { shared, threads: Vec::with_capacity(workers) };
+        let (started, starts) = std::sync::mpsc::channel();
+        for i in 0..workers {
+            let (shared, kind, started) = (Arc::clone(&engine.shared), options.kind, started.clone());
+            let io_options = IoOptions { buffer_bytes: WRITE_BUFFER_BYTES, buffers };
+            let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
+                let failed = started.clone();
+                let ran = io::block_on(kind, async move {
+                    match Io::new(kind, io_options) {
+                        Ok(io) => {
+                            let _ = started.send(Ok(()));
+                            drop(started);
+                            work(Rc::new(Worker { http: Http::default(), io, shared })).await;
+                        }
+                        Err(e) => {
+                            let _ = started.send(Err(e));
+                        }
+                    }
+                });
+                if let Err(e) = ran {
+                    let _ = failed.send(Err(e));
+                }
+            });
+            engine.threads.push(thread.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?);
+        }
+        drop(started);
+        for result in starts {
+            result?;
+        }
+        Ok(engine)
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Runs `task` on some worker; the receiver fails if the engine stops first.
+    pub fn submit<T, F>(&self, task: F) -> oneshot::Receiver<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, T> + Send + 'static,
+    {
+        submit(&self.shared, task)
+    }
+
+    /// Runs `task` on some worker and waits for it; None if the engine was stopped first.
+    pub fn run<T, F>(&self, task: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, T> + Send + 'static,
+    {
+        self.submit(task).blocking_recv().ok()
+    }
+}
+
+/// Hands `task` to the workers of `shared`: for tasks that begin further tasks.
+pub fn submit<T, F>(shared: &Shared, task: F) -> oneshot::Receiver<T>
+where
+    T: Send + 'static,
+    F: FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, T> + Send + 'static,
+{
+    let (reply, receiver) = oneshot::channel();
+    shared.tasks.push(Box::new(move |worker| {
+        Box::pin(async move {
+            let _ = reply.send(task(worker).await);
+        })
+    }));
+    receiver
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.tasks.close();
+        self.shared.segments.close();
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has said so; its tasks' receivers have failed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes tasks and segments until the queues close or the run is cancelled; then what is in
+/// flight is dropped with the runtime.
+async fn work(worker: Rc<Worker>) {
+    for _ in 0..SEGMENTS_PER_WORKER {
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            while let Some(segment) = worker.shared.segments.pop().await {
+                segment.run(&worker).await;
+            }
+        });
+    }
+    let shared = Arc::clone(&worker.shared);
+    let take_tasks = async {
+        loop {
+            let Ok(permit) = shared.in_flight.acquire().await else { return };
+            let Some(task) = shared.tasks.pop().await else { return };
+            permit.forget();
+            let worker = Rc::clone(&worker);
+            tokio::task::spawn_local(async move {
+                let _slot = Slot(Arc::clone(&worker.shared));
+                task(worker).await;
+            });
+        }
+    };
+    tokio::select! {
+        () = take_tasks => {}
+        () = shared.cancel.cancelled() => {}
+    }
+}
+
+/// A task's place among those in flight; given back also when the task panics or is dropped.
+struct Slot(Arc<Shared>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.in_flight.add_permits(1);
+    }
+}

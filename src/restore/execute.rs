@@ -1,0 +1,572 @@
+//! Executes a plan: increments first, newest to oldest, then the base around them (DESIGN
+//! engine 1 – 4). Every planned file is decoded and checked whole, every page is written once.
+
+use super::claims::{Claims, Overlay, PageMap};
+use super::engine::Worker;
+use super::error::{ChainError, Failure, RestoreError};
+use super::large::{self, Ends, LargeFile, Layout, SEGMENT_BYTES, Segment};
+use super::place::{Placed, Placer};
+use crate::catalogue::LtxFile;
+use crate::commit::Unpublished;
+use crate::ltx::header::Header;
+use crate::ltx::name::check_name;
+use crate::ltx::trailer::Trailer;
+use crate::ltx::verify::{FileDecoder, Step};
+use crate::ltx::{PageSize, Pgno};
+use crate::store::{Store, StoreError};
+use crate::timestamp::Timestamp;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Increments fetched ahead of the one being claimed.
+const INCREMENTS_IN_FLIGHT: usize = 64;
+/// Bytes of increments held at once; at least one file.
+const INCREMENTS_BYTES: u64 = 2 * SEGMENT_BYTES;
+/// Winners of increments kept in memory, of one database; beyond, they go to the file at once.
+const OVERLAY_BYTES: u64 = 48 << 20;
+/// A stored page takes at least this: a frame of 6 + 4 + 2 bytes and an index entry of 3. Headers
+/// that promise more pages than that are not believed.
+const MIN_STORED_PAGE_BYTES: u64 = 15;
+/// Page maps up to this size are not charged: no more than a large file's own buffers.
+const UNCHARGED_MAP_BYTES: u64 = 1 << 20;
+
+/// A planned file.
+#[derive(Debug, Clone)]
+pub struct PlannedFile {
+    pub key: String,
+    pub file: LtxFile,
+}
+
+/// What to execute, oldest file first.
+pub struct Execution<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub store: &'a Store,
+    pub files: &'a [PlannedFile],
+    pub output: &'a Unpublished,
+    /// Every header's time must be before this.
+    pub before: Option<Timestamp>,
+    /// `-parallelism`.
+    pub requests: Option<Arc<Semaphore>>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Executed {
+    pub page_size: u32,
+    /// Size of the database in pages.
+    pub commit: u32,
+    /// The last file's header time.
+    pub timestamp: Timestamp,
+}
+
+/// The newest file's header decides the database's shape.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    page_size: PageSize,
+    commit: u32,
+    tracked: bool,
+    timestamp: Timestamp,
+}
+
+/// A file's body, or the ends of one that is too large.
+enum Fetched {
+    Whole(Vec<Bytes>),
+    Ends(Ends),
+}
+
+/// Claims by increments, as they accumulate.
+struct Claiming {
+    shape: Shape,
+    map: PageMap,
+    overlay: Overlay,
+    /// Written by spilling.
+    spilled: Placed,
+    large: Vec<LargeFile>,
+    checksums: Vec<Checksums>,
+}
+
+/// A tracked file's database checksums, to compare along the chain.
+struct Checksums {
+    file: usize,
+    header: Header,
+    post_apply: u64,
+}
+
+impl Execution<'_> {
+    /// Fetches, checks and places all. The file is complete but not synced.
+    pub async fn run(&self) -> Result<Executed, Failure> {
+        let Some((base, increments)) = self.files.split_first() else { return Err(Failure::Stopped) };
+        let planned_bytes: u64 = self.files.iter().map(|f| f.file.size).sum();
+        self.worker.shared.counters.bytes_in_planned.add(planned_bytes);
+        let has_large = self.files.iter().any(|f| is_large(&f.file));
+        let _large = match has_large {
+            true => self.worker.shared.large_databases.acquire().await.ok(),
+            false => None,
+        };
+        // One charge for all that is held at once, so that no database waits with half of it.
+        let base_bytes = if is_large(&base.file) { 0 } else { base.file.size };
+        let window_bytes = increments.iter().map(|f| f.file.size.min(SEGMENT_BYTES)).sum::<u64>().min(INCREMENTS_BYTES);
+        let _charge = self.worker.shared.budget.charge(base_bytes + window_bytes).await;
+
+        let window = Semaphore::new(window_bytes.max(1) as usize);
+        let window = &window;
+        let fetches = increments.iter().enumerate().rev().map(|(i, file)| async move {
+            let held = file.file.size.clamp(1, window_bytes.max(1)) as u32;
+            let permit = window.acquire_many(held).await.ok();
+            (i + 1, self.fetch(file).await, permit)
+        });
+        let mut fetches = futures_util::stream::iter(fetches).buffered(INCREMENTS_IN_FLIGHT);
+        let claim = async {
+            let mut claiming: Option<Claiming> = None;
+            while let Some((i, fetched, _permit)) = fetches.next().await {
+                let fetched = fetched?;
+                match fetched {
+                    Fetched::Whole(body) => self.claim_whole(&mut claiming, i, body, planned_bytes)?,
+                    Fetched::Ends(ends) => self.claim_large(&mut claiming, i, ends, planned_bytes).await?,
+                }
+            }
+            Ok::<_, Failure>(claiming)
+        };
+        let base_fetch = async { self.fetch(base).await.map_err(Failure::from) };
+        let (claiming, base_body) = futures_util::future::try_join(claim, base_fetch).await?;
+        match base_body {
+            Fetched::Whole(body) => self.place_whole(claiming, body, planned_bytes).await,
+            Fetched::Ends(ends) => self.place_large(claiming, ends, planned_bytes).await,
+        }
+    }
+
+    async fn fetch(&self, file: &PlannedFile) -> Result<Fetched, StoreError> {
+        let _request = match &self.requests {
+            Some(requests) => requests.acquire().await.ok(),
+            None => None,
+        };
+        let (size, etag) = (file.file.size, file.file.etag.as_ref());
+        if is_large(&file.file) {
+            return large::fetch_ends(self.worker, self.store, &file.key, size, etag).await.map(Fetched::Ends);
+        }
+        let mut chunks = Vec::new();
+        if size > 0 {
+            let mut body = self.store.get(&self.worker.http, &file.key, 0..size, etag).await?;
+            while let Some(chunk) = body.chunk().await? {
+                chunks.push(chunk);
+            }
+        }
+        Ok(Fetched::Whole(chunks))
+    }
+
+    /// Decodes and checks an increment; its pages that nobody newer holds go to the overlay.
+    fn claim_whole(
+        &self,
+        claiming: &mut Option<Claiming>,
+        i: usize,
+        body: Vec<Bytes>,
+        planned_bytes: u64,
+    ) -> Result<(), Failure> {
+        let damaged = |error| Failure::Damaged { file: i, error };
+        let mut decoder = self.decoder(i);
+        let mut body = body.into_iter();
+        let mut page = Vec::new();
+        loop {
+            match decoder.next_page().map_err(damaged)? {
+                Step::NeedMore => match body.next() {
+                    Some(chunk) => decoder.push(chunk),
+                    // The store gave all bytes that were asked for: the decoder says what is missing.
+                    None => return Err(Failure::Stopped),
+                },
+                Step::Header(header) => {
+                    self.admit(claiming, i, &header, planned_bytes)?;
+                    page = vec![0; header.page_size.bytes()];
+                }
+                Step::Page(encoded) => {
+                    let pgno = encoded.pgno();
+                    encoded.decode_into(&mut page).map_err(damaged)?;
+                    if let Some(c) = claiming
+                        && c.map.claim(pgno)
+                        && !c.overlay.insert(&self.worker.shared.budget, pgno, &page)
+                    {
+                        self.output.output().pwrite_all(&page, c.shape.page_size.offset_of(pgno))?;
+                        c.spilled.count(pgno, &page, c.shape.tracked);
+                    }
+                }
+                Step::Done(file) => {
+                    if let Some(c) = claiming {
+                        c.note_checksums(i, &file.header, &file.trailer);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Reads a large increment's index; its winning pages are marked, and placed later.
+    async fn claim_large(
+        &self,
+        claiming: &mut Option<Claiming>,
+        i: usize,
+        ends: Ends,
+        planned_bytes: u64,
+    ) -> Result<(), Failure> {
+        let mut wins: Option<PageMap> = None;
+        let file = self.planned(i)?;
+        let mut file = LargeFile::open(
+            self.worker,
+            self.store,
+            i,
+            file.key.clone(),
+            file.file.size,
+            ends,
+            &mut |header, pgno| {
+                if wins.is_none() {
+                    self.check_name(i, header)?;
+                    self.admit(claiming, i, header, planned_bytes)?;
+                }
+                if let Some(c) = claiming {
+                    let wins = match &mut wins {
+                        Some(wins) => wins,
+                        None => wins.insert(self.page_map(c.shape.commit)?),
+                    };
+                    if c.map.claim(pgno) {
+                        wins.claim(pgno);
+                    }
+                }
+                Ok(())
+            },
+        )
+        .await?;
+        if wins.is_none() {
+            self.check_name(i, &file.header)?;
+            self.admit(claiming, i, &file.header, planned_bytes)?;
+        }
+        file.wins = Some(wins.unwrap_or_else(|| PageMap::new(0, None)));
+        if let Some(c) = claiming {
+            c.note_checksums(i, &file.header, &file.trailer);
+            c.large.push(file);
+        }
+        Ok(())
+    }
+
+    /// A base that fits one GET: decoded here, around the overlay.
+    async fn place_whole(
+        &self,
+        mut claiming: Option<Claiming>,
+        body: Vec<Bytes>,
+        planned_bytes: u64,
+    ) -> Result<Executed, Failure> {
+        let damaged = |error| Failure::Damaged { file: 0, error };
+        let mut decoder = self.decoder(0);
+        let mut body = body.into_iter();
+        let header = loop {
+            match decoder.next_page().map_err(damaged)? {
+                Step::NeedMore => match body.next() {
+                    Some(chunk) => decoder.push(chunk),
+                    // The store gave all bytes that were asked for: the decoder says what is missing.
+                    None => return Err(Failure::Stopped),
+                },
+                Step::Header(header) => break header,
+                // The header is the first thing that a decoder gives.
+                Step::Page(_) | Step::Done(_) => return Err(Failure::Stopped),
+            }
+        };
+        self.admit(&mut claiming, 0, &header, planned_bytes)?;
+        let Some(claiming) = claiming else { return Err(Failure::Stopped) };
+        self.check_growth(&claiming, &header)?;
+        let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
+        let segments = self.start_segments(large, &claims, shape);
+
+        let share = 0..claims.overlay.len();
+        let mut placer = Placer::new(
+            &self.worker.io,
+            self.output.output(),
+            shape.page_size,
+            Arc::clone(&claims),
+            share,
+            shape.tracked,
+        );
+        let mut loser = vec![0; shape.page_size.bytes()];
+        let counters = &self.worker.shared.counters;
+        loop {
+            match decoder.next_page().map_err(damaged)? {
+                Step::NeedMore => match body.next() {
+                    Some(chunk) => decoder.push(chunk),
+                    // The store gave all bytes that were asked for: the decoder says what is missing.
+                    None => return Err(Failure::Stopped),
+                },
+                Step::Header(_) => return Err(Failure::Stopped),
+                Step::Page(encoded) => {
+                    let pgno = encoded.pgno();
+                    placer.advance_to(pgno).await?;
+                    if placer.wants(pgno) {
+                        encoded.decode_into(placer.slot(pgno).await?).map_err(damaged)?;
+                        placer.filled(pgno);
+                        counters.bytes_out.add(shape.page_size.bytes() as u64);
+                    } else {
+                        encoded.decode_into(&mut loser).map_err(damaged)?;
+                    }
+                }
+                Step::Done(file) => {
+                    note(&mut checksums, 0, &file.header, &file.trailer);
+                    break;
+                }
+            }
+        }
+        placed.add(placer.finish().await?);
+        placed.add(segments.finish().await?);
+        self.check_complete(shape, placed, checksums)
+    }
+
+    /// A large base: its segments, and those of large increments, go to all workers.
+    async fn place_large(
+        &self,
+        mut claiming: Option<Claiming>,
+        ends: Ends,
+        planned_bytes: u64,
+    ) -> Result<Executed, Failure> {
+        let planned = self.planned(0)?;
+        let base = LargeFile::open(
+            self.worker,
+            self.store,
+            0,
+            planned.key.clone(),
+            planned.file.size,
+            ends,
+            &mut |_, _| Ok(()),
+        )
+        .await?;
+        self.check_name(0, &base.header)?;
+        self.admit(&mut claiming, 0, &base.header, planned_bytes)?;
+        let Some(mut claiming) = claiming else { return Err(Failure::Stopped) };
+        self.check_growth(&claiming, &base.header)?;
+        claiming.note_checksums(0, &base.header, &base.trailer);
+        claiming.large.push(base);
+        let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
+        let segments = self.start_segments(large, &claims, shape);
+        placed.add(segments.finish().await?);
+        self.check_complete(shape, placed, checksums)
+    }
+
+    fn start_segments(&self, files: Vec<LargeFile>, claims: &Arc<Claims>, shape: Shape) -> Segments {
+        let (done, results) = mpsc::unbounded_channel();
+        let layout = Arc::new(Layout {
+            store: self.store.clone(),
+            output: Arc::clone(self.output.output()),
+            claims: Arc::clone(claims),
+            files,
+            tracked: shape.tracked,
+            requests: self.requests.clone(),
+            stopped: AtomicBool::new(false),
+        });
+        for (file, large) in layout.files.iter().enumerate() {
+            for cut in 0..large.cuts.len() {
+                self.worker.shared.segments.push(Segment { layout: Arc::clone(&layout), file, cut, done: done.clone() });
+            }
+        }
+        Segments { layout, results }
+    }
+
+    /// Checks file `i`'s header against the others', and begins the claims with the newest.
+    fn admit(
+        &self,
+        claiming: &mut Option<Claiming>,
+        i: usize,
+        header: &Header,
+        planned_bytes: u64,
+    ) -> Result<(), Failure> {
+        if let Some(before) = self.before
+            && header.timestamp() >= before
+        {
+            let error = ChainError::NotBefore { target: before, found: header.timestamp() };
+            return Err(Failure::TooNew { file: i, error });
+        }
+        match claiming {
+            Some(c) if c.shape.page_size != header.page_size => Err(Failure::Chain {
+                file: i,
+                error: ChainError::PageSize { expected: c.shape.page_size.get(), found: header.page_size.get() },
+            }),
+            Some(_) => Ok(()),
+            None => {
+                *claiming = Some(self.begin(i, header, planned_bytes)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&self, i: usize, header: &Header, planned_bytes: u64) -> Result<Claiming, Failure> {
+        let commit = header.commit;
+        if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
+            return Err(Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } });
+        }
+        let bytes = u64::from(commit) * header.page_size.bytes() as u64;
+        // Reserved before the first page is placed, and before a large body is fetched.
+        self.output.reserve(bytes)?;
+        self.worker.shared.counters.bytes_out_planned.add(bytes);
+        let shape = Shape {
+            page_size: header.page_size,
+            commit,
+            tracked: header.is_tracked(),
+            timestamp: header.timestamp(),
+        };
+        Ok(Claiming {
+            shape,
+            map: self.page_map(commit)?,
+            overlay: Overlay::new(header.page_size, OVERLAY_BYTES.min(self.worker.shared.budget.total_bytes() / 4)),
+            spilled: Placed::default(),
+            large: Vec::new(),
+            checksums: Vec::new(),
+        })
+    }
+
+    /// A page map, charged where it is large. Large databases are few at once, and each map is
+    /// at most a quarter of the budget: no database waits for another's.
+    fn page_map(&self, commit: u32) -> Result<PageMap, Failure> {
+        let (needed_bytes, budget) = (PageMap::bytes_for(commit), &self.worker.shared.budget);
+        if needed_bytes <= UNCHARGED_MAP_BYTES {
+            return Ok(PageMap::new(commit, None));
+        }
+        let charge = (needed_bytes <= budget.total_bytes() / 4).then(|| budget.try_charge(needed_bytes)).flatten();
+        match charge {
+            Some(charge) => Ok(PageMap::new(commit, Some(charge))),
+            None => Err(RestoreError::Memory { needed_bytes, budget_bytes: budget.total_bytes() }.into()),
+        }
+    }
+
+    /// The base holds its own pages (it is a snapshot, and checked as one); pages beyond must
+    /// have been claimed.
+    fn check_growth(&self, claiming: &Claiming, base: &Header) -> Result<(), Failure> {
+        let Shape { page_size, commit, .. } = claiming.shape;
+        match claiming.map.first_unclaimed_after(base.commit, page_size.lock_page()) {
+            None => Ok(()),
+            Some(pgno) => Err(Failure::Chain {
+                file: self.files.len().saturating_sub(1),
+                error: ChainError::PageMissing { pgno, commit },
+            }),
+        }
+    }
+
+    fn check_complete(
+        &self,
+        shape: Shape,
+        placed: Placed,
+        mut checksums: Vec<Checksums>,
+    ) -> Result<Executed, Failure> {
+        let newest = self.files.len() - 1;
+        let lock_page = u64::from(shape.page_size.lock_page().0 <= shape.commit);
+        let expected = u64::from(shape.commit) - lock_page;
+        if placed.pages != expected {
+            // Growth and the base's completeness were checked: this names no page, but refuses.
+            let error = ChainError::PageMissing { pgno: Pgno(placed.pages as u32), commit: shape.commit };
+            return Err(Failure::Chain { file: newest, error });
+        }
+        checksums.sort_by_key(|c| c.file);
+        for pair in checksums.windows(2) {
+            if let [older, newer] = pair
+                && newer.file == older.file + 1
+                && newer.header.min_txid.0 == older.header.max_txid.0 + 1
+                && newer.header.pre_apply_checksum != older.post_apply
+            {
+                let error =
+                    ChainError::PreApply { expected: older.post_apply, found: newer.header.pre_apply_checksum };
+                return Err(Failure::Chain { file: newer.file, error });
+            }
+        }
+        if let Some(last) = checksums.last()
+            && last.file == newest
+        {
+            let found = placed.checksum.finish();
+            if last.post_apply != found {
+                let error = ChainError::Database { expected: last.post_apply, found };
+                return Err(Failure::Chain { file: newest, error });
+            }
+        }
+        Ok(Executed { page_size: shape.page_size.get(), commit: shape.commit, timestamp: shape.timestamp })
+    }
+
+    fn check_name(&self, i: usize, header: &Header) -> Result<(), Failure> {
+        let file = self.planned(i)?;
+        check_name(header, file.file.min_txid, file.file.max_txid)
+            .map_err(|error| Failure::Damaged { file: i, error })
+    }
+
+    fn decoder(&self, i: usize) -> FileDecoder {
+        let file = self.files.get(i).map(|f| (f.file.size, f.file.min_txid, f.file.max_txid));
+        let (size, min, max) = file.unwrap_or_default();
+        FileDecoder::new(size, Some((min, max)))
+    }
+
+    fn planned(&self, i: usize) -> Result<&PlannedFile, Failure> {
+        self.files.get(i).ok_or(Failure::Stopped)
+    }
+}
+
+impl Claiming {
+    fn note_checksums(&mut self, file: usize, header: &Header, trailer: &Trailer) {
+        note(&mut self.checksums, file, header, trailer);
+    }
+
+    /// Ends the claims: what the placing needs of them.
+    fn sealed(mut self) -> (Shape, Vec<LargeFile>, Vec<Checksums>, Placed, Arc<Claims>) {
+        self.overlay.sort();
+        let claims = Arc::new(Claims { map: self.map, overlay: self.overlay });
+        (self.shape, self.large, self.checksums, self.spilled, claims)
+    }
+}
+
+fn note(checksums: &mut Vec<Checksums>, file: usize, header: &Header, trailer: &Trailer) {
+    if header.is_tracked() {
+        checksums.push(Checksums { file, header: *header, post_apply: trailer.post_apply_checksum });
+    }
+}
+
+fn is_large(file: &LtxFile) -> bool {
+    file.size > SEGMENT_BYTES
+}
+
+/// Segments under way.
+struct Segments {
+    layout: Arc<Layout>,
+    results: mpsc::UnboundedReceiver<large::SegmentDone>,
+}
+
+impl Segments {
+    /// Waits for all and verifies each file's checksum.
+    async fn finish(mut self) -> Result<Placed, Failure> {
+        let mut outputs: Vec<Vec<Option<large::SegmentOutput>>> =
+            self.layout.files.iter().map(|f| vec![None; f.cuts.len()]).collect();
+        let mut left: usize = outputs.iter().map(Vec::len).sum();
+        let mut failure = None;
+        while left > 0 {
+            let Some(done) = self.results.recv().await else { return Err(failure.unwrap_or(Failure::Stopped)) };
+            left -= 1;
+            match done.result {
+                Ok(output) => {
+                    if let Some(slot) = outputs.get_mut(done.file).and_then(|f| f.get_mut(done.cut)) {
+                        *slot = Some(output);
+                    }
+                }
+                Err(Failure::Stopped) => {}
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let mut placed = Placed::default();
+        for (file, outputs) in self.layout.files.iter().zip(outputs) {
+            let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else { return Err(Failure::Stopped) };
+            file.verify(&outputs).map_err(|error| Failure::Damaged { file: file.planned, error })?;
+            outputs.iter().for_each(|o| placed.add(o.placed));
+        }
+        Ok(placed)
+    }
+}
+
+impl Drop for Segments {
+    fn drop(&mut self) {
+        self.layout.stopped.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,386 @@
+//! Files too large for one GET: header and page index first, then segments of about 8 MiB cut at
+//! frame boundaries, streamed by whichever worker is free (DESIGN engine 3).
+//!
+//! Each segment yields the CRC of its frames and a hash of (page, offset, size); the CRCs are
+//! combined in order and compared with the trailer, the hash must be the index's own.
+
+use super::claims::{Claims, PageMap};
+use super::engine::Worker;
+use super::error::Failure;
+use super::place::{Placed, Placer};
+use crate::io::OutputFile;
+use crate::ltx::crc::{DatabaseChecksum, FileCrc};
+use crate::ltx::frame::{FrameParser, Next};
+use crate::ltx::header::{HEADER_SIZE, Header};
+use crate::ltx::index::{FrameHash, IndexEntry, IndexParser};
+use crate::ltx::snapshot::SnapshotPages;
+use crate::ltx::tail::Tail;
+use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
+use crate::ltx::{Checksum, Fault, FormatError, Part, Pgno};
+use crate::store::{Etag, Store, StoreError};
+use bytes::Bytes;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Larger files are cut; up to this size one GET fetches all (DESIGN engine 3).
+pub const SEGMENT_BYTES: u64 = 8 << 20;
+/// What the tail's first GET brings: an index entry takes about 1/256 of its frame.
+const TAIL_GUESS_DIVISOR: u64 = 128;
+const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
+
+/// A database whose files are being streamed in segments.
+pub struct Layout {
+    pub store: Store,
+    pub output: Arc<OutputFile>,
+    pub claims: Arc<Claims>,
+    /// The plan's large files.
+    pub files: Vec<LargeFile>,
+    /// The database's checksum is wanted.
+    pub tracked: bool,
+    /// `-parallelism`.
+    pub requests: Option<Arc<Semaphore>>,
+    /// Some part failed: the rest may stop.
+    pub stopped: AtomicBool,
+}
+
+/// A large file whose header and index are known and valid.
+pub struct LargeFile {
+    /// Its index in the plan.
+    pub planned: usize,
+    pub key: String,
+    size: u64,
+    etag: Option<Etag>,
+    pub header: Header,
+    pub trailer: Trailer,
+    /// The pages it wins; None for the base, which wins whatever nobody claimed.
+    pub wins: Option<PageMap>,
+    pub cuts: Vec<Cut>,
+    head_crc: FileCrc,
+    tail_crc: FileCrc,
+}
+
+/// A segment's place in its file.
+pub struct Cut {
+    /// Bytes of the file, from one frame's beginning to another's.
+    pub bytes: Range<u64>,
+    pub first: Pgno,
+    last: Pgno,
+    /// The last page of the cut before.
+    after: Option<Pgno>,
+    frames: FrameHash,
+}
+
+/// The bytes of a large file that are fetched before its pages.
+pub struct Ends {
+    head: Bytes,
+    tail: Bytes,
+    etag: Option<Etag>,
+}
+
+/// Fetches the header and, most likely, the whole index of a file of `size` bytes.
+pub async fn fetch_ends(
+    worker: &Worker,
+    store: &Store,
+    key: &str,
+    size: u64,
+    etag: Option<&Etag>,
+) -> Result<Ends, StoreError> {
+    let guess = (size / TAIL_GUESS_DIVISOR).clamp(TAIL_GUESS_BYTES.start, TAIL_GUESS_BYTES.end).min(size);
+    let (head, tail) = futures_util::future::try_join(
+        fetch(worker, store, key, 0..HEADER_SIZE as u64, etag),
+        fetch(worker, store, key, size - guess..size, etag),
+    )
+    .await?;
+    Ok(Ends { head: head.0, tail: tail.0, etag: etag.cloned().or(head.1) })
+}
+
+async fn fetch(
+    worker: &Worker,
+    store: &Store,
+    key: &str,
+    range: Range<u64>,
+    etag: Option<&Etag>,
+) -> Result<(Bytes, Option<Etag>), StoreError> {
+    let mut body = store.get(&worker.http, key, range.clone(), etag).await?;
+    let etag = body.etag().cloned();
+    let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+    while let Some(chunk) = body.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes.into(), etag))
+}
+
+impl LargeFile {
+    /// Reads the file's header and index from its `ends`. Every entry's page is shown to
+    /// `on_page`, in order.
+    ///
+    /// # Errors
+    /// [`Failure::Damaged`] where header, index or trailer are malformed or disagree.
+    pub async fn open(
+        worker: &Worker,
+        store: &Store,
+        planned: usize,
+        key: String,
+        size: u64,
+        ends: Ends,
+        on_page: &mut dyn FnMut(&Header, Pgno) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let damaged = |error| Failure::Damaged { file: planned, error };
+        let header = Header::parse(&ends.head).map_err(damaged)?;
+        let mut head_crc = FileCrc::new();
+        head_crc.update(&ends.head);
+        let parts = Tail::locate(size, &ends.tail).map_err(damaged)?;
+        let tail_at = size - ends.tail.len() as u64;
+
+        let mut index = IndexReader::new(&parts, &header);
+        let mut cuts: Vec<Cut> = Vec::new();
+        let mut refused = None;
+        let mut on_entry = |entry: IndexEntry| {
+            add_to_cuts(&mut cuts, entry);
+            if refused.is_none() {
+                refused = on_page(&header, entry.pgno).err();
+            }
+        };
+        if parts.end_mark.start < tail_at {
+            // The guess was short: the rest of the index, streamed.
+            let mut body = store.get(&worker.http, &key, parts.end_mark.start..tail_at, ends.etag.as_ref()).await?;
+            while let Some(chunk) = body.chunk().await? {
+                index.feed(&chunk, &mut on_entry).map_err(damaged)?;
+            }
+        }
+        let from = parts.end_mark.start.saturating_sub(tail_at) as usize;
+        let rest = ends.tail.get(from..).unwrap_or_default();
+        let Some((rest, trailer)) = rest.split_last_chunk::<TRAILER_SIZE>() else {
+            return Err(damaged(FormatError::Truncated { part: Part::Trailer, size, needed: size }));
+        };
+        index.feed(rest, &mut on_entry).map_err(damaged)?;
+        let mut tail_crc = index.finish(size).map_err(damaged)?;
+        if let Some(failure) = refused {
+            return Err(failure);
+        }
+        let trailer_bytes = trailer;
+        let trailer = Trailer::parse(trailer_bytes, parts.trailer.start, &header).map_err(damaged)?;
+        tail_crc.update(&trailer_bytes[..HASHED_SIZE]);
+        Ok(Self { planned, key, size, etag: ends.etag, header, trailer, wins: None, cuts, head_crc, tail_crc })
+    }
+
+    /// Compares the file checksum with the segments' CRCs, in the order of the cuts, and for a
+    /// tracked snapshot the database checksum with the XOR of all its pages.
+    pub fn verify(&self, segments: &[SegmentOutput]) -> Result<(), FormatError> {
+        let mut crc = self.head_crc.clone();
+        for segment in segments {
+            crc.append(&segment.crc);
+        }
+        crc.append(&self.tail_crc);
+        let mismatch = |what, offset, stored, computed| match stored == computed {
+            true => Ok(()),
+            false => Err(FormatError::ChecksumMismatch { what, part: Part::Trailer, offset, stored, computed }),
+        };
+        let trailer_at = self.size - TRAILER_SIZE as u64;
+        mismatch(Checksum::File, trailer_at + HASHED_SIZE as u64, self.trailer.file_checksum, crc.finish())?;
+        if self.is_tracked_snapshot() {
+            let mut pages = DatabaseChecksum::default();
+            segments.iter().for_each(|s| pages.join(s.checksum));
+            mismatch(Checksum::Database, trailer_at, self.trailer.post_apply_checksum, pages.finish())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the trailer's database checksum is that of this very file's pages.
+    const fn is_tracked_snapshot(&self) -> bool {
+        self.header.is_snapshot() && self.header.is_tracked()
+    }
+}
+
+/// Begins a new cut where the last has reached its size.
+fn add_to_cuts(cuts: &mut Vec<Cut>, entry: IndexEntry) {
+    let begin = cuts.last().is_none_or(|cut| entry.offset - cut.bytes.start >= SEGMENT_BYTES);
+    if begin {
+        let after = cuts.last().map(|cut| cut.last);
+        let bytes = entry.offset..entry.offset;
+        cuts.push(Cut { bytes, first: entry.pgno, last: entry.pgno, after, frames: FrameHash::new() });
+    }
+    if let Some(cut) = cuts.last_mut() {
+        cut.bytes.end = entry.offset + u64::from(entry.size);
+        cut.last = entry.pgno;
+        cut.frames.add(entry.pgno, entry.offset, entry.size);
+    }
+}
+
+/// One segment of one file of one database: a unit of work for any worker.
+pub struct Segment {
+    pub layout: Arc<Layout>,
+    /// Index into [`Layout::files`].
+    pub file: usize,
+    pub cut: usize,
+    pub done: mpsc::UnboundedSender<SegmentDone>,
+}
+
+pub struct SegmentDone {
+    pub file: usize,
+    pub cut: usize,
+    pub result: Result<SegmentOutput, Failure>,
+}
+
+#[derive(Clone)]
+pub struct SegmentOutput {
+    pub crc: FileCrc,
+    pub placed: Placed,
+    /// XOR of the checksums of all its pages, winners or not; of tracked snapshots only.
+    pub checksum: DatabaseChecksum,
+}
+
+impl Segment {
+    pub async fn run(self, worker: &Worker) {
+        let result = if self.layout.stopped.load(Ordering::Relaxed) {
+            Err(Failure::Stopped)
+        } else {
+            self.stream(worker).await
+        };
+        if result.is_err() {
+            self.layout.stopped.store(true, Ordering::Relaxed);
+        }
+        // The receiver is gone when the database was given up.
+        let _ = self.done.send(SegmentDone { file: self.file, cut: self.cut, result });
+    }
+
+    async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, Failure> {
+        let layout = &*self.layout;
+        let (Some(file), Some(cut)) = (
+            layout.files.get(self.file),
+            layout.files.get(self.file).and_then(|f| f.cuts.get(self.cut)),
+        ) else {
+            return Err(Failure::Stopped);
+        };
+        let damaged = |error| Failure::Damaged { file: file.planned, error };
+        let _request = match &layout.requests {
+            Some(requests) => requests.acquire().await.ok(),
+            None => None,
+        };
+        let mut body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref()).await?;
+        let page_size = file.header.page_size;
+        let wants_checksum = file.is_tracked_snapshot();
+        let mut parser = FrameParser::new(page_size, cut.bytes.start, cut.after);
+        let mut placer = Placer::new(
+            &worker.io,
+            &layout.output,
+            page_size,
+            Arc::clone(&layout.claims),
+            self.overlay_share(file),
+            layout.tracked,
+        );
+        let mut loser = vec![0; page_size.bytes()];
+        let (mut crc, mut frames, mut checksum) = (FileCrc::new(), FrameHash::new(), DatabaseChecksum::default());
+        while parser.offset() < cut.bytes.end {
+            let frame = match parser.next().map_err(damaged)? {
+                Next::Frame(frame) => frame,
+                Next::NeedMore => match body.chunk().await? {
+                    Some(chunk) => {
+                        if layout.stopped.load(Ordering::Relaxed) {
+                            return Err(Failure::Stopped);
+                        }
+                        parser.push(chunk);
+                        continue;
+                    }
+                    None => break,
+                },
+                Next::End { .. } => break,
+            };
+            let pgno = frame.pgno;
+            let wins = match &file.wins {
+                None => {
+                    placer.advance_to(pgno).await?;
+                    placer.wants(pgno)
+                }
+                Some(wins) => pgno.0 <= wins.commit() && wins.is_claimed(pgno),
+            };
+            let page = if wins { placer.slot(pgno).await? } else { &mut loser[..] };
+            frame.decode_into(page).map_err(damaged)?;
+            crc.update(frame.head);
+            crc.update(page);
+            if wants_checksum {
+                checksum.add(pgno, page);
+            }
+            frames.add(pgno, frame.offset, frame.size);
+            if wins {
+                placer.filled(pgno);
+                worker.shared.counters.bytes_out.add(page_size.bytes() as u64);
+            }
+        }
+        parser.end_segment(cut.bytes.end).map_err(damaged)?;
+        if frames != cut.frames {
+            let (part, offset) = (Part::Index, cut.bytes.start);
+            return Err(damaged(FormatError::Malformed { part, offset, fault: Fault::IndexDisagrees }));
+        }
+        Ok(SegmentOutput { crc, placed: placer.finish().await?, checksum })
+    }
+
+    /// The overlay's entries that this segment lays out: of the base, those from its first page
+    /// to the next segment's; the first and the last also what lies before and behind.
+    fn overlay_share(&self, file: &LargeFile) -> Range<usize> {
+        let overlay = &self.layout.claims.overlay;
+        if file.wins.is_some() {
+            return 0..0;
+        }
+        let start = match file.cuts.get(self.cut) {
+            Some(cut) if self.cut > 0 => overlay.position(cut.first),
+            _ => 0,
+        };
+        let end = file.cuts.get(self.cut + 1).map_or(overlay.len(), |next| overlay.position(next.first));
+        start..end
+    }
+}
+
+/// Feeds the end mark and the index to their parsers and to the CRC.
+struct IndexReader {
+    parser: IndexParser,
+    crc: FileCrc,
+    end_mark_at: u64,
+    end_mark_left: usize,
+    snapshot: Option<SnapshotPages>,
+}
+
+impl IndexReader {
+    fn new(parts: &Tail, header: &Header) -> Self {
+        let end_mark = parts.end_mark.clone();
+        Self {
+            parser: IndexParser::new(parts.index.start),
+            crc: FileCrc::new(),
+            end_mark_at: end_mark.start,
+            end_mark_left: (end_mark.end - end_mark.start) as usize,
+            snapshot: header.is_snapshot().then(|| SnapshotPages::new(header.page_size, header.commit)),
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8], on_entry: &mut dyn FnMut(IndexEntry)) -> Result<(), FormatError> {
+        self.crc.update(bytes);
+        let (mark, rest) = bytes.split_at(self.end_mark_left.min(bytes.len()));
+        self.end_mark_left -= mark.len();
+        if let Some(&found) = mark.iter().find(|&&b| b != 0) {
+            let (part, fault) = (Part::Pages, Fault::EndMark { found: found.into() });
+            return Err(FormatError::Malformed { part, offset: self.end_mark_at, fault });
+        }
+        let snapshot = &mut self.snapshot;
+        self.parser.feed(rest, &mut |entry: IndexEntry| {
+            if let Some(snapshot) = snapshot {
+                snapshot.see(entry.pgno, entry.offset)?;
+            }
+            on_entry(entry);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// The CRC from the end mark to the index's end; `size` is the file's.
+    fn finish(self, size: u64) -> Result<FileCrc, FormatError> {
+        if !self.parser.is_done() {
+            return Err(self.parser.truncated(size));
+        }
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.finish(self.end_mark_at)?;
+        }
+        Ok(self.crc)
+    }
+}

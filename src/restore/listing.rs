@@ -1,0 +1,62 @@
+//! One database's listing, and looks at the times of its files.
+
+use super::engine::Worker;
+use crate::catalogue::Replica;
+use crate::ltx::header::{HEADER_SIZE, Header};
+use crate::store::{ListRequest, Listed, Store, StoreError};
+use crate::timestamp::Timestamp;
+use futures_util::StreamExt;
+
+/// Looks side by side.
+const LOOKS_IN_FLIGHT: usize = 32;
+
+/// Lists all that lies under a database's path, in one flat LIST per place where its files may
+/// be (FORMAT §5: a bucket without a path has three).
+///
+/// # Errors
+/// The store's, after its retries.
+pub async fn list_replica(worker: &Worker, store: &Store, path: &str) -> Result<Replica, StoreError> {
+    let listings = Replica::list_prefixes(path).into_iter().map(|prefix| async move {
+        let mut objects: Vec<Listed> = Vec::new();
+        let mut request = ListRequest { prefix, ..ListRequest::default() };
+        loop {
+            let page = store.list_page(&worker.http, &request).await?;
+            objects.extend(page.objects);
+            match page.continuation {
+                Some(token) => request.continuation = Some(token),
+                None => return Ok::<_, StoreError>(objects),
+            }
+        }
+    });
+    let listings = futures_util::future::try_join_all(listings).await?;
+    let objects = listings.into_iter().flatten();
+    Ok(Replica::of(path, objects))
+}
+
+/// The times in the headers of the files `wanted` (indexes into the replica).
+///
+/// # Errors
+/// The first look that fails. A header that cannot be read counts as no time: such a file is not
+/// eligible for a timestamp.
+pub async fn look_at_times(
+    worker: &Worker,
+    store: &Store,
+    replica: &Replica,
+    wanted: &[usize],
+) -> Result<Vec<(usize, Option<Timestamp>)>, StoreError> {
+    let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
+        let size = file.size.min(HEADER_SIZE as u64);
+        let mut body = store.get(&worker.http, &replica.key(file), 0..size, file.etag.as_ref()).await?;
+        let mut head = Vec::with_capacity(HEADER_SIZE);
+        while let Some(chunk) = body.chunk().await? {
+            head.extend_from_slice(&chunk);
+        }
+        Ok((i, Header::parse(&head).ok().map(|h| h.timestamp())))
+    });
+    let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS_IN_FLIGHT);
+    let mut times = Vec::with_capacity(wanted.len());
+    while let Some(look) = looks.next().await {
+        times.push(look?);
+    }
+    Ok(times)
+}

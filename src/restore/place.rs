@@ -1,0 +1,167 @@
+//! Lays winning pages out in long runs and hands the runs to the writer (DESIGN engine 2).
+//!
+//! A placer is fed pages in ascending order: the base's by its caller, the overlay's by itself,
+//! each page once. Runs break where a page is missing from the sequence (spilled, or won by
+//! another large file) and where a buffer is full; buffers end on 4 KiB boundaries of the file, so
+//! that all but the first write of a run can bypass the page cache.
+
+use super::claims::Claims;
+use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
+use crate::ltx::crc::DatabaseChecksum;
+use crate::ltx::{PageSize, Pgno};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+
+/// Where direct writes must begin and end.
+const BLOCK: u64 = 4096;
+
+/// What a placer has written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Placed {
+    pub pages: u64,
+    /// Of these pages, where the database tracks checksums.
+    pub checksum: DatabaseChecksum,
+}
+
+impl Placed {
+    pub fn add(&mut self, other: Self) {
+        self.pages += other.pages;
+        self.checksum.join(other.checksum);
+    }
+
+    /// Counts `page`, and its checksum where the database is tracked.
+    pub fn count(&mut self, pgno: Pgno, page: &[u8], tracked: bool) {
+        self.pages += 1;
+        if tracked {
+            self.checksum.add(pgno, page);
+        }
+    }
+}
+
+pub struct Placer {
+    io: Io,
+    writer: Rc<dyn Writer>,
+    page_size: PageSize,
+    claims: Arc<Claims>,
+    /// Overlay entries still to be laid out, as indexes in page order.
+    overlay: Range<usize>,
+    tracked: bool,
+    run: Option<Run>,
+    writes: Vec<JoinHandle<Result<(), IoError>>>,
+    placed: Placed,
+}
+
+/// Consecutive pages in one buffer.
+struct Run {
+    buffer: Buffer,
+    /// File offset of the buffer's first byte.
+    at: u64,
+    len: usize,
+    /// Where the run must end: the buffer's size, less what brings the next run onto a block.
+    max: usize,
+}
+
+impl Placer {
+    /// A placer that lays the overlay's entries `overlay` between the pages it is given.
+    pub fn new(
+        io: &Io,
+        output: &Arc<OutputFile>,
+        page_size: PageSize,
+        claims: Arc<Claims>,
+        overlay: Range<usize>,
+        tracked: bool,
+    ) -> Self {
+        Self {
+            io: io.clone(),
+            writer: io.writer(output),
+            page_size,
+            claims,
+            overlay,
+            tracked,
+            run: None,
+            writes: Vec::new(),
+            placed: Placed::default(),
+        }
+    }
+
+    /// Whether the base's copy of `pgno` wins.
+    pub fn wants(&self, pgno: Pgno) -> bool {
+        !self.claims.map.is_claimed(pgno)
+    }
+
+    /// Lays out the overlay's pages up to and including `pgno`.
+    pub async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
+        let claims = Arc::clone(&self.claims);
+        while !self.overlay.is_empty() {
+            match claims.overlay.get(self.overlay.start) {
+                Some((p, page)) if p <= pgno => {
+                    self.overlay.start += 1;
+                    self.slot(p).await?.copy_from_slice(page);
+                    self.filled(p);
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The place where page `pgno` is to be decoded; then call [`Placer::filled`]. A slot that is
+    /// not filled is given out again.
+    pub async fn slot(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
+        let at = self.page_size.offset_of(pgno);
+        let size = self.page_size.bytes();
+        let fits = self.run.as_ref().is_some_and(|run| run.at + run.len as u64 == at && run.len + size <= run.max);
+        if !fits {
+            self.flush().await?;
+            let buffer = self.io.buffer().await;
+            let max = buffer.len() - (at % BLOCK) as usize;
+            self.run = Some(Run { buffer, at, len: 0, max });
+        }
+        match &mut self.run {
+            Some(run) => Ok(&mut run.buffer[run.len..run.len + size]),
+            None => unreachable!("a run was begun above"),
+        }
+    }
+
+    /// The slot of `pgno` holds its page.
+    pub fn filled(&mut self, pgno: Pgno) {
+        let size = self.page_size.bytes();
+        if let Some(run) = &mut self.run {
+            self.placed.count(pgno, &run.buffer[run.len..run.len + size], self.tracked);
+            run.len += size;
+        }
+    }
+
+    /// Lays out what is left of the overlay and waits for all writes.
+    pub async fn finish(mut self) -> Result<Placed, IoError> {
+        self.advance_to(Pgno(u32::MAX)).await?;
+        self.flush().await?;
+        for write in std::mem::take(&mut self.writes) {
+            joined(write).await?;
+        }
+        Ok(self.placed)
+    }
+
+    async fn flush(&mut self) -> Result<(), IoError> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        if run.len == 0 {
+            return Ok(());
+        }
+        // Spawned, so that the buffer comes back to the pool whatever this task waits for next.
+        self.writes.push(tokio::task::spawn_local(self.writer.write(run.buffer, run.len, run.at)));
+        while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
+            joined(self.writes.swap_remove(i)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn joined(write: JoinHandle<Result<(), IoError>>) -> Result<(), IoError> {
+    match write.await {
+        Ok(result) => result,
+        // The write's task panicked or was dropped with its runtime.
+        Err(_) => Err(IoError::NoRuntime { reason: "a write was given up".into() }),
+    }
+}

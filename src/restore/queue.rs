@@ -1,0 +1,60 @@
+//! Work that the workers share: whoever is free takes the next item.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// A queue of many producers and many consumers, first in, first out. Its producers bound it:
+/// one item per segment of a plan, or per database of the fleet's window.
+#[derive(Debug)]
+pub struct Queue<T> {
+    items: Mutex<VecDeque<T>>,
+    /// A permit per item; closed when no more will come.
+    ready: Semaphore,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { items: Mutex::new(VecDeque::new()), ready: Semaphore::new(0) }
+    }
+}
+
+impl<T> Queue<T> {
+    pub fn push(&self, item: T) {
+        self.items().push_back(item);
+        self.ready.add_permits(1);
+    }
+
+    /// The next item; None once the queue is closed. Safe to drop half-way.
+    pub async fn pop(&self) -> Option<T> {
+        let permit = self.ready.acquire().await.ok()?;
+        permit.forget();
+        self.items().pop_front()
+    }
+
+    /// No more items: those waiting in [`Queue::pop`] get None, items not taken are dropped.
+    pub fn close(&self) {
+        self.ready.close();
+        self.items().clear();
+    }
+
+    fn items(&self) -> MutexGuard<'_, VecDeque<T>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_item_is_taken_once_and_close_ends_it() {
+        let queue = Queue::default();
+        queue.push(1);
+        queue.push(2);
+        assert_eq!((queue.pop().await, queue.pop().await), (Some(1), Some(2)));
+        queue.push(3);
+        queue.close();
+        assert_eq!(queue.pop().await, None);
+    }
+}
