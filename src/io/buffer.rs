@@ -1,0 +1,148 @@
+//! Aligned buffers, bounded in number, registered with the ring where that is permitted.
+//!
+//! One anonymous mapping per worker, cut into buffers of equal size. The memory lives as long
+//! as any buffer of it; each buffer has its own part of the mapping, so no two overlap.
+
+use super::{ALIGNMENT, IoError, IoOptions};
+use memmap2::{Advice, MmapMut};
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use tokio::sync::Notify;
+
+/// The size of the kernel's huge pages on the machines this runs on; elsewhere only an alignment.
+const HUGE_PAGE: usize = 2 << 20;
+/// The kernel's bound on registered buffers in one call (UIO_MAXIOV).
+const MOST_BUFFERS: usize = 1024;
+
+/// A worker's buffers.
+pub(super) struct Pool {
+    /// First byte of the first buffer, inside `_map`.
+    base: NonNull<u8>,
+    buffer_bytes: usize,
+    count: u16,
+    /// Indexes of the buffers that nobody has; last in, first out keeps caches warm.
+    free: RefCell<Vec<u16>>,
+    freed: Notify,
+    /// Buffers with an index below this are registered with the thread's ring.
+    registered: Cell<u16>,
+    _map: MmapMut,
+}
+
+impl Pool {
+    pub(super) fn new(options: IoOptions) -> Result<Rc<Self>, IoError> {
+        let count = options.buffers.clamp(1, MOST_BUFFERS);
+        let too_much = || IoError::NoRuntime {
+            reason: format!("{count} buffers of {} bytes do not fit in memory", options.buffer_bytes),
+        };
+        let buffer_bytes =
+            options.buffer_bytes.max(ALIGNMENT).checked_next_multiple_of(ALIGNMENT).ok_or_else(too_much)?;
+        let bytes = buffer_bytes.checked_mul(count).ok_or_else(too_much)?;
+        // A write's length is 32 bits wide in a ring, and Linux caps it below 2 GiB.
+        if buffer_bytes > 1 << 30 {
+            return Err(too_much());
+        }
+        let huge = bytes >= HUGE_PAGE;
+        let align = if huge { HUGE_PAGE } else { ALIGNMENT };
+        let mapped = bytes.checked_add(align).ok_or_else(too_much)?;
+        let mut map = MmapMut::map_anon(mapped).map_err(|_| too_much())?;
+        if huge {
+            // Refused where huge pages are switched off: only slower.
+            let _ = map.advise(Advice::HugePage);
+        }
+        let skip = map.as_ptr().align_offset(align).min(align);
+        let base = map.get_mut(skip..).and_then(|rest| NonNull::new(rest.as_mut_ptr())).ok_or_else(too_much)?;
+        let count = u16::try_from(count).map_err(|_| too_much())?;
+        Ok(Rc::new(Self {
+            base,
+            buffer_bytes,
+            count,
+            free: RefCell::new((0..count).rev().collect()),
+            freed: Notify::new(),
+            registered: Cell::new(0),
+            _map: map,
+        }))
+    }
+
+    pub(super) fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    pub(super) fn count(&self) -> u16 {
+        self.count
+    }
+
+    pub(super) fn registered(&self) -> u16 {
+        self.registered.get()
+    }
+
+    /// Notes that the buffers below `count` are registered, in order, with the thread's ring.
+    pub(super) fn set_registered(&self, count: u16) {
+        self.registered.set(count.min(self.count));
+    }
+
+    /// Where buffer `index` begins.
+    pub(super) fn start_of(&self, index: u16) -> NonNull<u8> {
+        debug_assert!(index < self.count);
+        // SAFETY: index < count, so the offset lies inside the mapping, which `self` owns.
+        unsafe { self.base.add(usize::from(index) * self.buffer_bytes) }
+    }
+
+    pub(super) fn try_take(self: &Rc<Self>) -> Option<Buffer> {
+        let index = self.free.borrow_mut().pop()?;
+        Some(Buffer { pool: Rc::clone(self), index })
+    }
+
+    pub(super) async fn take(self: &Rc<Self>) -> Buffer {
+        loop {
+            if let Some(buffer) = self.try_take() {
+                return buffer;
+            }
+            self.freed.notified().await;
+        }
+    }
+}
+
+/// A buffer of the worker's pool, aligned for O_DIRECT. It derefs to its whole capacity and
+/// returns to the pool when dropped. Its first content is zero, later what its last user left.
+pub struct Buffer {
+    pool: Rc<Pool>,
+    index: u16,
+}
+
+impl Buffer {
+    /// The index under which the thread's ring knows it, if it does.
+    pub(super) fn registered_index(&self) -> Option<u16> {
+        (self.index < self.pool.registered()).then_some(self.index)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the bytes are mapped, were zeroed by the kernel, and belong to this buffer
+        // alone: an index is in at most one Buffer, for it was popped from `free`.
+        unsafe { std::slice::from_raw_parts(self.pool.start_of(self.index).as_ptr(), self.pool.buffer_bytes) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` excludes other borrows.
+        unsafe { std::slice::from_raw_parts_mut(self.pool.start_of(self.index).as_ptr(), self.pool.buffer_bytes) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.pool.free.borrow_mut().push(self.index);
+        self.pool.freed.notify_one();
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({} bytes)", self.pool.buffer_bytes)
+    }
+}

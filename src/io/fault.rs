@@ -1,0 +1,99 @@
+//! Injected faults, for tests only: the n-th step of a kind on an output fails, is cut short,
+//! or kills the process.
+
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is done to an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Create,
+    Reserve,
+    Truncate,
+    Write,
+    Sync,
+    /// Every call that changes a name, from the first to the last.
+    Publish,
+    SyncDir,
+}
+
+/// What happens instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    Fail(Errno),
+    /// A write takes at most so many bytes. Meaningful for [`Step::Write`] only.
+    Short(usize),
+    /// SIGKILL before the step is done.
+    Kill,
+}
+
+#[derive(Debug)]
+struct Planned {
+    path: PathBuf,
+    /// None: any step.
+    step: Option<Step>,
+    effect: Effect,
+    /// Steps still to pass before the fault.
+    left: AtomicU32,
+}
+
+static PLANNED: Mutex<Vec<Arc<Planned>>> = Mutex::new(Vec::new());
+
+/// A fault that is in force until it is dropped.
+#[derive(Debug)]
+pub struct Injected(Arc<Planned>);
+
+impl Injected {
+    /// Whether the fault has struck.
+    pub fn struck(&self) -> bool {
+        self.0.left.load(Relaxed) == 0
+    }
+}
+
+impl Drop for Injected {
+    fn drop(&mut self) {
+        PLANNED.lock().unwrap_or_else(PoisonError::into_inner).retain(|planned| !Arc::ptr_eq(planned, &self.0));
+    }
+}
+
+/// Makes the `nth` (from 1) `step` on the output of this path suffer `effect`, once; a
+/// [`Effect::Short`] from then on. `step` None counts every step. Outputs look their faults up
+/// when they are created.
+pub fn inject(path: &Path, step: Option<Step>, nth: u32, effect: Effect) -> Injected {
+    let planned = Arc::new(Planned { path: path.to_owned(), step, effect, left: AtomicU32::new(nth.max(1)) });
+    PLANNED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&planned));
+    Injected(planned)
+}
+
+/// The faults of one output.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Arc<Planned>>);
+
+impl Faults {
+    pub(crate) fn of(path: &Path) -> Self {
+        let planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(planned.iter().filter(|fault| fault.path == path).cloned().collect())
+    }
+
+    /// How many bytes the step may take.
+    pub(crate) fn pass(&self, step: Step) -> Result<usize, Errno> {
+        let mut most = usize::MAX;
+        for fault in &self.0 {
+            if fault.step.is_some_and(|of| of != step) {
+                continue;
+            }
+            let before = fault.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+            match (before, fault.effect) {
+                (Ok(1), Effect::Fail(errno)) => return Err(errno),
+                (Ok(1), Effect::Kill) => {
+                    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                }
+                (Ok(1) | Err(_), Effect::Short(bytes)) => most = most.min(bytes.max(1)),
+                _ => {}
+            }
+        }
+        Ok(most)
+    }
+}

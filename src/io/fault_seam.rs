@@ -1,0 +1,37 @@
+//! Where tests put their faults; in other builds nothing.
+
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use super::fault::{Faults as FaultSeam, Step};
+
+#[cfg(not(any(test, feature = "sim")))]
+pub(crate) use nothing::{FaultSeam, Step};
+
+#[cfg(not(any(test, feature = "sim")))]
+mod nothing {
+    use rustix::io::Errno;
+    use std::path::Path;
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) enum Step {
+        Create,
+        Reserve,
+        Truncate,
+        Write,
+        Sync,
+        Publish,
+        SyncDir,
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct FaultSeam;
+
+    impl FaultSeam {
+        pub(crate) fn of(_: &Path) -> Self {
+            Self
+        }
+
+        pub(crate) fn pass(&self, _: Step) -> Result<usize, Errno> {
+            Ok(usize::MAX)
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Writes by io_uring: large files past the page cache, from registered buffers.
+//!
+//! Only O_DIRECT writes go to the ring. Buffered ones would be handed to kernel threads, which
+//! costs more than to do them here (docs/PERFORMANCE.md).
+
+use super::buffer::Pool;
+use super::fault_seam::Step;
+use super::{ALIGNMENT, Buffer, IoError, OutputFile, Writer, sync};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use io_uring::{cqueue, opcode, squeue, types};
+use rustix::io::Errno;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio_uring::buf::fixed::FixedBufPool;
+use tokio_uring::buf::{IoBuf, IoBufMut};
+use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
+
+/// Shorter writes go through the page cache: the disk takes a millisecond for each.
+const MIN_DIRECT: usize = 64 << 10;
+
+pub(super) struct UringWriter {
+    file: Arc<OutputFile>,
+    syncs: sync::Syncs,
+}
+
+impl UringWriter {
+    pub(super) fn new(file: Arc<OutputFile>, syncs: sync::Syncs) -> Self {
+        Self { file, syncs }
+    }
+}
+
+impl Writer for UringWriter {
+    fn write(&self, buf: Buffer, len: usize, at: u64) -> LocalBoxFuture<'static, Result<(), IoError>> {
+        write(Arc::clone(&self.file), buf, len, at).boxed_local()
+    }
+
+    fn sync(&self) -> LocalBoxFuture<'static, Result<(), IoError>> {
+        self.syncs.sync(&self.file)
+    }
+}
+
+async fn write(file: Arc<OutputFile>, mut buf: Buffer, len: usize, at: u64) -> Result<(), IoError> {
+    super::part(&file, &buf, 0, len, at)?;
+    let aligned = if at.is_multiple_of(ALIGNMENT as u64) { len - len % ALIGNMENT } else { 0 };
+    let mut done = 0;
+    if aligned >= MIN_DIRECT {
+        file.note_change();
+        while done < aligned && done.is_multiple_of(ALIGNMENT) && file.direct().is_some() {
+            let from = at.saturating_add(done as u64);
+            let refused = |errno| IoError::refused_at("write", file.path(), from, aligned - done, errno);
+            let most = file.fault(Step::Write).map_err(refused)?;
+            let now = (aligned - done).min(most.max(ALIGNMENT));
+            let (result, back) = write_direct(Arc::clone(&file), buf, done, now - now % ALIGNMENT, from).await;
+            buf = back;
+            match result {
+                Ok(0) => {
+                    let (path, len) = (file.path().to_owned(), (aligned - done) as u64);
+                    return Err(IoError::Impossible { what: "write", path, at: from, len });
+                }
+                Ok(n) => done = done.saturating_add(n).min(aligned),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => file.refuse_direct(),
+                Err(errno) => return Err(refused(errno)),
+            }
+        }
+    }
+    if done < len {
+        file.pwrite_all(super::part(&file, &buf, done, len, at)?, at.saturating_add(done as u64))?;
+    }
+    Ok(())
+}
+
+/// Writes `len` bytes of `buf`, from `skip` on, at `at`. `skip + len` is within the buffer.
+/// Without an O_DIRECT descriptor the answer is EINVAL.
+async fn write_direct(
+    file: Arc<OutputFile>,
+    buf: Buffer,
+    skip: usize,
+    len: usize,
+    at: u64,
+) -> (Result<usize, Errno>, Buffer) {
+    let (Some(fd), Some(bytes), Ok(length)) =
+        (file.direct().map(|fd| fd.as_raw_fd()), buf.get(skip..skip.saturating_add(len)), u32::try_from(len))
+    else {
+        return (Err(Errno::INVAL), buf);
+    };
+    let start = bytes.as_ptr();
+    let entry = match buf.registered_index() {
+        Some(index) => opcode::WriteFixed::new(types::Fd(fd), start, length, index).offset(at).build(),
+        None => opcode::Write::new(types::Fd(fd), start, length).offset(at).build(),
+    };
+    let held = Held { buf, _file: file };
+    UnsubmittedOneshot::new(held, Done, entry).submit().await
+}
+
+/// What the kernel uses until the operation has ended. tokio-uring keeps it until then, also
+/// when the future or the runtime is dropped before.
+struct Held {
+    buf: Buffer,
+    _file: Arc<OutputFile>,
+}
+
+struct Done;
+
+impl OneshotOutputTransform for Done {
+    type Output = (Result<usize, Errno>, Buffer);
+    type StoredData = Held;
+
+    fn transform_oneshot_output(self, held: Held, entry: cqueue::Entry) -> Self::Output {
+        let result = match usize::try_from(entry.result()) {
+            Ok(n) => Ok(n),
+            Err(_) => Err(Errno::from_raw_os_error(entry.result().saturating_neg())),
+        };
+        (result, held.buf)
+    }
+}
+
+/// A part of a pool's memory, as tokio-uring wants to see it to register it.
+struct Region {
+    pool: Rc<Pool>,
+    index: u16,
+}
+
+// SAFETY: the memory stays where it is for as long as `pool` lives, which the region owns, and
+// is initialized from the start. It is registered only: no fixed buffer is ever checked out of
+// the FixedBufPool, so nobody reads or writes through it.
+unsafe impl IoBuf for Region {
+    fn stable_ptr(&self) -> *const u8 {
+        self.pool.start_of(self.index).as_ptr()
+    }
+    fn bytes_init(&self) -> usize {
+        self.pool.buffer_bytes()
+    }
+    fn bytes_total(&self) -> usize {
+        self.pool.buffer_bytes()
+    }
+}
+
+// SAFETY: as above.
+unsafe impl IoBufMut for Region {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.pool.start_of(self.index).as_ptr()
+    }
+    unsafe fn set_init(&mut self, _: usize) {}
+}
+
+/// Registers as many of the pool's buffers as RLIMIT_MEMLOCK allows: all, half of them, a
+/// quarter… Those that are not registered work as well, at a little more CPU.
+pub(super) fn register(pool: &Rc<Pool>) {
+    let mut count = pool.count();
+    while count > 0 {
+        let regions = (0..count).map(|index| Region { pool: Rc::clone(pool), index });
+        if FixedBufPool::new(regions).register().is_ok() {
+            break;
+        }
+        count /= 2;
+    }
+    pool.set_registered(count);
+}
+
+/// What io_uring is refused for on this machine, or None when it works: a ring is made, the
+/// operations that are needed are looked for, one is run.
+pub(super) fn refusal() -> Option<String> {
+    let because = |step: &str, error: &std::io::Error| {
+        let why = match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                if disabled_by_sysctl() {
+                    "kernel.io_uring_disabled is set"
+                } else {
+                    "not permitted, as in containers whose seccomp profile refuses it"
+                }
+            }
+            Some(libc::ENOSYS) => "this kernel has none, or a seccomp profile hides it",
+            Some(libc::ENOMEM) => "the limit on locked memory is too low, see ulimit -l",
+            _ => "",
+        };
+        let colon = if why.is_empty() { "" } else { ": " };
+        format!("{step}: {error}{colon}{why}")
+    };
+    let mut ring = match io_uring::IoUring::new(4) {
+        Ok(ring) => ring,
+        Err(error) => return Some(because("io_uring_setup", &error)),
+    };
+    let mut known = io_uring::Probe::new();
+    if let Err(error) = ring.submitter().register_probe(&mut known) {
+        return Some(because("io_uring_register", &error));
+    }
+    let needed = [opcode::Nop::CODE, opcode::WriteFixed::CODE, opcode::Write::CODE, opcode::AsyncCancel::CODE];
+    if !needed.into_iter().all(|code| known.is_supported(code)) {
+        return Some("this kernel's io_uring lacks operations that are needed (Linux 5.6 has them)".to_owned());
+    }
+    if !ring.params().is_feature_nodrop() {
+        return Some("this kernel's io_uring may drop completions (Linux 5.5 does not)".to_owned());
+    }
+    let nop: squeue::Entry = opcode::Nop::new().build();
+    // SAFETY: a NOP names no memory and no descriptor.
+    if unsafe { ring.submission().push(&nop) }.is_err() {
+        return Some("a new ring has no room".to_owned());
+    }
+    if let Err(error) = ring.submit_and_wait(1) {
+        return Some(because("io_uring_enter", &error));
+    }
+    match ring.completion().next() {
+        Some(entry) if entry.result() >= 0 => None,
+        _ => Some("an operation did not complete".to_owned()),
+    }
+}
+
+fn disabled_by_sysctl() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|text| text.trim() != "0")
+}
