@@ -1,2 +1,113 @@
 //! (catalogue, target) → the files to merge, oldest first. Pure: it returns a plan, or the files
 //! whose times it must know (FORMAT §3).
+//!
+//! Why the greedy choice of FORMAT §3.2 finds a chain whenever there is one: call a TXID reached
+//! when a chain of allowed files ends there. From a reached `b` every file that continues a chain
+//! at some reached `a` < `b` and ends beyond `b` continues the chain at `b` too (its min is at most
+//! `a` + 1). So whatever a chain through `a` can reach, one through `b` can, and starting from the
+//! newest allowed snapshot and taking the furthest file each time ends at the furthest TXID of all.
+//! Files beyond a TXID target are not allowed to begin with; so is it with excluded ones, times
+//! that are too new, and archived ones. `tests` compares it with a search of all chains.
+//!
+//! Not here: fetching times (DESIGN engine 8 bounds how many), and listing again to confirm an
+//! error ([`PlanError::needs_fresh_listing`]).
+
+mod chain;
+mod eligible;
+mod error;
+mod knowledge;
+#[cfg(test)]
+mod tests;
+
+pub use error::PlanError;
+pub use knowledge::{Excluded, Times};
+
+use crate::catalogue::Replica;
+use crate::ltx::Txid;
+use crate::timestamp::Timestamp;
+use std::fmt;
+
+/// What to restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The newest state.
+    Latest,
+    /// The state after this transaction, exactly; 0 is the newest.
+    Txid(Txid),
+    /// The newest state whose files were all created strictly before this.
+    Timestamp(Timestamp),
+}
+
+/// What [`plan`] came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Plan(Plan),
+    /// Look at the times of these files (indexes, ascending, never empty, none of them known), side
+    /// by side; put them into [`Times`] and call again.
+    NeedTimes(Vec<usize>),
+}
+
+/// The files that make the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Indexes into [`Replica::files`], oldest first; never empty. The first is a snapshot.
+    pub files: Vec<usize>,
+    /// The TXID of the first transaction inside: 1.
+    pub min_txid: Txid,
+    /// The TXID reached.
+    pub txid: Txid,
+    /// The replica holds newer states than this.
+    pub newer_exist: bool,
+    pub warnings: Vec<Warning>,
+}
+
+/// What the operator should hear although there is a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// A file that is old enough ends at `newest`, but what leads there is only in files written
+    /// after the target's time: healthy, no hole (FORMAT §3.4).
+    StateBetweenRetired { reached: Txid, newest: Txid },
+    /// These files would have been planned but are damaged; other files took their place.
+    RoutedAround { keys: Vec<String> },
+    /// These files would have been planned but are archived; other files took their place.
+    AvoidedArchived { keys: Vec<String> },
+    /// A backup in the v0.3.x format lies beside this one and was not looked at.
+    V3Beside { snapshots: u32 },
+}
+
+/// Plans a restore. Bounds: O(n log n) in the number of files. `excluded` never changes the TXID
+/// that is reached: without another chain to it the answer is an error (FORMAT §3.6).
+pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<Outcome, PlanError> {
+    chain::plan(replica, target, times, excluded)
+}
+
+/// To be called when the headers of all planned files were read: the planned files, as indexes,
+/// whose time is not before a timestamp target (FORMAT §4). Where there are any: put these times
+/// into [`Times`], [`Times::require_all`], and plan again.
+pub fn too_new(plan: &Plan, target: &Target, header_time: impl Fn(usize) -> Option<Timestamp>) -> Vec<usize> {
+    let Target::Timestamp(at) = *target else { return Vec::new() };
+    plan.files.iter().copied().filter(|&file| header_time(file).is_some_and(|time| time >= at)).collect()
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StateBetweenRetired { reached, newest } => write!(
+                f,
+                "the newest state that can be reached before that time is TXID {reached}: TXID {newest} existed, but \
+                 what leads to it is only kept in files written later"
+            ),
+            Self::RoutedAround { keys } => write!(f, "damaged, restored through other files: {}", list(keys)),
+            Self::AvoidedArchived { keys } => write!(f, "archived, restored through other files: {}", list(keys)),
+            Self::V3Beside { snapshots } => write!(
+                f,
+                "a backup in the v0.3.x format (generations/, {snapshots} snapshots) lies beside this one and is \
+                 not looked at"
+            ),
+        }
+    }
+}
+
+fn list(keys: &[String]) -> String {
+    keys.iter().map(|key| crate::error::escaped(key)).collect::<Vec<_>>().join(", ")
+}

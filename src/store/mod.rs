@@ -2,8 +2,11 @@
 //! maps files. Both speak of objects by their full key: in S3 the key in its bucket, in `file`
 //! the absolute path.
 
+mod etag;
 pub mod file;
 pub mod s3;
+
+pub use etag::Etag;
 
 use crate::error::Class;
 use crate::timestamp::Timestamp;
@@ -11,17 +14,6 @@ use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// An entity tag, compact: fleets hold millions. Quotes are not part of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Etag {
-    /// 32 lower-case hex digits, and `-parts` where `parts` > 0.
-    Md5 {
-        hash: [u8; 16],
-        parts: u32,
-    },
-    Other(Box<str>),
-}
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

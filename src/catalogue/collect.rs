@@ -1,0 +1,176 @@
+//! Objects in, replicas out.
+
+use super::key::{self, Kind};
+use super::{LtxFile, Replica, V3};
+use crate::store::Listed;
+use crate::timestamp::Timestamp;
+use std::collections::BTreeMap;
+
+/// Collects a listing of many databases. Any order of keys gives the same replicas; in the order
+/// that S3 lists, databases can be taken out as soon as the listing has passed them.
+///
+/// Costs about 64 bytes per file and 100 per database: what the current database has is gathered
+/// in one buffer and stored at its exact size when the next begins.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// By root. Without the current one's latest files.
+    done: BTreeMap<String, Gathered>,
+    /// The root that `gathered` belongs to.
+    current: String,
+    gathered: Gathered,
+    /// The listing began after this key: what lies before it is another's.
+    started_after: Option<String>,
+    last_key: String,
+    unordered: bool,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    files: Vec<LtxFile>,
+    v3: Option<Box<V3>>,
+}
+
+impl Catalogue {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// For one of several listings side by side, the one that begins after `key`. Databases that
+    /// may have keys up to `key` are not handed out by [`Self::take_passed`]: [`Self::merge`] joins
+    /// them with the listing before.
+    pub fn starting_after(key: Option<String>) -> Self {
+        Self { started_after: key, ..Self::default() }
+    }
+
+    /// Takes in one object; what is not a backup's file is skipped.
+    pub fn insert(&mut self, object: Listed) {
+        if object.key < self.last_key {
+            self.unordered = true;
+        }
+        if let Some(parsed) = key::parse(&object.key) {
+            if self.current != parsed.root {
+                self.store_current();
+                self.current.clear();
+                self.current.push_str(parsed.root);
+            }
+            self.gathered.add(parsed.kind, &object);
+        }
+        self.last_key = object.key;
+    }
+
+    /// Whether all keys came in ascending order, so far.
+    pub fn is_ordered(&self) -> bool {
+        !self.unordered
+    }
+
+    /// The databases that an ordered listing has passed, all of whose files are therefore known;
+    /// they leave the catalogue. Empty once the listing has proved unordered (S3 Express): then
+    /// only [`Self::finish`] tells. What an earlier call gave may then lack files.
+    pub fn take_passed(&mut self) -> Vec<Replica> {
+        if self.unordered {
+            return Vec::new();
+        }
+        if !self.last_key.starts_with(&self.current) {
+            self.store_current();
+        }
+        let (last, start) = (&self.last_key, self.started_after.as_deref());
+        let passed =
+            |root: &str| !last.starts_with(root) && last.as_str() > root && start.is_none_or(|start| start < root);
+        self.done.extract_if(.., |root, _| passed(root)).map(|(root, gathered)| gathered.into_replica(root)).collect()
+    }
+
+    /// Adds what another listing, of other keys or the same, has gathered.
+    pub fn merge(&mut self, mut other: Self) {
+        other.store_current();
+        self.unordered |= other.unordered;
+        for (root, gathered) in other.done {
+            self.done.entry(root).or_default().append(gathered);
+        }
+    }
+
+    /// Every database that was found and not taken out, sorted by root.
+    pub fn finish(mut self) -> Vec<Replica> {
+        self.store_current();
+        self.done.into_iter().map(|(root, gathered)| gathered.into_replica(root)).collect()
+    }
+
+    fn store_current(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        // The buffer stays and is used again: it alone has room to spare.
+        let exact = Gathered { files: self.gathered.files.drain(..).collect(), v3: self.gathered.v3.take() };
+        match self.done.get_mut(&self.current) {
+            Some(before) => before.append(exact),
+            None => {
+                self.done.insert(self.current.as_str().to_owned(), exact);
+            }
+        }
+    }
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.v3.is_none()
+    }
+
+    fn add(&mut self, kind: Kind, object: &Listed) {
+        match kind {
+            Kind::Ltx { level, layout, min_txid, max_txid } => self.files.push(LtxFile {
+                min_txid,
+                max_txid,
+                size: object.size,
+                last_modified: object.last_modified,
+                etag: object.etag.clone(),
+                level,
+                layout,
+                archived: object.archived,
+            }),
+            Kind::V3Snapshot | Kind::V3Wal => {
+                let empty = V3 { snapshots: 0, wal_segments: 0, last_modified: Timestamp::MIN };
+                let v3 = self.v3.get_or_insert_with(|| Box::new(empty));
+                let count = if kind == Kind::V3Snapshot { &mut v3.snapshots } else { &mut v3.wal_segments };
+                *count = count.saturating_add(1);
+                v3.last_modified = v3.last_modified.max(object.last_modified);
+            }
+        }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.files.append(&mut other.files);
+        match (&mut self.v3, other.v3) {
+            (Some(v3), Some(other)) => {
+                v3.snapshots = v3.snapshots.saturating_add(other.snapshots);
+                v3.wal_segments = v3.wal_segments.saturating_add(other.wal_segments);
+                v3.last_modified = v3.last_modified.max(other.last_modified);
+            }
+            (mine @ None, other) => *mine = other,
+            (Some(_), None) => {}
+        }
+    }
+
+    fn into_replica(self, mut root: String) -> Replica {
+        let mut files = self.files;
+        // A key listed twice was replaced in between: the newer state of it counts.
+        files.sort_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout, std::cmp::Reverse(f.last_modified)));
+        files.dedup_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
+        files.shrink_to_fit();
+        root.shrink_to_fit();
+        Replica { root, files, v3: self.v3 }
+    }
+}
+
+/// See [`Replica::of`]. `roots` is not empty.
+pub(super) fn replica_of(roots: Vec<String>, objects: impl IntoIterator<Item = Listed>) -> Replica {
+    let mut found: Vec<(String, Gathered)> = roots.into_iter().map(|root| (root, Gathered::default())).collect();
+    for object in objects {
+        if let Some(parsed) = key::parse(&object.key)
+            && let Some((_, gathered)) = found.iter_mut().find(|(root, _)| root == parsed.root)
+        {
+            gathered.add(parsed.kind, &object);
+        }
+    }
+    let best = found.iter().position(|(_, g)| !g.files.is_empty()).or(found.iter().position(|(_, g)| g.v3.is_some()));
+    let (root, gathered) = found.into_iter().nth(best.unwrap_or(0)).unwrap_or_default();
+    gathered.into_replica(root)
+}

@@ -1,0 +1,76 @@
+//! A key → whose file it is. Accepts FORMAT §1's structures to the letter and nothing else.
+
+use super::Layout;
+use crate::ltx::{Level, Txid};
+
+/// What a key says, and the root it stands under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parsed<'a> {
+    /// What stands before the level's directory, or before `generations/`.
+    pub root: &'a str,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Ltx { level: Level, layout: Layout, min_txid: Txid, max_txid: Txid },
+    V3Snapshot,
+    V3Wal,
+}
+
+/// None for whatever is not a backup's file.
+pub fn parse(key: &str) -> Option<Parsed<'_>> {
+    let (dir, name) = key.rsplit_once('/')?;
+    if name.ends_with(".ltx") { ltx(dir, name) } else { v3(dir, name) }
+}
+
+fn ltx<'a>(dir: &'a str, name: &str) -> Option<Parsed<'a>> {
+    let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
+    let min_txid = Txid::parse_name(min.as_bytes())?;
+    let max_txid = Txid::parse_name(max.as_bytes())?;
+    if min_txid == Txid(0) || min_txid > max_txid {
+        return None;
+    }
+    let (before, level) = split_dir(dir);
+    let (root, digit, layout) = match *level.as_bytes() {
+        [b'0', b'0', b'0', digit] => (before, digit, Layout::Hex),
+        [digit] => (before.strip_suffix("ltx/")?, digit, Layout::Decimal),
+        _ => return None,
+    };
+    // `…/myltx/0/` is not the decimal layout.
+    if layout == Layout::Decimal && !(root.is_empty() || root.ends_with('/')) {
+        return None;
+    }
+    let level = digit.checked_sub(b'0').and_then(Level::new)?;
+    Some(Parsed { root, kind: Kind::Ltx { level, layout, min_txid, max_txid } })
+}
+
+/// `generations/<16 hex>/snapshots/<8 hex>.snapshot.lz4`,
+/// `generations/<16 hex>/wal/<8 hex>_<8..16 hex>.wal.lz4`
+fn v3<'a>(dir: &'a str, name: &str) -> Option<Parsed<'a>> {
+    let (before, kind) = split_dir(dir);
+    let kind = match kind {
+        "snapshots" if is_hex(name.strip_suffix(".snapshot.lz4")?, 8, 8) => Kind::V3Snapshot,
+        "wal" => {
+            let (index, offset) = name.strip_suffix(".wal.lz4")?.split_once('_')?;
+            if !is_hex(index, 8, 8) || !is_hex(offset, 8, 16) {
+                return None;
+            }
+            Kind::V3Wal
+        }
+        _ => return None,
+    };
+    let (before, generation) = split_dir(before.strip_suffix('/')?);
+    let root = before.strip_suffix("generations/")?;
+    let whole = root.is_empty() || root.ends_with('/');
+    (whole && is_hex(generation, 16, 16)).then_some(Parsed { root, kind })
+}
+
+fn is_hex(text: &str, min_len: usize, max_len: usize) -> bool {
+    (min_len..=max_len).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// `a/b/c` → (`a/b/`, `c`), `c` → (``, `c`)
+fn split_dir(dir: &str) -> (&str, &str) {
+    dir.split_at(dir.rfind('/').map_or(0, |slash| slash + 1))
+}

@@ -1,0 +1,213 @@
+//! Chains of files: the greedy choice, what it proves about holes, and what to say if it fails.
+
+use super::error::MAX_KEYS;
+use super::{Excluded, Outcome, Plan, PlanError, Target, Times, Warning, eligible};
+use crate::catalogue::{LtxFile, Replica};
+use crate::ltx::{Level, Txid};
+use std::cmp::Reverse;
+
+/// See [`super::plan`].
+pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<Outcome, PlanError> {
+    let files = &replica.files;
+    let Some(newest) = replica.max_txid() else {
+        return Err(match &replica.v3 {
+            Some(v3) => PlanError::OnlyV3 { snapshots: v3.snapshots },
+            None => PlanError::NoBackups,
+        });
+    };
+    if !files.iter().any(LtxFile::is_snapshot) {
+        let first = files.iter().map(|f| f.min_txid).min().unwrap_or(newest);
+        return Err(PlanError::ChainDoesNotBeginAtOne { first });
+    }
+    let (allowed, goal): (Vec<bool>, Txid) = match *target {
+        Target::Latest | Target::Txid(Txid(0)) => (vec![true; files.len()], newest),
+        Target::Txid(txid) => (files.iter().map(|f| f.max_txid <= txid).collect(), txid),
+        Target::Timestamp(at) => {
+            let allowed = match eligible::before(replica, at, times) {
+                Ok(eligible) => eligible,
+                Err(needed) => return Ok(Outcome::NeedTimes(needed)),
+            };
+            let goal = files.iter().zip(&allowed).filter(|(_, ok)| **ok).map(|(f, _)| f.max_txid).max();
+            (allowed, goal.ok_or(PlanError::TimestampDoesNotExist { at })?)
+        }
+    };
+    let allowed = |i: usize| allowed.get(i).copied().unwrap_or(false);
+
+    let order = Order::new(replica, times);
+    let ideal = order.chain(&allowed);
+    let mut warnings = Vec::new();
+    if ideal.reached < goal {
+        check_no_hole(&order, ideal.reached, goal)?;
+        match *target {
+            Target::Timestamp(at) if ideal.reached == Txid(0) => return Err(PlanError::TimestampDoesNotExist { at }),
+            Target::Timestamp(_) => {
+                warnings.push(Warning::StateBetweenRetired { reached: ideal.reached, newest: goal });
+            }
+            Target::Latest | Target::Txid(_) => return Err(not_reachable(&order, ideal.reached, goal)),
+        }
+    }
+    let chosen = order.without(ideal, &allowed, excluded, &mut warnings)?;
+    if let Some(v3) = &replica.v3 {
+        warnings.push(Warning::V3Beside { snapshots: v3.snapshots });
+    }
+    Ok(Outcome::Plan(Plan {
+        files: chosen.files,
+        min_txid: Txid(1),
+        txid: chosen.reached,
+        newer_exist: chosen.reached < newest,
+        warnings,
+    }))
+}
+
+/// A hole only if no file at all covers the gap (FORMAT §3.4): if going on from `reached` with any
+/// file whatever does not lead to `goal` while there is a file beyond.
+fn check_no_hole(order: &Order<'_>, reached: Txid, goal: Txid) -> Result<(), PlanError> {
+    let have = order.cover_from(reached);
+    let next = order.first_beyond(have);
+    match next {
+        Some(next) if have < goal => Err(PlanError::Hole { have, next }),
+        _ => Ok(()),
+    }
+}
+
+fn not_reachable(order: &Order<'_>, reached: Txid, txid: Txid) -> PlanError {
+    let files = &order.replica.files;
+    let continues = |f: &&LtxFile| f.max_txid > txid && continues(f, reached);
+    PlanError::TxidNotReachable {
+        txid,
+        below: (reached > Txid(0)).then_some(reached),
+        above: files.iter().filter(continues).map(|f| f.max_txid).min(),
+    }
+}
+
+/// Whether `file` continues a chain that ends at `reached` (FORMAT §3.2).
+fn continues(file: &LtxFile, reached: Txid) -> bool {
+    begins_within(file, reached) && file.max_txid > reached
+}
+
+fn begins_within(file: &LtxFile, reached: Txid) -> bool {
+    file.min_txid.0.saturating_sub(1) <= reached.0
+}
+
+struct Chain {
+    files: Vec<usize>,
+    reached: Txid,
+}
+
+/// A replica's files by min TXID, for sweeps.
+struct Order<'a> {
+    replica: &'a Replica,
+    times: &'a Times,
+    by_min: Vec<usize>,
+}
+
+impl<'a> Order<'a> {
+    fn new(replica: &'a Replica, times: &'a Times) -> Self {
+        let mut by_min: Vec<usize> = (0..replica.files.len()).collect();
+        // Stable: it merges the runs that the levels are.
+        by_min.sort_by_key(|&i| replica.files.get(i).map(|f| f.min_txid));
+        Self { replica, times, by_min }
+    }
+
+    fn files(&self) -> impl Iterator<Item = (usize, &'a LtxFile)> + '_ {
+        self.by_min.iter().filter_map(|&i| self.replica.files.get(i).map(|f| (i, f)))
+    }
+
+    /// FORMAT §3.1 and §3.2 over the files that `allowed` lets pass.
+    fn chain(&self, allowed: impl Fn(usize) -> bool) -> Chain {
+        let snapshots = self.replica.level(Level::SNAPSHOT);
+        let snapshot = snapshots
+            .filter_map(|i| self.replica.files.get(i).map(|f| (i, f)))
+            .filter(|(i, f)| f.is_snapshot() && allowed(*i))
+            .max_by_key(|(i, f)| self.preference(*i, f));
+        let mut chain = Chain { files: Vec::new(), reached: Txid(0) };
+        if let Some((i, file)) = snapshot {
+            chain = Chain { files: vec![i], reached: file.max_txid };
+        }
+        let mut waiting = self.files().filter(|(i, _)| allowed(*i)).peekable();
+        let mut best: Option<(usize, &LtxFile)> = None;
+        loop {
+            while let Some((i, file)) = waiting.next_if(|(_, f)| begins_within(f, chain.reached)) {
+                if best.is_none_or(|(b, best)| self.preference(i, file) > self.preference(b, best)) {
+                    best = Some((i, file));
+                }
+            }
+            match best {
+                Some((i, file)) if file.max_txid > chain.reached => {
+                    chain.files.push(i);
+                    chain.reached = file.max_txid;
+                }
+                _ => return chain,
+            }
+        }
+    }
+
+    /// Which of two files that continue the chain to take: the greater (FORMAT §3.2).
+    fn preference(&self, index: usize, f: &LtxFile) -> impl Ord + use<> {
+        let time = self.times.get(index).unwrap_or(f.last_modified);
+        (f.max_txid, Reverse(f.min_txid), f.level, Reverse(time), Reverse(f.layout), Reverse(index))
+    }
+
+    /// How far any files whatever lead on from `reached` without a gap.
+    fn cover_from(&self, reached: Txid) -> Txid {
+        let mut end = reached;
+        for (_, file) in self.files() {
+            if !begins_within(file, end) {
+                break;
+            }
+            end = end.max(file.max_txid);
+        }
+        end
+    }
+
+    /// Where the first file starts that begins after a gap behind `end`.
+    fn first_beyond(&self, end: Txid) -> Option<Txid> {
+        self.files().find(|(_, f)| !begins_within(f, end)).map(|(_, f)| f.min_txid)
+    }
+
+    /// A chain as far as `ideal`'s of files that can be used, where `ideal` has others.
+    fn without(
+        &self,
+        ideal: Chain,
+        allowed: impl Fn(usize) -> bool,
+        excluded: &Excluded,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Chain, PlanError> {
+        let archived = |i: usize| self.replica.files.get(i).is_some_and(|f| f.archived);
+        let blocked = |i: usize| excluded.contains(i) || archived(i);
+        let damaged = self.keys((0..self.replica.files.len()).filter(|&i| excluded.contains(i) && allowed(i)));
+        let mut chain = ideal;
+        if chain.files.iter().any(|&i| blocked(i)) {
+            let avoided = self.keys(chain.files.iter().copied().filter(|&i| archived(i) && !excluded.contains(i)));
+            let other = self.chain(|i| allowed(i) && !blocked(i));
+            if other.reached < chain.reached {
+                return Err(self.blocked_at(other.reached, chain.reached, &allowed, excluded));
+            }
+            chain = other;
+            if !avoided.is_empty() {
+                warnings.push(Warning::AvoidedArchived { keys: avoided });
+            }
+        }
+        if !damaged.is_empty() {
+            warnings.push(Warning::RoutedAround { keys: damaged });
+        }
+        Ok(chain)
+    }
+
+    /// Which files would lead on from `reached` to `txid` if they could be used.
+    fn blocked_at(&self, reached: Txid, txid: Txid, allowed: impl Fn(usize) -> bool, excluded: &Excluded) -> PlanError {
+        let leads_on = |i: usize| allowed(i) && self.replica.files.get(i).is_some_and(|f| continues(f, reached));
+        let candidates = || (0..self.replica.files.len()).filter(|&i| leads_on(i));
+        match candidates().find_map(|i| excluded.get(i)) {
+            Some(class) => {
+                let keys = self.keys(candidates().filter(|&i| excluded.contains(i)).take(MAX_KEYS));
+                PlanError::NoOtherChain { txid, class, keys }
+            }
+            None => PlanError::Archived { txid, keys: self.keys(candidates().take(MAX_KEYS)) },
+        }
+    }
+
+    fn keys(&self, files: impl Iterator<Item = usize>) -> Vec<String> {
+        files.filter_map(|i| self.replica.files.get(i)).map(|f| self.replica.key(f)).collect()
+    }
+}

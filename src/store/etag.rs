@@ -1,0 +1,119 @@
+//! Entity tags, compact: a fleet's catalogue holds millions of them.
+
+use std::fmt;
+
+/// Longest tag that is kept; S3's own have at most 43 bytes.
+const MAX_LEN: usize = 256;
+
+/// An entity tag without its quotes. `Display` gives back exactly the text that was parsed, so
+/// that `"` + tag + `"` is a value for If-Match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Etag {
+    /// 32 lower-case hex digits, and `-parts` where `parts` > 0.
+    Md5 {
+        hash: [u8; 16],
+        parts: u32,
+    },
+    Other(Box<str>),
+}
+
+impl Etag {
+    /// From a listing or a header, with or without quotes. None for what cannot stand in If-Match:
+    /// weak tags, empty ones, those longer than 256 bytes or with other than visible ASCII.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let bare = match text.strip_prefix('"') {
+            Some(rest) => rest.strip_suffix('"')?,
+            None => text,
+        };
+        let visible = |b: u8| b.is_ascii_graphic() && b != b'"';
+        if bare.is_empty() || bare.len() > MAX_LEN || text.starts_with("W/") || !bare.bytes().all(visible) {
+            return None;
+        }
+        Some(Self::parse_md5(bare).unwrap_or_else(|| Self::Other(bare.into())))
+    }
+
+    fn parse_md5(bare: &str) -> Option<Self> {
+        let (digits, parts) = match bare.split_once('-') {
+            // A number that is not written as we would write it must keep its own text.
+            Some((digits, parts)) if parts.starts_with(|c: char| matches!(c, '1'..='9')) => {
+                (digits, parts.parse::<u32>().ok()?)
+            }
+            Some(_) => return None,
+            None => (bare, 0),
+        };
+        let nibble = |b: u8| match b {
+            b'0'..=b'9' => Some(b - b'0'),
+            b'a'..=b'f' => Some(b - b'a' + 10),
+            _ => None,
+        };
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        if pairs.len() != 16 || !rest.is_empty() {
+            return None;
+        }
+        let mut hash = [0; 16];
+        for (byte, &[high, low]) in hash.iter_mut().zip(pairs) {
+            *byte = nibble(high)? << 4 | nibble(low)?;
+        }
+        Some(Self::Md5 { hash, parts })
+    }
+}
+
+impl fmt::Display for Etag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Md5 { hash, parts } => {
+                for byte in hash {
+                    write!(f, "{byte:02x}")?;
+                }
+                if *parts > 0 {
+                    write!(f, "-{parts}")?;
+                }
+                Ok(())
+            }
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_parsed_is_given_back() {
+        let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+        for text in [md5, "d41d8cd98f00b204e9800998ecf8427e-17", "d41d8cd98f00b204e9800998ecf8427e-4294967295"] {
+            assert!(matches!(Etag::parse(text), Some(Etag::Md5 { .. })), "{text}");
+        }
+        for text in [
+            "D41D8CD98F00B204E9800998ECF8427E",
+            "d41d8cd98f00b204e9800998ecf8427e-0",
+            "d41d8cd98f00b204e9800998ecf8427e-017",
+            "d41d8cd98f00b204e9800998ecf8427e-+1",
+            "d41d8cd98f00b204e9800998ecf8427e-4294967296",
+            "d41d8cd98f00b204e9800998ecf8427e-",
+            "d41d8cd98f00b204e9800998ecf8427",
+            "0x8DA",
+            "-",
+        ] {
+            assert!(matches!(Etag::parse(text), Some(Etag::Other(_))), "{text}");
+        }
+        for text in [md5, "abc", "d41d8cd98f00b204e9800998ecf8427e-017"] {
+            assert_eq!(Etag::parse(text).unwrap().to_string(), text);
+            assert_eq!(Etag::parse(&format!("\"{text}\"")).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_if_match_cannot_hold_is_none() {
+        for text in ["", "\"\"", "\"", "W/\"abc\"", "a\"b", "\"abc", "a b", "a\r\nb", "é", &"a".repeat(257)] {
+            assert_eq!(Etag::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn is_compact() {
+        assert!(size_of::<Option<Etag>>() <= 24);
+    }
+}
