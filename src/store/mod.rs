@@ -2,6 +2,7 @@
 //! maps files. Both speak of objects by their full key: in S3 the key in its bucket, in `file`
 //! the absolute path.
 
+mod etag;
 pub mod file;
 pub mod s3;
 
