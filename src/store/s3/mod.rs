@@ -1,11 +1,43 @@
 //! A minimal S3 client: ListObjectsV2, ranged GET, HEAD, signed with SigV4, over reqwest.
+//!
+//! It writes nothing to a bucket. One [`S3`] is one bucket, shared by all workers: credentials,
+//! region, clock offset, retry quota and the cap on requests in flight belong to it. Connections
+//! belong to the worker's [`Http`].
+//!
+//! Requests are sent again for whatever may pass (`retry`, `send`), bodies resumed at the exact
+//! offset (`get`); redirects are never followed, and nothing signed goes to another host.
 
-use super::{Etag, Head, ListPage, ListRequest, StoreError};
+use super::{StoreError, StoreErrorKind};
 use crate::telemetry::Counters;
-use crate::timestamp::Timestamp;
-use bytes::Bytes;
-use std::ops::Range;
-use std::sync::Arc;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use credentials::Credentials;
+use endpoint::Endpoint;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use limiter::Limiter;
+use network::Network;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, RwLock};
+use std::time::Instant;
+
+mod answer;
+mod aws_chain;
+mod credentials;
+mod endpoint;
+mod get;
+mod head;
+mod limiter;
+mod list;
+mod network;
+mod options;
+mod retry;
+mod send;
+mod sign;
+mod xml;
+
+pub use get::S3Body;
+pub use list::parse_list_page;
+pub use network::Http;
+pub use options::{Environment, Retries, S3Options, Timeouts};
 
 /// Where a bucket is and how to talk to it: what config, URL and environment say, resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,53 +83,105 @@ impl std::fmt::Debug for SseCustomerKey {
     }
 }
 
-/// A worker's HTTP clients: one connection pool per runtime, never shared between runtimes.
-/// Holds one reqwest client per TLS setting; created lazily.
-#[derive(Debug, Default)]
-pub struct Http {}
-
 /// One bucket. Shared by all workers: credentials, region and limits are found once.
 #[derive(Debug)]
-pub struct S3 {}
-
-pub struct S3Body {}
-
-/// Process-wide settings of the client.
-#[derive(Debug, Clone, Default)]
-pub struct S3Options {
-    /// Cap on requests in flight (`--max-requests`); None: adapts.
-    pub max_requests: Option<usize>,
+pub struct S3 {
+    config: S3Config,
+    /// The error is told by every request.
+    endpoint: Result<Endpoint, String>,
+    network: Network,
+    timeouts: Timeouts,
+    retries: Retries,
+    credentials: Credentials,
+    region: RwLock<Option<Arc<str>>>,
+    region_flight: tokio::sync::Mutex<()>,
+    /// The server's clock minus ours.
+    clock_offset_secs: AtomicI64,
+    limiter: Limiter,
+    quota: retry::Quota,
+    born: Instant,
+    /// After `born`; 0: never.
+    last_success_ms: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 impl S3 {
-    pub fn new(_config: S3Config, _options: &S3Options, _counters: Arc<Counters>) -> Self {
-        todo!()
+    /// Asks nothing yet: what is wrong with `config` is told by the first request.
+    pub fn new(config: S3Config, options: &S3Options, counters: Arc<Counters>) -> Self {
+        // skip-verify is said of the bucket's endpoint, not of AWS's credential services.
+        let credentials = Credentials::new(&config, &options.environment, &Network::new(options, false));
+        Self::build(config, options, counters, credentials)
     }
-    pub async fn list_page(&self, _http: &Http, _request: &ListRequest) -> Result<ListPage, StoreError> {
-        todo!()
-    }
-    pub async fn get(
-        self: &Arc<Self>,
-        _http: &Http,
-        _key: &str,
-        _range: Range<u64>,
-        _if_match: Option<&Etag>,
-    ) -> Result<S3Body, StoreError> {
-        todo!()
-    }
-    pub async fn head(&self, _http: &Http, _key: &str) -> Result<Head, StoreError> {
-        todo!()
-    }
-}
 
-impl S3Body {
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        todo!()
+    /// With a provider of credentials in place of those that `config` and environment name.
+    pub fn with_credentials_provider(
+        config: S3Config,
+        options: &S3Options,
+        counters: Arc<Counters>,
+        provider: SharedCredentialsProvider,
+    ) -> Self {
+        Self::build(config, options, counters, Credentials::provided(provider))
     }
-    pub fn etag(&self) -> Option<&Etag> {
-        todo!()
+
+    fn build(config: S3Config, options: &S3Options, counters: Arc<Counters>, credentials: Credentials) -> Self {
+        let endpoint = Endpoint::new(&config, options.environment.endpoint.as_deref());
+        Self {
+            region: RwLock::new(Self::region_of(&config, &endpoint, &options.environment).map(Arc::from)),
+            network: Network::new(options, config.skip_verify),
+            timeouts: options.timeouts.clone(),
+            retries: options.retries.clone(),
+            limiter: Limiter::new(options.max_requests),
+            credentials,
+            endpoint,
+            config,
+            region_flight: tokio::sync::Mutex::default(),
+            clock_offset_secs: AtomicI64::new(0),
+            quota: retry::Quota::default(),
+            born: Instant::now(),
+            last_success_ms: AtomicU64::new(0),
+            counters,
+        }
     }
-    pub fn litestream_timestamp(&self) -> Option<Timestamp> {
-        todo!()
+
+    /// FORMAT §5: an access point's own, config or URL, else us-east-1 where there is an
+    /// endpoint, else the environment's; None: the bucket must be asked.
+    fn region_of<'a>(
+        config: &'a S3Config,
+        endpoint: &'a Result<Endpoint, String>,
+        environment: &'a Environment,
+    ) -> Option<&'a str> {
+        let endpoint = endpoint.as_ref().ok();
+        let said = endpoint.and_then(|e| e.region.as_deref()).or(config.region.as_deref());
+        let custom = endpoint.is_some_and(|e| !e.is_aws()).then_some("us-east-1");
+        said.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r))
+    }
+
+    fn client(&self, http: &Http) -> Result<reqwest::Client, StoreError> {
+        http.client(&self.network).map_err(|detail| StoreError {
+            kind: StoreErrorKind::Unsupported,
+            what: format!("connect to s3://{}", self.config.bucket),
+            detail,
+            request_id: None,
+            hint: None,
+            attempts: 0,
+        })
+    }
+
+    /// What GET and HEAD of an object encrypted with the customer's key must carry.
+    fn object_headers(&self) -> HeaderMap {
+        const PREFIX: &str = "x-amz-server-side-encryption-customer-";
+        let mut headers = HeaderMap::new();
+        if let Some(SseCustomerKey { algorithm, key_base64, key_md5_base64 }) = &self.config.sse_customer {
+            for (name, value) in [("algorithm", algorithm), ("key", key_base64), ("key-md5", key_md5_base64)] {
+                // What is no header value was no key; S3 will ask for it.
+                if let (Ok(name), Ok(mut value)) =
+                    (HeaderName::try_from(format!("{PREFIX}{name}")), HeaderValue::from_str(value))
+                {
+                    value.set_sensitive(true);
+                    headers.insert(name, value);
+                }
+            }
+        }
+        headers
     }
 }

@@ -1,0 +1,120 @@
+//! The AWS credentials chain (profiles, assume-role, SSO, processes, web identity, ECS, EKS,
+//! IMDSv2) by aws-config, on our HTTP and TLS.
+//!
+//! Every call makes a client of its own: calls are rare, may come from any worker, and a pool
+//! must not cross runtimes.
+
+use super::network::{Network, chain};
+use aws_config::BehaviorVersion;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_types::region::Region;
+use std::time::Duration;
+
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The chain's provider. `region`: for STS, where neither environment nor profile names one.
+pub(super) async fn provider(network: &Network, region: Option<&str>) -> Result<SharedCredentialsProvider, String> {
+    // No look-up at the metadata service for a region: it would wait where there is none.
+    let regions = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new())
+        .or_else(Region::new(region.unwrap_or("us-east-1").to_owned()));
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(Client { network: network.clone() })
+        .region(regions)
+        .load()
+        .await;
+    config.credentials_provider().ok_or_else(|| "the AWS configuration gives no credentials".to_owned())
+}
+
+#[derive(Debug, Clone)]
+struct Client {
+    network: Network,
+}
+
+impl HttpClient for Client {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(Connector {
+            network: self.network.clone(),
+            connect: settings.connect_timeout().unwrap_or(DEFAULT_TIMEOUT),
+            read: settings.read_timeout().unwrap_or(DEFAULT_TIMEOUT),
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Connector {
+    network: Network,
+    connect: Duration,
+    read: Duration,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let this = self.clone();
+        HttpConnectorFuture::new(async move { this.send(request).await })
+    }
+}
+
+impl Connector {
+    async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let user = |e: String| ConnectorError::user(e.into());
+        let request = request.try_into_http1x().map_err(|e| user(e.to_string()))?;
+        let (parts, body) = request.into_parts();
+        let body = body.bytes().map(<[u8]>::to_vec).ok_or_else(|| user("a streaming body".to_owned()))?;
+        let proxies = !parts.uri.host().is_some_and(is_metadata_host);
+        let client = self.network.build_client(self.connect, proxies).map_err(user)?;
+        let request = reqwest::Request::try_from(http::Request::from_parts(parts, body)).map_err(failed)?;
+        let exchange = async {
+            let mut answer = client.execute(request).await.map_err(failed)?;
+            let mut body = Vec::new();
+            while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+                if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                    return Err(ConnectorError::io(format!("an answer of more than {MAX_ANSWER_BYTES} bytes").into()));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            let mut whole = http::Response::new(SdkBody::from(body));
+            *whole.status_mut() = answer.status();
+            *whole.headers_mut() = std::mem::take(answer.headers_mut());
+            HttpResponse::try_from(whole).map_err(|e| ConnectorError::user(e.into()))
+        };
+        // The connection's own time-out is the client's; this is for the whole exchange.
+        match tokio::time::timeout(self.connect + self.read, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(ConnectorError::timeout("no answer in time".into())),
+        }
+    }
+}
+
+fn failed(error: reqwest::Error) -> ConnectorError {
+    let timeout = error.is_timeout();
+    let text = chain(&error.without_url());
+    if timeout { ConnectorError::timeout(text.into()) } else { ConnectorError::io(text.into()) }
+}
+
+/// Addresses of this machine and its metadata services, which no proxy can reach.
+fn is_metadata_host(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    matches!(
+        host,
+        "169.254.169.254"
+            | "169.254.170.2"
+            | "169.254.170.23"
+            | "fd00:ec2::254"
+            | "fd00:ec2::23"
+            | "localhost"
+            | "127.0.0.1"
+            | "::1"
+    )
+}

@@ -1,0 +1,252 @@
+//! Whose keys sign: fixed ones, or a provider's, cached and refreshed by one for all.
+
+use super::aws_chain;
+use super::network::{Network, chain};
+use super::options::Environment;
+use super::{S3Config, StaticCredentials};
+use aws_credential_types::Credentials as Keys;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::identity::Identity;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{Mutex, OnceCell};
+
+/// Renewed this long before they expire, while they still serve.
+const REFRESH_AHEAD: Duration = Duration::from_secs(300);
+/// Not asked again so soon after a failure, while the old ones serve.
+const REFRESH_PAUSE: Duration = Duration::from_secs(20);
+/// Those who waited for a failed attempt take its answer.
+const FAILURE_STANDS: Duration = Duration::from_secs(2);
+/// A provider may run programs and ask several services.
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Keys in use. Never shown.
+pub(super) struct Current {
+    pub(super) identity: Identity,
+    /// Grows with every refresh: whoever was refused says which ones were.
+    pub(super) generation: u64,
+    expiry: Option<SystemTime>,
+    keys: Keys,
+}
+
+impl Current {
+    fn new(keys: Keys, generation: u64) -> Self {
+        Self { identity: keys.clone().into(), generation, expiry: keys.expiry(), keys }
+    }
+
+    /// `text` without the parts of the keys that it repeats.
+    pub(super) fn redact(&self, text: &mut String) {
+        for secret in [Some(self.keys.secret_access_key()), self.keys.session_token()].into_iter().flatten() {
+            if secret.len() >= 8 && text.contains(secret) {
+                *text = text.replace(secret, "…");
+            }
+        }
+    }
+}
+
+pub(super) struct Credentials {
+    source: Source,
+    current: RwLock<Option<Arc<Current>>>,
+    flight: Mutex<Flight>,
+}
+
+#[derive(Default)]
+struct Flight {
+    failed: Option<(Instant, String)>,
+}
+
+impl Flight {
+    fn failed_within(&self, time: Duration) -> Option<&String> {
+        self.failed.as_ref().filter(|(at, _)| at.elapsed() < time).map(|(_, reason)| reason)
+    }
+}
+
+enum Source {
+    Fixed,
+    /// The AWS chain, set up when first needed: with keys at hand nothing waits for it.
+    Chain { network: Network, region: Option<String>, provider: OnceCell<SharedCredentialsProvider> },
+    Provider(SharedCredentialsProvider),
+    Missing(&'static str),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+impl Credentials {
+    /// FORMAT §5: a pair from the config is used alone, else the environment's keys, else the
+    /// AWS chain.
+    pub(super) fn new(config: &S3Config, environment: &Environment, network: &Network) -> Self {
+        if let Some(StaticCredentials { access_key_id, secret_access_key, session_token }) = &config.credentials {
+            return Self::fixed(Keys::new(access_key_id, secret_access_key, session_token.clone(), None, "config"));
+        }
+        let Environment { access_key_id, secret_access_key, session_token, .. } = environment;
+        if let (Some(id), Some(secret)) = (access_key_id, secret_access_key) {
+            return Self::fixed(Keys::new(id, secret, session_token.clone(), None, "environment"));
+        }
+        if environment.aws_chain {
+            let region = environment.region.clone().or_else(|| config.region.clone());
+            return Self::of(Source::Chain { network: network.clone(), region, provider: OnceCell::new() });
+        }
+        Self::of(Source::Missing("there are no credentials"))
+    }
+
+    pub(super) fn provided(provider: SharedCredentialsProvider) -> Self {
+        Self::of(Source::Provider(provider))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, current: RwLock::new(None), flight: Mutex::default() }
+    }
+
+    fn fixed(keys: Keys) -> Self {
+        let this = Self::of(Source::Fixed);
+        this.set(Arc::new(Current::new(keys, 0)));
+        this
+    }
+
+    pub(super) fn cached(&self) -> Option<Arc<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, current: Arc<Current>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+    }
+
+    /// Keys that are good at `now` (the server's clock). The error is the reason, without
+    /// secrets.
+    pub(super) async fn get(&self, now: SystemTime) -> Result<Arc<Current>, String> {
+        if let Some(current) = self.cached() {
+            let left = current.expiry.map(|e| e.duration_since(now).unwrap_or_default());
+            match left {
+                None => return Ok(current),
+                Some(left) if left > REFRESH_AHEAD => return Ok(current),
+                Some(left) if left > Duration::from_secs(5) => {
+                    // One renews, the others go on with what is good.
+                    if let Ok(mut flight) = self.flight.try_lock()
+                        && flight.failed_within(REFRESH_PAUSE).is_none()
+                    {
+                        return Ok(self.renew(&mut flight, current.generation).await.unwrap_or(current));
+                    }
+                    return Ok(current);
+                }
+                Some(_) => return self.refresh(current.generation).await,
+            }
+        }
+        let mut flight = self.flight.lock().await;
+        match self.cached() {
+            Some(current) => Ok(current),
+            None => self.renew(&mut flight, 0).await,
+        }
+    }
+
+    /// Others than those of `generation`, which were refused. One asks, all wait for it.
+    pub(super) async fn refresh(&self, generation: u64) -> Result<Arc<Current>, String> {
+        let mut flight = self.flight.lock().await;
+        match self.cached() {
+            Some(current) if current.generation > generation => Ok(current),
+            _ => self.renew(&mut flight, generation).await,
+        }
+    }
+
+    async fn renew(&self, flight: &mut Flight, generation: u64) -> Result<Arc<Current>, String> {
+        if let Some(reason) = flight.failed_within(FAILURE_STANDS) {
+            return Err(reason.clone());
+        }
+        let asked = tokio::time::timeout(PROVIDER_TIMEOUT, self.ask()).await;
+        match asked.unwrap_or_else(|_| Err("no credentials within a minute".to_owned())) {
+            Ok(keys) => {
+                flight.failed = None;
+                let current = Arc::new(Current::new(keys, generation + 1));
+                self.set(Arc::clone(&current));
+                Ok(current)
+            }
+            Err(reason) => {
+                flight.failed = Some((Instant::now(), reason.clone()));
+                Err(reason)
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Keys, String> {
+        let provider = match &self.source {
+            Source::Fixed => return Err("these keys cannot be renewed".to_owned()),
+            Source::Missing(reason) => return Err((*reason).to_owned()),
+            Source::Provider(provider) => provider,
+            Source::Chain { network, region, provider } => {
+                provider.get_or_try_init(|| aws_chain::provider(network, region.as_deref())).await?
+            }
+        };
+        provider.provide_credentials().await.map_err(|e| chain(&e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_credential_types::provider::future;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[derive(Debug)]
+    struct Counting {
+        asked: Arc<AtomicU64>,
+        lifetime: Duration,
+    }
+
+    impl ProvideCredentials for Counting {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let n = self.asked.fetch_add(1, Ordering::Relaxed);
+                let expiry = SystemTime::now() + self.lifetime;
+                Ok(Keys::new(format!("ID{n}"), "canary-secret", None, Some(expiry), "test"))
+            })
+        }
+    }
+
+    fn counting(lifetime: Duration) -> (Credentials, Arc<AtomicU64>) {
+        let asked = Arc::new(AtomicU64::new(0));
+        let provider = Counting { asked: Arc::clone(&asked), lifetime };
+        (Credentials::provided(SharedCredentialsProvider::new(provider)), asked)
+    }
+
+    #[tokio::test]
+    async fn one_asks_for_all() {
+        let (credentials, asked) = counting(Duration::from_secs(3600));
+        let now = SystemTime::now();
+        let all = futures_util::future::join_all((0..50).map(|_| credentials.get(now))).await;
+        assert!(all.iter().all(|c| c.as_ref().unwrap().generation == 1));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let all = futures_util::future::join_all((0..50).map(|_| credentials.refresh(1))).await;
+        assert!(all.iter().all(|c| c.as_ref().unwrap().generation == 2));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert!(!format!("{credentials:?}").contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn renewed_before_they_expire_while_others_go_on() {
+        let (credentials, asked) = counting(Duration::from_secs(100));
+        let now = SystemTime::now();
+        credentials.get(now).await.unwrap();
+        let all = futures_util::future::join_all((0..10).map(|_| credentials.get(now))).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(all.iter().filter(|c| c.as_ref().unwrap().generation == 2).count(), 1);
+        // Expired by the server's clock: everyone waits for new ones.
+        let later = now + Duration::from_secs(200);
+        assert_eq!(credentials.get(later).await.unwrap().generation, 3);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_asker_leaves_the_flight_to_the_next() {
+        let (credentials, _) = counting(Duration::from_secs(3600));
+        let now = SystemTime::now();
+        let _ = tokio::time::timeout(Duration::from_millis(5), credentials.get(now)).await;
+        assert_eq!(credentials.get(now).await.unwrap().generation, 1);
+    }
+}

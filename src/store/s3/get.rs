@@ -1,0 +1,283 @@
+//! A range of an object, resumed at the exact offset until it is whole.
+//!
+//! Invariant: bytes handed out are those at `position` of the one object that the first answer's
+//! entity tag names; whatever an answer's headers contradict is not handed out.
+
+use super::super::{Etag, StoreError, StoreErrorKind};
+use super::answer::{Cure, Trouble};
+use super::head::{etag, litestream_timestamp};
+use super::retry::Tries;
+use super::send::{Answer, Operation, Piece};
+use super::{Http, S3};
+use crate::timestamp::Timestamp;
+use bytes::{Buf, Bytes};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Of an answer that ignores the range, this much is read and thrown away to get to it.
+const MAX_SKIP_BYTES: u64 = 1 << 20;
+/// Less than this between two breaks is no progress.
+const PROGRESS_BYTES: u64 = 16 << 10;
+
+/// The body of a GET: a stream of exactly the range.
+pub struct S3Body {
+    s3: Arc<S3>,
+    client: reqwest::Client,
+    key: String,
+    position: u64,
+    end: u64,
+    /// What every answer must carry: the caller's, or the first answer's.
+    if_match: Option<Etag>,
+    etag: Option<Etag>,
+    litestream_timestamp: Option<Timestamp>,
+    answer: Option<Answer>,
+    /// Bytes of the present answer before `position`.
+    skip: u64,
+    /// Where the present answer began.
+    resumed_at: u64,
+    crawl_window: Duration,
+    tries: Tries,
+}
+
+impl S3 {
+    /// An empty range asks nothing of the bucket.
+    pub async fn get(
+        self: &Arc<Self>,
+        http: &Http,
+        key: &str,
+        range: Range<u64>,
+        if_match: Option<&Etag>,
+    ) -> Result<S3Body, StoreError> {
+        let mut body = S3Body {
+            s3: Arc::clone(self),
+            client: self.client(http)?,
+            key: key.to_owned(),
+            position: range.start,
+            end: range.end.max(range.start),
+            if_match: if_match.cloned(),
+            etag: None,
+            litestream_timestamp: None,
+            answer: None,
+            skip: 0,
+            resumed_at: range.start,
+            crawl_window: self.timeouts.crawl_window,
+            tries: Tries::default(),
+        };
+        if body.position < body.end {
+            body.open().await?;
+        }
+        Ok(body)
+    }
+}
+
+impl S3Body {
+    /// The next bytes, as they came off the wire; None at the end of the range.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        while self.position < self.end {
+            let Some(answer) = &mut self.answer else {
+                self.open().await?;
+                continue;
+            };
+            let piece = answer.chunk(&self.s3, self.crawl_window).await;
+            let (bytes, slow) = match piece {
+                Ok(Piece::Bytes(bytes)) => (bytes, false),
+                Ok(Piece::Slow(bytes)) => (bytes, true),
+                Ok(Piece::End) => {
+                    let detail = format!("the body ended at {} instead of {}", self.position, self.end);
+                    self.broke(Trouble::new(StoreErrorKind::Network, detail, Cure::Again)).await?;
+                    continue;
+                }
+                Err(trouble) => {
+                    self.broke(trouble).await?;
+                    continue;
+                }
+            };
+            let bytes = self.take(bytes);
+            if slow && self.position < self.end {
+                // Others may be as slow for reasons of their own: more patience each time.
+                self.crawl_window = self.crawl_window.saturating_mul(2);
+                self.answer = None;
+                self.s3.counters.retries.add(1);
+            }
+            if !bytes.is_empty() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entity tag that the response carried.
+    pub fn etag(&self) -> Option<&Etag> {
+        self.etag.as_ref()
+    }
+
+    /// `x-amz-meta-litestream-timestamp` of the response.
+    pub fn litestream_timestamp(&self) -> Option<Timestamp> {
+        self.litestream_timestamp
+    }
+
+    /// The part of `bytes` that lies in the range. With the last of it the answer is done, and
+    /// its connection and its place in the limiter are free for others.
+    fn take(&mut self, mut bytes: Bytes) -> Bytes {
+        let len = bytes.len() as u64;
+        let skipped = self.skip.min(len);
+        self.skip -= skipped;
+        bytes.advance(usize::try_from(skipped).unwrap_or(bytes.len()));
+        let left = self.end - self.position;
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        self.position += bytes.len() as u64;
+        if self.position == self.end
+            && let Some(answer) = self.answer.take()
+        {
+            answer.finish(&self.s3);
+        }
+        bytes
+    }
+
+    async fn broke(&mut self, trouble: Trouble) -> Result<(), StoreError> {
+        self.answer = None;
+        if self.position - self.resumed_at >= PROGRESS_BYTES {
+            self.tries.progressed();
+        }
+        let operation = operation(&self.key, HeaderMap::new());
+        self.s3.cure(trouble, &operation, &mut self.tries).await
+    }
+
+    /// Asks for what is missing, until an answer fits the question.
+    async fn open(&mut self) -> Result<(), StoreError> {
+        loop {
+            let operation = operation(&self.key, self.headers());
+            let answer = self.s3.send(&self.client, &operation, &mut self.tries).await?;
+            self.resumed_at = self.position;
+            match self.check(&answer) {
+                Ok(skip) => {
+                    self.skip = skip;
+                    if self.etag.is_none() {
+                        self.etag = etag(answer.headers());
+                        self.litestream_timestamp = litestream_timestamp(answer.headers());
+                    }
+                    if self.if_match.is_none() {
+                        self.if_match.clone_from(&self.etag);
+                    }
+                    self.answer = Some(answer);
+                    return Ok(());
+                }
+                Err(trouble) => {
+                    drop(answer);
+                    self.s3.cure(trouble, &operation, &mut self.tries).await?;
+                }
+            }
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = self.s3.object_headers();
+        let mut insert = |name: HeaderName, value: String| {
+            // Neither numbers nor tags from headers hold what a header cannot; a tag from a
+            // listing might, and then matches nothing.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        };
+        insert(RANGE, format!("bytes={}-{}", self.position, self.end - 1));
+        if let Some(etag) = &self.if_match {
+            insert(IF_MATCH, format!("\"{etag}\""));
+        }
+        headers
+    }
+
+    /// How many bytes of `answer`'s body lie before the position, if it answers the question.
+    fn check(&self, answer: &Answer) -> Result<u64, Trouble> {
+        let headers = answer.headers();
+        let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
+        if let Some(coding) = text(CONTENT_ENCODING)
+            && !coding.split(',').all(|c| matches!(c.trim(), "" | "identity" | "aws-chunked"))
+        {
+            return Err(Trouble::bad_answer(format!("an answer encoded as {coding}"))
+                .hint("something between here and the bucket compresses, or the objects were stored so"));
+        }
+        if let (Some(expected), Some(found)) = (&self.if_match, etag(headers))
+            && *expected != found
+        {
+            let detail = format!("the entity tag is {found}, expected {expected}");
+            return Err(Trouble::new(StoreErrorKind::Changed, detail, Cure::None));
+        }
+        let length = match text(CONTENT_LENGTH) {
+            Some(length) => match length.parse::<u64>() {
+                Ok(length) => Some(length),
+                Err(_) => return Err(Trouble::bad_answer("a Content-Length that is no number")),
+            },
+            None => None,
+        };
+        match answer.response.status() {
+            StatusCode::PARTIAL_CONTENT => self.check_range(text(CONTENT_RANGE), length).map(|()| 0),
+            StatusCode::OK => match length {
+                Some(size) if size < self.end => Err(self.too_short(size)),
+                _ if self.position <= MAX_SKIP_BYTES => Ok(self.position),
+                _ => Err(Trouble::bad_answer("HTTP 200: the range was ignored")
+                    .hint("the service or a proxy before it does not support ranges")),
+            },
+            status => Err(Trouble::bad_answer(format!("HTTP {} to a GET", status.as_u16()))),
+        }
+    }
+
+    fn check_range(&self, content_range: Option<&str>, length: Option<u64>) -> Result<(), Trouble> {
+        let (position, end) = (self.position, self.end);
+        let contradiction = || {
+            let shown = content_range.unwrap_or("none").escape_default().take(80).collect::<String>();
+            Trouble::bad_answer(format!("asked for bytes {position}-{}, Content-Range is {shown}", end - 1))
+        };
+        let (first, last, size) = content_range.and_then(parse_content_range).ok_or_else(contradiction)?;
+        if let Some(size) = size
+            && size < end
+        {
+            return Err(self.too_short(size));
+        }
+        if (first, last) != (position, end - 1) {
+            return Err(contradiction());
+        }
+        match length {
+            Some(length) if length != end - position => {
+                Err(Trouble::bad_answer(format!("Content-Length {length} for a range of {} bytes", end - position)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn too_short(&self, size: u64) -> Trouble {
+        let detail = format!("the object has {size} bytes, expected at least {}", self.end);
+        Trouble::new(StoreErrorKind::SizeDiffers, detail, Cure::None)
+    }
+}
+
+fn operation(key: &str, headers: HeaderMap) -> Operation<'_> {
+    Operation { method: Method::GET, key: Some(key), query: "", headers, counter: |c| &c.gets }
+}
+
+/// `bytes first-last/size`, size possibly `*`.
+fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, size) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let size = match size.trim() {
+        "*" => None,
+        size => Some(size.parse().ok()?),
+    };
+    Some((first.trim().parse().ok()?, last.trim().parse().ok()?, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        assert_eq!(parse_content_range("bytes 0-9/100"), Some((0, 9, Some(100))));
+        assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, 9, None)));
+        for bad in ["", "bytes", "bytes */100", "bytes 0-/1", "bytes -1-2/3", "0-9/10", "bytes 0-9", "bytes 0-9/99999999999999999999"] {
+            assert_eq!(parse_content_range(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! ListObjectsV2: one page.
+//!
+//! Invariant: a page is whole or an error. A page that says that more follows and not where, or
+//! that points back to itself, is an error, never the end (PROMISES 9, 26).
+
+use super::super::{Etag, ListPage, ListRequest, Listed, StoreError};
+use super::answer::Trouble;
+use super::endpoint::encoded;
+use super::retry::Tries;
+use super::send::{Answer, Operation, Piece};
+use super::xml::{Visitor, walk};
+use super::{Http, S3};
+use crate::timestamp::Timestamp;
+use http::{HeaderMap, HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+use std::fmt::Write;
+
+/// 1,000 keys of 1,024 bytes, each byte encoded in three, are 3 MiB.
+const MAX_PAGE_BYTES: usize = 16 << 20;
+
+impl S3 {
+    pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
+        let client = self.client(http)?;
+        let mut headers = HeaderMap::new();
+        if self.endpoint.as_ref().is_ok_and(|e| e.is_aws()) {
+            // Archived objects that were restored are readable.
+            headers.insert("x-amz-optional-object-attributes", HeaderValue::from_static("RestoreStatus"));
+        }
+        let query = query(request);
+        let operation = Operation { method: Method::GET, key: None, query: &query, headers, counter: |c| &c.lists };
+        let mut tries = Tries::default();
+        loop {
+            let answer = self.send(&client, &operation, &mut tries).await?;
+            match self.read_page(answer, request).await {
+                Ok(page) => return Ok(page),
+                Err(mut trouble) => {
+                    if !request.prefix.is_empty() {
+                        let _ = write!(trouble.error.detail, " (prefix {})", request.prefix);
+                    }
+                    self.cure(trouble, &operation, &mut tries).await?;
+                }
+            }
+        }
+    }
+
+    async fn read_page(&self, mut answer: Answer, request: &ListRequest) -> Result<ListPage, Trouble> {
+        let mut body = Vec::new();
+        loop {
+            match answer.chunk(self, self.timeouts.crawl_window).await? {
+                Piece::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
+                Piece::Bytes(_) => return Err(Trouble::bad_answer(format!("a page of more than {MAX_PAGE_BYTES} bytes"))),
+                Piece::Slow(_) => return Err(Trouble::timeout("the page came at a crawl", self.timeouts.crawl_window)),
+                Piece::End => break,
+            }
+        }
+        answer.finish(self);
+        parse_list_page(&body, request.continuation.as_deref()).map_err(|e| Trouble::bad_answer(format!("listing: {e}")))
+    }
+}
+
+fn query(request: &ListRequest) -> String {
+    let mut query = String::from("list-type=2&encoding-type=url");
+    let delimiter = request.delimiter.map(String::from);
+    for (name, value) in [
+        ("prefix", Some(&request.prefix)),
+        ("delimiter", delimiter.as_ref()),
+        ("start-after", request.start_after.as_ref()),
+        ("continuation-token", request.continuation.as_ref()),
+    ] {
+        if let Some(value) = value {
+            let _ = write!(query, "&{name}={}", encoded(value));
+        }
+    }
+    query
+}
+
+/// The page in `body`. `asked` is the token that it was asked with. The error says what is wrong
+/// with the document.
+pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, String> {
+    let mut parser = Parser::default();
+    walk(body, &mut parser)?;
+    let Parser { mut page, url_encoded, truncated, next, .. } = parser;
+    // Where the token leads is not for us to read: it is not encoded as keys are.
+    page.continuation = match (truncated, next) {
+        (Some(true), None) => return Err("it is truncated but has no token for the rest".to_owned()),
+        (Some(true), Some(next)) if asked == Some(next.as_str()) => {
+            return Err("its token for the rest leads back to itself".to_owned());
+        }
+        (Some(true), next) => next,
+        (Some(false), _) => None,
+        (None, _) => return Err("it does not say whether it is truncated".to_owned()),
+    };
+    if url_encoded {
+        for object in &mut page.objects {
+            object.key = decoded(&object.key)?;
+        }
+        for prefix in &mut page.common_prefixes {
+            *prefix = decoded(prefix)?;
+        }
+    }
+    Ok(page)
+}
+
+/// As `encoding-type=url` means it: a `+` is a space, a plus is `%2B`.
+fn decoded(text: &str) -> Result<String, String> {
+    let spaced = text.replace('+', " ");
+    match percent_decode_str(&spaced).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err("a key that is not UTF-8".to_owned()),
+    }
+}
+
+#[derive(Default)]
+struct Parser {
+    page: ListPage,
+    url_encoded: bool,
+    truncated: Option<bool>,
+    next: Option<String>,
+    object: Object,
+}
+
+#[derive(Default)]
+struct Object {
+    key: Option<String>,
+    size: Option<u64>,
+    last_modified: Option<Timestamp>,
+    etag: Option<Etag>,
+    archived: bool,
+    readable_copy: bool,
+}
+
+impl Visitor for Parser {
+    fn open(&mut self, path: &[String]) -> Result<(), String> {
+        match path {
+            [root] if root != "ListBucketResult" => Err(format!("<{}> is not a listing", root.escape_default())),
+            [_, contents] if contents == "Contents" => {
+                self.object = Object::default();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&mut self, path: &[String], text: &str) -> Result<(), String> {
+        let mut names = path.iter().skip(1).map(String::as_str);
+        let (first, second, third) = (names.next(), names.next(), names.next());
+        let field = |name: &str| format!("a bad {name}: {:?}", text.chars().take(64).collect::<String>());
+        match (first, second, third) {
+            (Some("Contents"), Some("Key"), None) => self.object.key = Some(text.to_owned()),
+            (Some("Contents"), Some("Size"), None) => {
+                self.object.size = Some(text.trim().parse().map_err(|_| field("Size"))?);
+            }
+            (Some("Contents"), Some("LastModified"), None) => {
+                self.object.last_modified = Some(Timestamp::parse_rfc3339(text.trim()).ok_or_else(|| field("LastModified"))?);
+            }
+            (Some("Contents"), Some("ETag"), None) => self.object.etag = Etag::parse(text),
+            (Some("Contents"), Some("StorageClass"), None) => {
+                self.object.archived = matches!(text.trim(), "GLACIER" | "DEEP_ARCHIVE");
+            }
+            (Some("Contents"), Some("RestoreStatus"), Some("RestoreExpiryDate")) => self.object.readable_copy = true,
+            (Some("Contents"), None, None) => {
+                let object = std::mem::take(&mut self.object);
+                self.page.objects.push(Listed {
+                    key: object.key.ok_or("an object without Key")?,
+                    size: object.size.ok_or("an object without Size")?,
+                    last_modified: object.last_modified.ok_or("an object without LastModified")?,
+                    etag: object.etag,
+                    archived: object.archived && !object.readable_copy,
+                });
+            }
+            (Some("CommonPrefixes"), Some("Prefix"), None) => self.page.common_prefixes.push(text.to_owned()),
+            (Some("IsTruncated"), None, None) => {
+                self.truncated = Some(match text.trim() {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(field("IsTruncated")),
+                });
+            }
+            (Some("NextContinuationToken"), None, None) if !text.is_empty() => self.next = Some(text.to_owned()),
+            (Some("EncodingType"), None, None) => self.url_encoded = text.trim() == "url",
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(inside: &str) -> String {
+        format!("<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3/\">{inside}</ListBucketResult>")
+    }
+
+    const OBJECT: &str = "<Contents><Key>a+b%2Bc%2F%C3%BC&amp;</Key><LastModified>2026-11-22T01:32:36.000Z</LastModified>\
+        <ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>7</Size><StorageClass>DEEP_ARCHIVE</StorageClass></Contents>";
+
+    #[test]
+    fn a_page() {
+        let body = listing(&format!(
+            "<Name>b</Name><Prefix/><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>{OBJECT}\
+             <NextContinuationToken>t+1%2B</NextContinuationToken><CommonPrefixes><Prefix>p%20/</Prefix></CommonPrefixes>"
+        ));
+        let page = parse_list_page(body.as_bytes(), Some("t0")).unwrap();
+        assert_eq!(page.continuation.as_deref(), Some("t+1%2B"));
+        assert_eq!(page.common_prefixes, ["p /"]);
+        let object = &page.objects[0];
+        assert_eq!((object.key.as_str(), object.size, object.archived), ("a b+c/ü&", 7, true));
+        assert_eq!(object.etag.as_ref().unwrap().to_string(), "d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(object.last_modified.to_string(), "2026-11-22T01:32:36Z");
+
+        let plain = listing(&format!("<IsTruncated>false</IsTruncated>{OBJECT}"));
+        assert_eq!(parse_list_page(plain.as_bytes(), None).unwrap().objects[0].key, "a+b%2Bc%2F%C3%BC&");
+    }
+
+    #[test]
+    fn a_restored_copy_is_readable() {
+        let with = |status: &str| {
+            let object = OBJECT.replace("</Contents>", &format!("<RestoreStatus>{status}</RestoreStatus></Contents>"));
+            let body = listing(&format!("<IsTruncated>false</IsTruncated>{object}"));
+            parse_list_page(body.as_bytes(), None).unwrap().objects[0].archived
+        };
+        assert!(!with("<IsRestoreInProgress>false</IsRestoreInProgress><RestoreExpiryDate>2027-01-01T00:00:00Z</RestoreExpiryDate>"));
+        assert!(with("<IsRestoreInProgress>true</IsRestoreInProgress>"));
+    }
+
+    #[test]
+    fn what_is_no_page() {
+        let whole = listing(&format!("<IsTruncated>false</IsTruncated>{OBJECT}"));
+        assert!(parse_list_page(whole.as_bytes(), None).is_ok());
+        for cut in 0..whole.len() {
+            assert!(parse_list_page(&whole.as_bytes()[..cut], None).is_err(), "cut at {cut}");
+        }
+        let token = "<NextContinuationToken>t</NextContinuationToken>";
+        for bad in [
+            listing("<IsTruncated>true</IsTruncated>"),
+            listing("<IsTruncated>true</IsTruncated><NextContinuationToken/>"),
+            listing(&format!("<IsTruncated>true</IsTruncated>{token}")),
+            listing("<IsTruncated>yes</IsTruncated>"),
+            listing(OBJECT),
+            listing(&whole[whole.find("<Contents>").unwrap()..].replace("<Size>7</Size>", "<Size>-7</Size>")),
+            whole.replace("<Size>7</Size>", ""),
+            whole.replace("<Size>7</Size>", "<Size>18446744073709551616</Size>"),
+            whole.replace("2026-11-22T", "2026-13-22T"),
+            whole.replace("ListBucketResult", "html"),
+            listing("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>&bomb;"),
+            listing(&format!("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{}", OBJECT.replace("%C3", ""))),
+        ] {
+            assert!(parse_list_page(bad.as_bytes(), Some("t")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        let request = ListRequest {
+            prefix: "a b/ü+".into(),
+            start_after: Some("x&y".into()),
+            delimiter: Some('/'),
+            continuation: Some("t=/+".into()),
+        };
+        assert_eq!(
+            query(&request),
+            "list-type=2&encoding-type=url&prefix=a%20b%2F%C3%BC%2B&delimiter=%2F&start-after=x%26y&continuation-token=t%3D%2F%2B"
+        );
+    }
+}

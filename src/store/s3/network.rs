@@ -1,0 +1,291 @@
+//! HTTP clients: TLS roots, proxies, name resolution. One pool per worker, because a
+//! connection belongs to the runtime that opened it.
+
+use super::options::{Environment, S3Options};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Idle connections are dropped before S3 (which does so after about 20 s) drops them.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_IDLE_PER_HOST: usize = 1024;
+/// S3 answers with up to eight addresses and short lifetimes.
+const DNS_TTL: Duration = Duration::from_secs(10);
+const DNS_ENTRIES: usize = 64;
+
+pub(super) const USER_AGENT: &str = concat!("hydrant/", env!("CARGO_PKG_VERSION"));
+
+/// A worker's HTTP clients: one connection pool per runtime, never shared between runtimes.
+/// Holds one reqwest client per TLS and network setting; created lazily.
+#[derive(Debug, Default)]
+pub struct Http {
+    clients: RefCell<HashMap<u64, reqwest::Client>>,
+}
+
+impl Http {
+    pub(super) fn client(&self, network: &Network) -> Result<reqwest::Client, String> {
+        if let Some(client) = self.clients.borrow().get(&network.id) {
+            return Ok(client.clone());
+        }
+        let client = network.build_client(network.connect_timeout, true)?;
+        self.clients.borrow_mut().insert(network.id, client.clone());
+        Ok(client)
+    }
+}
+
+/// How connections are made: whom to trust, which proxies, how long to wait.
+#[derive(Clone)]
+pub(super) struct Network {
+    /// Equal settings have equal ids, whatever the bucket.
+    id: u64,
+    skip_verify: bool,
+    ca_bundle: Option<PathBuf>,
+    https_proxy: Option<String>,
+    http_proxy: Option<String>,
+    no_proxy: Option<String>,
+    connect_timeout: Duration,
+}
+
+/// Proxies may hold a password.
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").field("skip_verify", &self.skip_verify).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    pub(super) fn new(options: &S3Options, skip_verify: bool) -> Self {
+        let Environment { ca_bundle, https_proxy, http_proxy, no_proxy, .. } = options.environment.clone();
+        let connect_timeout = options.timeouts.connect;
+        let mut hasher = DefaultHasher::new();
+        (skip_verify, &ca_bundle, &https_proxy, &http_proxy, &no_proxy, connect_timeout).hash(&mut hasher);
+        Self { id: hasher.finish(), skip_verify, ca_bundle, https_proxy, http_proxy, no_proxy, connect_timeout }
+    }
+
+    /// A client with a pool of its own. Errors say what to correct and hold no secrets.
+    pub(super) fn build_client(&self, connect_timeout: Duration, proxies: bool) -> Result<reqwest::Client, String> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(15))
+            .connect_timeout(connect_timeout)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .referer(false)
+            .dns_resolver(Resolver::default())
+            .no_proxy()
+            .tls_backend_preconfigured(tls_config(self.skip_verify, self.ca_bundle.as_deref())?);
+        if proxies {
+            let none = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+            if let Some(url) = &self.https_proxy {
+                let proxy = reqwest::Proxy::https(url).map_err(|_| "HTTPS_PROXY is not a URL".to_owned())?;
+                builder = builder.proxy(proxy.no_proxy(none.clone()));
+            }
+            if let Some(url) = &self.http_proxy {
+                let proxy = reqwest::Proxy::http(url).map_err(|_| "HTTP_PROXY is not a URL".to_owned())?;
+                builder = builder.proxy(proxy.no_proxy(none));
+            }
+        }
+        builder.build().map_err(|e| format!("cannot make an HTTP client: {}", chain(&e.without_url())))
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Reading hundreds of roots takes milliseconds: done once per process and setting. Shared
+/// configurations share their TLS sessions as well, so workers resume each other's.
+type TlsCache = Mutex<Vec<((bool, Option<PathBuf>), ClientConfig)>>;
+static TLS: TlsCache = Mutex::new(Vec::new());
+
+fn tls_config(skip_verify: bool, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut cache = TLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = |entry: &&((bool, Option<PathBuf>), ClientConfig)| {
+        let ((skip, bundle), _) = entry;
+        *skip == skip_verify && bundle.as_deref() == ca_bundle
+    };
+    if let Some((_, config)) = cache.iter().find(known) {
+        return Ok(config.clone());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("cannot set up TLS: {e}"))?;
+    let mut config = if skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))).with_no_client_auth()
+    } else {
+        builder.with_root_certificates(roots(ca_bundle)?).with_no_client_auth()
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    cache.push(((skip_verify, ca_bundle.map(Path::to_owned)), config.clone()));
+    Ok(config)
+}
+
+fn roots(ca_bundle: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if store.is_empty() {
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Some(path) = ca_bundle {
+        let certificates = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| format!("AWS_CA_BUNDLE {} cannot be read: {e}", path.display()))?;
+        let (added, _) = store.add_parsable_certificates(certificates);
+        if added == 0 {
+            return Err(format!("AWS_CA_BUNDLE {} holds no certificate", path.display()));
+        }
+    }
+    Ok(store)
+}
+
+/// `skip-verify`: any certificate is taken, signatures of the handshake are still checked.
+#[derive(Debug)]
+struct NoVerification(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoVerification {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Names resolved once for the hundreds of connections of a restore, which are spread over all
+/// the addresses of the endpoint (DESIGN engine 10).
+#[derive(Default)]
+struct Resolver {
+    known: Arc<tokio::sync::Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>>,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let known = Arc::clone(&self.known);
+        Box::pin(async move {
+            // Held over the look-up: whoever wants the same name waits for the one answer.
+            let mut known = known.lock().await;
+            let fresh = known.get(name.as_str()).filter(|(at, _)| at.elapsed() < DNS_TTL);
+            let mut addresses = match fresh {
+                Some((_, addresses)) => addresses.clone(),
+                None => {
+                    let found: Vec<IpAddr> =
+                        tokio::net::lookup_host((name.as_str(), 0)).await?.map(|address| address.ip()).collect();
+                    if known.len() >= DNS_ENTRIES {
+                        known.clear();
+                    }
+                    known.insert(name.as_str().to_owned(), (Instant::now(), found.clone()));
+                    found
+                }
+            };
+            drop(known);
+            spread(&mut addresses);
+            let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+/// Shuffles within each family; the family that the resolver prefers stays first.
+fn spread(addresses: &mut [IpAddr]) {
+    let Some(first) = addresses.first().map(IpAddr::is_ipv4) else { return };
+    addresses.sort_by_key(|a| a.is_ipv4() != first);
+    let split = addresses.partition_point(|a| a.is_ipv4() == first);
+    let (preferred, others) = addresses.split_at_mut(split);
+    fastrand::shuffle(preferred);
+    fastrand::shuffle(others);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_spread_within_the_preferred_family() {
+        let mut all: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        all.extend((2..=8).map(|i| IpAddr::from([10, 0, 0, i])));
+        let mut firsts = std::collections::HashSet::new();
+        for _ in 0..200 {
+            spread(&mut all);
+            assert!(all[..8].iter().all(IpAddr::is_ipv4) && all[8].is_ipv6());
+            firsts.insert(all[0]);
+        }
+        assert!(firsts.len() > 4, "{firsts:?}");
+    }
+
+    #[test]
+    fn clients_are_shared_by_setting_and_proxies_never_shown() {
+        let mut options = S3Options::default();
+        let plain = Network::new(&options, false);
+        assert_eq!(plain.id, Network::new(&options, false).id);
+        assert_ne!(plain.id, Network::new(&options, true).id);
+        options.environment.https_proxy = Some("http://user:canary@proxy:1".into());
+        let proxied = Network::new(&options, false);
+        assert_ne!(plain.id, proxied.id);
+        assert!(!format!("{proxied:?}").contains("canary"));
+        let http = Http::default();
+        http.client(&proxied).unwrap();
+        options.environment.https_proxy = Some("http://[canary".into());
+        let error = http.client(&Network::new(&options, false)).unwrap_err();
+        assert!(error.contains("HTTPS_PROXY") && !error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn an_unreadable_ca_bundle_is_named() {
+        let mut options = S3Options::default();
+        options.environment.ca_bundle = Some("/nonexistent/ca.pem".into());
+        let error = Http::default().client(&Network::new(&options, false)).unwrap_err();
+        assert!(error.contains("AWS_CA_BUNDLE") && error.contains("/nonexistent/ca.pem"), "{error}");
+    }
+}

@@ -1,0 +1,162 @@
+//! What is common to all buckets of a process: limits, time-outs, and what the environment says.
+//!
+//! The environment is read once, by [`Environment::from_process`], and passed on as a value:
+//! nothing else here looks at variables, the AWS chain (aws-config) aside.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Process-wide settings of the client. The default knows no environment (no credentials, no
+/// proxies): a process wants [`S3Options::from_process`].
+#[derive(Debug, Clone, Default)]
+pub struct S3Options {
+    /// Cap on requests in flight (`--max-requests`); None: adapts.
+    pub max_requests: Option<usize>,
+    pub timeouts: Timeouts,
+    pub retries: Retries,
+    pub environment: Environment,
+}
+
+impl S3Options {
+    /// The defaults with this process's environment.
+    pub fn from_process() -> Self {
+        Self { environment: Environment::from_process(), ..Self::default() }
+    }
+}
+
+/// How long each stage of a request may take.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// Name, TCP and TLS together.
+    pub connect: Duration,
+    /// From the request (connect included) to the answer's headers.
+    pub first_byte: Duration,
+    /// Between two pieces of a body.
+    pub chunk: Duration,
+    /// A body that came at less than [`Timeouts::MIN_BYTES_PER_SECOND`] over this much time of
+    /// waiting is dropped and resumed on another connection.
+    pub crawl_window: Duration,
+}
+
+impl Timeouts {
+    pub const MIN_BYTES_PER_SECOND: u64 = 4096;
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(20),
+            chunk: Duration::from_secs(10),
+            crawl_window: Duration::from_secs(5),
+        }
+    }
+}
+
+/// When to send again and when to give up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// First pause at most; doubles with every failure.
+    pub base: Duration,
+    pub cap: Duration,
+    /// Requests for one operation while nothing from the bucket succeeds.
+    pub attempts: u32,
+    /// The same while other requests to the bucket do succeed.
+    pub attempts_while_others_succeed: u32,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_millis(50),
+            cap: Duration::from_secs(20),
+            attempts: 10,
+            attempts_while_others_succeed: 40,
+        }
+    }
+}
+
+/// What the environment says about S3. Empty by default. Values are secret: never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID` (FORMAT §5).
+    pub access_key_id: Option<String>,
+    /// `AWS_SECRET_ACCESS_KEY`, else `LITESTREAM_SECRET_ACCESS_KEY`.
+    pub secret_access_key: Option<String>,
+    /// `AWS_SESSION_TOKEN`.
+    pub session_token: Option<String>,
+    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: used where neither config, URL nor a custom
+    /// endpoint decides, before the bucket is asked.
+    pub region: Option<String>,
+    /// `AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`.
+    pub endpoint: Option<String>,
+    /// `AWS_CA_BUNDLE`: certificates trusted besides the system's.
+    pub ca_bundle: Option<PathBuf>,
+    pub https_proxy: Option<String>,
+    pub http_proxy: Option<String>,
+    pub no_proxy: Option<String>,
+    /// Whether the AWS chain (profiles, SSO, web identity, ECS, IMDS) may be asked where there
+    /// are no keys. It reads variables and files of its own.
+    pub aws_chain: bool,
+}
+
+impl Environment {
+    pub fn from_process() -> Self {
+        Self { aws_chain: true, ..Self::from_lookup(|name| std::env::var(name).ok()) }
+    }
+
+    /// As `lookup` answers; an empty variable counts as unset.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let first = |names: &[&str]| {
+            names.iter().find_map(|name| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()))
+        };
+        Self {
+            access_key_id: first(&["AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID"]),
+            secret_access_key: first(&["AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY"]),
+            session_token: first(&["AWS_SESSION_TOKEN"]),
+            region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+            endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+            ca_bundle: first(&["AWS_CA_BUNDLE"]).map(PathBuf::from),
+            https_proxy: first(&["HTTPS_PROXY", "https_proxy"]),
+            http_proxy: first(&["HTTP_PROXY", "http_proxy"]),
+            no_proxy: first(&["NO_PROXY", "no_proxy"]),
+            aws_chain: false,
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn litestream_names_stand_in_where_the_aws_names_are_unset() {
+        let vars = [
+            ("LITESTREAM_ACCESS_KEY_ID", "L"),
+            ("LITESTREAM_SECRET_ACCESS_KEY", "S"),
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("https_proxy", "http://u:secret@p:1"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ];
+        let get = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        let env = Environment::from_lookup(get);
+        assert_eq!(env.access_key_id.as_deref(), Some("L"));
+        assert_eq!(env.secret_access_key.as_deref(), Some("S"));
+        assert_eq!(env.region.as_deref(), Some("eu-west-1"));
+        assert!(env.https_proxy.is_some() && env.http_proxy.is_none());
+        assert!(!format!("{env:?}").contains("secret"));
+
+        let both = |name: &str| match name {
+            "AWS_ACCESS_KEY_ID" => Some("A".to_owned()),
+            other => get(other),
+        };
+        assert_eq!(Environment::from_lookup(both).access_key_id.as_deref(), Some("A"));
+    }
+}

@@ -1,0 +1,100 @@
+//! When to send again: full jitter, a quota that the whole bucket shares, and the count of what
+//! has been tried for one operation.
+
+use super::options::Retries;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What was tried for one operation so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tries {
+    /// Requests sent.
+    pub(super) sent: u32,
+    /// Failures since the last progress.
+    pub(super) failed: u32,
+    /// Answers that contradict the request, since the last progress.
+    pub(super) bad_answers: u32,
+    pub(super) refreshed: u32,
+    pub(super) relocated: u32,
+    pub(super) clock_set: bool,
+}
+
+impl Tries {
+    /// New bytes came: what failed before them no longer counts.
+    pub(super) fn progressed(&mut self) {
+        self.failed = 0;
+        self.bad_answers = 0;
+        self.refreshed = 0;
+    }
+}
+
+/// A time between nothing and `base`·2^(failed−1), at most `cap`.
+pub(super) fn pause(retries: &Retries, failed: u32) -> Duration {
+    let doublings = failed.saturating_sub(1).min(20);
+    let most = retries.base.saturating_mul(1 << doublings).min(retries.cap);
+    most.mul_f64(fastrand::f64())
+}
+
+/// Retries a second that are always allowed.
+const FLOOR_PER_SECOND: f64 = 20.0;
+const CAPACITY: f64 = 500.0;
+const PER_SUCCESS: f64 = 2.0;
+/// Nobody waits longer than this takes to pay.
+const DEBT: f64 = 20.0 * FLOOR_PER_SECOND;
+
+/// Tokens for retries of all requests to a bucket. Successes refill it; a storm empties it and
+/// then goes on at [`FLOOR_PER_SECOND`], so that it neither multiplies the load nor ends the
+/// restore.
+#[derive(Debug)]
+pub(super) struct Quota {
+    state: Mutex<(f64, Instant)>,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self { state: Mutex::new((CAPACITY, Instant::now())) }
+    }
+}
+
+impl Quota {
+    pub(super) fn on_success(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = (state.0 + PER_SUCCESS).min(CAPACITY);
+    }
+
+    /// Takes a token, on credit where there is none, and tells how long to wait for it.
+    pub(super) fn take(&self) -> Duration {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let refilled = now.duration_since(state.1).as_secs_f64() * FLOOR_PER_SECOND;
+        state.1 = now;
+        state.0 = ((state.0 + refilled).min(CAPACITY) - 1.0).max(-DEBT);
+        if state.0 >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-state.0 / FLOOR_PER_SECOND) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_cap() {
+        let retries = Retries::default();
+        let most = |failed| (0..500).map(|_| pause(&retries, failed)).max().unwrap();
+        assert!(most(1) <= retries.base);
+        assert!(most(4) <= retries.base * 8 && most(4) > retries.base * 4);
+        assert!(most(u32::MAX) <= retries.cap);
+    }
+
+    #[test]
+    fn a_storm_is_slowed_not_stopped_and_successes_refill() {
+        let quota = Quota::default();
+        let waits: Vec<Duration> = (0..600).map(|_| quota.take()).collect();
+        assert_eq!(waits[499], Duration::ZERO);
+        assert!(waits[599] > Duration::from_secs(4) && waits[599] < Duration::from_secs(6), "{:?}", waits[599]);
+        for _ in 0..200 {
+            quota.on_success();
+        }
+        assert_eq!(quota.take(), Duration::ZERO);
+    }
+}

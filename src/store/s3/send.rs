@@ -1,0 +1,336 @@
+//! One operation: signed, sent, and sent again while that can help.
+
+use super::super::{StoreError, StoreErrorKind};
+use super::answer::{Cure, Refusal, Trouble};
+use super::endpoint::{Endpoint, is_region};
+use super::limiter::Permit;
+use super::options::Timeouts;
+use super::retry::{Tries, pause};
+use super::xml::ErrorBody;
+use super::{S3, sign};
+use crate::telemetry::{Counter, Counters};
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http::{HeaderMap, Method};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// Others' successes count as the bucket being well for this long.
+const WELL_FOR: Duration = Duration::from_secs(30);
+const MAX_BAD_ANSWERS: u32 = 3;
+const MAX_REFRESHES: u32 = 3;
+const MAX_RELOCATIONS: u32 = 2;
+/// Until the bucket answered once, an endpoint that is not there is told soon.
+const FIRST_CONNECTS: u32 = 4;
+
+/// A request as the operations make it, before it is signed.
+pub(super) struct Operation<'a> {
+    pub(super) method: Method,
+    pub(super) key: Option<&'a str>,
+    /// Encoded.
+    pub(super) query: &'a str,
+    pub(super) headers: HeaderMap,
+    pub(super) counter: fn(&Counters) -> &Counter,
+}
+
+/// An answer of success; its body is still to come. Holds its place in the limiter.
+pub(super) struct Answer {
+    pub(super) response: reqwest::Response,
+    _permit: Permit,
+    latency: Duration,
+    received: u64,
+    crawl: Crawl,
+}
+
+/// How fast a body comes while it is waited for: what the reader does meanwhile is not counted.
+#[derive(Default)]
+struct Crawl {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Crawl {
+    fn is_too_slow(&mut self, waited: Duration, bytes: u64, window: Duration) -> bool {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < window {
+            return false;
+        }
+        let slow = (self.bytes as f64) < Timeouts::MIN_BYTES_PER_SECOND as f64 * self.waited.as_secs_f64();
+        *self = Self::default();
+        slow
+    }
+}
+
+/// What [`Answer::chunk`] found.
+pub(super) enum Piece {
+    Bytes(Bytes),
+    /// These bytes are good, but they come too slowly to go on with this connection.
+    Slow(Bytes),
+    End,
+}
+
+impl Answer {
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The next bytes of the body, in time. `window`: see [`Timeouts::crawl_window`].
+    pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Piece, Trouble> {
+        let begun = Instant::now();
+        let chunk = tokio::time::timeout(s3.timeouts.chunk, self.response.chunk())
+            .await
+            .map_err(|_| Trouble::timeout("the body came to a halt", s3.timeouts.chunk))?
+            .map_err(Trouble::transport)?;
+        let Some(bytes) = chunk else { return Ok(Piece::End) };
+        let len = bytes.len() as u64;
+        self.received += len;
+        s3.counters.bytes_in.add(len);
+        let slow = self.crawl.is_too_slow(begun.elapsed(), len, window);
+        Ok(if slow { Piece::Slow(bytes) } else { Piece::Bytes(bytes) })
+    }
+
+    /// The answer is read to its end.
+    pub(super) fn finish(self, s3: &S3) {
+        s3.limiter.on_success(self.latency, self.received);
+    }
+}
+
+impl S3 {
+    /// Sends until there is an answer of success. `tries` outlives the call: a body that breaks
+    /// off later goes on counting.
+    pub(super) async fn send(
+        &self,
+        client: &reqwest::Client,
+        operation: &Operation<'_>,
+        tries: &mut Tries,
+    ) -> Result<Answer, StoreError> {
+        loop {
+            match self.attempt(client, operation, tries).await {
+                Ok(answer) => {
+                    self.quota.on_success();
+                    let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    self.last_success_ms.fetch_max(now.max(1), Relaxed);
+                    return Ok(answer);
+                }
+                Err(trouble) => self.cure(trouble, operation, tries).await?,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        client: &reqwest::Client,
+        operation: &Operation<'_>,
+        tries: &mut Tries,
+    ) -> Result<Answer, Trouble> {
+        let endpoint = self.endpoint()?;
+        let region = self.region(client, endpoint).await?;
+        let current = self.credentials.get(self.now()).await.map_err(|reason| {
+            Trouble::new(StoreErrorKind::Credentials, reason, Cure::None).hint(
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file",
+            )
+        })?;
+        let permit = self.limiter.acquire().await;
+        let address = endpoint.address(&region, operation.key, operation.query).ok_or_else(|| {
+            Trouble::new(StoreErrorKind::Unsupported, "no URL can name this key", Cure::None)
+        })?;
+        let mut headers = operation.headers.clone();
+        let signed_at = self.now();
+        sign::authenticate(operation.method.as_str(), &address.signed, &mut headers, &current.identity, &region, signed_at)
+            .map_err(|e| Trouble::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), Cure::None))?;
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if endpoint.is_tigris() {
+            headers.insert("x-tigris-consistent", HeaderValue::from_static("true"));
+        }
+        let mut request = reqwest::Request::new(operation.method.clone(), address.sent);
+        *request.headers_mut() = headers;
+
+        (operation.counter)(&self.counters).add(1);
+        if tries.sent > 0 {
+            self.counters.retries.add(1);
+        }
+        tries.sent = tries.sent.saturating_add(1);
+        let begun = Instant::now();
+        let response = tokio::time::timeout(self.timeouts.first_byte, client.execute(request))
+            .await
+            .map_err(|_| Trouble::timeout("no answer", self.timeouts.first_byte))?
+            .map_err(Trouble::transport)?;
+        if response.status().is_success() {
+            let latency = begun.elapsed();
+            return Ok(Answer { response, _permit: permit, latency, received: 0, crawl: Crawl::default() });
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = self.error_body(response).await;
+        let refusal = Refusal {
+            status,
+            headers: &headers,
+            body,
+            region: &region,
+            generation: current.generation,
+            signed_at,
+            now: SystemTime::now(),
+            object: operation.key.is_some(),
+        };
+        Err(refusal.into_trouble())
+    }
+
+    /// What can be had of an error's body within bounds: the status says enough without it.
+    async fn error_body(&self, mut response: reqwest::Response) -> ErrorBody {
+        let mut body = Vec::new();
+        let _ = tokio::time::timeout(self.timeouts.chunk, async {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                let room = MAX_ERROR_BYTES - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                if body.len() >= MAX_ERROR_BYTES {
+                    break;
+                }
+            }
+        })
+        .await;
+        self.counters.bytes_in.add(body.len() as u64);
+        ErrorBody::parse(&body)
+    }
+
+    /// Does what may help, pause included. Err: nothing will, or enough was tried.
+    pub(super) async fn cure(
+        &self,
+        mut trouble: Trouble,
+        operation: &Operation<'_>,
+        tries: &mut Tries,
+    ) -> Result<(), StoreError> {
+        let helped = match &trouble.cure {
+            Cure::None => false,
+            Cure::Credentials { generation } => {
+                tries.refreshed += 1;
+                if tries.refreshed > 1 {
+                    tokio::time::sleep(pause(&self.retries, tries.refreshed)).await;
+                }
+                match self.credentials.refresh(*generation).await {
+                    Ok(_) => tries.refreshed <= MAX_REFRESHES,
+                    Err(reason) => {
+                        trouble.error.detail.push_str("; renewal failed: ");
+                        trouble.error.detail.push_str(&reason);
+                        false
+                    }
+                }
+            }
+            Cure::Clock { offset_secs } => {
+                self.clock_offset_secs.store(*offset_secs, Relaxed);
+                !std::mem::replace(&mut tries.clock_set, true)
+            }
+            Cure::Region(region) => {
+                tries.relocated += 1;
+                self.set_region(region);
+                tries.relocated <= MAX_RELOCATIONS
+            }
+            Cure::Again | Cure::Throttled | Cure::Connect | Cure::BadAnswer => self.wait(&trouble.cure, tries).await,
+        };
+        if helped { Ok(()) } else { Err(self.told(trouble.error, operation, tries)) }
+    }
+
+    /// False when enough was tried.
+    async fn wait(&self, cure: &Cure, tries: &mut Tries) -> bool {
+        tries.failed += 1;
+        if *cure == Cure::Throttled {
+            self.counters.throttled.add(1);
+            self.limiter.on_throttle();
+        }
+        if *cure == Cure::BadAnswer {
+            tries.bad_answers += 1;
+            if tries.bad_answers >= MAX_BAD_ANSWERS {
+                return false;
+            }
+        }
+        let last_success = Duration::from_millis(self.last_success_ms.load(Relaxed));
+        let most = if last_success.is_zero() {
+            if *cure == Cure::Connect { self.retries.attempts.min(FIRST_CONNECTS) } else { self.retries.attempts }
+        } else if self.born.elapsed().saturating_sub(last_success) < WELL_FOR {
+            self.retries.attempts_while_others_succeed.max(self.retries.attempts)
+        } else {
+            self.retries.attempts
+        };
+        if tries.failed >= most {
+            return false;
+        }
+        tokio::time::sleep(pause(&self.retries, tries.failed).max(self.quota.take())).await;
+        true
+    }
+
+    /// The error as it leaves the client: complete, and without secrets.
+    pub(super) fn told(&self, mut error: StoreError, operation: &Operation<'_>, tries: &Tries) -> StoreError {
+        let verb = if operation.key.is_some() { operation.method.as_str() } else { "LIST" };
+        error.what = format!("{verb} s3://{}/{}", self.config.bucket, operation.key.unwrap_or_default());
+        error.attempts = tries.sent;
+        if let Some(current) = self.credentials.cached() {
+            current.redact(&mut error.detail);
+        }
+        if let Some(sse) = &self.config.sse_customer
+            && error.detail.contains(&sse.key_base64)
+        {
+            error.detail = error.detail.replace(&sse.key_base64, "…");
+        }
+        error
+    }
+
+    fn endpoint(&self) -> Result<&Endpoint, Trouble> {
+        self.endpoint.as_ref().map_err(|reason| Trouble::new(StoreErrorKind::Unsupported, reason, Cure::None))
+    }
+
+    /// The server's clock, as far as it is known.
+    fn now(&self) -> SystemTime {
+        let offset = self.clock_offset_secs.load(Relaxed);
+        let by = Duration::from_secs(offset.unsigned_abs());
+        let now = SystemTime::now();
+        if offset < 0 { now.checked_sub(by) } else { now.checked_add(by) }.unwrap_or(now)
+    }
+
+    fn set_region(&self, region: &str) {
+        *self.region.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::from(region));
+    }
+
+    fn known_region(&self) -> Option<Arc<str>> {
+        self.region.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The bucket's region, asked of it once where nobody says it. The question needs no
+    /// signature: S3 answers with the region whether it allows the request or not.
+    async fn region(&self, client: &reqwest::Client, endpoint: &Endpoint) -> Result<Arc<str>, Trouble> {
+        if let Some(region) = self.known_region() {
+            return Ok(region);
+        }
+        let _one_asks = self.region_flight.lock().await;
+        if let Some(region) = self.known_region() {
+            return Ok(region);
+        }
+        let unsupported = || Trouble::new(StoreErrorKind::Unsupported, "no URL can name this bucket", Cure::None);
+        let address = endpoint.address("us-east-1", None, "").ok_or_else(unsupported)?;
+        self.counters.heads.add(1);
+        let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent).send())
+            .await
+            .map_err(|_| Trouble::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte))?
+            .map_err(Trouble::transport)?;
+        let told = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
+        let status = response.status();
+        match told.filter(|r| is_region(r)) {
+            Some(region) => {
+                self.set_region(region);
+                Ok(Arc::from(region))
+            }
+            None if status.as_u16() == 404 => {
+                let detail = "HTTP 404: no such bucket";
+                Err(Trouble::new(StoreErrorKind::NoSuchBucket, detail, Cure::None).hint("check the bucket's name"))
+            }
+            None if status.is_server_error() || status.as_u16() == 429 => {
+                let detail = format!("HTTP {} to the question for the bucket's region", status.as_u16());
+                Err(Trouble::new(StoreErrorKind::Throttled, detail, Cure::Throttled))
+            }
+            None => {
+                let detail = format!("HTTP {} without a region to the question for the bucket's region", status.as_u16());
+                Err(Trouble::bad_answer(detail).hint("set AWS_REGION or the region in URL or configuration"))
+            }
+        }
+    }
+}
