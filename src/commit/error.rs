@@ -1,0 +1,136 @@
+//! Why an output cannot be written or published.
+
+use crate::error::Class;
+use crate::io::{IoError, class_of, shown, text_of};
+use rustix::io::Errno;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Why an output cannot be written or published. The first three texts are CONTRACT's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitError {
+    Exists {
+        path: PathBuf,
+    },
+    SidecarExists {
+        path: PathBuf,
+    },
+    IsDirectory {
+        path: PathBuf,
+    },
+    IsSymlink {
+        path: PathBuf,
+    },
+    NotRegular {
+        path: PathBuf,
+    },
+    /// A path that names no file: empty, or ending in `..` or `/`.
+    NotAFileName {
+        path: PathBuf,
+    },
+    /// The database to be replaced is open in another program; `pid` where it is known.
+    InUse {
+        path: PathBuf,
+        pid: Option<u32>,
+    },
+    /// Another restore is about to publish to the same path.
+    Busy {
+        path: PathBuf,
+    },
+    /// `needed` bytes do not fit; `free` are there for this user.
+    NoSpace {
+        path: PathBuf,
+        needed: u64,
+        free: Option<u64>,
+        errno: Errno,
+    },
+    /// The kernel refused `what`.
+    Refused {
+        what: &'static str,
+        path: PathBuf,
+        errno: Errno,
+    },
+    /// Writes were not made durable before publication: a defect of the caller.
+    NotSynced {
+        path: PathBuf,
+    },
+    /// SQLite could not be brought to look at the file.
+    Sqlite {
+        path: PathBuf,
+        reason: String,
+    },
+    Io(IoError),
+}
+
+impl CommitError {
+    pub(crate) fn refused(what: &'static str, path: &Path, errno: Errno) -> Self {
+        Self::Refused { what, path: path.to_owned(), errno }
+    }
+
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Exists { .. }
+            | Self::SidecarExists { .. }
+            | Self::IsDirectory { .. }
+            | Self::InUse { .. }
+            | Self::Busy { .. } => Class::OutputExists,
+            Self::IsSymlink { .. } | Self::NotRegular { .. } | Self::NotAFileName { .. } => Class::UnsafePath,
+            Self::NoSpace { .. } => Class::DiskFull,
+            Self::Refused { errno, .. } => class_of(*errno),
+            Self::NotSynced { .. } => Class::Io,
+            Self::Sqlite { .. } => Class::IntegrityCheck,
+            Self::Io(error) => error.class(),
+        }
+    }
+}
+
+impl From<IoError> for CommitError {
+    fn from(error: IoError) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists { path } => write!(
+                f,
+                "cannot restore, output path already exists and is not empty: {}. Use -force to overwrite",
+                shown(path)
+            ),
+            Self::SidecarExists { path } => write!(
+                f,
+                "cannot restore, SQLite sidecar path already exists: {}. Use -force to overwrite",
+                shown(path)
+            ),
+            Self::IsDirectory { path } => write!(f, "cannot restore, output path is a directory: {}", shown(path)),
+            Self::IsSymlink { path } => write!(f, "cannot restore, output path is a symbolic link: {}", shown(path)),
+            Self::NotRegular { path } => {
+                write!(f, "cannot restore, output path is not a regular file: {}", shown(path))
+            }
+            Self::NotAFileName { path } => write!(f, "cannot restore, output path names no file: {}", shown(path)),
+            Self::InUse { path, pid: Some(pid) } => {
+                write!(f, "cannot restore, the database is in use by process {pid}: {}", shown(path))
+            }
+            Self::InUse { path, pid: None } => {
+                write!(f, "cannot restore, the database is in use by another process: {}", shown(path))
+            }
+            Self::Busy { path } => write!(f, "cannot restore, another restore is publishing to {}", shown(path)),
+            Self::NoSpace { path, needed, free, errno } => {
+                write!(f, "cannot reserve {needed} bytes for {}: {}", shown(path), text_of(*errno))?;
+                match free {
+                    Some(free) => write!(f, " ({free} bytes free)"),
+                    None => Ok(()),
+                }
+            }
+            Self::Refused { what, path, errno } => write!(f, "cannot {what} {}: {}", shown(path), text_of(*errno)),
+            Self::NotSynced { path } => write!(f, "cannot publish {}: its content was not synced", shown(path)),
+            Self::Sqlite { path, reason } => {
+                write!(f, "cannot check {}: {}", shown(path), crate::error::escaped(reason))
+            }
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CommitError {}

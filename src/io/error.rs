@@ -1,0 +1,90 @@
+//! What a failed read, write or sync of an output says.
+
+use crate::error::{Class, escaped};
+use rustix::io::Errno;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A failed operation on an output, or an engine that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IoError {
+    /// The kernel refused `what` (`write`, `read`, `sync`, …) on `path`.
+    Refused { what: &'static str, path: PathBuf, at: Option<u64>, len: Option<u64>, errno: Errno },
+    /// The file ended before `len` bytes at `at` were read.
+    Short { path: PathBuf, at: u64, len: u64 },
+    /// A write that took no bytes, or a length beyond its buffer: a defect, here or in the file system.
+    Impossible { what: &'static str, path: PathBuf, at: u64, len: u64 },
+    /// `--io-engine uring` was asked for and cannot be had.
+    NoUring { reason: String },
+    /// An engine's runtime could not be made.
+    NoRuntime { reason: String },
+}
+
+impl IoError {
+    pub(crate) fn refused(what: &'static str, path: &Path, errno: Errno) -> Self {
+        Self::Refused { what, path: path.to_owned(), at: None, len: None, errno }
+    }
+
+    pub(crate) fn refused_at(what: &'static str, path: &Path, at: u64, len: usize, errno: Errno) -> Self {
+        Self::Refused { what, path: path.to_owned(), at: Some(at), len: Some(len as u64), errno }
+    }
+
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Refused { errno, .. } => class_of(*errno),
+            Self::NoUring { .. } => Class::Config,
+            Self::Short { .. } | Self::Impossible { .. } | Self::NoRuntime { .. } => Class::Io,
+        }
+    }
+}
+
+/// The class of a refusal by the kernel.
+pub(crate) fn class_of(errno: Errno) -> Class {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => Class::DiskFull,
+        _ => Class::Io,
+    }
+}
+
+/// The kernel's text for `errno`, without the number that std appends.
+pub(crate) fn text_of(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    match text.find(" (os error") {
+        Some(end) => text.get(..end).unwrap_or(&text).to_lowercase(),
+        None => text,
+    }
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { what, path, at, len, errno } => {
+                write!(f, "{what} {}: {}", shown(path), text_of(*errno))?;
+                if let Some(at) = at {
+                    write!(f, " at offset {at}")?;
+                }
+                if let Some(len) = len {
+                    write!(f, " ({len} bytes)")?;
+                }
+                Ok(())
+            }
+            Self::Short { path, at, len } => {
+                write!(f, "read {}: the file ends before offset {}", shown(path), at.saturating_add(*len))
+            }
+            Self::Impossible { what, path, at, len } => {
+                write!(f, "{what} {}: no progress at offset {at} ({len} bytes left)", shown(path))
+            }
+            Self::NoUring { reason } => {
+                write!(f, "io_uring cannot be had ({reason}); use --io-engine auto or --io-engine pwrite")
+            }
+            Self::NoRuntime { reason } => write!(f, "cannot start a worker: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for IoError {}
+
+/// A path as messages show it.
+pub(crate) fn shown(path: &Path) -> String {
+    escaped(&path.to_string_lossy())
+}

@@ -1,0 +1,1 @@
+//! Writes by io_uring.
