@@ -1,0 +1,1 @@
+//! Endpoints: schemes, hosts, and what a host name implies.

@@ -1,0 +1,68 @@
+//! A replica's place, resolved.
+
+use super::paths;
+use crate::store::s3::S3Config;
+
+/// Where one replica is: the store, and the path in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    pub store: StoreConfig,
+    /// In S3 the key prefix, without the slash that follows it; taken from a URL it is clean,
+    /// from the config it is as written (`/p/a.db/` stays so: FORMAT §5). Empty is the bucket's
+    /// root. For files the absolute path of the directory.
+    pub path: String,
+    /// For people: the URL or path as typed, without secrets.
+    pub display: String,
+}
+
+/// Which store, and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    S3(S3Config),
+    /// The local disk.
+    File,
+}
+
+impl StoreConfig {
+    /// `s3` or `file`, as `-json` reports it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::S3(_) => "s3",
+            Self::File => "file",
+        }
+    }
+}
+
+impl Location {
+    /// What a key of this replica may begin with, directly before `0000/…`, `ltx/…` or
+    /// `generations/…`. One prefix, save at a bucket's root, where Litestream wrote `./0000/…`
+    /// or `/0000/…` depending on how the URL was typed (FORMAT §5).
+    pub fn key_prefixes(&self) -> Vec<String> {
+        match (&self.store, self.path.as_str()) {
+            (StoreConfig::S3(_), "" | ".") => vec![String::new(), "/".to_owned(), "./".to_owned()],
+            (StoreConfig::File, "/") => vec!["/".to_owned()],
+            (_, path) => vec![format!("{path}/")],
+        }
+    }
+
+    /// The replica of the database at `relative` (slashes) below a `dir:` entry whose replica
+    /// this is. The joined path is clean, as Litestream joins it.
+    #[must_use]
+    pub fn join(&self, relative: &str) -> Self {
+        Self {
+            store: self.store.clone(),
+            path: paths::join_slash(&self.path, relative),
+            display: paths::join_display(&self.display, relative),
+        }
+    }
+
+    /// For a `dir:` entry's replica: what the keys of all its databases begin with, e.g.
+    /// `backups/tenants/`; empty for a whole bucket.
+    pub fn dir_prefix(&self) -> String {
+        match paths::join_slash(&self.path, "").as_str() {
+            "" | "." => String::new(),
+            "/" => "/".to_owned(),
+            path => format!("{path}/"),
+        }
+    }
+}
