@@ -89,9 +89,9 @@ pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) 
                 None => return Err(invalid_value(&shown(value), &shown(name), "parse error")),
             },
             (Kind::Value | Kind::Repeatable, Some(value)) => Some(OsString::from_vec(value.to_vec())),
-            (Kind::Value | Kind::Repeatable, None) => Some(
-                args.next().ok_or_else(|| Failure::usage(format!("flag needs an argument: -{}", shown(name))))?,
-            ),
+            (Kind::Value | Kind::Repeatable, None) => {
+                Some(args.next().ok_or_else(|| Failure::usage(format!("flag needs an argument: -{}", shown(name))))?)
+            }
         };
         if matches!(flag.kind, Kind::Switch | Kind::Value) {
             given.retain(|(other, _)| other.long != flag.long);

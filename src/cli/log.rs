@@ -64,19 +64,19 @@ impl Log {
     }
 
     /// To `to`; `terminal` and `color` decide on control sequences.
-    pub fn new(
-        to: Box<dyn Write + Send>,
-        verbosity: u8,
-        format: LogFormat,
-        terminal: bool,
-        color: bool,
-    ) -> Self {
+    pub fn new(to: Box<dyn Write + Send>, verbosity: u8, format: LogFormat, terminal: bool, color: bool) -> Self {
         let least = match verbosity {
             0 => Severity::Info,
             1 => Severity::Debug,
             _ => Severity::Trace,
         };
-        Self(Arc::new(Inner { least, format, terminal, color: color && terminal, out: Mutex::new(Out { to, bar: None }) }))
+        Self(Arc::new(Inner {
+            least,
+            format,
+            terminal,
+            color: color && terminal,
+            out: Mutex::new(Out { to, bar: None }),
+        }))
     }
 
     /// Whether a bar can be drawn.
@@ -210,10 +210,7 @@ mod tests {
         log.debug("hidden");
         log.say(Severity::Warn, "odd\x1b[2J", &[("key", "a b\n"), ("n", "1")]);
         log.bar(Some("never drawn".to_owned()));
-        assert_eq!(
-            buffer.take(),
-            "database already exists, skipping\nWarning: odd\\u{1b}[2J key=\"a b\\\\n\" n=1\n"
-        );
+        assert_eq!(buffer.take(), "database already exists, skipping\nWarning: odd\\u{1b}[2J key=\"a b\\\\n\" n=1\n");
         let log = Log::new(Box::new(buffer.clone()), 1, LogFormat::Text, false, true);
         log.debug("shown");
         assert_eq!(buffer.take(), "shown\n");

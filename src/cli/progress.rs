@@ -82,7 +82,9 @@ pub fn during<T>(
     let (working, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let shower = std::thread::Builder::new().name("progress".to_owned());
-        let _ = shower.spawn_scoped(scope, move || if bar { show_bar(log, &snapshot, &ended) } else { show_lines(log, &snapshot, &ended) });
+        let _ = shower.spawn_scoped(scope, move || {
+            if bar { show_bar(log, &snapshot, &ended) } else { show_lines(log, &snapshot, &ended) }
+        });
         let result = work();
         drop(working);
         result
@@ -280,7 +282,10 @@ mod tests {
     fn bar_at_three_widths() {
         let meter = steady(10);
         assert_eq!(meter.bar(40), "restoring  48%  ETA 0:10  100 MiB/s");
-        assert_eq!(meter.bar(80), "restoring  48% [############............]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB");
+        assert_eq!(
+            meter.bar(80),
+            "restoring  48% [############............]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB"
+        );
         assert_eq!(
             meter.bar(200),
             "restoring  48% [###################.....................]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB"
@@ -291,7 +296,8 @@ mod tests {
     #[test]
     fn never_wider_than_asked() {
         let mut meter = steady(3);
-        meter.snapshot.databases = Some(Databases { done: 1234, total: 45_678, failed: 3, skipped: 2, all_found: true });
+        meter.snapshot.databases =
+            Some(Databases { done: 1234, total: 45_678, failed: 3, skipped: 2, all_found: true });
         meter.snapshot.retries = 1;
         meter.snapshot.throttled = 12;
         for columns in 0..250 {

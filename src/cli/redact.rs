@@ -55,11 +55,7 @@ fn parameter(pair: &str) -> String {
     let Some((name, _)) = pair.split_once('=') else { return pair.to_owned() };
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
     let plain: String = decoded.chars().filter(|c| !matches!(c, '-' | '_' | '.')).collect();
-    if SECRET_PARTS.iter().any(|part| plain.contains(part)) {
-        format!("{name}={HIDDEN}")
-    } else {
-        pair.to_owned()
-    }
+    if SECRET_PARTS.iter().any(|part| plain.contains(part)) { format!("{name}={HIDDEN}") } else { pair.to_owned() }
 }
 
 #[cfg(test)]

@@ -158,8 +158,6 @@ pub fn timestamp(text: &str) -> Result<Option<Timestamp>, Failure> {
         return Ok(None);
     }
     Timestamp::parse_rfc3339(text).map(Some).ok_or_else(|| {
-        Failure::usage(
-            "invalid -timestamp, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)",
-        )
+        Failure::usage("invalid -timestamp, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)")
     })
 }
