@@ -5,6 +5,7 @@
 //! `telemetry` counts for all of them; `sim` (feature `sim`) holds the S3 simulator and the
 //! replica generator that tests, benches and scripts use.
 
+pub mod cancel;
 pub mod catalogue;
 pub mod cli;
 pub mod commit;

@@ -1,3 +1,5 @@
 //! Parses, runs, maps to an exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    hydrant::cli::run(std::env::args_os())
+}

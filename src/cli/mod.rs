@@ -1,1 +1,188 @@
 //! Flags as typed → resolved arguments; help; messages; exit codes (CONTRACT).
+//!
+//! ```text
+//! argv ─► argv (Go's rules) ─► flags (clap) ─► resolve ─► args ─► restore | ltx ─► output, log
+//! ```
+//! What is done with a database or a bucket is not here: `restore` hands it to a
+//! [`restore::RestoreEngine`]. stdout holds what was asked for and nothing else; all the rest
+//! goes to stderr through a [`log::Log`].
+
+pub mod args;
+mod argv;
+pub mod failure;
+mod flags;
+mod help;
+pub mod human;
+pub mod log;
+pub mod ltx;
+mod memory;
+pub mod output;
+pub mod progress;
+pub mod redact;
+mod resolve;
+pub mod restore;
+pub mod signal;
+mod suggest;
+#[cfg(test)]
+mod tests;
+pub mod values;
+
+use crate::cancel::Cancel;
+use crate::config::{self, Env};
+use crate::error::Class;
+use args::{CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
+use argv::Argv;
+use clap::FromArgMatches;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use failure::Failure;
+use log::Log;
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// A command line, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// To be printed on stdout; exit 0.
+    Show(String),
+    Restore(RestoreArgs),
+    Ltx(LtxArgs),
+    RestorePattern(RestorePatternArgs),
+}
+
+/// The program: `args` with its own name first, as the process got them.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let env: &Env<'_> = &config::process_env;
+    let mut args = args.skip(1).peekable();
+    if args.peek().is_none() {
+        // Not an answer to a question: stdout stays empty, and scripts see a failure.
+        Log::stderr(&plain(env)).line(help::top().trim_end());
+        return ExitCode::from(2);
+    }
+    let (log, ended) = match parse(args, env) {
+        Ok(command) => execute(&command, env),
+        Err(failure) => (Log::stderr(&plain(env)), Err(failure)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            log.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// What a command line without the program's name asks for; touches nothing but `env`.
+pub fn parse(mut args: impl Iterator<Item = OsString>, env: &Env<'_>) -> Result<Command, Failure> {
+    let first = args.next().unwrap_or_default();
+    match first.to_str().unwrap_or_default() {
+        "-h" | "-help" | "--help" => Ok(Command::Show(help::top())),
+        "-V" | "-version" | "--version" | "version" => Ok(Command::Show(format!("{}\n", help::version()))),
+        "help" => match args.next() {
+            None => Ok(Command::Show(help::top())),
+            Some(name) => help::of(&name.to_string_lossy()).map(Command::Show).ok_or_else(|| unknown_command(&name)),
+        },
+        name => match help::command(name) {
+            Some(command) => parse_command(name, command, args, env),
+            None => Err(unknown_command(&first)),
+        },
+    }
+}
+
+fn parse_command(
+    name: &str,
+    command: clap::Command,
+    args: impl Iterator<Item = OsString>,
+    env: &Env<'_>,
+) -> Result<Command, Failure> {
+    let args = match argv::normalise(&command, args)? {
+        Argv::Help => return Ok(Command::Show(help::of(name).unwrap_or_default())),
+        Argv::Args(args) => args,
+    };
+    let matches = command.try_get_matches_from(args).map_err(|e| from_clap(&e))?;
+    match name {
+        "restore" => resolve::restore(typed(&matches)?, env).map(Command::Restore),
+        "ltx" => {
+            let default = matches.value_source("level") != Some(clap::parser::ValueSource::CommandLine);
+            resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
+        }
+        _ => resolve::restore_pattern(typed(&matches)?, env).map(Command::RestorePattern),
+    }
+}
+
+fn typed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T, Failure> {
+    T::from_arg_matches(matches).map_err(|e| from_clap(&e))
+}
+
+/// `argv` lets nothing through but values that do not parse; of those the messages are Go's.
+fn from_clap(error: &clap::Error) -> Failure {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    // As clap shows it: `--txid <HEX>`, `-o <PATH>`.
+    let flag = context(ContextKind::InvalidArg).trim_start_matches('-');
+    let flag = flag.split_once(' ').map_or(flag, |(name, _)| name);
+    match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let reason = error.source().map_or_else(|| "parse error".to_owned(), ToString::to_string);
+            argv::invalid_value(context(ContextKind::InvalidValue), flag, &reason)
+        }
+        ErrorKind::InvalidUtf8 => Failure::usage("a flag's value is not UTF-8"),
+        _ => {
+            let text = error.to_string();
+            Failure::usage(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        }
+    }
+}
+
+fn unknown_command(name: &OsString) -> Failure {
+    let name = name.to_string_lossy();
+    if name.starts_with('-') {
+        return Failure::usage(format!("flag provided but not defined: {name}"))
+            .try_call("hydrant COMMAND [flags] …: flags follow the command; hydrant -help shows the commands");
+    }
+    let failure = Failure::usage(format!("hydrant {name}: unknown command"));
+    match (&*name, suggest::nearest(&name, help::COMMANDS.into_iter())) {
+        ("wal", _) => failure.try_call("hydrant ltx"),
+        (_, Some(near)) => failure.try_call(format!("hydrant {near}")),
+        (_, None) => failure.try_call("hydrant -help"),
+    }
+}
+
+/// Runs a command to its end, its output included.
+fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
+    let plain = plain(env);
+    let log = Log::stderr(match command {
+        Command::Show(_) => &plain,
+        Command::Restore(args) => &args.common,
+        Command::Ltx(args) => &args.common,
+        Command::RestorePattern(args) => &args.common,
+    });
+    let ended = match command {
+        Command::Show(text) => output::print(text),
+        Command::RestorePattern(_) => Err(Failure::usage("restore-pattern: not available yet in this version")),
+        Command::Restore(args) => with_signals(|cancel| restore::run(args, env, &log, cancel, &restore::Unavailable)),
+        Command::Ltx(args) => with_signals(|cancel| ltx::run(args, env, &log, cancel)),
+    };
+    (log, ended)
+}
+
+/// `work` gives what is to be printed.
+fn with_signals(work: impl FnOnce(&Cancel) -> Result<String, Failure>) -> Result<(), Failure> {
+    let cancel = Cancel::new();
+    signal::watch(&cancel).map_err(|e| Failure::failed(Class::Io, format!("cannot watch for signals: {e}")))?;
+    output::print(&work(&cancel)?)
+}
+
+/// What holds before anything was understood.
+fn plain(env: &Env<'_>) -> CommonArgs {
+    CommonArgs {
+        memory_bytes: 0,
+        io_engine: Default::default(),
+        max_requests: None,
+        verbosity: 0,
+        log_format: LogFormat::Text,
+        no_color: env("NO_COLOR").is_some_and(|value| !value.is_empty()),
+    }
+}

@@ -1,0 +1,71 @@
+//! How a command ends when it does not succeed, and the lines that say so.
+
+use crate::cancel::Reason;
+use crate::error::Class;
+use std::process::ExitCode;
+
+/// Why a command failed. The texts are what CONTRACT lists; they are escaped where shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// What was typed makes no sense: exit 2.
+    Usage { message: String, try_call: Option<String> },
+    /// There truly are no backups: exit 1, or a permitted skip.
+    NoBackups,
+    /// Everything else: exit 1.
+    Failed { class: Class, message: String, try_call: Option<String> },
+    /// Stopped by a signal: exit 130 or 143.
+    Cancelled(Reason),
+}
+
+impl Failure {
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), try_call: None }
+    }
+
+    pub fn failed(class: Class, message: impl Into<String>) -> Self {
+        Self::Failed { class, message: message.into(), try_call: None }
+    }
+
+    /// With the call that would work.
+    pub fn try_call(self, call: impl Into<String>) -> Self {
+        let call = Some(call.into());
+        match self {
+            Self::Usage { message, .. } => Self::Usage { message, try_call: call },
+            Self::Failed { class, message, .. } => Self::Failed { class, message, try_call: call },
+            other => other,
+        }
+    }
+
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage { .. } => 2,
+            Self::NoBackups | Self::Failed { .. } => 1,
+            Self::Cancelled(reason) => reason.exit_code(),
+        }
+    }
+
+    /// What stands after `Error: `.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Usage { message, .. } | Self::Failed { message, .. } => message,
+            Self::NoBackups => "no matching backup files available",
+            Self::Cancelled(Reason::Interrupt) => "interrupted",
+            Self::Cancelled(Reason::Terminate) => "terminated",
+            Self::Cancelled(Reason::Abandoned) => "stopped",
+        }
+    }
+
+    /// The call that would work, where one is known.
+    pub fn tried(&self) -> Option<&str> {
+        match self {
+            Self::Usage { try_call, .. } | Self::Failed { try_call, .. } => try_call.as_deref(),
+            Self::NoBackups | Self::Cancelled(_) => None,
+        }
+    }
+}
+
+impl From<&Failure> for ExitCode {
+    fn from(failure: &Failure) -> Self {
+        Self::from(failure.exit_code())
+    }
+}

@@ -1,0 +1,87 @@
+//! Help texts. Flags and their descriptions come from `flags`; here are the examples around them.
+
+use super::flags::{LtxFlags, PatternFlags, RestoreFlags};
+use clap::{Command, CommandFactory};
+
+pub const RESTORE_EXAMPLES: &str = "\
+Flags are written -name or --name, -name VALUE or -name=VALUE, before or after the path.
+
+Examples:
+  # the newest state, to the configured path
+  hydrant restore /path/to/db
+
+  # the state at a point in time, to another path
+  hydrant restore -timestamp 2026-01-31T12:00:00Z -o /tmp/db /path/to/db
+
+  # from the URL of a replica
+  hydrant restore -o /tmp/db s3://bucket/path/to/db
+
+  # in an entrypoint: only where there is a backup and no database yet
+  hydrant restore -if-db-not-exists -if-replica-exists /path/to/db
+
+Exit: 0 restored or skipped as asked, 1 failed, 2 usage, 130/143 interrupted.";
+
+pub const LTX_EXAMPLES: &str = "\
+Examples:
+  # everything that is there, of all levels
+  hydrant ltx -level all /path/to/db
+
+  # the snapshots, with their own times
+  hydrant ltx -level 9 -times s3://bucket/path/to/db
+
+Exit: 0 (also when there are none), 1 failed, 2 usage.";
+
+pub const PATTERN_EXAMPLES: &str = "\
+Examples:
+  # all configured databases below a directory
+  hydrant restore-pattern '/data/projects/**/*.db'
+
+  # all databases of a bucket, below another directory
+  hydrant restore-pattern --output-dir /restored 's3://bucket/projects/**'
+
+Exit: 0 all restored or skipped, 3 some failed, 1 none succeeded, 2 usage, 130/143 interrupted.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  hydrant restore -o /tmp/app.db s3://bucket/app.db
+  hydrant ltx -level all s3://bucket/app.db
+  hydrant restore-pattern --output-dir /restored 's3://bucket/projects/**'
+
+`hydrant COMMAND -h` shows the flags of a command.";
+
+/// The commands, in the order in which help shows them.
+pub const COMMANDS: [&str; 3] = ["restore", "ltx", "restore-pattern"];
+
+/// The clap definition of one of [`COMMANDS`].
+pub fn command(name: &str) -> Option<Command> {
+    let command = match name {
+        "restore" => RestoreFlags::command(),
+        "ltx" => LtxFlags::command(),
+        "restore-pattern" => PatternFlags::command(),
+        _ => return None,
+    };
+    Some(command.no_binary_name(true))
+}
+
+/// `hydrant --help`.
+pub fn top() -> String {
+    Command::new("hydrant")
+        .about("Restores SQLite databases from Litestream replicas, as fast as network and disk allow")
+        .override_usage("hydrant COMMAND [flags] …")
+        .disable_help_subcommand(true)
+        .disable_help_flag(true)
+        .subcommands(COMMANDS.iter().filter_map(|name| command(name)))
+        .after_help(TOP_EXAMPLES)
+        .render_help()
+        .to_string()
+}
+
+/// `hydrant COMMAND -h`.
+pub fn of(name: &str) -> Option<String> {
+    Some(command(name)?.render_help().to_string())
+}
+
+/// `hydrant --version`.
+pub fn version() -> &'static str {
+    concat!("hydrant ", env!("CARGO_PKG_VERSION"))
+}
