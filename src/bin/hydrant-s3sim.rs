@@ -1,0 +1,3 @@
+//! The S3 simulator as a program: serves folders, or generates replicas into them.
+
+fn main() {}
