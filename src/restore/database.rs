@@ -8,7 +8,6 @@ use super::listing::{list_replica, look_at_times};
 use crate::catalogue::Replica;
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, Published, Unpublished};
-use crate::error::Class;
 use crate::ltx::Txid;
 use crate::plan::{Excluded, Outcome, Plan, PlanError, Target, Times, Warning, plan};
 use crate::store::{Store, StoreError};
@@ -340,10 +339,4 @@ impl<'a> Planner<'a> {
         let planned = plan.files.iter().filter_map(|&i| self.replica.files.get(i));
         planned.map(|file| PlannedFile { key: self.replica.key(file), file: file.clone() }).collect()
     }
-}
-
-/// Whether a class says that a database's own data are damaged or missing, as opposed to the
-/// world around it.
-pub const fn is_data_loss(class: Class) -> bool {
-    class.is_damaged_file() || matches!(class, Class::Hole | Class::ChainDoesNotBeginAtOne)
 }

@@ -33,7 +33,6 @@ pub struct EngineOptions {
 }
 
 /// What all workers share.
-#[derive(Debug)]
 pub struct Shared {
     pub budget: Budget,
     pub counters: Arc<Counters>,
@@ -186,7 +185,7 @@ async fn work(worker: Rc<Worker>) {
     };
     tokio::select! {
         () = take_tasks => {}
-        () = shared.cancel.cancelled() => {}
+        _ = shared.cancel.cancelled() => {}
     }
 }
 

@@ -342,7 +342,7 @@ impl Execution<'_> {
         self.check_growth(&claiming, &base.header)?;
         claiming.note_checksums(0, &base.header, &base.trailer);
         claiming.large.push(base);
-        let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
+        let (shape, large, checksums, mut placed, claims) = claiming.sealed();
         let segments = self.start_segments(large, &claims, shape);
         placed.add(segments.finish().await?);
         self.check_complete(shape, placed, checksums)
