@@ -38,7 +38,8 @@ struct Flag {
 /// The flags of `command`, by every name they answer to.
 fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
     let mut flags = HashMap::new();
-    for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+    // Help is no flag of its own: Go answers to -h and -help where no such flag is defined.
+    for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_id() != "help") {
         let kind = match arg.get_action() {
             clap::ArgAction::SetTrue | clap::ArgAction::SetFalse => Kind::Switch,
             clap::ArgAction::Count => Kind::Count,

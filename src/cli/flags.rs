@@ -15,12 +15,12 @@ use std::time::Duration;
     name = "restore",
     about = "Recover a database from its replica",
     disable_help_flag = true,
+    next_help_heading = "Flags",
     override_usage = "hydrant restore [flags] DB_PATH\n       hydrant restore [flags] -o PATH REPLICA_URL",
     after_help = super::help::RESTORE_EXAMPLES
 )]
 pub struct RestoreFlags {
-    /// A database of the configuration file, or the URL of a replica (s3://…, file:///…)
-    #[arg(value_name = "DB_PATH | REPLICA_URL", hide_default_value = true)]
+    #[arg(hide = true)]
     pub source: Vec<OsString>,
 
     #[command(flatten)]
@@ -86,12 +86,12 @@ pub struct RestoreFlags {
     name = "ltx",
     about = "List the LTX files of a replica",
     disable_help_flag = true,
+    next_help_heading = "Flags",
     override_usage = "hydrant ltx [flags] DB_PATH\n       hydrant ltx [flags] REPLICA_URL",
     after_help = super::help::LTX_EXAMPLES
 )]
 pub struct LtxFlags {
-    /// A database of the configuration file, or the URL of a replica (s3://…, file:///…)
-    #[arg(value_name = "DB_PATH | REPLICA_URL")]
+    #[arg(hide = true)]
     pub source: Vec<OsString>,
 
     #[command(flatten)]
@@ -119,13 +119,12 @@ pub struct LtxFlags {
     name = "restore-pattern",
     about = "Recover all databases that match a pattern",
     disable_help_flag = true,
+    next_help_heading = "Flags",
     override_usage = "hydrant restore-pattern [flags] PATTERN",
     after_help = super::help::PATTERN_EXAMPLES
 )]
 pub struct PatternFlags {
-    /// A glob over the paths of the configured databases, or s3://bucket/prefix/glob,
-    /// file:///dir/glob
-    #[arg(value_name = "PATTERN")]
+    #[arg(hide = true)]
     pub pattern: Vec<OsString>,
 
     #[command(flatten)]

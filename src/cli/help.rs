@@ -4,6 +4,8 @@ use super::flags::{LtxFlags, PatternFlags, RestoreFlags};
 use clap::{Command, CommandFactory};
 
 pub const RESTORE_EXAMPLES: &str = "\
+DB_PATH is a database of the configuration file. REPLICA_URL is s3://bucket/path (endpoint and
+region may follow: ?endpoint=…&region=…) or file:///path.
 Flags are written -name or --name, -name VALUE or -name=VALUE, before or after the path.
 
 Examples:
@@ -32,6 +34,9 @@ Examples:
 Exit: 0 (also when there are none), 1 failed, 2 usage.";
 
 pub const PATTERN_EXAMPLES: &str = "\
+PATTERN is a glob over the paths of the configured databases, or s3://bucket/prefix/glob,
+file:///dir/glob. ** crosses slashes, * and ? do not; [a-z], {a,b}. In a URL ? is written %3F.
+
 Examples:
   # all configured databases below a directory
   hydrant restore-pattern '/data/projects/**/*.db'

@@ -129,8 +129,11 @@ fn columns() -> usize {
 pub struct Meter {
     now: Duration,
     snapshot: ProgressSnapshot,
-    /// Bytes a second; None before two observations.
-    speed: Option<f64>,
+    /// Bytes a second, not yet divided by `weight`.
+    speed: f64,
+    /// What of the averaging window has been seen, 0 to 1: without it the first seconds would
+    /// look slow.
+    weight: f64,
     /// When the end was last foretold, from the run's start, in seconds.
     end: Option<f64>,
 }
@@ -146,7 +149,8 @@ impl Meter {
         let elapsed = now.saturating_sub(self.now).as_secs_f64();
         if elapsed > 0.0 {
             let grown = snapshot.bytes_done.saturating_sub(self.snapshot.bytes_done) as f64;
-            self.speed = Some(blend(self.speed, grown / elapsed, elapsed, SPEED_WINDOW));
+            self.speed = blend(self.speed, grown / elapsed, elapsed, SPEED_WINDOW);
+            self.weight = blend(self.weight, 1.0, elapsed, SPEED_WINDOW);
         }
         let grew = snapshot.bytes_total != self.snapshot.bytes_total;
         self.now = now;
@@ -156,15 +160,21 @@ impl Meter {
 
     fn foretell(&mut self, elapsed: f64, grew: bool) {
         let left = self.snapshot.bytes_total.saturating_sub(self.snapshot.bytes_done) as f64;
-        let speed = self.speed.filter(|speed| *speed >= 1.0);
-        self.end = match speed {
-            Some(speed) if self.snapshot.bytes_total > 0 => {
-                let end = self.now.as_secs_f64() + left / speed;
-                // More to do than was known: what was foretold before is void.
-                Some(blend(self.end.filter(|_| !grew), end, elapsed, END_WINDOW))
-            }
-            _ => None,
+        let speed = self.bytes_per_second();
+        if self.snapshot.bytes_total == 0 || speed < 1.0 {
+            self.end = None;
+            return;
+        }
+        let end = self.now.as_secs_f64() + left / speed;
+        self.end = match self.end {
+            Some(before) if !grew => Some(blend(before, end, elapsed, END_WINDOW)),
+            // More to do than was known: what was foretold before is void.
+            _ => Some(end),
         };
+    }
+
+    fn bytes_per_second(&self) -> f64 {
+        if self.weight > 0.0 { self.speed / self.weight } else { 0.0 }
     }
 
     /// The time left; None while unknown, and while a fleet is still being found.
@@ -195,7 +205,7 @@ impl Meter {
             if let Some(eta) = self.eta() {
                 parts.push(format!("ETA {}", human::clock(eta)));
             }
-            parts.push(human::speed(self.speed.unwrap_or(0.0)));
+            parts.push(human::speed(self.bytes_per_second()));
             parts.push(format!("{} of {}", human::bytes(bytes_done), human::bytes(bytes_total)));
         }
         if let Some(Databases { skipped: skipped @ 1.., .. }) = databases {
@@ -254,11 +264,8 @@ impl Meter {
 }
 
 /// An exponential average: `old` gives way to `new` with the time that has passed.
-fn blend(old: Option<f64>, new: f64, elapsed: f64, window: f64) -> f64 {
-    match old {
-        None => new,
-        Some(old) => new + (old - new) * (-elapsed / window).exp(),
-    }
+fn blend(old: f64, new: f64, elapsed: f64, window: f64) -> f64 {
+    new + (old - new) * (-elapsed / window).exp()
 }
 
 #[cfg(test)]
@@ -282,10 +289,7 @@ mod tests {
     fn bar_at_three_widths() {
         let meter = steady(10);
         assert_eq!(meter.bar(40), "restoring  48%  ETA 0:10  100 MiB/s");
-        assert_eq!(
-            meter.bar(80),
-            "restoring  48% [############............]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB"
-        );
+        assert_eq!(meter.bar(80), "restoring  48% [##########...........]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB");
         assert_eq!(
             meter.bar(200),
             "restoring  48% [###################.....................]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB"

@@ -132,3 +132,91 @@ impl RestoreEngine for Unavailable {
         ProgressSnapshot::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::LogFormat;
+    use super::super::output::{FileLine, TimeSource};
+    use super::super::{Command, parse};
+    use super::*;
+    use crate::ltx::{Level, Txid};
+    use crate::timestamp::Timestamp;
+    use std::ffi::OsString;
+
+    /// Answers as told, and checks what it is asked.
+    struct Fake(Result<RestoreReport, Failure>);
+
+    impl RestoreEngine for Fake {
+        fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
+            let report = self.0.clone()?;
+            let file = FileLine {
+                level: Level::SNAPSHOT,
+                min_txid: Txid(1),
+                max_txid: report.txid,
+                size: 10,
+                time: Timestamp::from_millis(0),
+                time_source: TimeSource::LastModified,
+            };
+            Ok(PlanReport {
+                source: request.args.source_shown.clone(),
+                target_path: request.output_shown.to_owned(),
+                replica: "file",
+                files: vec![file],
+            })
+        }
+        fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
+            assert!(request.output.is_absolute());
+            self.0.clone()
+        }
+        fn snapshot(&self) -> ProgressSnapshot {
+            ProgressSnapshot::default()
+        }
+    }
+
+    fn report() -> RestoreReport {
+        RestoreReport {
+            db_path: "out.db".to_owned(),
+            replica: "file",
+            txid: Txid(7),
+            time: Some((Timestamp::from_millis(1_000), TimeSource::Header)),
+            duration_ms: 1_500,
+            integrity_check: "none",
+            bytes: 3 << 20,
+            files: 2,
+            bytes_fetched: 1 << 20,
+            requests: 3,
+            retries: 0,
+            warnings: vec![],
+        }
+    }
+
+    fn ran(flags: &[&str], engine: &Fake) -> Result<String, Failure> {
+        let args = ["restore", "-o", "out.db", "file:///backups/a.db"].iter().chain(flags).map(OsString::from);
+        let Ok(Command::Restore(args)) = parse(args, &|_| None) else { panic!("{flags:?}") };
+        let log = Log::new(Box::new(std::io::sink()), 0, LogFormat::Text, false, false);
+        run(&args, &|_| None, &log, &Cancel::new(), engine)
+    }
+
+    #[test]
+    fn what_stdout_holds() {
+        let done = Fake(Ok(report()));
+        assert_eq!(ran(&[], &done).unwrap(), "");
+        assert_eq!(ran(&["-json"], &done).unwrap(), report().to_json());
+        assert!(ran(&["-dry-run"], &done).unwrap().contains("\n  target: out.db\n  replica: file\n"));
+        assert!(ran(&["-dry-run", "-json"], &done).unwrap().contains("\"source\": \"file:///backups/a.db\""));
+        assert_eq!(
+            summary(&report()),
+            "restored out.db: 3.0 MiB at txid 0000000000000007 (1970-01-01T00:00:01Z), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
+        );
+    }
+
+    #[test]
+    fn no_backups_is_a_skip_only_where_allowed() {
+        let none = Fake(Err(Failure::NoBackups));
+        assert_eq!(ran(&[], &none), Err(Failure::NoBackups));
+        assert_eq!(ran(&["-if-replica-exists", "-json"], &none).unwrap(), "");
+        assert_eq!(ran(&["-if-replica-exists", "-dry-run"], &none), Err(Failure::NoBackups));
+        let denied = Failure::failed(Class::AccessDenied, "403");
+        assert_eq!(ran(&["-if-replica-exists"], &Fake(Err(denied.clone()))), Err(denied));
+    }
+}
