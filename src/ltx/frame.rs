@@ -1,0 +1,378 @@
+//! Page frames (FORMAT §2): a parser over a stream of chunks of any size, and the decoder of one
+//! frame.
+//!
+//! A frame that lies inside a chunk is borrowed from it; only one that straddles chunks is put
+//! together in the parser's carry buffer, which holds at most one frame of legal size. Nothing is
+//! allocated per frame. The parser checks heads (order, flags, sizes); it does not decode, hash
+//! or compare with the index.
+
+use super::error::{Checksum, Fault, FormatError, Part};
+use super::lz4::{self, Extent, Lz4Error};
+use super::{PageSize, Pgno};
+use bytes::{Bytes, BytesMut};
+use std::ops::Range;
+
+/// Bytes of the mark after the last frame, all zero.
+pub const END_MARK_SIZE: usize = 6;
+/// Page number and flags.
+const HEAD_SIZE: usize = 6;
+/// Page number, flags and the compressed size.
+const BLOCK_HEAD_SIZE: usize = 10;
+/// The compressed size is stored, and one LZ4 block of that size follows.
+const FLAG_BLOCK: u16 = 0x1;
+
+/// The most bytes a frame of the largest page takes, head included.
+pub const MAX_FRAME_SIZE: usize = HEAD_SIZE + lz4::frame_bound(PageSize::MAX as usize);
+
+/// How a page is compressed; one file may mix both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// One LZ4 block, its size in the head.
+    Block,
+    /// One LZ4 frame, no size stored.
+    Frame,
+}
+
+/// One page as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    pub pgno: Pgno,
+    /// Of its first byte in the file.
+    pub offset: u64,
+    /// Of the whole frame in bytes, head included: as the index says it.
+    pub size: u32,
+    /// What the file checksum covers of the frame, before the decoded page: 6 or 10 bytes.
+    pub head: &'a [u8],
+    pub payload: &'a [u8],
+    pub encoding: Encoding,
+}
+
+impl Frame<'_> {
+    /// Decodes the page into `out`, which must be one page long. On error its content is
+    /// unspecified.
+    ///
+    /// Errors: malformed when the payload is no valid LZ4 or not exactly a page, checksum mismatch
+    /// when one of an LZ4 frame's own checksums disagrees.
+    #[inline]
+    pub fn decode_into(&self, out: &mut [u8]) -> Result<(), FormatError> {
+        let result = match self.encoding {
+            Encoding::Block => lz4::decode_block(self.payload, out),
+            Encoding::Frame => lz4::decode_frame(self.payload, out),
+        };
+        result.map_err(|error| lz4_error(error, self.pgno, self.offset, out.len()))
+    }
+}
+
+/// What the parser found.
+#[derive(Debug, Clone, Copy)]
+pub enum Next<'a> {
+    /// Nothing is whole: push the next chunk.
+    NeedMore,
+    Frame(Frame<'a>),
+    /// The end mark; `offset` of the byte after it.
+    End {
+        offset: u64,
+    },
+}
+
+/// A frame's place in the parser's buffers; valid until the parser is touched again.
+#[derive(Debug, Clone)]
+pub(super) struct Located {
+    pub pgno: Pgno,
+    pub offset: u64,
+    pub size: u32,
+    encoding: Encoding,
+    in_carry: bool,
+    range: Range<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Poll {
+    NeedMore,
+    Frame(Located),
+    End,
+}
+
+/// What lies at the front of some bytes.
+enum Scan {
+    /// At least so many bytes must be seen to know more.
+    Need(usize),
+    Frame {
+        pgno: Pgno,
+        encoding: Encoding,
+        size: usize,
+    },
+    End,
+}
+
+/// Splits a stream of chunks into frames.
+#[derive(Debug)]
+pub struct FrameParser {
+    page_size: PageSize,
+    lock_page: Pgno,
+    /// Of the next frame in the file.
+    offset: u64,
+    last: Option<Pgno>,
+    chunk: Bytes,
+    /// How much of `chunk` is consumed.
+    pos: usize,
+    /// The front of a frame whose rest has not arrived; at most one frame.
+    carry: Vec<u8>,
+    /// The carry was handed out as a frame and is free again.
+    carry_spent: bool,
+    /// How many bytes from `offset` must be seen to go on; 0 when not known to be short.
+    needed: usize,
+    ended: bool,
+}
+
+impl FrameParser {
+    /// Begins at a frame's first byte, at `offset` of the file, after page `after` where the
+    /// frames before are known.
+    pub fn new(page_size: PageSize, offset: u64, after: Option<Pgno>) -> Self {
+        Self {
+            page_size,
+            lock_page: page_size.lock_page(),
+            offset,
+            last: after,
+            chunk: Bytes::new(),
+            pos: 0,
+            carry: Vec::new(),
+            carry_spent: false,
+            needed: 0,
+            ended: false,
+        }
+    }
+
+    /// Adds the bytes that follow in the file. Meant to be called when [`Self::next`] has said
+    /// [`Next::NeedMore`]; earlier, what is unread is copied together with `chunk`.
+    pub fn push(&mut self, chunk: Bytes) {
+        let unread = self.chunk.get(self.pos..).unwrap_or_default();
+        self.chunk = join(unread, chunk);
+        self.pos = 0;
+    }
+
+    /// The next frame, or what keeps it from being one.
+    ///
+    /// Errors: malformed. After an error, or the end, every further call says the same.
+    #[expect(clippy::should_implement_trait, reason = "it lends from self")]
+    #[inline]
+    pub fn next(&mut self) -> Result<Next<'_>, FormatError> {
+        Ok(match self.poll()? {
+            Poll::NeedMore => Next::NeedMore,
+            Poll::Frame(located) => Next::Frame(self.view(&located)),
+            Poll::End => Next::End { offset: self.offset },
+        })
+    }
+
+    /// Of the next frame in the file; after the end, of the byte after the end mark.
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The last page found, or the one given at the start.
+    pub const fn last(&self) -> Option<Pgno> {
+        self.last
+    }
+
+    /// Where the input has ended while more was needed: the error that says so. `size` is the
+    /// file's.
+    pub fn truncated(&self, size: u64) -> FormatError {
+        let part = self.carried_pgno().map_or(Part::Pages, Part::Page);
+        let needed = self.offset.saturating_add(self.needed.max(END_MARK_SIZE) as u64);
+        FormatError::Truncated { part, size, needed }
+    }
+
+    /// Checks that the segment's frames have ended at `end`, as the index said.
+    pub fn end_segment(&self, end: u64) -> Result<(), FormatError> {
+        let unread = self.chunk.len() > self.pos || (!self.carry.is_empty() && !self.carry_spent);
+        if self.offset == end && !unread {
+            return Ok(());
+        }
+        let found = self.offset.saturating_add(if unread { self.needed as u64 } else { 0 });
+        let fault = Fault::SegmentEnd { expected: end, found };
+        Err(FormatError::Malformed { part: Part::Pages, offset: self.offset, fault })
+    }
+
+    /// After the end: the bytes behind the end mark that have been pushed.
+    pub fn take_rest(&mut self) -> Bytes {
+        let pos = std::mem::take(&mut self.pos).min(self.chunk.len());
+        std::mem::take(&mut self.chunk).split_off(pos)
+    }
+
+    #[inline]
+    pub(super) fn poll(&mut self) -> Result<Poll, FormatError> {
+        if self.carry_spent {
+            self.carry.clear();
+            self.carry_spent = false;
+        }
+        if self.ended {
+            return Ok(Poll::End);
+        }
+        if !self.carry.is_empty() {
+            return self.poll_carry();
+        }
+        let rest = self.chunk.get(self.pos..).unwrap_or_default();
+        match self.scan(rest)? {
+            Scan::Frame { pgno, encoding, size } => {
+                let range = self.pos..self.pos + size;
+                self.pos += size;
+                Ok(Poll::Frame(self.found(pgno, encoding, size, false, range)))
+            }
+            Scan::End => {
+                self.pos += END_MARK_SIZE;
+                Ok(self.found_end())
+            }
+            Scan::Need(needed) => {
+                self.carry.extend_from_slice(rest);
+                self.drop_chunk();
+                self.needed = needed;
+                Ok(Poll::NeedMore)
+            }
+        }
+    }
+
+    /// Completes the carried frame from the chunk.
+    fn poll_carry(&mut self) -> Result<Poll, FormatError> {
+        loop {
+            match self.scan(&self.carry)? {
+                Scan::Need(needed) => {
+                    self.needed = needed;
+                    let rest = self.chunk.get(self.pos..).unwrap_or_default();
+                    let missing = needed.saturating_sub(self.carry.len());
+                    let Some(more) = rest.get(..missing.min(rest.len())).filter(|more| !more.is_empty()) else {
+                        self.drop_chunk();
+                        return Ok(Poll::NeedMore);
+                    };
+                    self.carry.extend_from_slice(more);
+                    self.pos += more.len();
+                }
+                Scan::Frame { pgno, encoding, size } => {
+                    self.carry_spent = true;
+                    return Ok(Poll::Frame(self.found(pgno, encoding, size, true, 0..size)));
+                }
+                Scan::End => {
+                    self.carry_spent = true;
+                    return Ok(self.found_end());
+                }
+            }
+        }
+    }
+
+    pub(super) fn view(&self, located: &Located) -> Frame<'_> {
+        let buffer: &[u8] = if located.in_carry { &self.carry } else { &self.chunk };
+        let bytes = buffer.get(located.range.clone()).unwrap_or_default();
+        let head = match located.encoding {
+            Encoding::Block => BLOCK_HEAD_SIZE,
+            Encoding::Frame => HEAD_SIZE,
+        };
+        let (head, payload) = bytes.split_at_checked(head).unwrap_or_default();
+        let Located { pgno, offset, size, encoding, .. } = *located;
+        Frame { pgno, offset, size, head, payload, encoding }
+    }
+
+    fn found(&mut self, pgno: Pgno, encoding: Encoding, size: usize, in_carry: bool, range: Range<usize>) -> Located {
+        let offset = self.offset;
+        // Lossless: a frame is at most MAX_FRAME_SIZE.
+        let size = size as u32;
+        self.offset = offset.saturating_add(u64::from(size));
+        self.last = Some(pgno);
+        self.needed = 0;
+        Located { pgno, offset, size, encoding, in_carry, range }
+    }
+
+    fn found_end(&mut self) -> Poll {
+        self.offset = self.offset.saturating_add(END_MARK_SIZE as u64);
+        self.ended = true;
+        Poll::End
+    }
+
+    fn drop_chunk(&mut self) {
+        self.chunk = Bytes::new();
+        self.pos = 0;
+    }
+
+    fn carried_pgno(&self) -> Option<Pgno> {
+        let pgno = u32::from_be_bytes(*self.carry.first_chunk()?);
+        (pgno != 0 && !self.carry_spent).then_some(Pgno(pgno))
+    }
+
+    /// What lies at the front of `buf`, a frame's first byte.
+    #[inline]
+    fn scan(&self, buf: &[u8]) -> Result<Scan, FormatError> {
+        let Some((&head, rest)) = buf.split_first_chunk::<HEAD_SIZE>() else { return Ok(Scan::Need(HEAD_SIZE)) };
+        let [p0, p1, p2, p3, f0, f1] = head;
+        let pgno = Pgno(u32::from_be_bytes([p0, p1, p2, p3]));
+        let flags = u16::from_be_bytes([f0, f1]);
+        if pgno.0 == 0 {
+            return if flags == 0 {
+                Ok(Scan::End)
+            } else {
+                let fault = Fault::EndMark { found: flags };
+                Err(FormatError::Malformed { part: Part::Pages, offset: self.offset, fault })
+            };
+        }
+        if flags & !FLAG_BLOCK != 0 {
+            return Err(self.malformed(pgno, Fault::FrameFlags { found: flags }));
+        }
+        if let Some(after) = self.last
+            && pgno <= after
+        {
+            return Err(self.malformed(pgno, Fault::PageOrder { after }));
+        }
+        if pgno == self.lock_page {
+            return Err(self.malformed(pgno, Fault::LockPage));
+        }
+        let page = self.page_size.bytes();
+        if flags == FLAG_BLOCK {
+            let Some((&size, payload)) = rest.split_first_chunk() else { return Ok(Scan::Need(BLOCK_HEAD_SIZE)) };
+            let size = u32::from_be_bytes(size);
+            let max = lz4::block_bound(page) as u64;
+            if u64::from(size) > max {
+                return Err(self.malformed(pgno, Fault::FrameSize { found: u64::from(size), max }));
+            }
+            let whole = BLOCK_HEAD_SIZE + size as usize;
+            return Ok(if payload.len() < size as usize {
+                Scan::Need(whole)
+            } else {
+                Scan::Frame { pgno, encoding: Encoding::Block, size: whole }
+            });
+        }
+        match lz4::frame_extent(rest, lz4::frame_bound(page)) {
+            Ok(Extent::Complete(len)) => Ok(Scan::Frame { pgno, encoding: Encoding::Frame, size: HEAD_SIZE + len }),
+            Ok(Extent::Need(len)) => Ok(Scan::Need(HEAD_SIZE + len)),
+            Err(error) => Err(lz4_error(error, pgno, self.offset, page)),
+        }
+    }
+
+    #[cold]
+    fn malformed(&self, pgno: Pgno, fault: Fault) -> FormatError {
+        FormatError::Malformed { part: Part::Page(pgno), offset: self.offset, fault }
+    }
+}
+
+/// `unread` followed by `chunk`, copied only where there is something unread.
+pub(super) fn join(unread: &[u8], chunk: Bytes) -> Bytes {
+    if unread.is_empty() {
+        return chunk;
+    }
+    let mut joined = BytesMut::with_capacity(unread.len() + chunk.len());
+    joined.extend_from_slice(unread);
+    joined.extend_from_slice(&chunk);
+    joined.freeze()
+}
+
+#[cold]
+fn lz4_error(error: Lz4Error, pgno: Pgno, offset: u64, page: usize) -> FormatError {
+    let part = Part::Page(pgno);
+    let fault = match error {
+        Lz4Error::Header(what) => Fault::Lz4Header(what),
+        Lz4Error::Block(what) => Fault::Lz4Block(what),
+        Lz4Error::TooLong { found } => Fault::FrameSize { found, max: lz4::frame_bound(page) as u64 },
+        Lz4Error::Length { found } => Fault::PageLength { expected: page as u64, found },
+        Lz4Error::Checksum { stored, computed } => {
+            let (stored, computed) = (u64::from(stored), u64::from(computed));
+            return FormatError::ChecksumMismatch { what: Checksum::Lz4, part, offset, stored, computed };
+        }
+    };
+    FormatError::Malformed { part, offset, fault }
+}
