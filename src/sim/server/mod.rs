@@ -5,29 +5,154 @@
 //! It shares the machine with the client under test, so a GET costs little: bodies are slices of
 //! what lies in memory, and nothing random is drawn where no fault asks for it.
 
+mod auth;
+mod body;
+mod faults;
 mod folder;
+mod handle;
+mod list;
 mod objects;
 mod options;
 mod stats;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
+mod upload;
 
 pub use folder::{SIDECAR, write_folder};
 pub use objects::{CHUNK_BYTES, Content, Generator, Object, Objects};
 pub use options::{Failure, Faults, Latency, Outcome, RateLimit, RequestKind, SimCredentials, SimOptions, Tail};
 pub use stats::Stats;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// Connections that wait to be taken by their thread.
+const WAITING_CONNECTIONS: usize = 1024;
 
 /// A running server. Stops when dropped, its connections with it.
 #[derive(Debug)]
 pub struct SimServer {
     address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    seed: u64,
+    credentials: Option<SimCredentials>,
+    region: String,
+    virtual_host_domain: Option<String>,
+    max_keys: usize,
+    unsorted_listings: bool,
+    listed_etags: bool,
     objects: Objects,
+    faults: faults::FaultState,
+    counters: stats::Counters,
+    next_request: AtomicU64,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    shared: Arc<Shared>,
+    /// End with a reset instead of an orderly close.
+    reset: AtomicBool,
+    /// When the bandwidth cap lets the connection send again.
+    due: Mutex<Instant>,
+}
+
+impl Connection {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.counters.connections.up();
+        Self { shared, reset: AtomicBool::new(false), due: Mutex::new(Instant::now()) }
+    }
+
+    fn count_body_bytes(&self, bytes: u64) {
+        self.shared.counters.body_bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.counters.connections.down();
+    }
+}
+
+/// A request in flight, from its headers to the last piece of the answer.
+struct InFlight(Arc<Shared>);
+
+impl InFlight {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.counters.in_flight.up();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counters.in_flight.down();
+    }
 }
 
 impl SimServer {
     /// Binds and serves.
-    pub fn start(options: SimOptions) -> std::io::Result<Self> {
-        Ok(Self { address: options.listen, objects: Objects::default() })
+    pub fn start(options: SimOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            seed: options.seed,
+            credentials: options.credentials,
+            region: options.region,
+            virtual_host_domain: options.virtual_host_domain,
+            max_keys: options.max_keys,
+            unsorted_listings: options.unsorted_listings,
+            listed_etags: options.listed_etags,
+            objects: Objects::default(),
+            faults: faults::FaultState::new(options.seed, options.faults),
+            counters: stats::Counters::default(),
+            next_request: AtomicU64::new(0),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut server = Self { address, shared, stop, threads: Vec::new() };
+        let mut others = Vec::new();
+        for number in 1..options.threads.max(1) {
+            let (sender, receiver) = mpsc::channel(WAITING_CONNECTIONS);
+            others.push(sender);
+            let shared = Arc::clone(&server.shared);
+            server.spawn(number, stopped.clone(), move || serve_received(shared, receiver))?;
+        }
+        let shared = Arc::clone(&server.shared);
+        server.spawn(0, stopped, move || accept(shared, listener, others))?;
+        Ok(server)
+    }
+
+    fn spawn<F, T>(&mut self, number: usize, mut stopped: watch::Receiver<bool>, serve: F) -> io::Result<()>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Future<Output = ()>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("s3sim-{number}")).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                    () = serve() => {}
+                }
+            });
+        })?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// `http://127.0.0.1:port`.
@@ -41,17 +166,70 @@ impl SimServer {
 
     /// The buckets: add, change and remove while it runs.
     pub fn objects(&self) -> &Objects {
-        &self.objects
+        &self.shared.objects
     }
 
     pub fn stats(&self) -> Stats {
-        stats::Counters::default().snapshot()
+        self.shared.counters.snapshot()
     }
 
     /// From the next request on.
-    pub fn set_faults(&self, _faults: Faults) {}
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.faults.set(faults);
+    }
+
+    pub fn faults(&self) -> Faults {
+        (*self.shared.faults.current()).clone()
+    }
 
     /// The next requests for exactly this key (a listing's prefix) fail so, one after another;
     /// None lets one through. Comes before all random faults.
-    pub fn script(&self, _kind: RequestKind, _key: &str, _failures: impl IntoIterator<Item = Option<Failure>>) {}
+    pub fn script(&self, kind: RequestKind, key: &str, failures: impl IntoIterator<Item = Option<Failure>>) {
+        self.shared.faults.script(kind, key, failures);
+    }
+}
+
+impl Drop for SimServer {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Accepts connections and deals them out in turn, itself included.
+async fn accept(shared: Arc<Shared>, listener: TcpListener, others: Vec<mpsc::Sender<TcpStream>>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let mut turn = 0;
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                // Out of descriptors, most likely: some will come back.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        match others.get(turn) {
+            Some(other) => {
+                turn += 1;
+                if let Ok(stream) = stream.into_std() {
+                    let _ = other.send(stream).await;
+                }
+            }
+            None => {
+                turn = 0;
+                tokio::spawn(stream::serve(Arc::clone(&shared), stream));
+            }
+        }
+    }
+}
+
+async fn serve_received(shared: Arc<Shared>, mut receiver: mpsc::Receiver<TcpStream>) {
+    while let Some(stream) = receiver.recv().await {
+        if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+            tokio::spawn(stream::serve(Arc::clone(&shared), stream));
+        }
+    }
 }

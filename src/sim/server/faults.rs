@@ -1,0 +1,151 @@
+//! Which request meets which fault. What is drawn depends on the seed, on what is asked for and
+//! on how often it was asked for before, not on the order of arrival; the request rate alone
+//! depends on time.
+
+use super::options::{Failure, Faults, RateLimit, RequestKind};
+use crate::sim::random::{Random, hash, mix};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// What a request is going to meet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Verdict {
+    /// First-byte latency.
+    pub delay: Duration,
+    pub failure: Option<Failure>,
+    pub changed_etag: bool,
+    /// Bytes per second of the connection.
+    pub bandwidth: Option<u64>,
+    /// Where in the body a bit is turned, in 2^-64 of its length.
+    pub flip_at: u64,
+}
+
+type Scripts = HashMap<(RequestKind, String), VecDeque<Option<Failure>>>;
+
+#[derive(Debug)]
+pub(super) struct FaultState {
+    seed: u64,
+    faults: RwLock<Arc<Faults>>,
+    /// How often each request was made, by its hash.
+    seen: Mutex<HashMap<u64, u64>>,
+    tokens: Mutex<HashMap<String, TokenBucket>>,
+    scripts: Mutex<Scripts>,
+    any_script: AtomicBool,
+}
+
+#[derive(Debug)]
+struct TokenBucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl FaultState {
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            seed,
+            faults: RwLock::new(Arc::new(faults)),
+            seen: Mutex::default(),
+            tokens: Mutex::default(),
+            scripts: Mutex::default(),
+            any_script: AtomicBool::new(false),
+        }
+    }
+
+    pub fn set(&self, faults: Faults) {
+        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(faults);
+    }
+
+    pub fn current(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn script(&self, kind: RequestKind, key: &str, failures: impl IntoIterator<Item = Option<Failure>>) {
+        lock(&self.scripts).entry((kind, key.to_owned())).or_default().extend(failures);
+        self.any_script.store(true, Ordering::Release);
+    }
+
+    /// `detail` tells apart requests for the same key: the range, the continuation token.
+    pub fn judge(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8]) -> Verdict {
+        let faults = self.current();
+        let mut verdict = Verdict { bandwidth: faults.bandwidth_per_connection, ..Verdict::default() };
+        let mut random =
+            if faults.is_random() { Random::new(self.identity(kind, bucket, key, detail)) } else { Random::new(0) };
+        verdict.delay = faults.latency.draw(&mut random);
+        let concerned = faults.only_prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix.as_str()))
+            && faults.only_kind.is_none_or(|only| only == kind);
+        if concerned {
+            if faults.tail.is_some_and(|tail| random.chance(tail.fraction)) {
+                verdict.delay = verdict.delay.mul_f64(faults.tail.map_or(1.0, |tail| tail.factor.max(0.0)));
+            }
+            verdict.changed_etag = faults.changed_etag > 0.0 && random.chance(faults.changed_etag);
+            let mut point = if faults.fail.is_empty() { 1.0 } else { random.unit() };
+            for &(failure, probability) in &faults.fail {
+                if point < probability {
+                    verdict.failure = Some(failure);
+                    verdict.flip_at = random.next_u64();
+                    break;
+                }
+                point -= probability;
+            }
+        }
+        if let Some(limit) = faults.rate_limit
+            && !self.take_token(limit, bucket, key)
+        {
+            verdict.failure = Some(Failure::SlowDown);
+        }
+        if self.any_script.load(Ordering::Acquire)
+            && let Some(scripted) = self.next_scripted(kind, key)
+        {
+            verdict.failure = scripted;
+            verdict.flip_at = mix(self.seed);
+        }
+        verdict
+    }
+
+    fn identity(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8]) -> u64 {
+        let what = hash(hash(hash(self.seed ^ kind as u64, bucket.as_bytes()), key.as_bytes()), detail);
+        let mut seen = lock(&self.seen);
+        let times = seen.entry(what).or_insert(0);
+        *times += 1;
+        mix(what ^ mix(*times))
+    }
+
+    fn take_token(&self, limit: RateLimit, bucket: &str, key: &str) -> bool {
+        let end = match limit.prefix_parts {
+            0 => 0,
+            parts => key.match_indices('/').nth(parts - 1).map_or(key.len(), |(at, _)| at),
+        };
+        let prefix = key.get(..end).unwrap_or(key);
+        let now = Instant::now();
+        let mut buckets = lock(&self.tokens);
+        let name = format!("{bucket}/{prefix}");
+        let tokens = buckets.entry(name).or_insert(TokenBucket { tokens: limit.burst, filled: now });
+        let gained = now.duration_since(tokens.filled).as_secs_f64() * limit.requests_per_second;
+        tokens.tokens = (tokens.tokens + gained).min(limit.burst.max(1.0));
+        tokens.filled = now;
+        let allowed = tokens.tokens >= 1.0;
+        if allowed {
+            tokens.tokens -= 1.0;
+        }
+        allowed
+    }
+
+    fn next_scripted(&self, kind: RequestKind, key: &str) -> Option<Option<Failure>> {
+        lock(&self.scripts).get_mut(&(kind, key.to_owned()))?.pop_front()
+    }
+}
+
+impl Faults {
+    fn is_random(&self) -> bool {
+        !self.fail.is_empty()
+            || self.tail.is_some()
+            || self.changed_etag > 0.0
+            || matches!(self.latency, super::Latency::LogNormal { .. })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
