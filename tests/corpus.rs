@@ -14,7 +14,7 @@ use hydrant::error::Class;
 use hydrant::io::EngineKind;
 use hydrant::ltx::Txid;
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, Request, RestoreError, Restored, restore};
+use hydrant::restore::{Engine, EngineOptions, Outcome, Request, RestoreError, restore};
 use hydrant::store::Store;
 use hydrant::telemetry::Counters;
 use hydrant::timestamp::Timestamp;
@@ -57,12 +57,14 @@ fn engine(kind: EngineKind) -> Engine {
 }
 
 /// Restores synchronously; the destination's directory must be empty but for the output.
-fn run(engine: &Engine, store: &Store, path: &str, target: Target, output: &Path) -> Result<Restored, RestoreError> {
+fn run(engine: &Engine, store: &Store, path: &str, target: Target, output: &Path) -> Result<Outcome, RestoreError> {
     let destination = Arc::new(Destination::prepare(output, Replace::Never).unwrap());
     let (store, path) = (store.clone(), path.to_owned());
     let request = move || Request { store, path, replica: None, target, destination, check: None, parallelism: None };
     let request = request();
-    engine.run(move |worker| Box::pin(async move { restore(&worker, request).await })).unwrap()
+    let restored = engine.run(move |worker| Box::pin(async move { restore(&worker, request).await })).unwrap()?;
+    restored.published.sync_dir()?;
+    Ok(restored.outcome)
 }
 
 fn sha256(path: &Path) -> (String, u64) {
@@ -90,7 +92,7 @@ fn target_of(t: &Value) -> Target {
 }
 
 /// Whether `result` is what the manifest's target says; the problem otherwise.
-fn judge(t: &Value, result: Result<Restored, RestoreError>, output: &Path) -> Result<(), String> {
+fn judge(t: &Value, result: Result<Outcome, RestoreError>, output: &Path) -> Result<(), String> {
     match (t["error"].as_str(), result) {
         (None, Ok(_)) => {
             let found = sha256(output);

@@ -9,6 +9,7 @@
 
 pub mod args;
 mod argv;
+mod engine;
 pub mod failure;
 mod flags;
 mod help;
@@ -162,7 +163,9 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     let ended = match command {
         Command::Show(text) => output::print(text),
         Command::RestorePattern(_) => Err(Failure::usage("restore-pattern: not available yet in this version")),
-        Command::Restore(args) => with_signals(|cancel| restore::run(args, env, &log, cancel, &restore::Unavailable)),
+        Command::Restore(args) => {
+            with_signals(|cancel| restore::run(args, env, &log, cancel, &engine::OneDatabase::default()))
+        }
         Command::Ltx(args) => with_signals(|cancel| ltx::run(args, env, &log, cancel)),
     };
     (log, ended)

@@ -118,21 +118,6 @@ fn summary(report: &RestoreReport) -> String {
     )
 }
 
-/// Stands where the engine is to be connected.
-pub struct Unavailable;
-
-impl RestoreEngine for Unavailable {
-    fn plan(&self, _: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
-        Err(Failure::failed(Class::Config, "restore: not available yet in this version"))
-    }
-    fn restore(&self, _: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
-        Err(Failure::failed(Class::Config, "restore: not available yet in this version"))
-    }
-    fn snapshot(&self) -> ProgressSnapshot {
-        ProgressSnapshot::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::args::LogFormat;

@@ -52,38 +52,6 @@ impl Budget {
     }
 }
 
-/// The memory that the process may use: `requested`, or less where the cgroup (v1 or v2) has less:
-/// then half of that.
-pub fn effective_memory_bytes(requested: u64) -> u64 {
-    match cgroup_limit_bytes() {
-        Some(limit) => requested.min(limit / 2),
-        None => requested,
-    }
-}
-
-fn cgroup_limit_bytes() -> Option<u64> {
-    let membership = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mut limit = None;
-    for line in membership.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
-        let (mount, file) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", "memory.max")
-        } else if controllers.split(',').any(|c| c == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        } else {
-            continue;
-        };
-        // In a container the path is the host's and the mount shows the own group at its root.
-        for candidate in [format!("{mount}{path}/{file}"), format!("{mount}/{file}")] {
-            if let Some(bytes) = std::fs::read_to_string(candidate).ok().and_then(|t| t.trim().parse::<u64>().ok()) {
-                limit = Some(limit.map_or(bytes, |l: u64| l.min(bytes)));
-            }
-        }
-    }
-    limit
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,10 +66,5 @@ mod tests {
         assert!(budget.try_charge(1024).is_some());
         assert!(budget.try_charge(1025).is_none());
         drop(some);
-    }
-
-    #[test]
-    fn the_cgroup_lowers_but_never_raises() {
-        assert!(effective_memory_bytes(1 << 20) <= 1 << 20);
     }
 }

@@ -9,7 +9,7 @@ use crate::catalogue::Replica;
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, Published, Unpublished};
 use crate::ltx::Txid;
-use crate::plan::{Excluded, Outcome, Plan, PlanError, Target, Times, Warning, plan};
+use crate::plan::{self, Excluded, Plan, PlanError, Target, Times, Warning};
 use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
 use std::rc::Rc;
@@ -36,6 +36,14 @@ pub struct Request {
 /// A restored database.
 #[derive(Debug)]
 pub struct Restored {
+    pub outcome: Outcome,
+    /// The name is not durable before this is synced.
+    pub published: Published,
+}
+
+/// What was restored.
+#[derive(Debug, Clone)]
+pub struct Outcome {
     pub min_txid: Txid,
     pub txid: Txid,
     /// The newest file's time, from its header.
@@ -53,8 +61,6 @@ pub struct Restored {
     pub replanned: u32,
     /// `ok`, or why SQLite could not check; None: not asked for.
     pub check: Option<check::Outcome>,
-    /// The name is not durable before this is synced.
-    pub published: Published,
 }
 
 /// A replica as planned for: what `-dry-run` shows.
@@ -142,7 +148,7 @@ async fn finish(
     };
     let published = output.publish()?;
     let bytes_in = plan.files.iter().filter_map(|&i| planner.replica.files.get(i)).map(|f| f.size).sum();
-    Ok(Restored {
+    let outcome = Outcome {
         min_txid: plan.min_txid,
         txid: plan.txid,
         timestamp: executed.timestamp,
@@ -154,8 +160,8 @@ async fn finish(
         warnings: plan.warnings,
         replanned: planner.replanned,
         check,
-        published,
-    })
+    };
+    Ok(Restored { outcome, published })
 }
 
 /// SQLite reads for as long as the database is large: on a thread of its own, stopped when the
@@ -242,9 +248,9 @@ impl<'a> Planner<'a> {
                 (Target::Timestamp(_), _) | (_, None) => self.target,
                 (_, Some(txid)) => Target::Txid(txid),
             };
-            match plan(&self.replica, &target, &self.times, &self.excluded) {
-                Ok(Outcome::NeedTimes(wanted)) => self.look(&wanted).await?,
-                Ok(Outcome::Plan(plan)) => match self.pinned {
+            match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
+                Ok(plan::Outcome::NeedTimes(wanted)) => self.look(&wanted).await?,
+                Ok(plan::Outcome::Plan(plan)) => match self.pinned {
                     // By time again: the same state, or none.
                     Some(txid) if txid != plan.txid => {
                         return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());

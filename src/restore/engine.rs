@@ -2,7 +2,7 @@
 //! buffers. Tasks (a database, a listing) and segments of large files are shared through queues;
 //! whichever worker is free takes the next. A single restore is one task.
 
-use super::budget::{Budget, effective_memory_bytes};
+use super::budget::Budget;
 use super::large::Segment;
 use super::queue::Queue;
 use crate::cancel::Cancel;
@@ -26,7 +26,7 @@ const WRITE_BUFFER_BYTES: usize = 512 * 1024;
 pub struct EngineOptions {
     pub workers: usize,
     pub kind: EngineKind,
-    /// `--memory`; lowered to what the cgroup allows.
+    /// The process's byte budget (`--memory`).
     pub memory_bytes: u64,
     /// Tasks in flight over all workers.
     pub tasks: usize,
@@ -65,7 +65,7 @@ impl Engine {
     /// A worker's ring or buffers cannot be made.
     pub fn start(options: &EngineOptions, counters: Arc<Counters>, cancel: Cancel) -> Result<Self, IoError> {
         let workers = options.workers.max(1);
-        let memory_bytes = effective_memory_bytes(options.memory_bytes);
+        let memory_bytes = options.memory_bytes;
         // A quarter for the fixed pools (write buffers, bodies being streamed), at least two
         // buffers per worker; the rest is charged as it is used.
         let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, 16) as usize;

@@ -14,35 +14,67 @@ use std::fmt;
 pub enum RestoreError {
     Plan(PlanError),
     /// A file's content is wrong, and no other chain of files gives the target.
-    File { key: String, error: FormatError },
+    File {
+        key: String,
+        error: FormatError,
+    },
     /// Files of one plan contradict each other.
-    Chain { key: String, error: ChainError },
+    Chain {
+        key: String,
+        error: ChainError,
+    },
     Store(StoreError),
     Commit(CommitError),
     Io(IoError),
     /// SQLite found damage in the restored database.
-    Damaged { findings: Vec<String> },
+    Damaged {
+        findings: Vec<String>,
+    },
     /// The page map alone would not fit the memory budget.
-    Memory { needed_bytes: u64, budget_bytes: u64 },
+    Memory {
+        needed_bytes: u64,
+        budget_bytes: u64,
+    },
     /// The replica kept changing under the restore.
-    Restless { attempts: u32, last: StoreError },
+    Restless {
+        attempts: u32,
+        last: StoreError,
+    },
     Cancelled,
 }
 
 /// What is wrong with a file in the company of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChainError {
-    PageSize { expected: u32, found: u32 },
+    PageSize {
+        expected: u32,
+        found: u32,
+    },
     /// A page within the database that no file holds.
-    PageMissing { pgno: Pgno, commit: u32 },
+    PageMissing {
+        pgno: Pgno,
+        commit: u32,
+    },
     /// More pages than files of this size can hold.
-    Commit { commit: u32, planned_bytes: u64 },
+    Commit {
+        commit: u32,
+        planned_bytes: u64,
+    },
     /// The database's checksum before this file is not the one after the file before it.
-    PreApply { expected: u64, found: u64 },
+    PreApply {
+        expected: u64,
+        found: u64,
+    },
     /// The restored pages' checksum is not the one that the last file states.
-    Database { expected: u64, found: u64 },
+    Database {
+        expected: u64,
+        found: u64,
+    },
     /// The header's time is not before the target's (FORMAT §3): a clock or a listing lies.
-    NotBefore { target: Timestamp, found: Timestamp },
+    NotBefore {
+        target: Timestamp,
+        found: Timestamp,
+    },
 }
 
 impl ChainError {
@@ -160,10 +192,19 @@ impl From<IoError> for RestoreError {
 #[derive(Debug)]
 pub enum Failure {
     /// File `file` is damaged: plan again without it.
-    Damaged { file: usize, error: FormatError },
-    Chain { file: usize, error: ChainError },
+    Damaged {
+        file: usize,
+        error: FormatError,
+    },
+    Chain {
+        file: usize,
+        error: ChainError,
+    },
     /// The plan's times were guessed wrong: plan again, looking at all.
-    TooNew { file: usize, error: ChainError },
+    TooNew {
+        file: usize,
+        error: ChainError,
+    },
     /// A planned file is gone or another: list again.
     Stale(StoreError),
     Fatal(RestoreError),

@@ -212,14 +212,8 @@ impl Execution<'_> {
     ) -> Result<(), Failure> {
         let mut wins: Option<PageMap> = None;
         let file = self.planned(i)?;
-        let mut file = LargeFile::open(
-            self.worker,
-            self.store,
-            i,
-            file.key.clone(),
-            file.file.size,
-            ends,
-            &mut |header, pgno| {
+        let mut file =
+            LargeFile::open(self.worker, self.store, i, file.key.clone(), file.file.size, ends, &mut |header, pgno| {
                 if wins.is_none() {
                     self.check_name(i, header)?;
                     self.admit(claiming, i, header, planned_bytes)?;
@@ -234,9 +228,8 @@ impl Execution<'_> {
                     }
                 }
                 Ok(())
-            },
-        )
-        .await?;
+            })
+            .await?;
         if wins.is_none() {
             self.check_name(i, &file.header)?;
             self.admit(claiming, i, &file.header, planned_bytes)?;
@@ -326,16 +319,11 @@ impl Execution<'_> {
         planned_bytes: u64,
     ) -> Result<Executed, Failure> {
         let planned = self.planned(0)?;
-        let base = LargeFile::open(
-            self.worker,
-            self.store,
-            0,
-            planned.key.clone(),
-            planned.file.size,
-            ends,
-            &mut |_, _| Ok(()),
-        )
-        .await?;
+        let base =
+            LargeFile::open(self.worker, self.store, 0, planned.key.clone(), planned.file.size, ends, &mut |_, _| {
+                Ok(())
+            })
+            .await?;
         self.check_name(0, &base.header)?;
         self.admit(&mut claiming, 0, &base.header, planned_bytes)?;
         let Some(mut claiming) = claiming else { return Err(Failure::Stopped) };
@@ -361,7 +349,12 @@ impl Execution<'_> {
         });
         for (file, large) in layout.files.iter().enumerate() {
             for cut in 0..large.cuts.len() {
-                self.worker.shared.segments.push(Segment { layout: Arc::clone(&layout), file, cut, done: done.clone() });
+                self.worker.shared.segments.push(Segment {
+                    layout: Arc::clone(&layout),
+                    file,
+                    cut,
+                    done: done.clone(),
+                });
             }
         }
         Segments { layout, results }
@@ -403,12 +396,8 @@ impl Execution<'_> {
         // Reserved before the first page is placed, and before a large body is fetched.
         self.output.reserve(bytes)?;
         self.worker.shared.counters.bytes_out_planned.add(bytes);
-        let shape = Shape {
-            page_size: header.page_size,
-            commit,
-            tracked: header.is_tracked(),
-            timestamp: header.timestamp(),
-        };
+        let shape =
+            Shape { page_size: header.page_size, commit, tracked: header.is_tracked(), timestamp: header.timestamp() };
         Ok(Claiming {
             shape,
             map: self.page_map(commit)?,
@@ -446,12 +435,7 @@ impl Execution<'_> {
         }
     }
 
-    fn check_complete(
-        &self,
-        shape: Shape,
-        placed: Placed,
-        mut checksums: Vec<Checksums>,
-    ) -> Result<Executed, Failure> {
+    fn check_complete(&self, shape: Shape, placed: Placed, mut checksums: Vec<Checksums>) -> Result<Executed, Failure> {
         let newest = self.files.len() - 1;
         let lock_page = u64::from(shape.page_size.lock_page().0 <= shape.commit);
         let expected = u64::from(shape.commit) - lock_page;
@@ -467,8 +451,7 @@ impl Execution<'_> {
                 && newer.header.min_txid.0 == older.header.max_txid.0 + 1
                 && newer.header.pre_apply_checksum != older.post_apply
             {
-                let error =
-                    ChainError::PreApply { expected: older.post_apply, found: newer.header.pre_apply_checksum };
+                let error = ChainError::PreApply { expected: older.post_apply, found: newer.header.pre_apply_checksum };
                 return Err(Failure::Chain { file: newer.file, error });
             }
         }
@@ -486,8 +469,7 @@ impl Execution<'_> {
 
     fn check_name(&self, i: usize, header: &Header) -> Result<(), Failure> {
         let file = self.planned(i)?;
-        check_name(header, file.file.min_txid, file.file.max_txid)
-            .map_err(|error| Failure::Damaged { file: i, error })
+        check_name(header, file.file.min_txid, file.file.max_txid).map_err(|error| Failure::Damaged { file: i, error })
     }
 
     fn decoder(&self, i: usize) -> FileDecoder {

@@ -10,13 +10,13 @@ use super::error::Failure;
 use super::place::{Placed, Placer};
 use crate::io::OutputFile;
 use crate::ltx::crc::{DatabaseChecksum, FileCrc};
+use crate::ltx::error::Checksum;
 use crate::ltx::frame::{FrameParser, Next};
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::ltx::index::{FrameHash, IndexEntry, IndexParser};
 use crate::ltx::snapshot::SnapshotPages;
 use crate::ltx::tail::Tail;
 use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
-use crate::ltx::error::Checksum;
 use crate::ltx::{Fault, FormatError, Part, Pgno};
 use crate::store::{Etag, Store, StoreError};
 use bytes::Bytes;
@@ -235,11 +235,8 @@ pub struct SegmentOutput {
 
 impl Segment {
     pub async fn run(self, worker: &Worker) {
-        let result = if self.layout.stopped.load(Ordering::Relaxed) {
-            Err(Failure::Stopped)
-        } else {
-            self.stream(worker).await
-        };
+        let result =
+            if self.layout.stopped.load(Ordering::Relaxed) { Err(Failure::Stopped) } else { self.stream(worker).await };
         if result.is_err() {
             self.layout.stopped.store(true, Ordering::Relaxed);
         }
@@ -249,10 +246,9 @@ impl Segment {
 
     async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, Failure> {
         let layout = &*self.layout;
-        let (Some(file), Some(cut)) = (
-            layout.files.get(self.file),
-            layout.files.get(self.file).and_then(|f| f.cuts.get(self.cut)),
-        ) else {
+        let (Some(file), Some(cut)) =
+            (layout.files.get(self.file), layout.files.get(self.file).and_then(|f| f.cuts.get(self.cut)))
+        else {
             return Err(Failure::Stopped);
         };
         let damaged = |error| Failure::Damaged { file: file.planned, error };

@@ -15,7 +15,7 @@ mod listing;
 mod place;
 mod queue;
 
-pub use database::{Planned, Request, Restored, plan_database, restore};
+pub use database::{Outcome, Planned, Request, Restored, plan_database, restore};
 pub use engine::{Engine, EngineOptions, Shared, Worker, submit};
 pub use error::{ChainError, RestoreError};
 pub use listing::{list_replica, look_at_times};

@@ -43,14 +43,8 @@ pub(super) enum Cure {
 
 impl Trouble {
     pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, cure: Cure) -> Self {
-        let error = StoreError {
-            kind,
-            what: String::new(),
-            detail: detail.into(),
-            request_id: None,
-            hint: None,
-            attempts: 0,
-        };
+        let error =
+            StoreError { kind, what: String::new(), detail: detail.into(), request_id: None, hint: None, attempts: 0 };
         Self { error, cure }
     }
 
@@ -83,8 +77,12 @@ impl Trouble {
         let io = find::<std::io::Error>(&error).map(std::io::Error::kind);
         let hint = match io {
             Some(std::io::ErrorKind::ConnectionRefused) => Some("nothing listens there: check endpoint and port"),
-            _ if detail.contains("dns error") => Some("the name cannot be resolved: check endpoint, region and network"),
-            _ if detail.contains("InvalidContentType") => Some("the endpoint does not speak TLS there: check its scheme"),
+            _ if detail.contains("dns error") => {
+                Some("the name cannot be resolved: check endpoint, region and network")
+            }
+            _ if detail.contains("InvalidContentType") => {
+                Some("the endpoint does not speak TLS there: check its scheme")
+            }
             _ if connect && timeout => Some("no answer to the connection: check network, firewall and proxy settings"),
             _ => None,
         };
@@ -102,7 +100,9 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
             return Some(found);
         }
         // io::Error hides the error it wraps from source().
-        if let Some(found) = e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()).and_then(|e| e.downcast_ref()) {
+        if let Some(found) =
+            e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()).and_then(|e| e.downcast_ref())
+        {
             return Some(found);
         }
         next = e.source();
@@ -166,7 +166,11 @@ impl Refusal<'_> {
         let status = self.status.as_u16();
         let told = |hint: &str| Some(hint.to_owned());
         if THROTTLED.contains(&code) || (status == 429 || status == 503) {
-            return (K::Throttled, Cure::Throttled, told("the bucket throttles: fewer requests (--max-requests) may help"));
+            return (
+                K::Throttled,
+                Cure::Throttled,
+                told("the bucket throttles: fewer requests (--max-requests) may help"),
+            );
         }
         match code {
             "RequestTimeout" | "RequestCanceled" => return (K::Timeout, Cure::Again, None),
@@ -182,7 +186,11 @@ impl Refusal<'_> {
                 return (K::AccessDenied, self.clock(0), hint);
             }
             "InvalidObjectState" => {
-                return (K::Unsupported, Cure::None, told("the object is archived: restore it from its storage class first"));
+                return (
+                    K::Unsupported,
+                    Cure::None,
+                    told("the object is archived: restore it from its storage class first"),
+                );
             }
             "NoSuchBucket" => {
                 return (K::NoSuchBucket, Cure::None, told("check the bucket's name, region and endpoint"));
@@ -191,7 +199,9 @@ impl Refusal<'_> {
         }
         match status {
             300..=399 => self.moved(),
-            400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => self.moved(),
+            400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => {
+                self.moved()
+            }
             // HEAD's answers have no body: the region in the header says what is wrong.
             400 if code.is_empty() && self.told_region().is_some() => self.moved(),
             401 | 403 => {
@@ -220,7 +230,9 @@ impl Refusal<'_> {
             "SignatureDoesNotMatch" => "the secret key does not belong to the access key, or a proxy rewrites requests",
             "InvalidAccessKeyId" | "NotSignedUp" => "the service does not know the access key: check key and endpoint",
             "AccountProblem" | "AllAccessDisabled" => "the account or bucket is disabled",
-            _ if self.object => "the credentials need s3:GetObject on this key (and kms:Decrypt where it is encrypted so)",
+            _ if self.object => {
+                "the credentials need s3:GetObject on this key (and kms:Decrypt where it is encrypted so)"
+            }
             _ => "the credentials need s3:ListBucket on this bucket and prefix",
         }
     }
@@ -272,7 +284,8 @@ mod tests {
     use http::HeaderValue;
 
     fn trouble(status: u16, code: &str, headers: &[(&'static str, &'static str)], object: bool) -> Trouble {
-        let headers = headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
+        let headers =
+            headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
         Refusal {
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
@@ -322,7 +335,10 @@ mod tests {
         let t = trouble(301, "PermanentRedirect", &[("x-amz-bucket-region", "eu-north-1")], false);
         assert_eq!(t.cure, Cure::Region("eu-north-1".into()));
         assert!(t.error.hint.unwrap().contains("eu-north-1"));
-        assert_eq!(trouble(400, "", &[("x-amz-bucket-region", "eu-north-1")], true).cure, Cure::Region("eu-north-1".into()));
+        assert_eq!(
+            trouble(400, "", &[("x-amz-bucket-region", "eu-north-1")], true).cure,
+            Cure::Region("eu-north-1".into())
+        );
         assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "evil.com/")], false).cure, Cure::None);
         assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "us-east-1")], false).cure, Cure::None);
         let date = [("date", "Sun, 09 Sep 2001 02:46:40 GMT"), ("x-amz-request-id", "HEADER")];

@@ -65,7 +65,11 @@ impl Flight {
 enum Source {
     Fixed,
     /// The AWS chain, set up when first needed: with keys at hand nothing waits for it.
-    Chain { network: Network, region: Option<String>, provider: OnceCell<SharedCredentialsProvider> },
+    Chain {
+        network: Network,
+        region: Option<String>,
+        provider: OnceCell<SharedCredentialsProvider>,
+    },
     Provider(SharedCredentialsProvider),
     Missing(&'static str),
 }

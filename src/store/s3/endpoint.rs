@@ -230,19 +230,22 @@ mod tests {
     use super::*;
 
     fn endpoint(bucket: &str, endpoint: Option<&str>, path_style: bool) -> Result<Endpoint, String> {
-        let config = S3Config {
-            bucket: bucket.into(),
-            endpoint: endpoint.map(Into::into),
-            path_style,
-            ..S3Config::default()
-        };
+        let config =
+            S3Config { bucket: bucket.into(), endpoint: endpoint.map(Into::into), path_style, ..S3Config::default() };
         Endpoint::new(&config, None)
     }
 
     #[test]
     fn addresses() {
         for (bucket, at, path_style, region, key, expected) in [
-            ("b-1", None, false, "eu-west-1", Some("a/b c+~.ltx"), "https://b-1.s3.eu-west-1.amazonaws.com/a/b%20c%2B~.ltx"),
+            (
+                "b-1",
+                None,
+                false,
+                "eu-west-1",
+                Some("a/b c+~.ltx"),
+                "https://b-1.s3.eu-west-1.amazonaws.com/a/b%20c%2B~.ltx",
+            ),
             ("b-1", None, false, "cn-north-1", None, "https://b-1.s3.cn-north-1.amazonaws.com.cn/"),
             ("a.b.c", None, false, "us-east-1", Some("/0000//x"), "https://s3.us-east-1.amazonaws.com/a.b.c//0000//x"),
             ("Old_One", None, false, "us-east-1", None, "https://s3.us-east-1.amazonaws.com/Old_One"),
@@ -308,7 +311,9 @@ mod tests {
 
     #[test]
     fn tigris_is_known_by_its_host() {
-        for (host, expected) in [("fly.storage.tigris.dev", true), ("x.t3.storage.dev", true), ("nott3.storage.dev", false)] {
+        for (host, expected) in
+            [("fly.storage.tigris.dev", true), ("x.t3.storage.dev", true), ("nott3.storage.dev", false)]
+        {
             assert_eq!(endpoint("bbb", Some(&format!("https://{host}")), true).unwrap().is_tigris(), expected);
         }
     }

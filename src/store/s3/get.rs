@@ -276,7 +276,16 @@ mod tests {
     fn content_ranges() {
         assert_eq!(parse_content_range("bytes 0-9/100"), Some((0, 9, Some(100))));
         assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, 9, None)));
-        for bad in ["", "bytes", "bytes */100", "bytes 0-/1", "bytes -1-2/3", "0-9/10", "bytes 0-9", "bytes 0-9/99999999999999999999"] {
+        for bad in [
+            "",
+            "bytes",
+            "bytes */100",
+            "bytes 0-/1",
+            "bytes -1-2/3",
+            "0-9/10",
+            "bytes 0-9",
+            "bytes 0-9/99999999999999999999",
+        ] {
             assert_eq!(parse_content_range(bad), None, "{bad}");
         }
     }

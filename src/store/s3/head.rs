@@ -34,14 +34,21 @@ impl S3 {
                 {
                     return Err(error);
                 }
-                let head = Operation { method: Method::HEAD, headers: self.object_headers(), counter: |c| &c.heads, ..get };
+                let head =
+                    Operation { method: Method::HEAD, headers: self.object_headers(), counter: |c| &c.heads, ..get };
                 self.send(&client, &head, &mut tries).await?
             }
             Err(error) => return Err(error),
         };
         let found = parse(answer.headers());
         Answer::finish(answer, self);
-        let head = Operation { method: Method::HEAD, key: Some(key), query: "", headers: HeaderMap::new(), counter: |c| &c.heads };
+        let head = Operation {
+            method: Method::HEAD,
+            key: Some(key),
+            query: "",
+            headers: HeaderMap::new(),
+            counter: |c| &c.heads,
+        };
         found.ok_or_else(|| self.told(Trouble::bad_answer("no Content-Length").error, &head, &tries))
     }
 }

@@ -48,13 +48,16 @@ impl S3 {
         loop {
             match answer.chunk(self, self.timeouts.crawl_window).await? {
                 Piece::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
-                Piece::Bytes(_) => return Err(Trouble::bad_answer(format!("a page of more than {MAX_PAGE_BYTES} bytes"))),
+                Piece::Bytes(_) => {
+                    return Err(Trouble::bad_answer(format!("a page of more than {MAX_PAGE_BYTES} bytes")));
+                }
                 Piece::Slow(_) => return Err(Trouble::timeout("the page came at a crawl", self.timeouts.crawl_window)),
                 Piece::End => break,
             }
         }
         answer.finish(self);
-        parse_list_page(&body, request.continuation.as_deref()).map_err(|e| Trouble::bad_answer(format!("listing: {e}")))
+        parse_list_page(&body, request.continuation.as_deref())
+            .map_err(|e| Trouble::bad_answer(format!("listing: {e}")))
     }
 }
 
@@ -151,7 +154,8 @@ impl Visitor for Parser {
                 self.object.size = Some(text.trim().parse().map_err(|_| field("Size"))?);
             }
             (Some("Contents"), Some("LastModified"), None) => {
-                self.object.last_modified = Some(Timestamp::parse_rfc3339(text.trim()).ok_or_else(|| field("LastModified"))?);
+                self.object.last_modified =
+                    Some(Timestamp::parse_rfc3339(text.trim()).ok_or_else(|| field("LastModified"))?);
             }
             (Some("Contents"), Some("ETag"), None) => self.object.etag = Etag::parse(text),
             (Some("Contents"), Some("StorageClass"), None) => {
@@ -220,7 +224,9 @@ mod tests {
             let body = listing(&format!("<IsTruncated>false</IsTruncated>{object}"));
             parse_list_page(body.as_bytes(), None).unwrap().objects[0].archived
         };
-        assert!(!with("<IsRestoreInProgress>false</IsRestoreInProgress><RestoreExpiryDate>2027-01-01T00:00:00Z</RestoreExpiryDate>"));
+        assert!(!with(
+            "<IsRestoreInProgress>false</IsRestoreInProgress><RestoreExpiryDate>2027-01-01T00:00:00Z</RestoreExpiryDate>"
+        ));
         assert!(with("<IsRestoreInProgress>true</IsRestoreInProgress>"));
     }
 
@@ -244,7 +250,10 @@ mod tests {
             whole.replace("2026-11-22T", "2026-13-22T"),
             whole.replace("ListBucketResult", "html"),
             listing("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>&bomb;"),
-            listing(&format!("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{}", OBJECT.replace("%C3", ""))),
+            listing(&format!(
+                "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{}",
+                OBJECT.replace("%C3", "")
+            )),
         ] {
             assert!(parse_list_page(bad.as_bytes(), Some("t")).is_err(), "{bad}");
         }

@@ -129,18 +129,24 @@ impl S3 {
         let endpoint = self.endpoint()?;
         let region = self.region(client, endpoint).await?;
         let current = self.credentials.get(self.now()).await.map_err(|reason| {
-            Trouble::new(StoreErrorKind::Credentials, reason, Cure::None).hint(
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file",
-            )
+            Trouble::new(StoreErrorKind::Credentials, reason, Cure::None)
+                .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file")
         })?;
         let permit = self.limiter.acquire().await;
-        let address = endpoint.address(&region, operation.key, operation.query).ok_or_else(|| {
-            Trouble::new(StoreErrorKind::Unsupported, "no URL can name this key", Cure::None)
-        })?;
+        let address = endpoint
+            .address(&region, operation.key, operation.query)
+            .ok_or_else(|| Trouble::new(StoreErrorKind::Unsupported, "no URL can name this key", Cure::None))?;
         let mut headers = operation.headers.clone();
         let signed_at = self.now();
-        sign::authenticate(operation.method.as_str(), &address.signed, &mut headers, &current.identity, &region, signed_at)
-            .map_err(|e| Trouble::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), Cure::None))?;
+        sign::authenticate(
+            operation.method.as_str(),
+            &address.signed,
+            &mut headers,
+            &current.identity,
+            &region,
+            signed_at,
+        )
+        .map_err(|e| Trouble::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), Cure::None))?;
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if endpoint.is_tigris() {
             headers.insert("x-tigris-consistent", HeaderValue::from_static("true"));
@@ -310,7 +316,9 @@ impl S3 {
         self.counters.heads.add(1);
         let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent).send())
             .await
-            .map_err(|_| Trouble::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte))?
+            .map_err(|_| {
+                Trouble::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte)
+            })?
             .map_err(Trouble::transport)?;
         let told = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
         let status = response.status();
@@ -328,7 +336,8 @@ impl S3 {
                 Err(Trouble::new(StoreErrorKind::Throttled, detail, Cure::Throttled))
             }
             None => {
-                let detail = format!("HTTP {} without a region to the question for the bucket's region", status.as_u16());
+                let detail =
+                    format!("HTTP {} without a region to the question for the bucket's region", status.as_u16());
                 Err(Trouble::bad_answer(detail).hint("set AWS_REGION or the region in URL or configuration"))
             }
         }

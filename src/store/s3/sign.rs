@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn the_published_example() {
         let identity =
-            Credentials::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None, None, "test").into();
+            Credentials::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None, None, "test")
+                .into();
         let mut headers = HeaderMap::new();
         headers.insert("range", HeaderValue::from_static("bytes=0-9"));
         let url = "https://examplebucket.s3.amazonaws.com/test.txt";

@@ -151,7 +151,9 @@ mod tests {
         let deep = format!("{}{}", "<a>".repeat(17), "</a>".repeat(17));
         let long = format!("<a>{}</a>", "&#65;".repeat(70_000));
         let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><a>&b;</a>";
-        for bad in [deep.as_str(), &long, bomb, "<a>&b;</a>", "<a><b></a>", "<a><b></b>", "", " ", "<a/><b/>", "<a>&#0;</a>"] {
+        for bad in
+            [deep.as_str(), &long, bomb, "<a>&b;</a>", "<a><b></a>", "<a><b></b>", "", " ", "<a/><b/>", "<a>&#0;</a>"]
+        {
             assert!(walk(bad.as_bytes(), &mut Nothing).is_err(), "{}", &bad[..bad.len().min(60)]);
         }
         let fine = format!("\u{feff}<?xml version=\"1.0\"?>{}{}<!-- -->\n", "<a>".repeat(16), "</a>".repeat(16));

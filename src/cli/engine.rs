@@ -1,0 +1,212 @@
+//! The composition root: makes the workers, the counters and the stores of a command, and runs
+//! one database through them.
+
+use super::args::{CommonArgs, IntegrityCheck};
+use super::failure::Failure;
+use super::log::Log;
+use super::output::{FileLine, PlanReport, RestoreReport, TimeSource};
+use super::progress::{Phase, ProgressSnapshot};
+use super::restore::{RestoreEngine, RestoreRequest};
+use crate::cancel::{Cancel, Reason};
+use crate::commit::{Destination, Replace, check};
+use crate::config::{Location, StoreConfig};
+use crate::error::{Class, escaped};
+use crate::io;
+use crate::plan::PlanError;
+use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored};
+use crate::store::Store;
+use crate::store::s3::{S3, S3Options};
+use crate::telemetry::Counters;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Workers, and what is needed to open stores for them.
+pub struct Session {
+    pub engine: Engine,
+    counters: Arc<Counters>,
+    s3_options: S3Options,
+    cancel: Cancel,
+}
+
+impl Session {
+    /// Probes the I/O engine and starts the workers; `tasks` databases may be in flight.
+    pub fn open(
+        common: &CommonArgs,
+        tasks: usize,
+        counters: &Arc<Counters>,
+        log: &Log,
+        cancel: &Cancel,
+    ) -> Result<Self, Failure> {
+        let chosen = io::probe(common.io_engine).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        if let Some(note) = &chosen.note {
+            log.info(note);
+        }
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let options = EngineOptions { workers, kind: chosen.kind, memory_bytes: common.memory_bytes, tasks };
+        let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
+            .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let max_requests = common.max_requests.map(usize::from);
+        let s3_options = S3Options { max_requests, ..S3Options::from_process() };
+        Ok(Self { engine, counters: Arc::clone(counters), s3_options, cancel: cancel.clone() })
+    }
+
+    pub fn store(&self, config: &StoreConfig) -> Store {
+        match config {
+            StoreConfig::S3(config) => {
+                Store::S3(Arc::new(S3::new(config.clone(), &self.s3_options, Arc::clone(&self.counters))))
+            }
+            StoreConfig::File => Store::File(Default::default()),
+        }
+    }
+
+    /// What a restore's error, or the engine's end before an answer, means for the command.
+    pub fn failure(&self, error: Option<RestoreError>) -> Failure {
+        match error {
+            Some(RestoreError::Plan(PlanError::NoBackups)) => Failure::NoBackups,
+            Some(e) if e.class() != Class::Cancelled => Failure::failed(e.class(), e.to_string()),
+            _ => Failure::Cancelled(self.cancel.reason().unwrap_or(Reason::Abandoned)),
+        }
+    }
+}
+
+/// `hydrant restore`: a fleet of one.
+#[derive(Default)]
+pub struct OneDatabase {
+    counters: Arc<Counters>,
+}
+
+impl RestoreEngine for OneDatabase {
+    fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
+        let session = Session::open(&request.args.common, 1, &self.counters, request.log, request.cancel)?;
+        let store = session.store(&request.location.store);
+        let (path, target) = (request.location.path.clone(), request.args.target);
+        let planned = session.engine.run(move |worker| {
+            Box::pin(async move { restore::plan_database(&worker, &store, &path, None, &target).await })
+        });
+        let planned = match planned {
+            Some(Ok(planned)) => planned,
+            Some(Err(e)) => return Err(session.failure(Some(e))),
+            None => return Err(session.failure(None)),
+        };
+        for warning in &planned.plan.warnings {
+            request.log.warn(&warning.to_string());
+        }
+        Ok(PlanReport {
+            source: request.args.source_shown.clone(),
+            target_path: request.output_shown.to_owned(),
+            replica: request.location.store.kind(),
+            files: file_lines(&planned),
+        })
+    }
+
+    fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
+        let begun = Instant::now();
+        let args = request.args;
+        let replace = if args.force { Replace::Force } else { Replace::Never };
+        let destination =
+            Destination::prepare(request.output, replace).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        warn_of_stale_state(request.location, request.output, request.log);
+        let session = Session::open(&args.common, 1, &self.counters, request.log, request.cancel)?;
+        let order = Request {
+            store: session.store(&request.location.store),
+            path: request.location.path.clone(),
+            replica: None,
+            target: args.target,
+            destination: Arc::new(destination),
+            check: match args.integrity_check {
+                IntegrityCheck::None => None,
+                IntegrityCheck::Quick => Some(check::Mode::Quick),
+                IntegrityCheck::Full => Some(check::Mode::Full),
+            },
+            parallelism: args.parallelism.map(usize::from),
+        };
+        let restored = match session.engine.run(|worker| Box::pin(restore_durably(worker, order))) {
+            Some(Ok(restored)) => restored,
+            Some(Err(e)) => return Err(session.failure(Some(e))),
+            None => return Err(session.failure(None)),
+        };
+        let report = RestoreReport {
+            db_path: request.output_shown.to_owned(),
+            replica: request.location.store.kind(),
+            txid: restored.txid,
+            time: Some((restored.timestamp, TimeSource::Header)),
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            integrity_check: args.integrity_check.as_str(),
+            bytes: restored.bytes_out,
+            files: restored.files as u64,
+            bytes_fetched: restored.bytes_in,
+            requests: self.counters.lists.get() + self.counters.gets.get() + self.counters.heads.get(),
+            retries: self.counters.retries.get(),
+            warnings: warnings(&restored),
+        };
+        for warning in &report.warnings {
+            request.log.warn(warning);
+        }
+        Ok(report)
+    }
+
+    fn snapshot(&self) -> ProgressSnapshot {
+        let counters = &self.counters;
+        let (bytes_done, bytes_total) = (counters.bytes_out.get(), counters.bytes_out_planned.get());
+        ProgressSnapshot {
+            phase: if bytes_total == 0 { Phase::Listing } else { Phase::Restoring },
+            bytes_done,
+            bytes_total,
+            databases: None,
+            retries: counters.retries.get(),
+            throttled: counters.throttled.get(),
+        }
+    }
+}
+
+/// Restores, and makes the name durable.
+async fn restore_durably(
+    worker: std::rc::Rc<restore::Worker>,
+    order: Request,
+) -> Result<restore::Outcome, RestoreError> {
+    let restored = restore::restore(&worker, order).await?;
+    let Restored { published, outcome } = restored;
+    // Short: one directory, or a few new ones.
+    published.sync_dir()?;
+    Ok(outcome)
+}
+
+/// What an operator should hear of a database that was restored all the same.
+pub fn warnings(restored: &restore::Outcome) -> Vec<String> {
+    let mut all: Vec<String> = restored.damaged.iter().map(|(_, what)| what.clone()).collect();
+    all.extend(restored.warnings.iter().map(ToString::to_string));
+    if let Some(check::Outcome::NotCheckable(why)) = &restored.check {
+        all.push(format!("SQLite cannot check the database: {}", escaped(why)));
+    }
+    all
+}
+
+/// A plan's files with the times that are known without a further request.
+fn file_lines(planned: &Planned) -> Vec<FileLine> {
+    let of = |&i: &usize| planned.replica.files.get(i).map(|file| (file, planned.times.get(i)));
+    let lines = planned.plan.files.iter().filter_map(of).map(|(file, time)| FileLine {
+        level: file.level,
+        min_txid: file.min_txid,
+        max_txid: file.max_txid,
+        size: file.size,
+        time: time.unwrap_or(file.last_modified),
+        time_source: if time.is_some() { TimeSource::Header } else { TimeSource::LastModified },
+    });
+    lines.collect()
+}
+
+/// Litestream's own state of an older database beside the output confuses it when it resumes
+/// (PROMISES 29).
+fn warn_of_stale_state(location: &Location, output: &Path, log: &Log) {
+    let (Some(directory), Some(name)) = (output.parent(), output.file_name()) else { return };
+    let state = directory.join(format!(".{}-litestream", name.to_string_lossy()));
+    let is_source = location.store == StoreConfig::File && Path::new(&location.path).starts_with(&state);
+    if !is_source && state.is_dir() {
+        log.warn(&format!(
+            "{} holds Litestream's state of an older database: run `litestream reset {}` before it replicates again",
+            escaped(&state.to_string_lossy()),
+            escaped(&output.to_string_lossy())
+        ));
+    }
+}
