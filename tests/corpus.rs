@@ -14,7 +14,7 @@ use hydrant::error::Class;
 use hydrant::io::EngineKind;
 use hydrant::ltx::Txid;
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, Outcome, Request, RestoreError, restore};
+use hydrant::restore::{Engine, EngineOptions, Outcome, Request, RestoreError, SEGMENT_BYTES, restore};
 use hydrant::store::Store;
 use hydrant::telemetry::Counters;
 use hydrant::timestamp::Timestamp;
@@ -52,7 +52,8 @@ fn kinds() -> Vec<EngineKind> {
 }
 
 fn engine(kind: EngineKind) -> Engine {
-    let options = EngineOptions { workers: 2, kind, memory_bytes: 64 << 20, tasks: 8 };
+    let options =
+        EngineOptions { workers: 2, kind, memory_bytes: 64 << 20, tasks: 8, segment_bytes: SEGMENT_BYTES };
     Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
 }
 

@@ -13,7 +13,7 @@ use crate::config::{Location, StoreConfig};
 use crate::error::{Class, escaped};
 use crate::io;
 use crate::plan::PlanError;
-use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored};
+use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored, SEGMENT_BYTES};
 use crate::store::Store;
 use crate::store::s3::{S3, S3Options};
 use crate::telemetry::Counters;
@@ -43,7 +43,7 @@ impl Session {
             log.info(note);
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let options = EngineOptions { workers, kind: chosen.kind, memory_bytes: common.memory_bytes, tasks };
+        let options = EngineOptions { workers, kind: chosen.kind, memory_bytes: common.memory_bytes, tasks, segment_bytes: SEGMENT_BYTES };
         let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let max_requests = common.max_requests.map(usize::from);

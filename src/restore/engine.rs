@@ -19,6 +19,8 @@ use tokio::sync::{Semaphore, oneshot};
 const SEGMENTS_PER_WORKER: usize = 8;
 /// Databases with large files in flight: each keeps every worker busy by itself.
 const LARGE_DATABASES: usize = 2;
+/// Up to this size one GET fetches all of a file (DESIGN engine 3).
+pub const SEGMENT_BYTES: u64 = 8 << 20;
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
 
 /// How the process may use the machine.
@@ -30,6 +32,8 @@ pub struct EngineOptions {
     pub memory_bytes: u64,
     /// Tasks in flight over all workers.
     pub tasks: usize,
+    /// Larger files are cut into segments of about this size; [`SEGMENT_BYTES`] but in tests.
+    pub segment_bytes: u64,
 }
 
 /// What all workers share.
@@ -41,6 +45,7 @@ pub struct Shared {
     pub segments: Queue<Segment>,
     tasks: Queue<Task>,
     in_flight: Semaphore,
+    pub segment_bytes: u64,
 }
 
 /// What one worker has for itself; never leaves its thread.
@@ -77,6 +82,7 @@ impl Engine {
             segments: Queue::default(),
             tasks: Queue::default(),
             in_flight: Semaphore::new(options.tasks.max(1)),
+            segment_bytes: options.segment_bytes.max(1),
         });
         let mut engine = Self { shared, threads: Vec::with_capacity(workers) };
         let (started, starts) = std::sync::mpsc::channel();

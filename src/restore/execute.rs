@@ -4,7 +4,7 @@
 use super::claims::{Claims, Overlay, PageMap};
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
-use super::large::{self, Ends, LargeFile, Layout, SEGMENT_BYTES, Segment};
+use super::large::{self, Ends, LargeFile, Layout, Segment};
 use super::place::{Placed, Placer};
 use crate::catalogue::LtxFile;
 use crate::commit::Unpublished;
@@ -24,8 +24,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Increments fetched ahead of the one being claimed.
 const INCREMENTS_IN_FLIGHT: usize = 64;
-/// Bytes of increments held at once; at least one file.
-const INCREMENTS_BYTES: u64 = 2 * SEGMENT_BYTES;
+/// Segments' worth of increments held at once; at least one file.
+const INCREMENTS_SEGMENTS: u64 = 2;
 /// Winners of increments kept in memory, of one database; beyond, they go to the file at once.
 const OVERLAY_BYTES: u64 = 48 << 20;
 /// A stored page takes at least this: a frame of 6 + 4 + 2 bytes and an index entry of 3. Headers
@@ -102,14 +102,16 @@ impl Execution<'_> {
         let Some((base, increments)) = self.files.split_first() else { return Err(Failure::Stopped) };
         let planned_bytes: u64 = self.files.iter().map(|f| f.file.size).sum();
         self.worker.shared.counters.bytes_in_planned.add(planned_bytes);
-        let has_large = self.files.iter().any(|f| is_large(&f.file));
+        let has_large = self.files.iter().any(|f| self.is_large(&f.file));
         let _large = match has_large {
             true => self.worker.shared.large_databases.acquire().await.ok(),
             false => None,
         };
         // One charge for all that is held at once, so that no database waits with half of it.
-        let base_bytes = if is_large(&base.file) { 0 } else { base.file.size };
-        let window_bytes = increments.iter().map(|f| f.file.size.min(SEGMENT_BYTES)).sum::<u64>().min(INCREMENTS_BYTES);
+        let base_bytes = if self.is_large(&base.file) { 0 } else { base.file.size };
+        let segment_bytes = self.worker.shared.segment_bytes;
+        let window_bytes = increments.iter().map(|f| f.file.size.min(segment_bytes)).sum::<u64>();
+        let window_bytes = window_bytes.min(INCREMENTS_SEGMENTS * segment_bytes);
         let _charge = self.worker.shared.budget.charge(base_bytes + window_bytes).await;
 
         let window = Semaphore::new(window_bytes.max(1) as usize);
@@ -145,7 +147,7 @@ impl Execution<'_> {
             None => None,
         };
         let (size, etag) = (file.file.size, file.file.etag.as_ref());
-        if is_large(&file.file) {
+        if self.is_large(&file.file) {
             return large::fetch_ends(self.worker, self.store, &file.key, size, etag).await.map(Fetched::Ends);
         }
         let mut chunks = Vec::new();
@@ -478,6 +480,10 @@ impl Execution<'_> {
         FileDecoder::new(size, Some((min, max)))
     }
 
+    fn is_large(&self, file: &LtxFile) -> bool {
+        file.size > self.worker.shared.segment_bytes
+    }
+
     fn planned(&self, i: usize) -> Result<&PlannedFile, Failure> {
         self.files.get(i).ok_or(Failure::Stopped)
     }
@@ -500,10 +506,6 @@ fn note(checksums: &mut Vec<Checksums>, file: usize, header: &Header, trailer: &
     if header.is_tracked() {
         checksums.push(Checksums { file, header: *header, post_apply: trailer.post_apply_checksum });
     }
-}
-
-fn is_large(file: &LtxFile) -> bool {
-    file.size > SEGMENT_BYTES
 }
 
 /// Segments under way.

@@ -25,8 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Larger files are cut; up to this size one GET fetches all (DESIGN engine 3).
-pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// What the tail's first GET brings: an index entry takes about 1/256 of its frame.
 const TAIL_GUESS_DIVISOR: u64 = 128;
 const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
@@ -139,7 +137,7 @@ impl LargeFile {
         let mut cuts: Vec<Cut> = Vec::new();
         let mut refused = None;
         let mut on_entry = |entry: IndexEntry| {
-            add_to_cuts(&mut cuts, entry);
+            add_to_cuts(&mut cuts, entry, worker.shared.segment_bytes);
             if refused.is_none() {
                 refused = on_page(&header, entry.pgno).err();
             }
@@ -196,8 +194,8 @@ impl LargeFile {
 }
 
 /// Begins a new cut where the last has reached its size.
-fn add_to_cuts(cuts: &mut Vec<Cut>, entry: IndexEntry) {
-    let begin = cuts.last().is_none_or(|cut| entry.offset - cut.bytes.start >= SEGMENT_BYTES);
+fn add_to_cuts(cuts: &mut Vec<Cut>, entry: IndexEntry, segment_bytes: u64) {
+    let begin = cuts.last().is_none_or(|cut| entry.offset - cut.bytes.start >= segment_bytes);
     if begin {
         let after = cuts.last().map(|cut| cut.last);
         let bytes = entry.offset..entry.offset;

@@ -16,6 +16,6 @@ mod place;
 mod queue;
 
 pub use database::{Outcome, Planned, Request, Restored, plan_database, restore};
-pub use engine::{Engine, EngineOptions, Shared, Worker, submit};
+pub use engine::{Engine, EngineOptions, SEGMENT_BYTES, Shared, Worker, submit};
 pub use error::{ChainError, RestoreError};
 pub use listing::{list_replica, look_at_times};
