@@ -1,0 +1,7 @@
+//! Tests of the format as a whole; `samples` makes files and reads the real ones.
+
+mod corpus;
+mod damage;
+mod parts;
+mod samples;
+mod segments;
