@@ -1,6 +1,7 @@
 //! `hydrant ltx`: the LTX files that lie on a replica.
 
 use super::args::LtxArgs;
+use super::engine;
 use super::failure::Failure;
 use super::human;
 use super::log::{Log, Severity};
@@ -8,39 +9,22 @@ use super::output::{self, FileLine, TimeSource};
 use super::restore::locate;
 use crate::cancel::Cancel;
 use crate::catalogue::{LtxFile, Replica};
-use crate::config::{Env, Location, StoreConfig};
+use crate::config::{Env, Location};
 use crate::error::Class;
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::restore::list_replica;
-use crate::store::file::FileStore;
-use crate::store::s3::{Environment, S3, S3Options};
 use crate::store::{Http, Store, StoreError};
-use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Headers looked at side by side.
 const LOOKS_IN_FLIGHT: usize = 32;
 
-/// The store of `location`, with what the environment says of requests and credentials.
-pub fn open(location: &Location, max_requests: Option<NonZeroUsize>, env: &Env<'_>, counters: Arc<Counters>) -> Store {
-    match &location.store {
-        StoreConfig::File => Store::File(FileStore),
-        StoreConfig::S3(config) => {
-            let environment = Environment { aws_chain: true, ..Environment::from_lookup(env) };
-            let options =
-                S3Options { max_requests: max_requests.map(usize::from), environment, ..S3Options::default() };
-            Store::S3(Arc::new(S3::new(config.clone(), &options, counters)))
-        }
-    }
-}
-
 /// Runs the command; the answer is what stdout is to hold.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
-    let store = open(&location, args.common.max_requests, env, Arc::default());
+    let store = engine::open_store(&location.store, &engine::s3_options(&args.common), &Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
