@@ -46,18 +46,11 @@ impl Session {
         let options = EngineOptions { workers, kind: chosen.kind, memory_bytes: common.memory_bytes, tasks, segment_bytes: SEGMENT_BYTES };
         let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
-        let max_requests = common.max_requests.map(usize::from);
-        let s3_options = S3Options { max_requests, ..S3Options::from_process() };
-        Ok(Self { engine, counters: Arc::clone(counters), s3_options, cancel: cancel.clone() })
+        Ok(Self { engine, counters: Arc::clone(counters), s3_options: s3_options(common), cancel: cancel.clone() })
     }
 
     pub fn store(&self, config: &StoreConfig) -> Store {
-        match config {
-            StoreConfig::S3(config) => {
-                Store::S3(Arc::new(S3::new(config.clone(), &self.s3_options, Arc::clone(&self.counters))))
-            }
-            StoreConfig::File => Store::File(Default::default()),
-        }
+        open_store(config, &self.s3_options, &self.counters)
     }
 
     /// What a restore's error, or the engine's end before an answer, means for the command.
@@ -67,6 +60,18 @@ impl Session {
             Some(e) if e.class() != Class::Cancelled => Failure::failed(e.class(), e.to_string()),
             _ => Failure::Cancelled(self.cancel.reason().unwrap_or(Reason::Abandoned)),
         }
+    }
+}
+
+/// What all stores of a command have in common: the flags, and this process's environment.
+pub fn s3_options(common: &CommonArgs) -> S3Options {
+    S3Options { max_requests: common.max_requests.map(usize::from), ..S3Options::from_process() }
+}
+
+pub fn open_store(config: &StoreConfig, options: &S3Options, counters: &Arc<Counters>) -> Store {
+    match config {
+        StoreConfig::S3(config) => Store::S3(Arc::new(S3::new(config.clone(), options, Arc::clone(counters)))),
+        StoreConfig::File => Store::File(Default::default()),
     }
 }
 

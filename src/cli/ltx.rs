@@ -1,13 +1,131 @@
-//! `hydrant ltx`: what lies on the replica.
+//! `hydrant ltx`: the LTX files that lie on a replica.
 
 use super::args::LtxArgs;
+use super::engine;
 use super::failure::Failure;
-use super::log::Log;
+use super::human;
+use super::log::{Log, Severity};
+use super::output::{self, FileLine, TimeSource};
+use super::restore::locate;
 use crate::cancel::Cancel;
-use crate::config::Env;
+use crate::catalogue::{LtxFile, Replica};
+use crate::config::{Env, Location};
+use crate::error::Class;
+use crate::ltx::header::{HEADER_SIZE, Header};
+use crate::restore::list_replica;
+use crate::store::{Http, Store, StoreError};
+use crate::timestamp::Timestamp;
+use futures_util::StreamExt;
+use std::sync::Arc;
+
+/// Headers looked at side by side.
+const LOOKS_IN_FLIGHT: usize = 32;
 
 /// Runs the command; the answer is what stdout is to hold.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<String, Failure> {
-    let _ = (args, env, log, cancel);
-    Ok(String::new())
+    let location = locate(&args.source, env)?;
+    let store = engine::open_store(&location.store, &engine::s3_options(&args.common), &Arc::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(Class::Io, format!("cannot start a runtime: {e}")))?;
+    let files = runtime.block_on(async {
+        tokio::select! {
+            files = list(args, &location, &store, log) => files,
+            reason = cancel.cancelled() => Err(Failure::Cancelled(reason)),
+        }
+    })?;
+    Ok(if args.json { output::ltx_json(&files) } else { output::ltx_text(&files) })
+}
+
+async fn list(args: &LtxArgs, location: &Location, store: &Store, log: &Log) -> Result<Vec<FileLine>, Failure> {
+    let http = Http::default();
+    let replica = list_replica(&http, store, &location.path).await.map_err(from_store)?;
+    say_what_is_not_shown(args, &replica, log);
+    let mut shown: Vec<&LtxFile> = replica.files.iter().filter(|file| args.level.admits(file.level)).collect();
+    shown.sort_by_key(|file| (file.level, file.min_txid, file.max_txid));
+    if !args.times {
+        return Ok(shown.into_iter().map(|file| line(file, (file.last_modified, TimeSource::LastModified))).collect());
+    }
+    let looks = shown.into_iter().map(|file| {
+        let (http, replica) = (&http, &replica);
+        async move { Ok(line(file, look(http, store, replica, file, log).await?)) }
+    });
+    let mut looks = futures_util::stream::iter(looks).buffered(LOOKS_IN_FLIGHT);
+    let mut lines = Vec::new();
+    while let Some(look) = looks.next().await {
+        lines.push(look?);
+    }
+    Ok(lines)
+}
+
+fn say_what_is_not_shown(args: &LtxArgs, replica: &Replica, log: &Log) {
+    let hidden = replica.files.iter().filter(|file| !args.level.admits(file.level)).count() as u64;
+    if args.level_is_default && hidden > 0 && log.is_terminal() {
+        log.info(&format!("{} at other levels: -level all shows them", human::count(hidden, "more file")));
+    }
+    if let Some(v3) = &replica.v3 {
+        log.warn(&format!(
+            "a backup in the v0.3.x format lies there too ({}, {}); it holds no LTX files and is not listed",
+            human::count(u64::from(v3.snapshots), "snapshot"),
+            human::count(u64::from(v3.wal_segments), "WAL segment"),
+        ));
+    }
+}
+
+fn line(file: &LtxFile, (time, time_source): (Timestamp, TimeSource)) -> FileLine {
+    FileLine { level: file.level, min_txid: file.min_txid, max_txid: file.max_txid, size: file.size, time, time_source }
+}
+
+/// The file's own time. A file that is gone meanwhile, archived, or no LTX file keeps the
+/// listing's; of the last two it is said.
+async fn look(
+    http: &Http,
+    store: &Store,
+    replica: &Replica,
+    file: &LtxFile,
+    log: &Log,
+) -> Result<(Timestamp, TimeSource), Failure> {
+    let listed = (file.last_modified, TimeSource::LastModified);
+    let key = replica.key(file);
+    if file.archived {
+        log.say(Severity::Warn, "archived, its time cannot be looked at", &[("file", &key)]);
+        return Ok(listed);
+    }
+    match head_of(http, store, &key, file).await {
+        Ok((_, Some(time))) => Ok((time, TimeSource::Metadata)),
+        Ok((head, None)) => match Header::parse(&head) {
+            Ok(header) => Ok((header.timestamp(), TimeSource::Header)),
+            Err(e) => {
+                log.say(
+                    Severity::Warn,
+                    "not an LTX file, its time is the listing's",
+                    &[("file", &key), ("why", &e.to_string())],
+                );
+                Ok(listed)
+            }
+        },
+        Err(e) if e.is_stale_listing() => Ok(listed),
+        Err(e) => Err(from_store(e)),
+    }
+}
+
+/// The first bytes of a file, and the time in its metadata.
+async fn head_of(
+    http: &Http,
+    store: &Store,
+    key: &str,
+    file: &LtxFile,
+) -> Result<(Vec<u8>, Option<Timestamp>), StoreError> {
+    let size = file.size.min(HEADER_SIZE as u64);
+    let mut body = store.get(http, key, 0..size, file.etag.as_ref()).await?;
+    let mut head = Vec::with_capacity(HEADER_SIZE);
+    while let Some(chunk) = body.chunk().await? {
+        head.extend_from_slice(&chunk);
+    }
+    Ok((head, body.litestream_timestamp()))
+}
+
+fn from_store(error: StoreError) -> Failure {
+    Failure::failed(error.class(), error.to_string())
 }

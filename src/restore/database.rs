@@ -223,7 +223,7 @@ impl<'a> Planner<'a> {
     ) -> Result<Self, RestoreError> {
         let replica = match replica {
             Some(replica) => replica,
-            None => list_replica(worker, store, path).await?,
+            None => list_replica(&worker.http, store, path).await?,
         };
         Ok(Self {
             worker,
@@ -334,7 +334,7 @@ impl<'a> Planner<'a> {
 
     async fn list_again(&mut self) -> Result<(), RestoreError> {
         self.relisted += 1;
-        let new = list_replica(self.worker, self.store, self.path).await?;
+        let new = list_replica(&self.worker.http, self.store, self.path).await?;
         self.times = self.times.carried(&self.replica, &new);
         self.excluded = self.excluded.carried(&self.replica, &new);
         self.replica = new;

@@ -3,7 +3,7 @@
 use super::engine::Worker;
 use crate::catalogue::Replica;
 use crate::ltx::header::{HEADER_SIZE, Header};
-use crate::store::{ListRequest, Listed, Store, StoreError};
+use crate::store::{Http, ListRequest, Listed, Store, StoreError};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 
@@ -15,12 +15,12 @@ const LOOKS_IN_FLIGHT: usize = 32;
 ///
 /// # Errors
 /// The store's, after its retries.
-pub async fn list_replica(worker: &Worker, store: &Store, path: &str) -> Result<Replica, StoreError> {
+pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Replica, StoreError> {
     let listings = Replica::list_prefixes(path).into_iter().map(|prefix| async move {
         let mut objects: Vec<Listed> = Vec::new();
         let mut request = ListRequest { prefix, ..ListRequest::default() };
         loop {
-            let page = store.list_page(&worker.http, &request).await?;
+            let page = store.list_page(http, &request).await?;
             objects.extend(page.objects);
             match page.continuation {
                 Some(token) => request.continuation = Some(token),
