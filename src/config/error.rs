@@ -45,9 +45,8 @@ pub enum ConfigError {
         kind: String,
     },
     BucketMissing,
-    BadBucket {
-        bucket: String,
-    },
+    /// Not shown: what stands in a bucket's place may be half of a password.
+    BadBucket,
     BadArn,
     /// `bucket:` is set, but neither `type:` nor `url:`: then the type is `file` (FORMAT §5).
     FilePathMissing {
@@ -137,10 +136,8 @@ impl fmt::Display for ConfigError {
                 escaped(kind)
             ),
             Self::BucketMissing => f.write_str("bucket required for s3 replica"),
-            Self::BadBucket { bucket } => write!(
-                f,
-                "'{}' is not a bucket name (the host of another service is given as s3://bucket/path?endpoint=HOST)",
-                escaped(bucket)
+            Self::BadBucket => f.write_str(
+                "the S3 bucket's name is malformed (another service's host is given as s3://bucket/path?endpoint=HOST)",
             ),
             Self::BadArn => f.write_str(
                 "invalid S3 access point ARN, expected s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/path",

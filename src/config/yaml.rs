@@ -1,12 +1,291 @@
 //! litestream.yml as text to entries.
 
-use super::{Config, ConfigError, Env};
-use std::path::Path;
+use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths, resolve};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
-pub(super) fn read(_path: &Path) -> Result<String, ConfigError> {
-    todo!()
+/// Of the file, and of its text after variables are expanded.
+const TEXT_LIMIT_BYTES: usize = 64 << 20;
+
+/// YAML nodes, aliases expanded: a million databases with ten keys each.
+const NODE_LIMIT: usize = 20_000_000;
+
+/// What one file may expand from its aliases, in nodes: `<<` in every one of 100,000 entries.
+const ALIAS_NODE_LIMIT: usize = 5_000_000;
+
+/// The settings that a replica and the top level have in common, and the replica's own (`type`,
+/// `path`, `url`, which are not looked at in the top level). Never shown: it holds secrets.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct ReplicaYaml {
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<String>,
+    pub session_token: Option<String>,
+    pub region: Option<String>,
+    pub bucket: Option<String>,
+    pub endpoint: Option<String>,
+    pub force_path_style: Option<bool>,
+    pub skip_verify: Option<bool>,
+    pub sse_customer_algorithm: Option<String>,
+    pub sse_customer_key: Option<String>,
+    pub sse_customer_key_path: Option<String>,
+    pub sse_customer_key_md5: Option<String>,
+    pub age: Option<AgeYaml>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub path: Option<String>,
+    pub url: Option<String>,
 }
 
-pub(super) fn from_text(_path: &Path, _text: &str, _expand_env: bool, _env: &Env<'_>) -> Result<Config, ConfigError> {
-    todo!()
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct AgeYaml {
+    identities: Option<Vec<IgnoredAny>>,
+    recipients: Option<Vec<IgnoredAny>>,
+}
+
+impl AgeYaml {
+    pub fn is_used(&self) -> bool {
+        [&self.identities, &self.recipients].into_iter().flatten().any(|list| !list.is_empty())
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+struct FileYaml {
+    dbs: Option<Vec<Option<DatabaseYaml>>>,
+    restore_pattern: Option<RestorePatternYaml>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct DatabaseYaml {
+    path: Option<String>,
+    dir: Option<String>,
+    pattern: Option<String>,
+    recursive: Option<bool>,
+    replica: Option<ReplicaYaml>,
+    replicas: Option<Vec<Option<ReplicaYaml>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+struct RestorePatternYaml {
+    parallel_workers: Option<u32>,
+    max_retries: Option<u32>,
+    retry_delay: Option<String>,
+}
+
+/// The file's text, bounded.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable =
+        |error: std::io::Error| ConfigError::FileUnreadable { path: path.to_owned(), detail: error.to_string() };
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => ConfigError::FileNotFound(path.to_owned()),
+        _ => unreadable(error),
+    })?;
+    let mut text = String::new();
+    let limit = u64::try_from(TEXT_LIMIT_BYTES).unwrap_or(u64::MAX);
+    file.take(limit.saturating_add(1)).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() > TEXT_LIMIT_BYTES {
+        return Err(too_large(path));
+    }
+    Ok(text)
+}
+
+pub(super) fn from_text(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result<Config, ConfigError> {
+    let expanded;
+    let text = if expand_env {
+        expanded = expand(text, env).ok_or_else(|| too_large(path))?;
+        expanded.as_str()
+    } else {
+        text
+    };
+    let file: FileYaml = parsed(path, text)?;
+    let global: ReplicaYaml = parsed(path, text)?;
+    let databases = file
+        .dbs
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(index, yaml)| entry(index + 1, &yaml.unwrap_or_default(), &global, env))
+        .collect();
+    let restore_pattern = file.restore_pattern.map(restore_pattern).transpose()?;
+    Ok(Config { databases, restore_pattern })
+}
+
+fn too_large(path: &Path) -> ConfigError {
+    ConfigError::FileTooLarge {
+        path: path.to_owned(),
+        limit_bytes: u64::try_from(TEXT_LIMIT_BYTES).unwrap_or(u64::MAX),
+    }
+}
+
+/// The `number`-th element of `dbs:`, counted from 1.
+fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>) -> DatabaseEntry {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    match (given(&yaml.path), given(&yaml.dir)) {
+        (Some(path), dir) => {
+            let both = dir.is_some().then_some(ConfigError::PathAndDir { number });
+            let (path, bad_path) = cleaned(&path, env);
+            let replica = both.or(bad_path).map_or_else(|| replica(yaml, global, env), Err);
+            DatabaseEntry { kind: EntryKind::Path(path), replica }
+        }
+        (None, Some(dir)) => {
+            let (dir, bad_dir) = cleaned(&dir, env);
+            let pattern = given(&yaml.pattern)
+                .ok_or(ConfigError::DirPatternMissing { number })
+                .and_then(|pattern| DirPattern::parse(&pattern));
+            let (pattern, bad_pattern) = match pattern {
+                Ok(pattern) => (pattern, None),
+                Err(error) => (DirPattern::any(), Some(error)),
+            };
+            let replica = bad_dir.or(bad_pattern).map_or_else(|| replica(yaml, global, env), Err);
+            DatabaseEntry { kind: EntryKind::Dir { dir, pattern, recursive: yaml.recursive.unwrap_or(false) }, replica }
+        }
+        (None, None) => DatabaseEntry {
+            kind: EntryKind::Path(PathBuf::new()),
+            replica: Err(ConfigError::PathOrDirMissing { number }),
+        },
+    }
+}
+
+/// The path, and why it could not be cleaned.
+fn cleaned(path: &str, env: &Env<'_>) -> (PathBuf, Option<ConfigError>) {
+    match paths::clean_path(Path::new(path), env) {
+        Ok(path) => (path, None),
+        Err(error) => (PathBuf::from(path), Some(error)),
+    }
+}
+
+fn replica(yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>) -> Result<super::Location, ConfigError> {
+    let replicas = yaml.replicas.as_deref().unwrap_or_default();
+    let unset = ReplicaYaml::default();
+    match (&yaml.replica, replicas) {
+        (None, []) => Err(ConfigError::ReplicaMissing),
+        (Some(_), [_, ..]) => Err(ConfigError::ReplicaAndReplicas),
+        (None, [_, _, ..]) => Err(ConfigError::MultipleReplicas),
+        (Some(replica), []) => resolve::location(replica, global, env),
+        (None, [replica]) => resolve::location(replica.as_ref().unwrap_or(&unset), global, env),
+    }
+}
+
+fn restore_pattern(yaml: RestorePatternYaml) -> Result<RestorePattern, ConfigError> {
+    if yaml.parallel_workers == Some(0) {
+        return Err(ConfigError::RestorePattern { key: "parallel-workers", reason: "must be at least 1".to_owned() });
+    }
+    let retry_delay = yaml
+        .retry_delay
+        .as_deref()
+        .map(super::parse_go_duration)
+        .transpose()
+        .map_err(|error| ConfigError::RestorePattern { key: "retry-delay", reason: error.to_string() })?;
+    Ok(RestorePattern { parallel_workers: yaml.parallel_workers, max_retries: yaml.max_retries, retry_delay })
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: NODE_LIMIT,
+            max_nodes: NODE_LIMIT,
+            max_recorded_anchor_events: ALIAS_NODE_LIMIT,
+            max_aliases: NODE_LIMIT,
+            max_merge_keys: NODE_LIMIT,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: ALIAS_NODE_LIMIT,
+            max_alias_expansions_per_anchor: ALIAS_NODE_LIMIT,
+        },
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        emit_comments: false,
+        // Text around an error may hold a secret.
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let error = error.without_snippet();
+        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        ConfigError::Yaml { path: path.to_owned(), line, column, reason: reason(error) }
+    })
+}
+
+/// What is wrong, without any text of the file: the library's own messages quote values.
+fn reason(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    match error {
+        Error::InvalidScalar { ty, .. } => format!("expected a value of type {ty}"),
+        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
+            format!("expected {expected}")
+        }
+        Error::Unexpected { expected, .. } => format!("expected {expected}"),
+        Error::MultipleDocuments { .. } => "more than one YAML document".to_owned(),
+        Error::UnknownAnchor { .. } => "unknown anchor".to_owned(),
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => "<< needs a mapping".to_owned(),
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => "too large, too deeply nested, or too many aliases".to_owned(),
+        Error::AliasError { error, .. } => reason(error),
+        // The parser's own, which speak of syntax only.
+        Error::ExternalMessage { msg, .. } => format!("malformed YAML: {msg}"),
+        _ => "malformed YAML".to_owned(),
+    }
+}
+
+/// Replaces `$NAME` and `${NAME}` as Go's `os.Expand` does: a variable that is not set is
+/// empty, `${NAME:-default}` names a variable that does not exist, `$` before anything else
+/// stays, and malformed braces vanish. None when the outcome is too large.
+fn expand(text: &str, env: &Env<'_>) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        rest = match shell_name(after) {
+            Reference::Name(name, after) => {
+                out.push_str(&value_of(name, env));
+                after
+            }
+            Reference::Malformed(after) => after,
+            Reference::None => {
+                out.push('$');
+                after
+            }
+        };
+        if out.len() > TEXT_LIMIT_BYTES {
+            return None;
+        }
+    }
+    out.push_str(rest);
+    (out.len() <= TEXT_LIMIT_BYTES).then_some(out)
+}
+
+fn value_of(name: &str, env: &Env<'_>) -> String {
+    if name == "PID" { std::process::id().to_string() } else { env(name).unwrap_or_default() }
+}
+
+/// What follows a `$`, and the text after that.
+enum Reference<'a> {
+    Name(&'a str, &'a str),
+    Malformed(&'a str),
+    None,
+}
+
+fn shell_name(text: &str) -> Reference<'_> {
+    let is_special = |c: char| matches!(c, '*' | '#' | '$' | '@' | '!' | '?' | '-' | '0'..='9');
+    if let Some(inner) = text.strip_prefix('{') {
+        return match inner.split_once('}') {
+            Some(("", after)) => Reference::Malformed(after),
+            Some((name, after)) => Reference::Name(name, after),
+            None => Reference::Malformed(inner),
+        };
+    }
+    let end = match text.chars().next() {
+        Some(c) if is_special(c) => c.len_utf8(),
+        _ => text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len()),
+    };
+    match text.split_at_checked(end) {
+        Some((name, after)) if !name.is_empty() => Reference::Name(name, after),
+        _ => Reference::None,
+    }
 }

@@ -1,0 +1,391 @@
+use super::*;
+
+fn find(text: &str, path: &str) -> Result<Location, ConfigError> {
+    yaml(text).find(Path::new(path))
+}
+
+/// The one replica of a database `/a` with these keys, with `top` at the top level.
+fn replica(top: &str, keys: &str) -> Result<Location, ConfigError> {
+    find(&format!("{top}\ndbs: [{{path: /a, replica: {{{keys}}}}}]"), "/a")
+}
+
+#[test]
+fn a_usual_file() {
+    let config = yaml(
+        "addr: ':9090'\n\
+         access-key-id: gid\n\
+         secret-access-key: gsecret\n\
+         region: eu-west-1\n\
+         levels: [{interval: 1m}]\n\
+         dbs:\n\
+         - path: ~/a.db\n\
+         \x20 monitor-interval: 1s\n\
+         \x20 replica:\n\
+         \x20   url: s3://b/p/a.db\n\
+         - path: sqlite:///srv//b.db\n\
+         \x20 replicas:\n\
+         \x20   - type: s3\n\
+         \x20     bucket: b\n\
+         \x20     path: /p/b.db/\n\
+         \x20     region: r\n\
+         \x20     access-key-id: id\n\
+         \x20     secret-access-key: secret\n\
+         \x20     session-token: token\n\
+         - dir: /srv/tenants/\n\
+         \x20 pattern: '*.db'\n\
+         \x20 recursive: yes\n\
+         \x20 watch: on\n\
+         \x20 replica:\n\
+         \x20   path: ~/backups\n",
+    );
+    let a = config.find(Path::new("/home/me/a.db")).unwrap();
+    assert_eq!((a.path.as_str(), s3(&a).bucket.as_str(), s3(&a).region.as_deref()), ("p/a.db", "b", Some("eu-west-1")));
+    let credentials = s3(&a).credentials.as_ref().unwrap();
+    assert_eq!((credentials.access_key_id.as_str(), credentials.session_token.as_deref()), ("gid", None));
+    assert_eq!(a.display, "s3://b/p/a.db");
+
+    let b = config.find(Path::new("/srv/b.db")).unwrap();
+    assert_eq!(
+        (b.path.as_str(), b.display.as_str(), s3(&b).region.as_deref()),
+        ("/p/b.db/", "s3://b/p/b.db/", Some("r"))
+    );
+    let credentials = s3(&b).credentials.as_ref().unwrap();
+    assert_eq!((credentials.access_key_id.as_str(), credentials.secret_access_key.as_str()), ("id", "secret"));
+    assert_eq!(credentials.session_token.as_deref(), Some("token"));
+
+    let c = config.find(Path::new("/srv/tenants/x/y/c.db")).unwrap();
+    assert_eq!((c.path.as_str(), c.display.as_str()), ("/home/me/backups/x/y/c.db", "~/backups/x/y/c.db"));
+    assert_eq!(c.store, StoreConfig::File);
+    for unknown in ["/srv/tenants/c.db-2", "/srv/tenants", "/srv/tenantsx/c.db", "/c.db"] {
+        let error = config.find(Path::new(unknown)).unwrap_err();
+        assert_eq!(error.to_string(), format!("database not found in config: {unknown}"));
+    }
+}
+
+#[test]
+fn directories_and_exact_paths() {
+    let text = "
+dbs:
+- {dir: /d, pattern: '*.db', replica: {url: 's3://b/direct?endpoint=localhost:1'}}
+- {dir: /d, pattern: '*.db', recursive: true, replica: {url: 's3://b'}}
+- {path: /d/x.db, replica: {url: 's3://b/own/x.db'}}
+- {dir: /e, pattern: '*', replica: {type: s3, bucket: b, path: /q/}}
+";
+    for (path, want) in [
+        ("/d/a.db", Some("direct/a.db")),
+        ("/d/e/a.db", Some("e/a.db")),
+        ("/d/x.db", Some("own/x.db")),
+        ("/d/.hidden.db", Some("direct/.hidden.db")),
+        ("/e/a", Some("/q/a")),
+        ("/e/a/b", None),
+        ("/d/a.txt", None),
+    ] {
+        assert_eq!(find(text, path).ok().map(|location| location.path).as_deref(), want, "{path}");
+    }
+    let config = yaml(text);
+    assert_eq!(find(text, "/d/a.db").unwrap().display, "s3://b/direct/a.db?endpoint=localhost:1");
+    assert!(config.databases[0].kind.accepts("a.db") && !config.databases[0].kind.accepts("e/a.db"));
+    assert!(config.databases[1].kind.accepts("e/a.db") && !config.databases[1].kind.accepts("e/"));
+    assert!(!config.databases[2].kind.accepts("x.db"));
+}
+
+#[test]
+fn precedence_of_keys() {
+    let s3_of = |top: &str, keys: &str| match replica(top, keys).unwrap().store {
+        StoreConfig::S3(config) => config,
+        StoreConfig::File => panic!("{top} {keys}"),
+    };
+    for (top, keys, region, endpoint, path_style, skip_verify) in [
+        ("region: g", "url: 's3://b/p?region=q', region: r", Some("r"), None, false, false),
+        ("region: g", "url: 's3://b/p?region=q'", Some("g"), None, false, false),
+        ("", "url: 's3://b/p?region=q'", Some("q"), None, false, false),
+        ("", "url: 's3://b.s3.h.amazonaws.com/p'", Some("h"), None, false, false),
+        ("", "url: 's3://b/p', region: ''", None, None, false, false),
+        ("", "type: s3, bucket: b, region: ~", None, None, false, false),
+        // The config's endpoint is https without a scheme, the query's by its host.
+        (
+            "",
+            "url: 's3://b/p', endpoint: 'localhost:9000'",
+            Some("us-east-1"),
+            Some("https://localhost:9000"),
+            true,
+            false,
+        ),
+        (
+            "endpoint: 'http://g:1'",
+            "url: 's3://b/p?endpoint=localhost:9000'",
+            Some("us-east-1"),
+            Some("http://g:1"),
+            true,
+            false,
+        ),
+        (
+            "endpoint: 'http://g:1'",
+            "url: 's3://b/p', endpoint: 'http://r:1'",
+            Some("us-east-1"),
+            Some("http://r:1"),
+            true,
+            false,
+        ),
+        (
+            "",
+            "url: 's3://b.nyc3.digitaloceanspaces.com/p', endpoint: 'http://r:1'",
+            Some("nyc3"),
+            Some("http://r:1"),
+            true,
+            false,
+        ),
+        ("", "url: 's3://b/p?forcePathStyle=true', force-path-style: false", None, None, false, false),
+        (
+            "force-path-style: no",
+            "type: s3, bucket: b, endpoint: 'http://r:1'",
+            Some("us-east-1"),
+            Some("http://r:1"),
+            false,
+            false,
+        ),
+        ("force-path-style: no", "type: s3, bucket: b, force-path-style: Yes", None, None, true, false),
+        ("skip-verify: true", "url: 's3://b/p'", None, None, false, true),
+        ("skip-verify: true", "url: 's3://b/p', skip-verify: off", None, None, false, false),
+        ("", "url: 's3://b/p?skipVerify=true'", None, None, false, true),
+        ("bucket: g", "type: s3, path: p", None, None, false, false),
+        ("", "type: s3, bucket: 'arn:aws:s3:ap-south-1:1:accesspoint/n'", Some("ap-south-1"), None, false, false),
+        // A URL's scheme beats the type.
+        ("", "type: gs, url: 's3://b/p'", None, None, false, false),
+    ] {
+        let s3 = s3_of(top, keys);
+        let got = (s3.region.as_deref(), s3.endpoint.as_deref(), s3.path_style, s3.skip_verify);
+        assert_eq!(got, (region, endpoint, path_style, skip_verify), "{top} | {keys}");
+    }
+}
+
+#[test]
+fn a_pair_of_keys_is_used_alone_and_half_of_one_not_at_all() {
+    let env = env_of(&[("AWS_SESSION_TOKEN", "token"), ("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "y")]);
+    let credentials = |top: &str, keys: &str| {
+        let text = format!("{top}\ndbs: [{{path: /a, replica: {{type: s3, bucket: b, {keys}}}}}]");
+        let config = Config::parse(Path::new("/c.yml"), &text, true, &env).unwrap();
+        s3(&config.find(Path::new("/a")).unwrap()).credentials.clone()
+    };
+    let pair = credentials("", "access-key-id: 00123, secret-access-key: 1e3").unwrap();
+    assert_eq!((pair.access_key_id.as_str(), pair.secret_access_key.as_str()), ("00123", "1e3"));
+    assert_eq!(pair.session_token, None);
+    let mixed = credentials("secret-access-key: g", "access-key-id: r").unwrap();
+    assert_eq!((mixed.access_key_id.as_str(), mixed.secret_access_key.as_str()), ("r", "g"));
+    for (top, keys) in [("", "access-key-id: r"), ("secret-access-key: g", ""), ("", "session-token: t"), ("", "")] {
+        assert_eq!(credentials(top, keys), None, "{top} | {keys}");
+    }
+}
+
+#[test]
+fn replicas_that_are_refused() {
+    for (entry, want) in [
+        ("path: /a", "must specify replica for database"),
+        ("path: /a, replica: ", "must specify replica for database"),
+        ("path: /a, replicas: []", "must specify replica for database"),
+        (
+            "path: /a, replicas: [{url: 's3://b'}, {url: 's3://c'}]",
+            "multiple replicas on a single database are no longer supported",
+        ),
+        (
+            "path: /a, replica: {url: 's3://b'}, replicas: [{url: 's3://c'}]",
+            "cannot specify 'replica' and 'replicas' on a database",
+        ),
+        ("path: /a, replica: {url: 's3://b', age: {identities: [x]}}", "age encryption is not currently supported"),
+        ("path: /a, replica: {url: 's3://b', age: {recipients: [x]}}", "age encryption is not currently supported"),
+        ("path: /a, replica: {url: 's3://b', bucket: c}", "cannot specify url & bucket for s3 replica"),
+        ("path: /a, replica: {url: 's3://b', path: c}", "cannot specify url & path for s3 replica"),
+        ("path: /a, replica: {url: 'file:///b', path: c}", "cannot specify url & path for file replica"),
+        ("path: /a, replica: {path: 's3://b/p'}", "replica path cannot be a url, please use the 'url' field instead"),
+        ("path: /a, replica: {url: 'b/p'}", "replica url scheme required: b/p"),
+        ("path: /a, replica: {type: s3}", "bucket required for s3 replica"),
+        ("path: /a, replica: {type: s3, bucket: 's3://b'}", "the S3 bucket's name is malformed"),
+        ("path: /a, replica: {}", "file replica path required"),
+        ("path: /a, replica: {bucket: b}", "file replica path required (without 'type: s3'"),
+        ("path: /a, replica: {type: gs, bucket: b}", "replica type 'gs' is not supported"),
+        ("path: /a, replica: {type: S4}", "replica type 'S4' is not supported"),
+        ("path: /a, replica: {url: 'abs://a@b/c'}", "replica type 'abs' is not supported"),
+        ("path: /a, dir: /b, replica: {path: /b}", "database config #1: cannot specify both 'path' and 'dir'"),
+    ] {
+        let error = find(&format!("dbs: [{{{entry}}}, {{path: /good, replica: {{path: /x}}}}]"), "/a").unwrap_err();
+        assert!(error.to_string().starts_with(want), "{entry}: {error}");
+        assert_eq!(error.class(), crate::error::Class::Config);
+    }
+    for (entry, want) in [
+        ("dir: /d, replica: {path: /x}", "database config #1: 'pattern' is required when using 'dir'"),
+        ("dir: /d, pattern: '[', replica: {path: /x}", "syntax error in pattern '['"),
+        ("dir: /d, pattern: '*'", "must specify replica for database"),
+    ] {
+        let error = find(&format!("dbs: [{{{entry}}}]"), "/d/a").unwrap_err();
+        assert_eq!(error.to_string(), want, "{entry}");
+    }
+    assert_eq!(replica("age: {identities: [x]}", "url: 's3://b'"), Err(ConfigError::AgeEncryption));
+    assert_eq!(replica("bucket: g", "url: 's3://b'"), Err(ConfigError::UrlAndBucket));
+    assert!(replica("age: {identities: []}", "url: 's3://b'").is_ok());
+}
+
+#[test]
+fn a_bad_entry_stops_no_other() {
+    let config = yaml("dbs:\n- path: /bad\n- \n- {replica: {path: /x}}\n- {path: /good, replica: {path: /x}}\n");
+    assert_eq!(config.find(Path::new("/bad")), Err(ConfigError::ReplicaMissing));
+    assert_eq!(config.find(Path::new("/good")).unwrap().path, "/x");
+    assert_eq!(config.databases[1].replica, Err(ConfigError::PathOrDirMissing { number: 2 }));
+    assert_eq!(config.databases[2].replica, Err(ConfigError::PathOrDirMissing { number: 3 }));
+}
+
+#[test]
+fn files_without_databases() {
+    for text in ["", "# nothing\n", "---\n", "dbs:\n", "dbs: []\n", "addr: x\n", "\u{feff}dbs: []\n"] {
+        assert!(yaml(text).databases.is_empty(), "{text:?}");
+    }
+}
+
+#[test]
+fn anchors_merges_and_yaml_1_1() {
+    let location = find(
+        "x-base: &base\n  type: s3\n  bucket: b\n  region: r\n  skip-verify: on\n\
+         x-more: &more {endpoint: 'http://h:1'}\n\
+         dbs:\n- path: &p /a\n  replica:\n    <<: [*base, *more]\n    path: *p\n    region: own\n",
+        "/a",
+    );
+    let location = location.unwrap();
+    let s3 = s3(&location);
+    assert_eq!((s3.bucket.as_str(), location.path.as_str(), s3.region.as_deref()), ("b", "/a", Some("own")));
+    assert_eq!((s3.endpoint.as_deref(), s3.skip_verify), (Some("http://h:1"), true));
+    for (word, want) in [("yes", true), ("on", true), ("y", true), ("True", true), ("no", false), ("OFF", false)] {
+        let location = replica("", &format!("type: s3, bucket: b, skip-verify: {word}")).unwrap();
+        assert_eq!(super::s3(&location).skip_verify, want, "{word}");
+    }
+    // As Litestream's parser has it, the last of two equal keys counts.
+    assert_eq!(replica("", "path: /x, path: /y").unwrap().path, "/y");
+}
+
+#[test]
+fn variables() {
+    let env = env_of(&[("A", "/a"), ("_B1", "/b"), ("EMPTY", ""), ("HOME", "/home/me")]);
+    let path_of = |written: &str, expand: bool| {
+        let text = format!("dbs: [{{path: /db, replica: {{path: '/r{written}'}}}}]");
+        Config::parse(Path::new("/c.yml"), &text, expand, &env).unwrap().find(Path::new("/db")).unwrap().path
+    };
+    let pid = std::process::id().to_string();
+    for (written, want) in [
+        ("$A", "/r/a"),
+        ("${A}/x", "/r/a/x"),
+        ("$A/x$_B1", "/r/a/x/b"),
+        ("${A}x", "/r/ax"),
+        ("$Ax", "/r"),
+        ("$EMPTY", "/r"),
+        ("${A:-default}", "/r"),
+        ("$PID", &format!("/r{pid}")),
+        ("${PID}", &format!("/r{pid}")),
+        ("$$x", "/rx"),
+        ("$1x", "/rx"),
+        ("${*}x", "/rx"),
+        ("${}x", "/rx"),
+        ("$/x", "/r$/x"),
+        ("$", "/r$"),
+        ("$é", "/r$é"),
+    ] {
+        assert_eq!(path_of(written, true), want, "{written}");
+        assert_eq!(path_of(written, false), format!("/r{written}"), "{written}");
+    }
+    // Brackets that never close are dropped with their dollar.
+    let text = "dbs: [] # ${A";
+    assert!(Config::parse(Path::new("/c.yml"), text, true, &env).unwrap().databases.is_empty());
+    // The variable's text is YAML.
+    let env = env_of(&[("REPLICA", "{url: 's3://b/p'}")]);
+    let config = Config::parse(Path::new("/c.yml"), "dbs: [{path: /a, replica: $REPLICA}]", true, &env).unwrap();
+    assert_eq!(config.find(Path::new("/a")).unwrap().path, "p");
+}
+
+#[test]
+fn variables_cannot_blow_up() {
+    let value = "x".repeat(1 << 20);
+    let env = env_of(&[("A", &value)]);
+    let error = Config::parse(Path::new("/c.yml"), &"$A ".repeat(100), true, &env).unwrap_err();
+    assert!(matches!(error, ConfigError::FileTooLarge { .. }), "{error}");
+}
+
+#[test]
+fn aliases_cannot_blow_up() {
+    let mut text = "x0: &x0 [a, a, a, a, a, a, a, a, a, a]\n".to_owned();
+    for level in 1..12 {
+        let alias = format!("*x{}, ", level - 1).repeat(10);
+        text.push_str(&format!("x{level}: &x{level} [{alias}]\n"));
+    }
+    text.push_str("dbs: *x11\n");
+    let started = std::time::Instant::now();
+    let error = Config::parse(Path::new("/c.yml"), &text, false, &nothing).unwrap_err();
+    assert!(matches!(error, ConfigError::Yaml { .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let deep = format!("dbs: {}", "[".repeat(10_000));
+    assert!(matches!(Config::parse(Path::new("/c"), &deep, false, &nothing), Err(ConfigError::Yaml { .. })));
+}
+
+#[test]
+fn many_databases_with_a_merge_each() {
+    let mut text = "x: &x {type: s3, bucket: b, region: r}\ndbs:\n".to_owned();
+    for number in 0..60_000 {
+        text.push_str(&format!("- path: /d/{number}\n  replica: {{<<: *x, path: 'p/{number}'}}\n"));
+    }
+    let config = Config::parse(Path::new("/c.yml"), &text, true, &nothing).unwrap();
+    assert_eq!(config.databases.len(), 60_000);
+    assert_eq!(config.find(Path::new("/d/59999")).unwrap().path, "p/59999");
+}
+
+#[test]
+fn malformed_files_say_where() {
+    for (text, want) in [
+        ("dbs:\n- path: /a\n  recursive: banana\n", "config file /c.yml, line 3, column 14: "),
+        ("dbs:\n- path: [\n", "config file /c.yml, line "),
+        ("dbs: 1\n", "config file /c.yml, line 1, column 6: "),
+        ("a: b\n---\nc: d\n", "config file /c.yml"),
+    ] {
+        let error = Config::parse(Path::new("/c.yml"), text, true, &nothing).unwrap_err().to_string();
+        assert!(error.starts_with(want), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn the_restore_pattern_section() {
+    let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n";
+    let want =
+        RestorePattern { parallel_workers: Some(20), max_retries: Some(3), retry_delay: Some(Duration::from_secs(90)) };
+    assert_eq!(yaml(text).restore_pattern, Some(want));
+    assert_eq!(yaml("restore-pattern: {max-retries: 0, x: 1}").restore_pattern.unwrap().max_retries, Some(0));
+    assert_eq!(yaml("restore-pattern:\n").restore_pattern, None);
+    assert_eq!(yaml("").restore_pattern, None);
+    for (text, want) in [
+        ("restore-pattern: {parallel-workers: 0}", "restore-pattern: parallel-workers: must be at least 1"),
+        (
+            "restore-pattern: {retry-delay: 5}",
+            "restore-pattern: retry-delay: missing unit in duration (ns, us, ms, s, m, h)",
+        ),
+        ("restore-pattern: {max-retries: -1}", "config file /c.yml, line 1"),
+        ("restore-pattern: {parallel-workers: 99999999999}", "config file /c.yml, line 1"),
+    ] {
+        let error = Config::parse(Path::new("/c.yml"), text, true, &nothing).unwrap_err().to_string();
+        assert!(error.starts_with(want), "{text}: {error}");
+    }
+}
+
+#[test]
+fn reading_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().to_str().unwrap().to_owned();
+    let home = |name: &str| (name == "HOME").then(|| base.clone());
+    std::fs::write(dir.path().join("l.yml"), "dbs: [{path: $HOME/a, replica: {path: /x}}]").unwrap();
+    let config = Config::load(Path::new("~/l.yml"), true, &home).unwrap();
+    assert_eq!(config.find(&dir.path().join("a")).unwrap().path, "/x");
+
+    let missing = dir.path().join("x").join("..").join("none.yml");
+    let error = Config::load(&missing, true, &nothing).unwrap_err();
+    assert_eq!(error.to_string(), format!("config file not found: {base}/none.yml"));
+    let below_a_file = Config::load(&dir.path().join("l.yml/x"), true, &nothing).unwrap_err();
+    assert!(below_a_file.to_string().starts_with("config file not found: "), "{below_a_file}");
+    let error = Config::load(dir.path(), true, &nothing).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot read config file {base}: ")), "{error}");
+    std::fs::write(dir.path().join("binary.yml"), [0xff, 0xfe, 0x00]).unwrap();
+    let error = Config::load(&dir.path().join("binary.yml"), true, &nothing).unwrap_err();
+    assert!(matches!(error, ConfigError::FileUnreadable { .. }), "{error}");
+}
