@@ -1,1 +1,188 @@
-fn main() {}
+//! How fast the format's hot paths are on one thread: `cargo bench --bench ltx`. Prints the median
+//! of the runs in CPU time, which other work on the machine disturbs less than wall time.
+
+use bytes::Bytes;
+use hydrant::ltx::crc::FileCrc;
+use hydrant::ltx::encode::Encoder;
+use hydrant::ltx::frame::{Encoding, FrameParser, Next};
+use hydrant::ltx::header::{FLAG_NO_CHECKSUM, HEADER_SIZE, Header};
+use hydrant::ltx::index::{FrameHash, IndexParser};
+use hydrant::ltx::tail::Tail;
+use hydrant::ltx::verify::{FileDecoder, Step};
+use hydrant::ltx::{PageSize, Pgno, Txid};
+use rustix::time::{ClockId, clock_gettime};
+use std::hint::black_box;
+
+const PAGES: u32 = 16_384;
+const PAGE: usize = 4096;
+const CHUNK: usize = 128 << 10;
+const RUNS: usize = 15;
+
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Seconds that the median run of `f` takes.
+fn median(mut f: impl FnMut()) -> f64 {
+    let mut seconds: Vec<f64> = (0..RUNS)
+        .map(|_| {
+            let start = cpu_seconds();
+            f();
+            cpu_seconds() - start
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[RUNS / 2]
+}
+
+/// Rows of ids, words and random bytes: compresses about 2:1, as databases do.
+fn page(rng: &mut fastrand::Rng, words: &[String]) -> Vec<u8> {
+    let mut page = Vec::with_capacity(PAGE + 64);
+    while page.len() < PAGE {
+        page.extend(rng.u64(..1 << 40).to_be_bytes());
+        for _ in 0..rng.usize(1..5) {
+            page.extend(words[rng.usize(..words.len())].as_bytes());
+            page.push(b' ');
+        }
+    }
+    page.truncate(PAGE);
+    page
+}
+
+fn file(encoding: Encoding) -> Bytes {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let words: Vec<String> = (0..200).map(|_| (0..rng.usize(6..24)).map(|_| rng.lowercase()).collect()).collect();
+    let header = Header {
+        flags: FLAG_NO_CHECKSUM,
+        page_size: PageSize::new(PAGE as u32).expect("legal"),
+        commit: PAGES,
+        min_txid: Txid(1),
+        max_txid: Txid(1),
+        timestamp_ms: 0,
+        pre_apply_checksum: 0,
+        wal_offset: 0,
+        wal_size: 0,
+        wal_salt1: 0,
+        wal_salt2: 0,
+        node_id: 0,
+    };
+    let mut encoder = Encoder::new(&header, encoding);
+    for pgno in 1..=PAGES {
+        encoder.page(Pgno(pgno), &page(&mut rng, &words)).expect("in memory");
+    }
+    encoder.finish(0).expect("in memory").into()
+}
+
+fn chunks(file: &Bytes, start: usize) -> impl Iterator<Item = Bytes> {
+    (start..file.len()).step_by(CHUNK).map(|at| file.slice(at..file.len().min(at + CHUNK)))
+}
+
+/// As the engine does a segment; `work` says what is done with each frame.
+fn segment(file: &Bytes, decode: bool, hash: bool) {
+    let mut chunks = chunks(file, HEADER_SIZE);
+    let mut parser = FrameParser::new(PageSize::new(PAGE as u32).expect("legal"), HEADER_SIZE as u64, None);
+    // A write buffer's worth of pages, reused.
+    let mut out = vec![0; 256 << 10];
+    let (mut crc, mut frames, mut slot) = (FileCrc::new(), FrameHash::new(), 0);
+    loop {
+        match parser.next().expect("sound") {
+            Next::NeedMore => parser.push(chunks.next().expect("ends with a mark")),
+            Next::Frame(frame) => {
+                let page = &mut out[slot..slot + PAGE];
+                slot = (slot + PAGE) % (256 << 10);
+                if decode {
+                    frame.decode_into(page).expect("sound");
+                }
+                if hash {
+                    crc.update(frame.head);
+                    crc.update(page);
+                }
+                frames.add(frame.pgno, frame.offset, frame.size);
+            }
+            Next::End { .. } => break,
+        }
+    }
+    black_box((crc.finish(), frames));
+}
+
+fn whole(file: &Bytes) {
+    let mut chunks = chunks(file, 0);
+    let mut decoder = FileDecoder::new(file.len() as u64, None);
+    let mut page = vec![0; PAGE];
+    loop {
+        match decoder.next_page().expect("sound") {
+            Step::NeedMore => decoder.push(chunks.next().expect("whole")),
+            Step::Header(_) => {}
+            Step::Page(encoded) => encoded.decode_into(&mut page).expect("sound"),
+            Step::Done(verified) => {
+                black_box(verified);
+                return;
+            }
+        }
+    }
+}
+
+fn main() {
+    let output = f64::from(PAGES) * PAGE as f64;
+    let gb = |name: &str, seconds: f64| println!("{name:<58} {:8.2} GB/s of pages", output / seconds / 1e9);
+    for encoding in [Encoding::Block, Encoding::Frame] {
+        let file = file(encoding);
+        println!("{encoding:?}: {} KiB pages, compressed to {:.0} %", PAGE / 1024, 100.0 * file.len() as f64 / output);
+        gb("  parse only", median(|| segment(&file, false, false)));
+        gb("  parse, decode", median(|| segment(&file, true, false)));
+        gb("  parse, decode, CRC (a segment)", median(|| segment(&file, true, true)));
+        gb("  FileDecoder (a whole file)", median(|| whole(&file)));
+        let tail = Tail::locate(file.len() as u64, &file).expect("sound");
+        let index = file.slice(tail.index.start as usize..tail.index.end as usize);
+        let seconds = median(|| {
+            let (mut parser, mut hash) = (IndexParser::new(tail.index.start), FrameHash::new());
+            parser
+                .feed(&index, &mut |entry| {
+                    hash.add(entry.pgno, entry.offset, entry.size);
+                    Ok(())
+                })
+                .expect("sound");
+            black_box(hash);
+        });
+        println!("{:<58} {:8.2} ns per entry", "  index", seconds * 1e9 / f64::from(PAGES));
+    }
+
+    const CALLS: usize = 100_000;
+    let ns = |name: String, seconds: f64| println!("{name:<58} {:8.2} ns", seconds * 1e9 / CALLS as f64);
+    let page = vec![7; PAGE];
+    for len in [6, 10, 16, 32, 64, 96, 512, 4096] {
+        ns(
+            format!("CRC update of {len} bytes"),
+            median(|| {
+                let mut crc = FileCrc::new();
+                (0..CALLS).for_each(|_| crc.update(black_box(&page[..len])));
+                black_box(crc);
+            }),
+        );
+        ns(
+            "  the same by crc-fast's Digest".to_owned(),
+            median(|| {
+                let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64GoIso);
+                (0..CALLS).for_each(|_| crc.update(black_box(&page[..len])));
+                black_box(crc.finalize());
+            }),
+        );
+    }
+    let mut part = FileCrc::new();
+    part.update(&vec![1; 8 << 20]);
+    const APPENDS: usize = 1000;
+    let seconds = median(|| {
+        let mut crc = part;
+        (0..APPENDS).for_each(|_| crc.append(black_box(&part)));
+        black_box(crc);
+    });
+    println!("{:<58} {:8.2} µs", "append of an 8 MiB range", seconds * 1e6 / APPENDS as f64);
+    let seconds = median(|| {
+        for _ in 0..APPENDS {
+            let algorithm = crc_fast::CrcAlgorithm::Crc64GoIso;
+            black_box(crc_fast::checksum_combine(algorithm, black_box(1), black_box(2), 8 << 20));
+        }
+    });
+    println!("{:<58} {:8.2} µs", "  the same by crc-fast's checksum_combine", seconds * 1e6 / APPENDS as f64);
+}

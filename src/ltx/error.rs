@@ -139,6 +139,11 @@ pub enum Fault {
         expected: u64,
         found: u64,
     },
+    /// As `IndexSize`, where only the file's size bounds it.
+    IndexSizeBeyondFile {
+        found: u64,
+        max: u64,
+    },
     IndexDisagrees,
     /// The frames of a segment do not end where the index says.
     SegmentEnd {
@@ -249,6 +254,9 @@ impl fmt::Display for Fault {
                 )
             }
             Self::IndexSize { expected, found } => write!(f, "its size is stored as {found}, but should be {expected}"),
+            Self::IndexSizeBeyondFile { found, max } => {
+                write!(f, "its size is stored as {found}, but the file has room for 1 to {max}")
+            }
             Self::IndexDisagrees => f.write_str("does not agree with the frames"),
             Self::SegmentEnd { expected, found } => {
                 write!(f, "a frame should end at offset {expected} by the index, but one ends at {found}")

@@ -46,7 +46,7 @@ impl Tail {
         let trailer = file_size - TRAILER_SIZE as u64;
         let index_end = trailer - INDEX_SIZE_FIELD;
         if index_size == 0 || index_size > max {
-            let fault = Fault::IndexSize { expected: max, found: index_size };
+            let fault = Fault::IndexSizeBeyondFile { found: index_size, max };
             return Err(FormatError::Malformed { part: Part::Index, offset: index_end, fault });
         }
         let index = index_end - index_size;

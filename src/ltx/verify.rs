@@ -62,6 +62,12 @@ impl EncodedPage<'_> {
         self.frame.encoding
     }
 
+    /// The page as it is stored, to be kept and decoded elsewhere too. Decoding it there does not
+    /// count for the file's checksums.
+    pub const fn frame(&self) -> &Frame<'_> {
+        &self.frame
+    }
+
     /// Decodes the page into `out`, one page long, and counts it into the file's checksums.
     ///
     /// Errors: as [`Frame::decode_into`]; also where `out` is not one page long.
