@@ -17,6 +17,7 @@ pub struct Location {
 
 /// Which store, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are S3: a box would only be in the way")]
 pub enum StoreConfig {
     S3(S3Config),
     /// The local disk.

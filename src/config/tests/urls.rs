@@ -142,7 +142,6 @@ fn urls_that_are_refused() {
         ("file://", ConfigError::FilePathMissing { bucket_set: false }),
         ("b/p", ConfigError::UrlSchemeMissing { url: "b/p".to_owned() }),
     ] {
-        // Without a scheme the type is `file`, as in Litestream.
         assert_eq!(parse_replica_url(url, &nothing), Err(want), "{url}");
     }
     for endpoint in ["ftp://h", "https://", "https://u:p@h", "u@h", "h?x", "h:99999", "%20"] {
