@@ -11,6 +11,7 @@ mod error;
 #[cfg(any(test, feature = "sim"))]
 pub mod fault;
 mod fault_seam;
+pub mod map;
 mod output;
 mod pwrite;
 mod sync;

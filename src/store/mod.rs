@@ -119,7 +119,7 @@ impl Body {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self {
             Self::S3(body) => body.chunk().await,
-            Self::File(body) => Ok(body.chunk()),
+            Self::File(body) => body.chunk(),
         }
     }
 
