@@ -72,7 +72,11 @@ fn moto_agrees() {
         return;
     };
     moto.put("/bucket", "", b"");
-    moto.put("/bucket/p/a%20b%2Bc%C3%BC%25%26%3C%3E%22%27%01.ltx", "x-amz-meta-litestream-timestamp: 2026-11-22T01:32:36.211Z\r\n", b"content");
+    moto.put(
+        "/bucket/p/a%20b%2Bc%C3%BC%25%26%3C%3E%22%27%01.ltx",
+        "x-amz-meta-litestream-timestamp: 2026-11-22T01:32:36.211Z\r\n",
+        b"content",
+    );
     moto.put("/bucket/p/plain", "", b"");
     moto.put("/bucket/p/cold", "x-amz-storage-class: DEEP_ARCHIVE\r\n", b"cold");
     let config = S3Config {

@@ -6,7 +6,7 @@ use common::raw::{RawServer, answer_range, refuse};
 use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
 use hydrant::store::{Http, Store, StoreError, StoreErrorKind};
 use hydrant::telemetry::Counters;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +58,15 @@ struct Tls {
 impl Tls {
     /// A certificate of its own for `names`.
     fn new(names: &[&str]) -> Self {
+        Self::until(names, 2099)
+    }
+
+    fn until(names: &[&str], year: i32) -> Self {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        let signing_key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&signing_key).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), cert.pem()).unwrap();
         let key = rustls_pki_types::PrivatePkcs8KeyDer::from(signing_key.serialize_der());
@@ -97,14 +104,15 @@ fn certificates_are_checked() {
     assert_eq!(read(at.clone(), &trusting).unwrap(), b"content");
     assert_eq!(read(S3Config { skip_verify: true, ..at }, &options()).unwrap(), b"content");
 
-    let stranger = Tls::new(&["other.example"]);
-    let server = stranger.serve();
-    let at = config(&server.endpoint());
-    trusting.environment.ca_bundle = Some(stranger.bundle());
-    let error = read(at.clone(), &trusting).unwrap_err();
-    assert_eq!((error.kind, error.attempts), (StoreErrorKind::Network, 1), "{error}");
-    assert_eq!(server.requests().len(), 0);
-    assert_eq!(read(S3Config { skip_verify: true, ..at }, &trusting).unwrap(), b"content");
+    for bad in [Tls::new(&["other.example"]), Tls::until(&["127.0.0.1"], 2020)] {
+        let server = bad.serve();
+        let at = config(&server.endpoint());
+        trusting.environment.ca_bundle = Some(bad.bundle());
+        let error = read(at.clone(), &trusting).unwrap_err();
+        assert_eq!((error.kind, error.attempts), (StoreErrorKind::Network, 1), "{error}");
+        assert_eq!(server.requests().len(), 0);
+        assert_eq!(read(S3Config { skip_verify: true, ..at }, &trusting).unwrap(), b"content");
+    }
 }
 
 #[test]
@@ -149,7 +157,10 @@ fn the_region_is_asked_of_the_bucket() {
         match (request.method.as_str(), request.header("host")) {
             ("HEAD", "bucket.s3.us-east-1.amazonaws.com") => {
                 assert_eq!(request.header("authorization"), "", "the question needs no signature");
-                write!(to, "HTTP/1.1 301 Moved Permanently\r\nx-amz-bucket-region: eu-west-3\r\ncontent-length: 9\r\n\r\n")
+                write!(
+                    to,
+                    "HTTP/1.1 301 Moved Permanently\r\nx-amz-bucket-region: eu-west-3\r\ncontent-length: 9\r\n\r\n"
+                )
             }
             ("GET", "bucket.s3.eu-west-3.amazonaws.com") if request.region() == "eu-west-3" => {
                 answer_range(to, request, b"content", "e")

@@ -1,6 +1,7 @@
 //! What integration tests share. Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod client;
 pub mod raw;
 
 use hyper_util::rt::TokioIo;
@@ -41,8 +42,8 @@ impl S3sServer {
                         accepted = listener.accept() => accepted.unwrap().0,
                         _ = &mut stopped => break,
                     };
-                    let connection =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+                    let connection = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service.clone());
                     tokio::spawn(async {
                         // A client that goes away is not the server's failure.
                         let _ = connection.await;
@@ -50,14 +51,7 @@ impl S3sServer {
                 }
             });
         });
-        Self {
-            endpoint,
-            access_key,
-            secret_key,
-            root: root.to_owned(),
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { endpoint, access_key, secret_key, root: root.to_owned(), stop: Some(stop), thread: Some(thread) }
     }
 
     /// Puts an object by writing the server's files; `timestamp` is its litestream-timestamp.
@@ -67,7 +61,7 @@ impl S3sServer {
         std::fs::write(path, content).unwrap();
         if let Some(timestamp) = timestamp {
             let name = format!(".bucket-{}.object-{}.metadata.json", base64url(bucket), base64url(key));
-            let metadata = format!("{{\"litestream-timestamp\":\"{timestamp}\"}}");
+            let metadata = format!("{{\"user_metadata\":{{\"litestream-timestamp\":\"{timestamp}\"}}}}");
             std::fs::write(self.root.join(name), metadata).unwrap();
         }
     }

@@ -142,7 +142,11 @@ fn read_head(stream: &mut impl BufRead, shared: &Shared) -> io::Result<Request> 
     let mut line = || {
         let mut line = String::new();
         stream.read_line(&mut line)?;
-        if line.is_empty() { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) } else { Ok(line.trim_end().to_owned()) }
+        if line.is_empty() {
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+        } else {
+            Ok(line.trim_end().to_owned())
+        }
     };
     let first = line()?;
     let mut words = first.split(' ').map(str::to_owned);
