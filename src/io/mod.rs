@@ -13,6 +13,7 @@ pub mod fault;
 mod fault_seam;
 mod kick;
 pub(crate) mod lock;
+pub mod map;
 mod output;
 mod pwrite;
 mod sync;
