@@ -52,7 +52,7 @@ fn page(rng: &mut fastrand::Rng, words: &[String]) -> Vec<u8> {
 
 fn file(encoding: Encoding) -> Bytes {
     let mut rng = fastrand::Rng::with_seed(7);
-    let words: Vec<String> = (0..200).map(|_| (0..rng.usize(6..24)).map(|_| rng.lowercase()).collect()).collect();
+    let words: Vec<String> = (0..60).map(|_| (0..rng.usize(6..24)).map(|_| rng.lowercase()).collect()).collect();
     let header = Header {
         flags: FLAG_NO_CHECKSUM,
         page_size: PageSize::new(PAGE as u32).expect("legal"),

@@ -143,6 +143,10 @@ impl Gathered {
     }
 
     fn append(&mut self, mut other: Self) {
+        // By a quarter, not by doubling: in a scattered listing all databases grow at once.
+        if self.files.capacity() - self.files.len() < other.files.len() {
+            self.files.reserve_exact(other.files.len().max(self.files.len() / 4));
+        }
         self.files.append(&mut other.files);
         match (&mut self.v3, other.v3) {
             (Some(v3), Some(other)) => {

@@ -1,1 +1,241 @@
+use super::key::{self, Kind};
+use super::*;
 
+const NAME: &str = "0000000000000001-000000000000000a.ltx";
+
+fn listed(key: &str) -> Listed {
+    Listed { key: key.into(), size: 1, last_modified: Timestamp::from_millis(1), etag: None, archived: false }
+}
+
+fn replicas(keys: &[String]) -> Vec<Replica> {
+    let mut catalogue = Catalogue::new();
+    keys.iter().for_each(|key| catalogue.insert(listed(key)));
+    catalogue.finish()
+}
+
+fn roots(replicas: &[Replica]) -> Vec<&str> {
+    replicas.iter().map(|r| r.root.as_str()).collect()
+}
+
+fn keys(replica: &Replica) -> Vec<String> {
+    replica.files.iter().map(|f| replica.key(f)).collect()
+}
+
+#[test]
+fn keys_of_ltx_files_in_both_layouts() {
+    for (root, dir) in [
+        ("b/app.db/", "0000/"),
+        ("b/app.db/", "ltx/9/"),
+        ("", "0009/"),
+        ("", "ltx/3/"),
+        ("/", "0000/"),
+        ("./", "0001/"),
+        ("./", "ltx/1/"),
+        ("p/a.db//", "0000/"),
+        ("//", "ltx/0/"),
+        ("ltx/", "0000/"),
+        ("ltx/", "ltx/0/"),
+        ("a/0000/", "0000/"),
+        ("münchen/", "0008/"),
+    ] {
+        let key = format!("{root}{dir}{NAME}");
+        let parsed = key::parse(&key).unwrap_or_else(|| panic!("{key}"));
+        assert_eq!(parsed.root, root, "{key}");
+        assert!(matches!(parsed.kind, Kind::Ltx { min_txid: Txid(1), max_txid: Txid(10), .. }), "{key}");
+        let replica = &replicas(std::slice::from_ref(&key))[0];
+        assert_eq!(keys(replica), [key]);
+    }
+}
+
+#[test]
+fn what_is_no_backup_file_is_skipped() {
+    let name = |text: &str| format!("a.db/0000/{text}");
+    for key in [
+        name("0000000000000000-000000000000000a.ltx"),
+        name("000000000000000b-000000000000000a.ltx"),
+        name("0000000000000001-000000000000000A.ltx"),
+        name("0000000000000001-00000000000000a.ltx"),
+        name("0000000000000001-0000000000000000a.ltx"),
+        name("0000000000000001_000000000000000a.ltx"),
+        name("0000000000000001-000000000000000a.ltx.tmp"),
+        name("0000000000000001-000000000000000a"),
+        name("0000000000000001-000000000000000a-b.ltx"),
+        name("+000000000000001-000000000000000a.ltx"),
+        name(""),
+        name("readme.txt"),
+        NAME.to_string(),
+        format!("/{NAME}"),
+        format!("a.db/{NAME}"),
+        format!("a.db/000a/{NAME}"),
+        format!("a.db/000/{NAME}"),
+        format!("a.db/00000/{NAME}"),
+        format!("a.db/0010/{NAME}"),
+        format!("a.db/0/{NAME}"),
+        format!("a.db/myltx/0/{NAME}"),
+        format!("a.db/ltx/10/{NAME}"),
+        format!("a.db/ltx/a/{NAME}"),
+        format!("a.db/ltx//{NAME}"),
+        format!("a.db/0000//{NAME}"),
+        format!("a.db/x0000/{NAME}"),
+        "a.db/generations-old/note".into(),
+        "a.db/generations/0123456789abcdef/snapshots/00000000.snapshot".into(),
+        "a.db/generations/0123456789abcde/snapshots/00000000.snapshot.lz4".into(),
+        "a.db/generations/0123456789abcdef/wal/00000000.wal.lz4".into(),
+        "a.db/generations/0123456789abcdef/wal/00000000_0000000.wal.lz4".into(),
+        "a.db/mygenerations/0123456789abcdef/snapshots/00000000.snapshot.lz4".into(),
+        "é".into(),
+        String::new(),
+    ] {
+        assert_eq!(key::parse(&key), None, "{key}");
+    }
+}
+
+#[test]
+fn similar_and_nested_roots_stay_apart() {
+    let all: Vec<String> = [
+        "app.db-2/0000/",
+        "app.db/0000/",
+        "app.db/0009/",
+        "app.db//0000/",
+        "app.db/ltx/0/",
+        "app.db/old/copy.db/0000/",
+        "app.db/old/copy.db/ltx/9/",
+        "app.db2/ltx/0/",
+        "app.db/ltx/ltx/0/",
+    ]
+    .iter()
+    .map(|dir| format!("{dir}{NAME}"))
+    .collect();
+    let expected = ["app.db-2/", "app.db/", "app.db//", "app.db/ltx/", "app.db/old/copy.db/", "app.db2/"];
+    let found = replicas(&all);
+    assert_eq!(roots(&found), expected);
+    let mut rebuilt: Vec<String> = found.iter().flat_map(keys).collect();
+    rebuilt.sort();
+    let mut sorted = all.clone();
+    sorted.sort();
+    assert_eq!(rebuilt, sorted);
+    let backwards: Vec<String> = all.into_iter().rev().collect();
+    assert_eq!(replicas(&backwards), found);
+}
+
+#[test]
+fn v3_is_counted_beside_and_alone() {
+    let found = replicas(&[
+        "a/generations/0123456789abcdef/snapshots/00000000.snapshot.lz4".into(),
+        "a/generations/0123456789abcdef/wal/00000000_00000000.wal.lz4".into(),
+        "a/generations/0123456789abcdef/wal/00000000_0000000000001040.wal.lz4".into(),
+        format!("b/0000/{NAME}"),
+        "b/generations/0123456789abcdef/snapshots/0000000a.snapshot.lz4".into(),
+    ]);
+    assert_eq!(roots(&found), ["a/", "b/"]);
+    let counts: Vec<_> = found.iter().map(|r| r.v3.as_ref().map(|v| (v.snapshots, v.wal_segments))).collect();
+    assert_eq!(counts, [Some((1, 2)), Some((1, 0))]);
+    assert!(found[0].files.is_empty());
+}
+
+#[test]
+fn one_replica_by_its_path() {
+    let keys_of = |path: &str, listed_keys: &[&str]| {
+        let objects = listed_keys.iter().map(|dir| listed(&format!("{dir}{NAME}")));
+        keys(&Replica::of(path, objects))
+    };
+    let own = ["p/a.db/0000/", "p/a.db/ltx/9/"];
+    let others = ["p/a.db/old/b.db/0000/", "p/a.db-2/0000/", "x/p/a.db/0000/"];
+    let all = [&own[..], &others[..]].concat();
+    assert_eq!(keys_of("p/a.db", &all), own.map(|dir| format!("{dir}{NAME}")));
+    assert_eq!(keys_of("p/a.db/", &all), own.map(|dir| format!("{dir}{NAME}")));
+    assert_eq!(keys_of("p/a.db/", &["p/a.db//0000/", "p/a.db/0001/"]), [format!("p/a.db//0000/{NAME}")]);
+    assert_eq!(keys_of("p/a.db", &["p/a.db//0000/"]), [""; 0]);
+    for root in ["", "/", "./"] {
+        assert_eq!(keys_of("", &[&format!("{root}0000/"), "b.db/0000/"]), [format!("{root}0000/{NAME}")]);
+    }
+    let empty = Replica::of("p/a.db", []);
+    assert_eq!((empty.root.as_str(), empty.name(), empty.files.len()), ("p/a.db/", "p/a.db", 0));
+    assert_eq!(Replica::list_prefixes("p/a.db/"), ["p/a.db/"]);
+    for root in Replica::roots("") {
+        let key = format!("{root}0000/{NAME}");
+        assert!(Replica::list_prefixes("").iter().any(|prefix| key.starts_with(prefix)));
+    }
+}
+
+#[test]
+fn files_are_sorted_and_a_key_listed_twice_counts_once() {
+    let mut catalogue = Catalogue::new();
+    let insert = |catalogue: &mut Catalogue, key: &str, size, ms| {
+        catalogue.insert(Listed { size, last_modified: Timestamp::from_millis(ms), ..listed(key) });
+    };
+    insert(&mut catalogue, &format!("a/ltx/0/{NAME}"), 3, 1);
+    insert(&mut catalogue, &format!("a/0009/{NAME}"), 4, 1);
+    insert(&mut catalogue, &format!("a/0000/{NAME}"), 1, 7);
+    insert(&mut catalogue, "a/0000/0000000000000002-0000000000000003.ltx", 5, 1);
+    insert(&mut catalogue, &format!("a/0000/{NAME}"), 2, 6);
+    let replica = catalogue.finish().remove(0);
+    assert_eq!(replica.files.iter().map(|f| f.size).collect::<Vec<_>>(), [5, 1, 3, 4]);
+    assert_eq!(replica.level(Level::new(0).unwrap()), 0..3);
+    assert_eq!(replica.level(Level::new(5).unwrap()), 3..3);
+    assert_eq!(replica.level(Level::SNAPSHOT), 3..4);
+    assert_eq!(replica.max_txid(), Some(Txid(10)));
+}
+
+#[test]
+fn databases_can_be_taken_once_an_ordered_listing_has_passed_them() {
+    let mut catalogue = Catalogue::new();
+    let mut add = |key: &str| {
+        catalogue.insert(listed(key));
+        roots(&catalogue.take_passed()).iter().map(|root| root.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(add(&format!("a.db-2/0000/{NAME}")), [""; 0]);
+    assert_eq!(add(&format!("a.db/0000/{NAME}")), ["a.db-2/"]);
+    assert_eq!(add(&format!("a.db/old/b.db/0000/{NAME}")), [""; 0]);
+    assert_eq!(add("a.db/old/c.txt"), ["a.db/old/b.db/"]);
+    assert_eq!(add(&format!("a.db/older/b.db/0000/{NAME}")), [""; 0]);
+    assert_eq!(add("a.txt"), ["a.db/", "a.db/older/b.db/"]);
+    assert_eq!(add(&format!("b.db/0000/{NAME}")), [""; 0]);
+    assert_eq!(add("a"), [""; 0]);
+    assert!(!catalogue.is_ordered());
+    assert_eq!(roots(&catalogue.finish()), ["b.db/"]);
+}
+
+#[test]
+fn a_database_across_two_listings_is_joined() {
+    let first_key = format!("b.db/0000/{NAME}");
+    let mut first = Catalogue::new();
+    first.insert(listed(&format!("a.db/0000/{NAME}")));
+    first.insert(listed(&first_key));
+    assert_eq!(roots(&first.take_passed()), ["a.db/"]);
+    let mut second = Catalogue::starting_after(Some(first_key));
+    second.insert(listed(&format!("b.db/0009/{NAME}")));
+    second.insert(listed(&format!("c.db/0009/{NAME}")));
+    second.insert(listed(&format!("d.db/0009/{NAME}")));
+    assert_eq!(roots(&second.take_passed()), ["c.db/"]);
+    first.merge(second);
+    let rest = first.finish();
+    assert_eq!(roots(&rest), ["b.db/", "d.db/"]);
+    assert_eq!(rest[0].files.len(), 2);
+}
+
+#[test]
+fn files_are_compact() {
+    assert!(size_of::<LtxFile>() <= 64, "{}", size_of::<LtxFile>());
+    assert!(size_of::<Replica>() <= 56, "{}", size_of::<Replica>());
+}
+
+/// Every key of the fleet's bucket: exactly its databases, and every file's key rebuilt.
+#[test]
+fn the_corpus_fleet() {
+    let Some(fleet) = crate::plan::corpus::json("fleet/fleet.json") else { return };
+    let objects: Vec<&str> = fleet["objects"].as_array().unwrap().iter().map(|o| o["key"].as_str().unwrap()).collect();
+    let mut catalogue = Catalogue::new();
+    objects.iter().for_each(|key| catalogue.insert(listed(key)));
+    let found = catalogue.finish();
+    let mut expected: Vec<&str> =
+        fleet["databases"].as_array().unwrap().iter().map(|d| d["key"].as_str().unwrap()).collect();
+    let mut names: Vec<&str> = found.iter().map(Replica::name).collect();
+    expected.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(names, expected);
+    let rebuilt: std::collections::BTreeSet<String> = found.iter().flat_map(keys).collect();
+    let left: Vec<&&str> = objects.iter().filter(|key| !rebuilt.contains(**key)).collect();
+    assert!(rebuilt.iter().all(|key| objects.contains(&key.as_str())));
+    assert!(left.iter().all(|key| !key.ends_with(".ltx")), "{left:?}");
+}

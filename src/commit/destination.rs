@@ -1,63 +1,167 @@
-//! A checked destination, and the unpublished file that is to become it.
+//! A checked destination: what stands there, and the open directory that all later steps are
+//! relative to.
 
-use super::{CommitError, Published, Replace};
-use crate::io::OutputFile;
-use std::path::Path;
-use std::sync::Arc;
+use super::parents::Directory;
+use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, suffixed};
+use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A checked destination: its directory is open, and everything later is relative to it.
+/// A checked destination. While it lives, its directory is not removed by other restores; when
+/// it is dropped and nothing was published, directories that were made for it are removed.
 #[derive(Debug)]
-pub struct Destination {}
+pub struct Destination {
+    path: PathBuf,
+    name: OsString,
+    replace: Replace,
+    directory: Mutex<Directory>,
+    /// A duplicate of the directory's descriptor, to be had without the lock.
+    fd: std::os::fd::OwnedFd,
+}
+
+/// What stands at a destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Standing {
+    Nothing,
+    Empty(Stat),
+    Database(Stat),
+}
 
 impl Destination {
-    /// Checks `path` in CONTRACT's order and makes its missing parents (0700).
+    /// Checks `path` in CONTRACT's order and makes its missing parents (0700 less the umask).
+    /// An existing empty file counts as absent.
+    ///
+    /// # Errors
+    /// What stands in the way, or a directory that cannot be opened or made. Symbolic links and
+    /// what is no regular file are refused, with [`Replace::Force`] too; so is a database that
+    /// another process uses.
     pub fn prepare(path: &Path, replace: Replace) -> Result<Self, CommitError> {
-        let _ = (path, replace);
-        todo!()
+        let name = file_name(path)?;
+        let mut directory = Directory::of(path)?;
+        let fd = match checked(&directory, &name, path, replace) {
+            Ok(fd) => fd,
+            Err(error) => {
+                directory.abandon();
+                return Err(error);
+            }
+        };
+        Ok(Self { path: path.to_owned(), name, replace, directory: Mutex::new(directory), fd })
     }
 
     /// The path as given.
     pub fn path(&self) -> &Path {
-        todo!()
+        &self.path
     }
 
     /// A new, empty, unpublished file in the destination's directory. `named` when something
-    /// must open it by name ([`Unpublished::path`]) before it is published.
+    /// must open it by name ([`Unpublished::path`]) before it is published. Sweeps the
+    /// directory of what killed runs left, once per process.
+    ///
+    /// # Errors
+    /// A directory that cannot be written into, found here before anything is fetched.
     pub fn create(self: &Arc<Self>, named: bool) -> Result<Unpublished, CommitError> {
-        let _ = named;
-        todo!()
+        Unpublished::create(self, named)
+    }
+
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    pub(super) fn replace(&self) -> Replace {
+        self.replace
+    }
+
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn dir_fd(&self) -> &std::os::fd::OwnedFd {
+        &self.fd
+    }
+
+    pub(super) fn dir_path(&self) -> PathBuf {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner).path.clone()
+    }
+
+    /// Something was published: directories made for it stay.
+    pub(super) fn keep_parents(&self) {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner).keep();
+    }
+
+    /// What stands there now, or why it may not be replaced.
+    pub(super) fn standing(&self) -> Result<Standing, CommitError> {
+        examine(self.dir(), &self.name, &self.path, self.replace)
     }
 }
 
-/// A file that nobody sees yet. Dropped, it is gone.
-#[derive(Debug)]
-pub struct Unpublished {}
-
-impl Unpublished {
-    pub fn output(&self) -> &Arc<OutputFile> {
-        todo!()
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.directory.get_mut().unwrap_or_else(PoisonError::into_inner).abandon();
     }
+}
 
-    /// Where the file can be opened by name, when it was created so.
-    pub fn path(&self) -> Option<&Path> {
-        todo!()
+fn checked(
+    directory: &Directory,
+    name: &OsStr,
+    path: &Path,
+    replace: Replace,
+) -> Result<std::os::fd::OwnedFd, CommitError> {
+    let standing = examine(directory.fd.as_fd(), name, path, replace)?;
+    if !matches!(standing, Standing::Nothing) {
+        in_use::hold(directory.fd.as_fd(), name, path)?;
     }
+    directory.fd.try_clone().map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
+        CommitError::refused("open directory", &directory.path, errno)
+    })
+}
 
-    /// Reserves `len` bytes of disk and makes the file that long.
-    pub fn reserve(&self, len: u64) -> Result<(), CommitError> {
-        let _ = len;
-        todo!()
+/// The name that `path` gives a file in its directory.
+fn file_name(path: &Path) -> Result<OsString, CommitError> {
+    let bytes = path.as_os_str().as_bytes();
+    let no_file = || CommitError::NotAFileName { path: path.to_owned() };
+    if bytes.contains(&0) {
+        return Err(no_file());
     }
+    if bytes.ends_with(b"/") || bytes.ends_with(b"/.") || bytes == b"." || bytes.ends_with(b"..") && path.is_dir() {
+        let is_dir = path.is_dir();
+        return Err(if is_dir { CommitError::IsDirectory { path: path.to_owned() } } else { no_file() });
+    }
+    path.file_name().map(OsStr::to_owned).ok_or_else(no_file)
+}
 
-    /// Makes the file exactly `len` bytes long.
-    pub fn truncate(&self, len: u64) -> Result<(), CommitError> {
-        let _ = len;
-        todo!()
+/// What stands at `name` in `dir`, in CONTRACT's order of checks.
+fn examine(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
+    let standing = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Standing::Nothing,
+        Err(errno) => return Err(CommitError::refused("look at", path, errno)),
+        Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if stat.st_size == 0 => Standing::Empty(stat),
+            FileType::RegularFile if replace == Replace::Never => {
+                return Err(CommitError::Exists { path: path.to_owned() });
+            }
+            FileType::RegularFile => Standing::Database(stat),
+            FileType::Directory => return Err(CommitError::IsDirectory { path: path.to_owned() }),
+            FileType::Symlink => return Err(CommitError::IsSymlink { path: path.to_owned() }),
+            _ => return Err(CommitError::NotRegular { path: path.to_owned() }),
+        },
+    };
+    for suffix in SIDECARS {
+        let sidecar = PathBuf::from(suffixed(path.as_os_str(), suffix));
+        match rustix::fs::statat(dir, suffixed(name, suffix), AtFlags::SYMLINK_NOFOLLOW) {
+            // A name too long for a sidecar has none.
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
+            Err(errno) => return Err(CommitError::refused("look at", &sidecar, errno)),
+            Ok(_) if replace == Replace::Never => return Err(CommitError::SidecarExists { path: sidecar }),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Err(CommitError::IsDirectory { path: sidecar });
+            }
+            Ok(_) => {}
+        }
     }
-
-    /// Gives the file its name. The content must have been synced (`Writer::sync`) after the
-    /// last write; the name is durable after [`Published::sync_dir`] or [`super::sync_dirs`].
-    pub fn publish(self) -> Result<Published, CommitError> {
-        todo!()
-    }
+    Ok(standing)
 }

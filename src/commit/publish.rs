@@ -1,26 +1,132 @@
 //! The last step: a name that cannot replace anything, or an exchange that loses nothing.
 
-use super::CommitError;
+use super::destination::Standing;
+use super::leftover::Replacing;
+use super::swap::{self, Replaced, Swapped};
+use super::unpublished::{link_unnamed, rename_to_absent};
+use super::{CommitError, Destination, Replace, Unpublished, parents};
+use crate::io::{OutputFile, Step};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+
+/// Looks at a destination that changes under it before it is given up.
+const TRIES: usize = 8;
 
 /// A file under its final name; not yet durable.
 #[derive(Debug)]
 #[must_use = "the name is not durable before sync_dir"]
-pub struct Published {}
+pub struct Published {
+    output: Arc<OutputFile>,
+    replaced: Replaced,
+    destination: Arc<Destination>,
+}
 
 impl Published {
+    /// The destination, as given.
     pub fn path(&self) -> &Path {
-        todo!()
+        self.destination.path()
     }
 
-    /// Makes the name durable (and the new parent directories), then deletes what it replaced.
-    pub fn sync_dir(self) -> Result<(), CommitError> {
-        todo!()
+    /// Makes the name durable (and those of new parent directories), then deletes what it
+    /// replaced.
+    ///
+    /// # Errors
+    /// A sync that the kernel refuses. The file stands at its destination then, and what it
+    /// replaced beside it, but neither may survive a power failure.
+    pub fn sync_dir(mut self) -> Result<(), CommitError> {
+        let synced = self.sync_names();
+        if synced.is_ok() {
+            self.delete_replaced();
+        } else {
+            self.replaced.names.clear();
+        }
+        synced
+    }
+
+    fn sync_names(&self) -> Result<(), CommitError> {
+        let refused = |errno| CommitError::refused("sync the directory of", self.path(), errno);
+        self.output.fault(Step::SyncDir).map_err(refused)?;
+        parents::sync(self.destination.dir_fd()).map_err(refused)?;
+        parents::sync_above(&self.destination.dir_path())
+    }
+
+    fn delete_replaced(&mut self) {
+        for name in std::mem::take(&mut self.replaced.names) {
+            // Left where it cannot be deleted: it harms nobody, and a later run tries again.
+            if self.output.fault(Step::Publish).is_ok() {
+                let _ = rustix::fs::unlinkat(self.destination.dir(), &name, AtFlags::empty());
+            }
+        }
+    }
+}
+
+impl Drop for Published {
+    /// Without [`Published::sync_dir`], what was replaced is still deleted durably or not at all.
+    fn drop(&mut self) {
+        if !self.replaced.names.is_empty() && parents::sync(self.destination.dir_fd()).is_ok() {
+            self.delete_replaced();
+        }
     }
 }
 
 /// [`Published::sync_dir`] for many, each directory synced once. The results are in the order
 /// of `published`.
 pub fn sync_dirs(published: Vec<Published>) -> Vec<Result<(), CommitError>> {
-    published.into_iter().map(Published::sync_dir).collect()
+    let mut synced: HashMap<(u64, u64), Result<(), CommitError>> = HashMap::new();
+    let mut results = Vec::with_capacity(published.len());
+    for mut published in published {
+        let result = match rustix::fs::fstat(published.destination.dir()) {
+            Err(errno) => Err(CommitError::refused("sync the directory of", published.path(), errno)),
+            Ok(stat) => synced.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| published.sync_names()).clone(),
+        };
+        if result.is_ok() {
+            published.delete_replaced();
+        } else {
+            published.replaced.names.clear();
+        }
+        results.push(result);
+    }
+    results
+}
+
+/// See [`Unpublished::publish`].
+pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
+    if !new.output().is_synced() {
+        return Err(CommitError::NotSynced { path: new.output().path().to_owned() });
+    }
+    let destination = Arc::clone(new.destination());
+    for _ in 0..TRIES {
+        let swapped = match (destination.standing()?, destination.replace()) {
+            (Standing::Nothing, Replace::Force) if swap::has_sidecars(&new) => swap::publish_beside_sidecars(&mut new)?,
+            (Standing::Nothing, _) => publish_new(&mut new)?,
+            (Standing::Empty(old), Replace::Never) => swap::replace(&mut new, &old, Replacing::Empty)?,
+            (Standing::Empty(old) | Standing::Database(old), _) => swap::replace(&mut new, &old, Replacing::Forced)?,
+        };
+        if let Swapped::Done(replaced) = swapped {
+            destination.keep_parents();
+            return Ok(Published { output: Arc::clone(new.output()), replaced, destination });
+        }
+    }
+    Err(CommitError::Busy { path: destination.path().to_owned() })
+}
+
+/// Gives the file its name where nothing has it.
+fn publish_new(new: &mut Unpublished) -> Result<Swapped, CommitError> {
+    let destination = new.destination();
+    let (dir, name) = (destination.dir(), destination.name());
+    let published = new.output().fault(Step::Publish).and_then(|_| match new.temp() {
+        None => link_unnamed(new.output(), dir, name),
+        Some(temp) => rename_to_absent(dir, temp.as_os_str(), name),
+    });
+    match published {
+        Ok(()) => {
+            new.forget_name();
+            Ok(Swapped::Done(Replaced::default()))
+        }
+        Err(Errno::EXIST) => Ok(Swapped::Again),
+        Err(errno) => Err(CommitError::refused("publish", destination.path(), errno)),
+    }
 }

@@ -17,6 +17,7 @@ pub struct Location {
 
 /// Which store, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are S3: a box would only be in the way")]
 pub enum StoreConfig {
     S3(S3Config),
     /// The local disk.
@@ -34,17 +35,6 @@ impl StoreConfig {
 }
 
 impl Location {
-    /// What a key of this replica may begin with, directly before `0000/…`, `ltx/…` or
-    /// `generations/…`. One prefix, save at a bucket's root, where Litestream wrote `./0000/…`
-    /// or `/0000/…` depending on how the URL was typed (FORMAT §5).
-    pub fn key_prefixes(&self) -> Vec<String> {
-        match (&self.store, self.path.as_str()) {
-            (StoreConfig::S3(_), "" | ".") => vec![String::new(), "/".to_owned(), "./".to_owned()],
-            (StoreConfig::File, "/") => vec!["/".to_owned()],
-            (_, path) => vec![format!("{path}/")],
-        }
-    }
-
     /// The replica of the database at `relative` (slashes) below a `dir:` entry whose replica
     /// this is. The joined path is clean, as Litestream joins it.
     #[must_use]

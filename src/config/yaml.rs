@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 /// Of the file, and of its text after variables are expanded.
 const TEXT_LIMIT_BYTES: usize = 64 << 20;
 
-/// YAML nodes, aliases expanded: a million databases with ten keys each.
+/// YAML nodes and parser events: a million databases with ten keys each.
 const NODE_LIMIT: usize = 20_000_000;
 
-/// What one file may expand from its aliases, in nodes: `<<` in every one of 100,000 entries.
-const ALIAS_NODE_LIMIT: usize = 5_000_000;
+/// What one file may expand from its aliases, in parser events: twenty in each of 100,000 entries.
+const ALIAS_EVENT_LIMIT: usize = 2_000_000;
 
 /// The settings that a replica and the top level have in common, and the replica's own (`type`,
 /// `path`, `url`, which are not looked at in the top level). Never shown: it holds secrets.
@@ -185,25 +185,29 @@ fn restore_pattern(yaml: RestorePatternYaml) -> Result<RestorePattern, ConfigErr
     Ok(RestorePattern { parallel_workers: yaml.parallel_workers, max_retries: yaml.max_retries, retry_delay })
 }
 
-fn parsed<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+/// `text` as one YAML document; an empty one is the default.
+fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, ConfigError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: NODE_LIMIT,
             max_nodes: NODE_LIMIT,
-            max_recorded_anchor_events: ALIAS_NODE_LIMIT,
-            max_aliases: NODE_LIMIT,
-            max_merge_keys: NODE_LIMIT,
+            max_recorded_anchor_events: ALIAS_EVENT_LIMIT,
+            max_aliases: ALIAS_EVENT_LIMIT,
+            max_merge_keys: ALIAS_EVENT_LIMIT,
+            // Thousands of databases may share one anchor.
+            enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: ALIAS_NODE_LIMIT,
-            max_alias_expansions_per_anchor: ALIAS_NODE_LIMIT,
+            max_total_replayed_events: ALIAS_EVENT_LIMIT,
+            max_alias_expansions_per_anchor: ALIAS_EVENT_LIMIT,
         },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         emit_comments: false,
         // Text around an error may hold a secret.
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    let parsed: Result<Option<T>, _> = serde_saphyr::from_str_with_options(text, options);
+    parsed.map(Option::unwrap_or_default).map_err(|error| {
         let error = error.without_snippet();
         let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
         ConfigError::Yaml { path: path.to_owned(), line, column, reason: reason(error) }

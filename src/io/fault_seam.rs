@@ -35,3 +35,8 @@ mod nothing {
         }
     }
 }
+
+/// The injected failure of a step on an output that is not open yet.
+pub(crate) fn fault_at(path: &std::path::Path, step: Step) -> Result<usize, rustix::io::Errno> {
+    FaultSeam::of(path).pass(step)
+}

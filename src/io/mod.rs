@@ -11,6 +11,9 @@ mod error;
 #[cfg(any(test, feature = "sim"))]
 pub mod fault;
 mod fault_seam;
+mod kick;
+pub(crate) mod lock;
+pub mod map;
 mod output;
 mod pwrite;
 mod sync;
@@ -22,7 +25,7 @@ pub use buffer::Buffer;
 pub use engine::{Chosen, EngineChoice, EngineKind, block_on, probe};
 pub use error::IoError;
 pub(crate) use error::{class_of, shown, text_of};
-pub(crate) use fault_seam::Step;
+pub(crate) use fault_seam::{Step, fault_at};
 pub use output::OutputFile;
 
 use futures_util::future::LocalBoxFuture;

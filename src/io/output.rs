@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// From this size on O_DIRECT pays (docs/PERFORMANCE.md); below, the page cache is faster.
-const LARGE_BYTES: u64 = 4 << 20;
+const LARGE_BYTES: u64 = 1 << 20;
 
 /// A file open for reading and writing, by every worker at once, each on bytes of its own.
 #[derive(Debug)]

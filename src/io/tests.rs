@@ -1,1 +1,424 @@
+//! Both writers on the same patterns: same bytes, same failures.
 
+use super::fault::{Effect, inject};
+use super::*;
+use crate::error::Class;
+use rustix::io::Errno;
+use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Set in child processes of a test: what the child is to do.
+const CHILD: &str = "HYDRANT_TEST_IO_CHILD";
+
+fn kinds() -> Vec<EngineKind> {
+    match probe(EngineChoice::Uring) {
+        Ok(_) => vec![EngineKind::Uring, EngineKind::Pwrite],
+        Err(error) => {
+            println!("skipped for io_uring: {error}");
+            vec![EngineKind::Pwrite]
+        }
+    }
+}
+
+fn dirs() -> Vec<tempfile::TempDir> {
+    let mut dirs = vec![tempfile::tempdir().unwrap()];
+    match tempfile::tempdir_in("/dev/shm") {
+        Ok(dir) => dirs.push(dir),
+        Err(error) => println!("skipped for /dev/shm: {error}"),
+    }
+    dirs
+}
+
+fn output(path: &Path, size: u64) -> Arc<OutputFile> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+    file.set_len(size).unwrap();
+    let output = OutputFile::new(file.into(), path.to_owned());
+    output.expect_size(size);
+    Arc::new(output)
+}
+
+fn options(buffer_bytes: usize, buffers: usize) -> IoOptions {
+    IoOptions { buffer_bytes, buffers }
+}
+
+/// Writes `expected` to a new file in the pieces given, with all in flight that fit.
+fn write_pieces(kind: EngineKind, path: &Path, expected: &[u8], pieces: &[std::ops::Range<usize>], buffer: usize) {
+    let file = output(path, expected.len() as u64);
+    block_on(kind, async {
+        let io = Io::new(kind, options(buffer, 4)).unwrap();
+        assert_eq!(io.kind(), kind);
+        let writer = io.writer(&file);
+        let mut tasks = Vec::new();
+        for piece in pieces {
+            let mut buf = io.buffer().await;
+            buf[..piece.len()].copy_from_slice(&expected[piece.clone()]);
+            tasks.push(tokio::task::spawn_local(writer.write(buf, piece.len(), piece.start as u64)));
+        }
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        writer.sync().await.unwrap();
+    })
+    .unwrap();
+    assert!(file.is_synced());
+    assert!(std::fs::read(path).unwrap() == expected, "{kind:?} {}", path.display());
+}
+
+fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; len];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn random_patterns_give_the_same_bytes() {
+    for dir in dirs() {
+        for seed in 0..12 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            // Below and above the size from which files are written past the page cache.
+            let expected = pattern(rng.usize(1..3 << 20), seed);
+            let buffer = ALIGNMENT << rng.usize(0..8);
+            let mut pieces = Vec::new();
+            let mut at = 0;
+            while at < expected.len() {
+                let mut len = if rng.bool() { buffer } else { rng.usize(1..=buffer) };
+                if rng.bool() {
+                    len = len.next_multiple_of(ALIGNMENT).min(buffer);
+                }
+                pieces.push(at..(at + len).min(expected.len()));
+                at += len;
+            }
+            rng.shuffle(&mut pieces);
+            for kind in kinds() {
+                write_pieces(kind, &dir.path().join(kind.as_str()), &expected, &pieces, buffer);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_page_size_and_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        for page in (9..=16).map(|shift| 1_usize << shift) {
+            // An odd number of pages, in runs of up to the buffer, the last one short.
+            let expected = pattern((1 << 20) + 3 * page, page as u64);
+            let run = (256 << 10) / page * page;
+            let pieces: Vec<_> =
+                (0..expected.len()).step_by(run).map(|at| at..(at + run).min(expected.len())).collect();
+            write_pieces(kind, &dir.path().join("db"), &expected, &pieces, 256 << 10);
+        }
+        for tail in [1, 511, 512, 4095, 4096, 4097, 65535, 65537] {
+            let expected = pattern((2 << 20) + tail, tail as u64);
+            let pieces = [0..1 << 20, 1 << 20..expected.len()];
+            write_pieces(kind, &dir.path().join("db"), &expected, &pieces, (1 << 20) + (128 << 10));
+        }
+    }
+}
+
+#[test]
+fn large_files_go_past_the_page_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = output(&dir.path().join("large"), 8 << 20);
+    let small = output(&dir.path().join("small"), 8 << 10);
+    if large.direct().is_none() {
+        println!("skipped: {} has no O_DIRECT", dir.path().display());
+    }
+    assert!(small.direct().is_none());
+    large.refuse_direct();
+    assert!(large.direct().is_none());
+}
+
+#[test]
+fn short_writes_are_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        for most in [1000, 4096, 10_000] {
+            let path = dir.path().join(format!("{}-{most}", kind.as_str()));
+            let fault = inject(&path, Some(Step::Write), 1, Effect::Short(most));
+            let expected = pattern((2 << 20) + 17, 3);
+            let pieces = [0..1 << 20, 1 << 20..expected.len()];
+            write_pieces(kind, &path, &expected, &pieces, (1 << 20) + 4096);
+            assert!(fault.struck());
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_is_reported_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        let path = dir.path().join(kind.as_str());
+        let _fault = inject(&path, Some(Step::Write), 2, Effect::Fail(Errno::NOSPC));
+        let file = output(&path, 4 << 20);
+        let error = block_on(kind, async {
+            let io = Io::new(kind, options(1 << 20, 2)).unwrap();
+            let writer = io.writer(&file);
+            writer.write(io.buffer().await, 1 << 20, 0).await.unwrap();
+            let error = writer.write(io.buffer().await, 1 << 20, 1 << 20).await.unwrap_err();
+            // The buffers are back.
+            let both = (io.try_buffer(), io.try_buffer());
+            assert!(both.0.is_some() && both.1.is_some());
+            error
+        })
+        .unwrap();
+        assert_eq!(error.class(), Class::DiskFull);
+        let text = error.to_string();
+        assert!(text.contains("at offset 1048576") && text.contains(path.to_str().unwrap()), "{text}");
+    }
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        let path = dir.path().join(kind.as_str());
+        let _fault = inject(&path, Some(Step::Sync), 1, Effect::Fail(Errno::IO));
+        let file = output(&path, 4096);
+        block_on(kind, async {
+            let io = Io::new(kind, IoOptions::default()).unwrap();
+            let writer = io.writer(&file);
+            assert!(writer.sync().await.is_err());
+            assert!(writer.sync().await.is_err(), "a second sync says that all is well");
+        })
+        .unwrap();
+        assert!(!file.is_synced());
+    }
+}
+
+#[test]
+fn a_write_after_the_sync_is_not_overlooked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = output(&dir.path().join("db"), 4096);
+    assert!(!file.is_synced());
+    file.fsync().unwrap();
+    assert!(file.is_synced());
+    file.pwrite_all(b"x", 0).unwrap();
+    assert!(!file.is_synced());
+}
+
+#[test]
+fn buffers_are_bounded_aligned_and_come_back() {
+    for kind in kinds() {
+        block_on(kind, async {
+            let io = Io::new(kind, options(10_000, 3)).unwrap();
+            assert_eq!(io.buffer_bytes(), 12_288);
+            let mut held = vec![io.buffer().await, io.buffer().await, io.buffer().await];
+            for (n, buf) in held.iter_mut().enumerate() {
+                assert_eq!((buf.len(), buf.as_ptr().align_offset(ALIGNMENT)), (12_288, 0));
+                buf.fill(n as u8);
+            }
+            assert!(held.iter().enumerate().all(|(n, buf)| buf.iter().all(|byte| *byte == n as u8)));
+            assert!(io.try_buffer().is_none());
+            let waiting = tokio::task::spawn_local({
+                let io = io.clone();
+                async move { io.buffer().await.len() }
+            });
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert!(!waiting.is_finished());
+            held.pop();
+            assert_eq!(waiting.await.unwrap(), 12_288);
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_dropped_write_keeps_its_buffer_until_the_kernel_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        for round in 0..20 {
+            let file = output(&dir.path().join(format!("{}-{round}", kind.as_str())), 8 << 20);
+            block_on(kind, async {
+                let io = Io::new(kind, options(1 << 20, 4)).unwrap();
+                let writer = io.writer(&file);
+                for n in 0..4 {
+                    let mut buf = io.buffer().await;
+                    buf.fill(7);
+                    let mut write = writer.write(buf, 1 << 20, n << 20);
+                    assert!(futures_util::poll!(&mut write).is_ready() || kind == EngineKind::Uring);
+                    drop(write);
+                }
+                // Whoever takes a buffer now must be its only user: what was written is 7.
+                for _ in 0..4 {
+                    io.buffer().await.fill(9);
+                }
+                writer.sync().await.unwrap();
+            })
+            .unwrap();
+            let written = std::fs::read(file.path()).unwrap();
+            // A dropped write may have been cancelled, but never written what came later.
+            assert!(written.iter().all(|byte| *byte == 7 || *byte == 0), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_with_writes_in_flight_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        let file = output(&dir.path().join(kind.as_str()), 8 << 20);
+        block_on(kind, async {
+            let io = Io::new(kind, options(1 << 20, 4)).unwrap();
+            for n in 0..4 {
+                tokio::task::spawn_local(io.writer(&file).write(io.buffer().await, 1 << 20, n << 20));
+            }
+            tokio::task::yield_now().await;
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn lengths_beyond_the_buffer_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        let file = output(&dir.path().join("db"), 8 << 20);
+        block_on(kind, async {
+            let io = Io::new(kind, options(4096, 1)).unwrap();
+            let writer = io.writer(&file);
+            let result = writer.write(io.buffer().await, 4097, 0).await;
+            assert!(matches!(result, Err(IoError::Impossible { .. })), "{result:?}");
+            writer.write(io.buffer().await, 0, 0).await.unwrap();
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn reads_say_where_the_file_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = output(&dir.path().join("db"), 100);
+    file.pwrite_all(b"hydrant", 93).unwrap();
+    let mut bytes = [0; 7];
+    file.pread_exact(&mut bytes, 93).unwrap();
+    assert_eq!(&bytes, b"hydrant");
+    let error = file.pread_exact(&mut bytes, 95).unwrap_err();
+    assert!(matches!(error, IoError::Short { at: 100, .. }), "{error:?}");
+}
+
+#[test]
+fn choices_are_parsed() {
+    assert_eq!("auto".parse(), Ok(EngineChoice::Auto));
+    assert_eq!("uring".parse(), Ok(EngineChoice::Uring));
+    assert_eq!("pwrite".parse(), Ok(EngineChoice::Pwrite));
+    assert!("io_uring".parse::<EngineChoice>().is_err());
+    assert_eq!(probe(EngineChoice::Pwrite), Ok(Chosen { kind: EngineKind::Pwrite, note: None }));
+}
+
+/// Runs [`child`] in a process of its own, because what it does to itself cannot be undone.
+fn in_child(what: &str) {
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["io::tests::child", "--exact", "--nocapture"])
+        .env(CHILD, what)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{what}: {status} {:?}", status.signal());
+}
+
+#[test]
+fn refused_rings_lead_to_pwrite() {
+    for errno in ["EPERM", "ENOSYS", "ENOMEM"] {
+        in_child(errno);
+    }
+}
+
+#[test]
+fn a_low_limit_on_locked_memory_is_lived_with() {
+    in_child("memlock");
+}
+
+#[test]
+fn child() {
+    let Ok(what) = std::env::var(CHILD) else { return };
+    match what.as_str() {
+        "memlock" => {
+            if probe(EngineChoice::Uring).is_err() {
+                return;
+            }
+            let limit = libc::rlimit { rlim_cur: 3 << 20, rlim_max: 3 << 20 };
+            // SAFETY: system calls that read one struct, or nothing.
+            unsafe {
+                assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit), 0);
+                if libc::setuid(54_321) != 0 {
+                    println!("not root: the limit holds already");
+                }
+            }
+            let path = PathBuf::from(format!("/tmp/hydrant-memlock-{}", std::process::id()));
+            let expected = pattern(9 << 20, 1);
+            let file = output(&path, expected.len() as u64);
+            let _ = std::fs::remove_file(&path);
+            block_on(EngineKind::Uring, async {
+                let io = Io::new(EngineKind::Uring, options(1 << 20, 8)).unwrap();
+                println!("{} of 8 buffers registered", io.registered_buffers());
+                assert!(io.registered_buffers() < 8);
+                let writer = io.writer(&file);
+                let mut held = Vec::new();
+                for n in 0..8_usize {
+                    let mut buf = io.buffer().await;
+                    buf.copy_from_slice(&expected[n << 20..(n + 1) << 20]);
+                    held.push(writer.write(buf, 1 << 20, (n as u64) << 20));
+                }
+                for write in held {
+                    write.await.unwrap();
+                }
+            })
+            .unwrap();
+            let mut found = vec![0; 8 << 20];
+            file.pread_exact(&mut found, 0).unwrap();
+            assert!(found == expected[..8 << 20]);
+        }
+        errno => {
+            let number = match errno {
+                "EPERM" => libc::EPERM,
+                "ENOSYS" => libc::ENOSYS,
+                _ => libc::ENOMEM,
+            };
+            refuse_io_uring(number);
+            let chosen = probe(EngineChoice::Auto).unwrap();
+            assert_eq!(chosen.kind, EngineKind::Pwrite);
+            let note = chosen.note.unwrap();
+            println!("{note}");
+            assert!(note.contains("io_uring_setup") && !note.contains('\n'), "{note}");
+            assert!(matches!(probe(EngineChoice::Uring), Err(IoError::NoUring { .. })));
+            // A worker that finds no ring after all writes as well.
+            let dir = tempfile::tempdir().unwrap();
+            let file = output(&dir.path().join("db"), 4096);
+            block_on(EngineKind::Uring, async {
+                let io = Io::new(EngineKind::Uring, IoOptions::default()).unwrap();
+                assert_eq!(io.kind(), EngineKind::Pwrite);
+                io.writer(&file).write(io.buffer().await, 4096, 0).await.unwrap();
+            })
+            .unwrap();
+        }
+    }
+}
+
+/// A seccomp filter as containers have it: io_uring_setup answers `errno`.
+fn refuse_io_uring(errno: i32) {
+    let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: jump.0,
+        jf: jump.1,
+        k,
+    };
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), libc::SYS_io_uring_setup as u32),
+        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: prctl reads the program, which outlives the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC, &program),
+            0
+        );
+    }
+}

@@ -5,6 +5,7 @@
 
 use super::buffer::Pool;
 use super::fault_seam::Step;
+use super::kick::Unkicked;
 use super::{ALIGNMENT, Buffer, IoError, OutputFile, Writer, sync};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -22,18 +23,19 @@ const MIN_DIRECT: usize = 64 << 10;
 
 pub(super) struct UringWriter {
     file: Arc<OutputFile>,
+    unkicked: Rc<Unkicked>,
     syncs: sync::Syncs,
 }
 
 impl UringWriter {
     pub(super) fn new(file: Arc<OutputFile>, syncs: sync::Syncs) -> Self {
-        Self { file, syncs }
+        Self { file, unkicked: Rc::default(), syncs }
     }
 }
 
 impl Writer for UringWriter {
     fn write(&self, buf: Buffer, len: usize, at: u64) -> LocalBoxFuture<'static, Result<(), IoError>> {
-        write(Arc::clone(&self.file), buf, len, at).boxed_local()
+        write(Arc::clone(&self.file), Rc::clone(&self.unkicked), buf, len, at).boxed_local()
     }
 
     fn sync(&self) -> LocalBoxFuture<'static, Result<(), IoError>> {
@@ -41,7 +43,13 @@ impl Writer for UringWriter {
     }
 }
 
-async fn write(file: Arc<OutputFile>, mut buf: Buffer, len: usize, at: u64) -> Result<(), IoError> {
+async fn write(
+    file: Arc<OutputFile>,
+    unkicked: Rc<Unkicked>,
+    mut buf: Buffer,
+    len: usize,
+    at: u64,
+) -> Result<(), IoError> {
     super::part(&file, &buf, 0, len, at)?;
     let aligned = if at.is_multiple_of(ALIGNMENT as u64) { len - len % ALIGNMENT } else { 0 };
     let mut done = 0;
@@ -67,7 +75,9 @@ async fn write(file: Arc<OutputFile>, mut buf: Buffer, len: usize, at: u64) -> R
         }
     }
     if done < len {
-        file.pwrite_all(super::part(&file, &buf, done, len, at)?, at.saturating_add(done as u64))?;
+        let from = at.saturating_add(done as u64);
+        file.pwrite_all(super::part(&file, &buf, done, len, at)?, from)?;
+        unkicked.add(&file, from, (len - done) as u64);
     }
     Ok(())
 }

@@ -191,7 +191,7 @@ impl fmt::Display for FormatError {
         match self {
             Self::Truncated { size: 0, .. } => f.write_str("the file is empty"),
             Self::Truncated { part, size, needed } => {
-                write!(f, "the file ends at byte {size}, inside the {part}, and needs at least {needed} bytes")
+                write!(f, "the file ends at byte {size}, in: {part}; it needs at least {needed} bytes")
             }
             Self::Malformed { part, offset, fault } => write!(f, "{part} at offset {offset}: {fault}"),
             Self::ChecksumMismatch { what, part, offset, stored, computed } => {

@@ -34,7 +34,7 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
     let allowed = |i: usize| allowed.get(i).copied().unwrap_or(false);
 
     let order = Order::new(replica, times);
-    let ideal = order.chain(&allowed);
+    let ideal = order.chain(allowed);
     let mut warnings = Vec::new();
     if ideal.reached < goal {
         check_no_hole(&order, ideal.reached, goal)?;
@@ -46,7 +46,7 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
             Target::Latest | Target::Txid(_) => return Err(not_reachable(&order, ideal.reached, goal)),
         }
     }
-    let chosen = order.without(ideal, &allowed, excluded, &mut warnings)?;
+    let chosen = order.without(ideal, allowed, excluded, &mut warnings)?;
     if let Some(v3) = &replica.v3 {
         warnings.push(Warning::V3Beside { snapshots: v3.snapshots });
     }

@@ -24,7 +24,7 @@ use std::ops::Range;
 /// How far a writer's clock may be behind the store's: five minutes, in nanoseconds.
 const CLOCK_MARGIN: i64 = 5 * 60 * 1_000_000_000;
 
-/// Looks per round in the pooled search, and inside one level.
+/// Looks per round in the pooled search or a single level, and in each of several levels.
 const POOL_FANOUT: usize = 7;
 const LEVEL_FANOUT: usize = 3;
 
@@ -144,22 +144,29 @@ impl Search<'_> {
         if !pool.is_empty() {
             return self.pool_looks(&pool);
         }
-        open.into_iter().flat_map(|(_, boundary, open)| self.level_looks(boundary, open, &guess)).collect()
+        let fanout = if open.len() == 1 { POOL_FANOUT } else { LEVEL_FANOUT };
+        open.into_iter().flat_map(|(_, boundary, open)| self.level_looks(boundary, open, &guess, fanout)).collect()
     }
 
     fn pool_looks(&self, pool: &[usize]) -> Vec<usize> {
         let mut looks = spread(pool, POOL_FANOUT);
-        let modified_before = pool.iter().filter(|&&i| self.modified(i).is_some_and(|t| t < self.at)).count();
-        if modified_before > 0 && modified_before < pool.len() {
-            looks.extend(pool.get(modified_before - 1));
-            looks.extend(pool.get(modified_before));
+        // Compactions are uploaded late, so it is the last file uploaded before the moment that tells;
+        // one or two behind it may have been on their way.
+        let uploaded_before = |i: &usize| self.modified(*i).is_some_and(|t| t < self.at);
+        if let Some(&last) = pool.iter().rfind(|i| uploaded_before(i)) {
+            let next = pool.partition_point(|&i| self.max_txid(i) <= self.max_txid(last));
+            if next < pool.len() {
+                looks.push(last);
+                looks.extend(pool.get(next));
+                looks.extend(pool.get(next + 3));
+            }
         }
         looks
     }
 
     /// Looks that enclose one level's boundary where `guess` puts it; where it was wrong, at
     /// distances that grow.
-    fn level_looks(&self, boundary: &Boundary, open: Range<usize>, guess: &Guess) -> Vec<usize> {
+    fn level_looks(&self, boundary: &Boundary, open: Range<usize>, guess: &Guess, fanout: usize) -> Vec<usize> {
         let candidates: Vec<usize> = open.clone().filter(|&i| self.can_look(i)).collect();
         let at_least = |txid: Option<Txid>, beyond: bool, none: usize| match txid {
             Some(txid) => candidates.partition_point(|&i| {
@@ -189,7 +196,7 @@ impl Search<'_> {
             return pick(&[Some(0), Some(2), Some(candidates.len() / 2)]);
         }
         let mut looks = pick(&[from.checked_sub(1), Some(to)]);
-        looks.extend(candidates.get(from..to).map(|window| spread(window, LEVEL_FANOUT)).unwrap_or_default());
+        looks.extend(candidates.get(from..to).map(|window| spread(window, fanout)).unwrap_or_default());
         looks
     }
 

@@ -9,10 +9,12 @@
 //! Files beyond a TXID target are not allowed to begin with; so is it with excluded ones, times
 //! that are too new, and archived ones. `tests` compares it with a search of all chains.
 //!
-//! Not here: fetching times (DESIGN engine 8 bounds how many), and listing again to confirm an
+//! Not here: fetching times (`eligible` bounds how many), and listing again to confirm an
 //! error ([`PlanError::needs_fresh_listing`]).
 
 mod chain;
+#[cfg(test)]
+pub(crate) mod corpus;
 mod eligible;
 mod error;
 mod knowledge;

@@ -95,7 +95,7 @@ impl Store {
         if_match: Option<&Etag>,
     ) -> Result<Body, StoreError> {
         match self {
-            Self::S3(s3) => s3.get(http, key, range, if_match).await.map(Body::S3),
+            Self::S3(s3) => s3.get(http, key, range, if_match).await.map(|body| Body::S3(Box::new(body))),
             Self::File(file) => file.get(key, range).map(Body::File),
         }
     }
@@ -110,7 +110,7 @@ impl Store {
 
 /// The body of a GET.
 pub enum Body {
-    S3(s3::S3Body),
+    S3(Box<s3::S3Body>),
     File(file::FileBody),
 }
 
@@ -119,7 +119,7 @@ impl Body {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self {
             Self::S3(body) => body.chunk().await,
-            Self::File(body) => Ok(body.chunk()),
+            Self::File(body) => body.chunk(),
         }
     }
 

@@ -154,7 +154,7 @@ pub enum Failure {
     BlackHole,
     /// Headers, half of the body, then never anything more.
     StalledBody,
-    /// The whole body, one bit of it turned.
+    /// The whole body, one bit of it turned. In compressed bytes that may change nothing.
     FlippedBit,
 }
 

@@ -16,7 +16,7 @@ const SUSPICIOUS_SKEW_SECS: i64 = 300;
 /// One attempt that failed.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    pub(super) error: StoreError,
+    pub(super) error: Box<StoreError>,
     pub(super) cure: Cure,
 }
 
@@ -45,7 +45,7 @@ impl Trouble {
     pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, cure: Cure) -> Self {
         let error =
             StoreError { kind, what: String::new(), detail: detail.into(), request_id: None, hint: None, attempts: 0 };
-        Self { error, cure }
+        Self { error: Box::new(error), cure }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -99,13 +99,11 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
         if let Some(found) = e.downcast_ref::<E>() {
             return Some(found);
         }
-        // io::Error hides the error it wraps from source().
-        if let Some(found) =
-            e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()).and_then(|e| e.downcast_ref())
-        {
-            return Some(found);
-        }
-        next = e.source();
+        // io::Error's source is that of the error it wraps, not the error itself.
+        next = match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => e.source(),
+        };
     }
     None
 }

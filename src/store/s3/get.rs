@@ -22,6 +22,9 @@ const MAX_SKIP_BYTES: u64 = 1 << 20;
 /// Less than this between two breaks is no progress.
 const PROGRESS_BYTES: u64 = 16 << 10;
 
+/// The crawl window grows to this many times its first length.
+const MAX_PATIENCE: u32 = 8;
+
 /// The body of a GET: a stream of exactly the range.
 pub struct S3Body {
     s3: Arc<S3>,
@@ -39,6 +42,8 @@ pub struct S3Body {
     /// Where the present answer began.
     resumed_at: u64,
     crawl_window: Duration,
+    /// The present answer comes too slowly: to be left before more is read.
+    crawled: bool,
     tries: Tries,
 }
 
@@ -64,6 +69,7 @@ impl S3 {
             skip: 0,
             resumed_at: range.start,
             crawl_window: self.timeouts.crawl_window,
+            crawled: false,
             tries: Tries::default(),
         };
         if body.position < body.end {
@@ -77,6 +83,13 @@ impl S3Body {
     /// The next bytes, as they came off the wire; None at the end of the range.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         while self.position < self.end {
+            if std::mem::take(&mut self.crawled) {
+                // Others may be as slow for reasons of their own: more patience each time.
+                let patience = self.s3.timeouts.crawl_window.saturating_mul(MAX_PATIENCE);
+                let trouble = Trouble::timeout("the body came at a crawl", self.crawl_window);
+                self.crawl_window = self.crawl_window.saturating_mul(2).min(patience);
+                self.broke(trouble).await?;
+            }
             let Some(answer) = &mut self.answer else {
                 self.open().await?;
                 continue;
@@ -96,12 +109,7 @@ impl S3Body {
                 }
             };
             let bytes = self.take(bytes);
-            if slow && self.position < self.end {
-                // Others may be as slow for reasons of their own: more patience each time.
-                self.crawl_window = self.crawl_window.saturating_mul(2);
-                self.answer = None;
-                self.s3.counters.retries.add(1);
-            }
+            self.crawled = slow;
             if !bytes.is_empty() {
                 return Ok(Some(bytes));
             }

@@ -28,7 +28,8 @@ impl S3 {
                 let mut headers = self.object_headers();
                 headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
                 let get = Operation { method: Method::GET, headers, counter: |c| &c.gets, ..head };
-                let told = self.send(&client, &get, &mut tries).await;
+                // Its place in the limiter is given back before HEAD takes one.
+                let told = self.send(&client, &get, &mut tries).await.map(drop);
                 if let Err(error) = told
                     && error.kind != StoreErrorKind::SizeDiffers
                 {
@@ -49,7 +50,7 @@ impl S3 {
             headers: HeaderMap::new(),
             counter: |c| &c.heads,
         };
-        found.ok_or_else(|| self.told(Trouble::bad_answer("no Content-Length").error, &head, &tries))
+        found.ok_or_else(|| self.told(*Trouble::bad_answer("no Content-Length").error, &head, &tries))
     }
 }
 

@@ -83,7 +83,8 @@ impl Limiter {
         state.debt += excess - self.shared.permits.forget_permits(excess);
     }
 
-    pub fn limit(&self) -> usize {
+    #[cfg(test)]
+    fn limit(&self) -> usize {
         self.shared.state().limit
     }
 }

@@ -203,11 +203,13 @@ impl ServerCertVerifier for NoVerification {
     }
 }
 
+type KnownNames = HashMap<String, (Instant, Vec<IpAddr>)>;
+
 /// Names resolved once for the hundreds of connections of a restore, which are spread over all
 /// the addresses of the endpoint (DESIGN engine 10).
 #[derive(Default)]
 struct Resolver {
-    known: Arc<tokio::sync::Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>>,
+    known: Arc<tokio::sync::Mutex<KnownNames>>,
 }
 
 impl Resolve for Resolver {

@@ -234,7 +234,7 @@ impl S3 {
             }
             Cure::Again | Cure::Throttled | Cure::Connect | Cure::BadAnswer => self.wait(&trouble.cure, tries).await,
         };
-        if helped { Ok(()) } else { Err(self.told(trouble.error, operation, tries)) }
+        if helped { Ok(()) } else { Err(self.told(*trouble.error, operation, tries)) }
     }
 
     /// False when enough was tried.

@@ -1,0 +1,175 @@
+//! Exchange of the new file with what stands at the destination: an empty file, or with `-force`
+//! a database and its sidecars.
+//!
+//! In this order, each step one system call on names:
+//! 1. the old file is locked (SQLite's locks and a flock), and is what was looked at;
+//! 2. the new file gets a name that tells the old one's inode;
+//! 3. the old sidecars are moved aside, to that name and their suffixes;
+//! 4. the two files are exchanged: the old one now stands with its sidecars under the temporary
+//!    name, the new one alone under its own;
+//! 5. after the directory was synced: the old sidecars are deleted, then the old file.
+//!
+//! Killed between two of them, `leftover` puts back (before 4) or deletes (after 4).
+//! Without RENAME_EXCHANGE (NFS, some FUSE) step 4 is a rename that replaces: still atomic, but
+//! an empty file that is filled in the instant before it is lost.
+
+use super::in_use::{self, Held};
+use super::leftover::{Replacing, TempName};
+use super::unpublished::rename_to_absent;
+use super::{CommitError, SIDECARS, Unpublished, suffixed};
+use crate::io::Step;
+use rustix::fs::{AtFlags, FlockOperation, RenameFlags, Stat};
+use rustix::io::Errno;
+use std::ffi::OsString;
+
+/// How it went.
+pub(super) enum Swapped {
+    Done(Replaced),
+    /// The destination changed meanwhile: look again.
+    Again,
+}
+
+/// What was replaced, to be deleted when the new name is durable.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    /// Names in the destination's directory, in the order of their deletion.
+    pub(super) names: Vec<OsString>,
+    /// Keeps other runs from sweeping it before.
+    pub(super) _held: Option<Held>,
+}
+
+/// Puts `new` in the place of `old`, which stands at its destination.
+pub(super) fn replace(new: &mut Unpublished, old: &Stat, kind: Replacing) -> Result<Swapped, CommitError> {
+    let destination = new.destination().clone();
+    let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
+    let held = match in_use::hold(dir, name, path) {
+        Err(CommitError::Refused { errno: Errno::NOENT, .. }) => return Ok(Swapped::Again),
+        result => result?,
+    };
+    if rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        let path = path.to_owned();
+        return Err(match kind {
+            // Whoever holds it is about to put a database there.
+            Replacing::Empty => CommitError::Exists { path },
+            Replacing::Forced => CommitError::Busy { path },
+        });
+    }
+    // Under the lock: still the same file, under the same name.
+    let locked = rustix::fs::fstat(&held.fd).map_err(|errno| CommitError::refused("look at", path, errno))?;
+    let same = |stat: &Stat| {
+        (stat.st_dev, stat.st_ino) == (old.st_dev, old.st_ino) && (kind == Replacing::Forced || stat.st_size == 0)
+    };
+    let named = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    if !same(&locked) || !named.is_ok_and(|stat| same(&stat)) {
+        return Ok(Swapped::Again);
+    }
+
+    new.rename(|| TempName::replacing(name, kind, old.st_ino))?;
+    let mut aside = Aside::default();
+    if kind == Replacing::Forced {
+        aside.move_from(new)?;
+    }
+    let temp = temp_of(new)?;
+    let refused = |errno| CommitError::refused("replace", path, errno);
+    new.output().fault(Step::Publish).map_err(refused)?;
+    match rustix::fs::renameat_with(dir, &temp, dir, name, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::renameat(dir, &temp, dir, name).map_err(refused)?;
+            new.forget_name();
+            return Ok(Swapped::Done(Replaced { names: aside.keep(), _held: Some(held) }));
+        }
+        Err(Errno::NOENT) => return Ok(Swapped::Again),
+        Err(errno) => return Err(refused(errno)),
+    }
+    let exchanged = rustix::fs::statat(dir, &temp, AtFlags::SYMLINK_NOFOLLOW);
+    if !exchanged.is_ok_and(|stat| same(&stat)) {
+        rustix::fs::renameat_with(dir, &temp, dir, name, RenameFlags::EXCHANGE).map_err(|errno| {
+            // What was there stands under the temporary name now: it must not be deleted.
+            new.forget_name();
+            CommitError::refused("put back what stood at", path, errno)
+        })?;
+        return Ok(Swapped::Again);
+    }
+    new.forget_name();
+    let mut names = aside.keep();
+    names.push(temp);
+    Ok(Swapped::Done(Replaced { names, _held: Some(held) }))
+}
+
+/// Publishes `new` where no database stands but sidecars do, which `-force` takes away.
+pub(super) fn publish_beside_sidecars(new: &mut Unpublished) -> Result<Swapped, CommitError> {
+    let destination = new.destination().clone();
+    let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
+    new.rename(|| TempName::replacing(name, Replacing::Forced, 0))?;
+    let mut aside = Aside::default();
+    aside.move_from(new)?;
+    let temp = temp_of(new)?;
+    match new.output().fault(Step::Publish).and_then(|_| rename_to_absent(dir, &temp, name)) {
+        Ok(()) => {
+            new.forget_name();
+            Ok(Swapped::Done(Replaced { names: aside.keep(), _held: None }))
+        }
+        Err(Errno::EXIST) => Ok(Swapped::Again),
+        Err(errno) => Err(CommitError::refused("publish", path, errno)),
+    }
+}
+
+/// Whether any sidecar stands beside the destination.
+pub(super) fn has_sidecars(new: &Unpublished) -> bool {
+    let destination = new.destination();
+    SIDECARS.iter().any(|suffix| {
+        let sidecar = suffixed(destination.name(), suffix);
+        rustix::fs::statat(destination.dir(), sidecar, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    })
+}
+
+fn temp_of(new: &Unpublished) -> Result<OsString, CommitError> {
+    let temp = new.temp().map(|temp| temp.as_os_str().to_owned());
+    temp.ok_or_else(|| CommitError::refused("name the new file beside", new.output().path(), Errno::NOENT))
+}
+
+/// Sidecars moved aside. Dropped, they are put back.
+#[derive(Default)]
+struct Aside {
+    /// Where they are, where they belong.
+    moved: Vec<(OsString, OsString)>,
+    destination: Option<std::sync::Arc<super::Destination>>,
+}
+
+impl Aside {
+    fn move_from(&mut self, new: &Unpublished) -> Result<(), CommitError> {
+        let destination = new.destination();
+        let temp = temp_of(new)?;
+        self.destination = Some(destination.clone());
+        for suffix in SIDECARS {
+            let (place, aside) = (suffixed(destination.name(), suffix), suffixed(&temp, suffix));
+            let moved =
+                new.output().fault(Step::Publish).and_then(|_| rename_to_absent(destination.dir(), &place, &aside));
+            match moved {
+                Ok(()) => self.moved.push((aside, place)),
+                Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
+                Err(errno) => {
+                    let path = suffixed(destination.path().as_os_str(), suffix);
+                    return Err(CommitError::refused("move aside", path.as_ref(), errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// They stay where they are; their names.
+    fn keep(&mut self) -> Vec<OsString> {
+        std::mem::take(&mut self.moved).into_iter().map(|(aside, _)| aside).collect()
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(destination) = &self.destination {
+            for (aside, place) in &self.moved {
+                let _ = rename_to_absent(destination.dir(), aside, place);
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Publication against races, links, failures and kills.
+
+mod check;
+mod force;
+mod kill;
+mod publication;
+
+use super::*;
+use crate::io::fault::{Effect, Step, inject};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+/// Set in child processes of a test: what the child is to do, and where.
+const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
+
+/// A new file of this content, written and synced, ready to be published.
+fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<Unpublished, CommitError> {
+    let destination = Arc::new(Destination::prepare(path, replace)?);
+    let new = destination.create(named)?;
+    new.reserve(content.len() as u64)?;
+    new.output().pwrite_all(content, 0)?;
+    new.output().fsync()?;
+    Ok(new)
+}
+
+/// From nothing to a durable name.
+fn commit(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<(), CommitError> {
+    unpublished(path, replace, named, content)?.publish()?.sync_dir()
+}
+
+/// All that is below `dir`: names and contents (of directories and links only the names).
+fn tree(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let mut tree = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        let content = if kind.is_file() { std::fs::read(entry.path()).unwrap() } else { format!("{kind:?}").into() };
+        tree.insert(entry.file_name(), content);
+    }
+    tree
+}
+
+fn files<const N: usize>(files: [(&str, &[u8]); N]) -> BTreeMap<OsString, Vec<u8>> {
+    files.into_iter().map(|(name, content)| (name.into(), content.to_vec())).collect()
+}
+
+/// This test binary again, running [`child`] as `what` in `dir`.
+fn child_of(what: &str, dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["commit::tests::child", "--exact", "--nocapture"]).env(CHILD, what).current_dir(dir);
+    command
+}
+
+#[test]
+fn child() {
+    let Ok(what) = std::env::var(CHILD) else { return };
+    let mut words = what.split_whitespace();
+    match words.next() {
+        Some("kill") => kill::child(&words.collect::<Vec<_>>()),
+        Some("use") => force::use_database(words.next().unwrap()),
+        Some("unprivileged") => publication::without_privileges(),
+        other => panic!("unknown child {other:?}"),
+    }
+}
