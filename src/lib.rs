@@ -11,6 +11,7 @@ pub mod cli;
 pub mod commit;
 pub mod config;
 pub mod error;
+pub mod fleet;
 pub mod io;
 pub mod ltx;
 pub mod plan;

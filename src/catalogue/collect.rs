@@ -79,6 +79,12 @@ impl Catalogue {
         self.done.extract_if(.., |root, _| passed(root)).map(|(root, gathered)| gathered.into_replica(root)).collect()
     }
 
+    /// How many databases have shown up and were not taken out.
+    pub fn databases(&self) -> usize {
+        let current_is_new = !self.gathered.is_empty() && !self.done.contains_key(&self.current);
+        self.done.len() + usize::from(current_is_new)
+    }
+
     /// Adds what another listing, of other keys or the same, has gathered.
     pub fn merge(&mut self, mut other: Self) {
         other.store_current();

@@ -126,13 +126,9 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// `--shard I/N`, 0 ≤ I < N.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
-    pub index: u32,
-    pub of: u32,
-}
+pub use crate::fleet::Shard;
 
+/// `--shard I/N`, 0 ≤ I < N.
 pub fn shard(text: &str) -> Result<Shard, String> {
     let parsed = text.split_once('/').and_then(|(index, of)| Some((decimal(index)?, decimal(of)?)));
     match parsed {

@@ -233,6 +233,7 @@ impl Exchange<'_> {
                 "RequestTimeout",
                 "Your socket connection to the server was not read from or written to within the timeout period.",
             ),
+            Failure::AccessDenied => (403, "AccessDenied", "Access Denied"),
             Failure::ResetBeforeHeaders => {
                 self.shared.counters.count(self.kind, Outcome::Reset);
                 self.connection.reset.store(true, Ordering::Release);
@@ -244,7 +245,11 @@ impl Exchange<'_> {
             }
             Failure::HalfBody | Failure::ResetAfterHeaders | Failure::StalledBody | Failure::FlippedBit => return None,
         };
-        let outcome = if status == 503 { Outcome::SlowDown } else { Outcome::ServerError };
+        let outcome = match status {
+            403 => Outcome::Refused,
+            503 => Outcome::SlowDown,
+            _ => Outcome::ServerError,
+        };
         Some(Ok(self.error(status, code, message, outcome)))
     }
 

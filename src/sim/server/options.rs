@@ -142,6 +142,8 @@ pub enum Failure {
     Unavailable,
     /// 400 RequestTimeout, as S3 says it; some servers say 408.
     RequestTimeout,
+    /// 403 AccessDenied.
+    AccessDenied,
     /// The connection is reset instead of an answer.
     ResetBeforeHeaders,
     /// The connection is reset after the headers.

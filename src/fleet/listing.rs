@@ -1,0 +1,125 @@
+//! Lists what lies under a prefix into a catalogue, in ranges side by side where it is long
+//! (`split`), page by page: no more than the pages in flight is held besides the catalogue.
+
+use super::discover::DiscoveryProgress;
+use super::split::{Ask, Split};
+use crate::catalogue::Catalogue;
+use crate::store::{Http, Store, StoreError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Lists a store.
+pub struct Lister<'a> {
+    pub http: &'a Http,
+    pub store: &'a Store,
+    pub progress: &'a DiscoveryProgress,
+}
+
+/// What is known of a listing beforehand.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Keys that ranges may begin at, where they are known; otherwise they are looked for.
+    pub cuts: Option<Vec<String>>,
+    /// Give up beyond so many pages.
+    pub max_pages: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { cuts: None, max_pages: u64::MAX }
+    }
+}
+
+/// All that was listed.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub catalogue: Catalogue,
+    /// The store lists in no order, or not in that of the keys' bytes.
+    pub unordered: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum ListingError {
+    Store(StoreError),
+    /// More than [`Limits::max_pages`].
+    TooLong,
+}
+
+impl Lister<'_> {
+    /// All objects under `prefix` whose keys are `wanted`.
+    ///
+    /// # Errors
+    /// The store's, after its retries.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        limits: Limits,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Listing, ListingError> {
+        let may_look = limits.cuts.is_none();
+        let split = match self.store {
+            Store::S3(_) => Split::new(prefix, limits.cuts.unwrap_or_default(), may_look),
+            // The disk is walked by one.
+            Store::File(_) => Split::serial(prefix),
+        };
+        if let Some(listing) = self.run(split, limits.max_pages, wanted).await? {
+            return Ok(listing);
+        }
+        // Out of order between the ranges: only one row is sure to hold every key.
+        let listing = self.run(Split::serial(prefix), limits.max_pages, wanted).await?;
+        Ok(Listing { unordered: true, ..listing.unwrap_or_default() })
+    }
+
+    /// None: something may have been passed over.
+    async fn run(
+        &self,
+        mut split: Split,
+        max_pages: u64,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<Listing>, ListingError> {
+        let mut catalogue = Catalogue::new();
+        let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            while let Some(job) = split.next_job() {
+                in_flight.push(async move { (job.ask, self.store.list_page(self.http, &job.request).await) });
+            }
+            let Some((ask, answer)) = in_flight.next().await else { break };
+            let page = match (ask, answer) {
+                (_, Ok(page)) => page,
+                (Ask::Look(_), Err(_)) => {
+                    split.look_failed();
+                    continue;
+                }
+                (Ask::Keys(_), Err(e)) => return Err(ListingError::Store(e)),
+            };
+            let listed = page.objects.len();
+            split.take(ask, page, |object| {
+                keys += 1;
+                if wanted(&object.key) {
+                    catalogue.insert(object);
+                }
+            });
+            self.progress.answered(if matches!(ask, Ask::Keys(_)) { listed } else { 0 });
+            databases = self.progress.seen(databases, &catalogue);
+            pages += 1;
+            if split.is_split() && split.is_unordered() {
+                break;
+            }
+            if split.is_done() {
+                break;
+            }
+            if pages >= max_pages {
+                return Err(ListingError::TooLong);
+            }
+        }
+        if split.is_sound() && split.is_done() {
+            return Ok(Some(Listing { catalogue, unordered: split.is_unordered() }));
+        }
+        // They will be seen again.
+        self.progress.keys.fetch_sub(keys.min(self.progress.keys.load(Relaxed)), Relaxed);
+        self.progress.databases.fetch_sub(databases as u64, Relaxed);
+        Ok(None)
+    }
+}
