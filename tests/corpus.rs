@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::s3s::S3sServer;
+use common::S3sServer;
 use hydrant::cancel::Cancel;
 use hydrant::commit::{Destination, Replace};
 use hydrant::error::Class;

@@ -120,7 +120,8 @@ proptest! {
 /// around it are where they belong.
 #[test]
 fn the_lock_page_near_one_gibibyte() {
-    use hydrant::ltx::encode::{Encoder, Encoding};
+    use hydrant::ltx::encode::Encoder;
+    use hydrant::ltx::frame::Encoding;
     use hydrant::ltx::header::{FLAG_NO_CHECKSUM, Header};
     use hydrant::ltx::{Pgno, Txid};
     use std::os::unix::fs::FileExt;
@@ -151,7 +152,7 @@ fn the_lock_page_near_one_gibibyte() {
             wal_salt2: 0,
             node_id: 0,
         };
-        let mut encoder = Encoder::new(header, Encoding::Block);
+        let mut encoder = Encoder::new(&header, Encoding::Block);
         for pgno in pages.filter(|&p| p != lock) {
             encoder.page(Pgno(pgno), &mark(pgno)).unwrap();
         }

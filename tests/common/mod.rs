@@ -4,10 +4,14 @@
 pub mod client;
 pub mod raw;
 
+use hydrant::store::Store;
+use hydrant::store::s3::{S3, S3Config, S3Options, StaticCredentials};
+use hydrant::telemetry::Counters;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// An independent S3 server (s3s-fs) over a directory, on a thread of its own. It checks
@@ -18,6 +22,8 @@ pub struct S3sServer {
     pub access_key: &'static str,
     pub secret_key: &'static str,
     root: PathBuf,
+    /// Where the server serves a copy: gone with it.
+    _copy: Option<tempfile::TempDir>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -51,7 +57,33 @@ impl S3sServer {
                 }
             });
         });
-        Self { endpoint, access_key, secret_key, root: root.to_owned(), stop: Some(stop), thread: Some(thread) }
+        Self { endpoint, access_key, secret_key, root: root.to_owned(), _copy: None, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Serves a copy of the directory `content` as `bucket`.
+    pub fn serving_copy_of(content: &Path, bucket: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        copy(content, &root.path().join(bucket));
+        let mut server = Self::start(root.path());
+        server._copy = Some(root);
+        server
+    }
+
+    /// A client of `bucket`, as a worker wants it.
+    pub fn store(&self, bucket: &str) -> Store {
+        let config = S3Config {
+            bucket: bucket.into(),
+            region: Some("us-east-1".into()),
+            endpoint: Some(self.endpoint.clone()),
+            path_style: true,
+            credentials: Some(StaticCredentials {
+                access_key_id: self.access_key.into(),
+                secret_access_key: self.secret_key.into(),
+                session_token: None,
+            }),
+            ..S3Config::default()
+        };
+        Store::S3(Arc::new(S3::new(config, &S3Options::default(), Arc::new(Counters::default()))))
     }
 
     /// Puts an object by writing the server's files; `timestamp` is its litestream-timestamp.
@@ -72,6 +104,20 @@ impl Drop for S3sServer {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Copies a tree; what is copied may be written, whatever the original's modes.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::write(to, std::fs::read(entry.path()).unwrap()).unwrap();
         }
     }
 }

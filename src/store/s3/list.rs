@@ -93,7 +93,10 @@ pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, Str
         (Some(false), _) => None,
         (None, _) => return Err("it does not say whether it is truncated".to_owned()),
     };
-    if url_encoded {
+    // Some servers say `url` and encode nothing. Encoded text is visible ASCII: anything else on
+    // the page shows that its keys stand as they are.
+    let keys = page.objects.iter().map(|object| &object.key).chain(&page.common_prefixes);
+    if url_encoded && keys.into_iter().all(|key| key.bytes().all(|b| b.is_ascii_graphic())) {
         for object in &mut page.objects {
             object.key = decoded(&object.key)?;
         }
@@ -257,6 +260,17 @@ mod tests {
         ] {
             assert!(parse_list_page(bad.as_bytes(), Some("t")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn keys_that_a_server_only_claims_to_encode_are_taken_literally() {
+        let object = |key: &str| OBJECT.replace("a%20b%2Bc+d", key);
+        let page = |key: &str| {
+            let body = listing(&format!("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{}", object(key)));
+            parse_list_page(body.as_bytes(), None).unwrap().objects[0].key.clone()
+        };
+        assert_eq!(page("plus+and/a &amp; more"), "plus+and/a & more");
+        assert_eq!(page("plus%2Band/a+more"), "plus+and/a more");
     }
 
     #[test]
