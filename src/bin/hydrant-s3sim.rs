@@ -1,3 +1,317 @@
-//! The S3 simulator as a program: serves folders, or generates replicas into them.
+//! The S3 simulator as a program: serves folders as buckets until SIGTERM or SIGINT, or generates
+//! replicas into such folders.
 
-fn main() {}
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hydrant::catalogue::Layout;
+use hydrant::ltx::PageSize;
+use hydrant::sim::generate::{
+    EncodingMix, GenerateError, GeneratedDatabase, HistoryParams, LargeDatabase, LargeSpec, TinyFleet,
+    lock_page_database, random_history, sample_fleet, tiny_fleet,
+};
+use hydrant::sim::server::{
+    Failure, Faults, FolderWriter, Latency, RateLimit, SimCredentials, SimOptions, SimServer, Tail, write_folder,
+};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+type Failed = Box<dyn std::error::Error>;
+
+/// An S3 server in memory for tests and benchmarks, with latency, throttling and faults.
+#[derive(Parser)]
+#[command(name = "hydrant-s3sim", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes generated replicas as a bucket's folder.
+    Generate(Generate),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// A folder whose folders are the buckets; without it there are none at first.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// The root itself is the bucket of this name.
+    #[arg(long, value_name = "NAME", requires = "root")]
+    bucket: Option<String>,
+    /// Read all files into memory first, so that serving them costs less.
+    #[arg(long)]
+    in_memory: bool,
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Of everything that happens by chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// First-byte latency in milliseconds; the median where a sigma is given.
+    #[arg(long, value_name = "MS", default_value_t = 0.0)]
+    latency_ms: f64,
+    /// Makes the latency log-normal.
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.0)]
+    latency_sigma: f64,
+    /// A fraction of the requests is slower to the first byte by a factor, e.g. 0.01,20.
+    #[arg(long, value_name = "FRACTION,FACTOR", value_parser = pair)]
+    tail: Option<(f64, f64)>,
+    /// Bytes per second and connection.
+    #[arg(long, value_name = "BYTES")]
+    bandwidth: Option<u64>,
+    /// Requests per second and bucket, above which the answer is 503 SlowDown.
+    #[arg(long, value_name = "RATE")]
+    rate_limit: Option<f64>,
+    /// The rate limit is per prefix of this many parts of the key.
+    #[arg(long, value_name = "PARTS", default_value_t = 0)]
+    rate_limit_parts: usize,
+    /// Probabilities of failures: 500, 503, unavailable, timeout, reset, reset-after, half,
+    /// black-hole, stall, flip; e.g. 500=0.1,half=0.05.
+    #[arg(long, value_name = "KIND=PROBABILITY,…", value_delimiter = ',', value_parser = failure)]
+    fail: Vec<(Failure, f64)>,
+    /// Probability that an object was replaced since it was listed.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
+    changed_etag: f64,
+    /// With a secret key: signatures are checked.
+    #[arg(long, value_name = "KEY", requires = "secret_key")]
+    access_key: Option<String>,
+    #[arg(long, value_name = "KEY", requires = "access_key")]
+    secret_key: Option<String>,
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+}
+
+#[derive(Args)]
+struct Generate {
+    #[arg(long)]
+    kind: Kind,
+    /// The bucket's folder.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Databases (fleet, sample, random).
+    #[arg(long, default_value_t = 100)]
+    count: usize,
+    /// Size of the database (large).
+    #[arg(long, default_value_t = 1_060_000_000)]
+    bytes: u64,
+    /// Files after the snapshot (large).
+    #[arg(long, default_value_t = 0)]
+    increments: u32,
+    #[arg(long, default_value_t = 20)]
+    pages_per_increment: u32,
+    /// 0: increments touch different pages; 1: the same ones (large).
+    #[arg(long, default_value_t = 0.8)]
+    overlap: f64,
+    /// Page size (large, random).
+    #[arg(long, default_value = "4096", value_parser = page_size)]
+    page_size: PageSize,
+    #[arg(long, default_value = "block")]
+    encoding: EncodingName,
+    #[arg(long, default_value = "s3")]
+    layout: LayoutName,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Small databases of five files each.
+    Fleet,
+    /// One large snapshot and increments.
+    Large,
+    /// Real SQLite databases.
+    Sample,
+    /// One database that reaches past 1 GiB.
+    LockPage,
+    /// Random histories.
+    Random,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EncodingName {
+    Block,
+    Frame,
+    Mixed,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LayoutName {
+    S3,
+    File,
+}
+
+fn pair(text: &str) -> Result<(f64, f64), String> {
+    let (fraction, factor) = text.split_once(',').ok_or("expected FRACTION,FACTOR")?;
+    let number = |text: &str| text.trim().parse::<f64>().map_err(|error| error.to_string());
+    Ok((number(fraction)?, number(factor)?))
+}
+
+fn failure(text: &str) -> Result<(Failure, f64), String> {
+    let (kind, probability) = text.split_once('=').ok_or("expected KIND=PROBABILITY")?;
+    let failure = match kind {
+        "500" => Failure::InternalError,
+        "503" => Failure::SlowDown,
+        "unavailable" => Failure::Unavailable,
+        "timeout" => Failure::RequestTimeout,
+        "reset" => Failure::ResetBeforeHeaders,
+        "reset-after" => Failure::ResetAfterHeaders,
+        "half" => Failure::HalfBody,
+        "black-hole" => Failure::BlackHole,
+        "stall" => Failure::StalledBody,
+        "flip" => Failure::FlippedBit,
+        other => return Err(format!("no failure is called {other:?}")),
+    };
+    let probability: f64 = probability.parse().map_err(|_| format!("{probability:?} is no number"))?;
+    if (0.0..=1.0).contains(&probability) {
+        Ok((failure, probability))
+    } else {
+        Err(format!("{probability} is no probability"))
+    }
+}
+
+fn page_size(text: &str) -> Result<PageSize, String> {
+    text.parse().ok().and_then(PageSize::new).ok_or_else(|| "a power of two from 512 to 65536".into())
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Some(Command::Generate(generate)) => write_replicas(&generate),
+        None => serve(cli.serve),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hydrant-s3sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: Serve) -> Result<(), Failed> {
+    let latency_ms = if args.latency_ms.is_finite() { args.latency_ms.clamp(0.0, 3_600_000.0) } else { 0.0 };
+    let first_byte = Duration::from_secs_f64(latency_ms / 1000.0);
+    let latency = if args.latency_sigma > 0.0 {
+        Latency::LogNormal { median: first_byte, sigma: args.latency_sigma }
+    } else {
+        Latency::Fixed(first_byte)
+    };
+    let faults = Faults {
+        latency,
+        tail: args.tail.map(|(fraction, factor)| Tail { fraction, factor }),
+        bandwidth_per_connection: args.bandwidth,
+        rate_limit: args
+            .rate_limit
+            .map(|rate| RateLimit { prefix_parts: args.rate_limit_parts, ..RateLimit::per_bucket(rate) }),
+        fail: args.fail,
+        changed_etag: args.changed_etag,
+        ..Faults::default()
+    };
+    let credentials = args.access_key.zip(args.secret_key).map(|(access_key, secret_key)| SimCredentials {
+        access_key,
+        secret_key,
+        session_token: None,
+    });
+    let server = SimServer::start(SimOptions {
+        listen: args.listen,
+        threads: args.threads,
+        seed: args.seed,
+        credentials,
+        region: args.region,
+        faults,
+        ..SimOptions::default()
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut files = 0;
+        if let Some(root) = args.root {
+            if let Some(bucket) = args.bucket {
+                files = server.objects().load_folder(&bucket, "", &root, None)?;
+            } else {
+                for entry in std::fs::read_dir(&root)? {
+                    let entry = entry?;
+                    if let (Ok(bucket), true) = (entry.file_name().into_string(), entry.path().is_dir()) {
+                        files += server.objects().load_folder(&bucket, "", &entry.path(), None)?;
+                    }
+                }
+            }
+            if args.in_memory {
+                server.objects().read_into_memory()?;
+            }
+        }
+        println!("{}", server.endpoint());
+        std::io::stdout().flush()?;
+        eprintln!("serving {files} objects in {} buckets", server.objects().buckets().len());
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        println!("{}", server.stats());
+        Ok(())
+    })
+}
+
+fn write_replicas(args: &Generate) -> Result<(), Failed> {
+    let encoding = match args.encoding {
+        EncodingName::Block => EncodingMix::Block,
+        EncodingName::Frame => EncodingMix::Frame,
+        EncodingName::Mixed => EncodingMix::Mixed,
+    };
+    let layout = match args.layout {
+        LayoutName::S3 => Layout::Hex,
+        LayoutName::File => Layout::Decimal,
+    };
+    let databases: Vec<GeneratedDatabase> = match args.kind {
+        Kind::Large => return write_large(args, layout, encoding),
+        Kind::Fleet => {
+            tiny_fleet(&TinyFleet { count: args.count, layout, encoding, seed: args.seed, ..TinyFleet::default() })?
+        }
+        Kind::Sample => sample_fleet(args.count, args.seed)?,
+        Kind::LockPage => vec![lock_page_database("lock-page.db", layout, encoding)?],
+        Kind::Random => (0..args.count as u64)
+            .map(|number| {
+                let root = format!("random/{number:06}.db");
+                let params =
+                    HistoryParams { root, layout, encoding, page_size: args.page_size, ..HistoryParams::default() };
+                random_history(args.seed.wrapping_add(number), &params)
+            })
+            .collect::<Result<_, GenerateError>>()?,
+    };
+    let files = write_folder(&args.out, &databases)?;
+    println!("{} databases, {files} files in {}", databases.len(), args.out.display());
+    Ok(())
+}
+
+/// Streams the snapshot, so that its size does not matter.
+fn write_large(args: &Generate, layout: Layout, encoding: EncodingMix) -> Result<(), Failed> {
+    let large = LargeDatabase::without_snapshot(&LargeSpec {
+        layout,
+        page_size: args.page_size,
+        bytes: args.bytes,
+        increments: args.increments,
+        pages_per_increment: args.pages_per_increment,
+        overlap: args.overlap,
+        encoding,
+        seed: args.seed,
+        ..LargeSpec::default()
+    })?;
+    let mut folder = FolderWriter::create(&args.out)?;
+    folder.streamed(&large.snapshot_object(), |file| {
+        large.write_snapshot(file).map(drop).map_err(std::io::Error::other)
+    })?;
+    for object in &large.objects {
+        folder.object(object)?;
+    }
+    folder.expected(&large.spec.root, &large.expected());
+    let files = folder.finish()?;
+    println!("1 database of {} bytes, {files} files in {}", large.size_bytes(), args.out.display());
+    Ok(())
+}

@@ -43,7 +43,13 @@ impl Session {
             log.info(note);
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let options = EngineOptions { workers, kind: chosen.kind, memory_bytes: common.memory_bytes, tasks, segment_bytes: SEGMENT_BYTES };
+        let options = EngineOptions {
+            workers,
+            kind: chosen.kind,
+            memory_bytes: common.memory_bytes,
+            tasks,
+            segment_bytes: SEGMENT_BYTES,
+        };
         let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         Ok(Self { engine, counters: Arc::clone(counters), s3_options: s3_options(common), cancel: cancel.clone() })

@@ -95,7 +95,6 @@ impl Engine {
                     match Io::new(kind, io_options) {
                         Ok(io) => {
                             let _ = started.send(Ok(()));
-                            drop(started);
                             work(Rc::new(Worker { http: Http::default(), io, shared })).await;
                         }
                         Err(e) => {
@@ -110,8 +109,9 @@ impl Engine {
             engine.threads.push(thread.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?);
         }
         drop(started);
-        for result in starts {
-            result?;
+        // One answer each; a worker that cannot even answer has dropped its end.
+        for _ in 0..workers {
+            starts.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
         }
         Ok(engine)
     }

@@ -129,9 +129,9 @@ impl LargeDatabase {
         Ok(encoder.finish(0)?)
     }
 
-    /// The snapshot's key.
-    pub fn snapshot_key(&self) -> String {
-        key(&self.spec.root, self.spec.layout, Level::SNAPSHOT, Txid(1), Txid(1))
+    /// The snapshot without its bytes, for [`Self::write_snapshot`] to go with.
+    pub fn snapshot_object(&self) -> GeneratedObject {
+        self.object(Level::SNAPSHOT, 1, Vec::new())
     }
 
     fn header(&self, min: u64, max: u64) -> Header {

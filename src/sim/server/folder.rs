@@ -1,21 +1,36 @@
 //! Folders as buckets: read as they are served, and written by the generator.
 
+use super::auth::hex;
 use super::objects::{Content, Object, Objects};
-use crate::sim::generate::GeneratedObject;
+use crate::sim::generate::{GeneratedDatabase, GeneratedObject, State};
 use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
 /// At the root of a folder that is a bucket: what S3 knows of the objects beside their bytes.
-/// `{"objects": [{"key", "size", "metadata": {"litestream-timestamp": …}, "last_modified": …}]}`.
+/// `{"objects": [{"key", "size", "metadata": {"litestream-timestamp": …}, "last_modified": …}]}`;
+/// and, for those who check restores, `"databases": [{"key", "txid", "sha256", "bytes"}]`.
 pub const SIDECAR: &str = ".hydrant-meta.json";
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Sidecar {
     #[serde(default)]
     objects: Vec<Entry>,
+    /// Written only.
+    #[serde(default, skip_deserializing)]
+    databases: Vec<Expected>,
+}
+
+/// The newest state of a database.
+#[derive(Debug, Serialize)]
+struct Expected {
+    key: String,
+    txid: String,
+    sha256: String,
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +55,7 @@ pub(super) fn load(
     let in_folder = folder.join(SIDECAR);
     let manifest = manifest.or_else(|| in_folder.is_file().then_some(in_folder.as_path()));
     let sidecar: Sidecar = match manifest {
-        Some(path) => serde_json::from_reader(io::BufReader::new(std::fs::File::open(path)?))?,
+        Some(path) => serde_json::from_reader(io::BufReader::new(File::open(path)?))?,
         None => Sidecar::default(),
     };
     let mut known: HashMap<String, Entry> =
@@ -72,33 +87,79 @@ pub(super) fn load(
     Ok(count)
 }
 
-/// Writes objects as a bucket's folder with its [`SIDECAR`]. Keys that a folder cannot hold
-/// (`..`, a leading slash) are an error.
-pub fn write_folder<'a>(folder: &Path, objects: impl IntoIterator<Item = &'a GeneratedObject>) -> io::Result<usize> {
-    let mut sidecar = Sidecar::default();
-    std::fs::create_dir_all(folder)?;
-    for object in objects {
+/// Writes a bucket's folder, file by file; [`Self::finish`] writes its [`SIDECAR`].
+#[derive(Debug)]
+pub struct FolderWriter {
+    folder: PathBuf,
+    sidecar: Sidecar,
+}
+
+impl FolderWriter {
+    /// Makes the folder where there is none.
+    pub fn create(folder: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self { folder: folder.to_path_buf(), sidecar: Sidecar::default() })
+    }
+
+    /// A file of a replica. Keys that a folder cannot hold (`..`, `//`) are an error.
+    pub fn object(&mut self, object: &GeneratedObject) -> io::Result<()> {
+        self.streamed(object, |file| file.write_all(&object.bytes))
+    }
+
+    /// A file whose bytes `write` writes; the object's own are not looked at.
+    pub fn streamed(
+        &mut self,
+        object: &GeneratedObject,
+        write: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let relative = PathBuf::from(&object.key);
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) || object.key.contains("//") {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("no file can have this key: {}", object.key),
-            ));
+            let what = format!("no file can have this key: {}", object.key);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        let path = folder.join(relative);
+        let path = self.folder.join(relative);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::write(path, &object.bytes)?;
-        sidecar.objects.push(Entry {
+        let mut file = io::BufWriter::with_capacity(1 << 20, File::create(path)?);
+        write(&mut file)?;
+        let size = file.into_inner().map_err(io::IntoInnerError::into_error)?.metadata()?.len();
+        self.sidecar.objects.push(Entry {
             key: object.key.clone(),
-            size: object.bytes.len() as u64,
+            size,
             metadata: BTreeMap::from([("litestream-timestamp".into(), object.litestream_timestamp.to_string())]),
             last_modified: Some(object.last_modified.to_string()),
         });
+        Ok(())
     }
-    let mut file = io::BufWriter::new(std::fs::File::create(folder.join(SIDECAR))?);
-    serde_json::to_writer(&mut file, &sidecar)?;
-    file.flush()?;
-    Ok(sidecar.objects.len())
+
+    /// Says what the newest state of the database below `root` must be.
+    pub fn expected(&mut self, root: &str, state: &State) {
+        self.sidecar.databases.push(Expected {
+            key: root.to_owned(),
+            txid: state.txid.to_string(),
+            sha256: hex(&state.sha256),
+            bytes: state.bytes,
+        });
+    }
+
+    /// Returns how many files there are.
+    pub fn finish(self) -> io::Result<usize> {
+        let mut file = io::BufWriter::new(File::create(self.folder.join(SIDECAR))?);
+        serde_json::to_writer(&mut file, &self.sidecar)?;
+        file.flush()?;
+        Ok(self.sidecar.objects.len())
+    }
+}
+
+/// Writes databases as a bucket's folder; returns how many files there are.
+pub fn write_folder(folder: &Path, databases: &[GeneratedDatabase]) -> io::Result<usize> {
+    let mut writer = FolderWriter::create(folder)?;
+    for database in databases {
+        for object in &database.objects {
+            writer.object(object)?;
+        }
+        writer.expected(&database.root, &database.expected);
+    }
+    writer.finish()
 }

@@ -210,6 +210,18 @@ impl Objects {
         super::folder::load(self, bucket, prefix, folder, manifest)
     }
 
+    /// Reads all objects that are files into memory, so that serving them copies nothing.
+    pub fn read_into_memory(&self) -> std::io::Result<()> {
+        let mut buckets = self.write();
+        for object in buckets.values_mut().flat_map(BTreeMap::values_mut) {
+            if let Content::File { path, .. } = &object.content {
+                let content = Content::Memory(std::fs::read(path)?.into());
+                Arc::make_mut(object).content = content;
+            }
+        }
+        Ok(())
+    }
+
     /// Calls `visit` with the objects of `bucket` whose keys lie after `from`, in order, until it
     /// says where to go on: [`Step::Stop`], or past a prefix. False where there is no bucket.
     pub(super) fn walk(&self, bucket: &str, from: Bound<&str>, mut visit: impl FnMut(&str, &Object) -> Step) -> bool {

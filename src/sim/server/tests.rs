@@ -292,7 +292,7 @@ fn folders() {
     let folder = tempfile::tempdir().unwrap();
     let fleet =
         crate::sim::generate::tiny_fleet(&crate::sim::generate::TinyFleet { count: 3, ..Default::default() }).unwrap();
-    let written = write_folder(folder.path(), fleet.iter().flat_map(|database| &database.objects)).unwrap();
+    let written = write_folder(folder.path(), &fleet).unwrap();
     assert_eq!(written, 15);
     let from_folder = Objects::default();
     assert_eq!(from_folder.load_folder("b", "", folder.path(), None).unwrap(), 15);

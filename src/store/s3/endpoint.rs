@@ -41,16 +41,14 @@ pub(super) struct Address {
 
 impl Endpoint {
     /// Errors are for the operator; they never repeat a URL that may hold a password.
-    pub(super) fn new(config: &S3Config, from_environment: Option<&str>) -> Result<Self, String> {
+    pub(super) fn new(config: &S3Config) -> Result<Self, String> {
         let bucket = Bucket::parse(&config.bucket)?;
-        let endpoint = config.endpoint.as_deref().or(from_environment);
-        let path_style = config.path_style || (config.endpoint.is_none() && endpoint.is_some());
         let region = bucket.region.map(str::to_owned);
-        let Some(endpoint) = endpoint else {
+        let Some(endpoint) = config.endpoint.as_deref() else {
             let suffix = bucket.partition.or_else(|| config.region.as_deref().and_then(partition_of)).unwrap_or(AWS);
             let (before, root) = if bucket.access_point {
                 (format!("{}.s3-accesspoint", bucket.label), String::new())
-            } else if path_style || !bucket.is_dns_label() {
+            } else if config.path_style || !bucket.is_dns_label() {
                 ("s3".to_owned(), format!("/{}", encoded(&bucket.label)))
             } else {
                 (format!("{}.s3", bucket.label), String::new())
@@ -67,7 +65,7 @@ impl Endpoint {
             return Err("the endpoint must not hold a user name or password".to_owned());
         }
         let host = url.host().ok_or(FORM)?;
-        let by_path = !bucket.access_point && (path_style || !matches!(host, Host::Domain(_)));
+        let by_path = !bucket.access_point && (config.path_style || !matches!(host, Host::Domain(_)));
         let host = host.to_string();
         let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
         let path = url.path().trim_end_matches('/');
@@ -232,7 +230,7 @@ mod tests {
     fn endpoint(bucket: &str, endpoint: Option<&str>, path_style: bool) -> Result<Endpoint, String> {
         let config =
             S3Config { bucket: bucket.into(), endpoint: endpoint.map(Into::into), path_style, ..S3Config::default() };
-        Endpoint::new(&config, None)
+        Endpoint::new(&config)
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl S3 {
     }
 
     fn build(config: S3Config, options: &S3Options, counters: Arc<Counters>, credentials: Credentials) -> Self {
-        let endpoint = Endpoint::new(&config, options.environment.endpoint.as_deref());
+        let endpoint = Endpoint::new(&config);
         Self {
             region: RwLock::new(Self::region_of(&config, &endpoint, &options.environment).map(Arc::from)),
             network: Network::new(options, config.skip_verify),

@@ -77,7 +77,7 @@ impl Default for Retries {
     }
 }
 
-/// What the environment says about S3. Empty by default. Values are secret: never shown.
+/// What the environment says about S3; endpoints aside, which `config` resolves. Empty by default. Values are secret: never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID` (FORMAT §5).
@@ -89,8 +89,6 @@ pub struct Environment {
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: used where neither config, URL nor a custom
     /// endpoint decides, before the bucket is asked.
     pub region: Option<String>,
-    /// `AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`.
-    pub endpoint: Option<String>,
     /// `AWS_CA_BUNDLE`: certificates trusted besides the system's.
     pub ca_bundle: Option<PathBuf>,
     pub https_proxy: Option<String>,
@@ -116,7 +114,6 @@ impl Environment {
             secret_access_key: first(&["AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY"]),
             session_token: first(&["AWS_SESSION_TOKEN"]),
             region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
-            endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
             ca_bundle: first(&["AWS_CA_BUNDLE"]).map(PathBuf::from),
             https_proxy: first(&["HTTPS_PROXY", "https_proxy"]),
             http_proxy: first(&["HTTP_PROXY", "http_proxy"]),
