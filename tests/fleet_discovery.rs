@@ -210,8 +210,10 @@ fn two_thousand_databases_take_few_lists() {
     let server = server(SimOptions::default());
     put(&server, "fleet", (0..2000).flat_map(|i| files(&format!("backups/tenants/t{i:04}/app.db"), 5)));
     put(&server, "fleet", ["backups/README".to_owned(), "backups/tenants/t0500-".to_owned()]);
+    let begun = std::time::Instant::now();
     let (discovery, progress) =
         run_counting(by_url(&format!("s3://fleet/backups/?{}", endpoint(&server))), Options::default()).unwrap();
+    println!("{} LISTs, {:?}", discovery.lists, begun.elapsed());
     assert_eq!((discovery.found.len(), discovery.matched, discovery.folders), (2000, 2000, 2000));
     assert!(discovery.found.iter().all(|found| found.replica.as_ref().unwrap().files.len() == 5));
     assert!(lists(&server) <= 20, "{} LISTs", lists(&server));
