@@ -112,7 +112,7 @@ pub struct Discovery {
 /// Counts that grow while a discovery runs.
 #[derive(Debug, Default)]
 pub struct DiscoveryProgress {
-    /// Objects listed.
+    /// Objects listed, each once.
     pub keys: AtomicU64,
     /// Databases seen in listings, matching or not.
     pub databases: AtomicU64,
@@ -263,9 +263,15 @@ impl Discovery {
 }
 
 impl DiscoveryProgress {
-    pub(super) fn answered(&self, keys: usize) {
+    pub(super) fn answered(&self, keys: u64) {
         self.lists.fetch_add(1, Relaxed);
-        self.keys.fetch_add(keys as u64, Relaxed);
+        self.keys.fetch_add(keys, Relaxed);
+    }
+
+    /// What was counted will be seen again.
+    pub(super) fn forget(&self, keys: u64, databases: usize) {
+        self.keys.fetch_sub(keys, Relaxed);
+        self.databases.fetch_sub(databases as u64, Relaxed);
     }
 
     pub(super) fn seen(&self, before: usize, catalogue: &Catalogue) -> usize {

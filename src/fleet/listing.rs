@@ -7,7 +7,6 @@ use crate::catalogue::Catalogue;
 use crate::store::{Http, Store, StoreError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Lists a store.
 pub struct Lister<'a> {
@@ -94,14 +93,14 @@ impl Lister<'_> {
                 }
                 (Ask::Keys(_), Err(e)) => return Err(ListingError::Store(e)),
             };
-            let listed = page.objects.len();
+            let before = keys;
             split.take(ask, page, |object| {
                 keys += 1;
                 if wanted(&object.key) {
                     catalogue.insert(object);
                 }
             });
-            self.progress.answered(if matches!(ask, Ask::Keys(_)) { listed } else { 0 });
+            self.progress.answered(keys - before);
             databases = self.progress.seen(databases, &catalogue);
             pages += 1;
             if split.is_split() && split.is_unordered() {
@@ -111,15 +110,14 @@ impl Lister<'_> {
                 break;
             }
             if pages >= max_pages {
+                self.progress.forget(keys, databases);
                 return Err(ListingError::TooLong);
             }
         }
         if split.is_sound() && split.is_done() {
             return Ok(Some(Listing { catalogue, unordered: split.is_unordered() }));
         }
-        // They will be seen again.
-        self.progress.keys.fetch_sub(keys.min(self.progress.keys.load(Relaxed)), Relaxed);
-        self.progress.databases.fetch_sub(databases as u64, Relaxed);
+        self.progress.forget(keys, databases);
         Ok(None)
     }
 }

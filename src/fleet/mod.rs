@@ -5,14 +5,16 @@
 //! `split` and `listing` make one long listing into several side by side.
 
 mod configured;
-pub mod discover;
-pub mod listing;
-pub mod pattern;
-pub mod shard;
+mod discover;
+mod listing;
+mod pattern;
+mod shard;
 mod split;
 
+pub use configured::ConfigSource;
 pub use discover::{
-    DiscoverError, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, Source,
+    DiscoverError, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, Source, UrlSource,
+    discover,
 };
 pub use pattern::{Pattern, PatternError, relative_output};
 pub use shard::{Shard, shard_of};

@@ -172,7 +172,7 @@ fn keys() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn every_key_once(keys in keys(), prefix in prop::sample::select(vec!["", "a", "a/", "a/a", "b/0000/"]),
