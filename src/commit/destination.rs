@@ -1,6 +1,7 @@
 //! A checked destination: what stands there, and the open directory that all later steps are
 //! relative to.
 
+use super::beneath::{OutputRoot, check_relative};
 use super::parents::Directory;
 use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, suffixed};
 use rustix::fs::{AtFlags, FileType, Stat};
@@ -21,6 +22,8 @@ pub struct Destination {
     directory: Mutex<Directory>,
     /// A duplicate of the directory's descriptor, to be had without the lock.
     fd: std::os::fd::OwnedFd,
+    // Dropped after `drop` has removed what was made beneath it.
+    root: Option<Arc<OutputRoot>>,
 }
 
 /// What stands at a destination.
@@ -41,15 +44,37 @@ impl Destination {
     /// another process uses.
     pub fn prepare(path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
-        let mut directory = Directory::of(path)?;
-        let fd = match checked(&directory, &name, path, replace) {
+        Self::within(Directory::of(path)?, path.to_owned(), name, replace, None)
+    }
+
+    /// The same for the path `relative` (by slashes) beneath `root`, a name from a bucket: it is
+    /// refused where it, or a symbolic link on its way, would lead anywhere else.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`]; [`CommitError::UnsafeName`], [`CommitError::IsNoDirectory`].
+    pub fn prepare_beneath(root: &Arc<OutputRoot>, relative: &str, replace: Replace) -> Result<Self, CommitError> {
+        let unsafe_name = |why| CommitError::UnsafeName { name: relative.to_owned(), why };
+        check_relative(root.path(), relative).map_err(unsafe_name)?;
+        let path = root.path().join(relative);
+        let name = file_name(&path)?;
+        Self::within(root.directory_of(relative)?, path, name, replace, Some(Arc::clone(root)))
+    }
+
+    fn within(
+        mut directory: Directory,
+        path: PathBuf,
+        name: OsString,
+        replace: Replace,
+        root: Option<Arc<OutputRoot>>,
+    ) -> Result<Self, CommitError> {
+        let fd = match checked(&directory, &name, &path, replace) {
             Ok(fd) => fd,
             Err(error) => {
                 directory.abandon();
                 return Err(error);
             }
         };
-        Ok(Self { path: path.to_owned(), name, replace, directory: Mutex::new(directory), fd })
+        Ok(Self { path, name, replace, directory: Mutex::new(directory), fd, root })
     }
 
     /// The path as given.
@@ -90,6 +115,9 @@ impl Destination {
     /// Something was published: directories made for it stay.
     pub(super) fn keep_parents(&self) {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner).keep();
+        if let Some(root) = &self.root {
+            root.keep();
+        }
     }
 
     /// What stands there now, or why it may not be replaced.
@@ -114,10 +142,7 @@ fn checked(
     if !matches!(standing, Standing::Nothing) {
         in_use::hold(directory.fd.as_fd(), name, path)?;
     }
-    directory.fd.try_clone().map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
-        CommitError::refused("open directory", &directory.path, errno)
-    })
+    directory.try_clone()
 }
 
 /// The name that `path` gives a file in its directory.

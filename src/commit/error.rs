@@ -28,6 +28,15 @@ pub enum CommitError {
     NotAFileName {
         path: PathBuf,
     },
+    /// A name from a bucket that cannot be an output's.
+    UnsafeName {
+        name: String,
+        why: super::UnsafeName,
+    },
+    /// What should be a directory on the way to the output is a file.
+    IsNoDirectory {
+        path: PathBuf,
+    },
     /// The database to be replaced is open in another program; `pid` where it is known.
     InUse {
         path: PathBuf,
@@ -74,7 +83,12 @@ impl CommitError {
             | Self::IsDirectory { .. }
             | Self::InUse { .. }
             | Self::Busy { .. } => Class::OutputExists,
-            Self::IsSymlink { .. } | Self::NotRegular { .. } | Self::NotAFileName { .. } => Class::UnsafePath,
+            Self::IsSymlink { .. }
+            | Self::NotRegular { .. }
+            | Self::NotAFileName { .. }
+            | Self::UnsafeName { .. }
+            | Self::Refused { errno: Errno::NAMETOOLONG, .. } => Class::UnsafePath,
+            Self::IsNoDirectory { .. } => Class::PathCollision,
             Self::NoSpace { .. } => Class::DiskFull,
             Self::Refused { errno, .. } => class_of(*errno),
             Self::NotSynced { .. } => Class::Io,
@@ -109,6 +123,12 @@ impl fmt::Display for CommitError {
                 write!(f, "cannot restore, output path is not a regular file: {}", shown(path))
             }
             Self::NotAFileName { path } => write!(f, "cannot restore, output path names no file: {}", shown(path)),
+            Self::UnsafeName { name, why } => {
+                write!(f, "cannot restore, '{}' is not a safe output path: {why}", crate::error::escaped(name))
+            }
+            Self::IsNoDirectory { path } => {
+                write!(f, "cannot restore, a file stands where a directory must be: {}", shown(path))
+            }
             Self::InUse { path, pid: Some(pid) } => {
                 write!(f, "cannot restore, the database is in use by process {pid}: {}", shown(path))
             }

@@ -122,6 +122,11 @@ fn parse(name: &[u8]) -> Option<Parsed> {
     Some(Parsed { base, stem, replacing })
 }
 
+/// Whether a file of this name would be taken for what a killed run left.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    parse(name.as_bytes()).is_some()
+}
+
 /// Removes what killed runs left in the destination's directory, once per process and directory.
 /// What cannot be removed is left: it harms nobody.
 pub(super) fn sweep(destination: &Destination) {

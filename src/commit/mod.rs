@@ -2,7 +2,7 @@
 //! (DESIGN engine 5, PROMISES 1 – 6, 14, 15, 24, 27, 30).
 //!
 //! ```text
-//! Destination::prepare   checks, parents, directory opened
+//! Destination::prepare   checks, parents, directory opened (prepare_beneath: and nowhere else)
 //!   .create              O_TMPFILE, else a locked random name       nobody sees it
 //!     .reserve … writes … Writer::sync                              content durable
 //!     .publish           link that refuses | exchange               seen, whole
@@ -17,6 +17,7 @@
 //!
 //! Not here: what is written into the file (`restore`) and how (`io`). No `unsafe`.
 
+mod beneath;
 pub mod check;
 mod destination;
 mod error;
@@ -29,6 +30,7 @@ mod swap;
 mod tests;
 mod unpublished;
 
+pub use beneath::{OutputRoot, UnsafeName, check_relative};
 pub use destination::Destination;
 pub use error::CommitError;
 pub use publish::{Published, sync_dirs};

@@ -33,27 +33,57 @@ pub(super) struct Directory {
 impl Directory {
     /// Opens the directory of `output`, and makes what is missing of it (0700 less the umask).
     pub(super) fn of(output: &Path) -> Result<Self, CommitError> {
-        let path = match output.parent() {
+        Self::at(match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
-        };
-        let mut made = Vec::new();
-        let mut result = Err(Errno::NOENT);
+        })
+    }
+
+    /// Opens the directory `path`, and makes what is missing of it.
+    pub(super) fn at(path: PathBuf) -> Result<Self, CommitError> {
+        let at = path.clone();
+        Self::open_or_make(path, |made| match open(&at) {
+            Ok(fd) => Ok(fd),
+            Err(Errno::NOENT) => {
+                make(&at, made)?;
+                open(&at).map_err(|errno| CommitError::refused("open directory", &at, errno))
+            }
+            Err(errno) => Err(CommitError::refused("open directory", &at, errno)),
+        })
+    }
+
+    /// Opens `path` by `open`, which also makes what is missing, and holds it against removal;
+    /// again where it was removed meanwhile.
+    pub(super) fn open_or_make(
+        path: PathBuf,
+        mut open: impl FnMut(&mut Missing) -> Result<OwnedFd, CommitError>,
+    ) -> Result<Self, CommitError> {
+        let mut made = Missing::default();
+        let mut result = Err(CommitError::refused("open directory", &path, Errno::NOENT));
         for _ in 0..TRIES {
-            result = open(&path);
-            match result {
-                Err(Errno::NOENT) => {
-                    if let Err(error) = make(&path, &mut made) {
-                        remove(&made);
-                        return Err(error);
-                    }
-                }
-                Ok(fd) => return Ok(Self { fd, path, made }),
+            result = open(&mut made);
+            match &result {
+                Ok(fd) if is_held(fd) => break,
+                Ok(_) => result = Err(CommitError::refused("open directory", &path, Errno::NOENT)),
+                Err(CommitError::Refused { errno: Errno::NOENT, .. }) => {}
                 Err(_) => break,
             }
         }
-        remove(&made);
-        Err(CommitError::refused("open directory", &path, result.err().unwrap_or(Errno::NOENT)))
+        match result {
+            Ok(fd) => Ok(Self { fd, path, made: made.0 }),
+            Err(error) => {
+                remove(&made.0);
+                Err(error)
+            }
+        }
+    }
+
+    /// Another descriptor of the same directory.
+    pub(super) fn try_clone(&self) -> Result<OwnedFd, CommitError> {
+        self.fd.try_clone().map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
+            CommitError::refused("open directory", &self.path, errno)
+        })
     }
 
     /// Takes away what was made for it and is empty, unless another restore is at work there.
@@ -70,10 +100,13 @@ impl Directory {
     }
 }
 
-/// Opens a directory and holds it against removal. ENOENT also when it was removed meanwhile.
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Holds a directory against removal; false where it was removed meanwhile.
+fn is_held(fd: &OwnedFd) -> bool {
+    match rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared) {
         Err(Errno::WOULDBLOCK) => {
             // Someone removes it this moment, or locks it for reasons of his own.
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -81,20 +114,31 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
         // Not every file system locks directories; those have no protection, and no harm done.
         Ok(()) | Err(_) => {}
     }
-    if rustix::fs::fstat(&fd)?.st_nlink == 0 { Err(Errno::NOENT) } else { Ok(fd) }
+    rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_nlink > 0)
+}
+
+/// Directories that were missing and were made, outermost first.
+#[derive(Debug, Default)]
+pub(super) struct Missing(Vec<PathBuf>);
+
+impl Missing {
+    /// `path` was made; its name is not durable yet.
+    pub(super) fn note(&mut self, path: &Path) {
+        if !self.0.iter().any(|dir| dir == path) {
+            self.0.push(path.to_owned());
+        }
+        UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner).insert(parent_of(&absolute(path)));
+    }
 }
 
 /// Makes `path` and its missing parents; adds what it made to `made`, outermost first.
-fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), CommitError> {
+fn make(path: &Path, made: &mut Missing) -> Result<(), CommitError> {
     let mut missing = vec![path];
     while let Some(next) = missing.last().copied() {
         match rustix::fs::mkdir(next, Mode::RWXU) {
             Ok(()) => {
                 missing.pop();
-                if !made.iter().any(|dir| dir == next) {
-                    made.push(next.to_owned());
-                }
-                UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner).insert(parent_of(&absolute(next)));
+                made.note(next);
             }
             Err(Errno::EXIST) => {
                 missing.pop();

@@ -1,0 +1,170 @@
+//! Outputs whose names come from a bucket: whatever they are, they stay beneath a directory that
+//! the operator named (PROMISES 6, 7).
+//!
+//! A name is checked as text, then opened by `openat2` (RESOLVE_BENEATH, no symbolic links), or
+//! where the kernel or a sandbox has no such call, and where directories are missing, one
+//! component after the other without following links, which is as safe.
+
+use super::parents::{Directory, Missing};
+use super::{CommitError, leftover};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Longest name of a file, in bytes.
+const LONGEST_NAME: usize = 255;
+/// Longest path that a program can open, in bytes (PATH_MAX less its NUL).
+const LONGEST_PATH: usize = 4095;
+
+/// The directory beneath which outputs lie. Made if it is missing, and removed again when it is
+/// dropped and nothing was published beneath it.
+#[derive(Debug)]
+pub struct OutputRoot {
+    path: PathBuf,
+    directory: Mutex<Directory>,
+    fd: OwnedFd,
+}
+
+/// Why a name from a bucket is no output's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnsafeName {
+    Empty,
+    /// `.`, `..`, or nothing between two slashes or before the first.
+    NoName,
+    /// A newline, an escape, a NUL.
+    Control,
+    NameTooLong,
+    PathTooLong,
+    /// As temporary files of a restore are named: another run would sweep it away.
+    Temporary,
+}
+
+/// Whether `relative` (by slashes) names a file beneath `root`, whatever stands there.
+///
+/// # Errors
+/// Why not.
+pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
+    if relative.is_empty() {
+        return Err(UnsafeName::Empty);
+    }
+    if relative.chars().any(char::is_control) {
+        return Err(UnsafeName::Control);
+    }
+    for name in relative.split('/') {
+        if matches!(name, "" | "." | "..") {
+            return Err(UnsafeName::NoName);
+        }
+        if name.len() > LONGEST_NAME {
+            return Err(UnsafeName::NameTooLong);
+        }
+        if leftover::is_temporary(OsStr::new(name)) {
+            return Err(UnsafeName::Temporary);
+        }
+    }
+    if root.as_os_str().len().saturating_add(1).saturating_add(relative.len()) > LONGEST_PATH {
+        return Err(UnsafeName::PathTooLong);
+    }
+    Ok(())
+}
+
+impl OutputRoot {
+    /// Opens `path`, made absolute; symbolic links on the way to it are the operator's and are
+    /// followed.
+    ///
+    /// # Errors
+    /// It cannot be made or opened.
+    pub fn open(path: &Path) -> Result<Self, CommitError> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let directory = Directory::at(path.clone())?;
+        let fd = directory.try_clone()?;
+        Ok(Self { path, directory: Mutex::new(directory), fd })
+    }
+
+    /// Absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Something was published beneath it.
+    pub(super) fn keep(&self) {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner).keep();
+    }
+
+    /// Opens the directory of the output `relative`, which is checked, and makes what is missing.
+    pub(super) fn directory_of(&self, relative: &str) -> Result<Directory, CommitError> {
+        let parents = relative.rsplit_once('/').map_or("", |(parents, _)| parents);
+        let mut path = self.path.clone();
+        if !parents.is_empty() {
+            path.push(parents);
+        }
+        Directory::open_or_make(path, |made| match open_beneath(&self.fd, parents) {
+            Ok(fd) => Ok(fd),
+            // Whatever it was: the walk finds out, and says where.
+            Err(_) => self.walk(parents, made),
+        })
+    }
+
+    /// One component after the other; missing ones are made.
+    fn walk(&self, parents: &str, made: &mut Missing) -> Result<OwnedFd, CommitError> {
+        let mut path = self.path.clone();
+        let mut fd = open_beneath_slowly(&self.fd, OsStr::new("."))
+            .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
+        for name in parents.split('/').filter(|name| !name.is_empty()) {
+            path.push(name);
+            match rustix::fs::mkdirat(&fd, name, Mode::RWXU) {
+                Ok(()) => made.note(&path),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(CommitError::refused("create directory", &path, errno)),
+            }
+            fd = match open_beneath_slowly(&fd, OsStr::new(name)) {
+                Ok(next) => next,
+                Err(errno) => return Err(not_opened(&fd, name, &path, errno)),
+            };
+        }
+        Ok(fd)
+    }
+}
+
+impl Drop for OutputRoot {
+    fn drop(&mut self) {
+        self.directory.get_mut().unwrap_or_else(PoisonError::into_inner).abandon();
+    }
+}
+
+fn open_beneath(root: &OwnedFd, parents: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let path = if parents.is_empty() { "." } else { parents };
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+/// `name` is one component, and not `..`.
+fn open_beneath_slowly(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
+}
+
+fn not_opened(dir: &OwnedFd, name: &str, path: &Path, errno: Errno) -> CommitError {
+    match rustix::fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map(|s| FileType::from_raw_mode(s.st_mode)) {
+        Ok(FileType::Symlink) => CommitError::IsSymlink { path: path.to_owned() },
+        Ok(FileType::Directory) | Err(_) => CommitError::refused("open directory", path, errno),
+        Ok(_) => CommitError::IsNoDirectory { path: path.to_owned() },
+    }
+}
+
+impl fmt::Display for UnsafeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::NoName => f.write_str("it holds '.', '..' or an empty name"),
+            Self::Control => f.write_str("it holds a control character"),
+            Self::NameTooLong => write!(f, "a name in it is longer than {LONGEST_NAME} bytes"),
+            Self::PathTooLong => write!(f, "it is longer than {LONGEST_PATH} bytes"),
+            Self::Temporary => f.write_str("it is named as a temporary file of a restore"),
+        }
+    }
+}
