@@ -12,9 +12,12 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Tries against other restores that remove the directories meanwhile.
 const TRIES: usize = 16;
+/// Pause before a directory that someone else has locked is tried again: a removal takes less.
+const LOCKED_PAUSE: Duration = Duration::from_millis(1);
 
 /// Directories in which this process made directories, and whose entries are not durable yet.
 /// One restore makes a directory, many publish below it: each must see to it before it is done.
@@ -38,22 +41,25 @@ impl Directory {
             _ => PathBuf::from("."),
         };
         let mut made = Vec::new();
-        let mut result = Err(Errno::NOENT);
-        for _ in 0..TRIES {
-            result = open(&path);
-            match result {
+        let mut refusal = Errno::NOENT;
+        for tries_left in (0..TRIES).rev() {
+            match open(&path) {
+                Ok((_, true)) if tries_left > 0 => std::thread::sleep(LOCKED_PAUSE),
+                Ok((fd, _)) => return Ok(Self { fd, path, made }),
                 Err(Errno::NOENT) => {
                     if let Err(error) = make(&path, &mut made) {
                         remove(&made);
                         return Err(error);
                     }
                 }
-                Ok(fd) => return Ok(Self { fd, path, made }),
-                Err(_) => break,
+                Err(errno) => {
+                    refusal = errno;
+                    break;
+                }
             }
         }
         remove(&made);
-        Err(CommitError::refused("open directory", &path, result.err().unwrap_or(Errno::NOENT)))
+        Err(CommitError::refused("open directory", &path, refusal))
     }
 
     /// Takes away what was made for it and is empty, unless another restore is at work there.
@@ -70,18 +76,13 @@ impl Directory {
     }
 }
 
-/// Opens a directory and holds it against removal. ENOENT also when it was removed meanwhile.
-fn open(path: &Path) -> Result<OwnedFd, Errno> {
+/// Opens a directory and holds it against removal. ENOENT also when it was removed meanwhile;
+/// and whether someone else has it locked, to remove it or for reasons of his own. Not every file
+/// system locks directories: those have no protection.
+fn open(path: &Path) -> Result<(OwnedFd, bool), Errno> {
     let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
-        Err(Errno::WOULDBLOCK) => {
-            // Someone removes it this moment, or locks it for reasons of his own.
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        // Not every file system locks directories; those have no protection, and no harm done.
-        Ok(()) | Err(_) => {}
-    }
-    if rustix::fs::fstat(&fd)?.st_nlink == 0 { Err(Errno::NOENT) } else { Ok(fd) }
+    let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
+    if rustix::fs::fstat(&fd)?.st_nlink == 0 { Err(Errno::NOENT) } else { Ok((fd, locked)) }
 }
 
 /// Makes `path` and its missing parents; adds what it made to `made`, outermost first.
