@@ -87,6 +87,22 @@ fn main() {
                 }
             }
         }
+        println!(
+            "\n### The same while the worker computes 0.2 ms at a time, buffers of 512 KiB, in {}\n",
+            dir.display()
+        );
+        println!("| writer | seconds | CPU-s/GiB | slowest write ms |");
+        println!("|---|---|---|---|");
+        for how in [How::UringDirect, How::Pwrite] {
+            let cost = beside_computing(dir, how, bytes);
+            println!(
+                "| {} | {:.2} | {:.2} | {:.1} |",
+                how.name(),
+                cost.wall.as_secs_f64(),
+                cost.cpu.as_secs_f64() / (bytes as f64 / f64::from(1 << 30)),
+                cost.slowest.as_secs_f64() * 1e3
+            );
+        }
         println!("\n### 2,000 durable files of 64 KiB in {}, 256 at a time\n", dir.display());
         println!("| writer | seconds | ms/file | CPU ms/file |");
         println!("|---|---|---|---|");
@@ -166,6 +182,27 @@ async fn write_all(io: &Io, file: &Arc<OutputFile>, bytes: u64, depth: usize) ->
         task.expect("a writing task");
     }
     slowest.get()
+}
+
+/// As [`one_file`], with a task that is always ready and computes: the thread never parks.
+fn beside_computing(dir: &Path, how: How, bytes: u64) -> Cost {
+    let dir = fresh(dir);
+    let file = output(dir.path(), "db", how, bytes);
+    timed(how, IoOptions { buffer_bytes: 512 << 10, buffers: 8 }, async |io| {
+        let computing = tokio::task::spawn_local(async {
+            loop {
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(200) {
+                    std::hint::spin_loop();
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let slowest = write_all(&io, &file, bytes, 8).await;
+        io.writer(&file).sync().await.expect("sync");
+        computing.abort();
+        slowest
+    })
 }
 
 fn many_files(dir: &Path, how: How, files: usize, at_once: usize) -> Cost {

@@ -70,9 +70,9 @@ pub fn probe(choice: EngineChoice) -> Result<Chosen, IoError> {
     }
 }
 
-/// Entries of a worker's submission queue. Submissions reach the kernel when the thread parks or
-/// when the queue is full: with few entries, also while the thread is busy decoding.
-const RING_ENTRIES: u32 = 2;
+/// Entries of a worker's submission queue: with one, every submission pushes out the one before,
+/// which is what `uring::flush` rests on.
+const RING_ENTRIES: u32 = 1;
 /// Room for completions: more than operations in flight, whatever the submission queue's length.
 const RING_COMPLETIONS: u32 = 2048;
 

@@ -102,7 +102,25 @@ async fn write_direct(
         None => opcode::Write::new(types::Fd(fd), start, length).offset(at).build(),
     };
     let held = Held { buf, _file: file };
-    UnsubmittedOneshot::new(held, Done, entry).submit().await
+    let writing = UnsubmittedOneshot::new(held, Done, entry).submit();
+    flush();
+    writing.await
+}
+
+/// Sends what was submitted on its way. tokio-uring does so when the thread parks, which a
+/// thread that decodes may not do for long, or when the queue is full: it has one entry, so an
+/// operation that does nothing pushes the write out. That one stays behind, and nobody waits.
+fn flush() {
+    drop(UnsubmittedOneshot::new((), Ignored, opcode::Nop::new().build()).submit());
+}
+
+struct Ignored;
+
+impl OneshotOutputTransform for Ignored {
+    type Output = ();
+    type StoredData = ();
+
+    fn transform_oneshot_output(self, (): (), _: cqueue::Entry) {}
 }
 
 /// What the kernel uses until the operation has ended. tokio-uring keeps it until then, also
