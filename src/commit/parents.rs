@@ -106,13 +106,10 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// Holds a directory against removal; false where it was removed meanwhile.
 fn is_held(fd: &OwnedFd) -> bool {
-    match rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared) {
-        Err(Errno::WOULDBLOCK) => {
-            // Someone removes it this moment, or locks it for reasons of his own.
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        // Not every file system locks directories; those have no protection, and no harm done.
-        Ok(()) | Err(_) => {}
+    // Not every file system locks directories; those have no protection, and no harm done.
+    if rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK) {
+        // Someone removes it this moment, or locks it for reasons of his own.
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_nlink > 0)
 }

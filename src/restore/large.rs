@@ -168,7 +168,7 @@ impl LargeFile {
     /// Compares the file checksum with the segments' CRCs, in the order of the cuts, and for a
     /// tracked snapshot the database checksum with the XOR of all its pages.
     pub fn verify(&self, segments: &[SegmentOutput]) -> Result<(), FormatError> {
-        let mut crc = self.head_crc.clone();
+        let mut crc = self.head_crc;
         for segment in segments {
             crc.append(&segment.crc);
         }
