@@ -57,7 +57,15 @@ impl S3sServer {
                 }
             });
         });
-        Self { endpoint, access_key, secret_key, root: root.to_owned(), _copy: None, stop: Some(stop), thread: Some(thread) }
+        Self {
+            endpoint,
+            access_key,
+            secret_key,
+            root: root.to_owned(),
+            _copy: None,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// Serves a copy of the directory `content` as `bucket`.

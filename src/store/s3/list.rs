@@ -266,7 +266,8 @@ mod tests {
     fn keys_that_a_server_only_claims_to_encode_are_taken_literally() {
         let object = |key: &str| OBJECT.replace("a+b%2Bc%2F%C3%BC&amp;", key);
         let page = |key: &str| {
-            let body = listing(&format!("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{}", object(key)));
+            let body =
+                listing(&format!("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{}", object(key)));
             parse_list_page(body.as_bytes(), None).unwrap().objects[0].key.clone()
         };
         assert_eq!(page("plus+and/a &amp; more"), "plus+and/a & more");
