@@ -12,8 +12,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 /// Longest name of a file, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -24,9 +23,7 @@ const LONGEST_PATH: usize = 4095;
 /// dropped and nothing was published beneath it.
 #[derive(Debug)]
 pub struct OutputRoot {
-    path: PathBuf,
-    directory: Mutex<Directory>,
-    fd: OwnedFd,
+    directory: Directory,
 }
 
 /// Why a name from a bucket is no output's.
@@ -79,29 +76,27 @@ impl OutputRoot {
     /// It cannot be made or opened.
     pub fn open(path: &Path) -> Result<Self, CommitError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let directory = Directory::at(path.clone())?;
-        let fd = directory.try_clone()?;
-        Ok(Self { path, directory: Mutex::new(directory), fd })
+        Ok(Self { directory: Directory::at(path)? })
     }
 
     /// Absolute.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.directory.path
     }
 
     /// Something was published beneath it.
     pub(super) fn keep(&self) {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner).keep();
+        self.directory.keep();
     }
 
     /// Opens the directory of the output `relative`, which is checked, and makes what is missing.
     pub(super) fn directory_of(&self, relative: &str) -> Result<Directory, CommitError> {
         let parents = relative.rsplit_once('/').map_or("", |(parents, _)| parents);
-        let mut path = self.path.clone();
+        let mut path = self.directory.path.clone();
         if !parents.is_empty() {
             path.push(parents);
         }
-        Directory::open_or_make(path, |made| match open_beneath(&self.fd, parents) {
+        Directory::open_or_make(path, |made| match open_beneath(&self.directory.fd, parents) {
             Ok(fd) => Ok(fd),
             // Whatever it was: the walk finds out, and says where.
             Err(_) => self.walk(parents, made),
@@ -110,8 +105,8 @@ impl OutputRoot {
 
     /// One component after the other; missing ones are made.
     fn walk(&self, parents: &str, made: &mut Missing) -> Result<OwnedFd, CommitError> {
-        let mut path = self.path.clone();
-        let mut fd = open_beneath_slowly(&self.fd, OsStr::new("."))
+        let mut path = self.directory.path.clone();
+        let mut fd = open_beneath_slowly(&self.directory.fd, OsStr::new("."))
             .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
         for name in parents.split('/').filter(|name| !name.is_empty()) {
             path.push(name);
@@ -131,7 +126,7 @@ impl OutputRoot {
 
 impl Drop for OutputRoot {
     fn drop(&mut self) {
-        self.directory.get_mut().unwrap_or_else(PoisonError::into_inner).abandon();
+        self.directory.abandon();
     }
 }
 

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A checked destination. While it lives, its directory is not removed by other restores; when
 /// it is dropped and nothing was published, directories that were made for it are removed.
@@ -19,9 +19,7 @@ pub struct Destination {
     path: PathBuf,
     name: OsString,
     replace: Replace,
-    directory: Mutex<Directory>,
-    /// A duplicate of the directory's descriptor, to be had without the lock.
-    fd: std::os::fd::OwnedFd,
+    directory: Directory,
     // Dropped after `drop` has removed what was made beneath it.
     root: Option<Arc<OutputRoot>>,
 }
@@ -61,20 +59,18 @@ impl Destination {
     }
 
     fn within(
-        mut directory: Directory,
+        directory: Directory,
         path: PathBuf,
         name: OsString,
         replace: Replace,
         root: Option<Arc<OutputRoot>>,
     ) -> Result<Self, CommitError> {
-        let fd = match checked(&directory, &name, &path, replace) {
-            Ok(fd) => fd,
-            Err(error) => {
-                directory.abandon();
-                return Err(error);
-            }
-        };
-        Ok(Self { path, name, replace, directory: Mutex::new(directory), fd, root })
+        // From here on, its drop takes new directories away.
+        let new = Self { path, name, replace, directory, root };
+        if !matches!(new.standing()?, Standing::Nothing) {
+            in_use::hold(new.dir(), &new.name, &new.path)?;
+        }
+        Ok(new)
     }
 
     /// The path as given.
@@ -101,20 +97,16 @@ impl Destination {
     }
 
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.directory.fd.as_fd()
     }
 
-    pub(super) fn dir_fd(&self) -> &std::os::fd::OwnedFd {
-        &self.fd
-    }
-
-    pub(super) fn dir_path(&self) -> PathBuf {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner).path.clone()
+    pub(super) fn dir_path(&self) -> &Path {
+        &self.directory.path
     }
 
     /// Something was published: directories made for it stay.
     pub(super) fn keep_parents(&self) {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner).keep();
+        self.directory.keep();
         if let Some(root) = &self.root {
             root.keep();
         }
@@ -128,21 +120,8 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.directory.get_mut().unwrap_or_else(PoisonError::into_inner).abandon();
+        self.directory.abandon();
     }
-}
-
-fn checked(
-    directory: &Directory,
-    name: &OsStr,
-    path: &Path,
-    replace: Replace,
-) -> Result<std::os::fd::OwnedFd, CommitError> {
-    let standing = examine(directory.fd.as_fd(), name, path, replace)?;
-    if !matches!(standing, Standing::Nothing) {
-        in_use::hold(directory.fd.as_fd(), name, path)?;
-    }
-    directory.try_clone()
 }
 
 /// The name that `path` gives a file in its directory.

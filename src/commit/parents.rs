@@ -9,12 +9,15 @@ use super::CommitError;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Tries against other restores that remove the directories meanwhile.
 const TRIES: usize = 16;
+/// Pause before a directory that someone else has locked is tried again: a removal takes less.
+const LOCKED_PAUSE: Duration = Duration::from_millis(1);
 
 /// Directories in which this process made directories, and whose entries are not durable yet.
 /// One restore makes a directory, many publish below it: each must see to it before it is done.
@@ -27,7 +30,7 @@ pub(super) struct Directory {
     /// As the output's path names it; `.` where that names none.
     pub(super) path: PathBuf,
     /// What was made for it, outermost first.
-    made: Vec<PathBuf>,
+    made: Mutex<Vec<PathBuf>>,
 }
 
 impl Directory {
@@ -60,17 +63,20 @@ impl Directory {
     ) -> Result<Self, CommitError> {
         let mut made = Missing::default();
         let mut result = Err(CommitError::refused("open directory", &path, Errno::NOENT));
-        for _ in 0..TRIES {
+        for tries_left in (0..TRIES).rev() {
             result = open(&mut made);
-            match &result {
-                Ok(fd) if is_held(fd) => break,
-                Ok(_) => result = Err(CommitError::refused("open directory", &path, Errno::NOENT)),
+            match result.as_ref().map(hold) {
+                Ok(Hold::Held) => break,
+                // For reasons of someone's own: nobody removes a directory for so long.
+                Ok(Hold::LockedByOther) if tries_left == 0 => break,
+                Ok(Hold::LockedByOther) => std::thread::sleep(LOCKED_PAUSE),
+                Ok(Hold::Gone) => result = Err(CommitError::refused("open directory", &path, Errno::NOENT)),
                 Err(CommitError::Refused { errno: Errno::NOENT, .. }) => {}
                 Err(_) => break,
             }
         }
         match result {
-            Ok(fd) => Ok(Self { fd, path, made: made.0 }),
+            Ok(fd) => Ok(Self { fd, path, made: Mutex::new(made.0) }),
             Err(error) => {
                 remove(&made.0);
                 Err(error)
@@ -78,25 +84,18 @@ impl Directory {
         }
     }
 
-    /// Another descriptor of the same directory.
-    pub(super) fn try_clone(&self) -> Result<OwnedFd, CommitError> {
-        self.fd.try_clone().map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
-            CommitError::refused("open directory", &self.path, errno)
-        })
-    }
-
     /// Takes away what was made for it and is empty, unless another restore is at work there.
-    pub(super) fn abandon(&mut self) {
-        if !self.made.is_empty() {
+    pub(super) fn abandon(&self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        if !made.is_empty() {
             let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
-            remove(&std::mem::take(&mut self.made));
+            remove(&made);
         }
     }
 
     /// What was made stays, whatever comes.
-    pub(super) fn keep(&mut self) {
-        self.made.clear();
+    pub(super) fn keep(&self) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -104,14 +103,23 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Holds a directory against removal; false where it was removed meanwhile.
-fn is_held(fd: &OwnedFd) -> bool {
-    // Not every file system locks directories; those have no protection, and no harm done.
-    if rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK) {
-        // Someone removes it this moment, or locks it for reasons of his own.
-        std::thread::sleep(std::time::Duration::from_millis(1));
+enum Hold {
+    /// Also on file systems that do not lock directories; those have no protection.
+    Held,
+    /// Someone removes it this moment, or has it locked for reasons of his own.
+    LockedByOther,
+    /// It was removed meanwhile.
+    Gone,
+}
+
+/// Holds a directory against removal.
+fn hold(fd: &OwnedFd) -> Hold {
+    let locked = rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared);
+    match rustix::fs::fstat(fd) {
+        Ok(stat) if stat.st_nlink == 0 => Hold::Gone,
+        _ if locked == Err(Errno::WOULDBLOCK) => Hold::LockedByOther,
+        _ => Hold::Held,
     }
-    rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
 /// Directories that were missing and were made, outermost first.
@@ -185,9 +193,9 @@ pub(super) fn sync_above(directory: &Path) -> Result<(), CommitError> {
 }
 
 /// fsync of a directory, where its file system has such a thing.
-pub(super) fn sync(directory: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
     loop {
-        match rustix::fs::fsync(directory) {
+        match rustix::fs::fsync(&directory) {
             Err(Errno::INTR) => {}
             Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(()),
             Err(errno) => return Err(errno),

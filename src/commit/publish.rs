@@ -49,8 +49,8 @@ impl Published {
     fn sync_names(&self) -> Result<(), CommitError> {
         let refused = |errno| CommitError::refused("sync the directory of", self.path(), errno);
         self.output.fault(Step::SyncDir).map_err(refused)?;
-        parents::sync(self.destination.dir_fd()).map_err(refused)?;
-        parents::sync_above(&self.destination.dir_path())
+        parents::sync(self.destination.dir()).map_err(refused)?;
+        parents::sync_above(self.destination.dir_path())
     }
 
     fn delete_replaced(&mut self) {
@@ -66,7 +66,7 @@ impl Published {
 impl Drop for Published {
     /// Without [`Published::sync_dir`], what was replaced is still deleted durably or not at all.
     fn drop(&mut self) {
-        if !self.replaced.names.is_empty() && parents::sync(self.destination.dir_fd()).is_ok() {
+        if !self.replaced.names.is_empty() && parents::sync(self.destination.dir()).is_ok() {
             self.delete_replaced();
         }
     }

@@ -26,7 +26,7 @@ pub struct Unpublished {
 
 impl Unpublished {
     pub(super) fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
-        let refused = |errno| CommitError::refused("create a file in", &destination.dir_path(), errno);
+        let refused = |errno| CommitError::refused("create a file in", destination.dir_path(), errno);
         leftover::sweep(destination);
         fault_at(destination.path(), Step::Create).map_err(refused)?;
         let unnamed = if named { None } else { unnamed(destination).map_err(refused)? };

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// From this size on O_DIRECT pays (docs/PERFORMANCE.md); below, the page cache is faster.
-const LARGE_BYTES: u64 = 1 << 20;
+/// From this size on O_DIRECT saves CPU (`cargo bench --bench io`); below, the page cache does.
+const LARGE_BYTES: u64 = 4 << 20;
 
 /// A file open for reading and writing, by every worker at once, each on bytes of its own.
 #[derive(Debug)]

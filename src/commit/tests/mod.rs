@@ -1,6 +1,6 @@
 //! Publication against races, links, failures and kills.
 
-mod check;
+mod checks;
 mod force;
 mod kill;
 mod publication;
@@ -54,6 +54,15 @@ fn child_of(what: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["commit::tests::child", "--exact", "--nocapture"]).env(CHILD, what).current_dir(dir);
     command
+}
+
+#[test]
+fn outputs_may_go_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Destination>();
+    is_send::<Unpublished>();
+    is_send::<Published>();
+    is_send::<check::Check>();
 }
 
 #[test]
