@@ -51,7 +51,7 @@ fn url_errors_show_no_secret() {
     ] {
         for error in [
             parse_replica_url(&url, &nothing).unwrap_err(),
-            parse_pattern_url(&url, &nothing).map_err(|error| error).err().unwrap_or(ConfigError::EmptyPath),
+            parse_pattern_url(&url, &nothing).err().unwrap_or(ConfigError::EmptyPath),
         ] {
             assert_silent(&format!("{error} {error:?}"));
         }
@@ -73,7 +73,7 @@ fn yaml_errors_show_no_secret() {
         format!("<<: {CANARY}"),
         format!("restore-pattern: {{parallel-workers: {CANARY}}}"),
         format!("restore-pattern: {{retry-delay: {CANARY}}}"),
-        format!("{CANARY}"),
+        CANARY.to_string(),
     ] {
         let error = Config::parse(Path::new("/c.yml"), &text, false, &nothing).err();
         let error = error.unwrap_or_else(|| panic!("parsed: {text}"));
