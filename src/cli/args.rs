@@ -2,6 +2,7 @@
 //! together and checked. What was typed is `flags`; what lies on disk or on the bucket is not
 //! looked at here.
 
+use crate::commit::check;
 use crate::io::EngineChoice;
 use crate::plan::Target;
 use crate::timestamp::Timestamp;
@@ -75,6 +76,15 @@ impl IntegrityCheck {
             Self::None => "none",
             Self::Quick => "quick",
             Self::Full => "full",
+        }
+    }
+
+    /// None: no check.
+    pub const fn mode(self) -> Option<check::Mode> {
+        match self {
+            Self::None => None,
+            Self::Quick => Some(check::Mode::Quick),
+            Self::Full => Some(check::Mode::Full),
         }
     }
 }

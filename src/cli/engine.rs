@@ -1,36 +1,39 @@
 //! The composition root: makes the workers, the counters and the stores of a command, and runs
 //! one database through them.
 
-use super::args::{CommonArgs, IntegrityCheck};
+use super::args::CommonArgs;
 use super::failure::Failure;
 use super::log::Log;
 use super::output::{FileLine, PlanReport, RestoreReport, TimeSource};
 use super::progress::{Phase, ProgressSnapshot};
 use super::restore::{RestoreEngine, RestoreRequest};
 use crate::cancel::{Cancel, Reason};
-use crate::commit::{Destination, Replace, check};
-use crate::config::{Location, StoreConfig};
-use crate::error::{Class, escaped};
+use crate::commit::{Destination, Replace};
+use crate::config::StoreConfig;
+use crate::error::Class;
+use crate::fleet::{Limits, stale_state};
 use crate::io;
 use crate::plan::PlanError;
 use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored, SEGMENT_BYTES};
 use crate::store::Store;
 use crate::store::s3::{S3, S3Options};
 use crate::telemetry::Counters;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Workers, and what is needed to open stores for them.
 pub struct Session {
     pub engine: Engine,
+    /// Databases that may be in flight.
+    pub tasks: usize,
     counters: Arc<Counters>,
     s3_options: S3Options,
     cancel: Cancel,
 }
 
 impl Session {
-    /// Probes the I/O engine and starts the workers; `tasks` databases may be in flight.
+    /// Probes the I/O engine and starts the workers; at most `tasks` databases may be in flight,
+    /// fewer where descriptors are few.
     pub fn open(
         common: &CommonArgs,
         tasks: usize,
@@ -43,6 +46,8 @@ impl Session {
             log.info(note);
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let limits = Limits::of_process(workers);
+        let tasks = tasks.min(limits.databases);
         let options = EngineOptions {
             workers,
             kind: chosen.kind,
@@ -52,7 +57,12 @@ impl Session {
         };
         let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
-        Ok(Self { engine, counters: Arc::clone(counters), s3_options: s3_options(common), cancel: cancel.clone() })
+        let mut s3_options = s3_options(common);
+        s3_options.max_requests = match (s3_options.max_requests, limits.requests) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
+        Ok(Self { engine, tasks, counters: Arc::clone(counters), s3_options, cancel: cancel.clone() })
     }
 
     pub fn store(&self, config: &StoreConfig) -> Store {
@@ -117,7 +127,10 @@ impl RestoreEngine for OneDatabase {
         let replace = if args.force { Replace::Force } else { Replace::Never };
         let destination =
             Destination::prepare(request.output, replace).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
-        warn_of_stale_state(request.location, request.output, request.log);
+        let on_disk = (request.location.store == StoreConfig::File).then_some(request.location.path.as_str());
+        if let Some(warning) = stale_state(request.output, on_disk) {
+            request.log.warn(&warning);
+        }
         let session = Session::open(&args.common, 1, &self.counters, request.log, request.cancel)?;
         let order = Request {
             store: session.store(&request.location.store),
@@ -125,11 +138,7 @@ impl RestoreEngine for OneDatabase {
             replica: None,
             target: args.target,
             destination: Arc::new(destination),
-            check: match args.integrity_check {
-                IntegrityCheck::None => None,
-                IntegrityCheck::Quick => Some(check::Mode::Quick),
-                IntegrityCheck::Full => Some(check::Mode::Full),
-            },
+            check: args.integrity_check.mode(),
             parallelism: args.parallelism.map(usize::from),
         };
         let restored = match session.engine.run(|worker| Box::pin(restore_durably(worker, order))) {
@@ -149,7 +158,7 @@ impl RestoreEngine for OneDatabase {
             bytes_fetched: restored.bytes_in,
             requests: self.counters.lists.get() + self.counters.gets.get() + self.counters.heads.get(),
             retries: self.counters.retries.get(),
-            warnings: warnings(&restored),
+            warnings: restored.all_warnings(),
         };
         for warning in &report.warnings {
             request.log.warn(warning);
@@ -183,16 +192,6 @@ async fn restore_durably(
     Ok(outcome)
 }
 
-/// What an operator should hear of a database that was restored all the same.
-pub fn warnings(restored: &restore::Outcome) -> Vec<String> {
-    let mut all: Vec<String> = restored.damaged.iter().map(|(_, what)| what.clone()).collect();
-    all.extend(restored.warnings.iter().map(ToString::to_string));
-    if let Some(check::Outcome::NotCheckable(why)) = &restored.check {
-        all.push(format!("SQLite cannot check the database: {}", escaped(why)));
-    }
-    all
-}
-
 /// A plan's files with the times that are known without a further request.
 fn file_lines(planned: &Planned) -> Vec<FileLine> {
     let of = |&i: &usize| planned.replica.files.get(i).map(|file| (file, planned.times.get(i)));
@@ -205,19 +204,4 @@ fn file_lines(planned: &Planned) -> Vec<FileLine> {
         time_source: if time.is_some() { TimeSource::Header } else { TimeSource::LastModified },
     });
     lines.collect()
-}
-
-/// Litestream's own state of an older database beside the output confuses it when it resumes
-/// (PROMISES 29).
-fn warn_of_stale_state(location: &Location, output: &Path, log: &Log) {
-    let (Some(directory), Some(name)) = (output.parent(), output.file_name()) else { return };
-    let state = directory.join(format!(".{}-litestream", name.to_string_lossy()));
-    let is_source = location.store == StoreConfig::File && Path::new(&location.path).starts_with(&state);
-    if !is_source && state.is_dir() {
-        log.warn(&format!(
-            "{} holds Litestream's state of an older database: run `litestream reset {}` before it replicates again",
-            escaped(&state.to_string_lossy()),
-            escaped(&output.to_string_lossy())
-        ));
-    }
 }

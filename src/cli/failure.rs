@@ -13,6 +13,8 @@ pub enum Failure {
     NoBackups,
     /// Everything else: exit 1.
     Failed { class: Class, message: String, try_call: Option<String> },
+    /// Of many databases some were restored, some not: exit 3.
+    Partial { message: String },
     /// Stopped by a signal: exit 130 or 143.
     Cancelled(Reason),
 }
@@ -40,6 +42,7 @@ impl Failure {
         match self {
             Self::Usage { .. } => 2,
             Self::NoBackups | Self::Failed { .. } => 1,
+            Self::Partial { .. } => 3,
             Self::Cancelled(reason) => reason.exit_code(),
         }
     }
@@ -47,7 +50,7 @@ impl Failure {
     /// What stands after `Error: `.
     pub fn message(&self) -> &str {
         match self {
-            Self::Usage { message, .. } | Self::Failed { message, .. } => message,
+            Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message } => message,
             Self::NoBackups => "no matching backup files available",
             Self::Cancelled(Reason::Interrupt) => "interrupted",
             Self::Cancelled(Reason::Terminate) => "terminated",
@@ -59,7 +62,7 @@ impl Failure {
     pub fn tried(&self) -> Option<&str> {
         match self {
             Self::Usage { try_call, .. } | Self::Failed { try_call, .. } => try_call.as_deref(),
-            Self::NoBackups | Self::Cancelled(_) => None,
+            Self::NoBackups | Self::Partial { .. } | Self::Cancelled(_) => None,
         }
     }
 }

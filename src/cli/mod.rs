@@ -1,7 +1,7 @@
 //! Flags as typed → resolved arguments; help; messages; exit codes (CONTRACT).
 //!
 //! ```text
-//! argv ─► argv (Go's rules) ─► flags (clap) ─► resolve ─► args ─► restore | ltx ─► output, log
+//! argv ─► argv (Go's rules) ─► flags (clap) ─► resolve ─► args ─► restore | ltx | restore_pattern ─► output, log
 //! ```
 //! What is done with a database or a bucket is not here: `restore` hands it to a
 //! [`restore::RestoreEngine`]. stdout holds what was asked for and nothing else; all the rest
@@ -22,6 +22,7 @@ pub mod progress;
 pub mod redact;
 mod resolve;
 pub mod restore;
+mod restore_pattern;
 pub mod signal;
 mod suggest;
 #[cfg(test)]
@@ -162,20 +163,19 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     });
     let ended = match command {
         Command::Show(text) => output::print(text),
-        Command::RestorePattern(_) => Err(Failure::usage("restore-pattern: not available yet in this version")),
-        Command::Restore(args) => {
-            with_signals(|cancel| restore::run(args, env, &log, cancel, &engine::OneDatabase::default()))
-        }
-        Command::Ltx(args) => with_signals(|cancel| ltx::run(args, env, &log, cancel)),
+        Command::Restore(args) => with_signals(|cancel| {
+            output::print(&restore::run(args, env, &log, cancel, &engine::OneDatabase::default())?)
+        }),
+        Command::Ltx(args) => with_signals(|cancel| output::print(&ltx::run(args, env, &log, cancel)?)),
+        Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),
     };
     (log, ended)
 }
 
-/// `work` gives what is to be printed.
-fn with_signals(work: impl FnOnce(&Cancel) -> Result<String, Failure>) -> Result<(), Failure> {
+fn with_signals(work: impl FnOnce(&Cancel) -> Result<(), Failure>) -> Result<(), Failure> {
     let cancel = Cancel::new();
     signal::watch(&cancel).map_err(|e| Failure::failed(Class::Io, format!("cannot watch for signals: {e}")))?;
-    output::print(&work(&cancel)?)
+    work(&cancel)
 }
 
 /// What holds before anything was understood.

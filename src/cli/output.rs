@@ -217,7 +217,7 @@ pub fn ltx_text(files: &[FileLine]) -> String {
 }
 
 /// Columns as wide as their widest cell and two spaces, the last one as it is.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut out = String::new();

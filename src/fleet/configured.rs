@@ -282,7 +282,11 @@ impl Run<'_> {
         for (name, error) in &self.source.unusable {
             discovery.matched += 1;
             if self.is_ours(name) {
-                discovery.failed.push(FoundError { name: name.clone(), failure: FoundFailure::Config(error.clone()) });
+                discovery.failed.push(FoundError {
+                    name: name.clone(),
+                    failure: FoundFailure::Config(error.clone()),
+                    found: None,
+                });
             }
         }
     }
@@ -379,7 +383,10 @@ impl Run<'_> {
                 continue;
             }
             if let Some(e) = failed.remove(&i) {
-                discovery.failed.push(FoundError { name: entry.name.clone(), failure: FoundFailure::Store(e) });
+                let output = Output::Configured(entry.path.clone());
+                let found = self.found(&entry.name, id, entry.store, entry.key.clone(), output).map(Box::new);
+                let failure = FoundFailure::Store(e);
+                discovery.failed.push(FoundError { name: entry.name.clone(), failure, found });
                 continue;
             }
             let output = Output::Configured(entry.path.clone());
@@ -395,7 +402,8 @@ impl Run<'_> {
             for entry in members.iter().filter_map(|&member| self.source.dirs.get(member)) {
                 let name = entry.dir.to_string_lossy().into_owned();
                 discovery.matched += 1;
-                discovery.failed.push(FoundError { name, failure: FoundFailure::Store(error.clone()) });
+                let failure = FoundFailure::Store(error.clone());
+                discovery.failed.push(FoundError { name, failure, found: None });
             }
         }
         let mut below_dirs: HashSet<String> = HashSet::new();

@@ -75,6 +75,8 @@ pub struct FoundError {
     /// The configured path; of a `dir:` entry the directory.
     pub name: String,
     pub failure: FoundFailure,
+    /// Of a database whose listing failed: it can be tried again. Its `replica` says nothing.
+    pub found: Option<Box<Found>>,
 }
 
 #[derive(Debug, Clone)]

@@ -5,9 +5,10 @@ use super::engine::Worker;
 use super::error::{Failure, RestoreError};
 use super::execute::{Executed, Execution, PlannedFile};
 use super::listing::{list_replica, look_at_times};
-use crate::catalogue::Replica;
+use crate::catalogue::{LtxFile, Replica};
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, Published, Unpublished};
+use crate::error::escaped;
 use crate::ltx::Txid;
 use crate::plan::{self, Excluded, Plan, PlanError, Target, Times, Warning};
 use crate::store::{Store, StoreError};
@@ -57,10 +58,24 @@ pub struct Outcome {
     /// Files that were damaged, and restored around: key and what is wrong.
     pub damaged: Vec<(String, String)>,
     pub warnings: Vec<Warning>,
+    /// Requests that this took, repeated ones not counted.
+    pub requests: u64,
     /// How often the plan was made anew.
     pub replanned: u32,
     /// `ok`, or why SQLite could not check; None: not asked for.
     pub check: Option<check::Outcome>,
+}
+
+impl Outcome {
+    /// What an operator should hear of a database that was restored all the same.
+    pub fn all_warnings(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.damaged.iter().map(|(_, what)| what.clone()).collect();
+        all.extend(self.warnings.iter().map(ToString::to_string));
+        if let Some(check::Outcome::NotCheckable(why)) = &self.check {
+            all.push(format!("SQLite cannot check the database: {}", escaped(why)));
+        }
+        all
+    }
 }
 
 /// A replica as planned for: what `-dry-run` shows.
@@ -91,11 +106,12 @@ pub async fn plan_database(
 ///
 /// # Errors
 /// Nothing was published, and the unpublished file is gone.
-pub async fn restore(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
+pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
     // Before the first request: an unwritable destination fails without a byte fetched.
     let mut output = request.destination.create(request.check.is_some())?;
-    let Request { store, path, replica, target, .. } = &request;
-    let mut planner = Planner::new(worker, store, path, replica.clone(), *target).await?;
+    let replica = request.replica.take();
+    let Request { store, path, target, .. } = &request;
+    let mut planner = Planner::new(worker, store, path, replica, *target).await?;
     let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.max(1))));
     let mut first_damage: Option<RestoreError> = None;
     let (plan, executed) = loop {
@@ -119,6 +135,7 @@ pub async fn restore(worker: &Rc<Worker>, request: Request) -> Result<Restored, 
             },
             requests: requests.clone(),
         };
+        planner.requests += files.iter().map(|f| gets(f.file.size, worker.shared.segment_bytes)).sum::<u64>();
         match execution.run().await {
             Ok(executed) => break (plan, executed),
             Err(failure) => {
@@ -147,7 +164,7 @@ async fn finish(
         _ => None,
     };
     let published = output.publish()?;
-    let bytes_in = plan.files.iter().filter_map(|&i| planner.replica.files.get(i)).map(|f| f.size).sum();
+    let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
     let outcome = Outcome {
         min_txid: plan.min_txid,
         txid: plan.txid,
@@ -158,6 +175,7 @@ async fn finish(
         files: plan.files.len(),
         damaged: planner.damaged,
         warnings: plan.warnings,
+        requests: planner.requests,
         replanned: planner.replanned,
         check,
     };
@@ -209,8 +227,35 @@ struct Planner<'a> {
     times: Times,
     excluded: Excluded,
     damaged: Vec<(String, String)>,
+    requests: u64,
     replanned: u32,
     relisted: u32,
+}
+
+impl Planned {
+    /// Size of the planned files in bytes.
+    pub fn bytes(&self) -> u64 {
+        planned_files(&self.replica, &self.plan).map(|file| file.size).sum()
+    }
+
+    /// GETs that fetching the plan takes, where larger files than `segment_bytes` are cut.
+    pub fn gets(&self, segment_bytes: u64) -> u64 {
+        planned_files(&self.replica, &self.plan).map(|file| gets(file.size, segment_bytes)).sum()
+    }
+}
+
+fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
+    plan.files.iter().filter_map(|&i| replica.files.get(i))
+}
+
+/// LISTs that show a database of up to a thousand files.
+fn lists(path: &str) -> u64 {
+    Replica::list_prefixes(path).len() as u64
+}
+
+/// One GET fetches a whole file; of a larger one the two ends, and each segment.
+fn gets(size: u64, segment_bytes: u64) -> u64 {
+    if size <= segment_bytes { 1 } else { 2 + size.div_ceil(segment_bytes.max(1)) }
 }
 
 impl<'a> Planner<'a> {
@@ -221,9 +266,9 @@ impl<'a> Planner<'a> {
         replica: Option<Replica>,
         target: Target,
     ) -> Result<Self, RestoreError> {
-        let replica = match replica {
-            Some(replica) => replica,
-            None => list_replica(&worker.http, store, path).await?,
+        let (replica, requests) = match replica {
+            Some(replica) => (replica, 0),
+            None => (list_replica(&worker.http, store, path).await?, lists(path)),
         };
         Ok(Self {
             worker,
@@ -236,6 +281,7 @@ impl<'a> Planner<'a> {
             times: Times::new(),
             excluded: Excluded::new(),
             damaged: Vec::new(),
+            requests,
             replanned: 0,
             relisted: 0,
         })
@@ -271,6 +317,7 @@ impl<'a> Planner<'a> {
     }
 
     async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
+        self.requests += wanted.len() as u64;
         match look_at_times(self.worker, self.store, &self.replica, wanted).await {
             Ok(looks) => {
                 for (file, time) in looks {
@@ -334,6 +381,7 @@ impl<'a> Planner<'a> {
 
     async fn list_again(&mut self) -> Result<(), RestoreError> {
         self.relisted += 1;
+        self.requests += lists(self.path);
         let new = list_replica(&self.worker.http, self.store, self.path).await?;
         self.times = self.times.carried(&self.replica, &new);
         self.excluded = self.excluded.carried(&self.replica, &new);

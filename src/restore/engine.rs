@@ -193,6 +193,8 @@ async fn work(worker: Rc<Worker>) {
         () = take_tasks => {}
         _ = shared.cancel.cancelled() => {}
     }
+    // Nobody takes tasks any more: whoever waits for one hears of it.
+    shared.tasks.close();
 }
 
 /// A task's place among those in flight; given back also when the task panics or is dropped.

@@ -20,9 +20,13 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
+    /// Drops the item where the queue is closed.
     pub fn push(&self, item: T) {
-        self.items().push_back(item);
-        self.ready.add_permits(1);
+        let mut items = self.items();
+        if !self.ready.is_closed() {
+            items.push_back(item);
+            self.ready.add_permits(1);
+        }
     }
 
     /// The next item; None once the queue is closed. Safe to drop half-way.
@@ -34,8 +38,13 @@ impl<T> Queue<T> {
 
     /// No more items: those waiting in [`Queue::pop`] get None, items not taken are dropped.
     pub fn close(&self) {
-        self.ready.close();
-        self.items().clear();
+        let dropped = {
+            let mut items = self.items();
+            self.ready.close();
+            std::mem::take(&mut *items)
+        };
+        // Not under the lock: what an item drops may be anything.
+        drop(dropped);
     }
 
     fn items(&self) -> MutexGuard<'_, VecDeque<T>> {
@@ -55,6 +64,7 @@ mod tests {
         assert_eq!((queue.pop().await, queue.pop().await), (Some(1), Some(2)));
         queue.push(3);
         queue.close();
+        queue.push(4);
         assert_eq!(queue.pop().await, None);
     }
 }

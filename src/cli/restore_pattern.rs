@@ -1,0 +1,407 @@
+//! `hydrant restore-pattern`, around the fleet: what is found and restored is `fleet`'s, what is
+//! said of it is here.
+
+use super::args::{PatternSource, RestorePatternArgs};
+use super::engine::Session;
+use super::failure::Failure;
+use super::log::{Log, Severity};
+use super::progress::{self, Databases, Phase, ProgressSnapshot};
+use super::restore::from_config;
+use super::{human, output};
+use crate::cancel::{Cancel, Reason};
+use crate::commit::Replace;
+use crate::config::{Config, Env, RestorePattern};
+use crate::error::{Class, escaped};
+use crate::fleet::{
+    Books, DiscoverError, Discovered, Discovery, Ended, Ending, First, Fleet, Options, Places, Progress, Record,
+    Settings, Source, Totals, Window, Work, discover, folds_case, jobs,
+};
+use crate::plan::Target;
+use crate::telemetry::Counters;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+const MAX_RETRIES: u32 = 3;
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// Failures told on stderr as they happen; the error log has them all.
+const FAILURES_TOLD: u64 = 20;
+
+/// Runs the command; stdout gets what `-json` and `-dry-run` ask for.
+pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let counters = Arc::new(Counters::default());
+    let config = match &args.source {
+        PatternSource::Url(_) => None,
+        PatternSource::Configured { config, .. } => {
+            Some(Config::load(&config.path, config.expand_env, env).map_err(|e| from_config(&e))?)
+        }
+    };
+    let section = config.as_ref().and_then(|config| config.restore_pattern.clone()).unwrap_or_default();
+    let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
+    let settings = settings(args, &section);
+    let session = Session::open(&args.common, parallel.unwrap_or(usize::MAX), &counters, log, cancel)?;
+    let source = source(args, config.as_ref(), env, &session)?;
+    let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
+    let mut books = open_books(args)?;
+    let run = Run { args, settings, session, counters, first, log, cancel, begun, progress: Progress::default() };
+    let ended = progress::during(progress_mode(args), log, || run.snapshot(), || run.all(source, parallel, &mut books));
+    let told = run.tell(&mut books, ended);
+    // The workers stop before the process says that it is done.
+    drop(run);
+    told
+}
+
+/// A fleet is long enough for lines in a log.
+fn progress_mode(args: &RestorePatternArgs) -> super::args::ProgressMode {
+    match args.progress {
+        super::args::ProgressMode::Auto => super::args::ProgressMode::Always,
+        asked => asked,
+    }
+}
+
+fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
+    Settings {
+        work: if args.dry_run { Work::Plan } else { Work::Restore },
+        target: args.timestamp.map_or(Target::Latest, Target::Timestamp),
+        check: args.integrity_check.mode(),
+        replace: if args.force { Replace::Force } else { Replace::Never },
+        if_db_not_exists: args.if_db_not_exists,
+        if_replica_exists: args.if_replica_exists,
+        max_retries: args.max_retries.or(section.max_retries).unwrap_or(MAX_RETRIES),
+        retry_delay: args.retry_delay.or(section.retry_delay).unwrap_or(RETRY_DELAY),
+    }
+}
+
+fn source(
+    args: &RestorePatternArgs,
+    config: Option<&Config>,
+    env: &Env<'_>,
+    session: &Session,
+) -> Result<Source, Failure> {
+    let open = &mut |store: &_| session.store(store);
+    let source = match (&args.source, config) {
+        (PatternSource::Configured { glob, .. }, Some(config)) => Source::config(glob, config, env, open),
+        (PatternSource::Url(url), _) => Source::url(url, env, open),
+        (PatternSource::Configured { .. }, None) => return Err(Failure::failed(Class::Config, "no configuration")),
+    };
+    source.map_err(|e| not_found(&e))
+}
+
+fn not_found(error: &DiscoverError) -> Failure {
+    match error {
+        DiscoverError::Pattern(e) => Failure::usage(e.to_string()),
+        e => Failure::failed(e.class(), e.to_string()),
+    }
+}
+
+fn open_books(args: &RestorePatternArgs) -> Result<Books, Failure> {
+    let error_log = (!args.dry_run).then_some(args.error_log.as_path());
+    Books::open(error_log, args.report.as_deref()).map_err(|e| {
+        let report = args.report.as_deref().unwrap_or(Path::new("")).display();
+        Failure::failed(Class::Io, format!("cannot write the report {report}: {e}"))
+    })
+}
+
+/// A run under way.
+struct Run<'a> {
+    args: &'a RestorePatternArgs,
+    settings: Settings,
+    session: Session,
+    counters: Arc<Counters>,
+    first: First,
+    log: &'a Log,
+    cancel: &'a Cancel,
+    begun: Instant,
+    progress: Progress,
+}
+
+impl Run<'_> {
+    /// Finds and restores; what is left to be printed.
+    fn all(&self, source: Source, parallel: Option<usize>, books: &mut Books) -> Result<String, Failure> {
+        let discovery = self.discover(source)?;
+        books.discovered = Discovered::of(&discovery, self.begun.elapsed());
+        self.log.info(&found_line(&books.discovered, &discovery, self.args));
+        if discovery.matched == 0 {
+            let pattern = escaped(&self.args.source_shown);
+            return Err(Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}")));
+        }
+        let all = jobs(discovery, &self.places()?, &self.first);
+        if !self.first.is_empty() && !all.any_first {
+            self.log.warn("no database matches --first");
+        }
+        let estimated = all.jobs.iter().map(|job| job.estimated_bytes).sum();
+        self.progress.begin((all.jobs.len() + all.refused.len()) as u64, estimated, &self.counters);
+        let mut teller = Teller { run: self, books, rows: Vec::new(), broken: None };
+        for refused in all.refused {
+            self.progress.count(&refused.ending);
+            teller.ended(&refused);
+        }
+        let fleet = Fleet {
+            engine: &self.session.engine,
+            settings: &self.settings,
+            progress: &self.progress,
+            counters: &self.counters,
+            cancel: self.cancel,
+        };
+        let window = Window::new(parallel, self.session.tasks);
+        let left = fleet.run(all.jobs, window, &mut |ended| teller.ended(&ended));
+        let left = left.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let Teller { rows, broken, .. } = teller;
+        books.totals.left = left as u64;
+        if let Some(failure) = broken {
+            return Err(failure);
+        }
+        Ok(if self.args.dry_run && !self.args.json { plan_text(rows, &books.totals) } else { String::new() })
+    }
+
+    /// Transient failures are tried again, as those of single databases are.
+    fn discover(&self, source: Source) -> Result<Discovery, Failure> {
+        let source = Arc::new(source);
+        // Outputs of configured databases: where they were, or below `--output-dir`.
+        let options = Options { shard: self.args.shard.map(shard), relative_outputs: self.args.output_dir.is_some() };
+        let mut tries = 0;
+        loop {
+            let (source, progress) = (Arc::clone(&source), Arc::clone(&self.progress.discovery));
+            let found = self.session.engine.run(move |worker| {
+                Box::pin(async move { discover(&worker, &source, options, &progress).await })
+            });
+            match found {
+                None => return Err(self.cancelled()),
+                Some(Ok(found)) => return Ok(found),
+                Some(Err(DiscoverError::Store(e))) if e.is_transient() && tries < self.settings.max_retries => {
+                    self.log.warn(&format!("listing again: {e}"));
+                    self.pause(self.settings.retry_delay.saturating_mul(1 << tries.min(6)))?;
+                    tries += 1;
+                }
+                Some(Err(e)) => return Err(not_found(&e)),
+            }
+        }
+    }
+
+    /// Waits, unless the run is cancelled.
+    fn pause(&self, time: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            if self.cancel.is_cancelled() {
+                return Err(self.cancelled());
+            }
+            std::thread::sleep(Duration::from_millis(20).min(time));
+        }
+        Ok(())
+    }
+
+    fn cancelled(&self) -> Failure {
+        Failure::Cancelled(self.cancel.reason().unwrap_or(Reason::Abandoned))
+    }
+
+    fn places(&self) -> Result<Places, Failure> {
+        let output_dir = absolute(self.args.output_dir.as_deref().unwrap_or(Path::new(".")))?;
+        let own = self.args.report.as_deref().into_iter().chain(Some(self.args.error_log.as_path()));
+        let reserved = own.map(absolute).collect::<Result<_, _>>()?;
+        // Nothing is written by a dry run, not even to find out.
+        let folds = if self.args.dry_run { |_: &Path| false } else { folds_case };
+        Ok(Places { output_dir: Arc::from(output_dir), reserved, folds })
+    }
+
+    /// The end: summary, report, exit code.
+    fn tell(&self, books: &mut Books, ended: Result<String, Failure>) -> Result<(), Failure> {
+        let took = self.begun.elapsed();
+        let ran = books.discovered.matched > 0 || books.totals.done() + books.totals.failed > 0;
+        if ran {
+            if self.args.json {
+                output::print(&books.summary_line(&self.counters, took))?;
+            }
+            self.log.info(&summary(&books.totals, &self.counters, took));
+        }
+        if let Err(e) = books.finish(&self.counters, took) {
+            self.log.warn(&format!("cannot write the report: {e}"));
+        }
+        if let Some(trouble) = books.take_trouble() {
+            self.log.warn(&trouble);
+        }
+        let text = ended?;
+        output::print(&text)?;
+        if self.cancel.is_cancelled() {
+            return Err(self.cancelled());
+        }
+        let Totals { failed, .. } = books.totals;
+        if failed == 0 {
+            return Ok(());
+        }
+        let all = human::thousands(failed + books.totals.done());
+        let what = if self.args.dry_run { "cannot be restored" } else { "were not restored" };
+        let log = match self.args.dry_run {
+            true => String::new(),
+            false => format!("; see {}", self.args.error_log.display()),
+        };
+        let classes = books.totals.classes();
+        let message = format!("{} of {all} databases {what}: {classes}{log}", human::thousands(failed));
+        match books.totals.done() {
+            0 => Err(Failure::failed(Class::Io, message)),
+            _ => Err(Failure::Partial { message }),
+        }
+    }
+
+    fn snapshot(&self) -> ProgressSnapshot {
+        let progress = &self.progress;
+        let all_found = progress.all_found.load(Relaxed);
+        let (bytes_done, bytes_total) = progress.bytes(&self.counters);
+        let found = if all_found { &progress.total } else { &progress.discovery.databases };
+        ProgressSnapshot {
+            phase: match (all_found, self.args.dry_run) {
+                (false, _) => Phase::Listing,
+                (true, true) => Phase::Planning,
+                (true, false) => Phase::Restoring,
+            },
+            bytes_done,
+            bytes_total,
+            databases: Some(Databases {
+                done: progress.done.load(Relaxed),
+                total: found.load(Relaxed),
+                failed: progress.failed.load(Relaxed),
+                skipped: progress.skipped.load(Relaxed),
+                all_found,
+            }),
+            retries: self.counters.retries.get(),
+            throttled: self.counters.throttled.get(),
+        }
+    }
+}
+
+/// Says what became of each database, as it ends.
+struct Teller<'a> {
+    run: &'a Run<'a>,
+    books: &'a mut Books,
+    /// Of a dry run.
+    rows: Vec<[String; 6]>,
+    /// stdout cannot be written to.
+    broken: Option<Failure>,
+}
+
+impl Teller<'_> {
+    fn ended(&mut self, ended: &Ended) {
+        let (args, log) = (self.run.args, self.run.log);
+        let record = self.books.add(ended);
+        if let Some(trouble) = self.books.take_trouble() {
+            log.warn(&trouble);
+        }
+        if args.json && self.broken.is_none() {
+            self.broken = output::print(&record.to_json_line()).err();
+        }
+        let name = escaped(&record.name);
+        for warning in &record.warnings {
+            log.warn(&format!("{name}: {warning}"));
+        }
+        match &ended.ending {
+            Ending::Failed { .. } => self.failed(&name, record.reason.as_deref().unwrap_or_default()),
+            Ending::Skipped(why) => log.debug(&format!("{name}: {why}, skipping")),
+            Ending::Restored { outcome, .. } if log.shows(Severity::Debug) => log.debug(&format!(
+                "restored {name}: {} at txid {} in {}",
+                human::bytes(outcome.bytes_out),
+                outcome.txid,
+                human::duration(ended.elapsed)
+            )),
+            Ending::Restored { .. } => {}
+            Ending::Planned(_) if args.json => {}
+            Ending::Planned(_) => self.rows.push(row(&record)),
+        }
+    }
+
+    fn failed(&self, name: &str, reason: &str) {
+        let (failed, log) = (self.books.totals.failed, self.run.log);
+        let line = format!("{name}: {reason}");
+        match failed {
+            ..=FAILURES_TOLD => log.warn(&line),
+            _ => log.debug(&line),
+        }
+        if failed == FAILURES_TOLD && !self.run.args.dry_run {
+            log.warn(&format!("further failures are in {}", self.run.args.error_log.display()));
+        }
+    }
+}
+
+fn shard(shard: super::args::Shard) -> crate::fleet::Shard {
+    crate::fleet::Shard { index: shard.index, of: shard.of }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|e| Failure::failed(Class::Io, format!("cannot make {} absolute: {e}", path.display())))
+}
+
+/// `found 49 databases in 22 folders, 47 with backups, 2 without (3 listings, 120 ms)`
+fn found_line(discovered: &Discovered, discovery: &Discovery, args: &RestorePatternArgs) -> String {
+    let mut line = format!(
+        "found {} in {}: {} with backups, {} without",
+        human::count(discovered.databases, "database"),
+        human::count(discovered.folders, "folder"),
+        human::thousands(discovered.with_backups),
+        human::thousands(discovered.without_backups),
+    );
+    if discovery.v3_only > 0 {
+        line.push_str(&format!(", {} in the v0.3.x format only", human::thousands(discovery.v3_only)));
+    }
+    if let Some(super::args::Shard { index, of }) = args.shard {
+        line.push_str(&format!("; share {index} of {of}, {} in all", human::thousands(discovered.matched)));
+    }
+    let took = human::duration(Duration::from_millis(discovered.discovery_ms));
+    line.push_str(&format!(" ({}, {took})", human::count(discovered.lists, "listing")));
+    line
+}
+
+/// `restored 45, skipped 0, failed 4; 1.2 MiB from 800 KiB fetched in 0.4 s (3.0 MiB/s), 195 requests`
+fn summary(totals: &Totals, counters: &Counters, took: Duration) -> String {
+    let mut line = match totals.planned {
+        0 => format!("restored {}", human::thousands(totals.restored)),
+        planned => format!("can restore {}", human::thousands(planned)),
+    };
+    line.push_str(&format!(
+        ", skipped {}, failed {}",
+        human::thousands(totals.skipped),
+        human::thousands(totals.failed)
+    ));
+    if totals.left > 0 {
+        line.push_str(&format!(", interrupted {}", human::thousands(totals.left)));
+    }
+    if totals.restored > 0 {
+        line.push_str(&format!(
+            "; {} from {} fetched ({})",
+            human::bytes(totals.bytes),
+            human::bytes(totals.bytes_fetched),
+            human::speed(totals.bytes as f64 / took.as_secs_f64().max(0.001)),
+        ));
+    }
+    let requests = counters.lists.get() + counters.gets.get() + counters.heads.get();
+    line.push_str(&format!("; {} in {}", human::count(requests, "request"), human::duration(took)));
+    if totals.retries > 0 {
+        line.push_str(&format!(", {} tried again", human::count(totals.retries, "database")));
+    }
+    line
+}
+
+fn row(record: &Record) -> [String; 6] {
+    let number = |n: Option<u64>| n.unwrap_or_default().to_string();
+    [
+        escaped(&record.name),
+        escaped(record.db_path.as_deref().unwrap_or_default()),
+        record.txid.clone().unwrap_or_default(),
+        number(record.files),
+        number(record.bytes_fetched),
+        number(record.requests),
+    ]
+}
+
+fn plan_text(mut rows: Vec<[String; 6]>, totals: &Totals) -> String {
+    rows.sort();
+    rows.insert(0, ["database", "target", "txid", "files", "bytes", "requests"].map(str::to_owned));
+    format!(
+        "{}\n{}: {}, {} in {}\n",
+        output::table(&rows),
+        human::count(totals.planned, "database"),
+        human::count(totals.files, "file"),
+        human::bytes(totals.bytes_fetched),
+        human::count(totals.requests, "request"),
+    )
+}

@@ -1,0 +1,318 @@
+//! The books of a run: what is said of each database, the totals, the error log, the report.
+
+use super::discover::Discovery;
+use super::error_log::{ErrorLog, with_class};
+use super::job::{Ended, Ending};
+use super::report::Report;
+use crate::error::Class;
+use crate::telemetry::Counters;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// What `-json` and the report say of one database.
+#[derive(Debug, Serialize)]
+pub struct Record {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The configured path, in URL mode the key.
+    pub name: String,
+    /// `bucket/key`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    key: String,
+    /// Where it is restored to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub db_path: Option<String>,
+    /// `restored`, `planned`, `skipped`, `failed`.
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    replica: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub txid: Option<String>,
+    /// The time reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_source: Option<&'static str>,
+    /// Size of the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// Of the files fetched, or planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_fetched: Option<u64>,
+    /// Repeated ones not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// How often the database was tried again.
+    pub retries: u32,
+    pub duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<&'static str>,
+    /// Why it was skipped or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Record {
+    fn of(ended: &Ended) -> Self {
+        let mut record = Self {
+            kind: "database",
+            name: ended.name.clone(),
+            key: ended.id.clone(),
+            db_path: ended.output.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            outcome: "failed",
+            replica: ended.replica,
+            txid: None,
+            timestamp: None,
+            time_source: None,
+            bytes: None,
+            files: None,
+            bytes_fetched: None,
+            requests: None,
+            retries: ended.retries,
+            duration_ms: millis(ended.elapsed),
+            class: None,
+            reason: None,
+            warnings: Vec::new(),
+        };
+        match &ended.ending {
+            Ending::Restored { outcome, warnings } => {
+                record.outcome = "restored";
+                record.txid = Some(outcome.txid.to_string());
+                record.timestamp = Some(outcome.timestamp.to_rfc3339_seconds());
+                record.time_source = Some("header");
+                record.bytes = Some(outcome.bytes_out);
+                record.files = Some(outcome.files as u64);
+                record.bytes_fetched = Some(outcome.bytes_in);
+                record.requests = Some(outcome.requests);
+                record.warnings = outcome.all_warnings();
+                record.warnings.extend_from_slice(warnings);
+            }
+            Ending::Planned(planned) => {
+                record.outcome = "planned";
+                record.txid = Some(planned.txid.to_string());
+                record.files = Some(planned.files);
+                record.bytes_fetched = Some(planned.bytes);
+                record.requests = Some(planned.requests);
+                record.warnings.clone_from(&planned.warnings);
+            }
+            Ending::Skipped(why) => {
+                record.outcome = "skipped";
+                record.reason = Some((*why).to_owned());
+            }
+            Ending::Failed { class, reason } => {
+                record.class = Some(class.as_str());
+                record.reason = Some(with_class(*class, reason));
+            }
+        }
+        record
+    }
+
+    pub fn to_json_line(&self) -> String {
+        line(self)
+    }
+}
+
+fn line(value: &impl Serialize) -> String {
+    // Plain data always serializes.
+    serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    pub restored: u64,
+    pub planned: u64,
+    pub skipped: u64,
+    pub failed: u64,
+    /// Size of the restored databases.
+    pub bytes: u64,
+    /// Of the files of restored, or planned, databases.
+    pub bytes_fetched: u64,
+    pub files: u64,
+    /// Of restored, or planned, databases.
+    pub requests: u64,
+    /// Databases tried again, and how often in all.
+    pub retries: u64,
+    pub classes: BTreeMap<Class, u64>,
+    /// Not restored because the run was interrupted.
+    pub left: u64,
+}
+
+impl Totals {
+    /// Restored, planned or skipped.
+    pub fn done(&self) -> u64 {
+        self.restored + self.planned + self.skipped
+    }
+
+    /// `2 hole, 1 truncated`.
+    pub fn classes(&self) -> String {
+        self.classes.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn add(&mut self, ended: &Ended) {
+        self.retries += u64::from(ended.retries);
+        match &ended.ending {
+            Ending::Restored { outcome, .. } => {
+                self.restored += 1;
+                self.bytes += outcome.bytes_out;
+                self.bytes_fetched += outcome.bytes_in;
+                self.files += outcome.files as u64;
+                self.requests += outcome.requests;
+            }
+            Ending::Planned(planned) => {
+                self.planned += 1;
+                self.bytes_fetched += planned.bytes;
+                self.files += planned.files;
+                self.requests += planned.requests;
+            }
+            Ending::Skipped(_) => self.skipped += 1,
+            Ending::Failed { class, .. } => {
+                self.failed += 1;
+                *self.classes.entry(*class).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// What discovery came to.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Discovered {
+    /// Databases of the whole fleet, all shards.
+    pub matched: u64,
+    /// This run's.
+    pub databases: u64,
+    pub folders: u64,
+    pub with_backups: u64,
+    pub without_backups: u64,
+    pub lists: u64,
+    pub discovery_ms: u64,
+}
+
+impl Discovered {
+    pub fn of(discovery: &Discovery, took: Duration) -> Self {
+        Self {
+            matched: discovery.matched,
+            databases: (discovery.found.len() + discovery.failed.len()) as u64,
+            folders: discovery.folders,
+            with_backups: discovery.with_backups,
+            without_backups: discovery.without_backups,
+            lists: discovery.lists,
+            discovery_ms: millis(took),
+        }
+    }
+}
+
+/// The books under way.
+pub struct Books {
+    pub totals: Totals,
+    pub discovered: Discovered,
+    error_log: Option<ErrorLog>,
+    report: Option<Report>,
+    /// Milliseconds per restored database.
+    times: Option<Histogram<u64>>,
+    trouble: Option<String>,
+}
+
+impl Books {
+    /// Without an error log (`None`) for a dry run. An error log that cannot be written is told
+    /// by [`Books::take_trouble`].
+    ///
+    /// # Errors
+    /// The report cannot be written: better known before anything is restored.
+    pub fn open(error_log: Option<&Path>, report: Option<&Path>) -> std::io::Result<Self> {
+        Ok(Self {
+            totals: Totals::default(),
+            discovered: Discovered::default(),
+            report: report.map(Report::create).transpose()?,
+            error_log: error_log.map(ErrorLog::fresh),
+            times: Histogram::new(3).ok(),
+            trouble: None,
+        })
+    }
+
+    pub fn add(&mut self, ended: &Ended) -> Record {
+        self.totals.add(ended);
+        if let (Ending::Restored { .. }, Some(times)) = (&ended.ending, &mut self.times) {
+            let _ = times.record(millis(ended.elapsed).max(1));
+        }
+        if let (Ending::Failed { class, reason }, Some(log)) = (&ended.ending, &mut self.error_log) {
+            log.append(&ended.name, *class, reason);
+        }
+        let record = Record::of(ended);
+        if let Some(report) = &mut self.report
+            && let Err(e) = report.add(&record)
+        {
+            self.report = None;
+            self.trouble = Some(format!("cannot write the report: {e}"));
+        }
+        record
+    }
+
+    /// What went wrong with the books themselves, once each.
+    pub fn take_trouble(&mut self) -> Option<String> {
+        self.error_log.as_mut().and_then(ErrorLog::take_trouble).or_else(|| self.trouble.take())
+    }
+
+    /// The last line of `-json`.
+    pub fn summary_line(&self, counters: &Counters, took: Duration) -> String {
+        line(&self.summary(counters, took))
+    }
+
+    /// Writes the report to its end.
+    ///
+    /// # Errors
+    /// There is none then.
+    pub fn finish(&mut self, counters: &Counters, took: Duration) -> std::io::Result<()> {
+        let mut summary = self.summary(counters, took);
+        if let Some(times) = &self.times {
+            let quantile = |q| times.value_at_quantile(q);
+            let quantiles = json!({
+                "p50": quantile(0.5), "p90": quantile(0.9), "p99": quantile(0.99), "max": times.max(),
+            });
+            summary.insert("restore_ms".to_owned(), quantiles);
+        }
+        self.report.take().map_or(Ok(()), |report| report.finish(&summary))
+    }
+
+    fn summary(&self, counters: &Counters, took: Duration) -> Map<String, Value> {
+        let Totals { restored, planned, skipped, failed, bytes, bytes_fetched, files, retries, left, .. } = self.totals;
+        let sent = counters.lists.get() + counters.gets.get() + counters.heads.get();
+        let mut summary = Map::new();
+        let mut put = |name: &str, value: Value| summary.insert(name.to_owned(), value);
+        put("type", "summary".into());
+        if let Ok(Value::Object(discovered)) = serde_json::to_value(self.discovered) {
+            discovered.into_iter().for_each(|(name, value)| drop(put(&name, value)));
+        }
+        put("restored", restored.into());
+        if planned > 0 {
+            put("planned", planned.into());
+        }
+        put("skipped", skipped.into());
+        put("failed", failed.into());
+        if left > 0 {
+            put("interrupted", left.into());
+        }
+        put("failures", self.totals.classes.iter().map(|(class, n)| (class.to_string(), json!(n))).collect());
+        put("bytes", bytes.into());
+        put("bytes_fetched", bytes_fetched.into());
+        put("files", files.into());
+        put("requests", sent.into());
+        put("requests_repeated", counters.retries.get().into());
+        put("throttled", counters.throttled.get().into());
+        put("retries", retries.into());
+        put("duration_ms", millis(took).into());
+        summary
+    }
+}

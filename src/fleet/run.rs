@@ -1,0 +1,396 @@
+//! Restores the databases that discovery has found: in order, so many at once, each published as
+//! soon as it is complete, each failing alone; transient failures again later.
+//!
+//! Runs on the command's own thread; the work is done by the engine's workers. Nothing here
+//! waits for all of anything: a giant among thousands uses what the small ones leave. Directories
+//! are made durable in batches: while one batch is synced, the next comes together.
+//!
+//! Invariants: a database counts as restored only when its name is durable; every job ends
+//! exactly once, or is left when the run is cancelled; what is in flight is bounded by the
+//! [`Window`].
+
+use super::job::{Ended, Ending, Job, Listing, PlannedDatabase};
+use super::paths::{Roots, stale_state};
+use super::progress::Progress;
+use super::window::Window;
+use crate::cancel::Cancel;
+use crate::commit::{CommitError, Published, Replace, check, sync_dirs};
+use crate::error::Class;
+use crate::io::IoError;
+use crate::plan::{PlanError, Target};
+use crate::restore::{Engine, Request, RestoreError, Restored, Worker, plan_database, restore};
+use crate::store::Store;
+use crate::telemetry::Counters;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longest pause before a database is tried again.
+const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
+
+/// How each database is to be restored.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub work: Work,
+    pub target: Target,
+    pub check: Option<check::Mode>,
+    pub replace: Replace,
+    pub if_db_not_exists: bool,
+    pub if_replica_exists: bool,
+    pub max_retries: u32,
+    /// About how long the first pause before a retry is; each later one is twice as long.
+    pub retry_delay: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    Restore,
+    /// `-dry-run`.
+    Plan,
+}
+
+/// What the databases are restored with.
+pub struct Fleet<'a> {
+    pub engine: &'a Engine,
+    pub settings: &'a Settings,
+    pub progress: &'a Progress,
+    pub counters: &'a Counters,
+    pub cancel: &'a Cancel,
+}
+
+/// A worker's answer.
+enum Answer {
+    Restored(Box<Restored>, Vec<String>),
+    Planned(PlannedDatabase),
+}
+
+/// A database that stands at its place; its name is not durable yet.
+struct Pending {
+    job: Job,
+    restored: crate::restore::Outcome,
+    warnings: Vec<String>,
+    published: Published,
+}
+
+enum Event {
+    /// None: the worker is gone.
+    Answered(Job, Option<Result<Answer, RestoreError>>),
+    Retry(Job),
+    Synced(Vec<(Job, Ending)>),
+}
+
+impl Fleet<'_> {
+    /// Runs `jobs` in their order; `ended` hears of each as it ends. How many were left because
+    /// the run was cancelled.
+    ///
+    /// # Errors
+    /// This thread cannot wait for the workers.
+    pub fn run(&self, jobs: Vec<Job>, window: Window, ended: &mut dyn FnMut(Ended)) -> Result<usize, IoError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?;
+        let mut run = Run {
+            fleet: self,
+            roots: Arc::default(),
+            window,
+            queue: jobs.into(),
+            active: FuturesUnordered::new(),
+            in_flight: 0,
+            delayed: 0,
+            unsynced: Vec::new(),
+            is_syncing: false,
+            ended,
+        };
+        Ok(runtime.block_on(run.drive()))
+    }
+}
+
+struct Run<'a> {
+    fleet: &'a Fleet<'a>,
+    roots: Arc<Roots>,
+    window: Window,
+    queue: VecDeque<Job>,
+    active: FuturesUnordered<LocalBoxFuture<'a, Event>>,
+    /// At work, or not durable yet.
+    in_flight: usize,
+    /// Waiting to be tried again.
+    delayed: usize,
+    unsynced: Vec<Pending>,
+    is_syncing: bool,
+    ended: &'a mut dyn FnMut(Ended),
+}
+
+impl<'a> Run<'a> {
+    async fn drive(&mut self) -> usize {
+        let cancel = self.fleet.cancel;
+        loop {
+            while self.in_flight < self.window.size() && !cancel.is_cancelled() {
+                let Some(job) = self.queue.pop_front() else { break };
+                self.start(job);
+            }
+            self.sync();
+            let event = tokio::select! {
+                biased;
+                _ = cancel.cancelled() => break,
+                event = self.active.next() => event,
+            };
+            match event {
+                Some(event) => self.handle(event),
+                None => return 0,
+            }
+        }
+        // The workers stop: whatever is in flight ends soon, one way or the other. What was
+        // published is still made durable.
+        let mut left = self.queue.len() + self.delayed;
+        self.queue.clear();
+        while self.in_flight > 0 {
+            match self.active.next().await {
+                Some(Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings))))) => {
+                    self.publish(job, *restored, warnings);
+                }
+                Some(Event::Answered(..)) => {
+                    self.in_flight -= 1;
+                    left += 1;
+                }
+                Some(Event::Retry(_)) => {}
+                Some(synced @ Event::Synced(_)) => self.handle(synced),
+                None => break,
+            }
+            self.sync();
+        }
+        left
+    }
+
+    /// Begins a job, or ends it at once.
+    fn start(&mut self, mut job: Job) {
+        let settings = self.fleet.settings;
+        job.begun.get_or_insert_with(Instant::now);
+        if settings.if_db_not_exists && job.place.exists() {
+            return self.end(job, Ending::Skipped("database already exists"));
+        }
+        match std::mem::replace(&mut job.listing, Listing::Unknown) {
+            Listing::Absent => {
+                let ending = no_backups(settings);
+                self.end(job, ending);
+            }
+            Listing::Failed(e) => self.failed(job, RestoreError::Store(e)),
+            Listing::Unknown => self.submit(job, None),
+            Listing::Known(replica) => self.submit(job, Some(replica)),
+        }
+    }
+
+    fn submit(&mut self, job: Job, replica: Option<crate::catalogue::Replica>) {
+        let order = Order {
+            roots: Arc::clone(&self.roots),
+            settings: self.fleet.settings.clone(),
+            place: job.place.clone(),
+            store: job.store.clone(),
+            path: job.path.clone(),
+            replica,
+        };
+        let answer = self.fleet.engine.submit(move |worker| Box::pin(work(worker, order)));
+        self.in_flight += 1;
+        self.active.push(Box::pin(async move { Event::Answered(job, answer.await.ok()) }));
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings)))) => {
+                self.publish(job, *restored, warnings);
+            }
+            Event::Answered(job, answer) => {
+                self.landed();
+                match answer {
+                    Some(Ok(Answer::Planned(planned))) => self.end(job, Ending::Planned(planned)),
+                    Some(Err(e)) => self.failed(job, e),
+                    _ => {
+                        let reason = "a worker stopped while it was at work on this".to_owned();
+                        self.end(job, Ending::Failed { class: Class::Io, reason });
+                    }
+                }
+            }
+            Event::Retry(job) => {
+                self.delayed -= 1;
+                self.queue.push_front(job);
+            }
+            Event::Synced(endings) => {
+                self.is_syncing = false;
+                for (job, ending) in endings {
+                    self.landed();
+                    self.end(job, ending);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, job: Job, restored: Restored, warnings: Vec<String>) {
+        let Restored { outcome, published } = restored;
+        self.unsynced.push(Pending { job, restored: outcome, warnings, published });
+    }
+
+    /// One database less in flight.
+    fn landed(&mut self) {
+        self.in_flight -= 1;
+        self.window.ended(self.fleet.counters.throttled.get());
+    }
+
+    /// Makes durable what was published, unless a batch is under way.
+    fn sync(&mut self) {
+        if self.is_syncing || self.unsynced.is_empty() {
+            return;
+        }
+        self.is_syncing = true;
+        let batch = std::mem::take(&mut self.unsynced);
+        let mut published = Vec::with_capacity(batch.len());
+        let mut restored = Vec::with_capacity(batch.len());
+        for pending in batch {
+            published.push(pending.published);
+            restored.push((pending.job, pending.restored, pending.warnings));
+        }
+        let syncing = tokio::task::spawn_blocking(move || sync_dirs(published));
+        self.active.push(Box::pin(async move {
+            let mut synced = syncing.await.unwrap_or_default().into_iter();
+            let endings = restored.into_iter().map(|(job, outcome, warnings)| match synced.next() {
+                Some(Ok(())) => (job, Ending::Restored { outcome: Box::new(outcome), warnings }),
+                Some(Err(e)) => (job, Ending::Failed { class: e.class(), reason: e.to_string() }),
+                None => {
+                    let reason = "its directory was not synced".to_owned();
+                    (job, Ending::Failed { class: Class::Io, reason })
+                }
+            });
+            Event::Synced(endings.collect())
+        }));
+    }
+
+    /// Tries again later, where that may help.
+    fn failed(&mut self, mut job: Job, error: RestoreError) {
+        let settings = self.fleet.settings;
+        if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {
+            return self.end(job, no_backups(settings));
+        }
+        if job.retries >= settings.max_retries || !may_pass(&error) {
+            let (class, reason) = (error.class(), error.to_string());
+            return self.end(job, Ending::Failed { class, reason });
+        }
+        let pause = retry_pause(settings.retry_delay, job.retries);
+        job.retries += 1;
+        self.delayed += 1;
+        self.active.push(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            Event::Retry(job)
+        }));
+    }
+
+    fn end(&mut self, job: Job, ending: Ending) {
+        let ended = Ended {
+            output: Some(job.place.path()),
+            name: job.name,
+            id: job.id,
+            replica: job.store.kind(),
+            retries: job.retries,
+            elapsed: job.begun.map_or(Duration::ZERO, |begun| begun.elapsed()),
+            ending,
+        };
+        self.fleet.progress.ended(&ended.ending, job.estimated_bytes);
+        (self.ended)(ended);
+    }
+}
+
+fn no_backups(settings: &Settings) -> Ending {
+    if settings.if_replica_exists {
+        return Ending::Skipped("no backups");
+    }
+    let error = PlanError::NoBackups;
+    Ending::Failed { class: error.class(), reason: error.to_string() }
+}
+
+/// Whether the same may succeed a little later without anyone doing anything. A damaged or
+/// incomplete backup stays so.
+fn may_pass(error: &RestoreError) -> bool {
+    match error {
+        RestoreError::Store(e) => e.is_transient() || e.is_stale_listing(),
+        RestoreError::Restless { .. } => true,
+        _ => false,
+    }
+}
+
+/// Doubles with every retry; a half more or less, so that many do not come back at once.
+fn retry_pause(delay: Duration, retries: u32) -> Duration {
+    let doubled = delay.saturating_mul(1u32.checked_shl(retries).unwrap_or(u32::MAX));
+    doubled.min(RETRY_DELAY_CAP).mul_f64(0.5 + fastrand::f64())
+}
+
+/// What a worker is to do.
+struct Order {
+    roots: Arc<Roots>,
+    settings: Settings,
+    place: super::paths::Place,
+    store: Store,
+    path: String,
+    replica: Option<crate::catalogue::Replica>,
+}
+
+async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> {
+    let Order { roots, settings, place, store, path, replica } = order;
+    if settings.work == Work::Plan {
+        let planned = plan_database(&worker, &store, &path, replica, &settings.target).await?;
+        return Ok(Answer::Planned(PlannedDatabase {
+            txid: planned.plan.txid,
+            files: planned.plan.files.len() as u64,
+            bytes: planned.bytes(),
+            requests: planned.gets(worker.shared.segment_bytes),
+            warnings: planned.plan.warnings.iter().map(ToString::to_string).collect(),
+        }));
+    }
+    let destination = roots.prepare(&place, settings.replace).map_err(|e: CommitError| RestoreError::Commit(e))?;
+    let on_disk = matches!(store, Store::File(_)).then(|| path.clone());
+    let warnings = stale_state(destination.path(), on_disk.as_deref()).into_iter().collect();
+    let request = Request {
+        store,
+        path,
+        replica,
+        target: settings.target,
+        destination: Arc::new(destination),
+        check: settings.check,
+        parallelism: None,
+    };
+    restore(&worker, request).await.map(|restored| Answer::Restored(Box::new(restored), warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{StoreError, StoreErrorKind};
+
+    #[test]
+    fn pauses_double_up_to_a_cap() {
+        let pause = |retries| retry_pause(Duration::from_secs(5), retries).as_secs_f64();
+        for _ in 0..100 {
+            assert!((2.5..7.5).contains(&pause(0)));
+            assert!((10.0..30.0).contains(&pause(2)));
+            assert!((150.0..450.0).contains(&pause(40)));
+        }
+        assert_eq!(retry_pause(Duration::ZERO, 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let store = |kind| {
+            RestoreError::Store(StoreError {
+                kind,
+                what: String::new(),
+                detail: String::new(),
+                request_id: None,
+                hint: None,
+                attempts: 1,
+            })
+        };
+        use StoreErrorKind::*;
+        assert!([Timeout, Throttled, Network, Server, NoSuchKey].into_iter().all(|kind| may_pass(&store(kind))));
+        assert!(![NoSuchBucket, AccessDenied, Credentials, Io].into_iter().any(|kind| may_pass(&store(kind))));
+        assert!(!may_pass(&RestoreError::Plan(PlanError::NoBackups)));
+    }
+}
