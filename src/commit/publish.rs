@@ -110,7 +110,12 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
             return Ok(Published { output: Arc::clone(new.output()), replaced, destination });
         }
     }
-    Err(CommitError::Busy { path: destination.path().to_owned() })
+    let path = destination.path().to_owned();
+    Err(match destination.replace() {
+        // An empty file that another restore keeps locked: it is about to hold a database.
+        Replace::Never => CommitError::Exists { path },
+        Replace::Force => CommitError::Busy { path },
+    })
 }
 
 /// Gives the file its name where nothing has it.

@@ -21,6 +21,10 @@ use crate::io::Step;
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsString;
+use std::time::Duration;
+
+/// Pause before a file that another restore has locked is looked at again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
 /// How it went.
 pub(super) enum Swapped {
@@ -47,12 +51,10 @@ pub(super) fn replace(new: &mut Unpublished, old: &Stat, kind: Replacing) -> Res
         result => result?,
     };
     if rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        let path = path.to_owned();
-        return Err(match kind {
-            // Whoever holds it is about to put a database there.
-            Replacing::Empty => CommitError::Exists { path },
-            Replacing::Forced => CommitError::Busy { path },
-        });
+        // Another restore is about to replace it, or has just made it: a child that this process
+        // starts keeps the new file's lock between its fork and its exec.
+        std::thread::sleep(LOCKED_PAUSE);
+        return Ok(Swapped::Again);
     }
     // Under the lock: still the same file, under the same name.
     let locked = rustix::fs::fstat(&held.fd).map_err(|errno| CommitError::refused("look at", path, errno))?;
