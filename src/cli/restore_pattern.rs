@@ -164,9 +164,10 @@ impl Run<'_> {
         let mut tries = 0;
         loop {
             let (source, progress) = (Arc::clone(&source), Arc::clone(&self.progress.discovery));
-            let found = self.session.engine.run(move |worker| {
-                Box::pin(async move { discover(&worker, &source, options, &progress).await })
-            });
+            let found = self
+                .session
+                .engine
+                .run(move |worker| Box::pin(async move { discover(&worker, &source, options, &progress).await }));
             match found {
                 None => return Err(self.cancelled()),
                 Some(Ok(found)) => return Ok(found),
