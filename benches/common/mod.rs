@@ -58,6 +58,7 @@ pub struct Cost {
     pub wall_seconds: f64,
     pub cpu_seconds: f64,
     pub peak_kib: u64,
+    pub peak_descriptors: usize,
 }
 
 impl Cost {
@@ -93,10 +94,14 @@ pub fn measured(command: &mut Command) -> Cost {
     let begun = Instant::now();
     let mut child = command.spawn().expect("the command starts");
     let status_file = format!("/proc/{}/status", child.id());
-    let mut peak_kib = 0;
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let (mut peak_kib, mut peak_descriptors) = (0, 0);
     let status = loop {
         if let Some(kib) = peak_of(&status_file) {
             peak_kib = peak_kib.max(kib);
+        }
+        if let Ok(open) = std::fs::read_dir(&descriptors) {
+            peak_descriptors = peak_descriptors.max(open.count());
         }
         if let Some(status) = child.try_wait().expect("its status") {
             break status;
@@ -111,7 +116,7 @@ pub fn measured(command: &mut Command) -> Cost {
         }
         panic!("{command:?} failed: {said}");
     }
-    Cost { wall_seconds, cpu_seconds: cpu_seconds("/proc/self/stat", 15) - before, peak_kib }
+    Cost { wall_seconds, cpu_seconds: cpu_seconds("/proc/self/stat", 15) - before, peak_kib, peak_descriptors }
 }
 
 /// Peak resident memory, from a process's status file.
