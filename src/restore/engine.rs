@@ -85,9 +85,11 @@ impl Engine {
             segment_bytes: options.segment_bytes.max(1),
         });
         let mut engine = Self { shared, threads: Vec::with_capacity(workers) };
-        let (started, starts) = std::sync::mpsc::channel();
+        let mut starts = Vec::with_capacity(workers);
         for i in 0..workers {
-            let (shared, kind, started) = (Arc::clone(&engine.shared), options.kind, started.clone());
+            let (started, start) = std::sync::mpsc::channel();
+            starts.push(start);
+            let (shared, kind) = (Arc::clone(&engine.shared), options.kind);
             let io_options = IoOptions { buffer_bytes: WRITE_BUFFER_BYTES, buffers };
             let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
                 let failed = started.clone();
@@ -108,10 +110,9 @@ impl Engine {
             });
             engine.threads.push(thread.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?);
         }
-        drop(started);
-        // One answer each; a worker that cannot even answer has dropped its end.
-        for _ in 0..workers {
-            starts.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
+        // A worker that cannot even answer has dropped its end.
+        for start in starts {
+            start.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
         }
         Ok(engine)
     }
