@@ -346,6 +346,7 @@ fn keys_never_lead_out_of_the_output_directory() {
     let good = tiny(&server, 3);
     let long_name = "n".repeat(256);
     let long_path = format!("{}x", "d/".repeat(450));
+    let too_long_path = format!("{}x", "d/".repeat(2100));
     let hostile = [
         "../escape.db",
         "a/../../escape.db",
@@ -357,6 +358,8 @@ fn keys_never_lead_out_of_the_output_directory() {
         "new\nline.db",
         "esc\u{1b}[2Jape.db",
         "bell\u{7}.db",
+        "nul\0byte.db",
+        &too_long_path,
         &long_name,
         ".a.hydrant-abcdefgh",
         "link/through.db",

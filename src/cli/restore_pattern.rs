@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 
 const MAX_RETRIES: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// Failures told on stderr as they happen; the error log has them all.
+/// Failures told on stderr as they happen, and warnings; the error log and the report have all.
 const FAILURES_TOLD: u64 = 20;
+const WARNINGS_TOLD: u64 = 20;
 
 /// Runs the command; stdout gets what `-json` and `-dry-run` ask for.
 pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<(), Failure> {
@@ -42,6 +43,9 @@ pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel)
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
     let session = Session::open(&args.common, parallel.unwrap_or(usize::MAX), &counters, log, cancel)?;
+    if let Some(asked) = parallel.filter(|asked| *asked > session.tasks) {
+        log.info(&format!("--parallel {asked}: only {} fit the limit of open files (ulimit -n)", session.tasks));
+    }
     let source = source(args, config.as_ref(), env, &session)?;
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
     let mut books = open_books(args)?;
@@ -133,7 +137,7 @@ impl Run<'_> {
         }
         let estimated = all.jobs.iter().map(|job| job.estimated_bytes).sum();
         self.progress.begin((all.jobs.len() + all.refused.len()) as u64, estimated, &self.counters);
-        let mut teller = Teller { run: self, books, rows: Vec::new(), broken: None };
+        let mut teller = Teller { run: self, books, rows: Vec::new(), warned: 0, broken: None };
         for refused in all.refused {
             self.progress.count(&refused.ending);
             teller.ended(&refused);
@@ -277,6 +281,7 @@ struct Teller<'a> {
     books: &'a mut Books,
     /// Of a dry run.
     rows: Vec<[String; 6]>,
+    warned: u64,
     /// stdout cannot be written to.
     broken: Option<Failure>,
 }
@@ -293,7 +298,12 @@ impl Teller<'_> {
         }
         let name = escaped(&record.name);
         for warning in &record.warnings {
-            log.warn(&format!("{name}: {warning}"));
+            self.warned += 1;
+            let severity = if self.warned <= WARNINGS_TOLD { Severity::Warn } else { Severity::Debug };
+            log.say(severity, &format!("{name}: {warning}"), &[]);
+            if self.warned == WARNINGS_TOLD {
+                log.warn("further warnings are shown with -v, and in the report");
+            }
         }
         match &ended.ending {
             Ending::Failed { .. } => self.failed(&name, record.reason.as_deref().unwrap_or_default()),

@@ -4,7 +4,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors of one database in flight: the new file and once more for direct writes, its
-/// directory twice, a root directory, SQLite's.
+/// directory, a root directory, what it replaces, SQLite's.
 const PER_DATABASE: u64 = 6;
 /// The process's own, and each worker's ring, timers and wakers.
 const OWN: u64 = 24;

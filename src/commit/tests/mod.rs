@@ -1,5 +1,6 @@
 //! Publication against races, links, failures and kills.
 
+mod beneath;
 mod checks;
 mod force;
 mod kill;
