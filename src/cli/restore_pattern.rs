@@ -13,8 +13,8 @@ use crate::commit::Replace;
 use crate::config::{Config, Env, RestorePattern};
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Books, DiscoverError, Discovered, Discovery, Ended, Ending, First, Fleet, Options, Places, Progress, Record,
-    Settings, Source, Totals, Window, Work, discover, folds_case, jobs,
+    Books, DiscoverError, Discovered, Discovery, Ended, Ending, First, Fleet, Limits, Options, Places, Progress,
+    Record, Settings, Source, Totals, Window, Work, discover, folds_case, jobs,
 };
 use crate::plan::Target;
 use crate::telemetry::Counters;
@@ -42,7 +42,8 @@ pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel)
     let section = config.as_ref().and_then(|config| config.restore_pattern.clone()).unwrap_or_default();
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
-    let session = Session::open(&args.common, parallel.unwrap_or(usize::MAX), &counters, log, cancel)?;
+    let useful = Limits::useful_databases(args.common.max_requests.map(usize::from));
+    let session = Session::open(&args.common, parallel.unwrap_or(useful), &counters, log, cancel)?;
     if let Some(asked) = parallel.filter(|asked| *asked > session.tasks) {
         log.info(&format!("--parallel {asked}: only {} fit the limit of open files (ulimit -n)", session.tasks));
     }

@@ -9,9 +9,9 @@ const PER_DATABASE: u64 = 6;
 /// The process's own, and each worker's ring, timers and wakers.
 const OWN: u64 = 24;
 const PER_WORKER: u64 = 6;
-/// Beyond these more brings nothing.
-const MOST_DATABASES: u64 = 512;
-const MOST_REQUESTS: u64 = 256;
+const MOST_DATABASES: u64 = 4096;
+/// In flight where nothing else is said (the stores' own default).
+const DEFAULT_REQUESTS: u64 = 256;
 
 /// What the descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,12 @@ impl Limits {
         Self::of(limit, workers)
     }
 
+    /// Databases in flight beyond which no request waits for a database: each has about three at
+    /// once, then is written and synced. More would only hold more memory.
+    pub fn useful_databases(max_requests: Option<usize>) -> usize {
+        max_requests.unwrap_or(DEFAULT_REQUESTS as usize).saturating_mul(3).div_ceil(4).max(4)
+    }
+
     fn of(descriptors: u64, workers: usize) -> Self {
         let workers = workers as u64;
         let free = descriptors.saturating_sub(OWN + PER_WORKER * workers);
@@ -42,7 +48,7 @@ impl Limits {
         let sockets = free.saturating_sub(databases * PER_DATABASE);
         // A connection stays open for a while after its request, and a worker cannot use another's.
         let requests = (sockets / if workers > 1 { 2 } else { 1 }).max(2);
-        Self { databases: databases as usize, requests: (requests < MOST_REQUESTS).then_some(requests as usize) }
+        Self { databases: databases as usize, requests: (requests < DEFAULT_REQUESTS).then_some(requests as usize) }
     }
 }
 
@@ -61,7 +67,8 @@ mod tests {
                 + pools * limits.requests.unwrap_or(0) as u64;
             assert!(used <= descriptors, "{descriptors} {workers}: {limits:?} uses {used}");
         }
-        assert_eq!(Limits::of(u64::MAX, 64), Limits { databases: 512, requests: None });
+        assert_eq!(Limits::of(u64::MAX, 64), Limits { databases: 4096, requests: None });
+        assert_eq!(Limits::useful_databases(None), 192);
         assert_eq!(Limits::of(3, 8), Limits { databases: 1, requests: Some(2) });
     }
 }
