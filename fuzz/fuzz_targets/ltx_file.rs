@@ -48,7 +48,9 @@ fn compare(file: &[u8]) {
         (Err(_), Err(_)) => {}
         // The naive decoder has no bound.
         (Err(FormatError::Malformed { fault: Fault::FrameSize { .. }, .. }), Ok(_)) => {}
-        (whole, naive) => panic!("decoder: {:?}, naive: {:?}", whole.as_ref().map(BTreeMap::len), naive.map(|p| p.len())),
+        (whole, naive) => {
+            panic!("decoder: {:?}, naive: {:?}", whole.as_ref().map(BTreeMap::len), naive.map(|p| p.len()))
+        }
     }
 }
 
@@ -75,7 +77,9 @@ fn chunked(file: &[u8], chunk: usize) -> Result<Pages, FormatError> {
     let mut page = Vec::new();
     loop {
         match decoder.next_page()? {
-            Step::NeedMore => decoder.push(Bytes::copy_from_slice(chunks.next().expect("more than the file is asked for"))),
+            Step::NeedMore => {
+                decoder.push(Bytes::copy_from_slice(chunks.next().expect("more than the file is asked for")))
+            }
             Step::Header(header) => page.resize(header.page_size.bytes(), 0),
             Step::Page(encoded) => {
                 let pgno = encoded.pgno().0;

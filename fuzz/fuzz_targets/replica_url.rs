@@ -9,10 +9,12 @@ use libfuzzer_sys::fuzz_target;
 const SECRET: &str = "c2VjcmV0LWthbmFyeQ";
 
 fuzz_target!(|text: &str| {
-    check_both(text, &no_env);
-    if !text.contains(SECRET) {
-        check_both(text, &some_env);
+    // The fuzzer finds out what is compared, and writes it where nobody keeps a secret.
+    if text.contains(&SECRET[..4]) {
+        return;
     }
+    check_both(text, &no_env);
+    check_both(text, &some_env);
     // With a secret where secrets are.
     check_both(&format!("s3://AK:{SECRET}@{text}"), &no_env);
     if !text.contains(['?', '#']) {
@@ -26,8 +28,7 @@ fn check_both(url: &str, env: &Env<'_>) {
             Ok(location) => format!("{location:?} {}", location.display),
             Err(error) => format!("{error:?} {error}"),
         };
-        // The fuzzer may know the secret's text, and put it where none is expected.
-        assert!(!shown.contains(SECRET) || url.matches(SECRET).count() > 1, "shown: {shown}");
+        assert!(!shown.contains(SECRET), "shown: {shown}");
     }
 }
 
