@@ -311,6 +311,8 @@ impl<'a> Planner<'a> {
                     self.list_again().await?;
                     self.fresh = true;
                 }
+                // Never a permitted skip: there were some.
+                Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
                 Err(e) => return Err(e.into()),
             }
         }
