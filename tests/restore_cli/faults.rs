@@ -203,7 +203,9 @@ fn damage_in_the_tail_of_a_large_file_gets_its_class() {
         let ran = run(&mut hydrant_s3(&["restore", "-o", &place.out(), &served.url]));
         println!("{what}: {}", ran.stderr.trim_end());
         let ran = ran.failed(&served.database.objects[0].key);
-        let found = ["truncated", "malformed", "checksum mismatch"].into_iter().find(|c| ran.stderr.contains(&format!("Error: {c}: ")));
+        let found = ["truncated", "malformed", "checksum mismatch"]
+            .into_iter()
+            .find(|c| ran.stderr.contains(&format!("Error: {c}: ")));
         assert!(found.is_some_and(|found| class.is_empty() || found == class), "{what}: {ran:?}");
         place.is_empty();
     }

@@ -77,8 +77,16 @@ fn if_db_not_exists_wins_before_any_request() {
         let place = Place::new();
         arrange(&place);
         let before = place.contents();
-        let ran =
-            run(&mut hydrant(&["restore", "-if-db-not-exists", "-force", "-dry-run", "-json", "-o", &place.out(), &url]));
+        let ran = run(&mut hydrant(&[
+            "restore",
+            "-if-db-not-exists",
+            "-force",
+            "-dry-run",
+            "-json",
+            "-o",
+            &place.out(),
+            &url,
+        ]));
         assert_eq!((ran.code, &*ran.stdout), (Some(0), ""));
         assert_eq!(ran.stderr, "database already exists, skipping\n");
         assert_eq!(place.contents(), before);
@@ -171,7 +179,7 @@ fn a_directory_that_cannot_be_written_is_found_before_anything_is_fetched() {
     std::fs::set_permissions(place.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = hydrant_s3(&["restore", "-o", &place.out(), &served.url]);
     let ran = run(command.uid(65534).gid(65534));
-    ran.failed("Permission denied");
+    ran.failed("permission denied");
     place.is_empty();
     assert_eq!(served.server.stats().body_bytes, 0);
     assert_eq!(served.server.stats().total(), 0);
@@ -216,7 +224,7 @@ fn a_full_disk_is_found_before_the_pages_are_fetched() {
             if force {
                 args.push("-force");
             }
-            run(&mut hydrant_s3(&args)).failed("No space left on device");
+            run(&mut hydrant_s3(&args)).failed("no space left on device");
             assert_eq!(mount.contents(), listed);
             let fetched = served.server.stats().body_bytes - sent;
             assert!(fetched < 1 << 20, "{fetched} bytes");
@@ -237,9 +245,7 @@ fn of_two_restorers_one_succeeds() {
     for check in ["none", "quick"] {
         let place = Place::new();
         let runs: Vec<_> = (0..5)
-            .map(|_| {
-                start(&mut hydrant_s3(&["restore", "-integrity-check", check, "-o", &place.out(), &served.url]))
-            })
+            .map(|_| start(&mut hydrant_s3(&["restore", "-integrity-check", check, "-o", &place.out(), &served.url])))
             .collect();
         let ran: Vec<_> = runs.into_iter().map(Running::wait).collect();
         if check == "none" {

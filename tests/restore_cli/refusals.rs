@@ -121,7 +121,8 @@ fn damaged_chains_fail_with_their_class_and_leave_nothing() {
 
 #[test]
 fn every_file_deleted_meanwhile_is_no_permitted_skip() {
-    let faults = Faults { latency: hydrant::sim::server::Latency::Fixed(Duration::from_millis(250)), ..Faults::default() };
+    let faults =
+        Faults { latency: hydrant::sim::server::Latency::Fixed(Duration::from_millis(250)), ..Faults::default() };
     let served = serve(large(64 << 10, 2), faults);
     let place = Place::new();
     let running = start(&mut hydrant_s3(&["restore", "-if-replica-exists", "-o", &place.out(), &served.url]));

@@ -63,7 +63,8 @@ fn in_no_output() {
         silent(&["ltx", "-config", url, url], &[]);
         silent(&["restore-pattern", url], &[]);
     }
-    let proxy = [("HTTP_PROXY", "http://user:canary-password@127.0.0.1:1"), ("HTTPS_PROXY", "http://u:canary-password@x y")];
+    let proxy =
+        [("HTTP_PROXY", "http://user:canary-password@127.0.0.1:1"), ("HTTPS_PROXY", "http://u:canary-password@x y")];
     let place = Place::new();
     silent(&["restore", "-o", &place.out(), "s3://bucket/db?endpoint=http://198.51.100.7&region=us-east-1"], &proxy);
 }

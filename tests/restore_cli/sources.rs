@@ -77,7 +77,8 @@ fn a_bucket_by_url_and_by_config() {
     );
     let config = config.write("litestream.yml", &yaml);
     let mut command = hydrant(&["restore", "-json", &place.out()]);
-    let ran = run(command.env("LITESTREAM_CONFIG", &config).env("AWS_SESSION_TOKEN", "canary-session-token")).succeeded();
+    let ran =
+        run(command.env("LITESTREAM_CONFIG", &config).env("AWS_SESSION_TOKEN", "canary-session-token")).succeeded();
     place.holds_only(&hash);
     assert_eq!(ran.json()["db_path"], place.out());
     let ran = run(&mut hydrant(&["ltx", "-config", &config, "-level", "all", "-json", &place.out()])).succeeded();

@@ -273,13 +273,3 @@ pub fn serve(database: GeneratedDatabase, faults: Faults) -> Served {
     let sha256 = hex(&database.expected.sha256);
     Served { server, database, url, sha256 }
 }
-
-/// Writes a generated database's files below `dir`; its `file://` URL.
-pub fn write_replica(dir: &Path, database: &GeneratedDatabase) -> String {
-    for object in &database.objects {
-        let path = dir.join(&object.key);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &object.bytes).unwrap();
-    }
-    format!("file://{}", dir.join(&database.root).display())
-}
