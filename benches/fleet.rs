@@ -25,7 +25,9 @@ fn main() {
         given.map_or(default, String::as_str).split(',').map(|n| n.parse().expect("numbers")).collect()
     };
     let litestream = on_path("litestream").filter(|_| args.iter().any(|a| a == "--litestream"));
-    println!("| databases | first byte | what | wall ms each | CPU ms each | requests each | LISTs | peak MB | descriptors |");
+    println!(
+        "| databases | first byte | what | wall ms each | CPU ms each | requests each | LISTs | peak MB | descriptors |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for count in list("--databases", "10,100,1000,2000,5000") {
         let fleet = tiny_fleet(&TinyFleet { count, ..TinyFleet::default() }).expect("a fleet");
@@ -83,7 +85,9 @@ fn under_xargs(litestream: &Path, fleet: &[GeneratedDatabase], server: &Server, 
     for parallel in ["16", "64"] {
         let dir = fresh_dir("litestream");
         let lines: String = (fleet[..count].iter().enumerate())
-            .map(|(i, database)| format!("{} {}\n", dir.join(i.to_string()).display(), server.url(BUCKET, &database.root)))
+            .map(|(i, database)| {
+                format!("{} {}\n", dir.join(i.to_string()).display(), server.url(BUCKET, &database.root))
+            })
             .collect();
         let list = dir.join("list");
         std::fs::write(&list, lines).expect("the list");

@@ -260,7 +260,6 @@ impl Execution<'_> {
         };
         self.admit(&mut claiming, 0, &header, planned_bytes).await?;
         let Some(claiming) = claiming else { return Err(Failure::Stopped) };
-        self.check_growth(&claiming, &header)?;
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
         let segments = self.start_segments(large, &claims, shape);
 
@@ -300,6 +299,8 @@ impl Execution<'_> {
                 }
             }
         }
+        // Not before: until the base is verified, it may be its header that is wrong.
+        self.check_growth(shape, &claims, &header)?;
         placed.add(placer.finish().await?);
         placed.add(segments.finish().await?);
         self.check_complete(shape, placed, checksums)
@@ -317,10 +318,10 @@ impl Execution<'_> {
         self.admit(&mut claiming, 0, &header, planned_bytes).await?;
         let base = LargeFile::open(self.source(self.planned(0)?), 0, ends, &mut |_| {}).await?;
         let Some(mut claiming) = claiming else { return Err(Failure::Stopped) };
-        self.check_growth(&claiming, &base.header)?;
         claiming.note_checksums(0, &base.header, &base.trailer);
         claiming.large.push(base);
         let (shape, large, checksums, mut placed, claims) = claiming.sealed();
+        self.check_growth(shape, &claims, &header)?;
         let segments = self.start_segments(large, &claims, shape);
         placed.add(segments.finish().await?);
         self.check_complete(shape, placed, checksums)
@@ -380,7 +381,12 @@ impl Execution<'_> {
     async fn begin(&self, i: usize, header: &Header, planned_bytes: u64) -> Result<Claiming, Failure> {
         let commit = header.commit;
         if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
-            return Err(Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } });
+            // The header lies, or the base was cut short.
+            let base = self.planned(0)?;
+            return Err(match self.source(base).fault(base.file.etag.as_ref()).await {
+                Some(error) => Failure::Damaged { file: 0, error },
+                None => Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } },
+            });
         }
         let bytes = u64::from(commit) * header.page_size.bytes() as u64;
         // Reserved before the first page is placed, and before a large body is fetched.
@@ -426,9 +432,9 @@ impl Execution<'_> {
 
     /// The base holds its own pages (it is a snapshot, and checked as one); pages beyond must
     /// have been claimed.
-    fn check_growth(&self, claiming: &Claiming, base: &Header) -> Result<(), Failure> {
-        let Shape { page_size, commit, .. } = claiming.shape;
-        match claiming.map.first_unclaimed_after(base.commit, page_size.lock_page()) {
+    fn check_growth(&self, shape: Shape, claims: &Claims, base: &Header) -> Result<(), Failure> {
+        let Shape { page_size, commit, .. } = shape;
+        match claims.map.first_unclaimed_after(base.commit, page_size.lock_page()) {
             None => Ok(()),
             Some(pgno) => Err(Failure::Chain {
                 file: self.files.len().saturating_sub(1),

@@ -126,37 +126,33 @@ impl LargeSource<'_> {
         self.store.get(&self.worker.http, &self.planned.key, range, etag).await
     }
 
-    /// What is wrong with a file whose tail was found to be: read from its beginning, since the
-    /// last bytes of one that was cut off look like damage of any kind. `found` where that cannot
-    /// be told, or would take long.
-    async fn diagnose(self, etag: Option<&Etag>, found: FormatError) -> FormatError {
+    /// What is wrong with the file, read from its beginning to its end; None where nothing is,
+    /// where it cannot be read, or where that would take long.
+    pub async fn fault(self, etag: Option<&Etag>) -> Option<FormatError> {
         let LtxFile { size, min_txid, max_txid, .. } = self.planned.file;
         if size > DIAGNOSED_BYTES {
-            return found;
+            return None;
         }
         let _request = allowed(self.requests).await;
-        let Ok(mut body) = self.get(0..size, etag).await else { return found };
+        let mut body = self.get(0..size, etag).await.ok()?;
         let mut decoder = FileDecoder::new(size, Some((min_txid, max_txid)));
         let mut page = Vec::new();
         loop {
             let step = match decoder.next_page() {
-                Ok(Step::NeedMore) => match body.chunk().await {
-                    Ok(Some(chunk)) => {
-                        decoder.push(chunk);
-                        continue;
-                    }
-                    _ => return found,
-                },
+                Ok(Step::NeedMore) => {
+                    decoder.push(body.chunk().await.ok()??);
+                    continue;
+                }
                 Ok(Step::Header(header)) => {
                     page = vec![0; header.page_size.bytes()];
                     continue;
                 }
                 Ok(Step::Page(encoded)) => encoded.decode_into(&mut page),
-                Ok(Step::Done(_)) => return found,
+                Ok(Step::Done(_)) => return None,
                 Err(error) => Err(error),
             };
             if let Err(error) = step {
-                return error;
+                return Some(error);
             }
         }
     }
@@ -183,8 +179,9 @@ impl LargeFile {
     ) -> Result<Self, Failure> {
         let etag = ends.etag.clone();
         match Self::read(source, planned, ends, on_page).await {
+            // The last bytes of a file that was cut off look like damage of any kind.
             Err(Failure::Damaged { file, error }) => {
-                Err(Failure::Damaged { file, error: source.diagnose(etag.as_ref(), error).await })
+                Err(Failure::Damaged { file, error: source.fault(etag.as_ref()).await.unwrap_or(error) })
             }
             result => result,
         }

@@ -211,6 +211,42 @@ fn damage_in_the_tail_of_a_large_file_gets_its_class() {
     }
 }
 
+/// Whatever befalls the snapshot: the smaller files lead to the same state, and the snapshot is
+/// named.
+#[test]
+fn redundancy_is_used() {
+    let (folder, manifest) = fixture("block-4096");
+    let replica = Place::new();
+    for object in manifest["objects"].as_array().unwrap() {
+        let key = object["key"].as_str().unwrap();
+        let path = replica.path(key);
+        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+        std::fs::copy(folder.join(key), path).unwrap();
+    }
+    let snapshot = "0009/0000000000000001-000000000000000d.ltx";
+    let whole = std::fs::read(folder.join(snapshot)).unwrap();
+    let mut cases: Vec<(String, Vec<u8>)> = [0, 1, 99, 100, 101, 300, whole.len() / 2, whole.len() - 1]
+        .map(|len| (format!("cut to {len}"), whole[..len].to_vec()))
+        .into();
+    let places = (0..100).step_by(3).chain([13, 14, 15, whole.len() / 2, whole.len() - 30, whole.len() - 1]);
+    for (n, at) in places.enumerate() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (n % 8);
+        cases.push((format!("a bit at {at}"), bytes));
+    }
+    cases.push(("a byte too many".into(), [&whole[..], b"x"].concat()));
+    let url = format!("file://{}", replica.dir().display());
+    for (what, bytes) in cases {
+        std::fs::write(replica.path(snapshot), bytes).unwrap();
+        let place = Place::new();
+        let ran = run(&mut hydrant(&["restore", "-json", "-o", &place.out(), &url]));
+        assert_eq!(ran.code, Some(0), "{what}: {ran:?}");
+        place.holds_only(&latest(&manifest));
+        let warnings = ran.json()["warnings"].to_string();
+        assert!(warnings.contains(snapshot) && !warnings.contains("0000/"), "{what}: {warnings}");
+    }
+}
+
 /// A valid LTX file whose pages are no sound SQLite database.
 fn one_file(pages: &[u8], page_size: u32) -> Vec<u8> {
     let page_size = PageSize::new(page_size).unwrap();
