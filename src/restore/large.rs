@@ -23,6 +23,7 @@ use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{Fault, FormatError, Part, Pgno};
 use crate::store::{Body, Etag, Store, StoreError};
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,7 +129,15 @@ impl LargeSource<'_> {
 
     /// What is wrong with the file, read from its beginning to its end; None where nothing is,
     /// where it cannot be read, or where that would take long.
-    pub async fn fault(self, etag: Option<&Etag>) -> Option<FormatError> {
+    pub fn fault<'b>(self, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<FormatError>>
+    where
+        Self: 'b,
+    {
+        // Rare: not a part of every restore's state.
+        Box::pin(self.read_whole(etag))
+    }
+
+    async fn read_whole(self, etag: Option<&Etag>) -> Option<FormatError> {
         let LtxFile { size, min_txid, max_txid, .. } = self.planned.file;
         if size > DIAGNOSED_BYTES {
             return None;
