@@ -52,10 +52,13 @@ fn unescaped_password(rest: &str) -> Option<&str> {
 }
 
 fn parameter(pair: &str) -> String {
-    let Some((name, _)) = pair.split_once('=') else { return pair.to_owned() };
+    let Some((name, value)) = pair.split_once('=') else { return pair.to_owned() };
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
     let plain: String = decoded.chars().filter(|c| !matches!(c, '-' | '_' | '.')).collect();
-    if SECRET_PARTS.iter().any(|part| plain.contains(part)) { format!("{name}={HIDDEN}") } else { pair.to_owned() }
+    // An endpoint may have been given user info of its own.
+    let holds_user = value.contains('@') || value.contains("%40");
+    let is_secret = holds_user || SECRET_PARTS.iter().any(|part| plain.contains(part));
+    if is_secret { format!("{name}={HIDDEN}") } else { pair.to_owned() }
 }
 
 #[cfg(test)]
@@ -75,6 +78,8 @@ mod tests {
             url("s3://b/p?sse-customer-key=QUJD&sseCustomerKey=QUJD&access%2Dkey-id=1&sse-customer-algorithm=AES256"),
             "s3://b/p?sse-customer-key=***&sseCustomerKey=***&access%2Dkey-id=***&sse-customer-algorithm=AES256"
         );
+        assert_eq!(url("s3://b/p?endpoint=http://u:se@h&region=r"), "s3://b/p?endpoint=***&region=r");
+        assert_eq!(url("s3://b/p?endpoint=http%3A%2F%2Fu%3Ase%40h"), "s3://b/p?endpoint=***");
         assert_eq!(url("s3://b/p?session_token=x#f"), "s3://b/p?session_token=***#f");
     }
 }

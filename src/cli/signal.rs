@@ -1,12 +1,15 @@
 //! SIGINT and SIGTERM → [`Cancel`]; where winding down takes too long, the end of the process.
 
 use crate::cancel::{Cancel, Reason};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long after the signal the process may still live (PROMISES 16: it ends within 2 s).
 /// An unpublished file that is still there then has no name, or is swept by the next run.
 const GRACE: Duration = Duration::from_millis(1_800);
+/// Twice as many descriptors as the watch takes.
+const SPARE_SOCKET_PAIRS: usize = 6;
 
 /// Watches from a thread of its own until the process ends, so that a busy or blocked runtime
 /// hears of it too. A second signal ends the process at once. Handlers are also what makes
@@ -16,6 +19,9 @@ const GRACE: Duration = Duration::from_millis(1_800);
 /// The handlers cannot be installed, or the thread not started.
 pub fn watch(cancel: &Cancel) -> std::io::Result<()> {
     let cancel = cancel.clone();
+    // tokio panics where it cannot have these: out of descriptors is to be an error.
+    let spare = (0..SPARE_SOCKET_PAIRS).map(|_| UnixStream::pair()).collect::<Result<Vec<_>, _>>()?;
+    drop(spare);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _in_runtime = runtime.enter();
     // Installed before this returns: a signal from now on is not lost.

@@ -96,7 +96,7 @@ pub async fn plan_database(
     replica: Option<Replica>,
     target: &Target,
 ) -> Result<Planned, RestoreError> {
-    let mut planner = Planner::new(worker, store, path, replica, *target).await?;
+    let mut planner = Planner::new(worker, store, path, replica, *target, None).await?;
     let plan = planner.plan().await?;
     Ok(Planned { replica: planner.replica, plan, times: planner.times })
 }
@@ -111,8 +111,8 @@ pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restor
     let mut output = request.destination.create(request.check.is_some())?;
     let replica = request.replica.take();
     let Request { store, path, target, .. } = &request;
-    let mut planner = Planner::new(worker, store, path, replica, *target).await?;
-    let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.max(1))));
+    let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
+    let mut planner = Planner::new(worker, store, path, replica, *target, requests.clone()).await?;
     let mut first_damage: Option<RestoreError> = None;
     let (plan, executed) = loop {
         let plan = match planner.plan().await {
@@ -220,6 +220,8 @@ struct Planner<'a> {
     /// As asked for; pinned to a TXID once a first plan stands, so that planning again never
     /// gives another state.
     target: Target,
+    /// Requests that this database may make at once.
+    parallelism: Option<Arc<Semaphore>>,
     pinned: Option<Txid>,
     replica: Replica,
     /// The listing is of this restore, not older.
@@ -265,6 +267,7 @@ impl<'a> Planner<'a> {
         path: &'a str,
         replica: Option<Replica>,
         target: Target,
+        parallelism: Option<Arc<Semaphore>>,
     ) -> Result<Self, RestoreError> {
         let (replica, requests) = match replica {
             Some(replica) => (replica, 0),
@@ -275,6 +278,7 @@ impl<'a> Planner<'a> {
             store,
             path,
             target,
+            parallelism,
             pinned: None,
             replica,
             fresh: false,
@@ -311,6 +315,8 @@ impl<'a> Planner<'a> {
                     self.list_again().await?;
                     self.fresh = true;
                 }
+                // Never a permitted skip: there were some.
+                Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -318,7 +324,7 @@ impl<'a> Planner<'a> {
 
     async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
         self.requests += wanted.len() as u64;
-        match look_at_times(self.worker, self.store, &self.replica, wanted).await {
+        match look_at_times(self.worker, self.store, &self.replica, wanted, self.parallelism.as_deref()).await {
             Ok(looks) => {
                 for (file, time) in looks {
                     match time {
@@ -376,6 +382,8 @@ impl<'a> Planner<'a> {
         if self.relisted >= MAX_RELISTINGS {
             return Err(RestoreError::Restless { attempts: self.relisted, last: e });
         }
+        // The bucket is being changed: a hole in this listing is to be confirmed once more.
+        self.fresh = false;
         self.list_again().await
     }
 

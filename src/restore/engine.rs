@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Segments that one worker streams at once.
+/// Segments that one worker streams at once, at most; see [`work`].
 const SEGMENTS_PER_WORKER: usize = 8;
 /// Databases with large files in flight: each keeps every worker busy by itself.
 const LARGE_DATABASES: usize = 2;
@@ -97,7 +97,7 @@ impl Engine {
                     match Io::new(kind, io_options) {
                         Ok(io) => {
                             let _ = started.send(Ok(()));
-                            work(Rc::new(Worker { http: Http::default(), io, shared })).await;
+                            work(Rc::new(Worker { http: Http::default(), io, shared }), buffers).await;
                         }
                         Err(e) => {
                             let _ = started.send(Err(e));
@@ -168,8 +168,12 @@ impl Drop for Engine {
 
 /// Takes tasks and segments until the queues close or the run is cancelled; then what is in
 /// flight is dropped with the runtime.
-async fn work(worker: Rc<Worker>) {
-    for _ in 0..SEGMENTS_PER_WORKER {
+///
+/// No more segments at once than write buffers. One that waits for a buffer holds its place among
+/// the requests in flight; one that holds a buffer may need such a place, when its connection
+/// breaks. With a buffer for each, none waits for another's.
+async fn work(worker: Rc<Worker>, buffers: usize) {
+    for _ in 0..SEGMENTS_PER_WORKER.min(buffers) {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
             while let Some(segment) = worker.shared.segments.pop().await {

@@ -30,11 +30,13 @@ pub enum RestoreError {
     Damaged {
         findings: Vec<String>,
     },
-    /// The page map alone would not fit the memory budget.
+    /// A page map would not fit the memory budget.
     Memory {
         needed_bytes: u64,
         budget_bytes: u64,
     },
+    /// There were backups when the restore began, and then none.
+    Vanished,
     /// The replica kept changing under the restore.
     Restless {
         attempts: u32,
@@ -121,6 +123,7 @@ impl RestoreError {
             Self::File { error, .. } => error.class(),
             Self::Chain { error, .. } => error.class(),
             Self::Store(e) => e.class(),
+            Self::Vanished => Class::BackupNotFound,
             Self::Restless { .. } => Class::S3Error,
             Self::Commit(e) => e.class(),
             Self::Io(e) => e.class(),
@@ -154,8 +157,9 @@ impl fmt::Display for RestoreError {
             }
             Self::Memory { needed_bytes, budget_bytes } => write!(
                 f,
-                "the page map needs {needed_bytes} bytes, more than a quarter of the memory budget of {budget_bytes}; raise --memory"
+                "a page map of {needed_bytes} bytes does not fit the memory budget, of which {budget_bytes} bytes are for such; raise --memory"
             ),
+            Self::Vanished => f.write_str("all backup files were deleted while restoring"),
             Self::Restless { attempts, last } => write!(
                 f,
                 "files of the plan were replaced or deleted while restoring, {attempts} times in a row; last: {last}"

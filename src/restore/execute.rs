@@ -1,10 +1,11 @@
 //! Executes a plan: increments first, newest to oldest, then the base around them (DESIGN
 //! engine 1 – 4). Every planned file is decoded and checked whole, every page is written once.
 
+use super::ahead::Ahead;
 use super::claims::{Claims, Overlay, PageMap};
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
-use super::large::{self, Ends, LargeFile, Layout, Segment};
+use super::large::{self, Ends, LargeFile, LargeSource, Layout, Segment, allowed};
 use super::place::{Placed, Placer};
 use crate::catalogue::LtxFile;
 use crate::commit::Unpublished;
@@ -16,7 +17,6 @@ use crate::ltx::{PageSize, Pgno};
 use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,7 +111,8 @@ impl Execution<'_> {
         let base_bytes = if self.is_large(&base.file) { 0 } else { base.file.size };
         let segment_bytes = self.worker.shared.segment_bytes;
         let window_bytes = increments.iter().map(|f| f.file.size.min(segment_bytes)).sum::<u64>();
-        let window_bytes = window_bytes.min(INCREMENTS_SEGMENTS * segment_bytes);
+        let budget_bytes = self.worker.shared.budget.total_bytes();
+        let window_bytes = window_bytes.min(INCREMENTS_SEGMENTS * segment_bytes).min(budget_bytes / 4);
         let _charge = self.worker.shared.budget.charge(base_bytes + window_bytes).await;
 
         let window = Semaphore::new(window_bytes.max(1) as usize);
@@ -121,15 +122,18 @@ impl Execution<'_> {
             let permit = window.acquire_many(held).await.ok();
             (i + 1, self.fetch(file).await, permit)
         });
-        let mut fetches = futures_util::stream::iter(fetches).buffered(INCREMENTS_IN_FLIGHT);
+        let mut fetches = Ahead::new(fetches, INCREMENTS_IN_FLIGHT);
         let claim = async {
             let mut claiming: Option<Claiming> = None;
             while let Some((i, fetched, _permit)) = fetches.next().await {
                 let fetched = fetched?;
-                match fetched {
-                    Fetched::Whole(body) => self.claim_whole(&mut claiming, i, body, planned_bytes)?,
-                    Fetched::Ends(ends) => self.claim_large(&mut claiming, i, ends, planned_bytes).await?,
-                }
+                let claimed = async {
+                    match fetched {
+                        Fetched::Whole(body) => self.claim_whole(&mut claiming, i, body, planned_bytes).await,
+                        Fetched::Ends(ends) => self.claim_large(&mut claiming, i, ends, planned_bytes).await,
+                    }
+                };
+                fetches.during(claimed).await?;
             }
             Ok::<_, Failure>(claiming)
         };
@@ -142,14 +146,11 @@ impl Execution<'_> {
     }
 
     async fn fetch(&self, file: &PlannedFile) -> Result<Fetched, StoreError> {
-        let _request = match &self.requests {
-            Some(requests) => requests.acquire().await.ok(),
-            None => None,
-        };
         let (size, etag) = (file.file.size, file.file.etag.as_ref());
         if self.is_large(&file.file) {
-            return large::fetch_ends(self.worker, self.store, &file.key, size, etag).await.map(Fetched::Ends);
+            return self.source(file).ends().await.map(Fetched::Ends);
         }
+        let _request = allowed(self.requests.as_deref()).await;
         let mut chunks = Vec::new();
         if size > 0 {
             let mut body = self.store.get(&self.worker.http, &file.key, 0..size, etag).await?;
@@ -160,8 +161,13 @@ impl Execution<'_> {
         Ok(Fetched::Whole(chunks))
     }
 
+    fn source<'b>(&'b self, file: &'b PlannedFile) -> LargeSource<'b> {
+        let requests = self.requests.as_deref();
+        LargeSource { worker: self.worker, store: self.store, planned: file, requests }
+    }
+
     /// Decodes and checks an increment; its pages that nobody newer holds go to the overlay.
-    fn claim_whole(
+    async fn claim_whole(
         &self,
         claiming: &mut Option<Claiming>,
         i: usize,
@@ -180,7 +186,7 @@ impl Execution<'_> {
                     None => return Err(Failure::Stopped),
                 },
                 Step::Header(header) => {
-                    self.admit(claiming, i, &header, planned_bytes)?;
+                    self.admit(claiming, i, &header, planned_bytes).await?;
                     page = vec![0; header.page_size.bytes()];
                 }
                 Step::Page(encoded) => {
@@ -212,35 +218,21 @@ impl Execution<'_> {
         ends: Ends,
         planned_bytes: u64,
     ) -> Result<(), Failure> {
-        let mut wins: Option<PageMap> = None;
-        let file = self.planned(i)?;
-        let mut file =
-            LargeFile::open(self.worker, self.store, i, file.key.clone(), file.file.size, ends, &mut |header, pgno| {
-                if wins.is_none() {
-                    self.check_name(i, header)?;
-                    self.admit(claiming, i, header, planned_bytes)?;
-                }
-                if let Some(c) = claiming {
-                    let wins = match &mut wins {
-                        Some(wins) => wins,
-                        None => wins.insert(self.page_map(c.shape.commit)?),
-                    };
-                    if c.map.claim(pgno) {
-                        wins.claim(pgno);
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-        if wins.is_none() {
-            self.check_name(i, &file.header)?;
-            self.admit(claiming, i, &file.header, planned_bytes)?;
-        }
-        file.wins = Some(wins.unwrap_or_else(|| PageMap::new(0, None)));
-        if let Some(c) = claiming {
-            c.note_checksums(i, &file.header, &file.trailer);
-            c.large.push(file);
-        }
+        let header = ends.header().map_err(|error| Failure::Damaged { file: i, error })?;
+        self.check_name(i, &header)?;
+        self.admit(claiming, i, &header, planned_bytes).await?;
+        let Some(c) = claiming else { return Err(Failure::Stopped) };
+        let mut wins = self.another_page_map(c.shape.commit)?;
+        let map = &mut c.map;
+        let mut file = LargeFile::open(self.source(self.planned(i)?), i, ends, &mut |pgno| {
+            if map.claim(pgno) {
+                wins.claim(pgno);
+            }
+        })
+        .await?;
+        file.wins = Some(wins);
+        c.note_checksums(i, &file.header, &file.trailer);
+        c.large.push(file);
         Ok(())
     }
 
@@ -266,9 +258,8 @@ impl Execution<'_> {
                 Step::Page(_) | Step::Done(_) => return Err(Failure::Stopped),
             }
         };
-        self.admit(&mut claiming, 0, &header, planned_bytes)?;
+        self.admit(&mut claiming, 0, &header, planned_bytes).await?;
         let Some(claiming) = claiming else { return Err(Failure::Stopped) };
-        self.check_growth(&claiming, &header)?;
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
         let segments = self.start_segments(large, &claims, shape);
 
@@ -308,6 +299,8 @@ impl Execution<'_> {
                 }
             }
         }
+        // Not before: until the base is verified, it may be its header that is wrong.
+        self.check_growth(shape, &claims, &header)?;
         placed.add(placer.finish().await?);
         placed.add(segments.finish().await?);
         self.check_complete(shape, placed, checksums)
@@ -320,19 +313,15 @@ impl Execution<'_> {
         ends: Ends,
         planned_bytes: u64,
     ) -> Result<Executed, Failure> {
-        let planned = self.planned(0)?;
-        let base =
-            LargeFile::open(self.worker, self.store, 0, planned.key.clone(), planned.file.size, ends, &mut |_, _| {
-                Ok(())
-            })
-            .await?;
-        self.check_name(0, &base.header)?;
-        self.admit(&mut claiming, 0, &base.header, planned_bytes)?;
+        let header = ends.header().map_err(|error| Failure::Damaged { file: 0, error })?;
+        self.check_name(0, &header)?;
+        self.admit(&mut claiming, 0, &header, planned_bytes).await?;
+        let base = LargeFile::open(self.source(self.planned(0)?), 0, ends, &mut |_| {}).await?;
         let Some(mut claiming) = claiming else { return Err(Failure::Stopped) };
-        self.check_growth(&claiming, &base.header)?;
         claiming.note_checksums(0, &base.header, &base.trailer);
         claiming.large.push(base);
         let (shape, large, checksums, mut placed, claims) = claiming.sealed();
+        self.check_growth(shape, &claims, &header)?;
         let segments = self.start_segments(large, &claims, shape);
         placed.add(segments.finish().await?);
         self.check_complete(shape, placed, checksums)
@@ -363,7 +352,7 @@ impl Execution<'_> {
     }
 
     /// Checks file `i`'s header against the others', and begins the claims with the newest.
-    fn admit(
+    async fn admit(
         &self,
         claiming: &mut Option<Claiming>,
         i: usize,
@@ -383,16 +372,21 @@ impl Execution<'_> {
             }),
             Some(_) => Ok(()),
             None => {
-                *claiming = Some(self.begin(i, header, planned_bytes)?);
+                *claiming = Some(self.begin(i, header, planned_bytes).await?);
                 Ok(())
             }
         }
     }
 
-    fn begin(&self, i: usize, header: &Header, planned_bytes: u64) -> Result<Claiming, Failure> {
+    async fn begin(&self, i: usize, header: &Header, planned_bytes: u64) -> Result<Claiming, Failure> {
         let commit = header.commit;
         if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
-            return Err(Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } });
+            // The header lies, or the base was cut short.
+            let base = self.planned(0)?;
+            return Err(match self.source(base).fault(base.file.etag.as_ref()).await {
+                Some(error) => Failure::Damaged { file: 0, error },
+                None => Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } },
+            });
         }
         let bytes = u64::from(commit) * header.page_size.bytes() as u64;
         // Reserved before the first page is placed, and before a large body is fetched.
@@ -402,7 +396,7 @@ impl Execution<'_> {
             Shape { page_size: header.page_size, commit, tracked: header.is_tracked(), timestamp: header.timestamp() };
         Ok(Claiming {
             shape,
-            map: self.page_map(commit)?,
+            map: self.page_map(commit).await?,
             overlay: Overlay::new(header.page_size, OVERLAY_BYTES.min(self.worker.shared.budget.total_bytes() / 4)),
             spilled: Placed::default(),
             large: Vec::new(),
@@ -410,25 +404,37 @@ impl Execution<'_> {
         })
     }
 
-    /// A page map, charged where it is large. Large databases are few at once, and each map is
-    /// at most a quarter of the budget: no database waits for another's.
-    fn page_map(&self, commit: u32) -> Result<PageMap, Failure> {
+    /// The database's page map, charged where it is large. Waits for small databases to give back
+    /// what they hold: they need nothing more. Large ones are few at once, and what each holds and
+    /// its map are at most a quarter of the budget each: they do not wait for one another.
+    async fn page_map(&self, commit: u32) -> Result<PageMap, Failure> {
+        let (needed_bytes, budget) = (PageMap::bytes_for(commit), &self.worker.shared.budget);
+        match needed_bytes {
+            0..=UNCHARGED_MAP_BYTES => Ok(PageMap::new(commit, None)),
+            _ if needed_bytes > budget.total_bytes() / 4 => Err(self.no_memory(needed_bytes)),
+            _ => Ok(PageMap::new(commit, Some(budget.charge(needed_bytes).await))),
+        }
+    }
+
+    /// The map of a large increment's winners: there may be many, so none is waited for.
+    fn another_page_map(&self, commit: u32) -> Result<PageMap, Failure> {
         let (needed_bytes, budget) = (PageMap::bytes_for(commit), &self.worker.shared.budget);
         if needed_bytes <= UNCHARGED_MAP_BYTES {
             return Ok(PageMap::new(commit, None));
         }
-        let charge = (needed_bytes <= budget.total_bytes() / 4).then(|| budget.try_charge(needed_bytes)).flatten();
-        match charge {
-            Some(charge) => Ok(PageMap::new(commit, Some(charge))),
-            None => Err(RestoreError::Memory { needed_bytes, budget_bytes: budget.total_bytes() }.into()),
-        }
+        let charge = budget.try_charge(needed_bytes).ok_or_else(|| self.no_memory(needed_bytes))?;
+        Ok(PageMap::new(commit, Some(charge)))
+    }
+
+    fn no_memory(&self, needed_bytes: u64) -> Failure {
+        RestoreError::Memory { needed_bytes, budget_bytes: self.worker.shared.budget.total_bytes() }.into()
     }
 
     /// The base holds its own pages (it is a snapshot, and checked as one); pages beyond must
     /// have been claimed.
-    fn check_growth(&self, claiming: &Claiming, base: &Header) -> Result<(), Failure> {
-        let Shape { page_size, commit, .. } = claiming.shape;
-        match claiming.map.first_unclaimed_after(base.commit, page_size.lock_page()) {
+    fn check_growth(&self, shape: Shape, claims: &Claims, base: &Header) -> Result<(), Failure> {
+        let Shape { page_size, commit, .. } = shape;
+        match claims.map.first_unclaimed_after(base.commit, page_size.lock_page()) {
             None => Ok(()),
             Some(pgno) => Err(Failure::Chain {
                 file: self.files.len().saturating_sub(1),

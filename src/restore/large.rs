@@ -7,7 +7,9 @@
 use super::claims::{Claims, PageMap};
 use super::engine::Worker;
 use super::error::Failure;
+use super::execute::PlannedFile;
 use super::place::{Placed, Placer};
+use crate::catalogue::LtxFile;
 use crate::io::OutputFile;
 use crate::ltx::crc::{DatabaseChecksum, FileCrc};
 use crate::ltx::error::Checksum;
@@ -17,17 +19,21 @@ use crate::ltx::index::{FrameHash, IndexEntry, IndexParser};
 use crate::ltx::snapshot::SnapshotPages;
 use crate::ltx::tail::Tail;
 use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
+use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{Fault, FormatError, Part, Pgno};
-use crate::store::{Etag, Store, StoreError};
+use crate::store::{Body, Etag, Store, StoreError};
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// What the tail's first GET brings: an index entry takes about 1/256 of its frame.
 const TAIL_GUESS_DIVISOR: u64 = 128;
 const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
+/// Up to this size a damaged file is read once more, from its beginning, to say what is wrong.
+const DIAGNOSED_BYTES: u64 = 1 << 30;
 
 /// A database whose files are being streamed in segments.
 pub struct Layout {
@@ -78,37 +84,94 @@ pub struct Ends {
     etag: Option<Etag>,
 }
 
-/// Fetches the header and, most likely, the whole index of a file of `size` bytes.
-pub async fn fetch_ends(
-    worker: &Worker,
-    store: &Store,
-    key: &str,
-    size: u64,
-    etag: Option<&Etag>,
-) -> Result<Ends, StoreError> {
-    let guess = (size / TAIL_GUESS_DIVISOR).clamp(TAIL_GUESS_BYTES.start, TAIL_GUESS_BYTES.end).min(size);
-    let (head, tail) = futures_util::future::try_join(
-        fetch(worker, store, key, 0..HEADER_SIZE as u64, etag),
-        fetch(worker, store, key, size - guess..size, etag),
-    )
-    .await?;
-    Ok(Ends { head: head.0, tail: tail.0, etag: etag.cloned().or(head.1) })
+/// Where a large file is read from.
+#[derive(Clone, Copy)]
+pub struct LargeSource<'a> {
+    pub worker: &'a Worker,
+    pub store: &'a Store,
+    pub planned: &'a PlannedFile,
+    /// `-parallelism`.
+    pub requests: Option<&'a Semaphore>,
 }
 
-async fn fetch(
-    worker: &Worker,
-    store: &Store,
-    key: &str,
-    range: Range<u64>,
-    etag: Option<&Etag>,
-) -> Result<(Bytes, Option<Etag>), StoreError> {
-    let mut body = store.get(&worker.http, key, range.clone(), etag).await?;
-    let etag = body.etag().cloned();
-    let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
-    while let Some(chunk) = body.chunk().await? {
-        bytes.extend_from_slice(&chunk);
+/// Leave to make one request, where their number is bounded per database.
+pub async fn allowed(requests: Option<&Semaphore>) -> Option<SemaphorePermit<'_>> {
+    match requests {
+        Some(requests) => requests.acquire().await.ok(),
+        None => None,
     }
-    Ok((bytes.into(), etag))
+}
+
+impl LargeSource<'_> {
+    /// Fetches the header and, most likely, the whole index.
+    pub async fn ends(self) -> Result<Ends, StoreError> {
+        let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
+        let guess = (size / TAIL_GUESS_DIVISOR).clamp(TAIL_GUESS_BYTES.start, TAIL_GUESS_BYTES.end).min(size);
+        let (head, tail) =
+            futures_util::future::try_join(self.fetch(0..HEADER_SIZE as u64), self.fetch(size - guess..size)).await?;
+        Ok(Ends { head: head.0, tail: tail.0, etag: etag.cloned().or(head.1) })
+    }
+
+    async fn fetch(self, range: Range<u64>) -> Result<(Bytes, Option<Etag>), StoreError> {
+        let _request = allowed(self.requests).await;
+        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+        let mut body = self.get(range, self.planned.file.etag.as_ref()).await?;
+        let etag = body.etag().cloned();
+        while let Some(chunk) = body.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((bytes.into(), etag))
+    }
+
+    async fn get(self, range: Range<u64>, etag: Option<&Etag>) -> Result<Body, StoreError> {
+        self.store.get(&self.worker.http, &self.planned.key, range, etag).await
+    }
+
+    /// What is wrong with the file, read from its beginning to its end; None where nothing is,
+    /// where it cannot be read, or where that would take long.
+    pub fn fault<'b>(self, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<FormatError>>
+    where
+        Self: 'b,
+    {
+        // Rare: not a part of every restore's state.
+        Box::pin(self.read_whole(etag))
+    }
+
+    async fn read_whole(self, etag: Option<&Etag>) -> Option<FormatError> {
+        let LtxFile { size, min_txid, max_txid, .. } = self.planned.file;
+        if size > DIAGNOSED_BYTES {
+            return None;
+        }
+        let _request = allowed(self.requests).await;
+        let mut body = self.get(0..size, etag).await.ok()?;
+        let mut decoder = FileDecoder::new(size, Some((min_txid, max_txid)));
+        let mut page = Vec::new();
+        loop {
+            let step = match decoder.next_page() {
+                Ok(Step::NeedMore) => {
+                    decoder.push(body.chunk().await.ok()??);
+                    continue;
+                }
+                Ok(Step::Header(header)) => {
+                    page = vec![0; header.page_size.bytes()];
+                    continue;
+                }
+                Ok(Step::Page(encoded)) => encoded.decode_into(&mut page),
+                Ok(Step::Done(_)) => return None,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = step {
+                return Some(error);
+            }
+        }
+    }
+}
+
+impl Ends {
+    /// The file's header.
+    pub fn header(&self) -> Result<Header, FormatError> {
+        Header::parse(&self.head)
+    }
 }
 
 impl LargeFile {
@@ -118,16 +181,30 @@ impl LargeFile {
     /// # Errors
     /// [`Failure::Damaged`] where header, index or trailer are malformed or disagree.
     pub async fn open(
-        worker: &Worker,
-        store: &Store,
+        source: LargeSource<'_>,
         planned: usize,
-        key: String,
-        size: u64,
         ends: Ends,
-        on_page: &mut dyn FnMut(&Header, Pgno) -> Result<(), Failure>,
+        on_page: &mut dyn FnMut(Pgno),
+    ) -> Result<Self, Failure> {
+        let etag = ends.etag.clone();
+        match Self::read(source, planned, ends, on_page).await {
+            // The last bytes of a file that was cut off look like damage of any kind.
+            Err(Failure::Damaged { file, error }) => {
+                Err(Failure::Damaged { file, error: source.fault(etag.as_ref()).await.unwrap_or(error) })
+            }
+            result => result,
+        }
+    }
+
+    async fn read(
+        source: LargeSource<'_>,
+        planned: usize,
+        ends: Ends,
+        on_page: &mut dyn FnMut(Pgno),
     ) -> Result<Self, Failure> {
         let damaged = |error| Failure::Damaged { file: planned, error };
-        let header = Header::parse(&ends.head).map_err(damaged)?;
+        let size = source.planned.file.size;
+        let header = ends.header().map_err(damaged)?;
         let mut head_crc = FileCrc::new();
         head_crc.update(&ends.head);
         let parts = Tail::locate(size, &ends.tail).map_err(damaged)?;
@@ -135,33 +212,28 @@ impl LargeFile {
 
         let mut index = IndexReader::new(&parts, &header);
         let mut cuts: Vec<Cut> = Vec::new();
-        let mut refused = None;
         let mut on_entry = |entry: IndexEntry| {
-            add_to_cuts(&mut cuts, entry, worker.shared.segment_bytes);
-            if refused.is_none() {
-                refused = on_page(&header, entry.pgno).err();
-            }
+            add_to_cuts(&mut cuts, entry, source.worker.shared.segment_bytes);
+            on_page(entry.pgno);
         };
         if parts.end_mark.start < tail_at {
             // The guess was short: the rest of the index, streamed.
-            let mut body = store.get(&worker.http, &key, parts.end_mark.start..tail_at, ends.etag.as_ref()).await?;
+            let _request = allowed(source.requests).await;
+            let mut body = source.get(parts.end_mark.start..tail_at, ends.etag.as_ref()).await?;
             while let Some(chunk) = body.chunk().await? {
                 index.feed(&chunk, &mut on_entry).map_err(damaged)?;
             }
         }
         let from = parts.end_mark.start.saturating_sub(tail_at) as usize;
         let rest = ends.tail.get(from..).unwrap_or_default();
-        let Some((rest, trailer)) = rest.split_last_chunk::<TRAILER_SIZE>() else {
+        let Some((rest, trailer_bytes)) = rest.split_last_chunk::<TRAILER_SIZE>() else {
             return Err(damaged(FormatError::Truncated { part: Part::Trailer, size, needed: size }));
         };
         index.feed(rest, &mut on_entry).map_err(damaged)?;
         let mut tail_crc = index.finish(size).map_err(damaged)?;
-        if let Some(failure) = refused {
-            return Err(failure);
-        }
-        let trailer_bytes = trailer;
         let trailer = Trailer::parse(trailer_bytes, parts.trailer.start, &header).map_err(damaged)?;
         tail_crc.update(&trailer_bytes[..HASHED_SIZE]);
+        let key = source.planned.key.clone();
         Ok(Self { planned, key, size, etag: ends.etag, header, trailer, wins: None, cuts, head_crc, tail_crc })
     }
 
@@ -250,10 +322,7 @@ impl Segment {
             return Err(Failure::Stopped);
         };
         let damaged = |error| Failure::Damaged { file: file.planned, error };
-        let _request = match &layout.requests {
-            Some(requests) => requests.acquire().await.ok(),
-            None => None,
-        };
+        let _request = allowed(layout.requests.as_deref()).await;
         let mut body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref()).await?;
         let page_size = file.header.page_size;
         let wants_checksum = file.is_tracked_snapshot();

@@ -1,11 +1,13 @@
 //! One database's listing, and looks at the times of its files.
 
 use super::engine::Worker;
+use super::large::allowed;
 use crate::catalogue::Replica;
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::store::{Http, ListRequest, Listed, Store, StoreError};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
+use tokio::sync::Semaphore;
 
 /// Looks side by side.
 const LOOKS_IN_FLIGHT: usize = 32;
@@ -33,7 +35,8 @@ pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Repl
     Ok(Replica::of(path, objects))
 }
 
-/// The times in the headers of the files `wanted` (indexes into the replica).
+/// The times in the headers of the files `wanted` (indexes into the replica). `requests` bounds
+/// those in flight for this database (`-parallelism`).
 ///
 /// # Errors
 /// The first look that fails. A header that cannot be read counts as no time: such a file is not
@@ -43,9 +46,11 @@ pub async fn look_at_times(
     store: &Store,
     replica: &Replica,
     wanted: &[usize],
+    requests: Option<&Semaphore>,
 ) -> Result<Vec<(usize, Option<Timestamp>)>, StoreError> {
     let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
         let size = file.size.min(HEADER_SIZE as u64);
+        let _request = allowed(requests).await;
         let mut body = store.get(&worker.http, &replica.key(file), 0..size, file.etag.as_ref()).await?;
         let mut head = Vec::with_capacity(HEADER_SIZE);
         while let Some(chunk) = body.chunk().await? {

@@ -4,6 +4,7 @@
 //! A single restore is a fleet of one: [`Engine`] runs the workers, [`restore`] is what they run
 //! for each database.
 
+mod ahead;
 mod budget;
 mod claims;
 mod database;

@@ -1,0 +1,117 @@
+//! Stopped half-way: by signals that can be heard, and by one that cannot.
+
+use super::support::*;
+use hydrant::sim::server::{Faults, RequestKind};
+use std::time::{Duration, Instant};
+
+/// Takes half a minute if nobody stops it.
+fn slow() -> Served {
+    serve(large(24 << 20, 3), Faults { bandwidth_per_connection: Some(200 << 10), ..Faults::default() })
+}
+
+/// Runs until the pages are being fetched.
+fn half_way(served: &Served, args: &[&str]) -> Running {
+    let sent = served.server.stats().body_bytes;
+    let running = start(&mut hydrant_s3(&[&["restore", &served.url], args].concat()));
+    until(|| served.server.stats().body_bytes > sent + (1 << 20));
+    running
+}
+
+#[test]
+fn an_interrupted_restore_leaves_nothing_within_two_seconds() {
+    let served = slow();
+    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+        for engine in ["auto", "pwrite"] {
+            for check in ["none", "full"] {
+                for force in [false, true] {
+                    let place = Place::new();
+                    if force {
+                        place.write("out.db", "old");
+                        place.write("out.db-wal", "old wal");
+                    }
+                    let before = place.contents();
+                    let out = place.out();
+                    let force = if force { "-force" } else { "-force=false" };
+                    let args = ["-o", &out, "-io-engine", engine, "-integrity-check", check, force, "-json"];
+                    let running = half_way(&served, &args);
+                    let begun = Instant::now();
+                    running.signal(signal);
+                    let ran = running.wait();
+                    let took = begun.elapsed();
+                    assert!(took < Duration::from_secs(2), "{took:?}");
+                    assert_eq!((ran.code, &*ran.stdout), (Some(code), ""), "{ran:?}");
+                    assert!(ran.stderr.starts_with("Error: "), "{ran:?}");
+                    assert_eq!(place.contents(), before, "{args:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_parent_of_an_interrupted_restore_goes_too() {
+    let served = slow();
+    let place = Place::new();
+    let running = half_way(&served, &["-o", &place.path("new/deep/out.db")]);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.wait().code, Some(143));
+    place.is_empty();
+}
+
+#[test]
+fn before_the_first_answer() {
+    let served = serve(large(64 << 10, 0), Faults::default());
+    served.server.script(RequestKind::List, "large.db/", [Some(hydrant::sim::server::Failure::BlackHole)]);
+    let place = Place::new();
+    let running = start(&mut hydrant_s3(&["restore", &served.url, "-o", &place.out()]));
+    until(|| served.server.stats().in_flight_now > 0);
+    let begun = Instant::now();
+    running.signal(libc::SIGINT);
+    assert_eq!(running.wait().code, Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    place.is_empty();
+}
+
+#[test]
+fn after_a_kill_the_next_run_sweeps_and_succeeds() {
+    let served = slow();
+    for (check, force) in [("none", false), ("quick", false), ("quick", true)] {
+        let place = Place::new();
+        if force {
+            place.write("out.db", "old");
+            place.write("out.db-wal", "old wal");
+        }
+        let before = place.contents();
+        let out = place.out();
+        let flag = if force { "-force" } else { "-force=false" };
+        let running = half_way(&served, &["-o", &out, "-integrity-check", check, flag]);
+        running.signal(libc::SIGKILL);
+        assert_eq!(running.wait().code, None);
+        let mut left = place.contents();
+        left.retain(|name, _| !before.contains_key(name));
+        println!("-integrity-check {check}: a kill leaves {:?}", left.keys());
+        // A file with a name is needed for SQLite only.
+        assert_eq!(left.len(), usize::from(check != "none"));
+        for name in before.keys() {
+            assert_eq!(place.contents()[name], before[name]);
+        }
+        served.server.set_faults(Faults::default());
+        run(&mut hydrant_s3(&["restore", flag, "-o", &out, &served.url])).succeeded();
+        place.holds_only(&served.sha256);
+        served.server.set_faults(Faults { bandwidth_per_connection: Some(200 << 10), ..Faults::default() });
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_ltx_quietly() {
+    let (folder, _) = fixture("block-4096");
+    let script = "\"$0\" ltx -level all \"$1\" | head -n 1; exit ${PIPESTATUS[0]}";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_hydrant"), &format!("file://{}", folder.display())])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.stdout.iter().filter(|b| **b == b'\n').count(), 1);
+}
