@@ -140,6 +140,9 @@ pub struct Meter {
 
 /// What the speed is averaged over, in seconds.
 const SPEED_WINDOW: f64 = 4.0;
+/// A bar has so many cells, and is kept on terminals of so many columns whatever else there is.
+const LEAST_CELLS: usize = 10;
+const BAR_COLUMNS: usize = 60;
 /// How slowly the foretold end gives way to new estimates, in seconds.
 const END_WINDOW: f64 = 3.0;
 
@@ -165,9 +168,12 @@ impl Meter {
             self.end = None;
             return;
         }
-        let end = self.now.as_secs_f64() + left / speed;
+        let now = self.now.as_secs_f64();
+        let end = now + left / speed;
+        // What was foretold early in a run is worth little, and nothing close to its end.
+        let window = END_WINDOW.min(now / 4.0).min(left / speed / 2.0).max(0.01);
         self.end = match self.end {
-            Some(before) if !grew => Some(blend(before, end, elapsed, END_WINDOW)),
+            Some(before) if !grew => Some(blend(before, end, elapsed, window)),
             // More to do than was known: what was foretold before is void.
             _ => Some(end),
         };
@@ -228,18 +234,20 @@ impl Meter {
             // Rounded down: 100 % is when it is done.
             line.push_str(&format!(" {:3}%", (fraction * 100.0) as u64));
         }
+        // A bar that comes and goes as numbers grow would flicker.
+        let reserved = if self.fraction().is_some() && columns >= BAR_COLUMNS { 3 + LEAST_CELLS } else { 0 };
         let mut tail = String::new();
         for part in self.parts() {
-            if line.len() + tail.len() + 2 + part.len() > columns {
+            if line.len() + tail.len() + 2 + part.len() + reserved > columns {
                 break;
             }
             tail.push_str("  ");
             tail.push_str(&part);
         }
         if let Some(fraction) = self.fraction() {
-            // Space, brackets, and at least ten cells; a bar across a wide screen says no more.
+            // Space, brackets, and enough cells; a bar across a wide screen says no more.
             let cells = columns.saturating_sub(line.len() + tail.len() + 3).min(40);
-            if cells >= 10 {
+            if cells >= LEAST_CELLS {
                 let full = ((fraction * cells as f64) as usize).min(cells);
                 line.push_str(&format!(" [{}{}]", "#".repeat(full), ".".repeat(cells - full)));
             }
@@ -340,6 +348,34 @@ mod tests {
             }
         }
         assert!((last.unwrap() - 5.6).abs() < 1.5, "{last:?}");
+    }
+
+    #[test]
+    fn a_slow_beginning_is_forgotten_by_the_end() {
+        // As a fleet's: few databases in flight at first, then ever more.
+        let mut meter = Meter::default();
+        let (mut done, total) = (0, 200u64 << 20);
+        for tick in 0u64.. {
+            done += tick.min(20) * (200 << 10);
+            if done >= total {
+                break;
+            }
+            meter.observe(Duration::from_millis(tick * 100), single(done, total));
+            let left = (total - done) as f64 / f64::from(40 << 20);
+            let eta = meter.eta().map_or(0.0, |eta| eta.as_secs_f64());
+            assert!(tick < 30 || eta < left * 1.6 + 0.3, "{tick}: {left} s left, foretold {eta}");
+        }
+    }
+
+    #[test]
+    fn a_bar_that_fits_stays() {
+        let databases = |done| Some(Databases { done, total: 5000, all_found: true, ..Databases::default() });
+        let mut meter = Meter::default();
+        for tick in 0u64..100 {
+            let snapshot = ProgressSnapshot { databases: databases(tick * 50), ..single(tick * (2 << 20), 200 << 20) };
+            meter.observe(Duration::from_millis(tick * 100), snapshot);
+            assert!(meter.bar(79).contains(" ["), "{}", meter.bar(79));
+        }
     }
 
     #[test]
