@@ -100,6 +100,9 @@ impl<'a> Reader<'a> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.number(1)?;
+            if shift == 63 && byte > 1 {
+                break;
+            }
             value |= (byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
@@ -184,14 +187,23 @@ pub fn decode_file(bytes: &[u8]) -> Result<NaiveFile, NaiveError> {
             }
             0 => {
                 let rest = bytes.get(file.at..).unwrap_or(&[]);
-                let mut decoder = lz4_flex::frame::FrameDecoder::new(Cursor::new(rest));
+                let frame = file.take(frame_len(rest)?)?;
+                let mut decoder = lz4_flex::frame::FrameDecoder::new(Cursor::new(frame));
                 let mut page = Vec::new();
-                decoder
-                    .by_ref()
-                    .take(u64::from(page_size) + 1)
-                    .read_to_end(&mut page)
-                    .map_err(|error| NaiveError(format!("malformed: page {pgno} at {start}: {error}")))?;
-                file.at += frame_len(rest)?;
+                loop {
+                    // It takes an empty block for the end; the end is where the frame ends.
+                    let before = decoder.get_ref().position();
+                    let room = (u64::from(page_size) + 1).saturating_sub(page.len() as u64);
+                    decoder
+                        .by_ref()
+                        .take(room)
+                        .read_to_end(&mut page)
+                        .map_err(|error| NaiveError(format!("malformed: page {pgno} at {start}: {error}")))?;
+                    let at = decoder.get_ref().position();
+                    if at == before || at == frame.len() as u64 {
+                        break;
+                    }
+                }
                 page
             }
             other => return wrong(format!("malformed: flags {other} of page {pgno} at {start}")),
