@@ -90,15 +90,19 @@ fn little_memory() {
         println!("--memory 16MiB, {engine}: {} MiB in {:?}", ran.peak_rss_bytes >> 20, ran.took);
         assert!(ran.peak_rss_bytes < 96 << 20, "{} bytes", ran.peak_rss_bytes);
     }
-    // Broken connections at the same time.
+}
+
+/// Segments that wait for a buffer, and segments that hold one and wait for leave to ask again.
+#[test]
+fn little_memory_and_few_requests_and_broken_connections() {
     let faults = Faults { fail: vec![(Failure::HalfBody, 0.5)], ..Faults::default() };
-    served.server.set_faults(faults);
-    for requests in ["2", "8"] {
+    let served = serve(large(160 << 20, 0), faults);
+    for requests in ["1", "2", "3", "4"] {
         let place = Place::new();
-        let args = ["restore", "--memory", "8MiB", "--max-requests", requests, "-o", &place.out(), &served.url];
+        let args = ["restore", "--memory", "1MiB", "--max-requests", requests, "-o", &place.out(), &served.url];
         let ran = run(&mut hydrant_s3(&args)).succeeded();
         place.holds_only(&served.sha256);
-        println!("broken connections, {requests} requests: {:?}", ran.took);
+        println!("{requests} requests: {:?}", ran.took);
     }
 }
 
