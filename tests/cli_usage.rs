@@ -132,3 +132,25 @@ fn secrets_in_urls_are_not_repeated() {
         assert!(!text(&output.stderr).contains("CANARY"), "{}", text(&output.stderr));
     }
 }
+
+/// PROMISES 11: unchecked certificates are never silent.
+#[test]
+fn skip_verify_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = "s3://bucket/app.db?endpoint=https://127.0.0.1:1&region=us-east-1&skipVerify=true";
+    let run = |url: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_hydrant"))
+            .env_clear()
+            .env("AWS_ACCESS_KEY_ID", "AKID")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .args(["restore", "-o"])
+            .arg(dir.path().join("db"))
+            .arg(url)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(url).contains("skip-verify"));
+    assert!(!run(&url.replace("true", "false")).contains("skip-verify"));
+}

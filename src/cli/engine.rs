@@ -28,6 +28,7 @@ pub struct Session {
     pub tasks: usize,
     counters: Arc<Counters>,
     s3_options: S3Options,
+    log: Log,
     cancel: Cancel,
 }
 
@@ -62,11 +63,11 @@ impl Session {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         };
-        Ok(Self { engine, tasks, counters: Arc::clone(counters), s3_options, cancel: cancel.clone() })
+        Ok(Self { engine, tasks, counters: Arc::clone(counters), s3_options, log: log.clone(), cancel: cancel.clone() })
     }
 
     pub fn store(&self, config: &StoreConfig) -> Store {
-        open_store(config, &self.s3_options, &self.counters)
+        open_store(config, &self.s3_options, &self.counters, &self.log)
     }
 
     /// What a restore's error, or the engine's end before an answer, means for the command.
@@ -84,9 +85,17 @@ pub fn s3_options(common: &CommonArgs) -> S3Options {
     S3Options { max_requests: common.max_requests.map(usize::from), ..S3Options::from_process() }
 }
 
-pub fn open_store(config: &StoreConfig, options: &S3Options, counters: &Arc<Counters>) -> Store {
+pub fn open_store(config: &StoreConfig, options: &S3Options, counters: &Arc<Counters>, log: &Log) -> Store {
+    static TOLD: std::sync::Once = std::sync::Once::new();
     match config {
-        StoreConfig::S3(config) => Store::S3(Arc::new(S3::new(config.clone(), options, Arc::clone(counters)))),
+        StoreConfig::S3(config) => {
+            if config.skip_verify {
+                TOLD.call_once(|| {
+                    log.warn("skip-verify: the server's certificate is not checked, anyone in between can read and change what is fetched");
+                });
+            }
+            Store::S3(Arc::new(S3::new(config.clone(), options, Arc::clone(counters))))
+        }
         StoreConfig::File => Store::File(Default::default()),
     }
 }

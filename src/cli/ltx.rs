@@ -24,7 +24,7 @@ const LOOKS_IN_FLIGHT: usize = 32;
 /// Runs the command; the answer is what stdout is to hold.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
-    let store = engine::open_store(&location.store, &engine::s3_options(&args.common), &Arc::default());
+    let store = engine::open_store(&location.store, &engine::s3_options(&args.common), &Arc::default(), log);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
