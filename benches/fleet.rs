@@ -46,8 +46,15 @@ fn main() {
                 let report: serde_json::Value =
                     serde_json::from_slice(&std::fs::read(&report).expect("the report")).expect("JSON");
                 check(&fleet, &dir.join("db"));
-                let lists = report["totals"]["lists"].as_u64().unwrap_or(0);
-                row(count, latency_ms, &format!("hydrant, {kind}"), cost, report["totals"]["requests"].as_f64(), lists);
+                let lists = report["summary"]["lists"].as_u64().unwrap_or(0);
+                row(
+                    count,
+                    latency_ms,
+                    &format!("hydrant, {kind}"),
+                    cost,
+                    report["summary"]["requests"].as_f64(),
+                    lists,
+                );
                 let _ = std::fs::remove_dir_all(dir);
             }
             if let Some(litestream) = &litestream {

@@ -18,7 +18,9 @@ impl ErrorLog {
     /// Removes the log of an earlier run. What goes wrong is told by [`ErrorLog::take_trouble`]:
     /// the restore goes on.
     pub fn fresh(path: &Path) -> Self {
-        let trouble = match std::fs::remove_file(path) {
+        // A device or a pipe (`/dev/null`, `/dev/stderr`) is written to, never removed.
+        let is_special = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_file());
+        let trouble = match if is_special { Ok(()) } else { std::fs::remove_file(path) } {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Some(format!("cannot replace the error log: {e}")),
             _ => None,
         };
@@ -53,6 +55,17 @@ pub fn with_class(class: Class, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_written_to_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        std::fs::write(&target, "").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        ErrorLog::fresh(&link).append("a.db", Class::Io, "x");
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "Failed to restore: a.db - I/O error: x\n");
+    }
 
     #[test]
     fn replaced_by_a_fresh_run_absent_without_failures_one_line_each() {

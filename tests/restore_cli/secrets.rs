@@ -61,7 +61,7 @@ fn in_no_output() {
         silent(&["restore", "-o", &place.out(), url, "-nonsense", url], &[]);
         silent(&["ltx", "-level", "all", url], &[]);
         silent(&["ltx", "-config", url, url], &[]);
-        silent(&["restore-pattern", url], &[]);
+        silent(&["restore-pattern", "--output-dir", &place.out(), "--error-log", &place.path("errors.log"), url], &[]);
     }
     let proxy =
         [("HTTP_PROXY", "http://user:canary-password@127.0.0.1:1"), ("HTTPS_PROXY", "http://u:canary-password@x y")];
