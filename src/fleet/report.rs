@@ -23,6 +23,12 @@ impl Report {
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            // A device or a pipe is written to, never replaced.
+            let mut out = BufWriter::new(File::options().write(true).open(path)?);
+            out.write_all(b"{\"databases\":[\n")?;
+            return Ok(Self { path: path.to_owned(), temp: None, out, is_first: true });
+        }
         let mut temp_name = std::ffi::OsString::from(".");
         temp_name.push(name);
         let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
@@ -47,8 +53,8 @@ impl Report {
         serde_json::to_writer(&mut self.out, summary)?;
         self.out.write_all(b"}\n")?;
         self.out.flush()?;
-        self.out.get_ref().sync_all()?;
         if let Some(temp) = &self.temp {
+            self.out.get_ref().sync_all()?;
             std::fs::rename(temp, &self.path)?;
         }
         self.temp = None;
