@@ -4,7 +4,7 @@ mod common;
 
 use common::client::{Client, collect, config, object, options, run};
 use common::raw::{RawServer, answer, answer_part, answer_range, close, range_head, refuse};
-use hydrant::store::s3::{Retries, S3Options};
+use hydrant::store::s3::{Limits, Retries, S3Options};
 use hydrant::store::{Http, ListRequest, StoreErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -325,7 +325,7 @@ fn the_cap_holds_and_connections_are_used_again() {
         std::thread::sleep(Duration::from_millis(2));
         answer_range(to, request, &served, "e")
     });
-    let capped = S3Options { max_requests: Some(3), ..options() };
+    let capped = S3Options { limits: Limits::new(Some(3)), ..options() };
     let client = Client::new(config(&server.endpoint()), &capped);
     run(async {
         let http = Http::default();

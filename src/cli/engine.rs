@@ -16,7 +16,7 @@ use crate::io;
 use crate::plan::PlanError;
 use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored, SEGMENT_BYTES};
 use crate::store::Store;
-use crate::store::s3::{S3, S3Options};
+use crate::store::s3::{Limits as RequestLimits, S3, S3Options};
 use crate::telemetry::Counters;
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,10 +59,10 @@ impl Session {
         let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let mut s3_options = s3_options(common);
-        s3_options.max_requests = match (s3_options.max_requests, limits.requests) {
+        s3_options.limits = RequestLimits::new(match (common.max_requests.map(usize::from), limits.requests) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
-        };
+        });
         Ok(Self { engine, tasks, counters: Arc::clone(counters), s3_options, log: log.clone(), cancel: cancel.clone() })
     }
 
@@ -82,7 +82,8 @@ impl Session {
 
 /// What all stores of a command have in common: the flags, and this process's environment.
 pub fn s3_options(common: &CommonArgs) -> S3Options {
-    S3Options { max_requests: common.max_requests.map(usize::from), ..S3Options::from_process() }
+    let limits = RequestLimits::new(common.max_requests.map(usize::from));
+    S3Options { limits, ..S3Options::from_process() }
 }
 
 pub fn open_store(config: &StoreConfig, options: &S3Options, counters: &Arc<Counters>, log: &Log) -> Store {

@@ -1,6 +1,7 @@
 //! How much may be open at once: databases and connections are bounded by the descriptors that
 //! the process may have (`ulimit -n`).
 
+use crate::store::s3::DEFAULT_MAX_REQUESTS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors of one database in flight: the new file and once more for direct writes, its
@@ -10,8 +11,8 @@ const PER_DATABASE: u64 = 6;
 const OWN: u64 = 24;
 const PER_WORKER: u64 = 6;
 const MOST_DATABASES: u64 = 4096;
-/// In flight where nothing else is said (the stores' own default).
-const DEFAULT_REQUESTS: u64 = 256;
+/// In flight where nothing else is said.
+const DEFAULT_REQUESTS: u64 = DEFAULT_MAX_REQUESTS as u64;
 
 /// What the descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Limits {
     /// Databases in flight beyond which no request waits for a database: each has about three at
     /// once, then is written and synced. More would only hold more memory.
     pub fn useful_databases(max_requests: Option<usize>) -> usize {
-        max_requests.unwrap_or(DEFAULT_REQUESTS as usize).saturating_mul(3).div_ceil(4).max(4)
+        max_requests.unwrap_or(DEFAULT_MAX_REQUESTS).saturating_mul(3).div_ceil(4).max(4)
     }
 
     fn of(descriptors: u64, workers: usize) -> Self {

@@ -10,6 +10,8 @@ pub struct Counters {
     pub heads: Counter,
     /// Requests sent again, whatever for.
     pub retries: Counter,
+    /// Requests sent because another's first byte was late.
+    pub hedges: Counter,
     /// Answers of 503 SlowDown and their like.
     pub throttled: Counter,
     /// Body bytes received.

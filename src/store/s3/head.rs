@@ -3,7 +3,7 @@
 use super::super::{Etag, Head, StoreError, StoreErrorKind};
 use super::answer::{Trouble, date};
 use super::retry::Tries;
-use super::send::{Answer, Operation};
+use super::send::Operation;
 use super::{Http, S3};
 use crate::timestamp::Timestamp;
 use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED, RANGE};
@@ -42,7 +42,7 @@ impl S3 {
             Err(error) => return Err(error),
         };
         let found = parse(answer.headers());
-        Answer::finish(answer, self);
+        drop(answer);
         let head = Operation {
             method: Method::HEAD,
             key: Some(key),

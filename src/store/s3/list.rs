@@ -55,7 +55,7 @@ impl S3 {
                 Piece::End => break,
             }
         }
-        answer.finish(self);
+        drop(answer);
         parse_list_page(&body, request.continuation.as_deref())
             .map_err(|e| Trouble::bad_answer(format!("listing: {e}")))
     }

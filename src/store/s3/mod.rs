@@ -1,8 +1,8 @@
 //! A minimal S3 client: ListObjectsV2, ranged GET, HEAD, signed with SigV4, over reqwest.
 //!
 //! It writes nothing to a bucket. One [`S3`] is one bucket, shared by all workers: credentials,
-//! region, clock offset, retry quota and the cap on requests in flight belong to it. Connections
-//! belong to the worker's [`Http`].
+//! region, clock offset and retry quota belong to it; how many requests go out is shared with all
+//! stores of the process ([`Limits`]). Connections belong to the worker's [`Http`].
 //!
 //! Requests are sent again for whatever may pass (`retry`, `send`), bodies resumed at the exact
 //! offset (`get`); redirects are never followed, and nothing signed goes to another host.
@@ -35,6 +35,7 @@ mod sign;
 mod xml;
 
 pub use get::S3Body;
+pub use limiter::{BucketLimits, DEFAULT_MAX_REQUESTS, Limits};
 pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
@@ -130,7 +131,7 @@ impl S3 {
             network: Network::new(options, config.skip_verify),
             timeouts: options.timeouts.clone(),
             retries: options.retries.clone(),
-            limiter: Limiter::new(options.max_requests),
+            limiter: options.limits.of_bucket(config.endpoint.as_deref(), &config.bucket),
             credentials,
             endpoint,
             config,

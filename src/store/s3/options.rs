@@ -3,6 +3,7 @@
 //! The environment is read once, by [`Environment::from_process`], and passed on as a value:
 //! nothing else here looks at variables, the AWS chain (aws-config) aside.
 
+use super::limiter::Limits;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use std::time::Duration;
 /// proxies): a process wants [`S3Options::from_process`].
 #[derive(Debug, Clone, Default)]
 pub struct S3Options {
-    /// Cap on requests in flight (`--max-requests`); None: adapts.
-    pub max_requests: Option<usize>,
+    /// How many requests may go out; clones share it.
+    pub limits: Limits,
     pub timeouts: Timeouts,
     pub retries: Retries,
     pub environment: Environment,

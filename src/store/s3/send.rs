@@ -10,6 +10,7 @@ use super::xml::ErrorBody;
 use super::{S3, sign};
 use crate::telemetry::{Counter, Counters};
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::header::{ACCEPT_ENCODING, HeaderValue};
 use http::{HeaderMap, Method};
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime};
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// Others' successes count as the bucket being well for this long.
 const WELL_FOR: Duration = Duration::from_secs(30);
+/// A bucket from which others got something as lately as this is asked again soon.
+const WELL_NOW: Duration = Duration::from_secs(2);
+const WELL_PAUSE: Duration = Duration::from_secs(2);
 const MAX_BAD_ANSWERS: u32 = 3;
 const MAX_REFRESHES: u32 = 3;
 const MAX_RELOCATIONS: u32 = 2;
@@ -39,8 +43,6 @@ pub(super) struct Operation<'a> {
 pub(super) struct Answer {
     pub(super) response: reqwest::Response,
     _permit: Permit,
-    latency: Duration,
-    received: u64,
     crawl: Crawl,
 }
 
@@ -86,15 +88,10 @@ impl Answer {
             .map_err(Trouble::transport)?;
         let Some(bytes) = chunk else { return Ok(Piece::End) };
         let len = bytes.len() as u64;
-        self.received += len;
         s3.counters.bytes_in.add(len);
+        s3.limiter.received(len);
         let slow = self.crawl.is_too_slow(begun.elapsed(), len, window);
         Ok(if slow { Piece::Slow(bytes) } else { Piece::Bytes(bytes) })
-    }
-
-    /// The answer is read to its end.
-    pub(super) fn finish(self, s3: &S3) {
-        s3.limiter.on_success(self.latency, self.received);
     }
 }
 
@@ -132,41 +129,35 @@ impl S3 {
             Trouble::new(StoreErrorKind::Credentials, reason, Cure::None)
                 .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file")
         })?;
-        let permit = self.limiter.acquire().await;
+        let permit = self.limiter.acquire(operation.key).await;
         let address = endpoint
             .address(&region, operation.key, operation.query)
             .ok_or_else(|| Trouble::new(StoreErrorKind::Unsupported, "no URL can name this key", Cure::None))?;
-        let mut headers = operation.headers.clone();
         let signed_at = self.now();
-        sign::authenticate(
-            operation.method.as_str(),
-            &address.signed,
-            &mut headers,
-            &current.identity,
-            &region,
-            signed_at,
-        )
-        .map_err(|e| Trouble::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), Cure::None))?;
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if endpoint.is_tigris() {
-            headers.insert("x-tigris-consistent", HeaderValue::from_static("true"));
-        }
-        let mut request = reqwest::Request::new(operation.method.clone(), address.sent);
-        *request.headers_mut() = headers;
-
-        (operation.counter)(&self.counters).add(1);
+        let request = || {
+            let mut headers = operation.headers.clone();
+            let (method, signed) = (operation.method.as_str(), &address.signed);
+            sign::authenticate(method, signed, &mut headers, &current.identity, &region, signed_at)
+                .map_err(|e| Trouble::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), Cure::None))?;
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            if endpoint.is_tigris() {
+                headers.insert("x-tigris-consistent", HeaderValue::from_static("true"));
+            }
+            let mut request = reqwest::Request::new(operation.method.clone(), address.sent.clone());
+            *request.headers_mut() = headers;
+            Ok(request)
+        };
         if tries.sent > 0 {
             self.counters.retries.add(1);
         }
         tries.sent = tries.sent.saturating_add(1);
-        let begun = Instant::now();
-        let response = tokio::time::timeout(self.timeouts.first_byte, client.execute(request))
+        let exchange = self.exchange(client, operation, &request, permit);
+        let (response, permit) = tokio::time::timeout(self.timeouts.first_byte, exchange)
             .await
-            .map_err(|_| Trouble::timeout("no answer", self.timeouts.first_byte))?
-            .map_err(Trouble::transport)?;
+            .map_err(|_| Trouble::timeout("no answer", self.timeouts.first_byte))??;
         if response.status().is_success() {
-            let latency = begun.elapsed();
-            return Ok(Answer { response, _permit: permit, latency, received: 0, crawl: Crawl::default() });
+            permit.answered();
+            return Ok(Answer { response, _permit: permit, crawl: Crawl::default() });
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.error_body(response).await;
@@ -180,7 +171,50 @@ impl S3 {
             now: SystemTime::now(),
             object: operation.key.is_some(),
         };
-        Err(refusal.into_trouble())
+        let trouble = refusal.into_trouble();
+        if trouble.cure == Cure::Throttled {
+            self.counters.throttled.add(1);
+            permit.throttled();
+        }
+        Err(trouble)
+    }
+
+    /// Sends a request and waits for the head of its answer. In a straggler's stead another one
+    /// is sent, on another connection; the first answer that is not the server's trouble counts
+    /// (DESIGN engine 7).
+    async fn exchange(
+        &self,
+        client: &reqwest::Client,
+        operation: &Operation<'_>,
+        request: &dyn Fn() -> Result<reqwest::Request, Trouble>,
+        permit: Permit,
+    ) -> Result<(reqwest::Response, Permit), Trouble> {
+        let count = || (operation.counter)(&self.counters).add(1);
+        count();
+        let first = client.execute(request()?);
+        let hedge_after = self.limiter.hedge_after().filter(|_| operation.method == Method::GET);
+        let Some(hedge_after) = hedge_after else {
+            return first.await.map(|answer| (answer, permit)).map_err(Trouble::transport);
+        };
+        let mut first = std::pin::pin!(first);
+        if let Ok(answer) = tokio::time::timeout(hedge_after, &mut first).await {
+            return answer.map(|answer| (answer, permit)).map_err(Trouble::transport);
+        }
+        let Some(second_permit) = self.limiter.try_hedge(operation.key) else {
+            return first.await.map(|answer| (answer, permit)).map_err(Trouble::transport);
+        };
+        count();
+        self.counters.hedges.add(1);
+        let second = std::pin::pin!(client.execute(request()?));
+        let is_good =
+            |answer: &Result<reqwest::Response, _>| answer.as_ref().is_ok_and(|a| !a.status().is_server_error());
+        let (answer, permit) = match select(first, second).await {
+            Either::Left((answer, _)) if is_good(&answer) => (answer, permit),
+            Either::Left((_, second)) => (second.await, second_permit),
+            Either::Right((answer, _)) if is_good(&answer) => (answer, second_permit),
+            Either::Right((_, first)) => (first.await, permit),
+        };
+        answer.map(|answer| (answer, permit)).map_err(Trouble::transport)
     }
 
     /// What can be had of an error's body within bounds: the status says enough without it.
@@ -240,10 +274,6 @@ impl S3 {
     /// False when enough was tried.
     async fn wait(&self, cure: &Cure, tries: &mut Tries) -> bool {
         tries.failed += 1;
-        if *cure == Cure::Throttled {
-            self.counters.throttled.add(1);
-            self.limiter.on_throttle();
-        }
         if *cure == Cure::BadAnswer {
             tries.bad_answers += 1;
             if tries.bad_answers >= MAX_BAD_ANSWERS {
@@ -261,7 +291,9 @@ impl S3 {
         if tries.failed >= most {
             return false;
         }
-        tokio::time::sleep(pause(&self.retries, tries.failed).max(self.quota.take())).await;
+        let is_well = !last_success.is_zero() && self.born.elapsed().saturating_sub(last_success) < WELL_NOW;
+        let longest = if is_well { WELL_PAUSE } else { Duration::MAX };
+        tokio::time::sleep(pause(&self.retries, tries.failed).min(longest).max(self.quota.take())).await;
         true
     }
 

@@ -1,0 +1,374 @@
+//! How many requests go out, shared by all workers (DESIGN engine 7): for each bucket a number in
+//! flight that adapts ([`window`]), and once it throttles a number per second ([`rate`]); for the
+//! whole process a cap on those in flight ([`Limits`]).
+//!
+//! Invariants: permits out + permits free + debt paid = the window's size; a permit counts until
+//! the body of its answer has been read or dropped. Who waits for the rate holds no permit, so
+//! that a throttled prefix does not keep others waiting.
+
+mod hedge;
+mod lane;
+mod rate;
+mod window;
+
+use hedge::Hedge;
+use lane::{Lane, Lanes};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use window::Window;
+
+/// In flight over all buckets where nothing else is said.
+pub const DEFAULT_MAX_REQUESTS: usize = 256;
+
+/// The limits of a process: one cap, and the state of each bucket. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    shared: Arc<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    max: usize,
+    permits: Arc<Semaphore>,
+    buckets: Mutex<BTreeMap<String, Limiter>>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl Limits {
+    /// At most `max` requests in flight (`--max-requests`), at least 1;
+    /// None: [`DEFAULT_MAX_REQUESTS`].
+    pub fn new(max: Option<usize>) -> Self {
+        let max = max.unwrap_or(DEFAULT_MAX_REQUESTS).clamp(1, Semaphore::MAX_PERMITS >> 8);
+        Self { shared: Arc::new(Process { max, permits: Arc::new(Semaphore::new(max)), buckets: Mutex::default() }) }
+    }
+
+    /// The limiter of `bucket` at `endpoint` (None: AWS's): one, however many stores speak to it.
+    pub(super) fn of_bucket(&self, endpoint: Option<&str>, bucket: &str) -> Limiter {
+        let name = format!("{}/{bucket}", endpoint.unwrap_or("s3:/").trim_end_matches('/'));
+        let make = || Limiter::new(self.shared.max, Arc::clone(&self.shared.permits));
+        lock(&self.shared.buckets).entry(name).or_insert_with(make).clone()
+    }
+
+    /// Requests that may be in flight now over all buckets; None before there is any bucket.
+    pub fn window(&self) -> Option<usize> {
+        let sizes = lock(&self.shared.buckets).values().map(|l| l.shared.state().window.size()).reduce(|a, b| a + b);
+        sizes.map(|sum| sum.min(self.shared.max))
+    }
+
+    /// The state of each bucket, by name.
+    pub fn snapshot(&self) -> Vec<BucketLimits> {
+        let buckets: Vec<_> = lock(&self.shared.buckets).iter().map(|(n, l)| (n.clone(), l.clone())).collect();
+        buckets.into_iter().map(|(bucket, limiter)| limiter.snapshot(bucket)).collect()
+    }
+}
+
+/// What one bucket allows, as far as it is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BucketLimits {
+    /// Endpoint and bucket.
+    pub bucket: String,
+    /// Requests that may be in flight.
+    pub window: usize,
+    pub in_flight: usize,
+    /// Requests per second; None: it does not throttle.
+    pub per_second: Option<f64>,
+    /// Prefixes that are throttled by themselves, with their requests per second.
+    pub prefixes: Vec<(String, f64)>,
+}
+
+/// The limiter of one bucket.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    process: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    in_flight: AtomicUsize,
+    /// Who waits for a permit.
+    waiting: AtomicUsize,
+    /// Sum of all that came: bytes, and [`window::ANSWER_BYTES`] for each answer.
+    goodput: AtomicU64,
+    lanes: Lanes,
+    state: Mutex<State>,
+    /// `state.debt` is not 0.
+    in_debt: AtomicBool,
+    /// The hedge's threshold in microseconds; 0: unknown.
+    hedge_after_us: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    window: Window,
+    /// Permits to be taken away when they come back.
+    debt: usize,
+    hedge: Hedge,
+}
+
+impl Limiter {
+    fn new(max: usize, process: Arc<Semaphore>) -> Self {
+        let window = Window::new(max);
+        let permits = Arc::new(Semaphore::new(window.size()));
+        let state = Mutex::new(State { window, debt: 0, hedge: Hedge::default() });
+        Self {
+            shared: Arc::new(Shared {
+                process,
+                permits,
+                in_flight: AtomicUsize::new(0),
+                waiting: AtomicUsize::new(0),
+                goodput: AtomicU64::new(0),
+                lanes: Lanes::default(),
+                state,
+                in_debt: AtomicBool::new(false),
+                hedge_after_us: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Waits, first come first served, for leave to send one request for `key` (None: a listing).
+    pub async fn acquire(&self, key: Option<&str>) -> Permit {
+        let lane = key.and_then(|key| self.shared.lanes.of(key));
+        let lanes = || lane.as_deref().into_iter().chain([self.shared.lanes.bucket()]);
+        let mut has_leave = [false; 2];
+        loop {
+            for (lane, has_leave) in lanes().zip(&mut has_leave) {
+                if !*has_leave && lane.is_limited() {
+                    lane.leave().await;
+                    *has_leave = true;
+                }
+            }
+            let _waits = Waits::new(&self.shared.waiting);
+            // The semaphores are never closed; were they, requests would go unlimited, not fail.
+            let permit = Arc::clone(&self.shared.permits).acquire_owned().await.ok();
+            let process = Arc::clone(&self.shared.process).acquire_owned().await.ok();
+            let taken = Permit::new(&self.shared, lane.clone(), permit, process);
+            // Throttled since: who came in without leave queues for it first.
+            if lanes().zip(&has_leave).all(|(lane, has_leave)| *has_leave || !lane.is_limited()) {
+                return taken;
+            }
+        }
+    }
+
+    /// Bytes of a body came.
+    pub fn received(&self, bytes: u64) {
+        self.shared.goodput.fetch_add(bytes, Relaxed);
+    }
+
+    /// How long to wait for a first byte before another request is sent in its stead.
+    pub fn hedge_after(&self) -> Option<Duration> {
+        let micros = self.shared.hedge_after_us.load(Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
+    /// Leave for a request in another's stead, if there is room for one at once.
+    pub fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
+        let lane = key.and_then(|key| self.shared.lanes.of(key));
+        let limited = lane.as_ref().is_some_and(|lane| lane.is_limited()) || self.shared.lanes.bucket().is_limited();
+        // A bucket that throttles is slow for another reason.
+        if limited {
+            return None;
+        }
+        let permit = Arc::clone(&self.shared.permits).try_acquire_owned().ok()?;
+        let process = Arc::clone(&self.shared.process).try_acquire_owned().ok()?;
+        let taken = self.shared.state().hedge.take();
+        taken.then(|| Permit::new(&self.shared, lane, Some(permit), Some(process)))
+    }
+
+    fn snapshot(&self, bucket: String) -> BucketLimits {
+        BucketLimits {
+            bucket,
+            window: self.shared.state().window.size(),
+            in_flight: self.shared.in_flight.load(Relaxed),
+            per_second: self.shared.lanes.bucket().per_second(),
+            prefixes: self.shared.lanes.limited(),
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn answered(&self, lane: Option<&Lane>, sent: Instant, throttled: bool) {
+        let now = Instant::now();
+        self.lanes.answered(lane, now, sent, throttled);
+        if throttled {
+            return;
+        }
+        let latency = now.saturating_duration_since(sent);
+        let goodput = self.goodput.fetch_add(window::ANSWER_BYTES, Relaxed);
+        let is_full = self.waiting.load(Relaxed) > 0;
+        let mut state = self.state();
+        state.hedge.answered(latency);
+        let threshold = state.hedge.threshold().map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX));
+        self.hedge_after_us.store(threshold, Relaxed);
+        state.window.answered(latency);
+        let before = state.window.size();
+        if state.window.measure(now, goodput, is_full) {
+            self.resize(&mut state, before);
+        }
+    }
+
+    /// Makes the permits as many as the window says; `before` was its size.
+    fn resize(&self, state: &mut State, before: usize) {
+        let size = state.window.size();
+        if size >= before {
+            let more = size - before;
+            let paid = more.min(state.debt);
+            state.debt -= paid;
+            self.permits.add_permits(more - paid);
+        } else {
+            state.debt += (before - size) - self.permits.forget_permits(before - size);
+        }
+        self.in_debt.store(state.debt > 0, Relaxed);
+    }
+}
+
+/// One that waits, for as long as this lives.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Leave to have one request in flight; given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    permit: Option<OwnedSemaphorePermit>,
+    _process: Option<OwnedSemaphorePermit>,
+    shared: Arc<Shared>,
+    lane: Option<Arc<Lane>>,
+    sent: Instant,
+}
+
+impl Permit {
+    fn new(
+        shared: &Arc<Shared>,
+        lane: Option<Arc<Lane>>,
+        permit: Option<OwnedSemaphorePermit>,
+        process: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        shared.in_flight.fetch_add(1, Relaxed);
+        Self { permit, _process: process, shared: Arc::clone(shared), lane, sent: Instant::now() }
+    }
+
+    /// The request was answered, the body is still to come.
+    pub fn answered(&self) {
+        self.shared.answered(self.lane.as_deref(), self.sent, false);
+    }
+
+    /// The bucket asked for fewer requests.
+    pub fn throttled(&self) {
+        self.shared.answered(self.lane.as_deref(), self.sent, true);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shared.in_flight.fetch_sub(1, Relaxed);
+        if !self.shared.in_debt.load(Relaxed) {
+            return;
+        }
+        let mut state = self.shared.state();
+        if state.debt > 0
+            && let Some(permit) = self.permit.take()
+        {
+            state.debt -= 1;
+            self.shared.in_debt.store(state.debt > 0, Relaxed);
+            permit.forget();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_cap_holds_over_all_buckets_and_stores_share_their_buckets() {
+        let limits = Limits::new(Some(3));
+        assert_eq!(limits.window(), None);
+        let (a, b) = (limits.of_bucket(None, "a"), limits.of_bucket(Some("http://h:1"), "b"));
+        assert!(Arc::ptr_eq(&a.shared, &limits.of_bucket(None, "a").shared));
+        assert!(!Arc::ptr_eq(&a.shared, &b.shared));
+        assert_eq!(limits.window(), Some(3));
+        let mut held = vec![a.acquire(None).await, a.acquire(Some("k")).await, b.acquire(None).await];
+        let waits = tokio::time::timeout(Duration::from_millis(20), b.acquire(None)).await;
+        assert!(waits.is_err());
+        let in_flight: Vec<usize> = limits.snapshot().into_iter().map(|b| b.in_flight).collect();
+        assert_eq!(in_flight, [1, 2]);
+        held.swap_remove(1);
+        drop(b.acquire(None).await);
+        drop(held);
+        assert!(limits.snapshot().iter().all(|b| b.in_flight == 0));
+    }
+
+    #[tokio::test]
+    async fn permits_follow_the_window_and_debts_are_paid() {
+        let limiter = Limiter::new(64, Arc::new(Semaphore::new(64)));
+        let size = window::BEGIN;
+        let mut out = Vec::new();
+        for _ in 0..size {
+            out.push(limiter.acquire(None).await);
+        }
+        let free = || limiter.shared.permits.available_permits();
+        limiter.shared.resize(&mut limiter.shared.state(), size + 10);
+        assert_eq!((free(), limiter.shared.state().debt), (0, 10));
+        out.truncate(size - 4);
+        assert_eq!((free(), limiter.shared.state().debt), (0, 6));
+        limiter.shared.resize(&mut limiter.shared.state(), size - 8);
+        assert_eq!((free(), limiter.shared.state().debt), (2, 0));
+        out.clear();
+        assert_eq!(free(), size - 2);
+    }
+
+    #[tokio::test]
+    async fn a_throttled_prefix_waits_and_others_do_not() {
+        let limiter = Limiter::new(64, Arc::new(Semaphore::new(64)));
+        for i in 0..200 {
+            limiter.acquire(Some("a/x/1")).await.answered();
+            let hot = limiter.acquire(Some("b/x/1")).await;
+            if i < 100 { hot.answered() } else { hot.throttled() }
+        }
+        let snapshot = limiter.snapshot(String::new());
+        assert_eq!(snapshot.per_second, None);
+        assert_eq!(snapshot.prefixes.len(), 1, "{snapshot:?}");
+        assert_eq!(snapshot.prefixes[0].0, "b/x");
+        assert!(limiter.try_hedge(Some("b/x/2")).is_none());
+        // Hundreds wait in b; a's requests pass them.
+        let mut queue = Vec::new();
+        for _ in 0..500 {
+            let limiter = limiter.clone();
+            queue.push(tokio::spawn(async move { drop(limiter.acquire(Some("b/x/1")).await) }));
+        }
+        tokio::task::yield_now().await;
+        let passed = tokio::time::timeout(Duration::from_millis(100), limiter.acquire(Some("a/x/1"))).await;
+        assert!(passed.is_ok());
+        assert!(queue.iter().filter(|q| !q.is_finished()).count() > 400);
+        queue.into_iter().for_each(|q| q.abort());
+    }
+}
