@@ -22,6 +22,8 @@ use window::Window;
 
 /// In flight over all buckets where nothing else is said.
 pub const DEFAULT_MAX_REQUESTS: usize = 256;
+/// …and so many more that hedge others. A cap that was asked for holds for all.
+const HEDGES: usize = 16;
 
 /// The limits of a process: one cap, and the state of each bucket. Clones share them.
 #[derive(Debug, Clone)]
@@ -46,8 +48,10 @@ impl Limits {
     /// At most `max` requests in flight (`--max-requests`), at least 1;
     /// None: [`DEFAULT_MAX_REQUESTS`].
     pub fn new(max: Option<usize>) -> Self {
+        let hedges = if max.is_some() { 0 } else { HEDGES };
         let max = max.unwrap_or(DEFAULT_MAX_REQUESTS).clamp(1, Semaphore::MAX_PERMITS >> 8);
-        Self { shared: Arc::new(Process { max, permits: Arc::new(Semaphore::new(max)), buckets: Mutex::default() }) }
+        let permits = Arc::new(Semaphore::new(max + hedges));
+        Self { shared: Arc::new(Process { max, permits, buckets: Mutex::default() }) }
     }
 
     /// The limiter of `bucket` at `endpoint` (None: AWS's): one, however many stores speak to it.
@@ -170,7 +174,8 @@ impl Limiter {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    /// Leave for a request in another's stead, if there is room for one at once.
+    /// Leave for a request in another's stead, if there is room for one at once. It does not
+    /// count for the window: the straggler, which is given up for it, does.
     pub fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
         let lane = key.and_then(|key| self.shared.lanes.of(key));
         let limited = lane.as_ref().is_some_and(|lane| lane.is_limited()) || self.shared.lanes.bucket().is_limited();
@@ -178,10 +183,9 @@ impl Limiter {
         if limited {
             return None;
         }
-        let permit = Arc::clone(&self.shared.permits).try_acquire_owned().ok()?;
         let process = Arc::clone(&self.shared.process).try_acquire_owned().ok()?;
         let taken = self.shared.state().hedge.take();
-        taken.then(|| Permit::new(&self.shared, lane, Some(permit), Some(process)))
+        taken.then(|| Permit::new(&self.shared, lane, None, Some(process)))
     }
 
     fn snapshot(&self, bucket: String) -> BucketLimits {

@@ -23,16 +23,18 @@ const MIN_RATE: f64 = 20.0;
 /// So far below what was measured.
 const MARGIN: f64 = 0.98;
 /// Growth per clean measurement until the first limit is found.
-const START_GROWTH: f64 = 1.5;
+const START_GROWTH: f64 = 1.35;
 /// The same afterwards; the last goes on.
 const GROWTH: [f64; 5] = [1.02, 1.04, 1.08, 1.16, 1.25];
 /// Time between a cut and the next growth: the first, doubled while the limit is found where it
 /// was, up to the second.
-const HOLD: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+const HOLD: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 /// Cuts in a row that did not change the share of 503s before it is taken for none of the rate's
 /// doing, and by how much a share may differ to be the same.
 const FUTILE: u32 = 3;
 const SAME_SHARE: f64 = 0.2;
+/// Growth per measurement from then on.
+const FUTILE_GROWTH: f64 = 1.6;
 /// What a pause may save up, in seconds of the rate.
 const BURST_SECONDS: f64 = 0.01;
 /// A bucket that has not throttled for this long is no longer limited.
@@ -204,7 +206,7 @@ impl Armed {
         self.futile = if same { (self.futile + 1).min(2 * FUTILE) } else { self.futile.saturating_sub(1) };
         self.blamed += (share - self.blamed) * if same { 0.25 } else { 0.75 };
         if same && self.futile >= FUTILE {
-            return self.set(now, self.rate * START_GROWTH);
+            return self.set(now, self.rate * FUTILE_GROWTH);
         }
         let begun_small = self.starting && self.clean == 0;
         self.starting = false;
