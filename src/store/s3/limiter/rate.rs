@@ -19,7 +19,7 @@ const MAX_WINDOW: Duration = Duration::from_secs(1);
 /// A measurement ends at once with so many 503s among at least so many answers.
 const ALARM: (u32, u32) = (4, 10);
 /// Requests per second that always go.
-const MIN_RATE: f64 = 20.0;
+const MIN_RATE: f64 = 40.0;
 /// So far below what was measured.
 const MARGIN: f64 = 0.98;
 /// Growth per clean measurement until the first limit is found.
@@ -28,10 +28,16 @@ const START_GROWTH: f64 = 1.35;
 const GROWTH: [f64; 5] = [1.02, 1.04, 1.08, 1.16, 1.25];
 /// Time between a cut and the next growth: the first, doubled while the limit is found where it
 /// was, up to the second.
-const HOLD: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+const HOLD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3));
+/// Such a share of 503s in so many measurements is no limit yet.
+const DOUBTFUL: (f64, u32) = (0.15, 2);
+/// One refusal among so many answers is more than chance.
+const SURE: u32 = 20;
+/// What differs by less is the same limit.
+const SAME_LIMIT: f64 = 0.15;
 /// Cuts in a row that did not change the share of 503s before it is taken for none of the rate's
 /// doing, and by how much a share may differ to be the same.
-const FUTILE: u32 = 3;
+const FUTILE: u32 = 4;
 const SAME_SHARE: f64 = 0.2;
 /// Growth per measurement from then on.
 const FUTILE_GROWTH: f64 = 1.6;
@@ -61,9 +67,12 @@ struct Armed {
     clean: u32,
     hold_until: Instant,
     next_hold: Duration,
+    /// The rate at the last cut.
+    limit: f64,
     /// Share of 503s that the cuts so far met, and how many did not change it.
     blamed: f64,
     futile: u32,
+    doubts: u32,
     throttled_at: Instant,
 }
 
@@ -150,8 +159,10 @@ impl Armed {
             clean: 0,
             hold_until: now,
             next_hold: HOLD.0,
+            limit: f64::INFINITY,
             blamed: 1.0,
             futile: 0,
+            doubts: 0,
             throttled_at: now,
         }
     }
@@ -171,13 +182,13 @@ impl Armed {
             let asked_for = f64::from(measured.sent) / span.as_secs_f64();
             self.grow(now, asked_for);
         } else {
-            self.cut(now, share);
+            self.cut(now, share, measured.answers());
         }
     }
 
     /// Nothing was refused.
     fn grow(&mut self, now: Instant, asked_for: f64) {
-        self.futile = 0;
+        (self.futile, self.doubts) = (0, 0);
         if now < self.hold_until {
             return;
         }
@@ -192,29 +203,46 @@ impl Armed {
             step.copied().unwrap_or(1.0)
         };
         self.clean += 1;
-        if self.clean > 3 {
-            self.next_hold = HOLD.0;
-        }
         self.set(now, self.rate * growth);
     }
 
     /// A share of the requests was refused.
-    fn cut(&mut self, now: Instant, share: f64) {
+    fn cut(&mut self, now: Instant, share: f64, answers: u32) {
         // A cut to what was allowed cures a limit on the rate at once. What it does not cure has
         // other reasons: then less would only be slower.
-        let same = (share - self.blamed).abs() <= SAME_SHARE && share < 0.9;
-        self.futile = if same { (self.futile + 1).min(2 * FUTILE) } else { self.futile.saturating_sub(1) };
-        self.blamed += (share - self.blamed) * if same { 0.25 } else { 0.75 };
-        if same && self.futile >= FUTILE {
-            return self.set(now, self.rate * FUTILE_GROWTH);
+        // Before any limit was met, a few refusals may be chance.
+        if self.starting && share < DOUBTFUL.0 && self.doubts < DOUBTFUL.1 {
+            self.doubts += 1;
+            return;
         }
+        // Two standard deviations of what so few answers can tell.
+        let tolerance = SAME_SHARE.max(1.0 / f64::from(answers).sqrt());
+        if self.futile >= FUTILE {
+            if share <= self.blamed + tolerance {
+                return self.set(now, self.rate * FUTILE_GROWTH);
+            }
+            // More made it worse: it is the rate after all.
+            self.futile = 0;
+        } else if (share - self.blamed).abs() <= tolerance && share < 0.9 {
+            self.futile += 1;
+        } else {
+            self.futile = self.futile.saturating_sub(1);
+        }
+        self.blamed += (share - self.blamed) / f64::from(self.futile + 1);
         let begun_small = self.starting && self.clean == 0;
         self.starting = false;
         self.clean = 0;
+        // One refusal among few answers may be chance.
+        let refused = share * f64::from(answers);
+        if refused < 1.5 && answers < SURE {
+            return self.set(now, self.rate * MARGIN);
+        }
+        let is_where_it_was = (self.rate / self.limit - 1.0).abs() < SAME_LIMIT;
+        self.next_hold = if is_where_it_was { (self.next_hold * 2).min(HOLD.1) } else { HOLD.0 };
         self.hold_until = if begun_small { now } else { now + self.next_hold };
-        self.next_hold = (self.next_hold * 2).min(HOLD.1);
-        let allowed = self.rate * (1.0 - share).max(0.1);
-        self.set(now, allowed * MARGIN);
+        self.limit = self.rate;
+        let surely = (refused - 1.0) / f64::from(answers);
+        self.set(now, self.rate * (1.0 - surely).max(0.1) * MARGIN);
     }
 
     fn set(&mut self, now: Instant, rate: f64) {
@@ -336,7 +364,7 @@ mod tests {
 
     #[test]
     fn reaches_nine_tenths_within_five_seconds_and_wastes_little() {
-        for allowed in [30.0, 300.0, 1000.0, 5500.0] {
+        for allowed in [60.0, 300.0, 1000.0, 5500.0] {
             for burst in [f64::max(allowed / 30.0, 3.0), allowed / 10.0, allowed] {
                 let mut world = World::new(burst);
                 let clients = ((allowed * 0.08) as usize).clamp(32, 256);
@@ -370,12 +398,17 @@ mod tests {
 
     #[test]
     fn refusals_that_are_none_of_the_rates_doing_do_not_stop_it() {
-        let mut world = World::new(1e9);
-        let mut random = fastrand::Rng::with_seed(1);
-        world.run(5.0, 64, 1e9, || random.f64() < 0.3);
-        let (taken, _) = world.run(5.0, 64, 1e9, || random.f64() < 0.3);
-        assert!(taken > 500, "{taken}");
+        for (share, seed) in [0.02, 0.1, 0.3, 0.5].into_iter().flat_map(|share| (1..=5).map(move |seed| (share, seed)))
+        {
+            let mut world = World::new(1e9);
+            let mut random = fastrand::Rng::with_seed(seed);
+            world.run(5.0, 64, 1e9, || random.f64() < share);
+            let (taken, _) = world.run(10.0, 64, 1e9, || random.f64() < share);
+
+            assert!(taken > 250, "{share} {seed}: {taken}");
+        }
         // An outage, and its end.
+        let mut world = World::new(1e9);
         world.run(10.0, 64, 1e9, || true);
         let idle = world.rate.per_second().unwrap();
         assert!((MIN_RATE..2.0 * MIN_RATE).contains(&idle), "{idle}");
