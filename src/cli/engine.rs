@@ -172,6 +172,7 @@ impl RestoreEngine for OneDatabase {
         for warning in &report.warnings {
             request.log.warn(warning);
         }
+        super::stages::tell(request.log, &session.engine.take_stages());
         Ok(report)
     }
 

@@ -24,6 +24,7 @@ mod resolve;
 pub mod restore;
 mod restore_pattern;
 pub mod signal;
+pub mod stages;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::log::{Log, Severity};
 use super::progress::{self, Databases, Phase, ProgressSnapshot};
 use super::restore::from_config;
-use super::{human, output};
+use super::{human, output, stages};
 use crate::cancel::{Cancel, Reason};
 use crate::commit::Replace;
 use crate::config::{Config, Env, RestorePattern};
@@ -214,14 +214,16 @@ impl Run<'_> {
     /// The end: summary, report, exit code.
     fn tell(&self, books: &mut Books, ended: Result<String, Failure>) -> Result<(), Failure> {
         let took = self.begun.elapsed();
+        let stages = self.session.engine.take_stages();
         let ran = books.discovered.matched > 0 || books.totals.done() + books.totals.failed > 0;
         if ran {
             if self.args.json {
                 output::print(&books.summary_line(&self.counters, took))?;
             }
             self.log.info(&summary(&books.totals, &self.counters, took));
+            stages::tell(self.log, &stages);
         }
-        if let Err(e) = books.finish(&self.counters, took) {
+        if let Err(e) = books.finish(&self.counters, &stages, took) {
             self.log.warn(&format!("cannot write the report: {e}"));
         }
         if let Some(trouble) = books.take_trouble() {

@@ -5,7 +5,7 @@ use super::error_log::{ErrorLog, with_class};
 use super::job::{Ended, Ending};
 use super::report::Report;
 use crate::error::Class;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Stages};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -274,7 +274,7 @@ impl Books {
     ///
     /// # Errors
     /// There is none then.
-    pub fn finish(&mut self, counters: &Counters, took: Duration) -> std::io::Result<()> {
+    pub fn finish(&mut self, counters: &Counters, stages: &Stages, took: Duration) -> std::io::Result<()> {
         let mut summary = self.summary(counters, took);
         if let Some(times) = &self.times {
             let quantile = |q| times.value_at_quantile(q);
@@ -283,6 +283,7 @@ impl Books {
             });
             summary.insert("restore_ms".to_owned(), quantiles);
         }
+        summary.insert("stages".to_owned(), Value::Object(stages.to_json()));
         self.report.take().map_or(Ok(()), |report| report.finish(&summary))
     }
 

@@ -12,6 +12,7 @@ use crate::error::escaped;
 use crate::ltx::Txid;
 use crate::plan::{self, Excluded, Plan, PlanError, Target, Times, Warning};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -158,12 +159,14 @@ async fn finish(
     executed: Executed,
     output: Unpublished,
 ) -> Result<Restored, RestoreError> {
+    let mut watch = Stopwatch::start();
     worker.io.writer(output.output()).sync().await?;
     let check = match (request.check, output.path()) {
-        (Some(mode), Some(path)) => Some(check_database(worker, path, mode).await?),
+        (Some(mode), Some(path)) => Some(watch.away(check_database(worker, path, mode)).await?),
         _ => None,
     };
     let published = output.publish()?;
+    worker.recorder().record(Stage::Commit, watch.elapsed());
     let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
     let outcome = Outcome {
         min_txid: plan.min_txid,

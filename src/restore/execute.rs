@@ -5,22 +5,26 @@ use super::ahead::Ahead;
 use super::claims::{Claims, Overlay, PageMap};
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
-use super::large::{self, Ends, LargeFile, LargeSource, Layout, Segment, allowed};
+use super::large::{Ends, LargeFile, LargeSource, Layout, allowed};
 use super::place::{Placed, Placer};
+use super::segments::Segments;
 use crate::catalogue::LtxFile;
 use crate::commit::Unpublished;
+use crate::io::IoError;
 use crate::ltx::header::Header;
 use crate::ltx::name::check_name;
 use crate::ltx::trailer::Trailer;
 use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{PageSize, Pgno};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{Semaphore, mpsc};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Increments fetched ahead of the one being claimed.
 const INCREMENTS_IN_FLIGHT: usize = 64;
@@ -178,6 +182,7 @@ impl Execution<'_> {
         let mut decoder = self.decoder(i);
         let mut body = body.into_iter();
         let mut page = Vec::new();
+        let mut watch = Stopwatch::start();
         loop {
             match decoder.next_page().map_err(damaged)? {
                 Step::NeedMore => match body.next() {
@@ -186,7 +191,7 @@ impl Execution<'_> {
                     None => return Err(Failure::Stopped),
                 },
                 Step::Header(header) => {
-                    self.admit(claiming, i, &header, planned_bytes).await?;
+                    watch.away(self.admit(claiming, i, &header, planned_bytes)).await?;
                     page = vec![0; header.page_size.bytes()];
                 }
                 Step::Page(encoded) => {
@@ -196,7 +201,7 @@ impl Execution<'_> {
                         && c.map.claim(pgno)
                         && !c.overlay.insert(&self.worker.shared.budget, pgno, &page)
                     {
-                        self.output.output().pwrite_all(&page, c.shape.page_size.offset_of(pgno))?;
+                        watch.less(self.spill(&page, c.shape.page_size.offset_of(pgno))?);
                         c.spilled.count(pgno, &page, c.shape.tracked);
                     }
                 }
@@ -204,10 +209,20 @@ impl Execution<'_> {
                     if let Some(c) = claiming {
                         c.note_checksums(i, &file.header, &file.trailer);
                     }
+                    self.worker.recorder().record(Stage::Decode, watch.elapsed());
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Writes a winner at once; how long that took.
+    fn spill(&self, page: &[u8], at: u64) -> Result<Duration, IoError> {
+        let begun = Instant::now();
+        self.output.output().pwrite_all(page, at)?;
+        let took = begun.elapsed();
+        self.worker.recorder().record(Stage::Write, took);
+        Ok(took)
     }
 
     /// Reads a large increment's index; its winning pages are marked, and placed later.
@@ -246,6 +261,7 @@ impl Execution<'_> {
         let damaged = |error| Failure::Damaged { file: 0, error };
         let mut decoder = self.decoder(0);
         let mut body = body.into_iter();
+        let mut watch = Stopwatch::start();
         let header = loop {
             match decoder.next_page().map_err(damaged)? {
                 Step::NeedMore => match body.next() {
@@ -258,20 +274,14 @@ impl Execution<'_> {
                 Step::Page(_) | Step::Done(_) => return Err(Failure::Stopped),
             }
         };
-        self.admit(&mut claiming, 0, &header, planned_bytes).await?;
+        watch.away(self.admit(&mut claiming, 0, &header, planned_bytes)).await?;
         let Some(claiming) = claiming else { return Err(Failure::Stopped) };
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
         let segments = self.start_segments(large, &claims, shape);
 
         let share = 0..claims.overlay.len();
-        let mut placer = Placer::new(
-            &self.worker.io,
-            self.output.output(),
-            shape.page_size,
-            Arc::clone(&claims),
-            share,
-            shape.tracked,
-        );
+        let mut placer =
+            Placer::new(self.worker, self.output.output(), shape.page_size, Arc::clone(&claims), share, shape.tracked);
         let mut loser = vec![0; shape.page_size.bytes()];
         let counters = &self.worker.shared.counters;
         loop {
@@ -299,6 +309,8 @@ impl Execution<'_> {
                 }
             }
         }
+        watch.less(placer.waited());
+        self.worker.recorder().record(Stage::Decode, watch.elapsed());
         // Not before: until the base is verified, it may be its header that is wrong.
         self.check_growth(shape, &claims, &header)?;
         placed.add(placer.finish().await?);
@@ -328,8 +340,7 @@ impl Execution<'_> {
     }
 
     fn start_segments(&self, files: Vec<LargeFile>, claims: &Arc<Claims>, shape: Shape) -> Segments {
-        let (done, results) = mpsc::unbounded_channel();
-        let layout = Arc::new(Layout {
+        let layout = Layout {
             store: self.store.clone(),
             output: Arc::clone(self.output.output()),
             claims: Arc::clone(claims),
@@ -337,18 +348,8 @@ impl Execution<'_> {
             tracked: shape.tracked,
             requests: self.requests.clone(),
             stopped: AtomicBool::new(false),
-        });
-        for (file, large) in layout.files.iter().enumerate() {
-            for cut in 0..large.cuts.len() {
-                self.worker.shared.segments.push(Segment {
-                    layout: Arc::clone(&layout),
-                    file,
-                    cut,
-                    done: done.clone(),
-                });
-            }
-        }
-        Segments { layout, results }
+        };
+        Segments::start(layout, &self.worker.shared.segments)
     }
 
     /// Checks file `i`'s header against the others', and begins the claims with the newest.
@@ -511,52 +512,5 @@ impl Claiming {
 fn note(checksums: &mut Vec<Checksums>, file: usize, header: &Header, trailer: &Trailer) {
     if header.is_tracked() {
         checksums.push(Checksums { file, header: *header, post_apply: trailer.post_apply_checksum });
-    }
-}
-
-/// Segments under way.
-struct Segments {
-    layout: Arc<Layout>,
-    results: mpsc::UnboundedReceiver<large::SegmentDone>,
-}
-
-impl Segments {
-    /// Waits for all and verifies each file's checksum.
-    async fn finish(mut self) -> Result<Placed, Failure> {
-        let mut outputs: Vec<Vec<Option<large::SegmentOutput>>> =
-            self.layout.files.iter().map(|f| vec![None; f.cuts.len()]).collect();
-        let mut left: usize = outputs.iter().map(Vec::len).sum();
-        let mut failure = None;
-        while left > 0 {
-            let Some(done) = self.results.recv().await else { return Err(failure.unwrap_or(Failure::Stopped)) };
-            left -= 1;
-            match done.result {
-                Ok(output) => {
-                    if let Some(slot) = outputs.get_mut(done.file).and_then(|f| f.get_mut(done.cut)) {
-                        *slot = Some(output);
-                    }
-                }
-                Err(Failure::Stopped) => {}
-                Err(error) => {
-                    failure.get_or_insert(error);
-                }
-            }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        let mut placed = Placed::default();
-        for (file, outputs) in self.layout.files.iter().zip(outputs) {
-            let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else { return Err(Failure::Stopped) };
-            file.verify(&outputs).map_err(|error| Failure::Damaged { file: file.planned, error })?;
-            outputs.iter().for_each(|o| placed.add(o.placed));
-        }
-        Ok(placed)
-    }
-}
-
-impl Drop for Segments {
-    fn drop(&mut self) {
-        self.layout.stopped.store(true, Ordering::Relaxed);
     }
 }

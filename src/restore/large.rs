@@ -22,6 +22,7 @@ use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
 use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{Fault, FormatError, Part, Pgno};
 use crate::store::{Body, Etag, Store, StoreError};
+use crate::telemetry::{Stage, Stopwatch};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::ops::Range;
@@ -328,7 +329,7 @@ impl Segment {
         let wants_checksum = file.is_tracked_snapshot();
         let mut parser = FrameParser::new(page_size, cut.bytes.start, cut.after);
         let mut placer = Placer::new(
-            &worker.io,
+            worker,
             &layout.output,
             page_size,
             Arc::clone(&layout.claims),
@@ -337,10 +338,11 @@ impl Segment {
         );
         let mut loser = vec![0; page_size.bytes()];
         let (mut crc, mut frames, mut checksum) = (FileCrc::new(), FrameHash::new(), DatabaseChecksum::default());
+        let mut watch = Stopwatch::start();
         while parser.offset() < cut.bytes.end {
             let frame = match parser.next().map_err(damaged)? {
                 Next::Frame(frame) => frame,
-                Next::NeedMore => match body.chunk().await? {
+                Next::NeedMore => match watch.away(body.chunk()).await? {
                     Some(chunk) => {
                         if layout.stopped.load(Ordering::Relaxed) {
                             return Err(Failure::Stopped);
@@ -373,6 +375,8 @@ impl Segment {
                 worker.shared.counters.bytes_out.add(page_size.bytes() as u64);
             }
         }
+        watch.less(placer.waited());
+        worker.recorder().record(Stage::Decode, watch.elapsed());
         parser.end_segment(cut.bytes.end).map_err(damaged)?;
         if frames != cut.frames {
             let (part, offset) = (Part::Index, cut.bytes.start);

@@ -15,6 +15,7 @@ mod large;
 mod listing;
 mod place;
 mod queue;
+mod segments;
 
 pub use database::{Outcome, Planned, Request, Restored, plan_database, restore};
 pub use engine::{Engine, EngineOptions, SEGMENT_BYTES, Shared, Worker, submit};

@@ -39,7 +39,9 @@ pub(super) struct Operation<'a> {
 pub(super) struct Answer {
     pub(super) response: reqwest::Response,
     _permit: Permit,
-    latency: Duration,
+    pub(super) latency: Duration,
+    /// For headers and body, what the reader did meanwhile not counted.
+    pub(super) waited: Duration,
     received: u64,
     crawl: Crawl,
 }
@@ -84,11 +86,13 @@ impl Answer {
             .await
             .map_err(|_| Trouble::timeout("the body came to a halt", s3.timeouts.chunk))?
             .map_err(Trouble::transport)?;
+        let waited = begun.elapsed();
+        self.waited += waited;
         let Some(bytes) = chunk else { return Ok(Piece::End) };
         let len = bytes.len() as u64;
         self.received += len;
         s3.counters.bytes_in.add(len);
-        let slow = self.crawl.is_too_slow(begun.elapsed(), len, window);
+        let slow = self.crawl.is_too_slow(waited, len, window);
         Ok(if slow { Piece::Slow(bytes) } else { Piece::Bytes(bytes) })
     }
 
@@ -166,7 +170,8 @@ impl S3 {
             .map_err(Trouble::transport)?;
         if response.status().is_success() {
             let latency = begun.elapsed();
-            return Ok(Answer { response, _permit: permit, latency, received: 0, crawl: Crawl::default() });
+            let crawl = Crawl::default();
+            return Ok(Answer { response, _permit: permit, latency, waited: latency, received: 0, crawl });
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.error_body(response).await;
