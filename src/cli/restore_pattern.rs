@@ -94,7 +94,7 @@ fn source(
     source.map_err(|e| not_found(&e))
 }
 
-fn not_found(error: &DiscoverError) -> Failure {
+pub(super) fn not_found(error: &DiscoverError) -> Failure {
     match error {
         DiscoverError::Pattern(e) => Failure::usage(e.to_string()),
         e => Failure::failed(e.class(), e.to_string()),
@@ -317,7 +317,7 @@ impl Teller<'_> {
                 outcome.txid,
                 human::duration(ended.elapsed)
             )),
-            Ending::Restored { .. } => {}
+            Ending::Restored { .. } | Ending::Rehearsed(_) => {}
             Ending::Planned(_) if args.json => {}
             Ending::Planned(_) => self.rows.push(row(&record)),
         }

@@ -26,7 +26,7 @@ pub struct Record {
     /// Where it is restored to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub db_path: Option<String>,
-    /// `restored`, `planned`, `skipped`, `failed`.
+    /// `restored`, `planned`, `rehearsed`, `skipped`, `failed`.
     pub outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     replica: &'static str,
@@ -103,6 +103,12 @@ impl Record {
                 record.requests = Some(planned.requests);
                 record.warnings.clone_from(&planned.warnings);
             }
+            Ending::Rehearsed(rehearsed) => {
+                record.outcome = "rehearsed";
+                record.files = Some(rehearsed.files as u64);
+                record.bytes_fetched = Some(rehearsed.bytes_in);
+                record.requests = Some(rehearsed.requests);
+            }
             Ending::Skipped(why) => {
                 record.outcome = "skipped";
                 record.reason = Some((*why).to_owned());
@@ -177,6 +183,8 @@ impl Totals {
                 self.files += planned.files;
                 self.requests += planned.requests;
             }
+            // Measured by whom it was done for.
+            Ending::Rehearsed(_) => {}
             Ending::Skipped(_) => self.skipped += 1,
             Ending::Failed { class, .. } => {
                 self.failed += 1;

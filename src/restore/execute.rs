@@ -24,10 +24,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Increments fetched ahead of the one being claimed.
-const INCREMENTS_IN_FLIGHT: usize = 64;
+pub(super) const INCREMENTS_IN_FLIGHT: usize = 64;
 /// Segments' worth of increments held at once; at least one file.
 const INCREMENTS_SEGMENTS: u64 = 2;
 /// Winners of increments kept in memory, of one database; beyond, they go to the file at once.
@@ -50,7 +50,8 @@ pub struct Execution<'a> {
     pub worker: &'a Rc<Worker>,
     pub store: &'a Store,
     pub files: &'a [PlannedFile],
-    pub output: &'a Unpublished,
+    /// None: what is decoded is checked and thrown away.
+    pub output: Option<&'a Unpublished>,
     /// Every header's time must be before this.
     pub before: Option<Timestamp>,
     /// `-parallelism`.
@@ -106,11 +107,7 @@ impl Execution<'_> {
         let Some((base, increments)) = self.files.split_first() else { return Err(Failure::Stopped) };
         let planned_bytes: u64 = self.files.iter().map(|f| f.file.size).sum();
         self.worker.shared.counters.bytes_in_planned.add(planned_bytes);
-        let has_large = self.files.iter().any(|f| self.is_large(&f.file));
-        let _large = match has_large {
-            true => self.worker.shared.large_databases.acquire().await.ok(),
-            false => None,
-        };
+        let _turn = self.turn().await;
         // One charge for all that is held at once, so that no database waits with half of it.
         let base_bytes = if self.is_large(&base.file) { 0 } else { base.file.size };
         let segment_bytes = self.worker.shared.segment_bytes;
@@ -149,6 +146,14 @@ impl Execution<'_> {
         }
     }
 
+    /// Databases with large files wait until few others are in flight.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        match self.files.iter().any(|f| self.is_large(&f.file)) {
+            true => self.worker.shared.large_databases.acquire().await.ok(),
+            false => None,
+        }
+    }
+
     async fn fetch(&self, file: &PlannedFile) -> Result<Fetched, StoreError> {
         let (size, etag) = (file.file.size, file.file.etag.as_ref());
         if self.is_large(&file.file) {
@@ -165,7 +170,7 @@ impl Execution<'_> {
         Ok(Fetched::Whole(chunks))
     }
 
-    fn source<'b>(&'b self, file: &'b PlannedFile) -> LargeSource<'b> {
+    pub(super) fn source<'b>(&'b self, file: &'b PlannedFile) -> LargeSource<'b> {
         let requests = self.requests.as_deref();
         LargeSource { worker: self.worker, store: self.store, planned: file, requests }
     }
@@ -219,7 +224,8 @@ impl Execution<'_> {
     /// Writes a winner at once; how long that took.
     fn spill(&self, page: &[u8], at: u64) -> Result<Duration, IoError> {
         let begun = Instant::now();
-        self.output.output().pwrite_all(page, at)?;
+        let Some(output) = self.output else { return Ok(Duration::ZERO) };
+        output.output().pwrite_all(page, at)?;
         let took = begun.elapsed();
         self.worker.recorder().record(Stage::Write, took);
         Ok(took)
@@ -280,8 +286,14 @@ impl Execution<'_> {
         let segments = self.start_segments(large, &claims, shape);
 
         let share = 0..claims.overlay.len();
-        let mut placer =
-            Placer::new(self.worker, self.output.output(), shape.page_size, Arc::clone(&claims), share, shape.tracked);
+        let mut placer = Placer::new(
+            self.worker,
+            self.output.map(Unpublished::output),
+            shape.page_size,
+            Arc::clone(&claims),
+            share,
+            shape.tracked,
+        );
         let mut loser = vec![0; shape.page_size.bytes()];
         let counters = &self.worker.shared.counters;
         loop {
@@ -342,7 +354,8 @@ impl Execution<'_> {
     fn start_segments(&self, files: Vec<LargeFile>, claims: &Arc<Claims>, shape: Shape) -> Segments {
         let layout = Layout {
             store: self.store.clone(),
-            output: Arc::clone(self.output.output()),
+            output: self.output.map(|output| Arc::clone(output.output())),
+            fetch_only: false,
             claims: Arc::clone(claims),
             files,
             tracked: shape.tracked,
@@ -391,7 +404,9 @@ impl Execution<'_> {
         }
         let bytes = u64::from(commit) * header.page_size.bytes() as u64;
         // Reserved before the first page is placed, and before a large body is fetched.
-        self.output.reserve(bytes)?;
+        if let Some(output) = self.output {
+            output.reserve(bytes)?;
+        }
         self.worker.shared.counters.bytes_out_planned.add(bytes);
         let shape =
             Shape { page_size: header.page_size, commit, tracked: header.is_tracked(), timestamp: header.timestamp() };
@@ -487,7 +502,7 @@ impl Execution<'_> {
         FileDecoder::new(size, Some((min, max)))
     }
 
-    fn is_large(&self, file: &LtxFile) -> bool {
+    pub(super) fn is_large(&self, file: &LtxFile) -> bool {
         file.size > self.worker.shared.segment_bytes
     }
 

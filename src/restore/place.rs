@@ -45,7 +45,8 @@ impl Placed {
 
 pub struct Placer {
     io: Io,
-    writer: Rc<dyn Writer>,
+    /// None: what is placed is thrown away.
+    writer: Option<Rc<dyn Writer>>,
     page_size: PageSize,
     claims: Arc<Claims>,
     /// Overlay entries still to be laid out, as indexes in page order.
@@ -73,7 +74,7 @@ impl Placer {
     /// A placer that lays the overlay's entries `overlay` between the pages it is given.
     pub fn new(
         worker: &Worker,
-        output: &Arc<OutputFile>,
+        output: Option<&Arc<OutputFile>>,
         page_size: PageSize,
         claims: Arc<Claims>,
         overlay: Range<usize>,
@@ -81,7 +82,7 @@ impl Placer {
     ) -> Self {
         Self {
             io: worker.io.clone(),
-            writer: worker.io.writer(output),
+            writer: output.map(|output| worker.io.writer(output)),
             page_size,
             claims,
             overlay,
@@ -165,7 +166,8 @@ impl Placer {
             return Ok(());
         }
         // Spawned, so that the buffer comes back to the pool whatever this task waits for next.
-        let (write, recorder) = (self.writer.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let (write, recorder) = (writer.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
         self.writes.push(tokio::task::spawn_local(async move {
             let begun = Instant::now();
             write.await?;
