@@ -24,8 +24,9 @@ pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String
 
 /// The first column to the left, the others to the right, two spaces between.
 pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let widths: [usize; N] =
-        std::array::from_fn(|i| rows.iter().filter_map(|row| row.get(i)).map(String::len).max().unwrap_or(0));
+    let widths: [usize; N] = std::array::from_fn(|i| {
+        rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    });
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths).enumerate().map(|(i, (cell, width))| match i {
             0 => format!("{cell:<width$}"),
