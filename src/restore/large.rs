@@ -329,7 +329,11 @@ impl Segment {
         let _request = allowed(layout.requests.as_deref()).await;
         let mut body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref()).await?;
         if layout.fetch_only {
-            while body.chunk().await?.is_some() {}
+            while body.chunk().await?.is_some() {
+                if layout.stopped.load(Ordering::Relaxed) {
+                    return Err(Failure::Stopped);
+                }
+            }
             let (crc, checksum) = (FileCrc::new(), DatabaseChecksum::default());
             return Ok(SegmentOutput { crc, placed: Placed::default(), checksum });
         }

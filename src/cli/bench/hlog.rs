@@ -35,6 +35,7 @@ pub fn within<T>(
     let mut serializer = V2DeflateSerializer::new();
     let now = SystemTime::now();
     let writer = IntervalLogWriterBuilder::new()
+        .add_comment("[Histogram log format version 1.3]")
         .add_comment("hydrant bench: nanoseconds; maxima in milliseconds")
         .with_start_time(now)
         .with_base_time(now)
