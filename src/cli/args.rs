@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use super::values::{LevelFilter, Shard};
+pub use super::values::{BenchStage, LevelFilter, Shard};
 
 /// Where a database is asked for.
 #[derive(Clone, PartialEq, Eq)]
@@ -180,4 +180,33 @@ pub struct RestorePatternArgs {
     pub shard: Option<Shard>,
     pub report: Option<PathBuf>,
     pub common: CommonArgs,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct BenchArgs {
+    /// As `restore-pattern` takes it, as typed; may hold secrets.
+    pub url: String,
+    /// The same, secrets replaced.
+    pub source_shown: String,
+    /// What is measured, in this order.
+    pub stages: Vec<BenchStage>,
+    /// Where [`BenchStage::All`] writes; None where it is not among the stages.
+    pub output_dir: Option<PathBuf>,
+    /// How long each stage is measured at least; one pass is always made.
+    pub duration: Duration,
+    /// A hard cap on databases in flight; None adapts.
+    pub parallel: Option<NonZeroUsize>,
+    pub json: bool,
+    pub hlog: Option<PathBuf>,
+    pub common: CommonArgs,
+}
+
+impl fmt::Debug for BenchArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BenchArgs")
+            .field("source", &self.source_shown)
+            .field("stages", &self.stages)
+            .field("output_dir", &self.output_dir)
+            .finish_non_exhaustive()
+    }
 }

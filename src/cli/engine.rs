@@ -12,7 +12,7 @@ use crate::commit::{Destination, Replace};
 use crate::config::StoreConfig;
 use crate::error::Class;
 use crate::fleet::{Limits, stale_state};
-use crate::io;
+use crate::io::{self, EngineKind};
 use crate::plan::PlanError;
 use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored, SEGMENT_BYTES};
 use crate::store::Store;
@@ -26,6 +26,7 @@ pub struct Session {
     pub engine: Engine,
     /// Databases that may be in flight.
     pub tasks: usize,
+    pub kind: EngineKind,
     counters: Arc<Counters>,
     s3_options: S3Options,
     log: Log,
@@ -63,7 +64,8 @@ impl Session {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         });
-        Ok(Self { engine, tasks, counters: Arc::clone(counters), s3_options, log: log.clone(), cancel: cancel.clone() })
+        let (counters, log, cancel) = (Arc::clone(counters), log.clone(), cancel.clone());
+        Ok(Self { engine, tasks, kind: chosen.kind, counters, s3_options, log, cancel })
     }
 
     pub fn store(&self, config: &StoreConfig) -> Store {
@@ -173,6 +175,7 @@ impl RestoreEngine for OneDatabase {
         for warning in &report.warnings {
             request.log.warn(warning);
         }
+        super::stages::tell(request.log, &session.engine.take_stages());
         Ok(report)
     }
 

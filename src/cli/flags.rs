@@ -3,7 +3,7 @@
 //! A flag of Go's has one name however many dashes; single-letter names carry it as a hidden
 //! long alias, so that `argv` can hand every flag over as `--name`.
 
-use super::values::{self, LevelFilter, Shard};
+use super::values::{self, BenchStage, LevelFilter, Shard};
 use crate::ltx::Txid;
 use clap::Parser;
 use std::ffi::OsString;
@@ -192,6 +192,51 @@ pub struct PatternFlags {
     /// Write a machine-readable report of everything
     #[arg(long, value_name = "PATH")]
     pub report: Option<OsString>,
+
+    #[command(flatten)]
+    pub common: CommonFlags,
+}
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "bench",
+    about = "Measure how fast each stage of restoring is",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant bench [flags] SOURCE",
+    after_help = super::help::BENCH_EXAMPLES
+)]
+pub struct BenchFlags {
+    #[arg(hide = true)]
+    pub source: Vec<OsString>,
+
+    /// Write nothing: list, fetch and decode only [default]
+    #[arg(long)]
+    pub discard: bool,
+
+    /// Also restore everything, into a new directory in DIR that is removed afterwards
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<OsString>,
+
+    /// Repeat each stage until this time is over, e.g. 30s [default: one pass over all databases]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub duration: Option<Duration>,
+
+    /// Measure one stage only: list, fetch, decode or all [default: one after the other]
+    #[arg(long, value_name = "STAGE", value_parser = values::bench_stage)]
+    pub stage: Option<BenchStage>,
+
+    /// At most N databases at a time [default: adapts, from 10]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    pub parallel: Option<NonZeroUsize>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write the latencies' histograms, second by second, in HdrHistogram's log format
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<OsString>,
 
     #[command(flatten)]
     pub common: CommonFlags,

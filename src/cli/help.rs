@@ -1,6 +1,6 @@
 //! Help texts. Flags and their descriptions come from `flags`; here are the examples around them.
 
-use super::flags::{LtxFlags, PatternFlags, RestoreFlags};
+use super::flags::{BenchFlags, LtxFlags, PatternFlags, RestoreFlags};
 use clap::{Command, CommandFactory};
 
 pub const RESTORE_EXAMPLES: &str = "\
@@ -46,16 +46,36 @@ Examples:
 
 Exit: 0 all restored or skipped, 3 some failed, 1 none succeeded, 2 usage, 130/143 interrupted.";
 
+pub const BENCH_EXAMPLES: &str = "\
+SOURCE is what restore-pattern takes: s3://bucket/prefix/glob, file:///dir/glob, or the URL of
+one replica. Stages: list; fetch (GET alone); decode (fetch, decode and check, write nothing); all
+(list, fetch, decode, write, sync). In the table, `fetch/first_byte` is the time to first byte while
+fetch was measured, and so on; CPU s/GB is per GB of databases, for fetch per GB fetched.
+
+Examples:
+  # how fast bucket, network and decoder are; nothing is written
+  hydrant bench 's3://bucket/projects/**'
+
+  # with the disk, each stage for half a minute
+  hydrant bench --output-dir /data --duration 30s 's3://bucket/projects/**'
+
+  # one replica, fetching alone, with its latencies second by second
+  hydrant bench --stage fetch --duration 1m --hlog fetch.hlog s3://bucket/path/to/db
+
+Exit: 0 measured, 3 some databases failed, 1 all failed or nothing matched, 2 usage, 130/143
+interrupted (what was measured until then is shown).";
+
 const TOP_EXAMPLES: &str = "\
 Examples:
   hydrant restore -o /tmp/app.db s3://bucket/app.db
   hydrant ltx -level all s3://bucket/app.db
   hydrant restore-pattern --output-dir /restored 's3://bucket/projects/**'
+  hydrant bench 's3://bucket/projects/**'
 
 `hydrant COMMAND -h` shows the flags of a command.";
 
 /// The commands, in the order in which help shows them.
-pub const COMMANDS: [&str; 3] = ["restore", "ltx", "restore-pattern"];
+pub const COMMANDS: [&str; 4] = ["restore", "ltx", "restore-pattern", "bench"];
 
 /// The clap definition of one of [`COMMANDS`].
 pub fn command(name: &str) -> Option<Command> {
@@ -63,6 +83,7 @@ pub fn command(name: &str) -> Option<Command> {
         "restore" => RestoreFlags::command(),
         "ltx" => LtxFlags::command(),
         "restore-pattern" => PatternFlags::command(),
+        "bench" => BenchFlags::command(),
         _ => return None,
     };
     Some(command.no_binary_name(true))

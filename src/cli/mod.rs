@@ -1,7 +1,7 @@
 //! Flags as typed → resolved arguments; help; messages; exit codes (CONTRACT).
 //!
 //! ```text
-//! argv ─► argv (Go's rules) ─► flags (clap) ─► resolve ─► args ─► restore | ltx | restore_pattern ─► output, log
+//! argv ─► argv (Go's rules) ─► flags (clap) ─► resolve ─► args ─► restore | ltx | restore_pattern | bench ─► output, log
 //! ```
 //! What is done with a database or a bucket is not here: `restore` hands it to a
 //! [`restore::RestoreEngine`]. stdout holds what was asked for and nothing else; all the rest
@@ -9,6 +9,7 @@
 
 pub mod args;
 mod argv;
+mod bench;
 mod engine;
 pub mod failure;
 mod flags;
@@ -24,6 +25,7 @@ mod resolve;
 pub mod restore;
 mod restore_pattern;
 pub mod signal;
+pub mod stages;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,7 @@ pub mod values;
 use crate::cancel::Cancel;
 use crate::config::{self, Env};
 use crate::error::Class;
-use args::{CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
+use args::{BenchArgs, CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
 use argv::Argv;
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -50,6 +52,7 @@ pub enum Command {
     Restore(RestoreArgs),
     Ltx(LtxArgs),
     RestorePattern(RestorePatternArgs),
+    Bench(BenchArgs),
 }
 
 /// The program: `args` with its own name first, as the process got them.
@@ -108,6 +111,7 @@ fn parse_command(
             let default = matches.value_source("level") != Some(clap::parser::ValueSource::CommandLine);
             resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
         }
+        "bench" => resolve::bench(typed(&matches)?, env).map(Command::Bench),
         _ => resolve::restore_pattern(typed(&matches)?, env).map(Command::RestorePattern),
     }
 }
@@ -160,6 +164,7 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         Command::Restore(args) => &args.common,
         Command::Ltx(args) => &args.common,
         Command::RestorePattern(args) => &args.common,
+        Command::Bench(args) => &args.common,
     });
     let ended = match command {
         Command::Show(text) => output::print(text),
@@ -168,6 +173,7 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         }),
         Command::Ltx(args) => with_signals(|cancel| output::print(&ltx::run(args, env, &log, cancel)?)),
         Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),
+        Command::Bench(args) => with_signals(|cancel| bench::run(args, env, &log, cancel)),
     };
     (log, ended)
 }

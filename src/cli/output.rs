@@ -234,7 +234,7 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// Two spaces of indent and a newline at the end. Plain data always serializes.
-fn pretty(value: &impl Serialize) -> String {
+pub(super) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
 }
 

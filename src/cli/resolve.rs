@@ -3,7 +3,7 @@
 
 use super::args::*;
 use super::failure::Failure;
-use super::flags::{CommonFlags, ConfigFlags, LtxFlags, PatternFlags, ProgressFlags, RestoreFlags};
+use super::flags::{BenchFlags, CommonFlags, ConfigFlags, LtxFlags, PatternFlags, ProgressFlags, RestoreFlags};
 use super::{memory, redact, values};
 use crate::config::{self, Env};
 use crate::ltx::Txid;
@@ -118,6 +118,47 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
         first: flags.first,
         shard: flags.shard,
         report: given(flags.report),
+        common: common(flags.common, env),
+    })
+}
+
+pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
+    const CALL: &str = "hydrant bench 's3://bucket/prefix/**'";
+    let source = match flags.source.as_slice() {
+        [] => None,
+        [source] => source.to_str().filter(|source| !source.is_empty()),
+        _ => return Err(Failure::usage("too many arguments").try_call(CALL)),
+    };
+    let url = source.ok_or_else(|| Failure::usage("source required").try_call(CALL))?;
+    if !config::is_replica_url(url) {
+        let message = format!("not a URL: {}: bench takes s3://… or file:///…", redact::url(url));
+        return Err(Failure::usage(message).try_call(CALL));
+    }
+    let output_dir = given(flags.output_dir);
+    let stages = match (flags.stage, &output_dir) {
+        (_, Some(_)) if flags.discard => {
+            return Err(Failure::usage("cannot specify -discard and -output-dir"));
+        }
+        (Some(BenchStage::All), None) => {
+            return Err(Failure::usage("-stage all writes databases: -output-dir is required")
+                .try_call("hydrant bench -stage all -output-dir /path/to/dir URL"));
+        }
+        (Some(stage), Some(_)) if stage != BenchStage::All => {
+            return Err(Failure::usage(format!("-stage {} writes nothing: -output-dir has no use", stage.as_str())));
+        }
+        (Some(stage), _) => vec![stage],
+        (None, Some(_)) => BenchStage::EACH.to_vec(),
+        (None, None) => vec![BenchStage::List, BenchStage::Fetch, BenchStage::Decode],
+    };
+    Ok(BenchArgs {
+        url: url.to_owned(),
+        source_shown: redact::url(url),
+        stages,
+        output_dir,
+        duration: flags.duration.unwrap_or_default(),
+        parallel: flags.parallel,
+        json: flags.json,
+        hlog: given(flags.hlog),
         common: common(flags.common, env),
     })
 }

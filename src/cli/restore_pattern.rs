@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::log::{Log, Severity};
 use super::progress::{self, Databases, Phase, ProgressSnapshot};
 use super::restore::from_config;
-use super::{human, output};
+use super::{human, output, stages};
 use crate::cancel::{Cancel, Reason};
 use crate::commit::Replace;
 use crate::config::{Config, Env, RestorePattern};
@@ -94,7 +94,7 @@ fn source(
     source.map_err(|e| not_found(&e))
 }
 
-fn not_found(error: &DiscoverError) -> Failure {
+pub(super) fn not_found(error: &DiscoverError) -> Failure {
     match error {
         DiscoverError::Pattern(e) => Failure::usage(e.to_string()),
         e => Failure::failed(e.class(), e.to_string()),
@@ -214,14 +214,16 @@ impl Run<'_> {
     /// The end: summary, report, exit code.
     fn tell(&self, books: &mut Books, ended: Result<String, Failure>) -> Result<(), Failure> {
         let took = self.begun.elapsed();
+        let stages = self.session.engine.take_stages();
         let ran = books.discovered.matched > 0 || books.totals.done() + books.totals.failed > 0;
         if ran {
             if self.args.json {
                 output::print(&books.summary_line(&self.counters, took))?;
             }
             self.log.info(&summary(&books.totals, &self.counters, took));
+            stages::tell(self.log, &stages);
         }
-        if let Err(e) = books.finish(&self.counters, took) {
+        if let Err(e) = books.finish(&self.counters, &stages, took) {
             self.log.warn(&format!("cannot write the report: {e}"));
         }
         if let Some(trouble) = books.take_trouble() {
@@ -315,7 +317,7 @@ impl Teller<'_> {
                 outcome.txid,
                 human::duration(ended.elapsed)
             )),
-            Ending::Restored { .. } => {}
+            Ending::Restored { .. } | Ending::Rehearsed(_) => {}
             Ending::Planned(_) if args.json => {}
             Ending::Planned(_) => self.rows.push(row(&record)),
         }

@@ -39,6 +39,22 @@ fn pattern(args: &[&str]) -> RestorePatternArgs {
 }
 
 #[test]
+fn what_a_bench_measures() {
+    let stages = |args: &[&str]| match parsed(&[&["bench", "s3://AK:CANARY@b/**"], args].concat()) {
+        Ok(Command::Bench(args)) => {
+            assert!(!format!("{args:?}").contains("CANARY"));
+            args.stages.iter().map(|stage| stage.as_str()).collect::<Vec<_>>().join(" ")
+        }
+        other => panic!("{args:?}: {other:?}"),
+    };
+    assert_eq!(stages(&[]), "list fetch decode");
+    assert_eq!(stages(&["-discard"]), "list fetch decode");
+    assert_eq!(stages(&["-output-dir", "d"]), "list fetch decode all");
+    assert_eq!(stages(&["-output-dir", "d", "-stage", "all"]), "all");
+    assert_eq!(stages(&["-stage", "fetch", "-duration", "1m"]), "fetch");
+}
+
+#[test]
 fn the_flag_definitions_are_sound() {
     for name in help::COMMANDS {
         help::command(name).unwrap().debug_assert();
@@ -294,6 +310,15 @@ const REFUSED: &[Refusal] = &[
     (&["restore", "--max-requests", "0", "db"], "invalid value \"0\" for flag -max-requests: must be at least 1"),
     (&["restore", "--log-format", "x", "db"], "invalid value \"x\" for flag -log-format: must be text or json"),
     (&["restore-pattern"], "pattern required"),
+    (&["bench"], "source required"),
+    (&["bench", "/data/**"], "not a URL: /data/**: bench takes s3://… or file:///…"),
+    (&["bench", "-discard", "-output-dir", "d", "s3://b/**"], "cannot specify -discard and -output-dir"),
+    (&["bench", "-stage", "all", "s3://b/**"], "-stage all writes databases: -output-dir is required"),
+    (
+        &["bench", "-stage", "list", "-output-dir", "d", "s3://b/**"],
+        "-stage list writes nothing: -output-dir has no use",
+    ),
+    (&["bench", "-stage", "x", "s3://b"], "invalid value \"x\" for flag -stage: must be list, fetch, decode or all"),
     (&["restore-pattern", "a", "b"], "too many arguments"),
     (&["restore-pattern", "--shard", "4/4", "x"], "invalid value \"4/4\" for flag -shard: must be I/N with 0 <= I < N"),
     (&["restore-pattern", "--shard", "4", "x"], "invalid value \"4\" for flag -shard: must be I/N, e.g. 0/4"),

@@ -142,6 +142,38 @@ fn decimal(text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BenchStage {
+    /// LIST alone.
+    List,
+    /// GET alone, of what a restore fetches.
+    Fetch,
+    /// Fetching, decoding and checking.
+    Decode,
+    /// Everything, from listing to durable files.
+    All,
+}
+
+impl BenchStage {
+    pub const EACH: [Self; 4] = [Self::List, Self::Fetch, Self::Decode, Self::All];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Fetch => "fetch",
+            Self::Decode => "decode",
+            Self::All => "all",
+        }
+    }
+}
+
+/// `--stage`.
+pub fn bench_stage(text: &str) -> Result<BenchStage, String> {
+    let named = BenchStage::EACH.into_iter().find(|stage| stage.as_str() == text);
+    named.ok_or_else(|| "must be list, fetch, decode or all".to_owned())
+}
+
 /// A glob by globset's syntax as the fleet uses it: `*` and `?` do not cross slashes.
 pub fn glob(text: &str) -> Result<String, String> {
     let built = globset::GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();

@@ -88,7 +88,7 @@ pub enum FoundFailure {
 }
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Discovery {
     /// Sorted by name; this share's only.
     pub found: Vec<Found>,

@@ -6,7 +6,7 @@ use super::paths::{Place, Refused, collisions};
 use crate::catalogue::Replica;
 use crate::error::Class;
 use crate::ltx::Txid;
-use crate::restore::Outcome;
+use crate::restore::{Outcome, Rehearsed};
 use crate::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,6 +62,7 @@ pub enum Ending {
         warnings: Vec<String>,
     },
     Planned(PlannedDatabase),
+    Rehearsed(Rehearsed),
     Skipped(&'static str),
     Failed {
         class: Class,

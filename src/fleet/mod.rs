@@ -31,6 +31,7 @@ pub use discover::{
     DiscoverError, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, Source, UrlSource,
     discover,
 };
+pub use error_log::with_class;
 pub use job::{Ended, Ending, Job, Jobs, Listing, Places, PlannedDatabase, jobs};
 pub use limits::Limits;
 pub use order::{First, estimated_bytes};

@@ -5,7 +5,7 @@ use super::error_log::{ErrorLog, with_class};
 use super::job::{Ended, Ending};
 use super::report::Report;
 use crate::error::Class;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Stages};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -26,7 +26,7 @@ pub struct Record {
     /// Where it is restored to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub db_path: Option<String>,
-    /// `restored`, `planned`, `skipped`, `failed`.
+    /// `restored`, `planned`, `rehearsed`, `skipped`, `failed`.
     pub outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     replica: &'static str,
@@ -103,6 +103,12 @@ impl Record {
                 record.requests = Some(planned.requests);
                 record.warnings.clone_from(&planned.warnings);
             }
+            Ending::Rehearsed(rehearsed) => {
+                record.outcome = "rehearsed";
+                record.files = Some(rehearsed.files as u64);
+                record.bytes_fetched = Some(rehearsed.bytes_in);
+                record.requests = Some(rehearsed.requests);
+            }
             Ending::Skipped(why) => {
                 record.outcome = "skipped";
                 record.reason = Some((*why).to_owned());
@@ -177,6 +183,8 @@ impl Totals {
                 self.files += planned.files;
                 self.requests += planned.requests;
             }
+            // Measured by whom it was done for.
+            Ending::Rehearsed(_) => {}
             Ending::Skipped(_) => self.skipped += 1,
             Ending::Failed { class, .. } => {
                 self.failed += 1;
@@ -274,7 +282,7 @@ impl Books {
     ///
     /// # Errors
     /// There is none then.
-    pub fn finish(&mut self, counters: &Counters, took: Duration) -> std::io::Result<()> {
+    pub fn finish(&mut self, counters: &Counters, stages: &Stages, took: Duration) -> std::io::Result<()> {
         let mut summary = self.summary(counters, took);
         if let Some(times) = &self.times {
             let quantile = |q| times.value_at_quantile(q);
@@ -283,6 +291,7 @@ impl Books {
             });
             summary.insert("restore_ms".to_owned(), quantiles);
         }
+        summary.insert("stages".to_owned(), Value::Object(stages.to_json()));
         self.report.take().map_or(Ok(()), |report| report.finish(&summary))
     }
 

@@ -18,7 +18,9 @@ use crate::commit::{CommitError, Published, Replace, check, sync_dirs};
 use crate::error::Class;
 use crate::io::IoError;
 use crate::plan::{PlanError, Target};
-use crate::restore::{Engine, Request, RestoreError, Restored, Worker, plan_database, restore};
+use crate::restore::{
+    Depth, Engine, Rehearsal, Rehearsed, Request, RestoreError, Restored, Worker, plan_database, rehearse, restore,
+};
 use crate::store::Store;
 use crate::telemetry::Counters;
 use futures_util::StreamExt;
@@ -51,6 +53,8 @@ pub enum Work {
     Restore,
     /// `-dry-run`.
     Plan,
+    /// For measuring: nothing is written.
+    Rehearse(Depth),
 }
 
 /// What the databases are restored with.
@@ -66,6 +70,7 @@ pub struct Fleet<'a> {
 enum Answer {
     Restored(Box<Restored>, Vec<String>),
     Planned(PlannedDatabase),
+    Rehearsed(Rehearsed),
 }
 
 /// A database that stands at its place; its name is not durable yet.
@@ -205,6 +210,7 @@ impl<'a> Run<'a> {
                 self.landed();
                 match answer {
                     Some(Ok(Answer::Planned(planned))) => self.end(job, Ending::Planned(planned)),
+                    Some(Ok(Answer::Rehearsed(rehearsed))) => self.end(job, Ending::Rehearsed(rehearsed)),
                     Some(Err(e)) => self.failed(job, e),
                     _ => {
                         let reason = "a worker stopped while it was at work on this".to_owned();
@@ -344,6 +350,10 @@ async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> 
             requests: planned.gets(worker.shared.segment_bytes),
             warnings: planned.plan.warnings.iter().map(ToString::to_string).collect(),
         }));
+    }
+    if let Work::Rehearse(depth) = settings.work {
+        let rehearsal = Rehearsal { store, path, replica, target: settings.target, depth };
+        return rehearse(&worker, rehearsal).await.map(Answer::Rehearsed);
     }
     let destination = roots.prepare(&place, settings.replace).map_err(|e: CommitError| RestoreError::Commit(e))?;
     let on_disk = matches!(store, Store::File(_)).then(|| path.clone());

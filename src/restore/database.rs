@@ -12,7 +12,10 @@ use crate::error::escaped;
 use crate::ltx::Txid;
 use crate::plan::{self, Excluded, Plan, PlanError, Target, Times, Warning};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -107,14 +110,49 @@ pub async fn plan_database(
 /// # Errors
 /// Nothing was published, and the unpublished file is gone.
 pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
-    // Before the first request: an unwritable destination fails without a byte fetched.
-    let mut output = request.destination.create(request.check.is_some())?;
     let replica = request.replica.take();
+    let create = || request.destination.create(request.check.is_some()).map_err(RestoreError::from);
+    // Before the first request: an unwritable destination fails without a byte fetched.
+    let output = create()?;
     let Request { store, path, target, .. } = &request;
     let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
-    let mut planner = Planner::new(worker, store, path, replica, *target, requests.clone()).await?;
+    let mut planner = Planner::new(worker, store, path, replica, *target, requests).await?;
+    let (plan, executed, output) = execute(worker, &mut planner, output, create).await?;
+    finish(worker, &request, planner, plan, executed, output).await
+}
+
+/// What plans are executed for.
+pub(super) trait Sink {
+    type Done;
+
+    /// Where the pages go.
+    fn output(&self) -> Option<&Unpublished>;
+
+    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Self::Done, Failure>>;
+}
+
+impl Sink for Unpublished {
+    type Done = Executed;
+
+    fn output(&self) -> Option<&Unpublished> {
+        Some(self)
+    }
+
+    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, Failure>> {
+        execution.run().boxed_local()
+    }
+}
+
+/// Plans and executes until it succeeds, or cannot: first for `sink`, then, as what was begun is
+/// of no use, for others that `create` makes.
+pub(super) async fn execute<S: Sink>(
+    worker: &Rc<Worker>,
+    planner: &mut Planner<'_>,
+    mut sink: S,
+    create: impl Fn() -> Result<S, RestoreError>,
+) -> Result<(Plan, S::Done, S), RestoreError> {
     let mut first_damage: Option<RestoreError> = None;
-    let (plan, executed) = loop {
+    loop {
         let plan = match planner.plan().await {
             Ok(plan) => plan,
             // No other chain: what the damage was says more than that.
@@ -126,27 +164,26 @@ pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restor
         let files = planner.files(&plan);
         let execution = Execution {
             worker,
-            store,
+            store: planner.store,
             files: &files,
-            output: &output,
-            before: match target {
-                Target::Timestamp(at) => Some(*at),
+            output: sink.output(),
+            before: match planner.target {
+                Target::Timestamp(at) => Some(at),
                 _ => None,
             },
-            requests: requests.clone(),
+            requests: planner.parallelism.clone(),
         };
         planner.requests += files.iter().map(|f| gets(f.file.size, worker.shared.segment_bytes)).sum::<u64>();
-        match execution.run().await {
-            Ok(executed) => break (plan, executed),
+        match sink.run(&execution).await {
+            Ok(done) => return Ok((plan, done, sink)),
             Err(failure) => {
                 if let Some(damage) = planner.learn(&plan, &files, failure).await? {
                     first_damage.get_or_insert(damage);
                 }
-                output = request.destination.create(request.check.is_some())?;
+                sink = create()?;
             }
         }
-    };
-    finish(worker, &request, planner, plan, executed, output).await
+    }
 }
 
 /// Checks, syncs, publishes.
@@ -158,12 +195,14 @@ async fn finish(
     executed: Executed,
     output: Unpublished,
 ) -> Result<Restored, RestoreError> {
+    let mut watch = Stopwatch::start();
     worker.io.writer(output.output()).sync().await?;
     let check = match (request.check, output.path()) {
-        (Some(mode), Some(path)) => Some(check_database(worker, path, mode).await?),
+        (Some(mode), Some(path)) => Some(watch.away(check_database(worker, path, mode)).await?),
         _ => None,
     };
     let published = output.publish()?;
+    worker.recorder().record(Stage::Commit, watch.elapsed());
     let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
     let outcome = Outcome {
         min_txid: plan.min_txid,
@@ -213,7 +252,7 @@ async fn check_database(
 }
 
 /// The state of planning one database: what is listed, what is known, what must be avoided.
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     worker: &'a Worker,
     store: &'a Store,
     path: &'a str,
@@ -223,13 +262,13 @@ struct Planner<'a> {
     /// Requests that this database may make at once.
     parallelism: Option<Arc<Semaphore>>,
     pinned: Option<Txid>,
-    replica: Replica,
+    pub(super) replica: Replica,
     /// The listing is of this restore, not older.
     fresh: bool,
     times: Times,
     excluded: Excluded,
     damaged: Vec<(String, String)>,
-    requests: u64,
+    pub(super) requests: u64,
     replanned: u32,
     relisted: u32,
 }
@@ -246,7 +285,7 @@ impl Planned {
     }
 }
 
-fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
+pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
     plan.files.iter().filter_map(|&i| replica.files.get(i))
 }
 
@@ -261,7 +300,7 @@ fn gets(size: u64, segment_bytes: u64) -> u64 {
 }
 
 impl<'a> Planner<'a> {
-    async fn new(
+    pub(super) async fn new(
         worker: &'a Worker,
         store: &'a Store,
         path: &'a str,

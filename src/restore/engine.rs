@@ -8,12 +8,12 @@ use super::queue::Queue;
 use crate::cancel::Cancel;
 use crate::io::{self, EngineKind, Io, IoError, IoOptions};
 use crate::store::Http;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Recorder, Stages};
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Segments that one worker streams at once, at most; see [`work`].
 const SEGMENTS_PER_WORKER: usize = 8;
@@ -46,6 +46,8 @@ pub struct Shared {
     tasks: Queue<Task>,
     in_flight: Semaphore,
     pub segment_bytes: u64,
+    /// What workers have handed in and nobody has taken yet.
+    stages: Mutex<Stages>,
 }
 
 /// What one worker has for itself; never leaves its thread.
@@ -57,10 +59,15 @@ pub struct Worker {
 
 type Task = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
 
+/// Asks a worker to hand in what it has recorded.
+type HandIn = oneshot::Sender<()>;
+
 /// The running workers. Dropping it stops them: tasks in flight are dropped, and clean up.
 pub struct Engine {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// One per worker.
+    hand_ins: Vec<mpsc::UnboundedSender<HandIn>>,
 }
 
 impl Engine {
@@ -83,13 +90,16 @@ impl Engine {
             tasks: Queue::default(),
             in_flight: Semaphore::new(options.tasks.max(1)),
             segment_bytes: options.segment_bytes.max(1),
+            stages: Mutex::default(),
         });
-        let mut engine = Self { shared, threads: Vec::with_capacity(workers) };
+        let mut engine = Self { shared, threads: Vec::with_capacity(workers), hand_ins: Vec::new() };
         let mut starts = Vec::with_capacity(workers);
         for i in 0..workers {
             let (started, start) = std::sync::mpsc::channel();
             starts.push(start);
             let (shared, kind) = (Arc::clone(&engine.shared), options.kind);
+            let (ask, asked) = mpsc::unbounded_channel();
+            engine.hand_ins.push(ask);
             let io_options = IoOptions { buffer_bytes: WRITE_BUFFER_BYTES, buffers };
             let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
                 let failed = started.clone();
@@ -97,7 +107,7 @@ impl Engine {
                     match Io::new(kind, io_options) {
                         Ok(io) => {
                             let _ = started.send(Ok(()));
-                            work(Rc::new(Worker { http: Http::default(), io, shared }), buffers).await;
+                            work(Rc::new(Worker { http: Http::default(), io, shared }), buffers, asked).await;
                         }
                         Err(e) => {
                             let _ = started.send(Err(e));
@@ -119,6 +129,23 @@ impl Engine {
 
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// What all workers have recorded since the last call, also when the run was cancelled.
+    /// Waits until each has come round to it: milliseconds, while it decodes. Not to be called
+    /// from within a runtime.
+    pub fn take_stages(&self) -> Stages {
+        let asked: Vec<_> = (self.hand_ins.iter())
+            .filter_map(|worker| {
+                let (done, handed_in) = oneshot::channel();
+                worker.send(done).ok().map(|()| handed_in)
+            })
+            .collect();
+        for handed_in in asked {
+            // A worker that stops hands in by itself.
+            let _ = handed_in.blocking_recv();
+        }
+        std::mem::take(&mut *self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs `task` on some worker; the receiver fails if the engine stops first.
@@ -172,7 +199,7 @@ impl Drop for Engine {
 /// No more segments at once than write buffers. One that waits for a buffer holds its place among
 /// the requests in flight; one that holds a buffer may need such a place, when its connection
 /// breaks. With a buffer for each, none waits for another's.
-async fn work(worker: Rc<Worker>, buffers: usize) {
+async fn work(worker: Rc<Worker>, buffers: usize, mut asked: mpsc::UnboundedReceiver<HandIn>) {
     for _ in 0..SEGMENTS_PER_WORKER.min(buffers) {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
@@ -181,6 +208,13 @@ async fn work(worker: Rc<Worker>, buffers: usize) {
             }
         });
     }
+    let handing_in = Rc::clone(&worker);
+    tokio::task::spawn_local(async move {
+        while let Some(done) = asked.recv().await {
+            handing_in.hand_in();
+            let _ = done.send(());
+        }
+    });
     let shared = Arc::clone(&worker.shared);
     let take_tasks = async {
         loop {
@@ -200,6 +234,19 @@ async fn work(worker: Rc<Worker>, buffers: usize) {
     }
     // Nobody takes tasks any more: whoever waits for one hears of it.
     shared.tasks.close();
+    worker.hand_in();
+}
+
+impl Worker {
+    /// Where this worker's durations are recorded.
+    pub fn recorder(&self) -> &Rc<Recorder> {
+        self.http.recorder()
+    }
+
+    fn hand_in(&self) {
+        let stages = self.recorder().take();
+        self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner).add(&stages);
+    }
 }
 
 /// A task's place among those in flight; given back also when the task panics or is dropped.

@@ -5,25 +5,29 @@ use super::ahead::Ahead;
 use super::claims::{Claims, Overlay, PageMap};
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
-use super::large::{self, Ends, LargeFile, LargeSource, Layout, Segment, allowed};
+use super::large::{Ends, LargeFile, LargeSource, Layout, allowed};
 use super::place::{Placed, Placer};
+use super::segments::Segments;
 use crate::catalogue::LtxFile;
 use crate::commit::Unpublished;
+use crate::io::IoError;
 use crate::ltx::header::Header;
 use crate::ltx::name::check_name;
 use crate::ltx::trailer::Trailer;
 use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{PageSize, Pgno};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{Semaphore, mpsc};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Increments fetched ahead of the one being claimed.
-const INCREMENTS_IN_FLIGHT: usize = 64;
+pub(super) const INCREMENTS_IN_FLIGHT: usize = 64;
 /// Segments' worth of increments held at once; at least one file.
 const INCREMENTS_SEGMENTS: u64 = 2;
 /// Winners of increments kept in memory, of one database; beyond, they go to the file at once.
@@ -46,7 +50,8 @@ pub struct Execution<'a> {
     pub worker: &'a Rc<Worker>,
     pub store: &'a Store,
     pub files: &'a [PlannedFile],
-    pub output: &'a Unpublished,
+    /// None: what is decoded is checked and thrown away.
+    pub output: Option<&'a Unpublished>,
     /// Every header's time must be before this.
     pub before: Option<Timestamp>,
     /// `-parallelism`.
@@ -102,11 +107,7 @@ impl Execution<'_> {
         let Some((base, increments)) = self.files.split_first() else { return Err(Failure::Stopped) };
         let planned_bytes: u64 = self.files.iter().map(|f| f.file.size).sum();
         self.worker.shared.counters.bytes_in_planned.add(planned_bytes);
-        let has_large = self.files.iter().any(|f| self.is_large(&f.file));
-        let _large = match has_large {
-            true => self.worker.shared.large_databases.acquire().await.ok(),
-            false => None,
-        };
+        let _turn = self.turn().await;
         // One charge for all that is held at once, so that no database waits with half of it.
         let base_bytes = if self.is_large(&base.file) { 0 } else { base.file.size };
         let segment_bytes = self.worker.shared.segment_bytes;
@@ -145,6 +146,14 @@ impl Execution<'_> {
         }
     }
 
+    /// Databases with large files wait until few others are in flight.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        match self.files.iter().any(|f| self.is_large(&f.file)) {
+            true => self.worker.shared.large_databases.acquire().await.ok(),
+            false => None,
+        }
+    }
+
     async fn fetch(&self, file: &PlannedFile) -> Result<Fetched, StoreError> {
         let (size, etag) = (file.file.size, file.file.etag.as_ref());
         if self.is_large(&file.file) {
@@ -161,7 +170,7 @@ impl Execution<'_> {
         Ok(Fetched::Whole(chunks))
     }
 
-    fn source<'b>(&'b self, file: &'b PlannedFile) -> LargeSource<'b> {
+    pub(super) fn source<'b>(&'b self, file: &'b PlannedFile) -> LargeSource<'b> {
         let requests = self.requests.as_deref();
         LargeSource { worker: self.worker, store: self.store, planned: file, requests }
     }
@@ -178,6 +187,7 @@ impl Execution<'_> {
         let mut decoder = self.decoder(i);
         let mut body = body.into_iter();
         let mut page = Vec::new();
+        let mut watch = Stopwatch::start();
         loop {
             match decoder.next_page().map_err(damaged)? {
                 Step::NeedMore => match body.next() {
@@ -186,7 +196,7 @@ impl Execution<'_> {
                     None => return Err(Failure::Stopped),
                 },
                 Step::Header(header) => {
-                    self.admit(claiming, i, &header, planned_bytes).await?;
+                    watch.away(self.admit(claiming, i, &header, planned_bytes)).await?;
                     page = vec![0; header.page_size.bytes()];
                 }
                 Step::Page(encoded) => {
@@ -196,7 +206,7 @@ impl Execution<'_> {
                         && c.map.claim(pgno)
                         && !c.overlay.insert(&self.worker.shared.budget, pgno, &page)
                     {
-                        self.output.output().pwrite_all(&page, c.shape.page_size.offset_of(pgno))?;
+                        watch.less(self.spill(&page, c.shape.page_size.offset_of(pgno))?);
                         c.spilled.count(pgno, &page, c.shape.tracked);
                     }
                 }
@@ -204,10 +214,21 @@ impl Execution<'_> {
                     if let Some(c) = claiming {
                         c.note_checksums(i, &file.header, &file.trailer);
                     }
+                    self.worker.recorder().record(Stage::Decode, watch.elapsed());
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Writes a winner at once; how long that took.
+    fn spill(&self, page: &[u8], at: u64) -> Result<Duration, IoError> {
+        let begun = Instant::now();
+        let Some(output) = self.output else { return Ok(Duration::ZERO) };
+        output.output().pwrite_all(page, at)?;
+        let took = begun.elapsed();
+        self.worker.recorder().record(Stage::Write, took);
+        Ok(took)
     }
 
     /// Reads a large increment's index; its winning pages are marked, and placed later.
@@ -246,6 +267,7 @@ impl Execution<'_> {
         let damaged = |error| Failure::Damaged { file: 0, error };
         let mut decoder = self.decoder(0);
         let mut body = body.into_iter();
+        let mut watch = Stopwatch::start();
         let header = loop {
             match decoder.next_page().map_err(damaged)? {
                 Step::NeedMore => match body.next() {
@@ -258,15 +280,15 @@ impl Execution<'_> {
                 Step::Page(_) | Step::Done(_) => return Err(Failure::Stopped),
             }
         };
-        self.admit(&mut claiming, 0, &header, planned_bytes).await?;
+        watch.away(self.admit(&mut claiming, 0, &header, planned_bytes)).await?;
         let Some(claiming) = claiming else { return Err(Failure::Stopped) };
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
         let segments = self.start_segments(large, &claims, shape);
 
         let share = 0..claims.overlay.len();
         let mut placer = Placer::new(
-            &self.worker.io,
-            self.output.output(),
+            self.worker,
+            self.output.map(Unpublished::output),
             shape.page_size,
             Arc::clone(&claims),
             share,
@@ -299,6 +321,8 @@ impl Execution<'_> {
                 }
             }
         }
+        watch.less(placer.waited());
+        self.worker.recorder().record(Stage::Decode, watch.elapsed());
         // Not before: until the base is verified, it may be its header that is wrong.
         self.check_growth(shape, &claims, &header)?;
         placed.add(placer.finish().await?);
@@ -328,27 +352,17 @@ impl Execution<'_> {
     }
 
     fn start_segments(&self, files: Vec<LargeFile>, claims: &Arc<Claims>, shape: Shape) -> Segments {
-        let (done, results) = mpsc::unbounded_channel();
-        let layout = Arc::new(Layout {
+        let layout = Layout {
             store: self.store.clone(),
-            output: Arc::clone(self.output.output()),
+            output: self.output.map(|output| Arc::clone(output.output())),
+            fetch_only: false,
             claims: Arc::clone(claims),
             files,
             tracked: shape.tracked,
             requests: self.requests.clone(),
             stopped: AtomicBool::new(false),
-        });
-        for (file, large) in layout.files.iter().enumerate() {
-            for cut in 0..large.cuts.len() {
-                self.worker.shared.segments.push(Segment {
-                    layout: Arc::clone(&layout),
-                    file,
-                    cut,
-                    done: done.clone(),
-                });
-            }
-        }
-        Segments { layout, results }
+        };
+        Segments::start(layout, &self.worker.shared.segments)
     }
 
     /// Checks file `i`'s header against the others', and begins the claims with the newest.
@@ -390,7 +404,9 @@ impl Execution<'_> {
         }
         let bytes = u64::from(commit) * header.page_size.bytes() as u64;
         // Reserved before the first page is placed, and before a large body is fetched.
-        self.output.reserve(bytes)?;
+        if let Some(output) = self.output {
+            output.reserve(bytes)?;
+        }
         self.worker.shared.counters.bytes_out_planned.add(bytes);
         let shape =
             Shape { page_size: header.page_size, commit, tracked: header.is_tracked(), timestamp: header.timestamp() };
@@ -486,7 +502,7 @@ impl Execution<'_> {
         FileDecoder::new(size, Some((min, max)))
     }
 
-    fn is_large(&self, file: &LtxFile) -> bool {
+    pub(super) fn is_large(&self, file: &LtxFile) -> bool {
         file.size > self.worker.shared.segment_bytes
     }
 
@@ -511,52 +527,5 @@ impl Claiming {
 fn note(checksums: &mut Vec<Checksums>, file: usize, header: &Header, trailer: &Trailer) {
     if header.is_tracked() {
         checksums.push(Checksums { file, header: *header, post_apply: trailer.post_apply_checksum });
-    }
-}
-
-/// Segments under way.
-struct Segments {
-    layout: Arc<Layout>,
-    results: mpsc::UnboundedReceiver<large::SegmentDone>,
-}
-
-impl Segments {
-    /// Waits for all and verifies each file's checksum.
-    async fn finish(mut self) -> Result<Placed, Failure> {
-        let mut outputs: Vec<Vec<Option<large::SegmentOutput>>> =
-            self.layout.files.iter().map(|f| vec![None; f.cuts.len()]).collect();
-        let mut left: usize = outputs.iter().map(Vec::len).sum();
-        let mut failure = None;
-        while left > 0 {
-            let Some(done) = self.results.recv().await else { return Err(failure.unwrap_or(Failure::Stopped)) };
-            left -= 1;
-            match done.result {
-                Ok(output) => {
-                    if let Some(slot) = outputs.get_mut(done.file).and_then(|f| f.get_mut(done.cut)) {
-                        *slot = Some(output);
-                    }
-                }
-                Err(Failure::Stopped) => {}
-                Err(error) => {
-                    failure.get_or_insert(error);
-                }
-            }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        let mut placed = Placed::default();
-        for (file, outputs) in self.layout.files.iter().zip(outputs) {
-            let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else { return Err(Failure::Stopped) };
-            file.verify(&outputs).map_err(|error| Failure::Damaged { file: file.planned, error })?;
-            outputs.iter().for_each(|o| placed.add(o.placed));
-        }
-        Ok(placed)
-    }
-}
-
-impl Drop for Segments {
-    fn drop(&mut self) {
-        self.layout.stopped.store(true, Ordering::Relaxed);
     }
 }

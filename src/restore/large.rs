@@ -22,6 +22,7 @@ use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
 use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{Fault, FormatError, Part, Pgno};
 use crate::store::{Body, Etag, Store, StoreError};
+use crate::telemetry::{Stage, Stopwatch};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::ops::Range;
@@ -38,7 +39,10 @@ const DIAGNOSED_BYTES: u64 = 1 << 30;
 /// A database whose files are being streamed in segments.
 pub struct Layout {
     pub store: Store,
-    pub output: Arc<OutputFile>,
+    /// None: what is decoded is thrown away.
+    pub output: Option<Arc<OutputFile>>,
+    /// What is fetched is thrown away.
+    pub fetch_only: bool,
     pub claims: Arc<Claims>,
     /// The plan's large files.
     pub files: Vec<LargeFile>,
@@ -324,12 +328,21 @@ impl Segment {
         let damaged = |error| Failure::Damaged { file: file.planned, error };
         let _request = allowed(layout.requests.as_deref()).await;
         let mut body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref()).await?;
+        if layout.fetch_only {
+            while body.chunk().await?.is_some() {
+                if layout.stopped.load(Ordering::Relaxed) {
+                    return Err(Failure::Stopped);
+                }
+            }
+            let (crc, checksum) = (FileCrc::new(), DatabaseChecksum::default());
+            return Ok(SegmentOutput { crc, placed: Placed::default(), checksum });
+        }
         let page_size = file.header.page_size;
         let wants_checksum = file.is_tracked_snapshot();
         let mut parser = FrameParser::new(page_size, cut.bytes.start, cut.after);
         let mut placer = Placer::new(
-            &worker.io,
-            &layout.output,
+            worker,
+            layout.output.as_ref(),
             page_size,
             Arc::clone(&layout.claims),
             self.overlay_share(file),
@@ -337,10 +350,11 @@ impl Segment {
         );
         let mut loser = vec![0; page_size.bytes()];
         let (mut crc, mut frames, mut checksum) = (FileCrc::new(), FrameHash::new(), DatabaseChecksum::default());
+        let mut watch = Stopwatch::start();
         while parser.offset() < cut.bytes.end {
             let frame = match parser.next().map_err(damaged)? {
                 Next::Frame(frame) => frame,
-                Next::NeedMore => match body.chunk().await? {
+                Next::NeedMore => match watch.away(body.chunk()).await? {
                     Some(chunk) => {
                         if layout.stopped.load(Ordering::Relaxed) {
                             return Err(Failure::Stopped);
@@ -373,6 +387,8 @@ impl Segment {
                 worker.shared.counters.bytes_out.add(page_size.bytes() as u64);
             }
         }
+        watch.less(placer.waited());
+        worker.recorder().record(Stage::Decode, watch.elapsed());
         parser.end_segment(cut.bytes.end).map_err(damaged)?;
         if frames != cut.frames {
             let (part, offset) = (Part::Index, cut.bytes.start);

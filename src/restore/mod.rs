@@ -11,12 +11,16 @@ mod database;
 mod engine;
 mod error;
 mod execute;
+mod fetch_only;
 mod large;
 mod listing;
 mod place;
 mod queue;
+mod rehearse;
+mod segments;
 
 pub use database::{Outcome, Planned, Request, Restored, plan_database, restore};
 pub use engine::{Engine, EngineOptions, SEGMENT_BYTES, Shared, Worker, submit};
 pub use error::{ChainError, RestoreError};
 pub use listing::{list_replica, look_at_times};
+pub use rehearse::{Depth, Rehearsal, Rehearsed, rehearse};

@@ -6,12 +6,15 @@
 //! that all but the first write of a run can bypass the page cache.
 
 use super::claims::Claims;
+use super::engine::Worker;
 use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
 use crate::ltx::crc::DatabaseChecksum;
 use crate::ltx::{PageSize, Pgno};
+use crate::telemetry::{Recorder, Stage};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// Where direct writes must begin and end.
@@ -42,7 +45,8 @@ impl Placed {
 
 pub struct Placer {
     io: Io,
-    writer: Rc<dyn Writer>,
+    /// None: what is placed is thrown away.
+    writer: Option<Rc<dyn Writer>>,
     page_size: PageSize,
     claims: Arc<Claims>,
     /// Overlay entries still to be laid out, as indexes in page order.
@@ -51,6 +55,9 @@ pub struct Placer {
     run: Option<Run>,
     writes: Vec<JoinHandle<Result<(), IoError>>>,
     placed: Placed,
+    recorder: Rc<Recorder>,
+    /// For buffers and writes.
+    waited: Duration,
 }
 
 /// Consecutive pages in one buffer.
@@ -66,16 +73,16 @@ struct Run {
 impl Placer {
     /// A placer that lays the overlay's entries `overlay` between the pages it is given.
     pub fn new(
-        io: &Io,
-        output: &Arc<OutputFile>,
+        worker: &Worker,
+        output: Option<&Arc<OutputFile>>,
         page_size: PageSize,
         claims: Arc<Claims>,
         overlay: Range<usize>,
         tracked: bool,
     ) -> Self {
         Self {
-            io: io.clone(),
-            writer: io.writer(output),
+            io: worker.io.clone(),
+            writer: output.map(|output| worker.io.writer(output)),
             page_size,
             claims,
             overlay,
@@ -83,6 +90,8 @@ impl Placer {
             run: None,
             writes: Vec::new(),
             placed: Placed::default(),
+            recorder: Rc::clone(worker.recorder()),
+            waited: Duration::ZERO,
         }
     }
 
@@ -114,8 +123,10 @@ impl Placer {
         let size = self.page_size.bytes();
         let fits = self.run.as_ref().is_some_and(|run| run.at + run.len as u64 == at && run.len + size <= run.max);
         if !fits {
+            let begun = Instant::now();
             self.flush().await?;
             let buffer = self.io.buffer().await;
+            self.waited += begun.elapsed();
             let max = buffer.len() - (at % BLOCK) as usize;
             self.run = Some(Run { buffer, at, len: 0, max });
         }
@@ -134,6 +145,11 @@ impl Placer {
         }
     }
 
+    /// How long the caller has waited for buffers and writes.
+    pub const fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// Lays out what is left of the overlay and waits for all writes.
     pub async fn finish(mut self) -> Result<Placed, IoError> {
         self.advance_to(Pgno(u32::MAX)).await?;
@@ -150,7 +166,14 @@ impl Placer {
             return Ok(());
         }
         // Spawned, so that the buffer comes back to the pool whatever this task waits for next.
-        self.writes.push(tokio::task::spawn_local(self.writer.write(run.buffer, run.len, run.at)));
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let (write, recorder) = (writer.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
+        self.writes.push(tokio::task::spawn_local(async move {
+            let begun = Instant::now();
+            write.await?;
+            recorder.record(Stage::Write, begun.elapsed());
+            Ok(())
+        }));
         while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
             joined(self.writes.swap_remove(i)).await?;
         }

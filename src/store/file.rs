@@ -76,6 +76,11 @@ impl FileStore {
 }
 
 impl FileBody {
+    /// Whether all of the range was handed out.
+    pub const fn is_whole(&self) -> bool {
+        self.position >= self.end
+    }
+
     /// The next piece, up to 256 KiB; None at the end of the range.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         if self.position >= self.end {

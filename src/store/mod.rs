@@ -9,11 +9,13 @@ pub mod s3;
 pub use etag::Etag;
 
 use crate::error::Class;
+use crate::telemetry::{Spent, Stage};
 use crate::timestamp::Timestamp;
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +81,12 @@ impl Store {
     pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
         match self {
             Self::S3(s3) => s3.list_page(http, request).await,
-            Self::File(file) => file.list_page(request),
+            Self::File(file) => {
+                let begun = Instant::now();
+                let page = file.list_page(request)?;
+                http.recorder().record(Stage::List, begun.elapsed());
+                Ok(page)
+            }
         }
     }
 
@@ -96,7 +103,14 @@ impl Store {
     ) -> Result<Body, StoreError> {
         match self {
             Self::S3(s3) => s3.get(http, key, range, if_match).await.map(|body| Body::S3(Box::new(body))),
-            Self::File(file) => file.get(key, range).map(Body::File),
+            Self::File(file) => {
+                let begun = Instant::now();
+                let body = file.get(key, range)?;
+                let mut spent = Spent::new(http.recorder(), Stage::Fetch);
+                spent.add(begun.elapsed());
+                spent.recorder().record(Stage::FirstByte, begun.elapsed());
+                Ok(Body::File(body, spent))
+            }
         }
     }
 
@@ -111,7 +125,7 @@ impl Store {
 /// The body of a GET.
 pub enum Body {
     S3(Box<s3::S3Body>),
-    File(file::FileBody),
+    File(file::FileBody, Spent),
 }
 
 impl Body {
@@ -119,7 +133,17 @@ impl Body {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self {
             Self::S3(body) => body.chunk().await,
-            Self::File(body) => body.chunk(),
+            Self::File(body, spent) => {
+                let begun = Instant::now();
+                let chunk = body.chunk()?;
+                if chunk.is_some() {
+                    spent.add(begun.elapsed());
+                    if body.is_whole() {
+                        spent.done();
+                    }
+                }
+                Ok(chunk)
+            }
         }
     }
 
@@ -127,7 +151,7 @@ impl Body {
     pub fn etag(&self) -> Option<&Etag> {
         match self {
             Self::S3(body) => body.etag(),
-            Self::File(_) => None,
+            Self::File(..) => None,
         }
     }
 
@@ -135,7 +159,7 @@ impl Body {
     pub fn litestream_timestamp(&self) -> Option<Timestamp> {
         match self {
             Self::S3(body) => body.litestream_timestamp(),
-            Self::File(_) => None,
+            Self::File(..) => None,
         }
     }
 }

@@ -1,5 +1,9 @@
 //! What is going on: counters that all workers share, latency histograms per core.
 
+mod stages;
+
+pub use stages::{Durations, Quantiles, Recorder, Spent, Stage, Stages, Stopwatch};
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Process-wide counters. Relaxed: they are read for display and reports only.

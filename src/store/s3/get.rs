@@ -9,6 +9,7 @@ use super::head::{etag, litestream_timestamp};
 use super::retry::Tries;
 use super::send::{Answer, Operation, Piece};
 use super::{Http, S3};
+use crate::telemetry::{Spent, Stage};
 use crate::timestamp::Timestamp;
 use bytes::{Buf, Bytes};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, RANGE};
@@ -45,6 +46,7 @@ pub struct S3Body {
     /// The present answer comes too slowly: to be left before more is read.
     crawled: bool,
     tries: Tries,
+    spent: Spent,
 }
 
 impl S3 {
@@ -71,6 +73,7 @@ impl S3 {
             crawl_window: self.timeouts.crawl_window,
             crawled: false,
             tries: Tries::default(),
+            spent: Spent::new(http.recorder(), Stage::Fetch),
         };
         if body.position < body.end {
             body.open().await?;
@@ -137,14 +140,19 @@ impl S3Body {
         let left = self.end - self.position;
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         self.position += bytes.len() as u64;
-        if self.position == self.end {
-            self.answer = None;
+        if self.position == self.end
+            && let Some(answer) = self.answer.take()
+        {
+            self.spent.add(answer.waited);
+            self.spent.done();
         }
         bytes
     }
 
     async fn broke(&mut self, trouble: Trouble) -> Result<(), StoreError> {
-        self.answer = None;
+        if let Some(answer) = self.answer.take() {
+            self.spent.add(answer.waited);
+        }
         if self.position - self.resumed_at >= PROGRESS_BYTES {
             self.tries.progressed();
         }
@@ -168,6 +176,7 @@ impl S3Body {
                     if self.if_match.is_none() {
                         self.if_match.clone_from(&self.etag);
                     }
+                    self.spent.recorder().record(Stage::FirstByte, answer.latency);
                     self.answer = Some(answer);
                     return Ok(());
                 }

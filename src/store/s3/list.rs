@@ -10,10 +10,12 @@ use super::retry::Tries;
 use super::send::{Answer, Operation, Piece};
 use super::xml::{Visitor, walk};
 use super::{Http, S3};
+use crate::telemetry::{Recorder, Stage};
 use crate::timestamp::Timestamp;
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use std::fmt::Write;
+use std::time::Instant;
 
 /// 1,000 keys of 1,024 bytes, each byte encoded in three, are 3 MiB.
 const MAX_PAGE_BYTES: usize = 16 << 20;
@@ -31,7 +33,7 @@ impl S3 {
         let mut tries = Tries::default();
         loop {
             let answer = self.send(&client, &operation, &mut tries).await?;
-            match self.read_page(answer, request).await {
+            match self.read_page(answer, request, http.recorder()).await {
                 Ok(page) => return Ok(page),
                 Err(mut trouble) => {
                     if !request.prefix.is_empty() {
@@ -43,7 +45,12 @@ impl S3 {
         }
     }
 
-    async fn read_page(&self, mut answer: Answer, request: &ListRequest) -> Result<ListPage, Trouble> {
+    async fn read_page(
+        &self,
+        mut answer: Answer,
+        request: &ListRequest,
+        recorder: &Recorder,
+    ) -> Result<ListPage, Trouble> {
         let mut body = Vec::new();
         loop {
             match answer.chunk(self, self.timeouts.crawl_window).await? {
@@ -55,9 +62,13 @@ impl S3 {
                 Piece::End => break,
             }
         }
+        let waited = answer.waited;
         drop(answer);
-        parse_list_page(&body, request.continuation.as_deref())
-            .map_err(|e| Trouble::bad_answer(format!("listing: {e}")))
+        let begun = Instant::now();
+        let page = parse_list_page(&body, request.continuation.as_deref())
+            .map_err(|e| Trouble::bad_answer(format!("listing: {e}")))?;
+        recorder.record(Stage::List, waited + begun.elapsed());
+        Ok(page)
     }
 }
 

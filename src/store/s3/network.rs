@@ -2,6 +2,7 @@
 //! connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
+use crate::telemetry::Recorder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,9 +33,15 @@ pub(super) const USER_AGENT: &str = concat!("hydrant/", env!("CARGO_PKG_VERSION"
 #[derive(Debug, Default)]
 pub struct Http {
     clients: RefCell<HashMap<u64, reqwest::Client>>,
+    recorder: Rc<Recorder>,
 }
 
 impl Http {
+    /// Where this worker's durations are recorded.
+    pub fn recorder(&self) -> &Rc<Recorder> {
+        &self.recorder
+    }
+
     pub(super) fn client(&self, network: &Network) -> Result<reqwest::Client, String> {
         if let Some(client) = self.clients.borrow().get(&network.id) {
             return Ok(client.clone());

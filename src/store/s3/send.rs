@@ -43,6 +43,9 @@ pub(super) struct Operation<'a> {
 pub(super) struct Answer {
     pub(super) response: reqwest::Response,
     _permit: Permit,
+    pub(super) latency: Duration,
+    /// For headers and body, what the reader did meanwhile not counted.
+    pub(super) waited: Duration,
     crawl: Crawl,
 }
 
@@ -86,11 +89,13 @@ impl Answer {
             .await
             .map_err(|_| Trouble::timeout("the body came to a halt", s3.timeouts.chunk))?
             .map_err(Trouble::transport)?;
+        let waited = begun.elapsed();
+        self.waited += waited;
         let Some(bytes) = chunk else { return Ok(Piece::End) };
         let len = bytes.len() as u64;
         s3.counters.bytes_in.add(len);
         s3.limiter.received(len);
-        let slow = self.crawl.is_too_slow(begun.elapsed(), len, window);
+        let slow = self.crawl.is_too_slow(waited, len, window);
         Ok(if slow { Piece::Slow(bytes) } else { Piece::Bytes(bytes) })
     }
 }
@@ -151,13 +156,16 @@ impl S3 {
             self.counters.retries.add(1);
         }
         tries.sent = tries.sent.saturating_add(1);
+        let begun = Instant::now();
         let exchange = self.exchange(client, operation, &request, permit);
         let (response, permit) = tokio::time::timeout(self.timeouts.first_byte, exchange)
             .await
             .map_err(|_| Trouble::timeout("no answer", self.timeouts.first_byte))??;
         if response.status().is_success() {
             permit.answered();
-            return Ok(Answer { response, _permit: permit, crawl: Crawl::default() });
+            // With what a hedge took before it: as the caller saw it.
+            let latency = begun.elapsed();
+            return Ok(Answer { response, _permit: permit, latency, waited: latency, crawl: Crawl::default() });
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.error_body(response).await;

@@ -1,0 +1,67 @@
+//! `--hlog`: the latencies' histograms, interval by interval, in HdrHistogram's log format, as its
+//! tools read it. Values are nanoseconds; tags are `stage/what`, as in the table.
+
+use super::super::args::BenchStage;
+use super::super::failure::Failure;
+use crate::error::Class;
+use crate::telemetry::Stages;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder, Tag};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+/// A log under way.
+pub struct Hlog<'a> {
+    writer: IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>,
+    begun: Instant,
+    /// What went wrong first.
+    error: Option<String>,
+}
+
+/// Does `work` with a log at `path`, where one is asked for; its answer, and why the log could
+/// not be written.
+///
+/// # Errors
+/// The file cannot be made: better known before anything is measured.
+pub fn within<T>(
+    path: Option<&Path>,
+    work: impl FnOnce(Option<&mut Hlog<'_>>) -> T,
+) -> Result<(T, Option<Failure>), Failure> {
+    let Some(path) = path else { return Ok((work(None), None)) };
+    let failed = |e: &str| Failure::failed(Class::Io, format!("cannot write {}: {e}", path.display()));
+    let mut out = BufWriter::new(File::create(path).map_err(|e| failed(&e.to_string()))?);
+    let mut serializer = V2DeflateSerializer::new();
+    let now = SystemTime::now();
+    let writer = IntervalLogWriterBuilder::new()
+        .add_comment("[Histogram log format version 1.3]")
+        .add_comment("hydrant bench: nanoseconds; maxima in milliseconds")
+        .with_start_time(now)
+        .with_base_time(now)
+        .with_max_value_divisor(1e6)
+        .begin_log_with(&mut out, &mut serializer)
+        .map_err(|e| failed(&e.to_string()))?;
+    let mut hlog = Hlog { writer, begun: Instant::now(), error: None };
+    let result = work(Some(&mut hlog));
+    let error = hlog.error.take();
+    drop(hlog);
+    let error = error.or_else(|| out.flush().err().map(|e| e.to_string()));
+    Ok((result, error.map(|e| failed(&e))))
+}
+
+impl Hlog<'_> {
+    /// What was recorded from `begun` until now.
+    pub fn write(&mut self, bench: BenchStage, begun: Instant, stages: &Stages) {
+        for (stage, durations) in stages.iter() {
+            let tag = format!("{}/{}", bench.as_str(), stage.as_str());
+            if let Some(nanos) = durations.nanos() {
+                let since = begun.saturating_duration_since(self.begun);
+                let written = self.writer.write_histogram(nanos, since, begun.elapsed(), Tag::new(&tag));
+                if let Err(e) = written {
+                    self.error.get_or_insert(e.to_string());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What a bench has measured, as a table and as JSON.
+
+use super::super::args::BenchStage;
+use super::super::failure::Failure;
+use super::super::{human, output, stages};
+use crate::error::{Class, escaped};
+use crate::fleet::{Ended, Ending};
+use crate::telemetry::{Counters, Durations, Stages};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// All that a run has measured.
+pub struct Bench {
+    /// As typed, secrets replaced.
+    pub source: String,
+    pub io_engine: &'static str,
+    pub stages: Vec<Measured>,
+}
+
+/// One stage, over all its passes.
+pub struct Measured {
+    stage: BenchStage,
+    /// Whole ones.
+    pub passes: u64,
+    pub took: Duration,
+    cpu: Duration,
+    /// That ended well.
+    pub databases: u64,
+    pub failed: u64,
+    requests: u64,
+    requests_repeated: u64,
+    throttled: u64,
+    received: u64,
+    /// Size of the files that were planned.
+    planned: u64,
+    bytes_out: u64,
+    pub latency: Stages,
+    /// Whole databases, from their first turn on.
+    each: Durations,
+}
+
+/// Counts, and CPU time, that grow.
+#[derive(Clone, Copy)]
+struct Meter {
+    cpu: Duration,
+    requests: u64,
+    requests_repeated: u64,
+    throttled: u64,
+    received: u64,
+}
+
+impl Meter {
+    fn read(counters: &Counters) -> Self {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        Self {
+            cpu: Duration::new(cpu.tv_sec.try_into().unwrap_or(0), cpu.tv_nsec.try_into().unwrap_or(0)),
+            requests: counters.lists.get() + counters.gets.get() + counters.heads.get(),
+            requests_repeated: counters.retries.get(),
+            throttled: counters.throttled.get(),
+            received: counters.bytes_in.get(),
+        }
+    }
+}
+
+impl Measured {
+    pub fn new(stage: BenchStage) -> Self {
+        Self {
+            stage,
+            passes: 0,
+            took: Duration::ZERO,
+            cpu: Duration::ZERO,
+            databases: 0,
+            failed: 0,
+            requests: 0,
+            requests_repeated: 0,
+            throttled: 0,
+            received: 0,
+            planned: 0,
+            bytes_out: 0,
+            latency: Stages::default(),
+            each: Durations::default(),
+        }
+    }
+
+    /// Does `work`, which is a part of the stage.
+    pub fn time<T>(&mut self, counters: &Counters, work: impl FnOnce(&mut Self) -> T) -> T {
+        let (before, begun) = (Meter::read(counters), Instant::now());
+        let result = work(self);
+        self.took += begun.elapsed();
+        let after = Meter::read(counters);
+        self.cpu += after.cpu.saturating_sub(before.cpu);
+        self.requests += after.requests - before.requests;
+        self.requests_repeated += after.requests_repeated - before.requests_repeated;
+        self.throttled += after.throttled - before.throttled;
+        self.received += after.received - before.received;
+        result
+    }
+
+    pub fn add(&mut self, ended: &Ended) {
+        match &ended.ending {
+            Ending::Restored { outcome, .. } => {
+                self.planned += outcome.bytes_in;
+                self.bytes_out += outcome.bytes_out;
+            }
+            Ending::Rehearsed(rehearsed) => {
+                self.planned += rehearsed.bytes_in;
+                self.bytes_out += rehearsed.bytes_out;
+            }
+            Ending::Failed { .. } => {
+                self.failed += 1;
+                return;
+            }
+            Ending::Planned(_) | Ending::Skipped(_) => return,
+        }
+        self.databases += 1;
+        self.each.record(ended.elapsed);
+    }
+
+    /// Whether there is anything to tell.
+    pub fn is_something(&self) -> bool {
+        self.databases + self.failed > 0
+    }
+
+    /// Files are not received: what was planned of them was read.
+    fn bytes_in(&self) -> u64 {
+        if self.received > 0 { self.received } else { self.planned }
+    }
+
+    fn per_second(&self, n: u64) -> f64 {
+        n as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    /// Per GB of databases, where there are none of what was fetched; None where nothing was.
+    fn cpu_seconds_per_gb(&self) -> Option<f64> {
+        let bytes = match (self.stage, self.bytes_out) {
+            (BenchStage::List, _) => 0,
+            (_, 0) => self.bytes_in(),
+            (_, out) => out,
+        };
+        (bytes > 0).then(|| self.cpu.as_secs_f64() / (bytes as f64 / 1e9))
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "stage": self.stage.as_str(),
+            "passes": self.passes,
+            "seconds": rounded(self.took.as_secs_f64()),
+            "databases": self.databases,
+            "failed": self.failed,
+            "requests": self.requests,
+            "requests_repeated": self.requests_repeated,
+            "throttled": self.throttled,
+            "bytes_in": self.bytes_in(),
+            "bytes_out": self.bytes_out,
+            "mb_in_per_second": rounded(self.per_second(self.bytes_in()) / 1e6),
+            "mb_out_per_second": rounded(self.per_second(self.bytes_out) / 1e6),
+            "databases_per_second": rounded(self.per_second(self.databases)),
+            "cpu_seconds": rounded(self.cpu.as_secs_f64()),
+            "cpu_seconds_per_gb": self.cpu_seconds_per_gb().map(rounded),
+            "latency": self.latency.to_json(),
+            "database": self.each.quantiles().map_or(json!({"count": 0}), |q| json!(q)),
+        })
+    }
+
+    fn row(&self) -> [String; 11] {
+        let or_none = |n: u64, text: String| if n == 0 { "-".to_owned() } else { text };
+        let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out);
+        [
+            self.stage.as_str().to_owned(),
+            self.passes.to_string(),
+            format!("{:.3}", self.took.as_secs_f64()),
+            human::thousands(self.databases),
+            human::thousands(self.requests),
+            or_none(bytes_in, format!("{:.2}", bytes_in as f64 / 1e6)),
+            or_none(bytes_out, format!("{:.2}", bytes_out as f64 / 1e6)),
+            or_none(bytes_in, format!("{:.1}", self.per_second(bytes_in) / 1e6)),
+            or_none(bytes_out, format!("{:.1}", self.per_second(bytes_out) / 1e6)),
+            format!("{:.1}", self.per_second(self.databases)),
+            self.cpu_seconds_per_gb().map_or("-".to_owned(), |seconds| format!("{seconds:.2}")),
+        ]
+    }
+}
+
+impl Bench {
+    pub fn to_json(&self, interrupted: bool) -> String {
+        output::pretty(&json!({
+            "source": self.source,
+            "io_engine": self.io_engine,
+            "interrupted": interrupted,
+            "stages": self.told().map(Measured::to_json).collect::<Vec<_>>(),
+        }))
+    }
+
+    pub fn to_text(&self) -> String {
+        let mut rows = vec![
+            [
+                "stage",
+                "passes",
+                "seconds",
+                "databases",
+                "requests",
+                "MB in",
+                "MB out",
+                "MB/s in",
+                "MB/s out",
+                "databases/s",
+                "CPU s/GB",
+            ]
+            .map(str::to_owned),
+        ];
+        rows.extend(self.told().map(Measured::row));
+        let mut lines = vec![format!("{} ({})", escaped(&self.source), self.io_engine), String::new()];
+        lines.extend(stages::aligned(&rows));
+        let latencies: Vec<_> = self
+            .told()
+            .flat_map(|measured| {
+                let whole = Some(("database", &measured.each));
+                let all = measured.latency.iter().map(|(stage, durations)| (stage.as_str(), durations)).chain(whole);
+                all.filter_map(|(name, durations)| {
+                    Some((format!("{}/{name}", measured.stage.as_str()), durations.quantiles()?))
+                })
+            })
+            .collect();
+        lines.push(String::new());
+        lines.extend(stages::table(latencies.iter().map(|(name, quantiles)| (name.as_str(), *quantiles))));
+        lines.join("\n") + "\n"
+    }
+
+    /// As `restore-pattern` ends.
+    pub fn verdict(&self) -> Result<(), Failure> {
+        let (done, failed) = self.stages.iter().fold((0, 0), |(d, f), m| (d + m.databases, f + m.failed));
+        let message = || format!("{} failed", human::count(failed, "database"));
+        match (done, failed) {
+            (_, 0) => Ok(()),
+            (0, _) => Err(Failure::failed(Class::Io, message())),
+            _ => Err(Failure::Partial { message: message() }),
+        }
+    }
+
+    fn told(&self) -> impl Iterator<Item = &Measured> {
+        self.stages.iter().filter(|measured| measured.is_something())
+    }
+}
+
+/// To three digits after the point.
+fn rounded(n: f64) -> f64 {
+    (n * 1e3).round() / 1e3
+}

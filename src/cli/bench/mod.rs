@@ -1,0 +1,249 @@
+//! `hydrant bench`: how fast each stage is by itself, and all of them together, with a fleet that
+//! is there, through the engine that restores it.
+//!
+//! `measured` says what came of it, `hlog` keeps the latencies' histograms, `scratch` is where
+//! files are written. Only what this command has made is ever removed.
+
+mod hlog;
+mod measured;
+mod scratch;
+
+use super::args::{BenchArgs, BenchStage};
+use super::engine::Session;
+use super::failure::Failure;
+use super::log::Log;
+use super::restore_pattern::not_found;
+use super::{human, output};
+use crate::cancel::{Cancel, Reason};
+use crate::commit::Replace;
+use crate::config::Env;
+use crate::error::{Class, escaped};
+use crate::fleet::{
+    Discovery, Ended, Ending, First, Fleet, Limits, Options, Places, Progress, Settings, Source, Window, Work,
+    discover, folds_case, jobs, with_class,
+};
+use crate::plan::Target;
+use crate::restore::Depth;
+use crate::telemetry::{Counters, Stages};
+use hlog::Hlog;
+use measured::{Bench, Measured};
+use scratch::Scratch;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// Failures told on stderr, of each stage.
+const FAILURES_TOLD: u64 = 5;
+/// Of the histograms' log.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the command; stdout gets what was measured, also of a run that was interrupted.
+pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<(), Failure> {
+    // Before the workers: it must outlive whatever they still write.
+    let scratch = args.output_dir.as_deref().map(Scratch::new).transpose()?;
+    let counters = Arc::new(Counters::default());
+    let parallel = args.parallel.map(usize::from);
+    let useful = Limits::useful_databases(args.common.max_requests.map(usize::from));
+    let session = Session::open(&args.common, parallel.unwrap_or(useful), &counters, log, cancel)?;
+    let source = Source::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| not_found(&e))?;
+    let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
+    let mut bench = Bench { source: args.source_shown.clone(), io_engine: session.kind.as_str(), stages: Vec::new() };
+    let run = Run { args, session, source: Arc::new(source), first, counters, scratch: scratch.as_ref(), log, cancel };
+    let (ended, broken) = hlog::within(args.hlog.as_deref(), |hlog| run.all(&mut bench.stages, hlog))?;
+    let cancelled = cancel.is_cancelled().then(|| run.cancelled());
+    drop(run);
+    drop(scratch);
+    if bench.stages.iter().any(Measured::is_something) {
+        output::print(&if args.json { bench.to_json(cancelled.is_some()) } else { bench.to_text() })?;
+    }
+    ended?;
+    match (cancelled, broken) {
+        (Some(failure), _) | (None, Some(failure)) => Err(failure),
+        (None, None) => bench.verdict(),
+    }
+}
+
+/// A bench under way.
+struct Run<'a> {
+    args: &'a BenchArgs,
+    session: Session,
+    source: Arc<Source>,
+    /// None.
+    first: First,
+    counters: Arc<Counters>,
+    scratch: Option<&'a Scratch>,
+    log: &'a Log,
+    cancel: &'a Cancel,
+}
+
+impl Run<'_> {
+    /// One stage after the other. What was measured stands in `measured`, whatever happens.
+    fn all(&self, measured: &mut Vec<Measured>, mut hlog: Option<&mut Hlog<'_>>) -> Result<(), Failure> {
+        let mut found = match self.args.stages.first() {
+            Some(BenchStage::Fetch | BenchStage::Decode) => self.discover()?,
+            _ => Discovery::default(),
+        };
+        // Not a part of any stage.
+        drop(self.session.engine.take_stages());
+        for &stage in &self.args.stages {
+            let mut now = Measured::new(stage);
+            let (ended, latency) =
+                self.sampled(stage, hlog.as_deref_mut(), || self.passes(stage, &mut found, &mut now));
+            now.latency = latency;
+            self.log.info(&format!(
+                "{} measured: {} over {} in {}{}",
+                stage.as_str(),
+                if now.passes == 1 { "1 pass".to_owned() } else { format!("{} passes", now.passes) },
+                human::count(now.databases / now.passes.max(1), "database"),
+                human::duration(now.took),
+                if now.failed > 0 { format!(", {} failed", human::thousands(now.failed)) } else { String::new() },
+            ));
+            measured.push(now);
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// Does `work`; meanwhile what the workers record goes to `hlog`, interval by interval.
+    fn sampled<T>(&self, stage: BenchStage, hlog: Option<&mut Hlog<'_>>, work: impl FnOnce() -> T) -> (T, Stages) {
+        let engine = &self.session.engine;
+        let Some(hlog) = hlog else {
+            let result = work();
+            return (result, engine.take_stages());
+        };
+        // Dropped when `work` ends, also by a panic: that is what ends the thread.
+        let (working, ended) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let sampler = scope.spawn(move || {
+                let mut total = Stages::default();
+                loop {
+                    let begun = Instant::now();
+                    let is_over = ended.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
+                    let stages = engine.take_stages();
+                    hlog.write(stage, begun, &stages);
+                    total.add(&stages);
+                    if is_over {
+                        return total;
+                    }
+                }
+            });
+            let result = work();
+            drop(working);
+            (result, sampler.join().unwrap_or_default())
+        })
+    }
+
+    /// Passes over the whole fleet until the time is over, at least one.
+    fn passes(&self, stage: BenchStage, found: &mut Discovery, measured: &mut Measured) -> Result<(), Failure> {
+        let begun = Instant::now();
+        loop {
+            match stage {
+                BenchStage::List => *found = self.list(measured)?,
+                BenchStage::Fetch => self.rehearse(Depth::Fetch, found, measured)?,
+                BenchStage::Decode => self.rehearse(Depth::Decode, found, measured)?,
+                BenchStage::All => self.restore(measured)?,
+            }
+            if self.cancel.is_cancelled() {
+                return Err(self.cancelled());
+            }
+            measured.passes += 1;
+            if begun.elapsed() >= self.args.duration {
+                return Ok(());
+            }
+        }
+    }
+
+    fn list(&self, measured: &mut Measured) -> Result<Discovery, Failure> {
+        let found = measured.time(&self.counters, |_| self.discover())?;
+        measured.databases += found.found.len() as u64;
+        Ok(found)
+    }
+
+    fn rehearse(&self, depth: Depth, found: &Discovery, measured: &mut Measured) -> Result<(), Failure> {
+        let found = found.clone();
+        measured.time(&self.counters, |measured| {
+            // Nothing is written: names count as they would anywhere.
+            self.work(Work::Rehearse(depth), found, Path::new("/"), |_| false, measured)
+        })
+    }
+
+    /// Everything that `restore-pattern` does, into a directory that is removed afterwards.
+    fn restore(&self, measured: &mut Measured) -> Result<(), Failure> {
+        let Some(scratch) = self.scratch else { return Err(Failure::usage("-output-dir is required")) };
+        let dir = scratch.fresh()?;
+        measured.time(&self.counters, |measured| {
+            let found = self.discover()?;
+            self.work(Work::Restore, found, &dir, folds_case, measured)
+        })?;
+        if self.cancel.is_cancelled() {
+            // Workers may be writing still.
+            return Ok(());
+        }
+        scratch.remove(&dir)
+    }
+
+    fn discover(&self) -> Result<Discovery, Failure> {
+        let (source, progress) = (Arc::clone(&self.source), Arc::default());
+        let found = self.session.engine.run(move |worker| {
+            Box::pin(async move { discover(&worker, &source, Options::default(), &progress).await })
+        });
+        match found {
+            None => Err(self.cancelled()),
+            Some(Err(e)) => Err(not_found(&e)),
+            Some(Ok(found)) if found.matched == 0 => {
+                let pattern = escaped(&self.args.source_shown);
+                Err(Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}")))
+            }
+            Some(Ok(found)) => Ok(found),
+        }
+    }
+
+    fn work(
+        &self,
+        work: Work,
+        found: Discovery,
+        dir: &Path,
+        folds: fn(&Path) -> bool,
+        measured: &mut Measured,
+    ) -> Result<(), Failure> {
+        let settings = Settings {
+            work,
+            target: Target::Latest,
+            check: None,
+            replace: Replace::Never,
+            if_db_not_exists: false,
+            if_replica_exists: false,
+            // A pause would be measured as work.
+            max_retries: 0,
+            retry_delay: Duration::ZERO,
+        };
+        let all = jobs(found, &Places { output_dir: Arc::from(dir), reserved: Vec::new(), folds }, &self.first);
+        all.refused.iter().for_each(|ended| self.ended(ended, measured));
+        let fleet = Fleet {
+            engine: &self.session.engine,
+            settings: &settings,
+            progress: &Progress::default(),
+            counters: &self.counters,
+            cancel: self.cancel,
+        };
+        let window = Window::new(self.args.parallel.map(usize::from), self.session.tasks);
+        let ran = fleet.run(all.jobs, window, &mut |ended| self.ended(&ended, measured));
+        ran.map(drop).map_err(|e| Failure::failed(e.class(), e.to_string()))
+    }
+
+    fn ended(&self, ended: &Ended, measured: &mut Measured) {
+        measured.add(ended);
+        if let Ending::Failed { class, reason } = &ended.ending
+            && measured.failed <= FAILURES_TOLD
+        {
+            self.log.warn(&format!("{}: {}", escaped(&ended.name), with_class(*class, reason)));
+            if measured.failed == FAILURES_TOLD {
+                self.log.warn("further failures are not shown");
+            }
+        }
+    }
+
+    fn cancelled(&self) -> Failure {
+        Failure::Cancelled(self.cancel.reason().unwrap_or(Reason::Abandoned))
+    }
+}
