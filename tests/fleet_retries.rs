@@ -13,7 +13,7 @@ use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
 use hydrant::sim::server::{Failure, RequestKind, SimOptions, SimServer};
 use hydrant::store::Store;
-use hydrant::store::s3::{Environment, Retries, S3, S3Options};
+use hydrant::store::s3::{Environment, Limits, Retries, S3, S3Options};
 use hydrant::telemetry::Counters;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -118,7 +118,7 @@ impl Bench {
         };
         let mut ended: BTreeMap<String, Ended> = all.refused.into_iter().map(|e| (e.name.clone(), e)).collect();
         let mut hear = |e: Ended| assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
-        assert_eq!(fleet.run(all.jobs, Window::new(None, 16), &mut hear).unwrap(), 0);
+        assert_eq!(fleet.run(all.jobs, Window::new(None, 16, &Limits::default()), &mut hear).unwrap(), 0);
         ended
     }
 

@@ -7,6 +7,7 @@ use common::raw::{RawServer, answer, answer_part, answer_range, close, range_hea
 use hydrant::store::s3::{Limits, Retries, S3Options};
 use hydrant::store::{Http, ListRequest, StoreErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 // --- answers that are broken ---
@@ -337,4 +338,53 @@ fn the_cap_holds_and_connections_are_used_again() {
     });
     assert_eq!(server.requests().len(), 100);
     assert!(server.connections() <= 6, "{}", server.connections());
+}
+
+/// Every 60th request is late; those sent in their stead are refused, or not.
+fn stragglers(refused: bool) -> (Client, RawServer) {
+    let served = object(100);
+    let late = AtomicBool::new(false);
+    let server = RawServer::start(move |request, to| {
+        if late.swap(false, Ordering::Relaxed) {
+            return match refused {
+                true => refuse(to, "500 Internal Server Error", "", "InternalError"),
+                false => answer_range(to, request, &served, "e"),
+            };
+        }
+        if request.n % 60 == 59 {
+            late.store(true, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        answer_range(to, request, &served, "e")
+    });
+    (Client::of(&server), server)
+}
+
+fn read_one_after_another(client: &Client) {
+    let content = object(100);
+    run(async {
+        let http = Http::default();
+        for _ in 0..400 {
+            let mut body = client.store.get(&http, "key", 0..100, None).await.unwrap();
+            assert_eq!(collect(&mut body).await.unwrap(), *content);
+        }
+    });
+}
+
+#[test]
+fn another_request_is_sent_in_a_stragglers_stead() {
+    let (client, server) = stragglers(false);
+    read_one_after_another(&client);
+    let hedges = client.counters.hedges.get();
+    assert!((3..=8).contains(&hedges), "{hedges}");
+    assert_eq!(server.requests().len() as u64, 400 + hedges);
+    assert_eq!((client.counters.gets.get(), client.counters.retries.get()), (400 + hedges, 0));
+}
+
+#[test]
+fn a_hedge_that_fails_leaves_the_straggler_its_place() {
+    let (client, _server) = stragglers(true);
+    read_one_after_another(&client);
+    assert!(client.counters.hedges.get() >= 3);
+    assert_eq!(client.counters.retries.get(), 0);
 }

@@ -68,6 +68,11 @@ impl Session {
         Ok(Self { engine, tasks, kind: chosen.kind, counters, s3_options, log, cancel })
     }
 
+    /// How many requests may go out.
+    pub fn requests(&self) -> &RequestLimits {
+        &self.s3_options.limits
+    }
+
     pub fn store(&self, config: &StoreConfig) -> Store {
         open_store(config, &self.s3_options, &self.counters, &self.log)
     }
@@ -189,6 +194,7 @@ impl RestoreEngine for OneDatabase {
             databases: None,
             retries: counters.retries.get(),
             throttled: counters.throttled.get(),
+            per_second: None,
         }
     }
 }

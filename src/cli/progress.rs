@@ -57,6 +57,8 @@ pub struct ProgressSnapshot {
     pub databases: Option<Databases>,
     pub retries: u64,
     pub throttled: u64,
+    /// Requests per second that the buckets which throttle allow.
+    pub per_second: Option<u64>,
 }
 
 const REDRAW: Duration = Duration::from_millis(100);
@@ -198,7 +200,7 @@ impl Meter {
 
     /// What is told beside the bar, the most important first.
     fn parts(&self) -> Vec<String> {
-        let ProgressSnapshot { bytes_done, bytes_total, databases, retries, throttled, .. } = self.snapshot;
+        let ProgressSnapshot { bytes_done, bytes_total, databases, retries, throttled, per_second, .. } = self.snapshot;
         let mut parts = Vec::new();
         if let Some(Databases { done, total, failed, all_found, .. }) = databases {
             let more = if all_found { "" } else { "+" };
@@ -218,7 +220,8 @@ impl Meter {
             parts.push(format!("{} skipped", human::thousands(skipped)));
         }
         if throttled > 0 {
-            parts.push(format!("throttled {}", human::thousands(throttled)));
+            let now = per_second.map_or(String::new(), |n| format!(" (now {}/s)", human::thousands(n)));
+            parts.push(format!("throttled {}{now}", human::thousands(throttled)));
         }
         if retries > 0 {
             parts.push(human::count(retries, "retry").replace("retrys", "retries"));
@@ -312,12 +315,13 @@ mod tests {
             Some(Databases { done: 1234, total: 45_678, failed: 3, skipped: 2, all_found: true });
         meter.snapshot.retries = 1;
         meter.snapshot.throttled = 12;
+        meter.snapshot.per_second = Some(950);
         for columns in 0..250 {
             assert!(meter.bar(columns).len() <= columns, "{columns}: {}", meter.bar(columns));
         }
         let wide = meter.bar(200);
         assert!(wide.contains("1,234/45,678 databases  3 failed  ETA "), "{wide}");
-        assert!(wide.ends_with("  2 skipped  throttled 12  1 retry"), "{wide}");
+        assert!(wide.ends_with("  2 skipped  throttled 12 (now 950/s)  1 retry"), "{wide}");
         assert!(meter.bar(80).contains("1,234/45,678 databases  3 failed"));
         assert!(!meter.bar(40).contains("failed"));
     }

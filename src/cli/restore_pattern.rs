@@ -150,7 +150,7 @@ impl Run<'_> {
             counters: &self.counters,
             cancel: self.cancel,
         };
-        let window = Window::new(parallel, self.session.tasks);
+        let window = Window::new(parallel, self.session.tasks, self.session.requests());
         let left = fleet.run(all.jobs, window, &mut |ended| teller.ended(&ended));
         let left = left.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let Teller { rows, broken, .. } = teller;
@@ -223,7 +223,7 @@ impl Run<'_> {
             self.log.info(&summary(&books.totals, &self.counters, took));
             stages::tell(self.log, &stages);
         }
-        if let Err(e) = books.finish(&self.counters, &stages, took) {
+        if let Err(e) = books.finish(&self.counters, &stages, self.session.requests(), took) {
             self.log.warn(&format!("cannot write the report: {e}"));
         }
         if let Some(trouble) = books.take_trouble() {
@@ -274,6 +274,7 @@ impl Run<'_> {
             }),
             retries: self.counters.retries.get(),
             throttled: self.counters.throttled.get(),
+            per_second: self.session.requests().per_second(),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::error_log::{ErrorLog, with_class};
 use super::job::{Ended, Ending};
 use super::report::Report;
 use crate::error::Class;
+use crate::store::s3::Limits;
 use crate::telemetry::{Counters, Stages};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -282,7 +283,13 @@ impl Books {
     ///
     /// # Errors
     /// There is none then.
-    pub fn finish(&mut self, counters: &Counters, stages: &Stages, took: Duration) -> std::io::Result<()> {
+    pub fn finish(
+        &mut self,
+        counters: &Counters,
+        stages: &Stages,
+        limits: &Limits,
+        took: Duration,
+    ) -> std::io::Result<()> {
         let mut summary = self.summary(counters, took);
         if let Some(times) = &self.times {
             let quantile = |q| times.value_at_quantile(q);
@@ -292,6 +299,17 @@ impl Books {
             summary.insert("restore_ms".to_owned(), quantiles);
         }
         summary.insert("stages".to_owned(), Value::Object(stages.to_json()));
+        let buckets = limits.snapshot().into_iter().map(|bucket| {
+            json!({
+                "bucket": bucket.bucket,
+                "requests_in_flight": bucket.window,
+                "requests_per_second": bucket.per_second.map(f64::round),
+                "throttled_prefixes": bucket.prefixes.into_iter()
+                    .map(|(prefix, per_second)| json!({"prefix": prefix, "requests_per_second": per_second.round()}))
+                    .collect::<Vec<_>>(),
+            })
+        });
+        summary.insert("limits".to_owned(), buckets.collect());
         self.report.take().map_or(Ok(()), |report| report.finish(&summary))
     }
 
@@ -320,6 +338,7 @@ impl Books {
         put("requests", sent.into());
         put("requests_repeated", counters.retries.get().into());
         put("throttled", counters.throttled.get().into());
+        put("hedged", counters.hedges.get().into());
         put("retries", retries.into());
         put("duration_ms", millis(took).into());
         summary

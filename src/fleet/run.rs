@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
     /// One database less in flight.
     fn landed(&mut self) {
         self.in_flight -= 1;
-        self.window.ended(self.fleet.counters.throttled.get());
+        self.window.ended();
     }
 
     /// Makes durable what was published, unless a batch is under way.

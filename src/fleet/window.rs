@@ -1,47 +1,40 @@
 //! How many databases are in flight (CONTRACT `--parallel`): given, a hard cap; else it begins
-//! at 10, grows with every success and shrinks when the bucket throttles. Requests are bounded
-//! apart from it, by the stores' limiters.
+//! at 10, grows with every success, and keeps to what the requests that may be in flight can
+//! feed. Those are bounded apart from it, by the buckets' limiters.
 
-use std::time::{Duration, Instant};
+use super::Limits;
+use crate::store::s3;
 
 const BEGIN: usize = 10;
-const SHRINK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Window {
     size: usize,
     max: usize,
-    adapts: bool,
-    throttled: u64,
-    shrunk_at: Option<Instant>,
+    /// None: the size was given.
+    requests: Option<s3::Limits>,
 }
 
 impl Window {
-    /// `parallel` as given; `max` is what descriptors allow.
-    pub fn new(parallel: Option<usize>, max: usize) -> Self {
+    /// `parallel` as given; `max` is what descriptors allow; `requests` limits the stores.
+    pub fn new(parallel: Option<usize>, max: usize, requests: &s3::Limits) -> Self {
         let max = max.max(1);
         let size = parallel.unwrap_or(BEGIN).clamp(1, max);
-        Self { size, max, adapts: parallel.is_none(), throttled: 0, shrunk_at: None }
+        Self { size, max, requests: parallel.is_none().then(|| requests.clone()) }
     }
 
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// A database has ended; `throttled` is the process's count of throttled requests so far.
-    pub fn ended(&mut self, throttled: u64) {
-        if !self.adapts {
-            return;
-        }
-        if throttled == self.throttled {
-            self.size = (self.size + 1).min(self.max);
-            return;
-        }
-        self.throttled = throttled;
-        if self.shrunk_at.is_none_or(|at| at.elapsed() >= SHRINK_EVERY) {
-            self.shrunk_at = Some(Instant::now());
-            self.size = (self.size * 7 / 10).max(BEGIN.min(self.max));
-        }
+    /// A database has ended.
+    pub fn ended(&mut self) {
+        let Some(requests) = &self.requests else { return };
+        // Without a bucket, files are read.
+        let useful = requests.window().map_or(self.max, |window| Limits::useful_databases(Some(window)));
+        let most = useful.max(BEGIN).min(self.max);
+        // One at a time, either way: the requests' window is measured while this follows it.
+        self.size = if self.size < most { self.size + 1 } else { (self.size - 1).max(most) };
     }
 }
 
@@ -51,23 +44,31 @@ mod tests {
 
     #[test]
     fn a_given_number_is_a_hard_cap() {
-        let mut window = Window::new(Some(3), 1000);
-        (0..100).for_each(|_| window.ended(0));
+        let limits = s3::Limits::default();
+        let mut window = Window::new(Some(3), 1000, &limits);
+        (0..100).for_each(|_| window.ended());
         assert_eq!(window.size(), 3);
-        assert_eq!(Window::new(Some(300), 20).size(), 20);
+        assert_eq!(Window::new(Some(300), 20, &limits).size(), 20);
     }
 
     #[test]
-    fn grows_with_successes_and_shrinks_once_a_second_when_throttled() {
-        let mut window = Window::new(None, 100);
+    fn grows_with_successes_as_far_as_the_requests_feed_it() {
+        let limits = s3::Limits::default();
+        let mut window = Window::new(None, 1000, &limits);
         assert_eq!(window.size(), 10);
-        (0..500).for_each(|_| window.ended(0));
-        assert_eq!(window.size(), 100);
-        window.ended(1);
-        assert_eq!(window.size(), 70);
-        window.ended(2);
-        assert_eq!(window.size(), 70);
-        window.ended(2);
-        assert_eq!(window.size(), 71);
+        (0..500).for_each(|_| window.ended());
+        assert_eq!(window.size(), 510);
+        // A bucket is met, whose window begins small.
+        let _bucket = s3::S3::new(s3::S3Config::default(), &s3_options(&limits), Default::default());
+        let useful = Limits::useful_databases(limits.window());
+        assert!((10..100).contains(&useful), "{useful}");
+        window.ended();
+        assert_eq!(window.size(), 509);
+        (0..1000).for_each(|_| window.ended());
+        assert_eq!(window.size(), useful);
+    }
+
+    fn s3_options(limits: &s3::Limits) -> s3::S3Options {
+        s3::S3Options { limits: limits.clone(), ..s3::S3Options::default() }
     }
 }

@@ -31,6 +31,7 @@ pub struct Measured {
     requests: u64,
     requests_repeated: u64,
     throttled: u64,
+    hedged: u64,
     received: u64,
     /// Size of the files that were planned.
     planned: u64,
@@ -47,6 +48,7 @@ struct Meter {
     requests: u64,
     requests_repeated: u64,
     throttled: u64,
+    hedged: u64,
     received: u64,
 }
 
@@ -58,6 +60,7 @@ impl Meter {
             requests: counters.lists.get() + counters.gets.get() + counters.heads.get(),
             requests_repeated: counters.retries.get(),
             throttled: counters.throttled.get(),
+            hedged: counters.hedges.get(),
             received: counters.bytes_in.get(),
         }
     }
@@ -75,6 +78,7 @@ impl Measured {
             requests: 0,
             requests_repeated: 0,
             throttled: 0,
+            hedged: 0,
             received: 0,
             planned: 0,
             bytes_out: 0,
@@ -93,6 +97,7 @@ impl Measured {
         self.requests += after.requests - before.requests;
         self.requests_repeated += after.requests_repeated - before.requests_repeated;
         self.throttled += after.throttled - before.throttled;
+        self.hedged += after.hedged - before.hedged;
         self.received += after.received - before.received;
         result
     }
@@ -151,6 +156,7 @@ impl Measured {
             "requests": self.requests,
             "requests_repeated": self.requests_repeated,
             "throttled": self.throttled,
+            "hedged": self.hedged,
             "bytes_in": self.bytes_in(),
             "bytes_out": self.bytes_out,
             "mb_in_per_second": rounded(self.per_second(self.bytes_in()) / 1e6),

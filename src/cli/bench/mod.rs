@@ -226,7 +226,7 @@ impl Run<'_> {
             counters: &self.counters,
             cancel: self.cancel,
         };
-        let window = Window::new(self.args.parallel.map(usize::from), self.session.tasks);
+        let window = Window::new(self.args.parallel.map(usize::from), self.session.tasks, self.session.requests());
         let ran = fleet.run(all.jobs, window, &mut |ended| self.ended(&ended, measured));
         ran.map(drop).map_err(|e| Failure::failed(e.class(), e.to_string()))
     }

@@ -67,6 +67,16 @@ impl Limits {
         sizes.map(|sum| sum.min(self.shared.max))
     }
 
+    /// Requests per second that the buckets and prefixes which throttle allow together; None
+    /// where none does.
+    pub fn per_second(&self) -> Option<u64> {
+        let rates = self
+            .snapshot()
+            .into_iter()
+            .flat_map(|b| b.per_second.into_iter().chain(b.prefixes.into_iter().map(|p| p.1)));
+        rates.reduce(|a, b| a + b).map(|sum| sum.round() as u64)
+    }
+
     /// The state of each bucket, by name.
     pub fn snapshot(&self) -> Vec<BucketLimits> {
         let buckets: Vec<_> = lock(&self.shared.buckets).iter().map(|(n, l)| (n.clone(), l.clone())).collect();
