@@ -90,9 +90,11 @@ impl Bench {
 
     fn find(&self, source: Source) -> Discovery {
         let options = Options { relative_outputs: true, ..Options::default() };
-        let found = self
-            .engine
-            .run(move |worker| Box::pin(async move { discover(&worker, &source, options, &Default::default(), &mut HandOver::default()).await }));
+        let found = self.engine.run(move |worker| {
+            Box::pin(
+                async move { discover(&worker, &source, options, &Default::default(), &mut HandOver::default()).await },
+            )
+        });
         found.unwrap().unwrap()
     }
 

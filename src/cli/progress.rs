@@ -193,7 +193,8 @@ impl Meter {
     /// Done, from 0 to 1; None while the total is unknown, and while a fleet is still being found.
     fn fraction(&self) -> Option<f64> {
         let ProgressSnapshot { bytes_done, bytes_total, databases, .. } = self.snapshot;
-        (bytes_total > 0 && databases.is_none_or(|databases| databases.all_found)).then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
+        (bytes_total > 0 && databases.is_none_or(|databases| databases.all_found))
+            .then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
     }
 
     /// What is told beside the bar, the most important first.

@@ -164,9 +164,9 @@ impl Taken {
 /// be a sidecar of.
 fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a Box<str>>) -> Option<&'a str> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
-    let winner = ends.filter_map(|end| path.get(..end)).find_map(|upto| {
-        taken(upto).or_else(|| SIDECARS.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?)))
-    });
+    let winner = ends
+        .filter_map(|end| path.get(..end))
+        .find_map(|upto| taken(upto).or_else(|| SIDECARS.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?))));
     winner.map(AsRef::as_ref)
 }
 

@@ -319,9 +319,9 @@ pub struct Unlisted<'a>(Vec<(&'a str, Option<&'a str>)>);
 impl Unlisted<'_> {
     /// Whether no key that begins with `prefix` is among them.
     pub fn is_listed(&self, prefix: &str) -> bool {
-        self.0.iter().all(|(after, end)| {
-            end.is_some_and(|end| end < prefix) || (*after > prefix && !after.starts_with(prefix))
-        })
+        self.0
+            .iter()
+            .all(|(after, end)| end.is_some_and(|end| end < prefix) || (*after > prefix && !after.starts_with(prefix)))
     }
 }
 
@@ -393,4 +393,4 @@ fn is_inside_database(name: &str) -> bool {
 
 #[cfg(test)]
 #[path = "split_tests.rs"]
-mod tests;
+pub(super) mod tests;
