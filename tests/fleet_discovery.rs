@@ -5,8 +5,7 @@ use hydrant::cancel::Cancel;
 use hydrant::config::Config;
 use hydrant::error::Class;
 use hydrant::fleet::{
-    DiscoverError, Discovery, DiscoveryProgress, FoundFailure, HandOver, Options, Output, Pattern, Shard, Source,
-    discover,
+    DiscoverError, Discovery, DiscoveryProgress, FoundFailure, Options, Output, Pattern, Shard, Source, discover,
 };
 use hydrant::io::EngineKind;
 use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
@@ -49,9 +48,8 @@ fn run_counting(source: Source, options: Options) -> Result<(Discovery, Arc<Disc
     let engine = Engine::start(&engine_options, Arc::new(Counters::default()), Cancel::new()).unwrap();
     let progress = Arc::new(DiscoveryProgress::default());
     let seen = Arc::clone(&progress);
-    let discovered = engine.run(move |worker| {
-        Box::pin(async move { discover(&worker, &source, options, &seen, &mut HandOver::default()).await })
-    });
+    let discovered =
+        engine.run(move |worker| Box::pin(async move { discover(&worker, &source, options, &seen).await }));
     Ok((discovered.unwrap()?, progress))
 }
 

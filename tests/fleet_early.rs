@@ -242,11 +242,7 @@ fn a_listing_out_of_order_comes_first() {
 fn a_listing_that_fails_half_way_leaves_what_it_had_found() {
     let server = SimServer::start(SimOptions { max_keys: 20, ..SimOptions::default() }).unwrap();
     put(&server, 200, |i| format!("p/{i:04}.db"));
-    let script = |failures: usize| {
-        let answers = [vec![None; 20], vec![Some(Failure::InternalError); failures]].concat();
-        server.script(RequestKind::List, "p/", answers);
-    };
-    script(1000);
+    server.script(RequestKind::List, "p/", [vec![None; 20], vec![Some(Failure::InternalError); 1000]].concat());
     let came = run(&server, "bucket/p/", search(true));
     assert!(matches!(&came.ran.discovered, Some(Err(DiscoverError::Store(e))) if e.class() == Class::S3Error));
     assert!((1..200).contains(&came.files.len()), "{}", came.files.len());

@@ -5,8 +5,8 @@ use hydrant::commit::Replace;
 use hydrant::config::{Config, StoreConfig};
 use hydrant::error::Class;
 use hydrant::fleet::{
-    Discovery, Ended, Ending, Feed, First, Fleet, HandOver, Heard, Intake, Options, Places, Progress, Settings, Source,
-    Window, Work, discover,
+    Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Options, Places, Progress, Settings, Source, Window,
+    Work, discover,
 };
 use hydrant::io::EngineKind;
 use hydrant::plan::Target;
@@ -90,11 +90,9 @@ impl Bench {
 
     fn find(&self, source: Source) -> Discovery {
         let options = Options { relative_outputs: true, ..Options::default() };
-        let found = self.engine.run(move |worker| {
-            Box::pin(
-                async move { discover(&worker, &source, options, &Default::default(), &mut HandOver::default()).await },
-            )
-        });
+        let found = self
+            .engine
+            .run(move |worker| Box::pin(async move { discover(&worker, &source, options, &Default::default()).await }));
         found.unwrap().unwrap()
     }
 

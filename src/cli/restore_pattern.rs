@@ -111,6 +111,7 @@ fn not_all_found(error: &DiscoverError, books: &mut Books) -> Failure {
         0 => not_found(error),
         _ => Failure::Partial {
             message: format!("not all databases are known, only those listed before this were restored: {error}"),
+            try_call: Some("hydrant restore-pattern --if-db-not-exists …, which restores what is missing".to_owned()),
         },
     }
 }
@@ -224,9 +225,15 @@ impl Run<'_> {
         };
         let classes = books.totals.classes();
         let message = format!("{} of {all} databases {what}: {classes}{log}", human::thousands(failed));
-        match books.totals.done() {
-            0 => Err(Failure::failed(Class::Io, message)),
-            _ => Err(Failure::Partial { message }),
+        let failure = match books.totals.done() {
+            0 => Failure::failed(Class::Io, message),
+            _ => Failure::Partial { message, try_call: None },
+        };
+        match books.totals.classes.get(&Class::OutputExists) {
+            Some(1..) if !self.args.if_db_not_exists => Err(failure.try_call(
+                "hydrant restore-pattern --if-db-not-exists …, which skips outputs that exist; --force replaces them",
+            )),
+            _ => Err(failure),
         }
     }
 
@@ -381,8 +388,12 @@ fn summary(totals: &Totals, counters: &Counters, took: Duration) -> String {
             human::speed(totals.bytes as f64 / took.as_secs_f64().max(0.001)),
         ));
     }
-    let requests = counters.lists.get() + counters.gets.get() + counters.heads.get();
-    line.push_str(&format!("; {} in {}", human::count(requests, "request"), human::duration(took)));
+    let took = human::duration(took);
+    line.push_str(&match counters.lists.get() + counters.gets.get() + counters.heads.get() {
+        // From files.
+        0 => format!("; in {took}"),
+        requests => format!("; {} in {took}", human::count(requests, "request")),
+    });
     if totals.retries > 0 {
         line.push_str(&format!(", {} tried again", human::count(totals.retries, "database")));
     }

@@ -201,12 +201,24 @@ impl Source {
 }
 
 /// Finds the databases of `source`. A pattern that matches nothing is no error here
-/// (`matched` is 0). By URL, in a bucket, databases are handed over as soon as they are complete;
-/// otherwise when all are known.
+/// (`matched` is 0).
 ///
 /// # Errors
 /// By URL: the listing failed. Through litestream.yml only databases fail, each for itself.
 pub async fn discover(
+    worker: &Worker,
+    source: &Source,
+    options: Options,
+    progress: &DiscoveryProgress,
+) -> Result<Discovery, DiscoverError> {
+    discover_early(worker, source, options, progress, &mut HandOver::default()).await
+}
+
+/// The same; by URL, in a bucket, databases are handed over as soon as they are complete.
+///
+/// # Errors
+/// As [`discover`]. What was handed over is complete all the same.
+pub(super) async fn discover_early(
     worker: &Worker,
     source: &Source,
     options: Options,

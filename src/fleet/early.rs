@@ -55,6 +55,8 @@ pub struct Early<'a> {
     questions: Vec<String>,
     asked: HashSet<String>,
     vacant: HashSet<String>,
+    /// [`WORTH_ASKING`] but in tests.
+    worth_asking: usize,
     taken: usize,
     other_shards: u64,
 }
@@ -85,6 +87,7 @@ impl<'a> Early<'a> {
             questions: Vec::new(),
             asked: HashSet::new(),
             vacant: HashSet::new(),
+            worth_asking: WORTH_ASKING,
             taken: 0,
             other_shards: 0,
         }
@@ -205,7 +208,8 @@ impl<'a> Early<'a> {
     fn ask(&mut self, unlisted: &Unlisted<'_>) {
         for (dir, waiting) in &self.waiting {
             let listed = |own: &&str| unlisted.is_listed(&format!("{dir}{own}"));
-            let is_use = waiting.len() >= WORTH_ASKING && OWN_KEYS.iter().all(|own| ASKED.contains(own) || listed(own));
+            let is_use =
+                waiting.len() >= self.worth_asking && OWN_KEYS.iter().all(|own| ASKED.contains(own) || listed(own));
             if is_use && self.asked.insert(dir.clone()) {
                 let open = ASKED.iter().filter(|own| !listed(own));
                 self.questions.extend(open.map(|own| format!("{dir}{own}")));

@@ -29,11 +29,12 @@ struct Came {
     sound: bool,
 }
 
-fn run(server: &Server, literal_dir: &str, own_name: &str, seed: u64) -> Came {
+fn run(server: &Server, literal_dir: &str, own_name: &str, worth_asking: usize, seed: u64) -> Came {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut handed = Vec::new();
     let mut give = |replicas: Vec<Replica>| handed.push(replicas);
     let mut early = Early::new(literal_dir, own_name, &ours, &mut give);
+    early.worth_asking = worth_asking;
     let mut catalogue = Catalogue::new();
     let mut split = Split::new(literal_dir, Vec::new(), true);
     let mut in_flight: Vec<(Option<Ask>, ListRequest)> = Vec::new();
@@ -144,7 +145,7 @@ fn keys_of(roots: Vec<String>, mut random: fastrand::Rng) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_same_as_the_whole_list(roots in roots(), literal_dir in prop::sample::select(vec!["", "a/", "a/a/", "own/"]),
@@ -152,7 +153,7 @@ proptest! {
         let keys = keys_of(roots, fastrand::Rng::with_seed(seed));
         let server = Server::new(keys, max_keys);
         let own_name = literal_dir.trim_end_matches('/').rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("own");
-        let came = run(&server, literal_dir, own_name, seed);
+        let came = run(&server, literal_dir, own_name, 1, seed);
         prop_assert!(came.sound);
         let expected = whole(&server, literal_dir);
         let mut batches = came.early;
@@ -170,7 +171,7 @@ proptest! {
         let keys = keys_of(roots, fastrand::Rng::with_seed(seed));
         let mut server = Server::new(keys, max_keys).ordered(if shuffles { bytewise } else { by_directory });
         server.shuffles = shuffles;
-        let came = run(&server, "", "own", seed);
+        let came = run(&server, "", "own", 1, seed);
         let expected = whole(&server, "");
         let is_whole = |replica: &Replica| expected.contains(replica);
         prop_assert!(!came.sound || came.early.iter().flatten().chain(&came.rest).all(is_whole));
@@ -182,7 +183,7 @@ fn early_of(roots: impl Iterator<Item = String>, literal_dir: &str) -> (usize, u
     let dirs = ["0000/", "0001/", "0002/", "0003/", "0009/"];
     let keys = roots.flat_map(|root| dirs.map(|dir| format!("{root}/{dir}{NAME}")));
     let server = Server::new(keys, 1000);
-    let came = run(&server, literal_dir, "own", 7);
+    let came = run(&server, literal_dir, "own", WORTH_ASKING, 7);
     let early = came.early.iter().map(Vec::len).sum::<usize>();
     (early, came.rest.len(), came.questions)
 }

@@ -1,7 +1,7 @@
 //! Found databases on their way from the discovery, on a worker, to the run: as they are found,
 //! or all when all are known.
 
-use super::discover::{DiscoverError, Discovery, DiscoveryProgress, Found, HandOver, Options, Source, discover};
+use super::discover::{DiscoverError, Discovery, DiscoveryProgress, Found, HandOver, Options, Source, discover_early};
 use crate::restore::Engine;
 use crate::store::StoreError;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ impl Feed {
     /// Discovers on some worker.
     pub fn start(engine: &Engine, source: Source, search: Search, progress: Arc<DiscoveryProgress>) -> Self {
         let (news, feed) = mpsc::unbounded_channel();
-        // Whoever is not listened to any more has been cancelled: the worker stops by itself.
-        let _ = engine.submit(move |worker| {
+        // Answers by its news; nobody listening means cancelled, and the worker stops by itself.
+        let submitted = engine.submit(move |worker| {
             Box::pin(async move {
                 let to_run = news.clone();
                 let mut hand_over = match search.early {
@@ -48,7 +48,7 @@ impl Feed {
                 };
                 let mut tries = 0;
                 let ended = loop {
-                    match discover(&worker, &source, search.options, &progress, &mut hand_over).await {
+                    match discover_early(&worker, &source, search.options, &progress, &mut hand_over).await {
                         Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {
                             let _ = news.send(News::Again(e));
                             tokio::time::sleep(search.retry_delay.saturating_mul(1 << tries.min(6))).await;
@@ -60,6 +60,7 @@ impl Feed {
                 let _ = news.send(News::Ended(Box::new(ended)));
             })
         });
+        drop(submitted);
         Self(feed)
     }
 

@@ -32,8 +32,8 @@ mod window;
 
 pub use configured::ConfigSource;
 pub use discover::{
-    DiscoverError, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, HandOver, Options, Output, Source,
-    UrlSource, discover,
+    DiscoverError, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, Source, UrlSource,
+    discover,
 };
 pub use error_log::with_class;
 pub use feed::{Feed, News, Search};
