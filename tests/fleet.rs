@@ -526,12 +526,12 @@ fn failing_requests_fail_no_healthy_database() {
 fn a_listing_that_fails_half_way_is_told_of_what_it_had_found() {
     let server = simulator(SimOptions { max_keys: 20, ..SimOptions::default() });
     let fleet = tiny(&server, 200);
-    let answers = [vec![None; 20], vec![Some(Failure::AccessDenied); 1000]].concat();
-    server.script(RequestKind::List, "fleet/", answers);
+    let answers = [vec![None; 40], vec![Some(Failure::AccessDenied); 1000]].concat();
+    server.script(RequestKind::List, "", answers);
     let host = Host::new();
-    let ran = host.run(&["--output-dir", "out", "-json", &url(&server, "bucket/fleet/")]);
+    let ran = host.run(&["--output-dir", "out", "-json", &url(&server, "bucket/**")]);
     assert_eq!(ran.code, 3, "{}", ran.stderr);
-    assert!(ran.stderr.contains("Error: not all databases are known") && ran.stderr.contains("access denied"));
+    assert!(ran.stderr.contains("Error: not all databases are known"), "{}", ran.stderr);
     let restored = whole_ones(&host, "out", &fleet);
     assert!((1..200).contains(&restored), "{restored}");
     let (records, summary) = json_lines(&ran.stdout);
@@ -540,10 +540,10 @@ fn a_listing_that_fails_half_way_is_told_of_what_it_had_found() {
 
     let server = simulator(SimOptions::default());
     tiny(&server, 2);
-    server.script(RequestKind::List, "fleet/", vec![Some(Failure::AccessDenied); 9]);
-    let ran = host.run(&["--output-dir", "none", "-json", &url(&server, "bucket/fleet/")]);
+    server.script(RequestKind::List, "", vec![Some(Failure::AccessDenied); 9]);
+    let ran = host.run(&["--output-dir", "none", "-json", &url(&server, "bucket/**")]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
-    assert!(ran.stderr.contains("access denied") && !host.path("none").exists(), "{}", ran.stderr);
+    assert!(ran.stderr.contains("AccessDenied") && !host.path("none").exists(), "{}", ran.stderr);
 }
 
 #[test]

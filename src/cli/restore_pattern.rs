@@ -104,13 +104,14 @@ pub(super) fn not_found(error: &DiscoverError) -> Failure {
 /// The listing failed half-way: what it had shown until then was restored.
 fn not_all_found(error: &DiscoverError, books: &mut Books) -> Failure {
     let known = books.totals.done() + books.totals.failed + books.totals.left;
-    books.listing_error = Some(error.to_string());
+    let reason = format!("{}: {error}", error.class());
     books.discovered.matched = known;
     books.discovered.databases = known;
+    books.listing_error = Some(reason.clone());
     match books.totals.done() {
         0 => not_found(error),
         _ => Failure::Partial {
-            message: format!("not all databases are known, only those listed before this were restored: {error}"),
+            message: format!("not all databases are known, only those listed before this were restored: {reason}"),
             try_call: Some("hydrant restore-pattern --if-db-not-exists …, which restores what is missing".to_owned()),
         },
     }

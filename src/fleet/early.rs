@@ -5,8 +5,8 @@
 //! (CONTRACT: of outputs in each other's way the shorter, then the first in byte order, is
 //! restored). That would be a database
 //! - in a directory that its own path leads through: known once the places where such a
-//!   database's keys would lie are listed. Where much waits for one directory, it is asked for
-//!   (two small listings), since most names sort before `ltx/`;
+//!   database's keys would lie are listed. Where much waits for one directory, those places are
+//!   asked for (small listings, bounded by the pages), since most names sort before `ltx/`;
 //! - with the same path, or one that the path would be a sidecar of: whatever may be disputed so
 //!   is kept to the end. Such names are rare.
 //!
@@ -21,11 +21,14 @@ use std::hash::{BuildHasher, RandomState};
 
 /// A directory is asked for where so many databases wait for it.
 const WORTH_ASKING: usize = 64;
-/// Where in a directory the keys of a database at that very place lie (FORMAT §1), also under
-/// roots with more slashes.
-const OWN_KEYS: [&str; 4] = ["/", "000", "generations/", "ltx/"];
-/// Those of them that are asked for; most names come after the others.
-const ASKED: [&str; 2] = ["generations/", "ltx/"];
+/// So many pages of the listing pay for asking for one directory.
+const PAGES_PER_DIRECTORY: usize = 8;
+/// Where in a directory the keys of a database at that very place lie (FORMAT §1): under roots
+/// with more slashes, and of the two layouts and the v0.3.x format. Only what may be told from
+/// others' keys is asked for.
+const MORE_SLASHES: &str = "/";
+const ASKED: [&str; 12] =
+    ["0000/", "0001/", "0002/", "0003/", "0004/", "0005/", "0006/", "0007/", "0008/", "0009/", "generations/", "ltx/"];
 
 /// Whose a listed database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Early<'a> {
     hasher: RandomState,
     questions: Vec<String>,
     asked: HashSet<String>,
+    /// Listed while this looked on.
+    pages: usize,
     vacant: HashSet<String>,
     /// [`WORTH_ASKING`] but in tests.
     worth_asking: usize,
@@ -86,6 +91,7 @@ impl<'a> Early<'a> {
             hasher: RandomState::new(),
             questions: Vec::new(),
             asked: HashSet::new(),
+            pages: 0,
             vacant: HashSet::new(),
             worth_asking: WORTH_ASKING,
             taken: 0,
@@ -98,6 +104,7 @@ impl<'a> Early<'a> {
         if split.is_unordered() {
             return self.give_back(catalogue);
         }
+        self.pages += 1;
         let unlisted = split.unlisted();
         let mut complete = Vec::new();
         for replica in catalogue.take(|root| unlisted.is_listed(root)) {
@@ -199,22 +206,26 @@ impl<'a> Early<'a> {
 
     /// Whether one that is not known by now does not exist.
     fn is_decided(&self, dir: &str, unlisted: &Unlisted<'_>) -> bool {
-        OWN_KEYS.iter().all(|own| {
-            let prefix = format!("{dir}{own}");
-            unlisted.is_listed(&prefix) || self.vacant.contains(&prefix)
-        })
+        unlisted.is_listed(&format!("{dir}{MORE_SLASHES}")) && self.open(dir, unlisted).next().is_none()
     }
 
+    /// The places where keys of a database at `dir` could still turn up, but for more slashes.
+    fn open(&self, dir: &str, unlisted: &Unlisted<'_>) -> impl Iterator<Item = String> {
+        let prefixes = ASKED.iter().map(move |own| format!("{dir}{own}"));
+        prefixes.filter(|prefix| !unlisted.is_listed(prefix) && !self.vacant.contains(prefix))
+    }
+
+    /// Asks for the directory that most wait for.
     fn ask(&mut self, unlisted: &Unlisted<'_>) {
-        for (dir, waiting) in &self.waiting {
-            let listed = |own: &&str| unlisted.is_listed(&format!("{dir}{own}"));
-            let is_use =
-                waiting.len() >= self.worth_asking && OWN_KEYS.iter().all(|own| ASKED.contains(own) || listed(own));
-            if is_use && self.asked.insert(dir.clone()) {
-                let open = ASKED.iter().filter(|own| !listed(own));
-                self.questions.extend(open.map(|own| format!("{dir}{own}")));
-            }
+        if self.asked.len() * PAGES_PER_DIRECTORY > self.pages {
+            return;
         }
+        let is_open = |dir: &str| !self.asked.contains(dir) && unlisted.is_listed(&format!("{dir}{MORE_SLASHES}"));
+        let worth = self.waiting.iter().filter(|(dir, waiting)| waiting.len() >= self.worth_asking && is_open(dir));
+        let Some((dir, _)) = worth.max_by_key(|(_, waiting)| waiting.len()) else { return };
+        let (dir, questions) = (dir.clone(), self.open(dir, unlisted).collect::<Vec<_>>());
+        self.questions.extend(questions);
+        self.asked.insert(dir);
     }
 }
 
