@@ -187,7 +187,7 @@ fn whole_ones(host: &Host, dir: &str, fleet: &[GeneratedDatabase]) -> usize {
 // --- the corpus's fleet ---
 
 /// Runs the whole fleet from `pattern`; names are keys after `name_prefix`.
-fn the_whole_fleet(pattern: &str, name_prefix: &str) {
+fn the_whole_fleet(pattern: &str, name_prefix: &str) -> Ran {
     let host = Host::new();
     let ran = host.run(&["--output-dir", "out", "--report", "report.json", "-integrity-check", "full", pattern]);
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{}", ran.stderr);
@@ -239,12 +239,14 @@ fn the_whole_fleet(pattern: &str, name_prefix: &str) {
     assert_eq!((of("failed"), of("restored").len(), of("skipped").len()), (damaged, 0, healthy.len()));
     assert_eq!((&summary["skipped"], &summary["restored"]), (&healthy.len().into(), &0.into()));
     assert_eq!(again.failures, ran.failures);
+    ran
 }
 
 #[test]
 fn the_corpus_by_url_from_files() {
     let bucket = corpus().join("fleet/bucket");
-    the_whole_fleet(&format!("file://{}/**", bucket.display()), &format!("{}/", bucket.display()));
+    let ran = the_whole_fleet(&format!("file://{}/**", bucket.display()), &format!("{}/", bucket.display()));
+    assert!(ran.stderr.contains("; in ") && !ran.stderr.contains(" request"), "{}", ran.stderr);
 }
 
 #[test]
