@@ -5,7 +5,7 @@ mod common;
 
 use common::S3sServer;
 use hydrant::sim::generate::{GeneratedDatabase, TinyFleet, tiny_fleet};
-use hydrant::sim::server::{Failure, Faults, Latency, Object, SimCredentials, SimOptions, SimServer};
+use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -187,7 +187,7 @@ fn whole_ones(host: &Host, dir: &str, fleet: &[GeneratedDatabase]) -> usize {
 // --- the corpus's fleet ---
 
 /// Runs the whole fleet from `pattern`; names are keys after `name_prefix`.
-fn the_whole_fleet(pattern: &str, name_prefix: &str) {
+fn the_whole_fleet(pattern: &str, name_prefix: &str) -> Ran {
     let host = Host::new();
     let ran = host.run(&["--output-dir", "out", "--report", "report.json", "-integrity-check", "full", pattern]);
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{}", ran.stderr);
@@ -239,12 +239,14 @@ fn the_whole_fleet(pattern: &str, name_prefix: &str) {
     assert_eq!((of("failed"), of("restored").len(), of("skipped").len()), (damaged, 0, healthy.len()));
     assert_eq!((&summary["skipped"], &summary["restored"]), (&healthy.len().into(), &0.into()));
     assert_eq!(again.failures, ran.failures);
+    ran
 }
 
 #[test]
 fn the_corpus_by_url_from_files() {
     let bucket = corpus().join("fleet/bucket");
-    the_whole_fleet(&format!("file://{}/**", bucket.display()), &format!("{}/", bucket.display()));
+    let ran = the_whole_fleet(&format!("file://{}/**", bucket.display()), &format!("{}/", bucket.display()));
+    assert!(ran.stderr.contains("; in ") && !ran.stderr.contains(" request"), "{}", ran.stderr);
 }
 
 #[test]
@@ -466,6 +468,7 @@ fn existing_outputs_are_kept_skipped_or_replaced() {
     assert_eq!(ran.code, 3);
     assert_eq!(ran.failures.len(), 2, "{:?}", ran.failures);
     assert!(ran.failures.values().all(|reason| reason.starts_with("output exists: ")), "{:?}", ran.failures);
+    assert!(ran.stderr.contains("\nTry: hydrant restore-pattern --if-db-not-exists "), "{}", ran.stderr);
     assert_eq!(std::fs::read(host.path("fleet/000001.db")).unwrap(), b"mine");
     let forced = host.run(&["--force", &pattern]);
     assert_eq!(forced.code, 0, "{}", forced.stderr);
@@ -519,6 +522,30 @@ fn failing_requests_fail_no_healthy_database() {
         let (_, summary) = json_lines(&ran.stdout);
         assert!(summary["requests_repeated"].as_u64().unwrap() > (count as f64 * rate) as u64, "{summary}");
     }
+}
+
+#[test]
+fn a_listing_that_fails_half_way_is_told_of_what_it_had_found() {
+    let server = simulator(SimOptions { max_keys: 20, ..SimOptions::default() });
+    let fleet = tiny(&server, 200);
+    let answers = [vec![None; 40], vec![Some(Failure::AccessDenied); 1000]].concat();
+    server.script(RequestKind::List, "", answers);
+    let host = Host::new();
+    let ran = host.run(&["--output-dir", "out", "-json", &url(&server, "bucket/**")]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("Error: not all databases are known"), "{}", ran.stderr);
+    let restored = whole_ones(&host, "out", &fleet);
+    assert!((1..200).contains(&restored), "{restored}");
+    let (records, summary) = json_lines(&ran.stdout);
+    assert_eq!((records.len(), &summary["databases"], &summary["failed"]), (restored, &restored.into(), &0.into()));
+    assert!(summary["listing_error"].as_str().unwrap().contains("access denied"), "{summary}");
+
+    let server = simulator(SimOptions::default());
+    tiny(&server, 2);
+    server.script(RequestKind::List, "", vec![Some(Failure::AccessDenied); 9]);
+    let ran = host.run(&["--output-dir", "none", "-json", &url(&server, "bucket/**")]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("AccessDenied") && !host.path("none").exists(), "{}", ran.stderr);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use hydrant::commit::Replace;
 use hydrant::config::{Config, StoreConfig};
 use hydrant::error::Class;
 use hydrant::fleet::{
-    Discovery, Ended, Ending, First, Fleet, Options, Places, Progress, Settings, Source, Window, Work, discover, jobs,
+    Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Options, Places, Progress, Settings, Source, Window,
+    Work, discover,
 };
 use hydrant::io::EngineKind;
 use hydrant::plan::Target;
@@ -108,7 +109,6 @@ impl Bench {
         };
         let places = Places { output_dir: self.out.path().into(), reserved: Vec::new(), folds: |_| false };
         let first = First::new(&[], &self.by_url(), &env).unwrap();
-        let all = jobs(discovery, &places, &first);
         let fleet = Fleet {
             engine: &self.engine,
             settings: &settings,
@@ -116,9 +116,15 @@ impl Bench {
             counters: &Counters::default(),
             cancel: &Cancel::new(),
         };
-        let mut ended: BTreeMap<String, Ended> = all.refused.into_iter().map(|e| (e.name.clone(), e)).collect();
-        let mut hear = |e: Ended| assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
-        assert_eq!(fleet.run(all.jobs, Window::new(None, 16, &Limits::default()), &mut hear).unwrap(), 0);
+        let mut ended: BTreeMap<String, Ended> = BTreeMap::new();
+        let mut hear = |heard: Heard| {
+            if let Heard::Ended(e) = heard {
+                assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
+            }
+        };
+        let intake = Intake::new(places, &first);
+        let ran = fleet.run(Feed::of(discovery), intake, Window::new(None, 16, &Limits::default()), &mut hear).unwrap();
+        assert!(ran.left == 0 && matches!(ran.discovered, Some(Ok(()))));
         ended
     }
 

@@ -5,9 +5,10 @@ use super::{LtxFile, Replica, V3};
 use crate::store::Listed;
 use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
-/// Collects a listing of many databases. Any order of keys gives the same replicas; in the order
-/// that S3 lists, databases can be taken out as soon as the listing has passed them.
+/// Collects a listing of many databases. Any order of keys gives the same replicas; databases
+/// whose keys are all listed can be taken out meanwhile.
 ///
 /// Costs about 64 bytes per file and 100 per database: what the current database has is gathered
 /// in one buffer and stored at its exact size when the next begins.
@@ -18,10 +19,6 @@ pub struct Catalogue {
     /// The root that `gathered` belongs to.
     current: String,
     gathered: Gathered,
-    /// The listing began after this key: what lies before it is another's.
-    started_after: Option<String>,
-    last_key: String,
-    unordered: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,18 +32,8 @@ impl Catalogue {
         Self::default()
     }
 
-    /// For one of several listings side by side, the one that begins after `key`. Databases that
-    /// may have keys up to `key` are not handed out by [`Self::take_passed`]: [`Self::merge`] joins
-    /// them with the listing before.
-    pub fn starting_after(key: Option<String>) -> Self {
-        Self { started_after: key, ..Self::default() }
-    }
-
     /// Takes in one object; what is not a backup's file is skipped.
     pub fn insert(&mut self, object: Listed) {
-        if object.key < self.last_key {
-            self.unordered = true;
-        }
         if let Some(parsed) = key::parse(&object.key) {
             if self.current != parsed.root {
                 self.store_current();
@@ -55,28 +42,32 @@ impl Catalogue {
             }
             self.gathered.add(parsed.kind, &object);
         }
-        self.last_key = object.key;
     }
 
-    /// Whether all keys came in ascending order, so far.
-    pub fn is_ordered(&self) -> bool {
-        !self.unordered
+    /// The databases whose roots `is_complete`, sorted by root; they leave the catalogue.
+    pub fn take(&mut self, is_complete: impl Fn(&str) -> bool) -> Vec<Replica> {
+        self.store_current();
+        let taken = self.done.extract_if(.., |root, _| is_complete(root));
+        taken.map(|(root, gathered)| gathered.into_replica(root)).collect()
     }
 
-    /// The databases that an ordered listing has passed, all of whose files are therefore known;
-    /// they leave the catalogue. Empty once the listing has proved unordered (S3 Express): then
-    /// only [`Self::finish`] tells. What an earlier call gave may then lack files.
-    pub fn take_passed(&mut self) -> Vec<Replica> {
-        if self.unordered {
-            return Vec::new();
-        }
-        if !self.last_key.starts_with(&self.current) {
-            self.store_current();
-        }
-        let (last, start) = (&self.last_key, self.started_after.as_deref());
-        let passed =
-            |root: &str| !last.starts_with(root) && last.as_str() > root && start.is_none_or(|start| start < root);
-        self.done.extract_if(.., |root, _| passed(root)).map(|(root, gathered)| gathered.into_replica(root)).collect()
+    /// Takes back what [`Self::take`] gave.
+    pub fn put_back(&mut self, replica: Replica) {
+        let Replica { root, files, v3 } = replica;
+        self.done.entry(root).or_default().append(Gathered { files, v3 });
+    }
+
+    /// Whether a database with exactly this root has shown up and was not taken out.
+    pub fn contains(&self, root: &str) -> bool {
+        self.done.contains_key(root) || (self.current == root && !self.gathered.is_empty())
+    }
+
+    /// Whether one whose root begins with `prefix` has.
+    pub fn contains_below(&self, prefix: &str) -> bool {
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let first = self.done.range::<str, _>(range).next();
+        first.is_some_and(|(root, _)| root.starts_with(prefix))
+            || (self.current.starts_with(prefix) && !self.gathered.is_empty())
     }
 
     /// How many databases have shown up and were not taken out.
@@ -88,7 +79,6 @@ impl Catalogue {
     /// Adds what another listing, of other keys or the same, has gathered.
     pub fn merge(&mut self, mut other: Self) {
         other.store_current();
-        self.unordered |= other.unordered;
         for (root, gathered) in other.done {
             self.done.entry(root).or_default().append(gathered);
         }

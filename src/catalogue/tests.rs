@@ -178,40 +178,38 @@ fn files_are_sorted_and_a_key_listed_twice_counts_once() {
 }
 
 #[test]
-fn databases_can_be_taken_once_an_ordered_listing_has_passed_them() {
+fn databases_are_taken_out_and_put_back() {
     let mut catalogue = Catalogue::new();
-    let mut add = |key: &str| {
-        catalogue.insert(listed(key));
-        roots(&catalogue.take_passed()).iter().map(|root| root.to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(add(&format!("a.db-2/0000/{NAME}")), [""; 0]);
-    assert_eq!(add(&format!("a.db/0000/{NAME}")), ["a.db-2/"]);
-    assert_eq!(add(&format!("a.db/old/b.db/0000/{NAME}")), [""; 0]);
-    assert_eq!(add("a.db/old/c.txt"), ["a.db/old/b.db/"]);
-    assert_eq!(add(&format!("a.db/older/b.db/0000/{NAME}")), [""; 0]);
-    assert_eq!(add("a.txt"), ["a.db/", "a.db/older/b.db/"]);
-    assert_eq!(add(&format!("b.db/0000/{NAME}")), [""; 0]);
-    assert_eq!(add("a"), [""; 0]);
-    assert!(!catalogue.is_ordered());
-    assert_eq!(roots(&catalogue.finish()), ["b.db/"]);
+    let insert = |catalogue: &mut Catalogue, dir: &str| catalogue.insert(listed(&format!("{dir}{NAME}")));
+    ["a.db-2/0000/", "a.db/0000/", "a.db/old/b.db/0000/"].iter().for_each(|dir| insert(&mut catalogue, dir));
+    assert_eq!(roots(&catalogue.take(|root| root == "a.db-2/")), ["a.db-2/"]);
+    assert!(!catalogue.contains("a.db-2/") && catalogue.contains("a.db/") && !catalogue.contains("a.db/old/"));
+    assert!(catalogue.contains_below("a.db/o") && !catalogue.contains_below("a.db/p"));
+    // The latest, not stored yet.
+    insert(&mut catalogue, "a.db/older.db/0000/");
+    assert!(catalogue.contains("a.db/older.db/") && catalogue.contains_below("a.db/older"));
+    let mut taken = catalogue.take(|root| root.starts_with("a.db/o"));
+    assert_eq!(roots(&taken), ["a.db/old/b.db/", "a.db/older.db/"]);
+    assert_eq!(catalogue.databases(), 1);
+    insert(&mut catalogue, "a.db/older.db/0009/");
+    catalogue.put_back(taken.remove(1));
+    let rest = catalogue.finish();
+    assert_eq!(roots(&rest), ["a.db/", "a.db/older.db/"]);
+    assert_eq!(rest[1].files.len(), 2);
 }
 
 #[test]
-fn a_database_across_two_listings_is_joined() {
-    let first_key = format!("b.db/0000/{NAME}");
+fn two_listings_are_joined() {
     let mut first = Catalogue::new();
     first.insert(listed(&format!("a.db/0000/{NAME}")));
-    first.insert(listed(&first_key));
-    assert_eq!(roots(&first.take_passed()), ["a.db/"]);
-    let mut second = Catalogue::starting_after(Some(first_key));
+    first.insert(listed(&format!("b.db/0000/{NAME}")));
+    let mut second = Catalogue::new();
     second.insert(listed(&format!("b.db/0009/{NAME}")));
-    second.insert(listed(&format!("c.db/0009/{NAME}")));
     second.insert(listed(&format!("d.db/0009/{NAME}")));
-    assert_eq!(roots(&second.take_passed()), ["c.db/"]);
     first.merge(second);
     let rest = first.finish();
-    assert_eq!(roots(&rest), ["b.db/", "d.db/"]);
-    assert_eq!(rest[0].files.len(), 2);
+    assert_eq!(roots(&rest), ["a.db/", "b.db/", "d.db/"]);
+    assert_eq!(rest[1].files.len(), 2);
 }
 
 #[test]

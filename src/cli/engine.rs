@@ -54,7 +54,8 @@ impl Session {
             workers,
             kind: chosen.kind,
             memory_bytes: common.memory_bytes,
-            tasks,
+            // A fleet's discovery is one more.
+            tasks: tasks + 1,
             segment_bytes: SEGMENT_BYTES,
         };
         let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())

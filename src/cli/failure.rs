@@ -14,7 +14,7 @@ pub enum Failure {
     /// Everything else: exit 1.
     Failed { class: Class, message: String, try_call: Option<String> },
     /// Of many databases some were restored, some not: exit 3.
-    Partial { message: String },
+    Partial { message: String, try_call: Option<String> },
     /// Stopped by a signal: exit 130 or 143.
     Cancelled(Reason),
 }
@@ -34,6 +34,7 @@ impl Failure {
         match self {
             Self::Usage { message, .. } => Self::Usage { message, try_call: call },
             Self::Failed { class, message, .. } => Self::Failed { class, message, try_call: call },
+            Self::Partial { message, .. } => Self::Partial { message, try_call: call },
             other => other,
         }
     }
@@ -50,7 +51,7 @@ impl Failure {
     /// What stands after `Error: `.
     pub fn message(&self) -> &str {
         match self {
-            Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message } => message,
+            Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message, .. } => message,
             Self::NoBackups => "no matching backup files available",
             Self::Cancelled(Reason::Interrupt) => "interrupted",
             Self::Cancelled(Reason::Terminate) => "terminated",
@@ -61,8 +62,10 @@ impl Failure {
     /// The call that would work, where one is known.
     pub fn tried(&self) -> Option<&str> {
         match self {
-            Self::Usage { try_call, .. } | Self::Failed { try_call, .. } => try_call.as_deref(),
-            Self::NoBackups | Self::Partial { .. } | Self::Cancelled(_) => None,
+            Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {
+                try_call.as_deref()
+            }
+            Self::NoBackups | Self::Cancelled(_) => None,
         }
     }
 }

@@ -169,11 +169,11 @@ pub struct PatternFlags {
     #[command(flatten)]
     pub progress: ProgressFlags,
 
-    /// Try a failed database again, up to N times
+    /// Try a database that failed for a while again, up to N times [default: 3]
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub max_retries: Option<u32>,
 
-    /// Wait about this long before the first retry; doubles each time
+    /// Wait about this long before the first retry; doubles each time [default: 5s]
     #[arg(long, value_name = "D", value_parser = values::duration)]
     pub retry_delay: Option<Duration>,
 

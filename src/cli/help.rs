@@ -35,7 +35,8 @@ Exit: 0 (also when there are none), 1 failed, 2 usage.";
 
 pub const PATTERN_EXAMPLES: &str = "\
 PATTERN is a glob over the paths of the configured databases, or s3://bucket/prefix/glob,
-file:///dir/glob. ** crosses slashes, * and ? do not; [a-z], {a,b}. In a URL ? is written %3F.
+file:///dir/glob. ** crosses slashes, * and ? do not; [a-z], {a,b}. ? and [a-z] match one byte:
+letters beyond ASCII take a *. In a URL a ? begins the query; as a wildcard it is written %3F.
 
 Examples:
   # all configured databases below a directory

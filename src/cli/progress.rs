@@ -192,10 +192,11 @@ impl Meter {
         Duration::try_from_secs_f64(left.max(0.0)).ok()
     }
 
-    /// Done, from 0 to 1; None while the total is unknown.
+    /// Done, from 0 to 1; None while the total is unknown, and while a fleet is still being found.
     fn fraction(&self) -> Option<f64> {
-        let ProgressSnapshot { bytes_done, bytes_total, .. } = self.snapshot;
-        (bytes_total > 0).then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
+        let ProgressSnapshot { bytes_done, bytes_total, databases, .. } = self.snapshot;
+        (bytes_total > 0 && databases.is_none_or(|databases| databases.all_found))
+            .then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
     }
 
     /// What is told beside the bar, the most important first.
@@ -203,8 +204,11 @@ impl Meter {
         let ProgressSnapshot { bytes_done, bytes_total, databases, retries, throttled, per_second, .. } = self.snapshot;
         let mut parts = Vec::new();
         if let Some(Databases { done, total, failed, all_found, .. }) = databases {
-            let more = if all_found { "" } else { "+" };
-            parts.push(format!("{}/{}{more} databases", human::thousands(done), human::thousands(total)));
+            let (done, total) = (human::thousands(done), human::thousands(total));
+            parts.push(match all_found {
+                true => format!("{done}/{total} databases"),
+                false => format!("{done} databases, {total} found so far"),
+            });
             if failed > 0 {
                 parts.push(format!("{} failed", human::thousands(failed)));
             }
@@ -331,7 +335,7 @@ mod tests {
         let mut meter = Meter::default();
         let databases = Some(Databases { total: 2500, ..Databases::default() });
         meter.observe(Duration::from_secs(1), ProgressSnapshot { databases, ..Default::default() });
-        assert_eq!(meter.bar(80), "listing  0/2,500+ databases");
+        assert_eq!(meter.bar(80), "listing  0 databases, 2,500 found so far");
         meter.observe(Duration::from_secs(2), ProgressSnapshot { databases, ..single(1 << 20, 2 << 20) });
         assert!(!meter.bar(200).contains("ETA"));
     }

@@ -13,8 +13,8 @@ use crate::commit::Replace;
 use crate::config::{Config, Env, RestorePattern};
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Books, DiscoverError, Discovered, Discovery, Ended, Ending, First, Fleet, Limits, Options, Places, Progress,
-    Record, Settings, Source, Totals, Window, Work, discover, folds_case, jobs,
+    Books, DiscoverError, Discovered, Ended, Ending, Feed, First, Fleet, Heard, Intake, Limits, Options, Places,
+    Progress, Ran, Record, Search, Settings, Source, Totals, Window, Work, folds_case,
 };
 use crate::plan::Target;
 use crate::telemetry::Counters;
@@ -101,6 +101,22 @@ pub(super) fn not_found(error: &DiscoverError) -> Failure {
     }
 }
 
+/// The listing failed half-way: what it had shown until then was restored.
+fn not_all_found(error: &DiscoverError, books: &mut Books) -> Failure {
+    let known = books.totals.done() + books.totals.failed + books.totals.left;
+    let reason = format!("{}: {error}", error.class());
+    books.discovered.matched = known;
+    books.discovered.databases = known;
+    books.listing_error = Some(reason.clone());
+    match books.totals.done() {
+        0 => not_found(error),
+        _ => Failure::Partial {
+            message: format!("not all databases are known, only those listed before this were restored: {reason}"),
+            try_call: Some("hydrant restore-pattern --if-db-not-exists …, which restores what is missing".to_owned()),
+        },
+    }
+}
+
 fn open_books(args: &RestorePatternArgs) -> Result<Books, Failure> {
     let error_log = (!args.dry_run).then_some(args.error_log.as_path());
     Books::open(error_log, args.report.as_deref()).map_err(|e| {
@@ -125,24 +141,16 @@ struct Run<'a> {
 impl Run<'_> {
     /// Finds and restores; what is left to be printed.
     fn all(&self, source: Source, parallel: Option<usize>, books: &mut Books) -> Result<String, Failure> {
-        let discovery = self.discover(source)?;
-        books.discovered = Discovered::of(&discovery, self.begun.elapsed());
-        self.log.info(&found_line(&books.discovered, &discovery, self.args));
-        if discovery.matched == 0 {
-            let pattern = escaped(&self.args.source_shown);
-            return Err(Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}")));
-        }
-        let all = jobs(discovery, &self.places()?, &self.first);
-        if !self.first.is_empty() && !all.any_first {
-            self.log.warn("no database matches --first");
-        }
-        let estimated = all.jobs.iter().map(|job| job.estimated_bytes).sum();
-        self.progress.begin((all.jobs.len() + all.refused.len()) as u64, estimated, &self.counters);
+        let places = self.places()?;
+        let search = Search {
+            // Outputs of configured databases: where they were, or below `--output-dir`.
+            options: Options { shard: self.args.shard.map(shard), relative_outputs: self.args.output_dir.is_some() },
+            early: source.is_handed_over() && !self.args.dry_run && !(places.folds)(&places.output_dir),
+            max_retries: self.settings.max_retries,
+            retry_delay: self.settings.retry_delay,
+        };
+        let feed = Feed::start(&self.session.engine, source, search, Arc::clone(&self.progress.discovery));
         let mut teller = Teller { run: self, books, rows: Vec::new(), warned: 0, broken: None };
-        for refused in all.refused {
-            self.progress.count(&refused.ending);
-            teller.ended(&refused);
-        }
         let fleet = Fleet {
             engine: &self.session.engine,
             settings: &self.settings,
@@ -151,51 +159,23 @@ impl Run<'_> {
             cancel: self.cancel,
         };
         let window = Window::new(parallel, self.session.tasks, self.session.requests());
-        let left = fleet.run(all.jobs, window, &mut |ended| teller.ended(&ended));
-        let left = left.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let ran = fleet.run(feed, Intake::new(places, &self.first), window, &mut |heard| teller.hear(heard));
+        let Ran { left, discovered } = ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let Teller { rows, broken, .. } = teller;
         books.totals.left = left as u64;
         if let Some(failure) = broken {
             return Err(failure);
         }
-        Ok(if self.args.dry_run && !self.args.json { plan_text(rows, &books.totals) } else { String::new() })
-    }
-
-    /// Transient failures are tried again, as those of single databases are.
-    fn discover(&self, source: Source) -> Result<Discovery, Failure> {
-        let source = Arc::new(source);
-        // Outputs of configured databases: where they were, or below `--output-dir`.
-        let options = Options { shard: self.args.shard.map(shard), relative_outputs: self.args.output_dir.is_some() };
-        let mut tries = 0;
-        loop {
-            let (source, progress) = (Arc::clone(&source), Arc::clone(&self.progress.discovery));
-            let found = self
-                .session
-                .engine
-                .run(move |worker| Box::pin(async move { discover(&worker, &source, options, &progress).await }));
-            match found {
-                None => return Err(self.cancelled()),
-                Some(Ok(found)) => return Ok(found),
-                Some(Err(DiscoverError::Store(e))) if e.is_transient() && tries < self.settings.max_retries => {
-                    self.log.warn(&format!("listing again: {e}"));
-                    self.pause(self.settings.retry_delay.saturating_mul(1 << tries.min(6)))?;
-                    tries += 1;
-                }
-                Some(Err(e)) => return Err(not_found(&e)),
+        match discovered {
+            Some(Ok(())) if books.discovered.matched == 0 => {
+                let pattern = escaped(&self.args.source_shown);
+                Err(Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}")))
             }
+            Some(Ok(())) if self.args.dry_run && !self.args.json => Ok(plan_text(rows, &books.totals)),
+            Some(Ok(())) => Ok(String::new()),
+            Some(Err(e)) => Err(not_all_found(&e, books)),
+            None => Err(self.cancelled()),
         }
-    }
-
-    /// Waits, unless the run is cancelled.
-    fn pause(&self, time: Duration) -> Result<(), Failure> {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            if self.cancel.is_cancelled() {
-                return Err(self.cancelled());
-            }
-            std::thread::sleep(Duration::from_millis(20).min(time));
-        }
-        Ok(())
     }
 
     fn cancelled(&self) -> Failure {
@@ -246,9 +226,15 @@ impl Run<'_> {
         };
         let classes = books.totals.classes();
         let message = format!("{} of {all} databases {what}: {classes}{log}", human::thousands(failed));
-        match books.totals.done() {
-            0 => Err(Failure::failed(Class::Io, message)),
-            _ => Err(Failure::Partial { message }),
+        let failure = match books.totals.done() {
+            0 => Failure::failed(Class::Io, message),
+            _ => Failure::Partial { message, try_call: None },
+        };
+        match books.totals.classes.get(&Class::OutputExists) {
+            Some(1..) if !self.args.if_db_not_exists => Err(failure.try_call(
+                "hydrant restore-pattern --if-db-not-exists …, which skips outputs that exist; --force replaces them",
+            )),
+            _ => Err(failure),
         }
     }
 
@@ -257,8 +243,9 @@ impl Run<'_> {
         let all_found = progress.all_found.load(Relaxed);
         let (bytes_done, bytes_total) = progress.bytes(&self.counters);
         let found = if all_found { &progress.total } else { &progress.discovery.databases };
+        let begun = all_found || progress.total.load(Relaxed) > 0;
         ProgressSnapshot {
-            phase: match (all_found, self.args.dry_run) {
+            phase: match (begun, self.args.dry_run) {
                 (false, _) => Phase::Listing,
                 (true, true) => Phase::Planning,
                 (true, false) => Phase::Restoring,
@@ -291,6 +278,21 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
+    fn hear(&mut self, heard: Heard) {
+        let log = self.run.log;
+        match heard {
+            Heard::ListingAgain(e) => log.warn(&format!("listing again: {e}")),
+            Heard::Ended(ended) => self.ended(&ended),
+            Heard::AllFound { discovered, any_first } => {
+                log.info(&found_line(&discovered, self.run.args));
+                if !any_first && !self.run.first.is_empty() && discovered.matched > 0 {
+                    log.warn("no database matches --first");
+                }
+                self.books.discovered = discovered;
+            }
+        }
+    }
+
     fn ended(&mut self, ended: &Ended) {
         let (args, log) = (self.run.args, self.run.log);
         let record = self.books.add(ended);
@@ -347,7 +349,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// `found 49 databases in 22 folders, 47 with backups, 2 without (3 listings, 120 ms)`
-fn found_line(discovered: &Discovered, discovery: &Discovery, args: &RestorePatternArgs) -> String {
+fn found_line(discovered: &Discovered, args: &RestorePatternArgs) -> String {
     let mut line = format!(
         "found {} in {}: {} with backups, {} without",
         human::count(discovered.databases, "database"),
@@ -355,8 +357,8 @@ fn found_line(discovered: &Discovered, discovery: &Discovery, args: &RestorePatt
         human::thousands(discovered.with_backups),
         human::thousands(discovered.without_backups),
     );
-    if discovery.v3_only > 0 {
-        line.push_str(&format!(", {} in the v0.3.x format only", human::thousands(discovery.v3_only)));
+    if discovered.v3_only > 0 {
+        line.push_str(&format!(", {} in the v0.3.x format only", human::thousands(discovered.v3_only)));
     }
     if let Some(super::args::Shard { index, of }) = args.shard {
         line.push_str(&format!("; share {index} of {of}, {} in all", human::thousands(discovered.matched)));
@@ -388,8 +390,12 @@ fn summary(totals: &Totals, counters: &Counters, took: Duration) -> String {
             human::speed(totals.bytes as f64 / took.as_secs_f64().max(0.001)),
         ));
     }
-    let requests = counters.lists.get() + counters.gets.get() + counters.heads.get();
-    line.push_str(&format!("; {} in {}", human::count(requests, "request"), human::duration(took)));
+    let took = human::duration(took);
+    line.push_str(&match counters.lists.get() + counters.gets.get() + counters.heads.get() {
+        // From files.
+        0 => format!("; in {took}"),
+        requests => format!("; {} in {took}", human::count(requests, "request")),
+    });
     if totals.retries > 0 {
         line.push_str(&format!(", {} tried again", human::count(totals.retries, "database")));
     }

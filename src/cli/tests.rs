@@ -383,6 +383,10 @@ fn help_and_version() {
         assert_eq!(show(&[name, "-json", "x", "-help", "-bogus"]), help);
         assert!(help.contains("Usage: hydrant "), "{help}");
     }
+    let help = show(&["help", "restore-pattern"]);
+    for text in ["[default: 3]", "[default: 5s]", "one byte", "%3F"] {
+        assert!(help.contains(text), "{text} is missing:\n{help}");
+    }
     let help = show(&["help", "restore"]);
     for flag in [
         "--config",

@@ -314,7 +314,7 @@ impl Run<'_> {
             let lister = this.lister(shared.store)?;
             Some(async move {
                 let wanted = |key: &str| shared.wanted.as_ref().is_none_or(|prefixes| is_below(prefixes, key));
-                (i, lister.list(&shared.prefix, shared.limits.clone(), &wanted).await)
+                (i, lister.list(&shared.prefix, shared.limits.clone(), &wanted, None).await)
             })
         });
         let answers: Vec<_> = futures_util::stream::iter(listings).buffer_unordered(LISTINGS_IN_FLIGHT).collect().await;
@@ -344,7 +344,7 @@ impl Run<'_> {
             Some(async move {
                 let mut catalogue = Catalogue::new();
                 for prefix in Replica::list_prefixes(&entry.key) {
-                    match lister.list(&prefix, Limits::default(), &|_| true).await {
+                    match lister.list(&prefix, Limits::default(), &|_| true, None).await {
                         Ok(listing) => catalogue.merge(listing.catalogue),
                         Err(ListingError::Store(e)) => return (i, entry.store, Err(e)),
                         // There is no limit.

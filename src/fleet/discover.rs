@@ -3,18 +3,23 @@
 //! By URL, one listing is the catalogue of them all. Through litestream.yml (`configured`),
 //! databases that lie close together share listings. Nothing is planned or judged here: a
 //! database with files that make no chain, or in the v0.3.x format, is found all the same.
+//!
+//! Databases are handed over while the listing still runs (`early`), where the store lists in
+//! order: in a bucket, by URL. Through litestream.yml, and on disk, all are found first.
 
 use super::configured::{self, ConfigSource};
+use super::early::{Early, Owner};
 use super::listing::{Limits, Lister, ListingError};
 use super::pattern::{Pattern, PatternError, relative_output};
 use super::shard::Shard;
-use crate::catalogue::{Catalogue, Replica};
+use crate::catalogue::Replica;
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
 use crate::error::{Class, escaped};
 use crate::restore::Worker;
 use crate::store::{Store, StoreError};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -90,25 +95,50 @@ pub enum FoundFailure {
 /// What was found.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
-    /// Sorted by name; this share's only.
+    /// Sorted by name; this share's only, without what was handed over before.
     pub found: Vec<Found>,
     /// This share's as far as they have a place in a bucket that decides it; of those that have
     /// none, all, in every share.
     pub failed: Vec<FoundError>,
+    /// Handed over before, from a listing that then proved to be in no order, and with other
+    /// files now: what it showed of them may not have been all.
+    pub doubtful: Vec<Found>,
     /// Databases of the whole fleet, all shards, failed ones included.
     pub matched: u64,
-    /// Of `found`: with LTX files or a v0.3.x backup.
+    /// Of this share: with LTX files or a v0.3.x backup.
     pub with_backups: u64,
-    /// Of `found`: nothing in the bucket.
+    /// Of this share: nothing in the bucket.
     pub without_backups: u64,
-    /// Of `found`: nothing but a v0.3.x backup, which the planner refuses by name.
+    /// Of this share: nothing but a v0.3.x backup, which the planner refuses by name.
     pub v3_only: u64,
-    /// Directories that `found` lie in (projects).
+    /// Directories that this share's databases lie in (projects).
     pub folders: u64,
     /// LIST requests that were needed, not counting repeated ones.
     pub lists: u64,
     /// Whether a store listed out of order, so that all was listed in one row.
     pub unordered: bool,
+}
+
+/// Where databases go that are found before all are, and which have gone there, also by a
+/// discovery that failed before: none is handed over twice.
+#[derive(Default)]
+pub struct HandOver {
+    /// None: all databases are in [`Discovery::found`].
+    give: Option<Box<dyn FnMut(Vec<Found>)>>,
+    /// By root; what its files were.
+    handed: HashMap<Box<str>, u64>,
+    tally: Tally,
+}
+
+/// Databases of this share, counted.
+#[derive(Debug, Default)]
+struct Tally {
+    with_backups: u64,
+    without_backups: u64,
+    v3_only: u64,
+    /// Hashes.
+    folders: HashSet<u64>,
+    hasher: RandomState,
 }
 
 /// Counts that grow while a discovery runs.
@@ -145,6 +175,11 @@ impl Source {
         Ok(Self::keys(open(&location.store), &bucket, Pattern::for_keys(&pattern)?))
     }
 
+    /// Whether databases can be handed over before all are known.
+    pub const fn is_handed_over(&self) -> bool {
+        matches!(self, Self::Url(UrlSource { store: Store::S3(_), .. }))
+    }
+
     /// The same, put together: `pattern` over the keys of `store`.
     pub fn keys(store: Store, bucket: &str, pattern: Pattern) -> Self {
         Self::Url(UrlSource { store, bucket: bucket.to_owned(), pattern })
@@ -176,13 +211,28 @@ pub async fn discover(
     options: Options,
     progress: &DiscoveryProgress,
 ) -> Result<Discovery, DiscoverError> {
+    discover_early(worker, source, options, progress, &mut HandOver::default()).await
+}
+
+/// The same; by URL, in a bucket, databases are handed over as soon as they are complete.
+///
+/// # Errors
+/// As [`discover`]. What was handed over is complete all the same.
+pub(super) async fn discover_early(
+    worker: &Worker,
+    source: &Source,
+    options: Options,
+    progress: &DiscoveryProgress,
+    hand_over: &mut HandOver,
+) -> Result<Discovery, DiscoverError> {
     let mut discovery = match source {
-        Source::Url(source) => by_url(worker, source, options, progress).await?,
+        Source::Url(source) => by_url(worker, source, options, progress, hand_over).await?,
         Source::Config(source) => configured::discover(worker, source, options, progress).await,
     };
     discovery.lists = progress.lists.load(Relaxed);
     discovery.found.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
-    discovery.count();
+    discovery.found.iter().for_each(|found| hand_over.tally.count(found));
+    hand_over.tally.tell(&mut discovery);
     Ok(discovery)
 }
 
@@ -191,15 +241,34 @@ async fn by_url(
     source: &UrlSource,
     options: Options,
     progress: &DiscoveryProgress,
+    hand_over: &mut HandOver,
 ) -> Result<Discovery, DiscoverError> {
-    let UrlSource { store, bucket, pattern } = source;
+    let UrlSource { store, pattern, .. } = source;
     let prefix = match store {
         Store::S3(_) => pattern.list_prefix(),
         // A directory is walked from its beginning.
         Store::File(_) => pattern.literal_dir().to_owned(),
     };
+    let owner = |root: &str| source.owner(root, options.shard);
+    let own_name = relative_output(pattern.literal_dir(), source.name_of(pattern.literal_dir()));
+    let HandOver { give, handed, tally } = hand_over;
+    let may_give = give.is_some();
+    let mut give_all = |replicas: Vec<Replica>| {
+        let Some(give) = give else { return };
+        let mut found = Vec::with_capacity(replicas.len());
+        for replica in replicas {
+            if !handed.contains_key(replica.root.as_str()) {
+                handed.insert(replica.root.as_str().into(), fingerprint(&replica));
+                found.push(source.found(replica));
+            }
+        }
+        found.iter().for_each(|found| tally.count(found));
+        give(found);
+    };
+    let mut early = Early::new(pattern.literal_dir(), &own_name, &owner, &mut give_all);
     let lister = Lister { http: &worker.http, store, progress };
-    let listed = lister.list(&prefix, Limits::default(), &|_| true).await;
+    let listed = lister.list(&prefix, Limits::default(), &|_| true, may_give.then_some(&mut early)).await;
+    let mut others = early.other_shards();
     let listing = match listed {
         Ok(listing) => listing,
         Err(ListingError::Store(e)) => return Err(DiscoverError::Store(e)),
@@ -208,26 +277,61 @@ async fn by_url(
     };
     let mut discovery = Discovery { unordered: listing.unordered, ..Discovery::default() };
     for replica in listing.catalogue.finish() {
-        let key = key_of(&replica.root);
-        if !pattern.matches(key) {
-            continue;
+        match owner(&replica.root) {
+            Owner::Nobody => {}
+            Owner::OtherShard => others += 1,
+            Owner::Us => match handed.get(replica.root.as_str()) {
+                None => discovery.found.push(source.found(replica)),
+                Some(files) if listing.unordered && *files != fingerprint(&replica) => {
+                    discovery.doubtful.push(source.found(replica));
+                }
+                Some(_) => {}
+            },
         }
-        discovery.matched += 1;
-        let id = id_of(bucket, key);
-        if options.shard.is_some_and(|shard| !shard.takes(&id)) {
-            continue;
+    }
+    discovery.matched = others + (handed.len() + discovery.found.len()) as u64;
+    Ok(discovery)
+}
+
+impl UrlSource {
+    fn owner(&self, root: &str, shard: Option<Shard>) -> Owner {
+        let key = key_of(root);
+        if !self.pattern.matches(key) {
+            return Owner::Nobody;
         }
-        let name = if key.is_empty() { bucket.clone() } else { key.to_owned() };
-        discovery.found.push(Found {
-            output: Output::Relative(relative_output(pattern.literal_dir(), &name)),
-            name,
-            id,
-            store: store.clone(),
+        match shard {
+            Some(shard) if !shard.takes(&id_of(&self.bucket, key)) => Owner::OtherShard,
+            _ => Owner::Us,
+        }
+    }
+
+    /// Of the database under `root`.
+    fn name_of<'a>(&'a self, root: &'a str) -> &'a str {
+        let key = key_of(root);
+        if key.is_empty() { &self.bucket } else { key }
+    }
+
+    fn found(&self, replica: Replica) -> Found {
+        let name = self.name_of(&replica.root);
+        Found {
+            output: Output::Relative(relative_output(self.pattern.literal_dir(), name)),
+            name: name.to_owned(),
+            id: id_of(&self.bucket, key_of(&replica.root)),
+            store: self.store.clone(),
             path: path_of(&replica.root).to_owned(),
             replica: Some(replica),
-        });
+        }
     }
-    Ok(discovery)
+}
+
+/// Which files a replica has.
+fn fingerprint(replica: &Replica) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in &replica.files {
+        (file.level.get(), file.layout, file.min_txid.0, file.max_txid.0).hash(&mut hasher);
+    }
+    replica.v3.is_some().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The key of the database under `root`, without the slashes at its end; empty at the root of a
@@ -247,20 +351,31 @@ pub(super) fn id_of(bucket: &str, key: &str) -> String {
     if bucket.is_empty() { key.to_owned() } else { format!("{bucket}/{key}") }
 }
 
-impl Discovery {
-    fn count(&mut self) {
-        let mut folders = HashSet::new();
-        for found in &self.found {
-            match &found.replica {
-                None => self.without_backups += 1,
-                Some(replica) => {
-                    self.with_backups += 1;
-                    self.v3_only += u64::from(replica.files.is_empty());
-                }
+impl HandOver {
+    /// Databases go to `give` as soon as they are complete.
+    pub fn to(give: impl FnMut(Vec<Found>) + 'static) -> Self {
+        Self { give: Some(Box::new(give)), ..Self::default() }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, found: &Found) {
+        match &found.replica {
+            None => self.without_backups += 1,
+            Some(replica) => {
+                self.with_backups += 1;
+                self.v3_only += u64::from(replica.files.is_empty());
             }
-            folders.insert(found.name.rsplit_once('/').map_or("", |(folder, _)| folder));
         }
-        self.folders = folders.len() as u64;
+        let folder = found.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.folders.insert(self.hasher.hash_one(folder));
+    }
+
+    fn tell(&self, discovery: &mut Discovery) {
+        discovery.with_backups = self.with_backups;
+        discovery.without_backups = self.without_backups;
+        discovery.v3_only = self.v3_only;
+        discovery.folders = self.folders.len() as u64;
     }
 }
 
@@ -276,8 +391,7 @@ impl DiscoveryProgress {
         self.databases.fetch_sub(databases as u64, Relaxed);
     }
 
-    pub(super) fn seen(&self, before: usize, catalogue: &Catalogue) -> usize {
-        let now = catalogue.databases();
+    pub(super) fn seen(&self, before: usize, now: usize) -> usize {
         self.databases.fetch_add(now.saturating_sub(before) as u64, Relaxed);
         now
     }

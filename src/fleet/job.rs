@@ -1,8 +1,8 @@
-//! A fleet's databases as jobs, in the order of their turns, and how each of them ended.
+//! A fleet's databases as jobs, and how each of them ended.
 
-use super::discover::{Discovery, FoundError, FoundFailure, Output};
+use super::discover::{Discovery, Found, FoundError, FoundFailure, Output};
 use super::order::{First, estimated_bytes};
-use super::paths::{Place, Refused, collisions};
+use super::paths::{Place, Refused, Taken};
 use crate::catalogue::Replica;
 use crate::error::Class;
 use crate::ltx::Txid;
@@ -22,6 +22,8 @@ pub struct Job {
     pub place: Place,
     pub listing: Listing,
     pub estimated_bytes: u64,
+    /// Which of `--first` it is; those of none come last.
+    pub(super) turn: usize,
     pub(super) begun: Option<Instant>,
     pub(super) retries: u32,
 }
@@ -83,49 +85,84 @@ pub struct PlannedDatabase {
 }
 
 /// How outputs get their places.
+#[derive(Debug, Clone)]
 pub struct Places {
     /// Absolute.
     pub output_dir: Arc<Path>,
     /// Absolute paths that the run itself writes to.
     pub reserved: Vec<PathBuf>,
-    /// See [`collisions`].
+    /// See [`super::paths::folds_case`].
     pub folds: fn(&Path) -> bool,
 }
 
-/// What is to be done, and what cannot be.
-pub struct Jobs {
-    /// In the order of their turns.
-    pub jobs: Vec<Job>,
-    pub refused: Vec<Ended>,
-    /// Whether any database is one of `--first`.
-    pub any_first: bool,
+/// Turns what is found into jobs. Of outputs in each other's way one is restored; who has got a
+/// place keeps it.
+pub struct Intake<'a> {
+    output_dir: Arc<Path>,
+    first: &'a First,
+    taken: Taken,
+    any_first: bool,
 }
 
-/// Turns what was found into jobs.
-pub fn jobs(discovery: Discovery, places: &Places, first: &First) -> Jobs {
-    let mut all = Jobs { jobs: Vec::new(), refused: Vec::new(), any_first: false };
-    let mut turns: Vec<(usize, Job)> = Vec::with_capacity(discovery.found.len());
-    let mut again = Vec::new();
-    for error in discovery.failed {
-        match error {
-            FoundError { failure: FoundFailure::Store(e), found: Some(found), .. } => again.push((*found, Some(e))),
-            error => all.refused.push(refused_error(error)),
-        }
+/// What is to be done, and what cannot be.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    pub jobs: Vec<Job>,
+    pub refused: Vec<Ended>,
+}
+
+impl<'a> Intake<'a> {
+    pub fn new(places: Places, first: &'a First) -> Self {
+        let Places { output_dir, reserved, folds } = places;
+        Self { output_dir, first, taken: Taken::new(&reserved, folds), any_first: false }
     }
-    let found = discovery.found.into_iter().map(|found| (found, None)).chain(again);
-    for (mut found, error) in found {
-        let turn = first.turn_of(&found);
-        let listing = match (error, found.replica.take()) {
-            (Some(e), _) => Listing::Failed(e),
-            (None, Some(replica)) => Listing::Known(replica),
-            (None, None) => Listing::Absent,
-        };
-        let output = std::mem::replace(&mut found.output, Output::Relative(String::new()));
-        match Place::of(output, &places.output_dir) {
-            Err(why) => all.refused.push(refused(found.name, found.id, None, found.store.kind(), why)),
-            Ok(place) => turns.push((
-                turn,
-                Job {
+
+    /// Whether any database so far is one of `--first`.
+    pub const fn any_first(&self) -> bool {
+        self.any_first
+    }
+
+    /// Some of the databases, whose places none that is found later can win.
+    pub fn some(&mut self, found: Vec<Found>) -> Jobs {
+        self.take(found.into_iter().map(|found| (found, None)), Jobs::default())
+    }
+
+    /// All the others.
+    pub fn rest(&mut self, discovery: Discovery) -> Jobs {
+        let mut all = Jobs::default();
+        let mut again = Vec::new();
+        for error in discovery.failed {
+            match error {
+                FoundError { failure: FoundFailure::Store(e), found: Some(found), .. } => again.push((*found, Some(e))),
+                error => all.refused.push(refused_error(error)),
+            }
+        }
+        self.take(discovery.found.into_iter().map(|found| (found, None)).chain(again), all)
+    }
+
+    /// How a database ended that was handed over by a listing that then proved to be in no order,
+    /// where that was found out after its turn had come.
+    pub(super) fn in_doubt(&self, found: Found) -> Ended {
+        let output = Place::of(found.output, &self.output_dir).ok().map(|place| place.path());
+        let reason = "the bucket does not list in order, and showed more of this database's files after its \
+                      restore had begun with those before: restore it again, with --force";
+        let why = Refused { class: Class::S3Error, reason: reason.to_owned() };
+        refused(found.name, found.id, output, found.store.kind(), why)
+    }
+
+    fn take(&mut self, found: impl Iterator<Item = (Found, Option<StoreError>)>, mut all: Jobs) -> Jobs {
+        let mut jobs = Vec::new();
+        for (mut found, error) in found {
+            let turn = self.first.turn_of(&found);
+            let listing = match (error, found.replica.take()) {
+                (Some(e), _) => Listing::Failed(e),
+                (None, Some(replica)) => Listing::Known(replica),
+                (None, None) => Listing::Absent,
+            };
+            let output = std::mem::replace(&mut found.output, Output::Relative(String::new()));
+            match Place::of(output, &self.output_dir) {
+                Err(why) => all.refused.push(refused(found.name, found.id, None, found.store.kind(), why)),
+                Ok(place) => jobs.push(Job {
                     name: found.name,
                     id: found.id,
                     store: found.store,
@@ -136,30 +173,25 @@ pub fn jobs(discovery: Discovery, places: &Places, first: &First) -> Jobs {
                         _ => 0,
                     },
                     listing,
+                    turn,
                     begun: None,
                     retries: 0,
-                },
-            )),
-        }
-    }
-    let paths: Vec<Option<PathBuf>> = turns.iter().map(|(_, job)| Some(job.place.path())).collect();
-    let mut colliding = collisions(&paths, &places.reserved, places.folds);
-    let mut kept = Vec::with_capacity(turns.len());
-    for (i, (turn, job)) in turns.into_iter().enumerate() {
-        match colliding.remove(&i) {
-            Some(why) => {
-                let output = Some(job.place.path());
-                all.refused.push(refused(job.name, job.id, output, job.store.kind(), why));
+                }),
             }
-            None => kept.push((turn, job)),
         }
+        let paths: Vec<PathBuf> = jobs.iter().map(|job| job.place.path()).collect();
+        let mut colliding = self.taken.claim(&paths);
+        for (i, (job, path)) in jobs.into_iter().zip(paths).enumerate() {
+            match colliding.remove(&i) {
+                Some(why) => all.refused.push(refused(job.name, job.id, Some(path), job.store.kind(), why)),
+                None => {
+                    self.any_first |= job.turn < self.first.len();
+                    all.jobs.push(job);
+                }
+            }
+        }
+        all
     }
-    all.any_first = kept.iter().any(|(turn, _)| *turn < first.len());
-    kept.sort_by(|(turn_a, a), (turn_b, b)| {
-        turn_a.cmp(turn_b).then(b.estimated_bytes.cmp(&a.estimated_bytes)).then_with(|| a.name.cmp(&b.name))
-    });
-    all.jobs = kept.into_iter().map(|(_, job)| job).collect();
-    all
 }
 
 fn refused_error(error: FoundError) -> Ended {

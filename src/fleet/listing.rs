@@ -2,9 +2,10 @@
 //! (`split`), page by page: no more than the pages in flight is held besides the catalogue.
 
 use super::discover::DiscoveryProgress;
+use super::early::Early;
 use super::split::{Ask, Split};
 use crate::catalogue::Catalogue;
-use crate::store::{Http, Store, StoreError};
+use crate::store::{Http, ListRequest, Store, StoreError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
@@ -45,8 +46,15 @@ pub enum ListingError {
     TooLong,
 }
 
+/// What an answer is an answer to.
+enum Asked {
+    Page(Ask),
+    /// [`Early::next_question`].
+    Vacancy(String),
+}
+
 impl Lister<'_> {
-    /// All objects under `prefix` whose keys are `wanted`.
+    /// All objects under `prefix` whose keys are `wanted`, but for what was handed over `early`.
     ///
     /// # Errors
     /// The store's, after its retries.
@@ -55,6 +63,7 @@ impl Lister<'_> {
         prefix: &str,
         limits: Limits,
         wanted: &dyn Fn(&str) -> bool,
+        mut early: Option<&mut Early<'_>>,
     ) -> Result<Listing, ListingError> {
         let may_look = limits.cuts.is_none();
         let split = match self.store {
@@ -62,11 +71,14 @@ impl Lister<'_> {
             // The disk is walked by one.
             Store::File(_) => Split::serial(prefix),
         };
-        if let Some(listing) = self.run(split, limits.max_pages, wanted).await? {
+        if let Some(listing) = self.run(split, limits.max_pages, wanted, early.as_deref_mut()).await? {
             return Ok(listing);
         }
+        if let Some(early) = early {
+            early.forget();
+        }
         // Out of order between the ranges: only one row is sure to hold every key.
-        let listing = self.run(Split::serial(prefix), limits.max_pages, wanted).await?;
+        let listing = self.run(Split::serial(prefix), limits.max_pages, wanted, None).await?;
         Ok(Listing { unordered: true, ..listing.unwrap_or_default() })
     }
 
@@ -76,22 +88,43 @@ impl Lister<'_> {
         mut split: Split,
         max_pages: u64,
         wanted: &dyn Fn(&str) -> bool,
+        mut early: Option<&mut Early<'_>>,
     ) -> Result<Option<Listing>, ListingError> {
         let mut catalogue = Catalogue::new();
         let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
         let mut in_flight = FuturesUnordered::new();
+        let ask = |asked: Asked, request: ListRequest| async move {
+            (asked, self.store.list_page(self.http, &request).await)
+        };
         loop {
             while let Some(job) = split.next_job() {
-                in_flight.push(async move { (job.ask, self.store.list_page(self.http, &job.request).await) });
+                in_flight.push(ask(Asked::Page(job.ask), job.request));
             }
-            let Some((ask, answer)) = in_flight.next().await else { break };
-            let page = match (ask, answer) {
-                (_, Ok(page)) => page,
-                (Ask::Look(_), Err(_)) => {
+            while let Some(prefix) = early.as_mut().and_then(|early| early.next_question()) {
+                let request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
+                in_flight.push(ask(Asked::Vacancy(prefix), request));
+            }
+            let Some((asked, answer)) = in_flight.next().await else { break };
+            let (ask, page) = match (asked, answer) {
+                (Asked::Page(ask), Ok(page)) => (ask, page),
+                (Asked::Page(Ask::Look(_)), Err(_)) => {
                     split.look_failed();
                     continue;
                 }
-                (Ask::Keys(_), Err(e)) => return Err(ListingError::Store(e)),
+                (Asked::Page(Ask::Keys(_)), Err(e)) => {
+                    self.progress.forget(keys, databases);
+                    return Err(ListingError::Store(e));
+                }
+                (Asked::Vacancy(prefix), answer) => {
+                    self.progress.answered(0);
+                    if let (Ok(page), Some(early)) = (answer, &mut early)
+                        && page.objects.is_empty()
+                    {
+                        early.is_vacant(prefix);
+                        early.advance(&split, &mut catalogue);
+                    }
+                    continue;
+                }
             };
             let before = keys;
             split.take(ask, page, |object| {
@@ -101,7 +134,13 @@ impl Lister<'_> {
                 }
             });
             self.progress.answered(keys - before);
-            databases = self.progress.seen(databases, &catalogue);
+            if let Some(early) = &mut early
+                && !split.is_done()
+            {
+                early.advance(&split, &mut catalogue);
+            }
+            let taken = early.as_ref().map_or(0, |early| early.taken());
+            databases = self.progress.seen(databases, catalogue.databases() + taken);
             pages += 1;
             if split.is_split() && split.is_unordered() {
                 break;
@@ -115,6 +154,9 @@ impl Lister<'_> {
             }
         }
         if split.is_sound() && split.is_done() {
+            if let Some(early) = early {
+                early.give_back(&mut catalogue);
+            }
             return Ok(Some(Listing { catalogue, unordered: split.is_unordered() }));
         }
         self.progress.forget(keys, databases);

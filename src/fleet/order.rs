@@ -2,10 +2,13 @@
 //! is left for the end (DESIGN engine 6).
 
 use super::discover::{Found, Output, Source};
+use super::job::{Job, Listing};
 use super::pattern::{Pattern, PatternError};
 use crate::catalogue::Replica;
 use crate::config::Env;
 use crate::ltx::Level;
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 
 /// Bytes that restoring the newest state will fetch, about: the newest snapshot, and of what
 /// follows it the level that holds most.
@@ -60,6 +63,77 @@ impl First {
         self.0.iter().position(matches).unwrap_or(self.0.len())
     }
 }
+
+/// Jobs that wait for their turn.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// To be tried again: before all others.
+    again: VecDeque<Job>,
+    waiting: BinaryHeap<Waiting>,
+}
+
+/// The greatest is the next.
+#[derive(Debug)]
+struct Waiting(Job);
+
+impl Queue {
+    pub fn add(&mut self, jobs: Vec<Job>) {
+        self.waiting.extend(jobs.into_iter().map(Waiting));
+    }
+
+    pub fn add_again(&mut self, job: Job) {
+        self.again.push_back(job);
+    }
+
+    pub fn next(&mut self) -> Option<Job> {
+        self.again.pop_front().or_else(|| self.waiting.pop().map(|Waiting(job)| job))
+    }
+
+    pub fn len(&self) -> usize {
+        self.again.len() + self.waiting.len()
+    }
+
+    pub fn clear(&mut self) {
+        self.again.clear();
+        self.waiting.clear();
+    }
+
+    /// What is known of these databases' files is void. Those that wait here are listed when
+    /// their turn comes; the others are given back.
+    pub fn forget_listings(&mut self, mut doubtful: Vec<Found>) -> Vec<Found> {
+        let paths: HashSet<String> = doubtful.iter().map(|found| found.path.clone()).collect();
+        let mut waiting: HashSet<&str> = self.again.iter().map(|job| job.path.as_str()).collect();
+        let mut jobs = std::mem::take(&mut self.waiting).into_vec();
+        for Waiting(job) in jobs.iter_mut().filter(|Waiting(job)| paths.contains(&job.path)) {
+            job.listing = Listing::Unknown;
+            waiting.insert(&job.path);
+        }
+        doubtful.retain(|found| !waiting.contains(found.path.as_str()));
+        self.waiting = jobs.into();
+        doubtful
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (Self(a), Self(b)) = (self, other);
+        b.turn.cmp(&a.turn).then(a.estimated_bytes.cmp(&b.estimated_bytes)).then_with(|| b.name.cmp(&a.name))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Waiting {}
 
 #[cfg(test)]
 mod tests {

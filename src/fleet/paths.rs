@@ -10,7 +10,7 @@ use crate::commit::{CommitError, Destination, OutputRoot, Replace, check_relativ
 use crate::error::Class;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -94,49 +94,80 @@ impl Roots {
     }
 }
 
-/// Which of `places` stand in another's way, by index: that one is restored. `reserved` are
-/// absolute paths that the run itself writes to. `folds` says whether the file system at a
-/// directory takes names that differ by case for one; it is asked only where that matters.
-pub fn collisions(
-    places: &[Option<PathBuf>],
-    reserved: &[PathBuf],
-    folds: impl Fn(&Path) -> bool,
-) -> HashMap<usize, Refused> {
-    let mut refused = HashMap::new();
-    let texts: Vec<Cow<'_, str>> =
-        places.iter().map(|path| path.as_deref().map_or(Cow::Borrowed(""), Path::to_string_lossy)).collect();
-    let reserved: Vec<String> = reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let mut order: Vec<usize> = (0..texts.len()).filter(|&i| !texts.get(i).is_none_or(|t| t.is_empty())).collect();
-    let text = |i: usize| texts.get(i).map_or("", |text| text.as_ref());
-    order.sort_by(|&a, &b| (text(a).len(), text(a)).cmp(&(text(b).len(), text(b))));
-    let collision = |reason: String| Refused { class: Class::PathCollision, reason };
+/// Whether SQLite would take a file of this name for another's sidecar.
+pub fn has_sidecar_name(name: &str) -> bool {
+    SIDECARS.iter().any(|suffix| name.ends_with(suffix))
+}
 
-    let mut taken = Taken::default();
-    order.retain(|&i| {
-        if reserved.iter().any(|own| is_same_or_beside(text(i), own)) {
-            refused.insert(i, collision(format!("this run's own files are written to {}", text(i))));
-            return false;
-        }
-        match taken.claim(Cow::Borrowed(text(i)), i) {
-            None => true,
-            Some(winner) => {
-                refused.insert(i, collision(in_the_way(text(i), text(winner))));
-                false
-            }
-        }
-    });
-    // Once more as a file system without case sees them; most fleets have none that differ so.
-    let mut folded = Taken::default();
-    let mut known: HashMap<&Path, bool> = HashMap::new();
-    for &i in &order {
-        let Some(winner) = folded.claim(Cow::Owned(text(i).to_lowercase()), i) else { continue };
-        let dir = shared_dir(text(i), text(winner));
-        if *known.entry(dir).or_insert_with(|| folds(dir)) {
-            let reason = in_the_way(text(i), text(winner));
-            refused.insert(i, collision(format!("{reason} (the file system ignores case)")));
+/// Outputs that have their place, and which others stand in their way: those are not restored.
+#[derive(Debug)]
+pub struct Taken {
+    /// Absolute paths that the run itself writes to.
+    reserved: Vec<String>,
+    /// Whether the file system at a directory takes names that differ by case for one; asked only
+    /// where that matters.
+    folds: fn(&Path) -> bool,
+    known_to_fold: HashMap<PathBuf, bool>,
+    paths: HashSet<Box<str>>,
+    /// In lower case those of `paths` that are not in lower case anyway.
+    folded: HashMap<Box<str>, Box<str>>,
+}
+
+impl Taken {
+    pub fn new(reserved: &[PathBuf], folds: fn(&Path) -> bool) -> Self {
+        Self {
+            reserved: reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            folds,
+            known_to_fold: HashMap::new(),
+            paths: HashSet::new(),
+            folded: HashMap::new(),
         }
     }
-    refused
+
+    /// Gives `places` what is free, the shorter first, then the first in byte order. The others,
+    /// by index.
+    pub fn claim(&mut self, places: &[PathBuf]) -> HashMap<usize, Refused> {
+        let texts: Vec<Cow<'_, str>> = places.iter().map(|path| path.to_string_lossy()).collect();
+        let mut order: Vec<(usize, &str)> = texts.iter().map(AsRef::as_ref).enumerate().collect();
+        order.sort_by_key(|(_, text)| (text.len(), *text));
+        order.into_iter().filter_map(|(i, text)| Some((i, self.claim_one(text)?))).collect()
+    }
+
+    /// None: it has its place now.
+    fn claim_one(&mut self, path: &str) -> Option<Refused> {
+        let collision = |reason: String| Some(Refused { class: Class::PathCollision, reason });
+        if self.reserved.iter().any(|own| is_same_or_beside(path, own)) {
+            return collision(format!("this run's own files are written to {path}"));
+        }
+        if let Some(winner) = in_the_way_of(path, |taken| self.paths.get(taken)) {
+            return collision(in_the_way(path, winner));
+        }
+        self.paths.insert(path.into());
+        // Once more as a file system without case sees them; most fleets have none that differ so.
+        let lower = path.to_lowercase();
+        let original = |taken: &str| self.folded.get(taken).or_else(|| self.paths.get(taken).filter(|p| ***p != *path));
+        if let Some(winner) = in_the_way_of(&lower, original) {
+            let dir = shared_dir(path, winner);
+            let folds = self.known_to_fold.get(dir).copied().unwrap_or_else(|| (self.folds)(dir));
+            let reason = format!("{} (the file system ignores case)", in_the_way(path, winner));
+            self.known_to_fold.insert(dir.to_owned(), folds);
+            return if folds { collision(reason) } else { None };
+        }
+        if lower != path {
+            self.folded.insert(lower.into(), path.into());
+        }
+        None
+    }
+}
+
+/// Which of the paths that `taken` knows is `path`, one of its directories, or what either would
+/// be a sidecar of.
+fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a Box<str>>) -> Option<&'a str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
+    let winner = ends
+        .filter_map(|end| path.get(..end))
+        .find_map(|upto| taken(upto).or_else(|| SIDECARS.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?))));
+    winner.map(AsRef::as_ref)
 }
 
 fn in_the_way(loser: &str, winner: &str) -> String {
@@ -157,30 +188,6 @@ fn shared_dir<'a>(a: &'a str, b: &str) -> &'a Path {
 fn is_same_or_beside(path: &str, own: &str) -> bool {
     let is_sidecar = |sidecar: &str, main: &str| sidecar.strip_prefix(main).is_some_and(|s| SIDECARS.contains(&s));
     path == own || is_sidecar(path, own) || is_sidecar(own, path)
-}
-
-/// Outputs that have their place.
-#[derive(Default)]
-struct Taken<'a> {
-    files: HashMap<Cow<'a, str>, usize>,
-}
-
-impl<'a> Taken<'a> {
-    /// None: it has its place now. Else who stands in its way. Shorter ones come first.
-    fn claim(&mut self, path: Cow<'a, str>, index: usize) -> Option<usize> {
-        for end in path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0) {
-            let upto = path.get(..end).unwrap_or("");
-            if let Some(&winner) = self.files.get(upto) {
-                return Some(winner);
-            }
-            let main = SIDECARS.iter().find_map(|suffix| self.files.get(upto.strip_suffix(suffix)?));
-            if let Some(&winner) = main {
-                return Some(winner);
-            }
-        }
-        self.files.insert(path, index);
-        None
-    }
 }
 
 /// Whether the file system at `dir`, or at what exists of it, takes `a` and `A` for one name:
@@ -222,8 +229,9 @@ mod tests {
     use super::*;
 
     fn losers(paths: &[&str], folds: bool) -> Vec<usize> {
-        let places: Vec<_> = paths.iter().map(|path| Some(PathBuf::from(path))).collect();
-        let mut losers: Vec<_> = collisions(&places, &["/o/errors.log".into()], |_| folds).into_keys().collect();
+        let places: Vec<_> = paths.iter().map(PathBuf::from).collect();
+        let folds = if folds { |_: &Path| true } else { |_: &Path| false };
+        let mut losers: Vec<_> = Taken::new(&["/o/errors.log".into()], folds).claim(&places).into_keys().collect();
         losers.sort();
         losers
     }

@@ -205,6 +205,8 @@ pub struct Discovered {
     pub folders: u64,
     pub with_backups: u64,
     pub without_backups: u64,
+    /// Of those with backups: in the v0.3.x format alone.
+    pub v3_only: u64,
     pub lists: u64,
     pub discovery_ms: u64,
 }
@@ -213,10 +215,11 @@ impl Discovered {
     pub fn of(discovery: &Discovery, took: Duration) -> Self {
         Self {
             matched: discovery.matched,
-            databases: (discovery.found.len() + discovery.failed.len()) as u64,
+            databases: discovery.with_backups + discovery.without_backups + discovery.failed.len() as u64,
             folders: discovery.folders,
             with_backups: discovery.with_backups,
             without_backups: discovery.without_backups,
+            v3_only: discovery.v3_only,
             lists: discovery.lists,
             discovery_ms: millis(took),
         }
@@ -227,6 +230,8 @@ impl Discovered {
 pub struct Books {
     pub totals: Totals,
     pub discovered: Discovered,
+    /// Why not all databases are known.
+    pub listing_error: Option<String>,
     error_log: Option<ErrorLog>,
     report: Option<Report>,
     /// Milliseconds per restored database.
@@ -244,6 +249,7 @@ impl Books {
         Ok(Self {
             totals: Totals::default(),
             discovered: Discovered::default(),
+            listing_error: None,
             report: report.map(Report::create).transpose()?,
             error_log: error_log.map(ErrorLog::fresh),
             times: Histogram::new(3).ok(),
@@ -321,6 +327,9 @@ impl Books {
         put("type", "summary".into());
         if let Ok(Value::Object(discovered)) = serde_json::to_value(self.discovered) {
             discovered.into_iter().for_each(|(name, value)| drop(put(&name, value)));
+        }
+        if let Some(error) = &self.listing_error {
+            put("listing_error", error.as_str().into());
         }
         put("restored", restored.into());
         if planned > 0 {

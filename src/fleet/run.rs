@@ -1,5 +1,11 @@
-//! Restores the databases that discovery has found: in order, so many at once, each published as
-//! soon as it is complete, each failing alone; transient failures again later.
+//! Restores databases as discovery finds them: in order, so many at once, each published as soon
+//! as it is complete, each failing alone; transient failures again later.
+//!
+//! By URL from a bucket, restores begin while the listing still runs; `--first` and longest first
+//! hold among the databases that are known. Otherwise all databases come at once, when all are
+//! known: through litestream.yml, where entries share listings and paths; from a disk, where
+//! listing is quick; for a dry run, which shows all or nothing; on a file system that ignores
+//! case, where a later name can win an earlier one's place (the caller's `Search::early`).
 //!
 //! Runs on the command's own thread; the work is done by the engine's workers. Nothing here
 //! waits for all of anything: a giant among thousands uses what the small ones leave. Directories
@@ -9,9 +15,13 @@
 //! exactly once, or is left when the run is cancelled; what is in flight is bounded by the
 //! [`Window`].
 
-use super::job::{Ended, Ending, Job, Listing, PlannedDatabase};
+use super::discover::{DiscoverError, Discovery};
+use super::feed::{Feed, News};
+use super::job::{Ended, Ending, Intake, Job, Jobs, Listing, PlannedDatabase};
+use super::order::Queue;
 use super::paths::{Roots, stale_state};
 use super::progress::Progress;
+use super::record::Discovered;
 use super::window::Window;
 use crate::cancel::Cancel;
 use crate::commit::{CommitError, Published, Replace, check, sync_dirs};
@@ -21,12 +31,11 @@ use crate::plan::{PlanError, Target};
 use crate::restore::{
     Depth, Engine, Rehearsal, Rehearsed, Request, RestoreError, Restored, Worker, plan_database, rehearse, restore,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Counters;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,6 +75,29 @@ pub struct Fleet<'a> {
     pub cancel: &'a Cancel,
 }
 
+/// What a run says while it goes on.
+#[derive(Debug)]
+pub enum Heard {
+    /// The listing failed, and begins anew.
+    ListingAgain(StoreError),
+    /// All databases are known.
+    AllFound {
+        discovered: Discovered,
+        /// Whether any is one of `--first`.
+        any_first: bool,
+    },
+    Ended(Ended),
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// Databases left because the run was cancelled, as far as they were known.
+    pub left: usize,
+    /// Whether all databases were found; None where the discovery was stopped.
+    pub discovered: Option<Result<(), DiscoverError>>,
+}
+
 /// A worker's answer.
 enum Answer {
     Restored(Box<Restored>, Vec<String>),
@@ -89,35 +121,51 @@ enum Event {
 }
 
 impl Fleet<'_> {
-    /// Runs `jobs` in their order; `ended` hears of each as it ends. How many were left because
-    /// the run was cancelled.
+    /// Runs what `feed` brings; `hear` is told of each database as it ends. A discovery that fails
+    /// ends the feed: what it had brought is restored all the same.
     ///
     /// # Errors
     /// This thread cannot wait for the workers.
-    pub fn run(&self, jobs: Vec<Job>, window: Window, ended: &mut dyn FnMut(Ended)) -> Result<usize, IoError> {
+    pub fn run(
+        &self,
+        feed: Feed,
+        intake: Intake<'_>,
+        window: Window,
+        hear: &mut dyn FnMut(Heard),
+    ) -> Result<Ran, IoError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?;
         let mut run = Run {
             fleet: self,
+            begun: Instant::now(),
             roots: Arc::default(),
             window,
-            queue: jobs.into(),
+            feed: Some(feed),
+            intake,
+            discovered: None,
+            queue: Queue::default(),
             active: FuturesUnordered::new(),
             in_flight: 0,
             delayed: 0,
             unsynced: Vec::new(),
             is_syncing: false,
-            ended,
+            hear,
         };
-        Ok(runtime.block_on(run.drive()))
+        let left = runtime.block_on(run.drive());
+        Ok(Ran { left, discovered: run.discovered })
     }
 }
 
 struct Run<'a> {
     fleet: &'a Fleet<'a>,
+    begun: Instant,
     roots: Arc<Roots>,
     window: Window,
-    queue: VecDeque<Job>,
+    /// None: it has ended.
+    feed: Option<Feed>,
+    intake: Intake<'a>,
+    discovered: Option<Result<(), DiscoverError>>,
+    queue: Queue,
     active: FuturesUnordered<LocalBoxFuture<'a, Event>>,
     /// At work, or not durable yet.
     in_flight: usize,
@@ -125,7 +173,7 @@ struct Run<'a> {
     delayed: usize,
     unsynced: Vec<Pending>,
     is_syncing: bool,
-    ended: &'a mut dyn FnMut(Ended),
+    hear: &'a mut dyn FnMut(Heard),
 }
 
 impl<'a> Run<'a> {
@@ -133,18 +181,18 @@ impl<'a> Run<'a> {
         let cancel = self.fleet.cancel;
         loop {
             while self.in_flight < self.window.size() && !cancel.is_cancelled() {
-                let Some(job) = self.queue.pop_front() else { break };
+                let Some(job) = self.queue.next() else { break };
                 self.start(job);
             }
             self.sync();
-            let event = tokio::select! {
+            if self.feed.is_none() && self.active.is_empty() {
+                return 0;
+            }
+            tokio::select! {
                 biased;
                 _ = cancel.cancelled() => break,
-                event = self.active.next() => event,
-            };
-            match event {
-                Some(event) => self.handle(event),
-                None => return 0,
+                news = next_news(&mut self.feed) => self.take(news),
+                Some(event) = self.active.next() => self.handle(event),
             }
         }
         // The workers stop: whatever is in flight ends soon, one way or the other. What was
@@ -167,6 +215,43 @@ impl<'a> Run<'a> {
             self.sync();
         }
         left
+    }
+
+    /// None: the discovery was stopped.
+    fn take(&mut self, news: Option<News>) {
+        match news {
+            Some(News::Found(found)) => {
+                let jobs = self.intake.some(found);
+                self.accept(jobs);
+            }
+            Some(News::Again(e)) => (self.hear)(Heard::ListingAgain(e)),
+            Some(News::Ended(ended)) => {
+                self.feed = None;
+                self.discovered = Some(ended.map(|discovery| self.found_all(discovery)));
+            }
+            None => self.feed = None,
+        }
+    }
+
+    fn found_all(&mut self, mut discovery: Discovery) {
+        let discovered = Discovered::of(&discovery, self.begun.elapsed());
+        let doubtful = self.queue.forget_listings(std::mem::take(&mut discovery.doubtful));
+        let mut jobs = self.intake.rest(discovery);
+        (self.hear)(Heard::AllFound { discovered, any_first: self.intake.any_first() });
+        jobs.refused.extend(doubtful.into_iter().map(|found| self.intake.in_doubt(found)));
+        self.accept(jobs);
+        self.fleet.progress.found_all(self.fleet.counters);
+    }
+
+    fn accept(&mut self, jobs: Jobs) {
+        let Jobs { jobs, refused } = jobs;
+        let estimated = jobs.iter().map(|job| job.estimated_bytes).sum();
+        self.fleet.progress.found((jobs.len() + refused.len()) as u64, estimated);
+        self.queue.add(jobs);
+        for refused in refused {
+            self.fleet.progress.count(&refused.ending);
+            (self.hear)(Heard::Ended(refused));
+        }
     }
 
     /// Begins a job, or ends it at once.
@@ -220,7 +305,7 @@ impl<'a> Run<'a> {
             }
             Event::Retry(job) => {
                 self.delayed -= 1;
-                self.queue.push_front(job);
+                self.queue.add_again(job);
             }
             Event::Synced(endings) => {
                 self.is_syncing = false;
@@ -301,7 +386,15 @@ impl<'a> Run<'a> {
             ending,
         };
         self.fleet.progress.ended(&ended.ending, job.estimated_bytes);
-        (self.ended)(ended);
+        (self.hear)(Heard::Ended(ended));
+    }
+}
+
+/// Never where the feed has ended.
+async fn next_news(feed: &mut Option<Feed>) -> Option<News> {
+    match feed {
+        Some(feed) => feed.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -159,6 +159,12 @@ impl Split {
         self.ranges.len() > 1
     }
 
+    /// What is still to be listed; true only of a listing that is in order.
+    pub fn unlisted(&self) -> Unlisted<'_> {
+        let open = self.ranges.iter().filter(|range| range.state != State::Done);
+        Unlisted(open.map(|range| (range.position.as_str(), range.end.as_deref())).collect())
+    }
+
     /// Once all is done: whether nothing can have been passed over.
     pub fn is_sound(&self) -> bool {
         if !self.is_split() {
@@ -306,6 +312,19 @@ impl Split {
     }
 }
 
+/// Keys that are still to be listed: those after the first, up to and with the second.
+#[derive(Debug)]
+pub struct Unlisted<'a>(Vec<(&'a str, Option<&'a str>)>);
+
+impl Unlisted<'_> {
+    /// Whether no key that begins with `prefix` is among them.
+    pub fn is_listed(&self, prefix: &str) -> bool {
+        self.0
+            .iter()
+            .all(|(after, end)| end.is_some_and(|end| end < prefix) || (*after > prefix && !after.starts_with(prefix)))
+    }
+}
+
 impl Range {
     fn new(after: Option<String>, end: Option<String>) -> Self {
         Self {
@@ -374,4 +393,4 @@ fn is_inside_database(name: &str) -> bool {
 
 #[cfg(test)]
 #[path = "split_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -8,20 +8,20 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Lists in an order of its own.
-struct Server {
-    keys: Vec<String>,
+pub struct Server {
+    pub keys: Vec<String>,
     order: fn(&str, &str) -> Ordering,
     max_keys: usize,
-    shuffles: bool,
+    pub shuffles: bool,
     knows_start_after: bool,
 }
 
-fn bytewise(a: &str, b: &str) -> Ordering {
+pub fn bytewise(a: &str, b: &str) -> Ordering {
     a.cmp(b)
 }
 
 /// As who walks directories: `a/b` before `a-b`.
-fn by_directory(a: &str, b: &str) -> Ordering {
+pub fn by_directory(a: &str, b: &str) -> Ordering {
     a.split('/').cmp(b.split('/'))
 }
 
@@ -34,20 +34,20 @@ fn backwards(a: &str, b: &str) -> Ordering {
 }
 
 impl Server {
-    fn new(keys: impl IntoIterator<Item = String>, max_keys: usize) -> Self {
+    pub fn new(keys: impl IntoIterator<Item = String>, max_keys: usize) -> Self {
         let mut keys: Vec<String> = keys.into_iter().collect();
         keys.sort();
         keys.dedup();
         Self { keys, order: bytewise, max_keys, shuffles: false, knows_start_after: true }
     }
 
-    fn ordered(mut self, order: fn(&str, &str) -> Ordering) -> Self {
+    pub fn ordered(mut self, order: fn(&str, &str) -> Ordering) -> Self {
         self.keys.sort_by(|a, b| order(a, b));
         self.order = order;
         self
     }
 
-    fn list(&self, request: &ListRequest) -> ListPage {
+    pub fn list(&self, request: &ListRequest) -> ListPage {
         let from = request.continuation.as_ref().or(request.start_after.as_ref().filter(|_| self.knows_start_after));
         let rolled = |key: &str| -> Option<String> {
             let below = key.strip_prefix(request.prefix.as_str())?;
@@ -86,7 +86,7 @@ impl Server {
     }
 }
 
-fn object(key: &str) -> Listed {
+pub fn object(key: &str) -> Listed {
     Listed { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
 }
 

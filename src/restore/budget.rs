@@ -19,7 +19,7 @@ pub struct Budget {
 /// A charge; given back when dropped.
 #[derive(Debug)]
 pub struct Charge {
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
@@ -36,19 +36,35 @@ impl Budget {
     /// Waits until `bytes` are free. A request beyond the whole budget waits for all of it:
     /// callers bound their requests with [`Budget::total_bytes`] where that must not happen.
     pub async fn charge(&self, bytes: u64) -> Charge {
-        let units = self.units_for(bytes);
+        self.charge_units(self.units_for(bytes)).await
+    }
+
+    /// Waits until `count` times `bytes` are free at once, for [`Charge::split`].
+    pub async fn charge_each(&self, bytes: u64, count: u32) -> Charge {
+        self.charge_units(self.units_for(bytes).saturating_mul(count).min(self.units_for(u64::MAX))).await
+    }
+
+    async fn charge_units(&self, units: u32) -> Charge {
         // The semaphore is never closed: an error cannot happen, and would mean "no charge".
-        Charge { _permit: Arc::clone(&self.units).acquire_many_owned(units).await.ok() }
+        Charge { permit: Arc::clone(&self.units).acquire_many_owned(units).await.ok() }
     }
 
     /// `bytes` now, or nothing.
     pub fn try_charge(&self, bytes: u64) -> Option<Charge> {
         let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_for(bytes)).ok()?;
-        Some(Charge { _permit: Some(permit) })
+        Some(Charge { permit: Some(permit) })
     }
 
     fn units_for(&self, bytes: u64) -> u32 {
         bytes.div_ceil(UNIT_BYTES).min(self.total_bytes / UNIT_BYTES) as u32
+    }
+}
+
+impl Charge {
+    /// `bytes` of this charge as one of their own; None where it is not so much any more.
+    pub fn split(&mut self, bytes: u64) -> Option<Self> {
+        let units = usize::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
+        Some(Self { permit: Some(self.permit.as_mut()?.split(units)?) })
     }
 }
 
@@ -66,5 +82,18 @@ mod tests {
         assert!(budget.try_charge(1024).is_some());
         assert!(budget.try_charge(1025).is_none());
         drop(some);
+    }
+
+    #[tokio::test]
+    async fn a_charge_is_split_into_what_it_was_made_for() {
+        let budget = Budget::new(10 * 1024);
+        let mut all = budget.charge_each(1500, 3).await;
+        assert!(budget.try_charge(4 * 1024).is_some() && budget.try_charge(5 * 1024).is_none());
+        let parts: Vec<Charge> = std::iter::from_fn(|| all.split(1500)).collect();
+        assert_eq!(parts.len(), 3);
+        drop(all);
+        assert!(budget.try_charge(5 * 1024).is_none());
+        drop(parts);
+        assert!(budget.try_charge(10 * 1024).is_some());
     }
 }

@@ -180,6 +180,8 @@ pub(super) async fn execute<S: Sink>(
                 if let Some(damage) = planner.learn(&plan, &files, failure).await? {
                     first_damage.get_or_insert(damage);
                 }
+                // The space that it had reserved may be needed.
+                drop(sink);
                 sink = create()?;
             }
         }

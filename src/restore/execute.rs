@@ -2,6 +2,7 @@
 //! engine 1 – 4). Every planned file is decoded and checked whole, every page is written once.
 
 use super::ahead::Ahead;
+use super::budget::Charge;
 use super::claims::{Claims, Overlay, PageMap};
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
@@ -87,6 +88,8 @@ enum Fetched {
 struct Claiming {
     shape: Shape,
     map: PageMap,
+    /// For the maps of large increments.
+    maps: Option<Charge>,
     overlay: Overlay,
     /// Written by spilling.
     spilled: Placed,
@@ -243,7 +246,7 @@ impl Execution<'_> {
         self.check_name(i, &header)?;
         self.admit(claiming, i, &header, planned_bytes).await?;
         let Some(c) = claiming else { return Err(Failure::Stopped) };
-        let mut wins = self.another_page_map(c.shape.commit)?;
+        let mut wins = self.another_page_map(c)?;
         let map = &mut c.map;
         let mut file = LargeFile::open(self.source(self.planned(i)?), i, ends, &mut |pgno| {
             if map.claim(pgno) {
@@ -410,9 +413,11 @@ impl Execution<'_> {
         self.worker.shared.counters.bytes_out_planned.add(bytes);
         let shape =
             Shape { page_size: header.page_size, commit, tracked: header.is_tracked(), timestamp: header.timestamp() };
+        let (map, maps) = self.page_maps(commit).await?;
         Ok(Claiming {
             shape,
-            map: self.page_map(commit).await?,
+            map,
+            maps,
             overlay: Overlay::new(header.page_size, OVERLAY_BYTES.min(self.worker.shared.budget.total_bytes() / 4)),
             spilled: Placed::default(),
             large: Vec::new(),
@@ -420,26 +425,37 @@ impl Execution<'_> {
         })
     }
 
-    /// The database's page map, charged where it is large. Waits for small databases to give back
-    /// what they hold: they need nothing more. Large ones are few at once, and what each holds and
-    /// its map are at most a quarter of the budget each: they do not wait for one another.
-    async fn page_map(&self, commit: u32) -> Result<PageMap, Failure> {
-        let (needed_bytes, budget) = (PageMap::bytes_for(commit), &self.worker.shared.budget);
-        match needed_bytes {
-            0..=UNCHARGED_MAP_BYTES => Ok(PageMap::new(commit, None)),
-            _ if needed_bytes > budget.total_bytes() / 4 => Err(self.no_memory(needed_bytes)),
-            _ => Ok(PageMap::new(commit, Some(budget.charge(needed_bytes).await))),
+    /// The database's page map, charged where it is large, and as many charges for those of large
+    /// increments as a quarter of the budget allows: at once, so that none is waited for with
+    /// others in hand. Waits for small databases to give back what they hold: they need nothing
+    /// more. Large ones are few at once, and what each holds and its maps are at most a quarter of
+    /// the budget each: they do not wait for one another.
+    async fn page_maps(&self, commit: u32) -> Result<(PageMap, Option<Charge>), Failure> {
+        let (map_bytes, budget) = (PageMap::bytes_for(commit), &self.worker.shared.budget);
+        if map_bytes <= UNCHARGED_MAP_BYTES {
+            return Ok((PageMap::new(commit, None), None));
         }
+        let most = budget.total_bytes() / 4 / map_bytes;
+        if most == 0 {
+            return Err(self.no_memory(map_bytes));
+        }
+        let large = self.files.iter().skip(1).filter(|planned| self.is_large(&planned.file)).count() as u64;
+        let count = u32::try_from(most.min(1 + large)).unwrap_or(u32::MAX);
+        let mut maps = budget.charge_each(map_bytes, count).await;
+        Ok((PageMap::new(commit, maps.split(map_bytes)), Some(maps)))
     }
 
-    /// The map of a large increment's winners: there may be many, so none is waited for.
-    fn another_page_map(&self, commit: u32) -> Result<PageMap, Failure> {
-        let (needed_bytes, budget) = (PageMap::bytes_for(commit), &self.worker.shared.budget);
-        if needed_bytes <= UNCHARGED_MAP_BYTES {
+    /// The map of a large increment's winners. Where there are so many that not all could be
+    /// charged beforehand, none is waited for.
+    fn another_page_map(&self, claiming: &mut Claiming) -> Result<PageMap, Failure> {
+        let commit = claiming.shape.commit;
+        let map_bytes = PageMap::bytes_for(commit);
+        if map_bytes <= UNCHARGED_MAP_BYTES {
             return Ok(PageMap::new(commit, None));
         }
-        let charge = budget.try_charge(needed_bytes).ok_or_else(|| self.no_memory(needed_bytes))?;
-        Ok(PageMap::new(commit, Some(charge)))
+        let charged = claiming.maps.as_mut().and_then(|maps| maps.split(map_bytes));
+        let charge = charged.or_else(|| self.worker.shared.budget.try_charge(map_bytes));
+        Ok(PageMap::new(commit, Some(charge.ok_or_else(|| self.no_memory(map_bytes))?)))
     }
 
     fn no_memory(&self, needed_bytes: u64) -> Failure {

@@ -240,7 +240,7 @@ impl Bench {
         match (done, failed) {
             (_, 0) => Ok(()),
             (0, _) => Err(Failure::failed(Class::Io, message())),
-            _ => Err(Failure::Partial { message: message() }),
+            _ => Err(Failure::Partial { message: message(), try_call: None }),
         }
     }
 

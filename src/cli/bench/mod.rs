@@ -19,8 +19,8 @@ use crate::commit::Replace;
 use crate::config::Env;
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Discovery, Ended, Ending, First, Fleet, Limits, Options, Places, Progress, Settings, Source, Window, Work,
-    discover, folds_case, jobs, with_class,
+    Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Limits, Options, Places, Progress, Settings, Source,
+    Window, Work, discover, folds_case, with_class,
 };
 use crate::plan::Target;
 use crate::restore::Depth;
@@ -217,8 +217,7 @@ impl Run<'_> {
             max_retries: 0,
             retry_delay: Duration::ZERO,
         };
-        let all = jobs(found, &Places { output_dir: Arc::from(dir), reserved: Vec::new(), folds }, &self.first);
-        all.refused.iter().for_each(|ended| self.ended(ended, measured));
+        let places = Places { output_dir: Arc::from(dir), reserved: Vec::new(), folds };
         let fleet = Fleet {
             engine: &self.session.engine,
             settings: &settings,
@@ -227,7 +226,12 @@ impl Run<'_> {
             cancel: self.cancel,
         };
         let window = Window::new(self.args.parallel.map(usize::from), self.session.tasks, self.session.requests());
-        let ran = fleet.run(all.jobs, window, &mut |ended| self.ended(&ended, measured));
+        let mut hear = |heard: Heard| {
+            if let Heard::Ended(ended) = heard {
+                self.ended(&ended, measured);
+            }
+        };
+        let ran = fleet.run(Feed::of(found), Intake::new(places, &self.first), window, &mut hear);
         ran.map(drop).map_err(|e| Failure::failed(e.class(), e.to_string()))
     }
 

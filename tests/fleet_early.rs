@@ -1,0 +1,284 @@
+//! Restores that begin while the listing still runs: when they begin, what must not change by it,
+//! and a listing that ends half-way or proves to be in no order.
+
+use hydrant::cancel::Cancel;
+use hydrant::catalogue::Replica;
+use hydrant::commit::Replace;
+use hydrant::config::StoreConfig;
+use hydrant::error::Class;
+use hydrant::fleet::{
+    DiscoverError, Discovered, Discovery, Ended, Ending, Feed, First, Fleet, Found, Heard, Intake, Options, Output,
+    Places, Progress, Ran, Search, Settings, Shard, Source, Window, Work,
+};
+use hydrant::io::EngineKind;
+use hydrant::plan::Target;
+use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::sim::generate::{TinyFleet, tiny_fleet};
+use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimOptions, SimServer, Tail};
+use hydrant::store::Store;
+use hydrant::store::s3::{Environment, Limits, Retries, S3, S3Options};
+use hydrant::telemetry::Counters;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// No variable of the process counts.
+fn env(name: &str) -> Option<String> {
+    match name {
+        "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),
+        "AWS_SECRET_ACCESS_KEY" => Some("secret".to_owned()),
+        _ => None,
+    }
+}
+
+fn open(config: &StoreConfig) -> Store {
+    let retries = Retries {
+        base: Duration::from_millis(1),
+        cap: Duration::from_millis(2),
+        attempts: 2,
+        attempts_while_others_succeed: 2,
+    };
+    let options = S3Options { retries, environment: Environment::from_lookup(env), ..S3Options::default() };
+    match config {
+        StoreConfig::S3(s3) => Store::S3(Arc::new(S3::new(s3.clone(), &options, Arc::default()))),
+        StoreConfig::File => Store::File(Default::default()),
+    }
+}
+
+fn source(server: &SimServer, pattern: &str) -> Source {
+    let url = format!("s3://{pattern}?endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint());
+    Source::url(&url, &env, &mut |config| open(config)).unwrap()
+}
+
+/// Listing takes long, everything else does not.
+fn slow_listing() -> Faults {
+    Faults {
+        latency: Latency::Fixed(Duration::from_millis(1)),
+        tail: Some(Tail { fraction: 1.0, factor: 60.0 }),
+        only_kind: Some(RequestKind::List),
+        ..Faults::default()
+    }
+}
+
+fn put(server: &SimServer, count: usize, rename: impl Fn(usize) -> String) {
+    for (i, database) in tiny_fleet(&TinyFleet { count, ..TinyFleet::default() }).unwrap().iter().enumerate() {
+        for object in &database.objects {
+            let key = object.key.replacen(&format!("fleet/{i:06}.db"), &rename(i), 1);
+            server.objects().put("bucket", &key, Object::new(object.bytes.clone()));
+        }
+    }
+}
+
+/// What a run came to, and in what order.
+struct Came {
+    ended: BTreeMap<String, Ended>,
+    /// Ended before all were known.
+    early: usize,
+    /// LISTs that had been sent when the first database was restored, and at the end.
+    lists: (u64, u64),
+    found: Option<Discovered>,
+    again: usize,
+    ran: Ran,
+    files: BTreeMap<String, Vec<u8>>,
+    total: u64,
+}
+
+fn read(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match entry.file_type().unwrap().is_dir() {
+            true => read(&entry.path(), &format!("{name}/"), files),
+            false => drop(files.insert(name, std::fs::read(entry.path()).unwrap())),
+        }
+    }
+}
+
+fn engine() -> Engine {
+    let options = EngineOptions {
+        workers: 2,
+        kind: EngineKind::Pwrite,
+        memory_bytes: 32 << 20,
+        tasks: 16,
+        segment_bytes: SEGMENT_BYTES,
+    };
+    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
+}
+
+fn search(early: bool) -> Search {
+    let retry_delay = Duration::from_millis(20);
+    Search { options: Options::default(), early, max_retries: 0, retry_delay }
+}
+
+fn run(server: &SimServer, pattern: &str, search: Search) -> Came {
+    let source = source(server, pattern);
+    let first = First::new(&[], &source, &env).unwrap();
+    let engine = engine();
+    let progress = Progress::default();
+    let feed = Feed::start(&engine, source, search, Arc::clone(&progress.discovery));
+    run_feed(server, &engine, feed, &first, &progress)
+}
+
+fn run_feed(server: &SimServer, engine: &Engine, feed: Feed, first: &First, progress: &Progress) -> Came {
+    let out = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        work: Work::Restore,
+        target: Target::Latest,
+        check: None,
+        replace: Replace::Never,
+        if_db_not_exists: false,
+        if_replica_exists: false,
+        max_retries: 0,
+        retry_delay: Duration::ZERO,
+    };
+    let fleet = Fleet { engine, settings: &settings, progress, counters: &Counters::default(), cancel: &Cancel::new() };
+    let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
+    let lists = || server.stats().of_kind(RequestKind::List);
+    let (mut ended, mut early, mut first_lists, mut found, mut again) = (BTreeMap::new(), 0, None, None, 0);
+    let mut hear = |heard: Heard| match heard {
+        Heard::Ended(e) => {
+            first_lists.get_or_insert_with(lists);
+            assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
+        }
+        Heard::AllFound { discovered, .. } => {
+            early = ended.len();
+            found = Some(discovered);
+        }
+        Heard::ListingAgain(_) => again += 1,
+    };
+    let ran =
+        fleet.run(feed, Intake::new(places, first), Window::new(None, 16, &Limits::default()), &mut hear).unwrap();
+    let mut files = BTreeMap::new();
+    read(out.path(), "", &mut files);
+    let lists = (first_lists.unwrap_or_default(), lists());
+    let total = progress.total.load(Relaxed);
+    Came { ended, early, lists, found, again, ran, files, total }
+}
+
+fn failures(came: &Came) -> BTreeMap<&str, Class> {
+    let class = |ended: &Ended| match ended.ending {
+        Ending::Failed { class, .. } => Some(class),
+        _ => None,
+    };
+    came.ended.iter().filter_map(|(name, ended)| Some((name.as_str(), class(ended)?))).collect()
+}
+
+fn is_all(came: &Came) -> bool {
+    matches!(came.ran.discovered, Some(Ok(()))) && came.ran.left == 0
+}
+
+#[test]
+fn databases_are_restored_while_the_listing_runs() {
+    let options = SimOptions { max_keys: 20, faults: slow_listing(), ..SimOptions::default() };
+    let server = SimServer::start(options).unwrap();
+    put(&server, 300, |i| format!("tenants/t{i:04}/app.db"));
+    let early = run(&server, "bucket/**", search(true));
+    assert!(is_all(&early) && failures(&early).is_empty());
+    println!("{} early, {:?} LISTs", early.early, early.lists);
+    assert!(early.early >= 100, "{}", early.early);
+    assert!(early.lists.0 * 2 < early.lists.1, "the first was restored after {:?} LISTs", early.lists);
+    let found = early.found.unwrap();
+    assert_eq!((found.matched, found.databases, found.folders, found.with_backups), (300, 300, 300, 300));
+    assert_eq!((early.files.len(), early.total), (300, 300));
+
+    server.set_faults(Faults::default());
+    let whole = run(&server, "bucket/**", search(false));
+    assert!(is_all(&whole) && whole.early == 0 && whole.lists.0 == whole.lists.1);
+    assert_eq!(whole.files, early.files);
+
+    // A shard's, and counts of the whole fleet.
+    server.set_faults(slow_listing());
+    let options = Options { shard: Some(Shard { index: 1, of: 3 }), ..Options::default() };
+    let share = run(&server, "bucket/**", Search { options, ..search(true) });
+    let found = share.found.unwrap();
+    assert_eq!((found.matched, found.databases), (300, share.files.len() as u64));
+    assert!(share.early > 20 && (60..140).contains(&share.files.len()));
+}
+
+/// Numbers sort before `ltx/`: that the directory above them all is no database is asked for.
+#[test]
+fn a_flat_fleet_does_not_wait_for_its_directory() {
+    let options = SimOptions { max_keys: 100, faults: slow_listing(), ..SimOptions::default() };
+    let server = SimServer::start(options).unwrap();
+    put(&server, 600, |i| format!("fleet/d{i:06}.db"));
+    let came = run(&server, "bucket/**", search(true));
+    assert!(is_all(&came) && failures(&came).is_empty() && came.files.len() == 600);
+    assert!(came.early >= 100, "{}", came.early);
+}
+
+#[test]
+fn collisions_are_decided_as_by_the_whole_list() {
+    let server = SimServer::start(SimOptions { max_keys: 7, faults: slow_listing(), ..SimOptions::default() }).unwrap();
+    // The shorter one's keys come last, and where its own lie is known late.
+    let names = ["a/-x.db", "a/b.db/-c.db", "a/b.db/1.db", "a/b.db", "a/b.db-wal", "b/c.db"];
+    put(&server, 60, |i| names.get(i).map_or_else(|| format!("z/{i:06}.db"), |name| (*name).to_owned()));
+    // Also where the upper one's keys are of the layout that comes last.
+    for key in server.objects().keys("bucket", "b/c.db/") {
+        let object = server.objects().get("bucket", &key).unwrap();
+        let (level, name) = key.strip_prefix("b/c.db/000").unwrap().split_once('/').unwrap();
+        server.objects().put("bucket", &format!("m/ltx/{level}/{name}"), (*object).clone());
+        server.objects().put("bucket", &format!("m/d.db/000{level}/{name}"), (*object).clone());
+    }
+    let early = run(&server, "bucket/**", search(true));
+    let whole = run(&server, "bucket/**", search(false));
+    assert!(is_all(&early) && early.early > 0, "{}", early.early);
+    let expected = ["a/b.db-wal", "a/b.db/-c.db", "a/b.db/1.db", "m/d.db"].map(|name| (name, Class::PathCollision));
+    assert_eq!(failures(&early), BTreeMap::from(expected));
+    assert_eq!(failures(&early), failures(&whole));
+    assert_eq!(early.files, whole.files);
+}
+
+#[test]
+fn a_listing_out_of_order_comes_first() {
+    let options = SimOptions { max_keys: 20, unsorted_listings: true, ..SimOptions::default() };
+    let server = SimServer::start(options).unwrap();
+    put(&server, 60, |i| format!("t{i:04}/app.db"));
+    let came = run(&server, "bucket/**", search(true));
+    assert!(is_all(&came) && failures(&came).is_empty());
+    assert_eq!((came.early, came.files.len()), (0, 60));
+}
+
+#[test]
+fn a_listing_that_fails_half_way_leaves_what_it_had_found() {
+    let server = SimServer::start(SimOptions { max_keys: 20, ..SimOptions::default() }).unwrap();
+    put(&server, 200, |i| format!("p/{i:04}.db"));
+    server.script(RequestKind::List, "p/", [vec![None; 20], vec![Some(Failure::InternalError); 1000]].concat());
+    let came = run(&server, "bucket/p/", search(true));
+    assert!(matches!(&came.ran.discovered, Some(Err(DiscoverError::Store(e))) if e.class() == Class::S3Error));
+    assert!((1..200).contains(&came.files.len()), "{}", came.files.len());
+    assert_eq!((came.ended.len(), failures(&came).len(), came.ran.left), (came.files.len(), 0, 0));
+    assert!(came.found.is_none());
+
+    // For a while only: listed again from the beginning, and nothing is restored twice.
+    let server = SimServer::start(SimOptions { max_keys: 20, ..SimOptions::default() }).unwrap();
+    put(&server, 200, |i| format!("p/{i:04}.db"));
+    server.script(RequestKind::List, "p/", [vec![None; 20], vec![Some(Failure::InternalError); 12]].concat());
+    let came = run(&server, "bucket/p/", Search { max_retries: 20, ..search(true) });
+    assert!(is_all(&came) && failures(&came).is_empty() && came.again > 0);
+    assert_eq!((came.files.len(), came.found.unwrap().matched, came.total), (200, 200, 200));
+}
+
+/// What was handed over before a listing proved to be in no order, and has other files now.
+#[test]
+fn a_database_in_doubt_is_named() {
+    let server = SimServer::start(SimOptions::default()).unwrap();
+    put(&server, 2, |i| format!("p/{i}.db"));
+    let url = format!("s3://bucket/p/?endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint());
+    let mut store = None;
+    let source = Source::url(&url, &env, &mut |config| store.insert(open(config)).clone()).unwrap();
+    let first = First::new(&[], &source, &env).unwrap();
+    let found = |i: usize| Found {
+        name: format!("p/{i}.db"),
+        id: format!("bucket/p/{i}.db"),
+        store: store.clone().unwrap(),
+        path: format!("p/{i}.db"),
+        replica: Some(Replica { root: format!("p/{i}.db/"), files: Vec::new(), v3: None }),
+        output: Output::Relative(format!("{i}.db")),
+    };
+    let discovery =
+        Discovery { found: Vec::new(), doubtful: vec![found(0)], matched: 1, unordered: true, ..Discovery::default() };
+    let came = run_feed(&server, &engine(), Feed::of(discovery), &first, &Progress::default());
+    let Ending::Failed { class: Class::S3Error, reason } = &came.ended["p/0.db"].ending else { panic!() };
+    assert!(reason.contains("does not list in order") && reason.contains("--force"), "{reason}");
+}
