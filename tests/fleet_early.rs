@@ -116,7 +116,7 @@ fn run(server: &SimServer, pattern: &str, search: Search) -> Came {
     let first = First::new(&[], &source, &env).unwrap();
     let engine = engine();
     let progress = Progress::default();
-    let feed = Feed::start(&engine, source, search, Arc::clone(&progress.discovery));
+    let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
     run_feed(server, &engine, feed, &first, &progress)
 }
 

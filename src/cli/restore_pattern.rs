@@ -149,7 +149,8 @@ impl Run<'_> {
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
-        let feed = Feed::start(&self.session.engine, source, search, Arc::clone(&self.progress.discovery));
+        let progress = Arc::clone(&self.progress.discovery);
+        let feed = Feed::start(&self.session.engine, Arc::new(source), search, progress);
         let mut teller = Teller { run: self, books, rows: Vec::new(), warned: 0, broken: None };
         let fleet = Fleet {
             engine: &self.session.engine,

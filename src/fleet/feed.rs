@@ -36,7 +36,7 @@ pub struct Feed(UnboundedReceiver<News>);
 
 impl Feed {
     /// Discovers on some worker.
-    pub fn start(engine: &Engine, source: Source, search: Search, progress: Arc<DiscoveryProgress>) -> Self {
+    pub fn start(engine: &Engine, source: Arc<Source>, search: Search, progress: Arc<DiscoveryProgress>) -> Self {
         let (news, feed) = mpsc::unbounded_channel();
         // Answers by its news; nobody listening means cancelled, and the worker stops by itself.
         let submitted = engine.submit(move |worker| {

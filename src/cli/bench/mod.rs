@@ -19,8 +19,8 @@ use crate::commit::Replace;
 use crate::config::Env;
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Limits, Options, Places, Progress, Settings, Source,
-    Window, Work, discover, folds_case, with_class,
+    Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Limits, Options, Places, Progress, Search, Settings,
+    Source, Window, Work, discover, folds_case, with_class,
 };
 use crate::plan::Target;
 use crate::restore::Depth;
@@ -163,7 +163,7 @@ impl Run<'_> {
         let found = found.clone();
         measured.time(&self.counters, |measured| {
             // Nothing is written: names count as they would anywhere.
-            self.work(Work::Rehearse(depth), found, Path::new("/"), |_| false, measured)
+            self.work(Work::Rehearse(depth), Feed::of(found), Path::new("/"), |_| false, measured)
         })
     }
 
@@ -172,8 +172,15 @@ impl Run<'_> {
         let Some(scratch) = self.scratch else { return Err(Failure::usage("-output-dir is required")) };
         let dir = scratch.fresh()?;
         measured.time(&self.counters, |measured| {
-            let found = self.discover()?;
-            self.work(Work::Restore, found, &dir, folds_case, measured)
+            let search = Search {
+                options: Options::default(),
+                early: self.source.is_handed_over() && !folds_case(&dir),
+                // A pause would be measured as work.
+                max_retries: 0,
+                retry_delay: Duration::ZERO,
+            };
+            let feed = Feed::start(&self.session.engine, Arc::clone(&self.source), search, Arc::default());
+            self.work(Work::Restore, feed, &dir, folds_case, measured)
         })?;
         if self.cancel.is_cancelled() {
             // Workers may be writing still.
@@ -190,10 +197,7 @@ impl Run<'_> {
         match found {
             None => Err(self.cancelled()),
             Some(Err(e)) => Err(not_found(&e)),
-            Some(Ok(found)) if found.matched == 0 => {
-                let pattern = escaped(&self.args.source_shown);
-                Err(Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}")))
-            }
+            Some(Ok(found)) if found.matched == 0 => Err(self.no_match()),
             Some(Ok(found)) => Ok(found),
         }
     }
@@ -201,7 +205,7 @@ impl Run<'_> {
     fn work(
         &self,
         work: Work,
-        found: Discovery,
+        feed: Feed,
         dir: &Path,
         folds: fn(&Path) -> bool,
         measured: &mut Measured,
@@ -226,13 +230,23 @@ impl Run<'_> {
             cancel: self.cancel,
         };
         let window = Window::new(self.args.parallel.map(usize::from), self.session.tasks, self.session.requests());
-        let mut hear = |heard: Heard| {
-            if let Heard::Ended(ended) = heard {
-                self.ended(&ended, measured);
-            }
-        };
-        let ran = fleet.run(Feed::of(found), Intake::new(places, &self.first), window, &mut hear);
-        ran.map(drop).map_err(|e| Failure::failed(e.class(), e.to_string()))
+        let mut matched = 0;
+        let ran = fleet.run(feed, Intake::new(places, &self.first), window, &mut |heard| match heard {
+            Heard::Ended(ended) => self.ended(&ended, measured),
+            Heard::AllFound { discovered, .. } => matched = discovered.matched,
+            Heard::ListingAgain(_) => {}
+        });
+        match ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
+            None => Err(self.cancelled()),
+            Some(Err(e)) => Err(not_found(&e)),
+            Some(Ok(())) if matched == 0 => Err(self.no_match()),
+            Some(Ok(())) => Ok(()),
+        }
+    }
+
+    fn no_match(&self) -> Failure {
+        let pattern = escaped(&self.args.source_shown);
+        Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}"))
     }
 
     fn ended(&self, ended: &Ended, measured: &mut Measured) {
