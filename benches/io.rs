@@ -244,8 +244,7 @@ fn timed(how: How, options: IoOptions, work: impl AsyncFnOnce(Io) -> Duration) -
     let (begun, cpu) = (Instant::now(), cpu_time());
     let (slowest, registered) = block_on(how.kind(), async {
         let io = Io::new(how.kind(), options).expect("buffers");
-        let registered = io.registered_buffers();
-        (work(io).await, registered)
+        (work(io.clone()).await, io.registered_buffers())
     })
     .expect("a runtime");
     Cost { wall: begun.elapsed(), cpu: cpu_time() - cpu, slowest, registered }

@@ -39,7 +39,7 @@ impl Limits {
     /// Databases in flight beyond which no request waits for a database: each has a few at
     /// once, then is written and synced. More would only hold more memory.
     pub fn useful_databases(max_requests: Option<usize>) -> usize {
-        max_requests.unwrap_or(DEFAULT_MAX_REQUESTS).div_ceil(2).max(4)
+        max_requests.unwrap_or(DEFAULT_MAX_REQUESTS).saturating_mul(3).div_ceil(4).max(4)
     }
 
     fn of(descriptors: u64, workers: usize) -> Self {
@@ -69,7 +69,7 @@ mod tests {
             assert!(used <= descriptors, "{descriptors} {workers}: {limits:?} uses {used}");
         }
         assert_eq!(Limits::of(u64::MAX, 64), Limits { databases: 4096, requests: None });
-        assert_eq!(Limits::useful_databases(None), 128);
+        assert_eq!(Limits::useful_databases(None), 192);
         assert_eq!(Limits::of(3, 8), Limits { databases: 1, requests: Some(2) });
     }
 }

@@ -25,8 +25,8 @@ pub(super) struct Pool {
     /// Indexes of the buffers that nobody has; last in, first out keeps caches warm.
     free: RefCell<Vec<u16>>,
     freed: Notify,
-    /// Buffers with an index below this are registered with the thread's ring.
-    registered: Cell<u16>,
+    /// Buffers with an index below this are registered with the thread's ring; None: not tried.
+    registered: Cell<Option<u16>>,
     _map: MmapMut,
 }
 
@@ -60,7 +60,7 @@ impl Pool {
             count,
             free: RefCell::new((0..count).rev().collect()),
             freed: Notify::new(),
-            registered: Cell::new(0),
+            registered: Cell::new(None),
             _map: map,
         }))
     }
@@ -73,13 +73,14 @@ impl Pool {
         self.count
     }
 
-    pub(super) fn registered(&self) -> u16 {
+    /// How many buffers are registered with the thread's ring; None: that was not tried yet.
+    pub(super) fn registered(&self) -> Option<u16> {
         self.registered.get()
     }
 
     /// Notes that the buffers below `count` are registered, in order, with the thread's ring.
     pub(super) fn set_registered(&self, count: u16) {
-        self.registered.set(count.min(self.count));
+        self.registered.set(Some(count.min(self.count)));
     }
 
     /// Where buffer `index` begins.
@@ -112,9 +113,13 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    pub(super) fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
     /// The index under which the thread's ring knows it, if it does.
     pub(super) fn registered_index(&self) -> Option<u16> {
-        (self.index < self.pool.registered()).then_some(self.index)
+        self.pool.registered().filter(|&count| self.index < count).map(|_| self.index)
     }
 }
 

@@ -66,11 +66,7 @@ impl Io {
     /// [`IoError::NoRuntime`] when there is no memory for the buffers.
     pub fn new(kind: EngineKind, options: IoOptions) -> Result<Self, IoError> {
         let kind = if engine::has_ring() { kind } else { EngineKind::Pwrite };
-        let pool = buffer::Pool::new(options)?;
-        if kind == EngineKind::Uring {
-            uring::register(&pool);
-        }
-        Ok(Self { kind, pool, syncs: sync::Syncs::new() })
+        Ok(Self { kind, pool: buffer::Pool::new(options)?, syncs: sync::Syncs::new() })
     }
 
     /// The engine in use.
@@ -83,10 +79,10 @@ impl Io {
         self.pool.buffer_bytes()
     }
 
-    /// How many of the buffers are registered with the kernel: fewer than there are when the
-    /// limit on locked memory is low.
+    /// How many of the buffers are registered with the kernel: none before the first write that
+    /// bypasses the page cache, then fewer than there are when the limit on locked memory is low.
     pub fn registered_buffers(&self) -> usize {
-        usize::from(self.pool.registered())
+        usize::from(self.pool.registered().unwrap_or(0))
     }
 
     /// A free buffer; waits while all are in use. Its content is what its last user left.

@@ -97,6 +97,10 @@ async fn write_direct(
         return (Err(Errno::INVAL), buf);
     };
     let start = bytes.as_ptr();
+    // Not before it is of use: to register is to have all of the pool in memory.
+    if buf.pool().registered().is_none() {
+        register(buf.pool());
+    }
     let entry = match buf.registered_index() {
         Some(index) => opcode::WriteFixed::new(types::Fd(fd), start, length, index).offset(at).build(),
         None => opcode::Write::new(types::Fd(fd), start, length).offset(at).build(),
@@ -176,7 +180,7 @@ unsafe impl IoBufMut for Region {
 
 /// Registers as many of the pool's buffers as RLIMIT_MEMLOCK allows: all, half of them, a
 /// quarter… Those that are not registered work as well, at a little more CPU.
-pub(super) fn register(pool: &Rc<Pool>) {
+fn register(pool: &Rc<Pool>) {
     let mut count = pool.count();
     while count > 0 {
         let regions = (0..count).map(|index| Region { pool: Rc::clone(pool), index });

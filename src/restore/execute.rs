@@ -29,6 +29,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Increments fetched ahead of the one being claimed.
 pub(super) const INCREMENTS_IN_FLIGHT: usize = 64;
+/// Bodies up to this size are copied together: a chunk keeps its connection's whole buffer, which
+/// hundreds of waiting bodies would hold many times over.
+const GATHERED_BYTES: u64 = 128 << 10;
 /// Segments' worth of increments held at once; at least one file.
 const INCREMENTS_SEGMENTS: u64 = 2;
 /// Winners of increments kept in memory, of one database; beyond, they go to the file at once.
@@ -163,12 +166,20 @@ impl Execution<'_> {
             return self.source(file).ends().await.map(Fetched::Ends);
         }
         let _request = allowed(self.requests.as_deref()).await;
-        let mut chunks = Vec::new();
-        if size > 0 {
-            let mut body = self.store.get(&self.worker.http, &file.key, 0..size, etag).await?;
+        if size == 0 {
+            return Ok(Fetched::Whole(Vec::new()));
+        }
+        let mut body = self.store.get(&self.worker.http, &file.key, 0..size, etag).await?;
+        if size <= GATHERED_BYTES {
+            let mut gathered = Vec::with_capacity(size as usize);
             while let Some(chunk) = body.chunk().await? {
-                chunks.push(chunk);
+                gathered.extend_from_slice(&chunk);
             }
+            return Ok(Fetched::Whole(vec![gathered.into()]));
+        }
+        let mut chunks = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            chunks.push(chunk);
         }
         Ok(Fetched::Whole(chunks))
     }

@@ -153,27 +153,32 @@ impl Placer {
     /// Lays out what is left of the overlay and waits for all writes.
     pub async fn finish(mut self) -> Result<Placed, IoError> {
         self.advance_to(Pgno(u32::MAX)).await?;
-        self.flush().await?;
+        // The last write, for most databases the only one, is worth no task of its own.
+        if let Some(write) = self.take_run() {
+            write.await?;
+        }
         for write in std::mem::take(&mut self.writes) {
             joined(write).await?;
         }
         Ok(self.placed)
     }
 
-    async fn flush(&mut self) -> Result<(), IoError> {
-        let Some(run) = self.run.take() else { return Ok(()) };
-        if run.len == 0 {
-            return Ok(());
-        }
-        // Spawned, so that the buffer comes back to the pool whatever this task waits for next.
-        let Some(writer) = &self.writer else { return Ok(()) };
-        let (write, recorder) = (writer.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
-        self.writes.push(tokio::task::spawn_local(async move {
+    /// Ends the run; its write, if there is anything to be written.
+    fn take_run(&mut self) -> Option<impl Future<Output = Result<(), IoError>> + use<>> {
+        let run = self.run.take().filter(|run| run.len > 0)?;
+        let (write, recorder) = (self.writer.as_ref()?.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
+        Some(async move {
             let begun = Instant::now();
             write.await?;
             recorder.record(Stage::Write, begun.elapsed());
             Ok(())
-        }));
+        })
+    }
+
+    async fn flush(&mut self) -> Result<(), IoError> {
+        let Some(write) = self.take_run() else { return Ok(()) };
+        // Spawned, so that the buffer comes back to the pool whatever this task waits for next.
+        self.writes.push(tokio::task::spawn_local(write));
         while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
             joined(self.writes.swap_remove(i)).await?;
         }

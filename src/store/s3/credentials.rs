@@ -160,7 +160,8 @@ impl Credentials {
         if let Some(reason) = flight.failed_within(FAILURE_STANDS) {
             return Err(reason.clone());
         }
-        let asked = tokio::time::timeout(PROVIDER_TIMEOUT, self.ask()).await;
+        // Boxed: large, rare, and otherwise a part of every request's state.
+        let asked = tokio::time::timeout(PROVIDER_TIMEOUT, Box::pin(self.ask())).await;
         match asked.unwrap_or_else(|_| Err("no credentials within a minute".to_owned())) {
             Ok(keys) => {
                 flight.failed = None;
