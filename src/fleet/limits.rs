@@ -1,7 +1,7 @@
 //! How much may be open at once: databases and connections are bounded by the descriptors that
 //! the process may have (`ulimit -n`).
 
-use crate::store::s3::DEFAULT_MAX_REQUESTS;
+use crate::store::s3::default_max_requests;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors of one database in flight: the new file and once more for direct writes, its
@@ -11,8 +11,6 @@ const PER_DATABASE: u64 = 6;
 const OWN: u64 = 24;
 const PER_WORKER: u64 = 6;
 const MOST_DATABASES: u64 = 4096;
-/// In flight where nothing else is said.
-const DEFAULT_REQUESTS: u64 = DEFAULT_MAX_REQUESTS as u64;
 
 /// What the descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +37,7 @@ impl Limits {
     /// Databases in flight beyond which no request waits for a database: each has a few at
     /// once, then is written and synced. More would only hold more memory.
     pub fn useful_databases(max_requests: Option<usize>) -> usize {
-        max_requests.unwrap_or(DEFAULT_MAX_REQUESTS).saturating_mul(3).div_ceil(4).max(4)
+        max_requests.unwrap_or_else(default_max_requests).saturating_mul(3).div_ceil(4).max(4)
     }
 
     fn of(descriptors: u64, workers: usize) -> Self {
@@ -49,7 +47,10 @@ impl Limits {
         let sockets = free.saturating_sub(databases * PER_DATABASE);
         // A connection stays open for a while after its request, and a worker cannot use another's.
         let requests = (sockets / if workers > 1 { 2 } else { 1 }).max(2);
-        Self { databases: databases as usize, requests: (requests < DEFAULT_REQUESTS).then_some(requests as usize) }
+        Self {
+            databases: databases as usize,
+            requests: (requests < default_max_requests() as u64).then_some(requests as usize),
+        }
     }
 }
 
@@ -69,7 +70,7 @@ mod tests {
             assert!(used <= descriptors, "{descriptors} {workers}: {limits:?} uses {used}");
         }
         assert_eq!(Limits::of(u64::MAX, 64), Limits { databases: 4096, requests: None });
-        assert_eq!(Limits::useful_databases(None), 192);
+        assert_eq!(Limits::useful_databases(Some(256)), 192);
         assert_eq!(Limits::of(3, 8), Limits { databases: 1, requests: Some(2) });
     }
 }

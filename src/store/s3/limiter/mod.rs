@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use window::Window;
 
-/// In flight over all buckets where nothing else is said.
-pub const DEFAULT_MAX_REQUESTS: usize = 256;
+/// In flight over all buckets where nothing else is said: for each core so many, within bounds.
+const DEFAULT_PER_CORE: usize = 128;
+const DEFAULT_BOUNDS: (usize, usize) = (256, 1024);
 /// …and so many more that hedge others. A cap that was asked for holds for all.
 const HEDGES: usize = 16;
 
@@ -38,6 +39,13 @@ struct Process {
     buckets: Mutex<BTreeMap<String, Limiter>>,
 }
 
+/// What the process's requests in flight are bounded by where nothing else is said. More brings
+/// nothing that a core could decode, and costs memory.
+pub fn default_max_requests() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (DEFAULT_PER_CORE * cores).clamp(DEFAULT_BOUNDS.0, DEFAULT_BOUNDS.1)
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::new(None)
@@ -46,10 +54,10 @@ impl Default for Limits {
 
 impl Limits {
     /// At most `max` requests in flight (`--max-requests`), at least 1;
-    /// None: [`DEFAULT_MAX_REQUESTS`].
+    /// None: [`default_max_requests`].
     pub fn new(max: Option<usize>) -> Self {
         let hedges = if max.is_some() { 0 } else { HEDGES };
-        let max = max.unwrap_or(DEFAULT_MAX_REQUESTS).clamp(1, Semaphore::MAX_PERMITS >> 8);
+        let max = max.unwrap_or_else(default_max_requests).clamp(1, Semaphore::MAX_PERMITS >> 8);
         let permits = Arc::new(Semaphore::new(max + hedges));
         Self { shared: Arc::new(Process { max, permits, buckets: Mutex::default() }) }
     }
