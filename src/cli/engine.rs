@@ -176,6 +176,7 @@ impl RestoreEngine for OneDatabase {
             bytes_fetched: restored.bytes_in,
             requests: self.counters.lists.get() + self.counters.gets.get() + self.counters.heads.get(),
             retries: self.counters.retries.get(),
+            hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings(),
         };
         for warning in &report.warnings {

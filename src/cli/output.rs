@@ -75,6 +75,8 @@ pub struct RestoreReport {
     pub bytes_fetched: u64,
     pub requests: u64,
     pub retries: u64,
+    /// Requests sent in stragglers' stead, among `requests`.
+    pub hedged: u64,
     /// What went wrong and was overcome: files routed around, checks that could not be made.
     pub warnings: Vec<String>,
 }
@@ -117,6 +119,7 @@ struct JsonResult<'a> {
     bytes_fetched: u64,
     requests: u64,
     retries: u64,
+    hedged: u64,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
 }
@@ -191,6 +194,7 @@ impl RestoreReport {
             bytes_fetched: self.bytes_fetched,
             requests: self.requests,
             retries: self.retries,
+            hedged: self.hedged,
             warnings: &self.warnings,
         })
     }
@@ -345,6 +349,7 @@ level  file                                   min_txid          max_txid        
             bytes_fetched: 2000,
             requests: 4,
             retries: 0,
+            hedged: 0,
             warnings: vec![],
         };
         let expected = r#"{
@@ -357,7 +362,8 @@ level  file                                   min_txid          max_txid        
   "files": 3,
   "bytes_fetched": 2000,
   "requests": 4,
-  "retries": 0
+  "retries": 0,
+  "hedged": 0
 }
 "#;
         assert_eq!(report.to_json(), expected);

@@ -171,6 +171,7 @@ mod tests {
             bytes_fetched: 1 << 20,
             requests: 3,
             retries: 0,
+            hedged: 0,
             warnings: vec![],
         }
     }

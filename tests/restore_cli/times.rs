@@ -44,7 +44,9 @@ fn restores_in_few_looks(served: &Served) {
         println!("{time}: {files} of {n} files, {looks} looks, {} lists", made.of_kind(RequestKind::List));
         assert!(looks <= bound, "{looks} looks, {bound} allowed");
         assert_eq!(made.of_kind(RequestKind::List), 2);
-        assert_eq!(ran.json()["requests"], made.total());
+        // A hedge that was not needed after all may never have reached the server.
+        let (requests, hedged) = (ran.json()["requests"].as_u64().unwrap(), ran.json()["hedged"].as_u64().unwrap());
+        assert!((requests - hedged..=requests).contains(&made.total()), "{requests} {hedged} {}", made.total());
     }
 }
 
