@@ -4,6 +4,7 @@
 use super::engine::Worker;
 use super::error::{Failure, RestoreError};
 use super::execute::{Executed, Execution, PlannedFile};
+use super::large::gets;
 use super::listing::{list_replica, look_at_times};
 use crate::catalogue::{LtxFile, Replica};
 use crate::commit::check::{self, Check};
@@ -294,11 +295,6 @@ pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl It
 /// LISTs that show a database of up to a thousand files.
 fn lists(path: &str) -> u64 {
     Replica::list_prefixes(path).len() as u64
-}
-
-/// One GET fetches a whole file; of a larger one the two ends, and each segment.
-fn gets(size: u64, segment_bytes: u64) -> u64 {
-    if size <= segment_bytes { 1 } else { 2 + size.div_ceil(segment_bytes.max(1)) }
 }
 
 impl<'a> Planner<'a> {

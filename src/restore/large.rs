@@ -24,7 +24,7 @@ use crate::ltx::{Fault, FormatError, Part, Pgno};
 use crate::store::{Body, Etag, Store, StoreError};
 use crate::telemetry::{Stage, Stopwatch};
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, try_join};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +33,12 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 /// What the tail's first GET brings: an index entry takes about 1/256 of its frame.
 const TAIL_GUESS_DIVISOR: u64 = 128;
 const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
+/// It is fetched in parts of this size, side by side: nothing else can begin before it is there.
+const TAIL_PART_BYTES: u64 = 1 << 20;
+/// Near a file's end a segment takes this part of what is left, but at least that part of a
+/// whole one: connections that are equally fast then end together.
+const END_DIVISOR: u64 = 16;
+const SMALLEST_DIVISOR: u64 = 4;
 /// Up to this size a damaged file is read once more, from its beginning, to say what is wrong.
 const DIAGNOSED_BYTES: u64 = 1 << 30;
 
@@ -98,6 +104,33 @@ pub struct LargeSource<'a> {
     pub requests: Option<&'a Semaphore>,
 }
 
+/// How long the segment that begins at `offset` of a file of `size` bytes is to be.
+fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
+    let smallest = (segment_bytes / SMALLEST_DIVISOR).max(1);
+    (size.saturating_sub(offset) / END_DIVISOR).clamp(smallest, segment_bytes.max(smallest))
+}
+
+/// What the tail's first GETs bring together.
+fn tail_guess(size: u64) -> u64 {
+    (size / TAIL_GUESS_DIVISOR).clamp(TAIL_GUESS_BYTES.start, TAIL_GUESS_BYTES.end).min(size)
+}
+
+/// GETs for a file of `size` bytes, about: one fetches a whole file; of one that is larger than
+/// `segment_bytes` the header, the tail and each segment take one or more.
+pub fn gets(size: u64, segment_bytes: u64) -> u64 {
+    if size <= segment_bytes {
+        return 1;
+    }
+    let segment_bytes = segment_bytes.max(1);
+    let whole = size.saturating_sub(segment_bytes.saturating_mul(END_DIVISOR)) / segment_bytes;
+    let (mut gets, mut offset) = (1 + tail_guess(size).div_ceil(TAIL_PART_BYTES) + whole, whole * segment_bytes);
+    while offset < size {
+        gets += 1;
+        offset = offset.saturating_add(segment_len(offset, size, segment_bytes));
+    }
+    gets
+}
+
 /// Leave to make one request, where their number is bounded per database.
 pub async fn allowed(requests: Option<&Semaphore>) -> Option<SemaphorePermit<'_>> {
     match requests {
@@ -110,10 +143,13 @@ impl LargeSource<'_> {
     /// Fetches the header and, most likely, the whole index.
     pub async fn ends(self) -> Result<Ends, StoreError> {
         let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
-        let guess = (size / TAIL_GUESS_DIVISOR).clamp(TAIL_GUESS_BYTES.start, TAIL_GUESS_BYTES.end).min(size);
-        let (head, tail) =
-            futures_util::future::try_join(self.fetch(0..HEADER_SIZE as u64), self.fetch(size - guess..size)).await?;
-        Ok(Ends { head: head.0, tail: tail.0, etag: etag.cloned().or(head.1) })
+        let begin = size - tail_guess(size);
+        let parts = (begin..size).step_by(TAIL_PART_BYTES as usize);
+        let parts = parts.map(|at| self.fetch(at..size.min(at + TAIL_PART_BYTES)));
+        let (head, parts) =
+            try_join(self.fetch(0..HEADER_SIZE as u64), futures_util::future::try_join_all(parts)).await?;
+        let tail: Vec<&[u8]> = parts.iter().map(|(bytes, _)| &bytes[..]).collect();
+        Ok(Ends { head: head.0, tail: tail.concat().into(), etag: etag.cloned().or(head.1) })
     }
 
     async fn fetch(self, range: Range<u64>) -> Result<(Bytes, Option<Etag>), StoreError> {
@@ -217,7 +253,7 @@ impl LargeFile {
         let mut index = IndexReader::new(&parts, &header);
         let mut cuts: Vec<Cut> = Vec::new();
         let mut on_entry = |entry: IndexEntry| {
-            add_to_cuts(&mut cuts, entry, source.worker.shared.segment_bytes);
+            add_to_cuts(&mut cuts, entry, size, source.worker.shared.segment_bytes);
             on_page(entry.pgno);
         };
         if parts.end_mark.start < tail_at {
@@ -269,9 +305,10 @@ impl LargeFile {
     }
 }
 
-/// Begins a new cut where the last has reached its size.
-fn add_to_cuts(cuts: &mut Vec<Cut>, entry: IndexEntry, segment_bytes: u64) {
-    let begin = cuts.last().is_none_or(|cut| entry.offset - cut.bytes.start >= segment_bytes);
+/// Begins a new cut where the last has reached its size; `size` is the file's.
+fn add_to_cuts(cuts: &mut Vec<Cut>, entry: IndexEntry, size: u64, segment_bytes: u64) {
+    let is_full = |cut: &Cut| entry.offset - cut.bytes.start >= segment_len(cut.bytes.start, size, segment_bytes);
+    let begin = cuts.last().is_none_or(is_full);
     if begin {
         let after = cuts.last().map(|cut| cut.last);
         let bytes = entry.offset..entry.offset;
@@ -462,5 +499,36 @@ impl IndexReader {
             snapshot.finish(self.end_mark_at)?;
         }
         Ok(self.crc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_whole_first_and_shorter_near_the_end() {
+        let size = 600 << 20;
+        let (mut cuts, frame) = (Vec::new(), 3000);
+        for i in 0..size / frame {
+            let entry =
+                IndexEntry { pgno: Pgno(i as u32 + 1), offset: HEADER_SIZE as u64 + i * frame, size: frame as u32 };
+            add_to_cuts(&mut cuts, entry, size, 8 << 20);
+        }
+        let lens: Vec<u64> = cuts.iter().map(|cut| cut.bytes.end - cut.bytes.start).collect();
+        assert!(cuts.windows(2).all(|pair| pair[0].bytes.end == pair[1].bytes.start));
+        assert!(lens[..50].iter().all(|&len| (8 << 20..(8 << 20) + frame).contains(&len)), "{lens:?}");
+        let last = &lens[lens.len() - 16..lens.len() - 1];
+        assert!(last.iter().all(|&len| (2 << 20..(2 << 20) + frame).contains(&len)), "{last:?}");
+        let told = gets(size, 8 << 20) - 1 - 4;
+        assert!(told.abs_diff(lens.len() as u64) <= 1, "{told} {}", lens.len());
+    }
+
+    #[test]
+    fn requests_are_counted_for_sizes_that_nothing_has() {
+        assert_eq!((gets(0, 8 << 20), gets(8 << 20, 8 << 20)), (1, 1));
+        assert_eq!(gets((8 << 20) + 1, 8 << 20), 1 + 1 + 5);
+        assert!(gets(u64::MAX, 8 << 20) > 1 << 40);
+        assert!(gets(1000, 1) > 900 && gets(u64::MAX, u64::MAX) == 1);
     }
 }

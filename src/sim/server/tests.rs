@@ -343,6 +343,11 @@ fn client(program: &str) -> Command {
     command
 }
 
+/// The program that `variable` names, else `program` on PATH.
+fn named(variable: &str, program: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| program.to_owned())
+}
+
 /// Whether `program args` runs here at all.
 fn available(program: &str, args: &[&str]) -> bool {
     let found = client(program).args(args).output().is_ok_and(|output| output.status.success());
@@ -354,7 +359,8 @@ fn available(program: &str, args: &[&str]) -> bool {
 
 #[test]
 fn boto3_accepts_the_server() {
-    if !available("python3", &["-c", "import boto3"]) {
+    let python = named("HYDRANT_PYTHON", "python3");
+    if !available(&python, &["-c", "import boto3"]) {
         return;
     }
     let server = signed_server();
@@ -398,19 +404,20 @@ assert code(bad.list_objects_v2, Bucket="data") == "SignatureDoesNotMatch"
 bad = boto3.client("s3", endpoint_url=sys.argv[1], aws_access_key_id="NOBODY", aws_secret_access_key="wrong")
 assert code(bad.list_objects_v2, Bucket="data") == "InvalidAccessKeyId"
 "#;
-    let output = client("python3").args(["-c", script, &server.endpoint()]).output().unwrap();
+    let output = client(&python).args(["-c", script, &server.endpoint()]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn aws_cli_accepts_the_server() {
-    if !available("aws", &["--version"]) {
+    let aws_cli = named("HYDRANT_AWS", "aws");
+    if !available(&aws_cli, &["--version"]) {
         return;
     }
     let server = signed_server();
     let folder = tempfile::tempdir().unwrap();
     let aws = |args: &[&str]| {
-        let output = client("aws").args(["--endpoint-url", &server.endpoint(), "s3"]).args(args).output().unwrap();
+        let output = client(&aws_cli).args(["--endpoint-url", &server.endpoint(), "s3"]).args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
