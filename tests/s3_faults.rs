@@ -340,15 +340,15 @@ fn the_cap_holds_and_connections_are_used_again() {
     assert!(server.connections() <= 6, "{}", server.connections());
 }
 
-/// Every 60th request is late; those sent in their stead are refused, or not.
-fn stragglers(refused: bool) -> (Client, RawServer) {
+/// Every 60th request is late; those sent in their stead are refused with this, or not.
+fn stragglers(refused: Option<&'static str>) -> (Client, RawServer) {
     let served = object(100);
     let late = AtomicBool::new(false);
     let server = RawServer::start(move |request, to| {
         if late.swap(false, Ordering::Relaxed) {
             return match refused {
-                true => refuse(to, "500 Internal Server Error", "", "InternalError"),
-                false => answer_range(to, request, &served, "e"),
+                Some(status) => refuse(to, status, "", "InternalError"),
+                None => answer_range(to, request, &served, "e"),
             };
         }
         if request.n % 60 == 59 {
@@ -373,7 +373,7 @@ fn read_one_after_another(client: &Client) {
 
 #[test]
 fn another_request_is_sent_in_a_stragglers_stead() {
-    let (client, server) = stragglers(false);
+    let (client, server) = stragglers(None);
     read_one_after_another(&client);
     let hedges = client.counters.hedges.get();
     assert!((3..=8).contains(&hedges), "{hedges}");
@@ -383,8 +383,10 @@ fn another_request_is_sent_in_a_stragglers_stead() {
 
 #[test]
 fn a_hedge_that_fails_leaves_the_straggler_its_place() {
-    let (client, _server) = stragglers(true);
-    read_one_after_another(&client);
-    assert!(client.counters.hedges.get() >= 3);
-    assert_eq!(client.counters.retries.get(), 0);
+    for status in ["500 Internal Server Error", "429 Too Many Requests", "408 Request Timeout"] {
+        let (client, _server) = stragglers(Some(status));
+        read_one_after_another(&client);
+        assert!(client.counters.hedges.get() >= 3);
+        assert_eq!(client.counters.retries.get(), 0, "{status}");
+    }
 }

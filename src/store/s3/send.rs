@@ -12,7 +12,7 @@ use crate::telemetry::{Counter, Counters};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::header::{ACCEPT_ENCODING, HeaderValue};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -98,6 +98,11 @@ impl Answer {
         let slow = self.crawl.is_too_slow(waited, len, window);
         Ok(if slow { Piece::Slow(bytes) } else { Piece::Bytes(bytes) })
     }
+}
+
+/// Whether an answer tells of the server's state, and nothing of what was asked for.
+fn is_trouble(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 impl S3 {
@@ -200,7 +205,7 @@ impl S3 {
         let count = || (operation.counter)(&self.counters).add(1);
         count();
         let first = client.execute(request()?);
-        let hedge_after = self.limiter.hedge_after().filter(|_| operation.method == Method::GET);
+        let hedge_after = self.limiter.hedge_after(operation.key).filter(|_| operation.method == Method::GET);
         let Some(hedge_after) = hedge_after else {
             return first.await.map(|answer| (answer, permit)).map_err(Trouble::transport);
         };
@@ -214,12 +219,11 @@ impl S3 {
         count();
         self.counters.hedges.add(1);
         let second = std::pin::pin!(client.execute(request()?));
-        let is_good =
-            |answer: &Result<reqwest::Response, _>| answer.as_ref().is_ok_and(|a| !a.status().is_server_error());
+        let is_good = |answer: &Result<reqwest::Response, _>| answer.as_ref().is_ok_and(|a| !is_trouble(a.status()));
         let (answer, permit) = match select(first, second).await {
             Either::Left((answer, _)) if is_good(&answer) => (answer, permit),
-            Either::Left((_, second)) => (second.await, second_permit),
-            Either::Right((answer, _)) if is_good(&answer) => (answer, second_permit),
+            Either::Left((_, second)) => (second.await, second_permit.in_place_of(permit)),
+            Either::Right((answer, _)) if is_good(&answer) => (answer, second_permit.in_place_of(permit)),
             Either::Right((_, first)) => (first.await, permit),
         };
         answer.map(|answer| (answer, permit)).map_err(Trouble::transport)

@@ -17,19 +17,59 @@ const MIN_WAIT: Duration = Duration::from_millis(10);
 const SHARE: f64 = 0.02;
 const MAX_CREDIT: f64 = 16.0;
 
+/// What a request is measured by: a page of a listing takes longer than an object's first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Listing,
+    Object,
+}
+
 #[derive(Debug, Default)]
 pub struct Hedge {
+    objects: Usual,
+    listings: Usual,
+    credit: f64,
+}
+
+/// What is usual of one kind.
+#[derive(Debug, Default)]
+struct Usual {
     latencies: Vec<Duration>,
     next: usize,
     reviewed: usize,
     threshold: Option<Duration>,
-    credit: f64,
 }
 
 impl Hedge {
     /// A first byte came after `latency`.
-    pub fn answered(&mut self, latency: Duration) {
+    pub fn answered(&mut self, kind: Kind, latency: Duration) {
         self.credit = (self.credit + SHARE).min(MAX_CREDIT);
+        match kind {
+            Kind::Listing => self.listings.answered(latency),
+            Kind::Object => self.objects.answered(latency),
+        }
+    }
+
+    /// How long to wait for a first byte before another request is sent; None: not known.
+    pub const fn threshold(&self, kind: Kind) -> Option<Duration> {
+        match kind {
+            Kind::Listing => self.listings.threshold,
+            Kind::Object => self.objects.threshold,
+        }
+    }
+
+    /// Takes the leave to send one more request, if there is any.
+    pub fn take(&mut self) -> bool {
+        let allowed = self.credit >= 1.0;
+        if allowed {
+            self.credit -= 1.0;
+        }
+        allowed
+    }
+}
+
+impl Usual {
+    fn answered(&mut self, latency: Duration) {
         match self.latencies.get_mut(self.next) {
             Some(slot) => *slot = latency,
             None => self.latencies.push(latency),
@@ -44,41 +84,41 @@ impl Hedge {
             self.threshold = Some((*high * FACTOR).max(MIN_WAIT));
         }
     }
-
-    /// How long to wait for a first byte before another request is sent; None: not known.
-    pub const fn threshold(&self) -> Option<Duration> {
-        self.threshold
-    }
-
-    /// Takes the leave to send one more request, if there is any.
-    pub fn take(&mut self) -> bool {
-        let allowed = self.credit >= 1.0;
-        if allowed {
-            self.credit -= 1.0;
-        }
-        allowed
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Kind::{Listing, Object};
     use super::*;
 
     #[test]
     fn the_threshold_stands_above_what_is_usual_whatever_the_stragglers_do() {
         let mut hedge = Hedge::default();
-        assert_eq!(hedge.threshold(), None);
+        assert_eq!(hedge.threshold(Object), None);
         for i in 0..1000 {
-            hedge.answered(Duration::from_millis(if i % 50 == 0 { 400 } else { 20 + i % 5 }));
+            hedge.answered(Object, Duration::from_millis(if i % 50 == 0 { 400 } else { 20 + i % 5 }));
         }
-        let threshold = hedge.threshold().unwrap();
+        let threshold = hedge.threshold(Object).unwrap();
         assert!((Duration::from_millis(40)..Duration::from_millis(60)).contains(&threshold), "{threshold:?}");
         // A slower bucket is none of stragglers.
-        (0..300).for_each(|_| hedge.answered(Duration::from_millis(200)));
-        assert_eq!(hedge.threshold(), Some(Duration::from_millis(400)));
+        (0..300).for_each(|_| hedge.answered(Object, Duration::from_millis(200)));
+        assert_eq!(hedge.threshold(Object), Some(Duration::from_millis(400)));
         // Nor is a fast one of hedges for microseconds.
-        (0..300).for_each(|_| hedge.answered(Duration::from_micros(80)));
-        assert_eq!(hedge.threshold(), Some(MIN_WAIT));
+        (0..300).for_each(|_| hedge.answered(Object, Duration::from_micros(80)));
+        assert_eq!(hedge.threshold(Object), Some(MIN_WAIT));
+    }
+
+    #[test]
+    fn a_listing_is_no_straggler_for_taking_longer_than_an_object() {
+        let mut hedge = Hedge::default();
+        for i in 0..3000 {
+            hedge.answered(Object, Duration::from_millis(20));
+            if i % 60 == 0 {
+                hedge.answered(Listing, Duration::from_millis(150));
+            }
+        }
+        assert_eq!(hedge.threshold(Object), Some(Duration::from_millis(40)));
+        assert_eq!(hedge.threshold(Listing), Some(Duration::from_millis(300)));
     }
 
     #[test]
@@ -87,11 +127,11 @@ mod tests {
         assert!(!hedge.take());
         let mut taken = 0;
         for _ in 0..10_000 {
-            hedge.answered(Duration::from_millis(20));
+            hedge.answered(Object, Duration::from_millis(20));
             taken += u32::from(hedge.take());
         }
         assert!((190..=200).contains(&taken), "{taken}");
-        (0..10_000).for_each(|_| hedge.answered(Duration::from_millis(20)));
+        (0..10_000).for_each(|_| hedge.answered(Object, Duration::from_millis(20)));
         let burst = (0..100).filter(|_| hedge.take()).count();
         assert_eq!(burst, 16);
     }

@@ -11,7 +11,7 @@ mod lane;
 mod rate;
 mod window;
 
-use hedge::Hedge;
+use hedge::{Hedge, Kind};
 use lane::{Lane, Lanes};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -125,8 +125,9 @@ struct Shared {
     state: Mutex<State>,
     /// `state.debt` is not 0.
     in_debt: AtomicBool,
-    /// The hedge's threshold in microseconds; 0: unknown.
-    hedge_after_us: AtomicU64,
+    /// The hedge's thresholds, in microseconds; 0: unknown.
+    hedge_object_after_us: AtomicU64,
+    hedge_listing_after_us: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -152,7 +153,8 @@ impl Limiter {
                 lanes: Lanes::default(),
                 state,
                 in_debt: AtomicBool::new(false),
-                hedge_after_us: AtomicU64::new(0),
+                hedge_object_after_us: AtomicU64::new(0),
+                hedge_listing_after_us: AtomicU64::new(0),
             }),
         }
     }
@@ -173,7 +175,7 @@ impl Limiter {
             // The semaphores are never closed; were they, requests would go unlimited, not fail.
             let permit = Arc::clone(&self.shared.permits).acquire_owned().await.ok();
             let process = Arc::clone(&self.shared.process).acquire_owned().await.ok();
-            let taken = Permit::new(&self.shared, lane.clone(), permit, process);
+            let taken = Permit::new(&self.shared, kind_of(key), lane.clone(), permit, process);
             // Throttled since: who came in without leave queues for it first.
             if lanes().zip(&has_leave).all(|(lane, has_leave)| *has_leave || !lane.is_limited()) {
                 return taken;
@@ -186,14 +188,16 @@ impl Limiter {
         self.shared.goodput.fetch_add(bytes, Relaxed);
     }
 
-    /// How long to wait for a first byte before another request is sent in its stead.
-    pub fn hedge_after(&self) -> Option<Duration> {
-        let micros = self.shared.hedge_after_us.load(Relaxed);
+    /// How long to wait for a first byte of `key` (None: of a listing) before another request is
+    /// sent in its stead.
+    pub fn hedge_after(&self, key: Option<&str>) -> Option<Duration> {
+        let micros = self.shared.hedge_after_us(kind_of(key)).load(Relaxed);
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
     /// Leave for a request in another's stead, if there is room for one at once. It does not
-    /// count for the window: the straggler, which is given up for it, does.
+    /// count for the window: the straggler does, until one of them is given up
+    /// ([`Permit::in_place_of`]).
     pub fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
         let lane = key.and_then(|key| self.shared.lanes.of(key));
         let limited = lane.as_ref().is_some_and(|lane| lane.is_limited()) || self.shared.lanes.bucket().is_limited();
@@ -203,7 +207,7 @@ impl Limiter {
         }
         let process = Arc::clone(&self.shared.process).try_acquire_owned().ok()?;
         let taken = self.shared.state().hedge.take();
-        taken.then(|| Permit::new(&self.shared, lane, None, Some(process)))
+        taken.then(|| Permit::new(&self.shared, kind_of(key), lane, None, Some(process)))
     }
 
     fn snapshot(&self, bucket: String) -> BucketLimits {
@@ -222,7 +226,14 @@ impl Shared {
         lock(&self.state)
     }
 
-    fn answered(&self, lane: Option<&Lane>, sent: Instant, throttled: bool) {
+    const fn hedge_after_us(&self, kind: Kind) -> &AtomicU64 {
+        match kind {
+            Kind::Object => &self.hedge_object_after_us,
+            Kind::Listing => &self.hedge_listing_after_us,
+        }
+    }
+
+    fn answered(&self, kind: Kind, lane: Option<&Lane>, sent: Instant, throttled: bool) {
         let now = Instant::now();
         self.lanes.answered(lane, now, sent, throttled);
         if throttled {
@@ -232,9 +243,9 @@ impl Shared {
         let goodput = self.goodput.fetch_add(window::ANSWER_BYTES, Relaxed);
         let is_full = self.waiting.load(Relaxed) > 0;
         let mut state = self.state();
-        state.hedge.answered(latency);
-        let threshold = state.hedge.threshold().map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX));
-        self.hedge_after_us.store(threshold, Relaxed);
+        state.hedge.answered(kind, latency);
+        let threshold = state.hedge.threshold(kind).map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX));
+        self.hedge_after_us(kind).store(threshold, Relaxed);
         state.window.answered(latency);
         let before = state.window.size();
         if state.window.measure(now, goodput, is_full) {
@@ -279,6 +290,7 @@ pub struct Permit {
     permit: Option<OwnedSemaphorePermit>,
     _process: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
+    kind: Kind,
     lane: Option<Arc<Lane>>,
     sent: Instant,
 }
@@ -286,22 +298,29 @@ pub struct Permit {
 impl Permit {
     fn new(
         shared: &Arc<Shared>,
+        kind: Kind,
         lane: Option<Arc<Lane>>,
         permit: Option<OwnedSemaphorePermit>,
         process: Option<OwnedSemaphorePermit>,
     ) -> Self {
         shared.in_flight.fetch_add(1, Relaxed);
-        Self { permit, _process: process, shared: Arc::clone(shared), lane, sent: Instant::now() }
+        Self { permit, _process: process, shared: Arc::clone(shared), kind, lane, sent: Instant::now() }
     }
 
     /// The request was answered, the body is still to come.
     pub fn answered(&self) {
-        self.shared.answered(self.lane.as_deref(), self.sent, false);
+        self.shared.answered(self.kind, self.lane.as_deref(), self.sent, false);
     }
 
     /// The bucket asked for fewer requests.
     pub fn throttled(&self) {
-        self.shared.answered(self.lane.as_deref(), self.sent, true);
+        self.shared.answered(self.kind, self.lane.as_deref(), self.sent, true);
+    }
+
+    /// Counts for the window as the `straggler` did, which is given up for this.
+    pub fn in_place_of(mut self, mut straggler: Self) -> Self {
+        self.permit = straggler.permit.take();
+        self
     }
 }
 
@@ -320,6 +339,10 @@ impl Drop for Permit {
             permit.forget();
         }
     }
+}
+
+fn kind_of(key: Option<&str>) -> Kind {
+    if key.is_some() { Kind::Object } else { Kind::Listing }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -366,6 +389,20 @@ mod tests {
         assert_eq!((free(), limiter.shared.state().debt), (2, 0));
         out.clear();
         assert_eq!(free(), size - 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_in_a_stragglers_stead_counts_as_it_did() {
+        let limiter = Limiter::new(1, Arc::new(Semaphore::new(2)));
+        for _ in 0..100 {
+            limiter.acquire(Some("key")).await.answered();
+        }
+        let straggler = limiter.acquire(Some("key")).await;
+        let hedge = limiter.try_hedge(Some("key")).unwrap().in_place_of(straggler);
+        let waits = tokio::time::timeout(Duration::from_millis(20), limiter.acquire(Some("key"))).await;
+        assert!(waits.is_err(), "two bodies are read where one may be");
+        drop(hedge);
+        drop(limiter.acquire(Some("key")).await);
     }
 
     #[tokio::test]
