@@ -5,7 +5,9 @@ mod common;
 
 use common::S3sServer;
 use hydrant::sim::generate::{GeneratedDatabase, TinyFleet, tiny_fleet};
-use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer};
+use hydrant::sim::server::{
+    Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer, Tail,
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -561,6 +563,54 @@ fn few_descriptors_are_enough() {
         assert_eq!(whole_ones(&host, "out", &fleet), 300);
         assert!(ran.stderr.contains("failed 0") && !ran.stderr.contains("tried again"), "{}", ran.stderr);
     }
+}
+
+/// Runs until so many databases are restored, then sends a signal.
+fn interrupted(host: &Host, args: &[&str], restored: usize) -> Ran {
+    let child = host.command(args).spawn().unwrap();
+    let begun = Instant::now();
+    while host.files("out").len() < restored && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    host.ran(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_signal_while_the_listing_runs_is_told_with_what_was_known() {
+    let faults = Faults {
+        latency: Latency::Fixed(Duration::from_millis(1)),
+        tail: Some(Tail { fraction: 1.0, factor: 200.0 }),
+        only_kind: Some(RequestKind::List),
+        ..Faults::default()
+    };
+    let server = simulator(SimOptions { max_keys: 20, faults, ..SimOptions::default() });
+    let fleet = tiny(&server, 300);
+    let host = Host::new();
+    let ran = interrupted(&host, &["--output-dir", "out", "-json", &url(&server, "bucket/**")], 3);
+    assert_eq!(ran.code, 130, "{}", ran.stderr);
+    let restored = whole_ones(&host, "out", &fleet);
+    let (records, summary) = json_lines(&ran.stdout);
+    assert_eq!((records.len(), &summary["restored"]), (restored, &restored.into()));
+    let known = restored as u64 + summary["interrupted"].as_u64().unwrap_or(0);
+    assert!((3..300).contains(&known), "{summary}");
+    assert_eq!((&summary["matched"], &summary["databases"]), (&known.into(), &known.into()), "{summary}");
+    assert!(summary["listing_error"].as_str().unwrap().contains("interrupted"), "{summary}");
+}
+
+#[test]
+fn a_signal_after_the_listing_failed_is_told_as_a_signal() {
+    let faults = Faults { latency: Latency::Fixed(Duration::from_millis(30)), ..Faults::default() };
+    let server = simulator(SimOptions { max_keys: 20, faults, ..SimOptions::default() });
+    tiny(&server, 300);
+    server.script(RequestKind::List, "", [vec![None; 40], vec![Some(Failure::AccessDenied); 1000]].concat());
+    let host = Host::new();
+    let args = ["--output-dir", "out", "-json", "--parallel", "1", &url(&server, "bucket/**")];
+    let ran = interrupted(&host, &args, 15);
+    let (_, summary) = json_lines(&ran.stdout);
+    assert!(summary["listing_error"].as_str().unwrap().contains("access denied"), "{summary}");
+    assert!(summary["interrupted"].as_u64().unwrap() > 0, "{summary}");
+    assert_eq!(ran.code, 130, "{}", ran.stderr);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Restores that begin while the listing still runs: when they begin, what must not change by it,
 //! and a listing that ends half-way or proves to be in no order.
 
-use hydrant::cancel::Cancel;
+use hydrant::cancel::{Cancel, Reason};
 use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;
 use hydrant::config::StoreConfig;
@@ -117,10 +117,18 @@ fn run(server: &SimServer, pattern: &str, search: Search) -> Came {
     let engine = engine();
     let progress = Progress::default();
     let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
-    run_feed(server, &engine, feed, &first, &progress)
+    run_feed(server, &engine, feed, &first, &progress, None)
 }
 
-fn run_feed(server: &SimServer, engine: &Engine, feed: Feed, first: &First, progress: &Progress) -> Came {
+/// `stop` is given when all databases are known.
+fn run_feed(
+    server: &SimServer,
+    engine: &Engine,
+    feed: Feed,
+    first: &First,
+    progress: &Progress,
+    stop: Option<Reason>,
+) -> Came {
     let out = tempfile::tempdir().unwrap();
     let settings = Settings {
         work: Work::Restore,
@@ -132,7 +140,8 @@ fn run_feed(server: &SimServer, engine: &Engine, feed: Feed, first: &First, prog
         max_retries: 0,
         retry_delay: Duration::ZERO,
     };
-    let fleet = Fleet { engine, settings: &settings, progress, counters: &Counters::default(), cancel: &Cancel::new() };
+    let cancel = Cancel::new();
+    let fleet = Fleet { engine, settings: &settings, progress, counters: &Counters::default(), cancel: &cancel };
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
     let lists = || server.stats().of_kind(RequestKind::List);
     let (mut ended, mut early, mut first_lists, mut found, mut again) = (BTreeMap::new(), 0, None, None, 0);
@@ -144,6 +153,7 @@ fn run_feed(server: &SimServer, engine: &Engine, feed: Feed, first: &First, prog
         Heard::AllFound { discovered, .. } => {
             early = ended.len();
             found = Some(discovered);
+            stop.into_iter().for_each(|reason| cancel.cancel(reason));
         }
         Heard::ListingAgain(_) => again += 1,
     };
@@ -259,6 +269,17 @@ fn a_listing_that_fails_half_way_leaves_what_it_had_found() {
     assert_eq!((came.files.len(), came.found.unwrap().matched, came.total), (200, 200, 200));
 }
 
+#[test]
+fn a_run_that_is_stopped_says_how_many_it_left() {
+    let server = SimServer::start(SimOptions::default()).unwrap();
+    put(&server, 50, |i| format!("p/{i:04}.db"));
+    let (source, engine, progress) = (source(&server, "bucket/p/"), engine(), Progress::default());
+    let first = First::new(&[], &source, &env).unwrap();
+    let feed = Feed::start(&engine, Arc::new(source), search(false), Arc::clone(&progress.discovery));
+    let came = run_feed(&server, &engine, feed, &first, &progress, Some(Reason::Interrupt));
+    assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
+}
+
 /// What was handed over before a listing proved to be in no order, and has other files now.
 #[test]
 fn a_database_in_doubt_is_named() {
@@ -278,7 +299,7 @@ fn a_database_in_doubt_is_named() {
     };
     let discovery =
         Discovery { found: Vec::new(), doubtful: vec![found(0)], matched: 1, unordered: true, ..Discovery::default() };
-    let came = run_feed(&server, &engine(), Feed::of(discovery), &first, &Progress::default());
+    let came = run_feed(&server, &engine(), Feed::of(discovery), &first, &Progress::default(), None);
     let Ending::Failed { class: Class::S3Error, reason } = &came.ended["p/0.db"].ending else { panic!() };
     assert!(reason.contains("does not list in order") && reason.contains("--force"), "{reason}");
 }

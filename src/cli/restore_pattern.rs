@@ -103,11 +103,8 @@ pub(super) fn not_found(error: &DiscoverError) -> Failure {
 
 /// The listing failed half-way: what it had shown until then was restored.
 fn not_all_found(error: &DiscoverError, books: &mut Books) -> Failure {
-    let known = books.totals.done() + books.totals.failed + books.totals.left;
     let reason = format!("{}: {error}", error.class());
-    books.discovered.matched = known;
-    books.discovered.databases = known;
-    books.listing_error = Some(reason.clone());
+    books.not_all_known(reason.clone());
     match books.totals.done() {
         0 => not_found(error),
         _ => Failure::Partial {
@@ -175,7 +172,10 @@ impl Run<'_> {
             Some(Ok(())) if self.args.dry_run && !self.args.json => Ok(plan_text(rows, &books.totals)),
             Some(Ok(())) => Ok(String::new()),
             Some(Err(e)) => Err(not_all_found(&e, books)),
-            None => Err(self.cancelled()),
+            None => {
+                books.not_all_known("interrupted before all was listed".to_owned());
+                Err(self.cancelled())
+            }
         }
     }
 
@@ -210,7 +210,11 @@ impl Run<'_> {
         if let Some(trouble) = books.take_trouble() {
             self.log.warn(&trouble);
         }
-        let text = ended?;
+        let text = match ended {
+            // By whatever else it ended: who stopped it is told that it was.
+            Err(_) if self.cancel.is_cancelled() => return Err(self.cancelled()),
+            ended => ended?,
+        };
         output::print(&text)?;
         if self.cancel.is_cancelled() {
             return Err(self.cancelled());

@@ -257,6 +257,14 @@ impl Books {
         })
     }
 
+    /// Not all databases are known: what is counted as found is what was done, or left.
+    pub fn not_all_known(&mut self, why: String) {
+        let known = self.totals.done() + self.totals.failed + self.totals.left;
+        self.discovered.matched = known;
+        self.discovered.databases = known;
+        self.listing_error = Some(why);
+    }
+
     pub fn add(&mut self, ended: &Ended) -> Record {
         self.totals.add(ended);
         if let (Ending::Restored { .. }, Some(times)) = (&ended.ending, &mut self.times) {

@@ -185,7 +185,8 @@ impl<'a> Run<'a> {
                 self.start(job);
             }
             self.sync();
-            if self.feed.is_none() && self.active.is_empty() {
+            // What waits in the queue then was left by a cancelled run, and is counted below.
+            if self.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
                 return 0;
             }
             tokio::select! {
