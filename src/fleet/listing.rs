@@ -119,6 +119,7 @@ impl Lister<'_> {
                     self.progress.answered(0);
                     if let (Ok(page), Some(early)) = (answer, &mut early)
                         && page.objects.is_empty()
+                        && page.continuation.is_none()
                     {
                         early.is_vacant(prefix);
                         early.advance(&split, &mut catalogue);
