@@ -1,51 +1,28 @@
 //! Restores that begin while the listing still runs: when they begin, what must not change by it,
 //! and a listing that ends half-way or proves to be in no order.
 
+mod common;
+
+use common::fleet::{engine, env, open};
 use hydrant::cancel::{Cancel, Reason};
 use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;
-use hydrant::config::StoreConfig;
 use hydrant::error::Class;
 use hydrant::fleet::{
     DiscoverError, Discovered, Discovery, Ended, Ending, Feed, First, Fleet, Found, Heard, Intake, Options, Output,
     Places, Progress, Ran, Search, Settings, Shard, Source, Window, Work,
 };
-use hydrant::io::EngineKind;
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::restore::Engine;
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
 use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimOptions, SimServer, Tail};
-use hydrant::store::Store;
-use hydrant::store::s3::{Environment, Limits, Retries, S3, S3Options};
+use hydrant::store::s3::Limits;
 use hydrant::telemetry::Counters;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-
-/// No variable of the process counts.
-fn env(name: &str) -> Option<String> {
-    match name {
-        "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),
-        "AWS_SECRET_ACCESS_KEY" => Some("secret".to_owned()),
-        _ => None,
-    }
-}
-
-fn open(config: &StoreConfig) -> Store {
-    let retries = Retries {
-        base: Duration::from_millis(1),
-        cap: Duration::from_millis(2),
-        attempts: 2,
-        attempts_while_others_succeed: 2,
-    };
-    let options = S3Options { retries, environment: Environment::from_lookup(env), ..S3Options::default() };
-    match config {
-        StoreConfig::S3(s3) => Store::S3(Arc::new(S3::new(s3.clone(), &options, Arc::default()))),
-        StoreConfig::File => Store::File(Default::default()),
-    }
-}
 
 fn source(server: &SimServer, pattern: &str) -> Source {
     let url = format!("s3://{pattern}?endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint());
@@ -93,17 +70,6 @@ fn read(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
             false => drop(files.insert(name, std::fs::read(entry.path()).unwrap())),
         }
     }
-}
-
-fn engine() -> Engine {
-    let options = EngineOptions {
-        workers: 2,
-        kind: EngineKind::Pwrite,
-        memory_bytes: 32 << 20,
-        tasks: 16,
-        segment_bytes: SEGMENT_BYTES,
-    };
-    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
 }
 
 fn search(early: bool) -> Search {

@@ -1,51 +1,27 @@
 //! Databases that fail for a while, or for good: what is tried again, how often, and what is said.
 
+mod common;
+
+use common::fleet::{engine, env, open};
 use hydrant::cancel::Cancel;
 use hydrant::commit::Replace;
-use hydrant::config::{Config, StoreConfig};
+use hydrant::config::Config;
 use hydrant::error::Class;
 use hydrant::fleet::{
     Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Options, Places, Progress, Settings, Source, Window,
     Work, discover,
 };
-use hydrant::io::EngineKind;
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::restore::Engine;
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
 use hydrant::sim::server::{Failure, RequestKind, SimOptions, SimServer};
-use hydrant::store::Store;
-use hydrant::store::s3::{Environment, Limits, Retries, S3, S3Options};
+use hydrant::store::s3::Limits;
 use hydrant::telemetry::Counters;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 const DATABASES: usize = 8;
-
-/// No variable of the process counts.
-fn env(name: &str) -> Option<String> {
-    match name {
-        "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),
-        "AWS_SECRET_ACCESS_KEY" => Some("secret".to_owned()),
-        _ => None,
-    }
-}
-
-/// Gives up a request after two failures: the fleet's own retries are the subject.
-fn open(config: &StoreConfig) -> Store {
-    let retries = Retries {
-        base: Duration::from_millis(1),
-        cap: Duration::from_millis(2),
-        attempts: 2,
-        attempts_while_others_succeed: 2,
-    };
-    let options = S3Options { retries, environment: Environment::from_lookup(env), ..S3Options::default() };
-    match config {
-        StoreConfig::S3(s3) => Store::S3(Arc::new(S3::new(s3.clone(), &options, Arc::default()))),
-        StoreConfig::File => Store::File(Default::default()),
-    }
-}
 
 struct Bench {
     server: SimServer,
@@ -59,15 +35,7 @@ impl Bench {
         for database in tiny_fleet(&TinyFleet { count: DATABASES, ..TinyFleet::default() }).unwrap() {
             server.objects().put_database("bucket", &database);
         }
-        let options = EngineOptions {
-            workers: 2,
-            kind: EngineKind::Pwrite,
-            memory_bytes: 32 << 20,
-            tasks: 16,
-            segment_bytes: SEGMENT_BYTES,
-        };
-        let engine = Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap();
-        Self { server, engine, out: tempfile::tempdir().unwrap() }
+        Self { server, engine: engine(), out: tempfile::tempdir().unwrap() }
     }
 
     fn by_url(&self) -> Source {

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod client;
+pub mod fleet;
 pub mod raw;
 
 use hydrant::store::Store;

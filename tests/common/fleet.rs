@@ -1,0 +1,46 @@
+//! A fleet's stores and workers, made without a command line.
+
+use hydrant::cancel::Cancel;
+use hydrant::config::StoreConfig;
+use hydrant::io::EngineKind;
+use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::store::Store;
+use hydrant::store::s3::{Environment, Retries, S3, S3Options};
+use hydrant::telemetry::Counters;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// No variable of the process counts.
+pub fn env(name: &str) -> Option<String> {
+    match name {
+        "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),
+        "AWS_SECRET_ACCESS_KEY" => Some("secret".to_owned()),
+        _ => None,
+    }
+}
+
+/// Gives up a request after two failures: the fleet's own retries are the subject.
+pub fn open(config: &StoreConfig) -> Store {
+    let retries = Retries {
+        base: Duration::from_millis(1),
+        cap: Duration::from_millis(2),
+        attempts: 2,
+        attempts_while_others_succeed: 2,
+    };
+    let options = S3Options { retries, environment: Environment::from_lookup(env), ..S3Options::default() };
+    match config {
+        StoreConfig::S3(s3) => Store::S3(Arc::new(S3::new(s3.clone(), &options, Arc::default()))),
+        StoreConfig::File => Store::File(Default::default()),
+    }
+}
+
+pub fn engine() -> Engine {
+    let options = EngineOptions {
+        workers: 2,
+        kind: EngineKind::Pwrite,
+        memory_bytes: 32 << 20,
+        tasks: 16,
+        segment_bytes: SEGMENT_BYTES,
+    };
+    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
+}
