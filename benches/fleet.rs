@@ -133,7 +133,6 @@ impl Table<'_> {
     fn row(&self, what: &str, done: usize, cost: &Cost, report: Option<&Value>) {
         let each = done as f64;
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
-        let needed = report.and_then(needed);
         // Of xargs itself, and nobody would know.
         let is_one_process = !what.contains("xargs");
         self.results.row(&[
@@ -144,7 +143,7 @@ impl Table<'_> {
             format!("{:.2}", cost.cpu * 1e3 / each),
             format!("{:.2}", cost.server_cpu * 1e3 / each),
             or_dash(cost.served.as_ref().map(|stats| format!("{:.2}", stats.total() as f64 / each))),
-            or_dash(needed.map(|needed| format!("{:.3}", cost.sent() as f64 / needed))),
+            or_dash(report.and_then(of_needed).map(|share| format!("{share:.3}"))),
             or_dash(report.map(|report| report["summary"]["lists"].to_string())),
             or_dash(is_one_process.then(|| format!("{:.0}", cost.peak_mb))),
             or_dash(is_one_process.then(|| cost.descriptors.to_string())),
@@ -153,10 +152,11 @@ impl Table<'_> {
     }
 }
 
-/// Requests without those that were sent again or beside others.
-fn needed(report: &Value) -> Option<f64> {
+/// Requests sent against those without what was sent again or beside others.
+fn of_needed(report: &Value) -> Option<f64> {
     let databases: f64 = report["databases"].as_array()?.iter().filter_map(|d| d["requests"].as_f64()).sum();
-    Some(databases + report["summary"]["lists"].as_f64()?)
+    let needed = databases + report["summary"]["lists"].as_f64()?;
+    Some(report["summary"]["requests"].as_f64()? / needed)
 }
 
 fn is_planned(object: &GeneratedObject) -> bool {

@@ -18,6 +18,7 @@ use common::results::{Bound, Results};
 use common::rivals::Rivals;
 use common::server::Server;
 use common::{Args, cores, floors, fresh_dir};
+use hydrant::restore::SEGMENT_BYTES;
 use hydrant::sim::generate::{GeneratedObject, LargeDatabase, LargeSpec, TinyFleet, large_database, tiny_fleet};
 use hydrant::sim::server::{Faults, FolderWriter};
 use std::path::Path;
@@ -51,7 +52,7 @@ fn main() {
     results.finish(&args);
 }
 
-/// One `hydrant restore` into a fresh directory; its cost and the requests that were needed.
+/// One `hydrant restore` into a fresh directory; its cost and the requests that it has sent.
 fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> (Cost, f64) {
     let dir = fresh_dir("restore");
     let mut restore = hydrant();
@@ -59,19 +60,25 @@ fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> (Cost, 
     let cost = captured(Some(server), &mut restore);
     let _ = std::fs::remove_dir_all(dir);
     let said: serde_json::Value = serde_json::from_str(&cost.stdout).expect("JSON");
-    let needed = said["requests"].as_f64().expect("the requests");
-    (cost, needed)
+    let sent = said["requests"].as_f64().expect("the requests");
+    (cost, sent)
 }
 
-/// The median of several.
+/// One LIST per 1,000 objects, each file once, a large one in segments after its two ends.
+fn needed(objects: &[(GeneratedObject, u64)]) -> f64 {
+    let gets = |size: u64| if size <= SEGMENT_BYTES { 1 } else { 2 + size.div_ceil(SEGMENT_BYTES) };
+    (objects.len().div_ceil(1000) as u64 + objects.iter().map(|(_, size)| gets(*size)).sum::<u64>()) as f64
+}
+
+/// The median of several, and the most requests.
 fn restores(runs: u64, server: &Server, bucket: &str, root: &str, flags: &[&str]) -> (Cost, f64) {
-    let mut needed = 0.0;
+    let mut sent = 0.0_f64;
     let costs = (0..runs).map(|_| {
         let (cost, requests) = restore(server, bucket, root, flags);
-        needed = requests;
+        sent = sent.max(requests);
         cost
     });
-    (Cost::median(costs.collect()), needed)
+    (Cost::median(costs.collect()), sent)
 }
 
 struct Rows<'a> {
@@ -82,11 +89,12 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn row(&self, what: &str, cost: &Cost, needed: f64) {
-        let requests = match (cost.sent(), needed > 0.0) {
+    /// `of_needed`: requests sent, against those needed; 0 where nobody knows.
+    fn row(&self, what: &str, cost: &Cost, of_needed: f64) {
+        let requests = match (cost.sent(), of_needed > 0.0) {
             (0, _) => "–".to_owned(),
             (sent, false) => sent.to_string(),
-            (sent, true) => format!("{sent}, {:.2} of the needed", sent as f64 / needed),
+            (sent, true) => format!("{sent}, {of_needed:.2} of the needed"),
         };
         self.results.row(&[
             self.name.to_owned(),
@@ -160,10 +168,10 @@ fn large(results: &mut Results, rivals: &Rivals, args: &Args, runs: u64, bytes: 
         {
             let mut rows = Rows { results, name, gigabytes: bytes as f64 / 1e9, floor: 0.0 };
             let wire = floor_rows(&mut rows, &server, bucket, objects, bytes, runs);
-            let (ours, needed) = restores(runs, &server, bucket, ROOT, &[]);
-            rows.row("hydrant restore", &ours, needed);
-            let (cached, needed) = restores(runs, &server, bucket, ROOT, &["--io-engine", "pwrite"]);
-            rows.row("hydrant restore, pwrite", &cached, needed);
+            let (ours, sent) = restores(runs, &server, bucket, ROOT, &[]);
+            rows.row("hydrant restore", &ours, sent / needed(objects));
+            let (cached, sent) = restores(runs, &server, bucket, ROOT, &["--io-engine", "pwrite"]);
+            rows.row("hydrant restore, pwrite", &cached, sent / needed(objects));
             let s5cmd = rivals.fetch(&server, bucket, objects.iter().map(|(object, _)| object));
             if let Some(cost) = &s5cmd {
                 rows.row("s5cmd cat, the same objects", cost, 0.0);
@@ -256,7 +264,7 @@ fn small(results: &mut Results, rivals: &Rivals, runs: u64) {
     let server = Server::with_latency(20);
     let fleet = tiny_fleet(&TinyFleet { count: 1, ..TinyFleet::default() }).expect("a database");
     server.sim.objects().put_database("small", &fleet[0]);
-    let (ours, needed) = restores(runs, &server, "small", &fleet[0].root, &[]);
+    let (ours, _) = restores(runs, &server, "small", &fleet[0].root, &[]);
     results.table("One small database at 20 ms", &["what", "wall ms", "CPU ms", "peak MB", "requests"]);
     let row = |what: &str, cost: &Cost| {
         let (wall, cpu) = (cost.wall * 1e3, cost.cpu * 1e3);
@@ -271,7 +279,6 @@ fn small(results: &mut Results, rivals: &Rivals, runs: u64) {
     if !litestream.is_empty() {
         row("litestream restore", &Cost::median(litestream));
     }
-    assert!(ours.sent() as f64 >= needed);
     results.target("a small database at 20 ms", ours.wall * 1e3, Bound::AtMost(80.0), "ms");
 }
 
@@ -332,8 +339,8 @@ fn giant(results: &mut Results, bytes: u64) {
     server.sim.objects().load_folder("giant", "", &root.join("giant"), None).expect("the bucket");
     results.table("One giant, served from disk", &COLUMNS);
     let rows = Rows { results, name: "one snapshot", gigabytes: bytes as f64 / 1e9, floor: 0.0 };
-    let (cost, needed) = restore(&server, "giant", ROOT, &[]);
-    rows.row("hydrant restore", &cost, needed);
+    let (cost, _) = restore(&server, "giant", ROOT, &[]);
+    rows.row("hydrant restore", &cost, 0.0);
     println!("\n{:.1} GB from {:.1} GB.", bytes as f64 / 1e9, body as f64 / 1e9);
     let _ = std::fs::remove_dir_all(&root);
     results.target("10 GB: peak memory", cost.peak_mb, Bound::AtMost(96.0), "MB");

@@ -3,7 +3,7 @@
 use super::server::{ACCESS_KEY, SECRET_KEY, Server};
 use hydrant::sim::server::Stats;
 use std::io::{Read, Seek};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -85,22 +85,23 @@ fn measure(server: Option<&Server>, command: &mut Command, with_stdout: bool) ->
     }
     command.stderr(stderr.try_clone().expect("a descriptor"));
     let before = server.map(Server::stats);
-    let server_cpu = server_cpu_seconds();
+    let (server_cpu, cpu) = (server_cpu_seconds(), children_cpu_seconds());
     let begun = Instant::now();
-    let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let pid = child.id();
     let (peak_kib, descriptors, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-    let (wall, (success, cpu)) = std::thread::scope(|scope| {
-        scope.spawn(|| sample(child.id(), &peak_kib, &descriptors, &over));
-        let ended = wait(&child);
+    let (wall, success) = std::thread::scope(|scope| {
+        scope.spawn(|| sample(pid, &peak_kib, &descriptors, &over));
+        let ended = child.wait().expect("its end");
         let wall = begun.elapsed().as_secs_f64();
         over.store(true, Relaxed);
-        (wall, ended)
+        (wall, ended.success())
     });
     let server_cpu = server_cpu_seconds() - server_cpu;
     assert!(success, "{command:?} failed: {}", text_of(&mut stderr));
     Cost {
         wall,
-        cpu,
+        cpu: children_cpu_seconds() - cpu,
         server_cpu,
         peak_mb: peak_kib.into_inner() as f64 * 1024.0 / 1e6,
         descriptors: descriptors.into_inner() as usize,
@@ -147,17 +148,15 @@ fn peak_of(status_file: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Waits for the child's end: whether it was a success, and its CPU seconds.
-fn wait(child: &Child) -> (bool, f64) {
+/// CPU seconds of all children that were waited for so far.
+fn children_cpu_seconds() -> f64 {
     // SAFETY: an all-zero rusage is a value of the type, which holds numbers only.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let mut status = 0;
-    // SAFETY: both pointers are to live values of the right types; the child is this process's
-    // and nobody else waits for it.
-    let waited = unsafe { libc::wait4(child.id() as libc::pid_t, &raw mut status, 0, &raw mut usage) };
-    assert!(waited > 0, "the command cannot be waited for");
+    // SAFETY: the pointer is to a live value of the right type.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    assert!(done == 0, "getrusage: {}", std::io::Error::last_os_error());
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    (status == 0, seconds(usage.ru_utime) + seconds(usage.ru_stime))
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 /// CPU seconds of this process, which does little else than serve.
