@@ -18,7 +18,6 @@ use common::results::{Bound, Results};
 use common::rivals::Rivals;
 use common::server::Server;
 use common::{Args, cores, floors, fresh_dir};
-use hydrant::restore::SEGMENT_BYTES;
 use hydrant::sim::generate::{GeneratedObject, LargeDatabase, LargeSpec, TinyFleet, large_database, tiny_fleet};
 use hydrant::sim::server::{Faults, FolderWriter};
 use std::path::Path;
@@ -64,10 +63,15 @@ fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> (Cost, 
     (cost, sent)
 }
 
-/// One LIST per 1,000 objects, each file once, a large one in segments after its two ends.
-fn needed(objects: &[(GeneratedObject, u64)]) -> f64 {
-    let gets = |size: u64| if size <= SEGMENT_BYTES { 1 } else { 2 + size.div_ceil(SEGMENT_BYTES) };
-    (objects.len().div_ceil(1000) as u64 + objects.iter().map(|(_, size)| gets(*size)).sum::<u64>()) as f64
+/// The requests that the plan takes, listing included.
+fn needed(server: &Server, bucket: &str) -> f64 {
+    let path = fresh_dir("plan").join("report.json");
+    let mut plan = hydrant();
+    plan.args(["restore-pattern", "--dry-run", "--no-progress", "--report"]).arg(&path).arg(server.url(bucket, "**"));
+    measured(None, &mut plan);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("the report")).expect("JSON");
+    let gets = report["databases"][0]["requests"].as_f64().expect("the requests");
+    gets + report["summary"]["lists"].as_f64().expect("the listings")
 }
 
 /// The median of several, and the most requests.
@@ -168,10 +172,11 @@ fn large(results: &mut Results, rivals: &Rivals, args: &Args, runs: u64, bytes: 
         {
             let mut rows = Rows { results, name, gigabytes: bytes as f64 / 1e9, floor: 0.0 };
             let wire = floor_rows(&mut rows, &server, bucket, objects, bytes, runs);
+            let needed = needed(&server, bucket);
             let (ours, sent) = restores(runs, &server, bucket, ROOT, &[]);
-            rows.row("hydrant restore", &ours, sent / needed(objects));
+            rows.row("hydrant restore", &ours, sent / needed);
             let (cached, sent) = restores(runs, &server, bucket, ROOT, &["--io-engine", "pwrite"]);
-            rows.row("hydrant restore, pwrite", &cached, sent / needed(objects));
+            rows.row("hydrant restore, pwrite", &cached, sent / needed);
             let s5cmd = rivals.fetch(&server, bucket, objects.iter().map(|(object, _)| object));
             if let Some(cost) = &s5cmd {
                 rows.row("s5cmd cat, the same objects", cost, 0.0);

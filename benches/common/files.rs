@@ -57,6 +57,8 @@ impl Method {
 
 /// Files that the restore's path has in flight, as a fleet with default settings.
 const IN_FLIGHT: usize = 128;
+/// Files whose directories are synced at once.
+const BATCH: usize = 64;
 const RING: u32 = 512;
 
 /// Writes `count` files of `bytes` into the new directory `dir`; durable when it returns.
@@ -154,14 +156,15 @@ fn hydrant(dir: &Path, count: u64, bytes: usize) {
                             new.publish().expect("a publication")
                         })
                         .buffer_unordered(IN_FLIGHT.div_ceil(cores()))
-                        .collect::<Vec<_>>()
-                        .await
+                        .chunks(BATCH)
+                        .for_each_concurrent(2, |published| async {
+                            let syncing = tokio::task::spawn_blocking(move || sync_dirs(published));
+                            syncing.await.expect("an end").into_iter().for_each(|synced| synced.expect("a sync"));
+                        })
+                        .await;
                 })
             })
         })
         .collect();
-    for worker in workers {
-        let published = worker.blocking_recv().expect("a worker's end");
-        sync_dirs(published).into_iter().for_each(|synced| synced.expect("a sync"));
-    }
+    workers.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
 }
