@@ -64,7 +64,7 @@ fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> (Cost, 
 }
 
 /// The requests that the plan takes, listing included.
-fn needed(server: &Server, bucket: &str) -> f64 {
+fn planned(server: &Server, bucket: &str) -> f64 {
     let path = fresh_dir("plan").join("report.json");
     let mut plan = hydrant();
     plan.args(["restore-pattern", "--dry-run", "--no-progress", "--report"]).arg(&path).arg(server.url(bucket, "**"));
@@ -93,12 +93,12 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// `of_needed`: requests sent, against those needed; 0 where nobody knows.
-    fn row(&self, what: &str, cost: &Cost, of_needed: f64) {
-        let requests = match (cost.sent(), of_needed > 0.0) {
+    /// `of_planned`: requests sent, against those planned; 0 where nobody knows.
+    fn row(&self, what: &str, cost: &Cost, of_planned: f64) {
+        let requests = match (cost.sent(), of_planned > 0.0) {
             (0, _) => "–".to_owned(),
             (sent, false) => sent.to_string(),
-            (sent, true) => format!("{sent}, {of_needed:.2} of the needed"),
+            (sent, true) => format!("{sent}, {of_planned:.2} of the planned"),
         };
         self.results.row(&[
             self.name.to_owned(),
@@ -172,11 +172,11 @@ fn large(results: &mut Results, rivals: &Rivals, args: &Args, runs: u64, bytes: 
         {
             let mut rows = Rows { results, name, gigabytes: bytes as f64 / 1e9, floor: 0.0 };
             let wire = floor_rows(&mut rows, &server, bucket, objects, bytes, runs);
-            let needed = needed(&server, bucket);
+            let planned = planned(&server, bucket);
             let (ours, sent) = restores(runs, &server, bucket, ROOT, &[]);
-            rows.row("hydrant restore", &ours, sent / needed);
+            rows.row("hydrant restore", &ours, sent / planned);
             let (cached, sent) = restores(runs, &server, bucket, ROOT, &["--io-engine", "pwrite"]);
-            rows.row("hydrant restore, pwrite", &cached, sent / needed);
+            rows.row("hydrant restore, pwrite", &cached, sent / planned);
             let s5cmd = rivals.fetch(&server, bucket, objects.iter().map(|(object, _)| object));
             if let Some(cost) = &s5cmd {
                 rows.row("s5cmd cat, the same objects", cost, 0.0);

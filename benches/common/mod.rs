@@ -9,7 +9,7 @@ pub mod results;
 pub mod rivals;
 pub mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -69,22 +69,24 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Where directories are made; whoever names it removes it, after the last of several benches.
+const FOLDER: &str = "HYDRANT_BENCH_DIR";
 
 /// A directory that did not exist before: creating files where many were just deleted measures
 /// the file system's journal. [`remove_dirs`] takes it away.
 pub fn fresh_dir(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Relaxed);
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}-{n}-{name}", std::process::id()));
+    let folder = std::env::var_os(FOLDER).map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let dir = folder.join(format!("bench-{}-{n}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a fresh directory");
     MADE.lock().expect("the list").push(dir.clone());
     dir
 }
 
-/// Removes all of [`fresh_dir`], at the very end; with `HYDRANT_BENCH_KEEP` set that is left to
-/// whoever runs several benches, for after the last of them.
+/// Removes all of [`fresh_dir`], at the very end.
 pub fn remove_dirs() {
-    if std::env::var_os("HYDRANT_BENCH_KEEP").is_none() {
+    if std::env::var_os(FOLDER).is_none() {
         MADE.lock().expect("the list").drain(..).for_each(|dir| drop(std::fs::remove_dir_all(dir)));
     }
 }
