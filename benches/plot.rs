@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 const WIDTH: f64 = 900.0;
 const LABELS: f64 = 380.0;
-const BARS: f64 = 380.0;
+const BARS: f64 = 330.0;
 const ROW: f64 = 22.0;
 /// Shares beyond are cut.
 const MOST_SHARE: f64 = 2.0;

@@ -57,9 +57,11 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// [`command`] for the program under test.
+/// [`command`] for the program under test: the one that was built with this, or the one that
+/// `HYDRANT_BENCH_BINARY` names, to compare builds.
 pub fn hydrant() -> Command {
-    command(env!("CARGO_BIN_EXE_hydrant"))
+    let named = std::env::var_os("HYDRANT_BENCH_BINARY");
+    command(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into()))
 }
 
 /// The median of `runs`.
