@@ -1,80 +1,178 @@
-//! Thousands of small databases, end to end:
-//! `cargo bench --bench fleet [-- --databases 10,100,1000,5000] [--latency-ms 0,20] [--litestream]`
-//! prints a Markdown table: wall, CPU and requests per database, peak memory, descriptors.
+//! Thousands of small databases, end to end: `cargo bench --features sim --bench fleet
+//! [-- --databases 2000,5000,20000] [--latency-ms 20] [--runs 3] [--quick]`.
 //!
 //! Each database has five files of which three are planned, and is restored durably; every
-//! output is compared with its expected hash. The server is a process of its own on the same
-//! cores. With `--litestream`, the first 64 databases are restored by `litestream restore` under
-//! `xargs -P 16` and `-P 64` as well.
+//! output is compared with its expected hash. Beside it the floors: the planned objects to memory
+//! with the same client, as many durable files by the best method. With `litestream` on PATH some
+//! of them are restored by it, one after the other and under `xargs -P 16` and `-P 64`; with
+//! `s5cmd`, it fetches the planned objects.
 
 mod common;
 
-use common::{Cost, Server, command, fresh_dir, measured, on_path};
-use hydrant::sim::generate::{GeneratedDatabase, TinyFleet, tiny_fleet};
-use hydrant::sim::server::write_folder;
+use common::cost::{Cost, hydrant, measured};
+use common::files::Method;
+use common::results::{Bound, Results};
+use common::rivals::Rivals;
+use common::server::Server;
+use common::{Args, floors, fresh_dir};
+use hydrant::ltx::Txid;
+use hydrant::sim::generate::{GeneratedDatabase, GeneratedObject, TinyFleet, tiny_fleet};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
 const BUCKET: &str = "fleet";
-const LITESTREAM_DATABASES: usize = 64;
+const LITESTREAM_DATABASES: usize = 192;
+/// Requests that a fetching floor has in flight, per core.
+const AT_ONCE: usize = 128;
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let list = |flag: &str, default: &str| -> Vec<usize> {
-        let given = args.iter().position(|a| a == flag).and_then(|i| args.get(i + 1));
-        given.map_or(default, String::as_str).split(',').map(|n| n.parse().expect("numbers")).collect()
-    };
-    let litestream = on_path("litestream").filter(|_| args.iter().any(|a| a == "--litestream"));
-    println!(
-        "| databases | first byte | what | wall ms each | CPU ms each | requests each | LISTs | peak MB | descriptors |"
+    let args = Args::of_process();
+    if floors::dispatch(&args) {
+        return;
+    }
+    let mut results = Results::new("fleet");
+    let rivals = Rivals::on_path();
+    let (sizes, runs) = if args.is_quick() { ("200", 1) } else { ("2000,5000,20000", 3) };
+    let runs = args.number("--runs", runs);
+    results.table(
+        "A fleet, each database of five files, three of them planned",
+        &[
+            "databases",
+            "first byte",
+            "what",
+            "wall ms each",
+            "CPU ms each",
+            "server CPU ms each",
+            "requests each",
+            "of the needed",
+            "LISTs",
+            "peak MB",
+            "descriptors",
+            "of the floor",
+        ],
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for count in list("--databases", "10,100,1000,2000,5000") {
-        let fleet = tiny_fleet(&TinyFleet { count, ..TinyFleet::default() }).expect("a fleet");
-        let root = fresh_dir("fleet");
-        write_folder(&root.join(BUCKET), &fleet).expect("the bucket");
-        for latency_ms in list("--latency-ms", "0,20") {
-            let server = Server::start(&root, &["--latency-ms", &latency_ms.to_string()]);
-            let url = server.url(BUCKET, "**");
-            for kind in ["uring", "pwrite"] {
-                let dir = fresh_dir("out");
-                let report = dir.join("report.json");
-                let mut command = command(env!("CARGO_BIN_EXE_hydrant"));
-                command.args(["restore-pattern", "--io-engine", kind, "--no-progress", "--output-dir"]);
-                command.arg(dir.join("db")).arg("--report").arg(&report).arg("--error-log").arg(dir.join("errors"));
-                let cost = measured(command.arg(&url));
-                let report: serde_json::Value =
-                    serde_json::from_slice(&std::fs::read(&report).expect("the report")).expect("JSON");
-                check(&fleet, &dir.join("db"));
-                let lists = report["summary"]["lists"].as_u64().unwrap_or(0);
-                row(
-                    count,
-                    latency_ms,
-                    &format!("hydrant, {kind}"),
-                    cost,
-                    report["summary"]["requests"].as_f64(),
-                    lists,
-                );
-                let _ = std::fs::remove_dir_all(dir);
-            }
-            if let Some(litestream) = &litestream {
-                under_xargs(litestream, &fleet, &server, latency_ms);
+    for latency_ms in args.list("--latency-ms", "20") {
+        for count in args.list("--databases", sizes) {
+            fleet(&mut results, &rivals, count, latency_ms as u64, if count > 5000 { 1 } else { runs });
+        }
+    }
+    common::remove_dirs();
+    results.finish(&args);
+}
+
+fn fleet(results: &mut Results, rivals: &Rivals, count: usize, latency_ms: u64, runs: u64) {
+    let server = Server::with_latency(latency_ms);
+    let fleet = tiny_fleet(&TinyFleet { count, ..TinyFleet::default() }).expect("a fleet");
+    fleet.iter().for_each(|database| server.sim.objects().put_database(BUCKET, database));
+    let planned = || fleet.iter().flat_map(|database| database.objects.iter()).filter(|o| is_planned(o));
+    let table = Table { results, count, latency_ms, floor: 0.0 };
+
+    let sized = planned().map(|object| (object, object.bytes.len() as u64));
+    let fetch = floors::fetch_command(&server, BUCKET, sized, AT_ONCE);
+    let fetched = Cost::median((0..runs).map(|_| measured(Some(&server), &mut fetch())).collect());
+    let bytes = fleet.iter().map(|database| database.expected.bytes).sum::<u64>() / count as u64;
+    let write =
+        |method: Method| measured(None, &mut floors::files_command(method, &fresh_dir("files"), count as u64, bytes));
+    let written = Cost::median((0..runs).map(|_| write(Method::Uring)).collect());
+    let table = Table { floor: fetched.wall.max(written.wall), ..table };
+    table.row("fetch only", count, &fetched, None);
+    table.row(Method::Uring.title(), count, &written, None);
+
+    let mut reports = Vec::new();
+    let costs = (0..runs).map(|_| {
+        let (cost, report) = restore(&server, &fleet);
+        reports.push(report);
+        cost
+    });
+    let ours = Cost::median(costs.collect());
+    let report = reports.pop().unwrap_or_default();
+    table.row("hydrant restore-pattern", count, &ours, Some(&report));
+    if let Some(cost) = rivals.fetch(&server, BUCKET, planned()) {
+        table.row("s5cmd cat, the planned objects", count, &cost, None);
+    }
+    let mut litestream = Vec::new();
+    if count <= 2000 {
+        for parallel in [1, 16, 64] {
+            let some = &fleet[..count.min(if parallel == 1 { 16 } else { LITESTREAM_DATABASES })];
+            if let Some(cost) = rivals.restore_all(&server, BUCKET, some, parallel) {
+                table.row(&format!("litestream, xargs -P {parallel}"), some.len(), &cost, None);
+                litestream.push((parallel, cost.wall * 1e3 / some.len() as f64));
             }
         }
-        let _ = std::fs::remove_dir_all(root);
+    }
+    let each = count as f64;
+    let wall = ours.wall * 1e3 / each;
+    let lists = report["summary"]["lists"].as_f64().unwrap_or(f64::NAN);
+    let chart = "A fleet at 20 ms, wall ms per database";
+    if latency_ms == 20 && count >= 2000 {
+        let allowed = if count >= 20_000 { 0.45 } else { 0.6 };
+        results.target(&format!("{count} databases: wall each"), wall, Bound::AtMost(allowed), "ms");
+        results.target(&format!("{count} databases: CPU each"), ours.cpu * 1e3 / each, Bound::AtMost(0.6), "ms");
+        results.target(&format!("{count} databases: LISTs per 100"), lists * 100.0 / each, Bound::AtMost(1.0), "");
+        results.target(&format!("{count} databases: peak memory"), ours.peak_mb, Bound::AtMost(96.0), "MB");
+        results.bar(chart, &format!("hydrant, {count}"), wall);
+    }
+    for (parallel, theirs) in litestream {
+        results.bar(chart, &format!("litestream, xargs -P {parallel}"), theirs);
+        if parallel == 16 {
+            let name = format!("{count} databases: times as fast as xargs -P 16 litestream");
+            results.target(&name, theirs / wall, Bound::AtLeast(90.0), "");
+        }
     }
 }
 
-fn row(count: usize, latency_ms: usize, what: &str, cost: Cost, requests: Option<f64>, lists: u64) {
-    let each = count as f64;
-    println!(
-        "| {count} | {latency_ms} ms | {what} | {:.2} | {:.2} | {} | {lists} | {} | {} |",
-        cost.wall_seconds * 1e3 / each,
-        cost.cpu_seconds * 1e3 / each,
-        requests.map_or("–".into(), |n| format!("{:.2}", n / each)),
-        cost.peak_kib / 1000,
-        cost.peak_descriptors,
-    );
+struct Table<'a> {
+    results: &'a Results,
+    count: usize,
+    latency_ms: u64,
+    floor: f64,
+}
+
+impl Table<'_> {
+    fn row(&self, what: &str, done: usize, cost: &Cost, report: Option<&Value>) {
+        let each = done as f64;
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+        // Of xargs itself, and nobody would know.
+        let is_one_process = !what.contains("xargs");
+        self.results.row(&[
+            self.count.to_string(),
+            format!("{} ms", self.latency_ms),
+            what.to_owned(),
+            format!("{:.2}", cost.wall * 1e3 / each),
+            format!("{:.2}", cost.cpu * 1e3 / each),
+            format!("{:.2}", cost.server_cpu * 1e3 / each),
+            or_dash(cost.served.as_ref().map(|stats| format!("{:.2}", stats.total() as f64 / each))),
+            or_dash(report.and_then(of_needed).map(|share| format!("{share:.3}"))),
+            or_dash(report.map(|report| report["summary"]["lists"].to_string())),
+            or_dash(is_one_process.then(|| format!("{:.0}", cost.peak_mb))),
+            or_dash(is_one_process.then(|| cost.descriptors.to_string())),
+            format!("{:.2}", cost.wall / each / (self.floor / self.count as f64)),
+        ]);
+    }
+}
+
+/// Requests sent against those without what was sent again or beside others.
+fn of_needed(report: &Value) -> Option<f64> {
+    let databases: f64 = report["databases"].as_array()?.iter().filter_map(|d| d["requests"].as_f64()).sum();
+    let needed = databases + report["summary"]["lists"].as_f64()?;
+    Some(report["summary"]["requests"].as_f64()? / needed)
+}
+
+fn is_planned(object: &GeneratedObject) -> bool {
+    object.level.get() > 0 || object.min_txid == Txid(7)
+}
+
+fn restore(server: &Server, fleet: &[GeneratedDatabase]) -> (Cost, Value) {
+    let dir = fresh_dir("out");
+    let report = dir.join("report.json");
+    let mut restore = hydrant();
+    restore.args(["restore-pattern", "--no-progress", "--output-dir"]).arg(dir.join("db"));
+    restore.arg("--report").arg(&report).arg("--error-log").arg(dir.join("errors"));
+    let cost = measured(Some(server), restore.arg(server.url(BUCKET, "**")));
+    let report = serde_json::from_slice(&std::fs::read(&report).expect("the report")).expect("JSON");
+    check(fleet, &dir.join("db"));
+    (cost, report)
 }
 
 /// Every database is there, byte for byte.
@@ -84,24 +182,5 @@ fn check(fleet: &[GeneratedDatabase], dir: &Path) {
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         assert!(hash == database.expected.sha256, "{} differs", path.display());
-    }
-}
-
-fn under_xargs(litestream: &Path, fleet: &[GeneratedDatabase], server: &Server, latency_ms: usize) {
-    let count = fleet.len().min(LITESTREAM_DATABASES);
-    for parallel in ["16", "64"] {
-        let dir = fresh_dir("litestream");
-        let lines: String = (fleet[..count].iter().enumerate())
-            .map(|(i, database)| {
-                format!("{} {}\n", dir.join(i.to_string()).display(), server.url(BUCKET, &database.root))
-            })
-            .collect();
-        let list = dir.join("list");
-        std::fs::write(&list, lines).expect("the list");
-        let mut xargs = command("xargs");
-        xargs.arg("-a").arg(&list).args(["-P", parallel, "-n", "2"]).arg(litestream).args(["restore", "-o"]);
-        let cost = measured(&mut xargs);
-        row(count, latency_ms, &format!("litestream, xargs -P {parallel}"), cost, None, 0);
-        let _ = std::fs::remove_dir_all(dir);
     }
 }

@@ -1,37 +1,51 @@
-//! Writers side by side: `cargo bench --bench io -- [--gib N] [DIR…]` prints Markdown tables.
+//! Writers side by side: `cargo bench --features sim --bench io [-- --gib N] [--dirs DIR,DIR]
+//! [--quick]`.
 //!
-//! One worker writes a preallocated file through the public interface, `depth` writes in
-//! flight, each buffer filled anew; then syncs. The second table: many small files, durable.
-//! CPU is the process's, kernel threads that write back excluded. Every run has a fresh
+//! One thread writes a preallocated file, `in flight` writes at a time, each buffer filled anew;
+//! then syncs. The engines are written to through their public interface. CPU is the process's:
+//! its io_uring threads included, the kernel's that write back not. Every run has a fresh
 //! directory: creating files right after deleting many measures the file system's journal.
 
+mod common;
+
+use common::Args;
+use common::results::Results;
 use futures_util::future::join_all;
 use hydrant::io::{EngineKind, Io, IoOptions, OutputFile, block_on};
+use io_uring::{IoUring, opcode, types};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum How {
     UringDirect,
-    UringBuffered,
+    /// The default engine, told that the file is small.
+    UringSmall,
     Pwrite,
+    /// On a ring of its own, through the page cache: what no engine here does.
+    RingBuffered,
+    /// Without sync_file_range.
+    PlainPwrite,
 }
 
 impl How {
     fn name(self) -> &'static str {
         match self {
-            Self::UringDirect => "uring, O_DIRECT",
-            Self::UringBuffered => "uring, page cache",
-            Self::Pwrite => "pwrite",
+            Self::UringDirect => "io_uring, O_DIRECT, registered",
+            Self::UringSmall => "io_uring engine, small files",
+            Self::Pwrite => "pwrite, sync_file_range",
+            Self::RingBuffered => "io_uring, page cache",
+            Self::PlainPwrite => "pwrite alone",
         }
     }
     fn kind(self) -> EngineKind {
         match self {
-            Self::Pwrite => EngineKind::Pwrite,
+            Self::Pwrite | Self::PlainPwrite => EngineKind::Pwrite,
             _ => EngineKind::Uring,
         }
     }
@@ -46,89 +60,91 @@ struct Cost {
 }
 
 fn main() {
-    let mut gib = 1.0_f64;
-    let mut dirs = Vec::new();
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--gib" => gib = args.next().and_then(|n| n.parse().ok()).unwrap_or(gib),
-            "--bench" => {}
-            dir => dirs.push(PathBuf::from(dir)),
-        }
-    }
+    let args = Args::of_process();
+    let mut results = Results::new("io");
+    let quick = args.is_quick();
+    let gib = args.text("--gib").map_or(if quick { 0.25 } else { 1.0 }, |n| n.parse().expect("a number"));
+    let bytes = (gib * f64::from(1 << 30)) as u64 / (1 << 20) * (1 << 20);
+    let mut dirs: Vec<PathBuf> = args.text("--dirs").unwrap_or("").split(',').map(PathBuf::from).collect();
+    dirs.retain(|dir| !dir.as_os_str().is_empty());
     if dirs.is_empty() {
         dirs = vec![PathBuf::from(env!("CARGO_TARGET_TMPDIR"))];
         dirs.extend(Some(PathBuf::from("/dev/shm")).filter(|dir| dir.is_dir()));
     }
-    let bytes = (gib * f64::from(1 << 30)) as u64 / (1 << 20) * (1 << 20);
     for dir in &dirs {
-        println!("\n### One file of {} MiB in {}\n", bytes >> 20, dir.display());
-        println!("| writer | buffer KiB | in flight | seconds | MiB/s | CPU-s/GiB | slowest write ms | registered |");
-        println!("|---|---|---|---|---|---|---|---|");
-        for how in [How::UringDirect, How::UringBuffered, How::Pwrite] {
-            for buffer_kib in [256, 512, 1024] {
-                for depth in [1, 4, 8, 16] {
-                    if depth > 1 && !matches!(how, How::UringDirect) {
-                        continue; // These write on the worker's thread: more in flight is no difference.
-                    }
-                    let options = IoOptions { buffer_bytes: buffer_kib << 10, buffers: depth };
-                    let mut runs: Vec<Cost> = (0..3).map(|_| one_file(dir, how, options, bytes)).collect();
-                    runs.sort_by_key(|run| run.wall);
-                    let run = &runs[1];
-                    println!(
-                        "| {} | {buffer_kib} | {depth} | {:.2} | {:.0} | {:.2} | {:.1} | {}/{depth} |",
-                        how.name(),
-                        run.wall.as_secs_f64(),
-                        (bytes >> 20) as f64 / run.wall.as_secs_f64(),
-                        run.cpu.as_secs_f64() / (bytes as f64 / f64::from(1 << 30)),
-                        run.slowest.as_secs_f64() * 1e3,
-                        run.registered,
-                    );
+        let place = if dir.starts_with("/dev/shm") { "tmpfs" } else { "the disk" };
+        large(&mut results, dir, place, bytes, if quick { 1 } else { 3 });
+        if !quick {
+            computing(&results, dir, place, bytes);
+            small(&results, dir, place);
+        }
+    }
+    results.finish(&args);
+}
+
+fn large(results: &mut Results, dir: &Path, place: &str, bytes: u64, runs: usize) {
+    let columns =
+        ["writer", "buffer KiB", "in flight", "seconds", "MiB/s", "CPU-s/GiB", "slowest write ms", "registered"];
+    results.table(&format!("One file of {} MiB on {place}, and its sync", bytes >> 20), &columns);
+    let gib = bytes as f64 / f64::from(1 << 30);
+    for how in [How::UringDirect, How::RingBuffered, How::Pwrite, How::PlainPwrite] {
+        for buffer_kib in [256, 512, 1024] {
+            for depth in [1, 4, 8, 16] {
+                if depth > 1 && how.kind() == EngineKind::Pwrite {
+                    continue; // On the worker's thread: more in flight is no difference.
+                }
+                let options = IoOptions { buffer_bytes: buffer_kib << 10, buffers: depth };
+                let mut costs: Vec<Cost> = (0..runs).map(|_| one_file(dir, how, options, bytes)).collect();
+                costs.sort_by_key(|cost| cost.wall);
+                let cost = &costs[runs / 2];
+                let wall = cost.wall.as_secs_f64();
+                results.row(&[
+                    how.name().to_owned(),
+                    buffer_kib.to_string(),
+                    depth.to_string(),
+                    format!("{wall:.2}"),
+                    format!("{:.0}", (bytes >> 20) as f64 / wall),
+                    format!("{:.2}", cost.cpu.as_secs_f64() / gib),
+                    format!("{:.1}", cost.slowest.as_secs_f64() * 1e3),
+                    cost.registered.to_string(),
+                ]);
+                if buffer_kib == 512 && (depth == 8 || how.kind() == EngineKind::Pwrite) {
+                    results.bar(&format!("1 GiB to {place}, seconds"), how.name(), wall / gib);
+                    results.bar(&format!("1 GiB to {place}, CPU-s"), how.name(), cost.cpu.as_secs_f64() / gib);
                 }
             }
         }
-        println!(
-            "\n### The same while the worker computes 0.2 ms at a time, buffers of 512 KiB, in {}\n",
-            dir.display()
-        );
-        println!("| writer | seconds | CPU-s/GiB | slowest write ms |");
-        println!("|---|---|---|---|");
-        for how in [How::UringDirect, How::Pwrite] {
-            let cost = beside_computing(dir, how, bytes);
-            println!(
-                "| {} | {:.2} | {:.2} | {:.1} |",
-                how.name(),
-                cost.wall.as_secs_f64(),
-                cost.cpu.as_secs_f64() / (bytes as f64 / f64::from(1 << 30)),
-                cost.slowest.as_secs_f64() * 1e3
-            );
-        }
-        println!("\n### 2,000 durable files of 64 KiB in {}, 256 at a time\n", dir.display());
-        println!("| writer | seconds | ms/file | CPU ms/file |");
-        println!("|---|---|---|---|");
-        for how in [How::UringBuffered, How::Pwrite] {
-            let cost = many_files(dir, how, 2000, 256);
-            println!(
-                "| {} | {:.2} | {:.2} | {:.2} |",
-                how.name(),
-                cost.wall.as_secs_f64(),
-                cost.wall.as_secs_f64() * 1e3 / 2000.0,
-                cost.cpu.as_secs_f64() * 1e3 / 2000.0
-            );
-        }
-        println!("\n### Sizes around which O_DIRECT begins to pay, in {}\n", dir.display());
-        println!("| file KiB | writer | ms/file | CPU ms/file |");
-        println!("|---|---|---|---|");
-        for kib in [256_u64, 1024, 4096, 16384] {
-            for how in [How::UringDirect, How::UringBuffered, How::Pwrite] {
-                let cost = sized_files(dir, how, kib << 10, 24);
-                println!(
-                    "| {kib} | {} | {:.2} | {:.2} |",
-                    how.name(),
-                    cost.wall.as_secs_f64() * 1e3 / 24.0,
-                    cost.cpu.as_secs_f64() * 1e3 / 24.0
-                );
-            }
+    }
+}
+
+fn computing(results: &Results, dir: &Path, place: &str, bytes: u64) {
+    let title = format!("The same while the worker computes 0.2 ms at a time, buffers of 512 KiB, on {place}");
+    results.table(&title, &["writer", "seconds", "CPU-s/GiB", "slowest write ms"]);
+    for how in [How::UringDirect, How::Pwrite] {
+        let cost = beside_computing(dir, how, bytes);
+        results.row(&[
+            how.name().to_owned(),
+            format!("{:.2}", cost.wall.as_secs_f64()),
+            format!("{:.2}", cost.cpu.as_secs_f64() / (bytes as f64 / f64::from(1 << 30))),
+            format!("{:.1}", cost.slowest.as_secs_f64() * 1e3),
+        ]);
+    }
+}
+
+fn small(results: &Results, dir: &Path, place: &str) {
+    results.table(
+        &format!("Sizes around which O_DIRECT begins to pay, on {place}"),
+        &["file KiB", "writer", "ms/file", "CPU ms/file"],
+    );
+    for kib in [256_u64, 1024, 4096, 16384] {
+        for how in [How::UringDirect, How::UringSmall, How::Pwrite] {
+            let cost = sized_files(dir, how, kib << 10, 24);
+            results.row(&[
+                kib.to_string(),
+                how.name().to_owned(),
+                format!("{:.2}", cost.wall.as_secs_f64() * 1e3 / 24.0),
+                format!("{:.2}", cost.cpu.as_secs_f64() * 1e3 / 24.0),
+            ]);
         }
     }
 }
@@ -150,6 +166,11 @@ fn output(dir: &Path, name: &str, how: How, bytes: u64) -> Arc<OutputFile> {
 fn one_file(dir: &Path, how: How, options: IoOptions, bytes: u64) -> Cost {
     let dir = fresh(dir);
     let file = output(dir.path(), "db", how, bytes);
+    match how {
+        How::RingBuffered => return by_ring(&file, options, bytes),
+        How::PlainPwrite => return by_pwrite(&file, options, bytes),
+        _ => {}
+    }
     timed(how, options, async |io| {
         let slowest = write_all(&io, &file, bytes, options.buffers).await;
         io.writer(&file).sync().await.expect("sync");
@@ -184,6 +205,53 @@ async fn write_all(io: &Io, file: &Arc<OutputFile>, bytes: u64, depth: usize) ->
     slowest.get()
 }
 
+/// Each completion's buffer is filled and sent again.
+fn by_ring(file: &OutputFile, options: IoOptions, bytes: u64) -> Cost {
+    let (begun, cpu) = (Instant::now(), cpu_time());
+    let mut ring = IoUring::new(64).expect("a ring");
+    let mut buffers = vec![vec![0_u8; options.buffer_bytes]; options.buffers];
+    let mut sent = vec![begun; options.buffers];
+    let mut free: Vec<usize> = (0..options.buffers).collect();
+    let (mut at, mut slowest) = (0, Duration::ZERO);
+    while at < bytes || free.len() < options.buffers {
+        while let Some(slot) = free.pop_if(|_| at < bytes) {
+            let len = (bytes - at).min(options.buffer_bytes as u64) as u32;
+            buffers[slot].fill((at >> 18) as u8);
+            let fd = types::Fd(file.as_fd().as_raw_fd());
+            let write = opcode::Write::new(fd, buffers[slot].as_ptr(), len).offset(at).build().user_data(slot as u64);
+            sent[slot] = Instant::now();
+            // SAFETY: the buffer is not touched again, nor the vector of it moved, before its
+            // completion was seen; the descriptor outlives the loop.
+            unsafe { ring.submission().push(&write) }.expect("room: no more in flight than entries");
+            ring.submit().expect("a submission");
+            at += u64::from(len);
+        }
+        ring.submit_and_wait(1).expect("a completion");
+        for done in ring.completion() {
+            assert!(done.result() as usize == options.buffer_bytes, "a short write: {}", done.result());
+            let slot = done.user_data() as usize;
+            slowest = slowest.max(sent[slot].elapsed());
+            free.push(slot);
+        }
+    }
+    file.fsync().expect("sync");
+    Cost { wall: begun.elapsed(), cpu: cpu_time() - cpu, slowest, registered: 0 }
+}
+
+fn by_pwrite(file: &OutputFile, options: IoOptions, bytes: u64) -> Cost {
+    let (begun, cpu) = (Instant::now(), cpu_time());
+    let mut buffer = vec![0_u8; options.buffer_bytes];
+    let mut slowest = Duration::ZERO;
+    for at in (0..bytes).step_by(options.buffer_bytes) {
+        buffer.fill((at >> 18) as u8);
+        let begun = Instant::now();
+        file.pwrite_all(&buffer, at).expect("write");
+        slowest = slowest.max(begun.elapsed());
+    }
+    file.fsync().expect("sync");
+    Cost { wall: begun.elapsed(), cpu: cpu_time() - cpu, slowest, registered: 0 }
+}
+
 /// As [`one_file`], with a task that is always ready and computes: the thread never parks.
 fn beside_computing(dir: &Path, how: How, bytes: u64) -> Cost {
     let dir = fresh(dir);
@@ -202,29 +270,6 @@ fn beside_computing(dir: &Path, how: How, bytes: u64) -> Cost {
         io.writer(&file).sync().await.expect("sync");
         computing.abort();
         slowest
-    })
-}
-
-fn many_files(dir: &Path, how: How, files: usize, at_once: usize) -> Cost {
-    let dir = fresh(dir);
-    let options = IoOptions { buffer_bytes: 64 << 10, buffers: 16 };
-    timed(how, options, async |io| {
-        let next = Rc::new(Cell::new(0));
-        let tasks = (0..at_once).map(|_| {
-            let (io, next, dir) = (io.clone(), next.clone(), dir.path().to_owned());
-            tokio::task::spawn_local(async move {
-                while next.get() < files {
-                    let n = next.replace(next.get() + 1);
-                    let file = output(&dir, &n.to_string(), how, 64 << 10);
-                    write_all(&io, &file, 64 << 10, 1).await;
-                    io.writer(&file).sync().await.expect("sync");
-                }
-            })
-        });
-        for task in join_all(tasks).await {
-            task.expect("a writing task");
-        }
-        Duration::ZERO
     })
 }
 

@@ -19,6 +19,7 @@ mod queue;
 mod rehearse;
 mod segments;
 
+pub use claims::PageMap;
 pub use database::{Outcome, Planned, Request, Restored, plan_database, restore};
 pub use engine::{Engine, EngineOptions, SEGMENT_BYTES, Shared, Worker, submit};
 pub use error::{ChainError, RestoreError};

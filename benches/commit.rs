@@ -1,0 +1,56 @@
+//! How many files per second become durable: `cargo bench --features sim --bench commit
+//! [-- --files 10000] [--kib 64] [--runs 3] [--serial] [--quick]`.
+//!
+//! Our own commit path against the best that is known, each in a fresh directory, in turn.
+//! Without `--serial` one fsync after the other is left out: it takes half a minute.
+
+mod common;
+
+use common::cost::{Cost, measured};
+use common::files::Method;
+use common::results::{Bound, Results};
+use common::{Args, floors, fresh_dir};
+
+fn main() {
+    let args = Args::of_process();
+    if floors::dispatch(&args) {
+        return;
+    }
+    let mut results = Results::new("commit");
+    let files = args.number("--files", if args.is_quick() { 1000 } else { 10_000 });
+    let bytes = args.number("--kib", 64) << 10;
+    let runs = args.number("--runs", if args.is_quick() { 1 } else { 3 });
+    let methods = Method::ALL.into_iter().filter(|&method| method != Method::Serial || args.has("--serial"));
+    let mut costs: Vec<(Method, Vec<Cost>)> = methods.map(|method| (method, Vec::new())).collect();
+    for _ in 0..runs {
+        for (method, costs) in &mut costs {
+            // What the last one left to be written is not this one's.
+            rustix::fs::sync();
+            costs.push(measured(None, &mut floors::files_command(*method, &fresh_dir("files"), files, bytes)));
+        }
+    }
+    let title = format!("{files} durable files of {} KiB", bytes >> 10);
+    results.table(&title, &["method", "seconds", "files/s", "CPU ms each", "peak MB"]);
+    let (mut ours, mut synced, mut syncfs) = (f64::NAN, f64::INFINITY, f64::NAN);
+    for (method, costs) in costs {
+        let cost = Cost::median(costs);
+        results.row(&[
+            method.title().to_owned(),
+            format!("{:.2}", cost.wall),
+            format!("{:.0}", files as f64 / cost.wall),
+            format!("{:.2}", cost.cpu * 1e3 / files as f64),
+            format!("{:.0}", cost.peak_mb),
+        ]);
+        results.bar("Durable files per second", method.title(), files as f64 / cost.wall);
+        match method {
+            Method::Hydrant => ours = cost.wall,
+            Method::Syncfs => syncfs = cost.wall,
+            _ => synced = synced.min(cost.wall),
+        }
+    }
+    let name = "commit: of the best method's time that syncs each file";
+    results.target(name, ours / synced, Bound::AtMost(1.3), "");
+    results.target("commit: of one syncfs's time", ours / syncfs, Bound::AtMost(1.3), "");
+    common::remove_dirs();
+    results.finish(&args);
+}

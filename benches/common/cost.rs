@@ -1,0 +1,168 @@
+//! Commands, measured from outside.
+
+use super::server::{ACCESS_KEY, SECRET_KEY, Server};
+use hydrant::sim::server::Stats;
+use std::io::{Read, Seek};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What a finished command has cost.
+#[derive(Debug, Clone, Default)]
+pub struct Cost {
+    pub wall: f64,
+    /// Of the process and the processes that it waited for, in seconds.
+    pub cpu: f64,
+    /// Of the server meanwhile.
+    pub server_cpu: f64,
+    /// Of the process itself.
+    pub peak_mb: f64,
+    /// Open at once, as far as was seen.
+    pub descriptors: usize,
+    /// What the server has counted meanwhile.
+    pub served: Option<Stats>,
+    pub stdout: String,
+}
+
+impl Cost {
+    /// The run with the median wall time; runs must not be empty.
+    pub fn median(mut runs: Vec<Self>) -> Self {
+        runs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+        let middle = runs.len() / 2;
+        runs.swap_remove(middle)
+    }
+
+    /// Requests that the server was sent.
+    pub fn sent(&self) -> u64 {
+        self.served.as_ref().map_or(0, Stats::total)
+    }
+}
+
+/// A command with a clean environment and the bench's credentials.
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let upper = name.to_string_lossy().to_uppercase();
+        if ["AWS_", "LITESTREAM_", "S3_"].iter().any(|prefix| upper.starts_with(prefix)) || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// [`command`] for the program under test: the one that was built with this, or the one that
+/// `HYDRANT_BENCH_BINARY` names, to compare builds.
+pub fn hydrant() -> Command {
+    let named = std::env::var_os("HYDRANT_BENCH_BINARY");
+    command(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into()))
+}
+
+/// The median of `runs`.
+pub fn median_of(runs: u64, server: Option<&Server>, mut make: impl FnMut() -> Command) -> Cost {
+    Cost::median((0..runs.max(1)).map(|_| measured(server, &mut make())).collect())
+}
+
+/// Runs `command` to its end, which must be a success. `server` is whom it speaks to.
+pub fn measured(server: Option<&Server>, command: &mut Command) -> Cost {
+    measure(server, command, false)
+}
+
+/// [`measured`], with what it prints.
+pub fn captured(server: Option<&Server>, command: &mut Command) -> Cost {
+    measure(server, command, true)
+}
+
+fn measure(server: Option<&Server>, command: &mut Command, with_stdout: bool) -> Cost {
+    // Files: nobody reads while the command runs.
+    let (mut stdout, mut stderr) = (scratch(), scratch());
+    if with_stdout {
+        command.stdout(stdout.try_clone().expect("a descriptor"));
+    }
+    command.stderr(stderr.try_clone().expect("a descriptor"));
+    let before = server.map(Server::stats);
+    let (server_cpu, cpu) = (server_cpu_seconds(), children_cpu_seconds());
+    let begun = Instant::now();
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let pid = child.id();
+    let (peak_kib, descriptors, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let (wall, success) = std::thread::scope(|scope| {
+        scope.spawn(|| sample(pid, &peak_kib, &descriptors, &over));
+        let ended = child.wait().expect("its end");
+        let wall = begun.elapsed().as_secs_f64();
+        over.store(true, Relaxed);
+        (wall, ended.success())
+    });
+    let server_cpu = server_cpu_seconds() - server_cpu;
+    assert!(success, "{command:?} failed: {}", text_of(&mut stderr));
+    Cost {
+        wall,
+        cpu: children_cpu_seconds() - cpu,
+        server_cpu,
+        peak_mb: peak_kib.into_inner() as f64 * 1024.0 / 1e6,
+        descriptors: descriptors.into_inner() as usize,
+        served: server.zip(before).map(|(server, before)| server.stats().since(&before)),
+        stdout: if with_stdout { text_of(&mut stdout) } else { String::new() },
+    }
+}
+
+fn scratch() -> std::fs::File {
+    tempfile::tempfile().expect("a temporary file")
+}
+
+fn text_of(file: &mut std::fs::File) -> String {
+    let mut text = String::new();
+    file.rewind().expect("a file");
+    let _ = file.read_to_string(&mut text);
+    text
+}
+
+/// Looks at a process until it is over. A kernel's high-water mark misses nothing but the last
+/// milliseconds.
+fn sample(pid: u32, peak_kib: &AtomicU64, descriptors: &AtomicU64, over: &AtomicBool) {
+    let (status, open) = (format!("/proc/{pid}/status"), format!("/proc/{pid}/fd"));
+    for turn in 0u64.. {
+        if over.load(Relaxed) {
+            return;
+        }
+        if let Some(kib) = peak_of(&status) {
+            peak_kib.fetch_max(kib, Relaxed);
+        }
+        // Dear where there are many.
+        if turn % 16 == 15
+            && let Ok(open) = std::fs::read_dir(&open)
+        {
+            descriptors.fetch_max(open.count() as u64, Relaxed);
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+fn peak_of(status_file: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(status_file).ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// CPU seconds of all children that were waited for so far.
+fn children_cpu_seconds() -> f64 {
+    // SAFETY: an all-zero rusage is a value of the type, which holds numbers only.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live value of the right type.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    assert!(done == 0, "getrusage: {}", std::io::Error::last_os_error());
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// CPU seconds of this process, which does little else than serve.
+pub fn server_cpu_seconds() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}

@@ -1,0 +1,170 @@
+//! Many small, durable files, by several methods: what a fleet's commits cost at least.
+
+use super::{cores, floors};
+use futures_util::StreamExt;
+use hydrant::commit::{Destination, OutputRoot, Replace, sync_dirs};
+use io_uring::{IoUring, opcode, types};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The restore's own path: an unnamed file, reserved, written, synced, linked; the directory
+    /// synced per batch.
+    Hydrant,
+    /// Named files, 512 fsyncs in flight on one ring.
+    Uring,
+    /// Named files, a thread for each of 16 fsyncs in flight.
+    Threads,
+    /// Named files, then one syncfs, which cannot say whose write failed.
+    Syncfs,
+    /// Named files, one fsync after the other.
+    Serial,
+}
+
+impl Method {
+    pub const ALL: [Self; 5] = [Self::Hydrant, Self::Uring, Self::Threads, Self::Syncfs, Self::Serial];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hydrant => "hydrant",
+            Self::Uring => "uring",
+            Self::Threads => "threads",
+            Self::Syncfs => "syncfs",
+            Self::Serial => "serial",
+        }
+    }
+
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Hydrant => "hydrant's commit path",
+            Self::Uring => "512 io_uring fsyncs in flight",
+            Self::Threads => "fsync on 16 threads",
+            Self::Syncfs => "one syncfs",
+            Self::Serial => "one fsync after the other",
+        }
+    }
+}
+
+/// Files that the restore's path has in flight, as a fleet with default settings.
+const IN_FLIGHT: usize = 128;
+/// Files whose directories are synced at once.
+const BATCH: usize = 64;
+const RING: u32 = 512;
+
+/// Writes `count` files of `bytes` into the new directory `dir`; durable when it returns.
+pub fn write(method: Method, dir: &Path, count: u64, bytes: usize) {
+    let content = vec![0x5a_u8; bytes];
+    match method {
+        Method::Hydrant => hydrant(dir, count, bytes),
+        Method::Uring => uring(dir, count, &content),
+        Method::Threads => threads(16, count, |n| named(dir, n, &content).sync_all().expect("a sync")),
+        Method::Syncfs => {
+            threads(cores() as u64, count, |n| drop(named(dir, n, &content)));
+            rustix::fs::syncfs(File::open(dir).expect("the directory")).expect("a sync");
+        }
+        Method::Serial => (0..count).for_each(|n| named(dir, n, &content).sync_all().expect("a sync")),
+    }
+    File::open(dir).and_then(|dir| dir.sync_all()).expect("a sync");
+}
+
+fn named(dir: &Path, n: u64, content: &[u8]) -> File {
+    let mut file = File::create_new(dir.join(format!("{n:06}.db"))).expect("a file");
+    file.write_all(content).expect("a write");
+    file
+}
+
+fn threads(count: u64, files: u64, work: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Relaxed);
+                    if n >= files {
+                        return;
+                    }
+                    work(n);
+                }
+            });
+        }
+    });
+}
+
+fn uring(dir: &Path, count: u64, content: &[u8]) {
+    let mut ring = IoUring::new(RING).expect("a ring");
+    let mut open = HashMap::new();
+    for n in 0..count {
+        let file = named(dir, n, content);
+        let fsync = opcode::Fsync::new(types::Fd(file.as_raw_fd())).build().user_data(n);
+        open.insert(n, file);
+        // SAFETY: the descriptor stays open, in `open`, until its completion has been seen; the
+        // operation has no memory.
+        unsafe { ring.submission().push(&fsync) }.expect("room: no more in flight than entries");
+        ring.submit().expect("a submission");
+        reap(&mut ring, &mut open);
+        while open.len() >= RING as usize {
+            ring.submit_and_wait(1).expect("a completion");
+            reap(&mut ring, &mut open);
+        }
+    }
+    while !open.is_empty() {
+        ring.submit_and_wait(1).expect("a completion");
+        reap(&mut ring, &mut open);
+    }
+}
+
+fn reap(ring: &mut IoUring, open: &mut HashMap<u64, File>) {
+    for done in ring.completion() {
+        assert!(done.result() >= 0, "fsync: {}", std::io::Error::from_raw_os_error(-done.result()));
+        open.remove(&done.user_data());
+    }
+}
+
+fn hydrant(dir: &Path, count: u64, bytes: usize) {
+    let engine = floors::engine(IN_FLIGHT);
+    let root = Arc::new(OutputRoot::open(dir).expect("the directory"));
+    let next = Arc::new(AtomicU64::new(0));
+    let workers: Vec<_> = (0..cores())
+        .map(|_| {
+            let (root, next) = (Arc::clone(&root), Arc::clone(&next));
+            engine.submit(move |worker| {
+                Box::pin(async move {
+                    let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Relaxed)).filter(|&n| n < count));
+                    let (worker, root) = (&worker, &root);
+                    futures_util::stream::iter(numbers)
+                        .map(|n| async move {
+                            let name = format!("{n:06}.db");
+                            let destination =
+                                Destination::prepare_beneath(root, &name, Replace::Never).expect("a destination");
+                            let new = Arc::new(destination).create(false).expect("a file");
+                            new.reserve(bytes as u64).expect("space");
+                            let writer = worker.io.writer(new.output());
+                            let mut buffer = worker.io.buffer().await;
+                            buffer[..bytes].fill(0x5a);
+                            writer.write(buffer, bytes, 0).await.expect("a write");
+                            writer.sync().await.expect("a sync");
+                            new.publish().expect("a publication")
+                        })
+                        .buffer_unordered(IN_FLIGHT.div_ceil(cores()))
+                        .chunks(BATCH)
+                        .for_each_concurrent(2, |published| async {
+                            let syncing = tokio::task::spawn_blocking(move || sync_dirs(published));
+                            syncing.await.expect("an end").into_iter().for_each(|synced| synced.expect("a sync"));
+                        })
+                        .await;
+                })
+            })
+        })
+        .collect();
+    workers.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
+}

@@ -1,0 +1,148 @@
+//! Floors: what the same bytes cost at least. Each is a process of its own, this program called
+//! again with a command of [`dispatch`].
+
+use super::cost::command;
+use super::files::{self, Method};
+use super::server::Server;
+use super::{Args, cores, fresh_dir};
+use futures_util::StreamExt;
+use hydrant::cancel::Cancel;
+use hydrant::io::{EngineKind, Io, IoOptions, OutputFile, block_on};
+use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::sim::generate::GeneratedObject;
+use hydrant::store::Store;
+use hydrant::store::s3::{S3, S3Config, S3Options};
+use hydrant::telemetry::Counters;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+/// Does what a floor's command asks for; false where it is none.
+pub fn dispatch(args: &Args) -> bool {
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    match args.as_slice()[..] {
+        ["floor-fetch", endpoint, bucket, at_once, list] => {
+            fetch(endpoint, bucket, number(at_once) as usize, Path::new(list));
+        }
+        ["floor-write", kind, path, bytes] => write(kind, Path::new(path), number(bytes)),
+        ["floor-files", method, dir, count, bytes] => {
+            let method = Method::of_name(method).expect("a method");
+            files::write(method, Path::new(dir), number(count), number(bytes) as usize);
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn again() -> Command {
+    command(std::env::current_exe().expect("this program"))
+}
+
+/// Fetches objects to memory and away, in ranges as the engine does, `at_once` per core.
+pub fn fetch_command<'a>(
+    server: &Server,
+    bucket: &str,
+    objects: impl IntoIterator<Item = (&'a GeneratedObject, u64)>,
+    at_once: usize,
+) -> impl Fn() -> Command {
+    let mut lines = String::new();
+    for (object, size) in objects {
+        let _ = writeln!(lines, "{size} {}", object.key);
+    }
+    let list = fresh_dir("objects").join("list");
+    std::fs::write(&list, lines).expect("the list");
+    let (endpoint, bucket) = (server.endpoint.clone(), bucket.to_owned());
+    move || {
+        let mut command = again();
+        command.arg("floor-fetch").arg(&endpoint).arg(&bucket).arg(at_once.to_string()).arg(&list);
+        command
+    }
+}
+
+/// Writes as many bytes to a new, preallocated, durable file.
+pub fn write_command(kind: &str, path: &Path, bytes: u64) -> Command {
+    let mut command = again();
+    command.arg("floor-write").arg(kind).arg(path).arg(bytes.to_string());
+    command
+}
+
+/// Writes as many durable files.
+pub fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Command {
+    let mut command = again();
+    command.arg("floor-files").arg(method.name()).arg(dir).arg(count.to_string()).arg(bytes.to_string());
+    command
+}
+
+pub fn engine(tasks: usize) -> Engine {
+    let kind = hydrant::io::probe(hydrant::io::EngineChoice::Auto).expect("an engine").kind;
+    let options =
+        EngineOptions { workers: cores(), kind, memory_bytes: 256 << 20, tasks, segment_bytes: SEGMENT_BYTES };
+    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).expect("workers")
+}
+
+fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
+    let engine = engine(64);
+    let config = S3Config {
+        bucket: bucket.into(),
+        region: Some("us-east-1".into()),
+        endpoint: Some(endpoint.into()),
+        path_style: true,
+        ..S3Config::default()
+    };
+    let store = Store::S3(Arc::new(S3::new(config, &S3Options::from_process(), Arc::new(Counters::default()))));
+    let list = std::fs::read_to_string(list).expect("the list");
+    let mut ranges = Vec::new();
+    for line in list.lines().rev() {
+        let (size, key) = line.split_once(' ').expect("a size and a key");
+        let size: u64 = size.parse().expect("a size");
+        for at in (0..size).step_by(SEGMENT_BYTES as usize) {
+            ranges.push((key.to_owned(), at..size.min(at + SEGMENT_BYTES)));
+        }
+    }
+    let ranges = Arc::new(Mutex::new(ranges));
+    let fetchers: Vec<_> = (0..cores())
+        .map(|_| {
+            let (store, ranges) = (store.clone(), Arc::clone(&ranges));
+            engine.submit(move |worker| {
+                Box::pin(async move {
+                    let next = || ranges.lock().expect("the ranges").pop();
+                    let (worker, store) = (&worker, &store);
+                    futures_util::stream::iter(std::iter::from_fn(next))
+                        .for_each_concurrent(at_once, |(key, range)| async move {
+                            let mut body = store.get(&worker.http, &key, range, None).await.expect("a body");
+                            while let Some(chunk) = body.chunk().await.expect("a chunk") {
+                                std::hint::black_box(&chunk);
+                            }
+                        })
+                        .await;
+                })
+            })
+        })
+        .collect();
+    fetchers.into_iter().for_each(|f| f.blocking_recv().expect("a fetcher's end"));
+}
+
+fn write(kind: &str, path: &Path, bytes: u64) {
+    let kind = if kind == "uring" { EngineKind::Uring } else { EngineKind::Pwrite };
+    block_on(kind, async {
+        let io = Io::new(kind, IoOptions { buffer_bytes: 512 << 10, buffers: 16 }).expect("buffers");
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(path).expect("a file");
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).expect("space");
+        let output = Arc::new(OutputFile::new(file.into(), path.to_owned()));
+        output.expect_size(bytes);
+        let writer = io.writer(&output);
+        let len = io.buffer_bytes();
+        let writes = futures_util::stream::iter((0..bytes).step_by(len)).map(|at| {
+            let (io, writer) = (&io, &writer);
+            async move {
+                let mut buffer = io.buffer().await;
+                buffer.fill(at as u8);
+                writer.write(buffer, len.min((bytes - at) as usize), at).await.expect("a write");
+            }
+        });
+        writes.buffer_unordered(16).for_each(|()| async {}).await;
+        writer.sync().await.expect("a sync");
+    })
+    .expect("a runtime");
+}

@@ -1,0 +1,95 @@
+//! Tables on stdout, targets, and both again as JSON in `target/bench` for the plot.
+
+use super::{Args, load_average};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Where results are kept.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench")
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// What one bench has found.
+pub struct Results {
+    bench: &'static str,
+    load: f64,
+    targets: Vec<Value>,
+    bars: Vec<Value>,
+}
+
+impl Results {
+    pub fn new(bench: &'static str) -> Self {
+        Self { bench, load: load_average(), targets: Vec::new(), bars: Vec::new() }
+    }
+
+    /// Begins a table.
+    pub fn table(&self, title: &str, columns: &[&str]) {
+        println!("\n### {title}\n");
+        println!("| {} |", columns.join(" | "));
+        println!("|{}", "---|".repeat(columns.len()));
+    }
+
+    pub fn row(&self, cells: &[String]) {
+        println!("| {} |", cells.join(" | "));
+    }
+
+    /// A target, and what was measured.
+    pub fn target(&mut self, name: &str, measured: f64, bound: Bound, unit: &str) {
+        let (kind, limit, share) = match bound {
+            Bound::AtMost(limit) => ("at most", limit, measured / limit),
+            Bound::AtLeast(limit) => ("at least", limit, limit / measured),
+        };
+        self.targets.push(json!({
+            "name": name, "measured": measured, "kind": kind, "limit": limit, "unit": unit, "share": share,
+        }));
+    }
+
+    /// A bar of the plot's `chart`.
+    pub fn bar(&mut self, chart: &str, label: &str, value: f64) {
+        self.bars.push(json!({"chart": chart, "label": label, "value": value}));
+    }
+
+    /// Prints the targets and keeps everything.
+    pub fn finish(self, args: &Args) {
+        if !self.targets.is_empty() {
+            self.table("Targets", &["target", "measured", "bound", "met"]);
+        }
+        for target in &self.targets {
+            let number = |name: &str| digits(target[name].as_f64().unwrap_or(f64::NAN));
+            let text = |name: &str| target[name].as_str().unwrap_or_default().to_owned();
+            let met = target["share"].as_f64().is_some_and(|share| share <= 1.0);
+            self.row(&[
+                text("name"),
+                format!("{} {}", number("measured"), text("unit")),
+                format!("{} {} {}", text("kind"), number("limit"), text("unit")),
+                if met { "yes" } else { "**no**" }.to_owned(),
+            ]);
+        }
+        println!("\nLoad when it began: {:.1}.{}", self.load, if args.is_quick() { " Quick." } else { "" });
+        let result = json!({
+            "bench": self.bench, "load": self.load, "quick": args.is_quick(),
+            "targets": self.targets, "bars": self.bars,
+        });
+        let folder = folder();
+        std::fs::create_dir_all(&folder).expect("the results' folder");
+        std::fs::write(folder.join(format!("{}.json", self.bench)), format!("{result:#}\n")).expect("the results");
+    }
+}
+
+/// About three digits.
+pub fn digits(value: f64) -> String {
+    match value.abs() {
+        1000.0.. => format!("{value:.0}"),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        0.1.. => format!("{value:.2}"),
+        0.0 => "0".to_owned(),
+        _ => format!("{value:.4}"),
+    }
+}

@@ -1,0 +1,46 @@
+//! The simulator in this process: the commands under test are processes of their own on the same
+//! cores.
+
+use hydrant::sim::server::{Faults, Latency, SimCredentials, SimOptions, SimServer, Stats};
+use std::time::Duration;
+
+pub const ACCESS_KEY: &str = "AKIDHYDRANTBENCH";
+pub const SECRET_KEY: &str = "hydrant-bench-secret-key";
+
+pub struct Server {
+    pub sim: SimServer,
+    pub endpoint: String,
+}
+
+impl Server {
+    /// Without a fault; signatures are checked.
+    pub fn start() -> Self {
+        Self::with(Faults::default())
+    }
+
+    pub fn with_latency(ms: u64) -> Self {
+        Self::with(latency(ms))
+    }
+
+    pub fn with(faults: Faults) -> Self {
+        let credentials =
+            SimCredentials { access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into(), session_token: None };
+        let options = SimOptions { credentials: Some(credentials), faults, ..SimOptions::default() };
+        let sim = SimServer::start(options).expect("a server");
+        Self { endpoint: sim.endpoint(), sim }
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.sim.stats()
+    }
+
+    /// `s3://bucket/path` with what a client must know.
+    pub fn url(&self, bucket: &str, path: &str) -> String {
+        format!("s3://{bucket}/{path}?endpoint={}&region=us-east-1&forcePathStyle=true", self.endpoint)
+    }
+}
+
+/// First bytes after so many milliseconds.
+pub fn latency(ms: u64) -> Faults {
+    Faults { latency: Latency::Fixed(Duration::from_millis(ms)), ..Faults::default() }
+}
