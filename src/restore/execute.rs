@@ -152,9 +152,12 @@ impl Execution<'_> {
         }
     }
 
-    /// Databases with large files wait until few others are in flight.
+    /// Databases with large files, or with so many bytes that their page map may have to be
+    /// charged while other charges are held, wait until few others are in flight.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        match self.files.iter().any(|f| self.is_large(&f.file)) {
+        let planned_bytes: u64 = self.files.iter().map(|f| f.file.size).sum();
+        let may_charge_a_map = planned_bytes / MIN_STORED_PAGE_BYTES / 8 >= UNCHARGED_MAP_BYTES;
+        match may_charge_a_map || self.files.iter().any(|f| self.is_large(&f.file)) {
             true => self.worker.shared.large_databases.acquire().await.ok(),
             false => None,
         }
