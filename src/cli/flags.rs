@@ -210,7 +210,7 @@ pub struct BenchFlags {
     #[arg(hide = true)]
     pub source: Vec<OsString>,
 
-    /// Write nothing: list, fetch and decode only [default]
+    /// Write nothing: list, fetch and decode only; the default
     #[arg(long)]
     pub discard: bool,
 
