@@ -1,6 +1,9 @@
 //! `hydrant bench` as operators run it: each stage by itself and all together, what it leaves
 //! behind, how it ends. The binary against the simulator and files.
 
+mod common;
+
+use common::binary::hydrant;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, TinyFleet, large_database, tiny_fleet};
@@ -8,21 +11,11 @@ use hydrant::sim::server::{Faults, Latency, SimCredentials, SimOptions, SimServe
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 fn bench(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-    command.arg("bench").args(args).current_dir(dir).env_clear();
-    for (name, value) in [
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-        ("AWS_ACCESS_KEY_ID", "AKIDHYDRANTTESTS"),
-        ("AWS_SECRET_ACCESS_KEY", "hydrant-tests-secret-key"),
-    ] {
-        command.env(name, value);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    hydrant(dir, &[&["bench"], args].concat())
 }
 
 struct Ran {
@@ -250,6 +243,7 @@ fn nothing_to_measure_is_a_failure() {
         let ran = run(dir.path(), args);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{args:?}");
         assert!(ran.stderr.contains("Error: no database matches file://"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("measured"), "{}", ran.stderr);
     }
     let ran = run(dir.path(), &["--output-dir", "absent", &url]);
     assert_eq!(ran.code, 1);

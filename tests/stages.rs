@@ -1,26 +1,15 @@
 //! Latencies by stage, as a report and `-v` tell them: counted once each, on every core, also
 //! when a run is interrupted. The binary against the simulator and files.
 
+mod common;
+
+use common::binary::hydrant;
 use hydrant::sim::generate::{LargeSpec, TinyFleet, large_database, tiny_fleet};
 use hydrant::sim::server::{Faults, Latency, SimOptions, SimServer};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
-
-fn hydrant(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-    command.args(args).current_dir(dir).env_clear();
-    for (name, value) in [
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-        ("AWS_ACCESS_KEY_ID", "AKIDHYDRANTTESTS"),
-        ("AWS_SECRET_ACCESS_KEY", "hydrant-tests-secret-key"),
-    ] {
-        command.env(name, value);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
 
 fn run(dir: &Path, args: &[&str]) -> (i32, String) {
     ended(hydrant(dir, args).output().unwrap())

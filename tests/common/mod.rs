@@ -1,6 +1,7 @@
 //! What integration tests share. Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod binary;
 pub mod client;
 pub mod fleet;
 pub mod raw;

@@ -90,14 +90,17 @@ impl Run<'_> {
             let (ended, latency) =
                 self.sampled(stage, hlog.as_deref_mut(), || self.passes(stage, &mut found, &mut now));
             now.latency = latency;
-            self.log.info(&format!(
-                "{} measured: {} over {} in {}{}",
-                stage.as_str(),
-                if now.passes == 1 { "1 pass".to_owned() } else { format!("{} passes", now.passes) },
-                human::count(now.databases / now.passes.max(1), "database"),
-                human::duration(now.took),
-                if now.failed > 0 { format!(", {} failed", human::thousands(now.failed)) } else { String::new() },
-            ));
+            // What never began is told by its error.
+            if now.passes > 0 || now.is_something() {
+                self.log.info(&format!(
+                    "{} measured: {} over {} in {}{}",
+                    stage.as_str(),
+                    if now.passes == 1 { "1 pass".to_owned() } else { format!("{} passes", now.passes) },
+                    human::count(now.databases / now.passes.max(1), "database"),
+                    human::duration(now.took),
+                    if now.failed > 0 { format!(", {} failed", human::thousands(now.failed)) } else { String::new() },
+                ));
+            }
             measured.push(now);
             ended?;
         }
