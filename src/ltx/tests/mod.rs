@@ -3,5 +3,5 @@
 mod corpus;
 mod damage;
 mod parts;
-mod samples;
+pub mod samples;
 mod segments;

@@ -1,6 +1,8 @@
 //! LZ4 as pages use it: one block, or one frame whose header is parsed here so that its blocks
 //! go straight to the block decoder (DESIGN: a frame decoder per page costs a third).
 
+mod block;
+
 use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
 use twox_hash::XxHash32;
 
@@ -133,8 +135,17 @@ pub(super) fn frame_extent(buf: &[u8], max: usize) -> Result<Extent, Lz4Error> {
 /// Decodes one block that must fill `out` exactly.
 #[inline]
 pub(super) fn decode_block(block: &[u8], out: &mut [u8]) -> Result<(), Lz4Error> {
-    let found = decompress_into(block, out).map_err(block_error)?;
+    let found = decode_to_front(block, out)?;
     if found == out.len() { Ok(()) } else { Err(Lz4Error::Length { found: found as u64 }) }
+}
+
+/// Decodes one block to the front of `out`; how many bytes that made.
+#[inline]
+fn decode_to_front(block: &[u8], out: &mut [u8]) -> Result<usize, Lz4Error> {
+    match block::decode(block, out) {
+        Some(found) => Ok(found),
+        None => decompress_into(block, out).map_err(block_error),
+    }
 }
 
 /// Decodes one whole frame that must fill `out` exactly.
@@ -164,7 +175,7 @@ pub(super) fn decode_frame(frame: &[u8], out: &mut [u8]) -> Result<(), Lz4Error>
             space.get_mut(..block.len()).ok_or(Lz4Error::Length { found })?.copy_from_slice(block);
             block.len()
         } else if header.flg & FLG_INDEPENDENT != 0 || before.is_empty() {
-            decompress_into(block, space).map_err(block_error)?
+            decode_to_front(block, space)?
         } else {
             decompress_into_with_dict(block, space, before).map_err(block_error)?
         };

@@ -1,0 +1,246 @@
+//! The LZ4 block decoder: half of a restore's CPU time (docs/PERFORMANCE.md, "Decoding").
+//!
+//! What it is faster by than `lz4_flex`'s: literals and matches of the common lengths are copied
+//! in fixed pieces of 16 and 8 bytes, of which the next sequence overwrites what was too much, and
+//! literals of up to 32 bytes without a loop. Every piece is checked to lie in its slice; positions
+//! are `u32`, so that the compiler can see that adding to one as a `usize` never overflows.
+//!
+//! It says what it could not decode, not why: `lz4_flex` is asked then, whose verdict counts.
+
+/// The longest input and output that this decoder takes: far more than any page, and such that
+/// no sum of positions and lengths reaches 2^32.
+const MAX_LEN: usize = 1 << 20;
+/// A literal length, or a match length, of this much in a token goes on in the bytes that follow.
+const MORE: u32 = 15;
+/// What a match length counts from.
+const MIN_MATCH: u32 = 4;
+
+/// Decodes `block` to the front of `out`; how many bytes that made. None where it is no valid
+/// block, or makes more than `out` holds; `out` is unspecified then, as is what lies behind the
+/// decoded bytes.
+pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
+    if block.len() > MAX_LEN || out.len() > MAX_LEN {
+        return None;
+    }
+    let (mut at, mut end) = (0u32, 0u32);
+    loop {
+        let token = u32::from(*block.get(at as usize)?);
+        at += 1;
+        let mut literals = token >> 4;
+        if literals != MORE
+            && let Some(piece) = piece::<16>(block, at as usize)
+            && end as usize + piece.len() <= out.len()
+        {
+            put(out, end as usize, piece)?;
+            at += literals;
+            end += literals;
+        } else {
+            if literals == MORE {
+                literals = longer(block, &mut at, literals)?;
+            }
+            if literals <= 32
+                && let Some(piece) = piece::<32>(block, at as usize)
+                && end as usize + piece.len() <= out.len()
+            {
+                put(out, end as usize, piece)?;
+            } else {
+                let from = block.get(at as usize..)?.get(..literals as usize)?;
+                out.get_mut(end as usize..)?.get_mut(..from.len())?.copy_from_slice(from);
+            }
+            at += literals;
+            end += literals;
+            if at as usize == block.len() {
+                return Some(end as usize);
+            }
+        }
+        let offset = u32::from(u16::from_le_bytes(piece(block, at as usize)?));
+        at += 2;
+        let mut len = (token & MORE) + MIN_MATCH;
+        let (from, to) = (end.checked_sub(offset)? as usize, end as usize);
+        // Each piece of 8 is stored before the next is read: that is what an offset from 8 on needs.
+        if len != MORE + MIN_MATCH && offset >= 8 && to + 18 <= out.len() {
+            put(out, to, piece::<8>(out, from)?)?;
+            put(out, to + 8, piece::<8>(out, from + 8)?)?;
+            put(out, to + 16, piece::<2>(out, from + 16)?)?;
+        } else {
+            if len == MORE + MIN_MATCH {
+                len = longer(block, &mut at, len)?;
+            }
+            repeat(out, from, to, len as usize)?;
+        }
+        end += len;
+    }
+}
+
+#[inline(always)]
+fn piece<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.first_chunk().copied()
+}
+
+#[inline(always)]
+fn put<const N: usize>(bytes: &mut [u8], at: usize, piece: [u8; N]) -> Option<()> {
+    *bytes.get_mut(at..at + N)?.first_chunk_mut()? = piece;
+    Some(())
+}
+
+/// `len` and the bytes that it goes on in.
+#[inline(always)]
+fn longer(block: &[u8], at: &mut u32, mut len: u32) -> Option<u32> {
+    loop {
+        let byte = *block.get(*at as usize)?;
+        *at += 1;
+        len += u32::from(byte);
+        if byte != u8::MAX {
+            return Some(len);
+        }
+    }
+}
+
+/// Copies `len` bytes from `from` to `to`, again and again where that is more than lies between.
+#[inline(never)]
+fn repeat(out: &mut [u8], from: usize, to: usize, len: usize) -> Option<()> {
+    let period = to.checked_sub(from).filter(|&period| period > 0)?;
+    if len > out.len().checked_sub(to)? {
+        return None;
+    }
+    // What is there doubles with every step.
+    let (mut there, whole) = (period, period + len);
+    while there < whole {
+        let step = there.min(whole - there);
+        out.copy_within(from..from + step, from + there);
+        there += step;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ltx::tests::samples;
+    use lz4_flex::block::{DecompressError, compress, decompress_into};
+    use proptest::prelude::*;
+
+    fn by_lz4_flex(block: &[u8], len: usize) -> Result<Vec<u8>, DecompressError> {
+        let mut out = vec![0; len];
+        let decoded = decompress_into(block, &mut out)?;
+        out.truncate(decoded);
+        Ok(out)
+    }
+
+    fn by_us(block: &[u8], len: usize) -> Option<Vec<u8>> {
+        // What is there before must not matter.
+        let mut out = vec![0xa5; len];
+        let decoded = decode(block, &mut out)?;
+        out.truncate(decoded);
+        Some(out)
+    }
+
+    /// A block of one sequence and the end: `literals`, then `len` bytes from `offset` before.
+    fn one_match(literals: &[u8], offset: u16, len: usize) -> Vec<u8> {
+        let mut block = Vec::new();
+        let code = |len: usize| len.min(15) as u8;
+        let longer = |block: &mut Vec<u8>, len: usize| {
+            if let Some(more) = len.checked_sub(15) {
+                block.extend(std::iter::repeat_n(255, more / 255));
+                block.push((more % 255) as u8);
+            }
+        };
+        block.push(code(literals.len()) << 4 | code(len - 4));
+        longer(&mut block, literals.len());
+        block.extend(literals);
+        block.extend(offset.to_le_bytes());
+        longer(&mut block, len - 4);
+        block.push(0);
+        block
+    }
+
+    #[test]
+    fn every_offset_and_length_near_every_end() {
+        for literals in [1, 7, 8, 14, 15, 16, 17, 31, 32, 33, 269, 270, 271, 600] {
+            let bytes = samples::page(literals, 7, literals);
+            for offset in (0..=literals.min(40) + 1).chain([literals]) {
+                for len in (4..40).chain([269, 270, 271, 272, 529]) {
+                    let block = one_match(&bytes, offset as u16, len);
+                    let whole = literals + len;
+                    // Room to spare, exactly enough, one too few.
+                    for room in [whole + 64, whole + 17, whole, whole - 1] {
+                        let expected = by_lz4_flex(&block, room).ok();
+                        assert_eq!(by_us(&block, room), expected, "{literals} {offset} {len} {room}");
+                        assert_eq!(expected.is_some(), (1..=literals).contains(&offset) && room >= whole);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_beginning_of_a_block_is_refused() {
+        let page = samples::page(4096, 3, 2048);
+        let block = compress(&page);
+        assert_eq!(by_us(&block, page.len()).as_deref(), Some(page.as_slice()));
+        for len in 0..block.len() {
+            let cut = &block[..len];
+            assert_eq!(by_us(cut, page.len()), by_lz4_flex(cut, page.len()).ok(), "{len}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_left_to_others() {
+        let zeros = vec![0; MAX_LEN + 1];
+        assert_eq!(decode(&compress(&zeros), &mut zeros.clone()), None);
+        assert_eq!(decode(&zeros, &mut [0; 64]), None);
+    }
+
+    /// Bytes with repetitions of all kinds: runs, words, noise, copies from far back.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            (any::<u8>(), 1..300usize).prop_map(|(byte, len)| vec![byte; len]),
+            proptest::collection::vec(any::<u8>(), 1..70),
+            (proptest::collection::vec(any::<u8>(), 1..24), 1..40usize).prop_map(|(word, times)| word.repeat(times)),
+        ];
+        let back = (any::<prop::sample::Index>(), 1..400usize);
+        proptest::collection::vec((part, proptest::option::of(back)), 0..40).prop_map(|parts| {
+            let mut bytes = Vec::new();
+            for (part, back) in parts {
+                bytes.extend(part);
+                if let Some((from, len)) = back {
+                    let from = from.index(bytes.len());
+                    let end = bytes.len().min(from + len);
+                    bytes.extend_from_within(from..end);
+                }
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_compressed_comes_back(bytes in text(), spare in 0..40usize) {
+            let block = compress(&bytes);
+            prop_assert_eq!(by_us(&block, bytes.len() + spare), Some(bytes.clone()));
+            if let Some(short) = bytes.len().checked_sub(1) {
+                prop_assert_eq!(by_us(&block, short), None);
+            }
+        }
+
+        #[test]
+        fn damage_is_decoded_as_lz4_flex_decodes_it(
+            bytes in text(),
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            spare in 0..40usize,
+        ) {
+            let mut block = compress(&bytes);
+            for (at, byte) in damage {
+                let at = at.index(block.len());
+                block[at] = byte;
+            }
+            let len = bytes.len() + spare;
+            prop_assert_eq!(by_us(&block, len), by_lz4_flex(&block, len).ok());
+        }
+
+        #[test]
+        fn noise_is_decoded_as_lz4_flex_decodes_it(block in proptest::collection::vec(any::<u8>(), 0..300), len in 0..600usize) {
+            prop_assert_eq!(by_us(&block, len), by_lz4_flex(&block, len).ok());
+        }
+    }
+}
