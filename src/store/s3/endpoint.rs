@@ -83,6 +83,11 @@ impl Endpoint {
         matches!(self.base, Base::Aws { .. })
     }
 
+    /// Whether no request to it needs TLS.
+    pub(super) fn is_plain_http(&self) -> bool {
+        matches!(&self.base, Base::Custom { base, .. } if base.starts_with("http://"))
+    }
+
     /// Tigris answers from the nearest copy unless told otherwise (FORMAT §5).
     pub(super) fn is_tigris(&self) -> bool {
         let Base::Custom { host, .. } = &self.base else { return false };

@@ -14,7 +14,7 @@ use credentials::Credentials;
 use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
-use network::Network;
+use network::{Network, Trust};
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
@@ -110,7 +110,7 @@ impl S3 {
     /// Asks nothing yet: what is wrong with `config` is told by the first request.
     pub fn new(config: S3Config, options: &S3Options, counters: Arc<Counters>) -> Self {
         // skip-verify is said of the bucket's endpoint, not of AWS's credential services.
-        let credentials = Credentials::new(&config, &options.environment, &Network::new(options, false));
+        let credentials = Credentials::new(&config, &options.environment, &Network::new(options, Trust::Roots));
         Self::build(config, options, counters, credentials)
     }
 
@@ -126,9 +126,14 @@ impl S3 {
 
     fn build(config: S3Config, options: &S3Options, counters: Arc<Counters>, credentials: Credentials) -> Self {
         let endpoint = Endpoint::new(&config);
+        let trust = match &endpoint {
+            _ if config.skip_verify => Trust::Anyone,
+            Ok(endpoint) if endpoint.is_plain_http() => Trust::NoOne,
+            _ => Trust::Roots,
+        };
         Self {
             region: RwLock::new(Self::region_of(&config, &endpoint, &options.environment).map(Arc::from)),
-            network: Network::new(options, config.skip_verify),
+            network: Network::new(options, trust),
             timeouts: options.timeouts.clone(),
             retries: options.retries.clone(),
             limiter: options.limits.of_bucket(config.endpoint.as_deref(), &config.bucket),

@@ -52,12 +52,23 @@ impl Http {
     }
 }
 
+/// Whose certificates are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Trust {
+    /// Those that the machine's roots, or `AWS_CA_BUNDLE`'s, vouch for.
+    Roots,
+    /// `skip-verify`: any.
+    Anyone,
+    /// None: the endpoint is plain HTTP, and nothing is read that would not be used.
+    NoOne,
+}
+
 /// How connections are made: whom to trust, which proxies, how long to wait.
 #[derive(Clone)]
 pub(super) struct Network {
     /// Equal settings have equal ids, whatever the bucket.
     id: u64,
-    skip_verify: bool,
+    trust: Trust,
     ca_bundle: Option<PathBuf>,
     https_proxy: Option<String>,
     http_proxy: Option<String>,
@@ -68,17 +79,20 @@ pub(super) struct Network {
 /// Proxies may hold a password.
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Network").field("skip_verify", &self.skip_verify).finish_non_exhaustive()
+        f.debug_struct("Network").field("trust", &self.trust).finish_non_exhaustive()
     }
 }
 
 impl Network {
-    pub(super) fn new(options: &S3Options, skip_verify: bool) -> Self {
+    pub(super) fn new(options: &S3Options, trust: Trust) -> Self {
         let Environment { ca_bundle, https_proxy, http_proxy, no_proxy, .. } = options.environment.clone();
         let connect_timeout = options.timeouts.connect;
+        // TLS to a proxy is TLS all the same.
+        let proxied = https_proxy.is_some() || http_proxy.is_some();
+        let trust = if trust == Trust::NoOne && proxied { Trust::Roots } else { trust };
         let mut hasher = DefaultHasher::new();
-        (skip_verify, &ca_bundle, &https_proxy, &http_proxy, &no_proxy, connect_timeout).hash(&mut hasher);
-        Self { id: hasher.finish(), skip_verify, ca_bundle, https_proxy, http_proxy, no_proxy, connect_timeout }
+        (trust, &ca_bundle, &https_proxy, &http_proxy, &no_proxy, connect_timeout).hash(&mut hasher);
+        Self { id: hasher.finish(), trust, ca_bundle, https_proxy, http_proxy, no_proxy, connect_timeout }
     }
 
     /// A client with a pool of its own. Errors say what to correct and hold no secrets.
@@ -95,7 +109,7 @@ impl Network {
             .referer(false)
             .dns_resolver(Resolver::default())
             .no_proxy()
-            .tls_backend_preconfigured(tls_config(self.skip_verify, self.ca_bundle.as_deref())?);
+            .tls_backend_preconfigured(tls_config(self.trust, self.ca_bundle.as_deref())?);
         if proxies {
             let none = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
             if let Some(url) = &self.https_proxy {
@@ -128,14 +142,14 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Reading hundreds of roots takes milliseconds: done once per process and setting. Shared
 /// configurations share their TLS sessions as well, so workers resume each other's.
-type TlsCache = Mutex<Vec<((bool, Option<PathBuf>), ClientConfig)>>;
+type TlsCache = Mutex<Vec<((Trust, Option<PathBuf>), ClientConfig)>>;
 static TLS: TlsCache = Mutex::new(Vec::new());
 
-fn tls_config(skip_verify: bool, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
+fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
     let mut cache = TLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = |entry: &&((bool, Option<PathBuf>), ClientConfig)| {
-        let ((skip, bundle), _) = entry;
-        *skip == skip_verify && bundle.as_deref() == ca_bundle
+    let known = |entry: &&((Trust, Option<PathBuf>), ClientConfig)| {
+        let ((trusted, bundle), _) = entry;
+        *trusted == trust && bundle.as_deref() == ca_bundle
     };
     if let Some((_, config)) = cache.iter().find(known) {
         return Ok(config.clone());
@@ -144,13 +158,14 @@ fn tls_config(skip_verify: bool, ca_bundle: Option<&Path>) -> Result<ClientConfi
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("cannot set up TLS: {e}"))?;
-    let mut config = if skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))).with_no_client_auth()
-    } else {
-        builder.with_root_certificates(roots(ca_bundle)?).with_no_client_auth()
+    let builder = match trust {
+        Trust::Roots => builder.with_root_certificates(roots(ca_bundle)?),
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
+        Trust::NoOne => builder.with_root_certificates(RootCertStore::empty()),
     };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    cache.push(((skip_verify, ca_bundle.map(Path::to_owned)), config.clone()));
+    cache.push(((trust, ca_bundle.map(Path::to_owned)), config.clone()));
     Ok(config)
 }
 
@@ -277,17 +292,22 @@ mod tests {
     #[test]
     fn clients_are_shared_by_setting_and_proxies_never_shown() {
         let mut options = S3Options::default();
-        let plain = Network::new(&options, false);
-        assert_eq!(plain.id, Network::new(&options, false).id);
-        assert_ne!(plain.id, Network::new(&options, true).id);
+        let plain = Network::new(&options, Trust::Roots);
+        assert_eq!(plain.id, Network::new(&options, Trust::Roots).id);
+        assert_ne!(plain.id, Network::new(&options, Trust::Anyone).id);
+        let http_only = Network::new(&options, Trust::NoOne);
+        assert_eq!((http_only.trust, http_only.id == plain.id), (Trust::NoOne, false));
+        options.environment.http_proxy = Some("https://proxy:1".into());
+        assert_eq!(Network::new(&options, Trust::NoOne).trust, Trust::Roots);
+        options.environment.http_proxy = None;
         options.environment.https_proxy = Some("http://user:canary@proxy:1".into());
-        let proxied = Network::new(&options, false);
+        let proxied = Network::new(&options, Trust::Roots);
         assert_ne!(plain.id, proxied.id);
         assert!(!format!("{proxied:?}").contains("canary"));
         let http = Http::default();
         http.client(&proxied).unwrap();
         options.environment.https_proxy = Some("http://[canary".into());
-        let error = http.client(&Network::new(&options, false)).unwrap_err();
+        let error = http.client(&Network::new(&options, Trust::Roots)).unwrap_err();
         assert!(error.contains("HTTPS_PROXY") && !error.contains("canary"), "{error}");
     }
 
@@ -295,7 +315,7 @@ mod tests {
     fn an_unreadable_ca_bundle_is_named() {
         let mut options = S3Options::default();
         options.environment.ca_bundle = Some("/nonexistent/ca.pem".into());
-        let error = Http::default().client(&Network::new(&options, false)).unwrap_err();
+        let error = Http::default().client(&Network::new(&options, Trust::Roots)).unwrap_err();
         assert!(error.contains("AWS_CA_BUNDLE") && error.contains("/nonexistent/ca.pem"), "{error}");
     }
 }
