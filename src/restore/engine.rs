@@ -22,6 +22,9 @@ const LARGE_DATABASES: usize = 2;
 /// Up to this size one GET fetches all of a file (DESIGN engine 3).
 pub const SEGMENT_BYTES: u64 = 8 << 20;
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
+/// Write buffers of a worker at most: one for each of its segments, the others on their way to a
+/// disk that takes them in bursts.
+const MOST_BUFFERS: u64 = 32;
 
 /// How the process may use the machine.
 #[derive(Debug, Clone)]
@@ -80,7 +83,7 @@ impl Engine {
         let memory_bytes = options.memory_bytes;
         // A quarter for the fixed pools (write buffers, bodies being streamed), at least two
         // buffers per worker; the rest is charged as it is used.
-        let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, 16) as usize;
+        let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, MOST_BUFFERS) as usize;
         let shared = Arc::new(Shared {
             budget: Budget::new(memory_bytes - memory_bytes / 4),
             counters,
