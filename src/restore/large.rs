@@ -34,11 +34,11 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 const TAIL_GUESS_DIVISOR: u64 = 128;
 const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
 /// It is fetched in parts of this size, side by side: nothing else can begin before it is there.
-const TAIL_PART_BYTES: u64 = 1 << 20;
+const TAIL_PART_BYTES: u64 = 512 << 10;
 /// Near a file's end a segment takes this part of what is left, but at least that part of a
 /// whole one: connections that are equally fast then end together.
 const END_DIVISOR: u64 = 16;
-const SMALLEST_DIVISOR: u64 = 4;
+const SMALLEST_DIVISOR: u64 = 8;
 /// Up to this size a damaged file is read once more, from its beginning, to say what is wrong.
 const DIAGNOSED_BYTES: u64 = 1 << 30;
 
@@ -519,15 +519,15 @@ mod tests {
         assert!(cuts.windows(2).all(|pair| pair[0].bytes.end == pair[1].bytes.start));
         assert!(lens[..50].iter().all(|&len| (8 << 20..(8 << 20) + frame).contains(&len)), "{lens:?}");
         let last = &lens[lens.len() - 16..lens.len() - 1];
-        assert!(last.iter().all(|&len| (2 << 20..(2 << 20) + frame).contains(&len)), "{last:?}");
-        let told = gets(size, 8 << 20) - 1 - 4;
+        assert!(last.iter().all(|&len| (1 << 20..(1 << 20) + frame).contains(&len)), "{last:?}");
+        let told = gets(size, 8 << 20) - 1 - 8;
         assert!(told.abs_diff(lens.len() as u64) <= 1, "{told} {}", lens.len());
     }
 
     #[test]
     fn requests_are_counted_for_sizes_that_nothing_has() {
         assert_eq!((gets(0, 8 << 20), gets(8 << 20, 8 << 20)), (1, 1));
-        assert_eq!(gets((8 << 20) + 1, 8 << 20), 1 + 1 + 5);
+        assert_eq!(gets((8 << 20) + 1, 8 << 20), 1 + 1 + 9);
         assert!(gets(u64::MAX, 8 << 20) > 1 << 40);
         assert!(gets(1000, 1) > 900 && gets(u64::MAX, u64::MAX) == 1);
     }
