@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::cost::{Cost, hydrant, measured};
+use common::cost::{Cost, hydrant, in_turn, measured};
 use common::files::Method;
 use common::results::{Bound, Results};
 use common::rivals::Rivals;
@@ -19,6 +19,7 @@ use hydrant::ltx::Txid;
 use hydrant::sim::generate::{GeneratedDatabase, GeneratedObject, TinyFleet, tiny_fleet};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::cell::RefCell;
 use std::path::Path;
 
 const BUCKET: &str = "fleet";
@@ -70,24 +71,20 @@ fn fleet(results: &mut Results, rivals: &Rivals, count: usize, latency_ms: u64, 
 
     let sized = planned().map(|object| (object, object.bytes.len() as u64));
     let fetch = floors::fetch_command(&server, BUCKET, sized, AT_ONCE);
-    let fetched = Cost::median((0..runs).map(|_| measured(Some(&server), &mut fetch())).collect());
     let bytes = fleet.iter().map(|database| database.expected.bytes).sum::<u64>() / count as u64;
-    let write =
-        |method: Method| measured(None, &mut floors::files_command(method, &fresh_dir("files"), count as u64, bytes));
-    let written = Cost::median((0..runs).map(|_| write(Method::Uring)).collect());
+    let write = |method: Method| floors::files_command(method, &fresh_dir("files"), count as u64, bytes);
+    let report = RefCell::default();
+    let costs = in_turn(&[
+        (runs, Box::new(|| Some(measured(Some(&server), &mut fetch())))),
+        (runs, Box::new(|| Some(measured(None, &mut write(Method::Uring))))),
+        (runs, Box::new(|| Some(restore(&server, &fleet, &report)))),
+    ]);
+    let [Some(fetched), Some(written), Some(ours)] = &costs[..] else { unreachable!("all were run") };
+    let report = report.into_inner();
     let table = Table { floor: fetched.wall.max(written.wall), ..table };
-    table.row("fetch only", count, &fetched, None);
-    table.row(Method::Uring.title(), count, &written, None);
-
-    let mut reports = Vec::new();
-    let costs = (0..runs).map(|_| {
-        let (cost, report) = restore(&server, &fleet);
-        reports.push(report);
-        cost
-    });
-    let ours = Cost::median(costs.collect());
-    let report = reports.pop().unwrap_or_default();
-    table.row("hydrant restore-pattern", count, &ours, Some(&report));
+    table.row("fetch only", count, fetched, None);
+    table.row(Method::Uring.title(), count, written, None);
+    table.row("hydrant restore-pattern", count, ours, Some(&report));
     if let Some(cost) = rivals.fetch(&server, BUCKET, planned()) {
         table.row("s5cmd cat, the planned objects", count, &cost, None);
     }
@@ -163,16 +160,16 @@ fn is_planned(object: &GeneratedObject) -> bool {
     object.level.get() > 0 || object.min_txid == Txid(7)
 }
 
-fn restore(server: &Server, fleet: &[GeneratedDatabase]) -> (Cost, Value) {
+fn restore(server: &Server, fleet: &[GeneratedDatabase], last_report: &RefCell<Value>) -> Cost {
     let dir = fresh_dir("out");
     let report = dir.join("report.json");
     let mut restore = hydrant();
     restore.args(["restore-pattern", "--no-progress", "--output-dir"]).arg(dir.join("db"));
     restore.arg("--report").arg(&report).arg("--error-log").arg(dir.join("errors"));
     let cost = measured(Some(server), restore.arg(server.url(BUCKET, "**")));
-    let report = serde_json::from_slice(&std::fs::read(&report).expect("the report")).expect("JSON");
+    *last_report.borrow_mut() = serde_json::from_slice(&std::fs::read(&report).expect("the report")).expect("JSON");
     check(fleet, &dir.join("db"));
-    (cost, report)
+    cost
 }
 
 /// Every database is there, byte for byte.

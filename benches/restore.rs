@@ -8,12 +8,12 @@
 //! - `small`: a small one at 20 ms; `page`: one page, against an empty process;
 //! - `giant`: one of 10 GB, once, served from disk; only when named or with `--giant-mb`.
 //!
-//! Every number is a median. The server is this process, on the same cores. `litestream` and
+//! Every number is a median; what is compared is run in turn, round after round. The server is this process, on the same cores. `litestream` and
 //! `s5cmd` take part where they are on PATH.
 
 mod common;
 
-use common::cost::{Cost, captured, command, hydrant, measured, median_of};
+use common::cost::{Cost, Entrant, captured, command, hydrant, in_turn, measured, median_of};
 use common::results::{Bound, Results};
 use common::rivals::Rivals;
 use common::server::Server;
@@ -51,16 +51,20 @@ fn main() {
     results.finish(&args);
 }
 
-/// One `hydrant restore` into a fresh directory; its cost and the requests that it has sent.
-fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> (Cost, f64) {
+/// One `hydrant restore` into a fresh directory.
+fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> Cost {
     let dir = fresh_dir("restore");
     let mut restore = hydrant();
     restore.args(["restore", "--json"]).args(flags).arg("-o").arg(dir.join("db")).arg(server.url(bucket, root));
     let cost = captured(Some(server), &mut restore);
     let _ = std::fs::remove_dir_all(dir);
+    cost
+}
+
+/// The requests that a restore says it has sent.
+fn sent(cost: &Cost) -> f64 {
     let said: serde_json::Value = serde_json::from_str(&cost.stdout).expect("JSON");
-    let sent = said["requests"].as_f64().expect("the requests");
-    (cost, sent)
+    said["requests"].as_f64().expect("the requests")
 }
 
 /// The requests that the plan takes, listing included.
@@ -74,15 +78,9 @@ fn planned(server: &Server, bucket: &str) -> f64 {
     gets + report["summary"]["lists"].as_f64().expect("the listings")
 }
 
-/// The median of several, and the most requests.
-fn restores(runs: u64, server: &Server, bucket: &str, root: &str, flags: &[&str]) -> (Cost, f64) {
-    let mut sent = 0.0_f64;
-    let costs = (0..runs).map(|_| {
-        let (cost, requests) = restore(server, bucket, root, flags);
-        sent = sent.max(requests);
-        cost
-    });
-    (Cost::median(costs.collect()), sent)
+/// The median of several.
+fn restores(runs: u64, server: &Server, bucket: &str, root: &str) -> Cost {
+    Cost::median((0..runs.max(1)).map(|_| restore(server, bucket, root, &[])).collect())
 }
 
 struct Rows<'a> {
@@ -114,36 +112,93 @@ impl Rows<'_> {
     }
 }
 
-/// The floors' walls: fetching and writing.
-fn floor_rows(
-    rows: &mut Rows<'_>,
-    server: &Server,
-    bucket: &str,
-    objects: &[(GeneratedObject, u64)],
-    bytes: u64,
-    runs: u64,
-) -> f64 {
-    let fetch = floors::fetch_command(server, bucket, objects.iter().map(|(o, size)| (o, *size)), 8);
-    let fetched = median_of(runs, Some(server), &fetch);
-    let written = |kind: &str| {
-        let costs = (0..runs).map(|_| {
-            let dir = fresh_dir("write");
-            let cost = measured(None, &mut floors::write_command(kind, &dir.join("out"), bytes));
-            let _ = std::fs::remove_dir_all(dir);
-            cost
-        });
-        Cost::median(costs.collect())
-    };
-    let (direct, cached) = (written("uring"), written("pwrite"));
-    rows.floor = fetched.wall.max(direct.wall.min(cached.wall));
-    rows.row("fetch only", &fetched, 0.0);
-    rows.row("write only, uring", &direct, 0.0);
-    rows.row("write only, pwrite", &cached, 0.0);
-    rows.floor
+/// Writes as many bytes to a new file.
+fn write_only(kind: &str, bytes: u64) -> Cost {
+    let dir = fresh_dir("write");
+    let cost = measured(None, &mut floors::write_command(kind, &dir.join("out"), bytes));
+    let _ = std::fs::remove_dir_all(dir);
+    cost
 }
 
-fn large(results: &mut Results, rivals: &Rivals, args: &Args, runs: u64, bytes: u64) {
-    let server = Server::start();
+/// A database in its bucket, and its objects with their sizes.
+struct Scenario {
+    name: &'static str,
+    bucket: &'static str,
+    objects: Vec<(GeneratedObject, u64)>,
+}
+
+/// What a scenario has cost each.
+struct Costs {
+    fetched: Cost,
+    direct: Cost,
+    buffered: Cost,
+    ours: Cost,
+    ours_buffered: Cost,
+    s5cmd: Option<Cost>,
+    litestream: Option<Cost>,
+}
+
+impl Scenario {
+    fn entrants<'a>(&'a self, server: &'a Server, rivals: &'a Rivals, bytes: u64, runs: u64) -> [Entrant<'a>; 7] {
+        let fetch = floors::fetch_command(server, self.bucket, self.objects.iter().map(|(o, size)| (o, *size)), 8);
+        let objects = || self.objects.iter().map(|(object, _)| object);
+        let restore = |flags: &[&str]| Some(restore(server, self.bucket, ROOT, flags));
+        [
+            (runs, Box::new(move || Some(measured(Some(server), &mut fetch())))),
+            (runs, Box::new(move || Some(write_only("uring", bytes)))),
+            (runs, Box::new(move || Some(write_only("pwrite", bytes)))),
+            (runs, Box::new(move || restore(&[]))),
+            (runs, Box::new(move || restore(&["--io-engine", "pwrite"]))),
+            (runs.min(3), Box::new(move || rivals.fetch(server, self.bucket, objects()))),
+            (runs.min(3), Box::new(move || rivals.restore_one(server, self.bucket, ROOT))),
+        ]
+    }
+}
+
+impl Costs {
+    /// In the order of [`Scenario::entrants`].
+    fn of(costs: &[Option<Cost>]) -> Self {
+        let [Some(fetched), Some(direct), Some(buffered), Some(ours), Some(ours_buffered), s5cmd, litestream] = costs
+        else {
+            unreachable!("only other programs may be missing")
+        };
+        Self {
+            fetched: fetched.clone(),
+            direct: direct.clone(),
+            buffered: buffered.clone(),
+            ours: ours.clone(),
+            ours_buffered: ours_buffered.clone(),
+            s5cmd: s5cmd.clone(),
+            litestream: litestream.clone(),
+        }
+    }
+
+    /// The slower of fetching and writing.
+    fn wire(&self) -> f64 {
+        self.fetched.wall.max(self.direct.wall.min(self.buffered.wall))
+    }
+
+    /// The least that a restore can take on these cores.
+    fn floor(&self) -> f64 {
+        self.wire().max((self.ours.cpu + self.ours.server_cpu) / cores() as f64)
+    }
+
+    fn rows(&self, rows: &Rows<'_>, planned: f64) {
+        rows.row("fetch only", &self.fetched, 0.0);
+        rows.row("write only, uring", &self.direct, 0.0);
+        rows.row("write only, pwrite", &self.buffered, 0.0);
+        rows.row("hydrant restore", &self.ours, sent(&self.ours) / planned);
+        rows.row("hydrant restore, pwrite", &self.ours_buffered, sent(&self.ours_buffered) / planned);
+        for (what, cost) in [("s5cmd cat, the same objects", &self.s5cmd), ("litestream restore", &self.litestream)] {
+            if let Some(cost) = cost {
+                rows.row(what, cost, 0.0);
+            }
+        }
+    }
+}
+
+/// One snapshot, and the same with 500 increments.
+fn scenarios(server: &Server, bytes: u64) -> (u64, [Scenario; 2]) {
     let plain = large_database(&LargeSpec { bytes, ..LargeSpec::default() }).expect("a database");
     let spec = LargeSpec { bytes, increments: 500, ..LargeSpec::default() };
     let increments = LargeDatabase::without_snapshot(&spec).expect("increments");
@@ -151,79 +206,68 @@ fn large(results: &mut Results, rivals: &Rivals, args: &Args, runs: u64, bytes: 
     let snapshot: Vec<_> = plain.objects.iter().map(with_size).collect();
     let mut all = snapshot.clone();
     all.extend(increments.objects.iter().map(with_size));
-    for (bucket, objects) in [("plain", &snapshot), ("incremented", &all)] {
+    let scenarios = [
+        Scenario { name: "one snapshot", bucket: "plain", objects: snapshot },
+        Scenario { name: "the same and 500 increments", bucket: "incremented", objects: all },
+    ];
+    for Scenario { bucket, objects, .. } in &scenarios {
         for (object, _) in objects {
-            server.sim.objects().put(
-                bucket,
-                &object.key,
-                hydrant::sim::server::Object::new(object.bytes.clone())
-                    .litestream_timestamp(object.litestream_timestamp)
-                    .last_modified(object.last_modified),
-            );
+            let served = hydrant::sim::server::Object::new(object.bytes.clone())
+                .litestream_timestamp(object.litestream_timestamp)
+                .last_modified(object.last_modified);
+            server.sim.objects().put(bucket, &object.key, served);
         }
     }
-    let bytes = plain.size_bytes();
-    let mut floor = 0.0;
+    (plain.size_bytes(), scenarios)
+}
+
+fn large(results: &mut Results, rivals: &Rivals, args: &Args, runs: u64, bytes: u64) {
+    let server = Server::start();
+    let (bytes, scenarios) = scenarios(&server, bytes);
+    let mut floor = None;
     if args.wants("large") {
+        let entrants: Vec<_> = scenarios.iter().flat_map(|s| s.entrants(&server, rivals, bytes, runs)).collect();
+        let costs: Vec<_> = in_turn(&entrants).chunks(entrants.len() / scenarios.len()).map(Costs::of).collect();
         results.table("One database", &COLUMNS);
-        let mut bound = 0.0;
-        for (name, bucket, objects) in
-            [("one snapshot", "plain", &snapshot), ("the same and 500 increments", "incremented", &all)]
-        {
-            let mut rows = Rows { results, name, gigabytes: bytes as f64 / 1e9, floor: 0.0 };
-            let wire = floor_rows(&mut rows, &server, bucket, objects, bytes, runs);
-            let planned = planned(&server, bucket);
-            let (ours, sent) = restores(runs, &server, bucket, ROOT, &[]);
-            rows.row("hydrant restore", &ours, sent / planned);
-            let (cached, sent) = restores(runs, &server, bucket, ROOT, &["--io-engine", "pwrite"]);
-            rows.row("hydrant restore, pwrite", &cached, sent / planned);
-            let s5cmd = rivals.fetch(&server, bucket, objects.iter().map(|(object, _)| object));
-            if let Some(cost) = &s5cmd {
-                rows.row("s5cmd cat, the same objects", cost, 0.0);
-            }
-            let litestream = rivals.restore_one(&server, bucket, ROOT);
-            if let Some(cost) = &litestream {
-                rows.row("litestream restore", cost, 0.0);
-            }
-            let is_plain = bucket == "plain";
-            let cpu_floor = (ours.cpu + ours.server_cpu) / cores() as f64;
-            if is_plain {
-                bound = 1.25 * wire.max(cpu_floor);
-                floor = wire.max(cpu_floor);
-            }
-            let (allowed, cpu) = if is_plain { (bound, 0.95) } else { (bound * 1.15, 0.95 * 1.15) };
-            results.target(&format!("{name}: wall"), ours.wall, Bound::AtMost(allowed), "s");
-            let per_gb = ours.cpu / (bytes as f64 / 1e9);
-            results.target(&format!("{name}: CPU per GB"), per_gb, Bound::AtMost(cpu), "s");
-            results.target(&format!("{name}: peak memory"), ours.peak_mb, Bound::AtMost(96.0), "MB");
-            if is_plain {
-                results.bar("One database, wall seconds", "hydrant restore", ours.wall);
-                results.bar("One database, wall seconds", "fetch only or write only", wire);
-                if let Some(cost) = &s5cmd {
-                    results.bar("One database, wall seconds", "s5cmd cat", cost.wall);
-                }
-            }
-            if let Some(cost) = litestream {
-                let times = cost.wall / ours.wall;
-                results.target(&format!("{name}: times as fast as litestream"), times, Bound::AtLeast(20.0), "");
-                let share = cost.cpu / ours.cpu;
-                results.target(&format!("{name}: litestream's CPU against ours"), share, Bound::AtLeast(17.0), "");
-                if is_plain {
-                    results.bar("One database, wall seconds", "litestream restore", cost.wall);
-                }
+        for (Scenario { name, bucket, .. }, costs) in scenarios.iter().zip(&costs) {
+            let rows = Rows { results, name, gigabytes: bytes as f64 / 1e9, floor: costs.wire() };
+            costs.rows(&rows, planned(&server, bucket));
+            let floor = *floor.get_or_insert(costs.floor());
+            let more = if *bucket == "plain" { 1.0 } else { 1.15 };
+            large_targets(results, name, costs, 1.25 * floor * more, 0.95 * more, bytes as f64 / 1e9);
+        }
+        let chart = "One database, wall seconds";
+        results.bar(chart, "hydrant restore", costs[0].ours.wall);
+        results.bar(chart, "fetch only or write only", costs[0].wire());
+        for (label, cost) in [("s5cmd cat", &costs[0].s5cmd), ("litestream restore", &costs[0].litestream)] {
+            if let Some(cost) = cost {
+                results.bar(chart, label, cost.wall);
             }
         }
     }
     if args.wants("capped") {
-        capped(results, &server, runs.min(3), floor, snapshot[0].1);
+        capped(results, &server, runs.min(3), floor, scenarios[0].objects[0].1);
     }
 }
 
-/// How much of min(connections × cap, floor) is reached. `floor` in seconds, 0 if not measured.
-fn capped(results: &mut Results, server: &Server, runs: u64, floor: f64, body: u64) {
+fn large_targets(results: &mut Results, name: &str, costs: &Costs, wall: f64, cpu_per_gb: f64, gigabytes: f64) {
+    let ours = &costs.ours;
+    results.target(&format!("{name}: wall"), ours.wall, Bound::AtMost(wall), "s");
+    results.target(&format!("{name}: CPU per GB"), ours.cpu / gigabytes, Bound::AtMost(cpu_per_gb), "s");
+    results.target(&format!("{name}: peak memory"), ours.peak_mb, Bound::AtMost(96.0), "MB");
+    if let Some(theirs) = &costs.litestream {
+        let times = theirs.wall / ours.wall;
+        results.target(&format!("{name}: times as fast as litestream"), times, Bound::AtLeast(20.0), "");
+        let share = theirs.cpu / ours.cpu;
+        results.target(&format!("{name}: litestream's CPU against ours"), share, Bound::AtLeast(17.0), "");
+    }
+}
+
+/// How much of min(connections × cap, floor) is reached. `floor` in seconds.
+fn capped(results: &mut Results, server: &Server, runs: u64, floor: Option<f64>, body: u64) {
     let columns = ["cap MB/s", "requests in flight", "wall s", "MB/s fetched", "MB/s possible", "reached"];
     results.table("One database, so many bytes per second and connection", &columns);
-    let floor = if floor > 0.0 { floor } else { restores(runs, server, "plain", ROOT, &[]).0.wall };
+    let floor = floor.unwrap_or_else(|| restores(runs, server, "plain", ROOT).wall);
     for cap in [60, 20] {
         let faults = Faults { bandwidth_per_connection: Some(cap * 1_000_000), ..Faults::default() };
         server.sim.set_faults(faults);
@@ -257,7 +301,7 @@ fn server_in_flight(server: &Server, runs: u64) -> (Cost, f64) {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
         });
-        let cost = restores(runs, server, "plain", ROOT, &[]).0;
+        let cost = restores(runs, server, "plain", ROOT);
         over.store(true, relaxed);
         cost
     });
@@ -269,7 +313,7 @@ fn small(results: &mut Results, rivals: &Rivals, runs: u64) {
     let server = Server::with_latency(20);
     let fleet = tiny_fleet(&TinyFleet { count: 1, ..TinyFleet::default() }).expect("a database");
     server.sim.objects().put_database("small", &fleet[0]);
-    let (ours, _) = restores(runs, &server, "small", &fleet[0].root, &[]);
+    let ours = restores(runs, &server, "small", &fleet[0].root);
     results.table("One small database at 20 ms", &["what", "wall ms", "CPU ms", "peak MB", "requests"]);
     let row = |what: &str, cost: &Cost| {
         let (wall, cpu) = (cost.wall * 1e3, cost.cpu * 1e3);
@@ -344,7 +388,7 @@ fn giant(results: &mut Results, bytes: u64) {
     server.sim.objects().load_folder("giant", "", &root.join("giant"), None).expect("the bucket");
     results.table("One giant, served from disk", &COLUMNS);
     let rows = Rows { results, name: "one snapshot", gigabytes: bytes as f64 / 1e9, floor: 0.0 };
-    let (cost, _) = restore(&server, "giant", ROOT, &[]);
+    let cost = restore(&server, "giant", ROOT, &[]);
     rows.row("hydrant restore", &cost, 0.0);
     println!("\n{:.1} GB from {:.1} GB.", bytes as f64 / 1e9, body as f64 / 1e9);
     let _ = std::fs::remove_dir_all(&root);

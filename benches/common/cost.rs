@@ -69,6 +69,24 @@ pub fn median_of(runs: u64, server: Option<&Server>, mut make: impl FnMut() -> C
     Cost::median((0..runs.max(1)).map(|_| measured(server, &mut make())).collect())
 }
 
+/// What is measured in turn with others: how many times at most, and how. None where there is no
+/// such program here.
+pub type Entrant<'a> = (u64, Box<dyn Fn() -> Option<Cost> + 'a>);
+
+/// Measures all of `entrants` in turn, round after round, so that a machine that is slower for a
+/// while is so for all; the median of each.
+pub fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
+    let mut costs: Vec<Vec<Cost>> = entrants.iter().map(|_| Vec::new()).collect();
+    for round in 0..entrants.iter().map(|(times, _)| *times).max().unwrap_or(0) {
+        for ((times, run), costs) in entrants.iter().zip(&mut costs) {
+            if round < *times {
+                costs.extend(run());
+            }
+        }
+    }
+    costs.into_iter().map(|costs| (!costs.is_empty()).then(|| Cost::median(costs))).collect()
+}
+
 /// Runs `command` to its end, which must be a success. `server` is whom it speaks to.
 pub fn measured(server: Option<&Server>, command: &mut Command) -> Cost {
     measure(server, command, false)
