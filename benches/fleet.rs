@@ -1,5 +1,9 @@
 //! Thousands of small databases, end to end: `cargo bench --features sim --bench fleet
-//! [-- --databases 2000,5000,20000] [--latency-ms 20] [--runs 3] [--quick]`.
+//! [-- --databases 2000,5000,20000] [--latency-ms 20] [--runs 3]
+//! [--only latency,throttled,stragglers] [--quick]`.
+//!
+//! `latency`: first bytes after 20 ms; `throttled`: the same where only 1,000 requests/s are
+//! allowed; `stragglers`: the same where 1 % of the first bytes take 400 ms.
 //!
 //! Each database has five files of which three are planned, and is restored durably; every
 //! output is compared with its expected hash. Beside it the floors: the planned objects to memory
@@ -13,10 +17,11 @@ use common::cost::{Cost, hydrant, in_turn, measured};
 use common::files::Method;
 use common::results::{Bound, Results};
 use common::rivals::Rivals;
-use common::server::Server;
+use common::server::{Server, latency};
 use common::{Args, floors, fresh_dir};
 use hydrant::ltx::Txid;
 use hydrant::sim::generate::{GeneratedDatabase, GeneratedObject, TinyFleet, tiny_fleet};
+use hydrant::sim::server::{Faults, Outcome, RateLimit, Stats, Tail};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
@@ -26,6 +31,32 @@ const BUCKET: &str = "fleet";
 const LITESTREAM_DATABASES: usize = 192;
 /// Requests that a fetching floor has in flight, per core.
 const AT_ONCE: usize = 128;
+
+/// A server, in words and as it is.
+struct Setting {
+    name: String,
+    faults: Faults,
+    /// Requests per second that it allows.
+    rate: Option<f64>,
+    /// Targets are for 20 ms and nothing else.
+    has_targets: bool,
+}
+
+impl Setting {
+    fn latency(ms: usize) -> Self {
+        Self { name: format!("{ms} ms"), faults: latency(ms as u64), rate: None, has_targets: ms == 20 }
+    }
+
+    fn throttled(rate: f64) -> Self {
+        let faults = Faults { rate_limit: Some(RateLimit::per_bucket(rate)), ..latency(20) };
+        Self { name: format!("20 ms, {rate} requests/s"), faults, rate: Some(rate), has_targets: false }
+    }
+
+    fn stragglers() -> Self {
+        let faults = Faults { tail: Some(Tail { fraction: 0.01, factor: 20.0 }), ..latency(20) };
+        Self { name: "20 ms, 1 % of them 400 ms".into(), faults, rate: None, has_targets: false }
+    }
+}
 
 fn main() {
     let args = Args::of_process();
@@ -44,65 +75,85 @@ fn main() {
             "what",
             "wall ms each",
             "CPU ms each",
+            "CPU-s per GB",
             "server CPU ms each",
             "requests each",
             "of the needed",
+            "503s",
             "LISTs",
             "peak MB",
             "descriptors",
             "of the floor",
+            "of ours",
         ],
     );
-    for latency_ms in args.list("--latency-ms", "20") {
-        for count in args.list("--databases", sizes) {
-            fleet(&mut results, &rivals, count, latency_ms as u64, if count > 5000 { 1 } else { runs });
+    if args.wants("latency") {
+        for latency_ms in args.list("--latency-ms", "20") {
+            for count in args.list("--databases", sizes) {
+                let runs = if count > 5000 { 1 } else { runs };
+                fleet(&mut results, &rivals, count, &Setting::latency(latency_ms), runs);
+            }
         }
+    }
+    let count = args.list("--databases", sizes)[0].min(2000);
+    if args.wants("throttled") {
+        fleet(&mut results, &rivals, count, &Setting::throttled(1000.0), 1);
+    }
+    if args.wants("stragglers") {
+        fleet(&mut results, &rivals, count, &Setting::stragglers(), runs);
     }
     common::remove_dirs();
     results.finish(&args);
 }
 
-fn fleet(results: &mut Results, rivals: &Rivals, count: usize, latency_ms: u64, runs: u64) {
-    let server = Server::with_latency(latency_ms);
+fn fleet(results: &mut Results, rivals: &Rivals, count: usize, setting: &Setting, runs: u64) {
+    let server = Server::with(setting.faults.clone());
     let fleet = tiny_fleet(&TinyFleet { count, ..TinyFleet::default() }).expect("a fleet");
     fleet.iter().for_each(|database| server.sim.objects().put_database(BUCKET, database));
     let planned = || fleet.iter().flat_map(|database| database.objects.iter()).filter(|o| is_planned(o));
-    let table = Table { results, count, latency_ms, floor: 0.0 };
+    let bytes = fleet.iter().map(|database| database.expected.bytes).sum::<u64>() / count as u64;
 
     let sized = planned().map(|object| (object, object.bytes.len() as u64));
     let fetch = floors::fetch_command(&server, BUCKET, sized, AT_ONCE);
-    let bytes = fleet.iter().map(|database| database.expected.bytes).sum::<u64>() / count as u64;
     let write = |method: Method| floors::files_command(method, &fresh_dir("files"), count as u64, bytes);
     let report = RefCell::default();
     let costs = in_turn(&[
         (runs, Box::new(|| Some(measured(Some(&server), &mut fetch())))),
         (runs, Box::new(|| Some(measured(None, &mut write(Method::Uring))))),
         (runs, Box::new(|| Some(restore(&server, &fleet, &report)))),
+        (1, Box::new(|| rivals.fetch(&server, BUCKET, planned()))),
     ]);
-    let [Some(fetched), Some(written), Some(ours)] = &costs[..] else { unreachable!("all were run") };
+    let [Some(fetched), Some(written), Some(ours), s5cmd] = &costs[..] else { unreachable!("all were run") };
     let report = report.into_inner();
-    let table = Table { floor: fetched.wall.max(written.wall), ..table };
+    // What a limit allows is a floor like the others, but for a tenth of a second's burst.
+    let allowed = setting.rate.map_or(0.0, |rate| planned().count() as f64 / rate);
+    let floor = if allowed > 0.0 { allowed } else { fetched.wall.max(written.wall) } / count as f64;
+    let each = count as f64;
+    let wall = ours.wall * 1e3 / each;
+    let table = Table { results, count, setting: &setting.name, bytes, floor, ours: ours.wall / each };
     table.row("fetch only", count, fetched, None);
     table.row(Method::Uring.title(), count, written, None);
     table.row("hydrant restore-pattern", count, ours, Some(&report));
-    if let Some(cost) = rivals.fetch(&server, BUCKET, planned()) {
-        table.row("s5cmd cat, the planned objects", count, &cost, None);
+    if let Some(cost) = s5cmd {
+        table.row("s5cmd cat, the planned objects", count, cost, None);
     }
     let mut litestream = Vec::new();
-    if count <= 2000 {
-        for parallel in [1, 16, 64] {
-            let some = &fleet[..count.min(if parallel == 1 { 16 } else { LITESTREAM_DATABASES })];
-            if let Some(cost) = rivals.restore_all(&server, BUCKET, some, parallel) {
-                table.row(&format!("litestream, xargs -P {parallel}"), some.len(), &cost, None);
-                litestream.push((parallel, cost.wall * 1e3 / some.len() as f64));
-            }
-        }
+    for parallel in [1, 16, 64].into_iter().filter(|_| count <= 2000) {
+        let some = &fleet[..count.min(if parallel == 1 { 16 } else { LITESTREAM_DATABASES })];
+        let Some((cost, restored)) = rivals.restore_all(&server, BUCKET, some, parallel) else { continue };
+        let failed = match some.len() - restored {
+            0 => String::new(),
+            failed => format!(", {failed} of {} failed", some.len()),
+        };
+        table.row(&format!("litestream, xargs -P {parallel}{failed}"), restored.max(1), &cost, None);
+        litestream.push((parallel, cost.wall * 1e3 / restored.max(1) as f64));
     }
-    let each = count as f64;
-    let wall = ours.wall * 1e3 / each;
+    if !setting.has_targets {
+        return;
+    }
     let lists = report["summary"]["lists"].as_f64().unwrap_or(f64::NAN);
     let chart = "A fleet at 20 ms, wall ms per database";
-    if latency_ms == 20 && count >= 2000 {
+    if count >= 2000 {
         let allowed = if count >= 20_000 { 0.45 } else { 0.6 };
         results.target(&format!("{count} databases: wall each"), wall, Bound::AtMost(allowed), "ms");
         results.target(&format!("{count} databases: CPU each"), ours.cpu * 1e3 / each, Bound::AtMost(0.6), "ms");
@@ -122,8 +173,12 @@ fn fleet(results: &mut Results, rivals: &Rivals, count: usize, latency_ms: u64, 
 struct Table<'a> {
     results: &'a Results,
     count: usize,
-    latency_ms: u64,
+    setting: &'a str,
+    /// Of a database.
+    bytes: u64,
+    /// Seconds for each.
     floor: f64,
+    ours: f64,
 }
 
 impl Table<'_> {
@@ -134,19 +189,27 @@ impl Table<'_> {
         let is_one_process = !what.contains("xargs");
         self.results.row(&[
             self.count.to_string(),
-            format!("{} ms", self.latency_ms),
+            self.setting.to_owned(),
             what.to_owned(),
             format!("{:.2}", cost.wall * 1e3 / each),
             format!("{:.2}", cost.cpu * 1e3 / each),
+            format!("{:.1}", cost.cpu / each / self.bytes as f64 * 1e9),
             format!("{:.2}", cost.server_cpu * 1e3 / each),
             or_dash(cost.served.as_ref().map(|stats| format!("{:.2}", stats.total() as f64 / each))),
             or_dash(report.and_then(of_needed).map(|share| format!("{share:.3}"))),
+            or_dash(cost.served.as_ref().map(refused_percent)),
             or_dash(report.map(|report| report["summary"]["lists"].to_string())),
             or_dash(is_one_process.then(|| format!("{:.0}", cost.peak_mb))),
             or_dash(is_one_process.then(|| cost.descriptors.to_string())),
-            format!("{:.2}", cost.wall / each / (self.floor / self.count as f64)),
+            format!("{:.2}", cost.wall / each / self.floor),
+            format!("{:.2}", cost.wall / each / self.ours),
         ]);
     }
+}
+
+fn refused_percent(stats: &Stats) -> String {
+    let share = stats.with_outcome(Outcome::SlowDown) as f64 / stats.total().max(1) as f64;
+    format!("{:.1} %", 100.0 * share)
 }
 
 /// Requests sent against those without what was sent again or beside others.

@@ -22,6 +22,8 @@ pub struct Cost {
     /// What the server has counted meanwhile.
     pub served: Option<Stats>,
     pub stdout: String,
+    /// What it said, where it did not end well.
+    pub failure: Option<String>,
 }
 
 impl Cost {
@@ -89,12 +91,22 @@ pub fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
 
 /// Runs `command` to its end, which must be a success. `server` is whom it speaks to.
 pub fn measured(server: Option<&Server>, command: &mut Command) -> Cost {
+    succeeded(measure(server, command, false), command)
+}
+
+/// [`measured`], for what may fail: some of many restores, say.
+pub fn attempted(server: Option<&Server>, command: &mut Command) -> Cost {
     measure(server, command, false)
 }
 
 /// [`measured`], with what it prints.
 pub fn captured(server: Option<&Server>, command: &mut Command) -> Cost {
-    measure(server, command, true)
+    succeeded(measure(server, command, true), command)
+}
+
+fn succeeded(cost: Cost, command: &Command) -> Cost {
+    assert!(cost.failure.is_none(), "{command:?} failed: {}", cost.failure.unwrap_or_default());
+    cost
 }
 
 fn measure(server: Option<&Server>, command: &mut Command, with_stdout: bool) -> Cost {
@@ -118,7 +130,6 @@ fn measure(server: Option<&Server>, command: &mut Command, with_stdout: bool) ->
         (wall, ended.success())
     });
     let server_cpu = server_cpu_seconds() - server_cpu;
-    assert!(success, "{command:?} failed: {}", text_of(&mut stderr));
     Cost {
         wall,
         cpu: children_cpu_seconds() - cpu,
@@ -127,6 +138,7 @@ fn measure(server: Option<&Server>, command: &mut Command, with_stdout: bool) ->
         descriptors: descriptors.into_inner() as usize,
         served: server.zip(before).map(|(server, before)| server.stats().since(&before)),
         stdout: if with_stdout { text_of(&mut stdout) } else { String::new() },
+        failure: (!success).then(|| text_of(&mut stderr)),
     }
 }
 

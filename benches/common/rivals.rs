@@ -1,7 +1,7 @@
 //! Other programs that fetch from S3, where they are on PATH: `litestream` restores, `s5cmd`
 //! fetches the same objects.
 
-use super::cost::{Cost, command, measured};
+use super::cost::{Cost, attempted, command, measured};
 use super::server::Server;
 use super::{fresh_dir, on_path};
 use hydrant::sim::generate::{GeneratedDatabase, GeneratedObject};
@@ -30,14 +30,14 @@ impl Rivals {
         Some(cost)
     }
 
-    /// `xargs -P parallel litestream restore` of these databases.
+    /// `xargs -P parallel litestream restore` of these databases, and how many it has restored.
     pub fn restore_all(
         &self,
         server: &Server,
         bucket: &str,
         databases: &[GeneratedDatabase],
         parallel: u64,
-    ) -> Option<Cost> {
+    ) -> Option<(Cost, usize)> {
         let litestream = self.litestream.as_ref()?;
         let dir = fresh_dir("litestream");
         let mut lines = String::new();
@@ -48,7 +48,9 @@ impl Rivals {
         std::fs::write(&list, lines).expect("the list");
         let mut xargs = command("xargs");
         xargs.arg("-a").arg(&list).arg("-P").arg(parallel.to_string()).args(["-n", "2"]);
-        Some(measured(Some(server), xargs.arg(litestream).args(["restore", "-o"])))
+        let cost = attempted(Some(server), xargs.arg(litestream).args(["restore", "-o"]));
+        let restored = (0..databases.len()).filter(|i| dir.join(i.to_string()).exists()).count();
+        Some((cost, restored))
     }
 
     /// `s5cmd` fetches these objects, each to nowhere.
