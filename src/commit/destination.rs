@@ -2,7 +2,7 @@
 //! relative to.
 
 use super::beneath::{OutputRoot, check_relative};
-use super::parents::Directory;
+use super::parents::{Directory, DirectoryId};
 use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, suffixed};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A checked destination. While it lives, its directory is not removed by other restores; when
-/// it is dropped and nothing was published, directories that were made for it are removed.
+/// it and the last other one in that directory are dropped and nothing was published, directories
+/// that were made for them are removed.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
     name: OsString,
     replace: Replace,
-    directory: Directory,
-    // Dropped after `drop` has removed what was made beneath it.
+    directory: Arc<Directory>,
+    // Dropped after `directory`, which removes what was made beneath it.
     root: Option<Arc<OutputRoot>>,
 }
 
@@ -42,7 +43,7 @@ impl Destination {
     /// another process uses.
     pub fn prepare(path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
-        Self::within(Directory::of(path)?, path.to_owned(), name, replace, None)
+        Self::within(Arc::new(Directory::of(path)?), path.to_owned(), name, replace, None)
     }
 
     /// The same for the path `relative` (by slashes) beneath `root`, a name from a bucket: it is
@@ -59,7 +60,7 @@ impl Destination {
     }
 
     fn within(
-        directory: Directory,
+        directory: Arc<Directory>,
         path: PathBuf,
         name: OsString,
         replace: Replace,
@@ -104,6 +105,10 @@ impl Destination {
         &self.directory.path
     }
 
+    pub(super) fn directory_id(&self) -> Option<DirectoryId> {
+        self.directory.id
+    }
+
     /// Something was published: directories made for it stay.
     pub(super) fn keep_parents(&self) {
         self.directory.keep();
@@ -112,15 +117,17 @@ impl Destination {
         }
     }
 
+    /// Whether no sidecar stands beside it, for sure.
+    pub(super) fn has_no_sidecar(&self) -> bool {
+        SIDECARS.iter().all(|suffix| {
+            let sidecar = rustix::fs::statat(self.dir(), suffixed(&self.name, suffix), AtFlags::SYMLINK_NOFOLLOW);
+            matches!(sidecar, Err(Errno::NOENT | Errno::NAMETOOLONG))
+        })
+    }
+
     /// What stands there now, or why it may not be replaced.
     pub(super) fn standing(&self) -> Result<Standing, CommitError> {
         examine(self.dir(), &self.name, &self.path, self.replace)
-    }
-}
-
-impl Drop for Destination {
-    fn drop(&mut self) {
-        self.directory.abandon();
     }
 }
 
