@@ -33,12 +33,17 @@ use crate::restore::{
 };
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counters;
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// From so many databases in flight on, this thread looks at what has ended once in a [`BEAT`], and
+/// makes it durable together: to be woken for each costs more than a database can wait.
+const MANY: usize = 32;
+const BEAT: Duration = Duration::from_millis(4);
 
 /// Longest pause before a database is tried again.
 const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
@@ -189,11 +194,21 @@ impl<'a> Run<'a> {
             if self.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
                 return 0;
             }
+            if self.in_flight >= MANY {
+                tokio::select! {
+                    biased;
+                    _ = cancel.cancelled() => break,
+                    () = tokio::time::sleep(beat()) => {}
+                }
+            }
             tokio::select! {
                 biased;
                 _ = cancel.cancelled() => break,
                 news = next_news(&mut self.feed) => self.take(news),
                 Some(event) = self.active.next() => self.handle(event),
+            }
+            while let Some(Some(event)) = self.active.next().now_or_never() {
+                self.handle(event);
             }
         }
         // The workers stop: whatever is in flight ends soon, one way or the other. What was
@@ -497,4 +512,10 @@ mod tests {
         assert!(![NoSuchBucket, AccessDenied, Credentials, Io].into_iter().any(|kind| may_pass(&store(kind))));
         assert!(!may_pass(&RestoreError::Plan(PlanError::NoBackups)));
     }
+}
+
+fn beat() -> Duration {
+    static N: std::sync::LazyLock<Option<u64>> =
+        std::sync::LazyLock::new(|| std::env::var("HY_BEAT").ok().and_then(|s| s.parse().ok()));
+    N.map_or(BEAT, Duration::from_millis)
 }
