@@ -27,7 +27,7 @@ const LONGEST_PATH: usize = 4095;
 /// dropped and nothing was published beneath it.
 #[derive(Debug)]
 pub struct OutputRoot {
-    directory: Directory,
+    directory: Arc<Directory>,
     /// Directories beneath it that outputs are being restored into, by the names that lead there:
     /// one descriptor and one lock serve all of them.
     open: Mutex<HashMap<Box<str>, Weak<Directory>>>,
@@ -83,7 +83,7 @@ impl OutputRoot {
     /// It cannot be made or opened.
     pub fn open(path: &Path) -> Result<Self, CommitError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { directory: Directory::at(path)?, open: Mutex::default() })
+        Ok(Self { directory: Arc::new(Directory::at(path)?), open: Mutex::default() })
     }
 
     /// Absolute.
@@ -100,7 +100,10 @@ impl OutputRoot {
     /// One that is open is shared, if its name still leads there.
     pub(super) fn directory_of(&self, relative: &str) -> Result<Arc<Directory>, CommitError> {
         let parents = relative.rsplit_once('/').map_or("", |(parents, _)| parents);
-        let known = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(parents).and_then(Weak::upgrade);
+        let known = match parents {
+            "" => Some(Arc::clone(&self.directory)),
+            _ => self.open.lock().unwrap_or_else(PoisonError::into_inner).get(parents).and_then(Weak::upgrade),
+        };
         if let Some(directory) = known.filter(|directory| self.leads_to(parents, directory)) {
             return Ok(directory);
         }

@@ -68,7 +68,12 @@ impl Destination {
     ) -> Result<Self, CommitError> {
         // From here on, its drop takes new directories away.
         let new = Self { path, name, replace, directory, root };
-        if !matches!(new.standing()?, Standing::Nothing) {
+        let standing = look_at(new.dir(), &new.name, &new.path, new.replace)?;
+        // There are none in a new directory; those that come later are found by the publication.
+        if !new.directory.is_new {
+            look_at_sidecars(new.dir(), &new.name, &new.path, new.replace)?;
+        }
+        if !matches!(standing, Standing::Nothing) {
             in_use::hold(new.dir(), &new.name, &new.path)?;
         }
         Ok(new)
@@ -77,6 +82,11 @@ impl Destination {
     /// The path as given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its directory was made for it or for others of this process, which are not all done yet.
+    pub fn is_in_new_directory(&self) -> bool {
+        self.directory.is_new
     }
 
     /// A new, empty, unpublished file in the destination's directory. `named` when something
@@ -127,7 +137,9 @@ impl Destination {
 
     /// What stands there now, or why it may not be replaced.
     pub(super) fn standing(&self) -> Result<Standing, CommitError> {
-        examine(self.dir(), &self.name, &self.path, self.replace)
+        let standing = look_at(self.dir(), &self.name, &self.path, self.replace)?;
+        look_at_sidecars(self.dir(), &self.name, &self.path, self.replace)?;
+        Ok(standing)
     }
 }
 
@@ -145,22 +157,24 @@ fn file_name(path: &Path) -> Result<OsString, CommitError> {
     path.file_name().map(OsStr::to_owned).ok_or_else(no_file)
 }
 
-/// What stands at `name` in `dir`, in CONTRACT's order of checks.
-fn examine(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
-    let standing = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => Standing::Nothing,
-        Err(errno) => return Err(CommitError::refused("look at", path, errno)),
+/// What stands at `name` in `dir`, first in CONTRACT's order of checks.
+fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(Standing::Nothing),
+        Err(errno) => Err(CommitError::refused("look at", path, errno)),
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if stat.st_size == 0 => Standing::Empty(stat),
-            FileType::RegularFile if replace == Replace::Never => {
-                return Err(CommitError::Exists { path: path.to_owned() });
-            }
-            FileType::RegularFile => Standing::Database(stat),
-            FileType::Directory => return Err(CommitError::IsDirectory { path: path.to_owned() }),
-            FileType::Symlink => return Err(CommitError::IsSymlink { path: path.to_owned() }),
-            _ => return Err(CommitError::NotRegular { path: path.to_owned() }),
+            FileType::RegularFile if stat.st_size == 0 => Ok(Standing::Empty(stat)),
+            FileType::RegularFile if replace == Replace::Never => Err(CommitError::Exists { path: path.to_owned() }),
+            FileType::RegularFile => Ok(Standing::Database(stat)),
+            FileType::Directory => Err(CommitError::IsDirectory { path: path.to_owned() }),
+            FileType::Symlink => Err(CommitError::IsSymlink { path: path.to_owned() }),
+            _ => Err(CommitError::NotRegular { path: path.to_owned() }),
         },
-    };
+    }
+}
+
+/// Whether anything stands beside `name` that may not be there, or may not be taken away.
+fn look_at_sidecars(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<(), CommitError> {
     for suffix in SIDECARS {
         let sidecar = PathBuf::from(suffixed(path.as_os_str(), suffix));
         match rustix::fs::statat(dir, suffixed(name, suffix), AtFlags::SYMLINK_NOFOLLOW) {
@@ -174,5 +188,5 @@ fn examine(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> 
             Ok(_) => {}
         }
     }
-    Ok(standing)
+    Ok(())
 }

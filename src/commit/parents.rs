@@ -35,6 +35,8 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     /// Device and inode; None where they cannot be had.
     pub(super) id: Option<DirectoryId>,
+    /// It was made when it was opened: nothing stood in it then.
+    pub(super) is_new: bool,
     /// What was made for it, outermost first.
     made: Mutex<Vec<PathBuf>>,
 }
@@ -89,7 +91,10 @@ impl Directory {
             }
         }
         match result {
-            Ok(fd) => Ok(Self { fd, path, id, made: Mutex::new(made.0) }),
+            Ok(fd) => {
+                let is_new = made.0.last() == Some(&path);
+                Ok(Self { fd, path, id, is_new, made: Mutex::new(made.0) })
+            }
             Err(error) => {
                 remove(&made.0);
                 Err(error)

@@ -224,21 +224,30 @@ pub(super) fn link_unnamed(
     dir: std::os::fd::BorrowedFd<'_>,
     name: &std::ffi::OsStr,
 ) -> Result<(), Errno> {
-    // By its descriptor, which old kernels permit to the privileged only. They say so by ENOENT,
-    // which may also mean the directory: then the next call says it again.
+    /// False once a link through /proc worked where one by the descriptor did not.
     static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
     if BY_DESCRIPTOR.load(Ordering::Relaxed) {
         match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
+            // Before Linux 6.10 only the privileged may: ENOENT, as for a directory that is gone.
             Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
             result => return result,
         }
     }
-    let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let linked = rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW);
+    let linked = link_through_proc(file, dir, name);
     if linked.is_ok() {
         BY_DESCRIPTOR.store(false, Ordering::Relaxed);
     }
     linked
+}
+
+/// The same for everybody, where /proc is there.
+pub(super) fn link_through_proc(
+    file: &OutputFile,
+    dir: std::os::fd::BorrowedFd<'_>,
+    name: &std::ffi::OsStr,
+) -> Result<(), Errno> {
+    let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW)
 }
 
 /// Renames; EEXIST if anything has the new name.

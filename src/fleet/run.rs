@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 /// From so many databases in flight on, this thread looks at what has ended once in a [`BEAT`], and
 /// makes it durable together: to be woken for each costs more than a database can wait.
 const MANY: usize = 32;
-const BEAT: Duration = Duration::from_millis(4);
+const BEAT: Duration = Duration::from_millis(3);
 
 /// Longest pause before a database is tried again.
 const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
                 tokio::select! {
                     biased;
                     _ = cancel.cancelled() => break,
-                    () = tokio::time::sleep(beat()) => {}
+                    () = tokio::time::sleep(BEAT) => {}
                 }
             }
             tokio::select! {
@@ -466,7 +466,8 @@ async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> 
     }
     let destination = roots.prepare(&place, settings.replace).map_err(|e: CommitError| RestoreError::Commit(e))?;
     let on_disk = matches!(store, Store::File(_)).then(|| path.clone());
-    let warnings = stale_state(destination.path(), on_disk.as_deref()).into_iter().collect();
+    let stale = (!destination.is_in_new_directory()).then(|| stale_state(destination.path(), on_disk.as_deref()));
+    let warnings = stale.flatten().into_iter().collect();
     let request = Request {
         store,
         path,
@@ -512,10 +513,4 @@ mod tests {
         assert!(![NoSuchBucket, AccessDenied, Credentials, Io].into_iter().any(|kind| may_pass(&store(kind))));
         assert!(!may_pass(&RestoreError::Plan(PlanError::NoBackups)));
     }
-}
-
-fn beat() -> Duration {
-    static N: std::sync::LazyLock<Option<u64>> =
-        std::sync::LazyLock::new(|| std::env::var("HY_BEAT").ok().and_then(|s| s.parse().ok()));
-    N.map_or(BEAT, Duration::from_millis)
 }
