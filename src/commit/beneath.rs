@@ -9,13 +9,17 @@ use super::parents::{Directory, Missing};
 use super::{CommitError, leftover};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Longest name of a file, in bytes.
 const LONGEST_NAME: usize = 255;
+/// Directories remembered as open before those that are not any more are forgotten.
+const MOST_REMEMBERED: usize = 1024;
 /// Longest path that a program can open, in bytes (PATH_MAX less its NUL).
 const LONGEST_PATH: usize = 4095;
 
@@ -23,7 +27,10 @@ const LONGEST_PATH: usize = 4095;
 /// dropped and nothing was published beneath it.
 #[derive(Debug)]
 pub struct OutputRoot {
-    directory: Directory,
+    directory: Arc<Directory>,
+    /// Directories beneath it that outputs are being restored into, by the names that lead there:
+    /// one descriptor and one lock serve all of them.
+    open: Mutex<HashMap<Box<str>, Weak<Directory>>>,
 }
 
 /// Why a name from a bucket is no output's.
@@ -76,7 +83,7 @@ impl OutputRoot {
     /// It cannot be made or opened.
     pub fn open(path: &Path) -> Result<Self, CommitError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { directory: Directory::at(path)? })
+        Ok(Self { directory: Arc::new(Directory::at(path)?), open: Mutex::default() })
     }
 
     /// Absolute.
@@ -90,8 +97,32 @@ impl OutputRoot {
     }
 
     /// Opens the directory of the output `relative`, which is checked, and makes what is missing.
-    pub(super) fn directory_of(&self, relative: &str) -> Result<Directory, CommitError> {
+    /// One that is open is shared, if its name still leads there.
+    pub(super) fn directory_of(&self, relative: &str) -> Result<Arc<Directory>, CommitError> {
         let parents = relative.rsplit_once('/').map_or("", |(parents, _)| parents);
+        let known = match parents {
+            "" => Some(Arc::clone(&self.directory)),
+            _ => self.open.lock().unwrap_or_else(PoisonError::into_inner).get(parents).and_then(Weak::upgrade),
+        };
+        if let Some(directory) = known.filter(|directory| self.leads_to(parents, directory)) {
+            return Ok(directory);
+        }
+        let directory = Arc::new(self.open_directory(parents)?);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= MOST_REMEMBERED {
+            open.retain(|_, directory| directory.strong_count() > 0);
+        }
+        open.insert(parents.into(), Arc::downgrade(&directory));
+        Ok(directory)
+    }
+
+    /// Whether `parents` is still the name of this directory, which was opened safely.
+    fn leads_to(&self, parents: &str, directory: &Directory) -> bool {
+        let stat = rustix::fs::statat(&self.directory.fd, dot_if_empty(parents), AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| stat.st_nlink > 0 && directory.id == Some((stat.st_dev, stat.st_ino)))
+    }
+
+    fn open_directory(&self, parents: &str) -> Result<Directory, CommitError> {
         let mut path = self.directory.path.clone();
         if !parents.is_empty() {
             path.push(parents);
@@ -124,17 +155,14 @@ impl OutputRoot {
     }
 }
 
-impl Drop for OutputRoot {
-    fn drop(&mut self) {
-        self.directory.abandon();
-    }
-}
-
 fn open_beneath(root: &OwnedFd, parents: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let path = if parents.is_empty() { "." } else { parents };
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+    rustix::fs::openat2(root, dot_if_empty(parents), flags, Mode::empty(), resolve)
+}
+
+fn dot_if_empty(parents: &str) -> &str {
+    if parents.is_empty() { "." } else { parents }
 }
 
 /// `name` is one component, and not `..`.

@@ -2,7 +2,7 @@
 //! relative to.
 
 use super::beneath::{OutputRoot, check_relative};
-use super::parents::Directory;
+use super::parents::{Directory, DirectoryId};
 use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, suffixed};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A checked destination. While it lives, its directory is not removed by other restores; when
-/// it is dropped and nothing was published, directories that were made for it are removed.
+/// it and the last other one in that directory are dropped and nothing was published, directories
+/// that were made for them are removed.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
     name: OsString,
     replace: Replace,
-    directory: Directory,
-    // Dropped after `drop` has removed what was made beneath it.
+    directory: Arc<Directory>,
+    // Dropped after `directory`, which removes what was made beneath it.
     root: Option<Arc<OutputRoot>>,
 }
 
@@ -42,7 +43,7 @@ impl Destination {
     /// another process uses.
     pub fn prepare(path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
-        Self::within(Directory::of(path)?, path.to_owned(), name, replace, None)
+        Self::within(Arc::new(Directory::of(path)?), path.to_owned(), name, replace, None)
     }
 
     /// The same for the path `relative` (by slashes) beneath `root`, a name from a bucket: it is
@@ -59,7 +60,7 @@ impl Destination {
     }
 
     fn within(
-        directory: Directory,
+        directory: Arc<Directory>,
         path: PathBuf,
         name: OsString,
         replace: Replace,
@@ -67,7 +68,12 @@ impl Destination {
     ) -> Result<Self, CommitError> {
         // From here on, its drop takes new directories away.
         let new = Self { path, name, replace, directory, root };
-        if !matches!(new.standing()?, Standing::Nothing) {
+        let standing = look_at(new.dir(), &new.name, &new.path, new.replace)?;
+        // There are none in a new directory; those that come later are found by the publication.
+        if !new.directory.is_new {
+            look_at_sidecars(new.dir(), &new.name, &new.path, new.replace)?;
+        }
+        if !matches!(standing, Standing::Nothing) {
             in_use::hold(new.dir(), &new.name, &new.path)?;
         }
         Ok(new)
@@ -76,6 +82,11 @@ impl Destination {
     /// The path as given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its directory was made for it or for others of this process, which are not all done yet.
+    pub fn is_in_new_directory(&self) -> bool {
+        self.directory.is_new
     }
 
     /// A new, empty, unpublished file in the destination's directory. `named` when something
@@ -104,6 +115,10 @@ impl Destination {
         &self.directory.path
     }
 
+    pub(super) fn directory_id(&self) -> Option<DirectoryId> {
+        self.directory.id
+    }
+
     /// Something was published: directories made for it stay.
     pub(super) fn keep_parents(&self) {
         self.directory.keep();
@@ -112,15 +127,19 @@ impl Destination {
         }
     }
 
+    /// Whether no sidecar stands beside it, for sure.
+    pub(super) fn has_no_sidecar(&self) -> bool {
+        SIDECARS.iter().all(|suffix| {
+            let sidecar = rustix::fs::statat(self.dir(), suffixed(&self.name, suffix), AtFlags::SYMLINK_NOFOLLOW);
+            matches!(sidecar, Err(Errno::NOENT | Errno::NAMETOOLONG))
+        })
+    }
+
     /// What stands there now, or why it may not be replaced.
     pub(super) fn standing(&self) -> Result<Standing, CommitError> {
-        examine(self.dir(), &self.name, &self.path, self.replace)
-    }
-}
-
-impl Drop for Destination {
-    fn drop(&mut self) {
-        self.directory.abandon();
+        let standing = look_at(self.dir(), &self.name, &self.path, self.replace)?;
+        look_at_sidecars(self.dir(), &self.name, &self.path, self.replace)?;
+        Ok(standing)
     }
 }
 
@@ -138,22 +157,24 @@ fn file_name(path: &Path) -> Result<OsString, CommitError> {
     path.file_name().map(OsStr::to_owned).ok_or_else(no_file)
 }
 
-/// What stands at `name` in `dir`, in CONTRACT's order of checks.
-fn examine(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
-    let standing = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => Standing::Nothing,
-        Err(errno) => return Err(CommitError::refused("look at", path, errno)),
+/// What stands at `name` in `dir`, first in CONTRACT's order of checks.
+fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(Standing::Nothing),
+        Err(errno) => Err(CommitError::refused("look at", path, errno)),
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if stat.st_size == 0 => Standing::Empty(stat),
-            FileType::RegularFile if replace == Replace::Never => {
-                return Err(CommitError::Exists { path: path.to_owned() });
-            }
-            FileType::RegularFile => Standing::Database(stat),
-            FileType::Directory => return Err(CommitError::IsDirectory { path: path.to_owned() }),
-            FileType::Symlink => return Err(CommitError::IsSymlink { path: path.to_owned() }),
-            _ => return Err(CommitError::NotRegular { path: path.to_owned() }),
+            FileType::RegularFile if stat.st_size == 0 => Ok(Standing::Empty(stat)),
+            FileType::RegularFile if replace == Replace::Never => Err(CommitError::Exists { path: path.to_owned() }),
+            FileType::RegularFile => Ok(Standing::Database(stat)),
+            FileType::Directory => Err(CommitError::IsDirectory { path: path.to_owned() }),
+            FileType::Symlink => Err(CommitError::IsSymlink { path: path.to_owned() }),
+            _ => Err(CommitError::NotRegular { path: path.to_owned() }),
         },
-    };
+    }
+}
+
+/// Whether anything stands beside `name` that may not be there, or may not be taken away.
+fn look_at_sidecars(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<(), CommitError> {
     for suffix in SIDECARS {
         let sidecar = PathBuf::from(suffixed(path.as_os_str(), suffix));
         match rustix::fs::statat(dir, suffixed(name, suffix), AtFlags::SYMLINK_NOFOLLOW) {
@@ -167,5 +188,5 @@ fn examine(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> 
             Ok(_) => {}
         }
     }
-    Ok(standing)
+    Ok(())
 }

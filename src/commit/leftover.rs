@@ -12,6 +12,7 @@
 //!
 //! Whoever works on such a name holds a flock on the file under it; only unlocked ones are swept.
 
+use super::parents::DirectoryId;
 use super::unpublished::rename_to_absent;
 use super::{Destination, SIDECARS, suffixed};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
@@ -130,14 +131,14 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
 /// Removes what killed runs left in the destination's directory, once per process and directory.
 /// What cannot be removed is left: it harms nobody.
 pub(super) fn sweep(destination: &Destination) {
-    static SWEPT: LazyLock<Mutex<HashSet<(u64, u64)>>> = LazyLock::new(Mutex::default);
-    let Ok(stat) = rustix::fs::fstat(destination.dir()) else { return };
+    static SWEPT: LazyLock<Mutex<HashSet<DirectoryId>>> = LazyLock::new(Mutex::default);
+    let Some(id) = destination.directory_id() else { return };
     {
         let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
         if swept.len() >= MOST_REMEMBERED {
             swept.clear();
         }
-        if !swept.insert((stat.st_dev, stat.st_ino)) {
+        if !swept.insert(id) {
             return;
         }
     }

@@ -23,12 +23,20 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(1);
 /// One restore makes a directory, many publish below it: each must see to it before it is done.
 static UNSYNCED: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
 
-/// An open directory.
+/// Device and inode.
+pub(super) type DirectoryId = (u64, u64);
+
+/// An open directory, held against removal. Dropped, it takes away what was made for it, unless
+/// that is to be kept.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) fd: OwnedFd,
     /// As the output's path names it; `.` where that names none.
     pub(super) path: PathBuf,
+    /// Device and inode; None where they cannot be had.
+    pub(super) id: Option<DirectoryId>,
+    /// It was made when it was opened: nothing stood in it then.
+    pub(super) is_new: bool,
     /// What was made for it, outermost first.
     made: Mutex<Vec<PathBuf>>,
 }
@@ -62,34 +70,35 @@ impl Directory {
         mut open: impl FnMut(&mut Missing) -> Result<OwnedFd, CommitError>,
     ) -> Result<Self, CommitError> {
         let mut made = Missing::default();
+        let mut id = None;
         let mut result = Err(CommitError::refused("open directory", &path, Errno::NOENT));
         for tries_left in (0..TRIES).rev() {
             result = open(&mut made);
             match result.as_ref().map(hold) {
-                Ok(Hold::Held) => break,
+                Ok(Hold::Held(held)) => {
+                    id = held;
+                    break;
+                }
                 // For reasons of someone's own: nobody removes a directory for so long.
-                Ok(Hold::LockedByOther) if tries_left == 0 => break,
-                Ok(Hold::LockedByOther) => std::thread::sleep(LOCKED_PAUSE),
+                Ok(Hold::LockedByOther(locked)) if tries_left == 0 => {
+                    id = locked;
+                    break;
+                }
+                Ok(Hold::LockedByOther(_)) => std::thread::sleep(LOCKED_PAUSE),
                 Ok(Hold::Gone) => result = Err(CommitError::refused("open directory", &path, Errno::NOENT)),
                 Err(CommitError::Refused { errno: Errno::NOENT, .. }) => {}
                 Err(_) => break,
             }
         }
         match result {
-            Ok(fd) => Ok(Self { fd, path, made: Mutex::new(made.0) }),
+            Ok(fd) => {
+                let is_new = made.0.last() == Some(&path);
+                Ok(Self { fd, path, id, is_new, made: Mutex::new(made.0) })
+            }
             Err(error) => {
                 remove(&made.0);
                 Err(error)
             }
-        }
-    }
-
-    /// Takes away what was made for it and is empty, unless another restore is at work there.
-    pub(super) fn abandon(&self) {
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        if !made.is_empty() {
-            let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
-            remove(&made);
         }
     }
 
@@ -99,15 +108,26 @@ impl Directory {
     }
 }
 
+impl Drop for Directory {
+    /// What was made for it and is empty goes, unless another restore is at work there.
+    fn drop(&mut self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        if !made.is_empty() {
+            let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+            remove(&made);
+        }
+    }
+}
+
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 enum Hold {
     /// Also on file systems that do not lock directories; those have no protection.
-    Held,
+    Held(Option<DirectoryId>),
     /// Someone removes it this moment, or has it locked for reasons of his own.
-    LockedByOther,
+    LockedByOther(Option<DirectoryId>),
     /// It was removed meanwhile.
     Gone,
 }
@@ -115,10 +135,12 @@ enum Hold {
 /// Holds a directory against removal.
 fn hold(fd: &OwnedFd) -> Hold {
     let locked = rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared);
-    match rustix::fs::fstat(fd) {
+    let stat = rustix::fs::fstat(fd);
+    let id = stat.as_ref().map(|stat| (stat.st_dev, stat.st_ino)).ok();
+    match stat {
         Ok(stat) if stat.st_nlink == 0 => Hold::Gone,
-        _ if locked == Err(Errno::WOULDBLOCK) => Hold::LockedByOther,
-        _ => Hold::Held,
+        _ if locked == Err(Errno::WOULDBLOCK) => Hold::LockedByOther(id),
+        _ => Hold::Held(id),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::destination::Standing;
 use super::leftover::Replacing;
+use super::parents::DirectoryId;
 use super::swap::{self, Replaced, Swapped};
 use super::unpublished::{link_unnamed, rename_to_absent};
 use super::{CommitError, Destination, Replace, Unpublished, parents};
@@ -75,12 +76,12 @@ impl Drop for Published {
 /// [`Published::sync_dir`] for many, each directory synced once. The results are in the order
 /// of `published`.
 pub fn sync_dirs(published: Vec<Published>) -> Vec<Result<(), CommitError>> {
-    let mut synced: HashMap<(u64, u64), Result<(), CommitError>> = HashMap::new();
+    let mut synced: HashMap<DirectoryId, Result<(), CommitError>> = HashMap::new();
     let mut results = Vec::with_capacity(published.len());
     for mut published in published {
-        let result = match rustix::fs::fstat(published.destination.dir()) {
-            Err(errno) => Err(CommitError::refused("sync the directory of", published.path(), errno)),
-            Ok(stat) => synced.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| published.sync_names()).clone(),
+        let result = match published.destination.directory_id() {
+            None => published.sync_names(),
+            Some(id) => synced.entry(id).or_insert_with(|| published.sync_names()).clone(),
         };
         if result.is_ok() {
             published.delete_replaced();
@@ -98,6 +99,13 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
         return Err(CommitError::NotSynced { path: new.output().path().to_owned() });
     }
     let destination = Arc::clone(new.destination());
+    // Whether the name is free, the link finds out by itself.
+    if destination.replace() == Replace::Never
+        && destination.has_no_sidecar()
+        && let Swapped::Done(replaced) = publish_new(&mut new)?
+    {
+        return Ok(done(&new, replaced));
+    }
     for _ in 0..TRIES {
         let swapped = match (destination.standing()?, destination.replace()) {
             (Standing::Nothing, Replace::Force) if swap::has_sidecars(&new) => swap::publish_beside_sidecars(&mut new)?,
@@ -106,8 +114,7 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
             (Standing::Empty(old) | Standing::Database(old), _) => swap::replace(&mut new, &old, Replacing::Forced)?,
         };
         if let Swapped::Done(replaced) = swapped {
-            destination.keep_parents();
-            return Ok(Published { output: Arc::clone(new.output()), replaced, destination });
+            return Ok(done(&new, replaced));
         }
     }
     let path = destination.path().to_owned();
@@ -116,6 +123,12 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
         Replace::Never => CommitError::Exists { path },
         Replace::Force => CommitError::Busy { path },
     })
+}
+
+fn done(new: &Unpublished, replaced: Replaced) -> Published {
+    let destination = Arc::clone(new.destination());
+    destination.keep_parents();
+    Published { output: Arc::clone(new.output()), replaced, destination }
 }
 
 /// Gives the file its name where nothing has it.

@@ -8,7 +8,8 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Gid, Mode, OFlags
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// Names tried before it is given up: each is one of 36^8.
 const TRIES: usize = 16;
@@ -125,7 +126,11 @@ impl Unpublished {
         for _ in 0..TRIES {
             let name = make();
             result = self.output.fault(Step::Publish).and_then(|_| match &self.temp {
-                None => link_unnamed(&self.output, dir, name.as_os_str()),
+                // Locked before it has a name: the lock says that its run is alive.
+                None => {
+                    let _ = rustix::fs::flock(&self.output, FlockOperation::NonBlockingLockExclusive);
+                    link_unnamed(&self.output, dir, name.as_os_str())
+                }
                 Some(old) => rename_to_absent(dir, old.as_os_str(), name.as_os_str()),
             });
             match result {
@@ -173,18 +178,17 @@ impl Drop for Unpublished {
     }
 }
 
-/// A file without a name, locked; None where the file system has none, or where it could not be
-/// given a name later.
+/// A file without a name; None where the file system has none, or where it could not be given a
+/// name later.
 fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
-    if rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_err() {
+    static HAS_PROC: LazyLock<bool> =
+        LazyLock::new(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok());
+    if !*HAS_PROC {
         return Ok(None);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::openat(destination.dir(), ".", flags, mode()) {
-        Ok(fd) => {
-            let _ = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
-            Ok(Some(fd))
-        }
+        Ok(fd) => Ok(Some(fd)),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::NOSYS) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -216,6 +220,28 @@ fn mode() -> Mode {
 
 /// Gives a file without a name this one; EEXIST if anything has it.
 pub(super) fn link_unnamed(
+    file: &OutputFile,
+    dir: std::os::fd::BorrowedFd<'_>,
+    name: &std::ffi::OsStr,
+) -> Result<(), Errno> {
+    /// False once a link through /proc worked where one by the descriptor did not.
+    static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
+    if BY_DESCRIPTOR.load(Ordering::Relaxed) {
+        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
+            // Before Linux 6.10 only the privileged may: ENOENT, as for a directory that is gone.
+            Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
+            result => return result,
+        }
+    }
+    let linked = link_through_proc(file, dir, name);
+    if linked.is_ok() {
+        BY_DESCRIPTOR.store(false, Ordering::Relaxed);
+    }
+    linked
+}
+
+/// The same for everybody, where /proc is there.
+pub(super) fn link_through_proc(
     file: &OutputFile,
     dir: std::os::fd::BorrowedFd<'_>,
     name: &std::ffi::OsStr,

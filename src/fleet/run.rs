@@ -33,12 +33,17 @@ use crate::restore::{
 };
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counters;
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// From so many databases in flight on, this thread looks at what has ended once in a [`BEAT`], and
+/// makes it durable together: to be woken for each costs more than a database can wait.
+const MANY: usize = 32;
+const BEAT: Duration = Duration::from_millis(3);
 
 /// Longest pause before a database is tried again.
 const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
@@ -189,11 +194,21 @@ impl<'a> Run<'a> {
             if self.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
                 return 0;
             }
+            if self.in_flight >= MANY {
+                tokio::select! {
+                    biased;
+                    _ = cancel.cancelled() => break,
+                    () = tokio::time::sleep(BEAT) => {}
+                }
+            }
             tokio::select! {
                 biased;
                 _ = cancel.cancelled() => break,
                 news = next_news(&mut self.feed) => self.take(news),
                 Some(event) = self.active.next() => self.handle(event),
+            }
+            while let Some(Some(event)) = self.active.next().now_or_never() {
+                self.handle(event);
             }
         }
         // The workers stop: whatever is in flight ends soon, one way or the other. What was
@@ -451,7 +466,8 @@ async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> 
     }
     let destination = roots.prepare(&place, settings.replace).map_err(|e: CommitError| RestoreError::Commit(e))?;
     let on_disk = matches!(store, Store::File(_)).then(|| path.clone());
-    let warnings = stale_state(destination.path(), on_disk.as_deref()).into_iter().collect();
+    let stale = (!destination.is_in_new_directory()).then(|| stale_state(destination.path(), on_disk.as_deref()));
+    let warnings = stale.flatten().into_iter().collect();
     let request = Request {
         store,
         path,

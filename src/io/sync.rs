@@ -1,35 +1,146 @@
 //! fsync on threads of its own, so that many files are synced side by side.
+//!
+//! A few threads that find their next file in a queue. Another one is woken where more files wait
+//! than threads are at work, so that under load none sleeps between two files
+//! (docs/PERFORMANCE.md). A file that waits always has a thread that is awake or told to wake up.
 
 use super::{IoError, OutputFile};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
 
 /// Syncs in flight per worker, and so the threads for them.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 
-/// A worker's syncs.
+/// A worker's syncs. Files wait in a queue no longer than there are databases in flight.
 #[derive(Clone)]
-pub(super) struct Syncs(Rc<Semaphore>);
+pub(super) struct Syncs(Rc<Pool>);
+
+/// Dropped, it waits for the syncs that are under way, and gives up those that are not.
+struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Job>,
+    /// Threads that sleep, and how many of them have been told to wake up.
+    asleep: usize,
+    told: usize,
+    threads: Vec<JoinHandle<()>>,
+    closed: bool,
+}
+
+struct Job {
+    file: Arc<OutputFile>,
+    done: oneshot::Sender<Result<(), IoError>>,
+}
 
 impl Syncs {
     pub(super) fn new() -> Self {
-        Self(Rc::new(Semaphore::new(AT_ONCE)))
+        Self(Rc::new(Pool { shared: Arc::default() }))
     }
 
     pub(super) fn sync(&self, file: &Arc<OutputFile>) -> LocalBoxFuture<'static, Result<(), IoError>> {
-        let (slots, file) = (Rc::clone(&self.0), Arc::clone(file));
+        let (pool, file) = (Rc::clone(&self.0), Arc::clone(file));
         async move {
-            let _slot = slots.acquire().await;
-            let path = file.path().to_owned();
-            match tokio::task::spawn_blocking(move || file.fsync()).await {
-                Ok(result) => result,
-                // The runtime is going down: what was not synced is not published either.
-                Err(_) => Err(IoError::refused("sync", &path, rustix::io::Errno::CANCELED)),
-            }
+            let (done, synced) = oneshot::channel();
+            pool.push(Job { file: Arc::clone(&file), done });
+            // Without an answer the worker is going down: what was not synced is not published.
+            let canceled = |_| Err(IoError::refused("sync", file.path(), rustix::io::Errno::CANCELED));
+            synced.await.unwrap_or_else(canceled)
         }
         .boxed_local()
+    }
+}
+
+impl Pool {
+    fn push(&self, job: Job) {
+        let mut state = self.shared.lock();
+        state.waiting.push_back(job);
+        // At work, or about to be: each takes the next one when it is done.
+        let free = state.asleep.saturating_sub(state.told);
+        if state.waiting.len() <= state.threads.len().saturating_sub(free) {
+            return;
+        }
+        if free > 0 {
+            state.told += 1;
+            drop(state);
+            self.shared.news.notify_one();
+            return;
+        }
+        if state.threads.len() >= AT_ONCE {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        match std::thread::Builder::new().name("sync".to_owned()).spawn(move || shared.work()) {
+            Ok(thread) => state.threads.push(thread),
+            // No thread to be had: those that there are will come to it, or this one does it.
+            Err(_) if !state.threads.is_empty() => {}
+            Err(_) => {
+                let job = state.waiting.pop_back();
+                drop(state);
+                job.into_iter().for_each(Job::run);
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        state.waiting.clear();
+        let threads = std::mem::take(&mut state.threads);
+        drop(state);
+        self.shared.news.notify_all();
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's life.
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.waiting.pop_front() {
+                drop(state);
+                job.run();
+                state = self.lock();
+            } else if state.closed {
+                return;
+            } else {
+                state.asleep += 1;
+                state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+                // Also where nobody told it: whoever was told finds that out when it wakes up.
+                state.asleep -= 1;
+                state.told = state.told.saturating_sub(1);
+            }
+        }
+    }
+}
+
+impl Job {
+    fn run(self) {
+        // Nobody waits for it any more: the restore was dropped.
+        if !self.done.is_closed() {
+            let _ = self.done.send(self.file.fsync());
+        }
     }
 }

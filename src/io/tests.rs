@@ -191,6 +191,52 @@ fn a_failed_sync_is_final() {
     }
 }
 
+/// Instant syncs: the threads for them fall asleep and are woken as often as can be.
+#[test]
+fn no_sync_is_forgotten() {
+    for dir in dirs() {
+        let file = output(&dir.path().join("file"), 1);
+        let kind = EngineKind::Pwrite;
+        let syncing = async {
+            let io = Io::new(kind, options(4096, 1)).unwrap();
+            let writer = io.writer(&file);
+            for round in 0..1000 {
+                let at_once = fastrand::usize(1..50);
+                let syncs = tokio::time::timeout(
+                    std::time::Duration::from_secs(60),
+                    futures_util::future::join_all((0..at_once).map(|_| writer.sync())),
+                );
+                let synced = syncs.await.unwrap_or_else(|_| panic!("round {round}: a sync never ended"));
+                assert!(synced.into_iter().all(|synced| synced.is_ok()));
+                // Now and then all of them asleep.
+                if round % 50 == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                }
+            }
+        };
+        block_on(kind, syncing).unwrap();
+        assert!(file.is_synced());
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_with_syncs_in_flight_ends() {
+    for kind in kinds() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = output(&dir.path().join("file"), 1);
+        block_on(kind, async {
+            let io = Io::new(kind, options(4096, 1)).unwrap();
+            for _ in 0..100 {
+                tokio::task::spawn_local(io.writer(&file).sync());
+            }
+            tokio::task::yield_now().await;
+        })
+        .unwrap();
+        // Neither a thread nor a task has it any more.
+        assert_eq!(Arc::strong_count(&file), 1);
+    }
+}
+
 #[test]
 fn a_write_after_the_sync_is_not_overlooked() {
     let dir = tempfile::tempdir().unwrap();

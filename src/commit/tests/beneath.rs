@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::Class;
+use std::os::fd::AsRawFd;
 
 fn publish_beneath(root: &Path, relative: &str) -> Result<(), CommitError> {
     let root = Arc::new(OutputRoot::open(root)?);
@@ -69,4 +70,89 @@ fn a_name_that_the_file_system_has_no_room_for_is_unsafe() {
     publish_beneath(dir.path(), &"n".repeat(255)).unwrap();
     let error = Destination::prepare(&dir.path().join("n".repeat(256)), Replace::Never).unwrap_err();
     assert_eq!(error.class(), Class::UnsafePath, "{error}");
+}
+
+/// One descriptor serves the outputs of a directory only while its name leads there.
+#[test]
+fn a_directory_is_shared_while_its_name_leads_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Arc::new(OutputRoot::open(&dir.path().join("out")).unwrap());
+    let commit = |relative: &str| {
+        let destination = Arc::new(Destination::prepare_beneath(&root, relative, Replace::Never)?);
+        let new = destination.create(false)?;
+        new.output().fsync()?;
+        new.publish()?.sync_dir()
+    };
+    let at = |name: &str| dir.path().join("out").join(name);
+    let held = Destination::prepare_beneath(&root, "a/1.db", Replace::Never).unwrap();
+    let other = Destination::prepare_beneath(&root, "a/2.db", Replace::Never).unwrap();
+    assert_eq!(held.dir().as_raw_fd(), other.dir().as_raw_fd());
+
+    // Moved away: another is made.
+    std::fs::rename(at("a"), at("moved")).unwrap();
+    commit("a/3.db").unwrap();
+    assert!(at("a/3.db").is_file() && tree(&at("moved")).is_empty());
+    // In its place stands a link that leads back to it, or a file.
+    for link in [true, false] {
+        std::fs::remove_dir_all(at("a")).unwrap();
+        if link {
+            std::os::unix::fs::symlink("moved", at("a")).unwrap();
+            assert!(matches!(commit("a/4.db"), Err(CommitError::IsSymlink { .. })));
+            std::fs::remove_file(at("a")).unwrap();
+        } else {
+            std::fs::write(at("a"), b"").unwrap();
+            assert!(matches!(commit("a/4.db"), Err(CommitError::IsNoDirectory { .. })));
+            std::fs::remove_file(at("a")).unwrap();
+        }
+        std::fs::create_dir(at("a")).unwrap();
+    }
+    // Removed while it was open: made again.
+    let open = Destination::prepare_beneath(&root, "a/5.db", Replace::Never).unwrap();
+    std::fs::remove_dir(at("a")).unwrap();
+    commit("a/6.db").unwrap();
+    assert!(at("a/6.db").is_file());
+    drop((held, other, open));
+    assert!(at("a/6.db").is_file() && tree(&at("moved")).is_empty());
+}
+
+/// The first of two makes the directory: it goes when both are given up, and stays for the other.
+#[test]
+fn a_shared_directory_goes_with_the_last_who_gives_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Arc::new(OutputRoot::open(dir.path()).unwrap());
+    let prepare = |relative| Arc::new(Destination::prepare_beneath(&root, relative, Replace::Never).unwrap());
+    let (first, second) = (prepare("a/b/1.db"), prepare("a/b/2.db"));
+    drop(first);
+    assert!(dir.path().join("a/b").is_dir());
+    drop(second);
+    assert!(tree(dir.path()).is_empty());
+    let (first, second) = (prepare("a/b/1.db"), prepare("a/b/2.db"));
+    let new = second.create(false).unwrap();
+    drop(second);
+    new.output().fsync().unwrap();
+    drop(first);
+    new.publish().unwrap().sync_dir().unwrap();
+    assert_eq!(tree(&dir.path().join("a/b")), files([("2.db", b"")]));
+}
+
+/// What came into a directory since this run made it is found at the latest by the publication.
+#[test]
+fn what_comes_into_a_new_directory_is_not_overlooked() {
+    for name in ["x.db", "x.db-wal", "x.db-shm", "x.db-journal"] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Arc::new(OutputRoot::open(&dir.path().join("out")).unwrap());
+        std::fs::write(dir.path().join("out").join(name), b"theirs").unwrap();
+        let error = Destination::prepare_beneath(&root, "x.db", Replace::Never)
+            .and_then(|destination| Arc::new(destination).create(false))
+            .and_then(|new| {
+                new.output().fsync()?;
+                new.publish()?.sync_dir()
+            })
+            .unwrap_err();
+        match name {
+            "x.db" => assert!(matches!(error, CommitError::Exists { .. }), "{error:?}"),
+            _ => assert!(matches!(error, CommitError::SidecarExists { .. }), "{error:?}"),
+        }
+        assert_eq!(tree(&dir.path().join("out")), files([(name, b"theirs")]));
+    }
 }

@@ -254,6 +254,22 @@ fn without_fallocate_the_length_is_set() {
     assert_eq!(std::fs::metadata(new.path().unwrap()).unwrap().len(), 5000);
 }
 
+/// What kernels before 6.10 leave to the unprivileged.
+#[test]
+fn a_file_without_a_name_is_linked_through_proc_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let new = unpublished(&path, Replace::Never, false, b"content").unwrap();
+    let destination = new.destination();
+    let link =
+        |name: &str| crate::commit::unpublished::link_through_proc(new.output(), destination.dir(), name.as_ref());
+    assert_eq!(link("app.db"), Ok(()));
+    assert_eq!(link("app.db"), Err(Errno::EXIST));
+    assert_eq!(link("again.db"), Ok(()));
+    drop(new);
+    assert_eq!(tree(dir.path()), files([("app.db", b"content"), ("again.db", b"content")]));
+}
+
 #[test]
 fn the_longest_name_is_published() {
     let dir = tempfile::tempdir().unwrap();
