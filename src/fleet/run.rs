@@ -181,7 +181,7 @@ impl<'a> Run<'a> {
         let cancel = self.fleet.cancel;
         loop {
             while self.in_flight < self.window.size() && !cancel.is_cancelled() {
-                let Some(job) = self.queue.next() else { break };
+                let Some(job) = self.queue.next(self.window.share()) else { break };
                 self.start(job);
             }
             self.sync();
@@ -284,10 +284,14 @@ impl<'a> Run<'a> {
         };
         let answer = self.fleet.engine.submit(move |worker| Box::pin(work(worker, order)));
         self.in_flight += 1;
+        self.queue.started(&job);
         self.active.push(Box::pin(async move { Event::Answered(job, answer.await.ok()) }));
     }
 
     fn handle(&mut self, event: Event) {
+        if let Event::Answered(job, _) = &event {
+            self.queue.stopped(job);
+        }
         match event {
             Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings)))) => {
                 self.publish(job, *restored, warnings);

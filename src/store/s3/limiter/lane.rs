@@ -63,6 +63,11 @@ impl Lanes {
         &self.bucket
     }
 
+    /// Whether the bucket, or prefixes in it, are throttled.
+    pub fn any_limited(&self) -> bool {
+        self.bucket.is_limited() || self.are_apart.load(Relaxed)
+    }
+
     /// The lane of `key`'s prefix; None where it has none, or there are too many.
     pub fn of(&self, key: &str) -> Option<Arc<Lane>> {
         let end = key.match_indices('/').map(|(at, _)| at).take(2).last()?;

@@ -86,6 +86,11 @@ impl Limits {
         rates.reduce(|a, b| a + b).map(|sum| sum.round() as u64)
     }
 
+    /// Whether any bucket, or any prefix in one, throttles.
+    pub fn is_throttled(&self) -> bool {
+        lock(&self.shared.buckets).values().any(|limiter| limiter.shared.lanes.any_limited())
+    }
+
     /// The state of each bucket, by name.
     pub fn snapshot(&self) -> Vec<BucketLimits> {
         let buckets: Vec<_> = lock(&self.shared.buckets).iter().map(|(n, l)| (n.clone(), l.clone())).collect();
