@@ -36,6 +36,7 @@ use crate::telemetry::Counters;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,6 +88,9 @@ pub enum Heard {
         any_first: bool,
     },
     Ended(Ended),
+    /// Of a database that has ended as restored: it was not from all of its files, and counts as
+    /// failed.
+    Doubted(Ended),
 }
 
 /// What a run came to.
@@ -149,6 +153,9 @@ impl Fleet<'_> {
             delayed: 0,
             unsynced: Vec::new(),
             is_syncing: false,
+            at_work: HashSet::new(),
+            ended_early: HashMap::new(),
+            doubted: HashMap::new(),
             hear,
         };
         let left = runtime.block_on(run.drive());
@@ -173,6 +180,12 @@ struct Run<'a> {
     delayed: usize,
     unsynced: Vec<Pending>,
     is_syncing: bool,
+    /// Names of what has begun and not ended.
+    at_work: HashSet<String>,
+    /// Of what ended before all was known: whether it was restored.
+    ended_early: HashMap<String, bool>,
+    /// At work with files that may not have been all: how it ends if it is restored.
+    doubted: HashMap<String, Ending>,
     hear: &'a mut dyn FnMut(Heard),
 }
 
@@ -239,7 +252,22 @@ impl<'a> Run<'a> {
         let doubtful = self.queue.forget_listings(std::mem::take(&mut discovery.doubtful));
         let mut jobs = self.intake.rest(discovery);
         (self.hear)(Heard::AllFound { discovered, any_first: self.intake.any_first() });
-        jobs.refused.extend(doubtful.into_iter().map(|found| self.intake.in_doubt(found)));
+        for doubted in doubtful.into_iter().map(|found| self.intake.in_doubt(found)) {
+            if self.at_work.contains(&doubted.name) {
+                self.doubted.insert(doubted.name, doubted.ending);
+                continue;
+            }
+            match self.ended_early.get(&doubted.name) {
+                Some(true) => {
+                    self.fleet.progress.doubted();
+                    (self.hear)(Heard::Doubted(doubted));
+                }
+                // It failed, and is told.
+                Some(false) => {}
+                None => jobs.refused.push(doubted),
+            }
+        }
+        self.ended_early.clear();
         self.accept(jobs);
         self.fleet.progress.found_all(self.fleet.counters);
     }
@@ -259,6 +287,7 @@ impl<'a> Run<'a> {
     fn start(&mut self, mut job: Job) {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
+        self.at_work.insert(job.name.clone());
         if settings.if_db_not_exists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
@@ -310,6 +339,8 @@ impl<'a> Run<'a> {
             }
             Event::Retry(job) => {
                 self.delayed -= 1;
+                // Listed anew.
+                self.doubted.remove(&job.name);
                 self.queue.add_again(job);
             }
             Event::Synced(endings) => {
@@ -381,6 +412,12 @@ impl<'a> Run<'a> {
     }
 
     fn end(&mut self, job: Job, ending: Ending) {
+        let is_good = matches!(ending, Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_));
+        let ending = self.doubted.remove(&job.name).filter(|_| is_good).unwrap_or(ending);
+        self.at_work.remove(&job.name);
+        if self.feed.is_some() {
+            self.ended_early.insert(job.name.clone(), is_good);
+        }
         let ended = Ended {
             output: Some(job.place.path()),
             name: job.name,
