@@ -252,12 +252,15 @@ fn most_of_a_long_listing_is_handed_over_early() {
 /// before all else that may be asked for.
 #[test]
 fn a_database_under_more_slashes_is_waited_for() {
-    let roots = ["a/-", "a/.", "a/"];
+    let others = (0..20).flat_map(|i| [format!("A/{i:02}"), format!("b/{i:02}")]);
+    let roots = ["a/-", "a/.", "a/"].map(str::to_owned).into_iter().chain(others);
     let server = Server::new(roots.map(|root| format!("{root}/0000/{NAME}")), 1);
     let expected = losers(&[whole(&server, "")], "", "own");
     assert_eq!(expected.len(), 2, "{expected:?}");
-    for seed in 0..100 {
-        let came = run_cut(&server, "", "own", 1, seed, vec!["a/0".to_owned()]);
+    let cuts = (0..20).flat_map(|i| [format!("A/{i:02}"), format!("b/{i:02}")]).chain(["a/0".to_owned()]);
+    let cuts: Vec<String> = cuts.collect();
+    for seed in 0..200 {
+        let came = run_cut(&server, "", "own", 1, seed, cuts.clone());
         let mut batches = came.early;
         batches.push(came.rest);
         assert_eq!(losers(&batches, "", "own"), expected, "{seed}");
