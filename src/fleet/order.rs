@@ -232,4 +232,47 @@ mod tests {
         assert_eq!(estimated_bytes(&replica), 530);
         assert_eq!(estimated_bytes(&Replica { root: "a/".into(), files: vec![], v3: None }), 0);
     }
+
+    /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
+    fn queue(prefixes: &[&str], count: usize) -> Queue {
+        use crate::fleet::job::{Intake, Places};
+        let store = crate::store::Store::File(crate::store::file::FileStore);
+        let first = First(Vec::new());
+        let places = Places { output_dir: std::path::Path::new("/o").into(), reserved: Vec::new(), folds: |_| false };
+        let names = prefixes.iter().flat_map(|prefix| (0..count).map(move |i| format!("{prefix}/{i:03}")));
+        let found = names.map(|name| Found {
+            id: format!("bucket/{name}"),
+            store: store.clone(),
+            path: name.clone(),
+            replica: Some(Replica { root: format!("{name}/"), files: vec![], v3: None }),
+            output: Output::Relative(name.clone()),
+            name,
+        });
+        let mut queue = Queue::default();
+        queue.add(Intake::new(places, &first).some(found.collect()).jobs);
+        queue
+    }
+
+    #[test]
+    fn no_prefix_has_more_than_its_share_while_others_wait() {
+        let mut queue = queue(&["t/a", "t/b", "t/c"], 10);
+        let next = |queue: &mut Queue, share| {
+            let job = queue.next(share)?;
+            queue.started(&job);
+            Some(job)
+        };
+        // By name, while nothing throttles.
+        assert_eq!(next(&mut queue, None).map(|job| job.name).as_deref(), Some("t/a/000"));
+        let mut at_work: Vec<Job> = (0..5).filter_map(|_| next(&mut queue, Some(2))).collect();
+        let names: Vec<&str> = at_work.iter().map(|job| job.name.as_str()).collect();
+        assert_eq!(names, ["t/a/001", "t/b/000", "t/b/001", "t/c/000", "t/c/001"]);
+        // A place becomes free: it is the next one's of the same prefix.
+        let ended = at_work.remove(2);
+        queue.stopped(&ended);
+        assert_eq!(next(&mut queue, Some(2)).map(|job| job.name).as_deref(), Some("t/b/002"));
+        // Nobody else waits: all there is, each once.
+        assert_eq!(queue.len(), 23);
+        let rest: HashSet<String> = std::iter::from_fn(|| next(&mut queue, Some(2))).map(|job| job.name).collect();
+        assert_eq!((rest.len(), queue.len()), (23, 0));
+    }
 }
