@@ -4,6 +4,7 @@
 mod common;
 
 use common::fleet::{engine, env, open};
+use common::raw::{RawServer, answer, answer_range, refuse};
 use hydrant::cancel::{Cancel, Reason};
 use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;
@@ -25,7 +26,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 fn source(server: &SimServer, pattern: &str) -> Source {
-    let url = format!("s3://{pattern}?endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint());
+    source_at(&server.endpoint().to_string(), pattern)
+}
+
+fn source_at(endpoint: &str, pattern: &str) -> Source {
+    let url = format!("s3://{pattern}?endpoint={endpoint}&forcePathStyle=true&region=us-east-1");
     Source::url(&url, &env, &mut |config| open(config)).unwrap()
 }
 
@@ -51,6 +56,8 @@ fn put(server: &SimServer, count: usize, rename: impl Fn(usize) -> String) {
 /// What a run came to, and in what order.
 struct Came {
     ended: BTreeMap<String, Ended>,
+    /// Counted as failed after they had ended as restored.
+    doubted: BTreeMap<String, Ended>,
     /// Ended before all were known.
     early: usize,
     /// LISTs that had been sent when the first database was restored, and at the end.
@@ -83,12 +90,12 @@ fn run(server: &SimServer, pattern: &str, search: Search) -> Came {
     let engine = engine();
     let progress = Progress::default();
     let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
-    run_feed(server, &engine, feed, &first, &progress, None)
+    run_feed(Some(server), &engine, feed, &first, &progress, None)
 }
 
 /// `stop` is given when all databases are known.
 fn run_feed(
-    server: &SimServer,
+    server: Option<&SimServer>,
     engine: &Engine,
     feed: Feed,
     first: &First,
@@ -109,8 +116,9 @@ fn run_feed(
     let cancel = Cancel::new();
     let fleet = Fleet { engine, settings: &settings, progress, counters: &Counters::default(), cancel: &cancel };
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
-    let lists = || server.stats().of_kind(RequestKind::List);
+    let lists = || server.map_or(0, |server| server.stats().of_kind(RequestKind::List));
     let (mut ended, mut early, mut first_lists, mut found, mut again) = (BTreeMap::new(), 0, None, None, 0);
+    let mut doubted = BTreeMap::new();
     let mut hear = |heard: Heard| match heard {
         Heard::Ended(e) => {
             first_lists.get_or_insert_with(lists);
@@ -121,6 +129,7 @@ fn run_feed(
             found = Some(discovered);
             stop.into_iter().for_each(|reason| cancel.cancel(reason));
         }
+        Heard::Doubted(e) => assert!(doubted.insert(e.name.clone(), e).is_none(), "doubted once"),
         Heard::ListingAgain(_) => again += 1,
     };
     let ran =
@@ -129,7 +138,7 @@ fn run_feed(
     read(out.path(), "", &mut files);
     let lists = (first_lists.unwrap_or_default(), lists());
     let total = progress.total.load(Relaxed);
-    Came { ended, early, lists, found, again, ran, files, total }
+    Came { ended, doubted, early, lists, found, again, ran, files, total }
 }
 
 fn failures(came: &Came) -> BTreeMap<&str, Class> {
@@ -242,7 +251,7 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
     let (source, engine, progress) = (source(&server, "bucket/p/"), engine(), Progress::default());
     let first = First::new(&[], &source, &env).unwrap();
     let feed = Feed::start(&engine, Arc::new(source), search(false), Arc::clone(&progress.discovery));
-    let came = run_feed(&server, &engine, feed, &first, &progress, Some(Reason::Interrupt));
+    let came = run_feed(Some(&server), &engine, feed, &first, &progress, Some(Reason::Interrupt));
     assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
 }
 
@@ -265,7 +274,75 @@ fn a_database_in_doubt_is_named() {
     };
     let discovery =
         Discovery { found: Vec::new(), doubtful: vec![found(0)], matched: 1, unordered: true, ..Discovery::default() };
-    let came = run_feed(&server, &engine(), Feed::of(discovery), &first, &Progress::default(), None);
+    let came = run_feed(Some(&server), &engine(), Feed::of(discovery), &first, &Progress::default(), None);
     let Ending::Failed { class: Class::S3Error, reason } = &came.ended["p/0.db"].ending else { panic!() };
     assert!(reason.contains("does not list in order") && reason.contains("--force"), "{reason}");
+}
+
+/// `count` databases `p/<number>.db`, of whose first a file comes on the last page of the listing,
+/// where `late` says so; the last page comes after `pause`.
+fn out_of_order(count: usize, pause: Duration) -> RawServer {
+    let fleet = tiny_fleet(&TinyFleet { count, prefix: "p".into(), ..TinyFleet::default() }).unwrap();
+    let objects: BTreeMap<String, Vec<u8>> =
+        fleet.iter().flat_map(|d| &d.objects).map(|o| (o.key.clone(), o.bytes.to_vec())).collect();
+    let mut keys: Vec<&String> = objects.keys().collect();
+    // The newest file of the first: without it there is an older state.
+    let newest = keys.iter().rposition(|key| key.starts_with("p/000000.db/0000/")).unwrap();
+    let newest = keys.remove(newest);
+    let page = |keys: &[&String], more: bool| {
+        let contents = keys.iter().map(|key| {
+            let size = objects[*key].len();
+            format!(
+                "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+                 <Size>{size}</Size></Contents>"
+            )
+        });
+        let more = match more {
+            true => "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
+            false => "<IsTruncated>false</IsTruncated>",
+        };
+        format!("<ListBucketResult>{more}{}</ListBucketResult>", contents.collect::<String>())
+    };
+    let (last, before) = keys.split_last().unwrap();
+    let (first, second, nothing) = (page(before, true), page(&[last, newest], false), page(&[], false));
+    RawServer::start(move |request, to| {
+        let target = request.target.split('?').next().unwrap_or("");
+        match target.strip_prefix("/bucket/").filter(|key| !key.is_empty()) {
+            Some(key) => match objects.get(key) {
+                Some(bytes) => answer_range(to, request, bytes, "e"),
+                None => refuse(to, "404 Not Found", "", "NoSuchKey"),
+            },
+            None if request.target.contains("delimiter=") || request.target.contains("start-after=") => {
+                answer(to, "200 OK", "", nothing.as_bytes())
+            }
+            None if request.target.contains("continuation-token=") => {
+                std::thread::sleep(pause);
+                answer(to, "200 OK", "", second.as_bytes())
+            }
+            None => answer(to, "200 OK", "", first.as_bytes()),
+        }
+    })
+}
+
+/// A listing in order, and then not: each database ends once and counts once.
+#[test]
+fn what_a_listing_out_of_order_shows_again_counts_once() {
+    let server = out_of_order(8, Duration::from_secs(1));
+    let of = |options: Options| {
+        let (source, engine, progress) = (source_at(&server.endpoint(), "bucket/p/"), engine(), Progress::default());
+        let first = First::new(&[], &source, &env).unwrap();
+        let search = Search { options, ..search(true) };
+        let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
+        run_feed(None, &engine, feed, &first, &progress, None)
+    };
+    let came = of(Options::default());
+    assert!(is_all(&came) && failures(&came).is_empty());
+    assert_eq!((came.ended.len(), came.files.len(), came.total, came.found.unwrap().matched), (8, 8, 8, 8));
+    let doubted: Vec<&str> = came.doubted.keys().map(String::as_str).collect();
+    assert_eq!(doubted, ["p/000000.db"], "{} early", came.early);
+    // Each shard counts the whole fleet, also the one that does not restore the database.
+    for index in 0..3 {
+        let share = of(Options { shard: Some(Shard { index, of: 3 }), ..Options::default() });
+        assert_eq!(share.found.unwrap().matched, 8, "{index}");
+    }
 }

@@ -390,3 +390,19 @@ fn a_hedge_that_fails_leaves_the_straggler_its_place() {
         assert_eq!(client.counters.retries.get(), 0, "{status}");
     }
 }
+
+#[test]
+fn a_server_that_says_when_to_come_back_is_not_asked_before() {
+    for (status, code) in [("503 Slow Down", "SlowDown"), ("429 Too Many Requests", "")] {
+        let content = object(1000);
+        let server = RawServer::start(move |request, to| match request.n {
+            0 => refuse(to, status, "Retry-After: 1\r\n", code),
+            _ => answer_range(to, request, &content, "e1"),
+        });
+        let begun = Instant::now();
+        assert_eq!(Client::of(&server).read_now(0..1000).unwrap().len(), 1000);
+        // Without it, 50 ms at most.
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert_eq!(server.requests().len(), 2);
+    }
+}

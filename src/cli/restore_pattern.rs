@@ -288,6 +288,12 @@ impl Teller<'_> {
         match heard {
             Heard::ListingAgain(e) => log.warn(&format!("listing again: {e}")),
             Heard::Ended(ended) => self.ended(&ended),
+            Heard::Doubted(doubted) => {
+                self.books.doubt(&doubted);
+                if let Ending::Failed { reason, .. } = &doubted.ending {
+                    self.failed(&escaped(&doubted.name).to_string(), reason);
+                }
+            }
             Heard::AllFound { discovered, any_first } => {
                 log.info(&found_line(&discovered, self.run.args));
                 if !any_first && !self.run.first.is_empty() && discovered.matched > 0 {

@@ -268,7 +268,7 @@ async fn by_url(
     let mut early = Early::new(pattern.literal_dir(), &own_name, &owner, &mut give_all);
     let lister = Lister { http: &worker.http, store, progress };
     let listed = lister.list(&prefix, Limits::default(), &|_| true, may_give.then_some(&mut early)).await;
-    let mut others = early.other_shards();
+    let mut others = early.into_others();
     let listing = match listed {
         Ok(listing) => listing,
         Err(ListingError::Store(e)) => return Err(DiscoverError::Store(e)),
@@ -279,7 +279,7 @@ async fn by_url(
     for replica in listing.catalogue.finish() {
         match owner(&replica.root) {
             Owner::Nobody => {}
-            Owner::OtherShard => others += 1,
+            Owner::OtherShard => others.count(&replica.root),
             Owner::Us => match handed.get(replica.root.as_str()) {
                 None => discovery.found.push(source.found(replica)),
                 Some(files) if listing.unordered && *files != fingerprint(&replica) => {
@@ -289,7 +289,7 @@ async fn by_url(
             },
         }
     }
-    discovery.matched = others + (handed.len() + discovery.found.len()) as u64;
+    discovery.matched = others.len() + (handed.len() + discovery.found.len()) as u64;
     Ok(discovery)
 }
 

@@ -16,6 +16,7 @@ use super::discover::key_of;
 use super::paths::has_sidecar_name;
 use super::split::{Split, Unlisted};
 use crate::catalogue::{Catalogue, Replica};
+use crate::store::ListPage;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
@@ -63,7 +64,26 @@ pub struct Early<'a> {
     /// [`WORTH_ASKING`] but in tests.
     worth_asking: usize,
     taken: usize,
-    other_shards: u64,
+    others: Others,
+}
+
+/// Other shards' databases, each once however often it turns up: a store that lists out of order
+/// may show more of one later.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// Hashes.
+    roots: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Others {
+    pub fn count(&mut self, root: &str) {
+        self.roots.insert(self.hasher.hash_one(root));
+    }
+
+    pub fn len(&self) -> u64 {
+        self.roots.len() as u64
+    }
 }
 
 enum Verdict {
@@ -95,7 +115,7 @@ impl<'a> Early<'a> {
             vacant: HashSet::new(),
             worth_asking: WORTH_ASKING,
             taken: 0,
-            other_shards: 0,
+            others: Others::default(),
         }
     }
 
@@ -111,7 +131,7 @@ impl<'a> Early<'a> {
             self.taken += 1;
             match (self.owner)(&replica.root) {
                 Owner::Nobody => continue,
-                Owner::OtherShard => self.other_shards += 1,
+                Owner::OtherShard => self.others.count(&replica.root),
                 Owner::Us => {
                     self.seen.insert(self.hasher.hash_one(key_of(&replica.root)));
                     complete.push(replica);
@@ -142,8 +162,14 @@ impl<'a> Early<'a> {
         self.questions.pop()
     }
 
-    pub fn is_vacant(&mut self, prefix: String) {
-        self.vacant.insert(prefix);
+    /// The answer to a question. Whether nothing lies there: an empty page that others follow
+    /// says nothing.
+    pub fn answered(&mut self, prefix: String, page: &ListPage) -> bool {
+        let is_vacant = page.objects.is_empty() && page.continuation.is_none();
+        if is_vacant {
+            self.vacant.insert(prefix);
+        }
+        is_vacant
     }
 
     /// Whatever was not handed over is the catalogue's again.
@@ -161,7 +187,7 @@ impl<'a> Early<'a> {
         self.held.clear();
         self.seen.clear();
         self.taken = 0;
-        self.other_shards = 0;
+        self.others = Others::default();
     }
 
     /// Databases that left the catalogue and are not back.
@@ -169,9 +195,9 @@ impl<'a> Early<'a> {
         self.taken
     }
 
-    /// Of those, other shards'.
-    pub const fn other_shards(&self) -> u64 {
-        self.other_shards
+    /// The databases of other shards that it saw.
+    pub fn into_others(self) -> Others {
+        self.others
     }
 
     fn judge(&self, root: &str, unlisted: &Unlisted<'_>, catalogue: &Catalogue) -> Verdict {

@@ -8,7 +8,7 @@ use super::super::split::tests::{Server, by_directory, bytewise};
 use super::super::split::{Ask, Split};
 use super::*;
 use crate::catalogue::Replica;
-use crate::store::ListRequest;
+use crate::store::{ListPage, ListRequest};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -30,13 +30,28 @@ struct Came {
 }
 
 fn run(server: &Server, literal_dir: &str, own_name: &str, worth_asking: usize, seed: u64) -> Came {
+    run_cut(server, literal_dir, own_name, worth_asking, seed, Vec::new())
+}
+
+/// Ranges begin at `cuts`, where there are any.
+fn run_cut(
+    server: &Server,
+    literal_dir: &str,
+    own_name: &str,
+    worth_asking: usize,
+    seed: u64,
+    cuts: Vec<String>,
+) -> Came {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut handed = Vec::new();
     let mut give = |replicas: Vec<Replica>| handed.push(replicas);
     let mut early = Early::new(literal_dir, own_name, &ours, &mut give);
     early.worth_asking = worth_asking;
     let mut catalogue = Catalogue::new();
-    let mut split = Split::new(literal_dir, Vec::new(), true);
+    let mut split = {
+        let may_look = cuts.is_empty();
+        Split::new(literal_dir, cuts, may_look)
+    };
     let mut in_flight: Vec<(Option<Ask>, ListRequest)> = Vec::new();
     let mut questions = 0;
     loop {
@@ -51,11 +66,14 @@ fn run(server: &Server, literal_dir: &str, own_name: &str, worth_asking: usize, 
             break;
         }
         let (ask, request) = in_flight.swap_remove(random.usize(..in_flight.len()));
-        let page = server.list(&request);
+        let mut page = server.list(&request);
+        if ask.is_none() && worth_asking == 1 && random.bool() {
+            // As a store may that looked through many deleted keys.
+            page = ListPage { continuation: Some(String::new()), ..ListPage::default() };
+        }
         match ask {
             Some(ask) => split.take(ask, page, |object| catalogue.insert(object)),
-            None if page.objects.is_empty() => early.is_vacant(request.prefix),
-            None => {}
+            None => drop(early.answered(request.prefix, &page)),
         }
         if !split.is_done() {
             early.advance(&split, &mut catalogue);
@@ -144,6 +162,14 @@ fn keys_of(roots: Vec<String>, mut random: fastrand::Rng) -> Vec<String> {
     keys
 }
 
+/// A place at or a little before a key, mostly between the names of one directory.
+fn cut_near(key: &str, random: &mut fastrand::Rng) -> String {
+    let slashes: Vec<usize> = key.match_indices('/').map(|(at, _)| at + 1).collect();
+    let end = slashes.get(random.usize(..slashes.len().max(1))).copied().unwrap_or(key.len());
+    let own = ["", "0", "1", "/0"][random.usize(..4)];
+    format!("{}{own}", key.get(..end).unwrap_or(key))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
@@ -153,7 +179,13 @@ proptest! {
         let keys = keys_of(roots, fastrand::Rng::with_seed(seed));
         let server = Server::new(keys, max_keys);
         let own_name = literal_dir.trim_end_matches('/').rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("own");
-        let came = run(&server, literal_dir, own_name, 1, seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let cuts = match server.keys.is_empty() || random.bool() {
+            true => Vec::new(),
+            false => (0..3).map(|_| cut_near(&server.keys[random.usize(..server.keys.len())], &mut random)).collect(),
+        };
+        let cuts = cuts.into_iter().filter(|cut: &String| cut.starts_with(literal_dir)).collect();
+        let came = run_cut(&server, literal_dir, own_name, 1, seed, cuts);
         prop_assert!(came.sound);
         let expected = whole(&server, literal_dir);
         let mut batches = came.early;
@@ -214,4 +246,36 @@ fn most_of_a_long_listing_is_handed_over_early() {
             "{name}: {asked} questions"
         );
     }
+}
+
+/// Keys of a database under a root with one more slash come after names that begin with `-`, and
+/// before all else that may be asked for.
+#[test]
+fn a_database_under_more_slashes_is_waited_for() {
+    let others = (0..20).flat_map(|i| [format!("A/{i:02}"), format!("b/{i:02}")]);
+    let roots = ["a/-", "a/.", "a/"].map(str::to_owned).into_iter().chain(others);
+    let server = Server::new(roots.map(|root| format!("{root}/0000/{NAME}")), 1);
+    let expected = losers(&[whole(&server, "")], "", "own");
+    assert_eq!(expected.len(), 2, "{expected:?}");
+    let cuts = (0..20).flat_map(|i| [format!("A/{i:02}"), format!("b/{i:02}")]).chain(["a/0".to_owned()]);
+    let cuts: Vec<String> = cuts.collect();
+    for seed in 0..200 {
+        let came = run_cut(&server, "", "own", 1, seed, cuts.clone());
+        let mut batches = came.early;
+        batches.push(came.rest);
+        assert_eq!(losers(&batches, "", "own"), expected, "{seed}");
+    }
+}
+
+/// Nor is a directory vacant of which a page came that was empty, and not the last.
+#[test]
+fn an_empty_page_that_others_follow_says_nothing() {
+    let (mut give, mut catalogue) = (|_: Vec<Replica>| {}, Catalogue::new());
+    let mut early = Early::new("", "own", &ours, &mut give);
+    let more = ListPage { continuation: Some("more".into()), ..ListPage::default() };
+    assert!(!early.answered("a/ltx/".into(), &more));
+    assert!(early.vacant.is_empty());
+    assert!(early.answered("a/ltx/".into(), &ListPage::default()));
+    assert_eq!(early.vacant.len(), 1);
+    early.give_back(&mut catalogue);
 }

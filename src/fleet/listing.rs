@@ -118,10 +118,8 @@ impl Lister<'_> {
                 (Asked::Vacancy(prefix), answer) => {
                     self.progress.answered(0);
                     if let (Ok(page), Some(early)) = (answer, &mut early)
-                        && page.objects.is_empty()
-                        && page.continuation.is_none()
+                        && early.answered(prefix, &page)
                     {
-                        early.is_vacant(prefix);
                         early.advance(&split, &mut catalogue);
                     }
                     continue;

@@ -1,5 +1,7 @@
 //! What is restored before what: as the operator says, then the longest first, so that no giant
-//! is left for the end (DESIGN engine 6).
+//! is left for the end (DESIGN engine 6). While a bucket throttles, no prefix of keys has more than
+//! its share of those at work as long as others wait: S3 throttles prefixes, and restores that wait
+//! for one would hold back those that do not.
 
 use super::discover::{Found, Output, Source};
 use super::job::{Job, Listing};
@@ -8,7 +10,7 @@ use crate::catalogue::Replica;
 use crate::config::Env;
 use crate::ltx::Level;
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 /// Bytes that restoring the newest state will fetch, about: the newest snapshot, and of what
 /// follows it the level that holds most.
@@ -70,6 +72,10 @@ pub struct Queue {
     /// To be tried again: before all others.
     again: VecDeque<Job>,
     waiting: BinaryHeap<Waiting>,
+    /// Passed over, in order, by prefix: all of one turn.
+    passed: HashMap<Box<str>, VecDeque<Job>>,
+    /// How many are at work, by prefix.
+    at_work: HashMap<Box<str>, usize>,
 }
 
 /// The greatest is the next.
@@ -85,17 +91,68 @@ impl Queue {
         self.again.push_back(job);
     }
 
-    pub fn next(&mut self) -> Option<Job> {
-        self.again.pop_front().or_else(|| self.waiting.pop().map(|Waiting(job)| job))
+    /// `share`: how many of one prefix may be at work while others wait; None: as many as come.
+    pub fn next(&mut self, share: Option<usize>) -> Option<Job> {
+        if let Some(job) = self.again.pop_front() {
+            return Some(job);
+        }
+        let share = share.unwrap_or(usize::MAX);
+        if let Some(job) = self.passed_below(share) {
+            return Some(job);
+        }
+        while let Some(Waiting(job)) = self.waiting.pop() {
+            if self.count(prefix_of(&job)) < share {
+                return Some(job);
+            }
+            let is_last = self.waiting.peek().is_none_or(|next| next.0.turn != job.turn);
+            self.passed.entry(prefix_of(&job).into()).or_default().push_back(job);
+            if is_last {
+                break;
+            }
+        }
+        self.passed_below(usize::MAX)
+    }
+
+    /// A job is at work.
+    pub fn started(&mut self, job: &Job) {
+        *self.at_work.entry(prefix_of(job).into()).or_default() += 1;
+    }
+
+    /// …and no longer.
+    pub fn stopped(&mut self, job: &Job) {
+        if let Some(count) = self.at_work.get_mut(prefix_of(job)) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.at_work.remove(prefix_of(job));
+            }
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.again.len() + self.waiting.len()
+        self.again.len() + self.waiting.len() + self.passed.values().map(VecDeque::len).sum::<usize>()
     }
 
     pub fn clear(&mut self) {
         self.again.clear();
         self.waiting.clear();
+        self.passed.clear();
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        self.at_work.get(prefix).copied().unwrap_or(0)
+    }
+
+    /// The next of the prefix that has the fewest at work, if those are fewer than `share`.
+    fn passed_below(&mut self, share: usize) -> Option<Job> {
+        let counts = self.passed.keys().map(|prefix| (self.count(prefix), prefix));
+        let (_, prefix) = counts.filter(|(count, _)| *count < share).min()?;
+        let prefix = prefix.clone();
+        let jobs = self.passed.get_mut(&prefix)?;
+        let job = jobs.pop_front();
+        if jobs.is_empty() {
+            self.passed.remove(&prefix);
+        }
+        job
     }
 
     /// What is known of these databases' files is void. Those that wait here are listed when
@@ -104,6 +161,7 @@ impl Queue {
         let paths: HashSet<String> = doubtful.iter().map(|found| found.path.clone()).collect();
         let mut waiting: HashSet<&str> = self.again.iter().map(|job| job.path.as_str()).collect();
         let mut jobs = std::mem::take(&mut self.waiting).into_vec();
+        jobs.extend(self.passed.drain().flat_map(|(_, jobs)| jobs).map(Waiting));
         for Waiting(job) in jobs.iter_mut().filter(|Waiting(job)| paths.contains(&job.path)) {
             job.listing = Listing::Unknown;
             waiting.insert(&job.path);
@@ -112,6 +170,13 @@ impl Queue {
         self.waiting = jobs.into();
         doubtful
     }
+}
+
+/// What a bucket may throttle by itself: the bucket and the first two folders, as the limiter
+/// takes them (`store::s3::limiter`).
+fn prefix_of(job: &Job) -> &str {
+    let end = job.id.match_indices('/').nth(2).map_or(job.id.len(), |(at, _)| at);
+    job.id.get(..end).unwrap_or("")
 }
 
 impl Ord for Waiting {
@@ -166,5 +231,48 @@ mod tests {
         let replica = Replica { root: "a/".into(), files, v3: None };
         assert_eq!(estimated_bytes(&replica), 530);
         assert_eq!(estimated_bytes(&Replica { root: "a/".into(), files: vec![], v3: None }), 0);
+    }
+
+    /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
+    fn queue(prefixes: &[&str], count: usize) -> Queue {
+        use crate::fleet::job::{Intake, Places};
+        let store = crate::store::Store::File(crate::store::file::FileStore);
+        let first = First(Vec::new());
+        let places = Places { output_dir: std::path::Path::new("/o").into(), reserved: Vec::new(), folds: |_| false };
+        let names = prefixes.iter().flat_map(|prefix| (0..count).map(move |i| format!("{prefix}/{i:03}")));
+        let found = names.map(|name| Found {
+            id: format!("bucket/{name}"),
+            store: store.clone(),
+            path: name.clone(),
+            replica: Some(Replica { root: format!("{name}/"), files: vec![], v3: None }),
+            output: Output::Relative(name.clone()),
+            name,
+        });
+        let mut queue = Queue::default();
+        queue.add(Intake::new(places, &first).some(found.collect()).jobs);
+        queue
+    }
+
+    #[test]
+    fn no_prefix_has_more_than_its_share_while_others_wait() {
+        let mut queue = queue(&["t/a", "t/b", "t/c"], 10);
+        let next = |queue: &mut Queue, share| {
+            let job = queue.next(share)?;
+            queue.started(&job);
+            Some(job)
+        };
+        // By name, while nothing throttles.
+        assert_eq!(next(&mut queue, None).map(|job| job.name).as_deref(), Some("t/a/000"));
+        let mut at_work: Vec<Job> = (0..5).filter_map(|_| next(&mut queue, Some(2))).collect();
+        let names: Vec<&str> = at_work.iter().map(|job| job.name.as_str()).collect();
+        assert_eq!(names, ["t/a/001", "t/b/000", "t/b/001", "t/c/000", "t/c/001"]);
+        // A place becomes free: it is the next one's of the same prefix.
+        let ended = at_work.remove(2);
+        queue.stopped(&ended);
+        assert_eq!(next(&mut queue, Some(2)).map(|job| job.name).as_deref(), Some("t/b/002"));
+        // Nobody else waits: all there is, each once.
+        assert_eq!(queue.len(), 23);
+        let rest: HashSet<String> = std::iter::from_fn(|| next(&mut queue, Some(2))).map(|job| job.name).collect();
+        assert_eq!((rest.len(), queue.len()), (23, 0));
     }
 }

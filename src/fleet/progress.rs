@@ -60,6 +60,11 @@ impl Progress {
         self.done.fetch_add(1, Relaxed);
     }
 
+    /// One that was restored counts as failed.
+    pub(super) fn doubted(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
     /// Bytes fetched and to be fetched, by the estimates: done is what ended databases were
     /// estimated at, and once all are found what arrived for those in flight.
     pub fn bytes(&self, counters: &Counters) -> (u64, u64) {

@@ -237,6 +237,8 @@ pub struct Books {
     /// Milliseconds per restored database.
     times: Option<Histogram<u64>>,
     trouble: Option<String>,
+    /// Names of databases in the report as restored that count as failed.
+    in_doubt: Vec<String>,
 }
 
 impl Books {
@@ -254,6 +256,7 @@ impl Books {
             error_log: error_log.map(ErrorLog::fresh),
             times: Histogram::new(3).ok(),
             trouble: None,
+            in_doubt: Vec::new(),
         })
     }
 
@@ -281,6 +284,19 @@ impl Books {
             self.trouble = Some(format!("cannot write the report: {e}"));
         }
         record
+    }
+
+    /// A database that is in the books as restored, and was not from all of its files: it counts as
+    /// failed, once.
+    pub fn doubt(&mut self, doubted: &Ended) {
+        let Ending::Failed { class, reason } = &doubted.ending else { return };
+        self.totals.restored = self.totals.restored.saturating_sub(1);
+        self.totals.failed += 1;
+        *self.totals.classes.entry(*class).or_default() += 1;
+        if let Some(log) = &mut self.error_log {
+            log.append(&doubted.name, *class, reason);
+        }
+        self.in_doubt.push(doubted.name.clone());
     }
 
     /// What went wrong with the books themselves, once each.
@@ -347,6 +363,9 @@ impl Books {
         put("failed", failed.into());
         if left > 0 {
             put("interrupted", left.into());
+        }
+        if !self.in_doubt.is_empty() {
+            put("in_doubt", json!(self.in_doubt));
         }
         put("failures", self.totals.classes.iter().map(|(class, n)| (class.to_string(), json!(n))).collect());
         put("bytes", bytes.into());

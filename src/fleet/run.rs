@@ -36,6 +36,7 @@ use crate::telemetry::Counters;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,6 +93,9 @@ pub enum Heard {
         any_first: bool,
     },
     Ended(Ended),
+    /// Of a database that has ended as restored: it was not from all of its files, and counts as
+    /// failed.
+    Doubted(Ended),
 }
 
 /// What a run came to.
@@ -154,6 +158,9 @@ impl Fleet<'_> {
             delayed: 0,
             unsynced: Vec::new(),
             is_syncing: false,
+            at_work: HashSet::new(),
+            ended_early: HashMap::new(),
+            doubted: HashMap::new(),
             hear,
         };
         let left = runtime.block_on(run.drive());
@@ -178,6 +185,12 @@ struct Run<'a> {
     delayed: usize,
     unsynced: Vec<Pending>,
     is_syncing: bool,
+    /// Names of what has begun and not ended.
+    at_work: HashSet<String>,
+    /// Of what ended before all was known: whether it was restored.
+    ended_early: HashMap<String, bool>,
+    /// At work with files that may not have been all: how it ends if it is restored.
+    doubted: HashMap<String, Ending>,
     hear: &'a mut dyn FnMut(Heard),
 }
 
@@ -186,7 +199,7 @@ impl<'a> Run<'a> {
         let cancel = self.fleet.cancel;
         loop {
             while self.in_flight < self.window.size() && !cancel.is_cancelled() {
-                let Some(job) = self.queue.next() else { break };
+                let Some(job) = self.queue.next(self.window.share()) else { break };
                 self.start(job);
             }
             self.sync();
@@ -254,7 +267,22 @@ impl<'a> Run<'a> {
         let doubtful = self.queue.forget_listings(std::mem::take(&mut discovery.doubtful));
         let mut jobs = self.intake.rest(discovery);
         (self.hear)(Heard::AllFound { discovered, any_first: self.intake.any_first() });
-        jobs.refused.extend(doubtful.into_iter().map(|found| self.intake.in_doubt(found)));
+        for doubted in doubtful.into_iter().map(|found| self.intake.in_doubt(found)) {
+            if self.at_work.contains(&doubted.name) {
+                self.doubted.insert(doubted.name, doubted.ending);
+                continue;
+            }
+            match self.ended_early.get(&doubted.name) {
+                Some(true) => {
+                    self.fleet.progress.doubted();
+                    (self.hear)(Heard::Doubted(doubted));
+                }
+                // It failed, and is told.
+                Some(false) => {}
+                None => jobs.refused.push(doubted),
+            }
+        }
+        self.ended_early.clear();
         self.accept(jobs);
         self.fleet.progress.found_all(self.fleet.counters);
     }
@@ -274,6 +302,7 @@ impl<'a> Run<'a> {
     fn start(&mut self, mut job: Job) {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
+        self.at_work.insert(job.name.clone());
         if settings.if_db_not_exists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
@@ -299,10 +328,14 @@ impl<'a> Run<'a> {
         };
         let answer = self.fleet.engine.submit(move |worker| Box::pin(work(worker, order)));
         self.in_flight += 1;
+        self.queue.started(&job);
         self.active.push(Box::pin(async move { Event::Answered(job, answer.await.ok()) }));
     }
 
     fn handle(&mut self, event: Event) {
+        if let Event::Answered(job, _) = &event {
+            self.queue.stopped(job);
+        }
         match event {
             Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings)))) => {
                 self.publish(job, *restored, warnings);
@@ -321,6 +354,8 @@ impl<'a> Run<'a> {
             }
             Event::Retry(job) => {
                 self.delayed -= 1;
+                // Listed anew.
+                self.doubted.remove(&job.name);
                 self.queue.add_again(job);
             }
             Event::Synced(endings) => {
@@ -392,6 +427,12 @@ impl<'a> Run<'a> {
     }
 
     fn end(&mut self, job: Job, ending: Ending) {
+        let is_good = matches!(ending, Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_));
+        let ending = self.doubted.remove(&job.name).filter(|_| is_good).unwrap_or(ending);
+        self.at_work.remove(&job.name);
+        if self.feed.is_some() {
+            self.ended_early.insert(job.name.clone(), is_good);
+        }
         let ended = Ended {
             output: Some(job.place.path()),
             name: job.name,

@@ -6,13 +6,15 @@ use super::Limits;
 use crate::store::s3;
 
 const BEGIN: usize = 10;
+/// A throttled bucket's databases are shared among so many prefixes at least, where there are so many.
+const SHARES: usize = 4;
 
 #[derive(Debug)]
 pub struct Window {
     size: usize,
     max: usize,
-    /// None: the size was given.
-    requests: Option<s3::Limits>,
+    is_given: bool,
+    requests: s3::Limits,
 }
 
 impl Window {
@@ -20,18 +22,25 @@ impl Window {
     pub fn new(parallel: Option<usize>, max: usize, requests: &s3::Limits) -> Self {
         let max = max.max(1);
         let size = parallel.unwrap_or(BEGIN).clamp(1, max);
-        Self { size, max, requests: parallel.is_none().then(|| requests.clone()) }
+        Self { size, max, is_given: parallel.is_some(), requests: requests.clone() }
     }
 
     pub const fn size(&self) -> usize {
         self.size
     }
 
+    /// How many of one prefix may be at work while others wait; None: no bucket throttles.
+    pub fn share(&self) -> Option<usize> {
+        self.requests.is_throttled().then(|| (self.size / SHARES).max(1))
+    }
+
     /// A database has ended.
     pub fn ended(&mut self) {
-        let Some(requests) = &self.requests else { return };
+        if self.is_given {
+            return;
+        }
         // Without a bucket, files are read.
-        let useful = requests.window().map_or(self.max, |window| Limits::useful_databases(Some(window)));
+        let useful = self.requests.window().map_or(self.max, |window| Limits::useful_databases(Some(window)));
         let most = useful.max(BEGIN).min(self.max);
         // One at a time, either way: the requests' window is measured while this follows it.
         self.size = if self.size < most { self.size + 1 } else { (self.size - 1).max(most) };

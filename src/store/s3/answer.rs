@@ -13,11 +13,17 @@ use std::time::{Duration, SystemTime};
 /// S3 allows 15 minutes; an answer without a code (HEAD) is laid to the clock from here on.
 const SUSPICIOUS_SKEW_SECS: i64 = 300;
 
+/// No server is waited for longer than this because it says so.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
+
 /// One attempt that failed.
 #[derive(Debug)]
 pub(super) struct Trouble {
     pub(super) error: Box<StoreError>,
     pub(super) cure: Cure,
+    /// The least pause before the next request, where the server says one; at most
+    /// [`MAX_RETRY_AFTER`].
+    pub(super) retry_after: Duration,
 }
 
 /// What may help before the request is sent again.
@@ -45,7 +51,7 @@ impl Trouble {
     pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, cure: Cure) -> Self {
         let error =
             StoreError { kind, what: String::new(), detail: detail.into(), request_id: None, hint: None, attempts: 0 };
-        Self { error: Box::new(error), cure }
+        Self { error: Box::new(error), cure, retry_after: Duration::ZERO }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -153,6 +159,9 @@ impl Refusal<'_> {
             detail.push_str(reason);
         }
         let mut trouble = Trouble::new(kind, detail, cure);
+        if matches!(self.status.as_u16(), 429 | 503) {
+            trouble.retry_after = retry_after(self.headers);
+        }
         let id = self.headers.get("x-amz-request-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
         trouble.error.request_id = id.or(self.body.request_id);
         trouble.error.hint = hint;
@@ -266,6 +275,14 @@ impl Refusal<'_> {
     }
 }
 
+/// Retry-After where it is a number of seconds (RFC 9110 §10.2.3), within [`MAX_RETRY_AFTER`].
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let text = headers.get(http::header::RETRY_AFTER).and_then(|v| v.to_str().ok()).unwrap_or("").trim();
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let seconds = if is_number { text.parse().unwrap_or(u64::MAX) } else { 0 };
+    Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
+}
+
 fn seconds(time: SystemTime) -> i64 {
     DateTime::from(time).secs()
 }
@@ -326,6 +343,28 @@ mod tests {
             let t = trouble(status, code, &[], object);
             assert_eq!((t.error.kind, t.cure), (kind, cure), "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_server_is_waited_for_as_long_as_it_says_within_bounds() {
+        for (status, said, seconds) in [
+            (503, "3", 3),
+            (429, " 7 ", 7),
+            (503, "0", 0),
+            (503, "3600", 20),
+            (503, "99999999999999999999999", 20),
+            (503, "-5", 0),
+            (503, "+5", 0),
+            (503, "1.5", 0),
+            (503, "", 0),
+            (503, "Sun, 09 Sep 2001 02:46:40 GMT", 0),
+            (500, "3", 0),
+            (404, "3", 0),
+        ] {
+            let t = trouble(status, "SlowDown", &[("retry-after", said)], true);
+            assert_eq!(t.retry_after, Duration::from_secs(seconds), "{status} {said:?}");
+        }
+        assert_eq!(trouble(503, "SlowDown", &[], true).retry_after, Duration::ZERO);
     }
 
     #[test]

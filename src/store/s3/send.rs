@@ -23,6 +23,8 @@ const WELL_FOR: Duration = Duration::from_secs(30);
 /// A bucket from which others got something as lately as this is asked again soon.
 const WELL_NOW: Duration = Duration::from_secs(2);
 const WELL_PAUSE: Duration = Duration::from_secs(2);
+/// Over how long those are spread that a server asks to come back at the same time.
+const MOST_SPREAD: Duration = Duration::from_secs(1);
 const MAX_BAD_ANSWERS: u32 = 3;
 const MAX_REFRESHES: u32 = 3;
 const MAX_RELOCATIONS: u32 = 2;
@@ -278,13 +280,15 @@ impl S3 {
                 self.set_region(region);
                 tries.relocated <= MAX_RELOCATIONS
             }
-            Cure::Again | Cure::Throttled | Cure::Connect | Cure::BadAnswer => self.wait(&trouble.cure, tries).await,
+            Cure::Again | Cure::Throttled | Cure::Connect | Cure::BadAnswer => {
+                self.wait(&trouble.cure, trouble.retry_after, tries).await
+            }
         };
         if helped { Ok(()) } else { Err(self.told(*trouble.error, operation, tries)) }
     }
 
-    /// False when enough was tried.
-    async fn wait(&self, cure: &Cure, tries: &mut Tries) -> bool {
+    /// At least as long as the server asks for. False when enough was tried.
+    async fn wait(&self, cure: &Cure, retry_after: Duration, tries: &mut Tries) -> bool {
         tries.failed += 1;
         if *cure == Cure::BadAnswer {
             tries.bad_answers += 1;
@@ -305,7 +309,10 @@ impl S3 {
         }
         let is_well = !last_success.is_zero() && self.born.elapsed().saturating_sub(last_success) < WELL_NOW;
         let longest = if is_well { WELL_PAUSE } else { Duration::MAX };
-        tokio::time::sleep(pause(&self.retries, tries.failed).min(longest).max(self.quota.take())).await;
+        let pause = pause(&self.retries, tries.failed).min(longest);
+        // Not all of those that were told the same at once.
+        let asked_for = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MOST_SPREAD) };
+        tokio::time::sleep(pause.max(asked_for).max(self.quota.take())).await;
         true
     }
 

@@ -6,6 +6,7 @@
 //! the body of its answer has been read or dropped. Who waits for the rate holds no permit, so
 //! that a throttled prefix does not keep others waiting.
 
+mod apart;
 mod hedge;
 mod lane;
 mod rate;
@@ -83,6 +84,11 @@ impl Limits {
             .into_iter()
             .flat_map(|b| b.per_second.into_iter().chain(b.prefixes.into_iter().map(|p| p.1)));
         rates.reduce(|a, b| a + b).map(|sum| sum.round() as u64)
+    }
+
+    /// Whether any bucket, or any prefix in one, throttles.
+    pub fn is_throttled(&self) -> bool {
+        lock(&self.shared.buckets).values().any(|limiter| limiter.shared.lanes.any_limited())
     }
 
     /// The state of each bucket, by name.
@@ -403,10 +409,12 @@ mod tests {
     #[tokio::test]
     async fn a_throttled_prefix_waits_and_others_do_not() {
         let limiter = Limiter::new(64, Arc::new(Semaphore::new(64)));
-        for i in 0..200 {
-            limiter.acquire(Some("a/x/1")).await.answered();
-            let hot = limiter.acquire(Some("b/x/1")).await;
-            if i < 100 { hot.answered() } else { hot.throttled() }
+        let lanes = &limiter.shared.lanes;
+        let (cold, hot, now) = (lanes.of("a/x/1"), lanes.of("b/x/1"), Instant::now());
+        for i in 0..400_u64 {
+            let sent = now + Duration::from_millis(4 * i);
+            lanes.answered(cold.as_deref(), sent, sent, false);
+            lanes.answered(hot.as_deref(), sent, sent, i < 250 && i % 2 == 0);
         }
         let snapshot = limiter.snapshot(String::new());
         assert_eq!(snapshot.per_second, None);

@@ -5,6 +5,10 @@
 //! requests that it took. From then on it stays just below that, and now and then tries whether
 //! more is allowed: first a little more, then faster. Pure: the time is passed in.
 //!
+//! What is refused although the rate was cut is put to a trial: less than any limit would ask
+//! for, for a moment. If the share of refusals stays, it is none of the rate's doing: the rate goes
+//! back to where it was, and only what is refused beyond that share counts from then on.
+//!
 //! Only answers to requests that were sent since the rate was last changed count for it: what
 //! was already on its way tells of another rate.
 
@@ -12,8 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How long one measurement takes, at least.
 const WINDOW: Duration = Duration::from_millis(100);
-/// …and how many answers.
-const MIN_ANSWERS: u32 = 5;
+/// …and how many answers: before the first limit is found, and later, when little is to be told apart.
+const MIN_ANSWERS: (u32, u32) = (5, 20);
 /// Few answers are taken for enough after this long.
 const MAX_WINDOW: Duration = Duration::from_secs(1);
 /// A measurement ends at once with so many 503s among at least so many answers.
@@ -32,15 +36,33 @@ const HOLD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_s
 /// Such a share of 503s in so many measurements is no limit yet.
 const DOUBTFUL: (f64, u32) = (0.15, 2);
 /// One refusal among so many answers is more than chance.
-const SURE: u32 = 20;
+const SURE: f64 = 20.0;
 /// What differs by less is the same limit.
 const SAME_LIMIT: f64 = 0.15;
-/// Cuts in a row that did not change the share of 503s before it is taken for none of the rate's
-/// doing, and by how much a share may differ to be the same.
-const FUTILE: u32 = 4;
-const SAME_SHARE: f64 = 0.2;
-/// Growth per measurement from then on.
-const FUTILE_GROWTH: f64 = 1.6;
+/// After cuts, of at least so many answers so many must have been refused for a trial, and such a
+/// share, or so many a second where a trial would take long; beyond [`OUTAGE`] there is nothing to
+/// learn.
+const TRIAL_AFTER: (f64, f64, f64, f64) = (40.0, 5.0, 0.025, 2.5);
+const OUTAGE: f64 = 0.9;
+/// What is remembered of answers after cuts.
+const REMEMBERED: f64 = 200.0;
+/// A trial lasts until so many refusals had to be expected among at least so many answers, or this
+/// many and none came; it was in vain if of the expected there came this part, and not this many
+/// times as many.
+const TRIAL: (f64, u32) = (10.0, 40);
+const NONE_CAME: f64 = 4.0;
+const SAME_SHARE: (f64, f64) = (0.4, 2.0);
+/// Between a trial that showed a limit and the next, doubled by every one that shows it again.
+const TRIAL_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// The same for trials that show none: what no rate cures may end, or hide a limit.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+/// A cut's measurement counts for a trial, and any near the least rate.
+const NEAR_LEAST: f64 = 1.1;
+/// Standard deviations beyond the share that no rate cures that are more than chance.
+const DEVIATIONS: f64 = 2.5;
+/// Such a share that no rate cures is none, and over how many answers it follows what comes.
+const NEGLIGIBLE: f64 = 0.005;
+const SHARE_MEMORY: f64 = 200.0;
 /// What a pause may save up, in seconds of the rate.
 const BURST_SECONDS: f64 = 0.01;
 /// A bucket that has not throttled for this long is no longer limited.
@@ -69,11 +91,26 @@ struct Armed {
     next_hold: Duration,
     /// The rate at the last cut.
     limit: f64,
-    /// Share of 503s that the cuts so far met, and how many did not change it.
-    blamed: f64,
-    futile: u32,
     doubts: u32,
+    /// The last change was a cut.
+    is_cut: bool,
+    /// Answers and refusals after cuts.
+    after_cuts: (f64, f64),
+    trial: Option<Trial>,
+    next_trial: Instant,
+    trial_every: Duration,
+    /// The share of 503s that no rate cures, and what the last trial found it to be at most.
+    incurable: f64,
+    incurable_at_most: f64,
     throttled_at: Instant,
+}
+
+/// Less than any limit would ask for, for a moment: does it help?
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    /// The rate before, and the share of 503s that it met.
+    rate: f64,
+    share: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,6 +178,11 @@ impl Rate {
         armed.judge(now);
     }
 
+    /// Whether less is not possible.
+    pub fn is_least(&self) -> bool {
+        self.armed.as_ref().is_some_and(|armed| armed.rate <= MIN_RATE)
+    }
+
     /// Requests per second; None while there is no limit.
     pub fn per_second(&self) -> Option<f64> {
         self.armed.as_ref().map(|armed| armed.rate)
@@ -160,17 +202,25 @@ impl Armed {
             hold_until: now,
             next_hold: HOLD.0,
             limit: f64::INFINITY,
-            blamed: 1.0,
-            futile: 0,
             doubts: 0,
+            is_cut: false,
+            after_cuts: (0.0, 0.0),
+            trial: None,
+            next_trial: now,
+            trial_every: TRIAL_EVERY.0 / 2,
+            incurable: 0.0,
+            incurable_at_most: 0.0,
             throttled_at: now,
         }
     }
 
     fn judge(&mut self, now: Instant) {
+        if let Some(trial) = self.trial {
+            return self.judge_trial(now, trial);
+        }
         let measured = self.measured;
-        let (span, share) = (now.saturating_duration_since(measured.since), measured.share_throttled());
-        let enough = measured.answers() >= MIN_ANSWERS;
+        let span = now.saturating_duration_since(measured.since);
+        let enough = measured.answers() >= if self.starting { MIN_ANSWERS.0 } else { MIN_ANSWERS.1 };
         let is_over = (span >= WINDOW && enough)
             || (measured.throttled >= ALARM.0 && measured.answers() >= ALARM.1)
             || span >= MAX_WINDOW;
@@ -178,17 +228,103 @@ impl Armed {
             return;
         }
         self.measured = Measured::new(now);
-        if measured.throttled == 0 {
+        if self.wants_trial(now, measured) {
+            return self.begin_trial(now);
+        }
+        let (answers, refused) = (f64::from(measured.answers()), f64::from(measured.throttled));
+        let usual = self.incurable * answers;
+        let noise = DEVIATIONS * (usual * (1.0 - self.incurable)).sqrt();
+        if refused <= usual + noise {
+            self.follow(measured.share_throttled(), answers);
             let asked_for = f64::from(measured.sent) / span.as_secs_f64();
             self.grow(now, asked_for);
         } else {
-            self.cut(now, share, measured.answers());
+            self.cut(now, refused - usual, answers);
         }
     }
 
-    /// Nothing was refused.
+    /// What no rate cures may have become less.
+    fn follow(&mut self, share: f64, answers: f64) {
+        if self.incurable_at_most > 0.0 {
+            self.incurable += (share - self.incurable) * answers / (answers + SHARE_MEMORY);
+            self.incurable = self.incurable.min(self.incurable_at_most);
+            if self.incurable < NEGLIGIBLE {
+                (self.incurable, self.incurable_at_most) = (0.0, 0.0);
+            }
+        }
+    }
+
+    /// Whether cuts leave so much refused that they may not be what helps; or whether that is
+    /// what was found, and it is time to look again.
+    fn wants_trial(&mut self, now: Instant, measured: Measured) -> bool {
+        let is_counted = self.is_cut || self.rate <= NEAR_LEAST * MIN_RATE || self.incurable > 0.0;
+        if !is_counted {
+            return false;
+        }
+        let (answers, refused) = &mut self.after_cuts;
+        if *answers > REMEMBERED {
+            (*answers, *refused) = (*answers / 2.0, *refused / 2.0);
+        }
+        *answers += f64::from(measured.answers());
+        *refused += f64::from(measured.throttled);
+        let share = *refused / *answers;
+        now >= self.next_trial
+            && *answers >= TRIAL_AFTER.0
+            && *refused >= TRIAL_AFTER.1
+            && (TRIAL_AFTER.2.max(TRIAL_AFTER.3 / self.rate)..OUTAGE).contains(&share)
+    }
+
+    fn begin_trial(&mut self, now: Instant) {
+        let (answers, refused) = std::mem::take(&mut self.after_cuts);
+        let share = if self.incurable > 0.0 { self.incurable } else { refused / answers };
+        self.trial = Some(Trial { rate: self.rate, share });
+        // A limit would be cured by 1 - share.
+        self.set(now, self.rate * (0.9 - 3.0 * share).max(0.5));
+    }
+
+    fn judge_trial(&mut self, now: Instant, trial: Trial) {
+        let answers = self.measured.answers();
+        let expected = trial.share * f64::from(answers);
+        let span = now.saturating_duration_since(self.measured.since);
+        let enough = answers >= TRIAL.1 && expected >= TRIAL.0;
+        let none_came = self.measured.throttled == 0 && expected >= NONE_CAME;
+        if !(enough || none_came) || span < WINDOW {
+            return;
+        }
+        let share = self.measured.share_throttled();
+        let came = f64::from(self.measured.throttled) / expected;
+        self.trial = None;
+        let was_incurable = self.incurable > 0.0;
+        self.is_cut = true;
+        if came < SAME_SHARE.0 || came > SAME_SHARE.1 || share >= OUTAGE {
+            // Cured; or something else came between.
+            if was_incurable {
+                // By chance, perhaps.
+                (self.next_trial, self.trial_every) = (now, TRIAL_EVERY.0 / 2);
+            } else {
+                self.trial_every = (self.trial_every * 2).min(TRIAL_EVERY.1);
+                self.next_trial = now + self.trial_every;
+            }
+            (self.incurable, self.incurable_at_most) = (0.0, 0.0);
+            self.hold_until = now + HOLD.0;
+            let rate = if came < SAME_SHARE.0 { trial.rate * (1.0 - trial.share) } else { self.rate * (1.0 - share) };
+            return self.set(now, rate * MARGIN);
+        }
+        self.trial_every = if was_incurable { (self.trial_every * 2).min(LOOK_EVERY.1) } else { LOOK_EVERY.0 };
+        self.next_trial = now + self.trial_every;
+        let deviation = (share * (1.0 - share) / f64::from(answers)).sqrt();
+        (self.incurable, self.incurable_at_most) = (share, share + deviation);
+        if !was_incurable {
+            // No limit was found: what was taken for one was none.
+            (self.starting, self.clean, self.doubts, self.is_cut) = (true, 0, 0, false);
+            (self.limit, self.hold_until) = (f64::INFINITY, now);
+        }
+        self.set(now, trial.rate);
+    }
+
+    /// Nothing was refused that less would cure.
     fn grow(&mut self, now: Instant, asked_for: f64) {
-        (self.futile, self.doubts) = (0, 0);
+        self.doubts = 0;
         if now < self.hold_until {
             return;
         }
@@ -203,37 +339,22 @@ impl Armed {
             step.copied().unwrap_or(1.0)
         };
         self.clean += 1;
+        self.is_cut = false;
         self.set(now, self.rate * growth);
     }
 
-    /// A share of the requests was refused.
-    fn cut(&mut self, now: Instant, share: f64, answers: u32) {
-        // A cut to what was allowed cures a limit on the rate at once. What it does not cure has
-        // other reasons: then less would only be slower.
+    /// Of so many answers so many were refused, by the rate's doing.
+    fn cut(&mut self, now: Instant, refused: f64, answers: f64) {
         // Before any limit was met, a few refusals may be chance.
-        if self.starting && share < DOUBTFUL.0 && self.doubts < DOUBTFUL.1 {
+        if self.starting && refused < DOUBTFUL.0 * answers && self.doubts < DOUBTFUL.1 {
             self.doubts += 1;
             return;
         }
-        // Two standard deviations of what so few answers can tell.
-        let tolerance = SAME_SHARE.max(1.0 / f64::from(answers).sqrt());
-        if self.futile >= FUTILE {
-            if share <= self.blamed + tolerance {
-                return self.set(now, self.rate * FUTILE_GROWTH);
-            }
-            // More made it worse: it is the rate after all.
-            self.futile = 0;
-        } else if (share - self.blamed).abs() <= tolerance && share < 0.9 {
-            self.futile += 1;
-        } else {
-            self.futile = self.futile.saturating_sub(1);
-        }
-        self.blamed += (share - self.blamed) / f64::from(self.futile + 1);
         let begun_small = self.starting && self.clean == 0;
         self.starting = false;
         self.clean = 0;
+        self.is_cut = true;
         // One refusal among few answers may be chance.
-        let refused = share * f64::from(answers);
         if refused < 1.5 && answers < SURE {
             return self.set(now, self.rate * MARGIN);
         }
@@ -241,7 +362,7 @@ impl Armed {
         self.next_hold = if is_where_it_was { (self.next_hold * 2).min(HOLD.1) } else { HOLD.0 };
         self.hold_until = if begun_small { now } else { now + self.next_hold };
         self.limit = self.rate;
-        let surely = (refused - 1.0) / f64::from(answers);
+        let surely = (refused - 1.0).max(0.0) / answers;
         self.set(now, self.rate * (1.0 - surely).max(0.1) * MARGIN);
     }
 
@@ -285,144 +406,5 @@ impl Recent {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::cmp::Reverse;
-    use std::collections::BinaryHeap;
-
-    const LATENCY: Duration = Duration::from_millis(20);
-
-    /// A bucket that allows so many requests a second, and clients that always have more to ask.
-    struct World {
-        rate: Rate,
-        now: Instant,
-        tokens: f64,
-        burst: f64,
-        filled: Instant,
-        /// Answers on their way: when, sent when, refused.
-        answers: BinaryHeap<Reverse<(Instant, Instant, bool)>>,
-        in_flight: usize,
-    }
-
-    impl World {
-        fn new(burst: f64) -> Self {
-            let now = Instant::now();
-            let answers = BinaryHeap::new();
-            Self { rate: Rate::default(), now, tokens: burst, burst, filled: now, answers, in_flight: 0 }
-        }
-
-        /// Runs for so long with `clients` requests in flight at most; how many the bucket took and refused.
-        fn run(&mut self, seconds: f64, clients: usize, allowed: f64, mut refuse: impl FnMut() -> bool) -> (u32, u32) {
-            let until = self.now + Duration::from_secs_f64(seconds);
-            let (mut taken, mut refused) = (0, 0);
-            while self.now < until {
-                let mut next = until;
-                while self.in_flight < clients {
-                    match self.rate.take(self.now) {
-                        Ok(()) => {
-                            self.tokens = (self.tokens + self.now.duration_since(self.filled).as_secs_f64() * allowed)
-                                .min(self.burst.max(1.0));
-                            self.filled = self.now;
-                            let is_refused = self.tokens < 1.0 || refuse();
-                            if !is_refused {
-                                self.tokens -= 1.0;
-                            }
-                            self.answers.push(Reverse((self.now + LATENCY, self.now, is_refused)));
-                            self.in_flight += 1;
-                        }
-                        Err(wait) => {
-                            // A timer's grain.
-                            next = self.now + wait.max(Duration::from_millis(1));
-                            break;
-                        }
-                    }
-                }
-                if let Some(Reverse((at, ..))) = self.answers.peek() {
-                    next = next.min(*at);
-                }
-                self.now = next.max(self.now + Duration::from_micros(50));
-                while let Some(Reverse((at, sent, is_refused))) = self.answers.peek().copied()
-                    && at <= self.now
-                {
-                    self.answers.pop();
-                    self.in_flight -= 1;
-                    self.rate.answered(self.now, sent, is_refused);
-                    if is_refused { refused += 1 } else { taken += 1 }
-                }
-            }
-            (taken, refused)
-        }
-    }
-
-    #[test]
-    fn nothing_is_limited_before_the_first_refusal() {
-        let mut world = World::new(1e9);
-        let (taken, refused) = world.run(1.0, 256, 1e9, || false);
-        assert!(taken > 10_000 && refused == 0, "{taken} {refused}");
-        assert_eq!(world.rate.per_second(), None);
-    }
-
-    #[test]
-    fn reaches_nine_tenths_within_five_seconds_and_wastes_little() {
-        for allowed in [60.0, 300.0, 1000.0, 5500.0] {
-            for burst in [f64::max(allowed / 30.0, 3.0), allowed / 10.0, allowed] {
-                let mut world = World::new(burst);
-                let clients = ((allowed * 0.08) as usize).clamp(32, 256);
-                let first = world.run(5.0, clients, allowed, || false);
-                let second = world.run(10.0, clients, allowed, || false);
-                let (taken, refused) = (first.0 + second.0, first.1 + second.1);
-                let reached = f64::from(second.0) / 10.0 / allowed;
-                let waste = f64::from(refused) / f64::from(taken + refused);
-                assert!(reached >= 0.9, "{allowed} {burst}: {reached}");
-                assert!(waste <= 0.03 || allowed < 100.0, "{allowed} {burst}: {waste}");
-                assert!(f64::from(first.0) / 5.0 > 0.75 * allowed, "{allowed} {burst}: {first:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn follows_when_the_limit_halves_or_doubles() {
-        for allowed in [300.0, 1000.0, 2500.0] {
-            let mut world = World::new(allowed / 10.0);
-            world.run(5.0, 256, allowed, || false);
-            let mut totals = (0, 0);
-            for part in [allowed / 2.0, allowed, allowed * 2.0, allowed] {
-                let settling = world.run(5.0, 256, part, || false);
-                let (taken, refused) = world.run(5.0, 256, part, || false);
-                assert!(f64::from(taken) / 5.0 >= 0.9 * part, "{part}: {taken}");
-                totals = (totals.0 + settling.0 + taken, totals.1 + settling.1 + refused);
-            }
-            assert!(f64::from(totals.1) <= 0.03 * f64::from(totals.0 + totals.1), "{totals:?}");
-        }
-    }
-
-    #[test]
-    fn refusals_that_are_none_of_the_rates_doing_do_not_stop_it() {
-        for (share, seed) in [0.02, 0.1, 0.3, 0.5].into_iter().flat_map(|share| (1..=5).map(move |seed| (share, seed)))
-        {
-            let mut world = World::new(1e9);
-            let mut random = fastrand::Rng::with_seed(seed);
-            world.run(5.0, 64, 1e9, || random.f64() < share);
-            let (taken, _) = world.run(10.0, 64, 1e9, || random.f64() < share);
-
-            assert!(taken > 250, "{share} {seed}: {taken}");
-        }
-        // An outage, and its end.
-        let mut world = World::new(1e9);
-        world.run(10.0, 64, 1e9, || true);
-        let idle = world.rate.per_second().unwrap();
-        assert!((MIN_RATE..2.0 * MIN_RATE).contains(&idle), "{idle}");
-        world.run(10.0, 64, 1e9, || false);
-        let again = world.rate.per_second().unwrap();
-        assert!(again > 100.0, "{again}");
-    }
-
-    #[test]
-    fn a_rate_that_nobody_uses_does_not_grow() {
-        let mut world = World::new(30.0);
-        world.run(3.0, 64, 300.0, || false);
-        let before = world.rate.per_second().unwrap();
-        world.run(5.0, 1, 300.0, || false);
-        assert!(world.rate.per_second().unwrap() <= before * 1.05);
-    }
-}
+#[path = "rate_tests.rs"]
+mod tests;
