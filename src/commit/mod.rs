@@ -4,6 +4,7 @@
 //! ```text
 //! Destination::prepare   checks, parents, directory opened (prepare_beneath: and nowhere else)
 //!   .create              O_TMPFILE, else a locked random name       nobody sees it
+//!                        (`journal` says where a late name is not durable)
 //!     .reserve … writes … Writer::sync                              content durable
 //!     .publish           link that refuses | exchange               seen, whole
 //!       .sync_dir        directory durable, then the old one deleted
@@ -22,6 +23,7 @@ pub mod check;
 mod destination;
 mod error;
 mod in_use;
+mod journal;
 mod leftover;
 mod parents;
 mod publish;

@@ -1,6 +1,7 @@
 //! The file that is to become the output, while nobody sees it.
 
 use super::destination::Standing;
+use super::journal;
 use super::leftover::{self, TempName};
 use super::{CommitError, Destination, Published, Replace, publish};
 use crate::io::{OutputFile, Step, fault_at};
@@ -184,6 +185,9 @@ fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
     static HAS_PROC: LazyLock<bool> =
         LazyLock::new(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok());
     if !*HAS_PROC {
+        return Ok(None);
+    }
+    if !journal::keeps_late_names(destination.dir(), destination.directory_id()) {
         return Ok(None);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

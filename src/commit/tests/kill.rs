@@ -26,7 +26,7 @@ fn killed_at_every_step() {
         for named in ["named", "unnamed"] {
             let mut steps = 0;
             loop {
-                let dir = tempfile::tempdir().unwrap();
+                let dir = folder(named == "named");
                 let before = scene(dir.path(), scene_name);
                 let what = format!("kill {scene_name} {named} {}", steps + 1);
                 let output = child_of(&what, dir.path()).output().unwrap();

@@ -19,6 +19,12 @@ use std::sync::Arc;
 /// Set in child processes of a test: what the child is to do, and where.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
 
+/// Where files begin with a name, or where they can do without (`journal`).
+fn folder(named: bool) -> tempfile::TempDir {
+    let in_memory = (!named).then(|| tempfile::tempdir_in("/dev/shm"));
+    in_memory.and_then(Result::ok).unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
 /// A new file of this content, written and synced, ready to be published.
 fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<Unpublished, CommitError> {
     let destination = Arc::new(Destination::prepare(path, replace)?);

@@ -1,0 +1,77 @@
+//! Where a file that began without a name may not survive a power failure although it was given
+//! one, and its directory synced (PROMISES 2).
+//!
+//! ext4 without a journal, and ext2: the file's sync writes an inode that nothing links to, the
+//! directory's sync writes the name, and nothing writes the inode again. A check of the file
+//! system then finds a name that leads to a deleted file. A file that had a name before it was
+//! synced is whole.
+
+use super::parents::DirectoryId;
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// What ext2, ext3 and ext4 say they are.
+const EXT_MAGIC: u64 = 0xef53;
+/// Devices remembered; past that they are looked at again.
+const MOST_REMEMBERED: usize = 1024;
+/// What is known of devices, by their numbers.
+static KNOWN: Mutex<Vec<(u64, bool)>> = Mutex::new(Vec::new());
+
+/// Whether a name that is given late to a file in `dir` is as durable as one that it had before.
+/// False where that cannot be told.
+pub(super) fn keeps_late_names(dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
+    let Some((device, _)) = id else { return looks_durable(dir).unwrap_or(false) };
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, keeps)) = known.iter().find(|(known, _)| *known == device) {
+        return *keeps;
+    }
+    let keeps = looks_durable(dir).unwrap_or(false);
+    if known.len() >= MOST_REMEMBERED {
+        known.clear();
+    }
+    known.push((device, keeps));
+    keeps
+}
+
+fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+    if rustix::fs::fstatfs(dir)?.f_type as u64 != EXT_MAGIC {
+        return Ok(true);
+    }
+    let device = rustix::fs::fstat(dir)?.st_dev;
+    let link = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let (Ok(device), Ok(journals)) = (std::fs::read_link(link), Path::new("/proc/fs/jbd2").read_dir()) else {
+        return Ok(false);
+    };
+    let Some(device) = device.file_name() else { return Ok(false) };
+    Ok(journals.flatten().any(|journal| is_journal_of(&journal.file_name(), device)))
+}
+
+/// `vda1-8` is the journal inside `vda1`.
+fn is_journal_of(journal: &OsStr, device: &OsStr) -> bool {
+    let inode = journal.as_bytes().strip_prefix(device.as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
+    inode.is_some_and(|inode| !inode.is_empty() && inode.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn journals_are_told_by_their_names() {
+        let is = |journal: &str, device: &str| is_journal_of(OsStr::new(journal), OsStr::new(device));
+        assert!(is("vda1-8", "vda1") && is("dm-0-8", "dm-0") && is("nvme0n1p1-8", "nvme0n1p1"));
+        assert!(!is("vda1-8", "vda") && !is("vda10-8", "vda1") && !is("vda1", "vda1") && !is("dm-0-8", "dm"));
+    }
+
+    #[test]
+    fn other_file_systems_need_no_journal() {
+        let Ok(dir) = std::fs::File::open("/dev/shm") else { return };
+        let is_ext = rustix::fs::fstatfs(&dir).is_ok_and(|fs| fs.f_type as u64 == EXT_MAGIC);
+        assert!(is_ext || keeps_late_names(dir.as_fd(), None));
+    }
+}
