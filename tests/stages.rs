@@ -75,7 +75,11 @@ fn an_interrupted_run_tells_what_it_measured() {
     let args = ["restore-pattern", "--output-dir", "out", "--parallel", "2", "--report", "report.json", &url];
     let child = hydrant(dir.path(), &args).spawn().unwrap();
     let begun = Instant::now();
-    let restored = || std::fs::read_dir(dir.path().join("out/fleet")).map_or(0, |entries| entries.count());
+    let is_final = |entry: &std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+    let restored = || {
+        let entries = std::fs::read_dir(dir.path().join("out/fleet")).into_iter().flatten().flatten();
+        entries.filter(is_final).count()
+    };
     while restored() < 10 && begun.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(5));
     }
