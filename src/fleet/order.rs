@@ -97,18 +97,24 @@ impl Queue {
             return Some(job);
         }
         let share = share.unwrap_or(usize::MAX);
+        let turn_of_passed = |queue: &Self| queue.passed.values().next()?.front().map(|job| job.turn);
+        let waiting = self.waiting.peek().map(|next| next.0.turn);
+        if waiting.is_some_and(|turn| turn_of_passed(self).is_some_and(|passed| turn < passed)) {
+            // Found since: they come first.
+            let passed = self.passed.drain().flat_map(|(_, jobs)| jobs);
+            self.waiting.extend(passed.map(Waiting));
+        }
         if let Some(job) = self.passed_below(share) {
             return Some(job);
         }
-        while let Some(Waiting(job)) = self.waiting.pop() {
+        let turn = turn_of_passed(self).or(waiting);
+        while self.waiting.peek().is_some_and(|next| Some(next.0.turn) == turn)
+            && let Some(Waiting(job)) = self.waiting.pop()
+        {
             if self.count(prefix_of(&job)) < share {
                 return Some(job);
             }
-            let is_last = self.waiting.peek().is_none_or(|next| next.0.turn != job.turn);
             self.passed.entry(prefix_of(&job).into()).or_default().push_back(job);
-            if is_last {
-                break;
-            }
         }
         self.passed_below(usize::MAX)
     }
@@ -234,10 +240,9 @@ mod tests {
     }
 
     /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
-    fn queue(prefixes: &[&str], count: usize) -> Queue {
+    fn jobs(prefixes: &[&str], count: usize, first: &First) -> Vec<Job> {
         use crate::fleet::job::{Intake, Places};
         let store = crate::store::Store::File(crate::store::file::FileStore);
-        let first = First(Vec::new());
         let places = Places { output_dir: std::path::Path::new("/o").into(), reserved: Vec::new(), folds: |_| false };
         let names = prefixes.iter().flat_map(|prefix| (0..count).map(move |i| format!("{prefix}/{i:03}")));
         let found = names.map(|name| Found {
@@ -248,19 +253,19 @@ mod tests {
             output: Output::Relative(name.clone()),
             name,
         });
-        let mut queue = Queue::default();
-        queue.add(Intake::new(places, &first).some(found.collect()).jobs);
-        queue
+        Intake::new(places, first).some(found.collect()).jobs
+    }
+
+    fn next(queue: &mut Queue, share: Option<usize>) -> Option<Job> {
+        let job = queue.next(share)?;
+        queue.started(&job);
+        Some(job)
     }
 
     #[test]
     fn no_prefix_has_more_than_its_share_while_others_wait() {
-        let mut queue = queue(&["t/a", "t/b", "t/c"], 10);
-        let next = |queue: &mut Queue, share| {
-            let job = queue.next(share)?;
-            queue.started(&job);
-            Some(job)
-        };
+        let mut queue = Queue::default();
+        queue.add(jobs(&["t/a", "t/b", "t/c"], 10, &First(Vec::new())));
         // By name, while nothing throttles.
         assert_eq!(next(&mut queue, None).map(|job| job.name).as_deref(), Some("t/a/000"));
         let mut at_work: Vec<Job> = (0..5).filter_map(|_| next(&mut queue, Some(2))).collect();
@@ -274,5 +279,22 @@ mod tests {
         assert_eq!(queue.len(), 23);
         let rest: HashSet<String> = std::iter::from_fn(|| next(&mut queue, Some(2))).map(|job| job.name).collect();
         assert_eq!((rest.len(), queue.len()), (23, 0));
+    }
+
+    /// Whatever the shares, what `--first` names is begun before all else that is known.
+    #[test]
+    fn no_share_brings_a_later_turn_before_an_earlier() {
+        let glob = Pattern::for_keys("t/b/*").unwrap();
+        let first = First(vec![[glob.clone(), glob]]);
+        let mut queue = Queue::default();
+        queue.add(jobs(&["t/a", "t/c"], 10, &first));
+        // Those of t/a are passed over for t/c's.
+        let begun: Vec<Job> = (0..3).filter_map(|_| next(&mut queue, Some(1))).collect();
+        assert_eq!(begun.len(), 3);
+        queue.stopped(&begun[0]);
+        queue.add(jobs(&["t/b"], 10, &first));
+        let names: Vec<String> = std::iter::from_fn(|| next(&mut queue, Some(1))).map(|job| job.name).collect();
+        let named = |names: &[String]| names.iter().filter(|name| name.starts_with("t/b/")).count();
+        assert_eq!((named(&names[..10]), names.len()), (10, 27), "{names:?}");
     }
 }
