@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What is done to an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Effect {
     Short(usize),
     /// SIGKILL before the step is done.
     Kill,
+    /// The step takes so much longer.
+    Late(Duration),
 }
 
 #[derive(Debug)]
@@ -90,6 +93,7 @@ impl Faults {
                 (Ok(1), Effect::Kill) => {
                     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
                 }
+                (Ok(1), Effect::Late(by)) => std::thread::sleep(by),
                 (Ok(1) | Err(_), Effect::Short(bytes)) => most = most.min(bytes.max(1)),
                 _ => {}
             }

@@ -56,6 +56,11 @@ impl OutputFile {
         self.large.store(bytes >= LARGE_BYTES, Ordering::Relaxed);
     }
 
+    /// See [`Self::expect_size`].
+    pub(super) fn is_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
+    }
+
     /// Writes all of `bytes` at `at` through the page cache, now.
     pub fn pwrite_all(&self, bytes: &[u8], at: u64) -> Result<(), IoError> {
         self.note_change();
@@ -140,7 +145,7 @@ impl OutputFile {
 
     /// The O_DIRECT descriptor, if the file is large and the file system has it.
     pub(super) fn direct(&self) -> Option<BorrowedFd<'_>> {
-        if !self.large.load(Ordering::Relaxed) || self.direct_refused.load(Ordering::Relaxed) {
+        if !self.is_large() || self.direct_refused.load(Ordering::Relaxed) {
             return None;
         }
         let open = || {

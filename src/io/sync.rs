@@ -2,7 +2,8 @@
 //!
 //! A few threads that find their next file in a queue. Another one is woken where more files wait
 //! than threads are at work, so that under load none sleeps between two files
-//! (docs/PERFORMANCE.md). A file that waits always has a thread that is awake or told to wake up.
+//! (docs/PERFORMANCE.md). A file that waits always has a thread that is awake or told to wake up,
+//! and that is not busy with a large file: that may take seconds.
 
 use super::{IoError, OutputFile};
 use futures_util::FutureExt;
@@ -37,6 +38,8 @@ struct State {
     /// Threads that sleep, and how many of them have been told to wake up.
     asleep: usize,
     told: usize,
+    /// Threads that sync a large file.
+    with_large: usize,
     threads: Vec<JoinHandle<()>>,
     closed: bool,
 }
@@ -68,31 +71,14 @@ impl Pool {
     fn push(&self, job: Job) {
         let mut state = self.shared.lock();
         state.waiting.push_back(job);
-        // At work, or about to be: each takes the next one when it is done.
-        let free = state.asleep.saturating_sub(state.told);
-        if state.waiting.len() <= state.threads.len().saturating_sub(free) {
-            return;
-        }
-        if free > 0 {
-            state.told += 1;
-            drop(state);
+        let is_one_told = self.shared.see_to_waiting(&mut state);
+        // No thread to be had: this one does it.
+        let own = if state.threads.is_empty() { state.waiting.pop_back() } else { None };
+        drop(state);
+        if is_one_told {
             self.shared.news.notify_one();
-            return;
         }
-        if state.threads.len() >= AT_ONCE {
-            return;
-        }
-        let shared = Arc::clone(&self.shared);
-        match std::thread::Builder::new().name("sync".to_owned()).spawn(move || shared.work()) {
-            Ok(thread) => state.threads.push(thread),
-            // No thread to be had: those that there are will come to it, or this one does it.
-            Err(_) if !state.threads.is_empty() => {}
-            Err(_) => {
-                let job = state.waiting.pop_back();
-                drop(state);
-                job.into_iter().for_each(Job::run);
-            }
-        }
+        own.into_iter().for_each(Job::run);
     }
 }
 
@@ -115,14 +101,43 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gets another thread where more wait than those at work, or about to be, will soon come to:
+    /// each takes the next one when it is done. Whether one that sleeps is told, and to be notified.
+    fn see_to_waiting(self: &Arc<Self>, state: &mut State) -> bool {
+        let free = state.asleep.saturating_sub(state.told);
+        let soon = state.threads.len().saturating_sub(free).saturating_sub(state.with_large);
+        if state.waiting.len() <= soon {
+            return false;
+        }
+        if free > 0 {
+            state.told += 1;
+            return true;
+        }
+        if state.threads.len() < AT_ONCE {
+            let shared = Arc::clone(self);
+            // Where there is none to be had, those that there are will come to it.
+            if let Ok(thread) = std::thread::Builder::new().name("sync".to_owned()).spawn(move || shared.work()) {
+                state.threads.push(thread);
+            }
+        }
+        false
+    }
+
     /// A thread's life.
-    fn work(&self) {
+    fn work(self: &Arc<Self>) {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.waiting.pop_front() {
+                let is_large = job.file.is_large();
+                state.with_large += usize::from(is_large);
+                let is_one_told = is_large && self.see_to_waiting(&mut state);
                 drop(state);
+                if is_one_told {
+                    self.news.notify_one();
+                }
                 job.run();
                 state = self.lock();
+                state.with_large -= usize::from(is_large);
             } else if state.closed {
                 return;
             } else {

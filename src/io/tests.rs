@@ -219,6 +219,28 @@ fn no_sync_is_forgotten() {
     }
 }
 
+/// A large file's sync may take seconds: what is ready meanwhile does not wait for it.
+#[test]
+fn no_sync_waits_for_a_large_files() {
+    for kind in kinds() {
+        let dir = tempfile::tempdir().unwrap();
+        let (large, small) = (dir.path().join("large"), dir.path().join("small"));
+        let _late = inject(&large, Some(fault::Step::Sync), 1, Effect::Late(Duration::from_secs(2)));
+        let (large, small) = (output(&large, 1 << 20), output(&small, 1));
+        block_on(kind, async {
+            let io = Io::new(kind, options(4096, 1)).unwrap();
+            let syncing = tokio::task::spawn_local(io.writer(&large).sync());
+            // Time for a thread to take it.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            io.writer(&small).sync().await.unwrap();
+            assert!(small.is_synced() && !large.is_synced());
+            syncing.await.unwrap().unwrap();
+        })
+        .unwrap();
+        assert!(large.is_synced());
+    }
+}
+
 #[test]
 fn a_runtime_that_ends_with_syncs_in_flight_ends() {
     for kind in kinds() {
