@@ -8,10 +8,10 @@
 use super::CommitError;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Tries against other restores that remove the directories meanwhile.
@@ -19,9 +19,18 @@ const TRIES: usize = 16;
 /// Pause before a directory that someone else has locked is tried again: a removal takes less.
 const LOCKED_PAUSE: Duration = Duration::from_millis(1);
 
-/// Directories in which this process made directories, and whose entries are not durable yet.
-/// One restore makes a directory, many publish below it: each must see to it before it is done.
-static UNSYNCED: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
+
+/// What this process knows of the durability of directories that it made.
+#[derive(Debug, Default)]
+struct Names {
+    /// Directories in which there are such that are not durable yet, and when the last was made: a
+    /// sync covers what was made before it began. One restore makes a directory, many publish below
+    /// it: each must see to it before it is done.
+    unsynced: HashMap<PathBuf, u64>,
+    /// Directories made so far.
+    made: u64,
+}
 
 /// Device and inode.
 pub(super) type DirectoryId = (u64, u64);
@@ -154,7 +163,10 @@ impl Missing {
         if !self.0.iter().any(|dir| dir == path) {
             self.0.push(path.to_owned());
         }
-        UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner).insert(parent_of(&absolute(path)));
+        let mut names = names();
+        names.made += 1;
+        let made = names.made;
+        names.unsynced.insert(parent_of(&absolute(path)), made);
     }
 }
 
@@ -193,25 +205,41 @@ fn remove(made: &[PathBuf]) {
     }
 }
 
-/// Makes durable the entries of all directories on the way to `directory` that this process made.
-pub(super) fn sync_above(directory: &Path) -> Result<(), CommitError> {
-    let absolute = absolute(directory);
-    let unsynced: Vec<PathBuf> = {
-        let set = UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner);
-        if set.is_empty() {
-            return Ok(());
+/// Makes durable the entries of all directories on the way to `directory` that this process made,
+/// but for those in `done`: synced since `directory` was there.
+pub(super) fn sync_above(directory: &Path, done: &mut HashSet<PathBuf>) -> Result<(), CommitError> {
+    for (path, made) in unsynced_above(directory) {
+        if done.contains(&path) {
+            continue;
         }
-        absolute.ancestors().skip(1).filter(|path| set.contains(*path)).map(Path::to_owned).collect()
-    };
-    for path in unsynced {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
         sync(&fd).map_err(|errno| CommitError::refused("sync directory", &path, errno))?;
-        // Not before: another restore that finds it gone relies on its being durable.
-        UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
+        synced(&path, made);
+        done.insert(path);
     }
     Ok(())
+}
+
+/// Directories on the way whose entries are not durable, and when the last was made there.
+fn unsynced_above(directory: &Path) -> Vec<(PathBuf, u64)> {
+    let absolute = absolute(directory);
+    let names = names();
+    if names.unsynced.is_empty() {
+        return Vec::new();
+    }
+    let last_made = |path: &Path| Some((path.to_owned(), *names.unsynced.get(path)?));
+    absolute.ancestors().skip(1).filter_map(last_made).collect()
+}
+
+/// A sync of `path` is done that covers what was `made`. Not to be called before: another restore
+/// that finds it gone relies on its being durable.
+fn synced(path: &Path, made: u64) {
+    let mut names = names();
+    if names.unsynced.get(path) == Some(&made) {
+        names.unsynced.remove(path);
+    }
 }
 
 /// fsync of a directory, where its file system has such a thing.
@@ -225,10 +253,39 @@ pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
     }
 }
 
+fn names() -> MutexGuard<'static, Names> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn parent_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+#[cfg(test)]
+pub(super) fn is_unsynced_above(directory: &Path) -> bool {
+    !unsynced_above(directory).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_during_a_sync_is_not_covered_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        let mut missing = Missing::default();
+        make(&first, &mut missing).unwrap();
+        let begun = unsynced_above(&first);
+        assert_eq!(begun.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>(), [dir.path()]);
+        make(&second, &mut missing).unwrap();
+        begun.iter().for_each(|(path, made)| synced(path, *made));
+        assert_eq!(unsynced_above(&second).len(), 1);
+        sync_above(&second, &mut HashSet::new()).unwrap();
+        assert_eq!(unsynced_above(&first), []);
+    }
 }

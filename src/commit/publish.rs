@@ -9,7 +9,7 @@ use super::{CommitError, Destination, Replace, Unpublished, parents};
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ impl Published {
     /// A sync that the kernel refuses. The file stands at its destination then, and what it
     /// replaced beside it, but neither may survive a power failure.
     pub fn sync_dir(mut self) -> Result<(), CommitError> {
-        let synced = self.sync_names();
+        let above = || parents::sync_above(self.destination.dir_path(), &mut HashSet::new());
+        let synced = self.sync_own_name().and_then(|()| above());
         if synced.is_ok() {
             self.delete_replaced();
         } else {
@@ -47,11 +48,10 @@ impl Published {
         synced
     }
 
-    fn sync_names(&self) -> Result<(), CommitError> {
+    fn sync_own_name(&self) -> Result<(), CommitError> {
         let refused = |errno| CommitError::refused("sync the directory of", self.path(), errno);
         self.output.fault(Step::SyncDir).map_err(refused)?;
-        parents::sync(self.destination.dir()).map_err(refused)?;
-        parents::sync_above(self.destination.dir_path())
+        parents::sync(self.destination.dir()).map_err(refused)
     }
 
     fn delete_replaced(&mut self) {
@@ -77,12 +77,15 @@ impl Drop for Published {
 /// of `published`.
 pub fn sync_dirs(published: Vec<Published>) -> Vec<Result<(), CommitError>> {
     let mut synced: HashMap<DirectoryId, Result<(), CommitError>> = HashMap::new();
+    let mut done_above = HashSet::new();
     let mut results = Vec::with_capacity(published.len());
     for mut published in published {
-        let result = match published.destination.directory_id() {
-            None => published.sync_names(),
-            Some(id) => synced.entry(id).or_insert_with(|| published.sync_names()).clone(),
+        let own_name = match published.destination.directory_id() {
+            None => published.sync_own_name(),
+            Some(id) => synced.entry(id).or_insert_with(|| published.sync_own_name()).clone(),
         };
+        // For each: one directory may have been made by several ways.
+        let result = own_name.and_then(|()| parents::sync_above(published.destination.dir_path(), &mut done_above));
         if result.is_ok() {
             published.delete_replaced();
         } else {

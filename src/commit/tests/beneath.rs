@@ -156,3 +156,15 @@ fn what_comes_into_a_new_directory_is_not_overlooked() {
         assert_eq!(tree(&dir.path().join("out")), files([(name, b"theirs")]));
     }
 }
+
+/// Two ways lead to one new directory: whoever made it by his, it is durable for both.
+#[test]
+fn a_directory_that_has_several_names_is_durable_under_each() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    let [made, other] = ["link/new/1.db", "real/new/2.db"]
+        .map(|path| unpublished(&dir.path().join(path), Replace::Never, false, b"content").unwrap().publish().unwrap());
+    assert!(sync_dirs(vec![other, made]).iter().all(Result::is_ok));
+    assert!(!parents::is_unsynced_above(&dir.path().join("link/new")));
+}
