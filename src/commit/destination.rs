@@ -115,6 +115,10 @@ impl Destination {
         &self.directory.path
     }
 
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     pub(super) fn directory_id(&self) -> Option<DirectoryId> {
         self.directory.id
     }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub(super) struct Directory {
     pub(super) is_new: bool,
     /// What was made for it, outermost first.
     made: Mutex<Vec<PathBuf>>,
+    sync_failed: AtomicBool,
 }
 
 impl Directory {
@@ -102,13 +104,25 @@ impl Directory {
         match result {
             Ok(fd) => {
                 let is_new = made.0.last() == Some(&path);
-                Ok(Self { fd, path, id, is_new, made: Mutex::new(made.0) })
+                Ok(Self { fd, path, id, is_new, made: Mutex::new(made.0), sync_failed: AtomicBool::new(false) })
             }
             Err(error) => {
                 remove(&made.0);
                 Err(error)
             }
         }
+    }
+
+    /// Makes its entries durable; `before` may refuse. A failure is final for all that share it: the
+    /// kernel tells each descriptor once.
+    pub(super) fn sync(&self, before: Result<usize, Errno>) -> Result<(), Errno> {
+        let synced = before.and_then(|_| sync(&self.fd));
+        if synced.is_err() {
+            self.sync_failed.store(true, Ordering::Release);
+        } else if self.sync_failed.load(Ordering::Acquire) {
+            return Err(Errno::IO);
+        }
+        synced
     }
 
     /// What was made stays, whatever comes.
@@ -243,7 +257,7 @@ fn synced(path: &Path, made: u64) {
 }
 
 /// fsync of a directory, where its file system has such a thing.
-pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
+fn sync(directory: impl AsFd) -> Result<(), Errno> {
     loop {
         match rustix::fs::fsync(&directory) {
             Err(Errno::INTR) => {}

@@ -50,8 +50,7 @@ impl Published {
 
     fn sync_own_name(&self) -> Result<(), CommitError> {
         let refused = |errno| CommitError::refused("sync the directory of", self.path(), errno);
-        self.output.fault(Step::SyncDir).map_err(refused)?;
-        parents::sync(self.destination.dir()).map_err(refused)
+        self.destination.directory().sync(self.output.fault(Step::SyncDir)).map_err(refused)
     }
 
     fn delete_replaced(&mut self) {
@@ -67,7 +66,7 @@ impl Published {
 impl Drop for Published {
     /// Without [`Published::sync_dir`], what was replaced is still deleted durably or not at all.
     fn drop(&mut self) {
-        if !self.replaced.names.is_empty() && parents::sync(self.destination.dir()).is_ok() {
+        if !self.replaced.names.is_empty() && self.sync_own_name().is_ok() {
             self.delete_replaced();
         }
     }

@@ -168,3 +168,19 @@ fn a_directory_that_has_several_names_is_durable_under_each() {
     assert!(sync_dirs(vec![other, made]).iter().all(Result::is_ok));
     assert!(!parents::is_unsynced_above(&dir.path().join("link/new")));
 }
+
+/// The kernel tells each descriptor once that a sync failed; what shares it is not durable either.
+#[test]
+fn a_failed_sync_of_a_directory_is_final_for_all_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Arc::new(OutputRoot::open(dir.path()).unwrap());
+    let _fault = inject(&dir.path().join("a/1.db"), Some(Step::SyncDir), 1, Effect::Fail(Errno::IO));
+    let published = ["a/1.db", "a/2.db", "b/3.db"].map(|relative| {
+        let destination = Arc::new(Destination::prepare_beneath(&root, relative, Replace::Never).unwrap());
+        let new = destination.create(false).unwrap();
+        new.output().fsync().unwrap();
+        new.publish().unwrap()
+    });
+    let synced = published.map(|published| sync_dirs(vec![published]).remove(0).is_ok());
+    assert_eq!(synced, [false, false, true]);
+}
