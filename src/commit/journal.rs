@@ -16,6 +16,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// What ext2, ext3 and ext4 say they are.
 const EXT_MAGIC: u64 = 0xef53;
+/// A container's own root, on top of a file system that cannot be seen from within.
+const OVERLAY_MAGIC: u64 = 0x794c_7630;
 /// Devices remembered; past that they are looked at again.
 const MOST_REMEMBERED: usize = 1024;
 /// What is known of devices, by their numbers.
@@ -38,8 +40,9 @@ pub(super) fn keeps_late_names(dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> 
 }
 
 fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
-    if rustix::fs::fstatfs(dir)?.f_type as u64 != EXT_MAGIC {
-        return Ok(true);
+    match rustix::fs::fstatfs(dir)?.f_type as u64 {
+        EXT_MAGIC => {}
+        other => return Ok(other != OVERLAY_MAGIC),
     }
     let device = rustix::fs::fstat(dir)?.st_dev;
     let link = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
@@ -71,7 +74,8 @@ mod tests {
     #[test]
     fn other_file_systems_need_no_journal() {
         let Ok(dir) = std::fs::File::open("/dev/shm") else { return };
-        let is_ext = rustix::fs::fstatfs(&dir).is_ok_and(|fs| fs.f_type as u64 == EXT_MAGIC);
-        assert!(is_ext || keeps_late_names(dir.as_fd(), None));
+        let magic = rustix::fs::fstatfs(&dir).map(|fs| fs.f_type as u64);
+        let is_other = magic.is_ok_and(|magic| magic != EXT_MAGIC && magic != OVERLAY_MAGIC);
+        assert!(!is_other || keeps_late_names(dir.as_fd(), None));
     }
 }
