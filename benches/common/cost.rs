@@ -71,6 +71,9 @@ pub fn median_of(runs: u64, server: Option<&Server>, mut make: impl FnMut() -> C
     Cost::median((0..runs.max(1)).map(|_| measured(server, &mut make())).collect())
 }
 
+/// After a file of a gigabyte is deleted, its blocks and pages are still being given back.
+const PAUSE: Duration = Duration::from_millis(300);
+
 /// What is measured in turn with others: how many times at most, and how. None where there is no
 /// such program here.
 pub type Entrant<'a> = (u64, Box<dyn Fn() -> Option<Cost> + 'a>);
@@ -82,6 +85,9 @@ pub fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
     for round in 0..entrants.iter().map(|(times, _)| *times).max().unwrap_or(0) {
         for ((times, run), costs) in entrants.iter().zip(&mut costs) {
             if round < *times {
+                // What the last one left to be written or freed is not this one's.
+                rustix::fs::sync();
+                std::thread::sleep(PAUSE);
                 costs.extend(run());
             }
         }
@@ -170,7 +176,7 @@ fn sample(pid: u32, peak_kib: &AtomicU64, descriptors: &AtomicU64, over: &Atomic
         {
             descriptors.fetch_max(open.count() as u64, Relaxed);
         }
-        std::thread::sleep(Duration::from_millis(3));
+        std::thread::sleep(Duration::from_millis((turn + 1).min(10)));
     }
 }
 
