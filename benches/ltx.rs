@@ -78,6 +78,25 @@ fn chunks(file: &Bytes, start: usize) -> impl Iterator<Item = Bytes> {
     (start..file.len()).step_by(CHUNK).map(|at| file.slice(at..file.len().min(at + CHUNK)))
 }
 
+/// Every page decoded by `lz4_flex`, to compare: blocks only.
+fn by_lz4_flex(file: &Bytes) {
+    let mut chunks = chunks(file, HEADER_SIZE);
+    let mut parser = FrameParser::new(PageSize::new(PAGE as u32).expect("legal"), HEADER_SIZE as u64, None);
+    let mut out = vec![0; 256 << 10];
+    let mut slot = 0;
+    loop {
+        match parser.next().expect("sound") {
+            Next::NeedMore => parser.push(chunks.next().expect("ends with a mark")),
+            Next::Frame(frame) => {
+                lz4_flex::block::decompress_into(frame.payload, &mut out[slot..slot + PAGE]).expect("sound");
+                slot = (slot + PAGE) % (256 << 10);
+            }
+            Next::End { .. } => break,
+        }
+    }
+    black_box(&out);
+}
+
 /// As the engine does a segment; `work` says what is done with each frame.
 fn segment(file: &Bytes, decode: bool, hash: bool) {
     let mut chunks = chunks(file, HEADER_SIZE);
@@ -131,6 +150,9 @@ fn main() {
         println!("{encoding:?}: {} KiB pages, compressed to {:.0} %", PAGE / 1024, 100.0 * file.len() as f64 / output);
         gb("  parse only", median(|| segment(&file, false, false)));
         gb("  parse, decode", median(|| segment(&file, true, false)));
+        if encoding == Encoding::Block {
+            gb("  the same by lz4_flex", median(|| by_lz4_flex(&file)));
+        }
         gb("  parse, decode, CRC (a segment)", median(|| segment(&file, true, true)));
         gb("  FileDecoder (a whole file)", median(|| whole(&file)));
         let tail = Tail::locate(file.len() as u64, &file).expect("sound");

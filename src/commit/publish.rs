@@ -110,7 +110,9 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
     }
     for _ in 0..TRIES {
         let swapped = match (destination.standing()?, destination.replace()) {
-            (Standing::Nothing, Replace::Force) if swap::has_sidecars(&new) => swap::publish_beside_sidecars(&mut new)?,
+            (Standing::Nothing, Replace::Force) if !destination.has_no_sidecar() => {
+                swap::publish_beside_sidecars(&mut new)?
+            }
             (Standing::Nothing, _) => publish_new(&mut new)?,
             (Standing::Empty(old), Replace::Never) => swap::replace(&mut new, &old, Replacing::Empty)?,
             (Standing::Empty(old) | Standing::Database(old), _) => swap::replace(&mut new, &old, Replacing::Forced)?,

@@ -117,15 +117,6 @@ pub(super) fn publish_beside_sidecars(new: &mut Unpublished) -> Result<Swapped, 
     }
 }
 
-/// Whether any sidecar stands beside the destination.
-pub(super) fn has_sidecars(new: &Unpublished) -> bool {
-    let destination = new.destination();
-    SIDECARS.iter().any(|suffix| {
-        let sidecar = suffixed(destination.name(), suffix);
-        rustix::fs::statat(destination.dir(), sidecar, AtFlags::SYMLINK_NOFOLLOW).is_ok()
-    })
-}
-
 fn temp_of(new: &Unpublished) -> Result<OsString, CommitError> {
     let temp = new.temp().map(|temp| temp.as_os_str().to_owned());
     temp.ok_or_else(|| CommitError::refused("name the new file beside", new.output().path(), Errno::NOENT))
