@@ -1,10 +1,11 @@
-//! How fast the format's hot paths are on one thread: `cargo bench --bench ltx`. Prints the median
-//! of the runs in CPU time, which other work on the machine disturbs less than wall time.
+//! How fast the format's hot paths are on one thread: `cargo bench --bench ltx [-- FILE.ltx …]`. Prints
+//! the median of the runs in CPU time, which other work on the machine disturbs less than wall time.
+//! Of files that are named, the decoding of their pages, by us and by `lz4_flex`.
 
 use bytes::Bytes;
 use hydrant::ltx::crc::FileCrc;
 use hydrant::ltx::encode::Encoder;
-use hydrant::ltx::frame::{Encoding, FrameParser, Next};
+use hydrant::ltx::frame::{Encoding, Frame, FrameParser, Next};
 use hydrant::ltx::header::{FLAG_NO_CHECKSUM, HEADER_SIZE, Header};
 use hydrant::ltx::index::{FrameHash, IndexParser};
 use hydrant::ltx::tail::Tail;
@@ -78,23 +79,47 @@ fn chunks(file: &Bytes, start: usize) -> impl Iterator<Item = Bytes> {
     (start..file.len()).step_by(CHUNK).map(|at| file.slice(at..file.len().min(at + CHUNK)))
 }
 
-/// Every page decoded by `lz4_flex`, to compare: blocks only.
-fn by_lz4_flex(file: &Bytes) {
+/// Every page decoded by `decode`.
+fn pages(file: &Bytes, decode: impl Fn(&Frame<'_>, &mut [u8])) {
+    let header = Header::parse(&file[..HEADER_SIZE]).expect("a header");
     let mut chunks = chunks(file, HEADER_SIZE);
-    let mut parser = FrameParser::new(PageSize::new(PAGE as u32).expect("legal"), HEADER_SIZE as u64, None);
-    let mut out = vec![0; 256 << 10];
-    let mut slot = 0;
+    let mut parser = FrameParser::new(header.page_size, HEADER_SIZE as u64, None);
+    // A write buffer's worth of pages, reused.
+    let (mut out, page, mut slot) = (vec![0; 256 << 10], header.page_size.bytes(), 0);
     loop {
         match parser.next().expect("sound") {
             Next::NeedMore => parser.push(chunks.next().expect("ends with a mark")),
             Next::Frame(frame) => {
-                lz4_flex::block::decompress_into(frame.payload, &mut out[slot..slot + PAGE]).expect("sound");
-                slot = (slot + PAGE) % (256 << 10);
+                decode(&frame, &mut out[slot..slot + page]);
+                slot = (slot + page) % out.len();
             }
             Next::End { .. } => break,
         }
     }
     black_box(&out);
+}
+
+fn by_us(frame: &Frame<'_>, page: &mut [u8]) {
+    frame.decode_into(page).expect("sound");
+}
+
+/// Blocks only.
+fn by_lz4_flex(frame: &Frame<'_>, page: &mut [u8]) {
+    lz4_flex::block::decompress_into(frame.payload, page).expect("a sound block");
+}
+
+/// A file's pages, decoded so often that it takes a while.
+fn named(path: &str) {
+    let file = Bytes::from(std::fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}")));
+    let times = (64 << 20) / file.len().max(1) + 1;
+    println!("{path}: {} KiB", file.len() / 1024);
+    let count = std::cell::Cell::new(0u32);
+    pages(&file, |_, _| count.set(count.get() + 1));
+    let row = |name: &str, seconds: f64| {
+        println!("{name:<58} {:8.2} µs per page", seconds * 1e6 / times as f64 / f64::from(count.get()));
+    };
+    row("  decode", median(|| (0..times).for_each(|_| pages(&file, by_us))));
+    row("  the same by lz4_flex", median(|| (0..times).for_each(|_| pages(&file, by_lz4_flex))));
 }
 
 /// As the engine does a segment; `work` says what is done with each frame.
@@ -143,6 +168,10 @@ fn whole(file: &Bytes) {
 }
 
 fn main() {
+    let files: Vec<String> = std::env::args().skip(1).filter(|arg| arg.ends_with(".ltx")).collect();
+    if !files.is_empty() {
+        return files.iter().for_each(|path| named(path));
+    }
     let output = f64::from(PAGES) * PAGE as f64;
     let gb = |name: &str, seconds: f64| println!("{name:<58} {:8.2} GB/s of pages", output / seconds / 1e9);
     for encoding in [Encoding::Block, Encoding::Frame] {
@@ -151,7 +180,7 @@ fn main() {
         gb("  parse only", median(|| segment(&file, false, false)));
         gb("  parse, decode", median(|| segment(&file, true, false)));
         if encoding == Encoding::Block {
-            gb("  the same by lz4_flex", median(|| by_lz4_flex(&file)));
+            gb("  the same by lz4_flex", median(|| pages(&file, by_lz4_flex)));
         }
         gb("  parse, decode, CRC (a segment)", median(|| segment(&file, true, true)));
         gb("  FileDecoder (a whole file)", median(|| whole(&file)));
