@@ -275,6 +275,7 @@ fn spread(addresses: &mut [IpAddr]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::s3::{S3, S3Config};
 
     #[test]
     fn addresses_are_spread_within_the_preferred_family() {
@@ -309,6 +310,19 @@ mod tests {
         options.environment.https_proxy = Some("http://[canary".into());
         let error = http.client(&Network::new(&options, Trust::Roots)).unwrap_err();
         assert!(error.contains("HTTPS_PROXY") && !error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn roots_are_read_where_the_endpoint_needs_them() {
+        let trust = |endpoint: Option<&str>, skip_verify| {
+            let config =
+                S3Config { bucket: "b".into(), endpoint: endpoint.map(Into::into), skip_verify, ..S3Config::default() };
+            S3::new(config, &S3Options::default(), Arc::default()).network.trust
+        };
+        assert_eq!(trust(None, false), Trust::Roots);
+        assert_eq!(trust(Some("https://minio:9000"), false), Trust::Roots);
+        assert_eq!(trust(Some("https://minio:9000"), true), Trust::Anyone);
+        assert_eq!(trust(Some("http://minio:9000"), false), Trust::NoOne);
     }
 
     #[test]
