@@ -11,9 +11,11 @@ use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
 use crate::ltx::crc::DatabaseChecksum;
 use crate::ltx::{PageSize, Pgno};
 use crate::telemetry::{Recorder, Stage};
+use futures_util::poll;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -177,8 +179,14 @@ impl Placer {
 
     async fn flush(&mut self) -> Result<(), IoError> {
         let Some(write) = self.take_run() else { return Ok(()) };
-        // Spawned, so that the buffer comes back to the pool whatever this task waits for next.
-        self.writes.push(tokio::task::spawn_local(write));
+        let mut write = Box::pin(write);
+        // Begun here: a new task begins when this one waits for something, which it may not do
+        // for long while it decodes, and the disk would have nothing to do until then.
+        match poll!(&mut write) {
+            Poll::Ready(written) => written?,
+            // Its own task, so that the buffer comes back to the pool whatever this one waits for.
+            Poll::Pending => self.writes.push(tokio::task::spawn_local(write)),
+        }
         while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
             joined(self.writes.swap_remove(i)).await?;
         }
