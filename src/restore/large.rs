@@ -23,8 +23,7 @@ use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{Fault, FormatError, Part, Pgno};
 use crate::store::{Body, Etag, Store, StoreError};
 use crate::telemetry::{Stage, Stopwatch};
-use bytes::Bytes;
-use futures_util::future::{LocalBoxFuture, try_join};
+use futures_util::future::{LocalBoxFuture, try_join, try_join_all};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,8 +88,8 @@ pub struct Cut {
 
 /// The bytes of a large file that are fetched before its pages.
 pub struct Ends {
-    head: Bytes,
-    tail: Bytes,
+    head: [u8; HEADER_SIZE],
+    tail: Vec<u8>,
     etag: Option<Etag>,
 }
 
@@ -144,23 +143,26 @@ impl LargeSource<'_> {
     pub async fn ends(self) -> Result<Ends, StoreError> {
         let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
         let begin = size - tail_guess(size);
-        let parts = (begin..size).step_by(TAIL_PART_BYTES as usize);
-        let parts = parts.map(|at| self.fetch(at..size.min(at + TAIL_PART_BYTES)));
-        let (head, parts) =
-            try_join(self.fetch(0..HEADER_SIZE as u64), futures_util::future::try_join_all(parts)).await?;
-        let tail: Vec<&[u8]> = parts.iter().map(|(bytes, _)| &bytes[..]).collect();
-        Ok(Ends { head: head.0, tail: tail.concat().into(), etag: etag.cloned().or(head.1) })
+        let (mut head, mut tail) = ([0; HEADER_SIZE], vec![0; (size - begin) as usize]);
+        let offsets = (begin..size).step_by(TAIL_PART_BYTES as usize);
+        let parts = tail.chunks_mut(TAIL_PART_BYTES as usize).zip(offsets).map(|(part, at)| self.fetch(at, part));
+        let (head_etag, _) = try_join(self.fetch(0, &mut head), try_join_all(parts)).await?;
+        Ok(Ends { head, tail, etag: etag.cloned().or(head_etag) })
     }
 
-    async fn fetch(self, range: Range<u64>) -> Result<(Bytes, Option<Etag>), StoreError> {
+    /// Fills `into` from the file's byte `at` on.
+    async fn fetch(self, at: u64, into: &mut [u8]) -> Result<Option<Etag>, StoreError> {
         let _request = allowed(self.requests).await;
-        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
-        let mut body = self.get(range, self.planned.file.etag.as_ref()).await?;
+        let mut body = self.get(at..at + into.len() as u64, self.planned.file.etag.as_ref()).await?;
         let etag = body.etag().cloned();
+        let mut rest = into;
         while let Some(chunk) = body.chunk().await? {
-            bytes.extend_from_slice(&chunk);
+            // A body is as long as what was asked for.
+            let (now, later) = rest.split_at_mut(chunk.len().min(rest.len()));
+            now.copy_from_slice(&chunk[..now.len()]);
+            rest = later;
         }
-        Ok((bytes.into(), etag))
+        Ok(etag)
     }
 
     async fn get(self, range: Range<u64>, etag: Option<&Etag>) -> Result<Body, StoreError> {
