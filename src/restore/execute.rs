@@ -245,6 +245,7 @@ impl Execution<'_> {
         output.output().pwrite_all(page, at)?;
         let took = begun.elapsed();
         self.worker.recorder().record(Stage::Write, took);
+        self.worker.shared.counters.bytes_out.add(page.len() as u64);
         Ok(took)
     }
 
@@ -312,7 +313,6 @@ impl Execution<'_> {
             shape.tracked,
         );
         let mut loser = vec![0; shape.page_size.bytes()];
-        let counters = &self.worker.shared.counters;
         loop {
             match decoder.next_page().map_err(damaged)? {
                 Step::NeedMore => match body.next() {
@@ -327,7 +327,6 @@ impl Execution<'_> {
                     if placer.wants(pgno) {
                         encoded.decode_into(placer.slot(pgno).await?).map_err(damaged)?;
                         placer.filled(pgno);
-                        counters.bytes_out.add(shape.page_size.bytes() as u64);
                     } else {
                         encoded.decode_into(&mut loser).map_err(damaged)?;
                     }

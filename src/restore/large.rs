@@ -423,7 +423,6 @@ impl Segment {
             frames.add(pgno, frame.offset, frame.size);
             if wins {
                 placer.filled(pgno);
-                worker.shared.counters.bytes_out.add(page_size.bytes() as u64);
             }
         }
         watch.less(placer.waited());

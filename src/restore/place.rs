@@ -10,7 +10,7 @@ use super::engine::Worker;
 use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
 use crate::ltx::crc::DatabaseChecksum;
 use crate::ltx::{PageSize, Pgno};
-use crate::telemetry::{Recorder, Stage};
+use crate::telemetry::{Counters, Recorder, Stage};
 use futures_util::poll;
 use std::ops::Range;
 use std::rc::Rc;
@@ -57,6 +57,7 @@ pub struct Placer {
     run: Option<Run>,
     writes: Vec<JoinHandle<Result<(), IoError>>>,
     placed: Placed,
+    counters: Arc<Counters>,
     recorder: Rc<Recorder>,
     /// For buffers and writes.
     waited: Duration,
@@ -92,6 +93,7 @@ impl Placer {
             run: None,
             writes: Vec::new(),
             placed: Placed::default(),
+            counters: Arc::clone(&worker.shared.counters),
             recorder: Rc::clone(worker.recorder()),
             waited: Duration::ZERO,
         }
@@ -104,18 +106,21 @@ impl Placer {
 
     /// Lays out the overlay's pages up to and including `pgno`.
     pub async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
-        let claims = Arc::clone(&self.claims);
-        while !self.overlay.is_empty() {
-            match claims.overlay.get(self.overlay.start) {
-                Some((p, page)) if p <= pgno => {
-                    self.overlay.start += 1;
-                    self.slot(p).await?.copy_from_slice(page);
-                    self.filled(p);
-                }
-                _ => break,
-            }
+        while self.next_overlaid().is_some_and(|next| next <= pgno) {
+            // Cloned for what is laid out only: a count that all workers share is dear.
+            let claims = Arc::clone(&self.claims);
+            let Some((pgno, page)) = claims.overlay.get(self.overlay.start) else { break };
+            self.overlay.start += 1;
+            self.slot(pgno).await?.copy_from_slice(page);
+            self.filled(pgno);
         }
         Ok(())
+    }
+
+    /// The next of the overlay's pages.
+    fn next_overlaid(&self) -> Option<Pgno> {
+        let next = (!self.overlay.is_empty()).then(|| self.claims.overlay.get(self.overlay.start));
+        next.flatten().map(|(pgno, _)| pgno)
     }
 
     /// The place where page `pgno` is to be decoded; then call [`Placer::filled`]. A slot that is
@@ -168,6 +173,7 @@ impl Placer {
     /// Ends the run; its write, if there is anything to be written.
     fn take_run(&mut self) -> Option<impl Future<Output = Result<(), IoError>> + use<>> {
         let run = self.run.take().filter(|run| run.len > 0)?;
+        self.counters.bytes_out.add(run.len as u64);
         let (write, recorder) = (self.writer.as_ref()?.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
         Some(async move {
             let begun = Instant::now();
