@@ -108,6 +108,9 @@ impl SimServer {
     /// Binds and serves.
     pub fn start(options: SimOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen)?;
+        // Linux's default, whatever this machine's is: one that paces (BBR) does so by timers,
+        // which on loopback take their time from the clients. Its connections inherit it.
+        let _ = rustix::net::sockopt::set_tcp_congestion(&listener, "cubic");
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
