@@ -4,6 +4,7 @@ use super::{cores, floors};
 use futures_util::StreamExt;
 use hydrant::commit::{Destination, OutputRoot, Replace, sync_dirs};
 use io_uring::{IoUring, opcode, types};
+use rustix::fs::{CWD, RenameFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -21,6 +22,9 @@ pub enum Method {
     Uring,
     /// Named files, a thread for each of 16 fsyncs in flight.
     Threads,
+    /// The same under a temporary name that becomes the real one after the sync, where nothing has
+    /// that: what a publication that loses nothing takes at least.
+    Published,
     /// Named files, then one syncfs, which cannot say whose write failed.
     Syncfs,
     /// Named files, one fsync after the other.
@@ -28,13 +32,15 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 5] = [Self::Hydrant, Self::Uring, Self::Threads, Self::Syncfs, Self::Serial];
+    pub const ALL: [Self; 6] =
+        [Self::Hydrant, Self::Published, Self::Uring, Self::Threads, Self::Syncfs, Self::Serial];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Hydrant => "hydrant",
             Self::Uring => "uring",
             Self::Threads => "threads",
+            Self::Published => "published",
             Self::Syncfs => "syncfs",
             Self::Serial => "serial",
         }
@@ -49,6 +55,7 @@ impl Method {
             Self::Hydrant => "hydrant's commit path",
             Self::Uring => "512 io_uring fsyncs in flight",
             Self::Threads => "fsync on 16 threads",
+            Self::Published => "fsync on 16 threads, then renamed",
             Self::Syncfs => "one syncfs",
             Self::Serial => "one fsync after the other",
         }
@@ -67,18 +74,28 @@ pub fn write(method: Method, dir: &Path, count: u64, bytes: usize) {
     match method {
         Method::Hydrant => hydrant(dir, count, bytes),
         Method::Uring => uring(dir, count, &content),
-        Method::Threads => threads(16, count, |n| named(dir, n, &content).sync_all().expect("a sync")),
+        Method::Threads => threads(16, count, |n| named(dir, &real_name(n), &content).sync_all().expect("a sync")),
+        Method::Published => threads(16, count, |n| {
+            let (temp, name) = (format!(".{n:06}.tmp"), real_name(n));
+            named(dir, &temp, &content).sync_all().expect("a sync");
+            let (temp, name) = (dir.join(temp), dir.join(name));
+            rustix::fs::renameat_with(CWD, temp, CWD, name, RenameFlags::NOREPLACE).expect("a free name");
+        }),
         Method::Syncfs => {
-            threads(cores() as u64, count, |n| drop(named(dir, n, &content)));
+            threads(cores() as u64, count, |n| drop(named(dir, &real_name(n), &content)));
             rustix::fs::syncfs(File::open(dir).expect("the directory")).expect("a sync");
         }
-        Method::Serial => (0..count).for_each(|n| named(dir, n, &content).sync_all().expect("a sync")),
+        Method::Serial => (0..count).for_each(|n| named(dir, &real_name(n), &content).sync_all().expect("a sync")),
     }
     File::open(dir).and_then(|dir| dir.sync_all()).expect("a sync");
 }
 
-fn named(dir: &Path, n: u64, content: &[u8]) -> File {
-    let mut file = File::create_new(dir.join(format!("{n:06}.db"))).expect("a file");
+fn real_name(n: u64) -> String {
+    format!("{n:06}.db")
+}
+
+fn named(dir: &Path, name: &str, content: &[u8]) -> File {
+    let mut file = File::create_new(dir.join(name)).expect("a file");
     file.write_all(content).expect("a write");
     file
 }
@@ -104,7 +121,7 @@ fn uring(dir: &Path, count: u64, content: &[u8]) {
     let mut ring = IoUring::new(RING).expect("a ring");
     let mut open = HashMap::new();
     for n in 0..count {
-        let file = named(dir, n, content);
+        let file = named(dir, &real_name(n), content);
         let fsync = opcode::Fsync::new(types::Fd(file.as_raw_fd())).build().user_data(n);
         open.insert(n, file);
         // SAFETY: the descriptor stays open, in `open`, until its completion has been seen; the
@@ -143,7 +160,7 @@ fn hydrant(dir: &Path, count: u64, bytes: usize) {
                     let (worker, root) = (&worker, &root);
                     futures_util::stream::iter(numbers)
                         .map(|n| async move {
-                            let name = format!("{n:06}.db");
+                            let name = real_name(n);
                             let destination =
                                 Destination::prepare_beneath(root, &name, Replace::Never).expect("a destination");
                             let new = Arc::new(destination).create(false).expect("a file");
