@@ -53,7 +53,12 @@ fn main() {
             _ => synced = synced.min(cost.wall),
         }
     }
-    results.target("commit: of the time that syncing and renaming each takes", ours / published, Bound::AtMost(1.3), "");
+    results.target(
+        "commit: of the time that syncing and renaming each takes",
+        ours / published,
+        Bound::AtMost(1.3),
+        "",
+    );
     let name = "commit: of the best method's time that syncs each file, under its final name";
     results.target(name, ours / synced, Bound::AtMost(1.3), "");
     results.target("commit: of one syncfs's time", ours / syncfs, Bound::AtMost(1.3), "");

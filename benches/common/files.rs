@@ -32,8 +32,7 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 6] =
-        [Self::Hydrant, Self::Published, Self::Uring, Self::Threads, Self::Syncfs, Self::Serial];
+    pub const ALL: [Self; 6] = [Self::Hydrant, Self::Published, Self::Uring, Self::Threads, Self::Syncfs, Self::Serial];
 
     pub fn name(self) -> &'static str {
         match self {
