@@ -25,6 +25,8 @@ pub(super) struct Pool {
     /// Indexes of the buffers that nobody has; last in, first out keeps caches warm.
     free: RefCell<Vec<u16>>,
     freed: Notify,
+    /// All were in use at once.
+    was_drained: Cell<bool>,
     /// Buffers with an index below this are registered with the thread's ring; None: not tried.
     registered: Cell<Option<u16>>,
     _map: MmapMut,
@@ -60,6 +62,7 @@ impl Pool {
             count,
             free: RefCell::new((0..count).rev().collect()),
             freed: Notify::new(),
+            was_drained: Cell::new(false),
             registered: Cell::new(None),
             _map: map,
         }))
@@ -78,6 +81,11 @@ impl Pool {
         self.registered.get()
     }
 
+    /// Whether all buffers have been in use, so that their memory is there.
+    pub(super) fn was_drained(&self) -> bool {
+        self.was_drained.get()
+    }
+
     /// Notes that the buffers below `count` are registered, in order, with the thread's ring.
     pub(super) fn set_registered(&self, count: u16) {
         self.registered.set(Some(count.min(self.count)));
@@ -91,7 +99,12 @@ impl Pool {
     }
 
     pub(super) fn try_take(self: &Rc<Self>) -> Option<Buffer> {
-        let index = self.free.borrow_mut().pop()?;
+        let mut free = self.free.borrow_mut();
+        let index = free.pop()?;
+        if free.is_empty() {
+            self.was_drained.set(true);
+        }
+        drop(free);
         Some(Buffer { pool: Rc::clone(self), index })
     }
 

@@ -79,8 +79,9 @@ impl Io {
         self.pool.buffer_bytes()
     }
 
-    /// How many of the buffers are registered with the kernel: none before the first write that
-    /// bypasses the page cache, then fewer than there are when the limit on locked memory is low.
+    /// How many of the buffers are registered with the kernel: none before all have been in use
+    /// and one is written past the page cache, then fewer than there are when the limit on locked
+    /// memory is low.
     pub fn registered_buffers(&self) -> usize {
         usize::from(self.pool.registered().unwrap_or(0))
     }

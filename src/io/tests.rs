@@ -397,6 +397,37 @@ fn refused_rings_lead_to_pwrite() {
 }
 
 #[test]
+fn buffers_are_registered_once_all_have_been_in_use() {
+    if probe(EngineChoice::Uring).is_err() {
+        return;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    let may_lock = limit.current.is_none_or(|bytes| bytes >= 8 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    let expected = pattern(8 << 20, 1);
+    let file = output(&dir.path().join("out"), expected.len() as u64);
+    block_on(EngineKind::Uring, async {
+        let io = Io::new(EngineKind::Uring, options(1 << 20, 4)).unwrap();
+        let writer = io.writer(&file);
+        for (n, piece) in expected.chunks(1 << 20).enumerate() {
+            // From the fifth on after a moment with all four in use.
+            let held: Vec<_> = std::iter::from_fn(|| (n == 4).then(|| io.try_buffer()).flatten()).collect();
+            drop(held);
+            let mut buf = io.buffer().await;
+            buf.copy_from_slice(piece);
+            writer.write(buf, piece.len(), (n as u64) << 20).await.unwrap();
+            let is_wanted = file.direct().is_some() && n >= 4;
+            assert!(is_wanted || io.registered_buffers() == 0, "{n}");
+            assert!(!is_wanted || !may_lock || io.registered_buffers() == 4, "{n}");
+        }
+    })
+    .unwrap();
+    let mut found = vec![0; expected.len()];
+    file.pread_exact(&mut found, 0).unwrap();
+    assert!(found == expected);
+}
+
+#[test]
 fn a_low_limit_on_locked_memory_is_lived_with() {
     in_child("memlock");
 }

@@ -97,8 +97,9 @@ async fn write_direct(
         return (Err(Errno::INVAL), buf);
     };
     let start = bytes.as_ptr();
-    // Not before it is of use: to register is to have all of the pool in memory.
-    if buf.pool().registered().is_none() {
+    // To register is to have all of the pool in memory, with the address space locked until it is:
+    // tens of milliseconds where the kernel must find huge pages. Not before it is there anyway.
+    if buf.pool().registered().is_none() && buf.pool().was_drained() {
         register(buf.pool());
     }
     let entry = match buf.registered_index() {
