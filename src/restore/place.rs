@@ -207,3 +207,40 @@ async fn joined(write: JoinHandle<Result<(), IoError>>) -> Result<(), IoError> {
         Err(_) => Err(IoError::NoRuntime { reason: "a write was given up".into() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::claims::{Overlay, PageMap};
+    use super::*;
+    use crate::cancel::Cancel;
+    use crate::io::EngineKind;
+    use crate::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+
+    #[test]
+    fn a_full_buffer_is_written_although_nobody_waits() {
+        let (kind, segment_bytes) = (EngineKind::Pwrite, SEGMENT_BYTES);
+        let options = EngineOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes };
+        let engine = Engine::start(&options, Arc::default(), Cancel::new()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));
+        let page_size = PageSize::new(4096).unwrap();
+        let claims = Arc::new(Claims { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
+        let run = engine.run(move |worker| {
+            Box::pin(async move {
+                let mut placer = Placer::new(&worker, Some(&output), page_size, claims, 0..0, false);
+                let pages = (worker.io.buffer_bytes() / page_size.bytes()) as u32;
+                // One more: the buffer is known to be full when the next page does not fit.
+                for pgno in (1..=pages + 1).map(Pgno) {
+                    // Nothing here has to be waited for, so no other task has its turn.
+                    placer.slot(pgno).await.unwrap().fill(pgno.0 as u8);
+                    placer.filled(pgno);
+                }
+                let mut last = vec![0; page_size.bytes()];
+                output.pread_exact(&mut last, page_size.offset_of(Pgno(pages))).unwrap();
+                assert!(last.iter().all(|&byte| byte == pages as u8));
+                placer.finish().await.unwrap()
+            })
+        });
+        assert_eq!(run.unwrap().pages, (512 << 10) / 4096 + 1);
+    }
+}
