@@ -10,8 +10,8 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-const WIDTH: f64 = 900.0;
-const LABELS: f64 = 380.0;
+const WIDTH: f64 = 960.0;
+const LABELS: f64 = 440.0;
 const BARS: f64 = 330.0;
 const ROW: f64 = 22.0;
 /// Shares beyond are cut.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// The restore's own path: an unnamed file, reserved, written, synced, linked; the directory
+    /// The restore's own path: an unpublished file, reserved, written, synced, named; the directory
     /// synced per batch.
     Hydrant,
     /// Named files, 512 fsyncs in flight on one ring.
