@@ -1,4 +1,4 @@
-//! The LZ4 block decoder: half of a restore's CPU time (docs/PERFORMANCE.md, "Decoding").
+//! The LZ4 block decoder: most of a restore's CPU time (docs/PERFORMANCE.md, "Decoding").
 //!
 //! What it is faster by than `lz4_flex`'s: literals and matches of the common lengths are copied
 //! in fixed pieces of 16 and 8 bytes, of which the next sequence overwrites what was too much, and
