@@ -99,12 +99,16 @@ proptest! {
             for (target, naive_target) in targets {
                 let output = dir.path().join("out.db");
                 let expected = naively(&database, naive_target);
+                let written = || engine.shared().counters.bytes_out.get();
+                let before = written();
                 match (run(&engine, &root, target, &output), expected) {
                     (Ok(_), Some(expected)) => {
                         let found = std::fs::read(&output).unwrap();
                         prop_assert_eq!(found.len(), expected.len());
                         let differs = found.iter().zip(&expected).position(|(a, b)| a != b);
                         prop_assert_eq!(differs, None, "{:?} {} {}", kind, segment_bytes, memory_bytes);
+                        // What progress shows: overlaid and spilled pages count too.
+                        prop_assert_eq!(written() - before, expected.len() as u64);
                         std::fs::remove_file(&output).unwrap();
                     }
                     (Err(_), None) => prop_assert!(!output.exists()),

@@ -32,8 +32,10 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 /// What the tail's first GET brings: an index entry takes about 1/256 of its frame.
 const TAIL_GUESS_DIVISOR: u64 = 128;
 const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
-/// It is fetched in parts of this size, side by side: nothing else can begin before it is there.
-const TAIL_PART_BYTES: u64 = 512 << 10;
+/// It is fetched in parts of a segment's size by this, side by side: nothing else can begin before
+/// it is there.
+const TAIL_PART_DIVISOR: u64 = 16;
+const SMALLEST_TAIL_PART_BYTES: u64 = 16 << 10;
 /// Near a file's end a segment takes this part of what is left, but at least that part of a
 /// whole one: connections that are equally fast then end together.
 const END_DIVISOR: u64 = 16;
@@ -114,6 +116,11 @@ fn tail_guess(size: u64) -> u64 {
     (size / TAIL_GUESS_DIVISOR).clamp(TAIL_GUESS_BYTES.start, TAIL_GUESS_BYTES.end).min(size)
 }
 
+/// How much of the tail one GET brings.
+fn tail_part(segment_bytes: u64) -> u64 {
+    (segment_bytes / TAIL_PART_DIVISOR).max(SMALLEST_TAIL_PART_BYTES)
+}
+
 /// GETs for a file of `size` bytes, about: one fetches a whole file; of one that is larger than
 /// `segment_bytes` the header, the tail and each segment take one or more.
 pub fn gets(size: u64, segment_bytes: u64) -> u64 {
@@ -122,7 +129,8 @@ pub fn gets(size: u64, segment_bytes: u64) -> u64 {
     }
     let segment_bytes = segment_bytes.max(1);
     let whole = size.saturating_sub(segment_bytes.saturating_mul(END_DIVISOR)) / segment_bytes;
-    let (mut gets, mut offset) = (1 + tail_guess(size).div_ceil(TAIL_PART_BYTES) + whole, whole * segment_bytes);
+    let tail = tail_guess(size).div_ceil(tail_part(segment_bytes));
+    let (mut gets, mut offset) = (1 + tail + whole, whole * segment_bytes);
     while offset < size {
         gets += 1;
         offset = offset.saturating_add(segment_len(offset, size, segment_bytes));
@@ -144,8 +152,9 @@ impl LargeSource<'_> {
         let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
         let begin = size - tail_guess(size);
         let (mut head, mut tail) = ([0; HEADER_SIZE], vec![0; (size - begin) as usize]);
-        let offsets = (begin..size).step_by(TAIL_PART_BYTES as usize);
-        let parts = tail.chunks_mut(TAIL_PART_BYTES as usize).zip(offsets).map(|(part, at)| self.fetch(at, part));
+        let part_bytes = tail_part(self.worker.shared.segment_bytes) as usize;
+        let parts = tail.chunks_mut(part_bytes).zip((begin..size).step_by(part_bytes));
+        let parts = parts.map(|(part, at)| self.fetch(at, part));
         let (head_etag, _) = try_join(self.fetch(0, &mut head), try_join_all(parts)).await?;
         Ok(Ends { head, tail, etag: etag.cloned().or(head_etag) })
     }
