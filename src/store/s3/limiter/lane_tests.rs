@@ -179,16 +179,23 @@ fn lanes_are_bounded_and_those_that_nobody_uses_go() {
 
 #[test]
 fn equally_throttled_prefixes_are_each_used_in_full() {
-    for seed in 1..=3 {
-        let mut world = World::new(seed);
+    const SEEDS: u32 = 20;
+    let (mut taken, mut refused, mut apart) = (0, 0, 0);
+    for seed in 1..=SEEDS {
+        let mut world = World::new(u64::from(seed));
         let limit = Limit::Prefixes(|_| Some(100.0));
         let first = world.run(5.0, 64, &limit, |random| random.usize(..3));
         let second = world.run(10.0, 64, &limit, |random| random.usize(..3));
         assert!(first.taken > 1000, "{seed}: {first:?}");
-        assert!(second.taken > 2700 && second.waste() < 0.06, "{seed}: {second:?}");
-        assert_eq!(world.lanes.limited().len(), 3);
-        assert!(!world.lanes.bucket().is_limited());
+        assert!(second.taken > 2400 && second.waste() < 0.06, "{seed}: {second:?}");
+        (taken, refused) = (taken + second.taken, refused + second.refused);
+        // Refused alike, they may be taken for one; a rate too many there is not.
+        let prefixes = world.lanes.limited().len();
+        assert_eq!(prefixes, if world.lanes.bucket().is_limited() { 0 } else { 3 }, "{seed}");
+        apart += u32::from(prefixes > 0);
     }
+    assert!(taken > 2700 * SEEDS && f64::from(refused) < 0.04 * f64::from(taken), "{taken} {refused}");
+    assert!(apart > SEEDS / 2, "{apart}");
 }
 
 /// Whatever the order in which prefixes are asked for, and however the limit changes.

@@ -20,16 +20,19 @@ const WINDOW: Duration = Duration::from_millis(100);
 const MIN_ANSWERS: (u32, u32) = (5, 20);
 /// Few answers are taken for enough after this long.
 const MAX_WINDOW: Duration = Duration::from_secs(1);
-/// A measurement ends at once with so many 503s among at least so many answers.
+/// A measurement ends at once with so many 503s among at least so many answers from the first of
+/// them on, and no fewer than come in so many seconds: what piled up while a core was busy comes
+/// at once, and says little.
 const ALARM: (u32, u32) = (4, 10);
+const ALARM_SECONDS: f64 = 0.02;
 /// Requests per second that always go.
 const MIN_RATE: f64 = 40.0;
 /// So far below what was measured.
 const MARGIN: f64 = 0.98;
 /// Growth per clean measurement until the first limit is found.
 const START_GROWTH: f64 = 1.35;
-/// The same afterwards; the last goes on.
-const GROWTH: [f64; 5] = [1.02, 1.04, 1.08, 1.16, 1.25];
+/// The same afterwards; the last goes on. A bucket's burst hides for a while that it is too much.
+const GROWTH: [f64; 7] = [1.02, 1.03, 1.04, 1.06, 1.1, 1.15, 1.25];
 /// Time between a cut and the next growth: the first, doubled while the limit is found where it
 /// was, up to the second.
 const HOLD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3));
@@ -89,7 +92,8 @@ struct Armed {
     clean: u32,
     hold_until: Instant,
     next_hold: Duration,
-    /// The rate at the last cut.
+    /// The rate at the last cut, and the limit that it showed.
+    exceeded: f64,
     limit: f64,
     doubts: u32,
     /// The last change was a cut.
@@ -119,11 +123,26 @@ struct Measured {
     sent: u32,
     ok: u32,
     throttled: u32,
+    /// Those of `ok` before the first refusal.
+    ok_before: u32,
 }
 
 impl Measured {
     const fn new(since: Instant) -> Self {
-        Self { since, sent: 0, ok: 0, throttled: 0 }
+        Self { since, sent: 0, ok: 0, throttled: 0, ok_before: 0 }
+    }
+
+    const fn add(&mut self, throttled: bool) {
+        match throttled {
+            true if self.throttled == 0 => (self.throttled, self.ok_before) = (1, self.ok),
+            true => self.throttled += 1,
+            false => self.ok += 1,
+        }
+    }
+
+    /// Answers from the first refusal on.
+    const fn answers_since_refused(&self) -> u32 {
+        self.answers() - self.ok_before
     }
 
     const fn answers(&self) -> u32 {
@@ -171,10 +190,7 @@ impl Rate {
         if sent < armed.changed {
             return;
         }
-        match throttled {
-            true => armed.measured.throttled += 1,
-            false => armed.measured.ok += 1,
-        }
+        armed.measured.add(throttled);
         armed.judge(now);
     }
 
@@ -201,6 +217,7 @@ impl Armed {
             clean: 0,
             hold_until: now,
             next_hold: HOLD.0,
+            exceeded: f64::INFINITY,
             limit: f64::INFINITY,
             doubts: 0,
             is_cut: false,
@@ -221,9 +238,8 @@ impl Armed {
         let measured = self.measured;
         let span = now.saturating_duration_since(measured.since);
         let enough = measured.answers() >= if self.starting { MIN_ANSWERS.0 } else { MIN_ANSWERS.1 };
-        let is_over = (span >= WINDOW && enough)
-            || (measured.throttled >= ALARM.0 && measured.answers() >= ALARM.1)
-            || span >= MAX_WINDOW;
+        let told = measured.answers_since_refused() >= ALARM.1.max((self.rate * ALARM_SECONDS) as u32);
+        let is_over = (span >= WINDOW && enough) || (measured.throttled >= ALARM.0 && told) || span >= MAX_WINDOW;
         if !is_over {
             return;
         }
@@ -239,7 +255,10 @@ impl Armed {
             let asked_for = f64::from(measured.sent) / span.as_secs_f64();
             self.grow(now, asked_for);
         } else {
-            self.cut(now, refused - usual, answers);
+            // A burst hides a limit until it is used up: what came before tells nothing of it.
+            let is_sudden = measured.throttled >= ALARM.0;
+            let answers = if is_sudden { f64::from(measured.answers_since_refused()) } else { answers };
+            self.cut(now, refused - self.incurable * answers, answers);
         }
     }
 
@@ -317,7 +336,7 @@ impl Armed {
         if !was_incurable {
             // No limit was found: what was taken for one was none.
             (self.starting, self.clean, self.doubts, self.is_cut) = (true, 0, 0, false);
-            (self.limit, self.hold_until) = (f64::INFINITY, now);
+            (self.exceeded, self.limit, self.hold_until) = (f64::INFINITY, f64::INFINITY, now);
         }
         self.set(now, trial.rate);
     }
@@ -358,12 +377,14 @@ impl Armed {
         if refused < 1.5 && answers < SURE {
             return self.set(now, self.rate * MARGIN);
         }
-        let is_where_it_was = (self.rate / self.limit - 1.0).abs() < SAME_LIMIT;
+        let surely = (refused - 1.0).max(0.0) / answers;
+        let limit = self.rate * (1.0 - surely).max(0.1);
+        let is_same = |now: f64, before: f64| (now / before - 1.0).abs() < SAME_LIMIT;
+        let is_where_it_was = is_same(self.rate, self.exceeded) && is_same(limit, self.limit);
         self.next_hold = if is_where_it_was { (self.next_hold * 2).min(HOLD.1) } else { HOLD.0 };
         self.hold_until = if begun_small { now } else { now + self.next_hold };
-        self.limit = self.rate;
-        let surely = (refused - 1.0).max(0.0) / answers;
-        self.set(now, self.rate * (1.0 - surely).max(0.1) * MARGIN);
+        (self.exceeded, self.limit) = (self.rate, limit);
+        self.set(now, limit * MARGIN);
     }
 
     fn set(&mut self, now: Instant, rate: f64) {
