@@ -124,7 +124,7 @@ struct Generate {
 enum Kind {
     /// Small databases of five files each.
     Fleet,
-    /// One large snapshot and increments.
+    /// One large SQLite database: a snapshot and increments.
     Large,
     /// Real SQLite databases.
     Sample,

@@ -1,7 +1,8 @@
-//! One large database: a snapshot and small increments over it. Its pages can be made again, so
-//! that nobody has to keep it.
+//! One large SQLite database: a snapshot and small increments over it. Its pages can be made again,
+//! so that nobody has to keep it.
 
 use super::chain::EPOCH_MS;
+use super::table::Table;
 use super::{EncodingMix, GenerateError, GeneratedDatabase, GeneratedObject, State, fill_page, key};
 use crate::catalogue::Layout;
 use crate::ltx::encode::Encoder;
@@ -54,6 +55,7 @@ pub struct LargeDatabase {
     pub objects: Vec<GeneratedObject>,
     pub pages: u32,
     pub last_txid: Txid,
+    table: Table,
     /// The increment that wrote a page last, for pages that any wrote.
     newest: HashMap<u32, u32>,
 }
@@ -83,6 +85,7 @@ impl LargeDatabase {
             objects: Vec::new(),
             pages,
             last_txid: Txid(1 + u64::from(spec.increments)),
+            table: Table::new(spec.seed, spec.page_size, pages),
             newest: HashMap::new(),
         };
         let mut random = Random::new(mix(spec.seed ^ 0x1a26e));
@@ -104,7 +107,7 @@ impl LargeDatabase {
             let txid = 1 + u64::from(version);
             let mut encoder = Encoder::new(&large.header(txid, txid), spec.encoding.draw(&mut random));
             for &pgno in &written {
-                fill_page(spec.seed, pgno, version, &mut page);
+                large.table.fill(pgno, version, &mut page);
                 encoder.page(Pgno(pgno), &page)?;
             }
             let bytes = encoder.finish(0)?;
@@ -122,7 +125,7 @@ impl LargeDatabase {
         let mut page = vec![0; self.spec.page_size.bytes()];
         for pgno in 1..=self.pages {
             if Pgno(pgno) != self.spec.page_size.lock_page() {
-                fill_page(self.spec.seed, pgno, 0, &mut page);
+                self.table.fill(pgno, 0, &mut page);
                 encoder.page(Pgno(pgno), &page)?;
             }
         }
@@ -168,7 +171,7 @@ impl LargeDatabase {
         if Pgno(pgno) == self.spec.page_size.lock_page() {
             page.fill(0);
         } else {
-            fill_page(self.spec.seed, pgno, self.newest.get(&pgno).copied().unwrap_or(0), page);
+            self.table.fill(pgno, self.newest.get(&pgno).copied().unwrap_or(0), page);
         }
     }
 

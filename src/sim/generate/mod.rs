@@ -2,7 +2,7 @@
 //!
 //! - [`sample_fleet`]: real SQLite databases, a few transactions each;
 //! - [`tiny_fleet`]: thousands of small databases that share a few contents;
-//! - [`large_database`]: one large snapshot and small increments over it;
+//! - [`large_database`]: one large SQLite database, a snapshot and small increments over it;
 //! - [`lock_page_database`]: one that reaches past 1 GiB and is almost empty;
 //! - [`random_history`]: everything that the format allows, for differential tests.
 
@@ -11,6 +11,7 @@ mod history;
 mod large;
 mod page;
 mod sample;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tiny;

@@ -24,6 +24,11 @@ fn assert_state(database: &[u8], state: &State, what: &str) {
     assert_eq!(<[u8; 32]>::from(Sha256::digest(database)), state.sha256, "{what}");
 }
 
+fn integrity(database: &std::path::Path) -> String {
+    let connection = rusqlite::Connection::open(database).unwrap();
+    connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn random_histories_restore_to_every_state() {
     for seed in 0..60u64 {
@@ -114,6 +119,10 @@ fn large_database_restores_and_compresses_two_to_one() {
     }
     let ratio = large.objects[0].bytes.len() as f64 / large.size_bytes() as f64;
     assert!((0.48..0.56).contains(&ratio), "{ratio}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.db");
+    std::fs::write(&path, restored).unwrap();
+    assert_eq!(integrity(&path), "ok");
 }
 
 #[test]
@@ -132,9 +141,8 @@ fn sample_fleet_is_sqlite() {
         assert_state(&restored, &database.expected, &database.root);
         let path = folder.path().join("restored.db");
         std::fs::write(&path, restored).unwrap();
+        assert_eq!(integrity(&path), "ok");
         let connection = rusqlite::Connection::open(&path).unwrap();
-        let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(verdict, "ok");
         let notes: i64 = connection.query_row("SELECT count(*) FROM notes", [], |row| row.get(0)).unwrap();
         assert!(notes > 0);
         drop(connection);
