@@ -66,7 +66,15 @@ pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
             if len == MORE + MIN_MATCH {
                 len = longer(block, &mut at, len)?;
             }
-            repeat(out, from, to, len as usize)?;
+            // Pieces of 16, of which the last may be too much.
+            let whole = (len as usize).next_multiple_of(16);
+            if offset >= 16 && len <= 128 && to + whole <= out.len() {
+                for done in (0..whole).step_by(16) {
+                    put(out, to + done, piece::<16>(out, from + done)?)?;
+                }
+            } else {
+                repeat(out, from, to, len as usize)?;
+            }
         }
         end += len;
     }
