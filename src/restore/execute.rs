@@ -6,9 +6,9 @@ use super::budget::Charge;
 use super::claims::{Claims, Overlay, PageMap};
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
-use super::large::{Ends, LargeFile, LargeSource, Layout, allowed};
+use super::large::{Cut, Ends, Expected, LargeFile, LargeSource, Layout, OnIndex, allowed};
 use super::place::{Placed, Placer};
-use super::segments::Segments;
+use super::segments::{AsRead, Segments};
 use crate::catalogue::LtxFile;
 use crate::commit::Unpublished;
 use crate::io::IoError;
@@ -96,8 +96,34 @@ struct Claiming {
     overlay: Overlay,
     /// Written by spilling.
     spilled: Placed,
-    large: Vec<LargeFile>,
+    large: Vec<LargeIncrement>,
     checksums: Vec<Checksums>,
+}
+
+/// A large increment whose index has been read.
+struct LargeIncrement {
+    file: LargeFile,
+    cuts: Vec<Cut>,
+    expected: Expected,
+}
+
+/// Marks the pages that a large increment wins, and keeps its segments.
+struct Claimer<'a> {
+    map: &'a mut PageMap,
+    wins: PageMap,
+    cuts: Vec<Cut>,
+}
+
+impl OnIndex for Claimer<'_> {
+    fn page(&mut self, pgno: Pgno) {
+        if self.map.claim(pgno) {
+            self.wins.claim(pgno);
+        }
+    }
+
+    fn cut(&mut self, cut: Cut) {
+        self.cuts.push(cut);
+    }
 }
 
 /// A tracked file's database checksums, to compare along the chain.
@@ -261,17 +287,15 @@ impl Execution<'_> {
         self.check_name(i, &header)?;
         self.admit(claiming, i, &header, planned_bytes).await?;
         let Some(c) = claiming else { return Err(Failure::Stopped) };
-        let mut wins = self.another_page_map(c)?;
-        let map = &mut c.map;
-        let mut file = LargeFile::open(self.source(self.planned(i)?), i, ends, &mut |pgno| {
-            if map.claim(pgno) {
-                wins.claim(pgno);
-            }
-        })
-        .await?;
+        let wins = self.another_page_map(c)?;
+        let source = self.source(self.planned(i)?);
+        let mut file = ends.file(source, i, header);
+        let mut claimer = Claimer { map: &mut c.map, wins, cuts: Vec::new() };
+        let expected = Expected::read(source, i, ends, &mut claimer).await?;
+        let Claimer { wins, cuts, .. } = claimer;
+        c.note_checksums(i, &header, &expected.trailer);
         file.wins = Some(wins);
-        c.note_checksums(i, &file.header, &file.trailer);
-        c.large.push(file);
+        c.large.push(LargeIncrement { file, cuts, expected });
         Ok(())
     }
 
@@ -301,7 +325,7 @@ impl Execution<'_> {
         watch.away(self.admit(&mut claiming, 0, &header, planned_bytes)).await?;
         let Some(claiming) = claiming else { return Err(Failure::Stopped) };
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
-        let segments = self.start_segments(large, &claims, shape);
+        let (segments, expected) = self.start_segments(large, None, &claims, shape);
 
         let share = 0..claims.overlay.len();
         let mut placer = Placer::new(
@@ -342,11 +366,12 @@ impl Execution<'_> {
         // Not before: until the base is verified, it may be its header that is wrong.
         self.check_growth(shape, &claims, &header)?;
         placed.add(placer.finish().await?);
-        placed.add(segments.finish().await?);
+        placed.add(segments.finish(&expected).await?);
         self.check_complete(shape, placed, checksums)
     }
 
-    /// A large base: its segments, and those of large increments, go to all workers.
+    /// A large base: its segments, and those of large increments, go to all workers, from the
+    /// first part of its index on.
     async fn place_large(
         &self,
         mut claiming: Option<Claiming>,
@@ -356,18 +381,35 @@ impl Execution<'_> {
         let header = ends.header().map_err(|error| Failure::Damaged { file: 0, error })?;
         self.check_name(0, &header)?;
         self.admit(&mut claiming, 0, &header, planned_bytes).await?;
-        let base = LargeFile::open(self.source(self.planned(0)?), 0, ends, &mut |_| {}).await?;
-        let Some(mut claiming) = claiming else { return Err(Failure::Stopped) };
-        claiming.note_checksums(0, &base.header, &base.trailer);
-        claiming.large.push(base);
-        let (shape, large, checksums, mut placed, claims) = claiming.sealed();
+        let Some(claiming) = claiming else { return Err(Failure::Stopped) };
+        let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
+        let source = self.source(self.planned(0)?);
+        let base = ends.file(source, 0, header);
+        let (mut segments, mut expected) = self.start_segments(large, Some(base), &claims, shape);
+        let file = expected.len();
+        let base = Expected::read(source, 0, ends, &mut AsRead { segments: &mut segments, file }).await?;
+        note(&mut checksums, 0, &header, &base.trailer);
+        expected.push(base);
         self.check_growth(shape, &claims, &header)?;
-        let segments = self.start_segments(large, &claims, shape);
-        placed.add(segments.finish().await?);
+        placed.add(segments.finish(&expected).await?);
         self.check_complete(shape, placed, checksums)
     }
 
-    fn start_segments(&self, files: Vec<LargeFile>, claims: &Arc<Claims>, shape: Shape) -> Segments {
+    /// Begins with the large increments' segments; those of a large base are still to come.
+    fn start_segments(
+        &self,
+        large: Vec<LargeIncrement>,
+        base: Option<LargeFile>,
+        claims: &Arc<Claims>,
+        shape: Shape,
+    ) -> (Segments<'_>, Vec<Expected>) {
+        let (mut files, mut cuts, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for increment in large {
+            files.push(increment.file);
+            cuts.push(increment.cuts);
+            expected.push(increment.expected);
+        }
+        files.extend(base);
         let layout = Layout {
             store: self.store.clone(),
             output: self.output.map(|output| Arc::clone(output.output())),
@@ -378,7 +420,7 @@ impl Execution<'_> {
             requests: self.requests.clone(),
             stopped: AtomicBool::new(false),
         };
-        Segments::start(layout, &self.worker.shared.segments)
+        (Segments::start(layout, cuts, &self.worker.shared.segments), expected)
     }
 
     /// Checks file `i`'s header against the others', and begins the claims with the newest.
@@ -546,7 +588,7 @@ impl Claiming {
     }
 
     /// Ends the claims: what the placing needs of them.
-    fn sealed(mut self) -> (Shape, Vec<LargeFile>, Vec<Checksums>, Placed, Arc<Claims>) {
+    fn sealed(mut self) -> (Shape, Vec<LargeIncrement>, Vec<Checksums>, Placed, Arc<Claims>) {
         self.overlay.sort();
         let claims = Arc::new(Claims { map: self.map, overlay: self.overlay });
         (self.shape, self.large, self.checksums, self.spilled, claims)

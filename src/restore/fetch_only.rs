@@ -4,7 +4,7 @@
 use super::claims::{Claims, Overlay, PageMap};
 use super::error::Failure;
 use super::execute::{Execution, INCREMENTS_IN_FLIGHT, PlannedFile};
-use super::large::{LargeFile, Layout, allowed};
+use super::large::{Cut, Expected, Layout, allowed};
 use super::segments::Segments;
 use crate::store::StoreError;
 use futures_util::{StreamExt, stream};
@@ -25,14 +25,22 @@ impl Execution<'_> {
                 return Ok::<_, Failure>(None);
             }
             let ends = self.source(file).ends().await?;
-            LargeFile::open(self.source(file), i, ends, &mut |_| {}).await.map(Some)
+            let header = ends.header().map_err(|error| Failure::Damaged { file: i, error })?;
+            let (file, source) = (ends.file(self.source(file), i, header), self.source(file));
+            let mut cuts: Vec<Cut> = Vec::new();
+            let expected = Expected::read(source, i, ends, &mut cuts).await?;
+            Ok(Some((file, cuts, expected)))
         });
         let mut fetches = stream::iter(fetches).buffer_unordered(INCREMENTS_IN_FLIGHT);
-        let mut files = Vec::new();
+        let (mut files, mut cuts, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(fetched) = fetches.next().await {
-            files.extend(fetched?);
+            if let Some(fetched) = fetched? {
+                files.push(fetched.0);
+                cuts.push(fetched.1);
+                expected.push(fetched.2);
+            }
         }
-        let Some(page_size) = files.first().map(|file| file.header.page_size) else { return Ok(()) };
+        let Some(page_size) = expected.first().map(|file| file.header.page_size) else { return Ok(()) };
         let layout = Layout {
             store: self.store.clone(),
             output: None,
@@ -43,7 +51,7 @@ impl Execution<'_> {
             requests: self.requests.clone(),
             stopped: AtomicBool::new(false),
         };
-        Segments::start(layout, &self.worker.shared.segments).finish().await.map(drop)
+        Segments::start(layout, cuts, &self.worker.shared.segments).finish(&expected).await.map(drop)
     }
 
     async fn fetch_away(&self, file: &PlannedFile) -> Result<(), StoreError> {

@@ -2,7 +2,8 @@
 //! frame boundaries, streamed by whichever worker is free (DESIGN engine 3).
 //!
 //! Each segment yields the CRC of its frames and a hash of (page, offset, size); the CRCs are
-//! combined in order and compared with the trailer, the hash must be the index's own.
+//! combined in order and compared with the trailer, the hash must be the index's own. The base's
+//! segments begin while its index is still being read: one core reads it, and all wait for that.
 
 use super::claims::{Claims, PageMap};
 use super::engine::Worker;
@@ -61,18 +62,24 @@ pub struct Layout {
     pub stopped: AtomicBool,
 }
 
-/// A large file whose header and index are known and valid.
+/// A large file whose header is known.
 pub struct LargeFile {
     /// Its index in the plan.
-    pub planned: usize,
-    pub key: String,
-    size: u64,
+    planned: usize,
+    key: String,
     etag: Option<Etag>,
     pub header: Header,
-    pub trailer: Trailer,
     /// The pages it wins; None for the base, which wins whatever nobody claimed.
     pub wins: Option<PageMap>,
-    pub cuts: Vec<Cut>,
+}
+
+/// What a large file's segments are compared with, once its index has been read.
+pub struct Expected {
+    /// The file's index in the plan.
+    pub planned: usize,
+    size: u64,
+    pub header: Header,
+    pub trailer: Trailer,
     head_crc: FileCrc,
     tail_crc: FileCrc,
 }
@@ -85,6 +92,8 @@ pub struct Cut {
     last: Pgno,
     /// The last page of the cut before.
     after: Option<Pgno>,
+    /// The first page of the next cut.
+    next: Option<Pgno>,
     frames: FrameHash,
 }
 
@@ -223,35 +232,59 @@ impl Ends {
     pub fn header(&self) -> Result<Header, FormatError> {
         Header::parse(&self.head)
     }
+
+    /// The file of this `header` as its segments need it, number `planned` of the plan.
+    pub fn file(&self, source: LargeSource<'_>, planned: usize, header: Header) -> LargeFile {
+        LargeFile { planned, key: source.planned.key.clone(), etag: self.etag.clone(), header, wins: None }
+    }
 }
 
-impl LargeFile {
-    /// Reads the file's header and index from its `ends`. Every entry's page is shown to
-    /// `on_page`, in order.
+/// Who is told what a large file's index says, in order, before all of it has been read.
+pub trait OnIndex {
+    /// Every entry's page.
+    fn page(&mut self, _pgno: Pgno) {}
+
+    /// A segment, when its last entry has been read.
+    fn cut(&mut self, cut: Cut);
+
+    /// There is damage: nothing that was told is of use.
+    fn damaged(&mut self) {}
+}
+
+/// Keeps the segments.
+impl OnIndex for Vec<Cut> {
+    fn cut(&mut self, cut: Cut) {
+        self.push(cut);
+    }
+}
+
+impl Expected {
+    /// Reads the file's header and index from its `ends`.
     ///
     /// # Errors
     /// [`Failure::Damaged`] where header, index or trailer are malformed or disagree.
-    pub async fn open(
+    pub async fn read(
         source: LargeSource<'_>,
         planned: usize,
         ends: Ends,
-        on_page: &mut dyn FnMut(Pgno),
+        told: &mut dyn OnIndex,
     ) -> Result<Self, Failure> {
         let etag = ends.etag.clone();
-        match Self::read(source, planned, ends, on_page).await {
-            // The last bytes of a file that was cut off look like damage of any kind.
+        match Self::read_index(source, planned, ends, told).await {
             Err(Failure::Damaged { file, error }) => {
+                told.damaged();
+                // The last bytes of a file that was cut off look like damage of any kind.
                 Err(Failure::Damaged { file, error: source.fault(etag.as_ref()).await.unwrap_or(error) })
             }
             result => result,
         }
     }
 
-    async fn read(
+    async fn read_index(
         source: LargeSource<'_>,
         planned: usize,
         ends: Ends,
-        on_page: &mut dyn FnMut(Pgno),
+        told: &mut dyn OnIndex,
     ) -> Result<Self, Failure> {
         let damaged = |error| Failure::Damaged { file: planned, error };
         let size = source.planned.file.size;
@@ -262,10 +295,12 @@ impl LargeFile {
         let tail_at = size - ends.tail.len() as u64;
 
         let mut index = IndexReader::new(&parts, &header);
-        let mut cuts: Vec<Cut> = Vec::new();
+        let mut cutter = Cutter { size, segment_bytes: source.worker.shared.segment_bytes, cut: None };
         let mut on_entry = |entry: IndexEntry| {
-            add_to_cuts(&mut cuts, entry, size, source.worker.shared.segment_bytes);
-            on_page(entry.pgno);
+            if let Some(cut) = cutter.add(entry) {
+                told.cut(cut);
+            }
+            told.page(entry.pgno);
         };
         if parts.end_mark.start < tail_at {
             // The guess was short: the rest of the index, streamed.
@@ -284,8 +319,10 @@ impl LargeFile {
         let mut tail_crc = index.finish(size).map_err(damaged)?;
         let trailer = Trailer::parse(trailer_bytes, parts.trailer.start, &header).map_err(damaged)?;
         tail_crc.update(&trailer_bytes[..HASHED_SIZE]);
-        let key = source.planned.key.clone();
-        Ok(Self { planned, key, size, etag: ends.etag, header, trailer, wins: None, cuts, head_crc, tail_crc })
+        if let Some(cut) = cutter.cut {
+            told.cut(cut);
+        }
+        Ok(Self { planned, size, header, trailer, head_crc, tail_crc })
     }
 
     /// Compares the file checksum with the segments' CRCs, in the order of the cuts, and for a
@@ -302,33 +339,58 @@ impl LargeFile {
         };
         let trailer_at = self.size - TRAILER_SIZE as u64;
         mismatch(Checksum::File, trailer_at + HASHED_SIZE as u64, self.trailer.file_checksum, crc.finish())?;
-        if self.is_tracked_snapshot() {
+        if is_tracked_snapshot(&self.header) {
             let mut pages = DatabaseChecksum::default();
             segments.iter().for_each(|s| pages.join(s.checksum));
             mismatch(Checksum::Database, trailer_at, self.trailer.post_apply_checksum, pages.finish())?;
         }
         Ok(())
     }
-
-    /// Whether the trailer's database checksum is that of this very file's pages.
-    const fn is_tracked_snapshot(&self) -> bool {
-        self.header.is_snapshot() && self.header.is_tracked()
-    }
 }
 
-/// Begins a new cut where the last has reached its size; `size` is the file's.
-fn add_to_cuts(cuts: &mut Vec<Cut>, entry: IndexEntry, size: u64, segment_bytes: u64) {
-    let is_full = |cut: &Cut| entry.offset - cut.bytes.start >= segment_len(cut.bytes.start, size, segment_bytes);
-    let begin = cuts.last().is_none_or(is_full);
-    if begin {
-        let after = cuts.last().map(|cut| cut.last);
-        let bytes = entry.offset..entry.offset;
-        cuts.push(Cut { bytes, first: entry.pgno, last: entry.pgno, after, frames: FrameHash::new() });
-    }
-    if let Some(cut) = cuts.last_mut() {
+/// Whether the trailer's database checksum is that of this very file's pages.
+const fn is_tracked_snapshot(header: &Header) -> bool {
+    header.is_snapshot() && header.is_tracked()
+}
+
+/// Cuts an index into segments.
+struct Cutter {
+    /// The file's.
+    size: u64,
+    segment_bytes: u64,
+    /// The segment that grows.
+    cut: Option<Cut>,
+}
+
+impl Cutter {
+    /// The segment before, where it has reached its size and `entry` begins another.
+    fn add(&mut self, entry: IndexEntry) -> Option<Cut> {
+        let mut whole = None;
+        let cut = match &mut self.cut {
+            Some(cut)
+                if entry.offset - cut.bytes.start < segment_len(cut.bytes.start, self.size, self.segment_bytes) =>
+            {
+                cut
+            }
+            last => {
+                if let Some(cut) = last {
+                    cut.next = Some(entry.pgno);
+                }
+                whole = last.take();
+                last.insert(Cut {
+                    bytes: entry.offset..entry.offset,
+                    first: entry.pgno,
+                    last: entry.pgno,
+                    after: whole.as_ref().map(|cut: &Cut| cut.last),
+                    next: None,
+                    frames: FrameHash::new(),
+                })
+            }
+        };
         cut.bytes.end = entry.offset + u64::from(entry.size);
         cut.last = entry.pgno;
         cut.frames.add(entry.pgno, entry.offset, entry.size);
+        whole
     }
 }
 
@@ -337,13 +399,15 @@ pub struct Segment {
     pub layout: Arc<Layout>,
     /// Index into [`Layout::files`].
     pub file: usize,
-    pub cut: usize,
+    /// Which of the file's segments, and where it lies.
+    pub number: usize,
+    pub cut: Cut,
     pub done: mpsc::UnboundedSender<SegmentDone>,
 }
 
 pub struct SegmentDone {
     pub file: usize,
-    pub cut: usize,
+    pub number: usize,
     pub result: Result<SegmentOutput, Failure>,
 }
 
@@ -363,16 +427,12 @@ impl Segment {
             self.layout.stopped.store(true, Ordering::Relaxed);
         }
         // The receiver is gone when the database was given up.
-        let _ = self.done.send(SegmentDone { file: self.file, cut: self.cut, result });
+        let _ = self.done.send(SegmentDone { file: self.file, number: self.number, result });
     }
 
     async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, Failure> {
-        let layout = &*self.layout;
-        let (Some(file), Some(cut)) =
-            (layout.files.get(self.file), layout.files.get(self.file).and_then(|f| f.cuts.get(self.cut)))
-        else {
-            return Err(Failure::Stopped);
-        };
+        let (layout, cut) = (&*self.layout, &self.cut);
+        let Some(file) = layout.files.get(self.file) else { return Err(Failure::Stopped) };
         let damaged = |error| Failure::Damaged { file: file.planned, error };
         let _request = allowed(layout.requests.as_deref()).await;
         let mut body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref()).await?;
@@ -386,7 +446,7 @@ impl Segment {
             return Ok(SegmentOutput { crc, placed: Placed::default(), checksum });
         }
         let page_size = file.header.page_size;
-        let wants_checksum = file.is_tracked_snapshot();
+        let wants_checksum = is_tracked_snapshot(&file.header);
         let mut parser = FrameParser::new(page_size, cut.bytes.start, cut.after);
         let mut placer = Placer::new(
             worker,
@@ -451,11 +511,8 @@ impl Segment {
         if file.wins.is_some() {
             return 0..0;
         }
-        let start = match file.cuts.get(self.cut) {
-            Some(cut) if self.cut > 0 => overlay.position(cut.first),
-            _ => 0,
-        };
-        let end = file.cuts.get(self.cut + 1).map_or(overlay.len(), |next| overlay.position(next.first));
+        let start = if self.cut.after.is_some() { overlay.position(self.cut.first) } else { 0 };
+        let end = self.cut.next.map_or(overlay.len(), |next| overlay.position(next));
         start..end
     }
 }
@@ -519,14 +576,18 @@ mod tests {
     #[test]
     fn segments_are_whole_first_and_shorter_near_the_end() {
         let size = 600 << 20;
-        let (mut cuts, frame) = (Vec::new(), 3000);
+        let (mut cutter, frame) = (Cutter { size, segment_bytes: 8 << 20, cut: None }, 3000);
+        let mut cuts = Vec::new();
         for i in 0..size / frame {
             let entry =
                 IndexEntry { pgno: Pgno(i as u32 + 1), offset: HEADER_SIZE as u64 + i * frame, size: frame as u32 };
-            add_to_cuts(&mut cuts, entry, size, 8 << 20);
+            cuts.extend(cutter.add(entry));
         }
+        cuts.extend(cutter.cut);
         let lens: Vec<u64> = cuts.iter().map(|cut| cut.bytes.end - cut.bytes.start).collect();
         assert!(cuts.windows(2).all(|pair| pair[0].bytes.end == pair[1].bytes.start));
+        assert!(cuts.windows(2).all(|pair| pair[0].next == Some(pair[1].first) && pair[1].after == Some(pair[0].last)));
+        assert!(cuts[0].after.is_none() && cuts[cuts.len() - 1].next.is_none());
         assert!(lens[..50].iter().all(|&len| (8 << 20..(8 << 20) + frame).contains(&len)), "{lens:?}");
         let last = &lens[lens.len() - 16..lens.len() - 1];
         assert!(last.iter().all(|&len| (1 << 20..(1 << 20) + frame).contains(&len)), "{last:?}");

@@ -1,7 +1,7 @@
 //! The segments of one database's large files, handed to all workers and waited for.
 
 use super::error::Failure;
-use super::large::{Layout, Segment, SegmentDone, SegmentOutput};
+use super::large::{Cut, Expected, Layout, OnIndex, Segment, SegmentDone, SegmentOutput};
 use super::place::Placed;
 use super::queue::Queue;
 use std::sync::Arc;
@@ -9,36 +9,70 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Segments under way.
-pub struct Segments {
+pub struct Segments<'a> {
     layout: Arc<Layout>,
+    queue: &'a Queue<Segment>,
+    /// How many of each file.
+    counts: Vec<usize>,
+    /// None once all have been handed over: who waits for results learns that none will come.
+    done: Option<mpsc::UnboundedSender<SegmentDone>>,
     results: mpsc::UnboundedReceiver<SegmentDone>,
 }
 
-impl Segments {
-    /// Hands the segments of the layout's files to the workers.
-    pub fn start(layout: Layout, queue: &Queue<Segment>) -> Self {
-        let (done, results) = mpsc::unbounded_channel();
-        let layout = Arc::new(layout);
-        for (file, large) in layout.files.iter().enumerate() {
-            for cut in 0..large.cuts.len() {
-                queue.push(Segment { layout: Arc::clone(&layout), file, cut, done: done.clone() });
-            }
-        }
-        Self { layout, results }
+/// Hands over the segments of one file as its index is read.
+pub struct AsRead<'a, 'b> {
+    pub segments: &'a mut Segments<'b>,
+    /// Index into [`Layout::files`].
+    pub file: usize,
+}
+
+impl OnIndex for AsRead<'_, '_> {
+    fn cut(&mut self, cut: Cut) {
+        self.segments.push(self.file, cut);
     }
 
-    /// Waits for all and verifies each file's checksum.
-    pub async fn finish(mut self) -> Result<Placed, Failure> {
-        let mut outputs: Vec<Vec<Option<SegmentOutput>>> =
-            self.layout.files.iter().map(|f| vec![None; f.cuts.len()]).collect();
-        let mut left: usize = outputs.iter().map(Vec::len).sum();
+    fn damaged(&mut self) {
+        self.segments.stop();
+    }
+}
+
+impl<'a> Segments<'a> {
+    /// Hands the segments of the layout's first files to the workers that `queue` feeds.
+    pub fn start(layout: Layout, cuts: Vec<Vec<Cut>>, queue: &'a Queue<Segment>) -> Self {
+        let (done, results) = mpsc::unbounded_channel();
+        let counts = vec![0; layout.files.len()];
+        let mut segments = Self { layout: Arc::new(layout), queue, counts, done: Some(done), results };
+        for (file, cuts) in cuts.into_iter().enumerate() {
+            cuts.into_iter().for_each(|cut| segments.push(file, cut));
+        }
+        segments
+    }
+
+    /// Hands the next segment of a file, by its index into [`Layout::files`], to the workers.
+    pub fn push(&mut self, file: usize, cut: Cut) {
+        let (Some(count), Some(done)) = (self.counts.get_mut(file), self.done.clone()) else { return };
+        let layout = Arc::clone(&self.layout);
+        self.queue.push(Segment { layout, file, number: *count, cut, done });
+        *count += 1;
+    }
+
+    /// What is left need not be done.
+    fn stop(&self) {
+        self.layout.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for all and verifies each file's checksum; `expected` is in the layout's order.
+    pub async fn finish(mut self, expected: &[Expected]) -> Result<Placed, Failure> {
+        let mut outputs: Vec<Vec<Option<SegmentOutput>>> = self.counts.iter().map(|&count| vec![None; count]).collect();
+        let mut left: usize = self.counts.iter().sum();
         let mut failure = None;
+        self.done = None;
         while left > 0 {
             let Some(done) = self.results.recv().await else { return Err(failure.unwrap_or(Failure::Stopped)) };
             left -= 1;
             match done.result {
                 Ok(output) => {
-                    if let Some(slot) = outputs.get_mut(done.file).and_then(|f| f.get_mut(done.cut)) {
+                    if let Some(slot) = outputs.get_mut(done.file).and_then(|f| f.get_mut(done.number)) {
                         *slot = Some(output);
                     }
                 }
@@ -52,7 +86,7 @@ impl Segments {
             return Err(failure);
         }
         let mut placed = Placed::default();
-        for (file, outputs) in self.layout.files.iter().zip(outputs) {
+        for (file, outputs) in expected.iter().zip(outputs) {
             let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else { return Err(Failure::Stopped) };
             if !self.layout.fetch_only {
                 file.verify(&outputs).map_err(|error| Failure::Damaged { file: file.planned, error })?;
@@ -63,8 +97,8 @@ impl Segments {
     }
 }
 
-impl Drop for Segments {
+impl Drop for Segments<'_> {
     fn drop(&mut self) {
-        self.layout.stopped.store(true, Ordering::Relaxed);
+        self.stop();
     }
 }
