@@ -20,9 +20,9 @@ const WINDOW: Duration = Duration::from_millis(100);
 const MIN_ANSWERS: (u32, u32) = (5, 20);
 /// Few answers are taken for enough after this long.
 const MAX_WINDOW: Duration = Duration::from_secs(1);
-/// A measurement ends at once with so many 503s among at least so many answers from the first of
-/// them on, and no fewer than come in so many seconds: what piled up while a core was busy comes
-/// at once, and says little.
+/// A measurement with so many 503s ends with so many answers from the first of them on, and no
+/// fewer than come in so many seconds: what piled up while a core was busy comes at once, and says
+/// little.
 const ALARM: (u32, u32) = (4, 10);
 const ALARM_SECONDS: f64 = 0.02;
 /// Requests per second that always go.
@@ -239,7 +239,8 @@ impl Armed {
         let span = now.saturating_duration_since(measured.since);
         let enough = measured.answers() >= if self.starting { MIN_ANSWERS.0 } else { MIN_ANSWERS.1 };
         let told = measured.answers_since_refused() >= ALARM.1.max((self.rate * ALARM_SECONDS) as u32);
-        let is_over = (span >= WINDOW && enough) || (measured.throttled >= ALARM.0 && told) || span >= MAX_WINDOW;
+        let is_sudden = measured.throttled >= ALARM.0;
+        let is_over = if is_sudden { told } else { span >= WINDOW && enough } || span >= MAX_WINDOW;
         if !is_over {
             return;
         }
@@ -256,7 +257,6 @@ impl Armed {
             self.grow(now, asked_for);
         } else {
             // A burst hides a limit until it is used up: what came before tells nothing of it.
-            let is_sudden = measured.throttled >= ALARM.0;
             let answers = if is_sudden { f64::from(measured.answers_since_refused()) } else { answers };
             self.cut(now, refused - self.incurable * answers, answers);
         }

@@ -121,8 +121,7 @@ fn finds_the_limit_where_client_and_server_wait_for_their_cores() {
             reached.push(f64::from(second.0) / 10.0 / allowed);
         }
         assert!(wasted.iter().all(|&waste| waste <= 0.03), "{allowed}: {wasted:?}");
-        reached.sort_by(f64::total_cmp);
-        assert!(reached[0] >= 0.8 && reached[2] >= 0.9, "{allowed}: {reached:?}");
+        assert!(reached.iter().all(|&part| part >= 0.9), "{allowed}: {reached:?}");
     }
 }
 
