@@ -4,11 +4,12 @@
 use super::ahead::Ahead;
 use super::budget::Charge;
 use super::claims::{Claims, Overlay, PageMap};
+use super::cuts::Cut;
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
-use super::large::{Cut, Ends, Expected, LargeFile, LargeSource, Layout, OnIndex, allowed};
+use super::large::{Ends, Expected, Indexed, LargeFile, LargeSource, Layout, OnIndex, allowed};
 use super::place::{Placed, Placer};
-use super::segments::{AsRead, Segments};
+use super::segments::Segments;
 use crate::catalogue::LtxFile;
 use crate::commit::Unpublished;
 use crate::io::IoError;
@@ -96,15 +97,8 @@ struct Claiming {
     overlay: Overlay,
     /// Written by spilling.
     spilled: Placed,
-    large: Vec<LargeIncrement>,
+    large: Vec<Indexed>,
     checksums: Vec<Checksums>,
-}
-
-/// A large increment whose index has been read.
-struct LargeIncrement {
-    file: LargeFile,
-    cuts: Vec<Cut>,
-    expected: Expected,
 }
 
 /// Marks the pages that a large increment wins, and keeps its segments.
@@ -295,7 +289,7 @@ impl Execution<'_> {
         let Claimer { wins, cuts, .. } = claimer;
         c.note_checksums(i, &header, &expected.trailer);
         file.wins = Some(wins);
-        c.large.push(LargeIncrement { file, cuts, expected });
+        c.large.push(Indexed { file, cuts, expected });
         Ok(())
     }
 
@@ -325,7 +319,7 @@ impl Execution<'_> {
         watch.away(self.admit(&mut claiming, 0, &header, planned_bytes)).await?;
         let Some(claiming) = claiming else { return Err(Failure::Stopped) };
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
-        let (segments, expected) = self.start_segments(large, None, &claims, shape);
+        let segments = self.start_segments(large, None, &claims, shape);
 
         let share = 0..claims.overlay.len();
         let mut placer = Placer::new(
@@ -366,7 +360,7 @@ impl Execution<'_> {
         // Not before: until the base is verified, it may be its header that is wrong.
         self.check_growth(shape, &claims, &header)?;
         placed.add(placer.finish().await?);
-        placed.add(segments.finish(&expected).await?);
+        placed.add(segments.finish().await?);
         self.check_complete(shape, placed, checksums)
     }
 
@@ -385,42 +379,34 @@ impl Execution<'_> {
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
         let source = self.source(self.planned(0)?);
         let base = ends.file(source, 0, header);
-        let (mut segments, mut expected) = self.start_segments(large, Some(base), &claims, shape);
-        let file = expected.len();
-        let base = Expected::read(source, 0, ends, &mut AsRead { segments: &mut segments, file }).await?;
+        let mut segments = self.start_segments(large, Some(base), &claims, shape);
+        let base = Expected::read(source, 0, ends, &mut segments).await?;
         note(&mut checksums, 0, &header, &base.trailer);
-        expected.push(base);
+        segments.expect(base);
         self.check_growth(shape, &claims, &header)?;
-        placed.add(segments.finish(&expected).await?);
+        placed.add(segments.finish().await?);
         self.check_complete(shape, placed, checksums)
     }
 
     /// Begins with the large increments' segments; those of a large base are still to come.
     fn start_segments(
         &self,
-        large: Vec<LargeIncrement>,
+        large: Vec<Indexed>,
         base: Option<LargeFile>,
         claims: &Arc<Claims>,
         shape: Shape,
-    ) -> (Segments<'_>, Vec<Expected>) {
-        let (mut files, mut cuts, mut expected) = (Vec::new(), Vec::new(), Vec::new());
-        for increment in large {
-            files.push(increment.file);
-            cuts.push(increment.cuts);
-            expected.push(increment.expected);
-        }
-        files.extend(base);
+    ) -> Segments<'_> {
         let layout = Layout {
             store: self.store.clone(),
             output: self.output.map(|output| Arc::clone(output.output())),
             fetch_only: false,
             claims: Arc::clone(claims),
-            files,
+            files: Vec::new(),
             tracked: shape.tracked,
             requests: self.requests.clone(),
             stopped: AtomicBool::new(false),
         };
-        (Segments::start(layout, cuts, &self.worker.shared.segments), expected)
+        Segments::start(layout, large, base, &self.worker.shared.segments)
     }
 
     /// Checks file `i`'s header against the others', and begins the claims with the newest.
@@ -588,7 +574,7 @@ impl Claiming {
     }
 
     /// Ends the claims: what the placing needs of them.
-    fn sealed(mut self) -> (Shape, Vec<LargeIncrement>, Vec<Checksums>, Placed, Arc<Claims>) {
+    fn sealed(mut self) -> (Shape, Vec<Indexed>, Vec<Checksums>, Placed, Arc<Claims>) {
         self.overlay.sort();
         let claims = Arc::new(Claims { map: self.map, overlay: self.overlay });
         (self.shape, self.large, self.checksums, self.spilled, claims)

@@ -4,7 +4,7 @@
 use super::claims::{Claims, Overlay, PageMap};
 use super::error::Failure;
 use super::execute::{Execution, INCREMENTS_IN_FLIGHT, PlannedFile};
-use super::large::{Cut, Expected, Layout, allowed};
+use super::large::{Expected, Indexed, Layout, allowed};
 use super::segments::Segments;
 use crate::store::StoreError;
 use futures_util::{StreamExt, stream};
@@ -26,32 +26,28 @@ impl Execution<'_> {
             }
             let ends = self.source(file).ends().await?;
             let header = ends.header().map_err(|error| Failure::Damaged { file: i, error })?;
-            let (file, source) = (ends.file(self.source(file), i, header), self.source(file));
-            let mut cuts: Vec<Cut> = Vec::new();
+            let (source, mut cuts) = (self.source(file), Vec::new());
+            let file = ends.file(source, i, header);
             let expected = Expected::read(source, i, ends, &mut cuts).await?;
-            Ok(Some((file, cuts, expected)))
+            Ok(Some(Indexed { file, cuts, expected }))
         });
         let mut fetches = stream::iter(fetches).buffer_unordered(INCREMENTS_IN_FLIGHT);
-        let (mut files, mut cuts, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        let mut indexed = Vec::new();
         while let Some(fetched) = fetches.next().await {
-            if let Some(fetched) = fetched? {
-                files.push(fetched.0);
-                cuts.push(fetched.1);
-                expected.push(fetched.2);
-            }
+            indexed.extend(fetched?);
         }
-        let Some(page_size) = expected.first().map(|file| file.header.page_size) else { return Ok(()) };
+        let Some(page_size) = indexed.first().map(|indexed| indexed.file.header.page_size) else { return Ok(()) };
         let layout = Layout {
             store: self.store.clone(),
             output: None,
             fetch_only: true,
             claims: Arc::new(Claims { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) }),
-            files,
+            files: Vec::new(),
             tracked: false,
             requests: self.requests.clone(),
             stopped: AtomicBool::new(false),
         };
-        Segments::start(layout, cuts, &self.worker.shared.segments).finish(&expected).await.map(drop)
+        Segments::start(layout, indexed, None, &self.worker.shared.segments).finish().await.map(drop)
     }
 
     async fn fetch_away(&self, file: &PlannedFile) -> Result<(), StoreError> {

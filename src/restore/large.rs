@@ -3,9 +3,10 @@
 //!
 //! Each segment yields the CRC of its frames and a hash of (page, offset, size); the CRCs are
 //! combined in order and compared with the trailer, the hash must be the index's own. The base's
-//! segments begin while its index is still being read: one core reads it, and all wait for that.
+//! segments begin while its index is still being read: one core reads it, others need not wait.
 
 use super::claims::{Claims, PageMap};
+use super::cuts::{Cut, Cutter, END_DIVISOR, segment_len};
 use super::engine::Worker;
 use super::error::Failure;
 use super::execute::PlannedFile;
@@ -37,10 +38,6 @@ const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
 /// it is there.
 const TAIL_PART_DIVISOR: u64 = 16;
 const SMALLEST_TAIL_PART_BYTES: u64 = 16 << 10;
-/// Near a file's end a segment takes this part of what is left, but at least that part of a
-/// whole one: connections that are equally fast then end together.
-const END_DIVISOR: u64 = 16;
-const SMALLEST_DIVISOR: u64 = 8;
 /// Up to this size a damaged file is read once more, from its beginning, to say what is wrong.
 const DIAGNOSED_BYTES: u64 = 1 << 30;
 
@@ -52,7 +49,7 @@ pub struct Layout {
     /// What is fetched is thrown away.
     pub fetch_only: bool,
     pub claims: Arc<Claims>,
-    /// The plan's large files.
+    /// The plan's large files; [`super::segments::Segments`] adds them.
     pub files: Vec<LargeFile>,
     /// The database's checksum is wanted.
     pub tracked: bool,
@@ -73,6 +70,13 @@ pub struct LargeFile {
     pub wins: Option<PageMap>,
 }
 
+/// A large file whose index has been read.
+pub struct Indexed {
+    pub file: LargeFile,
+    pub cuts: Vec<Cut>,
+    pub expected: Expected,
+}
+
 /// What a large file's segments are compared with, once its index has been read.
 pub struct Expected {
     /// The file's index in the plan.
@@ -82,19 +86,6 @@ pub struct Expected {
     pub trailer: Trailer,
     head_crc: FileCrc,
     tail_crc: FileCrc,
-}
-
-/// A segment's place in its file.
-pub struct Cut {
-    /// Bytes of the file, from one frame's beginning to another's.
-    pub bytes: Range<u64>,
-    pub first: Pgno,
-    last: Pgno,
-    /// The last page of the cut before.
-    after: Option<Pgno>,
-    /// The first page of the next cut.
-    next: Option<Pgno>,
-    frames: FrameHash,
 }
 
 /// The bytes of a large file that are fetched before its pages.
@@ -112,12 +103,6 @@ pub struct LargeSource<'a> {
     pub planned: &'a PlannedFile,
     /// `-parallelism`.
     pub requests: Option<&'a Semaphore>,
-}
-
-/// How long the segment that begins at `offset` of a file of `size` bytes is to be.
-fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
-    let smallest = (segment_bytes / SMALLEST_DIVISOR).max(1);
-    (size.saturating_sub(offset) / END_DIVISOR).clamp(smallest, segment_bytes.max(smallest))
 }
 
 /// What the tail's first GETs bring together.
@@ -246,9 +231,6 @@ pub trait OnIndex {
 
     /// A segment, when its last entry has been read.
     fn cut(&mut self, cut: Cut);
-
-    /// There is damage: nothing that was told is of use.
-    fn damaged(&mut self) {}
 }
 
 /// Keeps the segments.
@@ -272,7 +254,6 @@ impl Expected {
         let etag = ends.etag.clone();
         match Self::read_index(source, planned, ends, told).await {
             Err(Failure::Damaged { file, error }) => {
-                told.damaged();
                 // The last bytes of a file that was cut off look like damage of any kind.
                 Err(Failure::Damaged { file, error: source.fault(etag.as_ref()).await.unwrap_or(error) })
             }
@@ -295,7 +276,7 @@ impl Expected {
         let tail_at = size - ends.tail.len() as u64;
 
         let mut index = IndexReader::new(&parts, &header);
-        let mut cutter = Cutter { size, segment_bytes: source.worker.shared.segment_bytes, cut: None };
+        let mut cutter = Cutter::new(size, source.worker.shared.segment_bytes);
         let mut on_entry = |entry: IndexEntry| {
             if let Some(cut) = cutter.add(entry) {
                 told.cut(cut);
@@ -319,7 +300,7 @@ impl Expected {
         let mut tail_crc = index.finish(size).map_err(damaged)?;
         let trailer = Trailer::parse(trailer_bytes, parts.trailer.start, &header).map_err(damaged)?;
         tail_crc.update(&trailer_bytes[..HASHED_SIZE]);
-        if let Some(cut) = cutter.cut {
+        if let Some(cut) = cutter.finish() {
             told.cut(cut);
         }
         Ok(Self { planned, size, header, trailer, head_crc, tail_crc })
@@ -351,47 +332,6 @@ impl Expected {
 /// Whether the trailer's database checksum is that of this very file's pages.
 const fn is_tracked_snapshot(header: &Header) -> bool {
     header.is_snapshot() && header.is_tracked()
-}
-
-/// Cuts an index into segments.
-struct Cutter {
-    /// The file's.
-    size: u64,
-    segment_bytes: u64,
-    /// The segment that grows.
-    cut: Option<Cut>,
-}
-
-impl Cutter {
-    /// The segment before, where it has reached its size and `entry` begins another.
-    fn add(&mut self, entry: IndexEntry) -> Option<Cut> {
-        let mut whole = None;
-        let cut = match &mut self.cut {
-            Some(cut)
-                if entry.offset - cut.bytes.start < segment_len(cut.bytes.start, self.size, self.segment_bytes) =>
-            {
-                cut
-            }
-            last => {
-                if let Some(cut) = last {
-                    cut.next = Some(entry.pgno);
-                }
-                whole = last.take();
-                last.insert(Cut {
-                    bytes: entry.offset..entry.offset,
-                    first: entry.pgno,
-                    last: entry.pgno,
-                    after: whole.as_ref().map(|cut: &Cut| cut.last),
-                    next: None,
-                    frames: FrameHash::new(),
-                })
-            }
-        };
-        cut.bytes.end = entry.offset + u64::from(entry.size);
-        cut.last = entry.pgno;
-        cut.frames.add(entry.pgno, entry.offset, entry.size);
-        whole
-    }
 }
 
 /// One segment of one file of one database: a unit of work for any worker.
@@ -572,28 +512,6 @@ impl IndexReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn segments_are_whole_first_and_shorter_near_the_end() {
-        let size = 600 << 20;
-        let (mut cutter, frame) = (Cutter { size, segment_bytes: 8 << 20, cut: None }, 3000);
-        let mut cuts = Vec::new();
-        for i in 0..size / frame {
-            let entry =
-                IndexEntry { pgno: Pgno(i as u32 + 1), offset: HEADER_SIZE as u64 + i * frame, size: frame as u32 };
-            cuts.extend(cutter.add(entry));
-        }
-        cuts.extend(cutter.cut);
-        let lens: Vec<u64> = cuts.iter().map(|cut| cut.bytes.end - cut.bytes.start).collect();
-        assert!(cuts.windows(2).all(|pair| pair[0].bytes.end == pair[1].bytes.start));
-        assert!(cuts.windows(2).all(|pair| pair[0].next == Some(pair[1].first) && pair[1].after == Some(pair[0].last)));
-        assert!(cuts[0].after.is_none() && cuts[cuts.len() - 1].next.is_none());
-        assert!(lens[..50].iter().all(|&len| (8 << 20..(8 << 20) + frame).contains(&len)), "{lens:?}");
-        let last = &lens[lens.len() - 16..lens.len() - 1];
-        assert!(last.iter().all(|&len| (1 << 20..(1 << 20) + frame).contains(&len)), "{last:?}");
-        let told = gets(size, 8 << 20) - 1 - 8;
-        assert!(told.abs_diff(lens.len() as u64) <= 1, "{told} {}", lens.len());
-    }
 
     #[test]
     fn requests_are_counted_for_sizes_that_nothing_has() {

@@ -7,6 +7,7 @@
 mod ahead;
 mod budget;
 mod claims;
+mod cuts;
 mod database;
 mod engine;
 mod error;

@@ -1,7 +1,8 @@
 //! The segments of one database's large files, handed to all workers and waited for.
 
+use super::cuts::Cut;
 use super::error::Failure;
-use super::large::{Cut, Expected, Layout, OnIndex, Segment, SegmentDone, SegmentOutput};
+use super::large::{Expected, Indexed, LargeFile, Layout, OnIndex, Segment, SegmentDone, SegmentOutput};
 use super::place::Placed;
 use super::queue::Queue;
 use std::sync::Arc;
@@ -14,55 +15,63 @@ pub struct Segments<'a> {
     queue: &'a Queue<Segment>,
     /// How many of each file.
     counts: Vec<usize>,
+    /// In the order of the files.
+    expected: Vec<Expected>,
     /// None once all have been handed over: who waits for results learns that none will come.
     done: Option<mpsc::UnboundedSender<SegmentDone>>,
     results: mpsc::UnboundedReceiver<SegmentDone>,
 }
 
-/// Hands over the segments of one file as its index is read.
-pub struct AsRead<'a, 'b> {
-    pub segments: &'a mut Segments<'b>,
-    /// Index into [`Layout::files`].
-    pub file: usize,
-}
-
-impl OnIndex for AsRead<'_, '_> {
+/// The last file's segments are handed over as its index is read.
+impl OnIndex for Segments<'_> {
     fn cut(&mut self, cut: Cut) {
-        self.segments.push(self.file, cut);
-    }
-
-    fn damaged(&mut self) {
-        self.segments.stop();
+        self.push(self.expected.len(), cut);
     }
 }
 
 impl<'a> Segments<'a> {
-    /// Hands the segments of the layout's first files to the workers that `queue` feeds.
-    pub fn start(layout: Layout, cuts: Vec<Vec<Cut>>, queue: &'a Queue<Segment>) -> Self {
+    /// Hands the segments of `indexed` files to the workers that `queue` feeds. Those of `last`
+    /// are still to come ([`OnIndex`]), and what is expected of it ([`Self::expect`]).
+    pub fn start(
+        mut layout: Layout,
+        indexed: Vec<Indexed>,
+        last: Option<LargeFile>,
+        queue: &'a Queue<Segment>,
+    ) -> Self {
         let (done, results) = mpsc::unbounded_channel();
+        let (mut cuts, mut expected) = (Vec::new(), Vec::new());
+        for indexed in indexed {
+            layout.files.push(indexed.file);
+            cuts.push(indexed.cuts);
+            expected.push(indexed.expected);
+        }
+        layout.files.extend(last);
         let counts = vec![0; layout.files.len()];
-        let mut segments = Self { layout: Arc::new(layout), queue, counts, done: Some(done), results };
+        let mut segments = Self { layout: Arc::new(layout), queue, counts, expected, done: Some(done), results };
         for (file, cuts) in cuts.into_iter().enumerate() {
             cuts.into_iter().for_each(|cut| segments.push(file, cut));
         }
         segments
     }
 
-    /// Hands the next segment of a file, by its index into [`Layout::files`], to the workers.
-    pub fn push(&mut self, file: usize, cut: Cut) {
+    /// What the last file's segments are compared with.
+    pub fn expect(&mut self, last: Expected) {
+        self.expected.push(last);
+    }
+
+    fn push(&mut self, file: usize, cut: Cut) {
         let (Some(count), Some(done)) = (self.counts.get_mut(file), self.done.clone()) else { return };
         let layout = Arc::clone(&self.layout);
         self.queue.push(Segment { layout, file, number: *count, cut, done });
         *count += 1;
     }
 
-    /// What is left need not be done.
-    fn stop(&self) {
-        self.layout.stopped.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits for all and verifies each file's checksum; `expected` is in the layout's order.
-    pub async fn finish(mut self, expected: &[Expected]) -> Result<Placed, Failure> {
+    /// Waits for all and verifies each file's checksum.
+    pub async fn finish(mut self) -> Result<Placed, Failure> {
+        // Nothing goes unverified.
+        if self.expected.len() != self.counts.len() {
+            return Err(Failure::Stopped);
+        }
         let mut outputs: Vec<Vec<Option<SegmentOutput>>> = self.counts.iter().map(|&count| vec![None; count]).collect();
         let mut left: usize = self.counts.iter().sum();
         let mut failure = None;
@@ -86,7 +95,7 @@ impl<'a> Segments<'a> {
             return Err(failure);
         }
         let mut placed = Placed::default();
-        for (file, outputs) in expected.iter().zip(outputs) {
+        for (file, outputs) in self.expected.iter().zip(outputs) {
             let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else { return Err(Failure::Stopped) };
             if !self.layout.fetch_only {
                 file.verify(&outputs).map_err(|error| Failure::Damaged { file: file.planned, error })?;
@@ -99,6 +108,6 @@ impl<'a> Segments<'a> {
 
 impl Drop for Segments<'_> {
     fn drop(&mut self) {
-        self.stop();
+        self.layout.stopped.store(true, Ordering::Relaxed);
     }
 }
