@@ -3,8 +3,8 @@
 //!
 //! ext4 without a journal, and ext2: the file's sync writes an inode that nothing links to, the
 //! directory's sync writes the name, and nothing writes the inode again. A check of the file
-//! system then finds a name that leads to a deleted file. A file that had a name before it was
-//! synced is whole.
+//! system then finds a name that leads to a deleted file. So such a file is synced once more when it
+//! has its name, which writes its inode, shared with its neighbours' in a block.
 
 use super::parents::DirectoryId;
 use rustix::io::Errno;
@@ -23,8 +23,8 @@ const MOST_REMEMBERED: usize = 1024;
 /// What is known of devices, by their numbers.
 static KNOWN: Mutex<Vec<(u64, bool)>> = Mutex::new(Vec::new());
 
-/// Whether a name that is given late to a file in `dir` is as durable as one that it had before.
-/// False where that cannot be told.
+/// Whether a name that is given late to a file in `dir` is durable with its directory. False
+/// where that cannot be told.
 pub(super) fn keeps_late_names(dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
     let Some((device, _)) = id else { return looks_durable(dir).unwrap_or(false) };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

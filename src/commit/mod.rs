@@ -4,10 +4,10 @@
 //! ```text
 //! Destination::prepare   checks, parents, directory opened (prepare_beneath: and nowhere else)
 //!   .create              O_TMPFILE, else a locked random name       nobody sees it
-//!                        (`journal` says where a late name is not durable)
 //!     .reserve … writes … Writer::sync                              content durable
 //!     .publish           link that refuses | exchange               seen, whole
-//!       .sync_dir        directory durable, then the old one deleted
+//!       .sync_dir        the inode's link count, where it needs that (`journal`);
+//!                        directory durable, then the old one deleted
 //! ```
 //!
 //! Invariants: no name is ever given to a file that was not synced after its last write; nothing

@@ -4,7 +4,7 @@ use super::destination::Standing;
 use super::leftover::Replacing;
 use super::parents::DirectoryId;
 use super::swap::{self, Replaced, Swapped};
-use super::unpublished::{link_unnamed, rename_to_absent};
+use super::unpublished::{link_unnamed, rename_to_absent, uninterrupted};
 use super::{CommitError, Destination, Replace, Unpublished, parents};
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
@@ -15,12 +15,18 @@ use std::sync::Arc;
 
 /// Looks at a destination that changes under it before it is given up.
 const TRIES: usize = 8;
+/// Threads that sync a batch's inodes: with 2, 8 or 16 it takes as long (docs/PERFORMANCE.md).
+const INODE_THREADS: usize = 4;
+/// Not worth another thread.
+const FEWEST_INODES: usize = 8;
 
 /// A file under its final name; not yet durable.
 #[derive(Debug)]
 #[must_use = "the name is not durable before sync_dir"]
 pub struct Published {
     output: Arc<OutputFile>,
+    /// Its inode is to be written once more: see `journal`.
+    needs_sync: bool,
     replaced: Replaced,
     destination: Arc<Destination>,
 }
@@ -39,7 +45,7 @@ impl Published {
     /// replaced beside it, but neither may survive a power failure.
     pub fn sync_dir(mut self) -> Result<(), CommitError> {
         let above = || parents::sync_above(self.destination.dir_path(), &mut HashSet::new());
-        let synced = self.sync_own_name().and_then(|()| above());
+        let synced = self.sync_name().and_then(|()| above());
         if synced.is_ok() {
             self.delete_replaced();
         } else {
@@ -48,7 +54,22 @@ impl Published {
         synced
     }
 
-    fn sync_own_name(&self) -> Result<(), CommitError> {
+    fn sync_name(&self) -> Result<(), CommitError> {
+        self.sync_inode().and_then(|()| self.sync_entry())
+    }
+
+    /// That the file has a name.
+    fn sync_inode(&self) -> Result<(), CommitError> {
+        if !self.needs_sync {
+            return Ok(());
+        }
+        let synced =
+            self.output.fault(Step::SyncInode).and_then(|_| uninterrupted(|| rustix::fs::fsync(&*self.output)));
+        synced.map_err(|errno| CommitError::refused("sync the name of", self.path(), errno))
+    }
+
+    /// Which name that is.
+    fn sync_entry(&self) -> Result<(), CommitError> {
         let refused = |errno| CommitError::refused("sync the directory of", self.path(), errno);
         self.destination.directory().sync(self.output.fault(Step::SyncDir)).map_err(refused)
     }
@@ -66,7 +87,7 @@ impl Published {
 impl Drop for Published {
     /// Without [`Published::sync_dir`], what was replaced is still deleted durably or not at all.
     fn drop(&mut self) {
-        if !self.replaced.names.is_empty() && self.sync_own_name().is_ok() {
+        if !self.replaced.names.is_empty() && self.sync_name().is_ok() {
             self.delete_replaced();
         }
     }
@@ -75,16 +96,18 @@ impl Drop for Published {
 /// [`Published::sync_dir`] for many, each directory synced once. The results are in the order
 /// of `published`.
 pub fn sync_dirs(published: Vec<Published>) -> Vec<Result<(), CommitError>> {
+    let inodes = sync_inodes(&published);
     let mut synced: HashMap<DirectoryId, Result<(), CommitError>> = HashMap::new();
     let mut done_above = HashSet::new();
     let mut results = Vec::with_capacity(published.len());
-    for mut published in published {
-        let own_name = match published.destination.directory_id() {
-            None => published.sync_own_name(),
-            Some(id) => synced.entry(id).or_insert_with(|| published.sync_own_name()).clone(),
+    for (mut published, inode) in published.into_iter().zip(inodes) {
+        let entry = match published.destination.directory_id() {
+            None => published.sync_entry(),
+            Some(id) => synced.entry(id).or_insert_with(|| published.sync_entry()).clone(),
         };
         // For each: one directory may have been made by several ways.
-        let result = own_name.and_then(|()| parents::sync_above(published.destination.dir_path(), &mut done_above));
+        let above = |()| parents::sync_above(published.destination.dir_path(), &mut done_above);
+        let result = inode.and(entry).and_then(above);
         if result.is_ok() {
             published.delete_replaced();
         } else {
@@ -93,6 +116,29 @@ pub fn sync_dirs(published: Vec<Published>) -> Vec<Result<(), CommitError>> {
         results.push(result);
     }
     results
+}
+
+/// [`Published::sync_inode`] for all, side by side where they are many.
+fn sync_inodes(published: &[Published]) -> Vec<Result<(), CommitError>> {
+    let sync = |part: &[Published]| part.iter().map(Published::sync_inode).collect::<Vec<_>>();
+    let part = published.len().div_ceil(INODE_THREADS).max(FEWEST_INODES);
+    let (own, others) = published.split_at(published.len().min(part));
+    if !others.iter().any(|published| published.needs_sync) {
+        return sync(published);
+    }
+    std::thread::scope(|scope| {
+        let start = |part| std::thread::Builder::new().spawn_scoped(scope, move || sync(part)).map_err(|_| part);
+        let others: Vec<_> = others.chunks(part).map(start).collect();
+        let mut results = sync(own);
+        for other in others {
+            results.extend(match other {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // No thread to be had.
+                Err(part) => sync(part),
+            });
+        }
+        results
+    })
 }
 
 /// See [`Unpublished::publish`].
@@ -132,7 +178,7 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
 fn done(new: &Unpublished, replaced: Replaced) -> Published {
     let destination = Arc::clone(new.destination());
     destination.keep_parents();
-    Published { output: Arc::clone(new.output()), replaced, destination }
+    Published { output: Arc::clone(new.output()), needs_sync: new.needs_sync_of_name(), replaced, destination }
 }
 
 /// Gives the file its name where nothing has it.

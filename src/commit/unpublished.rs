@@ -21,6 +21,7 @@ pub struct Unpublished {
     output: Arc<OutputFile>,
     /// None: the file has no name.
     temp: Option<TempName>,
+    /// None: the file began without a name.
     path: Option<PathBuf>,
     // Last: its drop removes directories, which must be empty by then.
     destination: Arc<Destination>,
@@ -107,6 +108,11 @@ impl Unpublished {
         publish::publish(self)
     }
 
+    /// Whether it was synced before it had a name, where that alone is not durable.
+    pub(super) fn needs_sync_of_name(&self) -> bool {
+        self.path.is_none() && !journal::keeps_late_names(self.destination.dir(), self.destination.directory_id())
+    }
+
     pub(super) fn destination(&self) -> &Arc<Destination> {
         &self.destination
     }
@@ -185,9 +191,6 @@ fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
     static HAS_PROC: LazyLock<bool> =
         LazyLock::new(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok());
     if !*HAS_PROC {
-        return Ok(None);
-    }
-    if !journal::keeps_late_names(destination.dir(), destination.directory_id()) {
         return Ok(None);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

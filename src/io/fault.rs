@@ -17,6 +17,8 @@ pub enum Step {
     Sync,
     /// Every call that changes a name, from the first to the last.
     Publish,
+    /// Of a file that has its name, where that is needed.
+    SyncInode,
     SyncDir,
 }
 

@@ -19,6 +19,7 @@ mod nothing {
         Write,
         Sync,
         Publish,
+        SyncInode,
         SyncDir,
     }
 

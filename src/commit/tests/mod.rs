@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Set in child processes of a test: what the child is to do, and where.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
 
-/// Where files begin with a name, or where they can do without (`journal`).
+/// Where files begin with a name, or where they surely can do without.
 fn folder(named: bool) -> tempfile::TempDir {
     let in_memory = (!named).then(|| tempfile::tempdir_in("/dev/shm"));
     in_memory.and_then(Result::ok).unwrap_or_else(|| tempfile::tempdir().unwrap())

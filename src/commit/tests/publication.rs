@@ -13,9 +13,7 @@ fn a_new_file_appears_whole_and_alone() {
         let path = dir.path().join("app.db");
         let new = unpublished(&path, Replace::Never, named, b"content").unwrap();
         assert!(!path.exists());
-        let directory = std::fs::File::open(dir.path()).unwrap();
-        let can_do_without = journal::keeps_late_names(std::os::fd::AsFd::as_fd(&directory), None);
-        assert!(new.path().is_some() || !named && can_do_without);
+        assert!(new.path().is_some() || !named);
         assert!(new.path().is_none() || named || !dir.path().starts_with("/dev/shm"));
         if let Some(named) = new.path() {
             assert_eq!(std::fs::read(named).unwrap(), b"content");
@@ -211,6 +209,36 @@ fn many_are_synced_together() {
     assert_eq!(results.len(), 20);
     assert!(results.iter().all(Result::is_ok));
     assert!(paths.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn a_name_that_came_after_the_sync_is_synced_where_it_needs_that() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = std::fs::File::open(root.path()).unwrap();
+    let is_needed = !journal::keeps_late_names(std::os::fd::AsFd::as_fd(&directory), None);
+    // As many as need several threads, and one, in both ways.
+    for count in [1, 100] {
+        for named in [false, true] {
+            let dir = tempfile::tempdir_in(root.path()).unwrap();
+            let path_of = |n: usize| dir.path().join(n.to_string());
+            let failing = count * 7 / 10;
+            let fault = inject(&path_of(failing), Some(Step::SyncInode), 1, Effect::Fail(Errno::IO));
+            let new: Vec<_> =
+                (0..count).map(|n| unpublished(&path_of(n), Replace::Never, named, b"content").unwrap()).collect();
+            let is_needed = is_needed && new[0].path().is_none();
+            let mut published: Vec<_> = new.into_iter().map(|new| new.publish().unwrap()).collect();
+            let results = match count {
+                1 => vec![published.remove(0).sync_dir()],
+                _ => sync_dirs(published),
+            };
+            assert_eq!(fault.struck(), is_needed, "{count} {named}");
+            for (n, result) in results.iter().enumerate() {
+                assert_eq!(result.is_err(), is_needed && n == failing, "{count} {named} {n}: {result:?}");
+                assert_eq!(std::fs::read(path_of(n)).unwrap(), b"content");
+            }
+            assert_eq!(results.len(), count);
+        }
+    }
 }
 
 #[test]
