@@ -2,7 +2,8 @@
 
 use super::{cores, floors};
 use futures_util::StreamExt;
-use hydrant::commit::{Destination, OutputRoot, Replace, sync_dirs};
+use hydrant::commit::{Destination, OutputRoot, Published, Replace, sync_dirs};
+use hydrant::restore::{Engine, Worker};
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{CWD, RenameFlags};
 use std::collections::HashMap;
@@ -147,40 +148,40 @@ fn reap(ring: &mut IoUring, open: &mut HashMap<u64, File>) {
 }
 
 fn hydrant(dir: &Path, count: u64, bytes: usize) {
-    let engine = floors::engine(IN_FLIGHT);
     let root = Arc::new(OutputRoot::open(dir).expect("the directory"));
     let next = Arc::new(AtomicU64::new(0));
-    let workers: Vec<_> = (0..cores())
-        .map(|_| {
-            let (root, next) = (Arc::clone(&root), Arc::clone(&next));
-            engine.submit(move |worker| {
-                Box::pin(async move {
-                    let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Relaxed)).filter(|&n| n < count));
-                    let (worker, root) = (&worker, &root);
-                    futures_util::stream::iter(numbers)
-                        .map(|n| async move {
-                            let name = real_name(n);
-                            let destination =
-                                Destination::prepare_beneath(root, &name, Replace::Never).expect("a destination");
-                            let new = Arc::new(destination).create(false).expect("a file");
-                            new.reserve(bytes as u64).expect("space");
-                            let writer = worker.io.writer(new.output());
-                            let mut buffer = worker.io.buffer().await;
-                            buffer[..bytes].fill(0x5a);
-                            writer.write(buffer, bytes, 0).await.expect("a write");
-                            writer.sync().await.expect("a sync");
-                            new.publish().expect("a publication")
-                        })
-                        .buffer_unordered(IN_FLIGHT.div_ceil(cores()))
-                        .chunks(BATCH)
-                        .for_each_concurrent(2, |published| async {
-                            let syncing = tokio::task::spawn_blocking(move || sync_dirs(published));
-                            syncing.await.expect("an end").into_iter().for_each(|synced| synced.expect("a sync"));
-                        })
-                        .await;
+    // Each with one worker: of one engine's, one would take all that there is to do.
+    let engines: Vec<_> = (0..cores()).map(|_| floors::engine(1, 1)).collect();
+    let start = |engine: &Engine| {
+        let (root, next) = (Arc::clone(&root), Arc::clone(&next));
+        engine.submit(move |worker| {
+            Box::pin(async move {
+                futures_util::stream::iter(std::iter::from_fn(|| {
+                    Some(next.fetch_add(1, Relaxed)).filter(|&n| n < count)
+                }))
+                .map(|n| publish(&worker, &root, n, bytes))
+                .buffer_unordered(IN_FLIGHT.div_ceil(cores()))
+                .chunks(BATCH)
+                .for_each_concurrent(2, |published| async {
+                    let syncing = tokio::task::spawn_blocking(move || sync_dirs(published));
+                    syncing.await.expect("an end").into_iter().for_each(|synced| synced.expect("a sync"));
                 })
+                .await;
             })
         })
-        .collect();
+    };
+    let workers: Vec<_> = engines.iter().map(start).collect();
     workers.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
+}
+
+async fn publish(worker: &Worker, root: &Arc<OutputRoot>, n: u64, bytes: usize) -> Published {
+    let destination = Destination::prepare_beneath(root, &real_name(n), Replace::Never).expect("a destination");
+    let new = Arc::new(destination).create(false).expect("a file");
+    new.reserve(bytes as u64).expect("space");
+    let writer = worker.io.writer(new.output());
+    let mut buffer = worker.io.buffer().await;
+    buffer[..bytes].fill(0x5a);
+    writer.write(buffer, bytes, 0).await.expect("a write");
+    writer.sync().await.expect("a sync");
+    new.publish().expect("a publication")
 }

@@ -74,15 +74,14 @@ pub fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Comm
     command
 }
 
-pub fn engine(tasks: usize) -> Engine {
+pub fn engine(workers: usize, tasks: usize) -> Engine {
     let kind = hydrant::io::probe(hydrant::io::EngineChoice::Auto).expect("an engine").kind;
-    let options =
-        EngineOptions { workers: cores(), kind, memory_bytes: 256 << 20, tasks, segment_bytes: SEGMENT_BYTES };
+    let options = EngineOptions { workers, kind, memory_bytes: 256 << 20, tasks, segment_bytes: SEGMENT_BYTES };
     Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).expect("workers")
 }
 
 fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
-    let engine = engine(64);
+    let engine = engine(cores(), 64);
     let config = S3Config {
         bucket: bucket.into(),
         region: Some("us-east-1".into()),
