@@ -3,7 +3,7 @@
 use super::{cores, floors};
 use futures_util::StreamExt;
 use hydrant::commit::{Destination, OutputRoot, Published, Replace, sync_dirs};
-use hydrant::restore::{Engine, Worker};
+use hydrant::restore::Worker;
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{CWD, RenameFlags};
 use std::collections::HashMap;
@@ -150,15 +150,10 @@ fn reap(ring: &mut IoUring, open: &mut HashMap<u64, File>) {
 fn hydrant(dir: &Path, count: u64, bytes: usize) {
     let root = Arc::new(OutputRoot::open(dir).expect("the directory"));
     let next = Arc::new(AtomicU64::new(0));
-    // Each with one worker: of one engine's, one would take all that there is to do.
-    let engines: Vec<_> = (0..cores()).map(|_| floors::engine(1, 1)).collect();
-    let start = |engine: &Engine| {
+    floors::on_each_core(move |worker| {
         let (root, next) = (Arc::clone(&root), Arc::clone(&next));
-        engine.submit(move |worker| {
-            Box::pin(async move {
-                futures_util::stream::iter(std::iter::from_fn(|| {
-                    Some(next.fetch_add(1, Relaxed)).filter(|&n| n < count)
-                }))
+        Box::pin(async move {
+            futures_util::stream::iter(std::iter::from_fn(|| Some(next.fetch_add(1, Relaxed)).filter(|&n| n < count)))
                 .map(|n| publish(&worker, &root, n, bytes))
                 .buffer_unordered(IN_FLIGHT.div_ceil(cores()))
                 .chunks(BATCH)
@@ -167,11 +162,8 @@ fn hydrant(dir: &Path, count: u64, bytes: usize) {
                     syncing.await.expect("an end").into_iter().for_each(|synced| synced.expect("a sync"));
                 })
                 .await;
-            })
         })
-    };
-    let workers: Vec<_> = engines.iter().map(start).collect();
-    workers.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
+    });
 }
 
 async fn publish(worker: &Worker, root: &Arc<OutputRoot>, n: u64, bytes: usize) -> Published {

@@ -6,9 +6,10 @@ use super::files::{self, Method};
 use super::server::Server;
 use super::{Args, cores, fresh_dir};
 use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
 use hydrant::cancel::Cancel;
 use hydrant::io::{EngineKind, Io, IoOptions, OutputFile, block_on};
-use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES, Worker};
 use hydrant::sim::generate::GeneratedObject;
 use hydrant::store::Store;
 use hydrant::store::s3::{S3, S3Config, S3Options};
@@ -16,6 +17,7 @@ use hydrant::telemetry::Counters;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 /// Does what a floor's command asks for; false where it is none.
@@ -74,14 +76,18 @@ pub fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Comm
     command
 }
 
-pub fn engine(workers: usize, tasks: usize) -> Engine {
+/// Runs `work` on a worker for each core, and waits for all. Each worker is an engine's only one:
+/// of one engine's, one would take all that there is to do.
+pub fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
     let kind = hydrant::io::probe(hydrant::io::EngineChoice::Auto).expect("an engine").kind;
-    let options = EngineOptions { workers, kind, memory_bytes: 256 << 20, tasks, segment_bytes: SEGMENT_BYTES };
-    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).expect("workers")
+    let options = EngineOptions { workers: 1, kind, memory_bytes: 256 << 20, tasks: 1, segment_bytes: SEGMENT_BYTES };
+    let start = |_| Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).expect("a worker");
+    let engines: Vec<_> = (0..cores()).map(start).collect();
+    let ended: Vec<_> = engines.iter().map(|engine| engine.submit(work.clone())).collect();
+    ended.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
 }
 
 fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
-    let engine = engine(cores(), 64);
     let config = S3Config {
         bucket: bucket.into(),
         region: Some("us-east-1".into()),
@@ -100,26 +106,21 @@ fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
         }
     }
     let ranges = Arc::new(Mutex::new(ranges));
-    let fetchers: Vec<_> = (0..cores())
-        .map(|_| {
-            let (store, ranges) = (store.clone(), Arc::clone(&ranges));
-            engine.submit(move |worker| {
-                Box::pin(async move {
-                    let next = || ranges.lock().expect("the ranges").pop();
-                    let (worker, store) = (&worker, &store);
-                    futures_util::stream::iter(std::iter::from_fn(next))
-                        .for_each_concurrent(at_once, |(key, range)| async move {
-                            let mut body = store.get(&worker.http, &key, range, None).await.expect("a body");
-                            while let Some(chunk) = body.chunk().await.expect("a chunk") {
-                                std::hint::black_box(&chunk);
-                            }
-                        })
-                        .await;
+    on_each_core(move |worker| {
+        let (store, ranges) = (store.clone(), Arc::clone(&ranges));
+        Box::pin(async move {
+            let next = || ranges.lock().expect("the ranges").pop();
+            let (worker, store) = (&worker, &store);
+            futures_util::stream::iter(std::iter::from_fn(next))
+                .for_each_concurrent(at_once, |(key, range)| async move {
+                    let mut body = store.get(&worker.http, &key, range, None).await.expect("a body");
+                    while let Some(chunk) = body.chunk().await.expect("a chunk") {
+                        std::hint::black_box(&chunk);
+                    }
                 })
-            })
+                .await;
         })
-        .collect();
-    fetchers.into_iter().for_each(|f| f.blocking_recv().expect("a fetcher's end"));
+    });
 }
 
 fn write(kind: &str, path: &Path, bytes: u64) {
