@@ -16,9 +16,10 @@ use hydrant::store::s3::{S3, S3Config, S3Options};
 use hydrant::telemetry::Counters;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Does what a floor's command asks for; false where it is none.
 pub fn dispatch(args: &Args) -> bool {
@@ -27,6 +28,7 @@ pub fn dispatch(args: &Args) -> bool {
         ["floor-fetch", endpoint, bucket, at_once, list] => {
             fetch(endpoint, bucket, number(at_once) as usize, Path::new(list));
         }
+        ["floor-first-byte", endpoint, bucket, key] => print_first_byte(endpoint, bucket, key),
         ["floor-write", kind, path, bytes] => write(kind, Path::new(path), number(bytes)),
         ["floor-files", method, dir, count, bytes] => {
             let method = Method::of_name(method).expect("a method");
@@ -79,15 +81,49 @@ pub fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Comm
 /// Runs `work` on a worker for each core, and waits for all. Each worker is an engine's only one:
 /// of one engine's, one would take all that there is to do.
 pub fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
+    on_cores(cores(), work);
+}
+
+fn on_cores(count: usize, work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
     let kind = hydrant::io::probe(hydrant::io::EngineChoice::Auto).expect("an engine").kind;
     let options = EngineOptions { workers: 1, kind, memory_bytes: 256 << 20, tasks: 1, segment_bytes: SEGMENT_BYTES };
     let start = |_| Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).expect("a worker");
-    let engines: Vec<_> = (0..cores()).map(start).collect();
+    let engines: Vec<_> = (0..count).map(start).collect();
     let ended: Vec<_> = engines.iter().map(|engine| engine.submit(work.clone())).collect();
     ended.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
 }
 
-fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
+/// The seconds until one byte of an object is there, on an open connection and an idle machine.
+pub fn first_byte(server: &Server, bucket: &str, key: &str) -> f64 {
+    let output =
+        again().arg("floor-first-byte").arg(&server.endpoint).arg(bucket).arg(key).stdout(Stdio::piped()).output();
+    let output = output.expect("a process");
+    let seconds = String::from_utf8_lossy(&output.stdout).trim().parse();
+    seconds.expect("a number")
+}
+
+/// Prints the median of 21.
+fn print_first_byte(endpoint: &str, bucket: &str, key: &str) {
+    let (store, key) = (store(endpoint, bucket), key.to_owned());
+    on_cores(1, move |worker| {
+        let (store, key) = (store.clone(), key.clone());
+        Box::pin(async move {
+            let mut times = Vec::new();
+            for _ in 0..22 {
+                let begun = Instant::now();
+                let mut body = store.get(&worker.http, &key, 0..1, None).await.expect("a body");
+                body.chunk().await.expect("a chunk");
+                times.push(begun.elapsed().as_secs_f64());
+            }
+            // The first opened the connection.
+            times.remove(0);
+            times.sort_by(f64::total_cmp);
+            println!("{}", times[times.len() / 2]);
+        })
+    });
+}
+
+fn store(endpoint: &str, bucket: &str) -> Store {
     let config = S3Config {
         bucket: bucket.into(),
         region: Some("us-east-1".into()),
@@ -95,7 +131,11 @@ fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
         path_style: true,
         ..S3Config::default()
     };
-    let store = Store::S3(Arc::new(S3::new(config, &S3Options::from_process(), Arc::new(Counters::default()))));
+    Store::S3(Arc::new(S3::new(config, &S3Options::from_process(), Arc::new(Counters::default()))))
+}
+
+fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
+    let store = store(endpoint, bucket);
     let list = std::fs::read_to_string(list).expect("the list");
     let mut ranges = Vec::new();
     for line in list.lines().rev() {
