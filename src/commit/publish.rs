@@ -4,7 +4,7 @@ use super::destination::Standing;
 use super::leftover::Replacing;
 use super::parents::DirectoryId;
 use super::swap::{self, Replaced, Swapped};
-use super::unpublished::{link_unnamed, rename_to_absent, uninterrupted};
+use super::unpublished::{link_unnamed, rename_to_absent, sync_inode};
 use super::{CommitError, Destination, Replace, Unpublished, parents};
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
@@ -25,8 +25,8 @@ const FEWEST_INODES: usize = 8;
 #[must_use = "the name is not durable before sync_dir"]
 pub struct Published {
     output: Arc<OutputFile>,
-    /// Its inode is to be written once more: see `journal`.
-    needs_sync: bool,
+    /// Its inode is to be written once more (`journal`).
+    is_named_late: bool,
     replaced: Replaced,
     destination: Arc<Destination>,
 }
@@ -60,12 +60,7 @@ impl Published {
 
     /// That the file has a name.
     fn sync_inode(&self) -> Result<(), CommitError> {
-        if !self.needs_sync {
-            return Ok(());
-        }
-        let synced =
-            self.output.fault(Step::SyncInode).and_then(|_| uninterrupted(|| rustix::fs::fsync(&*self.output)));
-        synced.map_err(|errno| CommitError::refused("sync the name of", self.path(), errno))
+        if self.is_named_late { sync_inode(&self.output) } else { Ok(()) }
     }
 
     /// Which name that is.
@@ -123,7 +118,7 @@ fn sync_inodes(published: &[Published]) -> Vec<Result<(), CommitError>> {
     let sync = |part: &[Published]| part.iter().map(Published::sync_inode).collect::<Vec<_>>();
     let part = published.len().div_ceil(INODE_THREADS).max(FEWEST_INODES);
     let (own, others) = published.split_at(published.len().min(part));
-    if !others.iter().any(|published| published.needs_sync) {
+    if !others.iter().any(|published| published.is_named_late) {
         return sync(published);
     }
     std::thread::scope(|scope| {
@@ -178,7 +173,7 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
 fn done(new: &Unpublished, replaced: Replaced) -> Published {
     let destination = Arc::clone(new.destination());
     destination.keep_parents();
-    Published { output: Arc::clone(new.output()), needs_sync: new.needs_sync_of_name(), replaced, destination }
+    Published { output: Arc::clone(new.output()), is_named_late: new.is_named_late(), replaced, destination }
 }
 
 /// Gives the file its name where nothing has it.

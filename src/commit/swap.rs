@@ -3,7 +3,8 @@
 //!
 //! In this order, each step one system call on names:
 //! 1. the old file is locked (SQLite's locks and a flock), and is what was looked at;
-//! 2. the new file gets a name that tells the old one's inode;
+//! 2. the new file gets a name that tells the old one's inode, and is synced under it where that is
+//!    needed (`journal`);
 //! 3. the old sidecars are moved aside, to that name and their suffixes;
 //! 4. the two files are exchanged: the old one now stands with its sidecars under the temporary
 //!    name, the new one alone under its own;

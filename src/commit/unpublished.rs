@@ -21,8 +21,9 @@ pub struct Unpublished {
     output: Arc<OutputFile>,
     /// None: the file has no name.
     temp: Option<TempName>,
-    /// None: the file began without a name.
     path: Option<PathBuf>,
+    /// It got its name after its sync, where that alone is not durable (`journal`).
+    is_named_late: bool,
     // Last: its drop removes directories, which must be empty by then.
     destination: Arc<Destination>,
 }
@@ -39,7 +40,8 @@ impl Unpublished {
         };
         let path = temp.as_ref().map(|temp| destination.dir_path().join(temp.as_os_str()));
         let output = Arc::new(OutputFile::new(fd, destination.path().to_owned()));
-        let new = Self { output, temp, path, destination: Arc::clone(destination) };
+        let is_named_late = temp.is_none() && !journal::keeps_late_names(destination.dir(), destination.directory_id());
+        let new = Self { output, temp, path, is_named_late, destination: Arc::clone(destination) };
         if destination.replace() == Replace::Force
             && let Standing::Database(old) = destination.standing()?
         {
@@ -108,9 +110,9 @@ impl Unpublished {
         publish::publish(self)
     }
 
-    /// Whether it was synced before it had a name, where that alone is not durable.
-    pub(super) fn needs_sync_of_name(&self) -> bool {
-        self.path.is_none() && !journal::keeps_late_names(self.destination.dir(), self.destination.directory_id())
+    /// Whether its inode is to be written once more when it has its name.
+    pub(super) fn is_named_late(&self) -> bool {
+        self.is_named_late
     }
 
     pub(super) fn destination(&self) -> &Arc<Destination> {
@@ -143,7 +145,7 @@ impl Unpublished {
             match result {
                 Ok(()) => {
                     self.temp = Some(name);
-                    return Ok(());
+                    return self.sync_late_name();
                 }
                 Err(Errno::EXIST) => {}
                 Err(_) => break,
@@ -151,6 +153,15 @@ impl Unpublished {
         }
         let errno = result.err().unwrap_or(Errno::EXIST);
         Err(CommitError::refused("name the new file beside", self.output.path(), errno))
+    }
+
+    /// What takes another file's place must survive a power failure under any name before it does.
+    fn sync_late_name(&mut self) -> Result<(), CommitError> {
+        if self.is_named_late {
+            sync_inode(&self.output)?;
+            self.is_named_late = false;
+        }
+        Ok(())
     }
 
     fn free(&self) -> Option<u64> {
@@ -183,6 +194,12 @@ impl Drop for Unpublished {
             let _ = rustix::fs::unlinkat(self.destination.dir(), temp.as_os_str(), AtFlags::empty());
         }
     }
+}
+
+/// Writes the inode of a file that was named after its sync, with its link count (`journal`).
+pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
+    let synced = file.fault(Step::SyncInode).and_then(|_| uninterrupted(|| rustix::fs::fsync(file)));
+    synced.map_err(|errno| CommitError::refused("sync the name of", file.path(), errno))
 }
 
 /// A file without a name; None where the file system has none, or where it could not be given a

@@ -2,6 +2,7 @@
 //! the next run sweeps.
 
 use super::*;
+use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 
 const SCENES: [&str; 5] = ["absent", "empty", "old", "old-sidecars", "sidecars"];
@@ -113,6 +114,20 @@ fn data_that_came_into_an_empty_file_are_put_back() {
     let directory = std::fs::File::open(dir.path()).unwrap();
     leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
     assert_eq!(tree(dir.path()), files([("app.db", b"theirs")]));
+}
+
+#[test]
+fn a_replaced_database_comes_back_where_the_new_one_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &OsStr| dir.path().join(name);
+    std::fs::write(at("old".as_ref()), b"old").unwrap();
+    let inode = std::fs::metadata(at("old".as_ref())).unwrap().ino();
+    let aside = leftover::TempName::replacing("app.db".as_ref(), leftover::Replacing::Forced, inode);
+    std::fs::rename(at("old".as_ref()), at(aside.as_os_str())).unwrap();
+    std::fs::write(at(&suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
+    let directory = std::fs::File::open(dir.path()).unwrap();
+    leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
+    assert_eq!(tree(dir.path()), files([("app.db", b"old"), ("app.db-wal", b"old wal")]));
 }
 
 #[test]
