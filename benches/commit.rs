@@ -60,7 +60,7 @@ fn main() {
         ]);
         results.bar("Durable files per second", method.title(), files as f64 / cost.wall);
     }
-    // The best that tells whose write failed; and the least that a publication takes.
+    // The best of the design's table that tells whose write failed; and the simplest publication.
     results.target("commit: of 512 io_uring fsyncs in flight", ours / wall(Method::Uring), Bound::AtMost(1.3), "");
     results.target("commit: of syncing and renaming each", ours / wall(Method::Published), Bound::AtMost(1.3), "");
     common::remove_dirs();

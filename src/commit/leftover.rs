@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | before the exchange | inode INO, the old one | puts its sidecars back, deletes the new file |
 //! | after it | another, the new one | deletes the old file and its sidecars |
-//! | after it, and the new one is lost | absent | puts the old file and its sidecars back |
+//! | after it, and the new one is lost | absent | leaves the old file and its sidecars where they are |
 //!
 //! Whoever works on such a name holds a flock on the file under it; only unlocked ones are swept.
 
@@ -189,19 +189,14 @@ fn remove(dir: BorrowedFd<'_>, leftover: &Parsed, own: &OsStr) {
         Err(_) => return,
     };
     let sidecars = SIDECARS.map(|suffix| (suffixed(base, suffix), suffixed(&name, suffix)));
-    let put_back = |sidecars: &[(OsString, OsString)]| {
-        for (aside, place) in sidecars {
-            let _ = rename_to_absent(dir, aside, place);
-        }
-    };
     match kind {
-        Replacing::Forced if current == recorded => put_back(&sidecars),
-        // The new file was lost after the exchange, by a power failure or by hand.
-        Replacing::Forced if current == 0 && standing.is_some_and(|(inode, _)| inode == recorded) => {
-            put_back(&sidecars);
-            let _ = rename_to_absent(dir, base, &name);
-            return;
+        Replacing::Forced if current == recorded => {
+            for (aside, place) in &sidecars {
+                let _ = rename_to_absent(dir, aside, place);
+            }
         }
+        // The new file was lost after the exchange: nothing else holds what the old one does.
+        Replacing::Forced if current == 0 && standing.is_some_and(|(inode, _)| inode == recorded) => return,
         Replacing::Forced => sidecars.iter().for_each(|(aside, _)| unlink(aside)),
         Replacing::Empty => {
             // It was empty when it was chosen, and is not now: someone's data, to be put back.

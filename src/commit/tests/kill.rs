@@ -117,7 +117,7 @@ fn data_that_came_into_an_empty_file_are_put_back() {
 }
 
 #[test]
-fn a_replaced_database_comes_back_where_the_new_one_is_lost() {
+fn a_replaced_database_is_kept_where_the_new_one_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &OsStr| dir.path().join(name);
     std::fs::write(at("old".as_ref()), b"old").unwrap();
@@ -125,9 +125,15 @@ fn a_replaced_database_comes_back_where_the_new_one_is_lost() {
     let aside = leftover::TempName::replacing("app.db".as_ref(), leftover::Replacing::Forced, inode);
     std::fs::rename(at("old".as_ref()), at(aside.as_os_str())).unwrap();
     std::fs::write(at(&suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
+    let before = tree(dir.path());
     let directory = std::fs::File::open(dir.path()).unwrap();
-    leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
-    assert_eq!(tree(dir.path()), files([("app.db", b"old"), ("app.db-wal", b"old wal")]));
+    let sweep = || leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
+    sweep();
+    assert_eq!(tree(dir.path()), before);
+    // Once another stands, it was replaced.
+    commit(&at("app.db".as_ref()), Replace::Never, false, b"new").unwrap();
+    sweep();
+    assert_eq!(tree(dir.path()), files([("app.db", b"new")]));
 }
 
 #[test]
