@@ -4,7 +4,7 @@
 //! ext4 without a journal, and ext2: the file's sync writes an inode that nothing links to, the
 //! directory's sync writes the name, and nothing writes the inode again. A check of the file
 //! system then finds a name that leads to a deleted file. So such a file is synced once more when it
-//! has its name, which writes its inode, shared with its neighbours' in a block: after the link, or
+//! has its name, which writes its inode (and those of its neighbours in that block): after the link, or
 //! where it is to take another file's place, before.
 
 use super::parents::DirectoryId;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const TRIES: usize = 8;
 /// Threads that sync a batch's inodes: with 2, 8 or 16 it takes as long (docs/PERFORMANCE.md).
 const INODE_THREADS: usize = 4;
-/// Not worth another thread.
+/// Fewer are not worth another thread.
 const FEWEST_INODES: usize = 8;
 
 /// A file under its final name; not yet durable.
