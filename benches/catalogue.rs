@@ -1,10 +1,10 @@
 //! Bytes of memory per database while a fleet's listing is collected, and afterwards; time per
 //! object. `cargo bench --bench catalogue [databases]` (100,000 if not given).
 
-use hydrant::catalogue::{Catalogue, Replica};
+use hydrant::catalogue::{Catalogue, Layout, Replica};
 use hydrant::store::{Etag, Listed};
 use hydrant::timestamp::Timestamp;
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -20,14 +20,14 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
         let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
         PEAK.fetch_max(live, Relaxed);
         // SAFETY: the caller's promises about `layout` hold.
         unsafe { System.alloc(layout) }
     }
 
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
         LIVE.fetch_sub(layout.size(), Relaxed);
         // SAFETY: `at` came from `alloc` above with this `layout`.
         unsafe { System.dealloc(at, layout) }
@@ -55,7 +55,7 @@ fn report(order: &str, databases: u64, mut objects: impl Iterator<Item = Listed>
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let start = Instant::now();
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     objects.by_ref().for_each(|object| catalogue.insert(object));
     let replicas = catalogue.finish();
     let elapsed = start.elapsed();

@@ -1,6 +1,6 @@
 //! Time to plan one replica of many files. `cargo bench --bench plan [files]` (100,000 if not given).
 
-use hydrant::catalogue::{Catalogue, Replica};
+use hydrant::catalogue::{Catalogue, Layout, Replica};
 use hydrant::error::Class;
 use hydrant::ltx::Txid;
 use hydrant::plan::{Excluded, Outcome, Plan, Target, Times, plan};
@@ -12,7 +12,7 @@ const START_MS: i64 = 1_700_000_000_000;
 
 /// A file a second; compactions of 30 and 900, a snapshot every 20,000.
 fn replica(count: u64, copied: bool) -> Replica {
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     let mut add = |level: u8, min: u64, max: u64| {
         let uploaded = if copied { START_MS + 10_000_000_000 } else { START_MS + max as i64 * 1000 + 40 };
         catalogue.insert(Listed {

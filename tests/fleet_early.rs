@@ -271,7 +271,7 @@ fn a_database_in_doubt_is_named() {
         id: format!("bucket/p/{i}.db"),
         store: store.clone().unwrap(),
         path: format!("p/{i}.db"),
-        replica: Some(Replica { root: format!("p/{i}.db/"), files: Vec::new(), v3: None }),
+        replica: Some(Replica { root: format!("p/{i}.db/"), files: Vec::new(), v3: None, others: Vec::new() }),
         output: Output::Relative(format!("{i}.db")),
     };
     let discovery =

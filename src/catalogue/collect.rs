@@ -1,7 +1,7 @@
 //! Objects in, replicas out.
 
 use super::key::{self, Kind};
-use super::{LtxFile, Replica, V3};
+use super::{Layout, LtxFile, Replica, V3};
 use crate::store::Listed;
 use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
@@ -12,8 +12,10 @@ use std::ops::Bound;
 ///
 /// Costs about 64 bytes per file and 100 per database: what the current database has is gathered
 /// in one buffer and stored at its exact size when the next begins.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Catalogue {
+    /// The store's own layout: decides which lineage a replica is made of.
+    native: Layout,
     /// By root. Without the current one's latest files.
     done: BTreeMap<String, Gathered>,
     /// The root that `gathered` belongs to.
@@ -28,8 +30,9 @@ struct Gathered {
 }
 
 impl Catalogue {
-    pub fn new() -> Self {
-        Self::default()
+    /// For a listing of a store whose own layout is `native`.
+    pub fn new(native: Layout) -> Self {
+        Self { native, done: BTreeMap::new(), current: String::new(), gathered: Gathered::default() }
     }
 
     /// Takes in one object; what is not a backup's file is skipped.
@@ -48,12 +51,13 @@ impl Catalogue {
     pub fn take(&mut self, is_complete: impl Fn(&str) -> bool) -> Vec<Replica> {
         self.store_current();
         let taken = self.done.extract_if(.., |root, _| is_complete(root));
-        taken.map(|(root, gathered)| gathered.into_replica(root)).collect()
+        taken.map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
     }
 
     /// Takes back what [`Self::take`] gave.
     pub fn put_back(&mut self, replica: Replica) {
-        let Replica { root, files, v3 } = replica;
+        let Replica { root, mut files, v3, others } = replica;
+        files.extend(others.into_iter().flat_map(|other| other.files));
         self.done.entry(root).or_default().append(Gathered { files, v3 });
     }
 
@@ -87,7 +91,7 @@ impl Catalogue {
     /// Every database that was found and not taken out, sorted by root.
     pub fn finish(mut self) -> Vec<Replica> {
         self.store_current();
-        self.done.into_iter().map(|(root, gathered)| gathered.into_replica(root)).collect()
+        self.done.into_iter().map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
     }
 
     fn store_current(&mut self) {
@@ -149,19 +153,24 @@ impl Gathered {
         }
     }
 
-    fn into_replica(self, mut root: String) -> Replica {
+    fn into_replica(self, mut root: String, native: Layout) -> Replica {
         let mut files = self.files;
         // A key listed twice was replaced in between: the newer state of it counts.
         files.sort_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout, std::cmp::Reverse(f.last_modified)));
         files.dedup_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
-        files.shrink_to_fit();
         root.shrink_to_fit();
-        Replica { root, files, v3: self.v3 }
+        let other_layout: Vec<LtxFile> = files.extract_if(.., |f| f.layout != native).collect();
+        files.shrink_to_fit();
+        if other_layout.is_empty() {
+            return Replica { root, files, v3: self.v3, others: Vec::new() };
+        }
+        let other = Replica { root: root.clone(), files: other_layout, v3: None, others: Vec::new() };
+        Replica::choose([Replica { root, files, v3: self.v3, others: Vec::new() }, other], native)
     }
 }
 
 /// See [`Replica::of`]. `roots` is not empty.
-pub(super) fn replica_of(roots: Vec<String>, objects: impl IntoIterator<Item = Listed>) -> Replica {
+pub(super) fn replica_of(roots: Vec<String>, native: Layout, objects: impl IntoIterator<Item = Listed>) -> Replica {
     let mut found: Vec<(String, Gathered)> = roots.into_iter().map(|root| (root, Gathered::default())).collect();
     for object in objects {
         if let Some(parsed) = key::parse(&object.key)
@@ -170,7 +179,5 @@ pub(super) fn replica_of(roots: Vec<String>, objects: impl IntoIterator<Item = L
             gathered.add(parsed.kind, &object);
         }
     }
-    let best = found.iter().position(|(_, g)| !g.files.is_empty()).or(found.iter().position(|(_, g)| g.v3.is_some()));
-    let (root, gathered) = found.into_iter().nth(best.unwrap_or(0)).unwrap_or_default();
-    gathered.into_replica(root)
+    Replica::choose(found.into_iter().map(|(root, gathered)| gathered.into_replica(root, native)), native)
 }

@@ -5,16 +5,22 @@
 //! `app.db`, `app.db-2`, `app.db//` and a database below another's prefix never mix and every
 //! key can be rebuilt. All other keys are skipped, never an error. Nothing is said here about
 //! what the files hold or whether they make a chain: that is `plan`'s.
+//!
+//! The files of one root in one layout are a lineage: they come from one writer and may be chained.
+//! Files of two lineages are never joined (FORMAT §1): an old copy in the other layout beside a
+//! live replica would give yesterday's database, or a mixture. `lineage` chooses between them.
 
 mod collect;
 mod key;
+mod lineage;
 #[cfg(test)]
 mod tests;
 
 pub use collect::Catalogue;
+pub use lineage::Lineage;
 
 use crate::ltx::{Level, Txid};
-use crate::store::{Etag, Listed};
+use crate::store::{Etag, Listed, Store};
 use crate::timestamp::Timestamp;
 use std::ops::Range;
 
@@ -25,6 +31,16 @@ pub enum Layout {
     Hex,
     /// `<path>/ltx/<level>/<min>-<max>.ltx`
     Decimal,
+}
+
+impl Layout {
+    /// The layout in which Litestream writes to this kind of store.
+    pub fn native_to(store: &Store) -> Self {
+        match store {
+            Store::S3(_) => Self::Hex,
+            Store::File(_) => Self::Decimal,
+        }
+    }
 }
 
 /// One LTX file of a database, as the listing shows it. 1 ≤ `min_txid` ≤ `max_txid`.
@@ -61,33 +77,37 @@ pub struct V3 {
     pub last_modified: Timestamp,
 }
 
-/// The backup of one database: the LTX files under one root, in both layouts.
+/// The backup of one database: the LTX files of one lineage, and what else lies beside them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
     /// What stands before the level's directory in every key, to the letter: it ends in a slash,
     /// or is empty where the keys begin with the level.
     pub root: String,
-    /// Sorted by level, then max TXID, min TXID, layout; no two have one key.
+    /// Of one layout. Sorted by level, then max TXID, then min TXID; no two have one key.
     pub files: Vec<LtxFile>,
     /// Files of the v0.3.x format under the same root.
     pub v3: Option<Box<V3>>,
+    /// The database's lineages that were not chosen; none of them has `others` of its own.
+    pub others: Vec<Replica>,
 }
 
 impl Replica {
     /// The replica at `path` (a config's or URL's path, without the bucket; for a replica on disk
     /// the absolute path), out of listed objects. Objects of other databases, also below `path`,
-    /// are left out. Where several of [`Self::roots`] hold files, the first of them counts.
-    pub fn of(path: &str, objects: impl IntoIterator<Item = Listed>) -> Self {
-        collect::replica_of(Self::roots(path), objects)
+    /// are left out. `native` is the store's own layout: it decides between lineages.
+    pub fn of(path: &str, native: Layout, objects: impl IntoIterator<Item = Listed>) -> Self {
+        collect::replica_of(Self::roots(path), native, objects)
     }
 
     /// The roots that the files of `path` may have, the one that Litestream itself would read
-    /// first (FORMAT §1, §5): config paths are not cleaned, so one that ends in a slash gives
-    /// `//`; without a path the keys begin with the level, with `/` or with `./`.
+    /// first (FORMAT §1, §5): it puts a slash after the path and cleans nothing. So a config path
+    /// that ends in a slash gives `//`; at a bucket's root an empty path gives `/`, and `.` (which
+    /// `s3://bucket` without a slash means) gives `./`. Copies may lie there without either.
     pub fn roots(path: &str) -> Vec<String> {
         let bare = path.trim_end_matches('/');
         match bare {
-            "" | "." => ["", "/", "./"].map(String::from).to_vec(),
+            "" => ["/", "./", ""].map(String::from).to_vec(),
+            "." => ["./", "/", ""].map(String::from).to_vec(),
             _ if bare.len() == path.len() => vec![format!("{path}/")],
             _ => vec![format!("{path}/"), format!("{bare}/")],
         }

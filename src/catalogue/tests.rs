@@ -8,7 +8,7 @@ fn listed(key: &str) -> Listed {
 }
 
 fn replicas(keys: &[String]) -> Vec<Replica> {
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     keys.iter().for_each(|key| catalogue.insert(listed(key)));
     catalogue.finish()
 }
@@ -19,6 +19,11 @@ fn roots(replicas: &[Replica]) -> Vec<&str> {
 
 fn keys(replica: &Replica) -> Vec<String> {
     replica.files.iter().map(|f| replica.key(f)).collect()
+}
+
+/// Those of all lineages.
+fn all_keys(replica: &Replica) -> Vec<String> {
+    std::iter::once(replica).chain(&replica.others).flat_map(keys).collect()
 }
 
 #[test]
@@ -109,7 +114,7 @@ fn similar_and_nested_roots_stay_apart() {
     let expected = ["app.db-2/", "app.db/", "app.db//", "app.db/ltx/", "app.db/old/copy.db/", "app.db2/"];
     let found = replicas(&all);
     assert_eq!(roots(&found), expected);
-    let mut rebuilt: Vec<String> = found.iter().flat_map(keys).collect();
+    let mut rebuilt: Vec<String> = found.iter().flat_map(all_keys).collect();
     rebuilt.sort();
     let mut sorted = all.clone();
     sorted.sort();
@@ -137,9 +142,9 @@ fn v3_is_counted_beside_and_alone() {
 fn one_replica_by_its_path() {
     let keys_of = |path: &str, listed_keys: &[&str]| {
         let objects = listed_keys.iter().map(|dir| listed(&format!("{dir}{NAME}")));
-        keys(&Replica::of(path, objects))
+        keys(&Replica::of(path, Layout::Hex, objects))
     };
-    let own = ["p/a.db/0000/", "p/a.db/ltx/9/"];
+    let own = ["p/a.db/0000/", "p/a.db/0009/"];
     let others = ["p/a.db/old/b.db/0000/", "p/a.db-2/0000/", "x/p/a.db/0000/"];
     let all = [&own[..], &others[..]].concat();
     assert_eq!(keys_of("p/a.db", &all), own.map(|dir| format!("{dir}{NAME}")));
@@ -149,7 +154,12 @@ fn one_replica_by_its_path() {
     for root in ["", "/", "./"] {
         assert_eq!(keys_of("", &[&format!("{root}0000/"), "b.db/0000/"]), [format!("{root}0000/{NAME}")]);
     }
-    let empty = Replica::of("p/a.db", []);
+    let litestreams_first = |path: &str| {
+        let objects = ["", "/", "./"].map(|root| listed(&format!("{root}0000/{NAME}")));
+        Replica::of(path, Layout::Hex, objects).root
+    };
+    assert_eq!([litestreams_first(""), litestreams_first("/"), litestreams_first(".")], ["/", "/", "./"]);
+    let empty = Replica::of("p/a.db", Layout::Hex, []);
     assert_eq!((empty.root.as_str(), empty.name(), empty.files.len()), ("p/a.db/", "p/a.db", 0));
     assert_eq!(Replica::list_prefixes("p/a.db/"), ["p/a.db/"]);
     for root in Replica::roots("") {
@@ -160,26 +170,25 @@ fn one_replica_by_its_path() {
 
 #[test]
 fn files_are_sorted_and_a_key_listed_twice_counts_once() {
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     let insert = |catalogue: &mut Catalogue, key: &str, size, ms| {
         catalogue.insert(Listed { size, last_modified: Timestamp::from_millis(ms), ..listed(key) });
     };
-    insert(&mut catalogue, &format!("a/ltx/0/{NAME}"), 3, 1);
     insert(&mut catalogue, &format!("a/0009/{NAME}"), 4, 1);
     insert(&mut catalogue, &format!("a/0000/{NAME}"), 1, 7);
     insert(&mut catalogue, "a/0000/0000000000000002-0000000000000003.ltx", 5, 1);
     insert(&mut catalogue, &format!("a/0000/{NAME}"), 2, 6);
     let replica = catalogue.finish().remove(0);
-    assert_eq!(replica.files.iter().map(|f| f.size).collect::<Vec<_>>(), [5, 1, 3, 4]);
-    assert_eq!(replica.level(Level::new(0).unwrap()), 0..3);
-    assert_eq!(replica.level(Level::new(5).unwrap()), 3..3);
-    assert_eq!(replica.level(Level::SNAPSHOT), 3..4);
+    assert_eq!(replica.files.iter().map(|f| f.size).collect::<Vec<_>>(), [5, 1, 4]);
+    assert_eq!(replica.level(Level::new(0).unwrap()), 0..2);
+    assert_eq!(replica.level(Level::new(5).unwrap()), 2..2);
+    assert_eq!(replica.level(Level::SNAPSHOT), 2..3);
     assert_eq!(replica.max_txid(), Some(Txid(10)));
 }
 
 #[test]
 fn databases_are_taken_out_and_put_back() {
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     let insert = |catalogue: &mut Catalogue, dir: &str| catalogue.insert(listed(&format!("{dir}{NAME}")));
     ["a.db-2/0000/", "a.db/0000/", "a.db/old/b.db/0000/"].iter().for_each(|dir| insert(&mut catalogue, dir));
     assert_eq!(roots(&catalogue.take(|root| root == "a.db-2/")), ["a.db-2/"]);
@@ -200,10 +209,10 @@ fn databases_are_taken_out_and_put_back() {
 
 #[test]
 fn two_listings_are_joined() {
-    let mut first = Catalogue::new();
+    let mut first = Catalogue::new(Layout::Hex);
     first.insert(listed(&format!("a.db/0000/{NAME}")));
     first.insert(listed(&format!("b.db/0000/{NAME}")));
-    let mut second = Catalogue::new();
+    let mut second = Catalogue::new(Layout::Hex);
     second.insert(listed(&format!("b.db/0009/{NAME}")));
     second.insert(listed(&format!("d.db/0009/{NAME}")));
     first.merge(second);
@@ -215,7 +224,7 @@ fn two_listings_are_joined() {
 #[test]
 fn files_are_compact() {
     assert!(size_of::<LtxFile>() <= 64, "{}", size_of::<LtxFile>());
-    assert!(size_of::<Replica>() <= 56, "{}", size_of::<Replica>());
+    assert!(size_of::<Replica>() <= 80, "{}", size_of::<Replica>());
 }
 
 /// Every key of the fleet's bucket: exactly its databases, and every file's key rebuilt.
@@ -223,7 +232,7 @@ fn files_are_compact() {
 fn the_corpus_fleet() {
     let Some(fleet) = crate::plan::corpus::json("fleet/fleet.json") else { return };
     let objects: Vec<&str> = fleet["objects"].as_array().unwrap().iter().map(|o| o["key"].as_str().unwrap()).collect();
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     objects.iter().for_each(|key| catalogue.insert(listed(key)));
     let found = catalogue.finish();
     let mut expected: Vec<&str> =
@@ -232,8 +241,62 @@ fn the_corpus_fleet() {
     expected.sort_unstable();
     names.sort_unstable();
     assert_eq!(names, expected);
-    let rebuilt: std::collections::BTreeSet<String> = found.iter().flat_map(keys).collect();
+    let rebuilt: std::collections::BTreeSet<String> = found.iter().flat_map(all_keys).collect();
     let left: Vec<&&str> = objects.iter().filter(|key| !rebuilt.contains(**key)).collect();
     assert!(rebuilt.iter().all(|key| objects.contains(&key.as_str())));
     assert!(left.iter().all(|key| !key.ends_with(".ltx")), "{left:?}");
+}
+
+/// `dirs` below `a.db/`, each with a file of the TXIDs that stand before it.
+fn replica_of(native: Layout, files: &[(&str, u64, u64)]) -> Replica {
+    let key = |(dir, min, max): &(&str, u64, u64)| format!("a.db/{dir}/{min:016x}-{max:016x}.ltx");
+    Replica::of("a.db", native, files.iter().map(|file| listed(&key(file))))
+}
+
+#[test]
+fn a_layout_is_a_lineage_of_its_own() {
+    let [hex, decimal] = [("0009", 1, 3), ("ltx/9", 1, 5)];
+    let both = [hex, ("0000", 4, 4), decimal, ("ltx/0", 6, 6)];
+    for (native, newest, other_newest) in [(Layout::Hex, 4, 6), (Layout::Decimal, 6, 4)] {
+        let replica = replica_of(native, &both);
+        assert_eq!((replica.layout(), replica.max_txid()), (Some(native), Some(Txid(newest))));
+        let others: Vec<_> = replica.others.iter().map(Replica::max_txid).collect();
+        assert_eq!(others, [Some(Txid(other_newest))]);
+        assert_eq!(replica.differing().count(), 1);
+    }
+    // Without a snapshot of its own the native one is not taken, unless there is no other.
+    assert_eq!(replica_of(Layout::Hex, &[("0000", 4, 4), decimal]).layout(), Some(Layout::Decimal));
+    assert_eq!(replica_of(Layout::Hex, &[("0000", 4, 4), ("ltx/0", 4, 4)]).layout(), Some(Layout::Hex));
+    assert_eq!(replica_of(Layout::Hex, &[decimal]).layout(), Some(Layout::Decimal));
+    // A whole copy is nothing to speak of.
+    let copied = replica_of(Layout::Hex, &[hex, ("0000", 4, 4), ("ltx/9", 1, 3), ("ltx/0", 4, 4)]);
+    assert_eq!((copied.others.len(), copied.differing().count()), (1, 0));
+}
+
+#[test]
+fn the_same_through_a_catalogue_that_gave_it_away_and_took_it_back() {
+    let key = |dir: &str, txid: u64| format!("a.db/{dir}/{:016x}-{txid:016x}.ltx", 1);
+    let mut catalogue = Catalogue::new(Layout::Hex);
+    for (dir, txid) in [("0000", 1), ("ltx/9", 7), ("0009", 3)] {
+        catalogue.insert(listed(&key(dir, txid)));
+    }
+    for replica in catalogue.take(|_| true) {
+        catalogue.put_back(replica);
+    }
+    let found = catalogue.finish();
+    let newest = |replica: &Replica| replica.max_txid().unwrap().0;
+    assert_eq!((found.len(), newest(&found[0]), newest(&found[0].others[0])), (1, 3, 7));
+}
+
+#[test]
+fn a_fresh_listing_keeps_to_the_lineage_chosen_first() {
+    let chosen = replica_of(Layout::Hex, &[("0000", 4, 4), ("ltx/9", 1, 5)]);
+    assert_eq!(chosen.layout(), Some(Layout::Decimal));
+    let now = || replica_of(Layout::Hex, &[("0009", 1, 4), ("ltx/9", 1, 5)]);
+    assert_eq!(now().layout(), Some(Layout::Hex));
+    let kept = now().keeping_to(&chosen);
+    assert_eq!((kept.layout(), kept.others.len()), (Some(Layout::Decimal), 1));
+    // Gone: what is there now.
+    let gone = replica_of(Layout::Hex, &[("0009", 1, 4)]).keeping_to(&chosen);
+    assert_eq!(gone.layout(), Some(Layout::Hex));
 }

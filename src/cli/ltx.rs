@@ -64,6 +64,9 @@ fn say_what_is_not_shown(args: &LtxArgs, replica: &Replica, log: &Log) {
     if args.level_is_default && hidden > 0 && log.is_terminal() {
         log.info(&format!("{} at other levels: -level all shows them", human::count(hidden, "more file")));
     }
+    for other in replica.differing().filter_map(Replica::lineage) {
+        log.warn(&format!("files of another lineage lie under this path too, and are not listed: {other}"));
+    }
     if let Some(v3) = &replica.v3 {
         log.warn(&format!(
             "a backup in the v0.3.x format lies there too ({}, {}); it holds no LTX files and is not listed",

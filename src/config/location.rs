@@ -8,8 +8,8 @@ use crate::store::s3::S3Config;
 pub struct Location {
     pub store: StoreConfig,
     /// In S3 the key prefix, without the slash that follows it; taken from a URL it is clean,
-    /// from the config it is as written (`/p/a.db/` stays so: FORMAT §5). Empty is the bucket's
-    /// root. For files the absolute path of the directory.
+    /// from the config it is as written (`/p/a.db/` stays so: FORMAT §5). Empty and `.` are the
+    /// bucket's root (`Replica::roots` tells them apart). For files the absolute path of the directory.
     pub path: String,
     /// For people: the URL or path as typed, without secrets.
     pub display: String,

@@ -31,6 +31,8 @@ pub(super) struct S3Url {
     pub host: HostParts,
     /// Decoded, as typed, without the first slash.
     pub path: String,
+    /// Nothing follows the bucket, not even a slash.
+    ends_with_bucket: bool,
     pub query: S3Query,
 }
 
@@ -54,7 +56,7 @@ impl S3Url {
         if is_arn(url.authority) {
             // Litestream does not decode these.
             let (host, path) = access_point(url.authority, url.path)?;
-            return Ok(Self { host, path: path.to_owned(), query });
+            return Ok(Self { host, path: path.to_owned(), ends_with_bucket: false, query });
         }
         if url.authority.contains('@') {
             return Err(ConfigError::UserInfo);
@@ -63,12 +65,14 @@ impl S3Url {
             return Err(ConfigError::BucketMissing);
         }
         let host = endpoint::host_parts(url.authority)?;
-        Ok(Self { host, path: decoded(url.path.strip_prefix('/').unwrap_or(url.path))?, query })
+        let path = decoded(url.path.strip_prefix('/').unwrap_or(url.path))?;
+        Ok(Self { host, path, ends_with_bucket: url.path.is_empty(), query })
     }
 
-    /// The path as a key prefix: clean, without a slash at either end, empty for the root.
+    /// The path as a key prefix: clean, without a slash at either end. At the bucket's root it is
+    /// empty, or `.` where the URL ends with the bucket: Litestream then puts `./` before its keys.
     pub fn clean_path(&self) -> String {
-        paths::join_slash("", &self.path)
+        if self.ends_with_bucket { ".".to_owned() } else { paths::join_slash("", &self.path) }
     }
 }
 

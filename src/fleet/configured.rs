@@ -11,7 +11,7 @@ use super::discover::{
 };
 use super::listing::{Limits, Lister, ListingError};
 use super::pattern::{Pattern, relative_output};
-use crate::catalogue::{Catalogue, Replica};
+use crate::catalogue::{Catalogue, Layout, Replica};
 use crate::config::{Config, ConfigError, EntryKind, Location, StoreConfig};
 use crate::restore::Worker;
 use crate::store::{Store, StoreError, StoreErrorKind};
@@ -342,7 +342,7 @@ impl Run<'_> {
         let listings = ours.filter_map(|(i, entry)| {
             let lister = this.lister(entry.store)?;
             Some(async move {
-                let mut catalogue = Catalogue::new();
+                let mut catalogue = Catalogue::new(Layout::native_to(lister.store));
                 for prefix in Replica::list_prefixes(&entry.key) {
                     match lister.list(&prefix, Limits::default(), &|_| true, None).await {
                         Ok(listing) => catalogue.merge(listing.catalogue),
@@ -373,7 +373,7 @@ impl Run<'_> {
         dir_errors: HashMap<usize, ListingError>,
         mut failed: HashMap<usize, StoreError>,
     ) {
-        let mut wanted: Vec<(Found, usize, Option<String>)> = Vec::new();
+        let mut wanted: Vec<(Found, usize, Vec<String>)> = Vec::new();
         let mut names: HashSet<&str> = self.source.unusable.iter().map(|(name, _)| name.as_str()).collect();
         for (i, entry) in self.source.paths.iter().enumerate() {
             names.insert(&entry.name);
@@ -390,9 +390,9 @@ impl Run<'_> {
                 continue;
             }
             let output = Output::Configured(entry.path.clone());
-            let root = self.claim(entry);
+            let roots = self.claim(entry);
             wanted.extend(
-                self.found(&entry.name, id, entry.store, entry.key.clone(), output).map(|f| (f, entry.store, root)),
+                self.found(&entry.name, id, entry.store, entry.key.clone(), output).map(|f| (f, entry.store, roots)),
             );
         }
         for (i, error) in dir_errors {
@@ -429,11 +429,13 @@ impl Run<'_> {
                 if let Some(shelved) = self.shelves.get_mut(&entry.store).and_then(|shelf| shelf.get_mut(&root)) {
                     shelved.claims += 1;
                 }
-                wanted.extend(self.found(&name, id, entry.store, path, output).map(|f| (f, entry.store, Some(root))));
+                wanted.extend(self.found(&name, id, entry.store, path, output).map(|f| (f, entry.store, vec![root])));
             }
         }
-        for (mut found, store, root) in wanted {
-            found.replica = root.and_then(|root| self.take(store, &root));
+        for (mut found, store, roots) in wanted {
+            let replicas: Vec<Replica> = roots.iter().filter_map(|root| self.take(store, root)).collect();
+            let native = Layout::native_to(&found.store);
+            found.replica = (!replicas.is_empty()).then(|| Replica::choose(replicas, native));
             discovery.found.push(found);
         }
     }
@@ -461,15 +463,18 @@ impl Run<'_> {
         roots
     }
 
-    /// The root under which a `path:` entry's files lie: of several, as [`Replica::of`] chooses.
-    fn claim(&mut self, entry: &PathEntry) -> Option<String> {
-        let shelf = self.shelves.get_mut(&entry.store)?;
-        let mut roots: Vec<String> = Replica::roots(&entry.key);
-        roots.retain(|root| shelf.contains_key(root));
-        roots.sort_by_key(|root| shelf.get(root).is_none_or(|shelved| shelved.replica.files.is_empty()));
-        let root = roots.into_iter().next()?;
-        shelf.get_mut(&root)?.claims += 1;
-        Some(root)
+    /// The roots under which a `path:` entry's files lie, in order of preference.
+    fn claim(&mut self, entry: &PathEntry) -> Vec<String> {
+        let Some(shelf) = self.shelves.get_mut(&entry.store) else { return Vec::new() };
+        let mut claimed = Replica::roots(&entry.key);
+        claimed.retain(|root| match shelf.get_mut(root) {
+            Some(shelved) => {
+                shelved.claims += 1;
+                true
+            }
+            None => false,
+        });
+        claimed
     }
 
     /// Copies what others want too.

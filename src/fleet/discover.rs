@@ -327,7 +327,7 @@ impl UrlSource {
 /// Which files a replica has.
 fn fingerprint(replica: &Replica) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for file in &replica.files {
+    for file in replica.files.iter().chain(replica.others.iter().flat_map(|other| &other.files)) {
         (file.level.get(), file.layout, file.min_txid.0, file.max_txid.0).hash(&mut hasher);
     }
     replica.v3.is_some().hash(&mut hasher);

@@ -7,7 +7,7 @@ use super::super::pattern::relative_output;
 use super::super::split::tests::{Server, by_directory, bytewise};
 use super::super::split::{Ask, Split};
 use super::*;
-use crate::catalogue::Replica;
+use crate::catalogue::{Layout, Replica};
 use crate::store::{ListPage, ListRequest};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn run_cut(
     let mut give = |replicas: Vec<Replica>| handed.push(replicas);
     let mut early = Early::new(literal_dir, own_name, &ours, &mut give);
     early.worth_asking = worth_asking;
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     let mut split = {
         let may_look = cuts.is_empty();
         Split::new(literal_dir, cuts, may_look)
@@ -85,7 +85,7 @@ fn run_cut(
 }
 
 fn whole(server: &Server, literal_dir: &str) -> Vec<Replica> {
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     let keys = server.keys.iter().filter(|key| key.starts_with(literal_dir));
     keys.for_each(|key| catalogue.insert(super::super::split::tests::object(key)));
     catalogue.finish()
@@ -270,7 +270,7 @@ fn a_database_under_more_slashes_is_waited_for() {
 /// Nor is a directory vacant of which a page came that was empty, and not the last.
 #[test]
 fn an_empty_page_that_others_follow_says_nothing() {
-    let (mut give, mut catalogue) = (|_: Vec<Replica>| {}, Catalogue::new());
+    let (mut give, mut catalogue) = (|_: Vec<Replica>| {}, Catalogue::new(Layout::Hex));
     let mut early = Early::new("", "own", &ours, &mut give);
     let more = ListPage { continuation: Some("more".into()), ..ListPage::default() };
     assert!(!early.answered("a/ltx/".into(), &more));

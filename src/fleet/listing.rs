@@ -4,7 +4,7 @@
 use super::discover::DiscoveryProgress;
 use super::early::Early;
 use super::split::{Ask, Split};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Layout};
 use crate::store::{Http, ListRequest, Store, StoreError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -32,7 +32,7 @@ impl Default for Limits {
 }
 
 /// All that was listed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Listing {
     pub catalogue: Catalogue,
     /// The store lists in no order, or not in that of the keys' bytes.
@@ -79,7 +79,8 @@ impl Lister<'_> {
         }
         // Out of order between the ranges: only one row is sure to hold every key.
         let listing = self.run(Split::serial(prefix), limits.max_pages, wanted, None).await?;
-        Ok(Listing { unordered: true, ..listing.unwrap_or_default() })
+        let catalogue = listing.map_or_else(|| Catalogue::new(Layout::native_to(self.store)), |all| all.catalogue);
+        Ok(Listing { catalogue, unordered: true })
     }
 
     /// None: something may have been passed over.
@@ -90,7 +91,7 @@ impl Lister<'_> {
         wanted: &dyn Fn(&str) -> bool,
         mut early: Option<&mut Early<'_>>,
     ) -> Result<Option<Listing>, ListingError> {
-        let mut catalogue = Catalogue::new();
+        let mut catalogue = Catalogue::new(Layout::native_to(self.store));
         let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
         let mut in_flight = FuturesUnordered::new();
         let ask = |asked: Asked, request: ListRequest| async move {

@@ -234,9 +234,9 @@ mod tests {
             file(9, 1, 3, 5000),
             file(9, 1, 5, 500),
         ];
-        let replica = Replica { root: "a/".into(), files, v3: None };
+        let replica = Replica { root: "a/".into(), files, v3: None, others: Vec::new() };
         assert_eq!(estimated_bytes(&replica), 530);
-        assert_eq!(estimated_bytes(&Replica { root: "a/".into(), files: vec![], v3: None }), 0);
+        assert_eq!(estimated_bytes(&Replica { root: "a/".into(), files: vec![], v3: None, others: Vec::new() }), 0);
     }
 
     /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
@@ -249,7 +249,7 @@ mod tests {
             id: format!("bucket/{name}"),
             store: store.clone(),
             path: name.clone(),
-            replica: Some(Replica { root: format!("{name}/"), files: vec![], v3: None }),
+            replica: Some(Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() }),
             output: Output::Relative(name.clone()),
             name,
         });

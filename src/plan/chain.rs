@@ -47,6 +47,10 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
         }
     }
     let chosen = order.without(ideal, allowed, excluded, &mut warnings)?;
+    if let Some(used) = replica.lineage() {
+        let others = replica.differing().filter_map(Replica::lineage);
+        warnings.extend(others.map(|other| Warning::OtherLineage { used: used.clone(), other }));
+    }
     if let Some(v3) = &replica.v3 {
         warnings.push(Warning::V3Beside { snapshots: v3.snapshots });
     }
@@ -145,7 +149,7 @@ impl<'a> Order<'a> {
     /// Which of two files that continue the chain to take: the greater (FORMAT §3.2).
     fn preference(&self, index: usize, f: &LtxFile) -> impl Ord + use<> {
         let time = self.times.get(index).unwrap_or(f.last_modified);
-        (f.max_txid, Reverse(f.min_txid), f.level, Reverse(time), Reverse(f.layout), Reverse(index))
+        (f.max_txid, Reverse(f.min_txid), f.level, Reverse(time), Reverse(index))
     }
 
     /// How far any files whatever lead on from `reached` without a gap.

@@ -26,6 +26,9 @@ pub enum PlanError {
     /// Every chain to `txid` needs a file that was excluded; `keys` are those that would close
     /// the first gap (not all, if many), `class` is what is wrong with the first.
     NoOtherChain { txid: Txid, class: Class, keys: Vec<String> },
+    /// The chosen lineage does not reach the target (`error`), another one at the same path does:
+    /// its keys begin with `folder`.
+    OnlyOtherLineage { error: Box<Self>, folder: String },
     /// Every chain to `txid` needs a file in an archived storage class.
     Archived { txid: Txid, keys: Vec<String> },
 }
@@ -41,6 +44,7 @@ impl PlanError {
                 Class::TargetNotReachable
             }
             Self::NoOtherChain { class, .. } => *class,
+            Self::OnlyOtherLineage { error, .. } => error.class(),
         }
     }
 
@@ -81,6 +85,12 @@ impl fmt::Display for PlanError {
             Self::TimestampDoesNotExist { at } => {
                 write!(f, "timestamp does not exist: the backups hold no state older than {at}")
             }
+            Self::OnlyOtherLineage { error, folder } => write!(
+                f,
+                "{error}; only the files below {}, another lineage, reach it: to restore from them, copy them to a \
+                 path of their own",
+                escaped(folder)
+            ),
             Self::NoOtherChain { txid, keys, .. } => {
                 write!(f, "no chain of files reaches TXID {txid} without ")?;
                 write_keys(f, keys)

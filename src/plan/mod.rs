@@ -24,7 +24,7 @@ mod tests;
 pub use error::PlanError;
 pub use knowledge::{Excluded, Times};
 
-use crate::catalogue::Replica;
+use crate::catalogue::{Lineage, Replica};
 use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
 use std::fmt;
@@ -73,8 +73,20 @@ pub enum Warning {
     RoutedAround { keys: Vec<String> },
     /// These files would have been planned but are archived; other files took their place.
     AvoidedArchived { keys: Vec<String> },
+    /// Other files of the same database lie beside the chosen ones; they are another lineage.
+    OtherLineage { used: Lineage, other: Lineage },
+    /// `newer` continues `older` by its TXIDs, but was created before it: a new database of the
+    /// same name may have begun at TXID 1 again and overwritten a part of the old one's files.
+    TimesRunBackwards { older: DatedFile, newer: DatedFile },
     /// A backup in the v0.3.x format lies beside this one and was not looked at.
     V3Beside { snapshots: u32 },
+}
+
+/// A planned file's key, and the time in its header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatedFile {
+    pub key: String,
+    pub time: Timestamp,
 }
 
 /// Plans a restore. Bounds: O(n log n) in the number of files. `excluded` never changes the TXID
@@ -101,6 +113,19 @@ impl fmt::Display for Warning {
             ),
             Self::RoutedAround { keys } => write!(f, "damaged, restored through other files: {}", list(keys)),
             Self::AvoidedArchived { keys } => write!(f, "archived, restored through other files: {}", list(keys)),
+            Self::OtherLineage { used, other } => write!(
+                f,
+                "files of two lineages lie under this path and are never joined: restored from {used}, left aside {other}"
+            ),
+            Self::TimesRunBackwards { older, newer } => write!(
+                f,
+                "times run backwards along the chain: {} was created at {}, but {}, which continues it, at {}: the \
+                 restored database may be a mixture of two, if a new one was replicated to this path",
+                crate::error::escaped(&older.key),
+                older.time,
+                crate::error::escaped(&newer.key),
+                newer.time
+            ),
             Self::V3Beside { snapshots } => write!(
                 f,
                 "a backup in the v0.3.x format (generations/, {snapshots} snapshots) lies beside this one and is \

@@ -23,7 +23,7 @@ fn file(level: u8, min: u64, max: u64, ms: i64) -> LtxFile {
 fn replica(mut files: Vec<LtxFile>) -> Replica {
     files.sort_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
     files.dedup_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
-    Replica { root: "a.db/".into(), files, v3: None }
+    Replica { root: "a.db/".into(), files, v3: None, others: Vec::new() }
 }
 
 /// (level, min, max) of the planned files.

@@ -1,6 +1,7 @@
 //! One database from listing to publication: list, plan, execute; plan again around a damaged
 //! file or after files were deleted; check, sync, publish.
 
+use super::chain_times::StepBack;
 use super::engine::Worker;
 use super::error::{Failure, RestoreError};
 use super::execute::{Executed, Execution, PlannedFile};
@@ -11,7 +12,7 @@ use crate::commit::check::{self, Check};
 use crate::commit::{Destination, Published, Unpublished};
 use crate::error::escaped;
 use crate::ltx::Txid;
-use crate::plan::{self, Excluded, Plan, PlanError, Target, Times, Warning};
+use crate::plan::{self, DatedFile, Excluded, Plan, PlanError, Target, Times, Warning};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
@@ -207,6 +208,8 @@ async fn finish(
     let published = output.publish()?;
     worker.recorder().record(Stage::Commit, watch.elapsed());
     let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
+    let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
+    let warnings = plan.warnings.into_iter().chain(step_back).collect();
     let outcome = Outcome {
         min_txid: plan.min_txid,
         txid: plan.txid,
@@ -216,12 +219,21 @@ async fn finish(
         bytes_in,
         files: plan.files.len(),
         damaged: planner.damaged,
-        warnings: plan.warnings,
+        warnings,
         requests: planner.requests,
         replanned: planner.replanned,
         check,
     };
     Ok(Restored { outcome, published })
+}
+
+fn times_run_backwards(replica: &Replica, plan: &Plan, step: StepBack) -> Option<Warning> {
+    let dated = |place: usize, time| {
+        let file = replica.files.get(*plan.files.get(place)?)?;
+        Some(DatedFile { key: replica.key(file), time })
+    };
+    let newer = dated(step.older + 1, step.newer_time)?;
+    Some(Warning::TimesRunBackwards { older: dated(step.older, step.older_time)?, newer })
 }
 
 /// SQLite reads for as long as the database is large: on a thread of its own, stopped when the
@@ -354,9 +366,47 @@ impl<'a> Planner<'a> {
                 }
                 // Never a permitted skip: there were some.
                 Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
             }
         }
+    }
+
+    /// `error`, with what matters besides: that another lineage at this path reaches the target.
+    async fn or_only_another_lineage(&mut self, error: PlanError, target: &Target) -> PlanError {
+        if matches!(error, PlanError::NoOtherChain { .. }) {
+            return error;
+        }
+        for other in &self.replica.others {
+            let mut times = Times::new();
+            // Each round of looks adds times, or is the last.
+            let planned = loop {
+                let known = times.len();
+                match plan::plan(other, target, &times, &Excluded::new()) {
+                    Ok(plan::Outcome::NeedTimes(wanted)) => {
+                        self.requests += wanted.len() as u64;
+                        let requests = self.parallelism.as_deref();
+                        let looks = look_at_times(self.worker, self.store, other, &wanted, requests).await;
+                        for (file, time) in looks.unwrap_or_default() {
+                            match time {
+                                Some(time) => times.set(file, time),
+                                None => times.set_unknowable(file),
+                            }
+                        }
+                        if times.len() == known {
+                            break None;
+                        }
+                    }
+                    Ok(plan::Outcome::Plan(plan)) => break Some(plan),
+                    Err(_) => break None,
+                }
+            };
+            if planned.is_some()
+                && let Some(lineage) = other.lineage()
+            {
+                return PlanError::OnlyOtherLineage { error: Box::new(error), folder: lineage.folder };
+            }
+        }
+        error
     }
 
     async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
@@ -427,7 +477,7 @@ impl<'a> Planner<'a> {
     async fn list_again(&mut self) -> Result<(), RestoreError> {
         self.relisted += 1;
         self.requests += lists(self.path);
-        let new = list_replica(&self.worker.http, self.store, self.path).await?;
+        let new = list_replica(&self.worker.http, self.store, self.path).await?.keeping_to(&self.replica);
         self.times = self.times.carried(&self.replica, &new);
         self.excluded = self.excluded.carried(&self.replica, &new);
         self.replica = new;

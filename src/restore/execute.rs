@@ -3,6 +3,7 @@
 
 use super::ahead::Ahead;
 use super::budget::Charge;
+use super::chain_times::{ChainTimes, StepBack};
 use super::claims::{Claims, Overlay, PageMap};
 use super::cuts::Cut;
 use super::engine::Worker;
@@ -71,6 +72,7 @@ pub struct Executed {
     pub commit: u32,
     /// The last file's header time.
     pub timestamp: Timestamp,
+    pub step_back: Option<StepBack>,
 }
 
 /// The newest file's header decides the database's shape.
@@ -80,6 +82,7 @@ struct Shape {
     commit: u32,
     tracked: bool,
     timestamp: Timestamp,
+    times: ChainTimes,
 }
 
 /// A file's body, or the ends of one that is too large.
@@ -428,7 +431,10 @@ impl Execution<'_> {
                 file: i,
                 error: ChainError::PageSize { expected: c.shape.page_size.get(), found: header.page_size.get() },
             }),
-            Some(_) => Ok(()),
+            Some(c) => {
+                c.shape.times.note(i, header.timestamp());
+                Ok(())
+            }
             None => {
                 *claiming = Some(self.begin(i, header, planned_bytes).await?);
                 Ok(())
@@ -452,8 +458,14 @@ impl Execution<'_> {
             output.reserve(bytes)?;
         }
         self.worker.shared.counters.bytes_out_planned.add(bytes);
-        let shape =
-            Shape { page_size: header.page_size, commit, tracked: header.is_tracked(), timestamp: header.timestamp() };
+        let mut shape = Shape {
+            page_size: header.page_size,
+            commit,
+            tracked: header.is_tracked(),
+            timestamp: header.timestamp(),
+            times: ChainTimes::default(),
+        };
+        shape.times.note(i, header.timestamp());
         let (map, maps) = self.page_maps(commit).await?;
         Ok(Claiming {
             shape,
@@ -545,7 +557,12 @@ impl Execution<'_> {
                 return Err(Failure::Chain { file: newest, error });
             }
         }
-        Ok(Executed { page_size: shape.page_size.get(), commit: shape.commit, timestamp: shape.timestamp })
+        Ok(Executed {
+            page_size: shape.page_size.get(),
+            commit: shape.commit,
+            timestamp: shape.timestamp,
+            step_back: shape.times.step_back(),
+        })
     }
 
     fn check_name(&self, i: usize, header: &Header) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use super::engine::Worker;
 use super::large::allowed;
-use crate::catalogue::Replica;
+use crate::catalogue::{Layout, Replica};
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::store::{Http, ListRequest, Listed, Store, StoreError};
 use crate::timestamp::Timestamp;
@@ -32,7 +32,7 @@ pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Repl
     });
     let listings = futures_util::future::try_join_all(listings).await?;
     let objects = listings.into_iter().flatten();
-    Ok(Replica::of(path, objects))
+    Ok(Replica::of(path, Layout::native_to(store), objects))
 }
 
 /// The times in the headers of the files `wanted` (indexes into the replica). `requests` bounds

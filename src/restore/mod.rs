@@ -6,6 +6,7 @@
 
 mod ahead;
 mod budget;
+mod chain_times;
 mod claims;
 mod cuts;
 mod database;

@@ -7,6 +7,7 @@ mod common;
 
 mod faults;
 mod limits;
+mod lineages;
 mod places;
 mod refusals;
 mod secrets;

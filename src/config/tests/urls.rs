@@ -15,7 +15,9 @@ fn s3_urls() {
     for (url, want) in [
         ("s3://b/p/a.db", ("b", "p/a.db", None, None, false)),
         ("S3://b/p/a.db", ("b", "p/a.db", None, None, false)),
-        ("s3://b", ("b", "", None, None, false)),
+        ("s3://b", ("b", ".", None, None, false)),
+        ("s3://b?region=r", ("b", ".", Some("r"), None, false)),
+        ("s3://b/.", ("b", "", None, None, false)),
         ("s3://b/", ("b", "", None, None, false)),
         ("s3://b//p/./x/../a.db/", ("b", "p/a.db", None, None, false)),
         ("s3://b/a%20b%2Fc", ("b", "a b/c", None, None, false)),
@@ -278,6 +280,7 @@ fn joined_paths() {
         ("p/", "p/t/a.db", "p/"),
         ("/p/x", "/p/x/t/a.db", "/p/x/"),
         ("/", "/t/a.db", "/"),
+        (".", "t/a.db", ""),
     ] {
         assert_eq!(at(path).join("t/a.db").path, joined, "{path:?}");
         assert_eq!(at(path).dir_prefix(), dir_prefix, "{path:?}");

@@ -1,7 +1,7 @@
 //! The replicas of the corpus, written by Litestream itself.
 
 use super::*;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Layout};
 use crate::error::Class;
 use crate::plan::corpus;
 use crate::store::{Etag, Listed};
@@ -57,7 +57,8 @@ fn check_single(dir: &std::path::Path, manifest: &Value) -> usize {
     let name = text(manifest, "name");
     let objects = manifest["objects"].as_array().unwrap();
     // Below an empty path, as the replica's own folder holds them.
-    let replica = Replica::of("", objects.iter().map(|o| listed(o, "\"d41d8cd98f00b204e9800998ecf8427e\"")));
+    let replica =
+        Replica::of("", Layout::Hex, objects.iter().map(|o| listed(o, "\"d41d8cd98f00b204e9800998ecf8427e\"")));
     let times: Vec<Timestamp> = replica.files.iter().map(|f| header_time(&dir.join(replica.key(f)))).collect();
     for object in objects {
         let metadata = text(&object["metadata"], "litestream-timestamp");
@@ -118,7 +119,7 @@ fn check_single(dir: &std::path::Path, manifest: &Value) -> usize {
 #[test]
 fn the_fleet_and_its_holes() {
     let Some(fleet) = corpus::json("fleet/fleet.json") else { return };
-    let mut catalogue = Catalogue::new();
+    let mut catalogue = Catalogue::new(Layout::Hex);
     for object in fleet["objects"].as_array().unwrap() {
         catalogue.insert(listed(object, ""));
     }

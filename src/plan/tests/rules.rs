@@ -1,7 +1,7 @@
 //! FORMAT §3, rule by rule, on small replicas made by hand.
 
 use super::*;
-use crate::catalogue::V3;
+use crate::catalogue::{Layout, Replica, V3};
 use crate::error::Class;
 
 fn error_of(replica: &Replica, target: Target) -> PlanError {
@@ -51,7 +51,7 @@ fn a_txid_is_reached_exactly_or_not_at_all() {
 }
 
 #[test]
-fn ties_are_broken_by_min_level_time_and_layout() {
+fn ties_are_broken_by_min_level_and_time() {
     let tie = |files: Vec<LtxFile>| {
         let r = replica(files);
         let plan = plan_now(&r, Target::Latest).unwrap();
@@ -60,9 +60,26 @@ fn ties_are_broken_by_min_level_time_and_layout() {
     let first = file(0, 1, 4, 1);
     assert_eq!(tie(vec![first.clone(), file(0, 5, 8, 9), file(0, 3, 8, 9)]).min_txid, Txid(3));
     assert_eq!(tie(vec![first.clone(), file(0, 5, 8, 9), file(2, 5, 8, 9), file(1, 5, 8, 9)]).level.get(), 2);
-    let decimal = |ms| LtxFile { layout: Layout::Decimal, ..file(0, 5, 8, ms) };
-    assert_eq!(tie(vec![first.clone(), file(0, 5, 8, 9), decimal(8)]).layout, Layout::Decimal);
-    assert_eq!(tie(vec![first, file(0, 5, 8, 9), decimal(9)]).layout, Layout::Hex);
+}
+
+#[test]
+fn other_lineages_are_named_unless_they_are_copies() {
+    let at_root = |layout, files: Vec<LtxFile>| {
+        let files = files.into_iter().map(|file| LtxFile { layout, ..file }).collect();
+        Replica { root: "a.db/".into(), files, v3: None, others: Vec::new() }
+    };
+    let live = || vec![file(0, 1, 1, 1), file(0, 2, 2, 2)];
+    let chosen = |other: Vec<LtxFile>| {
+        Replica::choose([at_root(Layout::Hex, live()), at_root(Layout::Decimal, other)], Layout::Hex)
+    };
+    let copy = plan_now(&chosen(live()), Target::Latest).unwrap();
+    assert_eq!((copy.txid, copy.warnings), (Txid(2), vec![]));
+    let longer = chosen(vec![file(0, 1, 1, 1), file(0, 2, 2, 2), file(0, 3, 3, 3)]);
+    let plan = plan_now(&longer, Target::Latest).unwrap();
+    assert_eq!(plan.txid, Txid(2));
+    let [Warning::OtherLineage { used, other }] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
+    assert_eq!((used.folder.as_str(), used.max_txid), ("a.db/000N/", Txid(2)));
+    assert_eq!((other.folder.as_str(), other.max_txid), ("a.db/ltx/", Txid(3)));
 }
 
 #[test]

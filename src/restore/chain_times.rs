@@ -1,0 +1,81 @@
+//! Whether the times of a chain's files run backwards.
+//!
+//! Litestream numbers the transactions of a database that was replaced or reset from 1 again. Its
+//! new files overwrite the old ones of the same TXIDs, and the old ones beyond seem to continue the
+//! chain. The schema may be the same, so no check of the content fails. The times tell: a file that
+//! continues the chain is older than the file before it.
+
+use crate::timestamp::Timestamp;
+
+/// How far a writer's clock may be set back without a warning, in nanoseconds: one second.
+const CLOCK_STEP: i64 = 1_000_000_000;
+
+/// The headers' times, noted from the newest file of a chain to the oldest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ChainTimes {
+    /// The file noted last: its place in the chain, and its time.
+    last: Option<(usize, Timestamp)>,
+    largest: Option<StepBack>,
+}
+
+/// Two neighbours in a chain of which the one with the higher TXIDs was created earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepBack {
+    /// Place of the file with the lower TXIDs in the chain; the other is the next.
+    pub older: usize,
+    pub older_time: Timestamp,
+    pub newer_time: Timestamp,
+}
+
+impl ChainTimes {
+    /// Notes that file `place` of the chain was created at `time`. Places descend.
+    pub fn note(&mut self, place: usize, time: Timestamp) {
+        if let Some((newer, newer_time)) = self.last
+            && newer == place + 1
+            && time > newer_time.saturating_add_nanos(CLOCK_STEP)
+            && self.largest.is_none_or(|step| step.nanos() < nanos(newer_time, time))
+        {
+            self.largest = Some(StepBack { older: place, older_time: time, newer_time });
+        }
+        self.last = Some((place, time));
+    }
+
+    /// The largest step back of the files noted so far.
+    pub const fn step_back(&self) -> Option<StepBack> {
+        self.largest
+    }
+}
+
+impl StepBack {
+    fn nanos(&self) -> i64 {
+        nanos(self.newer_time, self.older_time)
+    }
+}
+
+fn nanos(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_nanos().saturating_sub(from.as_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step_back(millis: &[i64]) -> Option<(usize, i64, i64)> {
+        let mut times = ChainTimes::default();
+        for (place, &time) in millis.iter().enumerate().rev() {
+            times.note(place, Timestamp::from_nanos(time * 1_000_000));
+        }
+        let in_millis = |time: Timestamp| time.as_nanos() / 1_000_000;
+        times.step_back().map(|step| (step.older, in_millis(step.older_time), in_millis(step.newer_time)))
+    }
+
+    #[test]
+    fn the_largest_step_back_is_found() {
+        assert_eq!(step_back(&[]), None);
+        assert_eq!(step_back(&[5, 5, 6]), None);
+        // The clock may be set back by a second.
+        assert_eq!(step_back(&[1_000, 0, 1_500, 500]), None);
+        assert_eq!(step_back(&[1_001, 0]), Some((0, 1_001, 0)));
+        assert_eq!(step_back(&[9_000, 7_000, 8_000, 20_000, 3_000, 4_000]), Some((3, 20_000, 3_000)));
+    }
+}
