@@ -24,7 +24,7 @@ use super::progress::Progress;
 use super::record::Discovered;
 use super::window::Window;
 use crate::cancel::Cancel;
-use crate::commit::{CommitError, Published, Replace, check, sync_dirs};
+use crate::commit::{CommitError, Notice, Published, Replace, check, sync_dirs};
 use crate::error::Class;
 use crate::io::IoError;
 use crate::plan::{PlanError, Target};
@@ -96,6 +96,8 @@ pub enum Heard {
     /// Of a database that has ended as restored: it was not from all of its files, and counts as
     /// failed.
     Doubted(Ended),
+    /// What an interrupted run had left of a database was put right, or could not be.
+    PutRight(Notice),
 }
 
 /// What a run came to.
@@ -243,6 +245,7 @@ impl<'a> Run<'a> {
             }
             self.sync();
         }
+        self.tell_notices();
         left
     }
 
@@ -303,6 +306,10 @@ impl<'a> Run<'a> {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
         self.at_work.insert(job.name.clone());
+        if settings.if_db_not_exists && settings.work == Work::Restore {
+            self.roots.sweep(&job.place);
+            self.tell_notices();
+        }
         if settings.if_db_not_exists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
@@ -335,6 +342,7 @@ impl<'a> Run<'a> {
     fn handle(&mut self, event: Event) {
         if let Event::Answered(job, _) = &event {
             self.queue.stopped(job);
+            self.tell_notices();
         }
         match event {
             Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings)))) => {
@@ -365,6 +373,12 @@ impl<'a> Run<'a> {
                     self.end(job, ending);
                 }
             }
+        }
+    }
+
+    fn tell_notices(&mut self) {
+        for notice in self.roots.take_notices() {
+            (self.hear)(Heard::PutRight(notice));
         }
     }
 
@@ -492,6 +506,7 @@ struct Order {
 async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> {
     let Order { roots, settings, place, store, path, replica } = order;
     if settings.work == Work::Plan {
+        place.check_way().map_err(RestoreError::Commit)?;
         let planned = plan_database(&worker, &store, &path, replica, &settings.target).await?;
         return Ok(Answer::Planned(PlannedDatabase {
             txid: planned.plan.txid,
