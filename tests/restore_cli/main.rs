@@ -6,6 +6,7 @@
 mod common;
 
 mod faults;
+mod interrupted;
 mod limits;
 mod places;
 mod refusals;
@@ -14,3 +15,4 @@ mod signals;
 mod sources;
 mod support;
 mod times;
+mod ways;
