@@ -181,14 +181,16 @@ pub fn check_way_beneath(root: &Path, relative: &str) -> Result<(), CommitError>
 /// leads to it.
 fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
     let root = parents::open(root).ok()?;
+    if parents_of(relative).is_empty() {
+        return Some(root);
+    }
     match open_beneath(&root, parents_of(relative)) {
         Ok(fd) => Some(fd),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
         // No such call here.
-        Err(_) => parents_of(relative)
-            .split('/')
-            .filter(|name| !name.is_empty())
-            .try_fold(root, |dir, name| open_beneath_slowly(&dir, OsStr::new(name)).ok()),
+        Err(_) => {
+            parents_of(relative).split('/').try_fold(root, |dir, name| open_beneath_slowly(&dir, OsStr::new(name)).ok())
+        }
     }
 }
 

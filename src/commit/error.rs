@@ -56,7 +56,7 @@ pub enum CommitError {
         path: PathBuf,
         pid: Option<u32>,
     },
-    /// Another restore is about to publish to the same path.
+    /// The destination kept changing while it was to be replaced: another restore publishes to it.
     Busy {
         path: PathBuf,
     },
@@ -172,7 +172,11 @@ impl fmt::Display for CommitError {
             Self::InUse { path, pid: None } => {
                 write!(f, "cannot restore, the database is in use by another process: {}", shown(path))
             }
-            Self::Busy { path } => write!(f, "cannot restore, another restore is publishing to {}", shown(path)),
+            Self::Busy { path } => write!(
+                f,
+                "cannot restore, {} keeps changing: another restore or program puts files there. Try again when it is done",
+                shown(path)
+            ),
             Self::NoSpace { path, needed, free, errno } => {
                 write!(f, "cannot reserve {needed} bytes for {}: {}", shown(path), text_of(*errno))?;
                 match free {

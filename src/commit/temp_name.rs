@@ -71,7 +71,7 @@ impl Exchange {
 /// When the content of a file was last changed, in nanoseconds. Good for equality alone.
 pub(super) fn modified(stat: &Stat) -> u64 {
     let seconds = stat.st_mtime as u64;
-    seconds.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec as u64)
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)
 }
 
 /// A temporary name in the destination's directory.

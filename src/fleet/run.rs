@@ -199,6 +199,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     async fn drive(&mut self) -> usize {
         let cancel = self.fleet.cancel;
+        // Ends when nothing is to come, waits or is at work. Every job ends after a bounded number of
+        // retries, and every turn waits for one of them or for the discovery.
         loop {
             while self.in_flight < self.window.size() && !cancel.is_cancelled() {
                 let Some(job) = self.queue.next(self.window.share()) else { break };

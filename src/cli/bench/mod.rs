@@ -119,6 +119,7 @@ impl Run<'_> {
         std::thread::scope(|scope| {
             let sampler = scope.spawn(move || {
                 let mut total = Stages::default();
+                // Ends with `work`: the channel is closed then.
                 loop {
                     let begun = Instant::now();
                     let is_over = ended.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
