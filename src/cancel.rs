@@ -76,6 +76,7 @@ impl Cancel {
     /// Returns once cancelled, at once if it already is. May be awaited in any runtime, by any
     /// number of tasks.
     pub async fn cancelled(&self) -> Reason {
+        // Two turns at most: who is woken finds the reason set.
         loop {
             let notified = self.0.notify.notified();
             let mut notified = std::pin::pin!(notified);

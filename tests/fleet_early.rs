@@ -131,6 +131,7 @@ fn run_feed(
         }
         Heard::Doubted(e) => assert!(doubted.insert(e.name.clone(), e).is_none(), "doubted once"),
         Heard::ListingAgain(_) => again += 1,
+        Heard::PutRight(notice) => panic!("{notice}"),
     };
     let ran =
         fleet.run(feed, Intake::new(places, first), Window::new(None, 16, &Limits::default()), &mut hear).unwrap();

@@ -6,9 +6,9 @@ use super::failure::Failure;
 use super::log::Log;
 use super::output::{FileLine, PlanReport, RestoreReport, TimeSource};
 use super::progress::{Phase, ProgressSnapshot};
-use super::restore::{RestoreEngine, RestoreRequest};
+use super::restore::{RestoreEngine, RestoreRequest, put_right};
 use crate::cancel::{Cancel, Reason};
-use crate::commit::{Destination, Replace};
+use crate::commit::{Destination, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
 use crate::fleet::{Limits, stale_state};
@@ -117,6 +117,7 @@ pub struct OneDatabase {
 
 impl RestoreEngine for OneDatabase {
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
+        check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let session = Session::open(&request.args.common, 1, &self.counters, request.log, request.cancel)?;
         let store = session.store(&request.location.store);
         let (path, target) = (request.location.path.clone(), request.args.target);
@@ -143,6 +144,7 @@ impl RestoreEngine for OneDatabase {
         let begun = Instant::now();
         let args = request.args;
         let replace = if args.force { Replace::Force } else { Replace::Never };
+        put_right(request.output, request.log);
         let destination =
             Destination::prepare(request.output, replace).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let on_disk = (request.location.store == StoreConfig::File).then_some(request.location.path.as_str());

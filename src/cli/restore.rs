@@ -7,6 +7,7 @@ use super::log::{Log, Severity};
 use super::output::{PlanReport, RestoreReport};
 use super::progress::{self, ProgressSnapshot};
 use crate::cancel::Cancel;
+use crate::commit::sweep_beside;
 use crate::config::{self, Config, ConfigError, Env, Location};
 use crate::error::Class;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub struct RestoreRequest<'a> {
 /// What does the work. `plan` and `restore` are called once at most, from the thread that runs
 /// the command; `snapshot` meanwhile from another.
 pub trait RestoreEngine: Sync {
-    /// For `-dry-run`: looks at the replica, never at the output.
+    /// For `-dry-run`: looks at the replica, and of the output only at the directories on the way to it.
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure>;
 
     /// Checks the output, then asks the replica, then restores (CONTRACT, "Order of checks").
@@ -49,6 +50,9 @@ pub fn run(
     engine: &impl RestoreEngine,
 ) -> Result<String, Failure> {
     let (output, output_shown) = output_path(args)?;
+    if args.if_db_not_exists && !args.dry_run {
+        put_right(&output, log);
+    }
     // Follows links: a dangling one is no database.
     if args.if_db_not_exists && output.metadata().is_ok() {
         log.info("database already exists, skipping");
@@ -72,6 +76,14 @@ pub fn run(
             Ok(String::new())
         }
         Err(failure) => Err(failure),
+    }
+}
+
+/// Puts right what an interrupted run left beside `output`, before anyone decides by what stands
+/// there, and says so.
+pub(super) fn put_right(output: &Path, log: &Log) {
+    for notice in sweep_beside(output) {
+        log.warn(&notice.to_string());
     }
 }
 

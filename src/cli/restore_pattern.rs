@@ -287,6 +287,7 @@ impl Teller<'_> {
         let log = self.run.log;
         match heard {
             Heard::ListingAgain(e) => log.warn(&format!("listing again: {e}")),
+            Heard::PutRight(notice) => log.warn(&notice.to_string()),
             Heard::Ended(ended) => self.ended(&ended),
             Heard::Doubted(doubted) => {
                 self.books.doubt(&doubted);

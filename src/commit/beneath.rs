@@ -5,8 +5,8 @@
 //! where the kernel or a sandbox has no such call, and where directories are missing, one
 //! component after the other without following links, which is as safe.
 
-use super::parents::{Directory, Missing};
-use super::{CommitError, leftover};
+use super::parents::{self, Directory, Missing};
+use super::{CommitError, Notice, leftover, temp_name};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -65,7 +65,7 @@ pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
         if name.len() > LONGEST_NAME {
             return Err(UnsafeName::NameTooLong);
         }
-        if leftover::is_temporary(OsStr::new(name)) {
+        if temp_name::is_temporary(OsStr::new(name)) {
             return Err(UnsafeName::Temporary);
         }
     }
@@ -99,7 +99,7 @@ impl OutputRoot {
     /// Opens the directory of the output `relative`, which is checked, and makes what is missing.
     /// One that is open is shared, if its name still leads there.
     pub(super) fn directory_of(&self, relative: &str) -> Result<Arc<Directory>, CommitError> {
-        let parents = relative.rsplit_once('/').map_or("", |(parents, _)| parents);
+        let parents = parents_of(relative);
         let known = match parents {
             "" => Some(Arc::clone(&self.directory)),
             _ => self.open.lock().unwrap_or_else(PoisonError::into_inner).get(parents).and_then(Weak::upgrade),
@@ -153,6 +153,63 @@ impl OutputRoot {
         }
         Ok(fd)
     }
+}
+
+/// Says, and makes nothing, why no output can be made at `relative` beneath `root`, as far as the
+/// directories on the way tell: see [`check_way`].
+///
+/// # Errors
+/// What is in the way.
+pub fn check_way_beneath(root: &Path, relative: &str) -> Result<(), CommitError> {
+    let unsafe_name = |why| CommitError::UnsafeName { name: relative.to_owned(), why };
+    check_relative(root, relative).map_err(unsafe_name)?;
+    parents::check_way(root)?;
+    let mut path = root.to_owned();
+    let Ok(mut fd) = parents::open(root) else { return Ok(()) };
+    for name in parents_of(relative).split('/').filter(|name| !name.is_empty()) {
+        path.push(name);
+        fd = match open_beneath_slowly(&fd, OsStr::new(name)) {
+            Ok(next) => next,
+            Err(Errno::NOENT | Errno::ACCESS) => return Ok(()),
+            Err(errno) => return Err(not_opened(&fd, name, &path, errno)),
+        };
+    }
+    Ok(())
+}
+
+/// Opens the directory of the output `relative` if it is there; None also where a symbolic link
+/// leads to it.
+fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
+    let root = parents::open(root).ok()?;
+    if parents_of(relative).is_empty() {
+        return Some(root);
+    }
+    match open_beneath(&root, parents_of(relative)) {
+        Ok(fd) => Some(fd),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+        // No such call here.
+        Err(_) => {
+            parents_of(relative).split('/').try_fold(root, |dir, name| open_beneath_slowly(&dir, OsStr::new(name)).ok())
+        }
+    }
+}
+
+/// [`super::sweep`] in the directory of the output `relative` beneath `root`, a name from a bucket:
+/// no symbolic link beneath `root` is followed.
+pub fn sweep_beneath(root: &Path, relative: &str) -> Vec<Notice> {
+    if check_relative(root, relative).is_err() {
+        return Vec::new();
+    }
+    let path = root.join(relative);
+    match (open_existing(root, relative), path.parent(), path.file_name()) {
+        (Some(fd), Some(parent), Some(name)) => leftover::sweep(fd.as_fd(), parents::id_of(&fd), parent, name),
+        _ => Vec::new(),
+    }
+}
+
+/// The directories of an output, without its name.
+fn parents_of(relative: &str) -> &str {
+    relative.rsplit_once('/').map_or("", |(parents, _)| parents)
 }
 
 fn open_beneath(root: &OwnedFd, parents: &str) -> Result<OwnedFd, Errno> {

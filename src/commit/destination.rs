@@ -2,8 +2,8 @@
 //! relative to.
 
 use super::beneath::{OutputRoot, check_relative};
-use super::parents::{Directory, DirectoryId};
-use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, suffixed};
+use super::parents::{self, Directory, DirectoryId};
+use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, leftover, suffixed};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -34,8 +34,9 @@ pub(super) enum Standing {
 }
 
 impl Destination {
-    /// Checks `path` in CONTRACT's order and makes its missing parents (0700 less the umask).
-    /// An existing empty file counts as absent.
+    /// Puts right what killed runs left in the directory of `path`, once per process; checks `path` in
+    /// CONTRACT's order and makes its missing parents (0700 less the umask). An existing empty file
+    /// counts as absent.
     ///
     /// # Errors
     /// What stands in the way, or a directory that cannot be opened or made. Symbolic links and
@@ -68,6 +69,11 @@ impl Destination {
     ) -> Result<Self, CommitError> {
         // From here on, its drop takes new directories away.
         let new = Self { path, name, replace, directory, root };
+        // None can have been left in a new directory. What there is to say of it, `sweep_beside` says
+        // to who calls it first.
+        if !new.directory.is_new {
+            drop(leftover::sweep(new.dir(), new.directory.id, &new.directory.path, &new.name));
+        }
         let standing = look_at(new.dir(), &new.name, &new.path, new.replace)?;
         // There are none in a new directory; those that come later are found by the publication.
         if !new.directory.is_new {
@@ -90,8 +96,7 @@ impl Destination {
     }
 
     /// A new, empty, unpublished file in the destination's directory. `named` when something
-    /// must open it by name ([`Unpublished::path`]) before it is published. Sweeps the
-    /// directory of what killed runs left, once per process.
+    /// must open it by name ([`Unpublished::path`]) before it is published.
     ///
     /// # Errors
     /// A directory that cannot be written into, found here before anything is fetched.
@@ -145,6 +150,16 @@ impl Destination {
         look_at_sidecars(self.dir(), &self.name, &self.path, self.replace)?;
         Ok(standing)
     }
+}
+
+/// Says, and makes nothing, why no output can be made at `output`, as far as the directories on the way
+/// tell: a dangling link, a loop of links, a file, a file system of the kernel. For runs that change
+/// nothing; [`Destination::prepare`] finds out by itself.
+///
+/// # Errors
+/// What is in the way.
+pub fn check_way(output: &Path) -> Result<(), CommitError> {
+    parents::check_way(&parents::directory_of(output))
 }
 
 /// The name that `path` gives a file in its directory.

@@ -37,12 +37,26 @@ pub enum CommitError {
     IsNoDirectory {
         path: PathBuf,
     },
+    /// What should be a directory on the way to the output is a symbolic link to nothing.
+    DanglingLink {
+        path: PathBuf,
+        /// As the link has it.
+        target: PathBuf,
+    },
+    /// Symbolic links on the way to the output lead back to themselves.
+    LinkLoop {
+        path: PathBuf,
+    },
+    /// A directory that is there, but in which nothing can be made (/proc).
+    TakesNothing {
+        path: PathBuf,
+    },
     /// The database to be replaced is open in another program; `pid` where it is known.
     InUse {
         path: PathBuf,
         pid: Option<u32>,
     },
-    /// Another restore is about to publish to the same path.
+    /// The destination kept changing while it was to be replaced: another restore publishes to it.
     Busy {
         path: PathBuf,
     },
@@ -91,7 +105,9 @@ impl CommitError {
             Self::IsNoDirectory { .. } => Class::PathCollision,
             Self::NoSpace { .. } => Class::DiskFull,
             Self::Refused { errno, .. } => class_of(*errno),
-            Self::NotSynced { .. } => Class::Io,
+            Self::NotSynced { .. } | Self::DanglingLink { .. } | Self::LinkLoop { .. } | Self::TakesNothing { .. } => {
+                Class::Io
+            }
             Self::Sqlite { .. } => Class::IntegrityCheck,
             Self::Io(error) => error.class(),
         }
@@ -127,15 +143,40 @@ impl fmt::Display for CommitError {
                 write!(f, "cannot restore, '{}' is not a safe output path: {why}", crate::error::escaped(name))
             }
             Self::IsNoDirectory { path } => {
-                write!(f, "cannot restore, a file stands where a directory must be: {}", shown(path))
+                write!(
+                    f,
+                    "cannot restore, a file stands where a directory must be: {}. Remove it, or choose another output",
+                    shown(path)
+                )
             }
+            Self::DanglingLink { path, target } => write!(
+                f,
+                "cannot restore, {} is a symbolic link to {}, which is not there: make that directory, or remove the link",
+                shown(path),
+                shown(target)
+            ),
+            Self::LinkLoop { path } => write!(
+                f,
+                "cannot restore, the symbolic link {} leads back to itself: remove it, or choose another output",
+                shown(path)
+            ),
+            Self::TakesNothing { path } => write!(
+                f,
+                "cannot restore, nothing can be made in {}: its file system takes no new files or directories, or \
+                 another program removes them at once. Choose another output",
+                shown(path)
+            ),
             Self::InUse { path, pid: Some(pid) } => {
                 write!(f, "cannot restore, the database is in use by process {pid}: {}", shown(path))
             }
             Self::InUse { path, pid: None } => {
                 write!(f, "cannot restore, the database is in use by another process: {}", shown(path))
             }
-            Self::Busy { path } => write!(f, "cannot restore, another restore is publishing to {}", shown(path)),
+            Self::Busy { path } => write!(
+                f,
+                "cannot restore, {} keeps changing: another restore or program puts files there. Try again when it is done",
+                shown(path)
+            ),
             Self::NoSpace { path, needed, free, errno } => {
                 write!(f, "cannot reserve {needed} bytes for {}: {}", shown(path), text_of(*errno))?;
                 match free {

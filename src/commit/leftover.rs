@@ -1,284 +1,375 @@
-//! Temporary names, and what killed runs leave under them.
+//! What killed runs leave under temporary names (`temp_name`), put right before anyone decides by what
+//! stands at a destination.
 //!
-//! `.NAME.hydrant-XXXXXXXX` is a new file. `.NAME.hydrant-XXXXXXXX-fINO` is one that is about to
-//! be exchanged with the database of inode INO (hexadecimal; 0 for none) under `-force`, whose
-//! sidecars go by the same name and `-wal`, `-shm`, `-journal`; `-eINO` the same with an empty
-//! file. The inode number tells, after a kill, on which side of the exchange it fell:
-//!
-//! | killed | the destination is | so the sweep |
+//! | killed under `-force` | the destination is | so the sweep |
 //! |---|---|---|
-//! | before the exchange | inode INO, the old one | puts its sidecars back, deletes the new file |
-//! | after it | another, the new one | deletes the old file and its sidecars |
+//! | before the exchange | the old file | puts its sidecars back, deletes the new file |
+//! | after it | the new file | deletes the old file and its sidecars |
 //! | after it, and the new one is lost | absent | leaves the old file and its sidecars where they are |
+//! | before it, and others changed the destination since | a third file, or absent | leaves the old sidecars where they are |
 //!
-//! Whoever works on such a name holds a flock on the file under it; only unlocked ones are swept.
+//! Between the first and the second a program may have opened the old file without its sidecars. They
+//! are put back only where that did no harm: the file is unchanged, nobody uses it, and no sidecar
+//! that holds anything stands in their place. Otherwise both stay, and the operator is told.
+//!
+//! Whoever works on a temporary name holds a flock on the file under it; only unlocked ones are swept.
 
-use super::parents::DirectoryId;
+use super::in_use::{self, Held};
+use super::notice::{Notice, Why};
+use super::parents::{self, DirectoryId};
+use super::temp_name::{Exchange, LONGEST_STEM, Parsed, Replacing, modified, parse};
 use super::unpublished::rename_to_absent;
-use super::{Destination, SIDECARS, suffixed};
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use super::{CommitError, SIDECARS, suffixed};
+use crate::io::{Step, fault_at};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
-const MARK: &[u8] = b".hydrant-";
-const RANDOM_LEN: usize = 8;
-/// With all that is put around it, a name of this length still fits in 255 bytes.
-const LONGEST_STEM: usize = 200;
 /// Directories remembered as swept; past that they are swept again.
 const MOST_REMEMBERED: usize = 1 << 16;
 
-/// Why a temporary name has an inode number in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replacing {
-    /// An empty file, which must still be empty once it was exchanged.
-    Empty,
-    /// Whatever stands there, by `-force`.
-    Forced,
-}
-
-impl Replacing {
-    const fn letter(self) -> char {
-        match self {
-            Self::Empty => 'e',
-            Self::Forced => 'f',
-        }
+/// Puts right what killed runs left in the directory of `output`, once per process and directory;
+/// whoever comes meanwhile waits for it. To be called before anyone decides by what stands at
+/// `output`. What cannot be put right stays where it is.
+///
+/// Returns what the operator is to be told.
+pub fn sweep_beside(output: &Path) -> Vec<Notice> {
+    let parent = parents::directory_of(output);
+    match (parents::open(&parent), output.file_name()) {
+        (Ok(fd), Some(name)) => sweep(fd.as_fd(), parents::id_of(&fd), &parent, name),
+        _ => Vec::new(),
     }
 }
 
-/// A temporary name in the destination's directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TempName(OsString);
-
-impl TempName {
-    /// A new random name for a file that is to become `name`.
-    pub(super) fn plain(name: &OsStr) -> Self {
-        let mut bytes = vec![b'.'];
-        bytes.extend(stem(name));
-        bytes.extend(MARK);
-        bytes.extend((0..RANDOM_LEN).map(|_| fastrand::alphanumeric().to_ascii_lowercase() as u8));
-        Self(OsString::from_vec(bytes))
-    }
-
-    /// A new random name for a file that is about to take the place of inode `inode`.
-    pub(super) fn replacing(name: &OsStr, kind: Replacing, inode: u64) -> Self {
-        let mut plain = Self::plain(name);
-        plain.0.push(format!("-{}{inode:x}", kind.letter()));
-        plain
-    }
-
-    pub(super) fn as_os_str(&self) -> &OsStr {
-        &self.0
-    }
-}
-
-/// What stands for `name` in temporary names: itself, or where that is too long its beginning
-/// and a hash.
-fn stem(name: &OsStr) -> Vec<u8> {
-    let bytes = name.as_bytes();
-    if bytes.len() <= LONGEST_STEM {
-        return bytes.to_vec();
-    }
-    let mut stem = bytes.iter().copied().take(LONGEST_STEM - 17).collect::<Vec<u8>>();
-    stem.push(b'~');
-    for byte in Sha256::digest(bytes).iter().take(8) {
-        stem.extend(format!("{byte:02x}").bytes());
-    }
-    stem
-}
-
-/// A temporary name, understood.
-#[derive(Debug, PartialEq, Eq)]
-struct Parsed {
-    /// The name without a sidecar's suffix.
-    base: OsString,
-    stem: Vec<u8>,
-    replacing: Option<(Replacing, u64)>,
-}
-
-fn parse(name: &[u8]) -> Option<Parsed> {
-    let rest = name.strip_prefix(b".")?;
-    let at = rest.windows(MARK.len()).rposition(|window| window == MARK).filter(|at| *at > 0)?;
-    let stem = rest.get(..at)?.to_vec();
-    let tail = rest.get(at + MARK.len()..)?;
-    let sidecar = SIDECARS.iter().find(|suffix| tail.ends_with(suffix.as_bytes())).map_or(0, |suffix| suffix.len());
-    let tail = tail.get(..tail.len().checked_sub(sidecar)?)?;
-    let (random, replacing) = tail.split_at_checked(RANDOM_LEN)?;
-    if !random.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-        return None;
-    }
-    let replacing = match replacing {
-        [] if sidecar == 0 => None,
-        [b'-', kind @ (b'e' | b'f'), inode @ ..] => {
-            let kind = if *kind == b'e' { Replacing::Empty } else { Replacing::Forced };
-            let inode = std::str::from_utf8(inode).ok().filter(|hex| !hex.starts_with('+'))?;
-            Some((kind, u64::from_str_radix(inode, 16).ok()?))
-        }
-        _ => return None,
-    };
-    let base = OsStr::from_bytes(name.get(..name.len().checked_sub(sidecar)?)?).to_owned();
-    Some(Parsed { base, stem, replacing })
-}
-
-/// Whether a file of this name would be taken for what a killed run left.
-pub(super) fn is_temporary(name: &OsStr) -> bool {
-    parse(name.as_bytes()).is_some()
-}
-
-/// Removes what killed runs left in the destination's directory, once per process and directory.
-/// What cannot be removed is left: it harms nobody.
-pub(super) fn sweep(destination: &Destination) {
-    static SWEPT: LazyLock<Mutex<HashSet<DirectoryId>>> = LazyLock::new(Mutex::default);
-    let Some(id) = destination.directory_id() else { return };
-    {
+/// As [`sweep_beside`], for the output `own` in the directory `dir`.
+pub(super) fn sweep(dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
+    /// Of each directory: whether all that was found there could be told apart.
+    type Swept = HashMap<DirectoryId, Arc<OnceLock<bool>>>;
+    static SWEPT: LazyLock<Mutex<Swept>> = LazyLock::new(Mutex::default);
+    let Some(id) = id else { return Vec::new() };
+    let done = {
         let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
         if swept.len() >= MOST_REMEMBERED {
             swept.clear();
         }
-        if !swept.insert(id) {
-            return;
-        }
+        Arc::clone(swept.entry(id).or_default())
+    };
+    let mut found = None;
+    let all_told = *done.get_or_init(|| {
+        let (notices, all_told) = sweep_directory(dir, path, own);
+        found = Some(notices);
+        all_told
+    });
+    match found {
+        Some(notices) => notices,
+        // Whose it is could not be told then: it may be this one's.
+        None if !all_told && own.len() >= LONGEST_STEM => sweep_directory(dir, path, own).0,
+        None => Vec::new(),
     }
-    sweep_directory(destination.dir(), destination.name());
 }
 
-/// As [`sweep`], at once. `own` is the name whose leftovers are known for sure even where it is
-/// too long to be told from its temporary names.
-pub(super) fn sweep_directory(dir: BorrowedFd<'_>, own: &OsStr) {
-    let Ok(entries) = Dir::read_from(dir) else { return };
+/// As [`sweep`], at once. Also says whether all that was found could be told apart: of a name that is
+/// too long for that, only `own` is known.
+pub(super) fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> (Vec<Notice>, bool) {
+    let mut sweep = Sweep { dir, path, own, notices: Vec::new(), all_told: true };
+    let Ok(entries) = Dir::read_from(dir) else { return (Vec::new(), true) };
     let mut seen = BTreeSet::new();
     for entry in entries.flatten() {
         if let Some(parsed) = parse(entry.file_name().to_bytes())
             && seen.insert(parsed.base.clone())
         {
-            remove(dir, &parsed, own);
+            sweep.put_right(&parsed);
         }
+    }
+    (sweep.notices, sweep.all_told)
+}
+
+struct Sweep<'a> {
+    dir: BorrowedFd<'a>,
+    path: &'a Path,
+    own: &'a OsStr,
+    notices: Vec<Notice>,
+    all_told: bool,
+}
+
+/// A sidecar that was moved aside.
+struct Aside {
+    name: OsString,
+    suffix: &'static str,
+    stat: Stat,
+}
+
+impl Aside {
+    /// Whether it can be done without: SQLite makes a -shm anew from the -wal.
+    fn holds_nothing(&self) -> bool {
+        self.suffix == "-shm" || self.stat.st_size == 0
     }
 }
 
-fn remove(dir: BorrowedFd<'_>, leftover: &Parsed, own: &OsStr) {
-    let base = leftover.base.as_os_str();
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(dir, base, flags, Mode::empty()) {
-        Ok(fd) => Some(fd),
-        Err(Errno::NOENT) => None,
-        Err(_) => return,
-    };
-    let standing = match &file {
-        None => None,
-        Some(fd) => match locked(fd) {
-            Some(inode_and_size) => Some(inode_and_size),
-            None => return,
-        },
-    };
-    let unlink = |name: &OsStr| {
-        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
-    };
-    let Some((kind, recorded)) = leftover.replacing else {
-        unlink(base);
-        return;
-    };
-    let Some(name) = original(&leftover.stem, own) else { return };
-    let current = match rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat.st_ino,
-        Err(Errno::NOENT) => 0,
-        Err(_) => return,
-    };
-    let sidecars = SIDECARS.map(|suffix| (suffixed(base, suffix), suffixed(&name, suffix)));
-    match kind {
-        Replacing::Forced if current == recorded => {
-            for (aside, place) in &sidecars {
-                let _ = rename_to_absent(dir, aside, place);
+impl Sweep<'_> {
+    fn put_right(&mut self, leftover: &Parsed) {
+        let base = leftover.base.as_os_str();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(self.dir, base, flags, Mode::empty()) {
+            Ok(fd) => Some(fd),
+            Err(Errno::NOENT) => None,
+            Err(_) => return,
+        };
+        let there = match &file {
+            None => None,
+            Some(fd) => match locked(fd) {
+                Some(stat) => Some(stat),
+                None => return,
+            },
+        };
+        let Some(exchange) = leftover.exchange else {
+            self.unlink(base);
+            return;
+        };
+        let Some(name) = leftover.original(self.own) else {
+            self.all_told = false;
+            return;
+        };
+        let standing = match self.look_at(&name) {
+            Ok(stat) => Some(stat.st_ino),
+            Err(Errno::NOENT) => None,
+            Err(_) => return,
+        };
+        let is_old = |stat: &Stat| exchange.old != 0 && stat.st_ino == exchange.old;
+        let old_is_aside = there.as_ref().is_some_and(is_old);
+        match &there {
+            // It was empty when it was chosen, and is not now: someone's data.
+            Some(stat) if old_is_aside && exchange.kind == Replacing::Empty && stat.st_size > 0 => {
+                self.undo_exchange(&name, base, &exchange, standing);
+                return;
             }
+            // Neither of the two: it came to the destination in the last moment, and was exchanged.
+            Some(stat) if !old_is_aside && !exchange.is_new(stat.st_ino) => {
+                self.undo_exchange(&name, base, &exchange, standing);
+                return;
+            }
+            _ => {}
         }
-        // The new file was lost after the exchange: nothing else holds what the old one does.
-        Replacing::Forced if current == 0 && standing.is_some_and(|(inode, _)| inode == recorded) => return,
-        Replacing::Forced => sidecars.iter().for_each(|(aside, _)| unlink(aside)),
-        Replacing::Empty => {
-            // It was empty when it was chosen, and is not now: someone's data, to be put back.
-            if standing.is_some_and(|(inode, size)| inode == recorded && size > 0) && current != recorded {
-                let back = match current {
-                    0 => rename_to_absent(dir, base, &name),
-                    _ => rustix::fs::renameat_with(dir, base, dir, &name, RenameFlags::EXCHANGE),
-                };
-                if back.is_err() {
-                    return;
+        let is_resolved = match (exchange.kind, standing) {
+            (Replacing::Empty, _) => true,
+            (Replacing::Forced, standing) if standing.unwrap_or(0) == exchange.old => {
+                self.put_sidecars_back(&name, base, &exchange)
+            }
+            (Replacing::Forced, Some(_)) if old_is_aside => self.delete_sidecars(base),
+            (Replacing::Forced, Some(inode)) if exchange.is_new(inode) => self.delete_sidecars(base),
+            // The new file was lost after the exchange: nothing else holds what the old one does.
+            (Replacing::Forced, None) if old_is_aside => {
+                let files = self.aside(base).into_iter().map(|aside| aside.name);
+                let files = std::iter::once(base.to_owned()).chain(files).collect();
+                self.keep(&name, files, Why::Another);
+                return;
+            }
+            (Replacing::Forced, _) => self.keep_sidecars(&name, base, Why::Another),
+        };
+        match (&there, is_resolved) {
+            (None, _) => {}
+            (Some(_), true) => self.unlink(base),
+            (Some(_), false) => self.empty(base),
+        }
+    }
+
+    /// Puts back what stands under the temporary name `base`, where the new file stands or nothing.
+    fn undo_exchange(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange, standing: Option<u64>) {
+        let back = match standing {
+            None => self.rename(base, name).map_err(Why::Refused),
+            Some(inode) if exchange.is_new(inode) => self.exchange_back(name, base, inode),
+            Some(_) => Err(Why::Another),
+        };
+        match back.and_then(|()| parents::sync(self.dir).map_err(Why::Refused)) {
+            Ok(()) => {
+                if standing.is_some() {
+                    self.unlink(base);
                 }
+                self.notices.push(Notice::FilePutBack { path: self.path.join(name) });
             }
+            Err(why) => self.keep(name, vec![base.to_owned()], why),
+        }
+        if exchange.kind == Replacing::Forced {
+            self.keep_sidecars(name, base, Why::Another);
         }
     }
-    if standing.is_some() {
-        unlink(base);
+
+    /// Exchanges the new file, which stands at `name`, with what it replaced; not where a program has
+    /// begun to use it.
+    fn exchange_back(&self, name: &OsStr, base: &OsStr, inode: u64) -> Result<(), Why> {
+        let _held = self.hold(name, inode)?;
+        if SIDECARS.iter().any(|suffix| self.look_at(&suffixed(name, suffix)).is_ok()) {
+            return Err(Why::Occupied);
+        }
+        self.step()
+            .and_then(|()| rustix::fs::renameat_with(self.dir, base, self.dir, name, RenameFlags::EXCHANGE))
+            .map_err(Why::Refused)
+    }
+
+    /// Before the exchange. Whether nothing is left that holds anything.
+    fn put_sidecars_back(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange) -> bool {
+        let aside = self.aside(base);
+        if aside.is_empty() {
+            return true;
+        }
+        // Held until they are back: nobody opens it half-way, and no other sweep is at work on it.
+        let held = match exchange.old {
+            0 => Ok(None),
+            old => self.hold(name, old).map(Some),
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(why) => return self.keep_sidecars(name, base, why),
+        };
+        let stat = held.as_ref().map(|held| rustix::fs::fstat(&held.fd));
+        let is_unchanged = |aside: &Aside| match (&stat, exchange.more) {
+            (None, _) => true,
+            (Some(Ok(stat)), Some(more)) => modified(stat) == more.modified,
+            // A rename sets the time of change.
+            (Some(Ok(stat)), None) => {
+                (stat.st_mtime, stat.st_mtime_nsec) <= (aside.stat.st_ctime, aside.stat.st_ctime_nsec)
+            }
+            (Some(Err(_)), _) => false,
+        };
+        let (mut back, mut kept) = (Vec::new(), Vec::new());
+        for aside in aside {
+            match self.put_back(name, &aside, is_unchanged(&aside)) {
+                Ok(true) if !aside.holds_nothing() => back.push(self.path.join(suffixed(name, aside.suffix))),
+                Ok(_) => {}
+                Err(why) => kept.push((aside.name, why)),
+            }
+        }
+        let synced = parents::sync(self.dir);
+        if !back.is_empty() {
+            self.notices.push(Notice::PutBack { database: self.path.join(name), files: back });
+        }
+        let why = kept.first().map(|(_, why)| *why);
+        if let Some(why) = why {
+            self.keep(name, kept.into_iter().map(|(name, _)| name).collect(), why);
+        }
+        why.is_none() && synced.is_ok()
+    }
+
+    /// Puts one sidecar back: true. False: it was of no use, and is deleted.
+    fn put_back(&self, name: &OsStr, aside: &Aside, is_unchanged: bool) -> Result<bool, Why> {
+        let place = suffixed(name, aside.suffix);
+        let there = match self.look_at(&place) {
+            Ok(there) => Some(there),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(Why::Refused(errno)),
+        };
+        // Renamed by a link, and killed before the old name was removed.
+        let is_same = there.is_some_and(|there| there.st_ino == aside.stat.st_ino);
+        if is_same || aside.holds_nothing() && (there.is_some() || !is_unchanged) {
+            self.unlink(&aside.name);
+            return Ok(false);
+        }
+        match there {
+            _ if !is_unchanged => return Err(Why::Changed),
+            // What a program leaves that has only read.
+            Some(there) if there.st_size == 0 && is_regular(&there) => self.unlink(&place),
+            Some(_) => return Err(Why::Occupied),
+            None => {}
+        }
+        self.rename(&aside.name, &place).map(|()| true).map_err(|errno| match errno {
+            Errno::EXIST => Why::Occupied,
+            errno => Why::Refused(errno),
+        })
+    }
+
+    /// Holds the file of this inode, which stands at `name`.
+    fn hold(&self, name: &OsStr, inode: u64) -> Result<Held, Why> {
+        let held = in_use::hold(self.dir, name, &self.path.join(name)).map_err(|error| match error {
+            CommitError::InUse { pid, .. } => Why::InUse { pid },
+            CommitError::Refused { errno, .. } => Why::Refused(errno),
+            _ => Why::Refused(Errno::IO),
+        })?;
+        if rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(Why::InUse { pid: None });
+        }
+        match rustix::fs::fstat(&held.fd) {
+            Ok(stat) if stat.st_ino == inode => Ok(held),
+            Ok(_) => Err(Why::Another),
+            Err(errno) => Err(Why::Refused(errno)),
+        }
+    }
+
+    /// After the exchange. Nothing is deleted before it is durable.
+    fn delete_sidecars(&mut self, base: &OsStr) -> bool {
+        if parents::sync(self.dir).is_err() {
+            return false;
+        }
+        self.aside(base).iter().for_each(|aside| self.unlink(&aside.name));
+        true
+    }
+
+    /// Leaves those that hold anything where they are. Whether there are none.
+    fn keep_sidecars(&mut self, name: &OsStr, base: &OsStr, why: Why) -> bool {
+        let (empty, kept): (Vec<_>, Vec<_>) = self.aside(base).into_iter().partition(Aside::holds_nothing);
+        if why == Why::Another {
+            empty.iter().for_each(|aside| self.unlink(&aside.name));
+        }
+        if kept.is_empty() {
+            return true;
+        }
+        self.keep(name, kept.into_iter().map(|aside| aside.name).collect(), why);
+        false
+    }
+
+    fn keep(&mut self, name: &OsStr, files: Vec<OsString>, why: Why) {
+        let files = files.into_iter().map(|file| self.path.join(file)).collect();
+        self.notices.push(Notice::Kept { database: self.path.join(name), files, why });
+    }
+
+    /// The sidecars under the temporary name `base`; the one that holds least last.
+    fn aside(&self, base: &OsStr) -> Vec<Aside> {
+        let look = |suffix| {
+            let name = suffixed(base, suffix);
+            self.look_at(&name).ok().map(|stat| Aside { name, suffix, stat })
+        };
+        ["-wal", "-journal", "-shm"].into_iter().filter_map(look).collect()
+    }
+
+    fn look_at(&self, name: &OsStr) -> Result<Stat, Errno> {
+        rustix::fs::statat(self.dir, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+        self.step()?;
+        rename_to_absent(self.dir, from, to)
+    }
+
+    /// What cannot be deleted stays: it harms nobody, and a later run tries again.
+    fn unlink(&self, name: &OsStr) {
+        if self.step().is_ok() {
+            let _ = rustix::fs::unlinkat(self.dir, name, AtFlags::empty());
+        }
+    }
+
+    /// Frees the space of the new file but keeps its inode, so that no other file is taken for it by
+    /// its number while sidecars lie there under its name.
+    fn empty(&self, base: &OsStr) {
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let _ = rustix::fs::openat(self.dir, base, flags, Mode::empty());
+    }
+
+    /// Where tests put their faults.
+    fn step(&self) -> Result<(), Errno> {
+        fault_at(&self.path.join(self.own), Step::Publish).map(drop)
     }
 }
 
-/// Inode and size of a leftover that nobody works on any more, which is locked from now on.
-fn locked(fd: &OwnedFd) -> Option<(u64, u64)> {
+/// A leftover that nobody works on any more, which is locked from now on.
+fn locked(fd: &OwnedFd) -> Option<Stat> {
     rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive).ok()?;
     let stat = rustix::fs::fstat(fd).ok()?;
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    (regular && stat.st_nlink > 0).then_some((stat.st_ino, stat.st_size.try_into().ok()?))
+    (is_regular(&stat) && stat.st_nlink > 0).then_some(stat)
 }
 
-/// The name that `leftover_stem` stands for; None where it cannot be told.
-fn original(leftover_stem: &[u8], own: &OsStr) -> Option<OsString> {
-    if stem(own) == leftover_stem {
-        return Some(own.to_owned());
-    }
-    (leftover_stem.len() < LONGEST_STEM).then(|| OsStr::from_bytes(leftover_stem).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temporary_names_are_understood() {
-        let name = OsStr::new("app.hydrant-x.db");
-        let plain = TempName::plain(name);
-        let parsed = parse(plain.as_os_str().as_bytes()).expect("a plain name");
-        assert_eq!((parsed.stem.as_slice(), parsed.replacing), (name.as_bytes(), None));
-
-        let forced = TempName::replacing(name, Replacing::Forced, 0xabc);
-        let wal = suffixed(forced.as_os_str(), "-wal");
-        let parsed = parse(wal.as_bytes()).expect("a sidecar's name");
-        assert_eq!(parsed.base, forced.as_os_str());
-        assert_eq!(parsed.replacing, Some((Replacing::Forced, 0xabc)));
-        assert_eq!(original(&parsed.stem, OsStr::new("other")), Some(name.to_owned()));
-    }
-
-    #[test]
-    fn other_names_are_not() {
-        for name in [
-            "app.db",
-            ".app.db",
-            ".hydrant-abcdefgh",
-            ".app.hydrant-abcdefg",
-            ".app.hydrant-abcdefghi",
-            ".app.hydrant-ABCDEFGH",
-            ".app.hydrant-abcdefgh-wal",
-            ".app.hydrant-abcdefgh-x12",
-            ".app.hydrant-abcdefgh-f",
-            ".app.hydrant-abcdefgh-f+1",
-            ".app.hydrant-abcdefgh-fxyz",
-            "app.hydrant-abcdefgh",
-        ] {
-            assert_eq!(parse(name.as_bytes()), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_longest_name_leaves_room() {
-        let longest = OsString::from_vec(vec![b'n'; 255]);
-        let name = TempName::replacing(&longest, Replacing::Forced, u64::MAX);
-        let sidecar = suffixed(name.as_os_str(), "-journal");
-        assert!(sidecar.len() <= 255, "{}", sidecar.len());
-        let parsed = parse(sidecar.as_bytes()).expect("a name of ours");
-        assert_eq!(original(&parsed.stem, &longest), Some(longest.clone()));
-        assert_eq!(original(&parsed.stem, OsStr::new("another")), None);
-    }
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }

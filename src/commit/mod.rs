@@ -2,7 +2,8 @@
 //! (DESIGN engine 5, PROMISES 1 – 6, 14, 15, 24, 27, 30).
 //!
 //! ```text
-//! Destination::prepare   checks, parents, directory opened (prepare_beneath: and nowhere else)
+//! sweep_beside           what killed runs left is put right (sweep_beneath: and nowhere else)
+//! Destination::prepare   the same; checks, parents, directory opened
 //!   .create              O_TMPFILE, else a locked random name       nobody sees it
 //!     .reserve … writes … Writer::sync                              content durable
 //!     .publish           link that refuses | exchange               seen, whole
@@ -13,8 +14,8 @@
 //! Invariants: no name is ever given to a file that was not synced after its last write; nothing
 //! is replaced but an empty file, or with `-force` a database that nobody uses; what was replaced
 //! is deleted only when the new name is durable; a process killed at any point leaves the old
-//! state or the new one, and what else it leaves is swept by the next run in that directory
-//! (`leftover`).
+//! state or the new one, or the old database beside its own sidecars under other names: that, and
+//! what else it leaves, is put right by the next run that looks at that directory (`leftover`).
 //!
 //! Not here: what is written into the file (`restore`) and how (`io`). No `unsafe`.
 
@@ -25,16 +26,20 @@ mod error;
 mod in_use;
 mod journal;
 mod leftover;
+mod notice;
 mod parents;
 mod publish;
 mod swap;
+mod temp_name;
 #[cfg(test)]
 mod tests;
 mod unpublished;
 
-pub use beneath::{OutputRoot, UnsafeName, check_relative};
-pub use destination::Destination;
+pub use beneath::{OutputRoot, UnsafeName, check_relative, check_way_beneath, sweep_beneath};
+pub use destination::{Destination, check_way};
 pub use error::CommitError;
+pub use leftover::sweep_beside;
+pub use notice::{Notice, Why};
 pub use publish::{Published, sync_dirs};
 pub use unpublished::Unpublished;
 

@@ -6,10 +6,13 @@
 //! under each other.
 
 use super::CommitError;
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use crate::io::uninterrupted;
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -19,6 +22,9 @@ use std::time::Duration;
 const TRIES: usize = 16;
 /// Pause before a directory that someone else has locked is tried again: a removal takes less.
 const LOCKED_PAUSE: Duration = Duration::from_millis(1);
+/// What /proc and /sys say they are.
+const PROC_MAGIC: u64 = 0x9fa0;
+const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
 
@@ -55,10 +61,7 @@ pub(super) struct Directory {
 impl Directory {
     /// Opens the directory of `output`, and makes what is missing of it (0700 less the umask).
     pub(super) fn of(output: &Path) -> Result<Self, CommitError> {
-        Self::at(match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        })
+        Self::at(directory_of(output))
     }
 
     /// Opens the directory `path`, and makes what is missing of it.
@@ -108,7 +111,7 @@ impl Directory {
             }
             Err(error) => {
                 remove(&made.0);
-                Err(error)
+                Err(explained(error, &path))
             }
         }
     }
@@ -142,8 +145,21 @@ impl Drop for Directory {
     }
 }
 
-fn open(path: &Path) -> Result<OwnedFd, Errno> {
+pub(super) fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Device and inode of an open directory, where they can be had.
+pub(super) fn id_of(fd: &OwnedFd) -> Option<DirectoryId> {
+    rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// The directory that `output` lies in, as its path names it; `.` where that names none.
+pub(super) fn directory_of(output: &Path) -> PathBuf {
+    match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 enum Hold {
@@ -184,26 +200,86 @@ impl Missing {
     }
 }
 
-/// Makes `path` and its missing parents; adds what it made to `made`, outermost first.
+/// Makes `path` and its missing parents; adds what it made to `made`, outermost first. One way up and
+/// one way down the path, so it ends. Where another process removes a parent meanwhile, it fails
+/// with ENOENT, and [`Directory::open_or_make`] tries again.
 fn make(path: &Path, made: &mut Missing) -> Result<(), CommitError> {
-    let mut missing = vec![path];
-    while let Some(next) = missing.last().copied() {
-        match rustix::fs::mkdir(next, Mode::RWXU) {
+    let mut missing = Vec::new();
+    for dir in components(path) {
+        match rustix::fs::mkdir(dir, Mode::RWXU) {
             Ok(()) => {
-                missing.pop();
-                made.note(next);
+                made.note(dir);
+                break;
             }
-            Err(Errno::EXIST) => {
-                missing.pop();
-            }
-            Err(Errno::NOENT) => match next.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() && missing.len() < 4096 => missing.push(parent),
-                _ => return Err(CommitError::refused("create directory", next, Errno::NOENT)),
-            },
-            Err(errno) => return Err(CommitError::refused("create directory", next, errno)),
+            Err(Errno::EXIST) => break,
+            Err(Errno::NOENT) => missing.push(dir),
+            Err(errno) => return Err(CommitError::refused("create directory", dir, errno)),
+        }
+    }
+    for dir in missing.into_iter().rev() {
+        match rustix::fs::mkdir(dir, Mode::RWXU) {
+            Ok(()) => made.note(dir),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(CommitError::refused("create directory", dir, errno)),
         }
     }
     Ok(())
+}
+
+/// `path`, its parent, and so on, as long as they have a name.
+fn components(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().filter(|dir| !dir.as_os_str().is_empty())
+}
+
+/// Says, and makes nothing, why the directory `path` can be neither opened nor made: a dangling link,
+/// a loop of links, a file, a file system of the kernel on the way. Permissions are not looked at.
+pub(super) fn check_way(path: &Path) -> Result<(), CommitError> {
+    let nearest = nearest_directory(path)?;
+    let magic = rustix::fs::statfs(&nearest).map(|fs| fs.f_type as u64);
+    match magic {
+        Ok(PROC_MAGIC | SYSFS_MAGIC) => Err(CommitError::TakesNothing { path: nearest }),
+        _ => Ok(()),
+    }
+}
+
+/// The innermost directory on the way to `path` that is there.
+fn nearest_directory(path: &Path) -> Result<PathBuf, CommitError> {
+    let mut nearest = Path::new(if path.is_absolute() { "/" } else { "." });
+    let outermost_first: Vec<&Path> = components(path).collect();
+    for dir in outermost_first.into_iter().rev() {
+        let at = || dir.to_owned();
+        match rustix::fs::stat(dir) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => nearest = dir,
+            Ok(_) | Err(Errno::NOTDIR) => return Err(CommitError::IsNoDirectory { path: at() }),
+            Err(Errno::LOOP) => return Err(CommitError::LinkLoop { path: at() }),
+            Err(Errno::NOENT) => {
+                return match rustix::fs::readlink(dir, Vec::new()) {
+                    Ok(target) => {
+                        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                        Err(CommitError::DanglingLink { path: at(), target })
+                    }
+                    Err(_) => Ok(nearest.to_owned()),
+                };
+            }
+            Err(_) => break,
+        }
+    }
+    Ok(nearest.to_owned())
+}
+
+/// Why the directory `path` could not be opened or made, in words that say what to do about it;
+/// `error` where that says more.
+fn explained(error: CommitError, path: &Path) -> CommitError {
+    let CommitError::Refused { errno, .. } = &error else { return error };
+    if !matches!(*errno, Errno::NOENT | Errno::LOOP | Errno::NOTDIR) {
+        return error;
+    }
+    match nearest_directory(path) {
+        Err(obstacle) => obstacle,
+        // It is there, and nothing can be made in it; or other programs remove whatever is made.
+        Ok(nearest) if *errno == Errno::NOENT => CommitError::TakesNothing { path: nearest },
+        Ok(_) => error,
+    }
 }
 
 fn remove(made: &[PathBuf]) {
@@ -257,13 +333,10 @@ fn synced(path: &Path, made: u64) {
 }
 
 /// fsync of a directory, where its file system has such a thing.
-fn sync(directory: impl AsFd) -> Result<(), Errno> {
-    loop {
-        match rustix::fs::fsync(&directory) {
-            Err(Errno::INTR) => {}
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(()),
-            Err(errno) => return Err(errno),
-        }
+pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
+    match uninterrupted(|| rustix::fs::fsync(&directory)) {
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        result => result,
     }
 }
 

@@ -1,9 +1,9 @@
 //! The last step: a name that cannot replace anything, or an exchange that loses nothing.
 
 use super::destination::Standing;
-use super::leftover::Replacing;
 use super::parents::DirectoryId;
 use super::swap::{self, Replaced, Swapped};
+use super::temp_name::Replacing;
 use super::unpublished::{link_unnamed, rename_to_absent, sync_inode};
 use super::{CommitError, Destination, Replace, Unpublished, parents};
 use crate::io::{OutputFile, Step};

@@ -3,22 +3,27 @@
 //!
 //! In this order, each step one system call on names:
 //! 1. the old file is locked (SQLite's locks and a flock), and is what was looked at;
-//! 2. the new file gets a name that tells the old one's inode, and is synced under it where that is
-//!    needed (`journal`);
-//! 3. the old sidecars are moved aside, to that name and their suffixes;
+//! 2. the new file gets a name that tells both inodes and when the old one was last written to, and
+//!    is synced under it where that is needed (`journal`);
+//! 3. the old sidecars are moved aside, to that name and their suffixes: -shm, -journal, -wal;
 //! 4. the two files are exchanged: the old one now stands with its sidecars under the temporary
 //!    name, the new one alone under its own;
 //! 5. after the directory was synced: the old sidecars are deleted, then the old file.
 //!
-//! Killed between two of them, `leftover` puts back (before 4) or deletes (after 4).
+//! Killed between two of them, `leftover` puts back (before 4) or deletes (after 4). Killed between 3
+//! and 4, the old file stands without its sidecars until then, and a program that opens it does not
+//! see what only they hold. No order avoids that: no call renames several names at once, and a -wal
+//! beside the new file would be worse. So 4 follows 3 at once, nothing is synced in between, and the
+//! -wal is the last to be moved.
+//!
 //! Without RENAME_EXCHANGE (NFS, some FUSE) step 4 is a rename that replaces: still atomic, but
 //! an empty file that is filled in the instant before it is lost.
 
 use super::in_use::{self, Held};
-use super::leftover::{Replacing, TempName};
+use super::temp_name::{Exchange, Replacing, TempName};
 use super::unpublished::rename_to_absent;
-use super::{CommitError, SIDECARS, Unpublished, suffixed};
-use crate::io::Step;
+use super::{CommitError, Unpublished, suffixed};
+use crate::io::{Step, uninterrupted};
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -26,6 +31,8 @@ use std::time::Duration;
 
 /// Pause before a file that another restore has locked is looked at again.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+/// The order in which sidecars are moved aside: those that hold most are missing for the shortest time.
+const MOVED: [&str; 3] = ["-shm", "-journal", "-wal"];
 
 /// How it went.
 pub(super) enum Swapped {
@@ -67,7 +74,13 @@ pub(super) fn replace(new: &mut Unpublished, old: &Stat, kind: Replacing) -> Res
         return Ok(Swapped::Again);
     }
 
-    new.rename(|| TempName::replacing(name, kind, old.st_ino))?;
+    if kind == Replacing::Forced && !destination.has_no_sidecar() {
+        // The time of its last change is to survive a power failure: `leftover` goes by it. Where that
+        // fails, the sidecars may not be put back by themselves, but they are not lost.
+        let _ = uninterrupted(|| rustix::fs::fsync(&held.fd));
+    }
+    let exchange = Exchange::of(kind, Some(&locked), &new.stat()?);
+    new.rename(|| TempName::replacing(name, exchange))?;
     let mut aside = Aside::default();
     if kind == Replacing::Forced {
         aside.move_from(new)?;
@@ -88,8 +101,10 @@ pub(super) fn replace(new: &mut Unpublished, old: &Stat, kind: Replacing) -> Res
     let exchanged = rustix::fs::statat(dir, &temp, AtFlags::SYMLINK_NOFOLLOW);
     if !exchanged.is_ok_and(|stat| same(&stat)) {
         rustix::fs::renameat_with(dir, &temp, dir, name, RenameFlags::EXCHANGE).map_err(|errno| {
-            // What was there stands under the temporary name now: it must not be deleted.
+            // What was there stands under the temporary name now: it must not be deleted, and its
+            // sidecars must not come to stand beside the new file.
             new.forget_name();
+            aside.keep();
             CommitError::refused("put back what stood at", path, errno)
         })?;
         return Ok(Swapped::Again);
@@ -104,7 +119,8 @@ pub(super) fn replace(new: &mut Unpublished, old: &Stat, kind: Replacing) -> Res
 pub(super) fn publish_beside_sidecars(new: &mut Unpublished) -> Result<Swapped, CommitError> {
     let destination = new.destination().clone();
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
-    new.rename(|| TempName::replacing(name, Replacing::Forced, 0))?;
+    let exchange = Exchange::of(Replacing::Forced, None, &new.stat()?);
+    new.rename(|| TempName::replacing(name, exchange))?;
     let mut aside = Aside::default();
     aside.move_from(new)?;
     let temp = temp_of(new)?;
@@ -136,7 +152,7 @@ impl Aside {
         let destination = new.destination();
         let temp = temp_of(new)?;
         self.destination = Some(destination.clone());
-        for suffix in SIDECARS {
+        for suffix in MOVED {
             let (place, aside) = (suffixed(destination.name(), suffix), suffixed(&temp, suffix));
             let moved =
                 new.output().fault(Step::Publish).and_then(|_| rename_to_absent(destination.dir(), &place, &aside));
@@ -161,7 +177,7 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         if let Some(destination) = &self.destination {
-            for (aside, place) in &self.moved {
+            for (aside, place) in self.moved.iter().rev() {
                 let _ = rename_to_absent(destination.dir(), aside, place);
             }
         }

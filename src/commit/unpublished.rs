@@ -2,9 +2,9 @@
 
 use super::destination::Standing;
 use super::journal;
-use super::leftover::{self, TempName};
+use super::temp_name::TempName;
 use super::{CommitError, Destination, Published, Replace, publish};
-use crate::io::{OutputFile, Step, fault_at};
+use crate::io::{OutputFile, Step, fault_at, uninterrupted};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,8 +30,7 @@ pub struct Unpublished {
 
 impl Unpublished {
     pub(super) fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
-        let refused = |errno| CommitError::refused("create a file in", destination.dir_path(), errno);
-        leftover::sweep(destination);
+        let refused = |errno| not_created(destination, errno);
         fault_at(destination.path(), Step::Create).map_err(refused)?;
         let unnamed = if named { None } else { unnamed(destination).map_err(refused)? };
         let (fd, temp) = match unnamed {
@@ -123,6 +122,12 @@ impl Unpublished {
         self.temp.as_ref()
     }
 
+    /// What the kernel knows of the file.
+    pub(super) fn stat(&self) -> Result<Stat, CommitError> {
+        let path = self.output.path();
+        rustix::fs::fstat(&self.output).map_err(|errno| CommitError::refused("look at the new file for", path, errno))
+    }
+
     /// The name was given away, to the destination or to what it replaced.
     pub(super) fn forget_name(&mut self) {
         self.temp = None;
@@ -207,6 +212,16 @@ pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
     synced.map_err(|errno| CommitError::refused("sync the name of", file.path(), errno))
 }
 
+/// Why nothing can be created in the destination's directory.
+fn not_created(destination: &Destination, errno: Errno) -> CommitError {
+    let path = destination.dir_path();
+    match rustix::fs::fstat(destination.dir()) {
+        // As /proc does: the directory is there all the same.
+        Ok(stat) if errno == Errno::NOENT && stat.st_nlink > 0 => CommitError::TakesNothing { path: path.to_owned() },
+        _ => CommitError::refused("create a file in", path, errno),
+    }
+}
+
 /// A file without a name; None where the file system has none, or where it could not be given a
 /// name later.
 fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
@@ -229,12 +244,16 @@ fn new_name(destination: &Destination) -> Result<(OwnedFd, TempName), Errno> {
     for _ in 0..TRIES {
         let name = TempName::plain(destination.name());
         match rustix::fs::openat(destination.dir(), name.as_os_str(), flags, mode()) {
-            Ok(fd) => match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-                // Another run sweeps, and was here between the two calls.
-                Err(Errno::WOULDBLOCK) => {}
-                _ if rustix::fs::fstat(&fd)?.st_nlink == 0 => {}
-                _ => return Ok((fd, name)),
-            },
+            Ok(fd) => {
+                let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
+                let linked = rustix::fs::fstat(&fd).map(|stat| stat.st_nlink > 0);
+                if locked != Err(Errno::WOULDBLOCK) && linked == Ok(true) {
+                    return Ok((fd, name));
+                }
+                // Another run sweeps, and was here between the two calls; or nothing is known of it.
+                let _ = rustix::fs::unlinkat(destination.dir(), name.as_os_str(), AtFlags::empty());
+                linked?;
+            }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
@@ -288,17 +307,11 @@ pub(super) fn rename_to_absent(
     match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
-            rustix::fs::unlinkat(dir, from, AtFlags::empty())
+            rustix::fs::unlinkat(dir, from, AtFlags::empty()).inspect_err(|_| {
+                // Not half renamed.
+                let _ = rustix::fs::unlinkat(dir, to, AtFlags::empty());
+            })
         }
         result => result,
-    }
-}
-
-pub(super) fn uninterrupted(mut call: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
     }
 }

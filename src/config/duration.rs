@@ -41,6 +41,7 @@ pub fn parse_go_duration(text: &str) -> Result<Duration, DurationError> {
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
+    // Ends: each turn takes a number of at least one digit, or fails.
     while !rest.is_empty() {
         let (whole, after) = digits(rest);
         let (fraction, after) = match after.strip_prefix('.') {

@@ -59,6 +59,7 @@ impl DirPattern {
         let mut rest = name;
         let mut at = 0;
         let mut star: Option<(usize, &str)> = None;
+        // Ends: each turn takes a token or a character, or lets the last `*` take one character more.
         loop {
             let mut next = rest.chars();
             match (self.tokens.get(at), next.next()) {
@@ -104,6 +105,7 @@ impl Token {
 fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token> {
     let negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
+    // Ends: each turn takes a character, and without one it fails.
     loop {
         if !ranges.is_empty() && chars.next_if_eq(&']').is_some() {
             return Some(Token::Class { negated, ranges });

@@ -47,6 +47,7 @@ impl Feed {
                     false => HandOver::default(),
                 };
                 let mut tries = 0;
+                // `max_retries` more turns at most.
                 let ended = loop {
                     match discover_early(&worker, &source, search.options, &progress, &mut hand_over).await {
                         Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {

@@ -6,7 +6,10 @@
 //! that stand in each other's way, one is restored: the shorter, then the first in byte order.
 
 use super::discover::Output;
-use crate::commit::{CommitError, Destination, OutputRoot, Replace, check_relative};
+use crate::commit::{
+    CommitError, Destination, Notice, OutputRoot, Replace, check_relative, check_way, check_way_beneath, sweep_beneath,
+    sweep_beside,
+};
 use crate::error::Class;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::borrow::Cow;
@@ -60,23 +63,56 @@ impl Place {
         }
     }
 
-    /// Whether anything stands there (CONTRACT, `-if-db-not-exists`): not a dangling link.
+    /// Whether anything stands there (CONTRACT, `-if-db-not-exists`): not a dangling link. To be asked
+    /// after [`Roots::sweep`].
     pub fn exists(&self) -> bool {
         self.path().metadata().is_ok()
     }
+
+    /// For a dry run: says, and makes nothing, why no database can be restored to there, as far as the
+    /// directories on the way tell.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check_way(&self) -> Result<(), CommitError> {
+        match self {
+            Self::Path(path) => check_way(path),
+            Self::Beneath { root, relative } => check_way_beneath(root, relative),
+        }
+    }
 }
 
-/// Open output directories: one descriptor each, for as long as a database is being restored
-/// beneath it.
+/// Output directories: those that are open, with one descriptor each for as long as a database is
+/// being restored beneath it, and what was put right in them.
 #[derive(Debug, Default)]
-pub struct Roots(Mutex<HashMap<Arc<Path>, Weak<OutputRoot>>>);
+pub struct Roots {
+    open: Mutex<HashMap<Arc<Path>, Weak<OutputRoot>>>,
+    notices: Mutex<Vec<Notice>>,
+}
 
 impl Roots {
-    /// A checked destination at `place`.
+    /// Puts right what killed runs left in the directory of `place`; see [`Self::take_notices`].
+    pub fn sweep(&self, place: &Place) {
+        let notices = match place {
+            Place::Path(path) => sweep_beside(path),
+            Place::Beneath { root, relative } => sweep_beneath(root, relative),
+        };
+        if !notices.is_empty() {
+            self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notices);
+        }
+    }
+
+    /// What the operator is to be told of what was put right since this was last called.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A checked destination at `place`, after [`Self::sweep`].
     ///
     /// # Errors
     /// As [`Destination::prepare`] and [`Destination::prepare_beneath`].
     pub fn prepare(&self, place: &Place, replace: Replace) -> Result<Destination, CommitError> {
+        self.sweep(place);
         match place {
             Place::Path(path) => Destination::prepare(path, replace),
             Place::Beneath { root, relative } => Destination::prepare_beneath(&self.open(root)?, relative, replace),
@@ -84,7 +120,7 @@ impl Roots {
     }
 
     fn open(&self, path: &Arc<Path>) -> Result<Arc<OutputRoot>, CommitError> {
-        let mut roots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = roots.get(path).and_then(Weak::upgrade) {
             return Ok(root);
         }

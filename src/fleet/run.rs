@@ -24,7 +24,7 @@ use super::progress::Progress;
 use super::record::Discovered;
 use super::window::Window;
 use crate::cancel::Cancel;
-use crate::commit::{CommitError, Published, Replace, check, sync_dirs};
+use crate::commit::{CommitError, Notice, Published, Replace, check, sync_dirs};
 use crate::error::Class;
 use crate::io::IoError;
 use crate::plan::{PlanError, Target};
@@ -96,6 +96,8 @@ pub enum Heard {
     /// Of a database that has ended as restored: it was not from all of its files, and counts as
     /// failed.
     Doubted(Ended),
+    /// What an interrupted run had left of a database was put right, or could not be.
+    PutRight(Notice),
 }
 
 /// What a run came to.
@@ -197,6 +199,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     async fn drive(&mut self) -> usize {
         let cancel = self.fleet.cancel;
+        // Ends when nothing is to come, waits or is at work. Every job ends after a bounded number of
+        // retries, and every turn waits for one of them or for the discovery.
         loop {
             while self.in_flight < self.window.size() && !cancel.is_cancelled() {
                 let Some(job) = self.queue.next(self.window.share()) else { break };
@@ -243,6 +247,7 @@ impl<'a> Run<'a> {
             }
             self.sync();
         }
+        self.tell_notices();
         left
     }
 
@@ -303,6 +308,10 @@ impl<'a> Run<'a> {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
         self.at_work.insert(job.name.clone());
+        if settings.if_db_not_exists && settings.work == Work::Restore {
+            self.roots.sweep(&job.place);
+            self.tell_notices();
+        }
         if settings.if_db_not_exists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
@@ -335,6 +344,7 @@ impl<'a> Run<'a> {
     fn handle(&mut self, event: Event) {
         if let Event::Answered(job, _) = &event {
             self.queue.stopped(job);
+            self.tell_notices();
         }
         match event {
             Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings)))) => {
@@ -365,6 +375,12 @@ impl<'a> Run<'a> {
                     self.end(job, ending);
                 }
             }
+        }
+    }
+
+    fn tell_notices(&mut self) {
+        for notice in self.roots.take_notices() {
+            (self.hear)(Heard::PutRight(notice));
         }
     }
 
@@ -492,6 +508,7 @@ struct Order {
 async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> {
     let Order { roots, settings, place, store, path, replica } = order;
     if settings.work == Work::Plan {
+        place.check_way().map_err(RestoreError::Commit)?;
         let planned = plan_database(&worker, &store, &path, replica, &settings.target).await?;
         return Ok(Answer::Planned(PlannedDatabase {
             txid: planned.plan.txid,

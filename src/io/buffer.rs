@@ -109,6 +109,7 @@ impl Pool {
     }
 
     pub(super) async fn take(self: &Rc<Self>) -> Buffer {
+        // Waits as long as others hold all buffers: a turn for each that comes back.
         loop {
             if let Some(buffer) = self.try_take() {
                 return buffer;

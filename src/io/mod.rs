@@ -11,6 +11,7 @@ mod error;
 #[cfg(any(test, feature = "sim"))]
 pub mod fault;
 mod fault_seam;
+mod interrupted;
 mod kick;
 pub(crate) mod lock;
 pub mod map;
@@ -26,6 +27,7 @@ pub use engine::{Chosen, EngineChoice, EngineKind, block_on, probe};
 pub use error::IoError;
 pub(crate) use error::{class_of, shown, text_of};
 pub(crate) use fault_seam::{Step, fault_at};
+pub(crate) use interrupted::uninterrupted;
 pub use output::OutputFile;
 
 use futures_util::future::LocalBoxFuture;

@@ -2,6 +2,7 @@
 
 use super::IoError;
 use super::fault_seam::{FaultSeam, Step};
+use super::interrupted::uninterrupted;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -70,7 +71,7 @@ impl OutputFile {
             let refused = |errno| IoError::refused_at("write", &self.path, at, rest.len(), errno);
             let most = self.fault(Step::Write).map_err(refused)?;
             let now = rest.get(..most).unwrap_or(rest);
-            match rustix::io::pwrite(&self.fd, now, at) {
+            match uninterrupted(|| rustix::io::pwrite(&self.fd, now, at)) {
                 Ok(0) => {
                     let (path, len) = (self.path.clone(), rest.len() as u64);
                     return Err(IoError::Impossible { what: "write", path, at, len });
@@ -79,7 +80,6 @@ impl OutputFile {
                     rest = rest.get(n..).unwrap_or_default();
                     at = at.saturating_add(n as u64);
                 }
-                Err(Errno::INTR) => {}
                 Err(errno) => return Err(refused(errno)),
             }
         }
@@ -91,10 +91,9 @@ impl OutputFile {
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let (from, len) = (at.saturating_add(done as u64), rest.len());
-            match rustix::io::pread(&self.fd, rest, from) {
+            match uninterrupted(|| rustix::io::pread(&self.fd, &mut *rest, from)) {
                 Ok(0) => return Err(IoError::Short { path: self.path.clone(), at: from, len: len as u64 }),
                 Ok(n) => done += n,
-                Err(Errno::INTR) => {}
                 Err(errno) => return Err(IoError::refused_at("read", &self.path, from, len, errno)),
             }
         }

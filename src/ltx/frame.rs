@@ -233,6 +233,7 @@ impl FrameParser {
 
     /// Completes the carried frame from the chunk.
     fn poll_carry(&mut self) -> Result<Poll, FormatError> {
+        // Ends: each turn but the last takes bytes from the chunk.
         loop {
             match self.scan(&self.carry)? {
                 Scan::Need(needed) => {

@@ -331,6 +331,7 @@ pub fn verify_file(
     let mut decoder = FileDecoder::new(size, name);
     decoder.push(bytes);
     let mut page = Vec::new();
+    // Ends: each turn takes a part of the file, all of which has been pushed.
     loop {
         match decoder.next_page()? {
             Step::Header(header) => page.resize(header.page_size.bytes(), 0),

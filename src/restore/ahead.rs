@@ -40,6 +40,7 @@ impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
     /// Awaits `work`; what is running goes on meanwhile, nothing new begins.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
+        // Ends with `work`: each other turn takes one of those that run, and none is added.
         loop {
             if self.running.is_empty() {
                 return work.await;

@@ -154,6 +154,8 @@ pub(super) async fn execute<S: Sink>(
     create: impl Fn() -> Result<S, RestoreError>,
 ) -> Result<(Plan, S::Done, S), RestoreError> {
     let mut first_damage: Option<RestoreError> = None;
+    // Ends: what a failure teaches is a file less, the need of all times, which comes once, or a new
+    // listing, of which there are `MAX_RELISTINGS`; else `learn` fails.
     loop {
         let plan = match planner.plan().await {
             Ok(plan) => plan,
@@ -342,6 +344,7 @@ impl<'a> Planner<'a> {
 
     /// A plan for the target, with as many looks at times as that takes.
     async fn plan(&mut self) -> Result<Plan, RestoreError> {
+        // Ends: each turn learns the times of files that had none, or lists again, which is bounded.
         loop {
             let target = match (self.target, self.pinned) {
                 (Target::Timestamp(_), _) | (_, None) => self.target,

@@ -228,6 +228,7 @@ impl Execution<'_> {
         let mut body = body.into_iter();
         let mut page = Vec::new();
         let mut watch = Stopwatch::start();
+        // Ends: each turn takes a part of the body, which is in memory.
         loop {
             match decoder.next_page().map_err(damaged)? {
                 Step::NeedMore => match body.next() {
@@ -307,6 +308,7 @@ impl Execution<'_> {
         let mut decoder = self.decoder(0);
         let mut body = body.into_iter();
         let mut watch = Stopwatch::start();
+        // Ends, as the next one does: each turn takes a part of the body, which is in memory.
         let header = loop {
             match decoder.next_page().map_err(damaged)? {
                 Step::NeedMore => match body.next() {

@@ -125,6 +125,7 @@ pub fn gets(size: u64, segment_bytes: u64) -> u64 {
     let whole = size.saturating_sub(segment_bytes.saturating_mul(END_DIVISOR)) / segment_bytes;
     let tail = tail_guess(size).div_ceil(tail_part(segment_bytes));
     let (mut gets, mut offset) = (1 + tail + whole, whole * segment_bytes);
+    // Ends: a segment is at least a byte long.
     while offset < size {
         gets += 1;
         offset = offset.saturating_add(segment_len(offset, size, segment_bytes));
@@ -191,6 +192,7 @@ impl LargeSource<'_> {
         let mut body = self.get(0..size, etag).await.ok()?;
         let mut decoder = FileDecoder::new(size, Some((min_txid, max_txid)));
         let mut page = Vec::new();
+        // Ends: each turn takes a part of the body, which is as long as what was asked for.
         loop {
             let step = match decoder.next_page() {
                 Ok(Step::NeedMore) => {
@@ -399,6 +401,7 @@ impl Segment {
         let mut loser = vec![0; page_size.bytes()];
         let (mut crc, mut frames, mut checksum) = (FileCrc::new(), FrameHash::new(), DatabaseChecksum::default());
         let mut watch = Stopwatch::start();
+        // Ends: each turn takes a frame, or a chunk of the body, which ends where the cut does.
         while parser.offset() < cut.bytes.end {
             let frame = match parser.next().map_err(damaged)? {
                 Next::Frame(frame) => frame,

@@ -193,6 +193,7 @@ impl Placer {
             // Its own task, so that the buffer comes back to the pool whatever this one waits for.
             Poll::Pending => self.writes.push(tokio::task::spawn_local(write)),
         }
+        // Ends: each turn takes one of the writes away.
         while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
             joined(self.writes.swap_remove(i)).await?;
         }

@@ -76,6 +76,7 @@ impl<'a> Segments<'a> {
         let mut left: usize = self.counts.iter().sum();
         let mut failure = None;
         self.done = None;
+        // Ends: every segment answers once, also when it is stopped; and the channel closes without workers.
         while left > 0 {
             let Some(done) = self.results.recv().await else { return Err(failure.unwrap_or(Failure::Stopped)) };
             left -= 1;

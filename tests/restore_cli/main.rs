@@ -6,6 +6,7 @@
 mod common;
 
 mod faults;
+mod interrupted;
 mod limits;
 mod lineages;
 mod places;
@@ -15,3 +16,4 @@ mod signals;
 mod sources;
 mod support;
 mod times;
+mod ways;

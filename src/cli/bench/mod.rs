@@ -119,6 +119,7 @@ impl Run<'_> {
         std::thread::scope(|scope| {
             let sampler = scope.spawn(move || {
                 let mut total = Stages::default();
+                // Ends with `work`: the channel is closed then.
                 loop {
                     let begun = Instant::now();
                     let is_over = ended.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
@@ -237,7 +238,7 @@ impl Run<'_> {
         let ran = fleet.run(feed, Intake::new(places, &self.first), window, &mut |heard| match heard {
             Heard::Ended(ended) => self.ended(&ended, measured),
             Heard::AllFound { discovered, .. } => matched = discovered.matched,
-            Heard::ListingAgain(_) | Heard::Doubted(_) => {}
+            Heard::ListingAgain(_) | Heard::Doubted(_) | Heard::PutRight(_) => {}
         });
         match ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.cancelled()),

@@ -128,7 +128,7 @@ fn of_many_forced_all_or_one_win_and_the_file_is_whole() {
 }
 
 /// A process that uses `app.db` in `dir` until its stdin is closed.
-fn user_of(dir: &Path, how: &str) -> Child {
+pub(super) fn user_of(dir: &Path, how: &str) -> Child {
     let mut command = child_of(&format!("use {how}"), dir);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -172,6 +172,8 @@ pub(super) fn use_database(how: &str) {
     let connection = rusqlite::Connection::open("app.db").unwrap();
     match how {
         "writer" => connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(2)").unwrap(),
+        // Committed; in the -wal alone, where there is one.
+        "insert" => connection.execute_batch("PRAGMA wal_autocheckpoint = 0; INSERT INTO t VALUES(9, 'z')").unwrap(),
         "reader" => connection.execute_batch("BEGIN; SELECT * FROM t").unwrap(),
         // An idle connection, between transactions.
         _ => connection.query_row("SELECT count(*) FROM t", [], |_| Ok(())).unwrap(),

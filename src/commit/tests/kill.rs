@@ -2,8 +2,8 @@
 //! the next run sweeps.
 
 use super::*;
-use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 const SCENES: [&str; 5] = ["absent", "empty", "old", "old-sidecars", "sidecars"];
 
@@ -51,8 +51,7 @@ fn killed_at_every_step() {
                     }
                 }
                 // After the next run's sweep: exactly the old state or the new one.
-                let directory = std::fs::File::open(dir.path()).unwrap();
-                leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
+                sweep(dir.path());
                 let swept = tree(dir.path());
                 assert!(swept == before || swept == new, "{what}: {after:?} became {swept:?}");
                 // And that run succeeds.
@@ -69,82 +68,212 @@ fn killed_at_every_step() {
 
 pub(super) fn child(words: &[&str]) {
     let [scene, named, nth] = words else { panic!("{words:?}") };
-    let path = Path::new("app.db");
     let replace = if matches!(*scene, "absent" | "empty") { Replace::Never } else { Replace::Force };
-    let _fault = inject(path, None, nth.parse().unwrap(), Effect::Kill);
+    publish_and_die(replace, *named == "named", nth.parse().unwrap(), b"new");
+}
+
+/// Publishes `content` as `app.db`, killed at the `nth` step.
+fn publish_and_die(replace: Replace, named: bool, nth: u32, content: &[u8]) {
+    let path = Path::new("app.db");
+    let _fault = inject(path, None, nth, Effect::Kill);
     let destination = Arc::new(Destination::prepare(path, replace).unwrap());
-    let new = destination.create(*named == "named").unwrap();
-    new.reserve(10).unwrap();
-    new.output().pwrite_all(b"new", 0).unwrap();
-    new.truncate(3).unwrap();
+    let new = destination.create(named).unwrap();
+    let len = content.len() as u64;
+    new.reserve(len + 7).unwrap();
+    new.output().pwrite_all(content, 0).unwrap();
+    new.truncate(len).unwrap();
     new.output().fsync().unwrap();
     new.publish().unwrap().sync_dir().unwrap();
 }
 
-#[test]
-fn the_living_are_not_swept() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.db");
-    let new = unpublished(&path, Replace::Never, true, b"new").unwrap();
-    let directory = std::fs::File::open(dir.path()).unwrap();
-    let sweep = || leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
-    sweep();
-    assert_eq!(tree(dir.path()).len(), 1);
-    new.publish().unwrap().sync_dir().unwrap();
+/// Rows that are committed in the old database, and in the new one.
+pub(super) const OLD_ROWS: i64 = 3;
+pub(super) const NEW_ROWS: i64 = 7;
 
-    // Between the exchange and the deletion of what was replaced.
-    std::fs::write(dir.path().join("app.db-wal"), b"old wal").unwrap();
-    let published = unpublished(&path, Replace::Force, false, b"newer").unwrap().publish().unwrap();
-    let before = tree(dir.path());
-    sweep();
-    assert_eq!(tree(dir.path()), before);
-    published.sync_dir().unwrap();
-    assert_eq!(tree(dir.path()), files([("app.db", b"newer")]));
+/// How many rows SQLite finds in a sound database.
+pub(super) fn rows(path: &Path) -> i64 {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+    connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
 }
 
-#[test]
-fn data_that_came_into_an_empty_file_are_put_back() {
-    // Killed between an exchange and its undoing: the file that was empty holds data by now.
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("theirs"), b"theirs").unwrap();
-    let inode = std::fs::metadata(dir.path().join("theirs")).unwrap().ino();
-    let aside = leftover::TempName::replacing("app.db".as_ref(), leftover::Replacing::Empty, inode);
-    std::fs::rename(dir.path().join("theirs"), dir.path().join(aside.as_os_str())).unwrap();
-    std::fs::write(dir.path().join("app.db"), b"new").unwrap();
-    let directory = std::fs::File::open(dir.path()).unwrap();
-    leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
-    assert_eq!(tree(dir.path()), files([("app.db", b"theirs")]));
+/// A process that makes `app.db` and is killed: of its rows all are in the -wal, or some pages of a
+/// transaction that never ends are in the database and what undoes them in the -journal.
+pub(super) fn make_hot(how: &str) {
+    let connection = rusqlite::Connection::open("app.db").unwrap();
+    let (mode, hot) = match how {
+        "wal" => ("wal", "INSERT INTO t VALUES(1, 'a'), (2, 'b'), (3, 'c')"),
+        _ => (
+            "delete",
+            "INSERT INTO t VALUES(1, 'a'), (2, 'b'), (3, 'c'); PRAGMA cache_size = 1; BEGIN;
+             UPDATE t SET y = 'changed'; INSERT INTO t SELECT value, hex(randomblob(900)) FROM generate;
+             DELETE FROM t WHERE x < 3",
+        ),
+    };
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = {mode}; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t(x, y);
+             CREATE VIEW generate AS
+             WITH RECURSIVE g(value) AS (SELECT 4 UNION ALL SELECT value + 1 FROM g LIMIT 300) SELECT value FROM g;
+             PRAGMA wal_checkpoint(TRUNCATE); {hot}"
+        ))
+        .unwrap();
+    die();
 }
 
-#[test]
-fn a_replaced_database_is_kept_where_the_new_one_is_lost() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &OsStr| dir.path().join(name);
-    std::fs::write(at("old".as_ref()), b"old").unwrap();
-    let inode = std::fs::metadata(at("old".as_ref())).unwrap().ino();
-    let aside = leftover::TempName::replacing("app.db".as_ref(), leftover::Replacing::Forced, inode);
-    std::fs::rename(at("old".as_ref()), at(aside.as_os_str())).unwrap();
-    std::fs::write(at(&suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
-    let before = tree(dir.path());
-    let directory = std::fs::File::open(dir.path()).unwrap();
-    let sweep = || leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
-    sweep();
-    assert_eq!(tree(dir.path()), before);
-    // Once another stands, it was replaced.
-    commit(&at("app.db".as_ref()), Replace::Never, false, b"new").unwrap();
-    sweep();
-    assert_eq!(tree(dir.path()), files([("app.db", b"new")]));
+fn die() -> ! {
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+    unreachable!("killed");
 }
 
-#[test]
-fn links_and_strangers_are_not_swept() {
+/// What a database that is in use holds beside it when its program is killed.
+pub(super) fn hot_database(how: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("canary"), b"canary").unwrap();
-    std::os::unix::fs::symlink("canary", dir.path().join(".app.db.hydrant-abcdefgh")).unwrap();
-    std::fs::create_dir(dir.path().join(".app.db.hydrant-01234567")).unwrap();
-    std::fs::write(dir.path().join(".app.db.hydrant-"), b"not ours").unwrap();
-    let before = tree(dir.path());
-    let directory = std::fs::File::open(dir.path()).unwrap();
-    leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), "app.db".as_ref());
-    assert_eq!(tree(dir.path()), before);
+    let status = child_of(&format!("hot {how}"), dir.path()).output().unwrap().status;
+    assert_eq!(status.signal(), Some(9));
+    let sidecar = if how == "wal" { "app.db-wal" } else { "app.db-journal" };
+    assert!(std::fs::metadata(dir.path().join(sidecar)).unwrap().len() > 0, "{how}: nothing is hot");
+    dir
+}
+
+/// A new database, as a file.
+pub(super) fn new_database() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(dir.path().join("new.db")).unwrap();
+    connection.execute_batch("CREATE TABLE t(x, y)").unwrap();
+    for x in 0..NEW_ROWS {
+        connection.execute("INSERT INTO t VALUES(?1, 'new')", [x]).unwrap();
+    }
+    dir
+}
+
+pub(super) fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// `-force` in `dir`, killed at its `nth` step.
+pub(super) fn force_and_die(dir: &Path, new: &Path, named: bool, nth: u32) -> ExitStatus {
+    let named = if named { "named" } else { "unnamed" };
+    let what = format!("force {named} {nth} {}", new.join("new.db").display());
+    child_of(&what, dir).output().unwrap().status
+}
+
+pub(super) fn forcing_child(words: &[&str]) {
+    let [named, nth, new] = words else { panic!("{words:?}") };
+    let content = std::fs::read(new).unwrap();
+    publish_and_die(Replace::Force, *named == "named", nth.parse().unwrap(), &content);
+}
+
+/// What every command does before it looks at `app.db` in `dir`, in a process of its own; killed at
+/// its `nth` step. What it says.
+pub(super) fn look(dir: &Path, nth: u32) -> Result<String, ExitStatus> {
+    let output = child_of(&format!("look {nth}"), dir).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    if output.status.success() { Ok(said) } else { Err(output.status) }
+}
+
+pub(super) fn looking_child(words: &[&str]) {
+    let [nth] = words else { panic!("{words:?}") };
+    let path = std::env::current_dir().unwrap().join("app.db");
+    let _fault = inject(&path, None, nth.parse().unwrap(), Effect::Kill);
+    for notice in sweep_beside(&path) {
+        println!("notice: {notice}");
+    }
+}
+
+pub(super) const TO_THE_END: u32 = 1000;
+
+/// Whether the file of `hot` stands in `dir` without what only its sidecars hold.
+fn is_in_the_window(dir: &Path, hot: &Path) -> bool {
+    let holds = |name: &&str| dir.join(name).metadata().is_ok_and(|file| file.len() > 0);
+    let is_old = std::fs::read(dir.join("app.db")).unwrap() == std::fs::read(hot.join("app.db")).unwrap();
+    is_old && !["app.db-wal", "app.db-journal"].iter().any(holds)
+}
+
+/// Rows that are committed in a sidecar alone: whatever the step at which `-force` is killed, the next
+/// look makes the old database whole or leaves the new one, and the next `-force` succeeds.
+#[test]
+fn killed_at_every_step_beside_a_hot_database() {
+    let new = new_database();
+    for how in ["wal", "journal"] {
+        let hot = hot_database(how);
+        for named in [true, false] {
+            let (mut steps, mut in_the_window, mut read) = (0, 0, [0; 2]);
+            'steps: loop {
+                for look_first in [true, false] {
+                    let dir = folder(named);
+                    copy(hot.path(), dir.path());
+                    let path = dir.path().join("app.db");
+                    let status = force_and_die(dir.path(), new.path(), named, steps + 1);
+                    if status.success() {
+                        assert_eq!(rows(&path), NEW_ROWS);
+                        break 'steps;
+                    }
+                    let what = format!("{how} named {named} step {}", steps + 1);
+                    assert_eq!(status.signal(), Some(9), "{what}");
+                    let was_in_the_window = is_in_the_window(dir.path(), hot.path());
+                    if look_first {
+                        let said = look(dir.path(), TO_THE_END).unwrap();
+                        assert_eq!(said.contains("notice: a -force on"), was_in_the_window, "{what}: {said}");
+                        in_the_window += usize::from(was_in_the_window);
+                        let files = tree(dir.path()).into_keys().collect::<Vec<_>>();
+                        let left: Vec<_> =
+                            files.iter().filter(|name| name.to_string_lossy().contains("hydrant")).collect();
+                        assert_eq!(left, [] as [&OsString; 0], "{what}");
+                        match rows(&path) {
+                            OLD_ROWS => read[0] += 1,
+                            NEW_ROWS => read[1] += 1,
+                            other => panic!("{what}: {other} rows"),
+                        }
+                    }
+                    // This one starts where the kill left off, or after a program has read it.
+                    let content = std::fs::read(new.path().join("new.db")).unwrap();
+                    let status = force_and_die(dir.path(), new.path(), named, TO_THE_END);
+                    assert!(status.success(), "{what}");
+                    assert_eq!(tree(dir.path()), files([("app.db", &content)]), "{what}");
+                }
+                steps += 1;
+            }
+            assert!(in_the_window >= 1 && read[0] >= 5 && read[1] >= 2, "{how} {named}: {in_the_window} {read:?}");
+        }
+    }
+}
+
+/// A look that is killed itself is finished by the next one.
+#[test]
+fn killed_while_it_is_put_right() {
+    let (new, hot) = (new_database(), hot_database("wal"));
+    let mut kills = 0;
+    loop {
+        let dir = in_the_window(hot.path(), new.path());
+        let path = dir.path().join("app.db");
+        match look(dir.path(), kills + 1) {
+            Ok(_) => break,
+            Err(status) => assert_eq!(status.signal(), Some(9)),
+        }
+        kills += 1;
+        look(dir.path(), TO_THE_END).unwrap();
+        assert!(!tree(dir.path()).into_keys().any(|name| name.to_string_lossy().contains("hydrant")));
+        assert_eq!(rows(&path), OLD_ROWS, "killed at step {kills}");
+    }
+    // -wal, -shm, the new file.
+    assert_eq!(kills, 3);
+}
+
+/// The files of `hot`, where a `-force` was killed just before its exchange.
+pub(super) fn in_the_window(hot: &Path, new: &Path) -> tempfile::TempDir {
+    for nth in 1..TO_THE_END {
+        let dir = tempfile::tempdir().unwrap();
+        copy(hot, dir.path());
+        let status = force_and_die(dir.path(), new, true, nth);
+        assert_eq!(status.signal(), Some(9), "never in the window");
+        if is_in_the_window(dir.path(), hot) {
+            return dir;
+        }
+    }
+    panic!("never in the window");
 }

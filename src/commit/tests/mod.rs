@@ -4,7 +4,9 @@ mod beneath;
 mod checks;
 mod force;
 mod kill;
+mod leftovers;
 mod publication;
+mod way;
 
 use super::*;
 use crate::io::fault::{Effect, Step, inject};
@@ -56,6 +58,12 @@ fn files<const N: usize>(files: [(&str, &[u8]); N]) -> BTreeMap<OsString, Vec<u8
     files.into_iter().map(|(name, content)| (name.into(), content.to_vec())).collect()
 }
 
+/// A sweep of `dir`, whatever was swept before.
+fn sweep(dir: &Path) -> Vec<Notice> {
+    let directory = std::fs::File::open(dir).unwrap();
+    leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), dir, "app.db".as_ref()).0
+}
+
 /// This test binary again, running [`child`] as `what` in `dir`.
 fn child_of(what: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -78,6 +86,10 @@ fn child() {
     let mut words = what.split_whitespace();
     match words.next() {
         Some("kill") => kill::child(&words.collect::<Vec<_>>()),
+        Some("force") => kill::forcing_child(&words.collect::<Vec<_>>()),
+        Some("hot") => kill::make_hot(words.next().unwrap()),
+        Some("look") => kill::looking_child(&words.collect::<Vec<_>>()),
+        Some("once") => leftovers::looking_again(),
         Some("use") => force::use_database(words.next().unwrap()),
         Some("unprivileged") => publication::without_privileges(),
         other => panic!("unknown child {other:?}"),

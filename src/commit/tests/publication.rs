@@ -78,7 +78,7 @@ fn what_stands_in_the_way_is_named() {
             assert!(matches!(error, CommitError::NotAFileName { .. }), "{none}: {error:?}");
         }
         let error = Destination::prepare(&at("full.db/app.db"), replace).unwrap_err();
-        assert!(matches!(error, CommitError::Refused { errno: Errno::NOTDIR, .. }), "{error:?}");
+        assert!(matches!(error, CommitError::IsNoDirectory { .. }), "{error:?}");
     }
     assert_eq!(tree(dir.path()), before);
 }

@@ -23,6 +23,7 @@ pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
         return None;
     }
     let (mut at, mut end) = (0u32, 0u32);
+    // Ends: each turn takes at least a token from the block.
     loop {
         let token = u32::from(*block.get(at as usize)?);
         at += 1;
@@ -94,6 +95,7 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, piece: [u8; N]) -> Option<()
 /// `len` and the bytes that it goes on in.
 #[inline(always)]
 fn longer(block: &[u8], at: &mut u32, mut len: u32) -> Option<u32> {
+    // Ends: each turn takes a byte from the block.
     loop {
         let byte = *block.get(*at as usize)?;
         *at += 1;

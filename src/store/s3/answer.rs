@@ -101,6 +101,7 @@ impl Trouble {
 
 fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
+    // Ends: an error owns its cause.
     while let Some(e) = next {
         if let Some(found) = e.downcast_ref::<E>() {
             return Some(found);

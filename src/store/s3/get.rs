@@ -85,6 +85,8 @@ impl S3 {
 impl S3Body {
     /// The next bytes, as they came off the wire; None at the end of the range.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        // Ends: each turn brings bytes or is a failure, which `cure` counts. Progress sets the count back,
+        // but the range is finite.
         while self.position < self.end {
             if std::mem::take(&mut self.crawled) {
                 // Others may be as slow for reasons of their own: more patience each time.
@@ -162,6 +164,7 @@ impl S3Body {
 
     /// Asks for what is missing, until an answer fits the question.
     async fn open(&mut self) -> Result<(), StoreError> {
+        // Ends: `send` and `cure` count the tries, and give up.
         loop {
             let operation = operation(&self.key, self.headers());
             let answer = self.s3.send(&self.client, &operation, &mut self.tries).await?;

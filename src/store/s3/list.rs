@@ -31,6 +31,7 @@ impl S3 {
         let query = query(request);
         let operation = Operation { method: Method::GET, key: None, query: &query, headers, counter: |c| &c.lists };
         let mut tries = Tries::default();
+        // Ends: `send` and `cure` count the tries, and give up.
         loop {
             let answer = self.send(&client, &operation, &mut tries).await?;
             match self.read_page(answer, request, http.recorder()).await {
@@ -52,6 +53,7 @@ impl S3 {
         recorder: &Recorder,
     ) -> Result<ListPage, Trouble> {
         let mut body = Vec::new();
+        // Ends: the size of a page is bounded, and so is the time for each chunk.
         loop {
             match answer.chunk(self, self.timeouts.crawl_window).await? {
                 Piece::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),

@@ -116,6 +116,7 @@ impl S3 {
         operation: &Operation<'_>,
         tries: &mut Tries,
     ) -> Result<Answer, StoreError> {
+        // Ends: `cure` counts the tries, and gives up.
         loop {
             match self.attempt(client, operation, tries).await {
                 Ok(answer) => {
@@ -235,6 +236,7 @@ impl S3 {
     async fn error_body(&self, mut response: reqwest::Response) -> ErrorBody {
         let mut body = Vec::new();
         let _ = tokio::time::timeout(self.timeouts.chunk, async {
+            // Ends: by its time-out, or when the bound is reached.
             while let Ok(Some(chunk)) = response.chunk().await {
                 let room = MAX_ERROR_BYTES - body.len();
                 body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));

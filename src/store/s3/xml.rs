@@ -23,6 +23,7 @@ pub(super) fn walk(body: &[u8], visitor: &mut impl Visitor) -> Result<(), String
     let mut path: Vec<String> = Vec::new();
     let mut text = String::new();
     let mut roots = 0;
+    // Ends: each event takes a part of the body, which is in memory.
     loop {
         match reader.read_event().map_err(|e| e.to_string())? {
             Event::Start(tag) => {

@@ -153,6 +153,7 @@ impl Lane {
     /// Waits, first come first served, until the rate allows one more.
     pub async fn leave(&self) {
         let _turn = self.turn.lock().await;
+        // Ends: a rate is never below its least, so the next token comes; only who has the turn takes it.
         loop {
             let taken = lock(&self.state).rate.take(Instant::now());
             match taken {

@@ -167,6 +167,7 @@ impl Limiter {
         let lane = key.and_then(|key| self.shared.lanes.of(key));
         let lanes = || lane.as_deref().into_iter().chain([self.shared.lanes.bucket()]);
         let mut has_leave = [false; 2];
+        // Three turns at most: each but the last gets leave from a lane that had not given it.
         loop {
             for (lane, has_leave) in lanes().zip(&mut has_leave) {
                 if !*has_leave && lane.is_limited() {

@@ -1,0 +1,85 @@
+//! What an operator is told of an interrupted replacement: that a database is whole again, or what of
+//! it lies beside it and why.
+
+use crate::io::{shown, text_of};
+use rustix::io::Errno;
+use std::fmt;
+use std::path::PathBuf;
+
+/// What a sweep found of an interrupted replacement, besides debris.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The database's own files were moved aside, and are back.
+    PutBack { database: PathBuf, files: Vec<PathBuf> },
+    /// A file that stood at the destination was moved aside, and is back.
+    FilePutBack { path: PathBuf },
+    /// Files that belong to the database, or did, and stay where they are.
+    Kept { database: PathBuf, files: Vec<PathBuf>, why: Why },
+}
+
+/// Why files were not put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A program uses the database.
+    InUse { pid: Option<u32> },
+    /// The database was written to without them, so they no longer fit.
+    Changed,
+    /// Others stand in their place.
+    Occupied,
+    /// The database is not the one that they belong to, or there is none.
+    Another,
+    /// The kernel does not allow it.
+    Refused(Errno),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |files: &[PathBuf]| files.iter().map(|file| shown(file)).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::PutBack { database, files } => write!(
+                f,
+                "a -force on {} was interrupted before the database was replaced: what had been moved aside is back \
+                 in its place ({})",
+                shown(database),
+                list(files)
+            ),
+            Self::FilePutBack { path } => write!(
+                f,
+                "a restore to {} was interrupted while it undid an exchange: the file that stood there is back",
+                shown(path)
+            ),
+            Self::Kept { database, files, why } => {
+                let (database, files) = (shown(database), list(files));
+                write!(f, "a -force on {database} was interrupted and left {files}, which ")?;
+                match why {
+                    Why::InUse { pid } => {
+                        let by = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                        write!(
+                            f,
+                            "belongs to the database and may hold its last transactions; it cannot be put back while \
+                             {by} uses the database: stop that and run this again"
+                        )
+                    }
+                    Why::Changed => write!(
+                        f,
+                        "no longer fits the database: that was written to since. It may hold the last transactions \
+                         from before; nothing removes it, delete it when it is of no use"
+                    ),
+                    Why::Occupied => write!(
+                        f,
+                        "was not put back, as another stands in its place. It may hold the last transactions from \
+                         before; nothing removes it, delete it when it is of no use"
+                    ),
+                    Why::Another => write!(
+                        f,
+                        "belongs to a database that no longer stands there; nothing removes it, delete it when it is \
+                         of no use"
+                    ),
+                    Why::Refused(errno) => {
+                        write!(f, "belongs to the database and could not be put back: {}", text_of(*errno))
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What a sweep finds: put right, left alone, or left with a word.
+
+use super::kill::{OLD_ROWS, hot_database, in_the_window, look, new_database, rows};
+use super::temp_name::{Exchange, More, Replacing, TempName, modified};
+use super::*;
+use std::ffi::OsStr;
+
+const TO_THE_END: u32 = kill::TO_THE_END;
+
+fn stat(path: &Path) -> rustix::fs::Stat {
+    rustix::fs::lstat(path).unwrap()
+}
+
+/// As a run names its new file that knew the inode of the old one alone, and as it does now.
+fn exchanges(kind: Replacing, old: &rustix::fs::Stat, new: u64) -> [Exchange; 2] {
+    let more = More { new, modified: modified(old) };
+    [None, Some(more)].map(|more| Exchange { kind, old: old.st_ino, more })
+}
+
+#[test]
+fn the_living_are_not_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let new = unpublished(&path, Replace::Never, true, b"new").unwrap();
+    sweep(dir.path());
+    assert_eq!(tree(dir.path()).len(), 1);
+    new.publish().unwrap().sync_dir().unwrap();
+
+    // Between the exchange and the deletion of what was replaced.
+    std::fs::write(dir.path().join("app.db-wal"), b"old wal").unwrap();
+    let published = unpublished(&path, Replace::Force, false, b"newer").unwrap().publish().unwrap();
+    let before = tree(dir.path());
+    sweep(dir.path());
+    assert_eq!(tree(dir.path()), before);
+    published.sync_dir().unwrap();
+    assert_eq!(tree(dir.path()), files([("app.db", b"newer")]));
+}
+
+#[test]
+fn data_that_came_into_an_empty_file_are_put_back() {
+    // Killed between an exchange and its undoing: the file that was empty holds data by now.
+    for which in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &OsStr| dir.path().join(name);
+        std::fs::write(at("theirs".as_ref()), b"theirs").unwrap();
+        std::fs::write(at("app.db".as_ref()), b"new").unwrap();
+        let new = stat(&at("app.db".as_ref())).st_ino;
+        let exchange = exchanges(Replacing::Empty, &stat(&at("theirs".as_ref())), new)[which];
+        let aside = TempName::replacing("app.db".as_ref(), exchange);
+        std::fs::rename(at("theirs".as_ref()), at(aside.as_os_str())).unwrap();
+        let notices = sweep(dir.path());
+        assert_eq!(notices, [Notice::FilePutBack { path: at("app.db".as_ref()) }]);
+        assert_eq!(tree(dir.path()), files([("app.db", b"theirs")]));
+    }
+}
+
+/// A file that came to the destination between the last look and the exchange, which the kill kept from
+/// being undone.
+#[test]
+fn what_was_exchanged_by_mistake_is_put_back() {
+    for kind in [Replacing::Empty, Replacing::Forced] {
+        for third in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let at = |name: &OsStr| dir.path().join(name);
+            std::fs::write(at("app.db".as_ref()), b"new").unwrap();
+            let new = stat(&at("app.db".as_ref())).st_ino;
+            std::fs::write(at("old".as_ref()), b"").unwrap();
+            let exchange = exchanges(kind, &stat(&at("old".as_ref())), new)[1];
+            let aside = TempName::replacing("app.db".as_ref(), exchange);
+            std::fs::write(at(aside.as_os_str()), b"theirs").unwrap();
+            if third {
+                // And the new file was replaced since.
+                std::fs::write(at("other".as_ref()), b"other").unwrap();
+                std::fs::rename(at("other".as_ref()), at("app.db".as_ref())).unwrap();
+            }
+            let before = tree(dir.path());
+            let notices = sweep(dir.path());
+            if third {
+                assert!(matches!(&*notices, [Notice::Kept { why: Why::Another, .. }]), "{notices:?}");
+                assert_eq!(tree(dir.path()), before);
+            } else {
+                assert!(matches!(&*notices, [Notice::FilePutBack { .. }]), "{notices:?}");
+                assert_eq!(tree(dir.path()), files([("app.db", b"theirs"), ("old", b"")]));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_replaced_database_is_kept_where_the_new_one_is_lost() {
+    for which in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &OsStr| dir.path().join(name);
+        std::fs::write(at("old".as_ref()), b"old").unwrap();
+        let exchange = exchanges(Replacing::Forced, &stat(&at("old".as_ref())), 1)[which];
+        let aside = TempName::replacing("app.db".as_ref(), exchange);
+        std::fs::rename(at("old".as_ref()), at(aside.as_os_str())).unwrap();
+        std::fs::write(at(&suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
+        let before = tree(dir.path());
+        let notices = sweep(dir.path());
+        assert!(matches!(&*notices, [Notice::Kept { files, .. }] if files.len() == 2), "{notices:?}");
+        assert_eq!(tree(dir.path()), before);
+        // Once another stands, it was replaced.
+        commit(&at("app.db".as_ref()), Replace::Never, false, b"new").unwrap();
+        sweep(dir.path());
+        assert_eq!(tree(dir.path()), files([("app.db", b"new")]));
+    }
+}
+
+#[test]
+fn links_and_strangers_are_not_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("canary"), b"canary").unwrap();
+    std::os::unix::fs::symlink("canary", dir.path().join(".app.db.hydrant-abcdefgh")).unwrap();
+    std::fs::create_dir(dir.path().join(".app.db.hydrant-01234567")).unwrap();
+    std::fs::write(dir.path().join(".app.db.hydrant-"), b"not ours").unwrap();
+    let before = tree(dir.path());
+    assert_eq!(sweep(dir.path()), []);
+    assert_eq!(tree(dir.path()), before);
+}
+
+/// Killed between the creation of a temporary file and its lock, or between the two halves of a rename
+/// on a file system that has none that refuses.
+#[test]
+fn what_was_half_made_is_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &OsStr| dir.path().join(name);
+    std::fs::write(at(".app.db.hydrant-abcdefgh".as_ref()), b"").unwrap();
+    std::fs::write(at("app.db".as_ref()), b"old").unwrap();
+    std::fs::write(at("app.db-wal".as_ref()), b"old wal").unwrap();
+    let old = stat(&at("app.db".as_ref()));
+    for exchange in exchanges(Replacing::Forced, &old, 1) {
+        let aside = TempName::replacing("app.db".as_ref(), exchange);
+        std::fs::hard_link(at("app.db-wal".as_ref()), at(&suffixed(aside.as_os_str(), "-wal"))).unwrap();
+    }
+    assert_eq!(sweep(dir.path()), []);
+    assert_eq!(tree(dir.path()), files([("app.db", b"old"), ("app.db-wal", b"old wal")]));
+}
+
+/// What a name of an earlier version tells is enough, as long as nobody wrote to the database.
+#[test]
+fn sidecars_under_a_name_of_an_earlier_version_are_put_back() {
+    for was_written in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &OsStr| dir.path().join(name);
+        std::fs::write(at("app.db".as_ref()), b"old").unwrap();
+        std::fs::write(at("wal".as_ref()), b"old wal").unwrap();
+        let exchange = Exchange { kind: Replacing::Forced, old: stat(&at("app.db".as_ref())).st_ino, more: None };
+        let aside = suffixed(TempName::replacing("app.db".as_ref(), exchange).as_os_str(), "-wal");
+        std::fs::rename(at("wal".as_ref()), at(&aside)).unwrap();
+        if was_written {
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+            std::fs::File::options().write(true).open(at("app.db".as_ref())).unwrap().set_modified(later).unwrap();
+        }
+        let before = tree(dir.path());
+        let notices = sweep(dir.path());
+        if was_written {
+            assert!(matches!(&*notices, [Notice::Kept { why: Why::Changed, .. }]), "{notices:?}");
+            assert_eq!(tree(dir.path()), before);
+        } else {
+            assert!(matches!(&*notices, [Notice::PutBack { .. }]), "{notices:?}");
+            assert_eq!(tree(dir.path()), files([("app.db", b"old"), ("app.db-wal", b"old wal")]));
+        }
+    }
+}
+
+fn aside_wal(dir: &Path) -> PathBuf {
+    let is_aside =
+        |name: &OsString| name.to_string_lossy().contains("hydrant") && name.to_string_lossy().ends_with("-wal");
+    dir.join(tree(dir).into_keys().find(is_aside).expect("a -wal that was moved aside"))
+}
+
+/// Before the next look a program opens the old database without its -wal.
+#[test]
+fn a_program_that_was_first() {
+    let (new, hot) = (new_database(), hot_database("wal"));
+    // It only reads. While it runs, nothing is touched under it.
+    for is_killed in [false, true] {
+        let dir = in_the_window(hot.path(), new.path());
+        let aside = std::fs::read(aside_wal(dir.path())).unwrap();
+        let mut user = force::user_of(dir.path(), "wal");
+        let said = look(dir.path(), TO_THE_END).unwrap();
+        assert!(said.contains(&format!("process {}", user.id())), "{said}");
+        assert_eq!(std::fs::read(aside_wal(dir.path())).unwrap(), aside);
+        if is_killed {
+            // An empty -wal and a -shm stay.
+            user.kill().unwrap();
+        }
+        drop(user.stdin.take());
+        user.wait().unwrap();
+        assert_eq!(dir.path().join("app.db-wal").exists(), is_killed);
+        let said = look(dir.path(), TO_THE_END).unwrap();
+        assert!(said.contains("is back"), "{said}");
+        assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
+    }
+    // It writes: what it has written and what it did not see are both kept.
+    for is_killed in [false, true] {
+        let dir = in_the_window(hot.path(), new.path());
+        let (aside, path) = (aside_wal(dir.path()), dir.path().join("app.db"));
+        let before = std::fs::read(&aside).unwrap();
+        let mut user = force::user_of(dir.path(), "insert");
+        if is_killed {
+            user.kill().unwrap();
+        }
+        drop(user.stdin.take());
+        user.wait().unwrap();
+        let theirs = std::fs::read(dir.path().join("app.db-wal")).ok();
+        assert_eq!(theirs.is_some(), is_killed);
+        for _ in 0..2 {
+            let said = look(dir.path(), TO_THE_END).unwrap();
+            assert!(said.contains(aside.to_str().unwrap()) && said.contains("nothing removes it"), "{said}");
+            assert_eq!(std::fs::read(&aside).unwrap(), before);
+            assert_eq!(std::fs::read(dir.path().join("app.db-wal")).ok(), theirs);
+        }
+        assert_eq!(rows(&path), 1);
+        // Nothing of the new database takes up room beside it.
+        let total: u64 = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        assert!(total < before.len() as u64 + path.metadata().unwrap().len() + 100_000, "{total}");
+        // The next -force replaces the database; the -wal that it does not know is left.
+        commit(&path, Replace::Force, true, b"new").unwrap();
+        look(dir.path(), TO_THE_END).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read(&aside).unwrap(), before);
+        assert!(!dir.path().join("app.db-wal").exists());
+    }
+}
+
+/// Sidecars never come to stand beside a database that they do not belong to, not even one with the
+/// inode number of theirs.
+#[test]
+fn another_database_gets_no_sidecars() {
+    let (new, hot) = (new_database(), hot_database("wal"));
+    for in_place in [false, true] {
+        let dir = in_the_window(hot.path(), new.path());
+        let (aside, path) = (aside_wal(dir.path()), dir.path().join("app.db"));
+        let before = std::fs::read(&aside).unwrap();
+        if in_place {
+            std::fs::copy(new.path().join("new.db"), &path).unwrap();
+        } else {
+            std::fs::copy(new.path().join("new.db"), dir.path().join("copy")).unwrap();
+            std::fs::rename(dir.path().join("copy"), &path).unwrap();
+        }
+        for _ in 0..2 {
+            let said = look(dir.path(), TO_THE_END).unwrap();
+            assert!(said.contains(aside.to_str().unwrap()), "{said}");
+            assert_eq!(rows(&path), kill::NEW_ROWS);
+            assert_eq!(std::fs::read(&aside).unwrap(), before);
+        }
+    }
+}
+
+/// A fleet in one directory costs one sweep.
+#[test]
+fn a_directory_is_swept_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "n".repeat(200);
+    let leftover = dir.path().join(".other.db.hydrant-abcdefgh");
+    std::fs::write(&leftover, b"").unwrap();
+    // Of a name that is too long to be told from a temporary one.
+    std::fs::write(dir.path().join(&long), b"old").unwrap();
+    let exchange = exchanges(Replacing::Forced, &stat(&dir.path().join(&long)), 1)[1];
+    let aside = TempName::replacing(long.as_ref(), exchange);
+    std::fs::write(dir.path().join(suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
+    let output = child_of("once", dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(leftover.exists());
+    assert_eq!(std::fs::read(dir.path().join(format!("{long}-wal"))).unwrap(), b"old wal");
+}
+
+pub(super) fn looking_again() {
+    let dir = std::env::current_dir().unwrap();
+    let leftover = dir.join(".other.db.hydrant-abcdefgh");
+    assert_eq!(sweep_beside(&dir.join("app.db")), []);
+    assert!(!leftover.exists());
+    std::fs::write(&leftover, b"").unwrap();
+    for n in 0..100 {
+        assert_eq!(sweep_beside(&dir.join(format!("{n}.db"))), []);
+        drop(Destination::prepare(&dir.join(format!("{n}.db")), Replace::Never).unwrap());
+    }
+    assert!(leftover.exists());
+    // The one whose leftovers could not be told the first time.
+    let long = dir.join("n".repeat(200));
+    std::fs::rename(&leftover, dir.join("kept")).unwrap();
+    let notices = sweep_beside(&long);
+    assert!(matches!(&*notices, [Notice::PutBack { .. }]), "{notices:?}");
+    std::fs::rename(dir.join("kept"), &leftover).unwrap();
+}

@@ -1,0 +1,39 @@
+//! Calls that a signal interrupted, made again.
+
+use rustix::io::Errno;
+
+/// Signals that interrupt one call. More is no signal but a file system that answers EINTR to
+/// everything, and must not keep a core busy for ever.
+pub(super) const MOST_INTERRUPTIONS: u32 = 10_000;
+
+/// Makes a call again as long as it is interrupted, [`MOST_INTERRUPTIONS`] times at most: EINTR then.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 0..MOST_INTERRUPTIONS {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::INTR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupted_calls_are_made_again_but_not_for_ever() {
+        let mut left = 3;
+        let answer = uninterrupted(|| {
+            left -= 1;
+            if left > 0 { Err(Errno::INTR) } else { Ok("done") }
+        });
+        assert_eq!((answer, left), (Ok("done"), 0));
+        let mut calls = 0;
+        let answer: Result<(), _> = uninterrupted(|| {
+            calls += 1;
+            Err(Errno::INTR)
+        });
+        assert_eq!((answer, calls), (Err(Errno::INTR), MOST_INTERRUPTIONS));
+    }
+}
