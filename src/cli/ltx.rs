@@ -77,8 +77,8 @@ fn line(file: &LtxFile, (time, time_source): (Timestamp, TimeSource)) -> FileLin
     FileLine { level: file.level, min_txid: file.min_txid, max_txid: file.max_txid, size: file.size, time, time_source }
 }
 
-/// The file's own time. A file that is gone meanwhile, archived, or no LTX file keeps the
-/// listing's; of the last two it is said.
+/// The file's own time. A file that is gone meanwhile, archived, unreadable, or no LTX file keeps
+/// the listing's; of the last three it is said.
 async fn look(
     http: &Http,
     store: &Store,
@@ -106,6 +106,10 @@ async fn look(
             }
         },
         Err(e) if e.is_stale_listing() => Ok(listed),
+        Err(e) if e.is_unreadable() => {
+            log.say(Severity::Warn, "its time is the listing's", &[("file", &key), ("why", &e.to_string())]);
+            Ok(listed)
+        }
         Err(e) => Err(from_store(e)),
     }
 }

@@ -467,7 +467,7 @@ fn no_backups(settings: &Settings) -> Ending {
 /// incomplete backup stays so.
 fn may_pass(error: &RestoreError) -> bool {
     match error {
-        RestoreError::Store(e) => e.is_transient() || e.is_stale_listing(),
+        RestoreError::Store(e) | RestoreError::Unreadable { error: e, .. } => e.is_transient() || e.is_stale_listing(),
         RestoreError::Restless { .. } => true,
         _ => false,
     }

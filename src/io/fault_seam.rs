@@ -21,6 +21,8 @@ mod nothing {
         Publish,
         SyncInode,
         SyncDir,
+        Open,
+        Read,
     }
 
     #[derive(Debug)]

@@ -153,7 +153,7 @@ impl Execution<'_> {
         let claim = async {
             let mut claiming: Option<Claiming> = None;
             while let Some((i, fetched, _permit)) = fetches.next().await {
-                let fetched = fetched?;
+                let fetched = fetched.map_err(|e| Failure::of_request(i, e))?;
                 let claimed = async {
                     match fetched {
                         Fetched::Whole(body) => self.claim_whole(&mut claiming, i, body, planned_bytes).await,
@@ -164,7 +164,7 @@ impl Execution<'_> {
             }
             Ok::<_, Failure>(claiming)
         };
-        let base_fetch = async { self.fetch(base).await.map_err(Failure::from) };
+        let base_fetch = async { self.fetch(base).await.map_err(|e| Failure::of_request(0, e)) };
         let (claiming, base_body) = futures_util::future::try_join(claim, base_fetch).await?;
         match base_body {
             Fetched::Whole(body) => self.place_whole(claiming, body, planned_bytes).await,
@@ -193,7 +193,7 @@ impl Execution<'_> {
             return Ok(Fetched::Whole(Vec::new()));
         }
         let mut body = self.store.get(&self.worker.http, &file.key, 0..size, etag).await?;
-        if size <= GATHERED_BYTES {
+        if size <= GATHERED_BYTES && !body.has_compact_chunks() {
             let mut gathered = Vec::with_capacity(size as usize);
             while let Some(chunk) = body.chunk().await? {
                 gathered.extend_from_slice(&chunk);

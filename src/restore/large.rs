@@ -268,6 +268,7 @@ impl Expected {
         told: &mut dyn OnIndex,
     ) -> Result<Self, Failure> {
         let damaged = |error| Failure::Damaged { file: planned, error };
+        let failed = |error| Failure::of_request(planned, error);
         let size = source.planned.file.size;
         let header = ends.header().map_err(damaged)?;
         let mut head_crc = FileCrc::new();
@@ -286,8 +287,9 @@ impl Expected {
         if parts.end_mark.start < tail_at {
             // The guess was short: the rest of the index, streamed.
             let _request = allowed(source.requests).await;
-            let mut body = source.get(parts.end_mark.start..tail_at, ends.etag.as_ref()).await?;
-            while let Some(chunk) = body.chunk().await? {
+            let rest = source.get(parts.end_mark.start..tail_at, ends.etag.as_ref());
+            let mut body = rest.await.map_err(failed)?;
+            while let Some(chunk) = body.chunk().await.map_err(failed)? {
                 index.feed(&chunk, &mut on_entry).map_err(damaged)?;
             }
         }
@@ -374,10 +376,12 @@ impl Segment {
         let (layout, cut) = (&*self.layout, &self.cut);
         let Some(file) = layout.files.get(self.file) else { return Err(Failure::Stopped) };
         let damaged = |error| Failure::Damaged { file: file.planned, error };
+        let failed = |error| Failure::of_request(file.planned, error);
         let _request = allowed(layout.requests.as_deref()).await;
-        let mut body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref()).await?;
+        let body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref());
+        let mut body = body.await.map_err(failed)?;
         if layout.fetch_only {
-            while body.chunk().await?.is_some() {
+            while body.chunk().await.map_err(failed)?.is_some() {
                 if layout.stopped.load(Ordering::Relaxed) {
                     return Err(Failure::Stopped);
                 }
@@ -402,7 +406,7 @@ impl Segment {
         while parser.offset() < cut.bytes.end {
             let frame = match parser.next().map_err(damaged)? {
                 Next::Frame(frame) => frame,
-                Next::NeedMore => match watch.away(body.chunk()).await? {
+                Next::NeedMore => match watch.away(body.chunk()).await.map_err(failed)? {
                     Some(chunk) => {
                         if layout.stopped.load(Ordering::Relaxed) {
                             return Err(Failure::Stopped);

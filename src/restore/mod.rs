@@ -24,5 +24,5 @@ pub use claims::PageMap;
 pub use database::{Outcome, Planned, Request, Restored, plan_database, restore};
 pub use engine::{Engine, EngineOptions, SEGMENT_BYTES, Shared, Worker, submit};
 pub use error::{ChainError, RestoreError};
-pub use listing::{list_replica, look_at_times};
+pub use listing::{HeaderTime, list_replica, look_at_times};
 pub use rehearse::{Depth, Rehearsal, Rehearsed, rehearse};

@@ -1,13 +1,13 @@
-//! A replica on disk: directories walked, files mapped.
+//! A replica on disk: directories walked, files read ([`super::file_body`]).
 //!
 //! Keys are absolute paths as texts, exactly as prefix and names give them (`//` and `.` stay).
 //! Names that are not UTF-8 are no keys of Litestream's and are skipped.
 
+use super::buffers::ReadBuffers;
+use super::file_body::{FileBody, not_regular};
 use super::{Head, ListPage, ListRequest, Listed, StoreError, StoreErrorKind};
-use crate::io::map::map_range;
 use crate::timestamp::Timestamp;
-use bytes::Bytes;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -16,19 +16,10 @@ use std::os::unix::fs::MetadataExt;
 const MAX_DEPTH: usize = 64;
 /// Links can make a small tree endless in breadth as well.
 const MAX_DIRECTORIES: usize = 10_000_000;
-const CHUNK_BYTES: u64 = 256 << 10;
 
 /// Reads files below `/`; keys are absolute paths.
 #[derive(Debug, Clone, Default)]
 pub struct FileStore;
-
-/// A range of a file, mapped piece by piece.
-pub struct FileBody {
-    file: File,
-    key: String,
-    position: u64,
-    end: u64,
-}
 
 impl FileStore {
     /// Everything below the prefix in one page, in no order. A directory that does not exist
@@ -44,56 +35,22 @@ impl FileStore {
     }
 
     /// Asks the file's length first: a range beyond it is [`StoreErrorKind::SizeDiffers`].
-    pub fn get(&self, key: &str, range: Range<u64>) -> Result<FileBody, StoreError> {
-        // Looked at before it is opened: opening a FIFO would wait for a writer.
-        self.regular(key)?;
-        let file = File::open(key).map_err(|e| failed("read", key, &e))?;
-        let size = file.metadata().map_err(|e| failed("read", key, &e))?.len();
-        if range.end > size {
-            return Err(too_short(key, size, range.end));
-        }
-        Ok(FileBody { file, key: key.to_owned(), position: range.start, end: range.end })
+    /// Chunks are read into `buffers`.
+    pub fn get(&self, key: &str, range: Range<u64>, buffers: &ReadBuffers) -> Result<FileBody, StoreError> {
+        FileBody::open(key, range, buffers)
     }
 
     pub fn head(&self, key: &str) -> Result<Head, StoreError> {
-        let metadata = self.regular(key)?;
+        let metadata = std::fs::metadata(key).map_err(|e| failed("read", key, &e))?;
+        if !metadata.is_file() {
+            return Err(not_regular(key));
+        }
         Ok(Head {
             size: metadata.len(),
             etag: None,
             last_modified: Some(modified(&metadata)),
             litestream_timestamp: None,
         })
-    }
-
-    fn regular(&self, key: &str) -> Result<Metadata, StoreError> {
-        let metadata = std::fs::metadata(key).map_err(|e| failed("read", key, &e))?;
-        if metadata.is_file() {
-            Ok(metadata)
-        } else {
-            Err(error(StoreErrorKind::NoSuchKey, "read", key, "not a regular file".to_owned()))
-        }
-    }
-}
-
-impl FileBody {
-    /// Whether all of the range was handed out.
-    pub const fn is_whole(&self) -> bool {
-        self.position >= self.end
-    }
-
-    /// The next piece, up to 256 KiB; None at the end of the range.
-    pub fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        if self.position >= self.end {
-            return Ok(None);
-        }
-        let boundary = (self.position / CHUNK_BYTES).saturating_add(1).saturating_mul(CHUNK_BYTES);
-        let next = boundary.min(self.end);
-        let bytes = map_range(&self.file, self.position..next).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => too_short(&self.key, self.position, self.end),
-            _ => failed("read", &self.key, &e),
-        })?;
-        self.position = next;
-        Ok(Some(bytes))
     }
 }
 
@@ -201,17 +158,12 @@ fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn too_short(key: &str, size: u64, expected: u64) -> StoreError {
-    let detail = format!("the file ends before byte {expected} (at {size} or soon after)");
-    error(StoreErrorKind::SizeDiffers, "read", key, detail)
-}
-
 fn failed(verb: &str, path: &str, e: &io::Error) -> StoreError {
     let kind = if is_absent(e) { StoreErrorKind::NoSuchKey } else { StoreErrorKind::Io };
     error(kind, verb, path, e.to_string())
 }
 
-fn error(kind: StoreErrorKind, verb: &str, path: &str, detail: String) -> StoreError {
+pub(super) fn error(kind: StoreErrorKind, verb: &str, path: &str, detail: String) -> StoreError {
     StoreError { kind, what: format!("{verb} {path}"), detail, request_id: None, hint: None, attempts: 1 }
 }
 
@@ -302,33 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn bodies() {
+    fn heads() {
         let dir = tempfile::tempdir().unwrap();
-        let content: Vec<u8> = (0..600_000u32).map(|i| (i % 253) as u8).collect();
-        put(dir.path(), "f", &content);
+        put(dir.path(), "f", &[0; 300]);
         let key = format!("{}/f", dir.path().display());
-        for range in [0..600_000u64, 5..17, 262_143..524_289, 7..7] {
-            let mut body = FileStore.get(&key, range.clone()).unwrap();
-            let mut got = Vec::new();
-            while let Some(bytes) = body.chunk().unwrap() {
-                assert!(bytes.len() as u64 <= CHUNK_BYTES);
-                got.extend_from_slice(&bytes);
-            }
-            assert_eq!(got, content[range.start as usize..range.end as usize]);
-        }
-        let kind = |key: &str, range| FileStore.get(key, range).err().unwrap().kind;
-        assert_eq!(kind(&key, 0..600_001), StoreErrorKind::SizeDiffers);
-        assert_eq!(kind(&format!("{key}x"), 0..1), StoreErrorKind::NoSuchKey);
-        assert_eq!(kind(&format!("{key}/x"), 0..1), StoreErrorKind::NoSuchKey);
-        assert_eq!(kind(dir.path().to_str().unwrap(), 0..1), StoreErrorKind::NoSuchKey);
-
-        let mut body = FileStore.get(&key, 0..600_000).unwrap();
-        body.chunk().unwrap();
-        File::options().write(true).open(&key).unwrap().set_len(300_000).unwrap();
-        assert_eq!(body.chunk().unwrap_err().kind, StoreErrorKind::SizeDiffers);
-
         let head = FileStore.head(&key).unwrap();
-        assert_eq!((head.size, head.litestream_timestamp), (300_000, None));
+        assert_eq!((head.size, head.litestream_timestamp), (300, None));
         let age = Timestamp::now().as_nanos() - head.last_modified.unwrap().as_nanos();
         assert!((0..60_000_000_000).contains(&age), "{age}");
     }
