@@ -20,6 +20,8 @@ pub enum Step {
     /// Of a file that has its name, where that is needed.
     SyncInode,
     SyncDir,
+    /// A replica's file is looked at while its directory is listed.
+    Stat,
     /// A replica's file is opened for reading.
     Open,
     /// One pread of a replica's file.

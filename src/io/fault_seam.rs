@@ -21,6 +21,7 @@ mod nothing {
         Publish,
         SyncInode,
         SyncDir,
+        Stat,
         Open,
         Read,
     }

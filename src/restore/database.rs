@@ -404,13 +404,15 @@ impl<'a> Planner<'a> {
             Failure::Fatal(e) => return Err(e),
             Failure::Stopped => return Err(RestoreError::Cancelled),
             Failure::Stale { file, error } if self.is_shorter_again(&key(file), &error) => {
-                (file, RestoreError::Unreadable { key: key(file), error })
+                (file, RestoreError::Unreadable { key: key(file), error: error.into() })
             }
             Failure::Stale { error, .. } => {
                 self.list_again_after(error).await?;
                 return Ok(None);
             }
-            Failure::Unreadable { file, error } => (file, RestoreError::Unreadable { key: key(file), error }),
+            Failure::Unreadable { file, error } => {
+                (file, RestoreError::Unreadable { key: key(file), error: error.into() })
+            }
             Failure::TooNew { file, error } => {
                 if self.times.are_all_required() {
                     return Err(RestoreError::Chain { key: key(file), error });

@@ -26,7 +26,7 @@ pub enum RestoreError {
     /// A file cannot be read to its end, and no other chain of files gives the target.
     Unreadable {
         key: String,
-        error: StoreError,
+        error: Box<StoreError>,
     },
     Store(StoreError),
     Commit(CommitError),

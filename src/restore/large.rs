@@ -172,29 +172,37 @@ impl LargeSource<'_> {
         self.store.get(&self.worker.http, &self.planned.key, range, etag).await
     }
 
-    /// What is wrong with the file, read from its beginning to its end; None where nothing is,
-    /// where it cannot be read, or where that would take long.
-    pub fn fault<'b>(self, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<FormatError>>
+    /// What is wrong with the plan's file `file`, which is read from its beginning to its end. None
+    /// where nothing is, where a request fails for a reason that is not the file's own, or where
+    /// reading would take long.
+    pub fn fault<'b>(self, file: usize, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<Failure>>
     where
         Self: 'b,
     {
         // Rare: not a part of every restore's state.
-        Box::pin(self.read_whole(etag))
+        Box::pin(async move {
+            match self.read_whole(etag).await {
+                Ok(error) => error.map(|error| Failure::Damaged { file, error }),
+                Err(e) if e.is_unreadable() || e.is_stale_listing() => Some(Failure::of_request(file, e)),
+                Err(_) => None,
+            }
+        })
     }
 
-    async fn read_whole(self, etag: Option<&Etag>) -> Option<FormatError> {
+    async fn read_whole(self, etag: Option<&Etag>) -> Result<Option<FormatError>, StoreError> {
         let LtxFile { size, min_txid, max_txid, .. } = self.planned.file;
         if size > DIAGNOSED_BYTES {
-            return None;
+            return Ok(None);
         }
         let _request = allowed(self.requests).await;
-        let mut body = self.get(0..size, etag).await.ok()?;
+        let mut body = self.get(0..size, etag).await?;
         let mut decoder = FileDecoder::new(size, Some((min_txid, max_txid)));
         let mut page = Vec::new();
         loop {
             let step = match decoder.next_page() {
                 Ok(Step::NeedMore) => {
-                    decoder.push(body.chunk().await.ok()??);
+                    let Some(chunk) = body.chunk().await? else { return Ok(None) };
+                    decoder.push(chunk);
                     continue;
                 }
                 Ok(Step::Header(header)) => {
@@ -202,11 +210,11 @@ impl LargeSource<'_> {
                     continue;
                 }
                 Ok(Step::Page(encoded)) => encoded.decode_into(&mut page),
-                Ok(Step::Done(_)) => return None,
+                Ok(Step::Done(_)) => return Ok(None),
                 Err(error) => Err(error),
             };
             if let Err(error) = step {
-                return Some(error);
+                return Ok(Some(error));
             }
         }
     }
@@ -255,7 +263,7 @@ impl Expected {
         match Self::read_index(source, planned, ends, told).await {
             Err(Failure::Damaged { file, error }) => {
                 // The last bytes of a file that was cut off look like damage of any kind.
-                Err(Failure::Damaged { file, error: source.fault(etag.as_ref()).await.unwrap_or(error) })
+                Err(source.fault(file, etag.as_ref()).await.unwrap_or(Failure::Damaged { file, error }))
             }
             result => result,
         }

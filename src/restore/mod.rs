@@ -12,6 +12,7 @@ mod database;
 mod engine;
 mod error;
 mod execute;
+mod fetch;
 mod fetch_only;
 mod large;
 mod listing;

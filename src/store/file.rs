@@ -4,13 +4,15 @@
 //! Names that are not UTF-8 are no keys of Litestream's and are skipped.
 
 use super::buffers::ReadBuffers;
-use super::file_body::{FileBody, not_regular};
+use super::file_body::{FileBody, is_of_this_process, not_regular};
 use super::{Head, ListPage, ListRequest, Listed, StoreError, StoreErrorKind};
+use crate::io::{Step, fault_at};
 use crate::timestamp::Timestamp;
 use std::fs::Metadata;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Directories below the first one of a listing.
 const MAX_DEPTH: usize = 64;
@@ -23,7 +25,8 @@ pub struct FileStore;
 
 impl FileStore {
     /// Everything below the prefix in one page, in no order. A directory that does not exist
-    /// holds nothing; one that cannot be read is an error.
+    /// holds nothing; one that cannot be read is an error. A file whose size cannot be read is
+    /// listed with size 0.
     pub fn list_page(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         let prefix = request.prefix.as_str();
         let Some(start) = prefix.rfind('/').and_then(|at| prefix.get(..=at)).filter(|s| s.starts_with('/')) else {
@@ -88,14 +91,19 @@ impl Walk<'_> {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let key = format!("{path}{name}");
-            match std::fs::metadata(&key) {
+            match metadata_of(&key) {
                 Ok(metadata) if metadata.is_dir() => self.subdirectory(key + "/")?,
-                Ok(metadata) if metadata.is_file() => self.file(key, &metadata),
+                Ok(metadata) if metadata.is_file() => self.file(key, metadata.len(), modified(&metadata)),
                 Ok(_) => {}
                 // A dangling link, or removed since.
                 Err(e) if is_absent(&e) => {}
                 // A link to itself.
                 Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {}
+                // Left out, it would look like a hole, or like an older state. Reading it will say
+                // what is wrong.
+                Err(e) if !is_of_this_process(&e) && entry.file_type().is_ok_and(|t| t.is_file()) => {
+                    self.file(key, 0, Timestamp::from_nanos(0));
+                }
                 Err(e) => return Err((key, e)),
             }
         }
@@ -118,7 +126,7 @@ impl Walk<'_> {
         self.directory(&path)
     }
 
-    fn file(&mut self, key: String, metadata: &Metadata) {
+    fn file(&mut self, key: String, size: u64, last_modified: Timestamp) {
         let request = self.request;
         let Some(rest) = key.strip_prefix(request.prefix.as_str()) else { return };
         if request.start_after.as_ref().is_some_and(|after| key <= *after) {
@@ -126,13 +134,7 @@ impl Walk<'_> {
         }
         match self.rolled_up(&request.prefix, rest) {
             Some(rolled) => self.roll_up(rolled),
-            None => self.page.objects.push(Listed {
-                key,
-                size: metadata.len(),
-                last_modified: modified(metadata),
-                etag: None,
-                archived: false,
-            }),
+            None => self.page.objects.push(Listed { key, size, last_modified, etag: None, archived: false }),
         }
     }
 
@@ -147,6 +149,18 @@ impl Walk<'_> {
         if !before && !self.page.common_prefixes.contains(&prefix) {
             self.page.common_prefixes.push(prefix);
         }
+    }
+}
+
+/// A stale handle is worth a second try.
+fn metadata_of(path: &str) -> io::Result<Metadata> {
+    let once = || {
+        fault_at(Path::new(path), Step::Stat)?;
+        std::fs::metadata(path)
+    };
+    match once() {
+        Err(e) if e.raw_os_error() == Some(libc::ESTALE) => once(),
+        metadata => metadata,
     }
 }
 
@@ -170,6 +184,8 @@ pub(super) fn error(kind: StoreErrorKind, verb: &str, path: &str, detail: String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::fault::{Effect, inject};
+    use rustix::io::Errno;
     use std::collections::BTreeSet;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
@@ -236,6 +252,23 @@ mod tests {
         std::fs::create_dir_all(dir.path().join(vec!["d"; 80].join("/"))).unwrap();
         let request = ListRequest { prefix: format!("{}/", dir.path().display()), ..ListRequest::default() };
         assert_eq!(FileStore.list_page(&request).unwrap_err().kind, StoreErrorKind::Io);
+    }
+
+    #[test]
+    fn a_file_whose_size_cannot_be_read_is_listed_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "f", b"12345");
+        let request = ListRequest { prefix: format!("{}/", dir.path().display()), ..ListRequest::default() };
+        let size_after = |errno| {
+            let fault = inject(&dir.path().join("f"), Some(Step::Stat), 1, Effect::Fail(errno));
+            let page = FileStore.list_page(&request);
+            assert!(fault.struck());
+            page.map(|page| page.objects.iter().map(|o| o.size).collect::<Vec<_>>())
+        };
+        assert_eq!(size_after(Errno::IO).unwrap(), [0]);
+        assert_eq!(size_after(Errno::STALE).unwrap(), [5]);
+        assert_eq!(size_after(Errno::NOENT).unwrap(), [0; 0]);
+        assert_eq!(size_after(Errno::NOMEM).unwrap_err().kind, StoreErrorKind::Io);
     }
 
     #[test]

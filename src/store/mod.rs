@@ -79,6 +79,11 @@ impl Store {
         }
     }
 
+    /// Whether it holds files, not objects.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// One page of the listing of `request.prefix`.
     pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
         match self {
@@ -149,9 +154,9 @@ impl Body {
         }
     }
 
-    /// Whether a chunk occupies no more memory than its bytes; others keep a whole buffer of their
-    /// connection.
-    pub fn has_compact_chunks(&self) -> bool {
+    /// Whether it is read from a disk: when a chunk is asked for and not before, into memory of the
+    /// chunk's size.
+    pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::File(..))
     }
 

@@ -24,6 +24,8 @@ use std::sync::Arc;
 /// What is wrong with one file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Damage {
+    /// Nothing can be learnt about it but its name.
+    Stat(Errno),
     /// It cannot be opened.
     Open(Errno),
     /// It can be opened, not read.
@@ -36,7 +38,8 @@ enum Damage {
     Truncated,
 }
 
-const DAMAGES: [Damage; 6] = [
+const DAMAGES: [Damage; 7] = [
+    Damage::Stat(Errno::IO),
     Damage::Open(Errno::IO),
     Damage::Open(Errno::ACCESS),
     Damage::Read(Errno::IO),
@@ -49,6 +52,7 @@ impl Damage {
     fn inject(self, path: &Path) -> Vec<Injected> {
         let one = |step, effect| inject(path, Some(step), 1, effect);
         match self {
+            Self::Stat(errno) => vec![one(Step::Stat, Effect::Fail(errno)), one(Step::Open, Effect::Fail(errno))],
             Self::Open(errno) => vec![one(Step::Open, Effect::Fail(errno))],
             Self::Read(errno) => vec![one(Step::Read, Effect::Fail(errno))],
             Self::Stale => {
@@ -66,7 +70,7 @@ impl Damage {
     fn words(self) -> (Class, &'static str) {
         match self {
             Self::Open(Errno::ACCESS) => (Class::Io, "permission denied"),
-            Self::Open(_) => (Class::Io, "input/output error"),
+            Self::Stat(_) | Self::Open(_) => (Class::Io, "input/output error"),
             Self::Stale => (Class::Io, "stale file handle at offset "),
             Self::Read(_) => (Class::Io, "input/output error at offset "),
             Self::EndsEarly => (Class::Truncated, "the file ends at byte 0"),
@@ -229,41 +233,44 @@ fn a_time_that_cannot_be_read_fails_no_restore_that_does_not_need_it() {
     assert!(restored > 0 && failed > 0, "{restored} {failed}");
 }
 
-/// One snapshot and nothing else.
-fn lone_snapshot(dir: &Path) -> (PathBuf, PathBuf, Vec<u8>) {
-    let spec = LargeSpec { bytes: 9 << 19, ..LargeSpec::default() };
-    let database = large_database(&spec).unwrap().to_database();
-    let [object] = &database.objects[..] else { panic!("{} files", database.objects.len()) };
-    let path = dir.join(&object.key);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, &object.bytes).unwrap();
-    (dir.join(&database.root), path, database.expected.sha256.to_vec())
+/// A snapshot, and `increments` of one page.
+fn snapshot_and(increments: u32) -> Replica {
+    let spec = LargeSpec { bytes: 9 << 19, increments, pages_per_increment: 1, ..LargeSpec::default() };
+    Replica::write(large_database(&spec).unwrap().to_database())
+}
+
+/// What an unreadable base leaves is too little for the database: the base is to blame, not the
+/// increment whose header says how large the database is.
+#[test]
+fn an_unreadable_base_is_not_mistaken_for_an_increment_that_lies() {
+    let replica = snapshot_and(1);
+    let base = replica.file(0);
+    for damage in [Damage::Stat(Errno::IO), Damage::Open(Errno::IO), Damage::Truncated] {
+        let _faults = damage.inject(&base);
+        let output = replica.dir.path().join("out.db");
+        let error = run(&engine(8 << 20), &replica.root(), Target::Latest, &output).unwrap_err();
+        assert_eq!((error.damaged_key(), error.class()), (base.to_str(), damage.words().0), "{damage:?} {error}");
+        replica.rewrite(0);
+    }
 }
 
 /// The child of [`a_file_that_is_truncated_meanwhile_ends_no_process`].
 #[test]
 fn truncation_child() {
     let Ok(dir) = std::env::var("HYDRANT_TEST_TRUNCATION") else { return };
-    let dir = Path::new(&dir);
-    let (root, snapshot, sha256) = lone_snapshot(dir);
-    let output = dir.join("out.db");
-
-    // All of it is read, nothing is decoded: what was read stays good.
-    let fault = inject(&output, Some(Step::Reserve), 1, Effect::Truncate(snapshot.clone(), 0));
-    run(&engine(8 << 20), &root, Target::Latest, &output).unwrap();
-    assert!(fault.struck());
-    assert_eq!(std::fs::metadata(&snapshot).unwrap().len(), 0);
-    assert_eq!(Sha256::digest(std::fs::read(&output).unwrap())[..], sha256);
-    std::fs::remove_file(&output).unwrap();
-
-    // Segments are being decoded, others not yet read.
-    let (root, snapshot, _) = lone_snapshot(dir);
-    let fault = inject(&output, Some(Step::Write), 1, Effect::Truncate(snapshot.clone(), 100_000));
-    let error = run(&engine(SEGMENT_BYTES), &root, Target::Latest, &output).unwrap_err();
-    assert!(fault.struck() && !output.exists());
-    assert_eq!(error.class(), Class::Truncated, "{error}");
-    let text = error.to_string();
-    assert!(text.contains(snapshot.to_str().unwrap()) && text.contains("the file ends at byte 100000"), "{text}");
+    let output = Path::new(&dir).join("out.db");
+    // Its header is decoded, its pages are read and decoded piece by piece; then in segments, of
+    // which some are being decoded and others not yet read.
+    for (segment_bytes, step) in [(8 << 20, Step::Reserve), (8 << 20, Step::Write), (SEGMENT_BYTES, Step::Write)] {
+        let replica = snapshot_and(0);
+        let snapshot = replica.file(0);
+        let fault = inject(&output, Some(step), 1, Effect::Truncate(snapshot.clone(), 100_000));
+        let error = run(&engine(segment_bytes), &replica.root(), Target::Latest, &output).unwrap_err();
+        assert!(fault.struck() && !output.exists());
+        assert_eq!(error.class(), Class::Truncated, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(snapshot.to_str().unwrap()) && text.contains("the file ends at byte 100000"), "{text}");
+    }
 }
 
 #[test]
@@ -281,11 +288,12 @@ fn a_file_that_is_truncated_meanwhile_ends_no_process() {
 #[test]
 fn a_file_that_keeps_shrinking_is_damaged_after_two_listings() {
     let dir = tempfile::tempdir().unwrap();
-    let (root, snapshot, _) = lone_snapshot(dir.path());
+    let replica = snapshot_and(0);
+    let snapshot = replica.file(0);
     let shrink = |nth, bytes| inject(&snapshot, Some(Step::Open), nth, Effect::Truncate(snapshot.clone(), bytes));
     // Each time that it is opened it has lost more.
     let faults = [shrink(1, 2_000_000), shrink(2, 1_500_000), shrink(3, 1_000_000)];
-    let error = run(&engine(8 << 20), &root, Target::Latest, &dir.path().join("out.db")).unwrap_err();
+    let error = run(&engine(8 << 20), &replica.root(), Target::Latest, &dir.path().join("out.db")).unwrap_err();
     assert_eq!(error.class(), Class::Truncated, "{error}");
     let text = error.to_string();
     assert!(text.ends_with(": the file ends at byte 1500000, before byte 2000000"), "{text}");
