@@ -80,8 +80,8 @@ fn line(file: &LtxFile, (time, time_source): (Timestamp, TimeSource)) -> FileLin
     FileLine { level: file.level, min_txid: file.min_txid, max_txid: file.max_txid, size: file.size, time, time_source }
 }
 
-/// The file's own time. A file that is gone meanwhile, archived, or no LTX file keeps the
-/// listing's; of the last two it is said.
+/// The file's own time. A file that is gone meanwhile, archived, unreadable, or no LTX file keeps
+/// the listing's; of the last three it is said.
 async fn look(
     http: &Http,
     store: &Store,
@@ -109,6 +109,10 @@ async fn look(
             }
         },
         Err(e) if e.is_stale_listing() => Ok(listed),
+        Err(e) if e.is_unreadable() => {
+            log.say(Severity::Warn, "its time is the listing's", &[("file", &key), ("why", &e.to_string())]);
+            Ok(listed)
+        }
         Err(e) => Err(from_store(e)),
     }
 }
@@ -131,4 +135,49 @@ async fn head_of(
 
 fn from_store(error: StoreError) -> Failure {
     Failure::failed(error.class(), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::LogFormat;
+    use crate::io::Step;
+    use crate::io::fault::{Effect, inject};
+    use rustix::io::Errno;
+    use std::io::Write;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_keeps_the_listings_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("0000/0000000000000001-0000000000000001.ltx");
+        std::fs::create_dir(dir.path().join("0000")).unwrap();
+        std::fs::write(&file, [0; 200]).unwrap();
+        let (http, store) = (Http::default(), Store::File(Default::default()));
+        let replica = list_replica(&http, &store, dir.path().to_str().unwrap()).await.unwrap();
+        let said = Said::default();
+        let log = Log::new(Box::new(said.clone()), 0, LogFormat::Text, false, false);
+        let fault = inject(Path::new(&file), Some(Step::Read), 1, Effect::Fail(Errno::IO));
+        let looked = look(&http, &store, &replica, &replica.files[0], &log).await;
+        assert!(fault.struck());
+        assert_eq!(looked, Ok((replica.files[0].last_modified, TimeSource::LastModified)));
+        let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            said.contains("its time is the listing's") && said.contains("input/output error at offset 0"),
+            "{said}"
+        );
+    }
 }

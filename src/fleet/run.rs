@@ -484,6 +484,8 @@ fn no_backups(settings: &Settings) -> Ending {
 fn may_pass(error: &RestoreError) -> bool {
     match error {
         RestoreError::Store(e) => e.is_transient() || e.is_stale_listing(),
+        // Shorter than listed, time and again: it may have been replaced by then.
+        RestoreError::Unreadable { error, .. } => error.is_stale_listing(),
         RestoreError::Restless { .. } => true,
         _ => false,
     }
@@ -556,19 +558,20 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_tried_again() {
-        let store = |kind| {
-            RestoreError::Store(StoreError {
-                kind,
-                what: String::new(),
-                detail: String::new(),
-                request_id: None,
-                hint: None,
-                attempts: 1,
-            })
+        let error = |kind| StoreError {
+            kind,
+            what: String::new(),
+            detail: String::new(),
+            request_id: None,
+            hint: None,
+            attempts: 1,
         };
+        let store = |kind| RestoreError::Store(error(kind));
+        let file = |kind| RestoreError::Unreadable { key: String::new(), error: error(kind).into() };
         use StoreErrorKind::*;
         assert!([Timeout, Throttled, Network, Server, NoSuchKey].into_iter().all(|kind| may_pass(&store(kind))));
         assert!(![NoSuchBucket, AccessDenied, Credentials, Io].into_iter().any(|kind| may_pass(&store(kind))));
+        assert!(may_pass(&file(SizeDiffers)) && !may_pass(&file(Unreadable)));
         assert!(!may_pass(&RestoreError::Plan(PlanError::NoBackups)));
     }
 }

@@ -1,5 +1,5 @@
-//! Injected faults, for tests only: the n-th step of a kind on an output fails, is cut short,
-//! or kills the process.
+//! Injected faults, for tests only: the n-th step of a kind on an output or on a replica's file
+//! fails, is cut short, or kills the process.
 
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What is done to an output.
+/// What is done to an output, or to a replica's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Create,
@@ -20,18 +20,29 @@ pub enum Step {
     /// Of a file that has its name, where that is needed.
     SyncInode,
     SyncDir,
+    /// A replica's file is looked at while its directory is listed.
+    Stat,
+    /// A replica's file is opened for reading.
+    Open,
+    /// One pread of a replica's file.
+    Read,
 }
 
 /// What happens instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     Fail(Errno),
-    /// A write takes at most so many bytes. Meaningful for [`Step::Write`] only.
+    /// A write or a read takes at most so many bytes.
     Short(usize),
     /// SIGKILL before the step is done.
     Kill,
     /// The step takes so much longer.
     Late(Duration),
+    /// The file at this path is truncated to so many bytes, then the step is done.
+    Truncate(PathBuf, u64),
+    /// A read finds the end of the file, although the file's length says otherwise. Meaningful for
+    /// [`Step::Read`] only.
+    EndOfFile,
 }
 
 #[derive(Debug)]
@@ -63,16 +74,21 @@ impl Drop for Injected {
     }
 }
 
-/// Makes the `nth` (from 1) `step` on the output of this path suffer `effect`, once; a
-/// [`Effect::Short`] from then on. `step` None counts every step. Outputs look their faults up
-/// when they are created.
+/// Makes the `nth` (from 1) `step` on the file of this path suffer `effect`, once;
+/// [`Effect::Short`] and [`Effect::EndOfFile`] from then on. `step` None counts every step. Outputs
+/// look their faults up when they are created, replicas' files each time they are opened.
 pub fn inject(path: &Path, step: Option<Step>, nth: u32, effect: Effect) -> Injected {
     let planned = Arc::new(Planned { path: path.to_owned(), step, effect, left: AtomicU32::new(nth.max(1)) });
     PLANNED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&planned));
     Injected(planned)
 }
 
-/// The faults of one output.
+fn truncate(path: &Path, bytes: u64) -> Result<(), Errno> {
+    let file = std::fs::File::options().write(true).open(path);
+    file.and_then(|file| file.set_len(bytes)).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+/// The faults of one file.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Arc<Planned>>);
 
@@ -90,13 +106,15 @@ impl Faults {
                 continue;
             }
             let before = fault.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
-            match (before, fault.effect) {
-                (Ok(1), Effect::Fail(errno)) => return Err(errno),
+            match (before, &fault.effect) {
+                (Ok(1), Effect::Fail(errno)) => return Err(*errno),
                 (Ok(1), Effect::Kill) => {
                     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
                 }
-                (Ok(1), Effect::Late(by)) => std::thread::sleep(by),
-                (Ok(1) | Err(_), Effect::Short(bytes)) => most = most.min(bytes.max(1)),
+                (Ok(1), Effect::Late(by)) => std::thread::sleep(*by),
+                (Ok(1), Effect::Truncate(path, bytes)) => truncate(path, *bytes)?,
+                (Ok(1) | Err(_), Effect::Short(bytes)) => most = most.min((*bytes).max(1)),
+                (Ok(1) | Err(_), Effect::EndOfFile) => most = 0,
                 _ => {}
             }
         }

@@ -21,6 +21,9 @@ mod nothing {
         Publish,
         SyncInode,
         SyncDir,
+        Stat,
+        Open,
+        Read,
     }
 
     #[derive(Debug)]

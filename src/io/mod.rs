@@ -2,7 +2,7 @@
 //! (DESIGN engines 4 and 5).
 //!
 //! Not here: names, directories and publication (`commit`), and what is written where (`restore`).
-//! The only module with `unsafe`: mapped memory, and the promise to the kernel that a buffer and
+//! The only module with `unsafe`: anonymous mapped memory, and the promise to the kernel that a buffer and
 //! a descriptor live until their operation has ended.
 
 mod buffer;
@@ -14,7 +14,6 @@ mod fault_seam;
 mod interrupted;
 mod kick;
 pub(crate) mod lock;
-pub mod map;
 mod output;
 mod pwrite;
 mod sync;
@@ -26,7 +25,7 @@ pub use buffer::Buffer;
 pub use engine::{Chosen, EngineChoice, EngineKind, block_on, probe};
 pub use error::IoError;
 pub(crate) use error::{class_of, shown, text_of};
-pub(crate) use fault_seam::{Step, fault_at};
+pub(crate) use fault_seam::{FaultSeam, Step, fault_at};
 pub(crate) use interrupted::uninterrupted;
 pub use output::OutputFile;
 

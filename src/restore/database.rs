@@ -6,18 +6,19 @@ use super::engine::Worker;
 use super::error::{Failure, RestoreError};
 use super::execute::{Executed, Execution, PlannedFile};
 use super::large::gets;
-use super::listing::{list_replica, look_at_times};
+use super::listing::{HeaderTime, list_replica, look_at_times};
 use crate::catalogue::{LtxFile, Replica};
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, Published, Unpublished};
 use crate::error::escaped;
 use crate::ltx::Txid;
 use crate::plan::{self, DatedFile, Excluded, Plan, PlanError, Target, Times, Warning};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -288,6 +289,8 @@ pub(super) struct Planner<'a> {
     pub(super) requests: u64,
     replanned: u32,
     relisted: u32,
+    /// Keys of files that were shorter than listed, once each.
+    shorter: BTreeSet<String>,
 }
 
 impl Planned {
@@ -339,6 +342,7 @@ impl<'a> Planner<'a> {
             requests,
             replanned: 0,
             relisted: 0,
+            shorter: BTreeSet::new(),
         })
     }
 
@@ -391,8 +395,8 @@ impl<'a> Planner<'a> {
                         let looks = look_at_times(self.worker, self.store, other, &wanted, requests).await;
                         for (file, time) in looks.unwrap_or_default() {
                             match time {
-                                Some(time) => times.set(file, time),
-                                None => times.set_unknowable(file),
+                                HeaderTime::At(time) => times.set(file, time),
+                                HeaderTime::Unknowable | HeaderTime::Stale(_) => times.set_unknowable(file),
                             }
                         }
                         if times.len() == known {
@@ -414,19 +418,28 @@ impl<'a> Planner<'a> {
 
     async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
         self.requests += wanted.len() as u64;
-        match look_at_times(self.worker, self.store, &self.replica, wanted, self.parallelism.as_deref()).await {
-            Ok(looks) => {
-                for (file, time) in looks {
-                    match time {
-                        Some(time) => self.times.set(file, time),
-                        None => self.times.set_unknowable(file),
-                    }
-                }
-                Ok(())
+        let looks = look_at_times(self.worker, self.store, &self.replica, wanted, self.parallelism.as_deref()).await?;
+        let mut stale = None;
+        for (file, time) in looks {
+            match time {
+                HeaderTime::At(time) => self.times.set(file, time),
+                HeaderTime::Unknowable => self.times.set_unknowable(file),
+                HeaderTime::Stale(e) => match self.replica.files.get(file).map(|f| self.replica.key(f)) {
+                    Some(key) if self.is_shorter_again(&key, &e) => self.times.set_unknowable(file),
+                    _ => stale = Some(e),
+                },
             }
-            Err(e) if e.is_stale_listing() => self.list_again_after(e).await,
-            Err(e) => Err(e.into()),
         }
+        match stale {
+            Some(e) => self.list_again_after(e).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the file is shorter than a listing said that was made because the file had been
+    /// shorter before. It was not replaced then: it is damaged, or shrinks with every look.
+    fn is_shorter_again(&mut self, key: &str, error: &StoreError) -> bool {
+        error.kind == StoreErrorKind::SizeDiffers && !self.shorter.insert(key.to_owned())
     }
 
     /// What a failed execution teaches. The damage, where one was found: to be reported if no
@@ -443,9 +456,15 @@ impl<'a> Planner<'a> {
         let (i, error) = match failure {
             Failure::Fatal(e) => return Err(e),
             Failure::Stopped => return Err(RestoreError::Cancelled),
-            Failure::Stale(e) => {
-                self.list_again_after(e).await?;
+            Failure::Stale { file, error } if self.is_shorter_again(&key(file), &error) => {
+                (file, RestoreError::Unreadable { key: key(file), error: error.into() })
+            }
+            Failure::Stale { error, .. } => {
+                self.list_again_after(error).await?;
                 return Ok(None);
+            }
+            Failure::Unreadable { file, error } => {
+                (file, RestoreError::Unreadable { key: key(file), error: error.into() })
             }
             Failure::TooNew { file, error } => {
                 if self.times.are_all_required() {

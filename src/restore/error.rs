@@ -5,7 +5,7 @@ use crate::error::{Class, escaped};
 use crate::io::IoError;
 use crate::ltx::{FormatError, Pgno};
 use crate::plan::PlanError;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 use std::fmt;
 
@@ -22,6 +22,11 @@ pub enum RestoreError {
     Chain {
         key: String,
         error: ChainError,
+    },
+    /// A file cannot be read to its end, and no other chain of files gives the target.
+    Unreadable {
+        key: String,
+        error: Box<StoreError>,
     },
     Store(StoreError),
     Commit(CommitError),
@@ -122,6 +127,9 @@ impl RestoreError {
             Self::Plan(e) => e.class(),
             Self::File { error, .. } => error.class(),
             Self::Chain { error, .. } => error.class(),
+            // Shorter than a fresh listing says.
+            Self::Unreadable { error, .. } if error.kind == StoreErrorKind::SizeDiffers => Class::Truncated,
+            Self::Unreadable { error, .. } => error.class(),
             Self::Store(e) => e.class(),
             Self::Vanished => Class::BackupNotFound,
             Self::Restless { .. } => Class::S3Error,
@@ -136,7 +144,7 @@ impl RestoreError {
     /// The file that is damaged, where one is.
     pub fn damaged_key(&self) -> Option<&str> {
         match self {
-            Self::File { key, .. } | Self::Chain { key, .. } => Some(key),
+            Self::File { key, .. } | Self::Chain { key, .. } | Self::Unreadable { key, .. } => Some(key),
             _ => None,
         }
     }
@@ -148,6 +156,8 @@ impl fmt::Display for RestoreError {
             Self::Plan(e) => e.fmt(f),
             Self::File { key, error } => write!(f, "{}: {}: {error}", error.class(), escaped(key)),
             Self::Chain { key, error } => write!(f, "{}: {}: {error}", error.class(), escaped(key)),
+            // The error names the file.
+            Self::Unreadable { error, .. } => write!(f, "{}: {error}", self.class()),
             Self::Store(e) => e.fmt(f),
             Self::Commit(e) => e.fmt(f),
             Self::Io(e) => e.fmt(f),
@@ -209,21 +219,35 @@ pub enum Failure {
         file: usize,
         error: ChainError,
     },
-    /// A planned file is gone or another: list again.
-    Stale(StoreError),
+    /// File `file` cannot be read: plan again without it.
+    Unreadable {
+        file: usize,
+        error: StoreError,
+    },
+    /// File `file` is gone, or is not the one that was listed: list again.
+    Stale {
+        file: usize,
+        error: StoreError,
+    },
     Fatal(RestoreError),
     /// Given up because another part of the same restore failed.
     Stopped,
 }
 
+impl Failure {
+    /// What a failed request for the plan's file `file` means.
+    pub fn of_request(file: usize, error: StoreError) -> Self {
+        match error {
+            error if error.is_stale_listing() => Self::Stale { file, error },
+            error if error.is_unreadable() => Self::Unreadable { file, error },
+            error => Self::Fatal(error.into()),
+        }
+    }
+}
+
 impl From<RestoreError> for Failure {
     fn from(e: RestoreError) -> Self {
         Self::Fatal(e)
-    }
-}
-impl From<StoreError> for Failure {
-    fn from(e: StoreError) -> Self {
-        if e.is_stale_listing() { Self::Stale(e) } else { Self::Fatal(e.into()) }
     }
 }
 impl From<CommitError> for Failure {

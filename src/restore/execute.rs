@@ -8,7 +8,8 @@ use super::claims::{Claims, Overlay, PageMap};
 use super::cuts::Cut;
 use super::engine::Worker;
 use super::error::{ChainError, Failure, RestoreError};
-use super::large::{Ends, Expected, Indexed, LargeFile, LargeSource, Layout, OnIndex, allowed};
+use super::fetch::{Fetched, Reading, WholeBody};
+use super::large::{Ends, Expected, Indexed, LargeFile, LargeSource, Layout, OnIndex};
 use super::place::{Placed, Placer};
 use super::segments::Segments;
 use crate::catalogue::LtxFile;
@@ -19,10 +20,9 @@ use crate::ltx::name::check_name;
 use crate::ltx::trailer::Trailer;
 use crate::ltx::verify::{FileDecoder, Step};
 use crate::ltx::{PageSize, Pgno};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
-use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,9 +31,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Increments fetched ahead of the one being claimed.
 pub(super) const INCREMENTS_IN_FLIGHT: usize = 64;
-/// Bodies up to this size are copied together: a chunk keeps its connection's whole buffer, which
-/// hundreds of waiting bodies would hold many times over.
-const GATHERED_BYTES: u64 = 128 << 10;
 /// Segments' worth of increments held at once; at least one file.
 const INCREMENTS_SEGMENTS: u64 = 2;
 /// Winners of increments kept in memory, of one database; beyond, they go to the file at once.
@@ -83,12 +80,6 @@ struct Shape {
     tracked: bool,
     timestamp: Timestamp,
     times: ChainTimes,
-}
-
-/// A file's body, or the ends of one that is too large.
-enum Fetched {
-    Whole(Vec<Bytes>),
-    Ends(Ends),
 }
 
 /// Claims by increments, as they accumulate.
@@ -150,13 +141,13 @@ impl Execution<'_> {
         let fetches = increments.iter().enumerate().rev().map(|(i, file)| async move {
             let held = file.file.size.clamp(1, window_bytes.max(1)) as u32;
             let permit = window.acquire_many(held).await.ok();
-            (i + 1, self.fetch(file).await, permit)
+            (i + 1, self.fetch(file, Reading::Now).await, permit)
         });
         let mut fetches = Ahead::new(fetches, INCREMENTS_IN_FLIGHT);
         let claim = async {
             let mut claiming: Option<Claiming> = None;
             while let Some((i, fetched, _permit)) = fetches.next().await {
-                let fetched = fetched?;
+                let fetched = fetched.map_err(|e| Failure::of_request(i, e))?;
                 let claimed = async {
                     match fetched {
                         Fetched::Whole(body) => self.claim_whole(&mut claiming, i, body, planned_bytes).await,
@@ -167,7 +158,7 @@ impl Execution<'_> {
             }
             Ok::<_, Failure>(claiming)
         };
-        let base_fetch = async { self.fetch(base).await.map_err(Failure::from) };
+        let base_fetch = async { self.fetch(base, Reading::OnDemand).await.map_err(|e| Failure::of_request(0, e)) };
         let (claiming, base_body) = futures_util::future::try_join(claim, base_fetch).await?;
         match base_body {
             Fetched::Whole(body) => self.place_whole(claiming, body, planned_bytes).await,
@@ -186,30 +177,6 @@ impl Execution<'_> {
         }
     }
 
-    async fn fetch(&self, file: &PlannedFile) -> Result<Fetched, StoreError> {
-        let (size, etag) = (file.file.size, file.file.etag.as_ref());
-        if self.is_large(&file.file) {
-            return self.source(file).ends().await.map(Fetched::Ends);
-        }
-        let _request = allowed(self.requests.as_deref()).await;
-        if size == 0 {
-            return Ok(Fetched::Whole(Vec::new()));
-        }
-        let mut body = self.store.get(&self.worker.http, &file.key, 0..size, etag).await?;
-        if size <= GATHERED_BYTES {
-            let mut gathered = Vec::with_capacity(size as usize);
-            while let Some(chunk) = body.chunk().await? {
-                gathered.extend_from_slice(&chunk);
-            }
-            return Ok(Fetched::Whole(vec![gathered.into()]));
-        }
-        let mut chunks = Vec::new();
-        while let Some(chunk) = body.chunk().await? {
-            chunks.push(chunk);
-        }
-        Ok(Fetched::Whole(chunks))
-    }
-
     pub(super) fn source<'b>(&'b self, file: &'b PlannedFile) -> LargeSource<'b> {
         let requests = self.requests.as_deref();
         LargeSource { worker: self.worker, store: self.store, planned: file, requests }
@@ -220,18 +187,18 @@ impl Execution<'_> {
         &self,
         claiming: &mut Option<Claiming>,
         i: usize,
-        body: Vec<Bytes>,
+        mut body: WholeBody,
         planned_bytes: u64,
     ) -> Result<(), Failure> {
         let damaged = |error| Failure::Damaged { file: i, error };
+        let failed = |error| Failure::of_request(i, error);
         let mut decoder = self.decoder(i);
-        let mut body = body.into_iter();
         let mut page = Vec::new();
         let mut watch = Stopwatch::start();
         // Ends: each turn takes a part of the body, which is in memory.
         loop {
             match decoder.next_page().map_err(damaged)? {
-                Step::NeedMore => match body.next() {
+                Step::NeedMore => match body.next().await.map_err(failed)? {
                     Some(chunk) => decoder.push(chunk),
                     // The store gave all bytes that were asked for: the decoder says what is missing.
                     None => return Err(Failure::Stopped),
@@ -301,17 +268,17 @@ impl Execution<'_> {
     async fn place_whole(
         &self,
         mut claiming: Option<Claiming>,
-        body: Vec<Bytes>,
+        mut body: WholeBody,
         planned_bytes: u64,
     ) -> Result<Executed, Failure> {
         let damaged = |error| Failure::Damaged { file: 0, error };
+        let failed = |error| Failure::of_request(0, error);
         let mut decoder = self.decoder(0);
-        let mut body = body.into_iter();
         let mut watch = Stopwatch::start();
         // Ends, as the next one does: each turn takes a part of the body, which is in memory.
         let header = loop {
             match decoder.next_page().map_err(damaged)? {
-                Step::NeedMore => match body.next() {
+                Step::NeedMore => match watch.away(body.next()).await.map_err(failed)? {
                     Some(chunk) => decoder.push(chunk),
                     // The store gave all bytes that were asked for: the decoder says what is missing.
                     None => return Err(Failure::Stopped),
@@ -338,7 +305,7 @@ impl Execution<'_> {
         let mut loser = vec![0; shape.page_size.bytes()];
         loop {
             match decoder.next_page().map_err(damaged)? {
-                Step::NeedMore => match body.next() {
+                Step::NeedMore => match watch.away(body.next()).await.map_err(failed)? {
                     Some(chunk) => decoder.push(chunk),
                     // The store gave all bytes that were asked for: the decoder says what is missing.
                     None => return Err(Failure::Stopped),
@@ -449,10 +416,9 @@ impl Execution<'_> {
         if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
             // The header lies, or the base was cut short.
             let base = self.planned(0)?;
-            return Err(match self.source(base).fault(base.file.etag.as_ref()).await {
-                Some(error) => Failure::Damaged { file: 0, error },
-                None => Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } },
-            });
+            let fault = self.source(base).fault(0, base.file.etag.as_ref()).await;
+            let lie = || Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
+            return Err(fault.unwrap_or_else(lie));
         }
         let bytes = u64::from(commit) * header.page_size.bytes() as u64;
         // Reserved before the first page is placed, and before a large body is fetched.

@@ -21,10 +21,10 @@ impl Execution<'_> {
         let _turn = self.turn().await;
         let fetches = self.files.iter().enumerate().rev().map(|(i, file)| async move {
             if !self.is_large(&file.file) {
-                self.fetch_away(file).await?;
+                self.fetch_away(file).await.map_err(|e| Failure::of_request(i, e))?;
                 return Ok::<_, Failure>(None);
             }
-            let ends = self.source(file).ends().await?;
+            let ends = self.source(file).ends().await.map_err(|e| Failure::of_request(i, e))?;
             let header = ends.header().map_err(|error| Failure::Damaged { file: i, error })?;
             let (source, mut cuts) = (self.source(file), Vec::new());
             let file = ends.file(source, i, header);

@@ -173,30 +173,38 @@ impl LargeSource<'_> {
         self.store.get(&self.worker.http, &self.planned.key, range, etag).await
     }
 
-    /// What is wrong with the file, read from its beginning to its end; None where nothing is,
-    /// where it cannot be read, or where that would take long.
-    pub fn fault<'b>(self, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<FormatError>>
+    /// What is wrong with the plan's file `file`, which is read from its beginning to its end. None
+    /// where nothing is, where a request fails for a reason that is not the file's own, or where
+    /// reading would take long.
+    pub fn fault<'b>(self, file: usize, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<Failure>>
     where
         Self: 'b,
     {
         // Rare: not a part of every restore's state.
-        Box::pin(self.read_whole(etag))
+        Box::pin(async move {
+            match self.read_whole(etag).await {
+                Ok(error) => error.map(|error| Failure::Damaged { file, error }),
+                Err(e) if e.is_unreadable() || e.is_stale_listing() => Some(Failure::of_request(file, e)),
+                Err(_) => None,
+            }
+        })
     }
 
-    async fn read_whole(self, etag: Option<&Etag>) -> Option<FormatError> {
+    async fn read_whole(self, etag: Option<&Etag>) -> Result<Option<FormatError>, StoreError> {
         let LtxFile { size, min_txid, max_txid, .. } = self.planned.file;
         if size > DIAGNOSED_BYTES {
-            return None;
+            return Ok(None);
         }
         let _request = allowed(self.requests).await;
-        let mut body = self.get(0..size, etag).await.ok()?;
+        let mut body = self.get(0..size, etag).await?;
         let mut decoder = FileDecoder::new(size, Some((min_txid, max_txid)));
         let mut page = Vec::new();
         // Ends: each turn takes a part of the body, which is as long as what was asked for.
         loop {
             let step = match decoder.next_page() {
                 Ok(Step::NeedMore) => {
-                    decoder.push(body.chunk().await.ok()??);
+                    let Some(chunk) = body.chunk().await? else { return Ok(None) };
+                    decoder.push(chunk);
                     continue;
                 }
                 Ok(Step::Header(header)) => {
@@ -204,11 +212,11 @@ impl LargeSource<'_> {
                     continue;
                 }
                 Ok(Step::Page(encoded)) => encoded.decode_into(&mut page),
-                Ok(Step::Done(_)) => return None,
+                Ok(Step::Done(_)) => return Ok(None),
                 Err(error) => Err(error),
             };
             if let Err(error) = step {
-                return Some(error);
+                return Ok(Some(error));
             }
         }
     }
@@ -257,7 +265,7 @@ impl Expected {
         match Self::read_index(source, planned, ends, told).await {
             Err(Failure::Damaged { file, error }) => {
                 // The last bytes of a file that was cut off look like damage of any kind.
-                Err(Failure::Damaged { file, error: source.fault(etag.as_ref()).await.unwrap_or(error) })
+                Err(source.fault(file, etag.as_ref()).await.unwrap_or(Failure::Damaged { file, error }))
             }
             result => result,
         }
@@ -270,6 +278,7 @@ impl Expected {
         told: &mut dyn OnIndex,
     ) -> Result<Self, Failure> {
         let damaged = |error| Failure::Damaged { file: planned, error };
+        let failed = |error| Failure::of_request(planned, error);
         let size = source.planned.file.size;
         let header = ends.header().map_err(damaged)?;
         let mut head_crc = FileCrc::new();
@@ -288,8 +297,9 @@ impl Expected {
         if parts.end_mark.start < tail_at {
             // The guess was short: the rest of the index, streamed.
             let _request = allowed(source.requests).await;
-            let mut body = source.get(parts.end_mark.start..tail_at, ends.etag.as_ref()).await?;
-            while let Some(chunk) = body.chunk().await? {
+            let rest = source.get(parts.end_mark.start..tail_at, ends.etag.as_ref());
+            let mut body = rest.await.map_err(failed)?;
+            while let Some(chunk) = body.chunk().await.map_err(failed)? {
                 index.feed(&chunk, &mut on_entry).map_err(damaged)?;
             }
         }
@@ -376,10 +386,12 @@ impl Segment {
         let (layout, cut) = (&*self.layout, &self.cut);
         let Some(file) = layout.files.get(self.file) else { return Err(Failure::Stopped) };
         let damaged = |error| Failure::Damaged { file: file.planned, error };
+        let failed = |error| Failure::of_request(file.planned, error);
         let _request = allowed(layout.requests.as_deref()).await;
-        let mut body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref()).await?;
+        let body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref());
+        let mut body = body.await.map_err(failed)?;
         if layout.fetch_only {
-            while body.chunk().await?.is_some() {
+            while body.chunk().await.map_err(failed)?.is_some() {
                 if layout.stopped.load(Ordering::Relaxed) {
                     return Err(Failure::Stopped);
                 }
@@ -405,7 +417,7 @@ impl Segment {
         while parser.offset() < cut.bytes.end {
             let frame = match parser.next().map_err(damaged)? {
                 Next::Frame(frame) => frame,
-                Next::NeedMore => match watch.away(body.chunk()).await? {
+                Next::NeedMore => match watch.away(body.chunk()).await.map_err(failed)? {
                     Some(chunk) => {
                         if layout.stopped.load(Ordering::Relaxed) {
                             return Err(Failure::Stopped);

@@ -2,7 +2,7 @@
 
 use super::engine::Worker;
 use super::large::allowed;
-use crate::catalogue::{Layout, Replica};
+use crate::catalogue::{Layout, LtxFile, Replica};
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::store::{Http, ListRequest, Listed, Store, StoreError};
 use crate::timestamp::Timestamp;
@@ -35,28 +35,36 @@ pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Repl
     Ok(Replica::of(path, Layout::native_to(store), objects))
 }
 
+/// What a look at a file's header says.
+#[derive(Debug, Clone)]
+pub enum HeaderTime {
+    At(Timestamp),
+    /// The header is malformed, or cannot be read.
+    Unknowable,
+    /// The file is gone, or is not the one that was listed.
+    Stale(StoreError),
+}
+
 /// The times in the headers of the files `wanted` (indexes into the replica). `requests` bounds
 /// those in flight for this database (`-parallelism`).
 ///
 /// # Errors
-/// The first look that fails. A header that cannot be read counts as no time: such a file is not
-/// eligible for a timestamp.
+/// The first look that fails for a reason that is not the file's own.
 pub async fn look_at_times(
     worker: &Worker,
     store: &Store,
     replica: &Replica,
     wanted: &[usize],
     requests: Option<&Semaphore>,
-) -> Result<Vec<(usize, Option<Timestamp>)>, StoreError> {
+) -> Result<Vec<(usize, HeaderTime)>, StoreError> {
     let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
-        let size = file.size.min(HEADER_SIZE as u64);
         let _request = allowed(requests).await;
-        let mut body = store.get(&worker.http, &replica.key(file), 0..size, file.etag.as_ref()).await?;
-        let mut head = Vec::with_capacity(HEADER_SIZE);
-        while let Some(chunk) = body.chunk().await? {
-            head.extend_from_slice(&chunk);
+        match head_of(worker, store, replica, file).await {
+            Ok(head) => Ok((i, Header::parse(&head).map_or(HeaderTime::Unknowable, |h| HeaderTime::At(h.timestamp())))),
+            Err(e) if e.is_unreadable() => Ok((i, HeaderTime::Unknowable)),
+            Err(e) if e.is_stale_listing() => Ok((i, HeaderTime::Stale(e))),
+            Err(e) => Err(e),
         }
-        Ok((i, Header::parse(&head).ok().map(|h| h.timestamp())))
     });
     let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS_IN_FLIGHT);
     let mut times = Vec::with_capacity(wanted.len());
@@ -64,4 +72,15 @@ pub async fn look_at_times(
         times.push(look?);
     }
     Ok(times)
+}
+
+/// The file's first bytes.
+async fn head_of(worker: &Worker, store: &Store, replica: &Replica, file: &LtxFile) -> Result<Vec<u8>, StoreError> {
+    let size = file.size.min(HEADER_SIZE as u64);
+    let mut body = store.get(&worker.http, &replica.key(file), 0..size, file.etag.as_ref()).await?;
+    let mut head = Vec::with_capacity(HEADER_SIZE);
+    while let Some(chunk) = body.chunk().await? {
+        head.extend_from_slice(&chunk);
+    }
+    Ok(head)
 }

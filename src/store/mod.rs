@@ -1,9 +1,11 @@
 //! A replica's store: list, get a range, head. `s3` talks to S3-compatible services, `file`
-//! maps files. Both speak of objects by their full key: in S3 the key in its bucket, in `file`
+//! reads files. Both speak of objects by their full key: in S3 the key in its bucket, in `file`
 //! the absolute path.
 
+mod buffers;
 mod etag;
 pub mod file;
+mod file_body;
 pub mod s3;
 
 pub use etag::Etag;
@@ -77,6 +79,11 @@ impl Store {
         }
     }
 
+    /// Whether it holds files, not objects.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// One page of the listing of `request.prefix`.
     pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
         match self {
@@ -105,7 +112,7 @@ impl Store {
             Self::S3(s3) => s3.get(http, key, range, if_match).await.map(|body| Body::S3(Box::new(body))),
             Self::File(file) => {
                 let begun = Instant::now();
-                let body = file.get(key, range)?;
+                let body = file.get(key, range, http.read_buffers())?;
                 let mut spent = Spent::new(http.recorder(), Stage::Fetch);
                 spent.add(begun.elapsed());
                 spent.recorder().record(Stage::FirstByte, begun.elapsed());
@@ -125,7 +132,7 @@ impl Store {
 /// The body of a GET.
 pub enum Body {
     S3(Box<s3::S3Body>),
-    File(file::FileBody, Spent),
+    File(file_body::FileBody, Spent),
 }
 
 impl Body {
@@ -145,6 +152,12 @@ impl Body {
                 Ok(chunk)
             }
         }
+    }
+
+    /// Whether it is read from a disk: when a chunk is asked for and not before, into memory of the
+    /// chunk's size.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self, Self::File(..))
     }
 
     /// The entity tag that the response carried.
@@ -187,7 +200,9 @@ pub enum StoreErrorKind {
     BadAnswer,
     /// Archived storage class, unsupported bucket kind: no try will do.
     Unsupported,
-    /// A local file could not be read.
+    /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle …). Others can be.
+    Unreadable,
+    /// Local files could not be read, whatever their content: a directory, no descriptors left.
     Io,
 }
 
@@ -212,7 +227,7 @@ impl StoreError {
             StoreErrorKind::AccessDenied | StoreErrorKind::Credentials => Class::AccessDenied,
             StoreErrorKind::Timeout => Class::S3Timeout,
             StoreErrorKind::Throttled => Class::Throttled,
-            StoreErrorKind::Io => Class::Io,
+            StoreErrorKind::Unreadable | StoreErrorKind::Io => Class::Io,
             StoreErrorKind::NoSuchKey
             | StoreErrorKind::NoSuchBucket
             | StoreErrorKind::Changed
@@ -227,6 +242,11 @@ impl StoreError {
     /// The object is gone or another: list again, plan again (FORMAT §3, "Deletions race").
     pub fn is_stale_listing(&self) -> bool {
         matches!(self.kind, StoreErrorKind::NoSuchKey | StoreErrorKind::Changed | StoreErrorKind::SizeDiffers)
+    }
+
+    /// One file is damaged, or nobody may read it: other files may hold the same.
+    pub fn is_unreadable(&self) -> bool {
+        self.kind == StoreErrorKind::Unreadable
     }
 
     /// Whether the same request may succeed a little later.

@@ -2,6 +2,7 @@
 //! connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
+use crate::store::buffers::ReadBuffers;
 use crate::telemetry::Recorder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -28,18 +29,24 @@ const DNS_ENTRIES: usize = 64;
 
 pub(super) const USER_AGENT: &str = concat!("hydrant/", env!("CARGO_PKG_VERSION"));
 
-/// A worker's HTTP clients: one connection pool per runtime, never shared between runtimes.
-/// Holds one reqwest client per TLS and network setting; created lazily.
+/// A worker's means of reading from stores. Of HTTP clients: one connection pool per runtime, never
+/// shared between runtimes. Holds one reqwest client per TLS and network setting; created lazily.
 #[derive(Debug, Default)]
 pub struct Http {
     clients: RefCell<HashMap<u64, reqwest::Client>>,
     recorder: Rc<Recorder>,
+    read_buffers: ReadBuffers,
 }
 
 impl Http {
     /// Where this worker's durations are recorded.
     pub fn recorder(&self) -> &Rc<Recorder> {
         &self.recorder
+    }
+
+    /// This worker's buffers for reading files.
+    pub(in crate::store) fn read_buffers(&self) -> &ReadBuffers {
+        &self.read_buffers
     }
 
     pub(super) fn client(&self, network: &Network) -> Result<reqwest::Client, String> {

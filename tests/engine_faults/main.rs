@@ -2,6 +2,8 @@
 //! absent, or untouched, or byte-equal to the reference, and nothing else lies beside it
 //! (PROMISES 1, 4, 14). A run killed at any step is followed by one that succeeds.
 
+mod replica;
+
 use hydrant::cancel::Cancel;
 use hydrant::commit::{Destination, Replace};
 use hydrant::io::fault::{Effect, Step, inject};
