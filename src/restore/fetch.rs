@@ -6,7 +6,7 @@ use crate::store::{Body, StoreError};
 use bytes::Bytes;
 
 /// Bodies up to this size are copied together: a chunk keeps its connection's whole buffer, which
-/// hundreds of waiting bodies would hold many times over. From a disk they are read at once.
+/// hundreds of waiting bodies would hold many times over. On a disk they are one read.
 const GATHERED_BYTES: u64 = 128 << 10;
 
 /// A file's body, or the ends of one that is too large.

@@ -4,7 +4,7 @@
 //! Names that are not UTF-8 are no keys of Litestream's and are skipped.
 
 use super::buffers::ReadBuffers;
-use super::file_body::{FileBody, is_of_this_process, not_regular};
+use super::file_body::{FileBody, is_out_of_resources, not_regular};
 use super::{Head, ListPage, ListRequest, Listed, StoreError, StoreErrorKind};
 use crate::io::{Step, fault_at};
 use crate::timestamp::Timestamp;
@@ -101,7 +101,7 @@ impl Walk<'_> {
                 Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {}
                 // Left out, it would look like a hole, or like an older state. Reading it will say
                 // what is wrong.
-                Err(e) if !is_of_this_process(&e) && entry.file_type().is_ok_and(|t| t.is_file()) => {
+                Err(e) if !is_out_of_resources(&e) && entry.file_type().is_ok_and(|t| t.is_file()) => {
                     self.file(key, 0, Timestamp::from_nanos(0));
                 }
                 Err(e) => return Err((key, e)),

@@ -16,8 +16,8 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// What the process or the machine lacks, whatever the file.
-const LACKS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+/// Refusals for want of descriptors or memory. They say nothing about the file.
+const OUT_OF_RESOURCES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
 const CHUNK_BYTES: u64 = BUFFER_BYTES as u64;
 
 /// A range of a file, read piece by piece.
@@ -151,7 +151,7 @@ pub(super) fn not_regular(key: &str) -> StoreError {
 fn refused(verb: &str, key: &str, at: Option<u64>, errno: Errno) -> StoreError {
     let kind = match errno {
         Errno::NOENT | Errno::NOTDIR => StoreErrorKind::NoSuchKey,
-        _ if LACKS.contains(&errno) => StoreErrorKind::Io,
+        _ if OUT_OF_RESOURCES.contains(&errno) => StoreErrorKind::Io,
         _ => StoreErrorKind::Unreadable,
     };
     let mut detail = text_of(errno);
@@ -161,9 +161,9 @@ fn refused(verb: &str, key: &str, at: Option<u64>, errno: Errno) -> StoreError {
     error(kind, verb, key, detail)
 }
 
-/// Whether the refusal says nothing about the file.
-pub(super) fn is_of_this_process(e: &std::io::Error) -> bool {
-    Errno::from_io_error(e).is_none_or(|errno| LACKS.contains(&errno))
+/// Whether descriptors or memory were short, which says nothing about the file.
+pub(super) fn is_out_of_resources(e: &std::io::Error) -> bool {
+    Errno::from_io_error(e).is_none_or(|errno| OUT_OF_RESOURCES.contains(&errno))
 }
 
 #[cfg(test)]
