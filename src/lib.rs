@@ -7,6 +7,7 @@
 
 pub mod cancel;
 pub mod catalogue;
+pub mod cgroup;
 pub mod cli;
 pub mod commit;
 pub mod config;
@@ -20,4 +21,5 @@ pub mod restore;
 pub mod sim;
 pub mod store;
 pub mod telemetry;
+pub mod threads;
 pub mod timestamp;

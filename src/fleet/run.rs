@@ -33,6 +33,7 @@ use crate::restore::{
 };
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counters;
+use crate::threads::Threads;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -158,6 +159,7 @@ impl Fleet<'_> {
             delayed: 0,
             unsynced: Vec::new(),
             is_syncing: false,
+            directories: Threads::new("directories", 1),
             at_work: HashSet::new(),
             ended_early: HashMap::new(),
             doubted: HashMap::new(),
@@ -185,6 +187,8 @@ struct Run<'a> {
     delayed: usize,
     unsynced: Vec<Pending>,
     is_syncing: bool,
+    /// Where directories are synced; on this thread where no other can be had.
+    directories: Threads,
     /// Names of what has begun and not ended.
     at_work: HashSet<String>,
     /// Of what ended before all was known: whether it was restored.
@@ -392,7 +396,7 @@ impl<'a> Run<'a> {
             published.push(pending.published);
             restored.push((pending.job, pending.restored, pending.warnings));
         }
-        let syncing = tokio::task::spawn_blocking(move || sync_dirs(published));
+        let syncing = self.directories.run(move || sync_dirs(published));
         self.active.push(Box::pin(async move {
             let mut synced = syncing.await.unwrap_or_default().into_iter();
             let endings = restored.into_iter().map(|(job, outcome, warnings)| match synced.next() {
