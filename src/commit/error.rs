@@ -46,7 +46,8 @@ pub enum CommitError {
     Busy {
         path: PathBuf,
     },
-    /// `needed` bytes do not fit; `free` are there for this user.
+    /// `needed` bytes do not fit; `free` are there for this user. EFBIG: one file may not be so
+    /// large.
     NoSpace {
         path: PathBuf,
         needed: u64,
@@ -89,8 +90,7 @@ impl CommitError {
             | Self::UnsafeName { .. }
             | Self::Refused { errno: Errno::NAMETOOLONG, .. } => Class::UnsafePath,
             Self::IsNoDirectory { .. } => Class::PathCollision,
-            Self::NoSpace { .. } => Class::DiskFull,
-            Self::Refused { errno, .. } => class_of(*errno),
+            Self::NoSpace { errno, .. } | Self::Refused { errno, .. } => class_of(*errno),
             Self::NotSynced { .. } => Class::Io,
             Self::Sqlite { .. } => Class::IntegrityCheck,
             Self::Io(error) => error.class(),

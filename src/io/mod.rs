@@ -2,8 +2,8 @@
 //! (DESIGN engines 4 and 5).
 //!
 //! Not here: names, directories and publication (`commit`), and what is written where (`restore`).
-//! The only module with `unsafe`: mapped memory, and the promise to the kernel that a buffer and
-//! a descriptor live until their operation has ended.
+//! The only module with `unsafe`: mapped memory, the promise to the kernel that a buffer and a
+//! descriptor live until their operation has ended, and what signals do.
 
 mod buffer;
 mod engine;
@@ -16,9 +16,10 @@ pub(crate) mod lock;
 pub mod map;
 mod output;
 mod pwrite;
+pub(crate) mod signals;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uring;
 
 pub use buffer::Buffer;

@@ -68,8 +68,11 @@ async fn write(
                     return Err(IoError::Impossible { what: "write", path, at: from, len });
                 }
                 Ok(n) => done = done.saturating_add(n).min(aligned),
-                Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(Errno::INVAL | Errno::OPNOTSUPP) => file.refuse_direct(),
+                // The rest of this one goes through the page cache.
+                Err(Errno::INTR | Errno::AGAIN) => break,
+                // ECANCELED: the kernel could start no thread of its own for the ring, as they count
+                // against the limits on this process (`ulimit -u`, pids.max).
+                Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED) => file.refuse_direct(),
                 Err(errno) => return Err(refused(errno)),
             }
         }

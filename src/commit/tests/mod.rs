@@ -80,6 +80,7 @@ fn child() {
         Some("kill") => kill::child(&words.collect::<Vec<_>>()),
         Some("use") => force::use_database(words.next().unwrap()),
         Some("unprivileged") => publication::without_privileges(),
+        Some("chown-kills") => force::where_chown_kills(),
         other => panic!("unknown child {other:?}"),
     }
 }
