@@ -13,4 +13,5 @@ mod secrets;
 mod signals;
 mod sources;
 mod support;
+mod threads;
 mod times;
