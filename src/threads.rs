@@ -47,7 +47,7 @@ impl std::error::Error for NoThread {}
 /// The limits that can have been reached, with their values where they are known.
 fn limits() -> String {
     let user = getrlimit(Resource::Nproc).current.map_or("unlimited".to_owned(), |most| most.to_string());
-    let group = cgroup::THREADS.tightest().map_or("not known".to_owned(), |most| most.to_string());
+    let group = cgroup::THREADS.tightest().map_or("none seen".to_owned(), |most| most.to_string());
     format!("ulimit -u: {user}; pids.max of its container or service: {group}")
 }
 
