@@ -12,6 +12,8 @@ mod error;
 pub mod fault;
 mod fault_seam;
 mod kick;
+#[cfg(test)]
+pub(crate) mod limits_tests;
 pub(crate) mod lock;
 pub mod map;
 mod output;
@@ -19,7 +21,7 @@ mod pwrite;
 pub(crate) mod signals;
 mod sync;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod uring;
 
 pub use buffer::Buffer;

@@ -129,7 +129,7 @@ fn no_owner_is_set_that_is_right_already() {
 pub(super) fn where_chown_kills() {
     std::fs::write("app.db", "old").unwrap();
     std::fs::set_permissions("app.db", PermissionsExt::from_mode(0o640)).unwrap();
-    crate::io::tests::filter(&[libc::SYS_fchown, libc::SYS_fchownat], libc::SECCOMP_RET_KILL_PROCESS);
+    crate::io::limits_tests::filter(&[libc::SYS_fchown, libc::SYS_fchownat], libc::SECCOMP_RET_KILL_PROCESS);
     commit(Path::new("app.db"), Replace::Force, true, b"new").unwrap();
     assert_eq!(std::fs::metadata("app.db").unwrap().mode() & 0o7777, 0o640);
     // And where the inode is marked for its sync.
