@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 /// Why a run is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
+    /// SIGHUP.
+    Hangup,
     /// SIGINT.
     Interrupt,
     /// SIGTERM.
@@ -23,6 +25,7 @@ impl Reason {
     /// The exit code that says so: 128 + signal (CONTRACT, "Exit").
     pub const fn exit_code(self) -> u8 {
         match self {
+            Self::Hangup => 129,
             Self::Interrupt => 130,
             Self::Terminate => 143,
             Self::Abandoned => 1,
@@ -52,6 +55,7 @@ impl Cancel {
             Reason::Interrupt => 1,
             Reason::Terminate => 2,
             Reason::Abandoned => 3,
+            Reason::Hangup => 4,
         };
         // Err: somebody was first, and has woken the waiters.
         if self.0.reason.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
@@ -69,6 +73,7 @@ impl Cancel {
             0 => None,
             1 => Some(Reason::Interrupt),
             2 => Some(Reason::Terminate),
+            4 => Some(Reason::Hangup),
             _ => Some(Reason::Abandoned),
         }
     }

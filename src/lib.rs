@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod io;
 pub mod ltx;
 pub mod plan;
+pub mod process;
 pub mod restore;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -1,6 +1,7 @@
 //! Points in time: nanoseconds since the Unix epoch, UTC, and their RFC 3339 texts.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -27,11 +28,15 @@ impl Timestamp {
     }
 
     pub fn now() -> Self {
-        Self::from_offset(OffsetDateTime::now_utc())
+        Self::from_system_time(SystemTime::now())
     }
 
-    pub fn from_system_time(t: std::time::SystemTime) -> Self {
-        Self::from_offset(OffsetDateTime::from(t))
+    /// Saturates: file systems hold times of years that have more than four digits.
+    pub fn from_system_time(t: SystemTime) -> Self {
+        Self(match t.duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            Err(e) => i64::try_from(e.duration().as_nanos()).map_or(i64::MIN, |before| -before),
+        })
     }
 
     /// Parses RFC 3339 with fractions and offsets; a bare date or a space for the `T` is refused.
@@ -44,8 +49,8 @@ impl Timestamp {
 
     /// UTC, whole seconds, e.g. `2026-11-22T01:31:45Z`.
     pub fn to_rfc3339_seconds(self) -> String {
-        let whole = self.0.div_euclid(1_000_000_000) * 1_000_000_000;
-        Self(whole).to_string()
+        let whole = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000_000_000));
+        whole.ok().and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_else(|| self.to_string())
     }
 
     pub const fn saturating_add_nanos(self, nanos: i64) -> Self {
@@ -73,6 +78,7 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn rfc3339_round_trip_and_refusals() {
@@ -84,5 +90,18 @@ mod tests {
         assert_eq!(Timestamp::parse_rfc3339("2026-11-22"), None);
         assert_eq!(Timestamp::from_millis(i64::MAX), Timestamp::MAX);
         assert!(!Timestamp::MIN.to_string().is_empty());
+        assert_eq!(Timestamp::MIN.to_rfc3339_seconds(), "1677-09-21T00:12:43Z");
+        assert_eq!(Timestamp::MAX.to_rfc3339_seconds(), "2262-04-11T23:47:16Z");
+    }
+
+    #[test]
+    fn times_of_files_saturate() {
+        let years = |n: u64| Duration::from_secs(n * 31_556_952);
+        let after = |n| Timestamp::from_system_time(UNIX_EPOCH + years(n));
+        let before = |n| Timestamp::from_system_time(UNIX_EPOCH - years(n));
+        assert_eq!(after(50), Timestamp::from_millis(50 * 31_556_952_000));
+        assert_eq!(before(50), Timestamp::from_millis(-50 * 31_556_952_000));
+        assert_eq!((after(1_000), after(100_000)), (Timestamp::MAX, Timestamp::MAX));
+        assert_eq!((before(1_000), before(100_000)), (Timestamp::MIN, Timestamp::MIN));
     }
 }

@@ -52,7 +52,14 @@ fn kinds() -> Vec<EngineKind> {
 }
 
 fn engine(kind: EngineKind) -> Engine {
-    let options = EngineOptions { workers: 2, kind, memory_bytes: 64 << 20, tasks: 8, segment_bytes: SEGMENT_BYTES };
+    let options = EngineOptions {
+        workers: 2,
+        kind,
+        memory_bytes: 64 << 20,
+        tasks: 8,
+        segment_bytes: SEGMENT_BYTES,
+        checks: false,
+    };
     Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
 }
 

@@ -43,7 +43,7 @@ fn run(engine: &Engine, path: &Path, target: Target, output: &Path) -> Result<Ou
 }
 
 fn engine(kind: EngineKind, segment_bytes: u64, memory_bytes: u64) -> Engine {
-    let options = EngineOptions { workers: 2, kind, memory_bytes, tasks: 4, segment_bytes };
+    let options = EngineOptions { workers: 2, kind, memory_bytes, tasks: 4, segment_bytes, checks: false };
     Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
 }
 

@@ -44,6 +44,7 @@ fn run_counting(source: Source, options: Options) -> Result<(Discovery, Arc<Disc
         memory_bytes: 16 << 20,
         tasks: 4,
         segment_bytes: SEGMENT_BYTES,
+        checks: false,
     };
     let engine = Engine::start(&engine_options, Arc::new(Counters::default()), Cancel::new()).unwrap();
     let progress = Arc::new(DiscoveryProgress::default());

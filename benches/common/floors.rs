@@ -86,7 +86,14 @@ pub fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + C
 
 fn on_cores(count: usize, work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
     let kind = hydrant::io::probe(hydrant::io::EngineChoice::Auto).expect("an engine").kind;
-    let options = EngineOptions { workers: 1, kind, memory_bytes: 256 << 20, tasks: 1, segment_bytes: SEGMENT_BYTES };
+    let options = EngineOptions {
+        workers: 1,
+        kind,
+        memory_bytes: 256 << 20,
+        tasks: 1,
+        segment_bytes: SEGMENT_BYTES,
+        checks: false,
+    };
     let start = |_| Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).expect("a worker");
     let engines: Vec<_> = (0..count).map(start).collect();
     let ended: Vec<_> = engines.iter().map(|engine| engine.submit(work.clone())).collect();

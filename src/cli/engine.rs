@@ -35,10 +35,11 @@ pub struct Session {
 
 impl Session {
     /// Probes the I/O engine and starts the workers; at most `tasks` databases may be in flight,
-    /// fewer where descriptors are few.
+    /// fewer where descriptors are few. With `checks`, SQLite will check some of them.
     pub fn open(
         common: &CommonArgs,
         tasks: usize,
+        checks: bool,
         counters: &Arc<Counters>,
         log: &Log,
         cancel: &Cancel,
@@ -57,9 +58,13 @@ impl Session {
             // A fleet's discovery is one more.
             tasks: tasks + 1,
             segment_bytes: SEGMENT_BYTES,
+            checks,
         };
         let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        if let Some((started, reason)) = engine.fewer_workers() {
+            log.info(&format!("{started} of {workers} workers: {reason}"));
+        }
         let mut s3_options = s3_options(common);
         s3_options.limits = RequestLimits::new(match (common.max_requests.map(usize::from), limits.requests) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
@@ -118,7 +123,7 @@ pub struct OneDatabase {
 impl RestoreEngine for OneDatabase {
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
         check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
-        let session = Session::open(&request.args.common, 1, &self.counters, request.log, request.cancel)?;
+        let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
         let store = session.store(&request.location.store);
         let (path, target) = (request.location.path.clone(), request.args.target);
         let planned = session.engine.run(move |worker| {
@@ -151,14 +156,15 @@ impl RestoreEngine for OneDatabase {
         if let Some(warning) = stale_state(request.output, on_disk) {
             request.log.warn(&warning);
         }
-        let session = Session::open(&args.common, 1, &self.counters, request.log, request.cancel)?;
+        let check = args.integrity_check.mode();
+        let session = Session::open(&args.common, 1, check.is_some(), &self.counters, request.log, request.cancel)?;
         let order = Request {
             store: session.store(&request.location.store),
             path: request.location.path.clone(),
             replica: None,
             target: args.target,
             destination: Arc::new(destination),
-            check: args.integrity_check.mode(),
+            check,
             parallelism: args.parallelism.map(usize::from),
         };
         let restored = match session.engine.run(|worker| Box::pin(restore_durably(worker, order))) {

@@ -15,7 +15,7 @@ pub enum Failure {
     Failed { class: Class, message: String, try_call: Option<String> },
     /// Of many databases some were restored, some not: exit 3.
     Partial { message: String, try_call: Option<String> },
-    /// Stopped by a signal: exit 130 or 143.
+    /// Stopped by a signal: exit 129, 130 or 143.
     Cancelled(Reason),
 }
 
@@ -53,6 +53,7 @@ impl Failure {
         match self {
             Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message, .. } => message,
             Self::NoBackups => "no matching backup files available",
+            Self::Cancelled(Reason::Hangup) => "hung up",
             Self::Cancelled(Reason::Interrupt) => "interrupted",
             Self::Cancelled(Reason::Terminate) => "terminated",
             Self::Cancelled(Reason::Abandoned) => "stopped",

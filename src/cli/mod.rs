@@ -33,7 +33,7 @@ pub mod values;
 
 use crate::cancel::Cancel;
 use crate::config::{self, Env};
-use crate::error::Class;
+use crate::io::signals::ignore_file_size_signal;
 use args::{BenchArgs, CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
 use argv::Argv;
 use clap::FromArgMatches;
@@ -57,6 +57,7 @@ pub enum Command {
 
 /// The program: `args` with its own name first, as the process got them.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    ignore_file_size_signal();
     let env: &Env<'_> = &config::process_env;
     let mut args = args.skip(1).peekable();
     if args.peek().is_none() {
@@ -180,7 +181,7 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
 
 fn with_signals(work: impl FnOnce(&Cancel) -> Result<(), Failure>) -> Result<(), Failure> {
     let cancel = Cancel::new();
-    signal::watch(&cancel).map_err(|e| Failure::failed(Class::Io, format!("cannot watch for signals: {e}")))?;
+    signal::watch(&cancel)?;
     work(&cancel)
 }
 

@@ -43,7 +43,9 @@ pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel)
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
     let useful = Limits::useful_databases(args.common.max_requests.map(usize::from));
-    let session = Session::open(&args.common, parallel.unwrap_or(useful), &counters, log, cancel)?;
+    // A dry run checks nothing.
+    let checks = settings.check.is_some() && settings.work == Work::Restore;
+    let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, &counters, log, cancel)?;
     if let Some(asked) = parallel.filter(|asked| *asked > session.tasks) {
         log.info(&format!("--parallel {asked}: only {} fit the limit of open files (ulimit -n)", session.tasks));
     }

@@ -174,10 +174,9 @@ pub fn bench_stage(text: &str) -> Result<BenchStage, String> {
     named.ok_or_else(|| "must be list, fetch, decode or all".to_owned())
 }
 
-/// A glob by globset's syntax as the fleet uses it: `*` and `?` do not cross slashes.
+/// A glob by globset's syntax as the fleet uses it.
 pub fn glob(text: &str) -> Result<String, String> {
-    let built = globset::GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
-    built.map(|_| text.to_owned()).map_err(|e| e.kind().to_string())
+    crate::fleet::glob(text).map(|_| text.to_owned())
 }
 
 /// `-timestamp`; "" is not given.

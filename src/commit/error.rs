@@ -60,7 +60,8 @@ pub enum CommitError {
     Busy {
         path: PathBuf,
     },
-    /// `needed` bytes do not fit; `free` are there for this user.
+    /// `needed` bytes do not fit; `free` are there for this user. EFBIG: one file may not be so
+    /// large.
     NoSpace {
         path: PathBuf,
         needed: u64,
@@ -103,8 +104,7 @@ impl CommitError {
             | Self::UnsafeName { .. }
             | Self::Refused { errno: Errno::NAMETOOLONG, .. } => Class::UnsafePath,
             Self::IsNoDirectory { .. } => Class::PathCollision,
-            Self::NoSpace { .. } => Class::DiskFull,
-            Self::Refused { errno, .. } => class_of(*errno),
+            Self::NoSpace { errno, .. } | Self::Refused { errno, .. } => class_of(*errno),
             Self::NotSynced { .. } | Self::DanglingLink { .. } | Self::LinkLoop { .. } | Self::TakesNothing { .. } => {
                 Class::Io
             }

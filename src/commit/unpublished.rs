@@ -175,21 +175,40 @@ impl Unpublished {
     }
 
     fn no_space(&self, needed: u64, errno: Errno) -> CommitError {
-        CommitError::NoSpace { path: self.output.path().to_owned(), needed, free: self.free(), errno }
+        // A limit on the size of one file says nothing of the disk.
+        let free = if errno == Errno::FBIG { None } else { self.free() };
+        CommitError::NoSpace { path: self.output.path().to_owned(), needed, free, errno }
     }
 
     /// Owner and mode of the database that is to be replaced, as far as permitted. Never more
     /// than those gave: where the group cannot be kept, the new one gets what others had.
     fn take_after(&self, old: &Stat) {
-        let (owner, group) = (Some(Uid::from_raw(old.st_uid)), Some(Gid::from_raw(old.st_gid)));
-        let kept = rustix::fs::fchown(&self.output, owner, group).is_ok()
-            || rustix::fs::fchown(&self.output, None, group).is_ok();
+        let kept = self.take_owner(old);
         let mut mode = old.st_mode & 0o777;
         if !kept {
             let others = mode & 0o007;
             mode &= 0o707 | others << 3;
         }
         let _ = rustix::fs::fchmod(&self.output, Mode::from_raw_mode(mode));
+    }
+
+    /// Whether the group is the old one's. Asks for nothing that is so already: a service's
+    /// sandbox may kill whoever calls chown (systemd's `SystemCallFilter=~@privileged`), and most
+    /// databases belong to who restores them.
+    fn take_owner(&self, old: &Stat) -> bool {
+        let new = rustix::fs::fstat(&self.output).ok();
+        let owner = new.is_none_or(|new| new.st_uid != old.st_uid).then(|| Uid::from_raw(old.st_uid));
+        let group = new.is_none_or(|new| new.st_gid != old.st_gid).then(|| Gid::from_raw(old.st_gid));
+        let chown = |owner, group| rustix::fs::fchown(&self.output, owner, group).is_ok();
+        match (owner, group) {
+            (None, None) => true,
+            // The group is the same, and stays so whether the owner can be kept or not.
+            (owner, None) => {
+                chown(owner, None);
+                true
+            }
+            (owner, group) => chown(owner, group) || (owner.is_some() && chown(None, group)),
+        }
     }
 }
 
@@ -204,9 +223,7 @@ impl Drop for Unpublished {
 /// Writes the inode of a file that was named after its sync, with its link count (`journal`).
 pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
     let synced = file.fault(Step::SyncInode).and_then(|_| {
-        // Changes nothing but the ctime, and so marks the inode: a link alone does not, and without
-        // a journal ext4 left what is not marked out of an fsync until Linux 6.18.21.
-        rustix::fs::fchown(file, None, None)?;
+        journal::mark_inode(file);
         uninterrupted(|| rustix::fs::fsync(file))
     });
     synced.map_err(|errno| CommitError::refused("sync the name of", file.path(), errno))

@@ -41,7 +41,7 @@ pub use job::{Ended, Ending, Intake, Job, Jobs, Listing, Places, PlannedDatabase
 pub use limits::Limits;
 pub use order::{First, estimated_bytes};
 pub use paths::{Place, Refused, Taken, folds_case, stale_state};
-pub use pattern::{Pattern, PatternError, relative_output};
+pub use pattern::{Pattern, PatternError, glob, relative_output};
 pub use progress::Progress;
 pub use record::{Books, Discovered, Record, Totals};
 pub use run::{Fleet, Heard, Ran, Settings, Work};

@@ -6,9 +6,12 @@
 //! is empty, means everything below.
 
 use crate::config::{ConfigError, Env, clean_path};
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 use std::fmt;
 use std::path::Path;
+
+/// Braces within braces that a pattern may have.
+const MOST_BRACES: usize = 100;
 
 /// A checked pattern.
 #[derive(Debug, Clone)]
@@ -33,6 +36,30 @@ pub enum PatternError {
     Path(ConfigError),
 }
 
+/// A glob by globset's syntax: `*` and `?` do not cross slashes.
+///
+/// # Errors
+/// globset's, and braces in braces that are too many for it: it panics past 250, and past some
+/// 10,000 it needs more stack than there is.
+pub fn glob(text: &str) -> Result<Glob, String> {
+    let (mut depth, mut deepest, mut is_escaped) = (0_usize, 0, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > MOST_BRACES {
+        return Err(format!("braces nested more than {MOST_BRACES} deep"));
+    }
+    let built = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+    built.map_err(|e| e.kind().to_string())
+}
+
 impl Pattern {
     /// Over keys, %-decoded, without the slash between bucket and key.
     ///
@@ -41,11 +68,9 @@ impl Pattern {
     pub fn for_keys(text: &str) -> Result<Self, PatternError> {
         let everything_below = text.is_empty() || text.ends_with('/');
         let glob_text = if everything_below { format!("{text}**") } else { text.to_owned() };
-        let glob = GlobBuilder::new(&glob_text).literal_separator(true).backslash_escape(true).build();
-        let syntax =
-            |e: globset::Error| PatternError::Syntax { pattern: text.to_owned(), reason: e.kind().to_string() };
+        let syntax = |reason| PatternError::Syntax { pattern: text.to_owned(), reason };
         let Literal { text: literal, dir_len, is_all, .. } = Literal::of(text);
-        Ok(Self { glob: glob.map_err(syntax)?.compile_matcher(), literal, dir_len, is_literal: is_all })
+        Ok(Self { glob: glob(&glob_text).map_err(syntax)?.compile_matcher(), literal, dir_len, is_literal: is_all })
     }
 
     /// Over absolute paths. The directories that the pattern begins with are made absolute and
@@ -206,6 +231,18 @@ mod tests {
         }
         assert!(matches!(Pattern::for_keys("p/[a"), Err(PatternError::Syntax { .. })));
         assert!(Pattern::for_keys("p/{a").unwrap_err().to_string().starts_with("invalid pattern 'p/{a': "));
+    }
+
+    #[test]
+    fn braces_in_braces_have_a_bound() {
+        let nested = |depth: usize| format!("p/{}a{}", "{".repeat(depth), "}".repeat(depth));
+        assert!(keys(&nested(MOST_BRACES)).matches("p/a"));
+        for depth in [MOST_BRACES + 1, 300, 100_000] {
+            let error = Pattern::for_keys(&nested(depth)).unwrap_err().to_string();
+            assert!(error.ends_with("braces nested more than 100 deep"), "{depth}");
+        }
+        assert!(keys(&r"\{".repeat(300)).matches(&"{".repeat(300)));
+        assert!(keys(&"{a,b}".repeat(300)).matches(&"ab".repeat(150)));
     }
 
     #[test]

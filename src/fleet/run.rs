@@ -28,6 +28,7 @@ use crate::commit::{CommitError, Notice, Published, Replace, check, sync_dirs};
 use crate::error::Class;
 use crate::io::IoError;
 use crate::plan::{PlanError, Target};
+use crate::process::threads::Threads;
 use crate::restore::{
     Depth, Engine, Rehearsal, Rehearsed, Request, RestoreError, Restored, Worker, plan_database, rehearse, restore,
 };
@@ -160,6 +161,7 @@ impl Fleet<'_> {
             delayed: 0,
             unsynced: Vec::new(),
             is_syncing: false,
+            directories: Threads::new("directories", 1),
             at_work: HashSet::new(),
             ended_early: HashMap::new(),
             doubted: HashMap::new(),
@@ -187,6 +189,8 @@ struct Run<'a> {
     delayed: usize,
     unsynced: Vec<Pending>,
     is_syncing: bool,
+    /// Where directories are synced; on this thread where no other can be had.
+    directories: Threads,
     /// Names of what has begun and not ended.
     at_work: HashSet<String>,
     /// Of what ended before all was known: whether it was restored.
@@ -408,7 +412,7 @@ impl<'a> Run<'a> {
             published.push(pending.published);
             restored.push((pending.job, pending.restored, pending.warnings));
         }
-        let syncing = tokio::task::spawn_blocking(move || sync_dirs(published));
+        let syncing = self.directories.run(move || sync_dirs(published));
         self.active.push(Box::pin(async move {
             let mut synced = syncing.await.unwrap_or_default().into_iter();
             let endings = restored.into_iter().map(|(job, outcome, warnings)| match synced.next() {

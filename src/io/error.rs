@@ -1,7 +1,9 @@
 //! What a failed read, write or sync of an output says.
 
 use crate::error::{Class, escaped};
+use crate::process::threads::NoThread;
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,8 @@ pub enum IoError {
     NoUring { reason: String },
     /// An engine's runtime could not be made.
     NoRuntime { reason: String },
+    /// A thread that is needed could not be started.
+    NoThread(NoThread),
 }
 
 impl IoError {
@@ -33,12 +37,13 @@ impl IoError {
         match self {
             Self::Refused { errno, .. } => class_of(*errno),
             Self::NoUring { .. } => Class::Config,
-            Self::Short { .. } | Self::Impossible { .. } | Self::NoRuntime { .. } => Class::Io,
+            Self::Short { .. } | Self::Impossible { .. } | Self::NoRuntime { .. } | Self::NoThread(_) => Class::Io,
         }
     }
 }
 
-/// The class of a refusal by the kernel.
+/// The class of a refusal by the kernel. EFBIG is no full disk: space that is freed does not
+/// help, and smaller databases of a fleet go on.
 pub(crate) fn class_of(errno: Errno) -> Class {
     match errno {
         Errno::NOSPC | Errno::DQUOT => Class::DiskFull,
@@ -48,6 +53,12 @@ pub(crate) fn class_of(errno: Errno) -> Class {
 
 /// The kernel's text for `errno`, without the number that std appends.
 pub(crate) fn text_of(errno: Errno) -> String {
+    if errno == Errno::FBIG {
+        return match getrlimit(Resource::Fsize).current {
+            Some(limit) => format!("file size limit (ulimit -f) of {limit} bytes reached"),
+            None => "the file system holds no file of that size".to_owned(),
+        };
+    }
     let text = std::io::Error::from(errno).to_string();
     match text.find(" (os error") {
         Some(end) => text.get(..end).unwrap_or(&text).to_lowercase(),
@@ -78,11 +89,18 @@ impl fmt::Display for IoError {
                 write!(f, "io_uring cannot be had ({reason}); use --io-engine auto or --io-engine pwrite")
             }
             Self::NoRuntime { reason } => write!(f, "cannot start a worker: {reason}"),
+            Self::NoThread(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for IoError {}
+
+impl From<NoThread> for IoError {
+    fn from(error: NoThread) -> Self {
+        Self::NoThread(error)
+    }
+}
 
 /// A path as messages show it.
 pub(crate) fn shown(path: &Path) -> String {

@@ -2,8 +2,8 @@
 //! (DESIGN engines 4 and 5).
 //!
 //! Not here: names, directories and publication (`commit`), and what is written where (`restore`).
-//! The only module with `unsafe`: anonymous mapped memory, and the promise to the kernel that a buffer and
-//! a descriptor live until their operation has ended.
+//! The only module with `unsafe`: anonymous mapped memory, the promise to the kernel that a buffer
+//! and a descriptor live until their operation has ended, and what signals do.
 
 mod buffer;
 mod engine;
@@ -13,9 +13,12 @@ pub mod fault;
 mod fault_seam;
 mod interrupted;
 mod kick;
+#[cfg(test)]
+pub(crate) mod limits_tests;
 pub(crate) mod lock;
 mod output;
 mod pwrite;
+pub(crate) mod signals;
 mod sync;
 #[cfg(test)]
 mod tests;

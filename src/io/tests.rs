@@ -32,7 +32,7 @@ fn dirs() -> Vec<tempfile::TempDir> {
     dirs
 }
 
-fn output(path: &Path, size: u64) -> Arc<OutputFile> {
+pub(super) fn output(path: &Path, size: u64) -> Arc<OutputFile> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).unwrap();
     file.set_len(size).unwrap();
     let output = OutputFile::new(file.into(), path.to_owned());
@@ -41,7 +41,7 @@ fn output(path: &Path, size: u64) -> Arc<OutputFile> {
     Arc::new(output)
 }
 
-fn options(buffer_bytes: usize, buffers: usize) -> IoOptions {
+pub(super) fn options(buffer_bytes: usize, buffers: usize) -> IoOptions {
     IoOptions { buffer_bytes, buffers }
 }
 
@@ -68,7 +68,7 @@ fn write_pieces(kind: EngineKind, path: &Path, expected: &[u8], pieces: &[std::o
     assert!(std::fs::read(path).unwrap() == expected, "{kind:?} {}", path.display());
 }
 
-fn pattern(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; len];
     rng.fill(&mut bytes);
@@ -397,6 +397,18 @@ fn refused_rings_lead_to_pwrite() {
 }
 
 #[test]
+fn a_write_past_the_file_size_limit_is_an_error() {
+    in_child("fsize");
+}
+
+#[test]
+fn without_threads_for_the_ring_writes_go_through_the_page_cache() {
+    if probe(EngineChoice::Uring).is_ok() {
+        in_child("no-ring-threads");
+    }
+}
+
+#[test]
 fn buffers_are_registered_once_all_have_been_in_use() {
     if probe(EngineChoice::Uring).is_err() {
         return;
@@ -473,6 +485,8 @@ fn child() {
             file.pread_exact(&mut found, 0).unwrap();
             assert!(found == expected[..8 << 20]);
         }
+        "fsize" => limits_tests::past_the_file_size_limit(),
+        "no-ring-threads" => limits_tests::without_ring_threads(),
         errno => {
             let number = match errno {
                 "EPERM" => libc::EPERM,
@@ -501,25 +515,5 @@ fn child() {
 
 /// A seccomp filter as containers have it: io_uring_setup answers `errno`.
 fn refuse_io_uring(errno: i32) {
-    let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
-        code: u16::try_from(code).unwrap(),
-        jt: jump.0,
-        jf: jump.1,
-        k,
-    };
-    let mut filter = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), libc::SYS_io_uring_setup as u32),
-        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | errno as u32),
-        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
-    // SAFETY: prctl reads the program, which outlives the call.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(
-            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC, &program),
-            0
-        );
-    }
+    limits_tests::filter(&[libc::SYS_io_uring_setup], libc::SECCOMP_RET_ERRNO | errno as u32);
 }

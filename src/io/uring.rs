@@ -20,8 +20,6 @@ use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
 /// Shorter writes go through the page cache: the disk takes a millisecond for each.
 const MIN_DIRECT: usize = 64 << 10;
-/// EINTR and EAGAIN that one write takes before it goes through the page cache instead.
-const MOST_REFUSALS: u32 = 100;
 
 pub(super) struct UringWriter {
     file: Arc<OutputFile>,
@@ -54,7 +52,7 @@ async fn write(
 ) -> Result<(), IoError> {
     super::part(&file, &buf, 0, len, at)?;
     let aligned = if at.is_multiple_of(ALIGNMENT as u64) { len - len % ALIGNMENT } else { 0 };
-    let (mut done, mut refusals) = (0, 0);
+    let mut done = 0;
     if aligned >= MIN_DIRECT {
         file.note_change();
         while done < aligned && done.is_multiple_of(ALIGNMENT) && file.direct().is_some() {
@@ -70,10 +68,11 @@ async fn write(
                     return Err(IoError::Impossible { what: "write", path, at: from, len });
                 }
                 Ok(n) => done = done.saturating_add(n).min(aligned),
-                // A signal, or resources that are short. Where it happens every time, the page cache is left.
-                Err(Errno::INTR | Errno::AGAIN) if refusals < MOST_REFUSALS => refusals += 1,
-                Err(Errno::INTR | Errno::AGAIN) => file.refuse_direct(),
-                Err(Errno::INVAL | Errno::OPNOTSUPP) => file.refuse_direct(),
+                // The rest of this one goes through the page cache.
+                Err(Errno::INTR | Errno::AGAIN) => break,
+                // ECANCELED: the kernel could start no thread of its own for the ring, as they count
+                // against the limits on this process (`ulimit -u`, pids.max).
+                Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED) => file.refuse_direct(),
                 Err(errno) => return Err(refused(errno)),
             }
         }

@@ -51,7 +51,7 @@ impl PageMap {
 
     /// The first page in `after+1 ..= commit` that is not claimed, the lock page aside.
     pub fn first_unclaimed_after(&self, after: u32, lock_page: Pgno) -> Option<Pgno> {
-        (after + 1..=self.commit).map(Pgno).find(|&p| p != lock_page && !self.is_claimed(p))
+        (after.checked_add(1)?..=self.commit).map(Pgno).find(|&p| p != lock_page && !self.is_claimed(p))
     }
 }
 

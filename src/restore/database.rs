@@ -239,7 +239,7 @@ fn times_run_backwards(replica: &Replica, plan: &Plan, step: StepBack) -> Option
     Some(Warning::TimesRunBackwards { older: dated(step.older, step.older_time)?, newer })
 }
 
-/// SQLite reads for as long as the database is large: on a thread of its own, stopped when the
+/// SQLite reads for as long as the database is large: on a thread for checks, stopped when the
 /// restore is dropped.
 async fn check_database(
     worker: &Worker,
@@ -254,7 +254,7 @@ async fn check_database(
     }
     let check = Check::open(path, mode)?;
     let _interrupt = Interrupt(check.interrupt_handle());
-    let outcome = match tokio::task::spawn_blocking(move || check.run()).await {
+    let outcome = match worker.shared.checks.run(move || check.run()).await {
         Ok(outcome) => outcome?,
         Err(_) => check::Outcome::Interrupted,
     };

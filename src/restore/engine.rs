@@ -7,6 +7,7 @@ use super::large::Segment;
 use super::queue::Queue;
 use crate::cancel::Cancel;
 use crate::io::{self, EngineKind, Io, IoError, IoOptions};
+use crate::process::threads::{NoThread, Threads};
 use crate::store::Http;
 use crate::telemetry::{Counters, Recorder, Stages};
 use futures_util::future::LocalBoxFuture;
@@ -25,6 +26,8 @@ const WRITE_BUFFER_BYTES: usize = 512 * 1024;
 /// Write buffers of a worker at most: one for each of its segments, the others on their way to a
 /// disk that takes them in bursts.
 const MOST_BUFFERS: u64 = 32;
+/// SQLite's checks side by side, per worker: they need the processor and, of large files, the disk.
+const CHECKS_PER_WORKER: usize = 4;
 
 /// How the process may use the machine.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub struct EngineOptions {
     pub tasks: usize,
     /// Larger files are cut into segments of about this size; [`SEGMENT_BYTES`] but in tests.
     pub segment_bytes: u64,
+    /// Databases will be checked by SQLite: a thread for that is started at once.
+    pub checks: bool,
 }
 
 /// What all workers share.
@@ -49,6 +54,8 @@ pub struct Shared {
     tasks: Queue<Task>,
     in_flight: Semaphore,
     pub segment_bytes: u64,
+    /// For SQLite's checks.
+    pub checks: Threads,
     /// What workers have handed in and nobody has taken yet.
     stages: Mutex<Stages>,
 }
@@ -71,13 +78,15 @@ pub struct Engine {
     threads: Vec<JoinHandle<()>>,
     /// One per worker.
     hand_ins: Vec<mpsc::UnboundedSender<HandIn>>,
+    /// Why there are fewer workers than asked for.
+    fewer: Option<NoThread>,
 }
 
 impl Engine {
-    /// Starts the workers.
+    /// Starts the workers: as many as threads can be had, at least one.
     ///
     /// # Errors
-    /// A worker's ring or buffers cannot be made.
+    /// No thread for a worker, or for SQLite's checks; a worker's ring or buffers cannot be made.
     pub fn start(options: &EngineOptions, counters: Arc<Counters>, cancel: Cancel) -> Result<Self, IoError> {
         let workers = options.workers.max(1);
         let memory_bytes = options.memory_bytes;
@@ -93,16 +102,19 @@ impl Engine {
             tasks: Queue::default(),
             in_flight: Semaphore::new(options.tasks.max(1)),
             segment_bytes: options.segment_bytes.max(1),
+            checks: Threads::new("check", workers.saturating_mul(CHECKS_PER_WORKER)),
             stages: Mutex::default(),
         });
-        let mut engine = Self { shared, threads: Vec::with_capacity(workers), hand_ins: Vec::new() };
+        // Before the workers take what threads there are: a worker that checks does nothing else.
+        if options.checks {
+            shared.checks.start_first().map_err(IoError::from)?;
+        }
+        let mut engine = Self { shared, threads: Vec::with_capacity(workers), hand_ins: Vec::new(), fewer: None };
         let mut starts = Vec::with_capacity(workers);
         for i in 0..workers {
             let (started, start) = std::sync::mpsc::channel();
-            starts.push(start);
             let (shared, kind) = (Arc::clone(&engine.shared), options.kind);
             let (ask, asked) = mpsc::unbounded_channel();
-            engine.hand_ins.push(ask);
             let io_options = IoOptions { buffer_bytes: WRITE_BUFFER_BYTES, buffers };
             let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
                 let failed = started.clone();
@@ -121,13 +133,27 @@ impl Engine {
                     let _ = failed.send(Err(e));
                 }
             });
-            engine.threads.push(thread.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?);
+            match thread.map_err(NoThread::from) {
+                Ok(thread) => engine.threads.push(thread),
+                Err(e) if i == 0 => return Err(e.into()),
+                Err(e) => {
+                    engine.fewer = Some(e);
+                    break;
+                }
+            }
+            engine.hand_ins.push(ask);
+            starts.push(start);
         }
         // A worker that cannot even answer has dropped its end.
         for start in starts {
             start.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
         }
         Ok(engine)
+    }
+
+    /// How many workers there are, and why no more, where fewer than asked for could be started.
+    pub fn fewer_workers(&self) -> Option<(usize, &NoThread)> {
+        self.fewer.as_ref().map(|reason| (self.threads.len(), reason))
     }
 
     pub fn shared(&self) -> &Arc<Shared> {

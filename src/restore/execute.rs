@@ -509,7 +509,7 @@ impl Execution<'_> {
         for pair in checksums.windows(2) {
             if let [older, newer] = pair
                 && newer.file == older.file + 1
-                && newer.header.min_txid.0 == older.header.max_txid.0 + 1
+                && older.header.max_txid.0.checked_add(1) == Some(newer.header.min_txid.0)
                 && newer.header.pre_apply_checksum != older.post_apply
             {
                 let error = ChainError::PreApply { expected: older.post_apply, found: newer.header.pre_apply_checksum };

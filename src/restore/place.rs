@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn a_full_buffer_is_written_although_nobody_waits() {
         let (kind, segment_bytes) = (EngineKind::Pwrite, SEGMENT_BYTES);
-        let options = EngineOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes };
+        let options =
+            EngineOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
         let engine = Engine::start(&options, Arc::default(), Cancel::new()).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));

@@ -41,6 +41,7 @@ pub fn engine() -> Engine {
         memory_bytes: 32 << 20,
         tasks: 16,
         segment_bytes: SEGMENT_BYTES,
+        checks: false,
     };
     Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
 }

@@ -49,7 +49,8 @@ fn kinds() -> Vec<EngineKind> {
 
 /// 1 MiB leaves no room for the overlay: its pages are written one by one.
 fn engine(kind: EngineKind, memory_bytes: u64) -> Engine {
-    let options = EngineOptions { workers: 2, kind, memory_bytes, tasks: 2, segment_bytes: SEGMENT_BYTES };
+    let options =
+        EngineOptions { workers: 2, kind, memory_bytes, tasks: 2, segment_bytes: SEGMENT_BYTES, checks: false };
     Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
 }
 

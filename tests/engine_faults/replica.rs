@@ -138,8 +138,14 @@ fn histories() -> impl Iterator<Item = Replica> {
 }
 
 fn engine(segment_bytes: u64) -> Engine {
-    let options =
-        EngineOptions { workers: 2, kind: EngineKind::Pwrite, memory_bytes: 64 << 20, tasks: 2, segment_bytes };
+    let options = EngineOptions {
+        workers: 2,
+        kind: EngineKind::Pwrite,
+        memory_bytes: 64 << 20,
+        tasks: 2,
+        segment_bytes,
+        checks: false,
+    };
     Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
 }
 

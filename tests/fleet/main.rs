@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod limits;
 mod stopped;
 
 use common::S3sServer;
@@ -63,10 +64,10 @@ impl Host {
         self.in_its_own(command)
     }
 
-    /// With `descriptors` at most (`ulimit -n`).
-    fn limited(&self, descriptors: u32, args: &[&str]) -> Command {
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$@\"")).arg("sh");
+    /// With a limit as `ulimit` takes it: `-n 64`.
+    fn limited(&self, limit: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(format!("ulimit {limit} && exec \"$@\"")).arg("bash");
         command.arg(env!("CARGO_BIN_EXE_hydrant")).arg("restore-pattern").args(args);
         self.in_its_own(command)
     }

@@ -106,7 +106,7 @@ fn little_memory_and_few_requests_and_broken_connections() {
     }
 }
 
-fn limited(command: &mut Command, resource: libc::__rlimit_resource_t, limit: u64) -> &mut Command {
+pub fn limited(command: &mut Command, resource: libc::__rlimit_resource_t, limit: u64) -> &mut Command {
     // SAFETY: setrlimit is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(move || {
@@ -143,6 +143,39 @@ fn few_descriptors() {
 }
 
 #[test]
+fn a_file_size_limit_is_an_error_before_anything_is_fetched() {
+    let served = serve(large(24 << 20, 5), Faults::default());
+    let limit = 16 << 20;
+    for engine in ["auto", "pwrite"] {
+        for check in ["none", "quick"] {
+            for force in ["-force=false", "-force"] {
+                let place = Place::new();
+                if force == "-force" {
+                    place.write("out.db", "old");
+                }
+                let before = place.contents();
+                let sent = served.server.stats().body_bytes;
+                let out = place.out();
+                let args = ["restore", "-io-engine", engine, "-integrity-check", check, force, "-o", &out, &served.url];
+                let ran = run(limited(&mut hydrant_s3(&args), libc::RLIMIT_FSIZE, limit));
+                let expected = format!(" bytes for {out}: file size limit (ulimit -f) of {limit} bytes reached");
+                let ran = ran.failed(&expected);
+                assert!(!ran.stderr.contains("bytes free"), "{}", ran.stderr);
+                assert_eq!(place.contents(), before, "{args:?}");
+                let fetched = served.server.stats().body_bytes - sent;
+                assert!(fetched < 1 << 20, "{fetched} bytes");
+            }
+        }
+    }
+    // One that fits, with nothing to spare.
+    let small = serve(large(1 << 20, 5), Faults::default());
+    let place = Place::new();
+    let mut command = hydrant_s3(&["restore", "-o", &place.out(), &small.url]);
+    run(limited(&mut command, libc::RLIMIT_FSIZE, small.database.expected.bytes)).succeeded();
+    place.holds_only(&small.sha256);
+}
+
+#[test]
 fn little_address_space() {
     let served = serve(large(24 << 20, 50), Faults::default());
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
@@ -163,19 +196,20 @@ fn no_room_for_locked_memory() {
     place.holds_only(&served.sha256);
 }
 
-/// Makes io_uring_setup fail with EPERM, as the default profiles of container runtimes do.
+/// As the default profiles of container runtimes do.
 fn without_uring(command: &mut Command) -> &mut Command {
+    forbidden(command, libc::SYS_io_uring_setup)
+}
+
+/// Makes a system call fail with EPERM.
+pub fn forbidden(command: &mut Command, call: libc::c_long) -> &mut Command {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let load_number = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0);
-    let is_setup = libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 1,
-        k: libc::SYS_io_uring_setup as u32,
-    };
+    let is_it =
+        libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: 1, k: call as u32 };
     let filter = [
         load_number,
-        is_setup,
+        is_it,
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
     ];

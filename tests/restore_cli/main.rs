@@ -15,5 +15,6 @@ mod secrets;
 mod signals;
 mod sources;
 mod support;
+mod threads;
 mod times;
 mod ways;

@@ -2,6 +2,7 @@
 
 use super::support::*;
 use hydrant::sim::server::{Faults, RequestKind};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Takes half a minute if nobody stops it.
@@ -20,7 +21,7 @@ fn half_way(served: &Served, args: &[&str]) -> Running {
 #[test]
 fn an_interrupted_restore_leaves_nothing_within_two_seconds() {
     let served = slow();
-    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+    for (signal, code) in [(libc::SIGHUP, 129), (libc::SIGINT, 130), (libc::SIGTERM, 143)] {
         for engine in ["auto", "pwrite"] {
             for check in ["none", "full"] {
                 for force in [false, true] {
@@ -56,6 +57,34 @@ fn a_new_parent_of_an_interrupted_restore_goes_too() {
     running.signal(libc::SIGTERM);
     assert_eq!(running.wait().code, Some(143));
     place.is_empty();
+}
+
+#[test]
+fn under_nohup_a_hangup_is_ignored_and_others_are_not() {
+    let nohup = |args: &[&str]| {
+        let mut command = std::process::Command::new("nohup");
+        command.arg(env!("CARGO_BIN_EXE_hydrant")).args(args);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.env("AWS_SESSION_TOKEN", SESSION_TOKEN);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let quick = serve(large(8 << 20, 3), Faults { bandwidth_per_connection: Some(2 << 20), ..Faults::default() });
+    for (served, end) in [(quick, None), (slow(), Some((libc::SIGTERM, 143)))] {
+        let place = Place::new();
+        let running = start(&mut nohup(&["restore", "-o", &place.out(), &served.url]));
+        until(|| served.server.stats().body_bytes > 1 << 20);
+        running.signal(libc::SIGHUP);
+        if let Some((signal, code)) = end {
+            running.signal(signal);
+            assert_eq!(running.wait().code, Some(code));
+            place.is_empty();
+        } else {
+            running.wait().succeeded();
+            place.holds_only(&served.sha256);
+        }
+    }
 }
 
 #[test]

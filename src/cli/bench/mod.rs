@@ -23,6 +23,7 @@ use crate::fleet::{
     Source, Window, Work, discover, folds_case, with_class,
 };
 use crate::plan::Target;
+use crate::process::threads::NoThread;
 use crate::restore::Depth;
 use crate::telemetry::{Counters, Stages};
 use hlog::Hlog;
@@ -44,7 +45,7 @@ pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Resul
     let counters = Arc::new(Counters::default());
     let parallel = args.parallel.map(usize::from);
     let useful = Limits::useful_databases(args.common.max_requests.map(usize::from));
-    let session = Session::open(&args.common, parallel.unwrap_or(useful), &counters, log, cancel)?;
+    let session = Session::open(&args.common, parallel.unwrap_or(useful), false, &counters, log, cancel)?;
     let source = Source::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| not_found(&e))?;
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let mut bench = Bench { source: args.source_shown.clone(), io_engine: session.kind.as_str(), stages: Vec::new() };
@@ -88,7 +89,7 @@ impl Run<'_> {
         for &stage in &self.args.stages {
             let mut now = Measured::new(stage);
             let (ended, latency) =
-                self.sampled(stage, hlog.as_deref_mut(), || self.passes(stage, &mut found, &mut now));
+                self.sampled(stage, hlog.as_deref_mut(), || self.passes(stage, &mut found, &mut now))?;
             now.latency = latency;
             // What never began is told by its error.
             if now.passes > 0 || now.is_something() {
@@ -108,16 +109,22 @@ impl Run<'_> {
     }
 
     /// Does `work`; meanwhile what the workers record goes to `hlog`, interval by interval.
-    fn sampled<T>(&self, stage: BenchStage, hlog: Option<&mut Hlog<'_>>, work: impl FnOnce() -> T) -> (T, Stages) {
+    fn sampled<T>(
+        &self,
+        stage: BenchStage,
+        hlog: Option<&mut Hlog<'_>>,
+        work: impl FnOnce() -> T,
+    ) -> Result<(T, Stages), Failure> {
         let engine = &self.session.engine;
         let Some(hlog) = hlog else {
             let result = work();
-            return (result, engine.take_stages());
+            return Ok((result, engine.take_stages()));
         };
         // Dropped when `work` ends, also by a panic: that is what ends the thread.
         let (working, ended) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
-            let sampler = scope.spawn(move || {
+            let sampler = std::thread::Builder::new().name("sampler".to_owned());
+            let sampler = sampler.spawn_scoped(scope, move || {
                 let mut total = Stages::default();
                 // Ends with `work`: the channel is closed then.
                 loop {
@@ -131,9 +138,10 @@ impl Run<'_> {
                     }
                 }
             });
+            let sampler = sampler.map_err(|e| Failure::failed(Class::Io, NoThread::from(e).to_string()))?;
             let result = work();
             drop(working);
-            (result, sampler.join().unwrap_or_default())
+            Ok((result, sampler.join().unwrap_or_default()))
         })
     }
 

@@ -101,6 +101,44 @@ fn mode_and_owner_are_kept() {
 }
 
 #[test]
+fn an_owner_or_a_group_alone_is_kept() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: only root may give files away");
+    }
+    for (uid, gid) in [(Some(54_321), None), (None, Some(54_322)), (None, None)] {
+        let (_dir, path) = with_old();
+        std::os::unix::fs::chown(&path, uid, gid).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+        commit(&path, Replace::Force, false, b"new").unwrap();
+        let new = std::fs::metadata(&path).unwrap();
+        assert_eq!((new.uid(), new.gid()), (uid.unwrap_or(0), gid.unwrap_or(0)));
+        assert_eq!(new.mode() & 0o7777, 0o664);
+    }
+}
+
+#[test]
+fn no_owner_is_set_that_is_right_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = child_of("chown-kills", dir.path()).output().unwrap();
+    let (text, status) = (String::from_utf8_lossy(&output.stderr), output.status);
+    assert!(status.success(), "{status} {:?}: {text}", std::os::unix::process::ExitStatusExt::signal(&status));
+    assert_eq!(tree(dir.path()), files([("app.db", b"new"), ("other.db", b"new")]));
+}
+
+/// As in a service whose sandbox kills at calls it does not allow.
+pub(super) fn where_chown_kills() {
+    std::fs::write("app.db", "old").unwrap();
+    std::fs::set_permissions("app.db", PermissionsExt::from_mode(0o640)).unwrap();
+    crate::io::limits_tests::filter(&[libc::SYS_fchown, libc::SYS_fchownat], libc::SECCOMP_RET_KILL_PROCESS);
+    commit(Path::new("app.db"), Replace::Force, true, b"new").unwrap();
+    assert_eq!(std::fs::metadata("app.db").unwrap().mode() & 0o7777, 0o640);
+    // And where the inode is marked for its sync.
+    let other = unpublished(Path::new("other.db"), Replace::Never, false, b"new").unwrap();
+    unpublished::sync_inode(other.output()).unwrap();
+    other.publish().unwrap().sync_dir().unwrap();
+}
+
+#[test]
 fn of_many_forced_all_or_one_win_and_the_file_is_whole() {
     for _ in 0..10 {
         let (dir, path) = with_old();

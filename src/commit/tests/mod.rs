@@ -92,6 +92,7 @@ fn child() {
         Some("once") => leftovers::looking_again(),
         Some("use") => force::use_database(words.next().unwrap()),
         Some("unprivileged") => publication::without_privileges(),
+        Some("chown-kills") => force::where_chown_kills(),
         other => panic!("unknown child {other:?}"),
     }
 }

@@ -15,6 +15,9 @@ const SUSPICIOUS_SKEW_SECS: i64 = 300;
 
 /// No server is waited for longer than this because it says so.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
+/// The year 9999: no server's clock is taken over from then on. Dates are signed with four digits
+/// of the year, and aws-sigv4 panics where a clock runs past them.
+const CLOCK_END_SECS: i64 = 253_370_764_800;
 
 /// One attempt that failed.
 #[derive(Debug)]
@@ -265,7 +268,7 @@ impl Refusal<'_> {
     }
 
     fn clock(&self, at_least_secs: i64) -> Cure {
-        match date(self.headers, "date") {
+        match date(self.headers, "date").filter(|date| seconds(*date) < CLOCK_END_SECS) {
             Some(date) => {
                 let skew = seconds(date) - seconds(self.signed_at);
                 let offset_secs = seconds(date) - seconds(self.now);
@@ -385,5 +388,9 @@ mod tests {
         assert_eq!(t.error.request_id.as_deref(), Some("HEADER"));
         assert_eq!(trouble(403, "", &date, true).cure, Cure::Clock { offset_secs: 3600 });
         assert_eq!(trouble(403, "InvalidAccessKeyId", &date, true).cure, Cure::None);
+        let far = [("date", "Fri, 31 Dec 9999 23:59:59 GMT")];
+        assert_eq!(trouble(403, "RequestTimeTooSkewed", &far, true).cure, Cure::None);
+        let last = [("date", "Thu, 31 Dec 9998 23:59:59 GMT")];
+        assert!(matches!(trouble(403, "RequestTimeTooSkewed", &last, true).cure, Cure::Clock { .. }));
     }
 }

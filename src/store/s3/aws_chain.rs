@@ -5,6 +5,7 @@
 //! must not cross runtimes.
 
 use super::network::{Network, chain};
+use crate::process::threads::{NoThread, try_one};
 use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -35,6 +36,15 @@ pub(super) async fn provider(network: &Network, region: Option<&str>) -> Result<
         .load()
         .await;
     config.credentials_provider().ok_or_else(|| "the AWS configuration gives no credentials".to_owned())
+}
+
+/// The chain resolves the host of this address, and no other name, by tokio's `spawn_blocking`,
+/// which panics where no thread can be started.
+pub(super) fn check_threads() -> Result<(), NoThread> {
+    match std::env::var_os("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
+        Some(_) => try_one(),
+        None => Ok(()),
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -182,6 +182,7 @@ impl Credentials {
             Source::Missing(reason) => return Err((*reason).to_owned()),
             Source::Provider(provider) => provider,
             Source::Chain { network, region, provider } => {
+                aws_chain::check_threads().map_err(|e| e.to_string())?;
                 provider.get_or_try_init(|| aws_chain::provider(network, region.as_deref())).await?
             }
         };

@@ -2,6 +2,7 @@
 //! connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
+use crate::process::threads::Threads;
 use crate::store::buffers::ReadBuffers;
 use crate::telemetry::Recorder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -14,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,8 @@ const MAX_IDLE_PER_HOST: usize = 1024;
 /// S3 answers with up to eight addresses and short lifetimes.
 const DNS_TTL: Duration = Duration::from_secs(10);
 const DNS_ENTRIES: usize = 64;
+/// Look-ups side by side: more than one, so that none waits for one that was given up.
+const LOOK_UPS: usize = 4;
 
 pub(super) const USER_AGENT: &str = concat!("hydrant/", env!("CARGO_PKG_VERSION"));
 
@@ -238,14 +241,21 @@ type KnownNames = HashMap<String, (Instant, Vec<IpAddr>)>;
 
 /// Names resolved once for the hundreds of connections of a restore, which are spread over all
 /// the addresses of the endpoint (DESIGN engine 10).
-#[derive(Default)]
 struct Resolver {
     known: Arc<tokio::sync::Mutex<KnownNames>>,
+    /// Where the system's resolver is asked. It blocks: for milliseconds, or until it gives up.
+    threads: Arc<Threads>,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self { known: Arc::default(), threads: Arc::new(Threads::new("names", LOOK_UPS)) }
+    }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let known = Arc::clone(&self.known);
+        let (known, threads) = (Arc::clone(&self.known), Arc::clone(&self.threads));
         Box::pin(async move {
             // Held over the look-up: whoever wants the same name waits for the one answer.
             let mut known = known.lock().await;
@@ -253,8 +263,8 @@ impl Resolve for Resolver {
             let mut addresses = match fresh {
                 Some((_, addresses)) => addresses.clone(),
                 None => {
-                    let found: Vec<IpAddr> =
-                        tokio::net::lookup_host((name.as_str(), 0)).await?.map(|address| address.ip()).collect();
+                    let asked = name.as_str().to_owned();
+                    let found = threads.run(move || look_up(&asked)).await??;
                     if known.len() >= DNS_ENTRIES {
                         known.clear();
                     }
@@ -268,6 +278,10 @@ impl Resolve for Resolver {
             Ok(addresses)
         })
     }
+}
+
+fn look_up(name: &str) -> std::io::Result<Vec<IpAddr>> {
+    Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
 /// Shuffles within each family; the family that the resolver prefers stays first.

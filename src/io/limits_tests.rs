@@ -1,0 +1,98 @@
+//! What `tests::child` does under limits, and the filter that a sandbox has.
+
+use super::tests::{options, output, pattern};
+use super::*;
+use crate::error::Class;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::path::PathBuf;
+
+/// By every way of writing: as much as fits is written, the rest is refused. The rest of the
+/// file's space is there already, so the size stays.
+pub(super) fn past_the_file_size_limit() {
+    const LIMIT: u64 = 5 << 20;
+    signals::ignore_file_size_signal();
+    let dir = tempfile::tempdir().unwrap();
+    let outputs: Vec<_> = ["pwrite", "uring"].map(|name| output(&dir.path().join(name), 8 << 20)).into();
+    let limit = Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };
+    setrlimit(Resource::Fsize, limit).unwrap();
+    for (file, kind) in outputs.iter().zip([EngineKind::Pwrite, EngineKind::Uring]) {
+        let error = block_on(kind, async {
+            let io = Io::new(kind, options(1 << 20, 2)).unwrap();
+            let writer = io.writer(file);
+            let mut at = 0;
+            loop {
+                if let Err(error) = writer.write(io.buffer().await, 1 << 20, at).await {
+                    break error;
+                }
+                at += 1 << 20;
+            }
+        })
+        .unwrap();
+        assert_eq!(error.class(), Class::Io);
+        let text = error.to_string();
+        let name = file.path().display();
+        let expected = format!("write {name}: file size limit (ulimit -f) of {LIMIT} bytes reached at offset {LIMIT} ");
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    for refused in [
+        rustix::fs::fallocate(&outputs[0], rustix::fs::FallocateFlags::empty(), 0, 9 << 20),
+        rustix::fs::ftruncate(&outputs[0], 9 << 20),
+    ] {
+        assert_eq!(refused, Err(Errno::FBIG));
+    }
+}
+
+/// Direct writes to space that was never written are handed to threads that the kernel starts for
+/// the ring, on file systems that cannot begin them at once (ext4).
+pub(super) fn without_ring_threads() {
+    let _ = setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) });
+    // Root may start threads whatever the limit.
+    // SAFETY: takes a number.
+    let _ = unsafe { libc::setuid(54_321) };
+    assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+    let path = PathBuf::from(format!("/tmp/hydrant-ring-{}", std::process::id()));
+    let expected = pattern(8 << 20, 1);
+    let file = output(&path, expected.len() as u64);
+    let _ = std::fs::remove_file(&path);
+    block_on(EngineKind::Uring, async {
+        let io = Io::new(EngineKind::Uring, options(1 << 20, 2)).unwrap();
+        let was_direct = file.direct().is_some();
+        for (n, piece) in expected.chunks(1 << 20).enumerate() {
+            let mut buf = io.buffer().await;
+            buf.copy_from_slice(piece);
+            io.writer(&file).write(buf, piece.len(), (n as u64) << 20).await.unwrap();
+        }
+        println!("direct before: {was_direct}, and after: {}", file.direct().is_some());
+    })
+    .unwrap();
+    let mut found = vec![0; expected.len()];
+    file.pread_exact(&mut found, 0).unwrap();
+    assert!(found == expected);
+}
+
+/// A seccomp filter: from now on every thread of this process suffers `action` at these calls.
+pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
+    let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: jump.0,
+        jf: jump.1,
+        k,
+    };
+    let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0)];
+    for call in calls {
+        let number = u32::try_from(*call).unwrap();
+        filter.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), number));
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, (0, 0), action));
+    }
+    filter.push(statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
+    // SAFETY: prctl reads the program, which outlives the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC, &program),
+            0
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! The limits of this process's control group, as containers and services have them.
+
+use std::path::Path;
+
+/// A limit by the names of its files.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Of cgroup v1.
+    controller: &'static str,
+    v1: &'static str,
+    v2: &'static str,
+}
+
+pub const MEMORY: Limit = Limit { controller: "memory", v1: "memory.limit_in_bytes", v2: "memory.max" };
+pub const THREADS: Limit = Limit { controller: "pids", v1: "pids.max", v2: "pids.max" };
+
+impl Limit {
+    /// The tightest of this process's group and those above it, v2 or v1; None: no limit, or none
+    /// that can be seen.
+    pub fn tightest(self) -> Option<u64> {
+        self.tightest_of(Path::new("/sys/fs/cgroup"), Path::new("/proc/self/cgroup"))
+    }
+
+    fn tightest_of(self, mount: &Path, own: &Path) -> Option<u64> {
+        let own = std::fs::read_to_string(own).unwrap_or_default();
+        let mut tightest = None::<u64>;
+        for line in own.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+            let (root, file) = match controllers {
+                "" => (mount.to_owned(), self.v2),
+                v1 if v1.split(',').any(|name| name == self.controller) => (mount.join(self.controller), self.v1),
+                _ => continue,
+            };
+            // A namespace may hide the upper part of the path: the mount's root then is our own.
+            let relative = Path::new(path.trim_start_matches('/'));
+            for directory in relative.ancestors() {
+                if let Some(limit) = read_limit(&root.join(directory).join(file)) {
+                    tightest = Some(tightest.map_or(limit, |other| other.min(limit)));
+                }
+            }
+        }
+        tightest
+    }
+}
+
+/// v2 writes `max` for no limit, v1 too or, of memory, a number near 2^63.
+fn read_limit(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_found_in_both_hierarchies() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("cgroup");
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(MEMORY.tightest_of(dir.path(), &own), None);
+        write("cgroup", "0::/a/b\n");
+        write("a/b/memory.max", "max\n");
+        assert_eq!(MEMORY.tightest_of(dir.path(), &own), None);
+        write("a/memory.max", "1000\n");
+        assert_eq!(MEMORY.tightest_of(dir.path(), &own), Some(1000));
+        write("cgroup", "5:cpu,memory:/x\n4:cpuset:/y\n");
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory/x/memory.limit_in_bytes", "500\n");
+        assert_eq!(MEMORY.tightest_of(dir.path(), &own), Some(500));
+        // The limit on threads, whatever holds more.
+        write("cgroup", "8:pids:/a/b\n0::/\n");
+        write("pids/a/b/pids.max", "max\n");
+        assert_eq!(THREADS.tightest_of(dir.path(), &own), None);
+        write("pids/a/pids.max", "20\n");
+        assert_eq!(THREADS.tightest_of(dir.path(), &own), Some(20));
+        write("cgroup", "0::/a/b\n");
+        write("a/b/pids.max", "7\n");
+        assert_eq!(THREADS.tightest_of(dir.path(), &own), Some(7));
+    }
+}
