@@ -28,9 +28,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// Directories remembered as swept; past that they are swept again.
 const MOST_REMEMBERED: usize = 1 << 16;
+/// Tries for the lock on a database whose sidecars are to be put back.
+const TRIES: usize = 20;
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Puts right what killed runs left in the directory of `output`, once per process and directory;
 /// whoever comes meanwhile waits for it. To be called before anyone decides by what stands at
@@ -165,15 +169,16 @@ impl Sweep<'_> {
             (Replacing::Forced, None) if old_is_aside => {
                 let files = self.aside(base).into_iter().map(|aside| aside.name);
                 let files = std::iter::once(base.to_owned()).chain(files).collect();
-                self.keep(&name, files, Why::Another);
+                self.keep(&name, files, Why::NewIsLost);
                 return;
             }
             (Replacing::Forced, _) => self.keep_sidecars(&name, base, Why::Another),
         };
-        match (&there, is_resolved) {
-            (None, _) => {}
-            (Some(_), true) => self.unlink(base),
-            (Some(_), false) => self.empty(base),
+        let Some(stat) = &there else { return };
+        if is_resolved {
+            self.unlink(base);
+        } else if !old_is_aside && exchange.is_new(stat.st_ino) && standing != Some(stat.st_ino) && stat.st_nlink == 1 {
+            self.empty(base);
         }
     }
 
@@ -288,8 +293,13 @@ impl Sweep<'_> {
             CommitError::Refused { errno, .. } => Why::Refused(errno),
             _ => Why::Refused(Errno::IO),
         })?;
-        if rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            return Err(Why::InUse { pid: None });
+        for tries_left in (0..TRIES).rev() {
+            match rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if tries_left == 0 => return Err(Why::InUse { pid: None }),
+                // By another sweep, or by a child of this process between its fork and its exec.
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCKED_PAUSE),
+                _ => break,
+            }
         }
         match rustix::fs::fstat(&held.fd) {
             Ok(stat) if stat.st_ino == inode => Ok(held),
@@ -300,7 +310,7 @@ impl Sweep<'_> {
 
     /// After the exchange. Nothing is deleted before it is durable.
     fn delete_sidecars(&mut self, base: &OsStr) -> bool {
-        if parents::sync(self.dir).is_err() {
+        if self.step().and_then(|()| parents::sync(self.dir)).is_err() {
             return false;
         }
         self.aside(base).iter().for_each(|aside| self.unlink(&aside.name));

@@ -28,6 +28,8 @@ pub enum Why {
     Occupied,
     /// The database is not the one that they belong to, or there is none.
     Another,
+    /// They are the database that was replaced, and the new one is gone.
+    NewIsLost,
     /// The kernel does not allow it.
     Refused(Errno),
 }
@@ -74,6 +76,11 @@ impl fmt::Display for Notice {
                         f,
                         "belongs to a database that no longer stands there; nothing removes it, delete it when it is \
                          of no use"
+                    ),
+                    Why::NewIsLost => write!(
+                        f,
+                        "is the old database: the new one is gone. Move it back if you need it, it is deleted once \
+                         another database stands there"
                     ),
                     Why::Refused(errno) => {
                         write!(f, "belongs to the database and could not be put back: {}", text_of(*errno))

@@ -168,7 +168,7 @@ fn of_many_forced_all_or_one_win_and_the_file_is_whole() {
 /// A process that uses `app.db` in `dir` until its stdin is closed.
 pub(super) fn user_of(dir: &Path, how: &str) -> Child {
     let mut command = child_of(&format!("use {how}"), dir);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("in use")), "the child failed");
     child

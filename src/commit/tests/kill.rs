@@ -30,7 +30,7 @@ fn killed_at_every_step() {
                 let dir = folder(named == "named");
                 let before = scene(dir.path(), scene_name);
                 let what = format!("kill {scene_name} {named} {}", steps + 1);
-                let output = child_of(&what, dir.path()).output().unwrap();
+                let output = ended(&mut child_of(&what, dir.path()));
                 let after = tree(dir.path());
                 let new = files([("app.db", b"new")]);
                 if output.status.success() {
@@ -130,7 +130,7 @@ fn die() -> ! {
 /// What a database that is in use holds beside it when its program is killed.
 pub(super) fn hot_database(how: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let status = child_of(&format!("hot {how}"), dir.path()).output().unwrap().status;
+    let status = ended(&mut child_of(&format!("hot {how}"), dir.path())).status;
     assert_eq!(status.signal(), Some(9));
     let sidecar = if how == "wal" { "app.db-wal" } else { "app.db-journal" };
     assert!(std::fs::metadata(dir.path().join(sidecar)).unwrap().len() > 0, "{how}: nothing is hot");
@@ -159,7 +159,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
 pub(super) fn force_and_die(dir: &Path, new: &Path, named: bool, nth: u32) -> ExitStatus {
     let named = if named { "named" } else { "unnamed" };
     let what = format!("force {named} {nth} {}", new.join("new.db").display());
-    child_of(&what, dir).output().unwrap().status
+    ended(&mut child_of(&what, dir)).status
 }
 
 pub(super) fn forcing_child(words: &[&str]) {
@@ -171,7 +171,7 @@ pub(super) fn forcing_child(words: &[&str]) {
 /// What every command does before it looks at `app.db` in `dir`, in a process of its own; killed at
 /// its `nth` step. What it says.
 pub(super) fn look(dir: &Path, nth: u32) -> Result<String, ExitStatus> {
-    let output = child_of(&format!("look {nth}"), dir).output().unwrap();
+    let output = ended(&mut child_of(&format!("look {nth}"), dir));
     let said = String::from_utf8(output.stdout).unwrap();
     if output.status.success() { Ok(said) } else { Err(output.status) }
 }

@@ -19,6 +19,7 @@ fn exchanges(kind: Replacing, old: &rustix::fs::Stat, new: u64) -> [Exchange; 2]
 
 #[test]
 fn the_living_are_not_swept() {
+    let _no_forks = no_forks();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.db");
     let new = unpublished(&path, Replace::Never, true, b"new").unwrap();
@@ -38,6 +39,7 @@ fn the_living_are_not_swept() {
 
 #[test]
 fn data_that_came_into_an_empty_file_are_put_back() {
+    let _no_forks = no_forks();
     // Killed between an exchange and its undoing: the file that was empty holds data by now.
     for which in 0..2 {
         let dir = tempfile::tempdir().unwrap();
@@ -58,6 +60,7 @@ fn data_that_came_into_an_empty_file_are_put_back() {
 /// being undone.
 #[test]
 fn what_was_exchanged_by_mistake_is_put_back() {
+    let _no_forks = no_forks();
     for kind in [Replacing::Empty, Replacing::Forced] {
         for third in [false, true] {
             let dir = tempfile::tempdir().unwrap();
@@ -88,6 +91,7 @@ fn what_was_exchanged_by_mistake_is_put_back() {
 
 #[test]
 fn a_replaced_database_is_kept_where_the_new_one_is_lost() {
+    let _no_forks = no_forks();
     for which in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &OsStr| dir.path().join(name);
@@ -98,7 +102,8 @@ fn a_replaced_database_is_kept_where_the_new_one_is_lost() {
         std::fs::write(at(&suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
         let before = tree(dir.path());
         let notices = sweep(dir.path());
-        assert!(matches!(&*notices, [Notice::Kept { files, .. }] if files.len() == 2), "{notices:?}");
+        let [Notice::Kept { files: kept, why: Why::NewIsLost, .. }] = &*notices else { panic!("{notices:?}") };
+        assert_eq!(kept.len(), 2);
         assert_eq!(tree(dir.path()), before);
         // Once another stands, it was replaced.
         commit(&at("app.db".as_ref()), Replace::Never, false, b"new").unwrap();
@@ -123,6 +128,7 @@ fn links_and_strangers_are_not_swept() {
 /// on a file system that has none that refuses.
 #[test]
 fn what_was_half_made_is_swept() {
+    let _no_forks = no_forks();
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &OsStr| dir.path().join(name);
     std::fs::write(at(".app.db.hydrant-abcdefgh".as_ref()), b"").unwrap();
@@ -140,6 +146,7 @@ fn what_was_half_made_is_swept() {
 /// What a name of an earlier version tells is enough, as long as nobody wrote to the database.
 #[test]
 fn sidecars_under_a_name_of_an_earlier_version_are_put_back() {
+    let _no_forks = no_forks();
     for was_written in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &OsStr| dir.path().join(name);
@@ -168,6 +175,58 @@ fn aside_wal(dir: &Path) -> PathBuf {
     let is_aside =
         |name: &OsString| name.to_string_lossy().contains("hydrant") && name.to_string_lossy().ends_with("-wal");
     dir.join(tree(dir).into_keys().find(is_aside).expect("a -wal that was moved aside"))
+}
+
+/// A run between moving the sidecars aside and the exchange: its lock on the new file says that it is
+/// alive.
+#[test]
+fn a_living_run_in_the_window_is_left_alone() {
+    let (new, hot) = (new_database(), hot_database("wal"));
+    let dir = in_the_window(hot.path(), new.path());
+    let base = aside_wal(dir.path()).to_str().unwrap().strip_suffix("-wal").unwrap().to_owned();
+    let living = std::fs::File::open(base).unwrap();
+    rustix::fs::flock(&living, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let before = tree(dir.path());
+    assert!(!look(dir.path(), TO_THE_END).unwrap().contains("notice"));
+    assert_eq!(tree(dir.path()), before);
+    drop(living);
+    assert!(look(dir.path(), TO_THE_END).unwrap().contains("is back"));
+    assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
+}
+
+/// After the exchange nothing is deleted before that is durable, nor emptied: neither the old file nor
+/// the new one, which may stand under both names where a rename was killed between its two halves.
+#[test]
+fn what_was_replaced_is_kept_until_the_exchange_is_durable() {
+    let _no_forks = no_forks();
+    for is_linked in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &OsStr| dir.path().join(name);
+        let path = at("app.db".as_ref());
+        std::fs::write(&path, b"new").unwrap();
+        std::fs::write(at("old".as_ref()), b"old").unwrap();
+        let (old, new) = (stat(&at("old".as_ref())), stat(&path).st_ino);
+        let mut exchange = exchanges(Replacing::Forced, &old, new)[1];
+        if is_linked {
+            exchange.old = 0;
+        }
+        let temp = TempName::replacing("app.db".as_ref(), exchange);
+        if is_linked {
+            std::fs::remove_file(at("old".as_ref())).unwrap();
+            std::fs::hard_link(&path, at(temp.as_os_str())).unwrap();
+        } else {
+            std::fs::rename(at("old".as_ref()), at(temp.as_os_str())).unwrap();
+        }
+        std::fs::write(at(&suffixed(temp.as_os_str(), "-wal")), b"old wal").unwrap();
+        let before = tree(dir.path());
+        let fault = inject(&path, Some(Step::Publish), 1, Effect::Fail(Errno::IO));
+        assert_eq!(sweep(dir.path()), []);
+        assert!(fault.struck());
+        assert_eq!(tree(dir.path()), before);
+        drop(fault);
+        assert_eq!(sweep(dir.path()), []);
+        assert_eq!(tree(dir.path()), files([("app.db", b"new")]));
+    }
 }
 
 /// Before the next look a program opens the old database without its -wal.
@@ -261,7 +320,7 @@ fn a_directory_is_swept_once() {
     let exchange = exchanges(Replacing::Forced, &stat(&dir.path().join(&long)), 1)[1];
     let aside = TempName::replacing(long.as_ref(), exchange);
     std::fs::write(dir.path().join(suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
-    let output = child_of("once", dir.path()).output().unwrap();
+    let output = ended(&mut child_of("once", dir.path()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(leftover.exists());
     assert_eq!(std::fs::read(dir.path().join(format!("{long}-wal"))).unwrap(), b"old wal");

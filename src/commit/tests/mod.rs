@@ -15,11 +15,30 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// Set in child processes of a test: what the child is to do, and where.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
+
+/// Taken to start a process: between its fork and its exec it keeps the file locks that this one has.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// No test starts a process as long as this is held, and each lock ends with its file.
+fn no_forks() -> RwLockReadGuard<'static, ()> {
+    FORKS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let _alone = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// How a child ended, and what it said.
+fn ended(command: &mut Command) -> Output {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn(command).unwrap().wait_with_output().unwrap()
+}
 
 /// Where files begin with a name, or where they surely can do without.
 fn folder(named: bool) -> tempfile::TempDir {

@@ -317,8 +317,8 @@ fn the_longest_name_is_published() {
 #[test]
 fn a_full_disk_is_known_before_anything_is_fetched() {
     let dir = tempfile::tempdir().unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).output();
-    if !mount.is_ok_and(|mount| mount.status.success()) {
+    let mount = spawn(Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()));
+    if !mount.and_then(|mut mount| mount.wait()).is_ok_and(|status| status.success()) {
         println!("skipped: no tmpfs can be mounted here");
         return;
     }
@@ -327,7 +327,7 @@ fn a_full_disk_is_known_before_anything_is_fetched() {
     let error = new.reserve(3 << 20).unwrap_err();
     drop(new);
     let left = tree(dir.path()).len();
-    assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
+    assert!(ended(Command::new("umount").arg(dir.path())).status.success());
     assert_eq!((error.class(), left), (Class::DiskFull, 0));
     let text = error.to_string();
     assert!(text.contains("3145728 bytes") && text.contains("bytes free"), "{text}");
@@ -344,7 +344,7 @@ fn an_unwritable_directory_is_known_before_anything_is_fetched() {
     } else {
         std::fs::set_permissions(dir.path().join("closed"), PermissionsExt::from_mode(0o500)).unwrap();
     }
-    match child.status() {
+    match spawn(&mut child).and_then(|mut child| child.wait()) {
         Ok(status) => assert!(status.success(), "{status}"),
         Err(error) => println!("skipped: this test cannot be run by another user: {error}"),
     }
