@@ -13,10 +13,12 @@ use hydrant::fleet::{
     DiscoverError, Discovered, Discovery, Ended, Ending, Feed, First, Fleet, Found, Heard, Intake, Options, Output,
     Places, Progress, Ran, Search, Settings, Shard, Source, Window, Work,
 };
+use hydrant::io::EngineKind;
 use hydrant::plan::Target;
-use hydrant::restore::Engine;
+use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
 use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimOptions, SimServer, Tail};
+use hydrant::store::Store;
 use hydrant::store::s3::Limits;
 use hydrant::telemetry::Counters;
 use std::collections::BTreeMap;
@@ -93,6 +95,19 @@ fn run(server: &SimServer, pattern: &str, search: Search) -> Came {
     run_feed(Some(server), &engine, feed, &first, &progress, None)
 }
 
+fn settings() -> Settings {
+    Settings {
+        work: Work::Restore,
+        target: Target::Latest,
+        check: None,
+        replace: Replace::Never,
+        if_db_not_exists: false,
+        if_replica_exists: false,
+        max_retries: 0,
+        retry_delay: Duration::ZERO,
+    }
+}
+
 /// `stop` is given when all databases are known.
 fn run_feed(
     server: Option<&SimServer>,
@@ -103,16 +118,7 @@ fn run_feed(
     stop: Option<Reason>,
 ) -> Came {
     let out = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        work: Work::Restore,
-        target: Target::Latest,
-        check: None,
-        replace: Replace::Never,
-        if_db_not_exists: false,
-        if_replica_exists: false,
-        max_retries: 0,
-        retry_delay: Duration::ZERO,
-    };
+    let settings = settings();
     let cancel = Cancel::new();
     let fleet = Fleet { engine, settings: &settings, progress, counters: &Counters::default(), cancel: &cancel };
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
@@ -256,6 +262,54 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
     let feed = Feed::start(&engine, Arc::new(source), search(false), Arc::clone(&progress.discovery));
     let came = run_feed(Some(&server), &engine, feed, &first, &progress, Some(Reason::Interrupt));
     assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
+}
+
+/// Workers that a signal has stopped may answer before the run has heard of the signal: what they
+/// leave is left, not failed.
+#[test]
+fn what_stopped_workers_leave_has_not_failed() {
+    let (engine_cancel, cancel) = (Cancel::new(), Cancel::new());
+    let options = EngineOptions {
+        workers: 1,
+        kind: EngineKind::Pwrite,
+        memory_bytes: 32 << 20,
+        tasks: 4,
+        segment_bytes: SEGMENT_BYTES,
+        checks: false,
+    };
+    let engine = Engine::start(&options, Arc::default(), engine_cancel.clone()).unwrap();
+    engine_cancel.cancel(Reason::Interrupt);
+    // From then on all answers are those of a stopped engine, and come at once.
+    while engine.run(|_| Box::pin(std::future::ready(()))).is_some() {}
+    let found = |i: usize| Found {
+        name: format!("{i}.db"),
+        id: format!("/{i}.db"),
+        store: Store::File(Default::default()),
+        path: format!("/{i}.db"),
+        replica: Some(Replica { root: format!("/{i}.db/"), files: Vec::new(), v3: None, others: Vec::new() }),
+        output: Output::Relative(format!("{i}.db")),
+    };
+    let feed = Feed::of(Discovery { found: vec![found(0), found(1)], matched: 2, ..Discovery::default() });
+    let out = tempfile::tempdir().unwrap();
+    let settings = settings();
+    let (progress, counters) = (Progress::default(), Counters::default());
+    let fleet =
+        Fleet { engine: &engine, settings: &settings, progress: &progress, counters: &counters, cancel: &cancel };
+    let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
+    let source = Source::url("file:///**", &env, &mut |config| open(config)).unwrap();
+    let first = First::new(&[], &source, &env).unwrap();
+    let mut ended = Vec::new();
+    // The first answer comes from workers that stopped for no reason; with it comes the signal.
+    let mut hear = |heard: Heard| {
+        if let Heard::Ended(one) = heard {
+            ended.push(one.ending);
+            cancel.cancel(Reason::Interrupt);
+        }
+    };
+    let window = Window::new(None, 16, &Limits::default());
+    let ran = fleet.run(feed, Intake::new(places, &first), window, &mut hear).unwrap();
+    assert!(matches!(&ended[..], [Ending::Failed { class: Class::Io, .. }]), "{ended:?}");
+    assert_eq!(ran.left, 1);
 }
 
 /// What was handed over before a listing proved to be in no order, and has other files now.

@@ -159,6 +159,7 @@ impl Fleet<'_> {
             active: FuturesUnordered::new(),
             in_flight: 0,
             delayed: 0,
+            left: 0,
             unsynced: Vec::new(),
             is_syncing: false,
             directories: Threads::new("directories", 1),
@@ -187,6 +188,8 @@ struct Run<'a> {
     in_flight: usize,
     /// Waiting to be tried again.
     delayed: usize,
+    /// Neither restored nor failed when the run was cancelled.
+    left: usize,
     unsynced: Vec<Pending>,
     is_syncing: bool,
     /// Where directories are synced; on this thread where no other can be had.
@@ -213,7 +216,7 @@ impl<'a> Run<'a> {
             self.sync();
             // What waits in the queue then was left by a cancelled run, and is counted below.
             if self.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
-                return 0;
+                return self.left;
             }
             if self.in_flight >= MANY {
                 tokio::select! {
@@ -234,25 +237,18 @@ impl<'a> Run<'a> {
         }
         // The workers stop: whatever is in flight ends soon, one way or the other. What was
         // published is still made durable.
-        let mut left = self.queue.len() + self.delayed;
+        self.left += self.queue.len() + self.delayed;
         self.queue.clear();
         while self.in_flight > 0 {
             match self.active.next().await {
-                Some(Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings))))) => {
-                    self.publish(job, *restored, warnings);
-                }
-                Some(Event::Answered(..)) => {
-                    self.in_flight -= 1;
-                    left += 1;
-                }
                 Some(Event::Retry(_)) => {}
-                Some(synced @ Event::Synced(_)) => self.handle(synced),
+                Some(event) => self.handle(event),
                 None => break,
             }
             self.sync();
         }
         self.tell_notices();
-        left
+        self.left
     }
 
     /// None: the discovery was stopped.
@@ -353,6 +349,11 @@ impl<'a> Run<'a> {
         match event {
             Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings)))) => {
                 self.publish(job, *restored, warnings);
+            }
+            // The workers have stopped, or are about to: that is no failure of the database.
+            Event::Answered(..) if self.fleet.cancel.is_cancelled() => {
+                self.landed();
+                self.left += 1;
             }
             Event::Answered(job, answer) => {
                 self.landed();

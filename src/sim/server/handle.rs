@@ -234,6 +234,7 @@ impl Exchange<'_> {
                 "Your socket connection to the server was not read from or written to within the timeout period.",
             ),
             Failure::AccessDenied => (403, "AccessDenied", "Access Denied"),
+            Failure::NoSuchKey => (404, "NoSuchKey", "The specified key does not exist."),
             Failure::ResetBeforeHeaders => {
                 self.shared.counters.count(self.kind, Outcome::Reset);
                 self.connection.reset.store(true, Ordering::Release);
@@ -247,6 +248,7 @@ impl Exchange<'_> {
         };
         let outcome = match status {
             403 => Outcome::Refused,
+            404 => Outcome::NotFound,
             503 => Outcome::SlowDown,
             _ => Outcome::ServerError,
         };

@@ -144,6 +144,8 @@ pub enum Failure {
     RequestTimeout,
     /// 403 AccessDenied.
     AccessDenied,
+    /// 404 NoSuchKey, as of an object that was deleted after it was listed.
+    NoSuchKey,
     /// The connection is reset instead of an answer.
     ResetBeforeHeaders,
     /// The connection is reset after the headers.

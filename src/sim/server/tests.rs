@@ -201,6 +201,7 @@ fn scripted_failures() {
         [
             Some(Failure::InternalError),
             Some(Failure::SlowDown),
+            Some(Failure::NoSuchKey),
             Some(Failure::ResetBeforeHeaders),
             Some(Failure::ResetAfterHeaders),
             Some(Failure::HalfBody),
@@ -213,6 +214,7 @@ fn scripted_failures() {
     assert_eq!(get().unwrap().status, 500);
     let slow = get().unwrap();
     assert_eq!((slow.status, slow.text().contains("<Code>SlowDown</Code>")), (503, true));
+    assert_eq!(get().unwrap().status, 404);
     assert!(get().is_none());
     let reset = get().unwrap();
     assert_eq!((reset.status, reset.cut, reset.body.len()), (200, true, 0));

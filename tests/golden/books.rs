@@ -1,0 +1,136 @@
+//! What `-json`, the report and the error log say of a run in which databases ended in every way
+//! and for every reason there is, asked of the library: nothing is measured, so all values are
+//! pinned.
+
+use super::normal::Normal;
+use super::support::Transcript;
+use hydrant::commit::check;
+use hydrant::error::Class;
+use hydrant::fleet::{Books, Discovered, Ended, Ending, PlannedDatabase, Record};
+use hydrant::ltx::Txid;
+use hydrant::plan::Warning;
+use hydrant::restore::{Outcome, Rehearsed};
+use hydrant::store::s3::Limits;
+use hydrant::telemetry::{Counters, Stage, Stages};
+use hydrant::timestamp::Timestamp;
+use std::time::Duration;
+
+pub fn classes() -> [Class; 20] {
+    every!(Class:
+        BackupNotFound, TargetNotReachable, Hole, ChainDoesNotBeginAtOne, Truncated, Malformed, ChecksumMismatch,
+        NameAndHeaderDisagree, OutputExists, PathCollision, UnsafePath, AccessDenied, S3Timeout, Throttled, S3Error,
+        DiskFull, Io, IntegrityCheck, Config, Cancelled
+    )
+}
+
+fn ended(name: &str, ending: Ending) -> Ended {
+    Ended {
+        name: name.to_owned(),
+        id: format!("bucket/{name}"),
+        output: Some(format!("/restored/{name}").into()),
+        replica: "s3",
+        retries: 2,
+        elapsed: Duration::from_millis(12),
+        ending,
+    }
+}
+
+fn restored() -> Ending {
+    let outcome = Outcome {
+        min_txid: Txid(1),
+        txid: Txid(0x1f),
+        timestamp: Timestamp::from_millis(1_790_000_000_000),
+        page_size: 4096,
+        bytes_out: 40_960,
+        bytes_in: 20_000,
+        files: 3,
+        damaged: vec![("a.db/key".to_owned(), "what is damaged".to_owned())],
+        warnings: vec![Warning::RoutedAround { keys: vec!["a.db/key".to_owned()] }],
+        requests: 7,
+        replanned: 1,
+        check: Some(check::Outcome::NotCheckable("no such collation sequence: x".to_owned())),
+    };
+    Ending::Restored { outcome: Box::new(outcome), warnings: vec!["what stands beside it".to_owned()] }
+}
+
+fn planned() -> Ending {
+    let warnings = vec!["a warning of the plan".to_owned()];
+    Ending::Planned(PlannedDatabase { txid: Txid(7), files: 3, bytes: 20_000, requests: 4, warnings })
+}
+
+/// A database for each way to end, and for each class of failure.
+pub fn every_ending() -> Vec<Ended> {
+    // Every variant is below.
+    let _all_named = |ending: &Ending| match ending {
+        Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_) => {}
+        Ending::Skipped(_) | Ending::Failed { .. } => {}
+    };
+    let rehearsed = Rehearsed { files: 3, bytes_in: 20_000, bytes_out: 40_960, requests: 4 };
+    let mut all = vec![
+        ended("restored.db", restored()),
+        ended("planned.db", planned()),
+        ended("rehearsed.db", Ending::Rehearsed(rehearsed)),
+        ended("skipped.db", Ending::Skipped("why it is skipped")),
+    ];
+    for (i, class) in classes().into_iter().enumerate() {
+        let mut failed = ended(&format!("failed-{i}.db"), Ending::Failed { class, reason: "a reason".to_owned() });
+        failed.retries = 0;
+        all.push(failed);
+    }
+    // Has no place, neither in a bucket nor on the disk; and the class is not said twice.
+    let reason = "hole: a reason that begins with its class".to_owned();
+    let nowhere = Ending::Failed { class: Class::Hole, reason };
+    all.push(Ended { id: String::new(), output: None, replica: "", ..ended("nowhere", nowhere) });
+    all
+}
+
+#[test]
+fn books() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, report) = (dir.path().join("errors.log"), dir.path().join("report.json"));
+    let mut books = Books::open(Some(&log), Some(&report)).unwrap();
+    let lines: String = every_ending().iter().map(|ended| books.add(ended).to_json_line()).collect();
+    let doubted = Ending::Failed { class: Class::S3Error, reason: "it was not restored from all files".to_owned() };
+    books.doubt(&ended("restored.db", doubted));
+    books.totals.left = 3;
+    books.discovered = Discovered {
+        matched: 40,
+        databases: 41,
+        folders: 42,
+        with_backups: 43,
+        without_backups: 44,
+        v3_only: 45,
+        lists: 46,
+        discovery_ms: 47,
+    };
+    let counters = Counters::default();
+    for (i, counter) in
+        [&counters.lists, &counters.gets, &counters.heads, &counters.retries, &counters.hedges, &counters.throttled]
+            .into_iter()
+            .enumerate()
+    {
+        counter.add(10_u64.pow(i as u32));
+    }
+    let mut stages = Stages::default();
+    for (i, stage) in Stage::ALL.into_iter().enumerate().skip(1) {
+        stages.record(stage, Duration::from_millis(i as u64));
+    }
+    let took = Duration::from_millis(1500);
+    let all_known = books.summary_line(&counters, took);
+    books.not_all_known("why not all are known".to_owned());
+    let not_all_known = books.summary_line(&counters, took);
+    books.finish(&counters, &stages, &Limits::default(), took).unwrap();
+
+    let mut seen = Transcript::new("books", Normal::off());
+    seen.file("a line for each database", &lines);
+    seen.file("the summary", &all_known);
+    seen.file("the summary where not all databases are known", &not_all_known);
+    seen.file("error log", &std::fs::read_to_string(log).unwrap());
+    seen.file("report", &std::fs::read_to_string(report).unwrap());
+    seen.matches();
+}
+
+/// What the books say of one database.
+pub fn record(ended: &Ended) -> Record {
+    Books::open(None, None).unwrap().add(ended)
+}

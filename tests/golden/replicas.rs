@@ -1,0 +1,173 @@
+//! Replicas of every kind, sound and damaged, in a simulator. All have the same content, times and
+//! sizes in every run.
+
+use super::support::{ACCESS_KEY, SECRET_KEY};
+use hydrant::sim::generate::{LargeSpec, TinyFleet, large_database, tiny_fleet};
+use hydrant::sim::server::{Failure, Object, RequestKind, SimCredentials, SimOptions, SimServer};
+use hydrant::timestamp::Timestamp;
+
+/// The files of a sound replica, below its root. The plan for the newest state: the snapshot,
+/// `L1`, `NEWEST`; `FIFTH` and `SIXTH` hold what `L1` does.
+pub const SNAPSHOT: &str = "0009/0000000000000001-0000000000000004.ltx";
+pub const L1: &str = "0001/0000000000000005-0000000000000006.ltx";
+pub const FIFTH: &str = "0000/0000000000000005-0000000000000005.ltx";
+pub const SIXTH: &str = "0000/0000000000000006-0000000000000006.ltx";
+pub const NEWEST: &str = "0000/0000000000000007-0000000000000007.ltx";
+
+/// More than a run can ask for.
+const FOR_EVER: usize = 1000;
+
+pub struct File {
+    /// Below the replica's root.
+    pub path: String,
+    pub bytes: Vec<u8>,
+    pub is_archived: bool,
+    created: Timestamp,
+    uploaded: Timestamp,
+}
+
+impl File {
+    /// A file in place of no LTX file.
+    fn other(path: &str) -> Self {
+        let time = Timestamp::from_millis(1_790_000_000_000);
+        Self { path: path.to_owned(), bytes: vec![0; 64], is_archived: false, created: time, uploaded: time }
+    }
+}
+
+/// The files of a replica that are to be changed.
+pub struct Files(Vec<File>);
+
+impl Files {
+    fn sound() -> Self {
+        let database = tiny_fleet(&TinyFleet { count: 1, ..TinyFleet::default() }).unwrap().remove(0);
+        let file = |object: &hydrant::sim::generate::GeneratedObject| File {
+            path: object.key.strip_prefix(&format!("{}/", database.root)).unwrap().to_owned(),
+            bytes: object.bytes.to_vec(),
+            is_archived: false,
+            created: object.litestream_timestamp,
+            uploaded: object.last_modified,
+        };
+        Self(database.objects.iter().map(file).collect())
+    }
+
+    pub fn file(&mut self, path: &str) -> &mut File {
+        self.0.iter_mut().find(|file| file.path == path).unwrap_or_else(|| panic!("no {path}"))
+    }
+
+    pub fn remove(&mut self, path: &str) {
+        self.file(path);
+        self.0.retain(|file| file.path != path);
+    }
+
+    pub fn keep_only(&mut self, path: &str) {
+        self.file(path);
+        self.0.retain(|file| file.path == path);
+    }
+
+    /// A backup in the v0.3.x format.
+    pub fn add_v3(&mut self) {
+        for name in
+            ["snapshots/00000000.snapshot.lz4", "wal/00000000_00000000.wal.lz4", "wal/00000000_00001000.wal.lz4"]
+        {
+            self.0.push(File::other(&format!("generations/0123456789abcdef/{name}")));
+        }
+    }
+
+    fn flip(&mut self, path: &str, from_the_end: usize) {
+        let bytes = &mut self.file(path).bytes;
+        let at = bytes.len() - from_the_end;
+        bytes[at] ^= 1;
+    }
+}
+
+/// A simulator that checks signatures, with an empty bucket.
+pub fn simulator(max_keys: usize) -> SimServer {
+    let credentials =
+        SimCredentials { access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into(), session_token: None };
+    let server =
+        SimServer::start(SimOptions { credentials: Some(credentials), max_keys, ..SimOptions::default() }).unwrap();
+    server.objects().create_bucket("bucket");
+    server
+}
+
+/// A database of 32 KiB, its newest TXID 7, whose files `change` changes.
+pub fn put(server: &SimServer, root: &str, change: impl FnOnce(&mut Files)) {
+    let mut files = Files::sound();
+    change(&mut files);
+    for file in files.0 {
+        let mut object = Object::new(file.bytes).litestream_timestamp(file.created).last_modified(file.uploaded);
+        object.storage_class = file.is_archived.then(|| "GLACIER".to_owned());
+        server.objects().put("bucket", &format!("{root}/{}", file.path), object);
+    }
+}
+
+pub fn put_sound(server: &SimServer, root: &str) {
+    put(server, root, |_| {});
+}
+
+/// GETs of all planned files of `root` fail.
+pub fn refuse(server: &SimServer, root: &str, failure: Failure) {
+    for file in [SNAPSHOT, L1, FIFTH, SIXTH, NEWEST] {
+        server.script(RequestKind::Get, &format!("{root}/{file}"), vec![Some(failure); FOR_EVER]);
+    }
+}
+
+/// Names of the databases below `fleet/` that [`fleet`] makes and that can be restored, or cannot
+/// because of what lies in the bucket.
+pub const RESTORED: [&str; 4] = ["ok/plain.db", "ok/around.db", "ok/archived.db", "ok/v3-beside.db"];
+pub const DAMAGED: [&str; 12] = [
+    "bad/hole.db",
+    "bad/no-beginning.db",
+    "bad/truncated.db",
+    "bad/empty.db",
+    "bad/malformed.db",
+    "bad/checksum.db",
+    "bad/disagrees.db",
+    "bad/gap.db",
+    "bad/archived.db",
+    "bad/v3-only.db",
+    "bad/denied.db",
+    "bad/full.db",
+];
+
+/// The limit on a file's size under which `bad/full.db` does not fit, and all else does.
+pub const FILE_SIZE_LIMIT: u64 = 100 << 10;
+
+/// The databases named above.
+pub fn fleet(server: &SimServer) {
+    let put = |name: &str, change: fn(&mut Files)| put(server, &format!("fleet/{name}"), change);
+    put("ok/plain.db", |_| {});
+    put("ok/around.db", |files| files.flip(L1, 1));
+    put("ok/archived.db", |files| files.file(L1).is_archived = true);
+    put("ok/v3-beside.db", Files::add_v3);
+    put("bad/hole.db", |files| {
+        files.remove(L1);
+        files.remove(SIXTH);
+    });
+    put("bad/no-beginning.db", |files| files.remove(SNAPSHOT));
+    put("bad/truncated.db", |files| {
+        let bytes = &mut files.file(SNAPSHOT).bytes;
+        bytes.truncate(bytes.len() / 2);
+    });
+    put("bad/empty.db", |files| files.file(SNAPSHOT).bytes.clear());
+    put("bad/malformed.db", |files| files.file(SNAPSHOT).bytes[0] = b'X');
+    put("bad/checksum.db", |files| files.flip(SNAPSHOT, 1));
+    put("bad/disagrees.db", |files| {
+        let sixth = files.file(SIXTH).bytes.clone();
+        files.file(NEWEST).bytes = sixth;
+    });
+    // What would close the gap is damaged as well.
+    put("bad/gap.db", |files| {
+        files.flip(L1, 1);
+        files.flip(FIFTH, 1);
+    });
+    put("bad/archived.db", |files| files.file(SNAPSHOT).is_archived = true);
+    put("bad/v3-only.db", |files| {
+        files.0.clear();
+        files.add_v3();
+    });
+    put("bad/denied.db", |_| {});
+    refuse(server, "fleet/bad/denied.db", Failure::AccessDenied);
+    let large = LargeSpec { root: "fleet/bad/full.db".into(), bytes: 256 << 10, ..LargeSpec::default() };
+    server.objects().put_database("bucket", &large_database(&large).unwrap().to_database());
+}

@@ -1,0 +1,293 @@
+//! The texts of all errors and warnings, each behind its class: what stands in the error log, in
+//! `reason` and after `Error:`. Users search for them, and scripts for some.
+
+use super::normal::Normal;
+use super::support::Transcript;
+use hydrant::catalogue::Lineage;
+use hydrant::commit::{CommitError, UnsafeName};
+use hydrant::config::ConfigError;
+use hydrant::error::Class;
+use hydrant::fleet::PatternError;
+use hydrant::io::IoError;
+use hydrant::ltx::error::Checksum;
+use hydrant::ltx::{Fault, FormatError, Part, Pgno, Txid};
+use hydrant::plan::{DatedFile, PlanError, Warning};
+use hydrant::restore::{ChainError, RestoreError};
+use hydrant::store::{StoreError, StoreErrorKind};
+use hydrant::timestamp::Timestamp;
+use rustix::io::Errno;
+use std::fmt::Display;
+use std::path::PathBuf;
+
+fn behind(class: Class, text: impl Display) -> String {
+    format!("{class} | {text}\n")
+}
+
+fn line(text: &impl Display) -> String {
+    format!("{text}\n")
+}
+
+fn path() -> PathBuf {
+    "/data/a\u{1b}.db".into()
+}
+
+fn key() -> String {
+    "a\u{1b}.db/key".to_owned()
+}
+
+fn reason() -> String {
+    "the\u{1b} reason".to_owned()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + 1000 * seconds)
+}
+
+fn plan_errors() -> String {
+    texts!(PlanError, |error: &PlanError| behind(error.class(), error), {
+        NoBackups {},
+        OnlyV3 { snapshots: 2 },
+        ChainDoesNotBeginAtOne { first: Txid(5) },
+        Hole { have: Txid(5), next: Txid(7) },
+        TxidNotReachable { txid: Txid(6), below: Some(Txid(5)), above: Some(Txid(7)) },
+        TxidNotReachable { txid: Txid(6), below: Some(Txid(5)), above: None },
+        TxidNotReachable { txid: Txid(6), below: None, above: Some(Txid(7)) },
+        TxidNotReachable { txid: Txid(6), below: None, above: None },
+        TimestampDoesNotExist { at: at(0) },
+        NoOtherChain { txid: Txid(7), class: Class::Truncated, keys: vec![key(), key()] },
+        Archived { txid: Txid(7), keys: vec![key(), key()] },
+        OnlyOtherLineage { error: PlanError::TimestampDoesNotExist { at: at(0) }.into(), folder: "a\u{1b}.db/ltx/".into() },
+    })
+}
+
+fn lineage(folder: &str, files: usize) -> Lineage {
+    Lineage { folder: format!("a\u{1b}.db/{folder}/"), files, max_txid: Txid(7), last_modified: at(0) }
+}
+
+fn warnings() -> String {
+    texts!(Warning, line, {
+        StateBetweenRetired { reached: Txid(5), newest: Txid(7) },
+        RoutedAround { keys: vec![key(), key()] },
+        AvoidedArchived { keys: vec![key()] },
+        OtherLineage { used: lineage("000N", 7), other: lineage("ltx", 1) },
+        TimesRunBackwards {
+            older: DatedFile { key: key(), time: at(90) },
+            newer: DatedFile { key: key(), time: at(0) },
+        },
+        V3Beside { snapshots: 2 },
+    })
+}
+
+fn store_error() -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Server,
+        what: "GET s3://bucket/a\u{1b}.db".to_owned(),
+        detail: "HTTP 500: InternalError".to_owned(),
+        request_id: Some("0A1B".to_owned()),
+        hint: Some("what to do".to_owned()),
+        attempts: 10,
+    }
+}
+
+fn store_errors() -> String {
+    let short = StoreError { request_id: None, hint: None, attempts: 1, ..store_error() };
+    [store_error(), short].iter().map(|error| behind(error.class(), error)).collect()
+}
+
+fn io_error() -> IoError {
+    IoError::Refused { what: "write", path: path(), at: Some(4096), len: Some(512), errno: Errno::IO }
+}
+
+fn io_errors() -> String {
+    texts!(IoError, |error: &IoError| behind(error.class(), error), {
+        Refused { what: "write", path: path(), at: Some(4096), len: Some(512), errno: Errno::NOSPC },
+        Refused { what: "sync", path: path(), at: None, len: None, errno: Errno::IO },
+        Short { path: path(), at: 4096, len: 512 },
+        Impossible { what: "write", path: path(), at: 4096, len: 512 },
+        NoUring { reason: reason() },
+        NoRuntime { reason: reason() },
+        NoThread { 0: std::io::Error::from(Errno::PERM).into() },
+    })
+}
+
+fn unsafe_names() -> String {
+    every!(UnsafeName: Empty, NoName, Control, NameTooLong, PathTooLong, Temporary).iter().map(line).collect()
+}
+
+fn commit_errors() -> String {
+    texts!(CommitError, |error: &CommitError| behind(error.class(), error), {
+        Exists { path: path() },
+        SidecarExists { path: path() },
+        IsDirectory { path: path() },
+        IsSymlink { path: path() },
+        NotRegular { path: path() },
+        NotAFileName { path: path() },
+        UnsafeName { name: key(), why: UnsafeName::Control },
+        IsNoDirectory { path: path() },
+        InUse { path: path(), pid: Some(17) },
+        InUse { path: path(), pid: None },
+        Busy { path: path() },
+        NoSpace { path: path(), needed: 4096, free: Some(512), errno: Errno::NOSPC },
+        NoSpace { path: path(), needed: 4096, free: None, errno: Errno::FBIG },
+        Refused { what: "open directory", path: path(), errno: Errno::ACCESS },
+        Refused { what: "open directory", path: path(), errno: Errno::NAMETOOLONG },
+        NotSynced { path: path() },
+        DanglingLink { path: path(), target: "nowhere\u{1b}".into() },
+        LinkLoop { path: path() },
+        TakesNothing { path: path() },
+        Sqlite { path: path(), reason: reason() },
+        Io { 0: io_error() },
+    })
+}
+
+fn format_errors() -> String {
+    texts!(FormatError, |error: &FormatError| behind(error.class(), error), {
+        Truncated { part: Part::Header, size: 0, needed: 100 },
+        Truncated { part: Part::Header, size: 50, needed: 100 },
+        Malformed { part: Part::Trailer, offset: 4096, fault: Fault::MinTxidZero },
+        ChecksumMismatch { what: Checksum::File, part: Part::Trailer, offset: 4096, stored: 17, computed: 18 },
+        ChecksumMismatch { what: Checksum::Database, part: Part::Trailer, offset: 4096, stored: 17, computed: 18 },
+        ChecksumMismatch { what: Checksum::Lz4, part: Part::Page(Pgno(3)), offset: 4096, stored: 17, computed: 18 },
+        NameDisagrees { name: (Txid(1), Txid(2)), header: (Txid(1), Txid(3)) },
+    })
+}
+
+fn parts() -> String {
+    texts!(Part, line, { Header {}, Pages {}, Page { 0: Pgno(3) }, Index {}, Trailer {} })
+}
+
+fn faults() -> String {
+    texts!(Fault, line, {
+        Magic { found: 17 },
+        HeaderFlags { found: 17 },
+        PageSize { found: 17 },
+        MinTxidZero {},
+        TxidsReversed { min: Txid(2), max: Txid(1) },
+        PreApply { found: 17, rule: "breaks a rule" },
+        Padding { found: 17 },
+        FrameFlags { found: 0x0422 },
+        FrameFlags { found: 17 },
+        EndMark { found: 17 },
+        PageOrder { after: Pgno(3) },
+        LockPage {},
+        FrameSize { found: 17, max: 16 },
+        Lz4Header { 0: "what is wrong" },
+        Lz4Block { 0: "what is wrong" },
+        PageLength { expected: 4096, found: 17 },
+        Varint {},
+        IndexPgno { found: 17 },
+        IndexOrder { after: Pgno(3), found: Pgno(2) },
+        IndexOffset { pgno: Pgno(3), expected: 16, found: 17 },
+        IndexFrameSize { pgno: Pgno(3), found: 17, max: 16 },
+        IndexEnd { frames_end: 17, expected: 16 },
+        IndexSize { expected: 16, found: 17 },
+        IndexSizeBeyondFile { found: 17, max: 16 },
+        IndexDisagrees {},
+        SegmentEnd { expected: 16, found: 17 },
+        SnapshotPage { expected: Some(Pgno(3)), found: Some(Pgno(4)) },
+        SnapshotPage { expected: Some(Pgno(3)), found: None },
+        SnapshotPage { expected: None, found: Some(Pgno(4)) },
+        SnapshotPage { expected: None, found: None },
+        PostApply { found: 17, rule: "breaks a rule" },
+        TrailingBytes { bytes: 17 },
+    })
+}
+
+fn chain_errors() -> String {
+    let shown = |error: &ChainError| {
+        let error = RestoreError::Chain { key: key(), error: error.clone() };
+        behind(error.class(), error)
+    };
+    texts!(ChainError, shown, {
+        PageSize { expected: 4096, found: 512 },
+        PageMissing { pgno: Pgno(3), commit: 4 },
+        Commit { commit: 4, planned_bytes: 17 },
+        PreApply { expected: 16, found: 17 },
+        Database { expected: 16, found: 17 },
+        NotBefore { target: at(0), found: at(1) },
+    })
+}
+
+fn restore_errors() -> String {
+    texts!(RestoreError, |error: &RestoreError| behind(error.class(), error), {
+        Plan { 0: PlanError::NoBackups },
+        File { key: key(), error: FormatError::Truncated { part: Part::Header, size: 50, needed: 100 } },
+        Chain { key: key(), error: ChainError::PageMissing { pgno: Pgno(3), commit: 4 } },
+        Unreadable { key: key(), error: store_error().into() },
+        Store { 0: store_error() },
+        Commit { 0: CommitError::Busy { path: path() } },
+        Io { 0: io_error() },
+        Damaged { findings: vec![reason(), reason()] },
+        Memory { needed_bytes: 17, budget_bytes: 16 },
+        Vanished {},
+        Restless { attempts: 8, last: store_error() },
+        Cancelled {},
+    })
+}
+
+fn config_errors() -> String {
+    texts!(ConfigError, |error: &ConfigError| behind(error.class(), error), {
+        FileNotFound { 0: path() },
+        FileUnreadable { path: path(), detail: reason() },
+        FileTooLarge { path: path(), limit_bytes: 16 },
+        Yaml { path: path(), line: 3, column: 4, reason: reason() },
+        Yaml { path: path(), line: 0, column: 0, reason: reason() },
+        DatabaseNotFound { 0: path() },
+        ReplicaMissing {},
+        MultipleReplicas {},
+        ReplicaAndReplicas {},
+        AgeEncryption {},
+        UrlAndBucket {},
+        UrlAndPath { kind: "s3" },
+        PathIsUrl {},
+        UrlSchemeMissing { url: key() },
+        UnsupportedType { kind: "sftp".to_owned() },
+        BucketMissing {},
+        BadBucket {},
+        BadArn {},
+        FilePathMissing { bucket_set: true },
+        FilePathMissing { bucket_set: false },
+        BadEscape {},
+        UserInfo {},
+        BadBoolean { key: "skipVerify" },
+        BadEndpoint { setting: "endpoint", reason: "the reason" },
+        SseAlgorithm { found: key() },
+        SseKey { reason: "the reason" },
+        SseKeyFile { path: path(), detail: reason() },
+        SseNeedsHttps {},
+        PathAndDir { number: 3 },
+        PathOrDirMissing { number: 3 },
+        DirPatternMissing { number: 3 },
+        BadDirPattern { pattern: key() },
+        RestorePattern { key: "max-retries", reason: reason() },
+        HomeUnknown { 0: path() },
+        NoCurrentDirectory { detail: reason() },
+        EmptyPath {},
+    })
+}
+
+fn pattern_errors() -> String {
+    texts!(PatternError, line, {
+        Syntax { pattern: key(), reason: "the reason".to_owned() },
+        Path { 0: ConfigError::EmptyPath },
+    })
+}
+
+#[test]
+fn texts() {
+    let mut seen = Transcript::new("texts", Normal::off());
+    seen.file("plans", &plan_errors());
+    seen.file("warnings of plans", &warnings());
+    seen.file("requests", &store_errors());
+    seen.file("reads and writes", &io_errors());
+    seen.file("names that are no outputs'", &unsafe_names());
+    seen.file("outputs", &commit_errors());
+    seen.file("LTX files", &format_errors());
+    seen.file("parts of LTX files", &parts());
+    seen.file("what is malformed in LTX files", &faults());
+    seen.file("LTX files in the company of others", &chain_errors());
+    seen.file("restores", &restore_errors());
+    seen.file("litestream.yml and URLs", &config_errors());
+    seen.file("patterns", &pattern_errors());
+    seen.matches();
+}
