@@ -4,12 +4,12 @@
 
 use bytes::Bytes;
 use hydrant::ltx::crc::FileCrc;
+use hydrant::ltx::decoder::{FileDecoder, Step};
 use hydrant::ltx::encode::Encoder;
 use hydrant::ltx::frame::{Encoding, Frame, FrameParser, Next};
 use hydrant::ltx::header::{FLAG_NO_CHECKSUM, HEADER_SIZE, Header};
 use hydrant::ltx::index::{FrameHash, IndexParser};
 use hydrant::ltx::tail::Tail;
-use hydrant::ltx::verify::{FileDecoder, Step};
 use hydrant::ltx::{PageSize, Pgno, Txid};
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;

@@ -14,7 +14,7 @@ use hydrant::ltx::index::{FrameHash, IndexParser};
 use hydrant::ltx::snapshot::SnapshotPages;
 use hydrant::ltx::tail::Tail;
 use hydrant::ltx::trailer::{HASHED_SIZE, Trailer};
-use hydrant::ltx::verify::{FileDecoder, Step, verify_file};
+use hydrant::ltx::decoder::{FileDecoder, Step, verify_file};
 use hydrant::ltx::{Fault, FormatError, Pgno};
 use hydrant::sim::naive;
 use libfuzzer_sys::fuzz_target;

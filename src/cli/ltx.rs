@@ -1,14 +1,14 @@
 //! `hydrant ltx`: the LTX files that lie on a replica.
 
-use super::args::LtxArgs;
-use super::engine;
-use super::failure::Failure;
-use super::human;
-use super::log::{Log, Severity};
-use super::output::{self, FileLine, TimeSource};
 use super::restore::locate;
 use crate::cancel::Cancel;
 use crate::catalogue::{LtxFile, Replica};
+use crate::cli::args::resolved::LtxArgs;
+use crate::cli::session;
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::human;
+use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::screen::{self, FileLine, TimeSource};
 use crate::config::{Env, Location};
 use crate::error::Class;
 use crate::ltx::header::{HEADER_SIZE, Header};
@@ -24,7 +24,7 @@ const LOOKS_IN_FLIGHT: usize = 32;
 /// Runs the command; the answer is what stdout is to hold.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
-    let store = engine::open_store(&location.store, &engine::s3_options(&args.common), &Arc::default(), log);
+    let store = session::open_store(&location.store, &session::s3_options(&args.common), &Arc::default(), log);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -35,7 +35,7 @@ pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<
             reason = cancel.cancelled() => Err(Failure::Cancelled(reason)),
         }
     })?;
-    Ok(if args.json { output::ltx_json(&files) } else { output::ltx_text(&files) })
+    Ok(if args.json { screen::ltx_json(&files) } else { screen::ltx_text(&files) })
 }
 
 async fn list(args: &LtxArgs, location: &Location, store: &Store, log: &Log) -> Result<Vec<FileLine>, Failure> {
@@ -140,7 +140,7 @@ fn from_store(error: StoreError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::LogFormat;
+    use crate::cli::args::resolved::LogFormat;
     use crate::io::Step;
     use crate::io::fault::{Effect, inject};
     use rustix::io::Errno;

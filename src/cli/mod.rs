@@ -8,38 +8,26 @@
 //! goes to stderr through a [`log::Log`].
 
 pub mod args;
-mod argv;
 mod bench;
-mod engine;
-pub mod failure;
-mod flags;
-mod help;
-pub mod human;
-pub mod log;
 pub mod ltx;
-mod memory;
-pub mod output;
-pub mod progress;
-pub mod redact;
-mod resolve;
 pub mod restore;
 mod restore_pattern;
-pub mod signal;
-pub mod stages;
-mod suggest;
+mod session;
 #[cfg(test)]
 mod tests;
-pub mod values;
+pub mod ui;
 
 use crate::cancel::Cancel;
+use crate::cli::args::argv::Argv;
+use crate::cli::args::resolved::{BenchArgs, CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
+use crate::cli::args::{argv, help, resolve};
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::Log;
+use crate::cli::ui::{screen, signal, suggest};
 use crate::config::{self, Env};
 use crate::io::signals::ignore_file_size_signal;
-use args::{BenchArgs, CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
-use argv::Argv;
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use failure::Failure;
-use log::Log;
 use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -168,11 +156,11 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         Command::Bench(args) => &args.common,
     });
     let ended = match command {
-        Command::Show(text) => output::print(text),
+        Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {
-            output::print(&restore::run(args, env, &log, cancel, &engine::OneDatabase::default())?)
+            screen::print(&restore::run(args, env, &log, cancel, &session::OneDatabase::default())?)
         }),
-        Command::Ltx(args) => with_signals(|cancel| output::print(&ltx::run(args, env, &log, cancel)?)),
+        Command::Ltx(args) => with_signals(|cancel| screen::print(&ltx::run(args, env, &log, cancel)?)),
         Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),
         Command::Bench(args) => with_signals(|cancel| bench::run(args, env, &log, cancel)),
     };

@@ -1,12 +1,12 @@
 //! `hydrant restore`, around the engine: what is checked before, what is said after.
 
-use super::args::{RestoreArgs, Source};
-use super::failure::Failure;
-use super::human;
-use super::log::{Log, Severity};
-use super::output::{PlanReport, RestoreReport};
-use super::progress::{self, ProgressSnapshot};
 use crate::cancel::Cancel;
+use crate::cli::args::resolved::{RestoreArgs, Source};
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::human;
+use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::progress::{self, ProgressSnapshot};
+use crate::cli::ui::screen::{PlanReport, RestoreReport};
 use crate::commit::sweep_beside;
 use crate::config::{self, Config, ConfigError, Env, Location};
 use crate::error::Class;
@@ -132,10 +132,10 @@ fn summary(report: &RestoreReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::LogFormat;
-    use super::super::output::{FileLine, TimeSource};
     use super::super::{Command, parse};
     use super::*;
+    use crate::cli::args::resolved::LogFormat;
+    use crate::cli::ui::screen::{FileLine, TimeSource};
     use crate::ltx::{Level, Txid};
     use crate::timestamp::Timestamp;
     use std::ffi::OsString;

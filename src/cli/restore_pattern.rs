@@ -1,14 +1,14 @@
 //! `hydrant restore-pattern`, around the fleet: what is found and restored is `fleet`'s, what is
 //! said of it is here.
 
-use super::args::{PatternSource, RestorePatternArgs};
-use super::engine::Session;
-use super::failure::Failure;
-use super::log::{Log, Severity};
-use super::progress::{self, Databases, Phase, ProgressSnapshot};
 use super::restore::from_config;
-use super::{human, output, stages};
 use crate::cancel::{Cancel, Reason};
+use crate::cli::args::resolved::{PatternSource, RestorePatternArgs};
+use crate::cli::session::Session;
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::progress::{self, Databases, Phase, ProgressSnapshot};
+use crate::cli::ui::{human, latency_table, screen};
 use crate::commit::Replace;
 use crate::config::{Config, Env, RestorePattern};
 use crate::error::{Class, escaped};
@@ -61,9 +61,9 @@ pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel)
 }
 
 /// A fleet is long enough for lines in a log.
-fn progress_mode(args: &RestorePatternArgs) -> super::args::ProgressMode {
+fn progress_mode(args: &RestorePatternArgs) -> crate::cli::args::resolved::ProgressMode {
     match args.progress {
-        super::args::ProgressMode::Auto => super::args::ProgressMode::Always,
+        crate::cli::args::resolved::ProgressMode::Auto => crate::cli::args::resolved::ProgressMode::Always,
         asked => asked,
     }
 }
@@ -201,10 +201,10 @@ impl Run<'_> {
         let ran = books.discovered.matched > 0 || books.totals.done() + books.totals.failed > 0;
         if ran {
             if self.args.json {
-                output::print(&books.summary_line(&self.counters, took))?;
+                screen::print(&books.summary_line(&self.counters, took))?;
             }
             self.log.info(&summary(&books.totals, &self.counters, took));
-            stages::tell(self.log, &stages);
+            latency_table::tell(self.log, &stages);
         }
         if let Err(e) = books.finish(&self.counters, &stages, self.session.requests(), took) {
             self.log.warn(&format!("cannot write the report: {e}"));
@@ -217,7 +217,7 @@ impl Run<'_> {
             Err(_) if self.cancel.is_cancelled() => return Err(self.cancelled()),
             ended => ended?,
         };
-        output::print(&text)?;
+        screen::print(&text)?;
         if self.cancel.is_cancelled() {
             return Err(self.cancelled());
         }
@@ -314,7 +314,7 @@ impl Teller<'_> {
             log.warn(&trouble);
         }
         if args.json && self.broken.is_none() {
-            self.broken = output::print(&record.to_json_line()).err();
+            self.broken = screen::print(&record.to_json_line()).err();
         }
         let name = escaped(&record.name);
         for warning in &record.warnings {
@@ -353,7 +353,7 @@ impl Teller<'_> {
     }
 }
 
-fn shard(shard: super::args::Shard) -> crate::fleet::Shard {
+fn shard(shard: crate::cli::args::resolved::Shard) -> crate::fleet::Shard {
     crate::fleet::Shard { index: shard.index, of: shard.of }
 }
 
@@ -374,7 +374,7 @@ fn found_line(discovered: &Discovered, args: &RestorePatternArgs) -> String {
     if discovered.v3_only > 0 {
         line.push_str(&format!(", {} in the v0.3.x format only", human::thousands(discovered.v3_only)));
     }
-    if let Some(super::args::Shard { index, of }) = args.shard {
+    if let Some(crate::cli::args::resolved::Shard { index, of }) = args.shard {
         line.push_str(&format!("; share {index} of {of}, {} in all", human::thousands(discovered.matched)));
     }
     let took = human::duration(Duration::from_millis(discovered.discovery_ms));
@@ -433,7 +433,7 @@ fn plan_text(mut rows: Vec<[String; 6]>, totals: &Totals) -> String {
     rows.insert(0, ["database", "target", "txid", "files", "bytes", "requests"].map(str::to_owned));
     format!(
         "{}\n{}: {}, {} in {}\n",
-        output::table(&rows),
+        screen::table(&rows),
         human::count(totals.planned, "database"),
         human::count(totals.files, "file"),
         human::bytes(totals.bytes_fetched),

@@ -1,7 +1,8 @@
 //! Command lines as typed → what they mean, and every usage text of CONTRACT.
 
-use super::args::*;
 use super::*;
+use crate::cli::args::resolved::*;
+use crate::cli::args::values;
 use crate::io::EngineChoice;
 use crate::ltx::{Level, Txid};
 use crate::plan::Target;

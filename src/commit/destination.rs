@@ -1,9 +1,10 @@
 //! A checked destination: what stands there, and the open directory that all later steps are
 //! relative to.
 
-use super::beneath::{OutputRoot, check_relative};
 use super::parents::{self, Directory, DirectoryId};
-use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, leftover, suffixed};
+use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, suffixed};
+use crate::commit::contained::{OutputRoot, check_relative};
+use crate::commit::sweep;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -72,7 +73,7 @@ impl Destination {
         // None can have been left in a new directory. What there is to say of it, `sweep_beside` says
         // to who calls it first.
         if !new.directory.is_new {
-            drop(leftover::sweep(new.dir(), new.directory.id, &new.directory.path, &new.name));
+            drop(sweep::sweep(new.dir(), new.directory.id, &new.directory.path, &new.name));
         }
         let standing = look_at(new.dir(), &new.name, &new.path, new.replace)?;
         // There are none in a new directory; those that come later are found by the publication.

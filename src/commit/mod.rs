@@ -15,33 +15,33 @@
 //! is replaced but an empty file, or with `-force` a database that nobody uses; what was replaced
 //! is deleted only when the new name is durable; a process killed at any point leaves the old
 //! state or the new one, or the old database beside its own sidecars under other names: that, and
-//! what else it leaves, is put right by the next run that looks at that directory (`leftover`).
+//! what else it leaves, is put right by the next run that looks at that directory (`sweep`).
 //!
 //! Not here: what is written into the file (`restore`) and how (`io`). No `unsafe`.
 
-mod beneath;
 pub mod check;
+mod contained;
 mod destination;
 mod error;
+mod exchange;
 mod in_use;
 mod journal;
-mod leftover;
 mod notice;
 mod parents;
 mod publish;
-mod swap;
+mod staged;
+mod sweep;
 mod temp_name;
 #[cfg(test)]
 mod tests;
-mod unpublished;
 
-pub use beneath::{OutputRoot, UnsafeName, check_relative, check_way_beneath, sweep_beneath};
+pub use crate::commit::contained::{OutputRoot, UnsafeName, check_relative, check_way_beneath, sweep_beneath};
+pub use crate::commit::staged::Unpublished;
+pub use crate::commit::sweep::sweep_beside;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;
-pub use leftover::sweep_beside;
 pub use notice::{Notice, Why};
 pub use publish::{Published, sync_dirs};
-pub use unpublished::Unpublished;
 
 /// Whether an existing output may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use super::destination::Standing;
 use super::parents::DirectoryId;
-use super::swap::{self, Replaced, Swapped};
 use super::temp_name::Replacing;
-use super::unpublished::{link_unnamed, rename_to_absent, sync_inode};
 use super::{CommitError, Destination, Replace, Unpublished, parents};
+use crate::commit::exchange::{self, Replaced, Swapped};
+use crate::commit::staged::{link_unnamed, rename_to_absent, sync_inode};
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -152,11 +152,13 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
     for _ in 0..TRIES {
         let swapped = match (destination.standing()?, destination.replace()) {
             (Standing::Nothing, Replace::Force) if !destination.has_no_sidecar() => {
-                swap::publish_beside_sidecars(&mut new)?
+                exchange::publish_beside_sidecars(&mut new)?
             }
             (Standing::Nothing, _) => publish_new(&mut new)?,
-            (Standing::Empty(old), Replace::Never) => swap::replace(&mut new, &old, Replacing::Empty)?,
-            (Standing::Empty(old) | Standing::Database(old), _) => swap::replace(&mut new, &old, Replacing::Forced)?,
+            (Standing::Empty(old), Replace::Never) => exchange::replace(&mut new, &old, Replacing::Empty)?,
+            (Standing::Empty(old) | Standing::Database(old), _) => {
+                exchange::replace(&mut new, &old, Replacing::Forced)?
+            }
         };
         if let Swapped::Done(replaced) = swapped {
             return Ok(done(&new, replaced));

@@ -13,20 +13,20 @@ mod duration;
 mod endpoint;
 mod error;
 mod location;
+mod locations;
 mod paths;
-mod pattern;
-mod resolve;
 mod s3url;
 #[cfg(test)]
 mod tests;
+mod url_pattern;
 mod yaml;
 
+pub use crate::config::locations::{is_replica_url, parse_pattern_url, parse_replica_url};
+pub use crate::config::url_pattern::DirPattern;
 pub use duration::{DurationError, parse_go_duration};
 pub use error::ConfigError;
 pub use location::{Location, StoreConfig};
 pub use paths::clean_path;
-pub use pattern::DirPattern;
-pub use resolve::{is_replica_url, parse_pattern_url, parse_replica_url};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

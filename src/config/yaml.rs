@@ -1,6 +1,7 @@
 //! litestream.yml as text to entries.
 
-use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths, resolve};
+use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths};
+use crate::config::locations;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io::{ErrorKind, Read};
@@ -167,8 +168,8 @@ fn replica(yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>) -> Result<s
         (None, []) => Err(ConfigError::ReplicaMissing),
         (Some(_), [_, ..]) => Err(ConfigError::ReplicaAndReplicas),
         (None, [_, _, ..]) => Err(ConfigError::MultipleReplicas),
-        (Some(replica), []) => resolve::location(replica, global, env),
-        (None, [replica]) => resolve::location(replica.as_ref().unwrap_or(&unset), global, env),
+        (Some(replica), []) => locations::location(replica, global, env),
+        (None, [replica]) => locations::location(replica.as_ref().unwrap_or(&unset), global, env),
     }
 }
 

@@ -1,10 +1,10 @@
 //! A fleet's databases as jobs, and how each of them ended.
 
-use super::discover::{Discovery, Found, FoundError, FoundFailure, Output};
-use super::order::{First, estimated_bytes};
-use super::paths::{Place, Refused, Taken};
 use crate::catalogue::Replica;
 use crate::error::Class;
+use crate::fleet::discovery::discover::{Discovery, Found, FoundError, FoundFailure, Output};
+use crate::fleet::outputs::{Place, Refused, Taken};
+use crate::fleet::queue::{First, estimated_bytes};
 use crate::ltx::Txid;
 use crate::restore::{Outcome, Rehearsed};
 use crate::store::{Store, StoreError};
@@ -91,7 +91,7 @@ pub struct Places {
     pub output_dir: Arc<Path>,
     /// Absolute paths that the run itself writes to.
     pub reserved: Vec<PathBuf>,
-    /// See [`super::paths::folds_case`].
+    /// See [`crate::fleet::outputs::folds_case`].
     pub folds: fn(&Path) -> bool,
 }
 

@@ -1,7 +1,7 @@
 //! How far a fleet is, for display: counts that the run keeps and another thread reads.
 
-use super::discover::DiscoveryProgress;
 use super::job::Ending;
+use crate::fleet::discovery::discover::DiscoveryProgress;
 use crate::telemetry::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

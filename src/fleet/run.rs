@@ -15,17 +15,17 @@
 //! exactly once, or is left when the run is cancelled; what is in flight is bounded by the
 //! [`Window`].
 
-use super::discover::{DiscoverError, Discovery};
-use super::feed::{Feed, News};
 use super::job::{Ended, Ending, Intake, Job, Jobs, Listing, PlannedDatabase};
-use super::order::Queue;
-use super::paths::{Roots, stale_state};
 use super::progress::Progress;
-use super::record::Discovered;
 use super::window::Window;
 use crate::cancel::Cancel;
 use crate::commit::{CommitError, Notice, Published, Replace, check, sync_dirs};
 use crate::error::Class;
+use crate::fleet::discovery::discover::{DiscoverError, Discovery};
+use crate::fleet::discovery::feed::{Feed, News};
+use crate::fleet::outcome::record::Discovered;
+use crate::fleet::outputs::{Roots, stale_state};
+use crate::fleet::queue::Queue;
 use crate::io::IoError;
 use crate::plan::{PlanError, Target};
 use crate::process::threads::Threads;
@@ -506,7 +506,7 @@ fn retry_pause(delay: Duration, retries: u32) -> Duration {
 struct Order {
     roots: Arc<Roots>,
     settings: Settings,
-    place: super::paths::Place,
+    place: crate::fleet::outputs::Place,
     store: Store,
     path: String,
     replica: Option<crate::catalogue::Replica>,

@@ -5,14 +5,13 @@
 //! The only module with `unsafe`: anonymous mapped memory, the promise to the kernel that a buffer
 //! and a descriptor live until their operation has ended, and what signals do.
 
+mod backend;
 mod buffer;
-mod engine;
 mod error;
 #[cfg(any(test, feature = "sim"))]
 pub mod fault;
 mod fault_seam;
 mod interrupted;
-mod kick;
 #[cfg(test)]
 pub(crate) mod limits_tests;
 pub(crate) mod lock;
@@ -23,9 +22,10 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod uring;
+mod writeback;
 
+pub use crate::io::backend::{Chosen, EngineChoice, EngineKind, block_on, probe};
 pub use buffer::Buffer;
-pub use engine::{Chosen, EngineChoice, EngineKind, block_on, probe};
 pub use error::IoError;
 pub(crate) use error::{class_of, shown, text_of};
 pub(crate) use fault_seam::{FaultSeam, Step, fault_at};
@@ -69,7 +69,7 @@ impl Io {
     /// # Errors
     /// [`IoError::NoRuntime`] when there is no memory for the buffers.
     pub fn new(kind: EngineKind, options: IoOptions) -> Result<Self, IoError> {
-        let kind = if engine::has_ring() { kind } else { EngineKind::Pwrite };
+        let kind = if backend::has_ring() { kind } else { EngineKind::Pwrite };
         Ok(Self { kind, pool: buffer::Pool::new(options)?, syncs: sync::Syncs::new() })
     }
 

@@ -1,8 +1,8 @@
 //! Writes by pwrite, on the worker's own thread: with sync_file_range to keep the disk busy it
 //! is faster than handing each write to another thread (docs/PERFORMANCE.md).
 
-use super::kick::Unkicked;
 use super::{Buffer, IoError, OutputFile, Writer, sync};
+use crate::io::writeback::Unkicked;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;

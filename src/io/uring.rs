@@ -5,8 +5,8 @@
 
 use super::buffer::Pool;
 use super::fault_seam::Step;
-use super::kick::Unkicked;
 use super::{ALIGNMENT, Buffer, IoError, OutputFile, Writer, sync};
+use crate::io::writeback::Unkicked;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use io_uring::{cqueue, opcode, squeue, types};

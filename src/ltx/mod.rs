@@ -5,12 +5,13 @@
 //! header 100 B | page frame … | end-of-pages 6 B zero | page index | index size u64 | trailer 16 B
 //! ```
 //!
-//! A file fetched in one piece goes through [`verify::FileDecoder`]. A file fetched in segments
+//! A file fetched in one piece goes through [`decoder::FileDecoder`]. A file fetched in segments
 //! is put together from the same parts: [`tail::Tail`] and [`index::IndexParser`] for the cut
 //! points, a [`frame::FrameParser`] per segment, [`crc::FileCrc`] appended in the file's order,
 //! [`index::FrameHash`] per segment and [`snapshot::SnapshotPages`] over the index.
 
 pub mod crc;
+pub mod decoder;
 pub mod encode;
 pub mod error;
 pub mod frame;
@@ -22,7 +23,6 @@ pub mod snapshot;
 pub mod tail;
 pub mod trailer;
 mod types;
-pub mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! From the last bytes of a file and its size to where its parts lie. Nothing else of the file
 //! is known then, so a file that was cut cannot be told from one whose index size is damaged:
-//! where the tail makes no sense, [`super::verify::FileDecoder`] over the whole file names the
+//! where the tail makes no sense, [`crate::ltx::decoder::FileDecoder`] over the whole file names the
 //! damage.
 
 use super::error::{Fault, FormatError, Part};

@@ -2,17 +2,17 @@
 //! file or after files were deleted; check, sync, publish.
 
 use super::chain_times::StepBack;
-use super::engine::Worker;
 use super::error::{Failure, RestoreError};
 use super::execute::{Executed, Execution, PlannedFile};
 use super::large::gets;
-use super::listing::{HeaderTime, list_replica, look_at_times};
 use crate::catalogue::{LtxFile, Replica};
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, Published, Unpublished};
 use crate::error::escaped;
 use crate::ltx::Txid;
 use crate::plan::{self, DatedFile, Excluded, Plan, PlanError, Target, Times, Warning};
+use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
+use crate::restore::workers::Worker;
 use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;

@@ -1,11 +1,11 @@
 //! Asks for everything that a restore asks for, and throws it away as it comes: how fast the
 //! network and the client are by themselves.
 
-use super::claims::{Claims, Overlay, PageMap};
 use super::error::Failure;
 use super::execute::{Execution, INCREMENTS_IN_FLIGHT, PlannedFile};
 use super::large::{Expected, Indexed, Layout, allowed};
-use super::segments::Segments;
+use crate::restore::large::segments::Segments;
+use crate::restore::page_map::{Claims, Overlay, PageMap};
 use crate::store::StoreError;
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;

@@ -61,7 +61,7 @@ fn merged(files: &[hydrant::sim::generate::GeneratedObject]) -> Vec<u8> {
     let mut pages = std::collections::BTreeMap::new();
     let mut last = None;
     for file in files {
-        let verified = hydrant::ltx::verify::verify_file(file.bytes.clone(), None, |pgno, page| {
+        let verified = hydrant::ltx::decoder::verify_file(file.bytes.clone(), None, |pgno, page| {
             pages.insert(pgno, page.to_vec());
         });
         last = Some(verified.unwrap().header);

@@ -1,8 +1,8 @@
 //! `--hlog`: the latencies' histograms, interval by interval, in HdrHistogram's log format, as its
 //! tools read it. Values are nanoseconds; tags are `stage/what`, as in the table.
 
-use super::super::args::BenchStage;
-use super::super::failure::Failure;
+use crate::cli::args::resolved::BenchStage;
+use crate::cli::ui::failure::Failure;
 use crate::error::Class;
 use crate::telemetry::Stages;
 use hdrhistogram::serialization::V2DeflateSerializer;

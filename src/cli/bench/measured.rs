@@ -1,8 +1,8 @@
 //! What a bench has measured, as a table and as JSON.
 
-use super::super::args::BenchStage;
-use super::super::failure::Failure;
-use super::super::{human, output, stages};
+use crate::cli::args::resolved::BenchStage;
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::{human, latency_table, screen};
 use crate::error::{Class, escaped};
 use crate::fleet::{Ended, Ending};
 use crate::telemetry::{Counters, Durations, Stages};
@@ -190,7 +190,7 @@ impl Measured {
 
 impl Bench {
     pub fn to_json(&self, interrupted: bool) -> String {
-        output::pretty(&json!({
+        screen::pretty(&json!({
             "source": self.source,
             "io_engine": self.io_engine,
             "interrupted": interrupted,
@@ -217,7 +217,7 @@ impl Bench {
         ];
         rows.extend(self.told().map(Measured::row));
         let mut lines = vec![format!("{} ({})", escaped(&self.source), self.io_engine), String::new()];
-        lines.extend(stages::aligned(&rows));
+        lines.extend(latency_table::aligned(&rows));
         let latencies: Vec<_> = self
             .told()
             .flat_map(|measured| {
@@ -229,7 +229,7 @@ impl Bench {
             })
             .collect();
         lines.push(String::new());
-        lines.extend(stages::table(latencies.iter().map(|(name, quantiles)| (name.as_str(), *quantiles))));
+        lines.extend(latency_table::table(latencies.iter().map(|(name, quantiles)| (name.as_str(), *quantiles))));
         lines.join("\n") + "\n"
     }
 

@@ -8,13 +8,13 @@ mod hlog;
 mod measured;
 mod scratch;
 
-use super::args::{BenchArgs, BenchStage};
-use super::engine::Session;
-use super::failure::Failure;
-use super::log::Log;
 use super::restore_pattern::not_found;
-use super::{human, output};
 use crate::cancel::{Cancel, Reason};
+use crate::cli::args::resolved::{BenchArgs, BenchStage};
+use crate::cli::session::Session;
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::Log;
+use crate::cli::ui::{human, screen};
 use crate::commit::Replace;
 use crate::config::Env;
 use crate::error::{Class, escaped};
@@ -55,7 +55,7 @@ pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Resul
     drop(run);
     drop(scratch);
     if bench.stages.iter().any(Measured::is_something) {
-        output::print(&if args.json { bench.to_json(cancelled.is_some()) } else { bench.to_text() })?;
+        screen::print(&if args.json { bench.to_json(cancelled.is_some()) } else { bench.to_text() })?;
     }
     ended?;
     match (cancelled, broken) {

@@ -1,7 +1,7 @@
 //! Where a bench writes: a directory of its own, below one that is there. Nothing else is ever
 //! touched, and nothing of it stays.
 
-use super::super::failure::Failure;
+use crate::cli::ui::failure::Failure;
 use crate::error::Class;
 use std::io;
 use std::path::{Path, PathBuf};

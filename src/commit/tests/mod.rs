@@ -1,7 +1,7 @@
 //! Publication against races, links, failures and kills.
 
-mod beneath;
 mod checks;
+mod contained;
 mod force;
 mod kill;
 mod leftovers;
@@ -80,7 +80,7 @@ fn files<const N: usize>(files: [(&str, &[u8]); N]) -> BTreeMap<OsString, Vec<u8
 /// A sweep of `dir`, whatever was swept before.
 fn sweep(dir: &Path) -> Vec<Notice> {
     let directory = std::fs::File::open(dir).unwrap();
-    leftover::sweep_directory(std::os::fd::AsFd::as_fd(&directory), dir, "app.db".as_ref()).0
+    sweep::sweep_directory(std::os::fd::AsFd::as_fd(&directory), dir, "app.db".as_ref()).0
 }
 
 /// This test binary again, running [`child`] as `what` in `dir`.

@@ -2,8 +2,8 @@
 
 use super::samples::{self, corpus};
 use crate::error::Class;
+use crate::ltx::decoder::verify_file;
 use crate::ltx::name;
-use crate::ltx::verify::verify_file;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -3,9 +3,9 @@
 
 use super::samples::{self, FIXTURES, any_encoding, any_file, decode, decode_chunked};
 use crate::error::Class;
+use crate::ltx::decoder::{FileDecoder, Step, verify_file};
 use crate::ltx::frame::Encoding;
 use crate::ltx::header::Header;
-use crate::ltx::verify::{FileDecoder, Step, verify_file};
 use crate::ltx::{Fault, FormatError, Part, Pgno, Txid};
 use bytes::Bytes;
 use lz4_flex::frame::FrameDecoder;

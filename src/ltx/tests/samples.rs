@@ -1,10 +1,10 @@
 //! Sample files: real ones from tests/fixtures and the corpus, and random ones.
 
 use crate::ltx::crc::DatabaseChecksum;
+use crate::ltx::decoder::{FileDecoder, Step, Verified, verify_file};
 use crate::ltx::encode::Encoder;
 use crate::ltx::frame::Encoding;
 use crate::ltx::header::{FLAG_NO_CHECKSUM, Header};
-use crate::ltx::verify::{FileDecoder, Step, Verified, verify_file};
 use crate::ltx::{FormatError, PageSize, Pgno, Txid};
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -4,11 +4,11 @@
 //! entity tag names; whatever an answer's headers contradict is not handed out.
 
 use super::super::{Etag, StoreError, StoreErrorKind};
-use super::answer::{Cure, Trouble};
 use super::head::{etag, litestream_timestamp};
 use super::retry::Tries;
 use super::send::{Answer, Operation, Piece};
 use super::{Http, S3};
+use crate::store::s3::classify::{Cure, Trouble};
 use crate::telemetry::{Spent, Stage};
 use crate::timestamp::Timestamp;
 use bytes::{Buf, Bytes};

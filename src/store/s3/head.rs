@@ -1,10 +1,10 @@
 //! HEAD of an object.
 
 use super::super::{Etag, Head, StoreError, StoreErrorKind};
-use super::answer::{Trouble, date};
 use super::retry::Tries;
 use super::send::Operation;
 use super::{Http, S3};
+use crate::store::s3::classify::{Trouble, date};
 use crate::timestamp::Timestamp;
 use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method};

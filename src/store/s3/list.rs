@@ -4,12 +4,12 @@
 //! that points back to itself, is an error, never the end (PROMISES 9, 26).
 
 use super::super::{Etag, ListPage, ListRequest, Listed, StoreError};
-use super::answer::Trouble;
 use super::endpoint::encoded;
 use super::retry::Tries;
 use super::send::{Answer, Operation, Piece};
 use super::xml::{Visitor, walk};
 use super::{Http, S3};
+use crate::store::s3::classify::Trouble;
 use crate::telemetry::{Recorder, Stage};
 use crate::timestamp::Timestamp;
 use http::{HeaderMap, HeaderValue, Method};

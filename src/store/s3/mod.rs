@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
-mod answer;
 mod aws_chain;
+mod classify;
 mod credentials;
 mod endpoint;
 mod get;

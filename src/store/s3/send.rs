@@ -1,13 +1,13 @@
 //! One operation: signed, sent, and sent again while that can help.
 
 use super::super::{StoreError, StoreErrorKind};
-use super::answer::{Cure, Refusal, Trouble};
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
 use super::options::Timeouts;
 use super::retry::{Tries, pause};
 use super::xml::ErrorBody;
 use super::{S3, sign};
+use crate::store::s3::classify::{Cure, Refusal, Trouble};
 use crate::telemetry::{Counter, Counters};
 use bytes::Bytes;
 use futures_util::future::{Either, select};

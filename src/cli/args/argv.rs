@@ -1,0 +1,158 @@
+//! Command lines written by Go's rules, brought to the form that clap reads without doubt.
+//!
+//! `-name`, `--name`, `-name value`, `-name=value`, `-switch=false`, a lone `--`; flags may also
+//! follow the positionals. The flags are those of the [`clap::Command`]; the messages are Go's.
+//! Values are not looked at here, so that one beginning with a dash (`-parallelism -1`) is a
+//! value. A flag given again replaces what it was given before, unless it may be repeated.
+
+use crate::cli::ui::failure::Failure;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Argv {
+    /// `-h` or `-help` came before anything wrong.
+    Help,
+    /// For clap: one `--name` or `--name=value` a flag, then `--`, then the positionals.
+    Args(Vec<OsString>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Switch,
+    /// A switch that adds up (`-v -v`).
+    Count,
+    Value,
+    /// A value that may be given again and again (`--first A --first B`).
+    Repeatable,
+}
+
+struct Flag {
+    kind: Kind,
+    /// The name clap knows: a long one where there is one.
+    long: String,
+}
+
+/// The flags of `command`, by every name they answer to.
+fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
+    let mut flags = HashMap::new();
+    // Help is no flag of its own: Go answers to -h and -help where no such flag is defined.
+    for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_id() != "help") {
+        let kind = match arg.get_action() {
+            clap::ArgAction::SetTrue | clap::ArgAction::SetFalse => Kind::Switch,
+            clap::ArgAction::Count => Kind::Count,
+            clap::ArgAction::Append => Kind::Repeatable,
+            _ => Kind::Value,
+        };
+        let mut names: Vec<String> = arg.get_long().into_iter().map(str::to_owned).collect();
+        names.extend(arg.get_all_aliases().into_iter().flatten().map(str::to_owned));
+        let Some(long) = names.first().cloned() else { continue };
+        for name in names {
+            flags.insert(name, Flag { kind, long: long.clone() });
+        }
+    }
+    flags
+}
+
+/// Go's rules (package flag), one argument after the other.
+pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) -> Result<Argv, Failure> {
+    let flags = flags_of(command);
+    let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
+    let mut positionals = Vec::new();
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        let bytes = arg.as_bytes();
+        if bytes.len() < 2 || bytes.first() != Some(&b'-') {
+            positionals.push(arg);
+            continue;
+        }
+        if bytes == b"--" {
+            positionals.extend(args);
+            break;
+        }
+        let (name, value) = split(bytes).ok_or_else(|| Failure::usage(format!("bad flag syntax: {}", shown(bytes))))?;
+        let Some(flag) = std::str::from_utf8(name).ok().and_then(|name| flags.get(name)) else {
+            if matches!(name, b"h" | b"help") {
+                return Ok(Argv::Help);
+            }
+            return Err(undefined(command, &flags, name));
+        };
+        let value = match (flag.kind, value) {
+            (Kind::Switch | Kind::Count, None) => None,
+            (Kind::Switch | Kind::Count, Some(value)) => match parse_bool(value) {
+                Some(true) => None,
+                Some(false) => {
+                    given.retain(|(other, _)| other.long != flag.long);
+                    continue;
+                }
+                None => return Err(invalid_value(&shown(value), &shown(name), "parse error")),
+            },
+            (Kind::Value | Kind::Repeatable, Some(value)) => Some(OsString::from_vec(value.to_vec())),
+            (Kind::Value | Kind::Repeatable, None) => {
+                Some(args.next().ok_or_else(|| Failure::usage(format!("flag needs an argument: -{}", shown(name))))?)
+            }
+        };
+        if matches!(flag.kind, Kind::Switch | Kind::Value) {
+            given.retain(|(other, _)| other.long != flag.long);
+        }
+        given.push((flag, value));
+    }
+    Ok(Argv::Args(for_clap(given, positionals)))
+}
+
+fn for_clap(given: Vec<(&Flag, Option<OsString>)>, positionals: Vec<OsString>) -> Vec<OsString> {
+    let mut out = Vec::with_capacity(given.len() + positionals.len() + 1);
+    for (flag, value) in given {
+        let mut arg = OsString::from(format!("--{}", flag.long));
+        if let Some(value) = value {
+            arg.push("=");
+            arg.push(value);
+        }
+        out.push(arg);
+    }
+    out.push("--".into());
+    out.extend(positionals);
+    out
+}
+
+/// `-name=value` → name and value; None where Go says "bad flag syntax".
+fn split(arg: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let rest = arg.strip_prefix(b"--").or_else(|| arg.strip_prefix(b"-"))?;
+    if matches!(rest.first(), None | Some(b'-' | b'=')) {
+        return None;
+    }
+    match rest.iter().position(|&b| b == b'=') {
+        None => Some((rest, None)),
+        Some(at) => Some((rest.get(..at)?, rest.get(at + 1..))),
+    }
+}
+
+/// The spellings of strconv.ParseBool.
+fn parse_bool(value: &[u8]) -> Option<bool> {
+    match value {
+        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
+        _ => None,
+    }
+}
+
+/// `invalid value "X" for flag -NAME: reason`.
+pub fn invalid_value(value: &str, name: &str, reason: &str) -> Failure {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+    Failure::usage(format!("invalid value \"{value}\" for flag -{name}: {reason}"))
+}
+
+fn undefined(command: &clap::Command, flags: &HashMap<String, Flag>, name: &[u8]) -> Failure {
+    let name = shown(name);
+    let failure = Failure::usage(format!("flag provided but not defined: -{name}"));
+    match crate::cli::ui::suggest::nearest(&name, flags.keys().map(String::as_str)) {
+        Some(near) => failure.try_call(format!("hydrant {} -{near}", command.get_name())),
+        None => failure.try_call(format!("hydrant {} -help", command.get_name())),
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    OsStr::from_bytes(bytes).to_string_lossy().into_owned()
+}

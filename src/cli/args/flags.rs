@@ -1,0 +1,300 @@
+//! Flags as typed: their names, help and value types, for clap. Nothing outside argv is touched.
+//!
+//! A flag of Go's has one name however many dashes; single-letter names carry it as a hidden
+//! long alias, so that `argv` can hand every flag over as `--name`.
+
+use crate::cli::args::values::{self, BenchStage, LevelFilter, Shard};
+use crate::ltx::Txid;
+use clap::Parser;
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "restore",
+    about = "Recover a database from its replica",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant restore [flags] DB_PATH\n       hydrant restore [flags] -o PATH REPLICA_URL",
+    after_help = crate::cli::args::help::RESTORE_EXAMPLES
+)]
+pub struct RestoreFlags {
+    #[arg(hide = true)]
+    pub source: Vec<OsString>,
+
+    #[command(flatten)]
+    pub config: ConfigFlags,
+
+    /// Write the database to PATH; required for a URL [default: the configured path]
+    #[arg(short = 'o', alias = "o", value_name = "PATH")]
+    pub output: Option<OsString>,
+
+    /// Restore up to this transaction, inclusive; it is reached exactly or the restore fails
+    #[arg(long, value_name = "HEX", value_parser = values::txid)]
+    pub txid: Option<Txid>,
+
+    /// Restore the newest state before this time, e.g. 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "T")]
+    pub timestamp: Option<String>,
+
+    /// Exit with 0 if the output exists already
+    #[arg(long)]
+    pub if_db_not_exists: bool,
+
+    /// Exit with 0 if there are no backups
+    #[arg(long)]
+    pub if_replica_exists: bool,
+
+    /// Show what would be fetched, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result, or the plan, as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Replace an existing output, once the new one is complete and verified
+    #[arg(long)]
+    pub force: bool,
+
+    /// At most N requests at a time [default: adapts]
+    #[arg(long, value_name = "N", value_parser = values::integer)]
+    pub parallelism: Option<i64>,
+
+    /// SQLite's own check of the result before it is published: none, quick or full
+    #[arg(long, value_name = "MODE", default_value = "none")]
+    pub integrity_check: String,
+
+    /// Follow: go on applying new changes (not available yet)
+    #[arg(short = 'f', alias = "f")]
+    pub follow: bool,
+
+    /// How often to look for changes with -f
+    #[arg(long, value_name = "D", default_value = "1s", value_parser = values::duration)]
+    pub follow_interval: Duration,
+
+    #[command(flatten)]
+    pub progress: ProgressFlags,
+
+    #[command(flatten)]
+    pub common: CommonFlags,
+}
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "ltx",
+    about = "List the LTX files of a replica",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant ltx [flags] DB_PATH\n       hydrant ltx [flags] REPLICA_URL",
+    after_help = crate::cli::args::help::LTX_EXAMPLES
+)]
+pub struct LtxFlags {
+    #[arg(hide = true)]
+    pub source: Vec<OsString>,
+
+    #[command(flatten)]
+    pub config: ConfigFlags,
+
+    /// The compaction level to list, 0 to 9, or all
+    #[arg(long, value_name = "LEVEL", default_value = "0", value_parser = values::level)]
+    pub level: LevelFilter,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Look into the files for their times (one request a file): in a copied bucket the listing
+    /// shows the time of the copy
+    #[arg(long)]
+    pub times: bool,
+
+    #[command(flatten)]
+    pub common: CommonFlags,
+}
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "restore-pattern",
+    about = "Recover all databases that match a pattern",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant restore-pattern [flags] PATTERN",
+    after_help = crate::cli::args::help::PATTERN_EXAMPLES
+)]
+pub struct PatternFlags {
+    #[arg(hide = true)]
+    pub pattern: Vec<OsString>,
+
+    #[command(flatten)]
+    pub config: ConfigFlags,
+
+    /// Restore below DIR, keeping the relative structure
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<OsString>,
+
+    /// At most N databases at a time [default: adapts, from 10]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    pub parallel: Option<NonZeroUsize>,
+
+    /// Skip configured databases that have no backups
+    #[arg(long)]
+    pub if_replica_exists: bool,
+
+    /// Skip databases whose output exists already
+    #[arg(long)]
+    pub if_db_not_exists: bool,
+
+    /// Replace existing outputs, each once the new one is complete and verified
+    #[arg(long)]
+    pub force: bool,
+
+    /// Restore every database to its newest state before this time
+    #[arg(long, value_name = "T")]
+    pub timestamp: Option<String>,
+
+    /// SQLite's own check of each result before it is published: none, quick or full
+    #[arg(long, value_name = "MODE", default_value = "none")]
+    pub integrity_check: String,
+
+    /// Show what would be restored, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print a line of JSON for each database as it ends, then a summary line
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub progress: ProgressFlags,
+
+    /// Try a database that failed for a while again, up to N times [default: 3]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub max_retries: Option<u32>,
+
+    /// Wait about this long before the first retry; doubles each time [default: 5s]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub retry_delay: Option<Duration>,
+
+    /// Where failures are logged [default: litestream-restore-errors.log]
+    #[arg(long, value_name = "PATH")]
+    pub error_log: Option<OsString>,
+
+    /// Restore these before all others (repeatable)
+    #[arg(long, value_name = "GLOB", action = clap::ArgAction::Append, value_parser = values::glob)]
+    pub first: Vec<String>,
+
+    /// Restore only share I of N
+    #[arg(long, value_name = "I/N", value_parser = values::shard)]
+    pub shard: Option<Shard>,
+
+    /// Write a machine-readable report of everything
+    #[arg(long, value_name = "PATH")]
+    pub report: Option<OsString>,
+
+    #[command(flatten)]
+    pub common: CommonFlags,
+}
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "bench",
+    about = "Measure how fast each stage of restoring is",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant bench [flags] SOURCE",
+    after_help = crate::cli::args::help::BENCH_EXAMPLES
+)]
+pub struct BenchFlags {
+    #[arg(hide = true)]
+    pub source: Vec<OsString>,
+
+    /// Write nothing: list, fetch and decode only; the default
+    #[arg(long)]
+    pub discard: bool,
+
+    /// Also restore everything, into a new directory in DIR that is removed afterwards
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<OsString>,
+
+    /// Repeat each stage until this time is over, e.g. 30s [default: one pass over all databases]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub duration: Option<Duration>,
+
+    /// Measure one stage only: list, fetch, decode or all [default: one after the other]
+    #[arg(long, value_name = "STAGE", value_parser = values::bench_stage)]
+    pub stage: Option<BenchStage>,
+
+    /// At most N databases at a time [default: adapts, from 10]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    pub parallel: Option<NonZeroUsize>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write the latencies' histograms, second by second, in HdrHistogram's log format
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<OsString>,
+
+    #[command(flatten)]
+    pub common: CommonFlags,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ConfigFlags {
+    /// The configuration file [default: $LITESTREAM_CONFIG, else /etc/litestream.yml]
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<OsString>,
+
+    /// Leave $VAR in the configuration file as it is
+    #[arg(long)]
+    pub no_expand_env: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ProgressFlags {
+    /// Show progress: a bar, or plain lines where stderr is not a terminal
+    #[arg(long)]
+    pub progress: bool,
+
+    /// Show no progress
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Flags of all commands")]
+pub struct CommonFlags {
+    /// Memory budget, e.g. 256MiB [default: 256MiB, less in a small container]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub memory: Option<u64>,
+
+    /// How files are written: auto, uring or pwrite
+    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = values::engine)]
+    pub io_engine: crate::io::EngineChoice,
+
+    /// At most N requests in flight, over all databases [default: adapts]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    pub max_requests: Option<NonZeroUsize>,
+
+    /// Say more; -vv says everything
+    #[arg(short = 'v', alias = "v", action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    #[arg(long = "vv", hide = true)]
+    pub very_verbose: bool,
+
+    /// Messages on stderr as text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = values::log_format)]
+    pub log_format: crate::cli::args::resolved::LogFormat,
+
+    /// No colours (also: NO_COLOR in the environment)
+    #[arg(long)]
+    pub no_color: bool,
+
+    /// Show this help
+    #[arg(short = 'h', alias = "help", action = clap::ArgAction::SetTrue)]
+    pub help: bool,
+}

@@ -1,0 +1,245 @@
+//! Flags → arguments: defaults, the environment, and what excludes what (CONTRACT, the texts
+//! marked U). Looks at no database, no bucket and no configuration file.
+
+use crate::cli::args::flags::{
+    BenchFlags, CommonFlags, ConfigFlags, LtxFlags, PatternFlags, ProgressFlags, RestoreFlags,
+};
+use crate::cli::args::resolved::*;
+use crate::cli::args::{memory, values};
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::redact;
+use crate::config::{self, Env};
+use crate::ltx::Txid;
+use crate::plan::Target;
+use std::ffi::{OsStr, OsString};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+const DEFAULT_ERROR_LOG: &str = "litestream-restore-errors";
+
+pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failure> {
+    let source = one_source(&flags.source, "hydrant restore -o /path/to/db s3://bucket/prefix")?;
+    let integrity_check = integrity_check(&flags.integrity_check)?;
+    let timestamp = values::timestamp(flags.timestamp.as_deref().unwrap_or_default())?;
+    let txid = flags.txid.filter(|txid| *txid != Txid(0));
+    let output = given(flags.output);
+    let (source, source_shown) = resolve_source(source, &flags.config, env)?;
+    if matches!(source, Source::Url(_)) && output.is_none() {
+        return Err(Failure::usage("-o is required when restoring from a replica URL")
+            .try_call(format!("hydrant restore -o /path/to/db {}", shell_word(&source_shown))));
+    }
+    let target = match (txid, timestamp) {
+        (Some(_), Some(_)) => return Err(Failure::usage("cannot specify index & timestamp to restore")),
+        (Some(txid), None) => Target::Txid(txid),
+        (None, Some(timestamp)) => Target::Timestamp(timestamp),
+        (None, None) => Target::Latest,
+    };
+    if flags.follow {
+        return Err(refuse_follow(&target, flags.dry_run));
+    }
+    Ok(RestoreArgs {
+        source,
+        source_shown,
+        output,
+        target,
+        if_db_not_exists: flags.if_db_not_exists,
+        if_replica_exists: flags.if_replica_exists,
+        dry_run: flags.dry_run,
+        json: flags.json,
+        force: flags.force,
+        parallelism: flags.parallelism.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new),
+        integrity_check,
+        follow: flags.follow,
+        follow_interval: flags.follow_interval,
+        progress: progress(&flags.progress),
+        common: common(flags.common, env),
+    })
+}
+
+/// Follow mode is refused whatever it is combined with; the combinations that will stay wrong
+/// say so already.
+fn refuse_follow(target: &Target, dry_run: bool) -> Failure {
+    Failure::usage(match target {
+        _ if dry_run => "cannot use -dry-run with -f",
+        Target::Txid(_) => "cannot use follow mode with -txid",
+        Target::Timestamp(_) => "cannot use follow mode with -timestamp",
+        Target::Latest => "-f: follow mode is not available yet in this version",
+    })
+}
+
+pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<LtxArgs, Failure> {
+    let source = one_source(&flags.source, "hydrant ltx /path/to/db")?;
+    let (source, source_shown) = resolve_source(source, &flags.config, env)?;
+    Ok(LtxArgs {
+        source,
+        source_shown,
+        level: flags.level,
+        level_is_default,
+        json: flags.json,
+        times: flags.times,
+        common: common(flags.common, env),
+    })
+}
+
+pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatternArgs, Failure> {
+    let pattern = match flags.pattern.as_slice() {
+        [] => None,
+        [pattern] => Some(pattern).filter(|pattern| !pattern.is_empty()),
+        _ => return Err(Failure::usage("too many arguments").try_call("hydrant restore-pattern 'PATTERN', in quotes")),
+    };
+    let pattern = pattern.ok_or_else(|| {
+        Failure::usage("pattern required").try_call("hydrant restore-pattern '/path/to/databases/**'")
+    })?;
+    let Some(pattern) = pattern.to_str() else {
+        return Err(Failure::usage("the pattern must be UTF-8"));
+    };
+    let integrity_check = integrity_check(&flags.integrity_check)?;
+    let timestamp = values::timestamp(flags.timestamp.as_deref().unwrap_or_default())?;
+    let source = if config::is_replica_url(pattern) {
+        refuse_config_with_url(&flags.config)?;
+        PatternSource::Url(pattern.to_owned())
+    } else {
+        let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
+        PatternSource::Configured { glob, config: config_file(&flags.config, env) }
+    };
+    Ok(RestorePatternArgs {
+        source,
+        source_shown: redact::url(pattern),
+        output_dir: given(flags.output_dir),
+        parallel: flags.parallel,
+        if_replica_exists: flags.if_replica_exists,
+        if_db_not_exists: flags.if_db_not_exists,
+        force: flags.force,
+        timestamp,
+        integrity_check,
+        dry_run: flags.dry_run,
+        json: flags.json,
+        progress: progress(&flags.progress),
+        max_retries: flags.max_retries,
+        retry_delay: flags.retry_delay,
+        error_log: given(flags.error_log).unwrap_or_else(|| default_error_log(flags.shard)),
+        first: flags.first,
+        shard: flags.shard,
+        report: given(flags.report),
+        common: common(flags.common, env),
+    })
+}
+
+pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
+    const CALL: &str = "hydrant bench 's3://bucket/prefix/**'";
+    let source = match flags.source.as_slice() {
+        [] => None,
+        [source] => source.to_str().filter(|source| !source.is_empty()),
+        _ => return Err(Failure::usage("too many arguments").try_call(CALL)),
+    };
+    let url = source.ok_or_else(|| Failure::usage("source required").try_call(CALL))?;
+    if !config::is_replica_url(url) {
+        let message = format!("not a URL: {}: bench takes s3://… or file:///…", redact::url(url));
+        return Err(Failure::usage(message).try_call(CALL));
+    }
+    let output_dir = given(flags.output_dir);
+    let stages = match (flags.stage, &output_dir) {
+        (_, Some(_)) if flags.discard => {
+            return Err(Failure::usage("cannot specify -discard and -output-dir"));
+        }
+        (Some(BenchStage::All), None) => {
+            return Err(Failure::usage("-stage all writes databases: -output-dir is required")
+                .try_call("hydrant bench -stage all -output-dir /path/to/dir URL"));
+        }
+        (Some(stage), Some(_)) if stage != BenchStage::All => {
+            return Err(Failure::usage(format!("-stage {} writes nothing: -output-dir has no use", stage.as_str())));
+        }
+        (Some(stage), _) => vec![stage],
+        (None, Some(_)) => BenchStage::EACH.to_vec(),
+        (None, None) => vec![BenchStage::List, BenchStage::Fetch, BenchStage::Decode],
+    };
+    Ok(BenchArgs {
+        url: url.to_owned(),
+        source_shown: redact::url(url),
+        stages,
+        output_dir,
+        duration: flags.duration.unwrap_or_default(),
+        parallel: flags.parallel,
+        json: flags.json,
+        hlog: given(flags.hlog),
+        common: common(flags.common, env),
+    })
+}
+
+fn default_error_log(shard: Option<Shard>) -> PathBuf {
+    PathBuf::from(match shard {
+        None => format!("{DEFAULT_ERROR_LOG}.log"),
+        Some(Shard { index, of }) => format!("{DEFAULT_ERROR_LOG}-{index}-of-{of}.log"),
+    })
+}
+
+/// The one positional, which must be there.
+fn one_source<'a>(sources: &'a [OsString], call: &str) -> Result<&'a OsStr, Failure> {
+    match sources {
+        [_, _, ..] => Err(Failure::usage("too many arguments")),
+        [source] if !source.is_empty() => Ok(source),
+        _ => Err(Failure::usage("database path or replica URL required").try_call(call)),
+    }
+}
+
+fn resolve_source(source: &OsStr, flags: &ConfigFlags, env: &Env<'_>) -> Result<(Source, String), Failure> {
+    let shown = redact::url(&source.to_string_lossy());
+    if let Some(url) = source.to_str().filter(|text| config::is_replica_url(text)) {
+        refuse_config_with_url(flags)?;
+        return Ok((Source::Url(url.to_owned()), shown));
+    }
+    let path = config::clean_path(Path::new(source), env).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+    Ok((Source::Database { path, config: config_file(flags, env) }, shown))
+}
+
+fn refuse_config_with_url(flags: &ConfigFlags) -> Result<(), Failure> {
+    match flags.config.as_deref() {
+        None => Ok(()),
+        Some(path) if path.is_empty() => Ok(()),
+        Some(_) => Err(Failure::usage("cannot specify a replica URL and the -config flag")),
+    }
+}
+
+fn config_file(flags: &ConfigFlags, env: &Env<'_>) -> ConfigFile {
+    let path = given(flags.config.clone()).unwrap_or_else(|| config::default_config_path(env));
+    ConfigFile { path, expand_env: !flags.no_expand_env }
+}
+
+/// "" means not given.
+fn given(value: Option<OsString>) -> Option<PathBuf> {
+    value.filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn integrity_check(text: &str) -> Result<IntegrityCheck, Failure> {
+    match text {
+        "none" => Ok(IntegrityCheck::None),
+        "quick" => Ok(IntegrityCheck::Quick),
+        "full" => Ok(IntegrityCheck::Full),
+        other => Err(Failure::usage(format!("invalid -integrity-check value: {other}"))),
+    }
+}
+
+fn progress(flags: &ProgressFlags) -> ProgressMode {
+    match flags {
+        ProgressFlags { no_progress: true, .. } => ProgressMode::Never,
+        ProgressFlags { progress: true, .. } => ProgressMode::Always,
+        _ => ProgressMode::Auto,
+    }
+}
+
+fn common(flags: CommonFlags, env: &Env<'_>) -> CommonArgs {
+    CommonArgs {
+        memory_bytes: flags.memory.unwrap_or_else(memory::default_budget_bytes),
+        io_engine: flags.io_engine,
+        max_requests: flags.max_requests,
+        verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },
+        log_format: flags.log_format,
+        no_color: flags.no_color || env("NO_COLOR").is_some_and(|value| !value.is_empty()),
+    }
+}
+
+/// `word` as one word of a shell's command line.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/:._-=+,@%~".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}

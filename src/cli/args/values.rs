@@ -1,0 +1,190 @@
+//! Texts of single flags → values. The error is the reason in `invalid value "X" for flag …`.
+
+use crate::cli::args::resolved::LogFormat;
+use crate::cli::ui::failure::Failure;
+use crate::ltx::{Level, Txid};
+use crate::timestamp::Timestamp;
+use std::time::Duration;
+
+/// `-txid`: up to 16 hex digits, shorter ones padded. Zeros are 0: the latest.
+pub fn txid(text: &str) -> Result<Txid, String> {
+    let ok = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    match u64::from_str_radix(text, 16) {
+        Ok(value) if ok => Ok(Txid(value)),
+        _ => Err("invalid txid format".to_owned()),
+    }
+}
+
+/// Which levels `ltx` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelFilter {
+    All,
+    Only(Level),
+}
+
+impl LevelFilter {
+    pub fn admits(self, level: Level) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(only) => only == level,
+        }
+    }
+}
+
+/// `-level`: 0 … 9 or `all`.
+pub fn level(text: &str) -> Result<LevelFilter, String> {
+    if text == "all" {
+        return Ok(LevelFilter::All);
+    }
+    let level = text.parse().ok().and_then(Level::new);
+    level.map(LevelFilter::Only).ok_or_else(|| "level must be between 0 and 9".to_owned())
+}
+
+/// An integer as Go's flags read it (`strconv.ParseInt`, base 0 without octal and underscores).
+pub fn integer(text: &str) -> Result<i64, String> {
+    let (digits, negative) = match text.strip_prefix('-') {
+        Some(rest) => (rest, true),
+        None => (text.strip_prefix('+').unwrap_or(text), false),
+    };
+    let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (digits, 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err("parse error".to_owned());
+    }
+    let sign = if negative { "-" } else { "" };
+    i64::from_str_radix(&format!("{sign}{digits}"), radix).map_err(|_| "value out of range".to_owned())
+}
+
+/// A count of at least 1.
+pub fn at_least_one(text: &str) -> Result<std::num::NonZeroUsize, String> {
+    let value = integer(text)?;
+    usize::try_from(value).ok().and_then(std::num::NonZeroUsize::new).ok_or_else(|| "must be at least 1".to_owned())
+}
+
+/// A count, 0 included.
+pub fn count(text: &str) -> Result<u32, String> {
+    match integer(text)? {
+        value if value < 0 => Err("must not be negative".to_owned()),
+        value => u32::try_from(value).map_err(|_| "value out of range".to_owned()),
+    }
+}
+
+/// Bytes: a number, with a fraction or without, and a unit: none or B; K, KiB, M, MiB, G, GiB,
+/// T, TiB (powers of 1024); KB, MB, GB, TB (powers of 1000). Case does not matter.
+pub fn size(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(split).unwrap_or((text, ""));
+    let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "ki" | "kib" => 1 << 10,
+        "m" | "mi" | "mib" => 1 << 20,
+        "g" | "gi" | "gib" => 1 << 30,
+        "t" | "ti" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err("must be a size, e.g. 256MiB".to_owned()),
+    };
+    let bytes = scaled(number, factor).ok_or_else(|| "must be a size, e.g. 256MiB".to_owned())?;
+    let bytes = u64::try_from(bytes).map_err(|_| "value out of range".to_owned())?;
+    if bytes == 0 { Err("must be more than 0".to_owned()) } else { Ok(bytes) }
+}
+
+/// `number` × `factor`, rounded down; None if it is no decimal number of reasonable length.
+fn scaled(number: &str, factor: u64) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || whole.len() > 20 || fraction.len() > 9 || (fraction.is_empty() && number.contains('.')) {
+        return None;
+    }
+    let mut bytes = whole.parse::<u128>().ok()? * u128::from(factor);
+    if !fraction.is_empty() {
+        let digits = u32::try_from(fraction.len()).ok()?;
+        bytes += fraction.parse::<u128>().ok()? * u128::from(factor) / 10u128.pow(digits);
+    }
+    Some(bytes)
+}
+
+/// A duration as Go writes it (`500ms`, `1m30s`), not negative.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::parse_go_duration(text).map_err(|_| "parse error".to_owned())
+}
+
+/// `--io-engine`.
+pub fn engine(text: &str) -> Result<crate::io::EngineChoice, String> {
+    text.parse().map_err(|_| "must be auto, uring or pwrite".to_owned())
+}
+
+/// `--log-format`.
+pub fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+pub use crate::fleet::Shard;
+
+/// `--shard I/N`, 0 ≤ I < N.
+pub fn shard(text: &str) -> Result<Shard, String> {
+    let parsed = text.split_once('/').and_then(|(index, of)| Some((decimal(index)?, decimal(of)?)));
+    match parsed {
+        Some((index, of)) if index < of => Ok(Shard { index, of }),
+        Some(_) => Err("must be I/N with 0 <= I < N".to_owned()),
+        None => Err("must be I/N, e.g. 0/4".to_owned()),
+    }
+}
+
+fn decimal(text: &str) -> Option<u32> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BenchStage {
+    /// LIST alone.
+    List,
+    /// GET alone, of what a restore fetches.
+    Fetch,
+    /// Fetching, decoding and checking.
+    Decode,
+    /// Everything, from listing to durable files.
+    All,
+}
+
+impl BenchStage {
+    pub const EACH: [Self; 4] = [Self::List, Self::Fetch, Self::Decode, Self::All];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Fetch => "fetch",
+            Self::Decode => "decode",
+            Self::All => "all",
+        }
+    }
+}
+
+/// `--stage`.
+pub fn bench_stage(text: &str) -> Result<BenchStage, String> {
+    let named = BenchStage::EACH.into_iter().find(|stage| stage.as_str() == text);
+    named.ok_or_else(|| "must be list, fetch, decode or all".to_owned())
+}
+
+/// A glob by globset's syntax as the fleet uses it.
+pub fn glob(text: &str) -> Result<String, String> {
+    crate::fleet::glob(text).map(|_| text.to_owned())
+}
+
+/// `-timestamp`; "" is not given.
+pub fn timestamp(text: &str) -> Result<Option<Timestamp>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Timestamp::parse_rfc3339(text).map(Some).ok_or_else(|| {
+        Failure::usage("invalid -timestamp, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)")
+    })
+}

@@ -1,0 +1,236 @@
+//! The composition root: makes the workers, the counters and the stores of a command, and runs
+//! one database through them.
+
+use crate::cancel::{Cancel, Reason};
+use crate::cli::args::resolved::CommonArgs;
+use crate::cli::restore::{RestoreEngine, RestoreRequest, put_right};
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::Log;
+use crate::cli::ui::progress::{Phase, ProgressSnapshot};
+use crate::cli::ui::screen::{FileLine, PlanReport, RestoreReport, TimeSource};
+use crate::commit::{Destination, Replace, check_way};
+use crate::config::StoreConfig;
+use crate::error::Class;
+use crate::fleet::{Limits, stale_state};
+use crate::io::{self, EngineKind};
+use crate::plan::PlanError;
+use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored, SEGMENT_BYTES};
+use crate::store::Store;
+use crate::store::s3::{Limits as RequestLimits, S3, S3Options};
+use crate::telemetry::Counters;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Workers, and what is needed to open stores for them.
+pub struct Session {
+    pub engine: Engine,
+    /// Databases that may be in flight.
+    pub tasks: usize,
+    pub kind: EngineKind,
+    counters: Arc<Counters>,
+    s3_options: S3Options,
+    log: Log,
+    cancel: Cancel,
+}
+
+impl Session {
+    /// Probes the I/O engine and starts the workers; at most `tasks` databases may be in flight,
+    /// fewer where descriptors are few. With `checks`, SQLite will check some of them.
+    pub fn open(
+        common: &CommonArgs,
+        tasks: usize,
+        checks: bool,
+        counters: &Arc<Counters>,
+        log: &Log,
+        cancel: &Cancel,
+    ) -> Result<Self, Failure> {
+        let chosen = io::probe(common.io_engine).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        if let Some(note) = &chosen.note {
+            log.info(note);
+        }
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let limits = Limits::of_process(workers);
+        let tasks = tasks.min(limits.databases);
+        let options = EngineOptions {
+            workers,
+            kind: chosen.kind,
+            memory_bytes: common.memory_bytes,
+            // A fleet's discovery is one more.
+            tasks: tasks + 1,
+            segment_bytes: SEGMENT_BYTES,
+            checks,
+        };
+        let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
+            .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        if let Some((started, reason)) = engine.fewer_workers() {
+            log.info(&format!("{started} of {workers} workers: {reason}"));
+        }
+        let mut s3_options = s3_options(common);
+        s3_options.limits = RequestLimits::new(match (common.max_requests.map(usize::from), limits.requests) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        });
+        let (counters, log, cancel) = (Arc::clone(counters), log.clone(), cancel.clone());
+        Ok(Self { engine, tasks, kind: chosen.kind, counters, s3_options, log, cancel })
+    }
+
+    /// How many requests may go out.
+    pub fn requests(&self) -> &RequestLimits {
+        &self.s3_options.limits
+    }
+
+    pub fn store(&self, config: &StoreConfig) -> Store {
+        open_store(config, &self.s3_options, &self.counters, &self.log)
+    }
+
+    /// What a restore's error, or the engine's end before an answer, means for the command.
+    pub fn failure(&self, error: Option<RestoreError>) -> Failure {
+        match error {
+            Some(RestoreError::Plan(PlanError::NoBackups)) => Failure::NoBackups,
+            Some(e) if e.class() != Class::Cancelled => Failure::failed(e.class(), e.to_string()),
+            _ => Failure::Cancelled(self.cancel.reason().unwrap_or(Reason::Abandoned)),
+        }
+    }
+}
+
+/// What all stores of a command have in common: the flags, and this process's environment.
+pub fn s3_options(common: &CommonArgs) -> S3Options {
+    let limits = RequestLimits::new(common.max_requests.map(usize::from));
+    S3Options { limits, ..S3Options::from_process() }
+}
+
+pub fn open_store(config: &StoreConfig, options: &S3Options, counters: &Arc<Counters>, log: &Log) -> Store {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    match config {
+        StoreConfig::S3(config) => {
+            if config.skip_verify {
+                TOLD.call_once(|| {
+                    log.warn("skip-verify: the server's certificate is not checked, anyone in between can read and change what is fetched");
+                });
+            }
+            Store::S3(Arc::new(S3::new(config.clone(), options, Arc::clone(counters))))
+        }
+        StoreConfig::File => Store::File(Default::default()),
+    }
+}
+
+/// `hydrant restore`: a fleet of one.
+#[derive(Default)]
+pub struct OneDatabase {
+    counters: Arc<Counters>,
+}
+
+impl RestoreEngine for OneDatabase {
+    fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
+        check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
+        let store = session.store(&request.location.store);
+        let (path, target) = (request.location.path.clone(), request.args.target);
+        let planned = session.engine.run(move |worker| {
+            Box::pin(async move { restore::plan_database(&worker, &store, &path, None, &target).await })
+        });
+        let planned = match planned {
+            Some(Ok(planned)) => planned,
+            Some(Err(e)) => return Err(session.failure(Some(e))),
+            None => return Err(session.failure(None)),
+        };
+        for warning in &planned.plan.warnings {
+            request.log.warn(&warning.to_string());
+        }
+        Ok(PlanReport {
+            source: request.args.source_shown.clone(),
+            target_path: request.output_shown.to_owned(),
+            replica: request.location.store.kind(),
+            files: file_lines(&planned),
+        })
+    }
+
+    fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
+        let begun = Instant::now();
+        let args = request.args;
+        let replace = if args.force { Replace::Force } else { Replace::Never };
+        put_right(request.output, request.log);
+        let destination =
+            Destination::prepare(request.output, replace).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let on_disk = (request.location.store == StoreConfig::File).then_some(request.location.path.as_str());
+        if let Some(warning) = stale_state(request.output, on_disk) {
+            request.log.warn(&warning);
+        }
+        let check = args.integrity_check.mode();
+        let session = Session::open(&args.common, 1, check.is_some(), &self.counters, request.log, request.cancel)?;
+        let order = Request {
+            store: session.store(&request.location.store),
+            path: request.location.path.clone(),
+            replica: None,
+            target: args.target,
+            destination: Arc::new(destination),
+            check,
+            parallelism: args.parallelism.map(usize::from),
+        };
+        let restored = match session.engine.run(|worker| Box::pin(restore_durably(worker, order))) {
+            Some(Ok(restored)) => restored,
+            Some(Err(e)) => return Err(session.failure(Some(e))),
+            None => return Err(session.failure(None)),
+        };
+        let report = RestoreReport {
+            db_path: request.output_shown.to_owned(),
+            replica: request.location.store.kind(),
+            txid: restored.txid,
+            time: Some((restored.timestamp, TimeSource::Header)),
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            integrity_check: args.integrity_check.as_str(),
+            bytes: restored.bytes_out,
+            files: restored.files as u64,
+            bytes_fetched: restored.bytes_in,
+            requests: self.counters.lists.get() + self.counters.gets.get() + self.counters.heads.get(),
+            retries: self.counters.retries.get(),
+            hedged: self.counters.hedges.get(),
+            warnings: restored.all_warnings(),
+        };
+        for warning in &report.warnings {
+            request.log.warn(warning);
+        }
+        crate::cli::ui::latency_table::tell(request.log, &session.engine.take_stages());
+        Ok(report)
+    }
+
+    fn snapshot(&self) -> ProgressSnapshot {
+        let counters = &self.counters;
+        let (bytes_done, bytes_total) = (counters.bytes_out.get(), counters.bytes_out_planned.get());
+        ProgressSnapshot {
+            phase: if bytes_total == 0 { Phase::Listing } else { Phase::Restoring },
+            bytes_done,
+            bytes_total,
+            databases: None,
+            retries: counters.retries.get(),
+            throttled: counters.throttled.get(),
+            per_second: None,
+        }
+    }
+}
+
+/// Restores, and makes the name durable.
+async fn restore_durably(
+    worker: std::rc::Rc<restore::Worker>,
+    order: Request,
+) -> Result<restore::Outcome, RestoreError> {
+    let restored = restore::restore(&worker, order).await?;
+    let Restored { published, outcome } = restored;
+    // Short: one directory, or a few new ones.
+    published.sync_dir()?;
+    Ok(outcome)
+}
+
+/// A plan's files with the times that are known without a further request.
+fn file_lines(planned: &Planned) -> Vec<FileLine> {
+    let of = |&i: &usize| planned.replica.files.get(i).map(|file| (file, planned.times.get(i)));
+    let lines = planned.plan.files.iter().filter_map(of).map(|(file, time)| FileLine {
+        level: file.level,
+        min_txid: file.min_txid,
+        max_txid: file.max_txid,
+        size: file.size,
+        time: time.unwrap_or(file.last_modified),
+        time_source: if time.is_some() { TimeSource::Header } else { TimeSource::LastModified },
+    });
+    lines.collect()
+}

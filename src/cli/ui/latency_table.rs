@@ -1,0 +1,72 @@
+//! Latencies by stage, as people read them.
+
+use crate::cli::ui::log::{Log, Severity};
+use crate::telemetry::{Quantiles, Stages};
+
+/// With `-v`: the table, a message for each of its rows.
+pub fn tell(log: &Log, stages: &Stages) {
+    if log.shows(Severity::Debug) {
+        let rows = stages.iter().filter_map(|(stage, durations)| Some((stage.as_str(), durations.quantiles()?)));
+        table(rows).iter().for_each(|line| log.debug(line));
+    }
+}
+
+/// A heading and a line for each of `rows`, numbers to the right; nothing where there are none.
+pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String> {
+    let mut cells: Vec<[String; 7]> =
+        vec![["latency (ms)", "count", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned)];
+    cells.extend(rows.map(|(name, q)| {
+        let [p50, p90, p99, p999, max] = [q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms].map(millis);
+        [name.to_owned(), q.count.to_string(), p50, p90, p99, p999, max]
+    }));
+    if cells.len() == 1 { Vec::new() } else { aligned(&cells) }
+}
+
+/// The first column to the left, the others to the right, two spaces between.
+pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let widths: [usize; N] = std::array::from_fn(|i| {
+        rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    });
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).enumerate().map(|(i, (cell, width))| match i {
+            0 => format!("{cell:<width$}"),
+            _ => format!("  {cell:>width$}"),
+        });
+        cells.collect::<String>()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Three digits or so, never fewer than there are before the point.
+fn millis(ms: f64) -> String {
+    match ms {
+        ..9.995 => format!("{ms:.2}"),
+        ..99.95 => format!("{ms:.1}"),
+        _ => format!("{ms:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::ui::latency_table::*;
+    use crate::telemetry::Stage;
+    use std::time::Duration;
+
+    #[test]
+    fn aligned_and_only_what_happened() {
+        let mut stages = Stages::default();
+        stages.record(Stage::List, Duration::from_micros(512));
+        (0..1000).for_each(|_| stages.record(Stage::FirstByte, Duration::from_millis(256)));
+        let rows = stages.iter().filter_map(|(stage, durations)| Some((stage.as_str(), durations.quantiles()?)));
+        assert_eq!(
+            table(rows),
+            [
+                "latency (ms)  count   p50   p90   p99  p99.9   max",
+                "list              1  0.51  0.51  0.51   0.51  0.51",
+                "first_byte     1000   257   257   257    257   257",
+            ]
+        );
+        assert_eq!(table(std::iter::empty()), Vec::<String>::new());
+        assert_eq!([9.994, 9.995, 99.96, 1234.5].map(millis), ["9.99", "10.0", "100", "1234"]);
+    }
+}

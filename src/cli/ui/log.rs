@@ -1,0 +1,248 @@
+//! Messages on stderr, as text or JSON lines, and the one line of progress below them.
+//!
+//! All that goes to stderr goes through a [`Log`], so that a message never lands in the middle
+//! of a bar. What cannot be written is dropped: a closed stderr stops no restore.
+
+use crate::cli::args::resolved::{CommonArgs, LogFormat};
+use crate::cli::ui::failure::Failure;
+use crate::error::escaped;
+use crate::timestamp::Timestamp;
+use serde_json::{Map, Value};
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Warn,
+    /// Skips and what a run did: shown by default.
+    Info,
+    /// `-v`.
+    Debug,
+    /// `-vv`.
+    Trace,
+}
+
+impl Severity {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Warn => "WARN",
+            Self::Info => "INFO",
+            Self::Debug => "DEBUG",
+            Self::Trace => "TRACE",
+        }
+    }
+}
+
+/// Where messages go. Clones are the same.
+#[derive(Clone)]
+pub struct Log(Arc<Inner>);
+
+struct Inner {
+    least: Severity,
+    format: LogFormat,
+    /// A terminal that understands control sequences.
+    terminal: bool,
+    color: bool,
+    out: Mutex<Out>,
+}
+
+struct Out {
+    to: Box<dyn Write + Send>,
+    /// The bar that stands on the last line, if one does.
+    bar: Option<String>,
+}
+
+/// Back to the line's start and clear to its end.
+const CLEAR_LINE: &str = "\r\x1b[K";
+
+impl Log {
+    /// To stderr, as the arguments ask.
+    pub fn stderr(common: &CommonArgs) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let terminal = std::io::stderr().is_terminal() && !dumb;
+        Self::new(Box::new(std::io::stderr()), common.verbosity, common.log_format, terminal, !common.no_color)
+    }
+
+    /// To `to`; `terminal` and `color` decide on control sequences.
+    pub fn new(to: Box<dyn Write + Send>, verbosity: u8, format: LogFormat, terminal: bool, color: bool) -> Self {
+        let least = match verbosity {
+            0 => Severity::Info,
+            1 => Severity::Debug,
+            _ => Severity::Trace,
+        };
+        Self(Arc::new(Inner {
+            least,
+            format,
+            terminal,
+            color: color && terminal,
+            out: Mutex::new(Out { to, bar: None }),
+        }))
+    }
+
+    /// Whether a bar can be drawn.
+    pub fn is_terminal(&self) -> bool {
+        self.0.terminal
+    }
+
+    /// Whether a message of this severity is shown: what is costly to say can be left unsaid.
+    pub fn shows(&self, severity: Severity) -> bool {
+        severity <= self.0.least
+    }
+
+    pub fn warn(&self, message: &str) {
+        self.say(Severity::Warn, message, &[]);
+    }
+
+    pub fn info(&self, message: &str) {
+        self.say(Severity::Info, message, &[]);
+    }
+
+    pub fn debug(&self, message: &str) {
+        self.say(Severity::Debug, message, &[]);
+    }
+
+    /// A message with facts; names and values are escaped.
+    pub fn say(&self, severity: Severity, message: &str, facts: &[(&str, &str)]) {
+        if self.shows(severity) {
+            self.line(&match self.0.format {
+                LogFormat::Text => self.text(severity, message, facts),
+                LogFormat::Json => json(Timestamp::now(), severity, message, facts),
+            });
+        }
+    }
+
+    /// `Error: …`, and `Try: …` where a better call is known: always, and always as text.
+    pub fn failure(&self, failure: &Failure) {
+        let (on, off) = if self.0.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        self.line(&format!("{on}Error:{off} {}", escaped(failure.message())));
+        if let Some(call) = failure.tried() {
+            self.line(&format!("Try: {}", escaped(call)));
+        }
+    }
+
+    /// One whole line, above the bar.
+    pub fn line(&self, text: &str) {
+        self.with(|out| {
+            let bar = out.bar.as_deref();
+            let clear = if bar.is_some() { CLEAR_LINE } else { "" };
+            format!("{clear}{text}\n{}", bar.unwrap_or_default())
+        });
+    }
+
+    /// Draws the bar anew; None takes it away. Nothing where there is no terminal.
+    pub fn bar(&self, bar: Option<String>) {
+        if !self.0.terminal {
+            return;
+        }
+        self.with(|out| {
+            if out.bar == bar {
+                return String::new();
+            }
+            out.bar = bar;
+            format!("{CLEAR_LINE}{}", out.bar.as_deref().unwrap_or_default())
+        });
+    }
+
+    fn with(&self, text: impl FnOnce(&mut Out) -> String) {
+        let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = text(&mut out);
+        if !text.is_empty() {
+            let _ = out.to.write_all(text.as_bytes());
+            let _ = out.to.flush();
+        }
+    }
+
+    fn text(&self, severity: Severity, message: &str, facts: &[(&str, &str)]) -> String {
+        let head = match (severity, self.0.color) {
+            (Severity::Warn, false) => "Warning: ",
+            (Severity::Warn, true) => "\x1b[1;33mWarning:\x1b[0m ",
+            _ => "",
+        };
+        let mut line = format!("{head}{}", escaped(message));
+        for (name, value) in facts {
+            let value = escaped(value);
+            if value.is_empty() || value.contains([' ', '"', '=']) {
+                line.push_str(&format!(" {name}={value:?}"));
+            } else {
+                line.push_str(&format!(" {name}={value}"));
+            }
+        }
+        line
+    }
+}
+
+fn json(now: Timestamp, severity: Severity, message: &str, facts: &[(&str, &str)]) -> String {
+    let mut object = Map::new();
+    object.insert("time".to_owned(), now.to_string().into());
+    object.insert("level".to_owned(), severity.as_str().into());
+    object.insert("msg".to_owned(), escaped(message).into());
+    for (name, value) in facts {
+        object.insert((*name).to_owned(), escaped(value).into());
+    }
+    Value::Object(object).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::ui::log::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    impl Buffer {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
+
+    #[test]
+    fn text_by_verbosity_and_escaped() {
+        let buffer = Buffer::default();
+        let log = Log::new(Box::new(buffer.clone()), 0, LogFormat::Text, false, true);
+        log.info("database already exists, skipping");
+        log.debug("hidden");
+        log.say(Severity::Warn, "odd\x1b[2J", &[("key", "a b\n"), ("n", "1")]);
+        log.bar(Some("never drawn".to_owned()));
+        assert_eq!(buffer.take(), "database already exists, skipping\nWarning: odd\\u{1b}[2J key=\"a b\\\\n\" n=1\n");
+        let log = Log::new(Box::new(buffer.clone()), 1, LogFormat::Text, false, true);
+        log.debug("shown");
+        assert_eq!(buffer.take(), "shown\n");
+    }
+
+    #[test]
+    fn json_lines_parse() {
+        let buffer = Buffer::default();
+        let log = Log::new(Box::new(buffer.clone()), 0, LogFormat::Json, true, true);
+        log.say(Severity::Warn, "a \"b\"", &[("key", "k")]);
+        let value: Value = serde_json::from_str(&buffer.take()).unwrap();
+        assert_eq!(value["level"], "WARN");
+        assert_eq!(value["msg"], "a \"b\"");
+        assert_eq!(value["key"], "k");
+        assert!(value["time"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn messages_stand_above_the_bar_and_colours_can_be_had() {
+        let buffer = Buffer::default();
+        let log = Log::new(Box::new(buffer.clone()), 0, LogFormat::Text, true, true);
+        log.bar(Some("[##]".to_owned()));
+        log.bar(Some("[##]".to_owned()));
+        log.info("message");
+        log.bar(None);
+        log.failure(&Failure::usage("bad").try_call("hydrant"));
+        assert_eq!(
+            buffer.take(),
+            "\r\x1b[K[##]\r\x1b[Kmessage\n[##]\r\x1b[K\x1b[1;31mError:\x1b[0m bad\nTry: hydrant\n"
+        );
+        let log = Log::new(Box::new(buffer.clone()), 0, LogFormat::Text, true, false);
+        log.failure(&Failure::usage("bad"));
+        assert_eq!(buffer.take(), "Error: bad\n");
+    }
+}

@@ -1,0 +1,9 @@
+pub mod failure;
+pub mod human;
+pub mod latency_table;
+pub mod log;
+pub mod progress;
+pub mod redact;
+pub mod screen;
+pub mod signal;
+pub mod suggest;

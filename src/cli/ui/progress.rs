@@ -1,0 +1,408 @@
+//! How far a run is: a bar below the messages on a terminal, a plain line now and then where
+//! there is none. Nothing on stdout, nothing that outlives the run.
+//!
+//! The run is asked, ten times a second, by a thread of its own: workers only count.
+
+use crate::cli::args::resolved::ProgressMode;
+use crate::cli::ui::human;
+use crate::cli::ui::log::Log;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// What a run is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    #[default]
+    Listing,
+    Planning,
+    Restoring,
+    Checking,
+    Publishing,
+}
+
+impl Phase {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Listing => "listing",
+            Self::Planning => "planning",
+            Self::Restoring => "restoring",
+            Self::Checking => "checking",
+            Self::Publishing => "publishing",
+        }
+    }
+}
+
+/// Databases of a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Databases {
+    /// Ended, in whatever way: restored, failed and skipped.
+    pub done: u64,
+    /// Found so far.
+    pub total: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    /// Discovery has ended: `total` will not grow.
+    pub all_found: bool,
+}
+
+/// A moment of a run. Bytes are whatever the run measures itself by, as long as both numbers
+/// mean the same; they may grow together while planning goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProgressSnapshot {
+    pub phase: Phase,
+    pub bytes_done: u64,
+    /// 0: not known yet.
+    pub bytes_total: u64,
+    /// None for a single restore.
+    pub databases: Option<Databases>,
+    pub retries: u64,
+    pub throttled: u64,
+    /// Requests per second that the buckets which throttle allow.
+    pub per_second: Option<u64>,
+}
+
+const REDRAW: Duration = Duration::from_millis(100);
+const PLAIN_LINE: Duration = Duration::from_secs(5);
+/// Shorter runs show nothing: a bar that flashes up tells nobody anything.
+const QUIET_START: Duration = Duration::from_millis(300);
+const DEFAULT_COLUMNS: usize = 80;
+const MOST_COLUMNS: usize = 200;
+
+/// Runs `work` and meanwhile shows what `snapshot` says, as `mode` and the terminal allow. The
+/// bar is gone when this returns.
+pub fn during<T>(
+    mode: ProgressMode,
+    log: &Log,
+    snapshot: impl Fn() -> ProgressSnapshot + Send,
+    work: impl FnOnce() -> T,
+) -> T {
+    let bar = match (mode, log.is_terminal()) {
+        (ProgressMode::Never, _) | (ProgressMode::Auto, false) => return work(),
+        (_, terminal) => terminal,
+    };
+    // Dropped when `work` ends, also by a panic: that is what wakes and ends the thread.
+    let (working, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let shower = std::thread::Builder::new().name("progress".to_owned());
+        let _ = shower.spawn_scoped(scope, move || {
+            if bar { show_bar(log, &snapshot, &ended) } else { show_lines(log, &snapshot, &ended) }
+        });
+        let result = work();
+        drop(working);
+        result
+    })
+}
+
+fn show_bar(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
+    let start = Instant::now();
+    let mut meter = Meter::default();
+    let mut wait = QUIET_START;
+    while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+        meter.observe(start.elapsed(), snapshot());
+        // One column stays free: a full line would wrap on some terminals.
+        log.bar(Some(meter.bar(columns().saturating_sub(1))));
+        wait = REDRAW;
+    }
+    log.bar(None);
+}
+
+fn show_lines(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
+    let start = Instant::now();
+    let mut meter = Meter::default();
+    let mut next = PLAIN_LINE;
+    while ended.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
+        let now = start.elapsed();
+        meter.observe(now, snapshot());
+        if now >= next {
+            log.info(&meter.plain());
+            next = now + PLAIN_LINE;
+        }
+    }
+}
+
+/// The width of the terminal on stderr.
+fn columns() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { DEFAULT_COLUMNS } else { columns }
+}
+
+/// Speed and time left, smoothed over the last seconds, and the lines made of them.
+#[derive(Debug, Default)]
+pub struct Meter {
+    now: Duration,
+    snapshot: ProgressSnapshot,
+    /// Bytes a second, not yet divided by `weight`.
+    speed: f64,
+    /// What of the averaging window has been seen, 0 to 1: without it the first seconds would
+    /// look slow.
+    weight: f64,
+    /// When the end was last foretold, from the run's start, in seconds.
+    end: Option<f64>,
+}
+
+/// What the speed is averaged over, in seconds.
+const SPEED_WINDOW: f64 = 4.0;
+/// A bar has so many cells, and is kept on terminals of so many columns whatever else there is.
+const LEAST_CELLS: usize = 10;
+const BAR_COLUMNS: usize = 60;
+/// How slowly the foretold end gives way to new estimates, in seconds.
+const END_WINDOW: f64 = 3.0;
+
+impl Meter {
+    /// Takes in the state at `now` since the run's start; `now` does not run backwards.
+    pub fn observe(&mut self, now: Duration, snapshot: ProgressSnapshot) {
+        let elapsed = now.saturating_sub(self.now).as_secs_f64();
+        if elapsed > 0.0 {
+            let grown = snapshot.bytes_done.saturating_sub(self.snapshot.bytes_done) as f64;
+            self.speed = blend(self.speed, grown / elapsed, elapsed, SPEED_WINDOW);
+            self.weight = blend(self.weight, 1.0, elapsed, SPEED_WINDOW);
+        }
+        let grew = snapshot.bytes_total != self.snapshot.bytes_total;
+        self.now = now;
+        self.snapshot = snapshot;
+        self.foretell(elapsed, grew);
+    }
+
+    fn foretell(&mut self, elapsed: f64, grew: bool) {
+        let left = self.snapshot.bytes_total.saturating_sub(self.snapshot.bytes_done) as f64;
+        let speed = self.bytes_per_second();
+        if self.snapshot.bytes_total == 0 || speed < 1.0 {
+            self.end = None;
+            return;
+        }
+        let now = self.now.as_secs_f64();
+        let end = now + left / speed;
+        // What was foretold early in a run is worth little, and nothing close to its end.
+        let window = END_WINDOW.min(now / 4.0).min(left / speed / 2.0).max(0.01);
+        self.end = match self.end {
+            Some(before) if !grew => Some(blend(before, end, elapsed, window)),
+            // More to do than was known: what was foretold before is void.
+            _ => Some(end),
+        };
+    }
+
+    fn bytes_per_second(&self) -> f64 {
+        if self.weight > 0.0 { self.speed / self.weight } else { 0.0 }
+    }
+
+    /// The time left; None while unknown, and while a fleet is still being found.
+    fn eta(&self) -> Option<Duration> {
+        let known = self.snapshot.databases.is_none_or(|databases| databases.all_found);
+        let left = self.end.filter(|_| known)? - self.now.as_secs_f64();
+        Duration::try_from_secs_f64(left.max(0.0)).ok()
+    }
+
+    /// Done, from 0 to 1; None while the total is unknown, and while a fleet is still being found.
+    fn fraction(&self) -> Option<f64> {
+        let ProgressSnapshot { bytes_done, bytes_total, databases, .. } = self.snapshot;
+        (bytes_total > 0 && databases.is_none_or(|databases| databases.all_found))
+            .then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
+    }
+
+    /// What is told beside the bar, the most important first.
+    fn parts(&self) -> Vec<String> {
+        let ProgressSnapshot { bytes_done, bytes_total, databases, retries, throttled, per_second, .. } = self.snapshot;
+        let mut parts = Vec::new();
+        if let Some(Databases { done, total, failed, all_found, .. }) = databases {
+            let (done, total) = (human::thousands(done), human::thousands(total));
+            parts.push(match all_found {
+                true => format!("{done}/{total} databases"),
+                false => format!("{done} databases, {total} found so far"),
+            });
+            if failed > 0 {
+                parts.push(format!("{} failed", human::thousands(failed)));
+            }
+        }
+        if bytes_total > 0 {
+            if let Some(eta) = self.eta() {
+                parts.push(format!("ETA {}", human::clock(eta)));
+            }
+            parts.push(human::speed(self.bytes_per_second()));
+            parts.push(format!("{} of {}", human::bytes(bytes_done), human::bytes(bytes_total)));
+        }
+        if let Some(Databases { skipped: skipped @ 1.., .. }) = databases {
+            parts.push(format!("{} skipped", human::thousands(skipped)));
+        }
+        if throttled > 0 {
+            let now = per_second.map_or(String::new(), |n| format!(" (now {}/s)", human::thousands(n)));
+            parts.push(format!("throttled {}{now}", human::thousands(throttled)));
+        }
+        if retries > 0 {
+            parts.push(human::count(retries, "retry").replace("retrys", "retries"));
+        }
+        parts
+    }
+
+    /// One line of at most `columns` characters: the phase, the bar, and as many facts as fit.
+    pub fn bar(&self, columns: usize) -> String {
+        let columns = columns.min(MOST_COLUMNS);
+        let mut line = self.snapshot.phase.as_str().to_owned();
+        if let Some(fraction) = self.fraction() {
+            // Rounded down: 100 % is when it is done.
+            line.push_str(&format!(" {:3}%", (fraction * 100.0) as u64));
+        }
+        // A bar that comes and goes as numbers grow would flicker.
+        let reserved = if self.fraction().is_some() && columns >= BAR_COLUMNS { 3 + LEAST_CELLS } else { 0 };
+        let mut tail = String::new();
+        for part in self.parts() {
+            if line.len() + tail.len() + 2 + part.len() + reserved > columns {
+                break;
+            }
+            tail.push_str("  ");
+            tail.push_str(&part);
+        }
+        if let Some(fraction) = self.fraction() {
+            // Space, brackets, and enough cells; a bar across a wide screen says no more.
+            let cells = columns.saturating_sub(line.len() + tail.len() + 3).min(40);
+            if cells >= LEAST_CELLS {
+                let full = ((fraction * cells as f64) as usize).min(cells);
+                line.push_str(&format!(" [{}{}]", "#".repeat(full), ".".repeat(cells - full)));
+            }
+        }
+        line.push_str(&tail);
+        line.truncate(columns);
+        line
+    }
+
+    /// The same for a log.
+    pub fn plain(&self) -> String {
+        let mut line = self.snapshot.phase.as_str().to_owned();
+        if let Some(fraction) = self.fraction() {
+            line.push_str(&format!(" {}%", (fraction * 100.0) as u64));
+        }
+        for part in self.parts() {
+            line.push_str(", ");
+            line.push_str(&part);
+        }
+        line
+    }
+}
+
+/// An exponential average: `old` gives way to `new` with the time that has passed.
+fn blend(old: f64, new: f64, elapsed: f64, window: f64) -> f64 {
+    new + (old - new) * (-elapsed / window).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::ui::progress::*;
+
+    fn single(bytes_done: u64, bytes_total: u64) -> ProgressSnapshot {
+        ProgressSnapshot { phase: Phase::Restoring, bytes_done, bytes_total, ..Default::default() }
+    }
+
+    /// 100 MiB/s for `seconds` of a restore of 2 GiB.
+    fn steady(seconds: u64) -> Meter {
+        let mut meter = Meter::default();
+        for tick in 0..=seconds * 10 {
+            meter.observe(Duration::from_millis(tick * 100), single(tick * (10 << 20), 2 << 30));
+        }
+        meter
+    }
+
+    #[test]
+    fn bar_at_three_widths() {
+        let meter = steady(10);
+        assert_eq!(meter.bar(40), "restoring  48%  ETA 0:10  100 MiB/s");
+        assert_eq!(meter.bar(80), "restoring  48% [##########...........]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB");
+        assert_eq!(
+            meter.bar(200),
+            "restoring  48% [###################.....................]  ETA 0:10  100 MiB/s  1000 MiB of 2.0 GiB"
+        );
+        assert_eq!(meter.plain(), "restoring 48%, ETA 0:10, 100 MiB/s, 1000 MiB of 2.0 GiB");
+    }
+
+    #[test]
+    fn never_wider_than_asked() {
+        let mut meter = steady(3);
+        meter.snapshot.databases =
+            Some(Databases { done: 1234, total: 45_678, failed: 3, skipped: 2, all_found: true });
+        meter.snapshot.retries = 1;
+        meter.snapshot.throttled = 12;
+        meter.snapshot.per_second = Some(950);
+        for columns in 0..250 {
+            assert!(meter.bar(columns).len() <= columns, "{columns}: {}", meter.bar(columns));
+        }
+        let wide = meter.bar(200);
+        assert!(wide.contains("1,234/45,678 databases  3 failed  ETA "), "{wide}");
+        assert!(wide.ends_with("  2 skipped  throttled 12 (now 950/s)  1 retry"), "{wide}");
+        assert!(meter.bar(80).contains("1,234/45,678 databases  3 failed"));
+        assert!(!meter.bar(40).contains("failed"));
+    }
+
+    #[test]
+    fn discovery_counts_and_has_no_eta() {
+        let mut meter = Meter::default();
+        let databases = Some(Databases { total: 2500, ..Databases::default() });
+        meter.observe(Duration::from_secs(1), ProgressSnapshot { databases, ..Default::default() });
+        assert_eq!(meter.bar(80), "listing  0 databases, 2,500 found so far");
+        meter.observe(Duration::from_secs(2), ProgressSnapshot { databases, ..single(1 << 20, 2 << 20) });
+        assert!(!meter.bar(200).contains("ETA"));
+    }
+
+    #[test]
+    fn the_eta_is_smooth() {
+        // Chunks arrive in bursts: nothing for 0.4 s, then 50 MiB at once.
+        let mut meter = Meter::default();
+        let mut last = None::<f64>;
+        for tick in 0u64..150 {
+            meter.observe(Duration::from_millis(tick * 100), single(tick / 5 * (50 << 20), 2 << 30));
+            if tick > 40 {
+                let eta = meter.eta().unwrap().as_secs_f64();
+                if let Some(last) = last {
+                    assert!((eta - last).abs() < 0.6, "{tick}: {last} → {eta}");
+                }
+                last = Some(eta);
+            }
+        }
+        assert!((last.unwrap() - 5.6).abs() < 1.5, "{last:?}");
+    }
+
+    #[test]
+    fn a_slow_beginning_is_forgotten_by_the_end() {
+        // As a fleet's: few databases in flight at first, then ever more.
+        let mut meter = Meter::default();
+        let (mut done, total) = (0, 200u64 << 20);
+        for tick in 0u64.. {
+            done += tick.min(20) * (200 << 10);
+            if done >= total {
+                break;
+            }
+            meter.observe(Duration::from_millis(tick * 100), single(done, total));
+            let left = (total - done) as f64 / f64::from(40 << 20);
+            let eta = meter.eta().map_or(0.0, |eta| eta.as_secs_f64());
+            assert!(left > 2.0 || eta < left * 1.6 + 0.3, "{tick}: {left} s left, foretold {eta}");
+        }
+    }
+
+    #[test]
+    fn a_bar_that_fits_stays() {
+        let databases = |done| Some(Databases { done, total: 5000, all_found: true, ..Databases::default() });
+        let mut meter = Meter::default();
+        for tick in 0u64..100 {
+            let snapshot = ProgressSnapshot { databases: databases(tick * 50), ..single(tick * (2 << 20), 200 << 20) };
+            meter.observe(Duration::from_millis(tick * 100), snapshot);
+            assert!(meter.bar(79).contains(" ["), "{}", meter.bar(79));
+        }
+    }
+
+    #[test]
+    fn odd_numbers_do_no_harm() {
+        let mut meter = Meter::default();
+        meter.observe(Duration::ZERO, single(5, 0));
+        meter.observe(Duration::ZERO, single(u64::MAX, 1));
+        meter.observe(Duration::from_secs(1), single(0, u64::MAX));
+        meter.observe(Duration::from_secs(2), single(1, u64::MAX));
+        assert!(meter.bar(80).len() <= 80);
+        assert!(meter.plain().starts_with("restoring 0%"));
+    }
+
+    #[test]
+    fn shows_nothing_unless_asked() {
+        let log = Log::new(Box::new(std::io::sink()), 0, crate::cli::args::resolved::LogFormat::Text, false, false);
+        let never = || -> ProgressSnapshot { unreachable!("nobody asks") };
+        assert_eq!(during(ProgressMode::Never, &log, never, || 1), 1);
+        assert_eq!(during(ProgressMode::Auto, &log, never, || 2), 2);
+        assert_eq!(during(ProgressMode::Always, &log, ProgressSnapshot::default, || 3), 3);
+    }
+}

@@ -1,0 +1,85 @@
+//! URLs as they may be shown: user info and the values of secret parameters replaced.
+
+const HIDDEN: &str = "***";
+
+/// Parameters whose values are secrets, by a part of their names with `-` and `_` removed.
+const SECRET_PARTS: [&str; 6] = ["key", "secret", "token", "password", "signature", "credential"];
+
+/// `url` with `user:password@` and secret query values replaced. Takes any text: what is no URL
+/// comes back as it is.
+pub fn url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    if let Some(shown) = unescaped_password(rest) {
+        return format!("{scheme}://{HIDDEN}@{shown}");
+    }
+    let (before_fragment, fragment) = match rest.split_once('#') {
+        Some((before, fragment)) => (before, Some(fragment)),
+        None => (rest, None),
+    };
+    let (location, query) = match before_fragment.split_once('?') {
+        Some((location, query)) => (location, Some(query)),
+        None => (before_fragment, None),
+    };
+    let (authority, path) = location.split_at(location.find('/').unwrap_or(location.len()));
+    // The last @: a password may hold one.
+    let authority = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{HIDDEN}@{host}"),
+        None => authority.to_owned(),
+    };
+    let mut out = format!("{scheme}://{authority}{path}");
+    if let Some(query) = query {
+        out.push('?');
+        out.push_str(&query.split('&').map(parameter).collect::<Vec<_>>().join("&"));
+    }
+    if let Some(fragment) = fragment {
+        out.push('#');
+        out.push_str(fragment);
+    }
+    out
+}
+
+/// `user:pass/word@host…`, a password with characters that end an authority: what follows the
+/// last @. A port or an ARN after the first colon is no password.
+fn unescaped_password(rest: &str) -> Option<&str> {
+    let (user, after) = rest.split_once(':')?;
+    let end = after.find(['/', '?', '#'])?;
+    let (word, tail) = after.split_at_checked(end)?;
+    let is_port = word.bytes().all(|b| b.is_ascii_digit());
+    if user == "arn" || user.contains(['/', '?', '#', '@']) || is_port || word.contains('@') {
+        return None;
+    }
+    tail.rsplit_once('@').map(|(_, host)| host)
+}
+
+fn parameter(pair: &str) -> String {
+    let Some((name, value)) = pair.split_once('=') else { return pair.to_owned() };
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
+    let plain: String = decoded.chars().filter(|c| !matches!(c, '-' | '_' | '.')).collect();
+    // An endpoint may have been given user info of its own.
+    let holds_user = value.contains('@') || value.contains("%40");
+    let is_secret = holds_user || SECRET_PARTS.iter().any(|part| plain.contains(part));
+    if is_secret { format!("{name}={HIDDEN}") } else { pair.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::ui::redact::url;
+
+    #[test]
+    fn secrets_go_and_the_rest_stays() {
+        let same = "s3://bucket/a@b/db?endpoint=http://h:9000&region=us-east-1&forcePathStyle=true";
+        assert_eq!(url(same), same);
+        assert_eq!(url("/plain/path?key=x"), "/plain/path?key=x");
+        assert_eq!(url("s3://AKID:se@cret@bucket/db"), "s3://***@bucket/db");
+        assert_eq!(url("s3://AKID:se/cr?et@bucket/db"), "s3://***@bucket/db");
+        assert_eq!(url("s3://b.host:9000/a@b"), "s3://b.host:9000/a@b");
+        assert_eq!(url("s3://arn:aws:s3:r:1:accesspoint/n/a@b"), "s3://arn:aws:s3:r:1:accesspoint/n/a@b");
+        assert_eq!(
+            url("s3://b/p?sse-customer-key=QUJD&sseCustomerKey=QUJD&access%2Dkey-id=1&sse-customer-algorithm=AES256"),
+            "s3://b/p?sse-customer-key=***&sseCustomerKey=***&access%2Dkey-id=***&sse-customer-algorithm=AES256"
+        );
+        assert_eq!(url("s3://b/p?endpoint=http://u:se@h&region=r"), "s3://b/p?endpoint=***&region=r");
+        assert_eq!(url("s3://b/p?endpoint=http%3A%2F%2Fu%3Ase%40h"), "s3://b/p?endpoint=***");
+        assert_eq!(url("s3://b/p?session_token=x#f"), "s3://b/p?session_token=***#f");
+    }
+}

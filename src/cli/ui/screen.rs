@@ -1,0 +1,418 @@
+//! What commands print on stdout, from plain data: JSON with two spaces of indent, and tables
+//! aligned as Litestream's (CONTRACT). Field names and their order are a contract.
+//!
+//! Names come from buckets: text output escapes them, JSON escapes by itself.
+
+use crate::cli::ui::failure::Failure;
+use crate::error::{Class, escaped};
+use crate::ltx::{Level, Txid};
+use crate::timestamp::Timestamp;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Where a file's time comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeSource {
+    /// `x-amz-meta-litestream-timestamp`.
+    Metadata,
+    /// The LTX header.
+    Header,
+    /// The listing: the time of upload, or of a copy.
+    LastModified,
+}
+
+/// One LTX file, as `ltx` and the dry run show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileLine {
+    pub level: Level,
+    pub min_txid: Txid,
+    pub max_txid: Txid,
+    pub size: u64,
+    pub time: Timestamp,
+    pub time_source: TimeSource,
+}
+
+impl FileLine {
+    /// The file's name: `<min>-<max>.ltx`.
+    pub fn name(&self) -> String {
+        format!("{}-{}.ltx", self.min_txid, self.max_txid)
+    }
+}
+
+/// What `-dry-run` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanReport {
+    /// As typed, secrets replaced.
+    pub source: String,
+    /// `-o` as typed, else absolute.
+    pub target_path: String,
+    /// `s3` or `file`.
+    pub replica: &'static str,
+    /// In the order of the chain, oldest first; not empty.
+    pub files: Vec<FileLine>,
+}
+
+/// What a restore has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// `-o` as typed, else absolute.
+    pub db_path: String,
+    /// `s3` or `file`.
+    pub replica: &'static str,
+    /// The TXID reached.
+    pub txid: Txid,
+    /// The time reached, where it is known without a further request.
+    pub time: Option<(Timestamp, TimeSource)>,
+    pub duration_ms: u64,
+    /// `none`, `quick` or `full`.
+    pub integrity_check: &'static str,
+    /// Size of the database.
+    pub bytes: u64,
+    /// LTX files merged.
+    pub files: u64,
+    /// Bytes received.
+    pub bytes_fetched: u64,
+    pub requests: u64,
+    pub retries: u64,
+    /// Requests sent in stragglers' stead, among `requests`.
+    pub hedged: u64,
+    /// What went wrong and was overcome: files routed around, checks that could not be made.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonPlan<'a> {
+    source: &'a str,
+    target_path: &'a str,
+    replica: &'a str,
+    min_txid: String,
+    max_txid: String,
+    files: Vec<JsonFile>,
+}
+
+#[derive(Serialize)]
+struct JsonFile {
+    level: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    min_txid: String,
+    max_txid: String,
+    size: u64,
+    timestamp: String,
+    time_source: TimeSource,
+}
+
+#[derive(Serialize)]
+struct JsonResult<'a> {
+    db_path: &'a str,
+    replica: &'a str,
+    txid: String,
+    duration_ms: u64,
+    integrity_check: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_source: Option<TimeSource>,
+    bytes: u64,
+    files: u64,
+    bytes_fetched: u64,
+    requests: u64,
+    retries: u64,
+    hedged: u64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
+    JsonFile {
+        level: file.level.get(),
+        name,
+        min_txid: file.min_txid.to_string(),
+        max_txid: file.max_txid.to_string(),
+        size: file.size,
+        timestamp: file.time.to_rfc3339_seconds(),
+        time_source: file.time_source,
+    }
+}
+
+impl PlanReport {
+    /// The first TXID of the first file and the last of the last.
+    fn range(&self) -> (Txid, Txid) {
+        let min = self.files.first().map_or_else(Txid::default, |file| file.min_txid);
+        let max = self.files.last().map_or_else(Txid::default, |file| file.max_txid);
+        (min, max)
+    }
+
+    pub fn to_json(&self) -> String {
+        let (min, max) = self.range();
+        pretty(&JsonPlan {
+            source: &self.source,
+            target_path: &self.target_path,
+            replica: self.replica,
+            min_txid: min.to_string(),
+            max_txid: max.to_string(),
+            files: self.files.iter().map(|file| json_file(file, Some(file.name()))).collect(),
+        })
+    }
+
+    pub fn to_text(&self) -> String {
+        let (min, max) = self.range();
+        let mut rows = vec![["level", "file", "min_txid", "max_txid", "size", "timestamp"].map(str::to_owned)];
+        rows.extend(self.files.iter().map(|file| {
+            [
+                file.level.to_string(),
+                file.name(),
+                file.min_txid.to_string(),
+                file.max_txid.to_string(),
+                file.size.to_string(),
+                file.time.to_rfc3339_seconds(),
+            ]
+        }));
+        format!(
+            "Restore plan:\n  source: {}\n  target: {}\n  replica: {}\n  txid range: {min} - {max}\n\nFiles to fetch:\n{}",
+            escaped(&self.source),
+            escaped(&self.target_path),
+            self.replica,
+            table(&rows)
+        )
+    }
+}
+
+impl RestoreReport {
+    pub fn to_json(&self) -> String {
+        pretty(&JsonResult {
+            db_path: &self.db_path,
+            replica: self.replica,
+            txid: self.txid.to_string(),
+            duration_ms: self.duration_ms,
+            integrity_check: self.integrity_check,
+            timestamp: self.time.map(|(time, _)| time.to_rfc3339_seconds()),
+            time_source: self.time.map(|(_, source)| source),
+            bytes: self.bytes,
+            files: self.files,
+            bytes_fetched: self.bytes_fetched,
+            requests: self.requests,
+            retries: self.retries,
+            hedged: self.hedged,
+            warnings: &self.warnings,
+        })
+    }
+}
+
+/// `ltx -json`: an array, `[]` when empty.
+pub fn ltx_json(files: &[FileLine]) -> String {
+    pretty(&files.iter().map(|file| json_file(file, None)).collect::<Vec<_>>())
+}
+
+/// `ltx`: the header also when there is nothing below it.
+pub fn ltx_text(files: &[FileLine]) -> String {
+    let mut rows = vec![["level", "min_txid", "max_txid", "size", "created"].map(str::to_owned)];
+    rows.extend(files.iter().map(|file| {
+        [
+            file.level.to_string(),
+            file.min_txid.to_string(),
+            file.max_txid.to_string(),
+            file.size.to_string(),
+            file.time.to_rfc3339_seconds(),
+        ]
+    }));
+    table(&rows)
+}
+
+/// Columns as wide as their widest cell and two spaces, the last one as it is.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut out = String::new();
+    for row in rows {
+        for (i, (cell, width)) in row.iter().zip(widths).enumerate() {
+            out.push_str(cell);
+            if i + 1 < N {
+                out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.len()) + 2));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Two spaces of indent and a newline at the end. Plain data always serializes.
+pub(in crate::cli) fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
+}
+
+/// Prints `text` on stdout. A reader that has gone away (`ltx … | head`) ends the output
+/// quietly; anything else is an error: a full disk must not look like an empty answer.
+pub fn print(text: &str) -> Result<(), Failure> {
+    print_to(&mut io::stdout().lock(), text)
+}
+
+fn print_to(out: &mut impl Write, text: &str) -> Result<(), Failure> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(Class::Io, format!("cannot write to stdout: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::ui::screen::*;
+
+    fn files() -> Vec<FileLine> {
+        let file = |level, min, max, size, time, time_source| FileLine {
+            level: Level::new(level).unwrap(),
+            min_txid: Txid(min),
+            max_txid: Txid(max),
+            size,
+            time: Timestamp::parse_rfc3339(time).unwrap(),
+            time_source,
+        };
+        vec![
+            file(9, 1, 5, 123_456, "2026-11-22T01:31:45.75Z", TimeSource::Metadata),
+            file(0, 6, 7, 99, "2026-11-22T02:31:46+01:00", TimeSource::LastModified),
+        ]
+    }
+
+    fn plan() -> PlanReport {
+        PlanReport {
+            source: "s3://bucket/a\x1bb".to_owned(),
+            target_path: "out.db".to_owned(),
+            replica: "s3",
+            files: files(),
+        }
+    }
+
+    #[test]
+    fn plan_as_text() {
+        let expected = "\
+Restore plan:
+  source: s3://bucket/a\\u{1b}b
+  target: out.db
+  replica: s3
+  txid range: 0000000000000001 - 0000000000000007
+
+Files to fetch:
+level  file                                   min_txid          max_txid          size    timestamp
+9      0000000000000001-0000000000000005.ltx  0000000000000001  0000000000000005  123456  2026-11-22T01:31:45Z
+0      0000000000000006-0000000000000007.ltx  0000000000000006  0000000000000007  99      2026-11-22T01:31:46Z
+";
+        assert_eq!(plan().to_text(), expected);
+    }
+
+    #[test]
+    fn plan_as_json() {
+        let expected = r#"{
+  "source": "s3://bucket/a\u001bb",
+  "target_path": "out.db",
+  "replica": "s3",
+  "min_txid": "0000000000000001",
+  "max_txid": "0000000000000007",
+  "files": [
+    {
+      "level": 9,
+      "name": "0000000000000001-0000000000000005.ltx",
+      "min_txid": "0000000000000001",
+      "max_txid": "0000000000000005",
+      "size": 123456,
+      "timestamp": "2026-11-22T01:31:45Z",
+      "time_source": "metadata"
+    },
+    {
+      "level": 0,
+      "name": "0000000000000006-0000000000000007.ltx",
+      "min_txid": "0000000000000006",
+      "max_txid": "0000000000000007",
+      "size": 99,
+      "timestamp": "2026-11-22T01:31:46Z",
+      "time_source": "last_modified"
+    }
+  ]
+}
+"#;
+        assert_eq!(plan().to_json(), expected);
+    }
+
+    #[test]
+    fn result_as_json() {
+        let mut report = RestoreReport {
+            db_path: "/data/a.db".to_owned(),
+            replica: "file",
+            txid: Txid(0x1f),
+            time: None,
+            duration_ms: 640,
+            integrity_check: "quick",
+            bytes: 4096,
+            files: 3,
+            bytes_fetched: 2000,
+            requests: 4,
+            retries: 0,
+            hedged: 0,
+            warnings: vec![],
+        };
+        let expected = r#"{
+  "db_path": "/data/a.db",
+  "replica": "file",
+  "txid": "000000000000001f",
+  "duration_ms": 640,
+  "integrity_check": "quick",
+  "bytes": 4096,
+  "files": 3,
+  "bytes_fetched": 2000,
+  "requests": 4,
+  "retries": 0,
+  "hedged": 0
+}
+"#;
+        assert_eq!(report.to_json(), expected);
+        report.time = Some((files()[0].time, TimeSource::Header));
+        report.warnings = vec!["a".to_owned()];
+        let value: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(value["timestamp"], "2026-11-22T01:31:45Z");
+        assert_eq!(value["time_source"], "header");
+        assert_eq!(value["warnings"][0], "a");
+    }
+
+    #[test]
+    fn ltx_both_ways_and_empty() {
+        assert_eq!(
+            ltx_text(&files()),
+            "\
+level  min_txid          max_txid          size    created
+9      0000000000000001  0000000000000005  123456  2026-11-22T01:31:45Z
+0      0000000000000006  0000000000000007  99      2026-11-22T01:31:46Z
+"
+        );
+        assert_eq!(ltx_text(&[]), "level  min_txid  max_txid  size  created\n");
+        assert_eq!(ltx_json(&[]), "[]\n");
+        let expected = r#"[
+  {
+    "level": 9,
+    "min_txid": "0000000000000001",
+    "max_txid": "0000000000000005",
+    "size": 123456,
+    "timestamp": "2026-11-22T01:31:45Z",
+    "time_source": "metadata"
+  }
+]
+"#;
+        assert_eq!(ltx_json(&files()[..1]), expected);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
+        struct Fails(io::ErrorKind);
+        impl Write for Fails {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        assert_eq!(print_to(&mut Fails(io::ErrorKind::BrokenPipe), "x"), Ok(()));
+        assert!(print_to(&mut Fails(io::ErrorKind::StorageFull), "x").is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! Outputs whose names come from a bucket: whatever they are, they stay beneath a directory that
+//! the operator named (PROMISES 6, 7).
+//!
+//! A name is checked as text, then opened by `openat2` (RESOLVE_BENEATH, no symbolic links), or
+//! where the kernel or a sandbox has no such call, and where directories are missing, one
+//! component after the other without following links, which is as safe.
+
+use crate::commit::parents::{self, Directory, Missing};
+use crate::commit::{CommitError, Notice, sweep, temp_name};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Longest name of a file, in bytes.
+const LONGEST_NAME: usize = 255;
+/// Directories remembered as open before those that are not any more are forgotten.
+const MOST_REMEMBERED: usize = 1024;
+/// Longest path that a program can open, in bytes (PATH_MAX less its NUL).
+const LONGEST_PATH: usize = 4095;
+
+/// The directory beneath which outputs lie. Made if it is missing, and removed again when it is
+/// dropped and nothing was published beneath it.
+#[derive(Debug)]
+pub struct OutputRoot {
+    directory: Arc<Directory>,
+    /// Directories beneath it that outputs are being restored into, by the names that lead there:
+    /// one descriptor and one lock serve all of them.
+    open: Mutex<HashMap<Box<str>, Weak<Directory>>>,
+}
+
+/// Why a name from a bucket is no output's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnsafeName {
+    Empty,
+    /// `.`, `..`, or nothing between two slashes or before the first.
+    NoName,
+    /// A newline, an escape, a NUL.
+    Control,
+    NameTooLong,
+    PathTooLong,
+    /// As temporary files of a restore are named: another run would sweep it away.
+    Temporary,
+}
+
+/// Whether `relative` (by slashes) names a file beneath `root`, whatever stands there.
+///
+/// # Errors
+/// Why not.
+pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
+    if relative.is_empty() {
+        return Err(UnsafeName::Empty);
+    }
+    if relative.chars().any(char::is_control) {
+        return Err(UnsafeName::Control);
+    }
+    for name in relative.split('/') {
+        if matches!(name, "" | "." | "..") {
+            return Err(UnsafeName::NoName);
+        }
+        if name.len() > LONGEST_NAME {
+            return Err(UnsafeName::NameTooLong);
+        }
+        if temp_name::is_temporary(OsStr::new(name)) {
+            return Err(UnsafeName::Temporary);
+        }
+    }
+    if root.as_os_str().len().saturating_add(1).saturating_add(relative.len()) > LONGEST_PATH {
+        return Err(UnsafeName::PathTooLong);
+    }
+    Ok(())
+}
+
+impl OutputRoot {
+    /// Opens `path`, made absolute; symbolic links on the way to it are the operator's and are
+    /// followed.
+    ///
+    /// # Errors
+    /// It cannot be made or opened.
+    pub fn open(path: &Path) -> Result<Self, CommitError> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self { directory: Arc::new(Directory::at(path)?), open: Mutex::default() })
+    }
+
+    /// Absolute.
+    pub fn path(&self) -> &Path {
+        &self.directory.path
+    }
+
+    /// Something was published beneath it.
+    pub(super) fn keep(&self) {
+        self.directory.keep();
+    }
+
+    /// Opens the directory of the output `relative`, which is checked, and makes what is missing.
+    /// One that is open is shared, if its name still leads there.
+    pub(super) fn directory_of(&self, relative: &str) -> Result<Arc<Directory>, CommitError> {
+        let parents = parents_of(relative);
+        let known = match parents {
+            "" => Some(Arc::clone(&self.directory)),
+            _ => self.open.lock().unwrap_or_else(PoisonError::into_inner).get(parents).and_then(Weak::upgrade),
+        };
+        if let Some(directory) = known.filter(|directory| self.leads_to(parents, directory)) {
+            return Ok(directory);
+        }
+        let directory = Arc::new(self.open_directory(parents)?);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= MOST_REMEMBERED {
+            open.retain(|_, directory| directory.strong_count() > 0);
+        }
+        open.insert(parents.into(), Arc::downgrade(&directory));
+        Ok(directory)
+    }
+
+    /// Whether `parents` is still the name of this directory, which was opened safely.
+    fn leads_to(&self, parents: &str, directory: &Directory) -> bool {
+        let stat = rustix::fs::statat(&self.directory.fd, dot_if_empty(parents), AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| stat.st_nlink > 0 && directory.id == Some((stat.st_dev, stat.st_ino)))
+    }
+
+    fn open_directory(&self, parents: &str) -> Result<Directory, CommitError> {
+        let mut path = self.directory.path.clone();
+        if !parents.is_empty() {
+            path.push(parents);
+        }
+        Directory::open_or_make(path, |made| match open_beneath(&self.directory.fd, parents) {
+            Ok(fd) => Ok(fd),
+            // Whatever it was: the walk finds out, and says where.
+            Err(_) => self.walk(parents, made),
+        })
+    }
+
+    /// One component after the other; missing ones are made.
+    fn walk(&self, parents: &str, made: &mut Missing) -> Result<OwnedFd, CommitError> {
+        let mut path = self.directory.path.clone();
+        let mut fd = open_beneath_slowly(&self.directory.fd, OsStr::new("."))
+            .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
+        for name in parents.split('/').filter(|name| !name.is_empty()) {
+            path.push(name);
+            match rustix::fs::mkdirat(&fd, name, Mode::RWXU) {
+                Ok(()) => made.note(&path),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(CommitError::refused("create directory", &path, errno)),
+            }
+            fd = match open_beneath_slowly(&fd, OsStr::new(name)) {
+                Ok(next) => next,
+                Err(errno) => return Err(not_opened(&fd, name, &path, errno)),
+            };
+        }
+        Ok(fd)
+    }
+}
+
+/// Says, and makes nothing, why no output can be made at `relative` beneath `root`, as far as the
+/// directories on the way tell: see [`check_way`].
+///
+/// # Errors
+/// What is in the way.
+pub fn check_way_beneath(root: &Path, relative: &str) -> Result<(), CommitError> {
+    let unsafe_name = |why| CommitError::UnsafeName { name: relative.to_owned(), why };
+    check_relative(root, relative).map_err(unsafe_name)?;
+    parents::check_way(root)?;
+    let mut path = root.to_owned();
+    let Ok(mut fd) = parents::open(root) else { return Ok(()) };
+    for name in parents_of(relative).split('/').filter(|name| !name.is_empty()) {
+        path.push(name);
+        fd = match open_beneath_slowly(&fd, OsStr::new(name)) {
+            Ok(next) => next,
+            Err(Errno::NOENT | Errno::ACCESS) => return Ok(()),
+            Err(errno) => return Err(not_opened(&fd, name, &path, errno)),
+        };
+    }
+    Ok(())
+}
+
+/// Opens the directory of the output `relative` if it is there; None also where a symbolic link
+/// leads to it.
+fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
+    let root = parents::open(root).ok()?;
+    if parents_of(relative).is_empty() {
+        return Some(root);
+    }
+    match open_beneath(&root, parents_of(relative)) {
+        Ok(fd) => Some(fd),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+        // No such call here.
+        Err(_) => {
+            parents_of(relative).split('/').try_fold(root, |dir, name| open_beneath_slowly(&dir, OsStr::new(name)).ok())
+        }
+    }
+}
+
+/// [`crate::commit::sweep`] in the directory of the output `relative` beneath `root`, a name from a bucket:
+/// no symbolic link beneath `root` is followed.
+pub fn sweep_beneath(root: &Path, relative: &str) -> Vec<Notice> {
+    if check_relative(root, relative).is_err() {
+        return Vec::new();
+    }
+    let path = root.join(relative);
+    match (open_existing(root, relative), path.parent(), path.file_name()) {
+        (Some(fd), Some(parent), Some(name)) => sweep::sweep(fd.as_fd(), parents::id_of(&fd), parent, name),
+        _ => Vec::new(),
+    }
+}
+
+/// The directories of an output, without its name.
+fn parents_of(relative: &str) -> &str {
+    relative.rsplit_once('/').map_or("", |(parents, _)| parents)
+}
+
+fn open_beneath(root: &OwnedFd, parents: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, dot_if_empty(parents), flags, Mode::empty(), resolve)
+}
+
+fn dot_if_empty(parents: &str) -> &str {
+    if parents.is_empty() { "." } else { parents }
+}
+
+/// `name` is one component, and not `..`.
+fn open_beneath_slowly(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
+}
+
+fn not_opened(dir: &OwnedFd, name: &str, path: &Path, errno: Errno) -> CommitError {
+    match rustix::fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map(|s| FileType::from_raw_mode(s.st_mode)) {
+        Ok(FileType::Symlink) => CommitError::IsSymlink { path: path.to_owned() },
+        Ok(FileType::Directory) | Err(_) => CommitError::refused("open directory", path, errno),
+        Ok(_) => CommitError::IsNoDirectory { path: path.to_owned() },
+    }
+}
+
+impl fmt::Display for UnsafeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::NoName => f.write_str("it holds '.', '..' or an empty name"),
+            Self::Control => f.write_str("it holds a control character"),
+            Self::NameTooLong => write!(f, "a name in it is longer than {LONGEST_NAME} bytes"),
+            Self::PathTooLong => write!(f, "it is longer than {LONGEST_PATH} bytes"),
+            Self::Temporary => f.write_str("it is named as a temporary file of a restore"),
+        }
+    }
+}

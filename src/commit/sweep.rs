@@ -1,0 +1,385 @@
+//! What killed runs leave under temporary names (`temp_name`), put right before anyone decides by what
+//! stands at a destination.
+//!
+//! | killed under `-force` | the destination is | so the sweep |
+//! |---|---|---|
+//! | before the exchange | the old file | puts its sidecars back, deletes the new file |
+//! | after it | the new file | deletes the old file and its sidecars |
+//! | after it, and the new one is lost | absent | leaves the old file and its sidecars where they are |
+//! | before it, and others changed the destination since | a third file, or absent | leaves the old sidecars where they are |
+//!
+//! Between the first and the second a program may have opened the old file without its sidecars. They
+//! are put back only where that did no harm: the file is unchanged, nobody uses it, and no sidecar
+//! that holds anything stands in their place. Otherwise both stay, and the operator is told.
+//!
+//! Whoever works on a temporary name holds a flock on the file under it; only unlocked ones are swept.
+
+use crate::commit::in_use::{self, Held};
+use crate::commit::notice::{Notice, Why};
+use crate::commit::parents::{self, DirectoryId};
+use crate::commit::staged::rename_to_absent;
+use crate::commit::temp_name::{Exchange, LONGEST_STEM, Parsed, Replacing, modified, parse};
+use crate::commit::{CommitError, SIDECARS, suffixed};
+use crate::io::{Step, fault_at};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Directories remembered as swept; past that they are swept again.
+const MOST_REMEMBERED: usize = 1 << 16;
+/// Tries for the lock on a database whose sidecars are to be put back.
+const TRIES: usize = 20;
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+
+/// Puts right what killed runs left in the directory of `output`, once per process and directory;
+/// whoever comes meanwhile waits for it. To be called before anyone decides by what stands at
+/// `output`. What cannot be put right stays where it is.
+///
+/// Returns what the operator is to be told.
+pub fn sweep_beside(output: &Path) -> Vec<Notice> {
+    let parent = parents::directory_of(output);
+    match (parents::open(&parent), output.file_name()) {
+        (Ok(fd), Some(name)) => sweep(fd.as_fd(), parents::id_of(&fd), &parent, name),
+        _ => Vec::new(),
+    }
+}
+
+/// As [`sweep_beside`], for the output `own` in the directory `dir`.
+pub(super) fn sweep(dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
+    /// Of each directory: whether all that was found there could be told apart.
+    type Swept = HashMap<DirectoryId, Arc<OnceLock<bool>>>;
+    static SWEPT: LazyLock<Mutex<Swept>> = LazyLock::new(Mutex::default);
+    let Some(id) = id else { return Vec::new() };
+    let done = {
+        let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.len() >= MOST_REMEMBERED {
+            swept.clear();
+        }
+        Arc::clone(swept.entry(id).or_default())
+    };
+    let mut found = None;
+    let all_told = *done.get_or_init(|| {
+        let (notices, all_told) = sweep_directory(dir, path, own);
+        found = Some(notices);
+        all_told
+    });
+    match found {
+        Some(notices) => notices,
+        // Whose it is could not be told then: it may be this one's.
+        None if !all_told && own.len() >= LONGEST_STEM => sweep_directory(dir, path, own).0,
+        None => Vec::new(),
+    }
+}
+
+/// As [`sweep`], at once. Also says whether all that was found could be told apart: of a name that is
+/// too long for that, only `own` is known.
+pub(super) fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> (Vec<Notice>, bool) {
+    let mut sweep = Sweep { dir, path, own, notices: Vec::new(), all_told: true };
+    let Ok(entries) = Dir::read_from(dir) else { return (Vec::new(), true) };
+    let mut seen = BTreeSet::new();
+    for entry in entries.flatten() {
+        if let Some(parsed) = parse(entry.file_name().to_bytes())
+            && seen.insert(parsed.base.clone())
+        {
+            sweep.put_right(&parsed);
+        }
+    }
+    (sweep.notices, sweep.all_told)
+}
+
+struct Sweep<'a> {
+    dir: BorrowedFd<'a>,
+    path: &'a Path,
+    own: &'a OsStr,
+    notices: Vec<Notice>,
+    all_told: bool,
+}
+
+/// A sidecar that was moved aside.
+struct Aside {
+    name: OsString,
+    suffix: &'static str,
+    stat: Stat,
+}
+
+impl Aside {
+    /// Whether it can be done without: SQLite makes a -shm anew from the -wal.
+    fn holds_nothing(&self) -> bool {
+        self.suffix == "-shm" || self.stat.st_size == 0
+    }
+}
+
+impl Sweep<'_> {
+    fn put_right(&mut self, leftover: &Parsed) {
+        let base = leftover.base.as_os_str();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(self.dir, base, flags, Mode::empty()) {
+            Ok(fd) => Some(fd),
+            Err(Errno::NOENT) => None,
+            Err(_) => return,
+        };
+        let there = match &file {
+            None => None,
+            Some(fd) => match locked(fd) {
+                Some(stat) => Some(stat),
+                None => return,
+            },
+        };
+        let Some(exchange) = leftover.exchange else {
+            self.unlink(base);
+            return;
+        };
+        let Some(name) = leftover.original(self.own) else {
+            self.all_told = false;
+            return;
+        };
+        let standing = match self.look_at(&name) {
+            Ok(stat) => Some(stat.st_ino),
+            Err(Errno::NOENT) => None,
+            Err(_) => return,
+        };
+        let is_old = |stat: &Stat| exchange.old != 0 && stat.st_ino == exchange.old;
+        let old_is_aside = there.as_ref().is_some_and(is_old);
+        match &there {
+            // It was empty when it was chosen, and is not now: someone's data.
+            Some(stat) if old_is_aside && exchange.kind == Replacing::Empty && stat.st_size > 0 => {
+                self.undo_exchange(&name, base, &exchange, standing);
+                return;
+            }
+            // Neither of the two: it came to the destination in the last moment, and was exchanged.
+            Some(stat) if !old_is_aside && !exchange.is_new(stat.st_ino) => {
+                self.undo_exchange(&name, base, &exchange, standing);
+                return;
+            }
+            _ => {}
+        }
+        let is_resolved = match (exchange.kind, standing) {
+            (Replacing::Empty, _) => true,
+            (Replacing::Forced, standing) if standing.unwrap_or(0) == exchange.old => {
+                self.put_sidecars_back(&name, base, &exchange)
+            }
+            (Replacing::Forced, Some(_)) if old_is_aside => self.delete_sidecars(base),
+            (Replacing::Forced, Some(inode)) if exchange.is_new(inode) => self.delete_sidecars(base),
+            // The new file was lost after the exchange: nothing else holds what the old one does.
+            (Replacing::Forced, None) if old_is_aside => {
+                let files = self.aside(base).into_iter().map(|aside| aside.name);
+                let files = std::iter::once(base.to_owned()).chain(files).collect();
+                self.keep(&name, files, Why::NewIsLost);
+                return;
+            }
+            (Replacing::Forced, _) => self.keep_sidecars(&name, base, Why::Another),
+        };
+        let Some(stat) = &there else { return };
+        if is_resolved {
+            self.unlink(base);
+        } else if !old_is_aside && exchange.is_new(stat.st_ino) && standing != Some(stat.st_ino) && stat.st_nlink == 1 {
+            self.empty(base);
+        }
+    }
+
+    /// Puts back what stands under the temporary name `base`, where the new file stands or nothing.
+    fn undo_exchange(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange, standing: Option<u64>) {
+        let back = match standing {
+            None => self.rename(base, name).map_err(Why::Refused),
+            Some(inode) if exchange.is_new(inode) => self.exchange_back(name, base, inode),
+            Some(_) => Err(Why::Another),
+        };
+        match back.and_then(|()| parents::sync(self.dir).map_err(Why::Refused)) {
+            Ok(()) => {
+                if standing.is_some() {
+                    self.unlink(base);
+                }
+                self.notices.push(Notice::FilePutBack { path: self.path.join(name) });
+            }
+            Err(why) => self.keep(name, vec![base.to_owned()], why),
+        }
+        if exchange.kind == Replacing::Forced {
+            self.keep_sidecars(name, base, Why::Another);
+        }
+    }
+
+    /// Exchanges the new file, which stands at `name`, with what it replaced; not where a program has
+    /// begun to use it.
+    fn exchange_back(&self, name: &OsStr, base: &OsStr, inode: u64) -> Result<(), Why> {
+        let _held = self.hold(name, inode)?;
+        if SIDECARS.iter().any(|suffix| self.look_at(&suffixed(name, suffix)).is_ok()) {
+            return Err(Why::Occupied);
+        }
+        self.step()
+            .and_then(|()| rustix::fs::renameat_with(self.dir, base, self.dir, name, RenameFlags::EXCHANGE))
+            .map_err(Why::Refused)
+    }
+
+    /// Before the exchange. Whether nothing is left that holds anything.
+    fn put_sidecars_back(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange) -> bool {
+        let aside = self.aside(base);
+        if aside.is_empty() {
+            return true;
+        }
+        // Held until they are back: nobody opens it half-way, and no other sweep is at work on it.
+        let held = match exchange.old {
+            0 => Ok(None),
+            old => self.hold(name, old).map(Some),
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(why) => return self.keep_sidecars(name, base, why),
+        };
+        let stat = held.as_ref().map(|held| rustix::fs::fstat(&held.fd));
+        let is_unchanged = |aside: &Aside| match (&stat, exchange.more) {
+            (None, _) => true,
+            (Some(Ok(stat)), Some(more)) => modified(stat) == more.modified,
+            // A rename sets the time of change.
+            (Some(Ok(stat)), None) => {
+                (stat.st_mtime, stat.st_mtime_nsec) <= (aside.stat.st_ctime, aside.stat.st_ctime_nsec)
+            }
+            (Some(Err(_)), _) => false,
+        };
+        let (mut back, mut kept) = (Vec::new(), Vec::new());
+        for aside in aside {
+            match self.put_back(name, &aside, is_unchanged(&aside)) {
+                Ok(true) if !aside.holds_nothing() => back.push(self.path.join(suffixed(name, aside.suffix))),
+                Ok(_) => {}
+                Err(why) => kept.push((aside.name, why)),
+            }
+        }
+        let synced = parents::sync(self.dir);
+        if !back.is_empty() {
+            self.notices.push(Notice::PutBack { database: self.path.join(name), files: back });
+        }
+        let why = kept.first().map(|(_, why)| *why);
+        if let Some(why) = why {
+            self.keep(name, kept.into_iter().map(|(name, _)| name).collect(), why);
+        }
+        why.is_none() && synced.is_ok()
+    }
+
+    /// Puts one sidecar back: true. False: it was of no use, and is deleted.
+    fn put_back(&self, name: &OsStr, aside: &Aside, is_unchanged: bool) -> Result<bool, Why> {
+        let place = suffixed(name, aside.suffix);
+        let there = match self.look_at(&place) {
+            Ok(there) => Some(there),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(Why::Refused(errno)),
+        };
+        // Renamed by a link, and killed before the old name was removed.
+        let is_same = there.is_some_and(|there| there.st_ino == aside.stat.st_ino);
+        if is_same || aside.holds_nothing() && (there.is_some() || !is_unchanged) {
+            self.unlink(&aside.name);
+            return Ok(false);
+        }
+        match there {
+            _ if !is_unchanged => return Err(Why::Changed),
+            // What a program leaves that has only read.
+            Some(there) if there.st_size == 0 && is_regular(&there) => self.unlink(&place),
+            Some(_) => return Err(Why::Occupied),
+            None => {}
+        }
+        self.rename(&aside.name, &place).map(|()| true).map_err(|errno| match errno {
+            Errno::EXIST => Why::Occupied,
+            errno => Why::Refused(errno),
+        })
+    }
+
+    /// Holds the file of this inode, which stands at `name`.
+    fn hold(&self, name: &OsStr, inode: u64) -> Result<Held, Why> {
+        let held = in_use::hold(self.dir, name, &self.path.join(name)).map_err(|error| match error {
+            CommitError::InUse { pid, .. } => Why::InUse { pid },
+            CommitError::Refused { errno, .. } => Why::Refused(errno),
+            _ => Why::Refused(Errno::IO),
+        })?;
+        for tries_left in (0..TRIES).rev() {
+            match rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if tries_left == 0 => return Err(Why::InUse { pid: None }),
+                // By another sweep, or by a child of this process between its fork and its exec.
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCKED_PAUSE),
+                _ => break,
+            }
+        }
+        match rustix::fs::fstat(&held.fd) {
+            Ok(stat) if stat.st_ino == inode => Ok(held),
+            Ok(_) => Err(Why::Another),
+            Err(errno) => Err(Why::Refused(errno)),
+        }
+    }
+
+    /// After the exchange. Nothing is deleted before it is durable.
+    fn delete_sidecars(&mut self, base: &OsStr) -> bool {
+        if self.step().and_then(|()| parents::sync(self.dir)).is_err() {
+            return false;
+        }
+        self.aside(base).iter().for_each(|aside| self.unlink(&aside.name));
+        true
+    }
+
+    /// Leaves those that hold anything where they are. Whether there are none.
+    fn keep_sidecars(&mut self, name: &OsStr, base: &OsStr, why: Why) -> bool {
+        let (empty, kept): (Vec<_>, Vec<_>) = self.aside(base).into_iter().partition(Aside::holds_nothing);
+        if why == Why::Another {
+            empty.iter().for_each(|aside| self.unlink(&aside.name));
+        }
+        if kept.is_empty() {
+            return true;
+        }
+        self.keep(name, kept.into_iter().map(|aside| aside.name).collect(), why);
+        false
+    }
+
+    fn keep(&mut self, name: &OsStr, files: Vec<OsString>, why: Why) {
+        let files = files.into_iter().map(|file| self.path.join(file)).collect();
+        self.notices.push(Notice::Kept { database: self.path.join(name), files, why });
+    }
+
+    /// The sidecars under the temporary name `base`; the one that holds least last.
+    fn aside(&self, base: &OsStr) -> Vec<Aside> {
+        let look = |suffix| {
+            let name = suffixed(base, suffix);
+            self.look_at(&name).ok().map(|stat| Aside { name, suffix, stat })
+        };
+        ["-wal", "-journal", "-shm"].into_iter().filter_map(look).collect()
+    }
+
+    fn look_at(&self, name: &OsStr) -> Result<Stat, Errno> {
+        rustix::fs::statat(self.dir, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+        self.step()?;
+        rename_to_absent(self.dir, from, to)
+    }
+
+    /// What cannot be deleted stays: it harms nobody, and a later run tries again.
+    fn unlink(&self, name: &OsStr) {
+        if self.step().is_ok() {
+            let _ = rustix::fs::unlinkat(self.dir, name, AtFlags::empty());
+        }
+    }
+
+    /// Frees the space of the new file but keeps its inode, so that no other file is taken for it by
+    /// its number while sidecars lie there under its name.
+    fn empty(&self, base: &OsStr) {
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let _ = rustix::fs::openat(self.dir, base, flags, Mode::empty());
+    }
+
+    /// Where tests put their faults.
+    fn step(&self) -> Result<(), Errno> {
+        fault_at(&self.path.join(self.own), Step::Publish).map(drop)
+    }
+}
+
+/// A leftover that nobody works on any more, which is locked from now on.
+fn locked(fd: &OwnedFd) -> Option<Stat> {
+    rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let stat = rustix::fs::fstat(fd).ok()?;
+    (is_regular(&stat) && stat.st_nlink > 0).then_some(stat)
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}

@@ -1,0 +1,319 @@
+//! One replica's settings, from the config or from a URL alone, to a location.
+//!
+//! Precedence (FORMAT §5): replica's key, global key, the URL's query, what its host implies,
+//! the environment. A setting that is the empty text is not set.
+
+use crate::config::endpoint::{self, DefaultScheme};
+use crate::config::s3url::{self, RawUrl, S3Url};
+use crate::config::yaml::ReplicaYaml;
+use crate::config::{ConfigError, Env, Location, StoreConfig, paths};
+use crate::store::s3::{S3Config, SseCustomerKey, StaticCredentials};
+use std::io::Read;
+use std::path::Path;
+
+/// The region of services other than AWS that were given none.
+pub(super) const DEFAULT_REGION: &str = "us-east-1";
+
+/// What is read of a file that holds one key.
+const KEY_FILE_LIMIT_BYTES: u64 = 4096;
+
+/// Whether an argument is a replica URL rather than a path: it begins with letters, digits or
+/// underscores and `://`, and is not an `sqlite://` or `sqlite3://` path.
+pub fn is_replica_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty()
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && !matches!(scheme, "sqlite" | "sqlite3")
+    })
+}
+
+/// A replica URL as typed, with what the environment adds, to a location.
+pub fn parse_replica_url(url: &str, env: &Env<'_>) -> Result<Location, ConfigError> {
+    let replica = ReplicaYaml { url: Some(url.to_owned()), ..ReplicaYaml::default() };
+    location(&replica, &ReplicaYaml::default(), env)
+}
+
+/// The URL of a pattern, e.g. `s3://bucket/prefix/**/*.db?endpoint=…`: the store at its root
+/// (`Location::path` is empty, for files `/`), and the pattern, %-decoded, otherwise as typed,
+/// without its first slash. A `#` is an ordinary character here.
+pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String), ConfigError> {
+    let display = s3url::redacted(url);
+    let raw = raw_url(url)?;
+    match raw.scheme.as_str() {
+        "s3" => {
+            let s3 = S3Url::parse(&raw)?;
+            let none = ReplicaYaml::default();
+            let store = StoreConfig::S3(s3_config(Settings { replica: &none, global: &none }, Some(&s3), env)?);
+            Ok((Location { store, path: String::new(), display }, s3.path))
+        }
+        "file" => {
+            let pattern = s3url::decoded(&file_path(&raw))?;
+            let pattern = pattern.strip_prefix('/').unwrap_or(&pattern).to_owned();
+            Ok((Location { store: StoreConfig::File, path: "/".to_owned(), display }, pattern))
+        }
+        _ => Err(ConfigError::UnsupportedType { kind: raw.scheme }),
+    }
+}
+
+/// Where `replica` says its backups are, with `global` as defaults.
+pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_>) -> Result<Location, ConfigError> {
+    if replica.path.as_deref().is_some_and(is_replica_url) {
+        return Err(ConfigError::PathIsUrl);
+    }
+    if replica.age.as_ref().or(global.age.as_ref()).is_some_and(|age| age.is_used()) {
+        return Err(ConfigError::AgeEncryption);
+    }
+    let settings = Settings { replica, global };
+    let url = non_empty(&replica.url);
+    let scheme = url.filter(|url| is_replica_url(url)).and_then(RawUrl::split).map(|url| url.scheme);
+    match scheme.as_deref().or(non_empty(&replica.kind)).unwrap_or("file") {
+        "file" => file_location(settings, url, env),
+        "s3" => s3_location(settings, url, env),
+        kind => Err(ConfigError::UnsupportedType { kind: kind.to_owned() }),
+    }
+}
+
+/// A replica's own settings before the global ones.
+#[derive(Clone, Copy)]
+struct Settings<'a> {
+    replica: &'a ReplicaYaml,
+    global: &'a ReplicaYaml,
+}
+
+impl<'a> Settings<'a> {
+    fn text(self, field: impl Fn(&ReplicaYaml) -> &Option<String>) -> Option<&'a str> {
+        non_empty(field(self.replica)).or_else(|| non_empty(field(self.global)))
+    }
+
+    fn boolean(self, field: impl Fn(&ReplicaYaml) -> Option<bool>) -> Option<bool> {
+        field(self.replica).or_else(|| field(self.global))
+    }
+}
+
+fn non_empty(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+fn variable(env: &Env<'_>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}
+
+fn raw_url(url: &str) -> Result<RawUrl<'_>, ConfigError> {
+    is_replica_url(url)
+        .then(|| RawUrl::split(url))
+        .flatten()
+        .ok_or_else(|| ConfigError::UrlSchemeMissing { url: s3url::redacted(url) })
+}
+
+/// The path of a `file:` URL, not decoded. What stands where a host would is part of it, as
+/// Litestream has it: `file://a/b` is `/a/b`.
+fn file_path(url: &RawUrl<'_>) -> String {
+    if url.authority.is_empty() { url.path.to_owned() } else { format!("/{}{}", url.authority, url.path) }
+}
+
+fn file_location(settings: Settings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
+    let path = non_empty(&settings.replica.path);
+    let (path, display) = match (url, path) {
+        (Some(_), Some(_)) => return Err(ConfigError::UrlAndPath { kind: "file" }),
+        (Some(url), None) => {
+            let path = file_path(&raw_url(url)?);
+            if path.is_empty() {
+                return Err(ConfigError::FilePathMissing { bucket_set: false });
+            }
+            (literal_or_decoded(&path, env)?, s3url::redacted(url))
+        }
+        (None, Some(path)) => (paths::clean_path(Path::new(path), env)?, path.to_owned()),
+        (None, None) => {
+            let bucket_set = settings.text(|s| &s.bucket).is_some();
+            return Err(ConfigError::FilePathMissing { bucket_set });
+        }
+    };
+    // Both came from text: nothing is lost.
+    Ok(Location { store: StoreConfig::File, path: path.to_string_lossy().into_owned(), display })
+}
+
+/// Litestream writes to the literal path, escapes and all; others mean the decoded one.
+fn literal_or_decoded(path: &str, env: &Env<'_>) -> Result<std::path::PathBuf, ConfigError> {
+    let literal = paths::expand_home(Path::new(path), env)?;
+    if !path.contains('%') || literal.exists() {
+        return Ok(literal);
+    }
+    match s3url::decoded(path) {
+        Ok(decoded) => paths::expand_home(Path::new(&decoded), env),
+        Err(_) => Ok(literal),
+    }
+}
+
+fn s3_location(settings: Settings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
+    let path = non_empty(&settings.replica.path);
+    if url.is_some() && path.is_some() {
+        return Err(ConfigError::UrlAndPath { kind: "s3" });
+    }
+    if url.is_some() && settings.text(|s| &s.bucket).is_some() {
+        return Err(ConfigError::UrlAndBucket);
+    }
+    let parsed = match url {
+        Some(url) => {
+            let raw = raw_url(url)?;
+            // Litestream loses what follows a `#`, so it is not in its keys either.
+            let cut = if s3url::is_arn(raw.authority) { url } else { url.split('#').next().unwrap_or(url) };
+            Some(S3Url::parse(&raw_url(cut)?)?)
+        }
+        None => None,
+    };
+    let config = s3_config(settings, parsed.as_ref(), env)?;
+    let path = match &parsed {
+        Some(url) => url.clean_path(),
+        None => path.unwrap_or("").to_owned(),
+    };
+    let display = match url {
+        Some(url) => s3url::redacted(url),
+        None => format!("s3://{}/{}", config.bucket, path.strip_prefix('/').unwrap_or(&path)),
+    };
+    Ok(Location { store: StoreConfig::S3(config), path, display })
+}
+
+fn s3_config(settings: Settings<'_>, url: Option<&S3Url>, env: &Env<'_>) -> Result<S3Config, ConfigError> {
+    let bucket = match url {
+        Some(url) => url.host.bucket.as_str(),
+        None => settings.text(|s| &s.bucket).unwrap_or(""),
+    };
+    if bucket.is_empty() {
+        return Err(ConfigError::BucketMissing);
+    }
+    let arn = s3url::is_arn(bucket);
+    let stray = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '@' | '?' | '#' | '%' | '\\');
+    if !arn && bucket.contains(stray) {
+        return Err(ConfigError::BadBucket);
+    }
+    let given = settings
+        .text(|s| &s.endpoint)
+        .map(|text| endpoint::normalized(text, DefaultScheme::Https, "endpoint"))
+        .transpose()?
+        .or_else(|| url.and_then(|url| url.query.endpoint.clone()));
+    let implied = url.and_then(|url| url.host.endpoint.clone());
+    let ambient = if given.is_some() || implied.is_some() || arn { None } else { endpoint_of_environment(env)? };
+    let region = settings
+        .text(|s| &s.region)
+        .or_else(|| url.and_then(|url| url.query.region.as_deref()))
+        .or_else(|| url.and_then(|url| url.host.region.as_deref()))
+        .or_else(|| arn.then(|| bucket.split(':').nth(3)).flatten())
+        .filter(|region| !region.is_empty())
+        .map(str::to_owned);
+    // Where config or URL name another service, AWS_REGION speaks of something else.
+    let region = match (region, given.is_some() || implied.is_some(), ambient.is_some()) {
+        (Some(region), _, _) => Some(region),
+        (None, true, _) => Some(DEFAULT_REGION.to_owned()),
+        (None, false, true) => region_of_environment(env).or_else(|| Some(DEFAULT_REGION.to_owned())),
+        (None, false, false) => region_of_environment(env),
+    };
+    let path_style = settings
+        .boolean(|s| s.force_path_style)
+        .or_else(|| url.and_then(|url| url.query.path_style))
+        .or((given.is_some() || ambient.is_some()).then_some(true))
+        .or_else(|| url.map(|url| url.host.path_style))
+        .unwrap_or(false);
+    let skip_verify =
+        settings.boolean(|s| s.skip_verify).or_else(|| url.and_then(|url| url.query.skip_verify)).unwrap_or(false);
+    let endpoint = given.or(implied).or(ambient);
+    let sse_customer = sse_customer_key(settings, url, env)?;
+    if sse_customer.is_some() && endpoint.as_deref().is_some_and(|endpoint| !endpoint::may_carry_sse_key(endpoint)) {
+        return Err(ConfigError::SseNeedsHttps);
+    }
+    Ok(S3Config {
+        bucket: bucket.to_owned(),
+        region,
+        endpoint,
+        path_style,
+        skip_verify,
+        credentials: credentials(settings, env),
+        sse_customer,
+    })
+}
+
+fn endpoint_of_environment(env: &Env<'_>) -> Result<Option<String>, ConfigError> {
+    let ignored = variable(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let names: &[&'static str] = if ignored {
+        &["LITESTREAM_S3_ENDPOINT"]
+    } else {
+        &["LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+    };
+    names
+        .iter()
+        .find_map(|&name| Some((name, variable(env, name)?)))
+        .map(|(name, text)| endpoint::normalized(&text, DefaultScheme::ByHost, name))
+        .transpose()
+}
+
+fn region_of_environment(env: &Env<'_>) -> Option<String> {
+    variable(env, "AWS_REGION").or_else(|| variable(env, "AWS_DEFAULT_REGION"))
+}
+
+/// A whole pair from the config, used alone; or a pair for which LITESTREAM_* names stand in
+/// for AWS names that are not set. None: the AWS chain.
+fn credentials(settings: Settings<'_>, env: &Env<'_>) -> Option<StaticCredentials> {
+    if let (Some(id), Some(secret)) = (settings.text(|s| &s.access_key_id), settings.text(|s| &s.secret_access_key)) {
+        return Some(StaticCredentials {
+            access_key_id: id.to_owned(),
+            secret_access_key: secret.to_owned(),
+            session_token: settings.text(|s| &s.session_token).map(str::to_owned),
+        });
+    }
+    let aws_id = variable(env, "AWS_ACCESS_KEY_ID");
+    let aws_secret = variable(env, "AWS_SECRET_ACCESS_KEY");
+    if aws_id.is_some() && aws_secret.is_some() {
+        return None;
+    }
+    Some(StaticCredentials {
+        access_key_id: aws_id.or_else(|| variable(env, "LITESTREAM_ACCESS_KEY_ID"))?,
+        secret_access_key: aws_secret.or_else(|| variable(env, "LITESTREAM_SECRET_ACCESS_KEY"))?,
+        session_token: variable(env, "AWS_SESSION_TOKEN"),
+    })
+}
+
+fn sse_customer_key(
+    settings: Settings<'_>,
+    url: Option<&S3Url>,
+    env: &Env<'_>,
+) -> Result<Option<SseCustomerKey>, ConfigError> {
+    let configured = match configured_sse_key(settings.replica, env)? {
+        Some(key) => Some(key),
+        None => configured_sse_key(settings.global, env)?,
+    };
+    let query = url.map(|url| &url.query);
+    let Some(key_base64) = configured.or_else(|| query.and_then(|query| query.sse_key.clone())) else {
+        return Ok(None);
+    };
+    let algorithm = settings
+        .text(|s| &s.sse_customer_algorithm)
+        .or_else(|| query.and_then(|query| query.sse_algorithm.as_deref()))
+        .unwrap_or("AES256");
+    if algorithm != "AES256" {
+        return Err(ConfigError::SseAlgorithm { found: algorithm.to_owned() });
+    }
+    let key = aws_smithy_types::base64::decode(&key_base64)
+        .map_err(|_| ConfigError::SseKey { reason: "sse-customer-key must be valid base64" })?;
+    if key.len() != 32 {
+        return Err(ConfigError::SseKey { reason: "sse-customer-key must be 256-bit (32 bytes) when decoded" });
+    }
+    let key_md5_base64 = aws_smithy_types::base64::encode(<md5::Md5 as md5::Digest>::digest(&key));
+    let given_md5 =
+        settings.text(|s| &s.sse_customer_key_md5).or_else(|| query.and_then(|query| query.sse_key_md5.as_deref()));
+    if given_md5.is_some_and(|given| given != key_md5_base64) {
+        return Err(ConfigError::SseKey { reason: "sse-customer-key-md5 is not the MD5 of sse-customer-key" });
+    }
+    Ok(Some(SseCustomerKey { algorithm: algorithm.to_owned(), key_base64, key_md5_base64 }))
+}
+
+/// The key of one level of the config; a file goes before a key written out.
+fn configured_sse_key(yaml: &ReplicaYaml, env: &Env<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(path) = non_empty(&yaml.sse_customer_key_path) else {
+        return Ok(non_empty(&yaml.sse_customer_key).map(str::to_owned));
+    };
+    let path = paths::expand_home(Path::new(path), env)?;
+    let mut text = String::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(KEY_FILE_LIMIT_BYTES).read_to_string(&mut text))
+        .map_err(|error| ConfigError::SseKeyFile { path, detail: error.to_string() })?;
+    Ok(Some(text.trim().to_owned()))
+}

@@ -1,0 +1,76 @@
+//! How much may be open at once: databases and connections are bounded by the descriptors that
+//! the process may have (`ulimit -n`).
+
+use crate::store::s3::default_max_requests;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors of one database in flight: the new file and once more for direct writes, its
+/// directory, a root directory, what it replaces, SQLite's.
+const PER_DATABASE: u64 = 6;
+/// The process's own, and each worker's ring, timers and wakers.
+const OWN: u64 = 24;
+const PER_WORKER: u64 = 6;
+const MOST_DATABASES: u64 = 4096;
+
+/// What the descriptors allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Databases in flight, at least 1.
+    pub databases: usize,
+    /// Requests in flight, at least 2; None: no fewer than are ever needed.
+    pub requests: Option<usize>,
+}
+
+impl Limits {
+    /// Raises the soft limit as far as the process may, and divides what there is.
+    pub fn of_process(workers: usize) -> Self {
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let mut limit = current.unwrap_or(u64::MAX);
+        if maximum.unwrap_or(u64::MAX) > limit
+            && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok()
+        {
+            limit = maximum.unwrap_or(u64::MAX);
+        }
+        Self::of(limit, workers)
+    }
+
+    /// Databases in flight beyond which no request waits for a database: each has a few at
+    /// once, then is written and synced. More would only hold more memory.
+    pub fn useful_databases(max_requests: Option<usize>) -> usize {
+        max_requests.unwrap_or_else(default_max_requests).saturating_mul(3).div_ceil(4).max(4)
+    }
+
+    fn of(descriptors: u64, workers: usize) -> Self {
+        let workers = workers as u64;
+        let free = descriptors.saturating_sub(OWN + PER_WORKER * workers);
+        let databases = (free / 2 / PER_DATABASE).clamp(1, MOST_DATABASES);
+        let sockets = free.saturating_sub(databases * PER_DATABASE);
+        // A connection stays open for a while after its request, and a worker cannot use another's.
+        let requests = (sockets / if workers > 1 { 2 } else { 1 }).max(2);
+        Self {
+            databases: databases as usize,
+            requests: (requests < default_max_requests() as u64).then_some(requests as usize),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fleet::descriptors::*;
+
+    #[test]
+    fn few_descriptors_are_divided_and_many_do_not_matter() {
+        for (descriptors, workers) in [(64, 1), (256, 2), (1024, 2), (1024, 16), (4096, 8)] {
+            let limits = Limits::of(descriptors, workers);
+            let pools = if workers > 1 { 2 } else { 1 };
+            let used = OWN
+                + PER_WORKER * workers as u64
+                + PER_DATABASE * limits.databases as u64
+                + pools * limits.requests.unwrap_or(0) as u64;
+            assert!(used <= descriptors, "{descriptors} {workers}: {limits:?} uses {used}");
+        }
+        assert_eq!(Limits::of(u64::MAX, 64), Limits { databases: 4096, requests: None });
+        assert_eq!(Limits::useful_databases(Some(256)), 192);
+        assert_eq!(Limits::of(3, 8), Limits { databases: 1, requests: Some(2) });
+    }
+}

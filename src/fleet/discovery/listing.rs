@@ -1,0 +1,165 @@
+//! Lists what lies under a prefix into a catalogue, in ranges side by side where it is long
+//! (`key_ranges`), page by page: no more than the pages in flight is held besides the catalogue.
+
+use crate::catalogue::{Catalogue, Layout};
+use crate::fleet::discovery::discover::DiscoveryProgress;
+use crate::fleet::discovery::handover::Early;
+use crate::fleet::discovery::key_ranges::{Ask, Split};
+use crate::store::{Http, ListRequest, Store, StoreError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+/// Lists a store.
+pub struct Lister<'a> {
+    pub http: &'a Http,
+    pub store: &'a Store,
+    pub progress: &'a DiscoveryProgress,
+}
+
+/// What is known of a listing beforehand.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Keys that ranges may begin at, where they are known; otherwise they are looked for.
+    pub cuts: Option<Vec<String>>,
+    /// Give up beyond so many pages.
+    pub max_pages: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { cuts: None, max_pages: u64::MAX }
+    }
+}
+
+/// All that was listed.
+#[derive(Debug)]
+pub struct Listing {
+    pub catalogue: Catalogue,
+    /// The store lists in no order, or not in that of the keys' bytes.
+    pub unordered: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum ListingError {
+    Store(StoreError),
+    /// More than [`Limits::max_pages`].
+    TooLong,
+}
+
+/// What an answer is an answer to.
+enum Asked {
+    Page(Ask),
+    /// [`Early::next_question`].
+    Vacancy(String),
+}
+
+impl Lister<'_> {
+    /// All objects under `prefix` whose keys are `wanted`, but for what was handed over `handover`.
+    ///
+    /// # Errors
+    /// The store's, after its retries.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        limits: Limits,
+        wanted: &dyn Fn(&str) -> bool,
+        mut early: Option<&mut Early<'_>>,
+    ) -> Result<Listing, ListingError> {
+        let may_look = limits.cuts.is_none();
+        let split = match self.store {
+            Store::S3(_) => Split::new(prefix, limits.cuts.unwrap_or_default(), may_look),
+            // The disk is walked by one.
+            Store::File(_) => Split::serial(prefix),
+        };
+        if let Some(listing) = self.run(split, limits.max_pages, wanted, early.as_deref_mut()).await? {
+            return Ok(listing);
+        }
+        if let Some(early) = early {
+            early.forget();
+        }
+        // Out of order between the ranges: only one row is sure to hold every key.
+        let listing = self.run(Split::serial(prefix), limits.max_pages, wanted, None).await?;
+        let catalogue = listing.map_or_else(|| Catalogue::new(Layout::native_to(self.store)), |all| all.catalogue);
+        Ok(Listing { catalogue, unordered: true })
+    }
+
+    /// None: something may have been passed over.
+    async fn run(
+        &self,
+        mut split: Split,
+        max_pages: u64,
+        wanted: &dyn Fn(&str) -> bool,
+        mut early: Option<&mut Early<'_>>,
+    ) -> Result<Option<Listing>, ListingError> {
+        let mut catalogue = Catalogue::new(Layout::native_to(self.store));
+        let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
+        let mut in_flight = FuturesUnordered::new();
+        let ask = |asked: Asked, request: ListRequest| async move {
+            (asked, self.store.list_page(self.http, &request).await)
+        };
+        loop {
+            while let Some(job) = split.next_job() {
+                in_flight.push(ask(Asked::Page(job.ask), job.request));
+            }
+            while let Some(prefix) = early.as_mut().and_then(|early| early.next_question()) {
+                let request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
+                in_flight.push(ask(Asked::Vacancy(prefix), request));
+            }
+            let Some((asked, answer)) = in_flight.next().await else { break };
+            let (ask, page) = match (asked, answer) {
+                (Asked::Page(ask), Ok(page)) => (ask, page),
+                (Asked::Page(Ask::Look(_)), Err(_)) => {
+                    split.look_failed();
+                    continue;
+                }
+                (Asked::Page(Ask::Keys(_)), Err(e)) => {
+                    self.progress.forget(keys, databases);
+                    return Err(ListingError::Store(e));
+                }
+                (Asked::Vacancy(prefix), answer) => {
+                    self.progress.answered(0);
+                    if let (Ok(page), Some(early)) = (answer, &mut early)
+                        && early.answered(prefix, &page)
+                    {
+                        early.advance(&split, &mut catalogue);
+                    }
+                    continue;
+                }
+            };
+            let before = keys;
+            split.take(ask, page, |object| {
+                keys += 1;
+                if wanted(&object.key) {
+                    catalogue.insert(object);
+                }
+            });
+            self.progress.answered(keys - before);
+            if let Some(early) = &mut early
+                && !split.is_done()
+            {
+                early.advance(&split, &mut catalogue);
+            }
+            let taken = early.as_ref().map_or(0, |early| early.taken());
+            databases = self.progress.seen(databases, catalogue.databases() + taken);
+            pages += 1;
+            if split.is_split() && split.is_unordered() {
+                break;
+            }
+            if split.is_done() {
+                break;
+            }
+            if pages >= max_pages {
+                self.progress.forget(keys, databases);
+                return Err(ListingError::TooLong);
+            }
+        }
+        if split.is_sound() && split.is_done() {
+            if let Some(early) = early {
+                early.give_back(&mut catalogue);
+            }
+            return Ok(Some(Listing { catalogue, unordered: split.is_unordered() }));
+        }
+        self.progress.forget(keys, databases);
+        Ok(None)
+    }
+}

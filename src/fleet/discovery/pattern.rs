@@ -1,0 +1,312 @@
+//! Patterns over databases' names: keys of a bucket, or configured paths (CONTRACT,
+//! `restore-pattern`).
+//!
+//! globset's syntax: `**` crosses slashes, `*`, `?` and `[a-z]` do not, `{a,b}`, `\` escapes. `?`
+//! and a class are one byte: letters beyond ASCII take a `*`. A pattern that ends in a slash, or
+//! is empty, means everything below.
+
+use crate::config::{ConfigError, Env, clean_path};
+use globset::{Glob, GlobBuilder, GlobMatcher};
+use std::fmt;
+use std::path::Path;
+
+/// Braces within braces that a pattern may have.
+const MOST_BRACES: usize = 100;
+
+/// A checked pattern.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    glob: GlobMatcher,
+    /// What every name that matches begins with.
+    literal: String,
+    /// How much of `literal` is directories, their last slash included.
+    dir_len: usize,
+    /// All of the pattern is `literal`.
+    is_literal: bool,
+}
+
+/// A pattern that is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PatternError {
+    Syntax {
+        pattern: String,
+        reason: String,
+    },
+    /// What the pattern begins with is no path.
+    Path(ConfigError),
+}
+
+/// A glob by globset's syntax: `*` and `?` do not cross slashes.
+///
+/// # Errors
+/// globset's, and braces in braces that are too many for it: it panics past 250, and past some
+/// 10,000 it needs more stack than there is.
+pub fn glob(text: &str) -> Result<Glob, String> {
+    let (mut depth, mut deepest, mut is_escaped) = (0_usize, 0, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > MOST_BRACES {
+        return Err(format!("braces nested more than {MOST_BRACES} deep"));
+    }
+    let built = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+    built.map_err(|e| e.kind().to_string())
+}
+
+impl Pattern {
+    /// Over keys, %-decoded, without the slash between bucket and key.
+    ///
+    /// # Errors
+    /// globset's.
+    pub fn for_keys(text: &str) -> Result<Self, PatternError> {
+        let everything_below = text.is_empty() || text.ends_with('/');
+        let glob_text = if everything_below { format!("{text}**") } else { text.to_owned() };
+        let syntax = |reason| PatternError::Syntax { pattern: text.to_owned(), reason };
+        let Literal { text: literal, dir_len, is_all, .. } = Literal::of(text);
+        Ok(Self { glob: glob(&glob_text).map_err(syntax)?.compile_matcher(), literal, dir_len, is_literal: is_all })
+    }
+
+    /// Over absolute paths. The directories that the pattern begins with are made absolute and
+    /// clean, as configured paths are; a pattern that begins with `**/` or `{/` stands as it is.
+    ///
+    /// # Errors
+    /// globset's; a `~/` without a home.
+    pub fn for_paths(text: &str, env: &Env<'_>) -> Result<Self, PatternError> {
+        let begins_anywhere = text.starts_with("**") || text.starts_with("{/");
+        let mut pattern = if begins_anywhere {
+            Self::for_keys(text)?
+        } else {
+            let literal = Literal::of(text);
+            let dir = literal.text.get(..literal.dir_len).filter(|dir| !dir.is_empty()).unwrap_or(".");
+            let dir = clean_path(Path::new(dir), env).map_err(PatternError::Path)?;
+            let rest = text.get(literal.dir_raw_len..).unwrap_or("");
+            let mut absolute = escaped_literal(&dir.to_string_lossy());
+            if !absolute.ends_with('/') {
+                absolute.push('/');
+            }
+            Self::for_keys(&(absolute + rest))?
+        };
+        if pattern.dir_len == 0 {
+            pattern.literal = "/".to_owned();
+            pattern.dir_len = 1;
+        }
+        Ok(pattern)
+    }
+
+    /// Whether `name` (a key or path, no slash at its end) matches.
+    pub fn matches(&self, name: &str) -> bool {
+        // A database's own place, typed as the prefix of all that lies below it.
+        let is_itself = self.is_literal && self.literal.strip_suffix('/') == Some(name);
+        is_itself || self.glob.is_match(name)
+    }
+
+    /// What every name that matches begins with; with a slash at its end where the pattern has no
+    /// wildcard (then a name may be all but that slash).
+    pub fn list_prefix(&self) -> String {
+        if self.is_literal && !self.literal.is_empty() && !self.literal.ends_with('/') {
+            return format!("{}/", self.literal);
+        }
+        self.literal.clone()
+    }
+
+    /// The longest literal directory: empty, or with a slash at its end.
+    pub fn literal_dir(&self) -> &str {
+        self.literal.get(..self.dir_len).unwrap_or("")
+    }
+
+    /// Whether a name below `dir` (a slash at its end, or empty) could match.
+    pub fn may_match_below(&self, dir: &str) -> bool {
+        self.literal.starts_with(dir) || dir.starts_with(&self.literal)
+    }
+}
+
+/// Where the database `name` goes below the output directory: its path below `literal_dir`
+/// (CONTRACT, `--output-dir`). Not checked for safety.
+pub fn relative_output(literal_dir: &str, name: &str) -> String {
+    match name.strip_prefix(literal_dir) {
+        Some(relative) if !relative.is_empty() => relative.to_owned(),
+        // The literal directory is the database itself.
+        _ => name.rsplit('/').next().unwrap_or(name).to_owned(),
+    }
+}
+
+/// What a pattern begins with, up to its first wildcard.
+struct Literal {
+    /// Without its escapes.
+    text: String,
+    /// Up to its last slash.
+    dir_len: usize,
+    /// The same in the pattern as written.
+    dir_raw_len: usize,
+    is_all: bool,
+}
+
+impl Literal {
+    fn of(pattern: &str) -> Self {
+        let mut literal = Self { text: String::new(), dir_len: 0, dir_raw_len: 0, is_all: true };
+        let mut chars = pattern.char_indices();
+        while let Some((mut at, mut c)) = chars.next() {
+            if matches!(c, '*' | '?' | '[' | '{') {
+                literal.is_all = false;
+                break;
+            }
+            if c == '\\' {
+                let Some(next) = chars.next() else { break };
+                (at, c) = next;
+            }
+            literal.text.push(c);
+            if c == '/' {
+                literal.dir_len = literal.text.len();
+                literal.dir_raw_len = at + 1;
+            }
+        }
+        literal
+    }
+}
+
+/// `text` as a pattern that matches nothing else.
+fn escaped_literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax { pattern, reason } => {
+                write!(f, "invalid pattern '{}': {reason}", crate::error::escaped(pattern))
+            }
+            Self::Path(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+#[cfg(test)]
+mod tests {
+    use crate::fleet::discovery::pattern::*;
+
+    fn keys(text: &str) -> Pattern {
+        Pattern::for_keys(text).unwrap()
+    }
+
+    fn paths(text: &str) -> Pattern {
+        Pattern::for_paths(text, &|name| (name == "HOME").then(|| "/home/me".to_owned())).unwrap()
+    }
+
+    #[test]
+    fn wildcards_and_slashes() {
+        let cases: [(&str, &[&str], &[&str]); 12] = [
+            ("p/*.db", &["p/a.db", "p/.db"], &["p/a/b.db", "q/a.db", "p/a.db-2", "x/p/a.db"]),
+            ("p/**/*.db", &["p/a.db", "p/a/b.db", "p/a/b/c.db"], &["p", "q/a.db", "pa.db"]),
+            ("p/?.db", &["p/a.db"], &["p/ab.db", "p//.db"]),
+            ("p/[a-c]", &["p/b"], &["p/d", "p/B"]),
+            ("{a,b/c}/x", &["a/x", "b/c/x"], &["b/x"]),
+            (r"p/\*.db", &["p/*.db"], &["p/a.db"]),
+            ("p/", &["p/a", "p/a/b", "p"], &["pa", "q"]),
+            ("p/app.db/", &["p/app.db", "p/app.db/old.db"], &["p/app.db-2", "p/app.d"]),
+            ("p/app.db", &["p/app.db"], &["p/app.db/old.db", "p/app.db-2"]),
+            ("p/*/", &["p/a/b", "p/a/b/c"], &["p/a", "p"]),
+            ("", &["a", "a/b", "", "/a", "."], &[]),
+            ("**", &["a", "a/b"], &[]),
+        ];
+        for (text, yes, no) in cases {
+            let pattern = keys(text);
+            yes.iter().for_each(|name| assert!(pattern.matches(name), "{text} should match {name:?}"));
+            no.iter().for_each(|name| assert!(!pattern.matches(name), "{text} should not match {name:?}"));
+        }
+        assert!(matches!(Pattern::for_keys("p/[a"), Err(PatternError::Syntax { .. })));
+        assert!(Pattern::for_keys("p/{a").unwrap_err().to_string().starts_with("invalid pattern 'p/{a': "));
+    }
+
+    #[test]
+    fn braces_in_braces_have_a_bound() {
+        let nested = |depth: usize| format!("p/{}a{}", "{".repeat(depth), "}".repeat(depth));
+        assert!(keys(&nested(MOST_BRACES)).matches("p/a"));
+        for depth in [MOST_BRACES + 1, 300, 100_000] {
+            let error = Pattern::for_keys(&nested(depth)).unwrap_err().to_string();
+            assert!(error.ends_with("braces nested more than 100 deep"), "{depth}");
+        }
+        assert!(keys(&r"\{".repeat(300)).matches(&"{".repeat(300)));
+        assert!(keys(&"{a,b}".repeat(300)).matches(&"ab".repeat(150)));
+    }
+
+    #[test]
+    fn literal_parts() {
+        let cases = [
+            ("p/q/**/*.db", "p/q/", "p/q/"),
+            ("p/acme-*/x.db", "p/", "p/acme-"),
+            ("p/q", "p/", "p/q/"),
+            ("p/q/", "p/q/", "p/q/"),
+            ("", "", ""),
+            ("*.db", "", ""),
+            (r"p\[1\]/a\*b/c?", "p[1]/a*b/", "p[1]/a*b/c"),
+            (r"a\/b*", "a/", "a/b"),
+            ("p/{a,b}/c", "p/", "p/"),
+            ("größe/a*", "größe/", "größe/a"),
+        ];
+        for (text, dir, prefix) in cases {
+            let pattern = keys(text);
+            assert_eq!((pattern.literal_dir(), pattern.list_prefix().as_str()), (dir, prefix), "{text}");
+        }
+    }
+
+    #[test]
+    fn relative_outputs() {
+        let cases = [
+            ("p/**/*.db", "p/a/b.db", "a/b.db"),
+            ("p/app.db/", "p/app.db", "app.db"),
+            ("p/app.db", "p/app.db", "app.db"),
+            ("app.db/", "app.db", "app.db"),
+            ("p/ac*/x.db", "p/acme/x.db", "acme/x.db"),
+            ("**", "/a/b", "/a/b"),
+            ("p/", "p/../../etc/passwd", "../../etc/passwd"),
+        ];
+        for (text, name, expected) in cases {
+            let pattern = keys(text);
+            assert!(pattern.matches(name), "{text} {name}");
+            assert_eq!(relative_output(pattern.literal_dir(), name), expected, "{text} {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_over_paths_are_absolute() {
+        let here = std::env::current_dir().unwrap();
+        let here = here.to_str().unwrap();
+        let cases = [
+            ("/srv/t/*.db".to_owned(), "/srv/t/".to_owned(), "/srv/t/a.db".to_owned()),
+            ("/srv//x/../t/*.db".to_owned(), "/srv/t/".to_owned(), "/srv/t/a.db".to_owned()),
+            ("~/t/*.db".to_owned(), "/home/me/t/".to_owned(), "/home/me/t/a.db".to_owned()),
+            ("sqlite:///t/*".to_owned(), "/t/".to_owned(), "/t/a.db".to_owned()),
+            ("t/*.db".to_owned(), format!("{here}/t/"), format!("{here}/t/a.db")),
+            ("*.db".to_owned(), format!("{here}/"), format!("{here}/a.db")),
+            ("**/*.db".to_owned(), "/".to_owned(), "/srv/a.db".to_owned()),
+            ("{/srv,/var}/*.db".to_owned(), "/".to_owned(), "/var/a.db".to_owned()),
+            ("/*.db".to_owned(), "/".to_owned(), "/a.db".to_owned()),
+            (r"/a\[1\]/*.db".to_owned(), "/a[1]/".to_owned(), "/a[1]/x.db".to_owned()),
+            ("/srv/".to_owned(), "/srv/".to_owned(), "/srv/a/b".to_owned()),
+        ];
+        for (text, dir, name) in cases {
+            let pattern = paths(&text);
+            assert_eq!(pattern.literal_dir(), dir, "{text}");
+            assert!(pattern.matches(&name), "{text} {name}");
+        }
+        assert!(paths("/srv/t/*.db").may_match_below("/srv/"));
+        assert!(paths("/srv/t/*.db").may_match_below("/srv/t/u/"));
+        assert!(!paths("/srv/t/*.db").may_match_below("/srv/u/"));
+    }
+}

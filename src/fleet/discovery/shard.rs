@@ -1,0 +1,64 @@
+//! A fleet divided among hosts (CONTRACT, `--shard I/N`): every database belongs to exactly one
+//! share, whoever computes it and whatever else there is.
+
+use sha2::{Digest, Sha256};
+
+/// `--shard I/N`: `index` < `of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    pub index: u32,
+    pub of: u32,
+}
+
+impl Shard {
+    /// Whether the database `id` (`bucket/key`) is in this share.
+    pub fn takes(self, id: &str) -> bool {
+        shard_of(id, self.of) == self.index
+    }
+}
+
+/// Which of `count` shares the database `id` (`bucket/key`) belongs to: the first 8 bytes,
+/// big-endian, of its SHA-256, modulo `count`. A count of 0 is taken as 1.
+pub fn shard_of(id: &str, count: u32) -> u32 {
+    let digest = Sha256::digest(id.as_bytes());
+    let head = digest.iter().take(8).fold(0u64, |head, byte| head << 8 | u64::from(*byte));
+    // Less than `count`: it fits.
+    u32::try_from(head % u64::from(count.max(1))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fleet::discovery::shard::*;
+
+    /// Pinned: hosts of different versions restore one fleet together.
+    #[test]
+    fn vectors() {
+        let vectors: [(&str, [u32; 4]); 6] = [
+            ("fleet/backups/single/app.db", [1, 1, 9, 121]),
+            ("fleet/backups/single/app.db-2", [0, 2, 14, 126]),
+            ("fleet/backups/tenants/münchen/größe.db", [0, 2, 12, 564]),
+            ("fleet/nested/app.db/old/copy.db", [0, 2, 6, 350]),
+            ("bucket/", [0, 0, 6, 142]),
+            ("/srv/replicas/app.db", [1, 2, 7, 95]),
+        ];
+        for (id, expected) in vectors {
+            assert_eq!([2, 3, 16, 1000].map(|count| shard_of(id, count)), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn shares_are_disjoint_and_complete() {
+        for of in [1, 2, 7, 16] {
+            let mut sizes = vec![0; of as usize];
+            for i in 0..1000 {
+                let id = format!("fleet/tenants/{i}/app.db");
+                let takers: Vec<u32> = (0..of).filter(|&index| Shard { index, of }.takes(&id)).collect();
+                assert_eq!(takers, [shard_of(&id, of)]);
+                sizes[takers[0] as usize] += 1;
+            }
+            let fair = 1000 / of;
+            assert!(sizes.iter().all(|&size| size > fair / 2 && size < fair * 2), "{sizes:?}");
+        }
+        assert_eq!(shard_of("a/b", 0), 0);
+    }
+}

@@ -1,0 +1,3 @@
+pub mod error_log;
+pub mod record;
+pub mod report;

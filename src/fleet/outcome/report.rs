@@ -1,0 +1,96 @@
+//! `--report`: one JSON document about a whole run, written as the databases end, so that it
+//! costs no memory; complete under a temporary name first.
+
+use serde::Serialize;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// A report under way. Dropped before [`Report::finish`], nothing of it is left.
+#[derive(Debug)]
+pub struct Report {
+    path: PathBuf,
+    temp: Option<PathBuf>,
+    out: BufWriter<File>,
+    is_first: bool,
+}
+
+impl Report {
+    /// # Errors
+    /// Its directory cannot be written into.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            // A device or a pipe is written to, never replaced.
+            let mut out = BufWriter::new(File::options().write(true).open(path)?);
+            out.write_all(b"{\"databases\":[\n")?;
+            return Ok(Self { path: path.to_owned(), temp: None, out, is_first: true });
+        }
+        let mut temp_name = std::ffi::OsString::from(".");
+        temp_name.push(name);
+        let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
+        temp_name.push(format!(".hydrant-{random}"));
+        let temp = path.with_file_name(temp_name);
+        let out = File::options().write(true).create_new(true).open(&temp)?;
+        let mut report = Self { path: path.to_owned(), temp: Some(temp), out: BufWriter::new(out), is_first: true };
+        report.out.write_all(b"{\"databases\":[\n")?;
+        Ok(report)
+    }
+
+    pub fn add(&mut self, record: &impl Serialize) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_first) {
+            self.out.write_all(b",\n")?;
+        }
+        serde_json::to_writer(&mut self.out, record).map_err(io::Error::from)
+    }
+
+    /// Ends it with the summary and gives it its name.
+    pub fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
+        self.out.write_all(b"\n],\"summary\":")?;
+        serde_json::to_writer(&mut self.out, summary)?;
+        self.out.write_all(b"}\n")?;
+        self.out.flush()?;
+        if let Some(temp) = &self.temp {
+            self.out.get_ref().sync_all()?;
+            std::fs::rename(temp, &self.path)?;
+        }
+        self.temp = None;
+        Ok(())
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(temp) = self.temp.take() {
+            let _ = std::fs::remove_file(temp);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fleet::outcome::report::*;
+
+    #[test]
+    fn complete_or_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.json");
+        let mut report = Report::create(&path).unwrap();
+        report.add(&1).unwrap();
+        drop(report);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let mut report = Report::create(&path).unwrap();
+        report.add(&"a").unwrap();
+        report.add(&"b").unwrap();
+        assert!(!path.exists());
+        report.finish(&3).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(value, serde_json::json!({"databases": ["a", "b"], "summary": 3}));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(Report::create(dir.path()).is_err());
+    }
+}

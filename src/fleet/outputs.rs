@@ -1,0 +1,336 @@
+//! Where each database goes, and which of them cannot go anywhere (CONTRACT, `restore-pattern`;
+//! PROMISES 7).
+//!
+//! What a bucket's keys say is checked as text here, before anything is restored; `commit`
+//! checks again, with the file system's own eyes, when a database's turn has come. Of outputs
+//! that stand in each other's way, one is restored: the shorter, then the first in byte order.
+
+use crate::commit::{
+    CommitError, Destination, Notice, OutputRoot, Replace, check_relative, check_way, check_way_beneath, sweep_beneath,
+    sweep_beside,
+};
+use crate::error::Class;
+use crate::fleet::discovery::discover::Output;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// What SQLite puts beside a database.
+const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// A checked place for an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The operator's own word.
+    Path(PathBuf),
+    /// Beneath `root`, by a name from the bucket; checked.
+    Beneath { root: Arc<Path>, relative: String },
+}
+
+/// Why a database goes nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub class: Class,
+    pub reason: String,
+}
+
+impl Place {
+    /// The place of `output`; relative ones lie beneath `output_dir` (absolute).
+    ///
+    /// # Errors
+    /// `unsafe path`.
+    pub fn of(output: Output, output_dir: &Arc<Path>) -> Result<Self, Refused> {
+        let (root, relative) = match output {
+            Output::Configured(path) => return Ok(Self::Path(path)),
+            Output::InDir { dir, relative } => (Arc::from(dir), relative),
+            Output::Relative(relative) => (Arc::clone(output_dir), relative),
+        };
+        match check_relative(&root, &relative) {
+            Ok(()) => Ok(Self::Beneath { root, relative }),
+            Err(why) => {
+                let error = CommitError::UnsafeName { name: relative, why };
+                Err(Refused { class: error.class(), reason: error.to_string() })
+            }
+        }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Beneath { root, relative } => root.join(relative),
+        }
+    }
+
+    /// Whether anything stands there (CONTRACT, `-if-db-not-exists`): not a dangling link. To be asked
+    /// after [`Roots::sweep`].
+    pub fn exists(&self) -> bool {
+        self.path().metadata().is_ok()
+    }
+
+    /// For a dry run: says, and makes nothing, why no database can be restored to there, as far as the
+    /// directories on the way tell.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check_way(&self) -> Result<(), CommitError> {
+        match self {
+            Self::Path(path) => check_way(path),
+            Self::Beneath { root, relative } => check_way_beneath(root, relative),
+        }
+    }
+}
+
+/// Output directories: those that are open, with one descriptor each for as long as a database is
+/// being restored beneath it, and what was put right in them.
+#[derive(Debug, Default)]
+pub struct Roots {
+    open: Mutex<HashMap<Arc<Path>, Weak<OutputRoot>>>,
+    notices: Mutex<Vec<Notice>>,
+}
+
+impl Roots {
+    /// Puts right what killed runs left in the directory of `place`; see [`Self::take_notices`].
+    pub fn sweep(&self, place: &Place) {
+        let notices = match place {
+            Place::Path(path) => sweep_beside(path),
+            Place::Beneath { root, relative } => sweep_beneath(root, relative),
+        };
+        if !notices.is_empty() {
+            self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notices);
+        }
+    }
+
+    /// What the operator is to be told of what was put right since this was last called.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A checked destination at `place`, after [`Self::sweep`].
+    ///
+    /// # Errors
+    /// As [`Destination::prepare`] and [`Destination::prepare_beneath`].
+    pub fn prepare(&self, place: &Place, replace: Replace) -> Result<Destination, CommitError> {
+        self.sweep(place);
+        match place {
+            Place::Path(path) => Destination::prepare(path, replace),
+            Place::Beneath { root, relative } => Destination::prepare_beneath(&self.open(root)?, relative, replace),
+        }
+    }
+
+    fn open(&self, path: &Arc<Path>) -> Result<Arc<OutputRoot>, CommitError> {
+        let mut roots = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = roots.get(path).and_then(Weak::upgrade) {
+            return Ok(root);
+        }
+        let root = Arc::new(OutputRoot::open(path)?);
+        roots.insert(Arc::clone(path), Arc::downgrade(&root));
+        Ok(root)
+    }
+}
+
+/// Whether SQLite would take a file of this name for another's sidecar.
+pub fn has_sidecar_name(name: &str) -> bool {
+    SIDECARS.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// Outputs that have their place, and which others stand in their way: those are not restored.
+#[derive(Debug)]
+pub struct Taken {
+    /// Absolute paths that the run itself writes to.
+    reserved: Vec<String>,
+    /// Whether the file system at a directory takes names that differ by case for one; asked only
+    /// where that matters.
+    folds: fn(&Path) -> bool,
+    known_to_fold: HashMap<PathBuf, bool>,
+    paths: HashSet<Box<str>>,
+    /// In lower case those of `paths` that are not in lower case anyway.
+    folded: HashMap<Box<str>, Box<str>>,
+}
+
+impl Taken {
+    pub fn new(reserved: &[PathBuf], folds: fn(&Path) -> bool) -> Self {
+        Self {
+            reserved: reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            folds,
+            known_to_fold: HashMap::new(),
+            paths: HashSet::new(),
+            folded: HashMap::new(),
+        }
+    }
+
+    /// Gives `places` what is free, the shorter first, then the first in byte order. The others,
+    /// by index.
+    pub fn claim(&mut self, places: &[PathBuf]) -> HashMap<usize, Refused> {
+        let texts: Vec<Cow<'_, str>> = places.iter().map(|path| path.to_string_lossy()).collect();
+        let mut order: Vec<(usize, &str)> = texts.iter().map(AsRef::as_ref).enumerate().collect();
+        order.sort_by_key(|(_, text)| (text.len(), *text));
+        order.into_iter().filter_map(|(i, text)| Some((i, self.claim_one(text)?))).collect()
+    }
+
+    /// None: it has its place now.
+    fn claim_one(&mut self, path: &str) -> Option<Refused> {
+        let collision = |reason: String| Some(Refused { class: Class::PathCollision, reason });
+        if self.reserved.iter().any(|own| is_same_or_beside(path, own)) {
+            return collision(format!("this run's own files are written to {path}"));
+        }
+        if let Some(winner) = in_the_way_of(path, |taken| self.paths.get(taken)) {
+            return collision(in_the_way(path, winner));
+        }
+        self.paths.insert(path.into());
+        // Once more as a file system without case sees them; most fleets have none that differ so.
+        let lower = path.to_lowercase();
+        let original = |taken: &str| self.folded.get(taken).or_else(|| self.paths.get(taken).filter(|p| ***p != *path));
+        if let Some(winner) = in_the_way_of(&lower, original) {
+            let dir = shared_dir(path, winner);
+            let folds = self.known_to_fold.get(dir).copied().unwrap_or_else(|| (self.folds)(dir));
+            let reason = format!("{} (the file system ignores case)", in_the_way(path, winner));
+            self.known_to_fold.insert(dir.to_owned(), folds);
+            return if folds { collision(reason) } else { None };
+        }
+        if lower != path {
+            self.folded.insert(lower.into(), path.into());
+        }
+        None
+    }
+}
+
+/// Which of the paths that `taken` knows is `path`, one of its directories, or what either would
+/// be a sidecar of.
+fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a Box<str>>) -> Option<&'a str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
+    let winner = ends
+        .filter_map(|end| path.get(..end))
+        .find_map(|upto| taken(upto).or_else(|| SIDECARS.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?))));
+    winner.map(AsRef::as_ref)
+}
+
+fn in_the_way(loser: &str, winner: &str) -> String {
+    if loser == winner {
+        return format!("another database is restored to {winner}");
+    }
+    format!("{loser} cannot stand beside {winner}, to which another database is restored")
+}
+
+/// The longest directory in which both lie, or would but for their case.
+fn shared_dir<'a>(a: &'a str, b: &str) -> &'a Path {
+    let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let dir = a.get(..same).or_else(|| a.get(..0)).and_then(|same| same.rfind('/')).map_or(0, |at| at.max(1));
+    Path::new(a.get(..dir).unwrap_or("/"))
+}
+
+/// `path` is `own`, or one of its sidecars, or the other way round.
+fn is_same_or_beside(path: &str, own: &str) -> bool {
+    let is_sidecar = |sidecar: &str, main: &str| sidecar.strip_prefix(main).is_some_and(|s| SIDECARS.contains(&s));
+    path == own || is_sidecar(path, own) || is_sidecar(own, path)
+}
+
+/// Whether the file system at `dir`, or at what exists of it, takes `a` and `A` for one name:
+/// by trying. No where that cannot be tried.
+pub fn folds_case(dir: &Path) -> bool {
+    let Some(existing) = dir.ancestors().find(|dir| dir.is_dir()) else { return false };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(fd) = rustix::fs::open(existing, flags, Mode::empty()) else { return false };
+    // Named so that a later run sweeps it away if this one is killed here.
+    let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
+    let (name, other) = (format!(".case.hydrant-{random}"), format!(".CASE.hydrant-{random}"));
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    if rustix::fs::openat(&fd, &name, flags, Mode::RUSR | Mode::WUSR).is_err() {
+        return false;
+    }
+    let folds = rustix::fs::statat(&fd, &other, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    let _ = rustix::fs::unlinkat(&fd, &name, AtFlags::empty());
+    folds
+}
+
+/// Litestream's own state of an older database beside `output` confuses it when it resumes
+/// (PROMISES 29): what to say of it. `source` is where a replica on disk lies.
+pub fn stale_state(output: &Path, source: Option<&str>) -> Option<String> {
+    let (directory, name) = (output.parent()?, output.file_name()?);
+    let state = directory.join(format!(".{}-litestream", name.to_string_lossy()));
+    let is_source = source.is_some_and(|path| Path::new(path).starts_with(&state));
+    (!is_source && state.is_dir()).then(|| {
+        let (state, output) = (state.to_string_lossy(), output.to_string_lossy());
+        format!(
+            "{} holds Litestream's state of an older database: run `litestream reset {}` before it replicates again",
+            crate::error::escaped(&state),
+            crate::error::escaped(&output)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fleet::outputs::*;
+
+    fn losers(paths: &[&str], folds: bool) -> Vec<usize> {
+        let places: Vec<_> = paths.iter().map(PathBuf::from).collect();
+        let folds = if folds { |_: &Path| true } else { |_: &Path| false };
+        let mut losers: Vec<_> = Taken::new(&["/o/errors.log".into()], folds).claim(&places).into_keys().collect();
+        losers.sort();
+        losers
+    }
+
+    #[test]
+    fn the_shorter_then_the_first_is_restored() {
+        assert_eq!(losers(&["/o/a/app.db/old.db", "/o/a/app.db", "/o/a/app.db-2"], false), [0]);
+        assert_eq!(losers(&["/o/b.db", "/o/b.db"], false), [1]);
+        assert_eq!(losers(&["/o/x.db-wal", "/o/x.db", "/o/x.db-wal/y.db", "/o/x.db-walx"], false), [0, 2]);
+        // Who has lost takes nobody's place.
+        assert_eq!(losers(&["/o/a", "/o/a/b", "/o/a/b/c"], false), [1, 2]);
+        assert_eq!(losers(&["/o/errors.log", "/o/errors.log-wal", "/o/errors.logs"], false), [0, 1]);
+    }
+
+    #[test]
+    fn case_counts_where_the_file_system_says_so() {
+        let paths = ["/o/t/app.db", "/o/T/app.db", "/o/T/APP.DB/x", "/o/T/other.db"];
+        assert_eq!(losers(&paths, false), [] as [usize; 0]);
+        assert_eq!(losers(&paths, true), [0, 2]);
+        assert!(!folds_case(Path::new("/proc/self")));
+        assert_eq!(shared_dir("/o/t/app.db", "/o/T/app.db"), Path::new("/o"));
+        assert_eq!(shared_dir("/A", "/a"), Path::new("/"));
+    }
+
+    #[test]
+    fn probing_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        folds_case(&dir.path().join("not/there"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn hostile_names_are_refused_as_text() {
+        let root: Arc<Path> = Arc::from(Path::new("/out"));
+        let long = "n".repeat(256);
+        let deep = "d/".repeat(2048) + "x";
+        let hostile = [
+            "",
+            "..",
+            "../x",
+            "a/../../x",
+            "a/..",
+            "/etc/x",
+            "a//b",
+            "a/",
+            "./a",
+            "a\0b",
+            "a\nb",
+            "a\u{1b}[2Jb",
+            "a\u{85}b",
+            &long,
+            &deep,
+            ".a.hydrant-abcdefgh",
+        ];
+        for name in hostile {
+            let refused = Place::of(Output::Relative(name.to_owned()), &root).unwrap_err();
+            assert_eq!(refused.class, Class::UnsafePath, "{name:?}");
+            let in_dir = Output::InDir { dir: "/srv".into(), relative: name.to_owned() };
+            assert!(Place::of(in_dir, &root).is_err(), "{name:?}");
+        }
+        for name in ["a", "..a", "a..", "...", "a b/ö/\\", ".a/.b"] {
+            let place = Place::of(Output::Relative(name.to_owned()), &root).unwrap();
+            assert_eq!(place.path(), Path::new("/out").join(name));
+        }
+    }
+}

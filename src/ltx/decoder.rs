@@ -1,0 +1,348 @@
+//! The decoder of a whole file that arrives in order, in chunks of any size: checks everything
+//! FORMAT §2 says of a file, and leaves it to the caller where each page is decoded to.
+//!
+//! Memory is bounded by one frame, whatever the file says. A file has passed only when
+//! [`Step::Done`] came: pages handed out before that may be those of a damaged file.
+
+use crate::ltx::crc::{DatabaseChecksum, FileCrc};
+use crate::ltx::error::{Checksum, Fault, FormatError, Part};
+use crate::ltx::frame::{Encoding, Frame, FrameParser, Located, Poll, join};
+use crate::ltx::header::{HEADER_SIZE, Header};
+use crate::ltx::index::{FrameHash, IndexParser};
+use crate::ltx::name::check_name;
+use crate::ltx::snapshot::SnapshotPages;
+use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
+use crate::ltx::{PageSize, Pgno, Txid};
+use bytes::Bytes;
+
+/// A file that has passed every check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    pub header: Header,
+    pub trailer: Trailer,
+    /// Frames in it.
+    pub pages: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What comes next of a file.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Push the next chunk.
+    NeedMore,
+    /// First of all, once.
+    Header(Header),
+    /// A page to decode, in the file's order. One that is not decoded fails the file.
+    Page(EncodedPage<'a>),
+    /// The file is whole and right. Every further step says so too.
+    Done(Verified),
+}
+
+/// A page that waits to be decoded.
+#[derive(Debug)]
+pub struct EncodedPage<'a> {
+    frame: Frame<'a>,
+    page_size: PageSize,
+    crc: &'a mut FileCrc,
+    database: Option<&'a mut DatabaseChecksum>,
+}
+
+impl EncodedPage<'_> {
+    pub const fn pgno(&self) -> Pgno {
+        self.frame.pgno
+    }
+
+    /// Of its frame in the file.
+    pub const fn offset(&self) -> u64 {
+        self.frame.offset
+    }
+
+    pub const fn encoding(&self) -> Encoding {
+        self.frame.encoding
+    }
+
+    /// The page as it is stored, to be kept and decoded elsewhere too. Decoding it there does not
+    /// count for the file's checksums.
+    pub const fn frame(&self) -> &Frame<'_> {
+        &self.frame
+    }
+
+    /// Decodes the page into `out`, one page long, and counts it into the file's checksums.
+    ///
+    /// Errors: as [`Frame::decode_into`]; also where `out` is not one page long.
+    #[inline]
+    pub fn decode_into(self, out: &mut [u8]) -> Result<(), FormatError> {
+        let expected = self.page_size.bytes();
+        if out.len() != expected {
+            let fault = Fault::PageLength { expected: expected as u64, found: out.len() as u64 };
+            let part = Part::Page(self.frame.pgno);
+            return Err(FormatError::Malformed { part, offset: self.frame.offset, fault });
+        }
+        self.frame.decode_into(out)?;
+        self.crc.update(self.frame.head);
+        self.crc.update(out);
+        if let Some(database) = self.database {
+            database.add(self.frame.pgno, out);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Header,
+    Pages,
+    Index,
+    Trailer,
+    Done,
+}
+
+/// Decodes and verifies one file.
+#[derive(Debug)]
+pub struct FileDecoder {
+    stage: Stage,
+    size: u64,
+    received: u64,
+    name: Option<(Txid, Txid)>,
+    /// Unread bytes; those of the frames are with `frames`.
+    input: Bytes,
+    /// The header or trailer in progress, and how much of it has come.
+    small: [u8; HEADER_SIZE],
+    small_len: usize,
+    crc: FileCrc,
+    parts: Option<Parts>,
+    done: Option<Verified>,
+}
+
+/// What there is once the header is known.
+#[derive(Debug)]
+struct Parts {
+    header: Header,
+    frames: FrameParser,
+    index: IndexParser,
+    frames_hash: FrameHash,
+    index_hash: FrameHash,
+    snapshot: Option<SnapshotPages>,
+    database: Option<DatabaseChecksum>,
+}
+
+impl FileDecoder {
+    /// For a file of `expected_size` bytes (from the listing), whose name says `name`.
+    pub fn new(expected_size: u64, name: Option<(Txid, Txid)>) -> Self {
+        Self {
+            stage: Stage::Header,
+            size: expected_size,
+            received: 0,
+            name,
+            input: Bytes::new(),
+            small: [0; HEADER_SIZE],
+            small_len: 0,
+            crc: FileCrc::new(),
+            parts: None,
+            done: None,
+        }
+    }
+
+    /// Adds the bytes that follow in the file. Meant to be called when [`Self::next_page`] has
+    /// said [`Step::NeedMore`]; earlier, what is unread is copied together with `chunk`.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.received = self.received.saturating_add(chunk.len() as u64);
+        match &mut self.parts {
+            Some(parts) if self.stage == Stage::Pages => parts.frames.push(chunk),
+            _ => self.input = join(&self.input, chunk),
+        }
+    }
+
+    /// Bytes pushed so far.
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next step of the file.
+    ///
+    /// Errors: whatever FORMAT §2 calls one; the decoder is of no use after it.
+    #[inline]
+    pub fn next_page(&mut self) -> Result<Step<'_>, FormatError> {
+        let located = if self.stage == Stage::Pages { self.next_frame()? } else { None };
+        let Some(located) = located else {
+            return if self.stage == Stage::Pages { Ok(Step::NeedMore) } else { self.next_other() };
+        };
+        let Some(parts) = &mut self.parts else { return Ok(Step::NeedMore) };
+        Ok(Step::Page(EncodedPage {
+            frame: parts.frames.view(&located),
+            page_size: parts.header.page_size,
+            crc: &mut self.crc,
+            database: parts.database.as_mut(),
+        }))
+    }
+
+    /// The next frame; None where more input is needed, or the stage has changed.
+    #[inline]
+    fn next_frame(&mut self) -> Result<Option<Located>, FormatError> {
+        let Some(parts) = &mut self.parts else { return Ok(None) };
+        match parts.frames.poll()? {
+            Poll::NeedMore if self.received >= self.size => Err(parts.frames.truncated(self.size)),
+            Poll::NeedMore => Ok(None),
+            Poll::Frame(located) => {
+                parts.frames_hash.add(located.pgno, located.offset, located.size);
+                if let Some(snapshot) = &mut parts.snapshot {
+                    snapshot.see(located.pgno, located.offset)?;
+                }
+                Ok(Some(located))
+            }
+            Poll::End => {
+                self.input = parts.end_pages(&mut self.crc)?;
+                self.stage = Stage::Index;
+                Ok(None)
+            }
+        }
+    }
+
+    fn next_other(&mut self) -> Result<Step<'static>, FormatError> {
+        if self.stage == Stage::Header {
+            return self.next_header();
+        }
+        let Some(parts) = &mut self.parts else { return Ok(Step::NeedMore) };
+        if self.stage == Stage::Index {
+            let Parts { index, index_hash, .. } = parts;
+            let consumed = index.feed(&self.input, &mut |entry| {
+                index_hash.add(entry.pgno, entry.offset, entry.size);
+                Ok(())
+            })?;
+            self.crc.update(&self.input.split_to(consumed));
+            if !index.is_done() {
+                return if self.received >= self.size { Err(index.truncated(self.size)) } else { Ok(Step::NeedMore) };
+            }
+            if parts.frames_hash != parts.index_hash {
+                let offset = parts.frames.offset();
+                return Err(FormatError::Malformed { part: Part::Index, offset, fault: Fault::IndexDisagrees });
+            }
+            self.stage = Stage::Trailer;
+        }
+        let offset = parts.index.offset();
+        let header = parts.header;
+        if self.stage == Stage::Trailer {
+            if !self.fill_small::<TRAILER_SIZE>() {
+                let needed = offset.saturating_add(TRAILER_SIZE as u64);
+                return self.need_more(Part::Trailer, needed);
+            }
+            self.end_file(offset, &header)?;
+            self.stage = Stage::Done;
+        }
+        Ok(self.done.map_or(Step::NeedMore, Step::Done))
+    }
+
+    fn next_header(&mut self) -> Result<Step<'static>, FormatError> {
+        if !self.fill_small::<HEADER_SIZE>() {
+            return self.need_more(Part::Header, HEADER_SIZE as u64);
+        }
+        let header = Header::parse(&self.small)?;
+        if let Some((min, max)) = self.name {
+            check_name(&header, min, max)?;
+        }
+        self.crc.update(&self.small);
+        self.small_len = 0;
+        let mut frames = FrameParser::new(header.page_size, HEADER_SIZE as u64, None);
+        frames.push(std::mem::take(&mut self.input));
+        let snapshot = header.is_snapshot().then(|| SnapshotPages::new(header.page_size, header.commit));
+        let tracked_snapshot = header.is_snapshot() && header.is_tracked();
+        self.parts = Some(Parts {
+            header,
+            frames,
+            index: IndexParser::new(0),
+            frames_hash: FrameHash::new(),
+            index_hash: FrameHash::new(),
+            snapshot,
+            database: tracked_snapshot.then(DatabaseChecksum::default),
+        });
+        self.stage = Stage::Pages;
+        Ok(Step::Header(header))
+    }
+
+    /// Moves input to `small` until it holds `N` bytes; whether it does.
+    fn fill_small<const N: usize>(&mut self) -> bool {
+        let Some(space) = self.small.get_mut(self.small_len..N) else { return false };
+        let front = self.input.split_to(space.len().min(self.input.len()));
+        if let Some(space) = space.get_mut(..front.len()) {
+            space.copy_from_slice(&front);
+        }
+        self.small_len += front.len();
+        self.small_len == N
+    }
+
+    fn need_more(&self, part: Part, needed: u64) -> Result<Step<'static>, FormatError> {
+        if self.received >= self.size {
+            return Err(FormatError::Truncated { part, size: self.size, needed });
+        }
+        Ok(Step::NeedMore)
+    }
+
+    /// The trailer is in `small`, from `offset`.
+    fn end_file(&mut self, offset: u64, header: &Header) -> Result<(), FormatError> {
+        let Some(bytes) = self.small.first_chunk::<TRAILER_SIZE>() else { return Ok(()) };
+        let trailer = Trailer::parse(bytes, offset, header)?;
+        self.crc.update(&bytes[..HASHED_SIZE]);
+        let (part, computed) = (Part::Trailer, self.crc.finish());
+        if trailer.file_checksum != computed {
+            let (offset, stored) = (offset.saturating_add(HASHED_SIZE as u64), trailer.file_checksum);
+            return Err(FormatError::ChecksumMismatch { what: Checksum::File, part, offset, stored, computed });
+        }
+        let parts = self.parts.as_ref();
+        if let Some(computed) = parts.and_then(|parts| parts.database).map(DatabaseChecksum::finish)
+            && trailer.post_apply_checksum != computed
+        {
+            let stored = trailer.post_apply_checksum;
+            return Err(FormatError::ChecksumMismatch { what: Checksum::Database, part, offset, stored, computed });
+        }
+        let end = offset.saturating_add(TRAILER_SIZE as u64);
+        let bytes = self.size.max(self.received).saturating_sub(end);
+        if bytes != 0 {
+            let fault = Fault::TrailingBytes { bytes };
+            return Err(FormatError::Malformed { part, offset: end, fault });
+        }
+        let pages = parts.map_or(0, |parts| parts.frames_hash.frames());
+        self.done = Some(Verified { header: *header, trailer, pages, size: end });
+        Ok(())
+    }
+}
+
+impl Parts {
+    /// The end mark has come; returns what was pushed behind it.
+    fn end_pages(&mut self, crc: &mut FileCrc) -> Result<Bytes, FormatError> {
+        let index = self.frames.offset();
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.finish(index)?;
+        }
+        crc.update(&[0; crate::ltx::frame::END_MARK_SIZE]);
+        self.index = IndexParser::new(index);
+        Ok(self.frames.take_rest())
+    }
+}
+
+/// Verifies a file held in memory and shows each page to `on_page`, before the file as a whole
+/// is known to be right.
+pub fn verify_file(
+    bytes: Bytes,
+    name: Option<(Txid, Txid)>,
+    mut on_page: impl FnMut(Pgno, &[u8]),
+) -> Result<Verified, FormatError> {
+    let size = bytes.len() as u64;
+    let mut decoder = FileDecoder::new(size, name);
+    decoder.push(bytes);
+    let mut page = Vec::new();
+    // Ends: each turn takes a part of the file, all of which has been pushed.
+    loop {
+        match decoder.next_page()? {
+            Step::Header(header) => page.resize(header.page_size.bytes(), 0),
+            Step::Page(encoded) => {
+                let pgno = encoded.pgno();
+                encoded.decode_into(&mut page)?;
+                on_page(pgno, &page);
+            }
+            Step::Done(verified) => return Ok(verified),
+            // All of the file has been pushed: the decoder asks for no more, it says truncated.
+            Step::NeedMore => return Err(FormatError::Truncated { part: Part::Pages, size, needed: size }),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A restore without an output, for measuring: the same plan, the same requests, the same
+//! decoding, by the same code.
+
+use crate::catalogue::Replica;
+use crate::commit::Unpublished;
+use crate::plan::Target;
+use crate::restore::database::{Planner, Sink, execute, planned_files};
+use crate::restore::error::{Failure, RestoreError};
+use crate::restore::execute::{Executed, Execution};
+use crate::restore::workers::Worker;
+use crate::store::Store;
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
+use std::rc::Rc;
+
+/// How far a rehearsal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All files are fetched, and thrown away.
+    Fetch,
+    /// Decoded and checked as well; the pages are thrown away.
+    Decode,
+}
+
+/// What to rehearse; as [`crate::restore::Request`].
+pub struct Rehearsal {
+    pub store: Store,
+    pub path: String,
+    pub replica: Option<Replica>,
+    pub target: Target,
+    pub depth: Depth,
+}
+
+/// What a restore would have taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rehearsed {
+    pub files: usize,
+    /// Size of the planned files in bytes.
+    pub bytes_in: u64,
+    /// Size of the database in bytes; 0 where nothing was decoded.
+    pub bytes_out: u64,
+    /// Requests that this took, repeated ones not counted.
+    pub requests: u64,
+}
+
+impl Sink for Depth {
+    type Done = Option<Executed>;
+
+    fn output(&self) -> Option<&Unpublished> {
+        None
+    }
+
+    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Option<Executed>, Failure>> {
+        match self {
+            Self::Fetch => execution.fetch_only().map_ok(|()| None).boxed_local(),
+            Self::Decode => execution.run().map_ok(Some).boxed_local(),
+        }
+    }
+}
+
+/// Does what [`crate::restore::restore`] does, and writes nothing.
+///
+/// # Errors
+/// As [`crate::restore::restore`], as far as it goes.
+pub async fn rehearse(worker: &Rc<Worker>, rehearsal: Rehearsal) -> Result<Rehearsed, RestoreError> {
+    let Rehearsal { store, path, replica, target, depth } = rehearsal;
+    let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;
+    let (plan, executed, _) = execute(worker, &mut planner, depth, || Ok(depth)).await?;
+    Ok(Rehearsed {
+        files: plan.files.len(),
+        bytes_in: planned_files(&planner.replica, &plan).map(|file| file.size).sum(),
+        bytes_out: executed.map_or(0, |executed| u64::from(executed.commit) * u64::from(executed.page_size)),
+        requests: planner.requests,
+    })
+}

@@ -1,0 +1,248 @@
+//! Lays winning pages out in long runs and hands the runs to the writer (DESIGN engine 2).
+//!
+//! A placer is fed pages in ascending order: the base's by its caller, the overlay's by itself,
+//! each page once. Runs break where a page is missing from the sequence (spilled, or won by
+//! another large file) and where a buffer is full; buffers end on 4 KiB boundaries of the file, so
+//! that all but the first write of a run can bypass the page cache.
+
+use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
+use crate::ltx::crc::DatabaseChecksum;
+use crate::ltx::{PageSize, Pgno};
+use crate::restore::page_map::Claims;
+use crate::restore::workers::Worker;
+use crate::telemetry::{Counters, Recorder, Stage};
+use futures_util::poll;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// Where direct writes must begin and end.
+const BLOCK: u64 = 4096;
+
+/// What a placer has written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Placed {
+    pub pages: u64,
+    /// Of these pages, where the database tracks checksums.
+    pub checksum: DatabaseChecksum,
+}
+
+impl Placed {
+    pub fn add(&mut self, other: Self) {
+        self.pages += other.pages;
+        self.checksum.join(other.checksum);
+    }
+
+    /// Counts `page`, and its checksum where the database is tracked.
+    pub fn count(&mut self, pgno: Pgno, page: &[u8], tracked: bool) {
+        self.pages += 1;
+        if tracked {
+            self.checksum.add(pgno, page);
+        }
+    }
+}
+
+pub struct Placer {
+    io: Io,
+    /// None: what is placed is thrown away.
+    writer: Option<Rc<dyn Writer>>,
+    page_size: PageSize,
+    claims: Arc<Claims>,
+    /// Overlay entries still to be laid out, as indexes in page order.
+    overlay: Range<usize>,
+    tracked: bool,
+    run: Option<Run>,
+    writes: Vec<JoinHandle<Result<(), IoError>>>,
+    placed: Placed,
+    counters: Arc<Counters>,
+    recorder: Rc<Recorder>,
+    /// For buffers and writes.
+    waited: Duration,
+}
+
+/// Consecutive pages in one buffer.
+struct Run {
+    buffer: Buffer,
+    /// File offset of the buffer's first byte.
+    at: u64,
+    len: usize,
+    /// Where the run must end: the buffer's size, less what brings the next run onto a block.
+    max: usize,
+}
+
+impl Placer {
+    /// A placer that lays the overlay's entries `overlay` between the pages it is given.
+    pub fn new(
+        worker: &Worker,
+        output: Option<&Arc<OutputFile>>,
+        page_size: PageSize,
+        claims: Arc<Claims>,
+        overlay: Range<usize>,
+        tracked: bool,
+    ) -> Self {
+        Self {
+            io: worker.io.clone(),
+            writer: output.map(|output| worker.io.writer(output)),
+            page_size,
+            claims,
+            overlay,
+            tracked,
+            run: None,
+            writes: Vec::new(),
+            placed: Placed::default(),
+            counters: Arc::clone(&worker.shared.counters),
+            recorder: Rc::clone(worker.recorder()),
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Whether the base's copy of `pgno` wins.
+    pub fn wants(&self, pgno: Pgno) -> bool {
+        !self.claims.map.is_claimed(pgno)
+    }
+
+    /// Lays out the overlay's pages up to and including `pgno`.
+    pub async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
+        while self.next_overlaid().is_some_and(|next| next <= pgno) {
+            // Cloned for what is laid out only: a count that all workers share is dear.
+            let claims = Arc::clone(&self.claims);
+            let Some((pgno, page)) = claims.overlay.get(self.overlay.start) else { break };
+            self.overlay.start += 1;
+            self.slot(pgno).await?.copy_from_slice(page);
+            self.filled(pgno);
+        }
+        Ok(())
+    }
+
+    /// The next of the overlay's pages.
+    fn next_overlaid(&self) -> Option<Pgno> {
+        let next = (!self.overlay.is_empty()).then(|| self.claims.overlay.get(self.overlay.start));
+        next.flatten().map(|(pgno, _)| pgno)
+    }
+
+    /// The place where page `pgno` is to be decoded; then call [`Placer::filled`]. A slot that is
+    /// not filled is given out again.
+    pub async fn slot(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
+        let at = self.page_size.offset_of(pgno);
+        let size = self.page_size.bytes();
+        let fits = self.run.as_ref().is_some_and(|run| run.at + run.len as u64 == at && run.len + size <= run.max);
+        if !fits {
+            let begun = Instant::now();
+            self.flush().await?;
+            let buffer = self.io.buffer().await;
+            self.waited += begun.elapsed();
+            let max = buffer.len() - (at % BLOCK) as usize;
+            self.run = Some(Run { buffer, at, len: 0, max });
+        }
+        match &mut self.run {
+            Some(run) => Ok(&mut run.buffer[run.len..run.len + size]),
+            None => unreachable!("a run was begun above"),
+        }
+    }
+
+    /// The slot of `pgno` holds its page.
+    pub fn filled(&mut self, pgno: Pgno) {
+        let size = self.page_size.bytes();
+        if let Some(run) = &mut self.run {
+            self.placed.count(pgno, &run.buffer[run.len..run.len + size], self.tracked);
+            run.len += size;
+        }
+    }
+
+    /// How long the caller has waited for buffers and writes.
+    pub const fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Lays out what is left of the overlay and waits for all writes.
+    pub async fn finish(mut self) -> Result<Placed, IoError> {
+        self.advance_to(Pgno(u32::MAX)).await?;
+        // The last write, for most databases the only one, is worth no task of its own.
+        if let Some(write) = self.take_run() {
+            write.await?;
+        }
+        for write in std::mem::take(&mut self.writes) {
+            joined(write).await?;
+        }
+        Ok(self.placed)
+    }
+
+    /// Ends the run; its write, if there is anything to be written.
+    fn take_run(&mut self) -> Option<impl Future<Output = Result<(), IoError>> + use<>> {
+        let run = self.run.take().filter(|run| run.len > 0)?;
+        self.counters.bytes_out.add(run.len as u64);
+        let (write, recorder) = (self.writer.as_ref()?.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
+        Some(async move {
+            let begun = Instant::now();
+            write.await?;
+            recorder.record(Stage::Write, begun.elapsed());
+            Ok(())
+        })
+    }
+
+    async fn flush(&mut self) -> Result<(), IoError> {
+        let Some(write) = self.take_run() else { return Ok(()) };
+        let mut write = Box::pin(write);
+        // Begun here: a new task begins when this one waits for something, which it may not do
+        // for long while it decodes, and the disk would have nothing to do until then.
+        match poll!(&mut write) {
+            Poll::Ready(written) => written?,
+            // Its own task, so that the buffer comes back to the pool whatever this one waits for.
+            Poll::Pending => self.writes.push(tokio::task::spawn_local(write)),
+        }
+        // Ends: each turn takes one of the writes away.
+        while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
+            joined(self.writes.swap_remove(i)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn joined(write: JoinHandle<Result<(), IoError>>) -> Result<(), IoError> {
+    match write.await {
+        Ok(result) => result,
+        // The write's task panicked or was dropped with its runtime.
+        Err(_) => Err(IoError::NoRuntime { reason: "a write was given up".into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cancel::Cancel;
+    use crate::io::EngineKind;
+    use crate::restore::page_map::{Overlay, PageMap};
+    use crate::restore::page_writer::*;
+    use crate::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+
+    #[test]
+    fn a_full_buffer_is_written_although_nobody_waits() {
+        let (kind, segment_bytes) = (EngineKind::Pwrite, SEGMENT_BYTES);
+        let options =
+            EngineOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
+        let engine = Engine::start(&options, Arc::default(), Cancel::new()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));
+        let page_size = PageSize::new(4096).unwrap();
+        let claims = Arc::new(Claims { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
+        let run = engine.run(move |worker| {
+            Box::pin(async move {
+                let mut placer = Placer::new(&worker, Some(&output), page_size, claims, 0..0, false);
+                let pages = (worker.io.buffer_bytes() / page_size.bytes()) as u32;
+                // One more: the buffer is known to be full when the next page does not fit.
+                for pgno in (1..=pages + 1).map(Pgno) {
+                    // Nothing here has to be waited for, so no other task has its turn.
+                    placer.slot(pgno).await.unwrap().fill(pgno.0 as u8);
+                    placer.filled(pgno);
+                }
+                let mut last = vec![0; page_size.bytes()];
+                output.pread_exact(&mut last, page_size.offset_of(Pgno(pages))).unwrap();
+                assert!(last.iter().all(|&byte| byte == pages as u8));
+                placer.finish().await.unwrap()
+            })
+        });
+        assert_eq!(run.unwrap().pages, (512 << 10) / 4096 + 1);
+    }
+}

@@ -1,0 +1,70 @@
+//! Work that the workers share: whoever is free takes the next item.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// A queue of many producers and many consumers, first in, first out. Its producers bound it:
+/// one item per segment of a plan, or per database of the fleet's window.
+#[derive(Debug)]
+pub struct Queue<T> {
+    items: Mutex<VecDeque<T>>,
+    /// A permit per item; closed when no more will come.
+    ready: Semaphore,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { items: Mutex::new(VecDeque::new()), ready: Semaphore::new(0) }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Drops the item where the queue is closed.
+    pub fn push(&self, item: T) {
+        let mut items = self.items();
+        if !self.ready.is_closed() {
+            items.push_back(item);
+            self.ready.add_permits(1);
+        }
+    }
+
+    /// The next item; None once the queue is closed. Safe to drop half-way.
+    pub async fn pop(&self) -> Option<T> {
+        let permit = self.ready.acquire().await.ok()?;
+        permit.forget();
+        self.items().pop_front()
+    }
+
+    /// No more items: those waiting in [`Queue::pop`] get None, items not taken are dropped.
+    pub fn close(&self) {
+        let dropped = {
+            let mut items = self.items();
+            self.ready.close();
+            std::mem::take(&mut *items)
+        };
+        // Not under the lock: what an item drops may be anything.
+        drop(dropped);
+    }
+
+    fn items(&self) -> MutexGuard<'_, VecDeque<T>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::restore::work_queue::*;
+
+    #[tokio::test]
+    async fn every_item_is_taken_once_and_close_ends_it() {
+        let queue = Queue::default();
+        queue.push(1);
+        queue.push(2);
+        assert_eq!((queue.pop().await, queue.pop().await), (Some(1), Some(2)));
+        queue.push(3);
+        queue.close();
+        queue.push(4);
+        assert_eq!(queue.pop().await, None);
+    }
+}

@@ -1,0 +1,396 @@
+//! Failed attempts: what S3's status and code mean, what may cure them, and what to tell the
+//! operator.
+
+use crate::store::s3::endpoint::is_region;
+use crate::store::s3::network::chain;
+use crate::store::s3::xml::ErrorBody;
+use crate::store::{StoreError, StoreErrorKind};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use http::{HeaderMap, StatusCode};
+use std::time::{Duration, SystemTime};
+
+/// S3 allows 15 minutes; an answer without a code (HEAD) is laid to the clock from here on.
+const SUSPICIOUS_SKEW_SECS: i64 = 300;
+
+/// No server is waited for longer than this because it says so.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
+/// The year 9999: no server's clock is taken over from then on. Dates are signed with four digits
+/// of the year, and aws-sigv4 panics where a clock runs past them.
+const CLOCK_END_SECS: i64 = 253_370_764_800;
+
+/// One attempt that failed.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) error: Box<StoreError>,
+    pub(super) cure: Cure,
+    /// The least pause before the next request, where the server says one; at most
+    /// [`MAX_RETRY_AFTER`].
+    pub(super) retry_after: Duration,
+}
+
+/// What may help before the request is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cure {
+    /// Nothing will.
+    None,
+    /// A pause.
+    Again,
+    /// A pause; the bucket asked for fewer requests.
+    Throttled,
+    /// A pause; no connection could be made.
+    Connect,
+    /// The answer contradicts the request or itself: once or twice more.
+    BadAnswer,
+    /// Other credentials than those of this generation.
+    Credentials { generation: u64 },
+    /// A clock this many seconds ahead of ours.
+    Clock { offset_secs: i64 },
+    /// Another region.
+    Region(String),
+}
+
+impl Trouble {
+    pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, cure: Cure) -> Self {
+        let error =
+            StoreError { kind, what: String::new(), detail: detail.into(), request_id: None, hint: None, attempts: 0 };
+        Self { error: Box::new(error), cure, retry_after: Duration::ZERO }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.error.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn bad_answer(detail: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::BadAnswer, detail, Cure::BadAnswer)
+    }
+
+    pub(super) fn timeout(stage: &str, after: Duration) -> Self {
+        Self::new(StoreErrorKind::Timeout, format!("{stage} for {:.1} s", after.as_secs_f64()), Cure::Again)
+    }
+
+    /// A request that got no answer, or whose body broke off.
+    pub(super) fn transport(error: reqwest::Error) -> Self {
+        let (connect, timeout) = (error.is_connect(), error.is_timeout());
+        let error = error.without_url();
+        let detail = chain(&error);
+        if let Some(tls) = find::<rustls::Error>(&error)
+            && matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+        {
+            return Self::new(StoreErrorKind::Network, detail, Cure::None).hint(
+                "the server's certificate is not trusted: name its CA's PEM file in AWS_CA_BUNDLE, \
+                 or set skip-verify if you must",
+            );
+        }
+        let io = find::<std::io::Error>(&error).map(std::io::Error::kind);
+        let hint = match io {
+            Some(std::io::ErrorKind::ConnectionRefused) => Some("nothing listens there: check endpoint and port"),
+            _ if detail.contains("dns error") => {
+                Some("the name cannot be resolved: check endpoint, region and network")
+            }
+            _ if detail.contains("InvalidContentType") => {
+                Some("the endpoint does not speak TLS there: check its scheme")
+            }
+            _ if connect && timeout => Some("no answer to the connection: check network, firewall and proxy settings"),
+            _ => None,
+        };
+        let kind = if timeout { StoreErrorKind::Timeout } else { StoreErrorKind::Network };
+        let mut trouble = Self::new(kind, detail, if connect { Cure::Connect } else { Cure::Again });
+        trouble.error.hint = hint.map(str::to_owned);
+        trouble
+    }
+}
+
+fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    // Ends: an error owns its cause.
+    while let Some(e) = next {
+        if let Some(found) = e.downcast_ref::<E>() {
+            return Some(found);
+        }
+        // io::Error's source is that of the error it wraps, not the error itself.
+        next = match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => e.source(),
+        };
+    }
+    None
+}
+
+/// What an answer of failure says, and under which circumstances.
+pub(super) struct Refusal<'a> {
+    pub(super) status: StatusCode,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: ErrorBody,
+    pub(super) region: &'a str,
+    pub(super) generation: u64,
+    /// The clock that the request was signed by.
+    pub(super) signed_at: SystemTime,
+    /// This machine's clock.
+    pub(super) now: SystemTime,
+    /// Whether it was about an object, not the bucket.
+    pub(super) object: bool,
+}
+
+const THROTTLED: [&str; 11] = [
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "KMS.ThrottlingException",
+];
+
+impl Refusal<'_> {
+    pub(super) fn into_trouble(self) -> Trouble {
+        let code = self.body.code.as_deref().unwrap_or("");
+        let (kind, cure, hint) = self.verdict(code);
+        let mut detail = format!("HTTP {}", self.status.as_u16());
+        for text in [self.body.code.as_deref(), self.body.message.as_deref()].into_iter().flatten() {
+            detail.push_str(": ");
+            detail.push_str(text);
+        }
+        if self.body.code.is_none()
+            && let Some(reason) = self.status.canonical_reason()
+        {
+            detail.push(' ');
+            detail.push_str(reason);
+        }
+        let mut trouble = Trouble::new(kind, detail, cure);
+        if matches!(self.status.as_u16(), 429 | 503) {
+            trouble.retry_after = retry_after(self.headers);
+        }
+        let id = self.headers.get("x-amz-request-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        trouble.error.request_id = id.or(self.body.request_id);
+        trouble.error.hint = hint;
+        trouble
+    }
+
+    fn verdict(&self, code: &str) -> (StoreErrorKind, Cure, Option<String>) {
+        use StoreErrorKind as K;
+        let status = self.status.as_u16();
+        let told = |hint: &str| Some(hint.to_owned());
+        if THROTTLED.contains(&code) || (status == 429 || status == 503) {
+            return (
+                K::Throttled,
+                Cure::Throttled,
+                told("the bucket throttles: fewer requests (--max-requests) may help"),
+            );
+        }
+        match code {
+            "RequestTimeout" | "RequestCanceled" => return (K::Timeout, Cure::Again, None),
+            "InternalError" | "ServiceUnavailable" | "OperationAborted" | "PriorRequestNotComplete" => {
+                return (K::Server, Cure::Again, None);
+            }
+            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
+                let cure = Cure::Credentials { generation: self.generation };
+                return (K::Credentials, cure, told("the credentials have expired: renew them"));
+            }
+            "RequestTimeTooSkewed" | "RequestExpired" => {
+                let hint = told("this machine's clock differs from the server's: set it");
+                return (K::AccessDenied, self.clock(0), hint);
+            }
+            "InvalidObjectState" => {
+                return (
+                    K::Unsupported,
+                    Cure::None,
+                    told("the object is archived: restore it from its storage class first"),
+                );
+            }
+            "NoSuchBucket" => {
+                return (K::NoSuchBucket, Cure::None, told("check the bucket's name, region and endpoint"));
+            }
+            _ => {}
+        }
+        match status {
+            300..=399 => self.moved(),
+            400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => {
+                self.moved()
+            }
+            // HEAD's answers have no body: the region in the header says what is wrong.
+            400 if code.is_empty() && self.told_region().is_some() => self.moved(),
+            401 | 403 => {
+                let suspicious = code.is_empty() || code == "AccessDenied" || code == "SignatureDoesNotMatch";
+                let cure = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { Cure::None };
+                (K::AccessDenied, cure, Some(self.denied(code).to_owned()))
+            }
+            404 if self.object => (K::NoSuchKey, Cure::None, None),
+            404 => (K::NoSuchBucket, Cure::None, told("check the bucket's name, region and endpoint")),
+            408 => (K::Timeout, Cure::Again, None),
+            412 => (K::Changed, Cure::None, None),
+            416 => (K::SizeDiffers, Cure::None, None),
+            501 | 505 => (K::Unsupported, Cure::None, None),
+            500.. => (K::Server, Cure::Again, None),
+            400 if self.object && matches!(code, "InvalidRequest" | "" | "InvalidArgument") => (
+                K::Unsupported,
+                Cure::None,
+                told("if the objects are encrypted with a key of yours (SSE-C), set sse-customer-key"),
+            ),
+            _ => (K::Unsupported, Cure::None, None),
+        }
+    }
+
+    fn denied(&self, code: &str) -> &'static str {
+        match code {
+            "SignatureDoesNotMatch" => "the secret key does not belong to the access key, or a proxy rewrites requests",
+            "InvalidAccessKeyId" | "NotSignedUp" => "the service does not know the access key: check key and endpoint",
+            "AccountProblem" | "AllAccessDisabled" => "the account or bucket is disabled",
+            _ if self.object => {
+                "the credentials need s3:GetObject on this key (and kms:Decrypt where it is encrypted so)"
+            }
+            _ => "the credentials need s3:ListBucket on this bucket and prefix",
+        }
+    }
+
+    fn told_region(&self) -> Option<&str> {
+        let header = self.headers.get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
+        header.or(self.body.region.as_deref()).filter(|r| is_region(r))
+    }
+
+    /// Redirects are never followed: the region is learned and the request made anew.
+    fn moved(&self) -> (StoreErrorKind, Cure, Option<String>) {
+        match self.told_region() {
+            Some(region) if region != self.region => {
+                let hint = format!("the bucket is in region {region}, not {}: set it so", self.region);
+                (StoreErrorKind::BadAnswer, Cure::Region(region.to_owned()), Some(hint))
+            }
+            _ => {
+                let hint = "redirects to other hosts are not followed: check endpoint and region";
+                (StoreErrorKind::BadAnswer, Cure::None, Some(hint.to_owned()))
+            }
+        }
+    }
+
+    fn clock(&self, at_least_secs: i64) -> Cure {
+        match date(self.headers, "date").filter(|date| seconds(*date) < CLOCK_END_SECS) {
+            Some(date) => {
+                let skew = seconds(date) - seconds(self.signed_at);
+                let offset_secs = seconds(date) - seconds(self.now);
+                if skew.abs() >= at_least_secs.max(1) { Cure::Clock { offset_secs } } else { Cure::None }
+            }
+            None => Cure::None,
+        }
+    }
+}
+
+/// Retry-After where it is a number of seconds (RFC 9110 §10.2.3), within [`MAX_RETRY_AFTER`].
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let text = headers.get(http::header::RETRY_AFTER).and_then(|v| v.to_str().ok()).unwrap_or("").trim();
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let seconds = if is_number { text.parse().unwrap_or(u64::MAX) } else { 0 };
+    Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    DateTime::from(time).secs()
+}
+
+/// A header that holds an HTTP date.
+pub(super) fn date(headers: &HeaderMap, name: &str) -> Option<SystemTime> {
+    let text = headers.get(name)?.to_str().ok()?;
+    DateTime::from_str(text, Format::HttpDate).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::s3::classify::*;
+    use http::HeaderValue;
+
+    fn trouble(status: u16, code: &str, headers: &[(&'static str, &'static str)], object: bool) -> Trouble {
+        let headers =
+            headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
+        Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: &headers,
+            body: ErrorBody {
+                code: (!code.is_empty()).then(|| code.to_owned()),
+                message: None,
+                request_id: Some("BODY".into()),
+                region: None,
+            },
+            region: "us-east-1",
+            generation: 7,
+            signed_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+            now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+            object,
+        }
+        .into_trouble()
+    }
+
+    #[test]
+    fn verdicts() {
+        use StoreErrorKind as K;
+        for (status, code, object, kind, cure) in [
+            (503, "SlowDown", true, K::Throttled, Cure::Throttled),
+            (400, "KMS.ThrottlingException", true, K::Throttled, Cure::Throttled),
+            (429, "", true, K::Throttled, Cure::Throttled),
+            (400, "RequestTimeout", true, K::Timeout, Cure::Again),
+            (408, "RequestCanceled", true, K::Timeout, Cure::Again),
+            (500, "", false, K::Server, Cure::Again),
+            (501, "", false, K::Unsupported, Cure::None),
+            (400, "ExpiredToken", true, K::Credentials, Cure::Credentials { generation: 7 }),
+            (404, "", true, K::NoSuchKey, Cure::None),
+            (404, "", false, K::NoSuchBucket, Cure::None),
+            (404, "NoSuchBucket", true, K::NoSuchBucket, Cure::None),
+            (412, "PreconditionFailed", true, K::Changed, Cure::None),
+            (416, "InvalidRange", true, K::SizeDiffers, Cure::None),
+            (403, "InvalidObjectState", true, K::Unsupported, Cure::None),
+            (403, "AccessDenied", true, K::AccessDenied, Cure::None),
+            (301, "PermanentRedirect", false, K::BadAnswer, Cure::None),
+        ] {
+            let t = trouble(status, code, &[], object);
+            assert_eq!((t.error.kind, t.cure), (kind, cure), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_waited_for_as_long_as_it_says_within_bounds() {
+        for (status, said, seconds) in [
+            (503, "3", 3),
+            (429, " 7 ", 7),
+            (503, "0", 0),
+            (503, "3600", 20),
+            (503, "99999999999999999999999", 20),
+            (503, "-5", 0),
+            (503, "+5", 0),
+            (503, "1.5", 0),
+            (503, "", 0),
+            (503, "Sun, 09 Sep 2001 02:46:40 GMT", 0),
+            (500, "3", 0),
+            (404, "3", 0),
+        ] {
+            let t = trouble(status, "SlowDown", &[("retry-after", said)], true);
+            assert_eq!(t.retry_after, Duration::from_secs(seconds), "{status} {said:?}");
+        }
+        assert_eq!(trouble(503, "SlowDown", &[], true).retry_after, Duration::ZERO);
+    }
+
+    #[test]
+    fn regions_and_clocks_are_learned_from_headers() {
+        let t = trouble(301, "PermanentRedirect", &[("x-amz-bucket-region", "eu-north-1")], false);
+        assert_eq!(t.cure, Cure::Region("eu-north-1".into()));
+        assert!(t.error.hint.unwrap().contains("eu-north-1"));
+        assert_eq!(
+            trouble(400, "", &[("x-amz-bucket-region", "eu-north-1")], true).cure,
+            Cure::Region("eu-north-1".into())
+        );
+        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "evil.com/")], false).cure, Cure::None);
+        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "us-east-1")], false).cure, Cure::None);
+        let date = [("date", "Sun, 09 Sep 2001 02:46:40 GMT"), ("x-amz-request-id", "HEADER")];
+        let t = trouble(403, "RequestTimeTooSkewed", &date, true);
+        assert_eq!(t.cure, Cure::Clock { offset_secs: 3600 });
+        assert_eq!(t.error.request_id.as_deref(), Some("HEADER"));
+        assert_eq!(trouble(403, "", &date, true).cure, Cure::Clock { offset_secs: 3600 });
+        assert_eq!(trouble(403, "InvalidAccessKeyId", &date, true).cure, Cure::None);
+        let far = [("date", "Fri, 31 Dec 9999 23:59:59 GMT")];
+        assert_eq!(trouble(403, "RequestTimeTooSkewed", &far, true).cure, Cure::None);
+        let last = [("date", "Thu, 31 Dec 9998 23:59:59 GMT")];
+        assert!(matches!(trouble(403, "RequestTimeTooSkewed", &last, true).cure, Cure::Clock { .. }));
+    }
+}
