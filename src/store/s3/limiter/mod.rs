@@ -14,6 +14,8 @@ mod policy;
 mod prefixes;
 mod rate;
 #[cfg(test)]
+mod rate_tests;
+#[cfg(test)]
 mod simulation;
 
 use concurrency::ConcurrencyLimit;

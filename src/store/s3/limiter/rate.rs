@@ -289,7 +289,3 @@ impl Rate {
         self.rate * self.policy.measurement.as_secs_f64() / 10.0
     }
 }
-
-#[cfg(test)]
-#[path = "rate_tests.rs"]
-mod tests;

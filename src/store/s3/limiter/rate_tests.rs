@@ -1,17 +1,10 @@
 //! A rate against a bucket in simulated time.
 
-use super::super::simulation::{Allowed, Control, Course, World};
-use super::*;
-
-impl Control for Rate {
-    fn may_send(&mut self, now: Instant, _prefix: usize, _passed: &mut [bool; 2]) -> bool {
-        self.take(now).is_ok()
-    }
-
-    fn answered(&mut self, now: Instant, sent: Instant, _prefix: usize, throttled: bool) {
-        Self::answered(self, now, sent, throttled);
-    }
-}
+use super::policy::LimiterPolicy;
+use super::rate::Rate;
+use super::simulation::{Allowed, Course, World};
+use std::sync::Arc;
+use std::time::Instant;
 
 fn world(seed: u64) -> World<Rate> {
     World::new(Rate::new(Arc::default(), Instant::now()), seed)

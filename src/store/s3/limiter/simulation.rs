@@ -2,6 +2,7 @@
 //! [`super::prefixes`] run in it, and `benches/limits.rs` compares policies in it. Nothing sleeps,
 //! and no clock is read but once, to have an `Instant` to count from.
 
+use super::rate::Rate;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,17 @@ pub trait Control {
     fn may_send(&mut self, now: Instant, prefix: usize, passed: &mut [bool; 2]) -> bool;
     /// A request for `prefix` that was sent at `sent` has been answered.
     fn answered(&mut self, now: Instant, sent: Instant, prefix: usize, throttled: bool);
+}
+
+/// One rate for all prefixes.
+impl Control for Rate {
+    fn may_send(&mut self, now: Instant, _prefix: usize, _passed: &mut [bool; 2]) -> bool {
+        self.take(now).is_ok()
+    }
+
+    fn answered(&mut self, now: Instant, sent: Instant, _prefix: usize, throttled: bool) {
+        Self::answered(self, now, sent, throttled);
+    }
 }
 
 /// What the server allows.
