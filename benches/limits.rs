@@ -1,14 +1,20 @@
 //! Buckets that throttle, and requests that straggle: `cargo bench --features sim --bench limits
-//! [-- --seconds 15] [--rates 300,1000,5500] [--only throttled,changing,stragglers] [--quick]`.
+//! [-- --seconds 15] [--rates 300,1000,5500] [--quick]
+//! [--only simulated,throttled,changing,random,prefixes,stragglers]`.
 //!
+//! - `simulated`: the limiter's rate and CUBIC, as the AWS SDKs use it, against the same simulated
+//!   buckets;
 //! - `throttled`: a bucket that allows R requests/s and answers 503 above it: how much of R is
 //!   reached, when, and how many answers are 503s;
 //! - `changing`: R is halved and then made four times as much while a run is under way;
+//! - `random`: one request in ten is answered 503 (or 500), and there is no limit;
+//! - `prefixes`: three prefixes that are throttled each;
 //! - `stragglers`: 1 % of the first bytes take 20 times as long.
 //!
 //! First bytes take 20 ms. The server's own counters are what is looked at.
 
 mod common;
+mod limiter;
 
 use common::Args;
 use common::cost::{hydrant, measured};
@@ -16,7 +22,7 @@ use common::fresh_dir;
 use common::results::{Bound, Results};
 use common::server::{Server, latency};
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
-use hydrant::sim::server::{Faults, Outcome, RateLimit, Tail};
+use hydrant::sim::server::{Failure, Faults, Outcome, RateLimit, Tail};
 use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,11 +37,20 @@ fn main() {
     let args = Args::of_process();
     let mut results = Results::new("limits");
     let seconds = args.number("--seconds", if args.is_quick() { 7 } else { 15 }) as f64;
+    if args.wants("simulated") {
+        limiter::simulated(&results);
+    }
     if args.wants("throttled") {
         throttled(&mut results, &args, seconds);
     }
     if args.wants("changing") {
         changing(&mut results, if args.is_quick() { 6.0 } else { 10.0 });
+    }
+    if args.wants("random") {
+        random(&mut results, args.number("--random-databases", if args.is_quick() { 500 } else { 1800 }) as usize);
+    }
+    if args.wants("prefixes") {
+        prefixes(&mut results, if args.is_quick() { 100 } else { 300 });
     }
     if args.wants("stragglers") {
         stragglers(&mut results, args.number("--databases", if args.is_quick() { 500 } else { 2000 }) as usize);
@@ -211,6 +226,47 @@ fn changing(results: &mut Results, phase: f64) {
     }
     let refused = course.refused_percent(0.0, course.end());
     results.target("R changes: 503s, all over", refused, Bound::AtMost(3.0), "%");
+}
+
+/// A whole restore where one request in ten fails and no rate cures that, with 503s and 500s.
+fn random(results: &mut Results, databases: usize) {
+    results.table(
+        &format!("{databases} databases, one request in ten fails"),
+        &["with", "wall s", "requests of the needed"],
+    );
+    let walls = [("500", Failure::InternalError), ("503", Failure::SlowDown)].map(|(name, failure)| {
+        let faults = Faults { fail: vec![(failure, 0.1)], ..latency(LATENCY_MS) };
+        let run = timed(databases, faults, &[]);
+        results.row(&[name.to_owned(), format!("{:.2}", run.wall), format!("{:.3}", run.requests)]);
+        run.wall
+    });
+    results.target("503s by chance: time against 500s", walls[1] / walls[0], Bound::AtMost(3.0), "");
+}
+
+/// A whole restore from three prefixes that allow 100 requests/s each.
+fn prefixes(results: &mut Results, databases: usize) {
+    let limit = RateLimit { prefix_parts: 2, ..RateLimit::per_bucket(100.0) };
+    let server = Server::with(Faults { rate_limit: Some(limit), ..latency(LATENCY_MS) });
+    for part in 0..3 {
+        let part = TinyFleet { count: databases, prefix: format!("fleet/part-{part}"), ..TinyFleet::default() };
+        let fleet = tiny_fleet(&part).expect("a fleet");
+        fleet.iter().for_each(|database| server.sim.objects().put_database(BUCKET, database));
+    }
+    let course = Course::of(&server, &mut restore(&server), 120.0, |_| {});
+    let (end, refused) = (course.end(), course.refused_percent(0.0, course.end()));
+    results.table(
+        &format!("Three prefixes of {databases} databases that allow 100 requests/s each"),
+        &["s", "of 300/s", "of 300/s after 5 s", "503s"],
+    );
+    let used = course.rate(0.0, end) / 3.0;
+    results.row(&[
+        format!("{end:.1}"),
+        format!("{used:.1} %"),
+        format!("{:.1} %", course.rate(SETTLES, end) / 3.0),
+        format!("{refused:.2} %"),
+    ]);
+    results.target("three prefixes: of 300/s", used, Bound::AtLeast(80.0), "%");
+    results.target("three prefixes: 503s", refused, Bound::AtMost(5.0), "%");
 }
 
 /// The times per database with stragglers, with and without room to hedge them.

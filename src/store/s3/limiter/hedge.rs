@@ -1,56 +1,52 @@
-//! When a request is a straggler, and whether another may be sent in its stead (DESIGN engine 7).
-//! Pure: what was measured is passed in.
+//! When a request is a straggler, and whether another may be sent in its stead. Pure: what was
+//! measured is passed in.
 
+use super::policy::LimiterPolicy;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// First bytes that are remembered.
-const REMEMBERED: usize = 256;
-/// Fewer tell nothing.
-const ENOUGH: usize = 32;
-/// After how many the threshold is found anew.
-const REVIEW_EVERY: usize = 32;
-/// A straggler takes this many times as long as 19 of 20 others.
-const FACTOR: u32 = 2;
-/// Nothing is hedged sooner: less is the noise of a scheduler.
-const MIN_WAIT: Duration = Duration::from_millis(10);
-/// Hedges per request, and how many quiet times save up.
-const SHARE: f64 = 0.02;
-const MAX_CREDIT: f64 = 16.0;
-
-/// What a request is measured by: a page of a listing takes longer than an object's first byte.
+/// What a request is compared with: a page of a listing takes longer than an object's first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Listing,
     Object,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hedge {
-    objects: Usual,
-    listings: Usual,
+    policy: Arc<LimiterPolicy>,
+    objects: FirstBytes,
+    listings: FirstBytes,
+    /// Hedges that may be sent.
     credit: f64,
 }
 
-/// What is usual of one kind.
+/// The newest first bytes of one kind.
 #[derive(Debug, Default)]
-struct Usual {
+struct FirstBytes {
     latencies: Vec<Duration>,
+    /// Where the next one goes: the oldest is replaced.
     next: usize,
-    reviewed: usize,
     threshold: Option<Duration>,
 }
 
 impl Hedge {
-    /// A first byte came after `latency`.
-    pub fn answered(&mut self, kind: Kind, latency: Duration) {
-        self.credit = (self.credit + SHARE).min(MAX_CREDIT);
-        match kind {
-            Kind::Listing => self.listings.answered(latency),
-            Kind::Object => self.objects.answered(latency),
-        }
+    pub fn new(policy: Arc<LimiterPolicy>) -> Self {
+        Self { policy, objects: FirstBytes::default(), listings: FirstBytes::default(), credit: 0.0 }
     }
 
-    /// How long to wait for a first byte before another request is sent; None: not known.
+    /// A first byte came after `latency`.
+    pub fn answered(&mut self, kind: Kind, latency: Duration) {
+        self.credit = (self.credit + self.policy.hedge_share).min(self.policy.hedge_burst as f64);
+        let first_bytes = match kind {
+            Kind::Listing => &mut self.listings,
+            Kind::Object => &mut self.objects,
+        };
+        first_bytes.answered(&self.policy, latency);
+    }
+
+    /// How long to wait for a first byte before another request is sent; None while too few have
+    /// come.
     pub const fn threshold(&self, kind: Kind) -> Option<Duration> {
         match kind {
             Kind::Listing => self.listings.threshold,
@@ -58,7 +54,7 @@ impl Hedge {
         }
     }
 
-    /// Takes the leave to send one more request, if there is any.
+    /// Takes one of the hedges that may be sent, if there are any.
     pub fn take(&mut self) -> bool {
         let allowed = self.credit >= 1.0;
         if allowed {
@@ -68,20 +64,19 @@ impl Hedge {
     }
 }
 
-impl Usual {
-    fn answered(&mut self, latency: Duration) {
+impl FirstBytes {
+    fn answered(&mut self, policy: &LimiterPolicy, latency: Duration) {
         match self.latencies.get_mut(self.next) {
-            Some(slot) => *slot = latency,
+            Some(oldest) => *oldest = latency,
             None => self.latencies.push(latency),
         }
-        self.next = (self.next + 1) % REMEMBERED;
-        self.reviewed += 1;
-        if self.reviewed >= REVIEW_EVERY && self.latencies.len() >= ENOUGH {
-            self.reviewed = 0;
+        self.next = (self.next + 1) % policy.hedge_sample;
+        // The threshold is found anew after every eighth of the sample, for the first time too.
+        if self.next.is_multiple_of(policy.hedge_sample / 8) {
             let mut sorted = self.latencies.clone();
-            let at = (sorted.len() * 19 / 20).min(sorted.len() - 1);
-            let (_, high, _) = sorted.select_nth_unstable(at);
-            self.threshold = Some((*high * FACTOR).max(MIN_WAIT));
+            let at = ((sorted.len() as f64 * policy.hedge_quantile) as usize).min(sorted.len() - 1);
+            let (_, slow, _) = sorted.select_nth_unstable(at);
+            self.threshold = Some((*slow * policy.hedge_factor).max(policy.hedge_least_wait));
         }
     }
 }
@@ -91,47 +86,46 @@ mod tests {
     use super::Kind::{Listing, Object};
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+
     #[test]
     fn the_threshold_stands_above_what_is_usual_whatever_the_stragglers_do() {
-        let mut hedge = Hedge::default();
+        let mut hedge = Hedge::new(Arc::default());
         assert_eq!(hedge.threshold(Object), None);
-        for i in 0..1000 {
-            hedge.answered(Object, Duration::from_millis(if i % 50 == 0 { 400 } else { 20 + i % 5 }));
-        }
+        (0..1000).for_each(|i| hedge.answered(Object, if i % 50 == 0 { 400 } else { 20 + i % 5 } * MS));
         let threshold = hedge.threshold(Object).unwrap();
-        assert!((Duration::from_millis(40)..Duration::from_millis(60)).contains(&threshold), "{threshold:?}");
+        assert!((40 * MS..60 * MS).contains(&threshold), "{threshold:?}");
         // A slower bucket is none of stragglers.
-        (0..300).for_each(|_| hedge.answered(Object, Duration::from_millis(200)));
-        assert_eq!(hedge.threshold(Object), Some(Duration::from_millis(400)));
+        (0..300).for_each(|_| hedge.answered(Object, 200 * MS));
+        assert_eq!(hedge.threshold(Object), Some(400 * MS));
         // Nor is a fast one of hedges for microseconds.
-        (0..300).for_each(|_| hedge.answered(Object, Duration::from_micros(80)));
-        assert_eq!(hedge.threshold(Object), Some(MIN_WAIT));
+        (0..300).for_each(|_| hedge.answered(Object, MS / 12));
+        assert_eq!(hedge.threshold(Object), Some(10 * MS));
     }
 
     #[test]
     fn a_listing_is_no_straggler_for_taking_longer_than_an_object() {
-        let mut hedge = Hedge::default();
-        for i in 0..3000 {
-            hedge.answered(Object, Duration::from_millis(20));
+        let mut hedge = Hedge::new(Arc::default());
+        for i in 0..10_000 {
+            hedge.answered(Object, 20 * MS);
             if i % 60 == 0 {
-                hedge.answered(Listing, Duration::from_millis(150));
+                hedge.answered(Listing, 150 * MS);
             }
         }
-        assert_eq!(hedge.threshold(Object), Some(Duration::from_millis(40)));
-        assert_eq!(hedge.threshold(Listing), Some(Duration::from_millis(300)));
+        assert_eq!((hedge.threshold(Object), hedge.threshold(Listing)), (Some(40 * MS), Some(300 * MS)));
     }
 
     #[test]
     fn hedges_are_a_small_share_of_the_requests() {
-        let mut hedge = Hedge::default();
+        let mut hedge = Hedge::new(Arc::default());
         assert!(!hedge.take());
         let mut taken = 0;
         for _ in 0..10_000 {
-            hedge.answered(Object, Duration::from_millis(20));
+            hedge.answered(Object, 20 * MS);
             taken += u32::from(hedge.take());
         }
         assert!((190..=200).contains(&taken), "{taken}");
-        (0..10_000).for_each(|_| hedge.answered(Object, Duration::from_millis(20)));
+        (0..10_000).for_each(|_| hedge.answered(Object, 20 * MS));
         let burst = (0..100).filter(|_| hedge.take()).count();
         assert_eq!(burst, 16);
     }

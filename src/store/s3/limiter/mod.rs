@@ -1,31 +1,32 @@
-//! How many requests go out, shared by all workers (DESIGN engine 7): for each bucket a number in
-//! flight that adapts ([`window`]), and once it throttles a number per second ([`rate`]); for the
-//! whole process a cap on those in flight ([`Limits`]).
+//! How many requests go out, shared by all workers: for each bucket a number in flight that adapts
+//! ([`concurrency`]), and once it throttles a number per second ([`rate`], where a diagram shows
+//! its states), for prefixes by themselves where they are throttled so ([`prefixes`]); for the
+//! whole process a cap on those in flight ([`Limits`]). Stragglers are hedged ([`hedge`]). All
+//! numbers are in [`policy`].
 //!
-//! Invariants: permits out + permits free + debt paid = the window's size; a permit counts until
-//! the body of its answer has been read or dropped. Who waits for the rate holds no permit, so
+//! Invariants: permits out + permits free − debt = the concurrency limit; a permit counts until the
+//! body of its answer has been read or dropped. A request that waits for a rate holds no permit, so
 //! that a throttled prefix does not keep others waiting.
 
-mod apart;
+mod concurrency;
 mod hedge;
-mod lane;
+mod policy;
+mod prefixes;
 mod rate;
-mod window;
+#[cfg(test)]
+mod rate_tests;
+#[cfg(test)]
+mod simulation;
 
+use concurrency::ConcurrencyLimit;
 use hedge::{Hedge, Kind};
-use lane::{Lane, Lanes};
+use policy::LimiterPolicy;
+use prefixes::{Prefixes, prefix_of};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use window::Window;
-
-/// In flight over all buckets where nothing else is said: for each core so many, within bounds.
-const DEFAULT_PER_CORE: usize = 128;
-const DEFAULT_BOUNDS: (usize, usize) = (256, 1024);
-/// …and so many more that hedge others. A cap that was asked for holds for all.
-const HEDGES: usize = 16;
 
 /// The limits of a process: one cap, and the state of each bucket. Clones share them.
 #[derive(Debug, Clone)]
@@ -35,16 +36,15 @@ pub struct Limits {
 
 #[derive(Debug)]
 struct Process {
+    policy: Arc<LimiterPolicy>,
     max: usize,
     permits: Arc<Semaphore>,
     buckets: Mutex<BTreeMap<String, Limiter>>,
 }
 
-/// What the process's requests in flight are bounded by where nothing else is said. More brings
-/// nothing that a core could decode, and costs memory.
+/// Requests in flight over all buckets where nothing else is said.
 pub fn default_max_requests() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (DEFAULT_PER_CORE * cores).clamp(DEFAULT_BOUNDS.0, DEFAULT_BOUNDS.1)
+    LimiterPolicy::default().default_max_requests()
 }
 
 impl Default for Limits {
@@ -57,22 +57,26 @@ impl Limits {
     /// At most `max` requests in flight (`--max-requests`), at least 1;
     /// None: [`default_max_requests`].
     pub fn new(max: Option<usize>) -> Self {
-        let hedges = if max.is_some() { 0 } else { HEDGES };
-        let max = max.unwrap_or_else(default_max_requests).clamp(1, Semaphore::MAX_PERMITS >> 8);
+        let policy = Arc::new(LimiterPolicy::default());
+        // A cap that was asked for holds for hedges, too.
+        let hedges = if max.is_some() { 0 } else { policy.hedge_burst };
+        let max = max.unwrap_or_else(|| policy.default_max_requests()).clamp(1, Semaphore::MAX_PERMITS >> 8);
         let permits = Arc::new(Semaphore::new(max + hedges));
-        Self { shared: Arc::new(Process { max, permits, buckets: Mutex::default() }) }
+        Self { shared: Arc::new(Process { policy, max, permits, buckets: Mutex::default() }) }
     }
 
     /// The limiter of `bucket` at `endpoint` (None: AWS's): one, however many stores speak to it.
     pub(super) fn of_bucket(&self, endpoint: Option<&str>, bucket: &str) -> Limiter {
         let name = format!("{}/{bucket}", endpoint.unwrap_or("s3:/").trim_end_matches('/'));
-        let make = || Limiter::new(self.shared.max, Arc::clone(&self.shared.permits));
+        let Process { policy, max, permits, .. } = &*self.shared;
+        let make = || Limiter::new(Arc::clone(policy), *max, Arc::clone(permits));
         lock(&self.shared.buckets).entry(name).or_insert_with(make).clone()
     }
 
     /// Requests that may be in flight now over all buckets; None before there is any bucket.
     pub fn window(&self) -> Option<usize> {
-        let sizes = lock(&self.shared.buckets).values().map(|l| l.shared.state().window.size()).reduce(|a, b| a + b);
+        let sizes =
+            lock(&self.shared.buckets).values().map(|l| l.shared.state().concurrency.size()).reduce(|a, b| a + b);
         sizes.map(|sum| sum.min(self.shared.max))
     }
 
@@ -88,7 +92,7 @@ impl Limits {
 
     /// Whether any bucket, or any prefix in one, throttles.
     pub fn is_throttled(&self) -> bool {
-        lock(&self.shared.buckets).values().any(|limiter| limiter.shared.lanes.any_limited())
+        lock(&self.shared.buckets).values().any(|limiter| limiter.shared.prefixes.any_limited())
     }
 
     /// The state of each bucket, by name.
@@ -121,67 +125,61 @@ pub struct Limiter {
 struct Shared {
     process: Arc<Semaphore>,
     permits: Arc<Semaphore>,
-    /// Who waits for a permit.
-    waiting: AtomicUsize,
-    /// Sum of all that came: bytes, and [`window::ANSWER_BYTES`] for each answer.
+    /// Sum of all that came: bytes, and the policy's `answer_bytes` for each answer.
     goodput: AtomicU64,
-    lanes: Lanes,
+    answer_bytes: u64,
+    prefixes: Prefixes,
     state: Mutex<State>,
-    /// `state.debt` is not 0.
-    in_debt: AtomicBool,
-    /// The hedge's thresholds, in microseconds; 0: unknown.
-    hedge_object_after_us: AtomicU64,
-    hedge_listing_after_us: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    window: Window,
+    concurrency: ConcurrencyLimit,
     /// Permits to be taken away when they come back.
     debt: usize,
     hedge: Hedge,
 }
 
 impl Limiter {
-    fn new(max: usize, process: Arc<Semaphore>) -> Self {
-        let window = Window::new(max);
-        let permits = Arc::new(Semaphore::new(window.size()));
-        let state = Mutex::new(State { window, debt: 0, hedge: Hedge::default() });
+    fn new(policy: Arc<LimiterPolicy>, max: usize, process: Arc<Semaphore>) -> Self {
+        let concurrency = ConcurrencyLimit::new(Arc::clone(&policy), max);
+        let permits = Arc::new(Semaphore::new(concurrency.size()));
+        let state = Mutex::new(State { concurrency, debt: 0, hedge: Hedge::new(Arc::clone(&policy)) });
         Self {
             shared: Arc::new(Shared {
                 process,
                 permits,
-                waiting: AtomicUsize::new(0),
                 goodput: AtomicU64::new(0),
-                lanes: Lanes::default(),
+                answer_bytes: policy.answer_bytes,
+                prefixes: Prefixes::new(policy, Instant::now()),
                 state,
-                in_debt: AtomicBool::new(false),
-                hedge_object_after_us: AtomicU64::new(0),
-                hedge_listing_after_us: AtomicU64::new(0),
             }),
         }
     }
 
-    /// Waits, first come first served, for leave to send one request for `key` (None: a listing).
+    /// Waits, first come first served, until a request for `key` (None: a listing) may be sent.
     pub async fn acquire(&self, key: Option<&str>) -> Permit {
-        let lane = key.and_then(|key| self.shared.lanes.of(key));
-        let lanes = || lane.as_deref().into_iter().chain([self.shared.lanes.bucket()]);
-        let mut has_leave = [false; 2];
-        // Three turns at most: each but the last gets leave from a lane that had not given it.
+        let prefix = key.and_then(prefix_of);
+        // The rates of prefix and bucket that have let this request pass.
+        let mut has_passed = [false; 2];
+        // At most three turns: each but the last passes a rate that it had not passed.
         loop {
-            for (lane, has_leave) in lanes().zip(&mut has_leave) {
-                if !*has_leave && lane.is_limited() {
-                    lane.leave().await;
-                    *has_leave = true;
+            let own = self.shared.prefixes.of(prefix);
+            let rates = [own.as_deref(), Some(self.shared.prefixes.bucket())];
+            for (rate, has_passed) in rates.into_iter().zip(&mut has_passed) {
+                if let Some(rate) = rate.filter(|rate| !*has_passed && rate.is_limited()) {
+                    rate.acquire().await;
+                    *has_passed = true;
                 }
             }
-            let _waits = Waits::new(&self.shared.waiting);
             // The semaphores are never closed; were they, requests would go unlimited, not fail.
             let permit = Arc::clone(&self.shared.permits).acquire_owned().await.ok();
             let process = Arc::clone(&self.shared.process).acquire_owned().await.ok();
-            let taken = Permit::new(&self.shared, kind_of(key), lane.clone(), permit, process);
-            // Throttled since: who came in without leave queues for it first.
-            if lanes().zip(&has_leave).all(|(lane, has_leave)| *has_leave || !lane.is_limited()) {
+            let taken = Permit::new(&self.shared, key, permit, process);
+            // A rate that became limited meanwhile is waited for first: at most once each.
+            let own = self.shared.prefixes.of(prefix);
+            let rates = [own.as_deref(), Some(self.shared.prefixes.bucket())];
+            if rates.into_iter().zip(has_passed).all(|(rate, passed)| passed || !rate.is_some_and(|r| r.is_limited())) {
                 return taken;
             }
         }
@@ -195,31 +193,29 @@ impl Limiter {
     /// How long to wait for a first byte of `key` (None: of a listing) before another request is
     /// sent in its stead.
     pub fn hedge_after(&self, key: Option<&str>) -> Option<Duration> {
-        let micros = self.shared.hedge_after_us(kind_of(key)).load(Relaxed);
-        (micros > 0).then(|| Duration::from_micros(micros))
+        self.shared.state().hedge.threshold(kind_of(key))
     }
 
-    /// Leave for a request in another's stead, if there is room for one at once. It does not
-    /// count for the window: the straggler does, until one of them is given up
+    /// A permit for a request in another's stead, if there is room for one at once. It does not
+    /// count for the concurrency limit: the straggler does, until one of them is given up
     /// ([`Permit::in_place_of`]).
     pub fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
-        let lane = key.and_then(|key| self.shared.lanes.of(key));
-        let limited = lane.as_ref().is_some_and(|lane| lane.is_limited()) || self.shared.lanes.bucket().is_limited();
+        let own = self.shared.prefixes.of(key.and_then(prefix_of));
         // A bucket that throttles is slow for another reason.
-        if limited {
+        if own.is_some() || self.shared.prefixes.bucket().is_limited() {
             return None;
         }
         let process = Arc::clone(&self.shared.process).try_acquire_owned().ok()?;
         let taken = self.shared.state().hedge.take();
-        taken.then(|| Permit::new(&self.shared, kind_of(key), lane, None, Some(process)))
+        taken.then(|| Permit::new(&self.shared, key, None, Some(process)))
     }
 
     fn snapshot(&self, bucket: String) -> BucketLimits {
         BucketLimits {
             bucket,
-            window: self.shared.state().window.size(),
-            per_second: self.shared.lanes.bucket().per_second(),
-            prefixes: self.shared.lanes.limited(),
+            window: self.shared.state().concurrency.size(),
+            per_second: self.shared.prefixes.bucket().per_second(),
+            prefixes: self.shared.prefixes.limited(),
         }
     }
 }
@@ -229,36 +225,27 @@ impl Shared {
         lock(&self.state)
     }
 
-    const fn hedge_after_us(&self, kind: Kind) -> &AtomicU64 {
-        match kind {
-            Kind::Object => &self.hedge_object_after_us,
-            Kind::Listing => &self.hedge_listing_after_us,
-        }
-    }
-
-    fn answered(&self, kind: Kind, lane: Option<&Lane>, sent: Instant, throttled: bool) {
+    fn answered(&self, kind: Kind, prefix: Option<&str>, sent: Instant, throttled: bool) {
         let now = Instant::now();
-        self.lanes.answered(lane, now, sent, throttled);
+        self.prefixes.answered(prefix, now, sent, throttled);
         if throttled {
             return;
         }
         let latency = now.saturating_duration_since(sent);
-        let goodput = self.goodput.fetch_add(window::ANSWER_BYTES, Relaxed);
-        let is_full = self.waiting.load(Relaxed) > 0;
+        let goodput = self.goodput.fetch_add(self.answer_bytes, Relaxed);
+        let is_full = self.permits.available_permits() == 0;
         let mut state = self.state();
         state.hedge.answered(kind, latency);
-        let threshold = state.hedge.threshold(kind).map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX));
-        self.hedge_after_us(kind).store(threshold, Relaxed);
-        state.window.answered(latency);
-        let before = state.window.size();
-        if state.window.measure(now, goodput, is_full) {
+        state.concurrency.answered(latency);
+        let before = state.concurrency.size();
+        if state.concurrency.measure(now, goodput, is_full) {
             self.resize(&mut state, before);
         }
     }
 
-    /// Makes the permits as many as the window says; `before` was its size.
+    /// Makes the permits as many as the concurrency limit says, which was `before`.
     fn resize(&self, state: &mut State, before: usize) {
-        let size = state.window.size();
+        let size = state.concurrency.size();
         if size >= before {
             let more = size - before;
             let paid = more.min(state.debt);
@@ -267,59 +254,42 @@ impl Shared {
         } else {
             state.debt += (before - size) - self.permits.forget_permits(before - size);
         }
-        self.in_debt.store(state.debt > 0, Relaxed);
     }
 }
 
-/// One that waits, for as long as this lives.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Leave to have one request in flight; given back when dropped.
+/// The right to have one request in flight; given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
     permit: Option<OwnedSemaphorePermit>,
     _process: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
     kind: Kind,
-    lane: Option<Arc<Lane>>,
+    prefix: Option<Box<str>>,
     sent: Instant,
 }
 
 impl Permit {
     fn new(
         shared: &Arc<Shared>,
-        kind: Kind,
-        lane: Option<Arc<Lane>>,
+        key: Option<&str>,
         permit: Option<OwnedSemaphorePermit>,
         process: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { permit, _process: process, shared: Arc::clone(shared), kind, lane, sent: Instant::now() }
+        let prefix = key.and_then(prefix_of).map(Into::into);
+        Self { permit, _process: process, shared: Arc::clone(shared), kind: kind_of(key), prefix, sent: Instant::now() }
     }
 
     /// The request was answered, the body is still to come.
     pub fn answered(&self) {
-        self.shared.answered(self.kind, self.lane.as_deref(), self.sent, false);
+        self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, false);
     }
 
     /// The bucket asked for fewer requests.
     pub fn throttled(&self) {
-        self.shared.answered(self.kind, self.lane.as_deref(), self.sent, true);
+        self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, true);
     }
 
-    /// Counts for the window as the `straggler` did, which is given up for this.
+    /// Counts for the concurrency limit as the `straggler` did, which is given up for this.
     pub fn in_place_of(mut self, mut straggler: Self) -> Self {
         self.permit = straggler.permit.take();
         self
@@ -328,15 +298,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.shared.in_debt.load(Relaxed) {
-            return;
-        }
         let mut state = self.shared.state();
         if state.debt > 0
             && let Some(permit) = self.permit.take()
         {
             state.debt -= 1;
-            self.shared.in_debt.store(state.debt > 0, Relaxed);
             permit.forget();
         }
     }
@@ -365,7 +331,7 @@ mod tests {
         let mut held = vec![a.acquire(None).await, a.acquire(Some("k")).await, b.acquire(None).await];
         let waits = tokio::time::timeout(Duration::from_millis(20), b.acquire(None)).await;
         assert!(waits.is_err());
-        let in_flight = || [&a, &b].map(|l| l.shared.state().window.size() - l.shared.permits.available_permits());
+        let in_flight = || [&a, &b].map(|l| l.shared.state().concurrency.size() - l.shared.permits.available_permits());
         // The one that waited has given back what it had.
         assert_eq!((in_flight(), limits.shared.permits.available_permits()), ([2, 1], 0));
         held.swap_remove(1);
@@ -376,8 +342,8 @@ mod tests {
 
     #[tokio::test]
     async fn permits_follow_the_window_and_debts_are_paid() {
-        let limiter = Limiter::new(64, Arc::new(Semaphore::new(64)));
-        let size = window::BEGIN;
+        let limiter = Limiter::new(Arc::default(), 64, Arc::new(Semaphore::new(64)));
+        let size = LimiterPolicy::default().first_requests;
         let mut out = Vec::new();
         for _ in 0..size {
             out.push(limiter.acquire(None).await);
@@ -395,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_sent_in_a_stragglers_stead_counts_as_it_did() {
-        let limiter = Limiter::new(1, Arc::new(Semaphore::new(2)));
+        let limiter = Limiter::new(Arc::default(), 1, Arc::new(Semaphore::new(2)));
         for _ in 0..100 {
             limiter.acquire(Some("key")).await.answered();
         }
@@ -409,13 +375,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_throttled_prefix_waits_and_others_do_not() {
-        let limiter = Limiter::new(64, Arc::new(Semaphore::new(64)));
-        let lanes = &limiter.shared.lanes;
-        let (cold, hot, now) = (lanes.of("a/x/1"), lanes.of("b/x/1"), Instant::now());
-        for i in 0..400_u64 {
-            let sent = now + Duration::from_millis(4 * i);
-            lanes.answered(cold.as_deref(), sent, sent, false);
-            lanes.answered(hot.as_deref(), sent, sent, i < 250 && i % 2 == 0);
+        let limiter = Limiter::new(Arc::default(), 64, Arc::new(Semaphore::new(64)));
+        let prefixes = &limiter.shared.prefixes;
+        let begun = Instant::now();
+        // Every other answer of b is a 503, whatever the rate of the bucket.
+        for i in 0..1000_u32 {
+            let sent = begun + Duration::from_millis(4) * i;
+            prefixes.answered(Some("a/x"), sent, sent, false);
+            prefixes.answered(Some("b/x"), sent, sent, prefixes.of(Some("b/x")).is_none() && i % 2 == 0);
         }
         let snapshot = limiter.snapshot(String::new());
         assert_eq!(snapshot.per_second, None);

@@ -1,0 +1,181 @@
+//! Which rates a request is subject to: its bucket's, and its prefix's where the prefix is
+//! throttled by itself. S3 allows so many requests per second for each part into which it has cut
+//! a bucket's keys, and does not say where it cuts; here a prefix is a key's first two folders.
+//!
+//! A 503 counts for the bucket's rate. Where a trial ends and no rate of the bucket cures the 503s,
+//! either they come by chance, or some prefixes are throttled. The trial has counted the answers of
+//! each prefix: those that were refused more often than the bucket as a whole, by more than chance,
+//! get rates of their own, and the bucket's rate ends. Prefixes that are all refused alike share
+//! the bucket's rate, which then serves them as well.
+
+use super::lock;
+use super::policy::LimiterPolicy;
+use super::rate::{Counts, Rate};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// The rates of one bucket. Locks are taken in this order: the bucket's rate, `tried`, `limited`,
+/// a prefix's rate.
+#[derive(Debug)]
+pub struct Prefixes {
+    policy: Arc<LimiterPolicy>,
+    bucket: PrefixLimiter,
+    /// Answers and 503s of each prefix in the trial that is under way.
+    tried: Mutex<HashMap<Box<str>, (u32, u32)>>,
+    limited: Mutex<HashMap<Box<str>, Arc<PrefixLimiter>>>,
+    /// `limited` is not empty.
+    has_limited: AtomicBool,
+}
+
+/// One rate, and those who wait for it.
+#[derive(Debug)]
+pub struct PrefixLimiter {
+    /// Held by the first of those who wait.
+    turn: tokio::sync::Mutex<()>,
+    is_limited: AtomicBool,
+    rate: Mutex<Rate>,
+}
+
+/// A key's first two folders; None where it lies in none.
+pub fn prefix_of(key: &str) -> Option<&str> {
+    let end = key.match_indices('/').map(|(at, _)| at).take(2).last()?;
+    key.get(..end)
+}
+
+impl Prefixes {
+    pub fn new(policy: Arc<LimiterPolicy>, now: Instant) -> Self {
+        Self {
+            bucket: PrefixLimiter::new(Rate::new(Arc::clone(&policy), now)),
+            policy,
+            tried: Mutex::default(),
+            limited: Mutex::default(),
+            has_limited: AtomicBool::new(false),
+        }
+    }
+
+    pub const fn bucket(&self) -> &PrefixLimiter {
+        &self.bucket
+    }
+
+    /// The limiter of a prefix that is throttled by itself.
+    pub fn of(&self, prefix: Option<&str>) -> Option<Arc<PrefixLimiter>> {
+        if !self.has_limited.load(Relaxed) {
+            return None;
+        }
+        lock(&self.limited).get(prefix?).map(Arc::clone)
+    }
+
+    /// Whether the bucket, or prefixes in it, are throttled.
+    pub fn any_limited(&self) -> bool {
+        self.bucket.is_limited() || self.has_limited.load(Relaxed)
+    }
+
+    /// Prefixes that are throttled by themselves, in order, with their requests per second.
+    pub fn limited(&self) -> Vec<(String, f64)> {
+        let limited = lock(&self.limited);
+        let rates = limited.iter().filter_map(|(prefix, of)| Some((prefix.to_string(), of.per_second()?)));
+        let mut rates: Vec<_> = rates.collect();
+        rates.sort_by(|a, b| a.0.cmp(&b.0));
+        rates
+    }
+
+    /// A request sent at `sent` was answered.
+    pub fn answered(&self, prefix: Option<&str>, now: Instant, sent: Instant, throttled: bool) {
+        if let Some(own) = self.of(prefix) {
+            own.answered(now, sent, throttled);
+            if !own.is_limited() {
+                self.forget(prefix);
+            }
+            if throttled {
+                return;
+            }
+        }
+        let mut rate = lock(&self.bucket.rate);
+        let is_tried = rate.is_trial_of(sent);
+        if is_tried && let Some(prefix) = prefix {
+            self.count(prefix, throttled);
+        }
+        let not_cured = rate.answered(now, sent, throttled);
+        if is_tried && !rate.is_trial_of(now) {
+            let tried = std::mem::take(&mut *lock(&self.tried));
+            if not_cured.is_some_and(|all| self.blame(now, &tried, all)) {
+                *rate = Rate::new(Arc::clone(&self.policy), now);
+            }
+        }
+        self.bucket.is_limited.store(rate.per_second().is_some(), Relaxed);
+    }
+
+    fn count(&self, prefix: &str, throttled: bool) {
+        let mut tried = lock(&self.tried);
+        if tried.len() < self.policy.max_prefixes || tried.contains_key(prefix) {
+            let (answers, refused) = tried.entry(prefix.into()).or_default();
+            *answers += 1;
+            *refused += u32::from(throttled);
+        }
+    }
+
+    /// Gives rates to the prefixes that were refused more often than `all` in a trial; whether
+    /// there were any.
+    fn blame(&self, now: Instant, tried: &HashMap<Box<str>, (u32, u32)>, all: Counts) -> bool {
+        let seconds = now.saturating_duration_since(all.since).as_secs_f64();
+        let mut limited = lock(&self.limited);
+        let before = limited.len();
+        for (prefix, &(answers, refused)) in tried {
+            let is_known = refused >= self.policy.least_answers / 4;
+            let is_blamed = is_known && self.policy.is_more_than_chance(refused, answers, all.share(), u32::MAX);
+            if is_blamed && limited.len() < self.policy.max_prefixes {
+                let allowed = f64::from(answers - refused) / seconds;
+                let rate = Rate::limited(Arc::clone(&self.policy), now, allowed);
+                limited.insert(prefix.clone(), Arc::new(PrefixLimiter::new(rate)));
+            }
+        }
+        self.has_limited.store(!limited.is_empty(), Relaxed);
+        limited.len() > before
+    }
+
+    fn forget(&self, prefix: Option<&str>) {
+        let mut limited = lock(&self.limited);
+        prefix.and_then(|prefix| limited.remove(prefix));
+        self.has_limited.store(!limited.is_empty(), Relaxed);
+    }
+}
+
+impl PrefixLimiter {
+    fn new(rate: Rate) -> Self {
+        let is_limited = AtomicBool::new(rate.per_second().is_some());
+        Self { turn: tokio::sync::Mutex::default(), is_limited, rate: Mutex::new(rate) }
+    }
+
+    pub fn is_limited(&self) -> bool {
+        self.is_limited.load(Relaxed)
+    }
+
+    pub fn per_second(&self) -> Option<f64> {
+        lock(&self.rate).per_second()
+    }
+
+    /// Waits, first come first served, until the rate allows one more request.
+    pub async fn acquire(&self) {
+        let _turn = self.turn.lock().await;
+        // Ends: the rate never falls to zero, so a token comes; nobody else takes it while the turn is held.
+        loop {
+            let taken = lock(&self.rate).take(Instant::now());
+            match taken {
+                Ok(()) => return,
+                Err(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+
+    fn answered(&self, now: Instant, sent: Instant, throttled: bool) {
+        let mut rate = lock(&self.rate);
+        rate.answered(now, sent, throttled);
+        self.is_limited.store(rate.per_second().is_some(), Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[path = "prefixes_tests.rs"]
+mod tests;
