@@ -2,7 +2,7 @@
 //! object. `cargo bench --bench catalogue [databases]` (100,000 if not given).
 
 use hydrant::catalogue::{Catalogue, Layout, Replica};
-use hydrant::store::{Etag, Listed};
+use hydrant::store::{Etag, ObjectMeta};
 use hydrant::timestamp::Timestamp;
 use std::alloc::{GlobalAlloc, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -37,12 +37,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn object(database: u64, n: u64) -> Listed {
+fn object(database: u64, n: u64) -> ObjectMeta {
     let (level, min, max) = match n {
         9 => (9, 1, 5),
         n => (0, n + 1, n + 1),
     };
-    Listed {
+    ObjectMeta {
         key: format!("backups/tenants/tenant-{database:06}/app.db/{level:04x}/{min:016x}-{max:016x}.ltx"),
         size: 4096 + n,
         last_modified: Timestamp::from_millis(1_700_000_000_000 + (database * FILES_EACH + n) as i64),
@@ -51,7 +51,7 @@ fn object(database: u64, n: u64) -> Listed {
     }
 }
 
-fn report(order: &str, databases: u64, mut objects: impl Iterator<Item = Listed>) -> Vec<Replica> {
+fn report(order: &str, databases: u64, mut objects: impl Iterator<Item = ObjectMeta>) -> Vec<Replica> {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let start = Instant::now();

@@ -11,7 +11,7 @@ mod common;
 use common::Args;
 use common::results::Results;
 use futures_util::future::join_all;
-use hydrant::io::{EngineKind, Io, IoOptions, OutputFile, block_on};
+use hydrant::io::{Io, IoBackend, IoOptions, OutputFile, block_on};
 use io_uring::{IoUring, opcode, types};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -43,10 +43,10 @@ impl How {
             Self::PlainPwrite => "pwrite alone",
         }
     }
-    fn kind(self) -> EngineKind {
+    fn kind(self) -> IoBackend {
         match self {
-            Self::Pwrite | Self::PlainPwrite => EngineKind::Pwrite,
-            _ => EngineKind::Uring,
+            Self::Pwrite | Self::PlainPwrite => IoBackend::Pwrite,
+            _ => IoBackend::Uring,
         }
     }
 }
@@ -90,7 +90,7 @@ fn large(results: &mut Results, dir: &Path, place: &str, bytes: u64, runs: usize
     for how in [How::UringDirect, How::RingBuffered, How::Pwrite, How::PlainPwrite] {
         for buffer_kib in [256, 512, 1024] {
             for depth in [1, 4, 8, 16] {
-                if depth > 1 && how.kind() == EngineKind::Pwrite {
+                if depth > 1 && how.kind() == IoBackend::Pwrite {
                     continue; // On the worker's thread: more in flight is no difference.
                 }
                 let options = IoOptions { buffer_bytes: buffer_kib << 10, buffers: depth };
@@ -108,7 +108,7 @@ fn large(results: &mut Results, dir: &Path, place: &str, bytes: u64, runs: usize
                     format!("{:.1}", cost.slowest.as_secs_f64() * 1e3),
                     cost.registered.to_string(),
                 ]);
-                if buffer_kib == 512 && (depth == 8 || how.kind() == EngineKind::Pwrite) {
+                if buffer_kib == 512 && (depth == 8 || how.kind() == IoBackend::Pwrite) {
                     results.bar(&format!("1 GiB to {place}, seconds"), how.name(), wall / gib);
                     results.bar(&format!("1 GiB to {place}, CPU-s"), how.name(), cost.cpu.as_secs_f64() / gib);
                 }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use hydrant::ltx::crc::FileCrc;
-use hydrant::ltx::decoder::{FileDecoder, Step};
+use hydrant::ltx::decoder::{DecodeStep, FileDecoder};
 use hydrant::ltx::encode::Encoder;
 use hydrant::ltx::frame::{Encoding, Frame, FrameParser, Next};
 use hydrant::ltx::header::{FLAG_NO_CHECKSUM, HEADER_SIZE, Header};
@@ -156,10 +156,10 @@ fn whole(file: &Bytes) {
     let mut page = vec![0; PAGE];
     loop {
         match decoder.next_page().expect("sound") {
-            Step::NeedMore => decoder.push(chunks.next().expect("whole")),
-            Step::Header(_) => {}
-            Step::Page(encoded) => encoded.decode_into(&mut page).expect("sound"),
-            Step::Done(verified) => {
+            DecodeStep::NeedMore => decoder.push(chunks.next().expect("whole")),
+            DecodeStep::Header(_) => {}
+            DecodeStep::Page(encoded) => encoded.decode_into(&mut page).expect("sound"),
+            DecodeStep::Done(verified) => {
                 black_box(verified);
                 return;
             }

@@ -3,8 +3,8 @@
 use hydrant::catalogue::{Catalogue, Layout, Replica};
 use hydrant::error::Class;
 use hydrant::ltx::Txid;
-use hydrant::plan::{Excluded, Outcome, Plan, Target, Times, plan};
-use hydrant::store::Listed;
+use hydrant::plan::{Excluded, Plan, PlanOutcome, Target, Times, plan};
+use hydrant::store::ObjectMeta;
 use hydrant::timestamp::Timestamp;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ fn replica(count: u64, copied: bool) -> Replica {
     let mut catalogue = Catalogue::new(Layout::Hex);
     let mut add = |level: u8, min: u64, max: u64| {
         let uploaded = if copied { START_MS + 10_000_000_000 } else { START_MS + max as i64 * 1000 + 40 };
-        catalogue.insert(Listed {
+        catalogue.insert(ObjectMeta {
             key: format!("app.db/{level:04x}/{min:016x}-{max:016x}.ltx"),
             size: 4096,
             last_modified: Timestamp::from_millis(uploaded),
@@ -36,8 +36,8 @@ fn report(what: &str, replica: &Replica, target: Target, excluded: &Excluded) ->
     let start = Instant::now();
     let found = loop {
         match plan(replica, &target, &times, excluded).expect("a plan") {
-            Outcome::Plan(found) => break found,
-            Outcome::NeedTimes(needed) => {
+            PlanOutcome::Plan(found) => break found,
+            PlanOutcome::NeedTimes(needed) => {
                 looks += needed.len();
                 rounds += 1;
                 let time = |i: usize| START_MS + replica.files[i].max_txid.0 as i64 * 1000;

@@ -35,7 +35,7 @@ impl Reason {
 
 /// A shared flag with waiters. Clones are the same flag.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<Inner>);
+pub struct CancellationToken(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -44,7 +44,7 @@ struct Inner {
     notify: Notify,
 }
 
-impl Cancel {
+impl CancellationToken {
     pub fn new() -> Self {
         Self::default()
     }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn wakes_waiters_in_several_runtimes_and_keeps_the_first_reason() {
-        let cancel = Cancel::new();
+        let cancel = CancellationToken::new();
         let waiters: Vec<_> = (0..3)
             .map(|_| {
                 let cancel = cancel.clone();

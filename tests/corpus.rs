@@ -8,13 +8,13 @@
 mod common;
 
 use common::S3sServer;
-use hydrant::cancel::Cancel;
+use hydrant::cancel::CancellationToken;
 use hydrant::commit::{Destination, Replace};
 use hydrant::error::Class;
-use hydrant::io::EngineKind;
+use hydrant::io::IoBackend;
 use hydrant::ltx::Txid;
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, Outcome, Request, RestoreError, SEGMENT_BYTES, restore};
+use hydrant::restore::{Request, RestoreError, RestoreOutcome, SEGMENT_BYTES, Workers, WorkersOptions, restore};
 use hydrant::store::Store;
 use hydrant::telemetry::Counters;
 use hydrant::timestamp::Timestamp;
@@ -39,20 +39,20 @@ fn corpus() -> PathBuf {
     }
 }
 
-fn kinds() -> Vec<EngineKind> {
-    let uring = hydrant::io::probe(hydrant::io::EngineChoice::Auto).unwrap();
+fn kinds() -> Vec<IoBackend> {
+    let uring = hydrant::io::probe(hydrant::io::BackendChoice::Auto).unwrap();
     if let Some(note) = &uring.note {
         println!("{note}");
     }
-    let mut kinds = vec![EngineKind::Pwrite];
-    if uring.kind == EngineKind::Uring {
-        kinds.push(EngineKind::Uring);
+    let mut kinds = vec![IoBackend::Pwrite];
+    if uring.kind == IoBackend::Uring {
+        kinds.push(IoBackend::Uring);
     }
     kinds
 }
 
-fn engine(kind: EngineKind) -> Engine {
-    let options = EngineOptions {
+fn engine(kind: IoBackend) -> Workers {
+    let options = WorkersOptions {
         workers: 2,
         kind,
         memory_bytes: 64 << 20,
@@ -60,11 +60,17 @@ fn engine(kind: EngineKind) -> Engine {
         segment_bytes: SEGMENT_BYTES,
         checks: false,
     };
-    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
+    Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 
 /// Restores synchronously; the destination's directory must be empty but for the output.
-fn run(engine: &Engine, store: &Store, path: &str, target: Target, output: &Path) -> Result<Outcome, RestoreError> {
+fn run(
+    engine: &Workers,
+    store: &Store,
+    path: &str,
+    target: Target,
+    output: &Path,
+) -> Result<RestoreOutcome, RestoreError> {
     let destination = Arc::new(Destination::prepare(output, Replace::Never).unwrap());
     let (store, path) = (store.clone(), path.to_owned());
     let request = move || Request { store, path, replica: None, target, destination, check: None, parallelism: None };
@@ -99,7 +105,7 @@ fn target_of(t: &Value) -> Target {
 }
 
 /// Whether `result` is what the manifest's target says; the problem otherwise.
-fn judge(t: &Value, result: Result<Outcome, RestoreError>, output: &Path) -> Result<(), String> {
+fn judge(t: &Value, result: Result<RestoreOutcome, RestoreError>, output: &Path) -> Result<(), String> {
     match (t["error"].as_str(), result) {
         (None, Ok(_)) => {
             let found = sha256(output);
@@ -148,7 +154,7 @@ fn every_target(source: &str, store: &Store, path_of: impl Fn(&str) -> String) {
             let targets = manifest["targets"].as_array().unwrap();
             let is_huge = targets.iter().any(|t| t["bytes"].as_u64() > Some(EVERYTHING_BYTES));
             for t in targets {
-                let selected = !is_huge || t["target"] == "latest" || (source == "file" && kind == EngineKind::Uring);
+                let selected = !is_huge || t["target"] == "latest" || (source == "file" && kind == IoBackend::Uring);
                 if !selected {
                     continue;
                 }
@@ -184,7 +190,7 @@ fn every_target_through_an_independent_s3_server() {
 
 #[test]
 fn v3_replicas_are_refused_by_name() {
-    let engine = engine(EngineKind::Pwrite);
+    let engine = engine(IoBackend::Pwrite);
     let root = corpus().join("single").canonicalize().unwrap();
     for (name, _) in manifests().iter().filter(|(name, _)| name.starts_with("v3-")) {
         let dir = tempfile::tempdir().unwrap();

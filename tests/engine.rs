@@ -2,13 +2,13 @@
 //! shrinking and growing again, sparse files, overlaps, mixed encodings, every page size, tracked
 //! checksums; whole files and segments, with and without room for the overlay, with both writers.
 
-use hydrant::cancel::Cancel;
+use hydrant::cancel::CancellationToken;
 use hydrant::catalogue::Layout;
 use hydrant::commit::{Destination, Replace};
-use hydrant::io::{EngineChoice, EngineKind, probe};
+use hydrant::io::{BackendChoice, IoBackend, probe};
 use hydrant::ltx::PageSize;
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, Outcome, Request, RestoreError, SEGMENT_BYTES, restore};
+use hydrant::restore::{Request, RestoreError, RestoreOutcome, SEGMENT_BYTES, Workers, WorkersOptions, restore};
 use hydrant::sim::generate::{EncodingMix, GeneratedDatabase, HistoryParams, random_history};
 use hydrant::sim::naive;
 use hydrant::store::Store;
@@ -26,7 +26,7 @@ fn write(dir: &Path, database: &GeneratedDatabase) {
     }
 }
 
-fn run(engine: &Engine, path: &Path, target: Target, output: &Path) -> Result<Outcome, RestoreError> {
+fn run(engine: &Workers, path: &Path, target: Target, output: &Path) -> Result<RestoreOutcome, RestoreError> {
     let destination = Arc::new(Destination::prepare(output, Replace::Never).unwrap());
     let request = Request {
         store: Store::File(Default::default()),
@@ -42,9 +42,9 @@ fn run(engine: &Engine, path: &Path, target: Target, output: &Path) -> Result<Ou
     Ok(restored.outcome)
 }
 
-fn engine(kind: EngineKind, segment_bytes: u64, memory_bytes: u64) -> Engine {
-    let options = EngineOptions { workers: 2, kind, memory_bytes, tasks: 4, segment_bytes, checks: false };
-    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
+fn engine(kind: IoBackend, segment_bytes: u64, memory_bytes: u64) -> Workers {
+    let options = WorkersOptions { workers: 2, kind, memory_bytes, tasks: 4, segment_bytes, checks: false };
+    Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 
 /// What the naive restorer makes of the files that the naive planner takes.
@@ -85,7 +85,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &database);
         let root = dir.path().join(&database.root);
-        let auto = probe(EngineChoice::Auto).unwrap().kind;
+        let auto = probe(BackendChoice::Auto).unwrap().kind;
         let state = &database.states[pick.index(database.states.len())];
         let targets = [
             (Target::Latest, naive::NaiveTarget::Latest),
@@ -93,7 +93,7 @@ proptest! {
         ];
         // Whole files; files in segments; segments without room for the overlay.
         for (kind, segment_bytes, memory_bytes) in
-            [(auto, SEGMENT_BYTES, 64 << 20), (auto, 2_000, 64 << 20), (EngineKind::Pwrite, 2_000, 1 << 20)]
+            [(auto, SEGMENT_BYTES, 64 << 20), (auto, 2_000, 64 << 20), (IoBackend::Pwrite, 2_000, 1 << 20)]
         {
             let engine = engine(kind, segment_bytes, memory_bytes);
             for (target, naive_target) in targets {
@@ -163,7 +163,7 @@ fn the_lock_page_near_one_gibibyte() {
         let name = format!("ltx/0/{}-{}.ltx", Txid(txid), Txid(txid));
         std::fs::write(root.join(name), encoder.finish(0).unwrap()).unwrap();
     }
-    for (kind, segment_bytes) in [(probe(EngineChoice::Auto).unwrap().kind, 100_000), (EngineKind::Pwrite, 8 << 20)] {
+    for (kind, segment_bytes) in [(probe(BackendChoice::Auto).unwrap().kind, 100_000), (IoBackend::Pwrite, 8 << 20)] {
         let output = dir.path().join("out.db");
         run(&engine(kind, segment_bytes, 64 << 20), &root, Target::Latest, &output).unwrap();
         let file = std::fs::File::open(&output).unwrap();

@@ -1,14 +1,14 @@
 //! Which databases a pattern means, found in the simulator: the corpus's fleet in both modes,
 //! large fleets with their LISTs counted, listings out of order, refused and too long.
 
-use hydrant::cancel::Cancel;
+use hydrant::cancel::CancellationToken;
 use hydrant::config::Config;
 use hydrant::error::Class;
 use hydrant::fleet::{
-    DiscoverError, Discovery, DiscoveryProgress, FoundFailure, Options, Output, Pattern, Shard, Source, discover,
+    DiscoverError, Discovery, DiscoveryProgress, FleetSource, FoundFailure, Options, Output, Pattern, Shard, discover,
 };
-use hydrant::io::EngineKind;
-use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::io::IoBackend;
+use hydrant::restore::{SEGMENT_BYTES, Workers, WorkersOptions};
 use hydrant::sim::server::{Failure, Object, RequestKind, SimOptions, SimServer};
 use hydrant::store::Store;
 use hydrant::store::s3::{Environment, Retries, S3, S3Options};
@@ -37,16 +37,16 @@ fn open(config: &hydrant::config::StoreConfig) -> Store {
     }
 }
 
-fn run_counting(source: Source, options: Options) -> Result<(Discovery, Arc<DiscoveryProgress>), DiscoverError> {
-    let engine_options = EngineOptions {
+fn run_counting(source: FleetSource, options: Options) -> Result<(Discovery, Arc<DiscoveryProgress>), DiscoverError> {
+    let engine_options = WorkersOptions {
         workers: 1,
-        kind: EngineKind::Pwrite,
+        kind: IoBackend::Pwrite,
         memory_bytes: 16 << 20,
         tasks: 4,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
     };
-    let engine = Engine::start(&engine_options, Arc::new(Counters::default()), Cancel::new()).unwrap();
+    let engine = Workers::start(&engine_options, Arc::new(Counters::default()), CancellationToken::new()).unwrap();
     let progress = Arc::new(DiscoveryProgress::default());
     let seen = Arc::clone(&progress);
     let discovered =
@@ -54,17 +54,17 @@ fn run_counting(source: Source, options: Options) -> Result<(Discovery, Arc<Disc
     Ok((discovered.unwrap()?, progress))
 }
 
-fn run(source: Source, options: Options) -> Discovery {
+fn run(source: FleetSource, options: Options) -> Discovery {
     run_counting(source, options).unwrap().0
 }
 
-fn by_url(url: &str) -> Source {
-    Source::url(url, &env, &mut |config| open(config)).unwrap()
+fn by_url(url: &str) -> FleetSource {
+    FleetSource::url(url, &env, &mut |config| open(config)).unwrap()
 }
 
-fn by_config(pattern: &str, config: &str) -> Source {
+fn by_config(pattern: &str, config: &str) -> FleetSource {
     let config = Config::parse(Path::new("/etc/litestream.yml"), config, false, &env).unwrap();
-    Source::config(pattern, &config, &env, &mut |config| open(config)).unwrap()
+    FleetSource::config(pattern, &config, &env, &mut |config| open(config)).unwrap()
 }
 
 fn server(options: SimOptions) -> SimServer {
@@ -418,9 +418,9 @@ fn requests_that_fail_are_sent_again() {
 
 #[test]
 fn a_pattern_that_is_none() {
-    let error = Source::url("s3://b/[a", &env, &mut |config| open(config)).unwrap_err();
+    let error = FleetSource::url("s3://b/[a", &env, &mut |config| open(config)).unwrap_err();
     assert!(matches!(error, DiscoverError::Pattern(_)), "{error}");
-    let error = Source::url("gs://b/a", &env, &mut |config| open(config)).unwrap_err();
+    let error = FleetSource::url("gs://b/a", &env, &mut |config| open(config)).unwrap_err();
     assert_eq!(error.class(), Class::Config);
     assert!(Pattern::for_keys("{a").is_err());
 }

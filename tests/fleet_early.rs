@@ -5,21 +5,21 @@ mod common;
 
 use common::fleet::{engine, env, open};
 use common::raw::{RawServer, answer, answer_range, refuse};
-use hydrant::cancel::{Cancel, Reason};
+use hydrant::cancel::{CancellationToken, Reason};
 use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;
 use hydrant::error::Class;
 use hydrant::fleet::{
-    DiscoverError, Discovered, Discovery, Ended, Ending, Feed, First, Fleet, Found, Heard, Intake, Options, Output,
-    Places, Progress, Ran, Search, Settings, Shard, Source, Window, Work,
+    Admission, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended, Ending, Feed, First,
+    Fleet, FleetSource, Found, Options, Output, Places, Progress, RunEvent, RunResult, Settings, Shard, Work,
 };
-use hydrant::io::EngineKind;
+use hydrant::io::IoBackend;
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::restore::{SEGMENT_BYTES, Workers, WorkersOptions};
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
 use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimOptions, SimServer, Tail};
 use hydrant::store::Store;
-use hydrant::store::s3::Limits;
+use hydrant::store::s3::ProcessLimiter;
 use hydrant::telemetry::Counters;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,13 +27,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-fn source(server: &SimServer, pattern: &str) -> Source {
+fn source(server: &SimServer, pattern: &str) -> FleetSource {
     source_at(&server.endpoint().to_string(), pattern)
 }
 
-fn source_at(endpoint: &str, pattern: &str) -> Source {
+fn source_at(endpoint: &str, pattern: &str) -> FleetSource {
     let url = format!("s3://{pattern}?endpoint={endpoint}&forcePathStyle=true&region=us-east-1");
-    Source::url(&url, &env, &mut |config| open(config)).unwrap()
+    FleetSource::url(&url, &env, &mut |config| open(config)).unwrap()
 }
 
 /// Listing takes long, everything else does not.
@@ -66,7 +66,7 @@ struct Came {
     lists: (u64, u64),
     found: Option<Discovered>,
     again: usize,
-    ran: Ran,
+    ran: RunResult,
     files: BTreeMap<String, Vec<u8>>,
     total: u64,
 }
@@ -81,12 +81,12 @@ fn read(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     }
 }
 
-fn search(early: bool) -> Search {
+fn search(early: bool) -> DiscoverySearch {
     let retry_delay = Duration::from_millis(20);
-    Search { options: Options::default(), early, max_retries: 0, retry_delay }
+    DiscoverySearch { options: Options::default(), early, max_retries: 0, retry_delay }
 }
 
-fn run(server: &SimServer, pattern: &str, search: Search) -> Came {
+fn run(server: &SimServer, pattern: &str, search: DiscoverySearch) -> Came {
     let source = source(server, pattern);
     let first = First::new(&[], &source, &env).unwrap();
     let engine = engine();
@@ -111,7 +111,7 @@ fn settings() -> Settings {
 /// `stop` is given when all databases are known.
 fn run_feed(
     server: Option<&SimServer>,
-    engine: &Engine,
+    engine: &Workers,
     feed: Feed,
     first: &First,
     progress: &Progress,
@@ -119,28 +119,29 @@ fn run_feed(
 ) -> Came {
     let out = tempfile::tempdir().unwrap();
     let settings = settings();
-    let cancel = Cancel::new();
+    let cancel = CancellationToken::new();
     let fleet = Fleet { engine, settings: &settings, progress, counters: &Counters::default(), cancel: &cancel };
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
     let lists = || server.map_or(0, |server| server.stats().of_kind(RequestKind::List));
     let (mut ended, mut early, mut first_lists, mut found, mut again) = (BTreeMap::new(), 0, None, None, 0);
     let mut doubted = BTreeMap::new();
-    let mut hear = |heard: Heard| match heard {
-        Heard::Ended(e) => {
+    let mut hear = |heard: RunEvent| match heard {
+        RunEvent::Ended(e) => {
             first_lists.get_or_insert_with(lists);
             assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
         }
-        Heard::AllFound { discovered, .. } => {
+        RunEvent::AllFound { discovered, .. } => {
             early = ended.len();
             found = Some(discovered);
             stop.into_iter().for_each(|reason| cancel.cancel(reason));
         }
-        Heard::Doubted(e) => assert!(doubted.insert(e.name.clone(), e).is_none(), "doubted once"),
-        Heard::ListingAgain(_) => again += 1,
-        Heard::PutRight(notice) => panic!("{notice}"),
+        RunEvent::Doubted(e) => assert!(doubted.insert(e.name.clone(), e).is_none(), "doubted once"),
+        RunEvent::ListingAgain(_) => again += 1,
+        RunEvent::PutRight(notice) => panic!("{notice}"),
     };
-    let ran =
-        fleet.run(feed, Intake::new(places, first), Window::new(None, 16, &Limits::default()), &mut hear).unwrap();
+    let ran = fleet
+        .run(feed, Admission::new(places, first), DatabaseWindow::new(None, 16, &ProcessLimiter::default()), &mut hear)
+        .unwrap();
     let mut files = BTreeMap::new();
     read(out.path(), "", &mut files);
     let lists = (first_lists.unwrap_or_default(), lists());
@@ -182,7 +183,7 @@ fn databases_are_restored_while_the_listing_runs() {
     // A shard's, and counts of the whole fleet.
     server.set_faults(slow_listing());
     let options = Options { shard: Some(Shard { index: 1, of: 3 }), ..Options::default() };
-    let share = run(&server, "bucket/**", Search { options, ..search(true) });
+    let share = run(&server, "bucket/**", DiscoverySearch { options, ..search(true) });
     let found = share.found.unwrap();
     assert_eq!((found.matched, found.databases), (300, share.files.len() as u64));
     assert!(share.early > 20 && (60..140).contains(&share.files.len()));
@@ -247,7 +248,7 @@ fn a_listing_that_fails_half_way_leaves_what_it_had_found() {
     let server = SimServer::start(SimOptions { max_keys: 20, ..SimOptions::default() }).unwrap();
     put(&server, 200, |i| format!("p/{i:04}.db"));
     server.script(RequestKind::List, "p/", [vec![None; 20], vec![Some(Failure::InternalError); 40]].concat());
-    let came = run(&server, "bucket/p/", Search { max_retries: 20, ..search(true) });
+    let came = run(&server, "bucket/p/", DiscoverySearch { max_retries: 20, ..search(true) });
     assert!(is_all(&came) && failures(&came).is_empty(), "{:?}", failures(&came));
     assert!(came.again > 0);
     assert_eq!((came.files.len(), came.found.unwrap().matched, came.total), (200, 200, 200));
@@ -268,16 +269,16 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
 /// leave is left, not failed.
 #[test]
 fn what_stopped_workers_leave_has_not_failed() {
-    let (engine_cancel, cancel) = (Cancel::new(), Cancel::new());
-    let options = EngineOptions {
+    let (engine_cancel, cancel) = (CancellationToken::new(), CancellationToken::new());
+    let options = WorkersOptions {
         workers: 1,
-        kind: EngineKind::Pwrite,
+        kind: IoBackend::Pwrite,
         memory_bytes: 32 << 20,
         tasks: 4,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
     };
-    let engine = Engine::start(&options, Arc::default(), engine_cancel.clone()).unwrap();
+    let engine = Workers::start(&options, Arc::default(), engine_cancel.clone()).unwrap();
     engine_cancel.cancel(Reason::Interrupt);
     // From then on all answers are those of a stopped engine, and come at once.
     while engine.run(|_| Box::pin(std::future::ready(()))).is_some() {}
@@ -296,18 +297,18 @@ fn what_stopped_workers_leave_has_not_failed() {
     let fleet =
         Fleet { engine: &engine, settings: &settings, progress: &progress, counters: &counters, cancel: &cancel };
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
-    let source = Source::url("file:///**", &env, &mut |config| open(config)).unwrap();
+    let source = FleetSource::url("file:///**", &env, &mut |config| open(config)).unwrap();
     let first = First::new(&[], &source, &env).unwrap();
     let mut ended = Vec::new();
     // The first answer comes from workers that stopped for no reason; with it comes the signal.
-    let mut hear = |heard: Heard| {
-        if let Heard::Ended(one) = heard {
+    let mut hear = |heard: RunEvent| {
+        if let RunEvent::Ended(one) = heard {
             ended.push(one.ending);
             cancel.cancel(Reason::Interrupt);
         }
     };
-    let window = Window::new(None, 16, &Limits::default());
-    let ran = fleet.run(feed, Intake::new(places, &first), window, &mut hear).unwrap();
+    let window = DatabaseWindow::new(None, 16, &ProcessLimiter::default());
+    let ran = fleet.run(feed, Admission::new(places, &first), window, &mut hear).unwrap();
     assert!(matches!(&ended[..], [Ending::Failed { class: Class::Io, .. }]), "{ended:?}");
     assert_eq!(ran.left, 1);
 }
@@ -319,7 +320,7 @@ fn a_database_in_doubt_is_named() {
     put(&server, 2, |i| format!("p/{i}.db"));
     let url = format!("s3://bucket/p/?endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint());
     let mut store = None;
-    let source = Source::url(&url, &env, &mut |config| store.insert(open(config)).clone()).unwrap();
+    let source = FleetSource::url(&url, &env, &mut |config| store.insert(open(config)).clone()).unwrap();
     let first = First::new(&[], &source, &env).unwrap();
     let found = |i: usize| Found {
         name: format!("p/{i}.db"),
@@ -388,7 +389,7 @@ fn what_a_listing_out_of_order_shows_again_counts_once() {
     let of = |options: Options| {
         let (source, engine, progress) = (source_at(&server.endpoint(), "bucket/p/"), engine(), Progress::default());
         let first = First::new(&[], &source, &env).unwrap();
-        let search = Search { options, ..search(true) };
+        let search = DiscoverySearch { options, ..search(true) };
         let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
         run_feed(None, &engine, feed, &first, &progress, None)
     };

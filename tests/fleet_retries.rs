@@ -3,19 +3,19 @@
 mod common;
 
 use common::fleet::{engine, env, open};
-use hydrant::cancel::Cancel;
+use hydrant::cancel::CancellationToken;
 use hydrant::commit::Replace;
 use hydrant::config::Config;
 use hydrant::error::Class;
 use hydrant::fleet::{
-    Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Options, Places, Progress, Settings, Source, Window,
-    Work, discover,
+    Admission, DatabaseWindow, Discovery, Ended, Ending, Feed, First, Fleet, FleetSource, Options, Places, Progress,
+    RunEvent, Settings, Work, discover,
 };
 use hydrant::plan::Target;
-use hydrant::restore::Engine;
+use hydrant::restore::Workers;
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
 use hydrant::sim::server::{Failure, RequestKind, SimOptions, SimServer};
-use hydrant::store::s3::Limits;
+use hydrant::store::s3::ProcessLimiter;
 use hydrant::telemetry::Counters;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ const DATABASES: usize = 8;
 
 struct Bench {
     server: SimServer,
-    engine: Engine,
+    engine: Workers,
     out: tempfile::TempDir,
 }
 
@@ -38,12 +38,12 @@ impl Bench {
         Self { server, engine: engine(), out: tempfile::tempdir().unwrap() }
     }
 
-    fn by_url(&self) -> Source {
+    fn by_url(&self) -> FleetSource {
         let url = format!("s3://bucket/**?endpoint={}&forcePathStyle=true&region=us-east-1", self.server.endpoint());
-        Source::url(&url, &env, &mut |config| open(config)).unwrap()
+        FleetSource::url(&url, &env, &mut |config| open(config)).unwrap()
     }
 
-    fn by_config(&self) -> Source {
+    fn by_config(&self) -> FleetSource {
         let entry = |i: usize| {
             let endpoint = self.server.endpoint();
             format!(
@@ -53,10 +53,10 @@ impl Bench {
         };
         let text = format!("dbs:\n{}", (0..2).map(entry).collect::<String>());
         let config = Config::parse(Path::new("/etc/litestream.yml"), &text, false, &env).unwrap();
-        Source::config("/srv/**", &config, &env, &mut |config| open(config)).unwrap()
+        FleetSource::config("/srv/**", &config, &env, &mut |config| open(config)).unwrap()
     }
 
-    fn find(&self, source: Source) -> Discovery {
+    fn find(&self, source: FleetSource) -> Discovery {
         let options = Options { relative_outputs: true, ..Options::default() };
         let found = self
             .engine
@@ -82,16 +82,18 @@ impl Bench {
             settings: &settings,
             progress: &Progress::default(),
             counters: &Counters::default(),
-            cancel: &Cancel::new(),
+            cancel: &CancellationToken::new(),
         };
         let mut ended: BTreeMap<String, Ended> = BTreeMap::new();
-        let mut hear = |heard: Heard| {
-            if let Heard::Ended(e) = heard {
+        let mut hear = |heard: RunEvent| {
+            if let RunEvent::Ended(e) = heard {
                 assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
             }
         };
-        let intake = Intake::new(places, &first);
-        let ran = fleet.run(Feed::of(discovery), intake, Window::new(None, 16, &Limits::default()), &mut hear).unwrap();
+        let intake = Admission::new(places, &first);
+        let ran = fleet
+            .run(Feed::of(discovery), intake, DatabaseWindow::new(None, 16, &ProcessLimiter::default()), &mut hear)
+            .unwrap();
         assert!(ran.left == 0 && matches!(ran.discovered, Some(Ok(()))));
         ended
     }

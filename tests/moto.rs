@@ -114,12 +114,12 @@ fn moto_agrees() {
 
         let other = Etag::parse("00000000000000000000000000000000").unwrap();
         let error = store.get(&http, key, 0..7, Some(&other)).await.err().unwrap();
-        assert_eq!(error.kind, StoreErrorKind::Changed, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::PreconditionFailed, "{error}");
         assert!(error.detail.contains("412"), "{error}");
         let error = store.get(&http, key, 0..8, Some(&etag)).await.err().unwrap();
         assert_eq!(error.kind, StoreErrorKind::SizeDiffers, "{error}");
         let error = store.get(&http, "p/none", 0..8, None).await.err().unwrap();
-        assert_eq!(error.kind, StoreErrorKind::NoSuchKey, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::NotFound, "{error}");
 
         let missing = S3Config { bucket: "missing".into(), ..config };
         let store = Store::S3(Arc::new(S3::new(missing, &S3Options::default(), Arc::new(Counters::default()))));

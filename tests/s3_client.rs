@@ -64,13 +64,13 @@ async fn exercise(client: &Client) {
     for (key, range, etag, kind) in [
         (key, 0..3_000_001, None, StoreErrorKind::SizeDiffers),
         (key, 4_000_000..4_000_001, None, StoreErrorKind::SizeDiffers),
-        ("odd/none", 0..1, None, StoreErrorKind::NoSuchKey),
-        (key, 0..1, Some(&wrong), StoreErrorKind::Changed),
+        ("odd/none", 0..1, None, StoreErrorKind::NotFound),
+        (key, 0..1, Some(&wrong), StoreErrorKind::PreconditionFailed),
     ] {
         let error = client.store.get(&http, key, range, etag).await.err().unwrap();
         assert_eq!(error.kind, kind, "{error}");
     }
-    assert_eq!(client.store.head(&http, "odd/none").await.unwrap_err().kind, StoreErrorKind::NoSuchKey);
+    assert_eq!(client.store.head(&http, "odd/none").await.unwrap_err().kind, StoreErrorKind::NotFound);
 }
 
 fn fill(server: &S3sServer) {
@@ -147,7 +147,7 @@ fn redirects_are_not_followed() {
         let location = to_elsewhere.clone();
         let server = RawServer::start(move |_, to| refuse(to, status, &location, "PermanentRedirect"));
         let error = Client::of(&server).read_now(0..6).unwrap_err();
-        assert_eq!((error.kind, error.attempts), (StoreErrorKind::BadAnswer, 1), "{error}");
+        assert_eq!((error.kind, error.attempts), (StoreErrorKind::InvalidResponse, 1), "{error}");
     }
     assert_eq!(elsewhere.connections(), 0);
 }
@@ -183,7 +183,7 @@ fn a_region_is_learned_once() {
         refuse(to, "301 Moved Permanently", &format!("x-amz-bucket-region: {other}\r\n"), "PermanentRedirect")
     });
     let error = Client::of(&server).read_now(0..100).unwrap_err();
-    assert!(error.kind == StoreErrorKind::BadAnswer && error.attempts <= 3, "{error}");
+    assert!(error.kind == StoreErrorKind::InvalidResponse && error.attempts <= 3, "{error}");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_listing_without_an_end_is_an_error() {
     ] {
         let server = RawServer::start(move |_, to| answer(to, "200 OK", "", body.as_bytes()));
         let error = Client::of(&server).list_now(&request).unwrap_err();
-        assert_eq!((error.kind, error.attempts), (StoreErrorKind::BadAnswer, 3), "{error}");
+        assert_eq!((error.kind, error.attempts), (StoreErrorKind::InvalidResponse, 3), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::client::{Client, collect, config, object, options, run};
 use common::raw::{RawServer, answer, answer_part, answer_range, close, range_head, refuse};
-use hydrant::store::s3::{Limits, Retries, S3Options};
+use hydrant::store::s3::{ProcessLimiter, Retries, S3Options};
 use hydrant::store::{Http, ListRequest, StoreErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,7 @@ fn an_object_replaced_while_it_is_read_is_noticed() {
             _ => answer_range(to, request, &served, "e2"),
         });
         let error = Client::of(&server).read_now(0..100_000).unwrap_err();
-        assert_eq!(error.kind, StoreErrorKind::Changed, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::PreconditionFailed, "{error}");
         assert!(error.is_stale_listing());
         assert_eq!(server.requests().len(), 2);
     }
@@ -83,7 +83,7 @@ fn a_whole_object_for_a_range_is_taken_only_where_little_is_wasted() {
     }
     assert_eq!(client.counters.retries.get(), 0);
     let error = client.read_now(2_000_000..2_000_010).unwrap_err();
-    assert_eq!((error.kind, error.attempts), (StoreErrorKind::BadAnswer, 3), "{error}");
+    assert_eq!((error.kind, error.attempts), (StoreErrorKind::InvalidResponse, 3), "{error}");
     assert_eq!(client.read_now(0..3_000_001).unwrap_err().kind, StoreErrorKind::SizeDiffers);
 }
 
@@ -123,7 +123,7 @@ fn headers_that_contradict_the_question_are_refused() {
                 assert_eq!(result.unwrap(), content[..100]);
             } else if always {
                 let error = result.unwrap_err();
-                assert_eq!(error.kind, StoreErrorKind::BadAnswer, "{headers}: {error}");
+                assert_eq!(error.kind, StoreErrorKind::InvalidResponse, "{headers}: {error}");
                 assert_eq!(server.requests().len(), 3, "{headers}");
             } else {
                 assert_eq!(result.unwrap(), content[100..200], "{headers}");
@@ -326,7 +326,7 @@ fn the_cap_holds_and_connections_are_used_again() {
         std::thread::sleep(Duration::from_millis(2));
         answer_range(to, request, &served, "e")
     });
-    let capped = S3Options { limits: Limits::new(Some(3)), ..options() };
+    let capped = S3Options { limits: ProcessLimiter::new(Some(3)), ..options() };
     let client = Client::new(config(&server.endpoint()), &capped);
     run(async {
         let http = Http::default();

@@ -2,7 +2,7 @@
 
 use super::{cores, floors};
 use futures_util::StreamExt;
-use hydrant::commit::{Destination, OutputRoot, Published, Replace, sync_dirs};
+use hydrant::commit::{Destination, OutputRoot, PublishedFile, Replace, sync_dirs};
 use hydrant::restore::Worker;
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{CWD, RenameFlags};
@@ -166,7 +166,7 @@ fn hydrant(dir: &Path, count: u64, bytes: usize) {
     });
 }
 
-async fn publish(worker: &Worker, root: &Arc<OutputRoot>, n: u64, bytes: usize) -> Published {
+async fn publish(worker: &Worker, root: &Arc<OutputRoot>, n: u64, bytes: usize) -> PublishedFile {
     let destination = Destination::prepare_beneath(root, &real_name(n), Replace::Never).expect("a destination");
     let new = Arc::new(destination).create(false).expect("a file");
     new.reserve(bytes as u64).expect("space");

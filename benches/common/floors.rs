@@ -7,9 +7,9 @@ use super::server::Server;
 use super::{Args, cores, fresh_dir};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use hydrant::cancel::Cancel;
-use hydrant::io::{EngineKind, Io, IoOptions, OutputFile, block_on};
-use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES, Worker};
+use hydrant::cancel::CancellationToken;
+use hydrant::io::{Io, IoBackend, IoOptions, OutputFile, block_on};
+use hydrant::restore::{SEGMENT_BYTES, Worker, Workers, WorkersOptions};
 use hydrant::sim::generate::GeneratedObject;
 use hydrant::store::Store;
 use hydrant::store::s3::{S3, S3Config, S3Options};
@@ -85,8 +85,8 @@ pub fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + C
 }
 
 fn on_cores(count: usize, work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
-    let kind = hydrant::io::probe(hydrant::io::EngineChoice::Auto).expect("an engine").kind;
-    let options = EngineOptions {
+    let kind = hydrant::io::probe(hydrant::io::BackendChoice::Auto).expect("an engine").kind;
+    let options = WorkersOptions {
         workers: 1,
         kind,
         memory_bytes: 256 << 20,
@@ -94,7 +94,8 @@ fn on_cores(count: usize, work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, (
         segment_bytes: SEGMENT_BYTES,
         checks: false,
     };
-    let start = |_| Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).expect("a worker");
+    let start =
+        |_| Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).expect("a worker");
     let engines: Vec<_> = (0..count).map(start).collect();
     let ended: Vec<_> = engines.iter().map(|engine| engine.submit(work.clone())).collect();
     ended.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
@@ -171,7 +172,7 @@ fn fetch(endpoint: &str, bucket: &str, at_once: usize, list: &Path) {
 }
 
 fn write(kind: &str, path: &Path, bytes: u64) {
-    let kind = if kind == "uring" { EngineKind::Uring } else { EngineKind::Pwrite };
+    let kind = if kind == "uring" { IoBackend::Uring } else { IoBackend::Pwrite };
     block_on(kind, async {
         let io = Io::new(kind, IoOptions { buffer_bytes: 512 << 10, buffers: 16 }).expect("buffers");
         let file = std::fs::File::options().read(true).write(true).create_new(true).open(path).expect("a file");

@@ -1,8 +1,8 @@
 //! Objects in, replicas out.
 
-use super::key::{self, Kind};
+use super::key::{self, KeyKind};
 use super::{Layout, LtxFile, Replica, V3};
-use crate::store::Listed;
+use crate::store::ObjectMeta;
 use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -36,7 +36,7 @@ impl Catalogue {
     }
 
     /// Takes in one object; what is not a backup's file is skipped.
-    pub fn insert(&mut self, object: Listed) {
+    pub fn insert(&mut self, object: ObjectMeta) {
         if let Some(parsed) = key::parse(&object.key) {
             if self.current != parsed.root {
                 self.store_current();
@@ -114,9 +114,9 @@ impl Gathered {
         self.files.is_empty() && self.v3.is_none()
     }
 
-    fn add(&mut self, kind: Kind, object: &Listed) {
+    fn add(&mut self, kind: KeyKind, object: &ObjectMeta) {
         match kind {
-            Kind::Ltx { level, layout, min_txid, max_txid } => self.files.push(LtxFile {
+            KeyKind::Ltx { level, layout, min_txid, max_txid } => self.files.push(LtxFile {
                 min_txid,
                 max_txid,
                 size: object.size,
@@ -126,10 +126,10 @@ impl Gathered {
                 layout,
                 archived: object.archived,
             }),
-            Kind::V3Snapshot | Kind::V3Wal => {
+            KeyKind::V3Snapshot | KeyKind::V3Wal => {
                 let empty = V3 { snapshots: 0, wal_segments: 0, last_modified: Timestamp::MIN };
                 let v3 = self.v3.get_or_insert_with(|| Box::new(empty));
-                let count = if kind == Kind::V3Snapshot { &mut v3.snapshots } else { &mut v3.wal_segments };
+                let count = if kind == KeyKind::V3Snapshot { &mut v3.snapshots } else { &mut v3.wal_segments };
                 *count = count.saturating_add(1);
                 v3.last_modified = v3.last_modified.max(object.last_modified);
             }
@@ -170,7 +170,7 @@ impl Gathered {
 }
 
 /// See [`Replica::of`]. `roots` is not empty.
-pub(super) fn replica_of(roots: Vec<String>, native: Layout, objects: impl IntoIterator<Item = Listed>) -> Replica {
+pub(super) fn replica_of(roots: Vec<String>, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Replica {
     let mut found: Vec<(String, Gathered)> = roots.into_iter().map(|root| (root, Gathered::default())).collect();
     for object in objects {
         if let Some(parsed) = key::parse(&object.key)

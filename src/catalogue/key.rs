@@ -5,26 +5,26 @@ use crate::ltx::{Level, Txid};
 
 /// What a key says, and the root it stands under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parsed<'a> {
+pub struct ParsedKey<'a> {
     /// What stands before the level's directory, or before `generations/`.
     pub root: &'a str,
-    pub kind: Kind,
+    pub kind: KeyKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum KeyKind {
     Ltx { level: Level, layout: Layout, min_txid: Txid, max_txid: Txid },
     V3Snapshot,
     V3Wal,
 }
 
 /// None for whatever is not a backup's file.
-pub fn parse(key: &str) -> Option<Parsed<'_>> {
+pub fn parse(key: &str) -> Option<ParsedKey<'_>> {
     let (dir, name) = key.rsplit_once('/')?;
     if name.ends_with(".ltx") { ltx(dir, name) } else { v3(dir, name) }
 }
 
-fn ltx<'a>(dir: &'a str, name: &str) -> Option<Parsed<'a>> {
+fn ltx<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
     let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
     let min_txid = Txid::parse_name(min.as_bytes())?;
     let max_txid = Txid::parse_name(max.as_bytes())?;
@@ -42,28 +42,28 @@ fn ltx<'a>(dir: &'a str, name: &str) -> Option<Parsed<'a>> {
         return None;
     }
     let level = digit.checked_sub(b'0').and_then(Level::new)?;
-    Some(Parsed { root, kind: Kind::Ltx { level, layout, min_txid, max_txid } })
+    Some(ParsedKey { root, kind: KeyKind::Ltx { level, layout, min_txid, max_txid } })
 }
 
 /// `generations/<16 hex>/snapshots/<8 hex>.snapshot.lz4`,
 /// `generations/<16 hex>/wal/<8 hex>_<8..16 hex>.wal.lz4`
-fn v3<'a>(dir: &'a str, name: &str) -> Option<Parsed<'a>> {
+fn v3<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
     let (before, kind) = split_dir(dir);
     let kind = match kind {
-        "snapshots" if is_hex(name.strip_suffix(".snapshot.lz4")?, 8, 8) => Kind::V3Snapshot,
+        "snapshots" if is_hex(name.strip_suffix(".snapshot.lz4")?, 8, 8) => KeyKind::V3Snapshot,
         "wal" => {
             let (index, offset) = name.strip_suffix(".wal.lz4")?.split_once('_')?;
             if !is_hex(index, 8, 8) || !is_hex(offset, 8, 16) {
                 return None;
             }
-            Kind::V3Wal
+            KeyKind::V3Wal
         }
         _ => return None,
     };
     let (before, generation) = split_dir(before.strip_suffix('/')?);
     let root = before.strip_suffix("generations/")?;
     let whole = root.is_empty() || root.ends_with('/');
-    (whole && is_hex(generation, 16, 16)).then_some(Parsed { root, kind })
+    (whole && is_hex(generation, 16, 16)).then_some(ParsedKey { root, kind })
 }
 
 fn is_hex(text: &str, min_len: usize, max_len: usize) -> bool {

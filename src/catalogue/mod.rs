@@ -20,7 +20,7 @@ pub use collect::Catalogue;
 pub use lineage::Lineage;
 
 use crate::ltx::{Level, Txid};
-use crate::store::{Etag, Listed, Store};
+use crate::store::{Etag, ObjectMeta, Store};
 use crate::timestamp::Timestamp;
 use std::ops::Range;
 
@@ -95,7 +95,7 @@ impl Replica {
     /// The replica at `path` (a config's or URL's path, without the bucket; for a replica on disk
     /// the absolute path), out of listed objects. Objects of other databases, also below `path`,
     /// are left out. `native` is the store's own layout: it decides between lineages.
-    pub fn of(path: &str, native: Layout, objects: impl IntoIterator<Item = Listed>) -> Self {
+    pub fn of(path: &str, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Self {
         collect::replica_of(Self::roots(path), native, objects)
     }
 

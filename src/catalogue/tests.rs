@@ -1,10 +1,10 @@
-use super::key::{self, Kind};
+use super::key::{self, KeyKind};
 use super::*;
 
 const NAME: &str = "0000000000000001-000000000000000a.ltx";
 
-fn listed(key: &str) -> Listed {
-    Listed { key: key.into(), size: 1, last_modified: Timestamp::from_millis(1), etag: None, archived: false }
+fn listed(key: &str) -> ObjectMeta {
+    ObjectMeta { key: key.into(), size: 1, last_modified: Timestamp::from_millis(1), etag: None, archived: false }
 }
 
 fn replicas(keys: &[String]) -> Vec<Replica> {
@@ -46,7 +46,7 @@ fn keys_of_ltx_files_in_both_layouts() {
         let key = format!("{root}{dir}{NAME}");
         let parsed = key::parse(&key).unwrap_or_else(|| panic!("{key}"));
         assert_eq!(parsed.root, root, "{key}");
-        assert!(matches!(parsed.kind, Kind::Ltx { min_txid: Txid(1), max_txid: Txid(10), .. }), "{key}");
+        assert!(matches!(parsed.kind, KeyKind::Ltx { min_txid: Txid(1), max_txid: Txid(10), .. }), "{key}");
         let replica = &replicas(std::slice::from_ref(&key))[0];
         assert_eq!(keys(replica), [key]);
     }
@@ -172,7 +172,7 @@ fn one_replica_by_its_path() {
 fn files_are_sorted_and_a_key_listed_twice_counts_once() {
     let mut catalogue = Catalogue::new(Layout::Hex);
     let insert = |catalogue: &mut Catalogue, key: &str, size, ms| {
-        catalogue.insert(Listed { size, last_modified: Timestamp::from_millis(ms), ..listed(key) });
+        catalogue.insert(ObjectMeta { size, last_modified: Timestamp::from_millis(ms), ..listed(key) });
     };
     insert(&mut catalogue, &format!("a/0009/{NAME}"), 4, 1);
     insert(&mut catalogue, &format!("a/0000/{NAME}"), 1, 7);

@@ -1,7 +1,7 @@
 //! `hydrant ltx`: the LTX files that lie on a replica.
 
 use super::restore::locate;
-use crate::cancel::Cancel;
+use crate::cancel::CancellationToken;
 use crate::catalogue::{LtxFile, Replica};
 use crate::cli::args::resolved::LtxArgs;
 use crate::cli::session;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 const LOOKS_IN_FLIGHT: usize = 32;
 
 /// Runs the command; the answer is what stdout is to hold.
-pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<String, Failure> {
+pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
     let store = session::open_store(&location.store, &session::s3_options(&args.common), &Arc::default(), log);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -17,7 +17,7 @@ mod session;
 mod tests;
 pub mod ui;
 
-use crate::cancel::Cancel;
+use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
 use crate::cli::args::resolved::{BenchArgs, CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
 use crate::cli::args::{argv, help, resolve};
@@ -167,8 +167,8 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     (log, ended)
 }
 
-fn with_signals(work: impl FnOnce(&Cancel) -> Result<(), Failure>) -> Result<(), Failure> {
-    let cancel = Cancel::new();
+fn with_signals(work: impl FnOnce(&CancellationToken) -> Result<(), Failure>) -> Result<(), Failure> {
+    let cancel = CancellationToken::new();
     signal::watch(&cancel)?;
     work(&cancel)
 }

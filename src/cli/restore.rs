@@ -1,6 +1,6 @@
 //! `hydrant restore`, around the engine: what is checked before, what is said after.
 
-use crate::cancel::Cancel;
+use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{RestoreArgs, Source};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
@@ -24,12 +24,12 @@ pub struct RestoreRequest<'a> {
     pub output_shown: &'a str,
     pub env: &'a Env<'a>,
     pub log: &'a Log,
-    pub cancel: &'a Cancel,
+    pub cancel: &'a CancellationToken,
 }
 
 /// What does the work. `plan` and `restore` are called once at most, from the thread that runs
 /// the command; `snapshot` meanwhile from another.
-pub trait RestoreEngine: Sync {
+pub trait Restorer: Sync {
     /// For `-dry-run`: looks at the replica, and of the output only at the directories on the way to it.
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure>;
 
@@ -46,8 +46,8 @@ pub fn run(
     args: &RestoreArgs,
     env: &Env<'_>,
     log: &Log,
-    cancel: &Cancel,
-    engine: &impl RestoreEngine,
+    cancel: &CancellationToken,
+    engine: &impl Restorer,
 ) -> Result<String, Failure> {
     let (output, output_shown) = output_path(args)?;
     if args.if_db_not_exists && !args.dry_run {
@@ -143,7 +143,7 @@ mod tests {
     /// Answers as told, and checks what it is asked.
     struct Fake(Result<RestoreReport, Failure>);
 
-    impl RestoreEngine for Fake {
+    impl Restorer for Fake {
         fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
             let report = self.0.clone()?;
             let file = FileLine {
@@ -192,7 +192,7 @@ mod tests {
         let args = ["restore", "-o", "out.db", "file:///backups/a.db"].iter().chain(flags).map(OsString::from);
         let Ok(Command::Restore(args)) = parse(args, &|_| None) else { panic!("{flags:?}") };
         let log = Log::new(Box::new(std::io::sink()), 0, LogFormat::Text, false, false);
-        run(&args, &|_| None, &log, &Cancel::new(), engine)
+        run(&args, &|_| None, &log, &CancellationToken::new(), engine)
     }
 
     #[test]

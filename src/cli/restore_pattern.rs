@@ -2,7 +2,7 @@
 //! said of it is here.
 
 use super::restore::from_config;
-use crate::cancel::{Cancel, Reason};
+use crate::cancel::{CancellationToken, Reason};
 use crate::cli::args::resolved::{PatternSource, RestorePatternArgs};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
@@ -13,8 +13,9 @@ use crate::commit::Replace;
 use crate::config::{Config, Env, RestorePattern};
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Books, DiscoverError, Discovered, Ended, Ending, Feed, First, Fleet, Heard, Intake, Limits, Options, Places,
-    Progress, Ran, Record, Search, Settings, Source, Totals, Window, Work, folds_case,
+    Admission, DatabaseWindow, Descriptors, DiscoverError, Discovered, DiscoverySearch, Ended, Ending, Feed, First,
+    Fleet, FleetSource, Options, Places, Progress, Record, RunEvent, RunResult, RunSummary, Settings, Totals, Work,
+    folds_case,
 };
 use crate::plan::Target;
 use crate::telemetry::Counters;
@@ -30,7 +31,7 @@ const FAILURES_TOLD: u64 = 20;
 const WARNINGS_TOLD: u64 = 20;
 
 /// Runs the command; stdout gets what `-json` and `-dry-run` ask for.
-pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<(), Failure> {
+pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
     let begun = Instant::now();
     let counters = Arc::new(Counters::default());
     let config = match &args.source {
@@ -42,7 +43,7 @@ pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel)
     let section = config.as_ref().and_then(|config| config.restore_pattern.clone()).unwrap_or_default();
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
-    let useful = Limits::useful_databases(args.common.max_requests.map(usize::from));
+    let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     // A dry run checks nothing.
     let checks = settings.check.is_some() && settings.work == Work::Restore;
     let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, &counters, log, cancel)?;
@@ -52,7 +53,8 @@ pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancel)
     let source = source(args, config.as_ref(), env, &session)?;
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
     let mut books = open_books(args)?;
-    let run = Run { args, settings, session, counters, first, log, cancel, begun, progress: Progress::default() };
+    let run =
+        PatternRun { args, settings, session, counters, first, log, cancel, begun, progress: Progress::default() };
     let ended = progress::during(progress_mode(args), log, || run.snapshot(), || run.all(source, parallel, &mut books));
     let told = run.tell(&mut books, ended);
     // The workers stop before the process says that it is done.
@@ -86,11 +88,11 @@ fn source(
     config: Option<&Config>,
     env: &Env<'_>,
     session: &Session,
-) -> Result<Source, Failure> {
+) -> Result<FleetSource, Failure> {
     let open = &mut |store: &_| session.store(store);
     let source = match (&args.source, config) {
-        (PatternSource::Configured { glob, .. }, Some(config)) => Source::config(glob, config, env, open),
-        (PatternSource::Url(url), _) => Source::url(url, env, open),
+        (PatternSource::Configured { glob, .. }, Some(config)) => FleetSource::config(glob, config, env, open),
+        (PatternSource::Url(url), _) => FleetSource::url(url, env, open),
         (PatternSource::Configured { .. }, None) => return Err(Failure::failed(Class::Config, "no configuration")),
     };
     source.map_err(|e| not_found(&e))
@@ -104,7 +106,7 @@ pub(super) fn not_found(error: &DiscoverError) -> Failure {
 }
 
 /// The listing failed half-way: what it had shown until then was restored.
-fn not_all_found(error: &DiscoverError, books: &mut Books) -> Failure {
+fn not_all_found(error: &DiscoverError, books: &mut RunSummary) -> Failure {
     let reason = format!("{}: {error}", error.class());
     books.not_all_known(reason.clone());
     match books.totals.done() {
@@ -116,32 +118,32 @@ fn not_all_found(error: &DiscoverError, books: &mut Books) -> Failure {
     }
 }
 
-fn open_books(args: &RestorePatternArgs) -> Result<Books, Failure> {
+fn open_books(args: &RestorePatternArgs) -> Result<RunSummary, Failure> {
     let error_log = (!args.dry_run).then_some(args.error_log.as_path());
-    Books::open(error_log, args.report.as_deref()).map_err(|e| {
+    RunSummary::open(error_log, args.report.as_deref()).map_err(|e| {
         let report = args.report.as_deref().unwrap_or(Path::new("")).display();
         Failure::failed(Class::Io, format!("cannot write the report {report}: {e}"))
     })
 }
 
 /// A run under way.
-struct Run<'a> {
+struct PatternRun<'a> {
     args: &'a RestorePatternArgs,
     settings: Settings,
     session: Session,
     counters: Arc<Counters>,
     first: First,
     log: &'a Log,
-    cancel: &'a Cancel,
+    cancel: &'a CancellationToken,
     begun: Instant,
     progress: Progress,
 }
 
-impl Run<'_> {
+impl PatternRun<'_> {
     /// Finds and restores; what is left to be printed.
-    fn all(&self, source: Source, parallel: Option<usize>, books: &mut Books) -> Result<String, Failure> {
+    fn all(&self, source: FleetSource, parallel: Option<usize>, books: &mut RunSummary) -> Result<String, Failure> {
         let places = self.places()?;
-        let search = Search {
+        let search = DiscoverySearch {
             // Outputs of configured databases: where they were, or below `--output-dir`.
             options: Options { shard: self.args.shard.map(shard), relative_outputs: self.args.output_dir.is_some() },
             early: source.is_handed_over() && !self.args.dry_run && !(places.folds)(&places.output_dir),
@@ -150,7 +152,7 @@ impl Run<'_> {
         };
         let progress = Arc::clone(&self.progress.discovery);
         let feed = Feed::start(&self.session.engine, Arc::new(source), search, progress);
-        let mut teller = Teller { run: self, books, rows: Vec::new(), warned: 0, broken: None };
+        let mut teller = Reporter { run: self, books, rows: Vec::new(), warned: 0, broken: None };
         let fleet = Fleet {
             engine: &self.session.engine,
             settings: &self.settings,
@@ -158,10 +160,10 @@ impl Run<'_> {
             counters: &self.counters,
             cancel: self.cancel,
         };
-        let window = Window::new(parallel, self.session.tasks, self.session.requests());
-        let ran = fleet.run(feed, Intake::new(places, &self.first), window, &mut |heard| teller.hear(heard));
-        let Ran { left, discovered } = ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
-        let Teller { rows, broken, .. } = teller;
+        let window = DatabaseWindow::new(parallel, self.session.tasks, self.session.requests());
+        let ran = fleet.run(feed, Admission::new(places, &self.first), window, &mut |heard| teller.hear(heard));
+        let RunResult { left, discovered } = ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let Reporter { rows, broken, .. } = teller;
         books.totals.left = left as u64;
         if let Some(failure) = broken {
             return Err(failure);
@@ -195,7 +197,7 @@ impl Run<'_> {
     }
 
     /// The end: summary, report, exit code.
-    fn tell(&self, books: &mut Books, ended: Result<String, Failure>) -> Result<(), Failure> {
+    fn tell(&self, books: &mut RunSummary, ended: Result<String, Failure>) -> Result<(), Failure> {
         let took = self.begun.elapsed();
         let stages = self.session.engine.take_stages();
         let ran = books.discovered.matched > 0 || books.totals.done() + books.totals.failed > 0;
@@ -274,9 +276,9 @@ impl Run<'_> {
 }
 
 /// Says what became of each database, as it ends.
-struct Teller<'a> {
-    run: &'a Run<'a>,
-    books: &'a mut Books,
+struct Reporter<'a> {
+    run: &'a PatternRun<'a>,
+    books: &'a mut RunSummary,
     /// Of a dry run.
     rows: Vec<[String; 6]>,
     warned: u64,
@@ -284,20 +286,20 @@ struct Teller<'a> {
     broken: Option<Failure>,
 }
 
-impl Teller<'_> {
-    fn hear(&mut self, heard: Heard) {
+impl Reporter<'_> {
+    fn hear(&mut self, heard: RunEvent) {
         let log = self.run.log;
         match heard {
-            Heard::ListingAgain(e) => log.warn(&format!("listing again: {e}")),
-            Heard::PutRight(notice) => log.warn(&notice.to_string()),
-            Heard::Ended(ended) => self.ended(&ended),
-            Heard::Doubted(doubted) => {
+            RunEvent::ListingAgain(e) => log.warn(&format!("listing again: {e}")),
+            RunEvent::PutRight(notice) => log.warn(&notice.to_string()),
+            RunEvent::Ended(ended) => self.ended(&ended),
+            RunEvent::Doubted(doubted) => {
                 self.books.doubt(&doubted);
                 if let Ending::Failed { reason, .. } = &doubted.ending {
                     self.failed(&escaped(&doubted.name).to_string(), reason);
                 }
             }
-            Heard::AllFound { discovered, any_first } => {
+            RunEvent::AllFound { discovered, any_first } => {
                 log.info(&found_line(&discovered, self.run.args));
                 if !any_first && !self.run.first.is_empty() && discovered.matched > 0 {
                     log.warn("no database matches --first");

@@ -1,9 +1,9 @@
 //! The composition root: makes the workers, the counters and the stores of a command, and runs
 //! one database through them.
 
-use crate::cancel::{Cancel, Reason};
+use crate::cancel::{CancellationToken, Reason};
 use crate::cli::args::resolved::CommonArgs;
-use crate::cli::restore::{RestoreEngine, RestoreRequest, put_right};
+use crate::cli::restore::{RestoreRequest, Restorer, put_right};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
@@ -11,26 +11,26 @@ use crate::cli::ui::screen::{FileLine, PlanReport, RestoreReport, TimeSource};
 use crate::commit::{Destination, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
-use crate::fleet::{Limits, stale_state};
-use crate::io::{self, EngineKind};
+use crate::fleet::{Descriptors, stale_state};
+use crate::io::{self, IoBackend};
 use crate::plan::PlanError;
-use crate::restore::{self, Engine, EngineOptions, Planned, Request, RestoreError, Restored, SEGMENT_BYTES};
+use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
 use crate::store::Store;
-use crate::store::s3::{Limits as RequestLimits, S3, S3Options};
+use crate::store::s3::{ProcessLimiter as RequestLimits, S3, S3Options};
 use crate::telemetry::Counters;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Workers, and what is needed to open stores for them.
 pub struct Session {
-    pub engine: Engine,
+    pub engine: Workers,
     /// Databases that may be in flight.
     pub tasks: usize,
-    pub kind: EngineKind,
+    pub kind: IoBackend,
     counters: Arc<Counters>,
     s3_options: S3Options,
     log: Log,
-    cancel: Cancel,
+    cancel: CancellationToken,
 }
 
 impl Session {
@@ -42,16 +42,16 @@ impl Session {
         checks: bool,
         counters: &Arc<Counters>,
         log: &Log,
-        cancel: &Cancel,
+        cancel: &CancellationToken,
     ) -> Result<Self, Failure> {
         let chosen = io::probe(common.io_engine).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         if let Some(note) = &chosen.note {
             log.info(note);
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let limits = Limits::of_process(workers);
+        let limits = Descriptors::of_process(workers);
         let tasks = tasks.min(limits.databases);
-        let options = EngineOptions {
+        let options = WorkersOptions {
             workers,
             kind: chosen.kind,
             memory_bytes: common.memory_bytes,
@@ -60,7 +60,7 @@ impl Session {
             segment_bytes: SEGMENT_BYTES,
             checks,
         };
-        let engine = Engine::start(&options, Arc::clone(counters), cancel.clone())
+        let engine = Workers::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         if let Some((started, reason)) = engine.fewer_workers() {
             log.info(&format!("{started} of {workers} workers: {reason}"));
@@ -120,7 +120,7 @@ pub struct OneDatabase {
     counters: Arc<Counters>,
 }
 
-impl RestoreEngine for OneDatabase {
+impl Restorer for OneDatabase {
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
         check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
@@ -213,7 +213,7 @@ impl RestoreEngine for OneDatabase {
 async fn restore_durably(
     worker: std::rc::Rc<restore::Worker>,
     order: Request,
-) -> Result<restore::Outcome, RestoreError> {
+) -> Result<restore::RestoreOutcome, RestoreError> {
     let restored = restore::restore(&worker, order).await?;
     let Restored { published, outcome } = restored;
     // Short: one directory, or a few new ones.
@@ -222,7 +222,7 @@ async fn restore_durably(
 }
 
 /// A plan's files with the times that are known without a further request.
-fn file_lines(planned: &Planned) -> Vec<FileLine> {
+fn file_lines(planned: &PlannedRestore) -> Vec<FileLine> {
     let of = |&i: &usize| planned.replica.files.get(i).map(|file| (file, planned.times.get(i)));
     let lines = planned.plan.files.iter().filter_map(of).map(|(file, time)| FileLine {
         level: file.level,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cli::args::resolved::*;
 use crate::cli::args::values;
-use crate::io::EngineChoice;
+use crate::io::BackendChoice;
 use crate::ltx::{Level, Txid};
 use crate::plan::Target;
 use crate::timestamp::Timestamp;
@@ -109,7 +109,7 @@ fn restore_defaults_and_all_flags() {
     assert_eq!(args.follow_interval, Duration::from_secs(1));
     assert_eq!(args.progress, ProgressMode::Auto);
     assert!(!(args.if_db_not_exists || args.if_replica_exists || args.dry_run || args.json || args.force));
-    assert_eq!(args.common.io_engine, EngineChoice::Auto);
+    assert_eq!(args.common.io_engine, BackendChoice::Auto);
     assert_eq!((args.common.verbosity, args.common.max_requests, args.common.no_color), (0, None, false));
     assert_eq!(args.common.log_format, LogFormat::Text);
     assert!((32 << 20..=256 << 20).contains(&args.common.memory_bytes));
@@ -152,7 +152,7 @@ fn restore_defaults_and_all_flags() {
     assert_eq!(args.integrity_check, IntegrityCheck::Full);
     assert_eq!(args.progress, ProgressMode::Never);
     assert_eq!(args.common.memory_bytes, 3 << 29);
-    assert_eq!(args.common.io_engine, EngineChoice::Pwrite);
+    assert_eq!(args.common.io_engine, BackendChoice::Pwrite);
     assert_eq!(args.common.max_requests.map(usize::from), Some(7));
     assert_eq!((args.common.verbosity, args.common.log_format), (2, LogFormat::Json));
     assert!(args.common.no_color);

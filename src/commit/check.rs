@@ -27,7 +27,7 @@ pub enum Mode {
 
 /// What SQLite says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CheckOutcome {
     Ok,
     /// SQLite's report, its first lines.
     Damaged(Vec<String>),
@@ -73,10 +73,10 @@ impl Check {
     ///
     /// # Errors
     /// [`CommitError::Sqlite`] when SQLite could not check, for a reason that is no damage.
-    pub fn run(self) -> Result<Outcome, CommitError> {
+    pub fn run(self) -> Result<CheckOutcome, CommitError> {
         match self.report() {
-            Ok(lines) if lines == ["ok"] => Ok(Outcome::Ok),
-            Ok(lines) => Ok(Outcome::Damaged(lines)),
+            Ok(lines) if lines == ["ok"] => Ok(CheckOutcome::Ok),
+            Ok(lines) => Ok(CheckOutcome::Damaged(lines)),
             Err(error) => verdict(&error)
                 .ok_or_else(|| CommitError::Sqlite { path: self.path.clone(), reason: error.to_string() }),
         }
@@ -94,12 +94,12 @@ impl Check {
 }
 
 /// [`Check::open`] and [`Check::run`].
-pub fn check(path: &Path, mode: Mode) -> Result<Outcome, CommitError> {
+pub fn check(path: &Path, mode: Mode) -> Result<CheckOutcome, CommitError> {
     Check::open(path, mode)?.run()
 }
 
 /// What an error of SQLite says about the database; None: nothing.
-fn verdict(error: &rusqlite::Error) -> Option<Outcome> {
+fn verdict(error: &rusqlite::Error) -> Option<CheckOutcome> {
     let rusqlite::Error::SqliteFailure(failure, message) = error else { return None };
     let message = message.clone().unwrap_or_else(|| failure.to_string());
     // SQLite has no code of its own for these, only texts.
@@ -112,9 +112,9 @@ fn verdict(error: &rusqlite::Error) -> Option<Outcome> {
         "unknown tokenizer",
     ];
     match failure.code {
-        ErrorCode::OperationInterrupted => Some(Outcome::Interrupted),
-        _ if foreign.iter().any(|text| message.contains(text)) => Some(Outcome::NotCheckable(message)),
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Some(Outcome::Damaged(vec![message])),
+        ErrorCode::OperationInterrupted => Some(CheckOutcome::Interrupted),
+        _ if foreign.iter().any(|text| message.contains(text)) => Some(CheckOutcome::NotCheckable(message)),
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Some(CheckOutcome::Damaged(vec![message])),
         _ => None,
     }
 }

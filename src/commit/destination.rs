@@ -2,7 +2,7 @@
 //! relative to.
 
 use super::parents::{self, Directory, DirectoryId};
-use super::{CommitError, Replace, SIDECARS, Unpublished, in_use, suffixed};
+use super::{CommitError, Replace, SIDECARS, StagedFile, in_use, suffixed};
 use crate::commit::contained::{OutputRoot, check_relative};
 use crate::commit::sweep;
 use rustix::fs::{AtFlags, FileType, Stat};
@@ -101,8 +101,8 @@ impl Destination {
     ///
     /// # Errors
     /// A directory that cannot be written into, found here before anything is fetched.
-    pub fn create(self: &Arc<Self>, named: bool) -> Result<Unpublished, CommitError> {
-        Unpublished::create(self, named)
+    pub fn create(self: &Arc<Self>, named: bool) -> Result<StagedFile, CommitError> {
+        StagedFile::create(self, named)
     }
 
     pub(super) fn name(&self) -> &OsStr {

@@ -19,10 +19,10 @@
 //! Without RENAME_EXCHANGE (NFS, some FUSE) step 4 is a rename that replaces: still atomic, but
 //! an empty file that is filled in the instant before it is lost.
 
-use crate::commit::in_use::{self, Held};
+use crate::commit::in_use::{self, DatabaseLock};
 use crate::commit::staged::rename_to_absent;
 use crate::commit::temp_name::{Exchange, Replacing, TempName};
-use crate::commit::{CommitError, Unpublished, suffixed};
+use crate::commit::{CommitError, StagedFile, suffixed};
 use crate::io::{Step, uninterrupted};
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -47,11 +47,11 @@ pub(super) struct Replaced {
     /// Names in the destination's directory, in the order of their deletion.
     pub(super) names: Vec<OsString>,
     /// Keeps other runs from sweeping it before.
-    pub(super) _held: Option<Held>,
+    pub(super) _held: Option<DatabaseLock>,
 }
 
 /// Puts `new` in the place of `old`, which stands at its destination.
-pub(super) fn replace(new: &mut Unpublished, old: &Stat, kind: Replacing) -> Result<Swapped, CommitError> {
+pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Result<Swapped, CommitError> {
     let destination = new.destination().clone();
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
     let held = match in_use::hold(dir, name, path) {
@@ -116,7 +116,7 @@ pub(super) fn replace(new: &mut Unpublished, old: &Stat, kind: Replacing) -> Res
 }
 
 /// Publishes `new` where no database stands but sidecars do, which `-force` takes away.
-pub(super) fn publish_beside_sidecars(new: &mut Unpublished) -> Result<Swapped, CommitError> {
+pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Swapped, CommitError> {
     let destination = new.destination().clone();
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
     let exchange = Exchange::of(Replacing::Forced, None, &new.stat()?);
@@ -134,7 +134,7 @@ pub(super) fn publish_beside_sidecars(new: &mut Unpublished) -> Result<Swapped, 
     }
 }
 
-fn temp_of(new: &Unpublished) -> Result<OsString, CommitError> {
+fn temp_of(new: &StagedFile) -> Result<OsString, CommitError> {
     let temp = new.temp().map(|temp| temp.as_os_str().to_owned());
     temp.ok_or_else(|| CommitError::refused("name the new file beside", new.output().path(), Errno::NOENT))
 }
@@ -148,7 +148,7 @@ struct Aside {
 }
 
 impl Aside {
-    fn move_from(&mut self, new: &Unpublished) -> Result<(), CommitError> {
+    fn move_from(&mut self, new: &StagedFile) -> Result<(), CommitError> {
         let destination = new.destination();
         let temp = temp_of(new)?;
         self.destination = Some(destination.clone());

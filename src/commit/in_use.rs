@@ -18,13 +18,13 @@ const SHM_LOCKS: (u64, u64) = (120, 9);
 
 /// The database that is to be replaced, held so that no transaction can begin on it.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct DatabaseLock {
     pub(super) fd: OwnedFd,
 }
 
 /// Opens `name` in `dir`, makes sure that nobody uses it, and holds SQLite's locks on it where
 /// permissions allow: a program that opens it meanwhile finds it busy, not half replaced.
-pub(super) fn hold(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<Held, CommitError> {
+pub(super) fn hold(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<DatabaseLock, CommitError> {
     let refused = |errno| CommitError::refused("open", path, errno);
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = |access| rustix::fs::openat(dir, name, flags | access, Mode::empty());
@@ -45,7 +45,7 @@ pub(super) fn hold(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<Hel
         refuse_if_locked(&fd, start, len, path)?;
         return Err(CommitError::InUse { path: path.to_owned(), pid: None });
     }
-    Ok(Held { fd })
+    Ok(DatabaseLock { fd })
 }
 
 fn refuse_if_locked(fd: &OwnedFd, start: u64, len: u64, path: &Path) -> Result<(), CommitError> {

@@ -36,12 +36,12 @@ mod temp_name;
 mod tests;
 
 pub use crate::commit::contained::{OutputRoot, UnsafeName, check_relative, check_way_beneath, sweep_beneath};
-pub use crate::commit::staged::Unpublished;
+pub use crate::commit::staged::StagedFile;
 pub use crate::commit::sweep::sweep_beside;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;
 pub use notice::{Notice, Why};
-pub use publish::{Published, sync_dirs};
+pub use publish::{PublishedFile, sync_dirs};
 
 /// Whether an existing output may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

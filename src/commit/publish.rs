@@ -3,7 +3,7 @@
 use super::destination::Standing;
 use super::parents::DirectoryId;
 use super::temp_name::Replacing;
-use super::{CommitError, Destination, Replace, Unpublished, parents};
+use super::{CommitError, Destination, Replace, StagedFile, parents};
 use crate::commit::exchange::{self, Replaced, Swapped};
 use crate::commit::staged::{link_unnamed, rename_to_absent, sync_inode};
 use crate::io::{OutputFile, Step};
@@ -23,7 +23,7 @@ const FEWEST_INODES: usize = 8;
 /// A file under its final name; not yet durable.
 #[derive(Debug)]
 #[must_use = "the name is not durable before sync_dir"]
-pub struct Published {
+pub struct PublishedFile {
     output: Arc<OutputFile>,
     /// Its inode is to be written once more (`journal`).
     is_named_late: bool,
@@ -31,7 +31,7 @@ pub struct Published {
     destination: Arc<Destination>,
 }
 
-impl Published {
+impl PublishedFile {
     /// The destination, as given.
     pub fn path(&self) -> &Path {
         self.destination.path()
@@ -79,7 +79,7 @@ impl Published {
     }
 }
 
-impl Drop for Published {
+impl Drop for PublishedFile {
     /// Without [`Published::sync_dir`], what was replaced is still deleted durably or not at all.
     fn drop(&mut self) {
         if !self.replaced.names.is_empty() && self.sync_name().is_ok() {
@@ -90,7 +90,7 @@ impl Drop for Published {
 
 /// [`Published::sync_dir`] for many, each directory synced once. The results are in the order
 /// of `published`.
-pub fn sync_dirs(published: Vec<Published>) -> Vec<Result<(), CommitError>> {
+pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> {
     let inodes = sync_inodes(&published);
     let mut synced: HashMap<DirectoryId, Result<(), CommitError>> = HashMap::new();
     let mut done_above = HashSet::new();
@@ -114,8 +114,8 @@ pub fn sync_dirs(published: Vec<Published>) -> Vec<Result<(), CommitError>> {
 }
 
 /// [`Published::sync_inode`] for all, side by side where they are many.
-fn sync_inodes(published: &[Published]) -> Vec<Result<(), CommitError>> {
-    let sync = |part: &[Published]| part.iter().map(Published::sync_inode).collect::<Vec<_>>();
+fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
+    let sync = |part: &[PublishedFile]| part.iter().map(PublishedFile::sync_inode).collect::<Vec<_>>();
     let part = published.len().div_ceil(INODE_THREADS).max(FEWEST_INODES);
     let (own, others) = published.split_at(published.len().min(part));
     if !others.iter().any(|published| published.is_named_late) {
@@ -137,7 +137,7 @@ fn sync_inodes(published: &[Published]) -> Vec<Result<(), CommitError>> {
 }
 
 /// See [`Unpublished::publish`].
-pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
+pub(super) fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
     if !new.output().is_synced() {
         return Err(CommitError::NotSynced { path: new.output().path().to_owned() });
     }
@@ -172,14 +172,14 @@ pub(super) fn publish(mut new: Unpublished) -> Result<Published, CommitError> {
     })
 }
 
-fn done(new: &Unpublished, replaced: Replaced) -> Published {
+fn done(new: &StagedFile, replaced: Replaced) -> PublishedFile {
     let destination = Arc::clone(new.destination());
     destination.keep_parents();
-    Published { output: Arc::clone(new.output()), is_named_late: new.is_named_late(), replaced, destination }
+    PublishedFile { output: Arc::clone(new.output()), is_named_late: new.is_named_late(), replaced, destination }
 }
 
 /// Gives the file its name where nothing has it.
-fn publish_new(new: &mut Unpublished) -> Result<Swapped, CommitError> {
+fn publish_new(new: &mut StagedFile) -> Result<Swapped, CommitError> {
     let destination = new.destination();
     let (dir, name) = (destination.dir(), destination.name());
     let published = new.output().fault(Step::Publish).and_then(|_| match new.temp() {

@@ -3,7 +3,7 @@
 use crate::commit::destination::Standing;
 use crate::commit::journal;
 use crate::commit::temp_name::TempName;
-use crate::commit::{CommitError, Destination, Published, Replace, publish};
+use crate::commit::{CommitError, Destination, PublishedFile, Replace, publish};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ const TRIES: usize = 16;
 
 /// A file that nobody sees yet. Dropped, it is gone.
 #[derive(Debug)]
-pub struct Unpublished {
+pub struct StagedFile {
     output: Arc<OutputFile>,
     /// None: the file has no name.
     temp: Option<TempName>,
@@ -28,7 +28,7 @@ pub struct Unpublished {
     destination: Arc<Destination>,
 }
 
-impl Unpublished {
+impl StagedFile {
     pub(super) fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
         let refused = |errno| not_created(destination, errno);
         fault_at(destination.path(), Step::Create).map_err(refused)?;
@@ -105,7 +105,7 @@ impl Unpublished {
     /// # Errors
     /// Everything that [`Destination::prepare`] refuses, if it has come to stand there since;
     /// [`CommitError::NotSynced`]. The file is gone then, and what stood there stands.
-    pub fn publish(self) -> Result<Published, CommitError> {
+    pub fn publish(self) -> Result<PublishedFile, CommitError> {
         publish::publish(self)
     }
 
@@ -212,7 +212,7 @@ impl Unpublished {
     }
 }
 
-impl Drop for Unpublished {
+impl Drop for StagedFile {
     fn drop(&mut self) {
         if let Some(temp) = self.temp.take() {
             let _ = rustix::fs::unlinkat(self.destination.dir(), temp.as_os_str(), AtFlags::empty());

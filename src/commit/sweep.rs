@@ -14,11 +14,11 @@
 //!
 //! Whoever works on a temporary name holds a flock on the file under it; only unlocked ones are swept.
 
-use crate::commit::in_use::{self, Held};
+use crate::commit::in_use::{self, DatabaseLock};
 use crate::commit::notice::{Notice, Why};
 use crate::commit::parents::{self, DirectoryId};
 use crate::commit::staged::rename_to_absent;
-use crate::commit::temp_name::{Exchange, LONGEST_STEM, Parsed, Replacing, modified, parse};
+use crate::commit::temp_name::{Exchange, LONGEST_STEM, ParsedName, Replacing, modified, parse};
 use crate::commit::{CommitError, SIDECARS, suffixed};
 use crate::io::{Step, fault_at};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
@@ -115,7 +115,7 @@ impl Aside {
 }
 
 impl Sweep<'_> {
-    fn put_right(&mut self, leftover: &Parsed) {
+    fn put_right(&mut self, leftover: &ParsedName) {
         let base = leftover.base.as_os_str();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(self.dir, base, flags, Mode::empty()) {
@@ -287,7 +287,7 @@ impl Sweep<'_> {
     }
 
     /// Holds the file of this inode, which stands at `name`.
-    fn hold(&self, name: &OsStr, inode: u64) -> Result<Held, Why> {
+    fn hold(&self, name: &OsStr, inode: u64) -> Result<DatabaseLock, Why> {
         let held = in_use::hold(self.dir, name, &self.path.join(name)).map_err(|error| match error {
             CommitError::InUse { pid, .. } => Why::InUse { pid },
             CommitError::Refused { errno, .. } => Why::Refused(errno),

@@ -120,14 +120,14 @@ fn stem(name: &OsStr) -> Vec<u8> {
 
 /// A temporary name, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Parsed {
+pub(super) struct ParsedName {
     /// The name without a sidecar's suffix.
     pub(super) base: OsString,
     stem: Vec<u8>,
     pub(super) exchange: Option<Exchange>,
 }
 
-impl Parsed {
+impl ParsedName {
     /// The name that this one stands beside; None where it is too long to be told. `own` is a name
     /// that is known.
     pub(super) fn original(&self, own: &OsStr) -> Option<OsString> {
@@ -139,7 +139,7 @@ impl Parsed {
 }
 
 /// None: no name that Hydrant makes.
-pub(super) fn parse(name: &[u8]) -> Option<Parsed> {
+pub(super) fn parse(name: &[u8]) -> Option<ParsedName> {
     let rest = name.strip_prefix(b".")?;
     let at = rest.windows(MARK.len()).rposition(|window| window == MARK).filter(|at| *at > 0)?;
     let stem = rest.get(..at)?.to_vec();
@@ -165,7 +165,7 @@ pub(super) fn parse(name: &[u8]) -> Option<Parsed> {
         _ => return None,
     };
     let base = OsStr::from_bytes(name.get(..name.len().checked_sub(sidecar)?)?).to_owned();
-    Some(Parsed { base, stem, exchange })
+    Some(ParsedName { base, stem, exchange })
 }
 
 fn hex(digits: &str) -> Option<u64> {

@@ -43,7 +43,7 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
         "s3" => {
             let s3 = S3Url::parse(&raw)?;
             let none = ReplicaYaml::default();
-            let store = StoreConfig::S3(s3_config(Settings { replica: &none, global: &none }, Some(&s3), env)?);
+            let store = StoreConfig::S3(s3_config(ReplicaSettings { replica: &none, global: &none }, Some(&s3), env)?);
             Ok((Location { store, path: String::new(), display }, s3.path))
         }
         "file" => {
@@ -63,7 +63,7 @@ pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_
     if replica.age.as_ref().or(global.age.as_ref()).is_some_and(|age| age.is_used()) {
         return Err(ConfigError::AgeEncryption);
     }
-    let settings = Settings { replica, global };
+    let settings = ReplicaSettings { replica, global };
     let url = non_empty(&replica.url);
     let scheme = url.filter(|url| is_replica_url(url)).and_then(RawUrl::split).map(|url| url.scheme);
     match scheme.as_deref().or(non_empty(&replica.kind)).unwrap_or("file") {
@@ -75,12 +75,12 @@ pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_
 
 /// A replica's own settings before the global ones.
 #[derive(Clone, Copy)]
-struct Settings<'a> {
+struct ReplicaSettings<'a> {
     replica: &'a ReplicaYaml,
     global: &'a ReplicaYaml,
 }
 
-impl<'a> Settings<'a> {
+impl<'a> ReplicaSettings<'a> {
     fn text(self, field: impl Fn(&ReplicaYaml) -> &Option<String>) -> Option<&'a str> {
         non_empty(field(self.replica)).or_else(|| non_empty(field(self.global)))
     }
@@ -111,7 +111,7 @@ fn file_path(url: &RawUrl<'_>) -> String {
     if url.authority.is_empty() { url.path.to_owned() } else { format!("/{}{}", url.authority, url.path) }
 }
 
-fn file_location(settings: Settings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
+fn file_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
     let path = non_empty(&settings.replica.path);
     let (path, display) = match (url, path) {
         (Some(_), Some(_)) => return Err(ConfigError::UrlAndPath { kind: "file" }),
@@ -144,7 +144,7 @@ fn literal_or_decoded(path: &str, env: &Env<'_>) -> Result<std::path::PathBuf, C
     }
 }
 
-fn s3_location(settings: Settings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
+fn s3_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
     let path = non_empty(&settings.replica.path);
     if url.is_some() && path.is_some() {
         return Err(ConfigError::UrlAndPath { kind: "s3" });
@@ -173,7 +173,7 @@ fn s3_location(settings: Settings<'_>, url: Option<&str>, env: &Env<'_>) -> Resu
     Ok(Location { store: StoreConfig::S3(config), path, display })
 }
 
-fn s3_config(settings: Settings<'_>, url: Option<&S3Url>, env: &Env<'_>) -> Result<S3Config, ConfigError> {
+fn s3_config(settings: ReplicaSettings<'_>, url: Option<&S3Url>, env: &Env<'_>) -> Result<S3Config, ConfigError> {
     let bucket = match url {
         Some(url) => url.host.bucket.as_str(),
         None => settings.text(|s| &s.bucket).unwrap_or(""),
@@ -251,7 +251,7 @@ fn region_of_environment(env: &Env<'_>) -> Option<String> {
 
 /// A whole pair from the config, used alone; or a pair for which LITESTREAM_* names stand in
 /// for AWS names that are not set. None: the AWS chain.
-fn credentials(settings: Settings<'_>, env: &Env<'_>) -> Option<StaticCredentials> {
+fn credentials(settings: ReplicaSettings<'_>, env: &Env<'_>) -> Option<StaticCredentials> {
     if let (Some(id), Some(secret)) = (settings.text(|s| &s.access_key_id), settings.text(|s| &s.secret_access_key)) {
         return Some(StaticCredentials {
             access_key_id: id.to_owned(),
@@ -272,7 +272,7 @@ fn credentials(settings: Settings<'_>, env: &Env<'_>) -> Option<StaticCredential
 }
 
 fn sse_customer_key(
-    settings: Settings<'_>,
+    settings: ReplicaSettings<'_>,
     url: Option<&S3Url>,
     env: &Env<'_>,
 ) -> Result<Option<SseCustomerKey>, ConfigError> {

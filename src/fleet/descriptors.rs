@@ -14,14 +14,14 @@ const MOST_DATABASES: u64 = 4096;
 
 /// What the descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct Descriptors {
     /// Databases in flight, at least 1.
     pub databases: usize,
     /// Requests in flight, at least 2; None: no fewer than are ever needed.
     pub requests: Option<usize>,
 }
 
-impl Limits {
+impl Descriptors {
     /// Raises the soft limit as far as the process may, and divides what there is.
     pub fn of_process(workers: usize) -> Self {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn few_descriptors_are_divided_and_many_do_not_matter() {
         for (descriptors, workers) in [(64, 1), (256, 2), (1024, 2), (1024, 16), (4096, 8)] {
-            let limits = Limits::of(descriptors, workers);
+            let limits = Descriptors::of(descriptors, workers);
             let pools = if workers > 1 { 2 } else { 1 };
             let used = OWN
                 + PER_WORKER * workers as u64
@@ -69,8 +69,8 @@ mod tests {
                 + pools * limits.requests.unwrap_or(0) as u64;
             assert!(used <= descriptors, "{descriptors} {workers}: {limits:?} uses {used}");
         }
-        assert_eq!(Limits::of(u64::MAX, 64), Limits { databases: 4096, requests: None });
-        assert_eq!(Limits::useful_databases(Some(256)), 192);
-        assert_eq!(Limits::of(3, 8), Limits { databases: 1, requests: Some(2) });
+        assert_eq!(Descriptors::of(u64::MAX, 64), Descriptors { databases: 4096, requests: None });
+        assert_eq!(Descriptors::useful_databases(Some(256)), 192);
+        assert_eq!(Descriptors::of(3, 8), Descriptors { databases: 1, requests: Some(2) });
     }
 }

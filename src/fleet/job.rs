@@ -3,10 +3,10 @@
 use crate::catalogue::Replica;
 use crate::error::Class;
 use crate::fleet::discovery::discover::{Discovery, Found, FoundError, FoundFailure, Output};
-use crate::fleet::outputs::{Place, Refused, Taken};
+use crate::fleet::outputs::{Admitted, OutputPath, Refused};
 use crate::fleet::queue::{First, estimated_bytes};
 use crate::ltx::Txid;
-use crate::restore::{Outcome, Rehearsed};
+use crate::restore::{Discarded, RestoreOutcome};
 use crate::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +19,8 @@ pub struct Job {
     pub id: String,
     pub store: Store,
     pub path: String,
-    pub place: Place,
-    pub listing: Listing,
+    pub place: OutputPath,
+    pub listing: Known,
     pub estimated_bytes: u64,
     /// Which of `--first` it is; those of none come last.
     pub(super) turn: usize,
@@ -30,7 +30,7 @@ pub struct Job {
 
 /// What discovery knows of a database's files.
 #[derive(Debug)]
-pub enum Listing {
+pub enum Known {
     Known(Replica),
     /// The bucket holds nothing of it.
     Absent,
@@ -59,12 +59,12 @@ pub struct Ended {
 #[derive(Debug)]
 pub enum Ending {
     Restored {
-        outcome: Box<Outcome>,
+        outcome: Box<RestoreOutcome>,
         /// Besides those in the outcome.
         warnings: Vec<String>,
     },
     Planned(PlannedDatabase),
-    Rehearsed(Rehearsed),
+    Rehearsed(Discarded),
     Skipped(&'static str),
     Failed {
         class: Class,
@@ -97,10 +97,10 @@ pub struct Places {
 
 /// Turns what is found into jobs. Of outputs in each other's way one is restored; who has got a
 /// place keeps it.
-pub struct Intake<'a> {
+pub struct Admission<'a> {
     output_dir: Arc<Path>,
     first: &'a First,
-    taken: Taken,
+    taken: Admitted,
     any_first: bool,
 }
 
@@ -111,10 +111,10 @@ pub struct Jobs {
     pub refused: Vec<Ended>,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> Admission<'a> {
     pub fn new(places: Places, first: &'a First) -> Self {
         let Places { output_dir, reserved, folds } = places;
-        Self { output_dir, first, taken: Taken::new(&reserved, folds), any_first: false }
+        Self { output_dir, first, taken: Admitted::new(&reserved, folds), any_first: false }
     }
 
     /// Whether any database so far is one of `--first`.
@@ -143,7 +143,7 @@ impl<'a> Intake<'a> {
     /// How a database ended that was handed over by a listing that then proved to be in no order,
     /// where that was found out after its turn had come.
     pub(super) fn in_doubt(&self, found: Found) -> Ended {
-        let output = Place::of(found.output, &self.output_dir).ok().map(|place| place.path());
+        let output = OutputPath::of(found.output, &self.output_dir).ok().map(|place| place.path());
         let reason = "the bucket does not list in order, and showed more of this database's files after its \
                       restore had begun with those before: restore it again, with --force";
         let why = Refused { class: Class::S3Error, reason: reason.to_owned() };
@@ -155,12 +155,12 @@ impl<'a> Intake<'a> {
         for (mut found, error) in found {
             let turn = self.first.turn_of(&found);
             let listing = match (error, found.replica.take()) {
-                (Some(e), _) => Listing::Failed(e),
-                (None, Some(replica)) => Listing::Known(replica),
-                (None, None) => Listing::Absent,
+                (Some(e), _) => Known::Failed(e),
+                (None, Some(replica)) => Known::Known(replica),
+                (None, None) => Known::Absent,
             };
             let output = std::mem::replace(&mut found.output, Output::Relative(String::new()));
-            match Place::of(output, &self.output_dir) {
+            match OutputPath::of(output, &self.output_dir) {
                 Err(why) => all.refused.push(refused(found.name, found.id, None, found.store.kind(), why)),
                 Ok(place) => jobs.push(Job {
                     name: found.name,
@@ -169,7 +169,7 @@ impl<'a> Intake<'a> {
                     path: found.path,
                     place,
                     estimated_bytes: match &listing {
-                        Listing::Known(replica) => estimated_bytes(replica),
+                        Known::Known(replica) => estimated_bytes(replica),
                         _ => 0,
                     },
                     listing,

@@ -21,20 +21,20 @@ mod queue;
 mod run;
 mod window;
 
-pub use crate::fleet::descriptors::Limits;
+pub use crate::fleet::descriptors::Descriptors;
 pub use crate::fleet::discovery::configured::ConfigSource;
 pub use crate::fleet::discovery::discover::{
-    DiscoverError, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, Source, UrlSource,
-    discover,
+    DiscoverError, Discovery, DiscoveryProgress, FleetSource, Found, FoundError, FoundFailure, Options, Output,
+    UrlSource, discover,
 };
-pub use crate::fleet::discovery::feed::{Feed, News, Search};
+pub use crate::fleet::discovery::feed::{DiscoveryEvent, DiscoverySearch, Feed};
 pub use crate::fleet::discovery::pattern::{Pattern, PatternError, glob, relative_output};
 pub use crate::fleet::discovery::shard::{Shard, shard_of};
 pub use crate::fleet::outcome::error_log::with_class;
-pub use crate::fleet::outcome::record::{Books, Discovered, Record, Totals};
-pub use crate::fleet::outputs::{Place, Refused, Taken, folds_case, stale_state};
+pub use crate::fleet::outcome::record::{Discovered, Record, RunSummary, Totals};
+pub use crate::fleet::outputs::{Admitted, OutputPath, Refused, folds_case, stale_state};
 pub use crate::fleet::queue::{First, estimated_bytes};
-pub use job::{Ended, Ending, Intake, Job, Jobs, Listing, Places, PlannedDatabase};
+pub use job::{Admission, Ended, Ending, Job, Jobs, Known, Places, PlannedDatabase};
 pub use progress::Progress;
-pub use run::{Fleet, Heard, Ran, Settings, Work};
-pub use window::Window;
+pub use run::{Fleet, RunEvent, RunResult, Settings, Work};
+pub use window::DatabaseWindow;

@@ -22,7 +22,7 @@ const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// A checked place for an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum OutputPath {
     /// The operator's own word.
     Path(PathBuf),
     /// Beneath `root`, by a name from the bucket; checked.
@@ -36,7 +36,7 @@ pub struct Refused {
     pub reason: String,
 }
 
-impl Place {
+impl OutputPath {
     /// The place of `output`; relative ones lie beneath `output_dir` (absolute).
     ///
     /// # Errors
@@ -92,10 +92,10 @@ pub struct Roots {
 
 impl Roots {
     /// Puts right what killed runs left in the directory of `place`; see [`Self::take_notices`].
-    pub fn sweep(&self, place: &Place) {
+    pub fn sweep(&self, place: &OutputPath) {
         let notices = match place {
-            Place::Path(path) => sweep_beside(path),
-            Place::Beneath { root, relative } => sweep_beneath(root, relative),
+            OutputPath::Path(path) => sweep_beside(path),
+            OutputPath::Beneath { root, relative } => sweep_beneath(root, relative),
         };
         if !notices.is_empty() {
             self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notices);
@@ -111,11 +111,13 @@ impl Roots {
     ///
     /// # Errors
     /// As [`Destination::prepare`] and [`Destination::prepare_beneath`].
-    pub fn prepare(&self, place: &Place, replace: Replace) -> Result<Destination, CommitError> {
+    pub fn prepare(&self, place: &OutputPath, replace: Replace) -> Result<Destination, CommitError> {
         self.sweep(place);
         match place {
-            Place::Path(path) => Destination::prepare(path, replace),
-            Place::Beneath { root, relative } => Destination::prepare_beneath(&self.open(root)?, relative, replace),
+            OutputPath::Path(path) => Destination::prepare(path, replace),
+            OutputPath::Beneath { root, relative } => {
+                Destination::prepare_beneath(&self.open(root)?, relative, replace)
+            }
         }
     }
 
@@ -137,7 +139,7 @@ pub fn has_sidecar_name(name: &str) -> bool {
 
 /// Outputs that have their place, and which others stand in their way: those are not restored.
 #[derive(Debug)]
-pub struct Taken {
+pub struct Admitted {
     /// Absolute paths that the run itself writes to.
     reserved: Vec<String>,
     /// Whether the file system at a directory takes names that differ by case for one; asked only
@@ -149,7 +151,7 @@ pub struct Taken {
     folded: HashMap<Box<str>, Box<str>>,
 }
 
-impl Taken {
+impl Admitted {
     pub fn new(reserved: &[PathBuf], folds: fn(&Path) -> bool) -> Self {
         Self {
             reserved: reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
@@ -267,7 +269,7 @@ mod tests {
     fn losers(paths: &[&str], folds: bool) -> Vec<usize> {
         let places: Vec<_> = paths.iter().map(PathBuf::from).collect();
         let folds = if folds { |_: &Path| true } else { |_: &Path| false };
-        let mut losers: Vec<_> = Taken::new(&["/o/errors.log".into()], folds).claim(&places).into_keys().collect();
+        let mut losers: Vec<_> = Admitted::new(&["/o/errors.log".into()], folds).claim(&places).into_keys().collect();
         losers.sort();
         losers
     }
@@ -323,13 +325,13 @@ mod tests {
             ".a.hydrant-abcdefgh",
         ];
         for name in hostile {
-            let refused = Place::of(Output::Relative(name.to_owned()), &root).unwrap_err();
+            let refused = OutputPath::of(Output::Relative(name.to_owned()), &root).unwrap_err();
             assert_eq!(refused.class, Class::UnsafePath, "{name:?}");
             let in_dir = Output::InDir { dir: "/srv".into(), relative: name.to_owned() };
-            assert!(Place::of(in_dir, &root).is_err(), "{name:?}");
+            assert!(OutputPath::of(in_dir, &root).is_err(), "{name:?}");
         }
         for name in ["a", "..a", "a..", "...", "a b/ö/\\", ".a/.b"] {
-            let place = Place::of(Output::Relative(name.to_owned()), &root).unwrap();
+            let place = OutputPath::of(Output::Relative(name.to_owned()), &root).unwrap();
             assert_eq!(place.path(), Path::new("/out").join(name));
         }
     }

@@ -5,9 +5,9 @@
 
 use crate::catalogue::Replica;
 use crate::config::Env;
-use crate::fleet::discovery::discover::{Found, Output, Source};
+use crate::fleet::discovery::discover::{FleetSource, Found, Output};
 use crate::fleet::discovery::pattern::{Pattern, PatternError};
-use crate::fleet::job::{Job, Listing};
+use crate::fleet::job::{Job, Known};
 use crate::ltx::Level;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -32,12 +32,12 @@ pub struct First(Vec<[Pattern; 2]>);
 impl First {
     /// # Errors
     /// A glob that is none.
-    pub fn new(globs: &[String], source: &Source, env: &Env<'_>) -> Result<Self, PatternError> {
+    pub fn new(globs: &[String], source: &FleetSource, env: &Env<'_>) -> Result<Self, PatternError> {
         let pattern = |glob: &String| {
             let relative = Pattern::for_keys(glob)?;
             let name = match source {
-                Source::Url(_) => relative.clone(),
-                Source::Config(_) => Pattern::for_paths(glob, env)?,
+                FleetSource::Url(_) => relative.clone(),
+                FleetSource::Config(_) => Pattern::for_paths(glob, env)?,
             };
             Ok([name, relative])
         };
@@ -68,7 +68,7 @@ impl First {
 
 /// Jobs that wait for their turn.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct JobQueue {
     /// To be tried again: before all others.
     again: VecDeque<Job>,
     waiting: BinaryHeap<Waiting>,
@@ -82,7 +82,7 @@ pub struct Queue {
 #[derive(Debug)]
 struct Waiting(Job);
 
-impl Queue {
+impl JobQueue {
     pub fn add(&mut self, jobs: Vec<Job>) {
         self.waiting.extend(jobs.into_iter().map(Waiting));
     }
@@ -169,7 +169,7 @@ impl Queue {
         let mut jobs = std::mem::take(&mut self.waiting).into_vec();
         jobs.extend(self.passed.drain().flat_map(|(_, jobs)| jobs).map(Waiting));
         for Waiting(job) in jobs.iter_mut().filter(|Waiting(job)| paths.contains(&job.path)) {
-            job.listing = Listing::Unknown;
+            job.listing = Known::Unknown;
             waiting.insert(&job.path);
         }
         doubtful.retain(|found| !waiting.contains(found.path.as_str()));
@@ -241,7 +241,7 @@ mod tests {
 
     /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
     fn jobs(prefixes: &[&str], count: usize, first: &First) -> Vec<Job> {
-        use crate::fleet::job::{Intake, Places};
+        use crate::fleet::job::{Admission, Places};
         let store = crate::store::Store::File(crate::store::file::FileStore);
         let places = Places { output_dir: std::path::Path::new("/o").into(), reserved: Vec::new(), folds: |_| false };
         let names = prefixes.iter().flat_map(|prefix| (0..count).map(move |i| format!("{prefix}/{i:03}")));
@@ -253,10 +253,10 @@ mod tests {
             output: Output::Relative(name.clone()),
             name,
         });
-        Intake::new(places, first).some(found.collect()).jobs
+        Admission::new(places, first).some(found.collect()).jobs
     }
 
-    fn next(queue: &mut Queue, share: Option<usize>) -> Option<Job> {
+    fn next(queue: &mut JobQueue, share: Option<usize>) -> Option<Job> {
         let job = queue.next(share)?;
         queue.started(&job);
         Some(job)
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn no_prefix_has_more_than_its_share_while_others_wait() {
-        let mut queue = Queue::default();
+        let mut queue = JobQueue::default();
         queue.add(jobs(&["t/a", "t/b", "t/c"], 10, &First(Vec::new())));
         // By name, while nothing throttles.
         assert_eq!(next(&mut queue, None).map(|job| job.name).as_deref(), Some("t/a/000"));
@@ -286,7 +286,7 @@ mod tests {
     fn no_share_brings_a_later_turn_before_an_earlier() {
         let glob = Pattern::for_keys("t/b/*").unwrap();
         let first = First(vec![[glob.clone(), glob]]);
-        let mut queue = Queue::default();
+        let mut queue = JobQueue::default();
         queue.add(jobs(&["t/a", "t/c"], 10, &first));
         // Those of t/a are passed over for t/c's.
         let begun: Vec<Job> = (0..3).filter_map(|_| next(&mut queue, Some(1))).collect();

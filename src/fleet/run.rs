@@ -15,22 +15,23 @@
 //! exactly once, or is left when the run is cancelled; what is in flight is bounded by the
 //! [`Window`].
 
-use super::job::{Ended, Ending, Intake, Job, Jobs, Listing, PlannedDatabase};
+use super::job::{Admission, Ended, Ending, Job, Jobs, Known, PlannedDatabase};
 use super::progress::Progress;
-use super::window::Window;
-use crate::cancel::Cancel;
-use crate::commit::{CommitError, Notice, Published, Replace, check, sync_dirs};
+use super::window::DatabaseWindow;
+use crate::cancel::CancellationToken;
+use crate::commit::{CommitError, Notice, PublishedFile, Replace, check, sync_dirs};
 use crate::error::Class;
 use crate::fleet::discovery::discover::{DiscoverError, Discovery};
-use crate::fleet::discovery::feed::{Feed, News};
+use crate::fleet::discovery::feed::{DiscoveryEvent, Feed};
 use crate::fleet::outcome::record::Discovered;
 use crate::fleet::outputs::{Roots, stale_state};
-use crate::fleet::queue::Queue;
+use crate::fleet::queue::JobQueue;
 use crate::io::IoError;
 use crate::plan::{PlanError, Target};
 use crate::process::threads::Threads;
 use crate::restore::{
-    Depth, Engine, Rehearsal, Rehearsed, Request, RestoreError, Restored, Worker, plan_database, rehearse, restore,
+    DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, Worker, Workers, discard, plan_database,
+    restore,
 };
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counters;
@@ -70,21 +71,21 @@ pub enum Work {
     /// `-dry-run`.
     Plan,
     /// For measuring: nothing is written.
-    Rehearse(Depth),
+    Rehearse(DiscardStage),
 }
 
 /// What the databases are restored with.
 pub struct Fleet<'a> {
-    pub engine: &'a Engine,
+    pub engine: &'a Workers,
     pub settings: &'a Settings,
     pub progress: &'a Progress,
     pub counters: &'a Counters,
-    pub cancel: &'a Cancel,
+    pub cancel: &'a CancellationToken,
 }
 
 /// What a run says while it goes on.
 #[derive(Debug)]
-pub enum Heard {
+pub enum RunEvent {
     /// The listing failed, and begins anew.
     ListingAgain(StoreError),
     /// All databases are known.
@@ -103,7 +104,7 @@ pub enum Heard {
 
 /// What a run came to.
 #[derive(Debug)]
-pub struct Ran {
+pub struct RunResult {
     /// Databases left because the run was cancelled, as far as they were known.
     pub left: usize,
     /// Whether all databases were found; None where the discovery was stopped.
@@ -111,23 +112,23 @@ pub struct Ran {
 }
 
 /// A worker's answer.
-enum Answer {
+enum DatabaseAnswer {
     Restored(Box<Restored>, Vec<String>),
     Planned(PlannedDatabase),
-    Rehearsed(Rehearsed),
+    Rehearsed(Discarded),
 }
 
 /// A database that stands at its place; its name is not durable yet.
 struct Pending {
     job: Job,
-    restored: crate::restore::Outcome,
+    restored: crate::restore::RestoreOutcome,
     warnings: Vec<String>,
-    published: Published,
+    published: PublishedFile,
 }
 
 enum Event {
     /// None: the worker is gone.
-    Answered(Job, Option<Result<Answer, RestoreError>>),
+    Answered(Job, Option<Result<DatabaseAnswer, RestoreError>>),
     Retry(Job),
     Synced(Vec<(Job, Ending)>),
 }
@@ -141,13 +142,13 @@ impl Fleet<'_> {
     pub fn run(
         &self,
         feed: Feed,
-        intake: Intake<'_>,
-        window: Window,
-        hear: &mut dyn FnMut(Heard),
-    ) -> Result<Ran, IoError> {
+        intake: Admission<'_>,
+        window: DatabaseWindow,
+        hear: &mut dyn FnMut(RunEvent),
+    ) -> Result<RunResult, IoError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?;
-        let mut run = Run {
+        let mut run = FleetRun {
             fleet: self,
             begun: Instant::now(),
             roots: Arc::default(),
@@ -155,7 +156,7 @@ impl Fleet<'_> {
             feed: Some(feed),
             intake,
             discovered: None,
-            queue: Queue::default(),
+            queue: JobQueue::default(),
             active: FuturesUnordered::new(),
             in_flight: 0,
             delayed: 0,
@@ -169,20 +170,20 @@ impl Fleet<'_> {
             hear,
         };
         let left = runtime.block_on(run.drive());
-        Ok(Ran { left, discovered: run.discovered })
+        Ok(RunResult { left, discovered: run.discovered })
     }
 }
 
-struct Run<'a> {
+struct FleetRun<'a> {
     fleet: &'a Fleet<'a>,
     begun: Instant,
     roots: Arc<Roots>,
-    window: Window,
+    window: DatabaseWindow,
     /// None: it has ended.
     feed: Option<Feed>,
-    intake: Intake<'a>,
+    intake: Admission<'a>,
     discovered: Option<Result<(), DiscoverError>>,
-    queue: Queue,
+    queue: JobQueue,
     active: FuturesUnordered<LocalBoxFuture<'a, Event>>,
     /// At work, or not durable yet.
     in_flight: usize,
@@ -200,10 +201,10 @@ struct Run<'a> {
     ended_early: HashMap<String, bool>,
     /// At work with files that may not have been all: how it ends if it is restored.
     doubted: HashMap<String, Ending>,
-    hear: &'a mut dyn FnMut(Heard),
+    hear: &'a mut dyn FnMut(RunEvent),
 }
 
-impl<'a> Run<'a> {
+impl<'a> FleetRun<'a> {
     async fn drive(&mut self) -> usize {
         let cancel = self.fleet.cancel;
         // Ends when nothing is to come, waits or is at work. Every job ends after a bounded number of
@@ -252,14 +253,14 @@ impl<'a> Run<'a> {
     }
 
     /// None: the discovery was stopped.
-    fn take(&mut self, news: Option<News>) {
+    fn take(&mut self, news: Option<DiscoveryEvent>) {
         match news {
-            Some(News::Found(found)) => {
+            Some(DiscoveryEvent::Found(found)) => {
                 let jobs = self.intake.some(found);
                 self.accept(jobs);
             }
-            Some(News::Again(e)) => (self.hear)(Heard::ListingAgain(e)),
-            Some(News::Ended(ended)) => {
+            Some(DiscoveryEvent::Again(e)) => (self.hear)(RunEvent::ListingAgain(e)),
+            Some(DiscoveryEvent::Ended(ended)) => {
                 self.feed = None;
                 self.discovered = Some(ended.map(|discovery| self.found_all(discovery)));
             }
@@ -271,7 +272,7 @@ impl<'a> Run<'a> {
         let discovered = Discovered::of(&discovery, self.begun.elapsed());
         let doubtful = self.queue.forget_listings(std::mem::take(&mut discovery.doubtful));
         let mut jobs = self.intake.rest(discovery);
-        (self.hear)(Heard::AllFound { discovered, any_first: self.intake.any_first() });
+        (self.hear)(RunEvent::AllFound { discovered, any_first: self.intake.any_first() });
         for doubted in doubtful.into_iter().map(|found| self.intake.in_doubt(found)) {
             if self.at_work.contains(&doubted.name) {
                 self.doubted.insert(doubted.name, doubted.ending);
@@ -280,7 +281,7 @@ impl<'a> Run<'a> {
             match self.ended_early.get(&doubted.name) {
                 Some(true) => {
                     self.fleet.progress.doubted();
-                    (self.hear)(Heard::Doubted(doubted));
+                    (self.hear)(RunEvent::Doubted(doubted));
                 }
                 // It failed, and is told.
                 Some(false) => {}
@@ -299,7 +300,7 @@ impl<'a> Run<'a> {
         self.queue.add(jobs);
         for refused in refused {
             self.fleet.progress.count(&refused.ending);
-            (self.hear)(Heard::Ended(refused));
+            (self.hear)(RunEvent::Ended(refused));
         }
     }
 
@@ -315,19 +316,19 @@ impl<'a> Run<'a> {
         if settings.if_db_not_exists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
-        match std::mem::replace(&mut job.listing, Listing::Unknown) {
-            Listing::Absent => {
+        match std::mem::replace(&mut job.listing, Known::Unknown) {
+            Known::Absent => {
                 let ending = no_backups(settings);
                 self.end(job, ending);
             }
-            Listing::Failed(e) => self.failed(job, RestoreError::Store(e)),
-            Listing::Unknown => self.submit(job, None),
-            Listing::Known(replica) => self.submit(job, Some(replica)),
+            Known::Failed(e) => self.failed(job, RestoreError::Store(e)),
+            Known::Unknown => self.submit(job, None),
+            Known::Known(replica) => self.submit(job, Some(replica)),
         }
     }
 
     fn submit(&mut self, job: Job, replica: Option<crate::catalogue::Replica>) {
-        let order = Order {
+        let order = Assignment {
             roots: Arc::clone(&self.roots),
             settings: self.fleet.settings.clone(),
             place: job.place.clone(),
@@ -347,7 +348,7 @@ impl<'a> Run<'a> {
             self.tell_notices();
         }
         match event {
-            Event::Answered(job, Some(Ok(Answer::Restored(restored, warnings)))) => {
+            Event::Answered(job, Some(Ok(DatabaseAnswer::Restored(restored, warnings)))) => {
                 self.publish(job, *restored, warnings);
             }
             // The workers have stopped, or are about to: that is no failure of the database.
@@ -358,8 +359,8 @@ impl<'a> Run<'a> {
             Event::Answered(job, answer) => {
                 self.landed();
                 match answer {
-                    Some(Ok(Answer::Planned(planned))) => self.end(job, Ending::Planned(planned)),
-                    Some(Ok(Answer::Rehearsed(rehearsed))) => self.end(job, Ending::Rehearsed(rehearsed)),
+                    Some(Ok(DatabaseAnswer::Planned(planned))) => self.end(job, Ending::Planned(planned)),
+                    Some(Ok(DatabaseAnswer::Rehearsed(rehearsed))) => self.end(job, Ending::Rehearsed(rehearsed)),
                     Some(Err(e)) => self.failed(job, e),
                     _ => {
                         let reason = "a worker stopped while it was at work on this".to_owned();
@@ -385,7 +386,7 @@ impl<'a> Run<'a> {
 
     fn tell_notices(&mut self) {
         for notice in self.roots.take_notices() {
-            (self.hear)(Heard::PutRight(notice));
+            (self.hear)(RunEvent::PutRight(notice));
         }
     }
 
@@ -438,7 +439,7 @@ impl<'a> Run<'a> {
             let (class, reason) = (error.class(), error.to_string());
             return self.end(job, Ending::Failed { class, reason });
         }
-        let pause = retry_pause(settings.retry_delay, job.retries);
+        let pause = retry_delay(settings.retry_delay, job.retries);
         job.retries += 1;
         self.delayed += 1;
         self.active.push(Box::pin(async move {
@@ -464,12 +465,12 @@ impl<'a> Run<'a> {
             ending,
         };
         self.fleet.progress.ended(&ended.ending, job.estimated_bytes);
-        (self.hear)(Heard::Ended(ended));
+        (self.hear)(RunEvent::Ended(ended));
     }
 }
 
 /// Never where the feed has ended.
-async fn next_news(feed: &mut Option<Feed>) -> Option<News> {
+async fn next_news(feed: &mut Option<Feed>) -> Option<DiscoveryEvent> {
     match feed {
         Some(feed) => feed.next().await,
         None => std::future::pending().await,
@@ -497,27 +498,27 @@ fn may_pass(error: &RestoreError) -> bool {
 }
 
 /// Doubles with every retry; a half more or less, so that many do not come back at once.
-fn retry_pause(delay: Duration, retries: u32) -> Duration {
+fn retry_delay(delay: Duration, retries: u32) -> Duration {
     let doubled = delay.saturating_mul(1u32.checked_shl(retries).unwrap_or(u32::MAX));
     doubled.min(RETRY_DELAY_CAP).mul_f64(0.5 + fastrand::f64())
 }
 
 /// What a worker is to do.
-struct Order {
+struct Assignment {
     roots: Arc<Roots>,
     settings: Settings,
-    place: crate::fleet::outputs::Place,
+    place: crate::fleet::outputs::OutputPath,
     store: Store,
     path: String,
     replica: Option<crate::catalogue::Replica>,
 }
 
-async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> {
-    let Order { roots, settings, place, store, path, replica } = order;
+async fn work(worker: Rc<Worker>, order: Assignment) -> Result<DatabaseAnswer, RestoreError> {
+    let Assignment { roots, settings, place, store, path, replica } = order;
     if settings.work == Work::Plan {
         place.check_way().map_err(RestoreError::Commit)?;
         let planned = plan_database(&worker, &store, &path, replica, &settings.target).await?;
-        return Ok(Answer::Planned(PlannedDatabase {
+        return Ok(DatabaseAnswer::Planned(PlannedDatabase {
             txid: planned.plan.txid,
             files: planned.plan.files.len() as u64,
             bytes: planned.bytes(),
@@ -526,8 +527,8 @@ async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> 
         }));
     }
     if let Work::Rehearse(depth) = settings.work {
-        let rehearsal = Rehearsal { store, path, replica, target: settings.target, depth };
-        return rehearse(&worker, rehearsal).await.map(Answer::Rehearsed);
+        let rehearsal = DiscardRequest { store, path, replica, target: settings.target, depth };
+        return discard(&worker, rehearsal).await.map(DatabaseAnswer::Rehearsed);
     }
     let destination = roots.prepare(&place, settings.replace).map_err(|e: CommitError| RestoreError::Commit(e))?;
     let on_disk = matches!(store, Store::File(_)).then(|| path.clone());
@@ -542,7 +543,7 @@ async fn work(worker: Rc<Worker>, order: Order) -> Result<Answer, RestoreError> 
         check: settings.check,
         parallelism: None,
     };
-    restore(&worker, request).await.map(|restored| Answer::Restored(Box::new(restored), warnings))
+    restore(&worker, request).await.map(|restored| DatabaseAnswer::Restored(Box::new(restored), warnings))
 }
 
 #[cfg(test)]
@@ -552,13 +553,13 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_cap() {
-        let pause = |retries| retry_pause(Duration::from_secs(5), retries).as_secs_f64();
+        let pause = |retries| retry_delay(Duration::from_secs(5), retries).as_secs_f64();
         for _ in 0..100 {
             assert!((2.5..7.5).contains(&pause(0)));
             assert!((10.0..30.0).contains(&pause(2)));
             assert!((150.0..450.0).contains(&pause(40)));
         }
-        assert_eq!(retry_pause(Duration::ZERO, 3), Duration::ZERO);
+        assert_eq!(retry_delay(Duration::ZERO, 3), Duration::ZERO);
     }
 
     #[test]
@@ -574,7 +575,7 @@ mod tests {
         let store = |kind| RestoreError::Store(error(kind));
         let file = |kind| RestoreError::Unreadable { key: String::new(), error: error(kind).into() };
         use StoreErrorKind::*;
-        assert!([Timeout, Throttled, Network, Server, NoSuchKey].into_iter().all(|kind| may_pass(&store(kind))));
+        assert!([Timeout, Throttled, Network, Server, NotFound].into_iter().all(|kind| may_pass(&store(kind))));
         assert!(![NoSuchBucket, AccessDenied, Credentials, Io].into_iter().any(|kind| may_pass(&store(kind))));
         assert!(may_pass(&file(SizeDiffers)) && !may_pass(&file(Unreadable)));
         assert!(!may_pass(&RestoreError::Plan(PlanError::NoBackups)));

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// `--io-engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EngineChoice {
+pub enum BackendChoice {
     /// io_uring where it can be had, else pwrite.
     #[default]
     Auto,
@@ -16,12 +16,12 @@ pub enum EngineChoice {
 
 /// The engine in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineKind {
+pub enum IoBackend {
     Uring,
     Pwrite,
 }
 
-impl EngineKind {
+impl IoBackend {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Uring => "uring",
@@ -30,7 +30,7 @@ impl EngineKind {
     }
 }
 
-impl FromStr for EngineChoice {
+impl FromStr for BackendChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -45,8 +45,8 @@ impl FromStr for EngineChoice {
 
 /// What [`probe`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
-    pub kind: EngineKind,
+pub struct ChosenBackend {
+    pub kind: IoBackend,
     /// One line for the operator, when io_uring would have been used but cannot be had.
     pub note: Option<String>,
 }
@@ -56,15 +56,15 @@ pub struct Chosen {
 ///
 /// # Errors
 /// [`IoError::NoUring`] when `choice` demands io_uring and it cannot be had.
-pub fn probe(choice: EngineChoice) -> Result<Chosen, IoError> {
-    if choice == EngineChoice::Pwrite {
-        return Ok(Chosen { kind: EngineKind::Pwrite, note: None });
+pub fn probe(choice: BackendChoice) -> Result<ChosenBackend, IoError> {
+    if choice == BackendChoice::Pwrite {
+        return Ok(ChosenBackend { kind: IoBackend::Pwrite, note: None });
     }
     match uring::refusal() {
-        None => Ok(Chosen { kind: EngineKind::Uring, note: None }),
-        Some(reason) if choice == EngineChoice::Uring => Err(IoError::NoUring { reason }),
-        Some(reason) => Ok(Chosen {
-            kind: EngineKind::Pwrite,
+        None => Ok(ChosenBackend { kind: IoBackend::Uring, note: None }),
+        Some(reason) if choice == BackendChoice::Uring => Err(IoError::NoUring { reason }),
+        Some(reason) => Ok(ChosenBackend {
+            kind: IoBackend::Pwrite,
             note: Some(format!("io_uring cannot be had ({reason}); writing with pwrite")),
         }),
     }
@@ -95,8 +95,8 @@ pub(super) fn has_ring() -> bool {
 ///
 /// # Panics
 /// Inside another runtime.
-pub fn block_on<F: Future>(kind: EngineKind, future: F) -> Result<F::Output, IoError> {
-    if kind == EngineKind::Uring {
+pub fn block_on<F: Future>(kind: IoBackend, future: F) -> Result<F::Output, IoError> {
+    if kind == IoBackend::Uring {
         let mut ring = tokio_uring::uring_builder();
         ring.setup_cqsize(RING_COMPLETIONS);
         let mut builder = tokio_uring::builder();

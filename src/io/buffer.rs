@@ -17,7 +17,7 @@ const HUGE_PAGE: usize = 2 << 20;
 const MOST_BUFFERS: usize = 1024;
 
 /// A worker's buffers.
-pub(super) struct Pool {
+pub(super) struct BufferPool {
     /// First byte of the first buffer, inside `_map`.
     base: NonNull<u8>,
     buffer_bytes: usize,
@@ -32,7 +32,7 @@ pub(super) struct Pool {
     _map: MmapMut,
 }
 
-impl Pool {
+impl BufferPool {
     pub(super) fn new(options: IoOptions) -> Result<Rc<Self>, IoError> {
         let count = options.buffers.clamp(1, MOST_BUFFERS);
         let too_much = || IoError::NoRuntime {
@@ -122,12 +122,12 @@ impl Pool {
 /// A buffer of the worker's pool, aligned for O_DIRECT. It derefs to its whole capacity and
 /// returns to the pool when dropped. Its first content is zero, later what its last user left.
 pub struct Buffer {
-    pool: Rc<Pool>,
+    pool: Rc<BufferPool>,
     index: u16,
 }
 
 impl Buffer {
-    pub(super) fn pool(&self) -> &Rc<Pool> {
+    pub(super) fn pool(&self) -> &Rc<BufferPool> {
         &self.pool
     }
 

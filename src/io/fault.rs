@@ -46,7 +46,7 @@ pub enum Effect {
 }
 
 #[derive(Debug)]
-struct Planned {
+struct PlannedFault {
     path: PathBuf,
     /// None: any step.
     step: Option<Step>,
@@ -55,11 +55,11 @@ struct Planned {
     left: AtomicU32,
 }
 
-static PLANNED: Mutex<Vec<Arc<Planned>>> = Mutex::new(Vec::new());
+static PLANNED: Mutex<Vec<Arc<PlannedFault>>> = Mutex::new(Vec::new());
 
 /// A fault that is in force until it is dropped.
 #[derive(Debug)]
-pub struct Injected(Arc<Planned>);
+pub struct Injected(Arc<PlannedFault>);
 
 impl Injected {
     /// Whether the fault has struck.
@@ -78,7 +78,7 @@ impl Drop for Injected {
 /// [`Effect::Short`] and [`Effect::EndOfFile`] from then on. `step` None counts every step. Outputs
 /// look their faults up when they are created, replicas' files each time they are opened.
 pub fn inject(path: &Path, step: Option<Step>, nth: u32, effect: Effect) -> Injected {
-    let planned = Arc::new(Planned { path: path.to_owned(), step, effect, left: AtomicU32::new(nth.max(1)) });
+    let planned = Arc::new(PlannedFault { path: path.to_owned(), step, effect, left: AtomicU32::new(nth.max(1)) });
     PLANNED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&planned));
     Injected(planned)
 }
@@ -90,7 +90,7 @@ fn truncate(path: &Path, bytes: u64) -> Result<(), Errno> {
 
 /// The faults of one file.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Arc<Planned>>);
+pub(crate) struct Faults(Vec<Arc<PlannedFault>>);
 
 impl Faults {
     pub(crate) fn of(path: &Path) -> Self {

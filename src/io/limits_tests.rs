@@ -16,7 +16,7 @@ pub(super) fn past_the_file_size_limit() {
     let outputs: Vec<_> = ["pwrite", "uring"].map(|name| output(&dir.path().join(name), 8 << 20)).into();
     let limit = Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };
     setrlimit(Resource::Fsize, limit).unwrap();
-    for (file, kind) in outputs.iter().zip([EngineKind::Pwrite, EngineKind::Uring]) {
+    for (file, kind) in outputs.iter().zip([IoBackend::Pwrite, IoBackend::Uring]) {
         let error = block_on(kind, async {
             let io = Io::new(kind, options(1 << 20, 2)).unwrap();
             let writer = io.writer(file);
@@ -55,8 +55,8 @@ pub(super) fn without_ring_threads() {
     let expected = pattern(8 << 20, 1);
     let file = output(&path, expected.len() as u64);
     let _ = std::fs::remove_file(&path);
-    block_on(EngineKind::Uring, async {
-        let io = Io::new(EngineKind::Uring, options(1 << 20, 2)).unwrap();
+    block_on(IoBackend::Uring, async {
+        let io = Io::new(IoBackend::Uring, options(1 << 20, 2)).unwrap();
         let was_direct = file.direct().is_some();
         for (n, piece) in expected.chunks(1 << 20).enumerate() {
             let mut buf = io.buffer().await;

@@ -24,7 +24,7 @@ mod tests;
 mod uring;
 mod writeback;
 
-pub use crate::io::backend::{Chosen, EngineChoice, EngineKind, block_on, probe};
+pub use crate::io::backend::{BackendChoice, ChosenBackend, IoBackend, block_on, probe};
 pub use buffer::Buffer;
 pub use error::IoError;
 pub(crate) use error::{class_of, shown, text_of};
@@ -58,8 +58,8 @@ impl Default for IoOptions {
 /// Made and used inside [`block_on`], on one thread.
 #[derive(Clone)]
 pub struct Io {
-    kind: EngineKind,
-    pool: Rc<buffer::Pool>,
+    kind: IoBackend,
+    pool: Rc<buffer::BufferPool>,
     syncs: sync::Syncs,
 }
 
@@ -68,13 +68,13 @@ impl Io {
     ///
     /// # Errors
     /// [`IoError::NoRuntime`] when there is no memory for the buffers.
-    pub fn new(kind: EngineKind, options: IoOptions) -> Result<Self, IoError> {
-        let kind = if backend::has_ring() { kind } else { EngineKind::Pwrite };
-        Ok(Self { kind, pool: buffer::Pool::new(options)?, syncs: sync::Syncs::new() })
+    pub fn new(kind: IoBackend, options: IoOptions) -> Result<Self, IoError> {
+        let kind = if backend::has_ring() { kind } else { IoBackend::Pwrite };
+        Ok(Self { kind, pool: buffer::BufferPool::new(options)?, syncs: sync::Syncs::new() })
     }
 
     /// The engine in use.
-    pub fn kind(&self) -> EngineKind {
+    pub fn kind(&self) -> IoBackend {
         self.kind
     }
 
@@ -105,8 +105,8 @@ impl Io {
     pub fn writer(&self, file: &Arc<OutputFile>) -> Rc<dyn Writer> {
         let (file, syncs) = (Arc::clone(file), self.syncs.clone());
         match self.kind {
-            EngineKind::Uring => Rc::new(uring::UringWriter::new(file, syncs)),
-            EngineKind::Pwrite => Rc::new(pwrite::PwriteWriter::new(file, syncs)),
+            IoBackend::Uring => Rc::new(uring::UringWriter::new(file, syncs)),
+            IoBackend::Pwrite => Rc::new(pwrite::PwriteWriter::new(file, syncs)),
         }
     }
 }

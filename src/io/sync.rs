@@ -19,22 +19,22 @@ const AT_ONCE: usize = 16;
 
 /// A worker's syncs. Files wait in a queue no longer than there are databases in flight.
 #[derive(Clone)]
-pub(super) struct Syncs(Rc<Pool>);
+pub(super) struct Syncs(Rc<SyncPool>);
 
 /// Dropped, it waits for the syncs that are under way, and gives up those that are not.
-struct Pool {
-    shared: Arc<Shared>,
+struct SyncPool {
+    shared: Arc<SyncShared>,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SyncShared {
+    state: Mutex<SyncState>,
     news: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
+struct SyncState {
+    waiting: VecDeque<SyncJob>,
     /// Threads that sleep, and how many of them have been told to wake up.
     asleep: usize,
     told: usize,
@@ -44,21 +44,21 @@ struct State {
     closed: bool,
 }
 
-struct Job {
+struct SyncJob {
     file: Arc<OutputFile>,
     done: oneshot::Sender<Result<(), IoError>>,
 }
 
 impl Syncs {
     pub(super) fn new() -> Self {
-        Self(Rc::new(Pool { shared: Arc::default() }))
+        Self(Rc::new(SyncPool { shared: Arc::default() }))
     }
 
     pub(super) fn sync(&self, file: &Arc<OutputFile>) -> LocalBoxFuture<'static, Result<(), IoError>> {
         let (pool, file) = (Rc::clone(&self.0), Arc::clone(file));
         async move {
             let (done, synced) = oneshot::channel();
-            pool.push(Job { file: Arc::clone(&file), done });
+            pool.push(SyncJob { file: Arc::clone(&file), done });
             // Without an answer the worker is going down: what was not synced is not published.
             let canceled = |_| Err(IoError::refused("sync", file.path(), rustix::io::Errno::CANCELED));
             synced.await.unwrap_or_else(canceled)
@@ -67,8 +67,8 @@ impl Syncs {
     }
 }
 
-impl Pool {
-    fn push(&self, job: Job) {
+impl SyncPool {
+    fn push(&self, job: SyncJob) {
         let mut state = self.shared.lock();
         state.waiting.push_back(job);
         let is_one_told = self.shared.see_to_waiting(&mut state);
@@ -78,11 +78,11 @@ impl Pool {
         if is_one_told {
             self.shared.news.notify_one();
         }
-        own.into_iter().for_each(Job::run);
+        own.into_iter().for_each(SyncJob::run);
     }
 }
 
-impl Drop for Pool {
+impl Drop for SyncPool {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.closed = true;
@@ -96,14 +96,14 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SyncShared {
+    fn lock(&self) -> MutexGuard<'_, SyncState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gets another thread where more wait than those at work, or about to be, will soon come to:
     /// each takes the next one when it is done. Whether one that sleeps is told, and to be notified.
-    fn see_to_waiting(self: &Arc<Self>, state: &mut State) -> bool {
+    fn see_to_waiting(self: &Arc<Self>, state: &mut SyncState) -> bool {
         let free = state.asleep.saturating_sub(state.told);
         let soon = state.threads.len().saturating_sub(free).saturating_sub(state.with_large);
         if state.waiting.len() <= soon {
@@ -151,7 +151,7 @@ impl Shared {
     }
 }
 
-impl Job {
+impl SyncJob {
     fn run(self) {
         // Nobody waits for it any more: the restore was dropped.
         if !self.done.is_closed() {

@@ -13,12 +13,12 @@ use std::time::Duration;
 /// Set in child processes of a test: what the child is to do.
 const CHILD: &str = "HYDRANT_TEST_IO_CHILD";
 
-fn kinds() -> Vec<EngineKind> {
-    match probe(EngineChoice::Uring) {
-        Ok(_) => vec![EngineKind::Uring, EngineKind::Pwrite],
+fn kinds() -> Vec<IoBackend> {
+    match probe(BackendChoice::Uring) {
+        Ok(_) => vec![IoBackend::Uring, IoBackend::Pwrite],
         Err(error) => {
             println!("skipped for io_uring: {error}");
-            vec![EngineKind::Pwrite]
+            vec![IoBackend::Pwrite]
         }
     }
 }
@@ -46,7 +46,7 @@ pub(super) fn options(buffer_bytes: usize, buffers: usize) -> IoOptions {
 }
 
 /// Writes `expected` to a new file in the pieces given, with all in flight that fit.
-fn write_pieces(kind: EngineKind, path: &Path, expected: &[u8], pieces: &[std::ops::Range<usize>], buffer: usize) {
+fn write_pieces(kind: IoBackend, path: &Path, expected: &[u8], pieces: &[std::ops::Range<usize>], buffer: usize) {
     let file = output(path, expected.len() as u64);
     block_on(kind, async {
         let io = Io::new(kind, options(buffer, 4)).unwrap();
@@ -196,7 +196,7 @@ fn a_failed_sync_is_final() {
 fn no_sync_is_forgotten() {
     for dir in dirs() {
         let file = output(&dir.path().join("file"), 1);
-        let kind = EngineKind::Pwrite;
+        let kind = IoBackend::Pwrite;
         let syncing = async {
             let io = Io::new(kind, options(4096, 1)).unwrap();
             let writer = io.writer(&file);
@@ -309,7 +309,7 @@ fn a_dropped_write_keeps_its_buffer_until_the_kernel_is_done() {
                     let mut buf = io.buffer().await;
                     buf.fill(7);
                     let mut write = writer.write(buf, 1 << 20, n << 20);
-                    assert!(futures_util::poll!(&mut write).is_ready() || kind == EngineKind::Uring);
+                    assert!(futures_util::poll!(&mut write).is_ready() || kind == IoBackend::Uring);
                     drop(write);
                 }
                 // Whoever takes a buffer now must be its only user: what was written is 7.
@@ -372,11 +372,11 @@ fn reads_say_where_the_file_ends() {
 
 #[test]
 fn choices_are_parsed() {
-    assert_eq!("auto".parse(), Ok(EngineChoice::Auto));
-    assert_eq!("uring".parse(), Ok(EngineChoice::Uring));
-    assert_eq!("pwrite".parse(), Ok(EngineChoice::Pwrite));
-    assert!("io_uring".parse::<EngineChoice>().is_err());
-    assert_eq!(probe(EngineChoice::Pwrite), Ok(Chosen { kind: EngineKind::Pwrite, note: None }));
+    assert_eq!("auto".parse(), Ok(BackendChoice::Auto));
+    assert_eq!("uring".parse(), Ok(BackendChoice::Uring));
+    assert_eq!("pwrite".parse(), Ok(BackendChoice::Pwrite));
+    assert!("io_uring".parse::<BackendChoice>().is_err());
+    assert_eq!(probe(BackendChoice::Pwrite), Ok(ChosenBackend { kind: IoBackend::Pwrite, note: None }));
 }
 
 /// Runs [`child`] in a process of its own, because what it does to itself cannot be undone.
@@ -403,14 +403,14 @@ fn a_write_past_the_file_size_limit_is_an_error() {
 
 #[test]
 fn without_threads_for_the_ring_writes_go_through_the_page_cache() {
-    if probe(EngineChoice::Uring).is_ok() {
+    if probe(BackendChoice::Uring).is_ok() {
         in_child("no-ring-threads");
     }
 }
 
 #[test]
 fn buffers_are_registered_once_all_have_been_in_use() {
-    if probe(EngineChoice::Uring).is_err() {
+    if probe(BackendChoice::Uring).is_err() {
         return;
     }
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
@@ -418,8 +418,8 @@ fn buffers_are_registered_once_all_have_been_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let expected = pattern(8 << 20, 1);
     let file = output(&dir.path().join("out"), expected.len() as u64);
-    block_on(EngineKind::Uring, async {
-        let io = Io::new(EngineKind::Uring, options(1 << 20, 4)).unwrap();
+    block_on(IoBackend::Uring, async {
+        let io = Io::new(IoBackend::Uring, options(1 << 20, 4)).unwrap();
         let writer = io.writer(&file);
         for (n, piece) in expected.chunks(1 << 20).enumerate() {
             // From the fifth on after a moment with all four in use.
@@ -449,7 +449,7 @@ fn child() {
     let Ok(what) = std::env::var(CHILD) else { return };
     match what.as_str() {
         "memlock" => {
-            if probe(EngineChoice::Uring).is_err() {
+            if probe(BackendChoice::Uring).is_err() {
                 return;
             }
             let limit = libc::rlimit { rlim_cur: 3 << 20, rlim_max: 3 << 20 };
@@ -464,8 +464,8 @@ fn child() {
             let expected = pattern(9 << 20, 1);
             let file = output(&path, expected.len() as u64);
             let _ = std::fs::remove_file(&path);
-            block_on(EngineKind::Uring, async {
-                let io = Io::new(EngineKind::Uring, options(1 << 20, 8)).unwrap();
+            block_on(IoBackend::Uring, async {
+                let io = Io::new(IoBackend::Uring, options(1 << 20, 8)).unwrap();
                 assert_eq!(io.registered_buffers(), 0);
                 let writer = io.writer(&file);
                 let mut held = Vec::new();
@@ -494,18 +494,18 @@ fn child() {
                 _ => libc::ENOMEM,
             };
             refuse_io_uring(number);
-            let chosen = probe(EngineChoice::Auto).unwrap();
-            assert_eq!(chosen.kind, EngineKind::Pwrite);
+            let chosen = probe(BackendChoice::Auto).unwrap();
+            assert_eq!(chosen.kind, IoBackend::Pwrite);
             let note = chosen.note.unwrap();
             println!("{note}");
             assert!(note.contains("io_uring_setup") && !note.contains('\n'), "{note}");
-            assert!(matches!(probe(EngineChoice::Uring), Err(IoError::NoUring { .. })));
+            assert!(matches!(probe(BackendChoice::Uring), Err(IoError::NoUring { .. })));
             // A worker that finds no ring after all writes as well.
             let dir = tempfile::tempdir().unwrap();
             let file = output(&dir.path().join("db"), 4096);
-            block_on(EngineKind::Uring, async {
-                let io = Io::new(EngineKind::Uring, IoOptions::default()).unwrap();
-                assert_eq!(io.kind(), EngineKind::Pwrite);
+            block_on(IoBackend::Uring, async {
+                let io = Io::new(IoBackend::Uring, IoOptions::default()).unwrap();
+                assert_eq!(io.kind(), IoBackend::Pwrite);
                 io.writer(&file).write(io.buffer().await, 4096, 0).await.unwrap();
             })
             .unwrap();

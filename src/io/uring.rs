@@ -3,7 +3,7 @@
 //! Only O_DIRECT writes go to the ring. Buffered ones would be handed to kernel threads, which
 //! costs more than to do them here (docs/PERFORMANCE.md).
 
-use super::buffer::Pool;
+use super::buffer::BufferPool;
 use super::fault_seam::Step;
 use super::{ALIGNMENT, Buffer, IoError, OutputFile, Writer, sync};
 use crate::io::writeback::Unkicked;
@@ -155,7 +155,7 @@ impl OneshotOutputTransform for Done {
 
 /// A part of a pool's memory, as tokio-uring wants to see it to register it.
 struct Region {
-    pool: Rc<Pool>,
+    pool: Rc<BufferPool>,
     index: u16,
 }
 
@@ -184,7 +184,7 @@ unsafe impl IoBufMut for Region {
 
 /// Registers as many of the pool's buffers as RLIMIT_MEMLOCK allows: all, half of them, a
 /// quarter… Those that are not registered work as well, at a little more CPU.
-fn register(pool: &Rc<Pool>) {
+fn register(pool: &Rc<BufferPool>) {
     let mut count = pool.count();
     while count > 0 {
         let regions = (0..count).map(|index| Region { pool: Rc::clone(pool), index });

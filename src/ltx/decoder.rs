@@ -28,7 +28,7 @@ pub struct Verified {
 
 /// What comes next of a file.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum DecodeStep<'a> {
     /// Push the next chunk.
     NeedMore,
     /// First of all, once.
@@ -90,7 +90,7 @@ impl EncodedPage<'_> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum DecoderStage {
     Header,
     Pages,
     Index,
@@ -101,7 +101,7 @@ enum Stage {
 /// Decodes and verifies one file.
 #[derive(Debug)]
 pub struct FileDecoder {
-    stage: Stage,
+    stage: DecoderStage,
     size: u64,
     received: u64,
     name: Option<(Txid, Txid)>,
@@ -131,7 +131,7 @@ impl FileDecoder {
     /// For a file of `expected_size` bytes (from the listing), whose name says `name`.
     pub fn new(expected_size: u64, name: Option<(Txid, Txid)>) -> Self {
         Self {
-            stage: Stage::Header,
+            stage: DecoderStage::Header,
             size: expected_size,
             received: 0,
             name,
@@ -149,7 +149,7 @@ impl FileDecoder {
     pub fn push(&mut self, chunk: Bytes) {
         self.received = self.received.saturating_add(chunk.len() as u64);
         match &mut self.parts {
-            Some(parts) if self.stage == Stage::Pages => parts.frames.push(chunk),
+            Some(parts) if self.stage == DecoderStage::Pages => parts.frames.push(chunk),
             _ => self.input = join(&self.input, chunk),
         }
     }
@@ -163,13 +163,13 @@ impl FileDecoder {
     ///
     /// Errors: whatever FORMAT §2 calls one; the decoder is of no use after it.
     #[inline]
-    pub fn next_page(&mut self) -> Result<Step<'_>, FormatError> {
-        let located = if self.stage == Stage::Pages { self.next_frame()? } else { None };
+    pub fn next_page(&mut self) -> Result<DecodeStep<'_>, FormatError> {
+        let located = if self.stage == DecoderStage::Pages { self.next_frame()? } else { None };
         let Some(located) = located else {
-            return if self.stage == Stage::Pages { Ok(Step::NeedMore) } else { self.next_other() };
+            return if self.stage == DecoderStage::Pages { Ok(DecodeStep::NeedMore) } else { self.next_other() };
         };
-        let Some(parts) = &mut self.parts else { return Ok(Step::NeedMore) };
-        Ok(Step::Page(EncodedPage {
+        let Some(parts) = &mut self.parts else { return Ok(DecodeStep::NeedMore) };
+        Ok(DecodeStep::Page(EncodedPage {
             frame: parts.frames.view(&located),
             page_size: parts.header.page_size,
             crc: &mut self.crc,
@@ -193,18 +193,18 @@ impl FileDecoder {
             }
             Poll::End => {
                 self.input = parts.end_pages(&mut self.crc)?;
-                self.stage = Stage::Index;
+                self.stage = DecoderStage::Index;
                 Ok(None)
             }
         }
     }
 
-    fn next_other(&mut self) -> Result<Step<'static>, FormatError> {
-        if self.stage == Stage::Header {
+    fn next_other(&mut self) -> Result<DecodeStep<'static>, FormatError> {
+        if self.stage == DecoderStage::Header {
             return self.next_header();
         }
-        let Some(parts) = &mut self.parts else { return Ok(Step::NeedMore) };
-        if self.stage == Stage::Index {
+        let Some(parts) = &mut self.parts else { return Ok(DecodeStep::NeedMore) };
+        if self.stage == DecoderStage::Index {
             let Parts { index, index_hash, .. } = parts;
             let consumed = index.feed(&self.input, &mut |entry| {
                 index_hash.add(entry.pgno, entry.offset, entry.size);
@@ -212,28 +212,32 @@ impl FileDecoder {
             })?;
             self.crc.update(&self.input.split_to(consumed));
             if !index.is_done() {
-                return if self.received >= self.size { Err(index.truncated(self.size)) } else { Ok(Step::NeedMore) };
+                return if self.received >= self.size {
+                    Err(index.truncated(self.size))
+                } else {
+                    Ok(DecodeStep::NeedMore)
+                };
             }
             if parts.frames_hash != parts.index_hash {
                 let offset = parts.frames.offset();
                 return Err(FormatError::Malformed { part: Part::Index, offset, fault: Fault::IndexDisagrees });
             }
-            self.stage = Stage::Trailer;
+            self.stage = DecoderStage::Trailer;
         }
         let offset = parts.index.offset();
         let header = parts.header;
-        if self.stage == Stage::Trailer {
+        if self.stage == DecoderStage::Trailer {
             if !self.fill_small::<TRAILER_SIZE>() {
                 let needed = offset.saturating_add(TRAILER_SIZE as u64);
                 return self.need_more(Part::Trailer, needed);
             }
             self.end_file(offset, &header)?;
-            self.stage = Stage::Done;
+            self.stage = DecoderStage::Done;
         }
-        Ok(self.done.map_or(Step::NeedMore, Step::Done))
+        Ok(self.done.map_or(DecodeStep::NeedMore, DecodeStep::Done))
     }
 
-    fn next_header(&mut self) -> Result<Step<'static>, FormatError> {
+    fn next_header(&mut self) -> Result<DecodeStep<'static>, FormatError> {
         if !self.fill_small::<HEADER_SIZE>() {
             return self.need_more(Part::Header, HEADER_SIZE as u64);
         }
@@ -256,8 +260,8 @@ impl FileDecoder {
             snapshot,
             database: tracked_snapshot.then(DatabaseChecksum::default),
         });
-        self.stage = Stage::Pages;
-        Ok(Step::Header(header))
+        self.stage = DecoderStage::Pages;
+        Ok(DecodeStep::Header(header))
     }
 
     /// Moves input to `small` until it holds `N` bytes; whether it does.
@@ -271,11 +275,11 @@ impl FileDecoder {
         self.small_len == N
     }
 
-    fn need_more(&self, part: Part, needed: u64) -> Result<Step<'static>, FormatError> {
+    fn need_more(&self, part: Part, needed: u64) -> Result<DecodeStep<'static>, FormatError> {
         if self.received >= self.size {
             return Err(FormatError::Truncated { part, size: self.size, needed });
         }
-        Ok(Step::NeedMore)
+        Ok(DecodeStep::NeedMore)
     }
 
     /// The trailer is in `small`, from `offset`.
@@ -334,15 +338,15 @@ pub fn verify_file(
     // Ends: each turn takes a part of the file, all of which has been pushed.
     loop {
         match decoder.next_page()? {
-            Step::Header(header) => page.resize(header.page_size.bytes(), 0),
-            Step::Page(encoded) => {
+            DecodeStep::Header(header) => page.resize(header.page_size.bytes(), 0),
+            DecodeStep::Page(encoded) => {
                 let pgno = encoded.pgno();
                 encoded.decode_into(&mut page)?;
                 on_page(pgno, &page);
             }
-            Step::Done(verified) => return Ok(verified),
+            DecodeStep::Done(verified) => return Ok(verified),
             // All of the file has been pushed: the decoder asks for no more, it says truncated.
-            Step::NeedMore => return Err(FormatError::Truncated { part: Part::Pages, size, needed: size }),
+            DecodeStep::NeedMore => return Err(FormatError::Truncated { part: Part::Pages, size, needed: size }),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Chains of files: the greedy choice, what it proves about holes, and what to say if it fails.
 
 use super::error::MAX_KEYS;
-use super::{Excluded, Outcome, Plan, PlanError, Target, Times, Warning, eligible};
+use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Warning, eligible};
 use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::{Level, Txid};
 use std::cmp::Reverse;
 
 /// See [`super::plan`].
-pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<Outcome, PlanError> {
+pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
     let files = &replica.files;
     let Some(newest) = replica.max_txid() else {
         return Err(match &replica.v3 {
@@ -25,7 +25,7 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
         Target::Timestamp(at) => {
             let allowed = match eligible::before(replica, at, times) {
                 Ok(eligible) => eligible,
-                Err(needed) => return Ok(Outcome::NeedTimes(needed)),
+                Err(needed) => return Ok(PlanOutcome::NeedTimes(needed)),
             };
             let goal = files.iter().zip(&allowed).filter(|(_, ok)| **ok).map(|(f, _)| f.max_txid).max();
             (allowed, goal.ok_or(PlanError::TimestampDoesNotExist { at })?)
@@ -33,7 +33,7 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
     };
     let allowed = |i: usize| allowed.get(i).copied().unwrap_or(false);
 
-    let order = Order::new(replica, times);
+    let order = FilesByMin::new(replica, times);
     let ideal = order.chain(allowed);
     let mut warnings = Vec::new();
     if ideal.reached < goal {
@@ -54,7 +54,7 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
     if let Some(v3) = &replica.v3 {
         warnings.push(Warning::V3Beside { snapshots: v3.snapshots });
     }
-    Ok(Outcome::Plan(Plan {
+    Ok(PlanOutcome::Plan(Plan {
         files: chosen.files,
         min_txid: Txid(1),
         txid: chosen.reached,
@@ -65,7 +65,7 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
 
 /// A hole only if no file at all covers the gap (FORMAT §3.4): if going on from `reached` with any
 /// file whatever does not lead to `goal` while there is a file beyond.
-fn check_no_hole(order: &Order<'_>, reached: Txid, goal: Txid) -> Result<(), PlanError> {
+fn check_no_hole(order: &FilesByMin<'_>, reached: Txid, goal: Txid) -> Result<(), PlanError> {
     let have = order.cover_from(reached);
     let next = order.first_beyond(have);
     match next {
@@ -74,7 +74,7 @@ fn check_no_hole(order: &Order<'_>, reached: Txid, goal: Txid) -> Result<(), Pla
     }
 }
 
-fn not_reachable(order: &Order<'_>, reached: Txid, txid: Txid) -> PlanError {
+fn not_reachable(order: &FilesByMin<'_>, reached: Txid, txid: Txid) -> PlanError {
     let files = &order.replica.files;
     let continues = |f: &&LtxFile| f.max_txid > txid && continues(f, reached);
     PlanError::TxidNotReachable {
@@ -99,13 +99,13 @@ struct Chain {
 }
 
 /// A replica's files by min TXID, for sweeps.
-struct Order<'a> {
+struct FilesByMin<'a> {
     replica: &'a Replica,
     times: &'a Times,
     by_min: Vec<usize>,
 }
 
-impl<'a> Order<'a> {
+impl<'a> FilesByMin<'a> {
     fn new(replica: &'a Replica, times: &'a Times) -> Self {
         let mut by_min: Vec<usize> = (0..replica.files.len()).collect();
         // Stable: it merges the runs that the levels are.

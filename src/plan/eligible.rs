@@ -15,7 +15,7 @@
 //! is checked as far as looks go: a level whose looks contradict it is looked at file by file.
 
 use super::Times;
-use super::knowledge::Look;
+use super::knowledge::TimeLook;
 use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
@@ -31,7 +31,7 @@ const LEVEL_FANOUT: usize = 3;
 /// For every file whether it was created before `at`, or the files to look at next: ascending, not
 /// empty, none that was looked at.
 pub fn before(replica: &Replica, at: Timestamp, times: &Times) -> Result<Vec<bool>, Vec<usize>> {
-    let search = Search { files: &replica.files, at, times };
+    let search = BoundarySearch { files: &replica.files, at, times };
     let levels: Vec<(Level, Boundary)> = (0..=Level::SNAPSHOT.get())
         .filter_map(Level::new)
         .map(|level| (level, replica.level(level)))
@@ -64,13 +64,13 @@ struct Boundary {
     open: Option<Range<usize>>,
 }
 
-struct Search<'a> {
+struct BoundarySearch<'a> {
     files: &'a [LtxFile],
     at: Timestamp,
     times: &'a Times,
 }
 
-impl Search<'_> {
+impl BoundarySearch<'_> {
     fn boundary(&self, all: Range<usize>) -> Boundary {
         if self.times.are_all_required() {
             return Boundary { all, open: None };
@@ -78,9 +78,9 @@ impl Search<'_> {
         let (mut start, mut end) = (all.start, all.end);
         for (i, look) in self.times.looks(all.clone()) {
             match look {
-                Look::At(time) if time < self.at => start = start.max(i + 1),
-                Look::At(_) => end = end.min(i),
-                Look::Unknowable => {}
+                TimeLook::At(time) if time < self.at => start = start.max(i + 1),
+                TimeLook::At(_) => end = end.min(i),
+                TimeLook::Unknowable => {}
             }
         }
         if start > end {

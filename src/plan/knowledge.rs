@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// What a look at a file's metadata or header said about its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum TimeLook {
     At(Timestamp),
     /// Neither metadata nor a readable header.
     Unknowable,
@@ -19,7 +19,7 @@ pub(super) enum Look {
 /// The times of files, as far as they were looked at. LastModified is no time (FORMAT §1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Times {
-    looks: BTreeMap<usize, Look>,
+    looks: BTreeMap<usize, TimeLook>,
     all_required: bool,
 }
 
@@ -30,19 +30,19 @@ impl Times {
 
     /// `file` was created at `time`, by its metadata or its header.
     pub fn set(&mut self, file: usize, time: Timestamp) {
-        self.looks.insert(file, Look::At(time));
+        self.looks.insert(file, TimeLook::At(time));
     }
 
     /// `file` has no metadata and no readable header. It counts as old enough unless a file before
     /// it on its level is not: a damaged file must not silently make the answer an older one.
     pub fn set_unknowable(&mut self, file: usize) {
-        self.looks.insert(file, Look::Unknowable);
+        self.looks.insert(file, TimeLook::Unknowable);
     }
 
     /// The time of `file` where it is known.
     pub fn get(&self, file: usize) -> Option<Timestamp> {
         match self.look(file) {
-            Some(Look::At(time)) => Some(time),
+            Some(TimeLook::At(time)) => Some(time),
             _ => None,
         }
     }
@@ -71,11 +71,11 @@ impl Times {
         Self { looks: carried(&self.looks, old, new), all_required: self.all_required }
     }
 
-    pub(super) fn look(&self, file: usize) -> Option<Look> {
+    pub(super) fn look(&self, file: usize) -> Option<TimeLook> {
         self.looks.get(&file).copied()
     }
 
-    pub(super) fn looks(&self, files: Range<usize>) -> impl Iterator<Item = (usize, Look)> + '_ {
+    pub(super) fn looks(&self, files: Range<usize>) -> impl Iterator<Item = (usize, TimeLook)> + '_ {
         self.looks.range(files).map(|(&file, &look)| (file, look))
     }
 }

@@ -42,7 +42,7 @@ pub enum Target {
 
 /// What [`plan`] came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PlanOutcome {
     Plan(Plan),
     /// Look at the times of these files (indexes, ascending, never empty, none of them known), side
     /// by side; put them into [`Times`] and call again.
@@ -91,7 +91,7 @@ pub struct DatedFile {
 
 /// Plans a restore. Bounds: O(n log n) in the number of files. `excluded` never changes the TXID
 /// that is reached: without another chain to it the answer is an error (FORMAT §3.6).
-pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<Outcome, PlanError> {
+pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
     chain::plan(replica, target, times, excluded)
 }
 

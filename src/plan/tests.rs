@@ -48,9 +48,9 @@ fn plan_with(
     let (mut looks, mut rounds) = (0, 0);
     loop {
         match plan(replica, &target, times, excluded) {
-            Ok(Outcome::Plan(plan)) => return Planned { result: Ok(plan), looks, rounds },
+            Ok(PlanOutcome::Plan(plan)) => return Planned { result: Ok(plan), looks, rounds },
             Err(error) => return Planned { result: Err(error), looks, rounds },
-            Ok(Outcome::NeedTimes(needed)) => {
+            Ok(PlanOutcome::NeedTimes(needed)) => {
                 assert!(!needed.is_empty() && needed.is_sorted());
                 for &i in &needed {
                     assert!(times.get(i).is_none() && i < replica.files.len());

@@ -68,13 +68,13 @@ type Work = Box<dyn FnOnce() + Send>;
 /// Dropped, it gives up what has not begun and waits for nothing.
 #[derive(Debug)]
 pub struct Threads {
-    shared: Arc<Shared>,
+    shared: Arc<ThreadsShared>,
     name: &'static str,
     most: usize,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ThreadsShared {
     state: Mutex<State>,
     news: Condvar,
 }
@@ -151,7 +151,7 @@ impl Drop for Threads {
     }
 }
 
-impl Shared {
+impl ThreadsShared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,7 +18,7 @@ pub struct Budget {
 
 /// A charge; given back when dropped.
 #[derive(Debug)]
-pub struct Charge {
+pub struct MemoryReservation {
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -35,24 +35,24 @@ impl Budget {
 
     /// Waits until `bytes` are free. A request beyond the whole budget waits for all of it:
     /// callers bound their requests with [`Budget::total_bytes`] where that must not happen.
-    pub async fn charge(&self, bytes: u64) -> Charge {
+    pub async fn charge(&self, bytes: u64) -> MemoryReservation {
         self.charge_units(self.units_for(bytes)).await
     }
 
     /// Waits until `count` times `bytes` are free at once, for [`Charge::split`].
-    pub async fn charge_each(&self, bytes: u64, count: u32) -> Charge {
+    pub async fn charge_each(&self, bytes: u64, count: u32) -> MemoryReservation {
         self.charge_units(self.units_for(bytes).saturating_mul(count).min(self.units_for(u64::MAX))).await
     }
 
-    async fn charge_units(&self, units: u32) -> Charge {
+    async fn charge_units(&self, units: u32) -> MemoryReservation {
         // The semaphore is never closed: an error cannot happen, and would mean "no charge".
-        Charge { permit: Arc::clone(&self.units).acquire_many_owned(units).await.ok() }
+        MemoryReservation { permit: Arc::clone(&self.units).acquire_many_owned(units).await.ok() }
     }
 
     /// `bytes` now, or nothing.
-    pub fn try_charge(&self, bytes: u64) -> Option<Charge> {
+    pub fn try_charge(&self, bytes: u64) -> Option<MemoryReservation> {
         let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_for(bytes)).ok()?;
-        Some(Charge { permit: Some(permit) })
+        Some(MemoryReservation { permit: Some(permit) })
     }
 
     fn units_for(&self, bytes: u64) -> u32 {
@@ -60,7 +60,7 @@ impl Budget {
     }
 }
 
-impl Charge {
+impl MemoryReservation {
     /// `bytes` of this charge as one of their own; None where it is not so much any more.
     pub fn split(&mut self, bytes: u64) -> Option<Self> {
         let units = usize::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
@@ -89,7 +89,7 @@ mod tests {
         let budget = Budget::new(10 * 1024);
         let mut all = budget.charge_each(1500, 3).await;
         assert!(budget.try_charge(4 * 1024).is_some() && budget.try_charge(5 * 1024).is_none());
-        let parts: Vec<Charge> = std::iter::from_fn(|| all.split(1500)).collect();
+        let parts: Vec<MemoryReservation> = std::iter::from_fn(|| all.split(1500)).collect();
         assert_eq!(parts.len(), 3);
         drop(all);
         assert!(budget.try_charge(5 * 1024).is_none());

@@ -2,12 +2,12 @@
 //! file or after files were deleted; check, sync, publish.
 
 use super::chain_times::StepBack;
-use super::error::{Failure, RestoreError};
+use super::error::{ExecutionFailure, RestoreError};
 use super::execute::{Executed, Execution, PlannedFile};
 use super::large::gets;
 use crate::catalogue::{LtxFile, Replica};
 use crate::commit::check::{self, Check};
-use crate::commit::{Destination, Published, Unpublished};
+use crate::commit::{Destination, PublishedFile, StagedFile};
 use crate::error::escaped;
 use crate::ltx::Txid;
 use crate::plan::{self, DatedFile, Excluded, Plan, PlanError, Target, Times, Warning};
@@ -43,14 +43,14 @@ pub struct Request {
 /// A restored database.
 #[derive(Debug)]
 pub struct Restored {
-    pub outcome: Outcome,
+    pub outcome: RestoreOutcome,
     /// The name is not durable before this is synced.
-    pub published: Published,
+    pub published: PublishedFile,
 }
 
 /// What was restored.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct RestoreOutcome {
     pub min_txid: Txid,
     pub txid: Txid,
     /// The newest file's time, from its header.
@@ -69,15 +69,15 @@ pub struct Outcome {
     /// How often the plan was made anew.
     pub replanned: u32,
     /// `ok`, or why SQLite could not check; None: not asked for.
-    pub check: Option<check::Outcome>,
+    pub check: Option<check::CheckOutcome>,
 }
 
-impl Outcome {
+impl RestoreOutcome {
     /// What an operator should hear of a database that was restored all the same.
     pub fn all_warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = self.damaged.iter().map(|(_, what)| what.clone()).collect();
         all.extend(self.warnings.iter().map(ToString::to_string));
-        if let Some(check::Outcome::NotCheckable(why)) = &self.check {
+        if let Some(check::CheckOutcome::NotCheckable(why)) = &self.check {
             all.push(format!("SQLite cannot check the database: {}", escaped(why)));
         }
         all
@@ -85,7 +85,7 @@ impl Outcome {
 }
 
 /// A replica as planned for: what `-dry-run` shows.
-pub struct Planned {
+pub struct PlannedRestore {
     pub replica: Replica,
     pub plan: Plan,
     pub times: Times,
@@ -101,10 +101,10 @@ pub async fn plan_database(
     path: &str,
     replica: Option<Replica>,
     target: &Target,
-) -> Result<Planned, RestoreError> {
+) -> Result<PlannedRestore, RestoreError> {
     let mut planner = Planner::new(worker, store, path, replica, *target, None).await?;
     let plan = planner.plan().await?;
-    Ok(Planned { replica: planner.replica, plan, times: planner.times })
+    Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times })
 }
 
 /// Restores one database. The file is published and its content durable; its name is durable
@@ -129,19 +129,19 @@ pub(super) trait Sink {
     type Done;
 
     /// Where the pages go.
-    fn output(&self) -> Option<&Unpublished>;
+    fn output(&self) -> Option<&StagedFile>;
 
-    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Self::Done, Failure>>;
+    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Self::Done, ExecutionFailure>>;
 }
 
-impl Sink for Unpublished {
+impl Sink for StagedFile {
     type Done = Executed;
 
-    fn output(&self) -> Option<&Unpublished> {
+    fn output(&self) -> Option<&StagedFile> {
         Some(self)
     }
 
-    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, Failure>> {
+    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, ExecutionFailure>> {
         execution.run().boxed_local()
     }
 }
@@ -200,7 +200,7 @@ async fn finish(
     planner: Planner<'_>,
     plan: Plan,
     executed: Executed,
-    output: Unpublished,
+    output: StagedFile,
 ) -> Result<Restored, RestoreError> {
     let mut watch = Stopwatch::start();
     worker.io.writer(output.output()).sync().await?;
@@ -213,7 +213,7 @@ async fn finish(
     let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
     let warnings = plan.warnings.into_iter().chain(step_back).collect();
-    let outcome = Outcome {
+    let outcome = RestoreOutcome {
         min_txid: plan.min_txid,
         txid: plan.txid,
         timestamp: executed.timestamp,
@@ -245,7 +245,7 @@ async fn check_database(
     worker: &Worker,
     path: &std::path::Path,
     mode: check::Mode,
-) -> Result<check::Outcome, RestoreError> {
+) -> Result<check::CheckOutcome, RestoreError> {
     struct Interrupt(rusqlite::InterruptHandle);
     impl Drop for Interrupt {
         fn drop(&mut self) {
@@ -256,11 +256,11 @@ async fn check_database(
     let _interrupt = Interrupt(check.interrupt_handle());
     let outcome = match worker.shared.checks.run(move || check.run()).await {
         Ok(outcome) => outcome?,
-        Err(_) => check::Outcome::Interrupted,
+        Err(_) => check::CheckOutcome::Interrupted,
     };
     match outcome {
-        check::Outcome::Damaged(findings) => Err(RestoreError::Damaged { findings }),
-        check::Outcome::Interrupted => Err(RestoreError::Cancelled),
+        check::CheckOutcome::Damaged(findings) => Err(RestoreError::Damaged { findings }),
+        check::CheckOutcome::Interrupted => Err(RestoreError::Cancelled),
         outcome if worker.shared.cancel.is_cancelled() => {
             drop(outcome);
             Err(RestoreError::Cancelled)
@@ -293,7 +293,7 @@ pub(super) struct Planner<'a> {
     shorter: BTreeSet<String>,
 }
 
-impl Planned {
+impl PlannedRestore {
     /// Size of the planned files in bytes.
     pub fn bytes(&self) -> u64 {
         planned_files(&self.replica, &self.plan).map(|file| file.size).sum()
@@ -355,8 +355,8 @@ impl<'a> Planner<'a> {
                 (_, Some(txid)) => Target::Txid(txid),
             };
             match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
-                Ok(plan::Outcome::NeedTimes(wanted)) => self.look(&wanted).await?,
-                Ok(plan::Outcome::Plan(plan)) => match self.pinned {
+                Ok(plan::PlanOutcome::NeedTimes(wanted)) => self.look(&wanted).await?,
+                Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
                     // By time again: the same state, or none.
                     Some(txid) if txid != plan.txid => {
                         return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
@@ -389,7 +389,7 @@ impl<'a> Planner<'a> {
             let planned = loop {
                 let known = times.len();
                 match plan::plan(other, target, &times, &Excluded::new()) {
-                    Ok(plan::Outcome::NeedTimes(wanted)) => {
+                    Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
                         self.requests += wanted.len() as u64;
                         let requests = self.parallelism.as_deref();
                         let looks = look_at_times(self.worker, self.store, other, &wanted, requests).await;
@@ -403,7 +403,7 @@ impl<'a> Planner<'a> {
                             break None;
                         }
                     }
-                    Ok(plan::Outcome::Plan(plan)) => break Some(plan),
+                    Ok(plan::PlanOutcome::Plan(plan)) => break Some(plan),
                     Err(_) => break None,
                 }
             };
@@ -448,25 +448,25 @@ impl<'a> Planner<'a> {
         &mut self,
         plan: &Plan,
         files: &[PlannedFile],
-        failure: Failure,
+        failure: ExecutionFailure,
     ) -> Result<Option<RestoreError>, RestoreError> {
         self.replanned += 1;
         let at = |i: usize| plan.files.get(i).copied();
         let key = |i: usize| files.get(i).map(|f| f.key.clone()).unwrap_or_default();
         let (i, error) = match failure {
-            Failure::Fatal(e) => return Err(e),
-            Failure::Stopped => return Err(RestoreError::Cancelled),
-            Failure::Stale { file, error } if self.is_shorter_again(&key(file), &error) => {
+            ExecutionFailure::Fatal(e) => return Err(e),
+            ExecutionFailure::Stopped => return Err(RestoreError::Cancelled),
+            ExecutionFailure::Stale { file, error } if self.is_shorter_again(&key(file), &error) => {
                 (file, RestoreError::Unreadable { key: key(file), error: error.into() })
             }
-            Failure::Stale { error, .. } => {
+            ExecutionFailure::Stale { error, .. } => {
                 self.list_again_after(error).await?;
                 return Ok(None);
             }
-            Failure::Unreadable { file, error } => {
+            ExecutionFailure::Unreadable { file, error } => {
                 (file, RestoreError::Unreadable { key: key(file), error: error.into() })
             }
-            Failure::TooNew { file, error } => {
+            ExecutionFailure::TooNew { file, error } => {
                 if self.times.are_all_required() {
                     return Err(RestoreError::Chain { key: key(file), error });
                 }
@@ -475,8 +475,8 @@ impl<'a> Planner<'a> {
                 self.pinned = None;
                 return Ok(None);
             }
-            Failure::Damaged { file, error } => (file, RestoreError::File { key: key(file), error }),
-            Failure::Chain { file, error } => (file, RestoreError::Chain { key: key(file), error }),
+            ExecutionFailure::Damaged { file, error } => (file, RestoreError::File { key: key(file), error }),
+            ExecutionFailure::Chain { file, error } => (file, RestoreError::Chain { key: key(file), error }),
         };
         match at(i) {
             Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),

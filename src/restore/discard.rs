@@ -2,10 +2,10 @@
 //! decoding, by the same code.
 
 use crate::catalogue::Replica;
-use crate::commit::Unpublished;
+use crate::commit::StagedFile;
 use crate::plan::Target;
 use crate::restore::database::{Planner, Sink, execute, planned_files};
-use crate::restore::error::{Failure, RestoreError};
+use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution};
 use crate::restore::workers::Worker;
 use crate::store::Store;
@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 /// How far a rehearsal goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum DiscardStage {
     /// All files are fetched, and thrown away.
     Fetch,
     /// Decoded and checked as well; the pages are thrown away.
@@ -23,17 +23,17 @@ pub enum Depth {
 }
 
 /// What to rehearse; as [`crate::restore::Request`].
-pub struct Rehearsal {
+pub struct DiscardRequest {
     pub store: Store,
     pub path: String,
     pub replica: Option<Replica>,
     pub target: Target,
-    pub depth: Depth,
+    pub depth: DiscardStage,
 }
 
 /// What a restore would have taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rehearsed {
+pub struct Discarded {
     pub files: usize,
     /// Size of the planned files in bytes.
     pub bytes_in: u64,
@@ -43,14 +43,17 @@ pub struct Rehearsed {
     pub requests: u64,
 }
 
-impl Sink for Depth {
+impl Sink for DiscardStage {
     type Done = Option<Executed>;
 
-    fn output(&self) -> Option<&Unpublished> {
+    fn output(&self) -> Option<&StagedFile> {
         None
     }
 
-    fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Option<Executed>, Failure>> {
+    fn run<'a>(
+        &'a self,
+        execution: &'a Execution<'_>,
+    ) -> LocalBoxFuture<'a, Result<Option<Executed>, ExecutionFailure>> {
         match self {
             Self::Fetch => execution.fetch_only().map_ok(|()| None).boxed_local(),
             Self::Decode => execution.run().map_ok(Some).boxed_local(),
@@ -62,11 +65,11 @@ impl Sink for Depth {
 ///
 /// # Errors
 /// As [`crate::restore::restore`], as far as it goes.
-pub async fn rehearse(worker: &Rc<Worker>, rehearsal: Rehearsal) -> Result<Rehearsed, RestoreError> {
-    let Rehearsal { store, path, replica, target, depth } = rehearsal;
+pub async fn discard(worker: &Rc<Worker>, rehearsal: DiscardRequest) -> Result<Discarded, RestoreError> {
+    let DiscardRequest { store, path, replica, target, depth } = rehearsal;
     let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;
     let (plan, executed, _) = execute(worker, &mut planner, depth, || Ok(depth)).await?;
-    Ok(Rehearsed {
+    Ok(Discarded {
         files: plan.files.len(),
         bytes_in: planned_files(&planner.replica, &plan).map(|file| file.size).sum(),
         bytes_out: executed.map_or(0, |executed| u64::from(executed.commit) * u64::from(executed.page_size)),

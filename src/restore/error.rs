@@ -204,7 +204,7 @@ impl From<IoError> for RestoreError {
 
 /// Which file of a plan (index into it) a failure speaks of, or none.
 #[derive(Debug)]
-pub enum Failure {
+pub enum ExecutionFailure {
     /// File `file` is damaged: plan again without it.
     Damaged {
         file: usize,
@@ -234,7 +234,7 @@ pub enum Failure {
     Stopped,
 }
 
-impl Failure {
+impl ExecutionFailure {
     /// What a failed request for the plan's file `file` means.
     pub fn of_request(file: usize, error: StoreError) -> Self {
         match error {
@@ -245,17 +245,17 @@ impl Failure {
     }
 }
 
-impl From<RestoreError> for Failure {
+impl From<RestoreError> for ExecutionFailure {
     fn from(e: RestoreError) -> Self {
         Self::Fatal(e)
     }
 }
-impl From<CommitError> for Failure {
+impl From<CommitError> for ExecutionFailure {
     fn from(e: CommitError) -> Self {
         Self::Fatal(e.into())
     }
 }
-impl From<IoError> for Failure {
+impl From<IoError> for ExecutionFailure {
     fn from(e: IoError) -> Self {
         Self::Fatal(e.into())
     }

@@ -2,23 +2,23 @@
 //! engine 1 – 4). Every planned file is decoded and checked whole, every page is written once.
 
 use super::ahead::Ahead;
-use super::budget::Charge;
+use super::budget::MemoryReservation;
 use super::chain_times::{ChainTimes, StepBack};
-use super::error::{ChainError, Failure, RestoreError};
+use super::error::{ChainError, ExecutionFailure, RestoreError};
 use super::fetch::{Fetched, Reading, WholeBody};
-use super::large::{Ends, Expected, Indexed, LargeFile, LargeSource, Layout, OnIndex};
+use super::large::{Footer, Indexed, LargeFile, LargeSource, OnIndex, SegmentChecksums, SegmentContext};
 use crate::catalogue::LtxFile;
-use crate::commit::Unpublished;
+use crate::commit::StagedFile;
 use crate::io::IoError;
-use crate::ltx::decoder::{FileDecoder, Step};
+use crate::ltx::decoder::{DecodeStep, FileDecoder};
 use crate::ltx::header::Header;
 use crate::ltx::name::check_name;
 use crate::ltx::trailer::Trailer;
 use crate::ltx::{PageSize, Pgno};
-use crate::restore::large::cuts::Cut;
+use crate::restore::large::cuts::SegmentBounds;
 use crate::restore::large::segments::Segments;
-use crate::restore::page_map::{Claims, Overlay, PageMap};
-use crate::restore::page_writer::{Placed, Placer};
+use crate::restore::page_map::{Overlay, PageMap, Winners};
+use crate::restore::page_writer::{PageWriter, Placed};
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use crate::telemetry::{Stage, Stopwatch};
@@ -54,7 +54,7 @@ pub struct Execution<'a> {
     pub store: &'a Store,
     pub files: &'a [PlannedFile],
     /// None: what is decoded is checked and thrown away.
-    pub output: Option<&'a Unpublished>,
+    pub output: Option<&'a StagedFile>,
     /// Every header's time must be before this.
     pub before: Option<Timestamp>,
     /// `-parallelism`.
@@ -87,7 +87,7 @@ struct Claiming {
     shape: Shape,
     map: PageMap,
     /// For the maps of large increments.
-    maps: Option<Charge>,
+    maps: Option<MemoryReservation>,
     overlay: Overlay,
     /// Written by spilling.
     spilled: Placed,
@@ -99,7 +99,7 @@ struct Claiming {
 struct Claimer<'a> {
     map: &'a mut PageMap,
     wins: PageMap,
-    cuts: Vec<Cut>,
+    cuts: Vec<SegmentBounds>,
 }
 
 impl OnIndex for Claimer<'_> {
@@ -109,7 +109,7 @@ impl OnIndex for Claimer<'_> {
         }
     }
 
-    fn cut(&mut self, cut: Cut) {
+    fn cut(&mut self, cut: SegmentBounds) {
         self.cuts.push(cut);
     }
 }
@@ -123,8 +123,8 @@ struct Checksums {
 
 impl Execution<'_> {
     /// Fetches, checks and places all. The file is complete but not synced.
-    pub async fn run(&self) -> Result<Executed, Failure> {
-        let Some((base, increments)) = self.files.split_first() else { return Err(Failure::Stopped) };
+    pub async fn run(&self) -> Result<Executed, ExecutionFailure> {
+        let Some((base, increments)) = self.files.split_first() else { return Err(ExecutionFailure::Stopped) };
         let planned_bytes: u64 = self.files.iter().map(|f| f.file.size).sum();
         self.worker.shared.counters.bytes_in_planned.add(planned_bytes);
         let _turn = self.turn().await;
@@ -147,7 +147,7 @@ impl Execution<'_> {
         let claim = async {
             let mut claiming: Option<Claiming> = None;
             while let Some((i, fetched, _permit)) = fetches.next().await {
-                let fetched = fetched.map_err(|e| Failure::of_request(i, e))?;
+                let fetched = fetched.map_err(|e| ExecutionFailure::of_request(i, e))?;
                 let claimed = async {
                     match fetched {
                         Fetched::Whole(body) => self.claim_whole(&mut claiming, i, body, planned_bytes).await,
@@ -156,9 +156,10 @@ impl Execution<'_> {
                 };
                 fetches.during(claimed).await?;
             }
-            Ok::<_, Failure>(claiming)
+            Ok::<_, ExecutionFailure>(claiming)
         };
-        let base_fetch = async { self.fetch(base, Reading::OnDemand).await.map_err(|e| Failure::of_request(0, e)) };
+        let base_fetch =
+            async { self.fetch(base, Reading::OnDemand).await.map_err(|e| ExecutionFailure::of_request(0, e)) };
         let (claiming, base_body) = futures_util::future::try_join(claim, base_fetch).await?;
         match base_body {
             Fetched::Whole(body) => self.place_whole(claiming, body, planned_bytes).await,
@@ -189,25 +190,25 @@ impl Execution<'_> {
         i: usize,
         mut body: WholeBody,
         planned_bytes: u64,
-    ) -> Result<(), Failure> {
-        let damaged = |error| Failure::Damaged { file: i, error };
-        let failed = |error| Failure::of_request(i, error);
+    ) -> Result<(), ExecutionFailure> {
+        let damaged = |error| ExecutionFailure::Damaged { file: i, error };
+        let failed = |error| ExecutionFailure::of_request(i, error);
         let mut decoder = self.decoder(i);
         let mut page = Vec::new();
         let mut watch = Stopwatch::start();
         // Ends: each turn takes a part of the body, which is in memory.
         loop {
             match decoder.next_page().map_err(damaged)? {
-                Step::NeedMore => match body.next().await.map_err(failed)? {
+                DecodeStep::NeedMore => match body.next().await.map_err(failed)? {
                     Some(chunk) => decoder.push(chunk),
                     // The store gave all bytes that were asked for: the decoder says what is missing.
-                    None => return Err(Failure::Stopped),
+                    None => return Err(ExecutionFailure::Stopped),
                 },
-                Step::Header(header) => {
+                DecodeStep::Header(header) => {
                     watch.away(self.admit(claiming, i, &header, planned_bytes)).await?;
                     page = vec![0; header.page_size.bytes()];
                 }
-                Step::Page(encoded) => {
+                DecodeStep::Page(encoded) => {
                     let pgno = encoded.pgno();
                     encoded.decode_into(&mut page).map_err(damaged)?;
                     if let Some(c) = claiming
@@ -218,7 +219,7 @@ impl Execution<'_> {
                         c.spilled.count(pgno, &page, c.shape.tracked);
                     }
                 }
-                Step::Done(file) => {
+                DecodeStep::Done(file) => {
                     if let Some(c) = claiming {
                         c.note_checksums(i, &file.header, &file.trailer);
                     }
@@ -245,18 +246,18 @@ impl Execution<'_> {
         &self,
         claiming: &mut Option<Claiming>,
         i: usize,
-        ends: Ends,
+        ends: Footer,
         planned_bytes: u64,
-    ) -> Result<(), Failure> {
-        let header = ends.header().map_err(|error| Failure::Damaged { file: i, error })?;
+    ) -> Result<(), ExecutionFailure> {
+        let header = ends.header().map_err(|error| ExecutionFailure::Damaged { file: i, error })?;
         self.check_name(i, &header)?;
         self.admit(claiming, i, &header, planned_bytes).await?;
-        let Some(c) = claiming else { return Err(Failure::Stopped) };
+        let Some(c) = claiming else { return Err(ExecutionFailure::Stopped) };
         let wins = self.another_page_map(c)?;
         let source = self.source(self.planned(i)?);
         let mut file = ends.file(source, i, header);
         let mut claimer = Claimer { map: &mut c.map, wins, cuts: Vec::new() };
-        let expected = Expected::read(source, i, ends, &mut claimer).await?;
+        let expected = SegmentChecksums::read(source, i, ends, &mut claimer).await?;
         let Claimer { wins, cuts, .. } = claimer;
         c.note_checksums(i, &header, &expected.trailer);
         file.wins = Some(wins);
@@ -270,33 +271,33 @@ impl Execution<'_> {
         mut claiming: Option<Claiming>,
         mut body: WholeBody,
         planned_bytes: u64,
-    ) -> Result<Executed, Failure> {
-        let damaged = |error| Failure::Damaged { file: 0, error };
-        let failed = |error| Failure::of_request(0, error);
+    ) -> Result<Executed, ExecutionFailure> {
+        let damaged = |error| ExecutionFailure::Damaged { file: 0, error };
+        let failed = |error| ExecutionFailure::of_request(0, error);
         let mut decoder = self.decoder(0);
         let mut watch = Stopwatch::start();
         // Ends, as the next one does: each turn takes a part of the body, which is in memory.
         let header = loop {
             match decoder.next_page().map_err(damaged)? {
-                Step::NeedMore => match watch.away(body.next()).await.map_err(failed)? {
+                DecodeStep::NeedMore => match watch.away(body.next()).await.map_err(failed)? {
                     Some(chunk) => decoder.push(chunk),
                     // The store gave all bytes that were asked for: the decoder says what is missing.
-                    None => return Err(Failure::Stopped),
+                    None => return Err(ExecutionFailure::Stopped),
                 },
-                Step::Header(header) => break header,
+                DecodeStep::Header(header) => break header,
                 // The header is the first thing that a decoder gives.
-                Step::Page(_) | Step::Done(_) => return Err(Failure::Stopped),
+                DecodeStep::Page(_) | DecodeStep::Done(_) => return Err(ExecutionFailure::Stopped),
             }
         };
         watch.away(self.admit(&mut claiming, 0, &header, planned_bytes)).await?;
-        let Some(claiming) = claiming else { return Err(Failure::Stopped) };
+        let Some(claiming) = claiming else { return Err(ExecutionFailure::Stopped) };
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
         let segments = self.start_segments(large, None, &claims, shape);
 
         let share = 0..claims.overlay.len();
-        let mut placer = Placer::new(
+        let mut placer = PageWriter::new(
             self.worker,
-            self.output.map(Unpublished::output),
+            self.output.map(StagedFile::output),
             shape.page_size,
             Arc::clone(&claims),
             share,
@@ -305,23 +306,23 @@ impl Execution<'_> {
         let mut loser = vec![0; shape.page_size.bytes()];
         loop {
             match decoder.next_page().map_err(damaged)? {
-                Step::NeedMore => match watch.away(body.next()).await.map_err(failed)? {
+                DecodeStep::NeedMore => match watch.away(body.next()).await.map_err(failed)? {
                     Some(chunk) => decoder.push(chunk),
                     // The store gave all bytes that were asked for: the decoder says what is missing.
-                    None => return Err(Failure::Stopped),
+                    None => return Err(ExecutionFailure::Stopped),
                 },
-                Step::Header(_) => return Err(Failure::Stopped),
-                Step::Page(encoded) => {
+                DecodeStep::Header(_) => return Err(ExecutionFailure::Stopped),
+                DecodeStep::Page(encoded) => {
                     let pgno = encoded.pgno();
                     placer.advance_to(pgno).await?;
                     if placer.wants(pgno) {
-                        encoded.decode_into(placer.slot(pgno).await?).map_err(damaged)?;
-                        placer.filled(pgno);
+                        encoded.decode_into(placer.reserve(pgno).await?).map_err(damaged)?;
+                        placer.commit(pgno);
                     } else {
                         encoded.decode_into(&mut loser).map_err(damaged)?;
                     }
                 }
-                Step::Done(file) => {
+                DecodeStep::Done(file) => {
                     note(&mut checksums, 0, &file.header, &file.trailer);
                     break;
                 }
@@ -341,18 +342,18 @@ impl Execution<'_> {
     async fn place_large(
         &self,
         mut claiming: Option<Claiming>,
-        ends: Ends,
+        ends: Footer,
         planned_bytes: u64,
-    ) -> Result<Executed, Failure> {
-        let header = ends.header().map_err(|error| Failure::Damaged { file: 0, error })?;
+    ) -> Result<Executed, ExecutionFailure> {
+        let header = ends.header().map_err(|error| ExecutionFailure::Damaged { file: 0, error })?;
         self.check_name(0, &header)?;
         self.admit(&mut claiming, 0, &header, planned_bytes).await?;
-        let Some(claiming) = claiming else { return Err(Failure::Stopped) };
+        let Some(claiming) = claiming else { return Err(ExecutionFailure::Stopped) };
         let (shape, large, mut checksums, mut placed, claims) = claiming.sealed();
         let source = self.source(self.planned(0)?);
         let base = ends.file(source, 0, header);
         let mut segments = self.start_segments(large, Some(base), &claims, shape);
-        let base = Expected::read(source, 0, ends, &mut segments).await?;
+        let base = SegmentChecksums::read(source, 0, ends, &mut segments).await?;
         note(&mut checksums, 0, &header, &base.trailer);
         segments.expect(base);
         self.check_growth(shape, &claims, &header)?;
@@ -365,10 +366,10 @@ impl Execution<'_> {
         &self,
         large: Vec<Indexed>,
         base: Option<LargeFile>,
-        claims: &Arc<Claims>,
+        claims: &Arc<Winners>,
         shape: Shape,
     ) -> Segments<'_> {
-        let layout = Layout {
+        let layout = SegmentContext {
             store: self.store.clone(),
             output: self.output.map(|output| Arc::clone(output.output())),
             fetch_only: false,
@@ -388,15 +389,15 @@ impl Execution<'_> {
         i: usize,
         header: &Header,
         planned_bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExecutionFailure> {
         if let Some(before) = self.before
             && header.timestamp() >= before
         {
             let error = ChainError::NotBefore { target: before, found: header.timestamp() };
-            return Err(Failure::TooNew { file: i, error });
+            return Err(ExecutionFailure::TooNew { file: i, error });
         }
         match claiming {
-            Some(c) if c.shape.page_size != header.page_size => Err(Failure::Chain {
+            Some(c) if c.shape.page_size != header.page_size => Err(ExecutionFailure::Chain {
                 file: i,
                 error: ChainError::PageSize { expected: c.shape.page_size.get(), found: header.page_size.get() },
             }),
@@ -411,13 +412,13 @@ impl Execution<'_> {
         }
     }
 
-    async fn begin(&self, i: usize, header: &Header, planned_bytes: u64) -> Result<Claiming, Failure> {
+    async fn begin(&self, i: usize, header: &Header, planned_bytes: u64) -> Result<Claiming, ExecutionFailure> {
         let commit = header.commit;
         if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
             // The header lies, or the base was cut short.
             let base = self.planned(0)?;
             let fault = self.source(base).fault(0, base.file.etag.as_ref()).await;
-            let lie = || Failure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
+            let lie = || ExecutionFailure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
             return Err(fault.unwrap_or_else(lie));
         }
         let bytes = u64::from(commit) * header.page_size.bytes() as u64;
@@ -451,7 +452,7 @@ impl Execution<'_> {
     /// others in hand. Waits for small databases to give back what they hold: they need nothing
     /// more. Large ones are few at once, and what each holds and its maps are at most a quarter of
     /// the budget each: they do not wait for one another.
-    async fn page_maps(&self, commit: u32) -> Result<(PageMap, Option<Charge>), Failure> {
+    async fn page_maps(&self, commit: u32) -> Result<(PageMap, Option<MemoryReservation>), ExecutionFailure> {
         let (map_bytes, budget) = (PageMap::bytes_for(commit), &self.worker.shared.budget);
         if map_bytes <= UNCHARGED_MAP_BYTES {
             return Ok((PageMap::new(commit, None), None));
@@ -468,7 +469,7 @@ impl Execution<'_> {
 
     /// The map of a large increment's winners. Where there are so many that not all could be
     /// charged beforehand, none is waited for.
-    fn another_page_map(&self, claiming: &mut Claiming) -> Result<PageMap, Failure> {
+    fn another_page_map(&self, claiming: &mut Claiming) -> Result<PageMap, ExecutionFailure> {
         let commit = claiming.shape.commit;
         let map_bytes = PageMap::bytes_for(commit);
         if map_bytes <= UNCHARGED_MAP_BYTES {
@@ -479,31 +480,36 @@ impl Execution<'_> {
         Ok(PageMap::new(commit, Some(charge.ok_or_else(|| self.no_memory(map_bytes))?)))
     }
 
-    fn no_memory(&self, needed_bytes: u64) -> Failure {
+    fn no_memory(&self, needed_bytes: u64) -> ExecutionFailure {
         RestoreError::Memory { needed_bytes, budget_bytes: self.worker.shared.budget.total_bytes() }.into()
     }
 
     /// The base holds its own pages (it is a snapshot, and checked as one); pages beyond must
     /// have been claimed.
-    fn check_growth(&self, shape: Shape, claims: &Claims, base: &Header) -> Result<(), Failure> {
+    fn check_growth(&self, shape: Shape, claims: &Winners, base: &Header) -> Result<(), ExecutionFailure> {
         let Shape { page_size, commit, .. } = shape;
         match claims.map.first_unclaimed_after(base.commit, page_size.lock_page()) {
             None => Ok(()),
-            Some(pgno) => Err(Failure::Chain {
+            Some(pgno) => Err(ExecutionFailure::Chain {
                 file: self.files.len().saturating_sub(1),
                 error: ChainError::PageMissing { pgno, commit },
             }),
         }
     }
 
-    fn check_complete(&self, shape: Shape, placed: Placed, mut checksums: Vec<Checksums>) -> Result<Executed, Failure> {
+    fn check_complete(
+        &self,
+        shape: Shape,
+        placed: Placed,
+        mut checksums: Vec<Checksums>,
+    ) -> Result<Executed, ExecutionFailure> {
         let newest = self.files.len() - 1;
         let lock_page = u64::from(shape.page_size.lock_page().0 <= shape.commit);
         let expected = u64::from(shape.commit) - lock_page;
         if placed.pages != expected {
             // Growth and the base's completeness were checked: this names no page, but refuses.
             let error = ChainError::PageMissing { pgno: Pgno(placed.pages as u32), commit: shape.commit };
-            return Err(Failure::Chain { file: newest, error });
+            return Err(ExecutionFailure::Chain { file: newest, error });
         }
         checksums.sort_by_key(|c| c.file);
         for pair in checksums.windows(2) {
@@ -513,7 +519,7 @@ impl Execution<'_> {
                 && newer.header.pre_apply_checksum != older.post_apply
             {
                 let error = ChainError::PreApply { expected: older.post_apply, found: newer.header.pre_apply_checksum };
-                return Err(Failure::Chain { file: newer.file, error });
+                return Err(ExecutionFailure::Chain { file: newer.file, error });
             }
         }
         if let Some(last) = checksums.last()
@@ -522,7 +528,7 @@ impl Execution<'_> {
             let found = placed.checksum.finish();
             if last.post_apply != found {
                 let error = ChainError::Database { expected: last.post_apply, found };
-                return Err(Failure::Chain { file: newest, error });
+                return Err(ExecutionFailure::Chain { file: newest, error });
             }
         }
         Ok(Executed {
@@ -533,9 +539,10 @@ impl Execution<'_> {
         })
     }
 
-    fn check_name(&self, i: usize, header: &Header) -> Result<(), Failure> {
+    fn check_name(&self, i: usize, header: &Header) -> Result<(), ExecutionFailure> {
         let file = self.planned(i)?;
-        check_name(header, file.file.min_txid, file.file.max_txid).map_err(|error| Failure::Damaged { file: i, error })
+        check_name(header, file.file.min_txid, file.file.max_txid)
+            .map_err(|error| ExecutionFailure::Damaged { file: i, error })
     }
 
     fn decoder(&self, i: usize) -> FileDecoder {
@@ -548,8 +555,8 @@ impl Execution<'_> {
         file.size > self.worker.shared.segment_bytes
     }
 
-    fn planned(&self, i: usize) -> Result<&PlannedFile, Failure> {
-        self.files.get(i).ok_or(Failure::Stopped)
+    fn planned(&self, i: usize) -> Result<&PlannedFile, ExecutionFailure> {
+        self.files.get(i).ok_or(ExecutionFailure::Stopped)
     }
 }
 
@@ -559,9 +566,9 @@ impl Claiming {
     }
 
     /// Ends the claims: what the placing needs of them.
-    fn sealed(mut self) -> (Shape, Vec<Indexed>, Vec<Checksums>, Placed, Arc<Claims>) {
+    fn sealed(mut self) -> (Shape, Vec<Indexed>, Vec<Checksums>, Placed, Arc<Winners>) {
         self.overlay.sort();
-        let claims = Arc::new(Claims { map: self.map, overlay: self.overlay });
+        let claims = Arc::new(Winners { map: self.map, overlay: self.overlay });
         (self.shape, self.large, self.checksums, self.spilled, claims)
     }
 }

@@ -1,7 +1,7 @@
 //! A planned file's body: fetched whole, or read from a disk while it is decoded.
 
 use super::execute::{Execution, PlannedFile};
-use super::large::{Ends, allowed};
+use super::large::{Footer, allowed};
 use crate::store::{Body, StoreError};
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ const GATHERED_BYTES: u64 = 128 << 10;
 /// A file's body, or the ends of one that is too large.
 pub(super) enum Fetched {
     Whole(WholeBody),
-    Ends(Ends),
+    Ends(Footer),
 }
 
 /// When a file on a disk is read.

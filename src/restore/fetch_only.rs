@@ -1,11 +1,11 @@
 //! Asks for everything that a restore asks for, and throws it away as it comes: how fast the
 //! network and the client are by themselves.
 
-use super::error::Failure;
+use super::error::ExecutionFailure;
 use super::execute::{Execution, INCREMENTS_IN_FLIGHT, PlannedFile};
-use super::large::{Expected, Indexed, Layout, allowed};
+use super::large::{Indexed, SegmentChecksums, SegmentContext, allowed};
 use crate::restore::large::segments::Segments;
-use crate::restore::page_map::{Claims, Overlay, PageMap};
+use crate::restore::page_map::{Overlay, PageMap, Winners};
 use crate::store::StoreError;
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ impl Execution<'_> {
     ///
     /// # Errors
     /// The store's; a large file whose index cannot be read.
-    pub(super) async fn fetch_only(&self) -> Result<(), Failure> {
+    pub(super) async fn fetch_only(&self) -> Result<(), ExecutionFailure> {
         let _turn = self.turn().await;
         let fetches = self.files.iter().enumerate().rev().map(|(i, file)| async move {
             if !self.is_large(&file.file) {
-                self.fetch_away(file).await.map_err(|e| Failure::of_request(i, e))?;
-                return Ok::<_, Failure>(None);
+                self.fetch_away(file).await.map_err(|e| ExecutionFailure::of_request(i, e))?;
+                return Ok::<_, ExecutionFailure>(None);
             }
-            let ends = self.source(file).ends().await.map_err(|e| Failure::of_request(i, e))?;
-            let header = ends.header().map_err(|error| Failure::Damaged { file: i, error })?;
+            let ends = self.source(file).ends().await.map_err(|e| ExecutionFailure::of_request(i, e))?;
+            let header = ends.header().map_err(|error| ExecutionFailure::Damaged { file: i, error })?;
             let (source, mut cuts) = (self.source(file), Vec::new());
             let file = ends.file(source, i, header);
-            let expected = Expected::read(source, i, ends, &mut cuts).await?;
+            let expected = SegmentChecksums::read(source, i, ends, &mut cuts).await?;
             Ok(Some(Indexed { file, cuts, expected }))
         });
         let mut fetches = stream::iter(fetches).buffer_unordered(INCREMENTS_IN_FLIGHT);
@@ -37,11 +37,11 @@ impl Execution<'_> {
             indexed.extend(fetched?);
         }
         let Some(page_size) = indexed.first().map(|indexed| indexed.file.header.page_size) else { return Ok(()) };
-        let layout = Layout {
+        let layout = SegmentContext {
             store: self.store.clone(),
             output: None,
             fetch_only: true,
-            claims: Arc::new(Claims { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) }),
+            claims: Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) }),
             files: Vec::new(),
             tracked: false,
             requests: self.requests.clone(),

@@ -20,9 +20,9 @@ mod replica_listing;
 mod work_queue;
 mod workers;
 
-pub use crate::restore::discard::{Depth, Rehearsal, Rehearsed, rehearse};
+pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, discard};
 pub use crate::restore::page_map::PageMap;
 pub use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
-pub use crate::restore::workers::{Engine, EngineOptions, SEGMENT_BYTES, Shared, Worker, submit};
-pub use database::{Outcome, Planned, Request, Restored, plan_database, restore};
+pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};
+pub use database::{PlannedRestore, Request, RestoreOutcome, Restored, plan_database, restore};
 pub use error::{ChainError, RestoreError};

@@ -6,7 +6,7 @@
 //! overlay's budget winners go to the file at once ("spilled"): claimed, but not in the overlay.
 
 use crate::ltx::{PageSize, Pgno};
-use crate::restore::budget::{Budget, Charge};
+use crate::restore::budget::{Budget, MemoryReservation};
 
 /// Overlay memory is charged and allocated in slabs of this size at most.
 const SLAB_BYTES: usize = 256 * 1024;
@@ -16,7 +16,7 @@ const SLAB_BYTES: usize = 256 * 1024;
 pub struct PageMap {
     words: Vec<u64>,
     commit: u32,
-    _charge: Option<Charge>,
+    _charge: Option<MemoryReservation>,
 }
 
 impl PageMap {
@@ -25,7 +25,7 @@ impl PageMap {
         (commit as u64 / 64 + 1) * 8
     }
 
-    pub fn new(commit: u32, charge: Option<Charge>) -> Self {
+    pub fn new(commit: u32, charge: Option<MemoryReservation>) -> Self {
         Self { words: vec![0; commit as usize / 64 + 1], commit, _charge: charge }
     }
 
@@ -62,7 +62,7 @@ pub struct Overlay {
     slabs: Vec<Vec<u8>>,
     /// (page, slot), ascending by page once sorted.
     entries: Vec<(u32, u32)>,
-    charges: Vec<Charge>,
+    charges: Vec<MemoryReservation>,
     max_bytes: u64,
 }
 
@@ -123,7 +123,7 @@ impl Overlay {
 
 /// What the increments have decided, shared read-only by the segments.
 #[derive(Debug)]
-pub struct Claims {
+pub struct Winners {
     pub map: PageMap,
     pub overlay: Overlay,
 }

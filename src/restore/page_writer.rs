@@ -8,7 +8,7 @@
 use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
 use crate::ltx::crc::DatabaseChecksum;
 use crate::ltx::{PageSize, Pgno};
-use crate::restore::page_map::Claims;
+use crate::restore::page_map::Winners;
 use crate::restore::workers::Worker;
 use crate::telemetry::{Counters, Recorder, Stage};
 use futures_util::poll;
@@ -45,16 +45,16 @@ impl Placed {
     }
 }
 
-pub struct Placer {
+pub struct PageWriter {
     io: Io,
     /// None: what is placed is thrown away.
     writer: Option<Rc<dyn Writer>>,
     page_size: PageSize,
-    claims: Arc<Claims>,
+    claims: Arc<Winners>,
     /// Overlay entries still to be laid out, as indexes in page order.
     overlay: Range<usize>,
     tracked: bool,
-    run: Option<Run>,
+    run: Option<PageRun>,
     writes: Vec<JoinHandle<Result<(), IoError>>>,
     placed: Placed,
     counters: Arc<Counters>,
@@ -64,7 +64,7 @@ pub struct Placer {
 }
 
 /// Consecutive pages in one buffer.
-struct Run {
+struct PageRun {
     buffer: Buffer,
     /// File offset of the buffer's first byte.
     at: u64,
@@ -73,13 +73,13 @@ struct Run {
     max: usize,
 }
 
-impl Placer {
+impl PageWriter {
     /// A placer that lays the overlay's entries `overlay` between the pages it is given.
     pub fn new(
         worker: &Worker,
         output: Option<&Arc<OutputFile>>,
         page_size: PageSize,
-        claims: Arc<Claims>,
+        claims: Arc<Winners>,
         overlay: Range<usize>,
         tracked: bool,
     ) -> Self {
@@ -111,8 +111,8 @@ impl Placer {
             let claims = Arc::clone(&self.claims);
             let Some((pgno, page)) = claims.overlay.get(self.overlay.start) else { break };
             self.overlay.start += 1;
-            self.slot(pgno).await?.copy_from_slice(page);
-            self.filled(pgno);
+            self.reserve(pgno).await?.copy_from_slice(page);
+            self.commit(pgno);
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Placer {
 
     /// The place where page `pgno` is to be decoded; then call [`Placer::filled`]. A slot that is
     /// not filled is given out again.
-    pub async fn slot(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
+    pub async fn reserve(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
         let at = self.page_size.offset_of(pgno);
         let size = self.page_size.bytes();
         let fits = self.run.as_ref().is_some_and(|run| run.at + run.len as u64 == at && run.len + size <= run.max);
@@ -135,7 +135,7 @@ impl Placer {
             let buffer = self.io.buffer().await;
             self.waited += begun.elapsed();
             let max = buffer.len() - (at % BLOCK) as usize;
-            self.run = Some(Run { buffer, at, len: 0, max });
+            self.run = Some(PageRun { buffer, at, len: 0, max });
         }
         match &mut self.run {
             Some(run) => Ok(&mut run.buffer[run.len..run.len + size]),
@@ -144,7 +144,7 @@ impl Placer {
     }
 
     /// The slot of `pgno` holds its page.
-    pub fn filled(&mut self, pgno: Pgno) {
+    pub fn commit(&mut self, pgno: Pgno) {
         let size = self.page_size.bytes();
         if let Some(run) = &mut self.run {
             self.placed.count(pgno, &run.buffer[run.len..run.len + size], self.tracked);
@@ -211,31 +211,31 @@ async fn joined(write: JoinHandle<Result<(), IoError>>) -> Result<(), IoError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::cancel::Cancel;
-    use crate::io::EngineKind;
+    use crate::cancel::CancellationToken;
+    use crate::io::IoBackend;
     use crate::restore::page_map::{Overlay, PageMap};
     use crate::restore::page_writer::*;
-    use crate::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+    use crate::restore::{SEGMENT_BYTES, Workers, WorkersOptions};
 
     #[test]
     fn a_full_buffer_is_written_although_nobody_waits() {
-        let (kind, segment_bytes) = (EngineKind::Pwrite, SEGMENT_BYTES);
+        let (kind, segment_bytes) = (IoBackend::Pwrite, SEGMENT_BYTES);
         let options =
-            EngineOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
-        let engine = Engine::start(&options, Arc::default(), Cancel::new()).unwrap();
+            WorkersOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
+        let engine = Workers::start(&options, Arc::default(), CancellationToken::new()).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));
         let page_size = PageSize::new(4096).unwrap();
-        let claims = Arc::new(Claims { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
+        let claims = Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
         let run = engine.run(move |worker| {
             Box::pin(async move {
-                let mut placer = Placer::new(&worker, Some(&output), page_size, claims, 0..0, false);
+                let mut placer = PageWriter::new(&worker, Some(&output), page_size, claims, 0..0, false);
                 let pages = (worker.io.buffer_bytes() / page_size.bytes()) as u32;
                 // One more: the buffer is known to be full when the next page does not fit.
                 for pgno in (1..=pages + 1).map(Pgno) {
                     // Nothing here has to be waited for, so no other task has its turn.
-                    placer.slot(pgno).await.unwrap().fill(pgno.0 as u8);
-                    placer.filled(pgno);
+                    placer.reserve(pgno).await.unwrap().fill(pgno.0 as u8);
+                    placer.commit(pgno);
                 }
                 let mut last = vec![0; page_size.bytes()];
                 output.pread_exact(&mut last, page_size.offset_of(Pgno(pages))).unwrap();

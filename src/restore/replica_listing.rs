@@ -4,7 +4,7 @@ use crate::catalogue::{Layout, LtxFile, Replica};
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::restore::large::allowed;
 use crate::restore::workers::Worker;
-use crate::store::{Http, ListRequest, Listed, Store, StoreError};
+use crate::store::{Http, ListRequest, ObjectMeta, Store, StoreError};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
@@ -19,7 +19,7 @@ const LOOKS_IN_FLIGHT: usize = 32;
 /// The store's, after its retries.
 pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Replica, StoreError> {
     let listings = Replica::list_prefixes(path).into_iter().map(|prefix| async move {
-        let mut objects: Vec<Listed> = Vec::new();
+        let mut objects: Vec<ObjectMeta> = Vec::new();
         let mut request = ListRequest { prefix, ..ListRequest::default() };
         loop {
             let page = store.list_page(http, &request).await?;

@@ -7,19 +7,19 @@ use tokio::sync::Semaphore;
 /// A queue of many producers and many consumers, first in, first out. Its producers bound it:
 /// one item per segment of a plan, or per database of the fleet's window.
 #[derive(Debug)]
-pub struct Queue<T> {
+pub struct WorkQueue<T> {
     items: Mutex<VecDeque<T>>,
     /// A permit per item; closed when no more will come.
     ready: Semaphore,
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for WorkQueue<T> {
     fn default() -> Self {
         Self { items: Mutex::new(VecDeque::new()), ready: Semaphore::new(0) }
     }
 }
 
-impl<T> Queue<T> {
+impl<T> WorkQueue<T> {
     /// Drops the item where the queue is closed.
     pub fn push(&self, item: T) {
         let mut items = self.items();
@@ -58,7 +58,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_item_is_taken_once_and_close_ends_it() {
-        let queue = Queue::default();
+        let queue = WorkQueue::default();
         queue.push(1);
         queue.push(2);
         assert_eq!((queue.pop().await, queue.pop().await), (Some(1), Some(2)));

@@ -2,12 +2,12 @@
 //! buffers. Tasks (a database, a listing) and segments of large files are shared through queues;
 //! whichever worker is free takes the next. A single restore is one task.
 
-use crate::cancel::Cancel;
-use crate::io::{self, EngineKind, Io, IoError, IoOptions};
+use crate::cancel::CancellationToken;
+use crate::io::{self, Io, IoBackend, IoError, IoOptions};
 use crate::process::threads::{NoThread, Threads};
 use crate::restore::budget::Budget;
 use crate::restore::large::Segment;
-use crate::restore::work_queue::Queue;
+use crate::restore::work_queue::WorkQueue;
 use crate::store::Http;
 use crate::telemetry::{Counters, Recorder, Stages};
 use futures_util::future::LocalBoxFuture;
@@ -31,9 +31,9 @@ const CHECKS_PER_WORKER: usize = 4;
 
 /// How the process may use the machine.
 #[derive(Debug, Clone)]
-pub struct EngineOptions {
+pub struct WorkersOptions {
     pub workers: usize,
-    pub kind: EngineKind,
+    pub kind: IoBackend,
     /// The process's byte budget (`--memory`).
     pub memory_bytes: u64,
     /// Tasks in flight over all workers.
@@ -45,13 +45,13 @@ pub struct EngineOptions {
 }
 
 /// What all workers share.
-pub struct Shared {
+pub struct SharedResources {
     pub budget: Budget,
     pub counters: Arc<Counters>,
-    pub cancel: Cancel,
+    pub cancel: CancellationToken,
     pub large_databases: Semaphore,
-    pub segments: Queue<Segment>,
-    tasks: Queue<Task>,
+    pub segments: WorkQueue<Segment>,
+    tasks: WorkQueue<Task>,
     in_flight: Semaphore,
     pub segment_bytes: u64,
     /// For SQLite's checks.
@@ -64,7 +64,7 @@ pub struct Shared {
 pub struct Worker {
     pub http: Http,
     pub io: Io,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SharedResources>,
 }
 
 type Task = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
@@ -73,8 +73,8 @@ type Task = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
 type HandIn = oneshot::Sender<()>;
 
 /// The running workers. Dropping it stops them: tasks in flight are dropped, and clean up.
-pub struct Engine {
-    shared: Arc<Shared>,
+pub struct Workers {
+    shared: Arc<SharedResources>,
     threads: Vec<JoinHandle<()>>,
     /// One per worker.
     hand_ins: Vec<mpsc::UnboundedSender<HandIn>>,
@@ -82,24 +82,28 @@ pub struct Engine {
     fewer: Option<NoThread>,
 }
 
-impl Engine {
+impl Workers {
     /// Starts the workers: as many as threads can be had, at least one.
     ///
     /// # Errors
     /// No thread for a worker, or for SQLite's checks; a worker's ring or buffers cannot be made.
-    pub fn start(options: &EngineOptions, counters: Arc<Counters>, cancel: Cancel) -> Result<Self, IoError> {
+    pub fn start(
+        options: &WorkersOptions,
+        counters: Arc<Counters>,
+        cancel: CancellationToken,
+    ) -> Result<Self, IoError> {
         let workers = options.workers.max(1);
         let memory_bytes = options.memory_bytes;
         // A quarter for the fixed pools (write buffers, bodies being streamed), at least two
         // buffers per worker; the rest is charged as it is used.
         let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, MOST_BUFFERS) as usize;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedResources {
             budget: Budget::new(memory_bytes - memory_bytes / 4),
             counters,
             cancel,
             large_databases: Semaphore::new(LARGE_DATABASES),
-            segments: Queue::default(),
-            tasks: Queue::default(),
+            segments: WorkQueue::default(),
+            tasks: WorkQueue::default(),
             in_flight: Semaphore::new(options.tasks.max(1)),
             segment_bytes: options.segment_bytes.max(1),
             checks: Threads::new("check", workers.saturating_mul(CHECKS_PER_WORKER)),
@@ -156,7 +160,7 @@ impl Engine {
         self.fewer.as_ref().map(|reason| (self.threads.len(), reason))
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<SharedResources> {
         &self.shared
     }
 
@@ -197,7 +201,7 @@ impl Engine {
 }
 
 /// Hands `task` to the workers of `shared`: for tasks that begin further tasks.
-pub fn submit<T, F>(shared: &Shared, task: F) -> oneshot::Receiver<T>
+pub fn submit<T, F>(shared: &SharedResources, task: F) -> oneshot::Receiver<T>
 where
     T: Send + 'static,
     F: FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, T> + Send + 'static,
@@ -211,7 +215,7 @@ where
     receiver
 }
 
-impl Drop for Engine {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.tasks.close();
         self.shared.segments.close();
@@ -279,7 +283,7 @@ impl Worker {
 }
 
 /// A task's place among those in flight; given back also when the task panics or is dropped.
-struct Slot(Arc<Shared>);
+struct Slot(Arc<SharedResources>);
 
 impl Drop for Slot {
     fn drop(&mut self) {

@@ -5,7 +5,7 @@
 
 use super::buffers::ReadBuffers;
 use super::file_body::{FileBody, is_out_of_resources, not_regular};
-use super::{Head, ListPage, ListRequest, Listed, StoreError, StoreErrorKind};
+use super::{Head, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind};
 use crate::io::{Step, fault_at};
 use crate::timestamp::Timestamp;
 use std::fs::Metadata;
@@ -65,11 +65,11 @@ struct Walk<'a> {
     directories: usize,
 }
 
-type Failure = (String, io::Error);
+type WalkFailure = (String, io::Error);
 
 impl Walk<'_> {
     /// `path` ends in a slash.
-    fn directory(&mut self, path: &str) -> Result<(), Failure> {
+    fn directory(&mut self, path: &str) -> Result<(), WalkFailure> {
         let failure = |e| (path.to_owned(), e);
         let entries = match std::fs::read_dir(path) {
             Ok(entries) => entries,
@@ -111,7 +111,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn subdirectory(&mut self, path: String) -> Result<(), Failure> {
+    fn subdirectory(&mut self, path: String) -> Result<(), WalkFailure> {
         let prefix = self.request.prefix.as_str();
         match path.strip_prefix(prefix) {
             Some(rest) => {
@@ -134,7 +134,7 @@ impl Walk<'_> {
         }
         match self.rolled_up(&request.prefix, rest) {
             Some(rolled) => self.roll_up(rolled),
-            None => self.page.objects.push(Listed { key, size, last_modified, etag: None, archived: false }),
+            None => self.page.objects.push(ObjectMeta { key, size, last_modified, etag: None, archived: false }),
         }
     }
 
@@ -173,7 +173,7 @@ fn is_absent(e: &io::Error) -> bool {
 }
 
 fn failed(verb: &str, path: &str, e: &io::Error) -> StoreError {
-    let kind = if is_absent(e) { StoreErrorKind::NoSuchKey } else { StoreErrorKind::Io };
+    let kind = if is_absent(e) { StoreErrorKind::NotFound } else { StoreErrorKind::Io };
     error(kind, verb, path, e.to_string())
 }
 

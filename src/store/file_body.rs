@@ -144,13 +144,13 @@ fn too_short(key: &str, size: u64, expected: u64) -> StoreError {
 }
 
 pub(super) fn not_regular(key: &str) -> StoreError {
-    error(StoreErrorKind::NoSuchKey, "read", key, "not a regular file".to_owned())
+    error(StoreErrorKind::NotFound, "read", key, "not a regular file".to_owned())
 }
 
 /// The kernel refused to open the file, or to read it at an offset.
 fn refused(verb: &str, key: &str, at: Option<u64>, errno: Errno) -> StoreError {
     let kind = match errno {
-        Errno::NOENT | Errno::NOTDIR => StoreErrorKind::NoSuchKey,
+        Errno::NOENT | Errno::NOTDIR => StoreErrorKind::NotFound,
         _ if OUT_OF_RESOURCES.contains(&errno) => StoreErrorKind::Io,
         _ => StoreErrorKind::Unreadable,
     };
@@ -213,9 +213,9 @@ mod tests {
         }
         let kind = |key: &str, range| open(key, range).unwrap_err().kind;
         assert_eq!(kind(&key, 0..600_001), StoreErrorKind::SizeDiffers);
-        assert_eq!(kind(&format!("{key}x"), 0..1), StoreErrorKind::NoSuchKey);
-        assert_eq!(kind(&format!("{key}/x"), 0..1), StoreErrorKind::NoSuchKey);
-        assert_eq!(kind(dir.path().to_str().unwrap(), 0..1), StoreErrorKind::NoSuchKey);
+        assert_eq!(kind(&format!("{key}x"), 0..1), StoreErrorKind::NotFound);
+        assert_eq!(kind(&format!("{key}/x"), 0..1), StoreErrorKind::NotFound);
+        assert_eq!(kind(dir.path().to_str().unwrap(), 0..1), StoreErrorKind::NotFound);
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
             assert!(fault.struck());
             assert_eq!((error.to_string(), error.kind, error.class()), (what, StoreErrorKind::Unreadable, Class::Io));
         }
-        for (errno, kind) in [(Errno::MFILE, StoreErrorKind::Io), (Errno::NOENT, StoreErrorKind::NoSuchKey)] {
+        for (errno, kind) in [(Errno::MFILE, StoreErrorKind::Io), (Errno::NOENT, StoreErrorKind::NotFound)] {
             let _fault = inject(Path::new(&key), Some(Step::Open), 1, Effect::Fail(errno));
             assert_eq!(whole(&key).unwrap_err().kind, kind);
         }
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_stale_handle_of_a_file_that_is_gone_or_shorter_is_a_stale_listing() {
-        for (left, kind) in [(None, StoreErrorKind::NoSuchKey), (Some(300_000), StoreErrorKind::SizeDiffers)] {
+        for (left, kind) in [(None, StoreErrorKind::NotFound), (Some(300_000), StoreErrorKind::SizeDiffers)] {
             let (_dir, key) = file();
             let _fault = inject(Path::new(&key), Some(Step::Read), 2, Effect::Fail(Errno::STALE));
             let mut body = open(&key, 0..600_000).unwrap();

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ObjectMeta {
     pub key: String,
     pub size: u64,
     pub last_modified: Timestamp,
@@ -43,7 +43,7 @@ pub struct ListRequest {
 /// One page of a listing: at most 1,000 keys on S3. Order is not to be trusted (FORMAT §1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
-    pub objects: Vec<Listed>,
+    pub objects: Vec<ObjectMeta>,
     pub common_prefixes: Vec<String>,
     /// The token that gets the next page; None at the end.
     pub continuation: Option<String>,
@@ -181,10 +181,10 @@ impl Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// 404 on an object: it was deleted since it was listed.
-    NoSuchKey,
+    NotFound,
     NoSuchBucket,
     /// 412, or an ETag that differs between responses: it was replaced since it was listed.
-    Changed,
+    PreconditionFailed,
     /// The object is not as long as the listing said.
     SizeDiffers,
     AccessDenied,
@@ -197,7 +197,7 @@ pub enum StoreErrorKind {
     /// 5xx beyond the retries.
     Server,
     /// An answer that is none (XML malformed, headers that contradict the request).
-    BadAnswer,
+    InvalidResponse,
     /// Archived storage class, unsupported bucket kind: no try will do.
     Unsupported,
     /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle …). Others can be.
@@ -228,20 +228,20 @@ impl StoreError {
             StoreErrorKind::Timeout => Class::S3Timeout,
             StoreErrorKind::Throttled => Class::Throttled,
             StoreErrorKind::Unreadable | StoreErrorKind::Io => Class::Io,
-            StoreErrorKind::NoSuchKey
+            StoreErrorKind::NotFound
             | StoreErrorKind::NoSuchBucket
-            | StoreErrorKind::Changed
+            | StoreErrorKind::PreconditionFailed
             | StoreErrorKind::SizeDiffers
             | StoreErrorKind::Network
             | StoreErrorKind::Server
-            | StoreErrorKind::BadAnswer
+            | StoreErrorKind::InvalidResponse
             | StoreErrorKind::Unsupported => Class::S3Error,
         }
     }
 
     /// The object is gone or another: list again, plan again (FORMAT §3, "Deletions race").
     pub fn is_stale_listing(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::NoSuchKey | StoreErrorKind::Changed | StoreErrorKind::SizeDiffers)
+        matches!(self.kind, StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed | StoreErrorKind::SizeDiffers)
     }
 
     /// One file is damaged, or nobody may read it: other files may hold the same.

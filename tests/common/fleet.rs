@@ -1,9 +1,9 @@
 //! A fleet's stores and workers, made without a command line.
 
-use hydrant::cancel::Cancel;
+use hydrant::cancel::CancellationToken;
 use hydrant::config::StoreConfig;
-use hydrant::io::EngineKind;
-use hydrant::restore::{Engine, EngineOptions, SEGMENT_BYTES};
+use hydrant::io::IoBackend;
+use hydrant::restore::{SEGMENT_BYTES, Workers, WorkersOptions};
 use hydrant::store::Store;
 use hydrant::store::s3::{Environment, Retries, S3, S3Options};
 use hydrant::telemetry::Counters;
@@ -34,14 +34,14 @@ pub fn open(config: &StoreConfig) -> Store {
     }
 }
 
-pub fn engine() -> Engine {
-    let options = EngineOptions {
+pub fn engine() -> Workers {
+    let options = WorkersOptions {
         workers: 2,
-        kind: EngineKind::Pwrite,
+        kind: IoBackend::Pwrite,
         memory_bytes: 32 << 20,
         tasks: 16,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
     };
-    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
+    Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }

@@ -4,12 +4,12 @@
 
 mod replica;
 
-use hydrant::cancel::Cancel;
+use hydrant::cancel::CancellationToken;
 use hydrant::commit::{Destination, Replace};
 use hydrant::io::fault::{Effect, Step, inject};
-use hydrant::io::{EngineChoice, EngineKind, probe};
+use hydrant::io::{BackendChoice, IoBackend, probe};
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, Request, RestoreError, restore};
+use hydrant::restore::{Request, RestoreError, Workers, WorkersOptions, restore};
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, large_database};
 use hydrant::store::Store;
 use hydrant::telemetry::Counters;
@@ -39,22 +39,22 @@ fn replica(dir: &Path) -> PathBuf {
     dir.join(&DATABASE.root)
 }
 
-fn kinds() -> Vec<EngineKind> {
-    let auto = probe(EngineChoice::Auto).unwrap();
+fn kinds() -> Vec<IoBackend> {
+    let auto = probe(BackendChoice::Auto).unwrap();
     if let Some(note) = &auto.note {
         println!("{note}");
     }
-    if auto.kind == EngineKind::Uring { vec![EngineKind::Pwrite, EngineKind::Uring] } else { vec![EngineKind::Pwrite] }
+    if auto.kind == IoBackend::Uring { vec![IoBackend::Pwrite, IoBackend::Uring] } else { vec![IoBackend::Pwrite] }
 }
 
 /// 1 MiB leaves no room for the overlay: its pages are written one by one.
-fn engine(kind: EngineKind, memory_bytes: u64) -> Engine {
+fn engine(kind: IoBackend, memory_bytes: u64) -> Workers {
     let options =
-        EngineOptions { workers: 2, kind, memory_bytes, tasks: 2, segment_bytes: SEGMENT_BYTES, checks: false };
-    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
+        WorkersOptions { workers: 2, kind, memory_bytes, tasks: 2, segment_bytes: SEGMENT_BYTES, checks: false };
+    Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 
-fn run(engine: &Engine, replica: &Path, output: &Path, replace: Replace) -> Result<(), RestoreError> {
+fn run(engine: &Workers, replica: &Path, output: &Path, replace: Replace) -> Result<(), RestoreError> {
     let request = Request {
         store: Store::File(Default::default()),
         path: replica.to_str().unwrap().to_owned(),
@@ -228,7 +228,7 @@ fn child() {
     let Ok(words) = std::env::var("HYDRANT_TEST_KILL") else { return };
     let words: Vec<&str> = words.split('\n').collect();
     let [replica, output, kind, force, nth] = words[..] else { panic!("{words:?}") };
-    let kind = if kind == "Uring" { EngineKind::Uring } else { EngineKind::Pwrite };
+    let kind = if kind == "Uring" { IoBackend::Uring } else { IoBackend::Pwrite };
     let replace = if force == "Force" { Replace::Force } else { Replace::Never };
     let nth: u32 = nth.parse().unwrap();
     let _fault = (nth > 0).then(|| inject(Path::new(output), None, nth, Effect::Kill));
@@ -242,7 +242,7 @@ fn killed_at_every_step() {
     for kind in kinds() {
         for (before, replace) in SCENES {
             // The steps on names are the same, whoever writes.
-            if kind == EngineKind::Uring && matches!(before, Before::Empty | Before::Sidecars) {
+            if kind == IoBackend::Uring && matches!(before, Before::Empty | Before::Sidecars) {
                 continue;
             }
             let mut kills = 0;

@@ -3,13 +3,13 @@
 //! Never another state than the one asked for, and never the end of the process.
 
 use super::{DATABASE, SEGMENT_BYTES, files, hex, restored};
-use hydrant::cancel::Cancel;
+use hydrant::cancel::CancellationToken;
 use hydrant::commit::{Destination, Replace};
 use hydrant::error::Class;
-use hydrant::io::EngineKind;
+use hydrant::io::IoBackend;
 use hydrant::io::fault::{Effect, Injected, Step, inject};
 use hydrant::plan::Target;
-use hydrant::restore::{Engine, EngineOptions, Outcome, Request, RestoreError, restore};
+use hydrant::restore::{Request, RestoreError, RestoreOutcome, Workers, WorkersOptions, restore};
 use hydrant::sim::generate::{GeneratedDatabase, HistoryParams, LargeSpec, large_database, random_history};
 use hydrant::sim::naive::{self, NaiveEntry, NaiveTarget};
 use hydrant::store::Store;
@@ -137,19 +137,19 @@ fn histories() -> impl Iterator<Item = Replica> {
     })
 }
 
-fn engine(segment_bytes: u64) -> Engine {
-    let options = EngineOptions {
+fn engine(segment_bytes: u64) -> Workers {
+    let options = WorkersOptions {
         workers: 2,
-        kind: EngineKind::Pwrite,
+        kind: IoBackend::Pwrite,
         memory_bytes: 64 << 20,
         tasks: 2,
         segment_bytes,
         checks: false,
     };
-    Engine::start(&options, Arc::new(Counters::default()), Cancel::new()).unwrap()
+    Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 
-fn run(engine: &Engine, root: &Path, target: Target, output: &Path) -> Result<Outcome, RestoreError> {
+fn run(engine: &Workers, root: &Path, target: Target, output: &Path) -> Result<RestoreOutcome, RestoreError> {
     let request = Request {
         store: Store::File(Default::default()),
         path: root.to_str().unwrap().to_owned(),
@@ -203,7 +203,7 @@ fn unreadable_and_shorter_files_are_restored_around() {
     assert_eq!((around.len(), failed.len()), (DAMAGES.len(), DAMAGES.len()), "{around:?} {failed:?}");
 }
 
-fn cases(files: usize, engines: &[Engine]) -> impl Iterator<Item = (usize, &Engine, Damage)> {
+fn cases(files: usize, engines: &[Workers]) -> impl Iterator<Item = (usize, &Workers, Damage)> {
     (0..files).flat_map(move |i| engines.iter().flat_map(move |engine| DAMAGES.map(|damage| (i, engine, damage))))
 }
 

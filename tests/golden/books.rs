@@ -6,11 +6,11 @@ use super::normal::Normal;
 use super::support::Transcript;
 use hydrant::commit::check;
 use hydrant::error::Class;
-use hydrant::fleet::{Books, Discovered, Ended, Ending, PlannedDatabase, Record};
+use hydrant::fleet::{Discovered, Ended, Ending, PlannedDatabase, Record, RunSummary};
 use hydrant::ltx::Txid;
 use hydrant::plan::Warning;
-use hydrant::restore::{Outcome, Rehearsed};
-use hydrant::store::s3::Limits;
+use hydrant::restore::{Discarded, RestoreOutcome};
+use hydrant::store::s3::ProcessLimiter;
 use hydrant::telemetry::{Counters, Stage, Stages};
 use hydrant::timestamp::Timestamp;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn ended(name: &str, ending: Ending) -> Ended {
 }
 
 fn restored() -> Ending {
-    let outcome = Outcome {
+    let outcome = RestoreOutcome {
         min_txid: Txid(1),
         txid: Txid(0x1f),
         timestamp: Timestamp::from_millis(1_790_000_000_000),
@@ -48,7 +48,7 @@ fn restored() -> Ending {
         warnings: vec![Warning::RoutedAround { keys: vec!["a.db/key".to_owned()] }],
         requests: 7,
         replanned: 1,
-        check: Some(check::Outcome::NotCheckable("no such collation sequence: x".to_owned())),
+        check: Some(check::CheckOutcome::NotCheckable("no such collation sequence: x".to_owned())),
     };
     Ending::Restored { outcome: Box::new(outcome), warnings: vec!["what stands beside it".to_owned()] }
 }
@@ -65,7 +65,7 @@ pub fn every_ending() -> Vec<Ended> {
         Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_) => {}
         Ending::Skipped(_) | Ending::Failed { .. } => {}
     };
-    let rehearsed = Rehearsed { files: 3, bytes_in: 20_000, bytes_out: 40_960, requests: 4 };
+    let rehearsed = Discarded { files: 3, bytes_in: 20_000, bytes_out: 40_960, requests: 4 };
     let mut all = vec![
         ended("restored.db", restored()),
         ended("planned.db", planned()),
@@ -88,7 +88,7 @@ pub fn every_ending() -> Vec<Ended> {
 fn books() {
     let dir = tempfile::tempdir().unwrap();
     let (log, report) = (dir.path().join("errors.log"), dir.path().join("report.json"));
-    let mut books = Books::open(Some(&log), Some(&report)).unwrap();
+    let mut books = RunSummary::open(Some(&log), Some(&report)).unwrap();
     let lines: String = every_ending().iter().map(|ended| books.add(ended).to_json_line()).collect();
     let doubted = Ending::Failed { class: Class::S3Error, reason: "it was not restored from all files".to_owned() };
     books.doubt(&ended("restored.db", doubted));
@@ -119,7 +119,7 @@ fn books() {
     let all_known = books.summary_line(&counters, took);
     books.not_all_known("why not all are known".to_owned());
     let not_all_known = books.summary_line(&counters, took);
-    books.finish(&counters, &stages, &Limits::default(), took).unwrap();
+    books.finish(&counters, &stages, &ProcessLimiter::default(), took).unwrap();
 
     let mut seen = Transcript::new("books", Normal::off());
     seen.file("a line for each database", &lines);
@@ -132,5 +132,5 @@ fn books() {
 
 /// What the books say of one database.
 pub fn record(ended: &Ended) -> Record {
-    Books::open(None, None).unwrap().add(ended)
+    RunSummary::open(None, None).unwrap().add(ended)
 }

@@ -10,7 +10,7 @@ use hydrant::cli::ui::failure::Failure;
 use hydrant::cli::ui::log::{Log, Severity};
 use hydrant::cli::ui::screen::TimeSource;
 use hydrant::error::Class;
-use hydrant::io::EngineKind;
+use hydrant::io::IoBackend;
 use hydrant::store::s3::{S3, S3Config, S3Options};
 use hydrant::store::{Store, StoreError, StoreErrorKind};
 use hydrant::telemetry::Stage;
@@ -85,8 +85,8 @@ fn failures() -> Vec<String> {
 /// Of a request that failed: its class, and whether it is sent again or listed anew.
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
-        NoSuchKey, NoSuchBucket, Changed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,
-        BadAnswer, Unsupported, Unreadable, Io
+        NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,
+        InvalidResponse, Unsupported, Unreadable, Io
     );
     let error = |kind| StoreError {
         kind,
@@ -135,7 +135,7 @@ fn words() {
     seen.file("replica", &lines(replicas()));
     seen.file("stages", &lines(stages.map(Stage::as_str)));
     seen.file("stages of bench", &lines(measured.map(BenchStage::as_str)));
-    seen.file("io_engine", &lines(every!(EngineKind: Uring, Pwrite).map(EngineKind::as_str)));
+    seen.file("io_engine", &lines(every!(IoBackend: Uring, Pwrite).map(IoBackend::as_str)));
     let checks = every!(IntegrityCheck: None, Quick, Full);
     seen.file("integrity_check", &lines(checks.map(IntegrityCheck::as_str)));
     seen.file("messages as text, as JSON and on a terminal", &without_times(&formats()));

@@ -20,7 +20,7 @@ pub enum Argv {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FlagKind {
     Switch,
     /// A switch that adds up (`-v -v`).
     Count,
@@ -30,7 +30,7 @@ enum Kind {
 }
 
 struct Flag {
-    kind: Kind,
+    kind: FlagKind,
     /// The name clap knows: a long one where there is one.
     long: String,
 }
@@ -41,10 +41,10 @@ fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
     // Help is no flag of its own: Go answers to -h and -help where no such flag is defined.
     for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_id() != "help") {
         let kind = match arg.get_action() {
-            clap::ArgAction::SetTrue | clap::ArgAction::SetFalse => Kind::Switch,
-            clap::ArgAction::Count => Kind::Count,
-            clap::ArgAction::Append => Kind::Repeatable,
-            _ => Kind::Value,
+            clap::ArgAction::SetTrue | clap::ArgAction::SetFalse => FlagKind::Switch,
+            clap::ArgAction::Count => FlagKind::Count,
+            clap::ArgAction::Append => FlagKind::Repeatable,
+            _ => FlagKind::Value,
         };
         let mut names: Vec<String> = arg.get_long().into_iter().map(str::to_owned).collect();
         names.extend(arg.get_all_aliases().into_iter().flatten().map(str::to_owned));
@@ -80,8 +80,8 @@ pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) 
             return Err(undefined(command, &flags, name));
         };
         let value = match (flag.kind, value) {
-            (Kind::Switch | Kind::Count, None) => None,
-            (Kind::Switch | Kind::Count, Some(value)) => match parse_bool(value) {
+            (FlagKind::Switch | FlagKind::Count, None) => None,
+            (FlagKind::Switch | FlagKind::Count, Some(value)) => match parse_bool(value) {
                 Some(true) => None,
                 Some(false) => {
                     given.retain(|(other, _)| other.long != flag.long);
@@ -89,12 +89,12 @@ pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) 
                 }
                 None => return Err(invalid_value(&shown(value), &shown(name), "parse error")),
             },
-            (Kind::Value | Kind::Repeatable, Some(value)) => Some(OsString::from_vec(value.to_vec())),
-            (Kind::Value | Kind::Repeatable, None) => {
+            (FlagKind::Value | FlagKind::Repeatable, Some(value)) => Some(OsString::from_vec(value.to_vec())),
+            (FlagKind::Value | FlagKind::Repeatable, None) => {
                 Some(args.next().ok_or_else(|| Failure::usage(format!("flag needs an argument: -{}", shown(name))))?)
             }
         };
-        if matches!(flag.kind, Kind::Switch | Kind::Value) {
+        if matches!(flag.kind, FlagKind::Switch | FlagKind::Value) {
             given.retain(|(other, _)| other.long != flag.long);
         }
         given.push((flag, value));

@@ -273,7 +273,7 @@ pub struct CommonFlags {
 
     /// How files are written: auto, uring or pwrite
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = values::engine)]
-    pub io_engine: crate::io::EngineChoice,
+    pub io_engine: crate::io::BackendChoice,
 
     /// At most N requests in flight, over all databases [default: adapts]
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]

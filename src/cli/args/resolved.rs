@@ -3,7 +3,7 @@
 //! looked at here.
 
 use crate::commit::check;
-use crate::io::EngineChoice;
+use crate::io::BackendChoice;
 use crate::plan::Target;
 use crate::timestamp::Timestamp;
 use std::fmt;
@@ -46,7 +46,7 @@ pub struct CommonArgs {
     /// The byte budget of the process: `--memory`, else 256 MiB or half of what the cgroup
     /// allows, whichever is less.
     pub memory_bytes: u64,
-    pub io_engine: EngineChoice,
+    pub io_engine: BackendChoice,
     /// `--max-requests`; None adapts.
     pub max_requests: Option<NonZeroUsize>,
     /// 0, 1 (`-v`) or 2 (`-vv`).

@@ -113,7 +113,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `--io-engine`.
-pub fn engine(text: &str) -> Result<crate::io::EngineChoice, String> {
+pub fn engine(text: &str) -> Result<crate::io::BackendChoice, String> {
     text.parse().map_err(|_| "must be auto, uring or pwrite".to_owned())
 }
 

@@ -43,7 +43,7 @@ pub struct Measured {
 
 /// Counts, and CPU time, that grow.
 #[derive(Clone, Copy)]
-struct Meter {
+struct ResourceMeter {
     cpu: Duration,
     requests: u64,
     requests_repeated: u64,
@@ -52,7 +52,7 @@ struct Meter {
     received: u64,
 }
 
-impl Meter {
+impl ResourceMeter {
     fn read(counters: &Counters) -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Self {
@@ -89,10 +89,10 @@ impl Measured {
 
     /// Does `work`, which is a part of the stage.
     pub fn time<T>(&mut self, counters: &Counters, work: impl FnOnce(&mut Self) -> T) -> T {
-        let (before, begun) = (Meter::read(counters), Instant::now());
+        let (before, begun) = (ResourceMeter::read(counters), Instant::now());
         let result = work(self);
         self.took += begun.elapsed();
-        let after = Meter::read(counters);
+        let after = ResourceMeter::read(counters);
         self.cpu += after.cpu.saturating_sub(before.cpu);
         self.requests += after.requests - before.requests;
         self.requests_repeated += after.requests_repeated - before.requests_repeated;

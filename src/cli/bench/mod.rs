@@ -9,7 +9,7 @@ mod measured;
 mod scratch;
 
 use super::restore_pattern::not_found;
-use crate::cancel::{Cancel, Reason};
+use crate::cancel::{CancellationToken, Reason};
 use crate::cli::args::resolved::{BenchArgs, BenchStage};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
@@ -19,12 +19,12 @@ use crate::commit::Replace;
 use crate::config::Env;
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Discovery, Ended, Ending, Feed, First, Fleet, Heard, Intake, Limits, Options, Places, Progress, Search, Settings,
-    Source, Window, Work, discover, folds_case, with_class,
+    Admission, DatabaseWindow, Descriptors, Discovery, DiscoverySearch, Ended, Ending, Feed, First, Fleet, FleetSource,
+    Options, Places, Progress, RunEvent, Settings, Work, discover, folds_case, with_class,
 };
 use crate::plan::Target;
 use crate::process::threads::NoThread;
-use crate::restore::Depth;
+use crate::restore::DiscardStage;
 use crate::telemetry::{Counters, Stages};
 use hlog::Hlog;
 use measured::{Bench, Measured};
@@ -39,17 +39,18 @@ const FAILURES_TOLD: u64 = 5;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command; stdout gets what was measured, also of a run that was interrupted.
-pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Result<(), Failure> {
+pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
     // Before the workers: it must outlive whatever they still write.
     let scratch = args.output_dir.as_deref().map(Scratch::new).transpose()?;
     let counters = Arc::new(Counters::default());
     let parallel = args.parallel.map(usize::from);
-    let useful = Limits::useful_databases(args.common.max_requests.map(usize::from));
+    let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     let session = Session::open(&args.common, parallel.unwrap_or(useful), false, &counters, log, cancel)?;
-    let source = Source::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| not_found(&e))?;
+    let source = FleetSource::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| not_found(&e))?;
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let mut bench = Bench { source: args.source_shown.clone(), io_engine: session.kind.as_str(), stages: Vec::new() };
-    let run = Run { args, session, source: Arc::new(source), first, counters, scratch: scratch.as_ref(), log, cancel };
+    let run =
+        BenchRun { args, session, source: Arc::new(source), first, counters, scratch: scratch.as_ref(), log, cancel };
     let (ended, broken) = hlog::within(args.hlog.as_deref(), |hlog| run.all(&mut bench.stages, hlog))?;
     let cancelled = cancel.is_cancelled().then(|| run.cancelled());
     drop(run);
@@ -65,19 +66,19 @@ pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancel) -> Resul
 }
 
 /// A bench under way.
-struct Run<'a> {
+struct BenchRun<'a> {
     args: &'a BenchArgs,
     session: Session,
-    source: Arc<Source>,
+    source: Arc<FleetSource>,
     /// None.
     first: First,
     counters: Arc<Counters>,
     scratch: Option<&'a Scratch>,
     log: &'a Log,
-    cancel: &'a Cancel,
+    cancel: &'a CancellationToken,
 }
 
-impl Run<'_> {
+impl BenchRun<'_> {
     /// One stage after the other. What was measured stands in `measured`, whatever happens.
     fn all(&self, measured: &mut Vec<Measured>, mut hlog: Option<&mut Hlog<'_>>) -> Result<(), Failure> {
         let mut found = match self.args.stages.first() {
@@ -151,8 +152,8 @@ impl Run<'_> {
         loop {
             match stage {
                 BenchStage::List => *found = self.list(measured)?,
-                BenchStage::Fetch => self.rehearse(Depth::Fetch, found, measured)?,
-                BenchStage::Decode => self.rehearse(Depth::Decode, found, measured)?,
+                BenchStage::Fetch => self.rehearse(DiscardStage::Fetch, found, measured)?,
+                BenchStage::Decode => self.rehearse(DiscardStage::Decode, found, measured)?,
                 BenchStage::All => self.restore(measured)?,
             }
             if self.cancel.is_cancelled() {
@@ -171,7 +172,7 @@ impl Run<'_> {
         Ok(found)
     }
 
-    fn rehearse(&self, depth: Depth, found: &Discovery, measured: &mut Measured) -> Result<(), Failure> {
+    fn rehearse(&self, depth: DiscardStage, found: &Discovery, measured: &mut Measured) -> Result<(), Failure> {
         let found = found.clone();
         measured.time(&self.counters, |measured| {
             // Nothing is written: names count as they would anywhere.
@@ -184,7 +185,7 @@ impl Run<'_> {
         let Some(scratch) = self.scratch else { return Err(Failure::usage("-output-dir is required")) };
         let dir = scratch.fresh()?;
         measured.time(&self.counters, |measured| {
-            let search = Search {
+            let search = DiscoverySearch {
                 options: Options::default(),
                 early: self.source.is_handed_over() && !folds_case(&dir),
                 // A pause would be measured as work.
@@ -241,12 +242,13 @@ impl Run<'_> {
             counters: &self.counters,
             cancel: self.cancel,
         };
-        let window = Window::new(self.args.parallel.map(usize::from), self.session.tasks, self.session.requests());
+        let window =
+            DatabaseWindow::new(self.args.parallel.map(usize::from), self.session.tasks, self.session.requests());
         let mut matched = 0;
-        let ran = fleet.run(feed, Intake::new(places, &self.first), window, &mut |heard| match heard {
-            Heard::Ended(ended) => self.ended(&ended, measured),
-            Heard::AllFound { discovered, .. } => matched = discovered.matched,
-            Heard::ListingAgain(_) | Heard::Doubted(_) | Heard::PutRight(_) => {}
+        let ran = fleet.run(feed, Admission::new(places, &self.first), window, &mut |heard| match heard {
+            RunEvent::Ended(ended) => self.ended(&ended, measured),
+            RunEvent::AllFound { discovered, .. } => matched = discovered.matched,
+            RunEvent::ListingAgain(_) | RunEvent::Doubted(_) | RunEvent::PutRight(_) => {}
         });
         match ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.cancelled()),

@@ -35,9 +35,9 @@ impl Severity {
 
 /// Where messages go. Clones are the same.
 #[derive(Clone)]
-pub struct Log(Arc<Inner>);
+pub struct Log(Arc<LogState>);
 
-struct Inner {
+struct LogState {
     least: Severity,
     format: LogFormat,
     /// A terminal that understands control sequences.
@@ -70,7 +70,7 @@ impl Log {
             1 => Severity::Debug,
             _ => Severity::Trace,
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(LogState {
             least,
             format,
             terminal,

@@ -95,7 +95,7 @@ pub fn during<T>(
 
 fn show_bar(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
     let start = Instant::now();
-    let mut meter = Meter::default();
+    let mut meter = SpeedMeter::default();
     let mut wait = QUIET_START;
     while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         meter.observe(start.elapsed(), snapshot());
@@ -108,7 +108,7 @@ fn show_bar(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::R
 
 fn show_lines(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
     let start = Instant::now();
-    let mut meter = Meter::default();
+    let mut meter = SpeedMeter::default();
     let mut next = PLAIN_LINE;
     while ended.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
         let now = start.elapsed();
@@ -128,7 +128,7 @@ fn columns() -> usize {
 
 /// Speed and time left, smoothed over the last seconds, and the lines made of them.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct SpeedMeter {
     now: Duration,
     snapshot: ProgressSnapshot,
     /// Bytes a second, not yet divided by `weight`.
@@ -148,7 +148,7 @@ const BAR_COLUMNS: usize = 60;
 /// How slowly the foretold end gives way to new estimates, in seconds.
 const END_WINDOW: f64 = 3.0;
 
-impl Meter {
+impl SpeedMeter {
     /// Takes in the state at `now` since the run's start; `now` does not run backwards.
     pub fn observe(&mut self, now: Duration, snapshot: ProgressSnapshot) {
         let elapsed = now.saturating_sub(self.now).as_secs_f64();
@@ -292,8 +292,8 @@ mod tests {
     }
 
     /// 100 MiB/s for `seconds` of a restore of 2 GiB.
-    fn steady(seconds: u64) -> Meter {
-        let mut meter = Meter::default();
+    fn steady(seconds: u64) -> SpeedMeter {
+        let mut meter = SpeedMeter::default();
         for tick in 0..=seconds * 10 {
             meter.observe(Duration::from_millis(tick * 100), single(tick * (10 << 20), 2 << 30));
         }
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn discovery_counts_and_has_no_eta() {
-        let mut meter = Meter::default();
+        let mut meter = SpeedMeter::default();
         let databases = Some(Databases { total: 2500, ..Databases::default() });
         meter.observe(Duration::from_secs(1), ProgressSnapshot { databases, ..Default::default() });
         assert_eq!(meter.bar(80), "listing  0 databases, 2,500 found so far");
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn the_eta_is_smooth() {
         // Chunks arrive in bursts: nothing for 0.4 s, then 50 MiB at once.
-        let mut meter = Meter::default();
+        let mut meter = SpeedMeter::default();
         let mut last = None::<f64>;
         for tick in 0u64..150 {
             meter.observe(Duration::from_millis(tick * 100), single(tick / 5 * (50 << 20), 2 << 30));
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn a_slow_beginning_is_forgotten_by_the_end() {
         // As a fleet's: few databases in flight at first, then ever more.
-        let mut meter = Meter::default();
+        let mut meter = SpeedMeter::default();
         let (mut done, total) = (0, 200u64 << 20);
         for tick in 0u64.. {
             done += tick.min(20) * (200 << 10);
@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn a_bar_that_fits_stays() {
         let databases = |done| Some(Databases { done, total: 5000, all_found: true, ..Databases::default() });
-        let mut meter = Meter::default();
+        let mut meter = SpeedMeter::default();
         for tick in 0u64..100 {
             let snapshot = ProgressSnapshot { databases: databases(tick * 50), ..single(tick * (2 << 20), 200 << 20) };
             meter.observe(Duration::from_millis(tick * 100), snapshot);
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn odd_numbers_do_no_harm() {
-        let mut meter = Meter::default();
+        let mut meter = SpeedMeter::default();
         meter.observe(Duration::ZERO, single(5, 0));
         meter.observe(Duration::ZERO, single(u64::MAX, 1));
         meter.observe(Duration::from_secs(1), single(0, u64::MAX));

@@ -1,7 +1,7 @@
 //! SIGHUP, SIGINT and SIGTERM → [`Cancel`]; where winding down takes too long, the end of the
 //! process.
 
-use crate::cancel::{Cancel, Reason};
+use crate::cancel::{CancellationToken, Reason};
 use crate::cli::ui::failure::Failure;
 use crate::error::Class;
 use crate::io::signals::is_hangup_ignored;
@@ -22,7 +22,7 @@ const SPARE_SOCKET_PAIRS: usize = 6;
 ///
 /// # Errors
 /// The handlers cannot be installed, or the thread not started.
-pub fn watch(cancel: &Cancel) -> Result<(), Failure> {
+pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::failed(Class::Io, format!("cannot watch for signals: {e}"));
     let cancel = cancel.clone();
     // tokio panics where it cannot have these: out of descriptors is to be an error.

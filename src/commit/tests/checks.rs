@@ -1,7 +1,7 @@
 //! SQLite's check: what is damage, what is not, and that it leaves nothing.
 
 use super::*;
-use crate::commit::check::{Check, Mode, Outcome, check};
+use crate::commit::check::{Check, CheckOutcome, Mode, check};
 use rusqlite::Connection;
 
 /// A database of some size at `path`.
@@ -25,12 +25,12 @@ fn a_sound_database_is_ok_and_nothing_is_left() {
         drop(database(&path, extra));
         let before = tree(dir.path());
         for mode in [Mode::Quick, Mode::Full] {
-            assert_eq!(check(&path, mode), Ok(Outcome::Ok), "{name}");
+            assert_eq!(check(&path, mode), Ok(CheckOutcome::Ok), "{name}");
         }
         assert_eq!(tree(dir.path()), before);
     }
     std::fs::write(dir.path().join("empty.db"), b"").unwrap();
-    assert_eq!(check(&dir.path().join("empty.db"), Mode::Full), Ok(Outcome::Ok));
+    assert_eq!(check(&dir.path().join("empty.db"), Mode::Full), Ok(CheckOutcome::Ok));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn an_unpublished_file_is_checked_by_its_name() {
     let content = std::fs::read(&source).unwrap();
     let path = dir.path().join("out/app.db");
     let new = unpublished(&path, Replace::Never, true, &content).unwrap();
-    assert_eq!(check(new.path().unwrap(), Mode::Full), Ok(Outcome::Ok));
+    assert_eq!(check(new.path().unwrap(), Mode::Full), Ok(CheckOutcome::Ok));
     new.publish().unwrap().sync_dir().unwrap();
     assert_eq!(tree(&dir.path().join("out")), files([("app.db", &content)]));
 }
@@ -59,13 +59,13 @@ fn damage_is_reported() {
         let before = tree(dir.path());
         for mode in [Mode::Quick, Mode::Full] {
             let outcome = check(&path, mode).unwrap();
-            assert!(matches!(&outcome, Outcome::Damaged(lines) if !lines.is_empty()), "{what}: {outcome:?}");
+            assert!(matches!(&outcome, CheckOutcome::Damaged(lines) if !lines.is_empty()), "{what}: {outcome:?}");
         }
         assert_eq!(tree(dir.path()), before);
     }
     // A missing page: the file is shorter than its header says.
     std::fs::write(&path, &sound[..sound.len() - 4096]).unwrap();
-    assert!(matches!(check(&path, Mode::Quick), Ok(Outcome::Damaged(_))));
+    assert!(matches!(check(&path, Mode::Quick), Ok(CheckOutcome::Damaged(_))));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn what_only_the_application_knows_is_no_damage() {
         println!("{mode:?} {outcome:?}");
         // The quick check may do without the collation.
         assert!(
-            matches!(outcome, Outcome::NotCheckable(_)) || mode == Mode::Quick && outcome == Outcome::Ok,
+            matches!(outcome, CheckOutcome::NotCheckable(_)) || mode == Mode::Quick && outcome == CheckOutcome::Ok,
             "{outcome:?}"
         );
     }
@@ -100,7 +100,7 @@ fn what_only_the_application_knows_is_no_damage() {
         .unwrap();
     drop(connection);
     let outcome = check(&module, Mode::Full).unwrap();
-    assert!(matches!(outcome, Outcome::NotCheckable(_) | Outcome::Ok), "{outcome:?}");
+    assert!(matches!(outcome, CheckOutcome::NotCheckable(_) | CheckOutcome::Ok), "{outcome:?}");
 }
 
 #[test]
@@ -129,5 +129,5 @@ fn a_check_can_be_interrupted() {
     }
     let outcome = running.join().unwrap().unwrap();
     // Interrupted before its first step, SQLite does not notice: then it ran to its end.
-    assert!(matches!(outcome, Outcome::Interrupted | Outcome::Ok), "{outcome:?}");
+    assert!(matches!(outcome, CheckOutcome::Interrupted | CheckOutcome::Ok), "{outcome:?}");
 }

@@ -47,7 +47,7 @@ fn folder(named: bool) -> tempfile::TempDir {
 }
 
 /// A new file of this content, written and synced, ready to be published.
-fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<Unpublished, CommitError> {
+fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<StagedFile, CommitError> {
     let destination = Arc::new(Destination::prepare(path, replace)?);
     let new = destination.create(named)?;
     new.reserve(content.len() as u64)?;
@@ -94,8 +94,8 @@ fn child_of(what: &str, dir: &Path) -> Command {
 fn outputs_may_go_to_other_threads() {
     fn is_send<T: Send>() {}
     is_send::<Destination>();
-    is_send::<Unpublished>();
-    is_send::<Published>();
+    is_send::<StagedFile>();
+    is_send::<PublishedFile>();
     is_send::<check::Check>();
 }
 

@@ -102,7 +102,7 @@ fn of_many_exactly_one_wins() {
                                 let content = format!("restore {n}");
                                 let new = unpublished(path, Replace::Never, named, content.as_bytes());
                                 barrier.wait();
-                                new.and_then(Unpublished::publish).and_then(Published::sync_dir).map(|()| content)
+                                new.and_then(StagedFile::publish).and_then(PublishedFile::sync_dir).map(|()| content)
                             })
                         })
                         .collect();

@@ -11,7 +11,7 @@ use crate::config::{Config, ConfigError, EntryKind, Location, StoreConfig};
 use crate::fleet::discovery::discover::{
     Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, id_of, key_of, path_of,
 };
-use crate::fleet::discovery::listing::{Limits, Lister, ListingError};
+use crate::fleet::discovery::listing::{Lister, ListingError, ListingLimits};
 use crate::fleet::discovery::pattern::{Pattern, relative_output};
 use crate::restore::Worker;
 use crate::store::{Store, StoreError, StoreErrorKind};
@@ -147,7 +147,7 @@ pub(in crate::fleet) async fn discover(
     options: Options,
     progress: &DiscoveryProgress,
 ) -> Discovery {
-    let mut run = Run { worker, source, options, progress, shelves: HashMap::new(), unordered: false };
+    let mut run = ConfiguredDiscovery { worker, source, options, progress, shelves: HashMap::new(), unordered: false };
     let mut discovery = Discovery::default();
     run.unusable(&mut discovery);
     let dirs = shared_by_dirs(&source.dirs);
@@ -155,7 +155,7 @@ pub(in crate::fleet) async fn discover(
     // What the directories' listings have brought along.
     let covered = |entry: &PathEntry| {
         let prefix = format!("{}/", entry.key.trim_end_matches('/'));
-        let holds = |shared: &Shared| shared.store == entry.store && prefix.starts_with(&shared.prefix);
+        let holds = |shared: &SharedListing| shared.store == entry.store && prefix.starts_with(&shared.prefix);
         dirs.iter().enumerate().any(|(i, shared)| holds(shared) && !dir_errors.contains_key(&i))
     };
     let others: Vec<usize> =
@@ -179,10 +179,10 @@ pub(in crate::fleet) async fn discover(
 }
 
 /// A prefix whose listing serves several entries.
-struct Shared {
+struct SharedListing {
     store: usize,
     prefix: String,
-    limits: Limits,
+    limits: ListingLimits,
     /// Where given, only keys below these are kept; sorted, none below another.
     wanted: Option<Vec<String>>,
     /// Indexes of the entries.
@@ -190,17 +190,17 @@ struct Shared {
 }
 
 /// One listing for `dir:` entries whose replicas lie below one another.
-fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<Shared> {
+fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<SharedListing> {
     let mut order: Vec<(usize, &DirEntry)> = dirs.iter().enumerate().collect();
     order.sort_by(|(_, a), (_, b)| (a.store, &a.list_prefix).cmp(&(b.store, &b.list_prefix)));
-    let mut shared: Vec<Shared> = Vec::new();
+    let mut shared: Vec<SharedListing> = Vec::new();
     for (i, dir) in order {
         match shared.last_mut() {
             Some(last) if last.store == dir.store && dir.list_prefix.starts_with(&last.prefix) => last.members.push(i),
-            _ => shared.push(Shared {
+            _ => shared.push(SharedListing {
                 store: dir.store,
                 prefix: dir.list_prefix.clone(),
-                limits: Limits::default(),
+                limits: ListingLimits::default(),
                 wanted: None,
                 members: vec![i],
             }),
@@ -210,7 +210,7 @@ fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<Shared> {
 }
 
 /// One listing for `path:` entries with a common directory; the second are those without.
-fn shared_by_paths(source: &ConfigSource, others: Vec<usize>) -> (Vec<Shared>, Vec<usize>) {
+fn shared_by_paths(source: &ConfigSource, others: Vec<usize>) -> (Vec<SharedListing>, Vec<usize>) {
     let mut singles = Vec::new();
     let mut by_start: HashMap<(usize, &str), Vec<(String, usize)>> = HashMap::new();
     for i in others {
@@ -240,9 +240,9 @@ fn shared_by_paths(source: &ConfigSource, others: Vec<usize>) -> (Vec<Shared>, V
         }
         let max_pages = SHARED_PAGES + SHARED_PAGES_PER_DATABASE * members.len() as u64;
         let mut wanted: Vec<String> = entries.into_iter().map(|(prefix, _)| prefix).collect();
-        let limits = Limits { cuts: Some(wanted.clone()), max_pages };
+        let limits = ListingLimits { cuts: Some(wanted.clone()), max_pages };
         wanted.dedup_by(|next, kept| next.starts_with(kept.as_str()));
-        shared.push(Shared { store, prefix: common, limits, wanted: Some(wanted), members });
+        shared.push(SharedListing { store, prefix: common, limits, wanted: Some(wanted), members });
     }
     (shared, singles)
 }
@@ -261,7 +261,7 @@ fn is_below(prefixes: &[String], key: &str) -> bool {
 }
 
 /// A discovery under way.
-struct Run<'a> {
+struct ConfiguredDiscovery<'a> {
     worker: &'a Worker,
     source: &'a ConfigSource,
     options: Options,
@@ -277,7 +277,7 @@ struct Shelved {
     claims: u32,
 }
 
-impl Run<'_> {
+impl ConfiguredDiscovery<'_> {
     fn is_ours(&self, id: &str) -> bool {
         self.options.shard.is_none_or(|shard| shard.takes(id))
     }
@@ -312,7 +312,7 @@ impl Run<'_> {
     }
 
     /// Lists them all; which failed, by index.
-    async fn list_shared(&mut self, shared: &[Shared]) -> HashMap<usize, ListingError> {
+    async fn list_shared(&mut self, shared: &[SharedListing]) -> HashMap<usize, ListingError> {
         let this = &*self;
         let listings = shared.iter().enumerate().filter_map(|(i, shared)| {
             let lister = this.lister(shared.store)?;
@@ -348,7 +348,7 @@ impl Run<'_> {
             Some(async move {
                 let mut catalogue = Catalogue::new(Layout::native_to(lister.store));
                 for prefix in Replica::list_prefixes(&entry.key) {
-                    match lister.list(&prefix, Limits::default(), &|_| true, None).await {
+                    match lister.list(&prefix, ListingLimits::default(), &|_| true, None).await {
                         Ok(listing) => catalogue.merge(listing.catalogue),
                         Err(ListingError::Store(e)) => return (i, entry.store, Err(e)),
                         // There is no limit.
@@ -373,7 +373,7 @@ impl Run<'_> {
     fn collect(
         &mut self,
         discovery: &mut Discovery,
-        dirs: &[Shared],
+        dirs: &[SharedListing],
         dir_errors: HashMap<usize, ListingError>,
         mut failed: HashMap<usize, StoreError>,
     ) {

@@ -12,7 +12,7 @@ use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
 use crate::error::{Class, escaped};
 use crate::fleet::discovery::configured::{self, ConfigSource};
 use crate::fleet::discovery::handover::{Early, Owner};
-use crate::fleet::discovery::listing::{Limits, Lister, ListingError};
+use crate::fleet::discovery::listing::{Lister, ListingError, ListingLimits};
 use crate::fleet::discovery::pattern::{Pattern, PatternError, relative_output};
 use crate::fleet::discovery::shard::Shard;
 use crate::restore::Worker;
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Where to look, and for what.
-pub enum Source {
+pub enum FleetSource {
     Url(UrlSource),
     Config(ConfigSource),
 }
@@ -160,7 +160,7 @@ pub enum DiscoverError {
     Store(StoreError),
 }
 
-impl Source {
+impl FleetSource {
     /// A pattern URL, `s3://bucket/prefix/glob?query` or `file:///dir/glob`.
     ///
     /// # Errors
@@ -207,7 +207,7 @@ impl Source {
 /// By URL: the listing failed. Through litestream.yml only databases fail, each for itself.
 pub async fn discover(
     worker: &Worker,
-    source: &Source,
+    source: &FleetSource,
     options: Options,
     progress: &DiscoveryProgress,
 ) -> Result<Discovery, DiscoverError> {
@@ -220,14 +220,14 @@ pub async fn discover(
 /// As [`discover`]. What was handed over is complete all the same.
 pub(in crate::fleet) async fn discover_early(
     worker: &Worker,
-    source: &Source,
+    source: &FleetSource,
     options: Options,
     progress: &DiscoveryProgress,
     hand_over: &mut HandOver,
 ) -> Result<Discovery, DiscoverError> {
     let mut discovery = match source {
-        Source::Url(source) => by_url(worker, source, options, progress, hand_over).await?,
-        Source::Config(source) => configured::discover(worker, source, options, progress).await,
+        FleetSource::Url(source) => by_url(worker, source, options, progress, hand_over).await?,
+        FleetSource::Config(source) => configured::discover(worker, source, options, progress).await,
     };
     discovery.lists = progress.lists.load(Relaxed);
     discovery.found.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
@@ -267,7 +267,7 @@ async fn by_url(
     };
     let mut early = Early::new(pattern.literal_dir(), &own_name, &owner, &mut give_all);
     let lister = Lister { http: &worker.http, store, progress };
-    let listed = lister.list(&prefix, Limits::default(), &|_| true, may_give.then_some(&mut early)).await;
+    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, may_give.then_some(&mut early)).await;
     let mut others = early.into_others();
     let listing = match listed {
         Ok(listing) => listing,
@@ -450,7 +450,7 @@ impl From<ConfigError> for DiscoverError {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for FleetSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(source) => {

@@ -2,9 +2,9 @@
 //! or all when all are known.
 
 use crate::fleet::discovery::discover::{
-    DiscoverError, Discovery, DiscoveryProgress, Found, HandOver, Options, Source, discover_early,
+    DiscoverError, Discovery, DiscoveryProgress, FleetSource, Found, HandOver, Options, discover_early,
 };
-use crate::restore::Engine;
+use crate::restore::Workers;
 use crate::store::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 /// How a discovery is made.
 #[derive(Debug, Clone, Copy)]
-pub struct Search {
+pub struct DiscoverySearch {
     pub options: Options,
     /// Databases may be restored before all are known.
     pub early: bool,
@@ -23,7 +23,7 @@ pub struct Search {
 
 /// What a discovery says.
 #[derive(Debug)]
-pub enum News {
+pub enum DiscoveryEvent {
     /// Some of the databases.
     Found(Vec<Found>),
     /// It failed, and begins anew.
@@ -34,18 +34,23 @@ pub enum News {
 
 /// A discovery's news; bounded by what there is to be found.
 #[derive(Debug)]
-pub struct Feed(UnboundedReceiver<News>);
+pub struct Feed(UnboundedReceiver<DiscoveryEvent>);
 
 impl Feed {
     /// Discovers on some worker.
-    pub fn start(engine: &Engine, source: Arc<Source>, search: Search, progress: Arc<DiscoveryProgress>) -> Self {
+    pub fn start(
+        engine: &Workers,
+        source: Arc<FleetSource>,
+        search: DiscoverySearch,
+        progress: Arc<DiscoveryProgress>,
+    ) -> Self {
         let (news, feed) = mpsc::unbounded_channel();
         // Answers by its news; nobody listening means cancelled, and the worker stops by itself.
         let submitted = engine.submit(move |worker| {
             Box::pin(async move {
                 let to_run = news.clone();
                 let mut hand_over = match search.early {
-                    true => HandOver::to(move |found| drop(to_run.send(News::Found(found)))),
+                    true => HandOver::to(move |found| drop(to_run.send(DiscoveryEvent::Found(found)))),
                     false => HandOver::default(),
                 };
                 let mut tries = 0;
@@ -53,14 +58,14 @@ impl Feed {
                 let ended = loop {
                     match discover_early(&worker, &source, search.options, &progress, &mut hand_over).await {
                         Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {
-                            let _ = news.send(News::Again(e));
+                            let _ = news.send(DiscoveryEvent::Again(e));
                             tokio::time::sleep(search.retry_delay.saturating_mul(1 << tries.min(6))).await;
                             tries += 1;
                         }
                         ended => break ended,
                     }
                 };
-                let _ = news.send(News::Ended(Box::new(ended)));
+                let _ = news.send(DiscoveryEvent::Ended(Box::new(ended)));
             })
         });
         drop(submitted);
@@ -70,12 +75,12 @@ impl Feed {
     /// All of it at once.
     pub fn of(discovery: Discovery) -> Self {
         let (news, feed) = mpsc::unbounded_channel();
-        let _ = news.send(News::Ended(Box::new(Ok(discovery))));
+        let _ = news.send(DiscoveryEvent::Ended(Box::new(Ok(discovery))));
         Self(feed)
     }
 
     /// None: the discovery was stopped before its end.
-    pub(in crate::fleet) async fn next(&mut self) -> Option<News> {
+    pub(in crate::fleet) async fn next(&mut self) -> Option<DiscoveryEvent> {
         self.0.recv().await
     }
 }

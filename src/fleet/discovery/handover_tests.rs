@@ -7,7 +7,7 @@ use crate::fleet::discovery::handover::*;
 use crate::fleet::discovery::key_ranges::tests::{Server, by_directory, bytewise};
 use crate::fleet::discovery::key_ranges::{Ask, Split};
 use crate::fleet::discovery::pattern::relative_output;
-use crate::fleet::outputs::Taken;
+use crate::fleet::outputs::Admitted;
 use crate::store::{ListPage, ListRequest};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ fn whole(server: &Server, literal_dir: &str) -> Vec<Replica> {
 
 /// Roots of those that have no place, of batches that come one after the other.
 fn losers(batches: &[Vec<Replica>], literal_dir: &str, own_name: &str) -> Vec<String> {
-    let mut taken = Taken::new(&["/o/errors.log".into()], |_: &Path| false);
+    let mut taken = Admitted::new(&["/o/errors.log".into()], |_: &Path| false);
     let mut losers = Vec::new();
     for batch in batches {
         let mut batch: Vec<&Replica> = batch.iter().collect();

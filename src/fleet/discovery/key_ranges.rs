@@ -10,7 +10,7 @@
 //! order, to where the next began: then no key was passed over, in whatever order a store lists.
 //! Looks and further ranges are bounded by the pages of keys: at most half as many each, and a few.
 
-use crate::store::{ListPage, ListRequest, Listed};
+use crate::store::{ListPage, ListRequest, ObjectMeta};
 
 /// Ranges listed at once.
 pub const MAX_RANGES: usize = 16;
@@ -31,7 +31,7 @@ pub enum Ask {
 }
 
 #[derive(Debug)]
-pub struct Job {
+pub struct RangeRequest {
     pub ask: Ask,
     pub request: ListRequest,
 }
@@ -42,7 +42,7 @@ pub struct Split {
     ranges: Vec<Range>,
     /// Sorted.
     cuts: Vec<String>,
-    looks: Vec<Look>,
+    looks: Vec<RangeLook>,
     may_split: bool,
     may_look: bool,
     /// Pages of keys taken.
@@ -58,7 +58,7 @@ pub struct Split {
 struct Range {
     after: Option<String>,
     end: Option<String>,
-    state: State,
+    state: RangeState,
     /// The last key taken, at first `after`.
     position: String,
     /// The last key seen, also beyond the end.
@@ -72,7 +72,7 @@ struct Range {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum RangeState {
     /// To be asked for, from this token or its beginning.
     Waiting(Option<String>),
     InFlight,
@@ -81,9 +81,9 @@ enum State {
 
 /// Reads the names in a directory.
 #[derive(Debug)]
-struct Look {
+struct RangeLook {
     dir: String,
-    state: State,
+    state: RangeState,
     last: String,
 }
 
@@ -113,7 +113,7 @@ impl Split {
     }
 
     /// The next page to ask for; None: only answers bring it further.
-    pub fn next_job(&mut self) -> Option<Job> {
+    pub fn next_job(&mut self) -> Option<RangeRequest> {
         if let Some(job) = self.continued() {
             return Some(job);
         }
@@ -124,7 +124,7 @@ impl Split {
     }
 
     /// Takes an answer; `taken` gets the objects that count.
-    pub fn take(&mut self, ask: Ask, page: ListPage, mut taken: impl FnMut(Listed)) {
+    pub fn take(&mut self, ask: Ask, page: ListPage, mut taken: impl FnMut(ObjectMeta)) {
         match ask {
             Ask::Look(id) => self.take_look(id, page),
             Ask::Keys(id) => {
@@ -147,7 +147,7 @@ impl Split {
 
     /// Whether every range is listed.
     pub fn is_done(&self) -> bool {
-        self.ranges.iter().all(|range| range.state == State::Done)
+        self.ranges.iter().all(|range| range.state == RangeState::Done)
     }
 
     /// The keys came out of order. In one row that does no harm.
@@ -161,7 +161,7 @@ impl Split {
 
     /// What is still to be listed; true only of a listing that is in order.
     pub fn unlisted(&self) -> Unlisted<'_> {
-        let open = self.ranges.iter().filter(|range| range.state != State::Done);
+        let open = self.ranges.iter().filter(|range| range.state != RangeState::Done);
         Unlisted(open.map(|range| (range.position.as_str(), range.end.as_deref())).collect())
     }
 
@@ -180,22 +180,25 @@ impl Split {
     }
 
     /// A range, or a look, that has more to come.
-    fn continued(&mut self) -> Option<Job> {
-        let (id, range) = self.ranges.iter_mut().enumerate().find(|(_, r)| matches!(r.state, State::Waiting(_)))?;
-        let State::Waiting(continuation) = std::mem::replace(&mut range.state, State::InFlight) else { return None };
+    fn continued(&mut self) -> Option<RangeRequest> {
+        let (id, range) =
+            self.ranges.iter_mut().enumerate().find(|(_, r)| matches!(r.state, RangeState::Waiting(_)))?;
+        let RangeState::Waiting(continuation) = std::mem::replace(&mut range.state, RangeState::InFlight) else {
+            return None;
+        };
         let start_after = if continuation.is_none() { range.after.clone() } else { None };
         let request = ListRequest { prefix: self.prefix.clone(), start_after, delimiter: None, continuation };
-        Some(Job { ask: Ask::Keys(id), request })
+        Some(RangeRequest { ask: Ask::Keys(id), request })
     }
 
     /// Cuts a new range off the end of the one with most before it.
-    fn further_range(&mut self) -> Option<Job> {
+    fn further_range(&mut self) -> Option<RangeRequest> {
         let free = MAX_RANGES.checked_sub(self.active())?;
         if free == 0 || self.ranges.len() > MAX_RANGES + self.pages / 2 {
             return None;
         }
         let per_page = self.cuts_per_page();
-        let active = self.ranges.iter().enumerate().filter(|(_, range)| range.state != State::Done);
+        let active = self.ranges.iter().enumerate().filter(|(_, range)| range.state != RangeState::Done);
         let longest = active.map(|(id, range)| (id, self.ahead(range))).max_by_key(|(_, ahead)| ahead.len());
         let (id, ahead) = longest?;
         // A page of it is in flight already, and less than a third of a page is not worth one.
@@ -213,33 +216,33 @@ impl Split {
     }
 
     /// Looks for cuts before a range that has too few.
-    fn further_look(&mut self) -> Option<Job> {
-        let in_flight = self.looks.iter().filter(|look| look.state == State::InFlight).count();
+    fn further_look(&mut self) -> Option<RangeRequest> {
+        let in_flight = self.looks.iter().filter(|look| look.state == RangeState::InFlight).count();
         let allowed = self.may_look && in_flight < MAX_LOOKS && self.looked < FREE_LOOKS + self.pages / 2;
         if !allowed || self.active() >= MAX_RANGES {
             return None;
         }
         let enough = self.cuts_per_page().saturating_mul(MAX_RANGES);
-        let short = self.ranges.iter().filter(|r| r.state != State::Done && self.ahead(r).len() < enough);
+        let short = self.ranges.iter().filter(|r| r.state != RangeState::Done && self.ahead(r).len() < enough);
         let (dir, from) = short.filter_map(|range| Some((self.dir_to_look_in(range)?, range))).next()?;
         // From the latest page on: what is known of it tells how dense the cuts are.
         let from_page = from.page_first.clone();
-        let passed = |look: &Look| look.last < from.position;
+        let passed = |look: &RangeLook| look.last < from.position;
         let known = self.looks.iter().position(|look| look.dir == dir);
         let restart = known.and_then(|id| self.looks.get(id)).is_none_or(passed);
         let id = known.unwrap_or_else(|| {
-            self.looks.push(Look { dir: dir.clone(), state: State::Waiting(None), last: String::new() });
+            self.looks.push(RangeLook { dir: dir.clone(), state: RangeState::Waiting(None), last: String::new() });
             self.looks.len() - 1
         });
         let look = self.looks.get_mut(id)?;
-        let state = std::mem::replace(&mut look.state, State::InFlight);
+        let state = std::mem::replace(&mut look.state, RangeState::InFlight);
         self.looked += 1;
         let (start_after, continuation) = match state {
-            State::Waiting(Some(token)) if !restart => (None, Some(token)),
+            RangeState::Waiting(Some(token)) if !restart => (None, Some(token)),
             _ => (from_page, None),
         };
         let request = ListRequest { prefix: dir, start_after, delimiter: Some('/'), continuation };
-        Some(Job { ask: Ask::Look(id), request })
+        Some(RangeRequest { ask: Ask::Look(id), request })
     }
 
     /// The outermost directory that all of the range's latest page lay in, whose names are not yet
@@ -255,9 +258,9 @@ impl Split {
                 return None;
             }
             match self.looks.iter().find(|look| look.dir == dir).map(|look| &look.state) {
-                None | Some(State::Waiting(_)) => return Some(dir.to_owned()),
-                Some(State::InFlight) => return None,
-                Some(State::Done) => {}
+                None | Some(RangeState::Waiting(_)) => return Some(dir.to_owned()),
+                Some(RangeState::InFlight) => return None,
+                Some(RangeState::Done) => {}
             }
         }
         None
@@ -271,9 +274,9 @@ impl Split {
         self.cuts.extend(names);
         let last = self.cuts.get(before..).and_then(|new| new.iter().max().cloned());
         look.state = match (&last, page.continuation) {
-            (Some(_), Some(token)) => State::Waiting(Some(token)),
+            (Some(_), Some(token)) => RangeState::Waiting(Some(token)),
             // To its end, or so many plain objects that it leads nowhere.
-            _ => State::Done,
+            _ => RangeState::Done,
         };
         look.last = last.unwrap_or_default();
         self.cuts.sort_unstable();
@@ -288,7 +291,7 @@ impl Split {
     }
 
     fn active(&self) -> usize {
-        self.ranges.iter().filter(|range| range.state != State::Done).count()
+        self.ranges.iter().filter(|range| range.state != RangeState::Done).count()
     }
 
     /// The cuts inside what a range has not listed.
@@ -332,7 +335,7 @@ impl Range {
             last_seen: after.clone(),
             after,
             end,
-            state: State::Waiting(None),
+            state: RangeState::Waiting(None),
             first: None,
             beyond: None,
             page_first: None,
@@ -341,7 +344,7 @@ impl Range {
     }
 
     /// Whether all keys ascended; with `any_order` that is not asked.
-    fn take(&mut self, page: ListPage, any_order: bool, taken: &mut impl FnMut(Listed)) -> bool {
+    fn take(&mut self, page: ListPage, any_order: bool, taken: &mut impl FnMut(ObjectMeta)) -> bool {
         let mut ordered = true;
         self.page_first = page.objects.first().map(|object| object.key.clone());
         self.page_taken = 0;
@@ -362,8 +365,8 @@ impl Range {
             taken(object);
         }
         self.state = match page.continuation {
-            Some(token) if self.beyond.is_none() => State::Waiting(Some(token)),
-            _ => State::Done,
+            Some(token) if self.beyond.is_none() => RangeState::Waiting(Some(token)),
+            _ => RangeState::Done,
         };
         ordered
     }

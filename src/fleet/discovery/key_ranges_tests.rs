@@ -86,8 +86,8 @@ impl Server {
     }
 }
 
-pub fn object(key: &str) -> Listed {
-    Listed { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
+pub fn object(key: &str) -> ObjectMeta {
+    ObjectMeta { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
 }
 
 /// What a listing came to.
@@ -104,7 +104,7 @@ struct Came {
 /// Answers what is in flight in the order of `random`, or all at once where there is none.
 fn run(split: &mut Split, server: &Server, mut random: Option<fastrand::Rng>) -> Came {
     let mut came = Came::default();
-    let mut in_flight: Vec<Job> = Vec::new();
+    let mut in_flight: Vec<RangeRequest> = Vec::new();
     loop {
         while let Some(job) = split.next_job() {
             in_flight.push(job);

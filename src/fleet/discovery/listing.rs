@@ -18,14 +18,14 @@ pub struct Lister<'a> {
 
 /// What is known of a listing beforehand.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ListingLimits {
     /// Keys that ranges may begin at, where they are known; otherwise they are looked for.
     pub cuts: Option<Vec<String>>,
     /// Give up beyond so many pages.
     pub max_pages: u64,
 }
 
-impl Default for Limits {
+impl Default for ListingLimits {
     fn default() -> Self {
         Self { cuts: None, max_pages: u64::MAX }
     }
@@ -33,7 +33,7 @@ impl Default for Limits {
 
 /// All that was listed.
 #[derive(Debug)]
-pub struct Listing {
+pub struct FleetListing {
     pub catalogue: Catalogue,
     /// The store lists in no order, or not in that of the keys' bytes.
     pub unordered: bool,
@@ -61,10 +61,10 @@ impl Lister<'_> {
     pub async fn list(
         &self,
         prefix: &str,
-        limits: Limits,
+        limits: ListingLimits,
         wanted: &dyn Fn(&str) -> bool,
         mut early: Option<&mut Early<'_>>,
-    ) -> Result<Listing, ListingError> {
+    ) -> Result<FleetListing, ListingError> {
         let may_look = limits.cuts.is_none();
         let split = match self.store {
             Store::S3(_) => Split::new(prefix, limits.cuts.unwrap_or_default(), may_look),
@@ -80,7 +80,7 @@ impl Lister<'_> {
         // Out of order between the ranges: only one row is sure to hold every key.
         let listing = self.run(Split::serial(prefix), limits.max_pages, wanted, None).await?;
         let catalogue = listing.map_or_else(|| Catalogue::new(Layout::native_to(self.store)), |all| all.catalogue);
-        Ok(Listing { catalogue, unordered: true })
+        Ok(FleetListing { catalogue, unordered: true })
     }
 
     /// None: something may have been passed over.
@@ -90,7 +90,7 @@ impl Lister<'_> {
         max_pages: u64,
         wanted: &dyn Fn(&str) -> bool,
         mut early: Option<&mut Early<'_>>,
-    ) -> Result<Option<Listing>, ListingError> {
+    ) -> Result<Option<FleetListing>, ListingError> {
         let mut catalogue = Catalogue::new(Layout::native_to(self.store));
         let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
         let mut in_flight = FuturesUnordered::new();
@@ -157,7 +157,7 @@ impl Lister<'_> {
             if let Some(early) = early {
                 early.give_back(&mut catalogue);
             }
-            return Ok(Some(Listing { catalogue, unordered: split.is_unordered() }));
+            return Ok(Some(FleetListing { catalogue, unordered: split.is_unordered() }));
         }
         self.progress.forget(keys, databases);
         Ok(None)

@@ -5,7 +5,7 @@ use crate::fleet::discovery::discover::Discovery;
 use crate::fleet::job::{Ended, Ending};
 use crate::fleet::outcome::error_log::{ErrorLog, with_class};
 use crate::fleet::outcome::report::Report;
-use crate::store::s3::{BucketLimits, Limits};
+use crate::store::s3::{BucketLimits, ProcessLimiter};
 use crate::telemetry::{Counters, Stages};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -239,7 +239,7 @@ impl Discovered {
 }
 
 /// The books under way.
-pub struct Books {
+pub struct RunSummary {
     pub totals: Totals,
     pub discovered: Discovered,
     /// Why not all databases are known.
@@ -253,7 +253,7 @@ pub struct Books {
     in_doubt: Vec<String>,
 }
 
-impl Books {
+impl RunSummary {
     /// Without an error log (`None`) for a dry run. An error log that cannot be written is told
     /// by [`Books::take_trouble`].
     ///
@@ -329,7 +329,7 @@ impl Books {
         &mut self,
         counters: &Counters,
         stages: &Stages,
-        limits: &Limits,
+        limits: &ProcessLimiter,
         took: Duration,
     ) -> std::io::Result<()> {
         let mut summary = self.summary(counters, took);

@@ -3,7 +3,7 @@
 
 use super::samples::{self, FIXTURES, any_encoding, any_file, decode, decode_chunked};
 use crate::error::Class;
-use crate::ltx::decoder::{FileDecoder, Step, verify_file};
+use crate::ltx::decoder::{DecodeStep, FileDecoder, verify_file};
 use crate::ltx::frame::Encoding;
 use crate::ltx::header::Header;
 use crate::ltx::{Fault, FormatError, Part, Pgno, Txid};
@@ -84,16 +84,16 @@ fn pushing_ahead_gives_the_same() {
         let mut pages = 0;
         loop {
             match decoder.next_page().unwrap() {
-                Step::Page(page) => {
+                DecodeStep::Page(page) => {
                     page.decode_into(&mut vec![0; whole.0.header.page_size.bytes()]).unwrap();
                     pages += 1;
                 }
-                Step::Done(verified) => {
+                DecodeStep::Done(verified) => {
                     assert_eq!((verified, pages), (whole.0, whole.0.pages));
                     break;
                 }
-                Step::Header(_) => {}
-                Step::NeedMore => panic!("all is there"),
+                DecodeStep::Header(_) => {}
+                DecodeStep::NeedMore => panic!("all is there"),
             }
         }
     }
@@ -137,7 +137,7 @@ fn an_undecoded_page_fails_the_file() {
     decoder.push(file);
     let error = loop {
         match decoder.next_page() {
-            Ok(Step::Done(_)) => panic!("passed"),
+            Ok(DecodeStep::Done(_)) => panic!("passed"),
             Ok(_) => {}
             Err(error) => break error,
         }

@@ -1,7 +1,7 @@
 //! Sample files: real ones from tests/fixtures and the corpus, and random ones.
 
 use crate::ltx::crc::DatabaseChecksum;
-use crate::ltx::decoder::{FileDecoder, Step, Verified, verify_file};
+use crate::ltx::decoder::{DecodeStep, FileDecoder, Verified, verify_file};
 use crate::ltx::encode::Encoder;
 use crate::ltx::frame::Encoding;
 use crate::ltx::header::{FLAG_NO_CHECKSUM, Header};
@@ -77,18 +77,18 @@ pub fn decode_chunked(file: &[u8], sizes: &[usize]) -> Result<(Verified, Pages),
     let (mut at, mut pages, mut size) = (0, Pages::new(), 0);
     loop {
         match decoder.next_page()? {
-            Step::NeedMore => {
+            DecodeStep::NeedMore => {
                 let end = (at + sizes.next().unwrap()).min(file.len());
                 decoder.push(file.slice(at..end));
                 at = end;
             }
-            Step::Header(header) => size = header.page_size.bytes(),
-            Step::Page(page) => {
+            DecodeStep::Header(header) => size = header.page_size.bytes(),
+            DecodeStep::Page(page) => {
                 let (pgno, mut out) = (page.pgno(), vec![0xaa; size]);
                 page.decode_into(&mut out)?;
                 pages.push((pgno, out));
             }
-            Step::Done(verified) => return Ok((verified, pages)),
+            DecodeStep::Done(verified) => return Ok((verified, pages)),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::catalogue::{Catalogue, Layout};
 use crate::error::Class;
 use crate::plan::corpus;
-use crate::store::{Etag, Listed};
+use crate::store::{Etag, ObjectMeta};
 use serde_json::Value;
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -17,8 +17,8 @@ fn header_time(path: &std::path::Path) -> Timestamp {
     Timestamp::from_millis(i64::from_be_bytes(bytes[32..40].try_into().unwrap()))
 }
 
-fn listed(object: &Value, etag: &str) -> Listed {
-    Listed {
+fn listed(object: &Value, etag: &str) -> ObjectMeta {
+    ObjectMeta {
         key: text(object, "key").into(),
         size: object["size"].as_u64().unwrap(),
         last_modified: Timestamp::parse_rfc3339(text(object, "last_modified")).unwrap_or(Timestamp::now()),

@@ -10,7 +10,7 @@ pub(in crate::restore) const END_DIVISOR: u64 = 16;
 const SMALLEST_DIVISOR: u64 = 8;
 
 /// A segment's place in its file.
-pub struct Cut {
+pub struct SegmentBounds {
     /// Bytes of the file, from one frame's beginning to another's.
     pub bytes: Range<u64>,
     pub first: Pgno,
@@ -34,7 +34,7 @@ pub struct Cutter {
     size: u64,
     segment_bytes: u64,
     /// The segment that grows.
-    cut: Option<Cut>,
+    cut: Option<SegmentBounds>,
 }
 
 impl Cutter {
@@ -44,11 +44,11 @@ impl Cutter {
     }
 
     /// The segment before, where it has reached its size and `entry` begins another.
-    pub fn add(&mut self, entry: IndexEntry) -> Option<Cut> {
+    pub fn add(&mut self, entry: IndexEntry) -> Option<SegmentBounds> {
         let len = |start| segment_len(start, self.size, self.segment_bytes);
-        let is_full = |cut: &Cut| entry.offset - cut.bytes.start >= len(cut.bytes.start);
-        let whole = self.cut.take_if(|cut| is_full(cut)).map(|cut| Cut { next: Some(entry.pgno), ..cut });
-        let cut = self.cut.get_or_insert_with(|| Cut {
+        let is_full = |cut: &SegmentBounds| entry.offset - cut.bytes.start >= len(cut.bytes.start);
+        let whole = self.cut.take_if(|cut| is_full(cut)).map(|cut| SegmentBounds { next: Some(entry.pgno), ..cut });
+        let cut = self.cut.get_or_insert_with(|| SegmentBounds {
             bytes: entry.offset..entry.offset,
             first: entry.pgno,
             last: entry.pgno,
@@ -63,7 +63,7 @@ impl Cutter {
     }
 
     /// The last segment.
-    pub fn finish(self) -> Option<Cut> {
+    pub fn finish(self) -> Option<SegmentBounds> {
         self.cut
     }
 }

@@ -8,12 +8,12 @@
 pub mod cuts;
 pub mod segments;
 
-use super::error::Failure;
+use super::error::ExecutionFailure;
 use super::execute::PlannedFile;
 use crate::catalogue::LtxFile;
 use crate::io::OutputFile;
 use crate::ltx::crc::{DatabaseChecksum, FileCrc};
-use crate::ltx::decoder::{FileDecoder, Step};
+use crate::ltx::decoder::{DecodeStep, FileDecoder};
 use crate::ltx::error::Checksum;
 use crate::ltx::frame::{FrameParser, Next};
 use crate::ltx::header::{HEADER_SIZE, Header};
@@ -22,9 +22,9 @@ use crate::ltx::snapshot::SnapshotPages;
 use crate::ltx::tail::Tail;
 use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
 use crate::ltx::{Fault, FormatError, Part, Pgno};
-use crate::restore::large::cuts::{Cut, Cutter, END_DIVISOR, segment_len};
-use crate::restore::page_map::{Claims, PageMap};
-use crate::restore::page_writer::{Placed, Placer};
+use crate::restore::large::cuts::{Cutter, END_DIVISOR, SegmentBounds, segment_len};
+use crate::restore::page_map::{PageMap, Winners};
+use crate::restore::page_writer::{PageWriter, Placed};
 use crate::restore::workers::Worker;
 use crate::store::{Body, Etag, Store, StoreError};
 use crate::telemetry::{Stage, Stopwatch};
@@ -45,13 +45,13 @@ const SMALLEST_TAIL_PART_BYTES: u64 = 16 << 10;
 const DIAGNOSED_BYTES: u64 = 1 << 30;
 
 /// A database whose files are being streamed in segments.
-pub struct Layout {
+pub struct SegmentContext {
     pub store: Store,
     /// None: what is decoded is thrown away.
     pub output: Option<Arc<OutputFile>>,
     /// What is fetched is thrown away.
     pub fetch_only: bool,
-    pub claims: Arc<Claims>,
+    pub claims: Arc<Winners>,
     /// The plan's large files; [`crate::restore::large::segments::Segments`] adds them.
     pub files: Vec<LargeFile>,
     /// The database's checksum is wanted.
@@ -76,12 +76,12 @@ pub struct LargeFile {
 /// A large file whose index has been read.
 pub struct Indexed {
     pub file: LargeFile,
-    pub cuts: Vec<Cut>,
-    pub expected: Expected,
+    pub cuts: Vec<SegmentBounds>,
+    pub expected: SegmentChecksums,
 }
 
 /// What a large file's segments are compared with, once its index has been read.
-pub struct Expected {
+pub struct SegmentChecksums {
     /// The file's index in the plan.
     pub planned: usize,
     size: u64,
@@ -92,7 +92,7 @@ pub struct Expected {
 }
 
 /// The bytes of a large file that are fetched before its pages.
-pub struct Ends {
+pub struct Footer {
     head: [u8; HEADER_SIZE],
     tail: Vec<u8>,
     etag: Option<Etag>,
@@ -146,7 +146,7 @@ pub async fn allowed(requests: Option<&Semaphore>) -> Option<SemaphorePermit<'_>
 
 impl LargeSource<'_> {
     /// Fetches the header and, most likely, the whole index.
-    pub async fn ends(self) -> Result<Ends, StoreError> {
+    pub async fn ends(self) -> Result<Footer, StoreError> {
         let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
         let begin = size - tail_guess(size);
         let (mut head, mut tail) = ([0; HEADER_SIZE], vec![0; (size - begin) as usize]);
@@ -154,7 +154,7 @@ impl LargeSource<'_> {
         let parts = tail.chunks_mut(part_bytes).zip((begin..size).step_by(part_bytes));
         let parts = parts.map(|(part, at)| self.fetch(at, part));
         let (head_etag, _) = try_join(self.fetch(0, &mut head), try_join_all(parts)).await?;
-        Ok(Ends { head, tail, etag: etag.cloned().or(head_etag) })
+        Ok(Footer { head, tail, etag: etag.cloned().or(head_etag) })
     }
 
     /// Fills `into` from the file's byte `at` on.
@@ -179,15 +179,15 @@ impl LargeSource<'_> {
     /// What is wrong with the plan's file `file`, which is read from its beginning to its end. None
     /// where nothing is, where a request fails for a reason that is not the file's own, or where
     /// reading would take long.
-    pub fn fault<'b>(self, file: usize, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<Failure>>
+    pub fn fault<'b>(self, file: usize, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<ExecutionFailure>>
     where
         Self: 'b,
     {
         // Rare: not a part of every restore's state.
         Box::pin(async move {
             match self.read_whole(etag).await {
-                Ok(error) => error.map(|error| Failure::Damaged { file, error }),
-                Err(e) if e.is_unreadable() || e.is_stale_listing() => Some(Failure::of_request(file, e)),
+                Ok(error) => error.map(|error| ExecutionFailure::Damaged { file, error }),
+                Err(e) if e.is_unreadable() || e.is_stale_listing() => Some(ExecutionFailure::of_request(file, e)),
                 Err(_) => None,
             }
         })
@@ -205,17 +205,17 @@ impl LargeSource<'_> {
         // Ends: each turn takes a part of the body, which is as long as what was asked for.
         loop {
             let step = match decoder.next_page() {
-                Ok(Step::NeedMore) => {
+                Ok(DecodeStep::NeedMore) => {
                     let Some(chunk) = body.chunk().await? else { return Ok(None) };
                     decoder.push(chunk);
                     continue;
                 }
-                Ok(Step::Header(header)) => {
+                Ok(DecodeStep::Header(header)) => {
                     page = vec![0; header.page_size.bytes()];
                     continue;
                 }
-                Ok(Step::Page(encoded)) => encoded.decode_into(&mut page),
-                Ok(Step::Done(_)) => return Ok(None),
+                Ok(DecodeStep::Page(encoded)) => encoded.decode_into(&mut page),
+                Ok(DecodeStep::Done(_)) => return Ok(None),
                 Err(error) => Err(error),
             };
             if let Err(error) = step {
@@ -225,7 +225,7 @@ impl LargeSource<'_> {
     }
 }
 
-impl Ends {
+impl Footer {
     /// The file's header.
     pub fn header(&self) -> Result<Header, FormatError> {
         Header::parse(&self.head)
@@ -243,17 +243,17 @@ pub trait OnIndex {
     fn page(&mut self, _pgno: Pgno) {}
 
     /// A segment, when its last entry has been read.
-    fn cut(&mut self, cut: Cut);
+    fn cut(&mut self, cut: SegmentBounds);
 }
 
 /// Keeps the segments.
-impl OnIndex for Vec<Cut> {
-    fn cut(&mut self, cut: Cut) {
+impl OnIndex for Vec<SegmentBounds> {
+    fn cut(&mut self, cut: SegmentBounds) {
         self.push(cut);
     }
 }
 
-impl Expected {
+impl SegmentChecksums {
     /// Reads the file's header and index from its `ends`.
     ///
     /// # Errors
@@ -261,14 +261,14 @@ impl Expected {
     pub async fn read(
         source: LargeSource<'_>,
         planned: usize,
-        ends: Ends,
+        ends: Footer,
         told: &mut dyn OnIndex,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ExecutionFailure> {
         let etag = ends.etag.clone();
         match Self::read_index(source, planned, ends, told).await {
-            Err(Failure::Damaged { file, error }) => {
+            Err(ExecutionFailure::Damaged { file, error }) => {
                 // The last bytes of a file that was cut off look like damage of any kind.
-                Err(source.fault(file, etag.as_ref()).await.unwrap_or(Failure::Damaged { file, error }))
+                Err(source.fault(file, etag.as_ref()).await.unwrap_or(ExecutionFailure::Damaged { file, error }))
             }
             result => result,
         }
@@ -277,11 +277,11 @@ impl Expected {
     async fn read_index(
         source: LargeSource<'_>,
         planned: usize,
-        ends: Ends,
+        ends: Footer,
         told: &mut dyn OnIndex,
-    ) -> Result<Self, Failure> {
-        let damaged = |error| Failure::Damaged { file: planned, error };
-        let failed = |error| Failure::of_request(planned, error);
+    ) -> Result<Self, ExecutionFailure> {
+        let damaged = |error| ExecutionFailure::Damaged { file: planned, error };
+        let failed = |error| ExecutionFailure::of_request(planned, error);
         let size = source.planned.file.size;
         let header = ends.header().map_err(damaged)?;
         let mut head_crc = FileCrc::new();
@@ -351,19 +351,19 @@ const fn is_tracked_snapshot(header: &Header) -> bool {
 
 /// One segment of one file of one database: a unit of work for any worker.
 pub struct Segment {
-    pub layout: Arc<Layout>,
+    pub layout: Arc<SegmentContext>,
     /// Index into [`Layout::files`].
     pub file: usize,
     /// Which of the file's segments, and where it lies.
     pub number: usize,
-    pub cut: Cut,
+    pub cut: SegmentBounds,
     pub done: mpsc::UnboundedSender<SegmentDone>,
 }
 
 pub struct SegmentDone {
     pub file: usize,
     pub number: usize,
-    pub result: Result<SegmentOutput, Failure>,
+    pub result: Result<SegmentOutput, ExecutionFailure>,
 }
 
 #[derive(Clone)]
@@ -376,8 +376,11 @@ pub struct SegmentOutput {
 
 impl Segment {
     pub async fn run(self, worker: &Worker) {
-        let result =
-            if self.layout.stopped.load(Ordering::Relaxed) { Err(Failure::Stopped) } else { self.stream(worker).await };
+        let result = if self.layout.stopped.load(Ordering::Relaxed) {
+            Err(ExecutionFailure::Stopped)
+        } else {
+            self.stream(worker).await
+        };
         if result.is_err() {
             self.layout.stopped.store(true, Ordering::Relaxed);
         }
@@ -385,18 +388,18 @@ impl Segment {
         let _ = self.done.send(SegmentDone { file: self.file, number: self.number, result });
     }
 
-    async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, Failure> {
+    async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, ExecutionFailure> {
         let (layout, cut) = (&*self.layout, &self.cut);
-        let Some(file) = layout.files.get(self.file) else { return Err(Failure::Stopped) };
-        let damaged = |error| Failure::Damaged { file: file.planned, error };
-        let failed = |error| Failure::of_request(file.planned, error);
+        let Some(file) = layout.files.get(self.file) else { return Err(ExecutionFailure::Stopped) };
+        let damaged = |error| ExecutionFailure::Damaged { file: file.planned, error };
+        let failed = |error| ExecutionFailure::of_request(file.planned, error);
         let _request = allowed(layout.requests.as_deref()).await;
         let body = layout.store.get(&worker.http, &file.key, cut.bytes.clone(), file.etag.as_ref());
         let mut body = body.await.map_err(failed)?;
         if layout.fetch_only {
             while body.chunk().await.map_err(failed)?.is_some() {
                 if layout.stopped.load(Ordering::Relaxed) {
-                    return Err(Failure::Stopped);
+                    return Err(ExecutionFailure::Stopped);
                 }
             }
             let (crc, checksum) = (FileCrc::new(), DatabaseChecksum::default());
@@ -405,7 +408,7 @@ impl Segment {
         let page_size = file.header.page_size;
         let wants_checksum = is_tracked_snapshot(&file.header);
         let mut parser = FrameParser::new(page_size, cut.bytes.start, cut.after);
-        let mut placer = Placer::new(
+        let mut placer = PageWriter::new(
             worker,
             layout.output.as_ref(),
             page_size,
@@ -423,7 +426,7 @@ impl Segment {
                 Next::NeedMore => match watch.away(body.chunk()).await.map_err(failed)? {
                     Some(chunk) => {
                         if layout.stopped.load(Ordering::Relaxed) {
-                            return Err(Failure::Stopped);
+                            return Err(ExecutionFailure::Stopped);
                         }
                         parser.push(chunk);
                         continue;
@@ -440,7 +443,7 @@ impl Segment {
                 }
                 Some(wins) => pgno.0 <= wins.commit() && wins.is_claimed(pgno),
             };
-            let page = if wins { placer.slot(pgno).await? } else { &mut loser[..] };
+            let page = if wins { placer.reserve(pgno).await? } else { &mut loser[..] };
             frame.decode_into(page).map_err(damaged)?;
             crc.update(frame.head);
             crc.update(page);
@@ -449,7 +452,7 @@ impl Segment {
             }
             frames.add(pgno, frame.offset, frame.size);
             if wins {
-                placer.filled(pgno);
+                placer.commit(pgno);
             }
         }
         watch.less(placer.waited());

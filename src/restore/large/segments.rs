@@ -1,22 +1,24 @@
 //! The segments of one database's large files, handed to all workers and waited for.
 
-use crate::restore::error::Failure;
-use crate::restore::large::cuts::Cut;
-use crate::restore::large::{Expected, Indexed, LargeFile, Layout, OnIndex, Segment, SegmentDone, SegmentOutput};
+use crate::restore::error::ExecutionFailure;
+use crate::restore::large::cuts::SegmentBounds;
+use crate::restore::large::{
+    Indexed, LargeFile, OnIndex, Segment, SegmentChecksums, SegmentContext, SegmentDone, SegmentOutput,
+};
 use crate::restore::page_writer::Placed;
-use crate::restore::work_queue::Queue;
+use crate::restore::work_queue::WorkQueue;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Segments under way.
 pub struct Segments<'a> {
-    layout: Arc<Layout>,
-    queue: &'a Queue<Segment>,
+    layout: Arc<SegmentContext>,
+    queue: &'a WorkQueue<Segment>,
     /// How many of each file.
     counts: Vec<usize>,
     /// In the order of the files.
-    expected: Vec<Expected>,
+    expected: Vec<SegmentChecksums>,
     /// None once all have been handed over: who waits for results learns that none will come.
     done: Option<mpsc::UnboundedSender<SegmentDone>>,
     results: mpsc::UnboundedReceiver<SegmentDone>,
@@ -24,7 +26,7 @@ pub struct Segments<'a> {
 
 /// The last file's segments are handed over as its index is read.
 impl OnIndex for Segments<'_> {
-    fn cut(&mut self, cut: Cut) {
+    fn cut(&mut self, cut: SegmentBounds) {
         self.push(self.expected.len(), cut);
     }
 }
@@ -33,10 +35,10 @@ impl<'a> Segments<'a> {
     /// Hands the segments of `indexed` files to the workers that `queue` feeds. Those of `last`
     /// are still to come ([`OnIndex`]), and what is expected of it ([`Self::expect`]).
     pub fn start(
-        mut layout: Layout,
+        mut layout: SegmentContext,
         indexed: Vec<Indexed>,
         last: Option<LargeFile>,
-        queue: &'a Queue<Segment>,
+        queue: &'a WorkQueue<Segment>,
     ) -> Self {
         let (done, results) = mpsc::unbounded_channel();
         let (mut cuts, mut expected) = (Vec::new(), Vec::new());
@@ -55,11 +57,11 @@ impl<'a> Segments<'a> {
     }
 
     /// What the last file's segments are compared with.
-    pub fn expect(&mut self, last: Expected) {
+    pub fn expect(&mut self, last: SegmentChecksums) {
         self.expected.push(last);
     }
 
-    fn push(&mut self, file: usize, cut: Cut) {
+    fn push(&mut self, file: usize, cut: SegmentBounds) {
         let (Some(count), Some(done)) = (self.counts.get_mut(file), self.done.clone()) else { return };
         let layout = Arc::clone(&self.layout);
         self.queue.push(Segment { layout, file, number: *count, cut, done });
@@ -67,10 +69,10 @@ impl<'a> Segments<'a> {
     }
 
     /// Waits for all and verifies each file's checksum.
-    pub async fn finish(mut self) -> Result<Placed, Failure> {
+    pub async fn finish(mut self) -> Result<Placed, ExecutionFailure> {
         // Nothing goes unverified.
         if self.expected.len() != self.counts.len() {
-            return Err(Failure::Stopped);
+            return Err(ExecutionFailure::Stopped);
         }
         let mut outputs: Vec<Vec<Option<SegmentOutput>>> = self.counts.iter().map(|&count| vec![None; count]).collect();
         let mut left: usize = self.counts.iter().sum();
@@ -78,7 +80,9 @@ impl<'a> Segments<'a> {
         self.done = None;
         // Ends: every segment answers once, also when it is stopped; and the channel closes without workers.
         while left > 0 {
-            let Some(done) = self.results.recv().await else { return Err(failure.unwrap_or(Failure::Stopped)) };
+            let Some(done) = self.results.recv().await else {
+                return Err(failure.unwrap_or(ExecutionFailure::Stopped));
+            };
             left -= 1;
             match done.result {
                 Ok(output) => {
@@ -86,7 +90,7 @@ impl<'a> Segments<'a> {
                         *slot = Some(output);
                     }
                 }
-                Err(Failure::Stopped) => {}
+                Err(ExecutionFailure::Stopped) => {}
                 Err(error) => {
                     failure.get_or_insert(error);
                 }
@@ -97,9 +101,11 @@ impl<'a> Segments<'a> {
         }
         let mut placed = Placed::default();
         for (file, outputs) in self.expected.iter().zip(outputs) {
-            let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else { return Err(Failure::Stopped) };
+            let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else {
+                return Err(ExecutionFailure::Stopped);
+            };
             if !self.layout.fetch_only {
-                file.verify(&outputs).map_err(|error| Failure::Damaged { file: file.planned, error })?;
+                file.verify(&outputs).map_err(|error| ExecutionFailure::Damaged { file: file.planned, error })?;
             }
             outputs.iter().for_each(|o| placed.add(o.placed));
         }

@@ -21,9 +21,9 @@ const CLOCK_END_SECS: i64 = 253_370_764_800;
 
 /// One attempt that failed.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct RequestError {
     pub(super) error: Box<StoreError>,
-    pub(super) cure: Cure,
+    pub(super) cure: RetryAction,
     /// The least pause before the next request, where the server says one; at most
     /// [`MAX_RETRY_AFTER`].
     pub(super) retry_after: Duration,
@@ -31,7 +31,7 @@ pub(super) struct Trouble {
 
 /// What may help before the request is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cure {
+pub(super) enum RetryAction {
     /// Nothing will.
     None,
     /// A pause.
@@ -50,8 +50,8 @@ pub(super) enum Cure {
     Region(String),
 }
 
-impl Trouble {
-    pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, cure: Cure) -> Self {
+impl RequestError {
+    pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, cure: RetryAction) -> Self {
         let error =
             StoreError { kind, what: String::new(), detail: detail.into(), request_id: None, hint: None, attempts: 0 };
         Self { error: Box::new(error), cure, retry_after: Duration::ZERO }
@@ -63,11 +63,11 @@ impl Trouble {
     }
 
     pub(super) fn bad_answer(detail: impl Into<String>) -> Self {
-        Self::new(StoreErrorKind::BadAnswer, detail, Cure::BadAnswer)
+        Self::new(StoreErrorKind::InvalidResponse, detail, RetryAction::BadAnswer)
     }
 
     pub(super) fn timeout(stage: &str, after: Duration) -> Self {
-        Self::new(StoreErrorKind::Timeout, format!("{stage} for {:.1} s", after.as_secs_f64()), Cure::Again)
+        Self::new(StoreErrorKind::Timeout, format!("{stage} for {:.1} s", after.as_secs_f64()), RetryAction::Again)
     }
 
     /// A request that got no answer, or whose body broke off.
@@ -78,7 +78,7 @@ impl Trouble {
         if let Some(tls) = find::<rustls::Error>(&error)
             && matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
         {
-            return Self::new(StoreErrorKind::Network, detail, Cure::None).hint(
+            return Self::new(StoreErrorKind::Network, detail, RetryAction::None).hint(
                 "the server's certificate is not trusted: name its CA's PEM file in AWS_CA_BUNDLE, \
                  or set skip-verify if you must",
             );
@@ -96,7 +96,7 @@ impl Trouble {
             _ => None,
         };
         let kind = if timeout { StoreErrorKind::Timeout } else { StoreErrorKind::Network };
-        let mut trouble = Self::new(kind, detail, if connect { Cure::Connect } else { Cure::Again });
+        let mut trouble = Self::new(kind, detail, if connect { RetryAction::Connect } else { RetryAction::Again });
         trouble.error.hint = hint.map(str::to_owned);
         trouble
     }
@@ -119,7 +119,7 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
 }
 
 /// What an answer of failure says, and under which circumstances.
-pub(super) struct Refusal<'a> {
+pub(super) struct ErrorResponse<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: ErrorBody,
@@ -147,10 +147,10 @@ const THROTTLED: [&str; 11] = [
     "KMS.ThrottlingException",
 ];
 
-impl Refusal<'_> {
-    pub(super) fn into_trouble(self) -> Trouble {
+impl ErrorResponse<'_> {
+    pub(super) fn into_trouble(self) -> RequestError {
         let code = self.body.code.as_deref().unwrap_or("");
-        let (kind, cure, hint) = self.verdict(code);
+        let (kind, cure, hint) = self.classify(code);
         let mut detail = format!("HTTP {}", self.status.as_u16());
         for text in [self.body.code.as_deref(), self.body.message.as_deref()].into_iter().flatten() {
             detail.push_str(": ");
@@ -162,7 +162,7 @@ impl Refusal<'_> {
             detail.push(' ');
             detail.push_str(reason);
         }
-        let mut trouble = Trouble::new(kind, detail, cure);
+        let mut trouble = RequestError::new(kind, detail, cure);
         if matches!(self.status.as_u16(), 429 | 503) {
             trouble.retry_after = retry_after(self.headers);
         }
@@ -172,24 +172,24 @@ impl Refusal<'_> {
         trouble
     }
 
-    fn verdict(&self, code: &str) -> (StoreErrorKind, Cure, Option<String>) {
+    fn classify(&self, code: &str) -> (StoreErrorKind, RetryAction, Option<String>) {
         use StoreErrorKind as K;
         let status = self.status.as_u16();
         let told = |hint: &str| Some(hint.to_owned());
         if THROTTLED.contains(&code) || (status == 429 || status == 503) {
             return (
                 K::Throttled,
-                Cure::Throttled,
+                RetryAction::Throttled,
                 told("the bucket throttles: fewer requests (--max-requests) may help"),
             );
         }
         match code {
-            "RequestTimeout" | "RequestCanceled" => return (K::Timeout, Cure::Again, None),
+            "RequestTimeout" | "RequestCanceled" => return (K::Timeout, RetryAction::Again, None),
             "InternalError" | "ServiceUnavailable" | "OperationAborted" | "PriorRequestNotComplete" => {
-                return (K::Server, Cure::Again, None);
+                return (K::Server, RetryAction::Again, None);
             }
             "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
-                let cure = Cure::Credentials { generation: self.generation };
+                let cure = RetryAction::Credentials { generation: self.generation };
                 return (K::Credentials, cure, told("the credentials have expired: renew them"));
             }
             "RequestTimeTooSkewed" | "RequestExpired" => {
@@ -199,12 +199,12 @@ impl Refusal<'_> {
             "InvalidObjectState" => {
                 return (
                     K::Unsupported,
-                    Cure::None,
+                    RetryAction::None,
                     told("the object is archived: restore it from its storage class first"),
                 );
             }
             "NoSuchBucket" => {
-                return (K::NoSuchBucket, Cure::None, told("check the bucket's name, region and endpoint"));
+                return (K::NoSuchBucket, RetryAction::None, told("check the bucket's name, region and endpoint"));
             }
             _ => {}
         }
@@ -217,22 +217,22 @@ impl Refusal<'_> {
             400 if code.is_empty() && self.told_region().is_some() => self.moved(),
             401 | 403 => {
                 let suspicious = code.is_empty() || code == "AccessDenied" || code == "SignatureDoesNotMatch";
-                let cure = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { Cure::None };
+                let cure = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { RetryAction::None };
                 (K::AccessDenied, cure, Some(self.denied(code).to_owned()))
             }
-            404 if self.object => (K::NoSuchKey, Cure::None, None),
-            404 => (K::NoSuchBucket, Cure::None, told("check the bucket's name, region and endpoint")),
-            408 => (K::Timeout, Cure::Again, None),
-            412 => (K::Changed, Cure::None, None),
-            416 => (K::SizeDiffers, Cure::None, None),
-            501 | 505 => (K::Unsupported, Cure::None, None),
-            500.. => (K::Server, Cure::Again, None),
+            404 if self.object => (K::NotFound, RetryAction::None, None),
+            404 => (K::NoSuchBucket, RetryAction::None, told("check the bucket's name, region and endpoint")),
+            408 => (K::Timeout, RetryAction::Again, None),
+            412 => (K::PreconditionFailed, RetryAction::None, None),
+            416 => (K::SizeDiffers, RetryAction::None, None),
+            501 | 505 => (K::Unsupported, RetryAction::None, None),
+            500.. => (K::Server, RetryAction::Again, None),
             400 if self.object && matches!(code, "InvalidRequest" | "" | "InvalidArgument") => (
                 K::Unsupported,
-                Cure::None,
+                RetryAction::None,
                 told("if the objects are encrypted with a key of yours (SSE-C), set sse-customer-key"),
             ),
-            _ => (K::Unsupported, Cure::None, None),
+            _ => (K::Unsupported, RetryAction::None, None),
         }
     }
 
@@ -254,27 +254,27 @@ impl Refusal<'_> {
     }
 
     /// Redirects are never followed: the region is learned and the request made anew.
-    fn moved(&self) -> (StoreErrorKind, Cure, Option<String>) {
+    fn moved(&self) -> (StoreErrorKind, RetryAction, Option<String>) {
         match self.told_region() {
             Some(region) if region != self.region => {
                 let hint = format!("the bucket is in region {region}, not {}: set it so", self.region);
-                (StoreErrorKind::BadAnswer, Cure::Region(region.to_owned()), Some(hint))
+                (StoreErrorKind::InvalidResponse, RetryAction::Region(region.to_owned()), Some(hint))
             }
             _ => {
                 let hint = "redirects to other hosts are not followed: check endpoint and region";
-                (StoreErrorKind::BadAnswer, Cure::None, Some(hint.to_owned()))
+                (StoreErrorKind::InvalidResponse, RetryAction::None, Some(hint.to_owned()))
             }
         }
     }
 
-    fn clock(&self, at_least_secs: i64) -> Cure {
+    fn clock(&self, at_least_secs: i64) -> RetryAction {
         match date(self.headers, "date").filter(|date| seconds(*date) < CLOCK_END_SECS) {
             Some(date) => {
                 let skew = seconds(date) - seconds(self.signed_at);
                 let offset_secs = seconds(date) - seconds(self.now);
-                if skew.abs() >= at_least_secs.max(1) { Cure::Clock { offset_secs } } else { Cure::None }
+                if skew.abs() >= at_least_secs.max(1) { RetryAction::Clock { offset_secs } } else { RetryAction::None }
             }
-            None => Cure::None,
+            None => RetryAction::None,
         }
     }
 }
@@ -302,10 +302,10 @@ mod tests {
     use crate::store::s3::classify::*;
     use http::HeaderValue;
 
-    fn trouble(status: u16, code: &str, headers: &[(&'static str, &'static str)], object: bool) -> Trouble {
+    fn trouble(status: u16, code: &str, headers: &[(&'static str, &'static str)], object: bool) -> RequestError {
         let headers =
             headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
-        Refusal {
+        ErrorResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
             body: ErrorBody {
@@ -327,22 +327,22 @@ mod tests {
     fn verdicts() {
         use StoreErrorKind as K;
         for (status, code, object, kind, cure) in [
-            (503, "SlowDown", true, K::Throttled, Cure::Throttled),
-            (400, "KMS.ThrottlingException", true, K::Throttled, Cure::Throttled),
-            (429, "", true, K::Throttled, Cure::Throttled),
-            (400, "RequestTimeout", true, K::Timeout, Cure::Again),
-            (408, "RequestCanceled", true, K::Timeout, Cure::Again),
-            (500, "", false, K::Server, Cure::Again),
-            (501, "", false, K::Unsupported, Cure::None),
-            (400, "ExpiredToken", true, K::Credentials, Cure::Credentials { generation: 7 }),
-            (404, "", true, K::NoSuchKey, Cure::None),
-            (404, "", false, K::NoSuchBucket, Cure::None),
-            (404, "NoSuchBucket", true, K::NoSuchBucket, Cure::None),
-            (412, "PreconditionFailed", true, K::Changed, Cure::None),
-            (416, "InvalidRange", true, K::SizeDiffers, Cure::None),
-            (403, "InvalidObjectState", true, K::Unsupported, Cure::None),
-            (403, "AccessDenied", true, K::AccessDenied, Cure::None),
-            (301, "PermanentRedirect", false, K::BadAnswer, Cure::None),
+            (503, "SlowDown", true, K::Throttled, RetryAction::Throttled),
+            (400, "KMS.ThrottlingException", true, K::Throttled, RetryAction::Throttled),
+            (429, "", true, K::Throttled, RetryAction::Throttled),
+            (400, "RequestTimeout", true, K::Timeout, RetryAction::Again),
+            (408, "RequestCanceled", true, K::Timeout, RetryAction::Again),
+            (500, "", false, K::Server, RetryAction::Again),
+            (501, "", false, K::Unsupported, RetryAction::None),
+            (400, "ExpiredToken", true, K::Credentials, RetryAction::Credentials { generation: 7 }),
+            (404, "", true, K::NotFound, RetryAction::None),
+            (404, "", false, K::NoSuchBucket, RetryAction::None),
+            (404, "NoSuchBucket", true, K::NoSuchBucket, RetryAction::None),
+            (412, "PreconditionFailed", true, K::PreconditionFailed, RetryAction::None),
+            (416, "InvalidRange", true, K::SizeDiffers, RetryAction::None),
+            (403, "InvalidObjectState", true, K::Unsupported, RetryAction::None),
+            (403, "AccessDenied", true, K::AccessDenied, RetryAction::None),
+            (301, "PermanentRedirect", false, K::InvalidResponse, RetryAction::None),
         ] {
             let t = trouble(status, code, &[], object);
             assert_eq!((t.error.kind, t.cure), (kind, cure), "{status} {code}");
@@ -374,23 +374,23 @@ mod tests {
     #[test]
     fn regions_and_clocks_are_learned_from_headers() {
         let t = trouble(301, "PermanentRedirect", &[("x-amz-bucket-region", "eu-north-1")], false);
-        assert_eq!(t.cure, Cure::Region("eu-north-1".into()));
+        assert_eq!(t.cure, RetryAction::Region("eu-north-1".into()));
         assert!(t.error.hint.unwrap().contains("eu-north-1"));
         assert_eq!(
             trouble(400, "", &[("x-amz-bucket-region", "eu-north-1")], true).cure,
-            Cure::Region("eu-north-1".into())
+            RetryAction::Region("eu-north-1".into())
         );
-        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "evil.com/")], false).cure, Cure::None);
-        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "us-east-1")], false).cure, Cure::None);
+        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "evil.com/")], false).cure, RetryAction::None);
+        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "us-east-1")], false).cure, RetryAction::None);
         let date = [("date", "Sun, 09 Sep 2001 02:46:40 GMT"), ("x-amz-request-id", "HEADER")];
         let t = trouble(403, "RequestTimeTooSkewed", &date, true);
-        assert_eq!(t.cure, Cure::Clock { offset_secs: 3600 });
+        assert_eq!(t.cure, RetryAction::Clock { offset_secs: 3600 });
         assert_eq!(t.error.request_id.as_deref(), Some("HEADER"));
-        assert_eq!(trouble(403, "", &date, true).cure, Cure::Clock { offset_secs: 3600 });
-        assert_eq!(trouble(403, "InvalidAccessKeyId", &date, true).cure, Cure::None);
+        assert_eq!(trouble(403, "", &date, true).cure, RetryAction::Clock { offset_secs: 3600 });
+        assert_eq!(trouble(403, "InvalidAccessKeyId", &date, true).cure, RetryAction::None);
         let far = [("date", "Fri, 31 Dec 9999 23:59:59 GMT")];
-        assert_eq!(trouble(403, "RequestTimeTooSkewed", &far, true).cure, Cure::None);
+        assert_eq!(trouble(403, "RequestTimeTooSkewed", &far, true).cure, RetryAction::None);
         let last = [("date", "Thu, 31 Dec 9998 23:59:59 GMT")];
-        assert!(matches!(trouble(403, "RequestTimeTooSkewed", &last, true).cure, Cure::Clock { .. }));
+        assert!(matches!(trouble(403, "RequestTimeTooSkewed", &last, true).cure, RetryAction::Clock { .. }));
     }
 }

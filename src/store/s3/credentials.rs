@@ -46,7 +46,7 @@ impl Current {
 }
 
 pub(super) struct Credentials {
-    source: Source,
+    source: CredentialSource,
     current: RwLock<Option<Arc<Current>>>,
     flight: Mutex<Flight>,
 }
@@ -62,7 +62,7 @@ impl Flight {
     }
 }
 
-enum Source {
+enum CredentialSource {
     Fixed,
     /// The AWS chain, set up when first needed: with keys at hand nothing waits for it.
     Chain {
@@ -93,21 +93,21 @@ impl Credentials {
         }
         if environment.aws_chain {
             let region = environment.region.clone().or_else(|| config.region.clone());
-            return Self::of(Source::Chain { network: network.clone(), region, provider: OnceCell::new() });
+            return Self::of(CredentialSource::Chain { network: network.clone(), region, provider: OnceCell::new() });
         }
-        Self::of(Source::Missing("there are no credentials"))
+        Self::of(CredentialSource::Missing("there are no credentials"))
     }
 
     pub(super) fn provided(provider: SharedCredentialsProvider) -> Self {
-        Self::of(Source::Provider(provider))
+        Self::of(CredentialSource::Provider(provider))
     }
 
-    fn of(source: Source) -> Self {
+    fn of(source: CredentialSource) -> Self {
         Self { source, current: RwLock::new(None), flight: Mutex::default() }
     }
 
     fn fixed(keys: Keys) -> Self {
-        let this = Self::of(Source::Fixed);
+        let this = Self::of(CredentialSource::Fixed);
         this.set(Arc::new(Current::new(keys, 0)));
         this
     }
@@ -178,10 +178,10 @@ impl Credentials {
 
     async fn ask(&self) -> Result<Keys, String> {
         let provider = match &self.source {
-            Source::Fixed => return Err("these keys cannot be renewed".to_owned()),
-            Source::Missing(reason) => return Err((*reason).to_owned()),
-            Source::Provider(provider) => provider,
-            Source::Chain { network, region, provider } => {
+            CredentialSource::Fixed => return Err("these keys cannot be renewed".to_owned()),
+            CredentialSource::Missing(reason) => return Err((*reason).to_owned()),
+            CredentialSource::Provider(provider) => provider,
+            CredentialSource::Chain { network, region, provider } => {
                 aws_chain::check_threads().map_err(|e| e.to_string())?;
                 provider.get_or_try_init(|| aws_chain::provider(network, region.as_deref())).await?
             }

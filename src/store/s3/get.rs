@@ -5,10 +5,10 @@
 
 use super::super::{Etag, StoreError, StoreErrorKind};
 use super::head::{etag, litestream_timestamp};
-use super::retry::Tries;
-use super::send::{Answer, Operation, Piece};
+use super::retry::RetryState;
+use super::send::{Answer, Chunk, Operation};
 use super::{Http, S3};
-use crate::store::s3::classify::{Cure, Trouble};
+use crate::store::s3::classify::{RequestError, RetryAction};
 use crate::telemetry::{Spent, Stage};
 use crate::timestamp::Timestamp;
 use bytes::{Buf, Bytes};
@@ -45,7 +45,7 @@ pub struct S3Body {
     crawl_window: Duration,
     /// The present answer comes too slowly: to be left before more is read.
     crawled: bool,
-    tries: Tries,
+    tries: RetryState,
     spent: Spent,
 }
 
@@ -72,7 +72,7 @@ impl S3 {
             resumed_at: range.start,
             crawl_window: self.timeouts.crawl_window,
             crawled: false,
-            tries: Tries::default(),
+            tries: RetryState::default(),
             spent: Spent::new(http.recorder(), Stage::Fetch),
         };
         if body.position < body.end {
@@ -91,7 +91,7 @@ impl S3Body {
             if std::mem::take(&mut self.crawled) {
                 // Others may be as slow for reasons of their own: more patience each time.
                 let patience = self.s3.timeouts.crawl_window.saturating_mul(MAX_PATIENCE);
-                let trouble = Trouble::timeout("the body came at a crawl", self.crawl_window);
+                let trouble = RequestError::timeout("the body came at a crawl", self.crawl_window);
                 self.crawl_window = self.crawl_window.saturating_mul(2).min(patience);
                 self.broke(trouble).await?;
             }
@@ -101,11 +101,11 @@ impl S3Body {
             };
             let piece = answer.chunk(&self.s3, self.crawl_window).await;
             let (bytes, slow) = match piece {
-                Ok(Piece::Bytes(bytes)) => (bytes, false),
-                Ok(Piece::Slow(bytes)) => (bytes, true),
-                Ok(Piece::End) => {
+                Ok(Chunk::Bytes(bytes)) => (bytes, false),
+                Ok(Chunk::Slow(bytes)) => (bytes, true),
+                Ok(Chunk::End) => {
                     let detail = format!("the body ended at {} instead of {}", self.position, self.end);
-                    self.broke(Trouble::new(StoreErrorKind::Network, detail, Cure::Again)).await?;
+                    self.broke(RequestError::new(StoreErrorKind::Network, detail, RetryAction::Again)).await?;
                     continue;
                 }
                 Err(trouble) => {
@@ -151,7 +151,7 @@ impl S3Body {
         bytes
     }
 
-    async fn broke(&mut self, trouble: Trouble) -> Result<(), StoreError> {
+    async fn broke(&mut self, trouble: RequestError) -> Result<(), StoreError> {
         if let Some(answer) = self.answer.take() {
             self.spent.add(answer.waited);
         }
@@ -208,25 +208,25 @@ impl S3Body {
     }
 
     /// How many bytes of `answer`'s body lie before the position, if it answers the question.
-    fn check(&self, answer: &Answer) -> Result<u64, Trouble> {
+    fn check(&self, answer: &Answer) -> Result<u64, RequestError> {
         let headers = answer.headers();
         let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
         if let Some(coding) = text(CONTENT_ENCODING)
             && !coding.split(',').all(|c| matches!(c.trim(), "" | "identity" | "aws-chunked"))
         {
-            return Err(Trouble::bad_answer(format!("an answer encoded as {coding}"))
+            return Err(RequestError::bad_answer(format!("an answer encoded as {coding}"))
                 .hint("something between here and the bucket compresses, or the objects were stored so"));
         }
         if let (Some(expected), Some(found)) = (&self.if_match, etag(headers))
             && *expected != found
         {
             let detail = format!("the entity tag is {found}, expected {expected}");
-            return Err(Trouble::new(StoreErrorKind::Changed, detail, Cure::None));
+            return Err(RequestError::new(StoreErrorKind::PreconditionFailed, detail, RetryAction::None));
         }
         let length = match text(CONTENT_LENGTH) {
             Some(length) => match length.parse::<u64>() {
                 Ok(length) => Some(length),
-                Err(_) => return Err(Trouble::bad_answer("a Content-Length that is no number")),
+                Err(_) => return Err(RequestError::bad_answer("a Content-Length that is no number")),
             },
             None => None,
         };
@@ -235,18 +235,18 @@ impl S3Body {
             StatusCode::OK => match length {
                 Some(size) if size < self.end => Err(self.too_short(size)),
                 _ if self.position <= MAX_SKIP_BYTES => Ok(self.position),
-                _ => Err(Trouble::bad_answer("HTTP 200: the range was ignored")
+                _ => Err(RequestError::bad_answer("HTTP 200: the range was ignored")
                     .hint("the service or a proxy before it does not support ranges")),
             },
-            status => Err(Trouble::bad_answer(format!("HTTP {} to a GET", status.as_u16()))),
+            status => Err(RequestError::bad_answer(format!("HTTP {} to a GET", status.as_u16()))),
         }
     }
 
-    fn check_range(&self, content_range: Option<&str>, length: Option<u64>) -> Result<(), Trouble> {
+    fn check_range(&self, content_range: Option<&str>, length: Option<u64>) -> Result<(), RequestError> {
         let (position, end) = (self.position, self.end);
         let contradiction = || {
             let shown = content_range.unwrap_or("none").escape_default().take(80).collect::<String>();
-            Trouble::bad_answer(format!("asked for bytes {position}-{}, Content-Range is {shown}", end - 1))
+            RequestError::bad_answer(format!("asked for bytes {position}-{}, Content-Range is {shown}", end - 1))
         };
         let (first, last, size) = content_range.and_then(parse_content_range).ok_or_else(contradiction)?;
         if let Some(size) = size
@@ -258,16 +258,17 @@ impl S3Body {
             return Err(contradiction());
         }
         match length {
-            Some(length) if length != end - position => {
-                Err(Trouble::bad_answer(format!("Content-Length {length} for a range of {} bytes", end - position)))
-            }
+            Some(length) if length != end - position => Err(RequestError::bad_answer(format!(
+                "Content-Length {length} for a range of {} bytes",
+                end - position
+            ))),
             _ => Ok(()),
         }
     }
 
-    fn too_short(&self, size: u64) -> Trouble {
+    fn too_short(&self, size: u64) -> RequestError {
         let detail = format!("the object has {size} bytes, expected at least {}", self.end);
-        Trouble::new(StoreErrorKind::SizeDiffers, detail, Cure::None)
+        RequestError::new(StoreErrorKind::SizeDiffers, detail, RetryAction::None)
     }
 }
 

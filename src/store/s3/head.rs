@@ -1,10 +1,10 @@
 //! HEAD of an object.
 
 use super::super::{Etag, Head, StoreError, StoreErrorKind};
-use super::retry::Tries;
+use super::retry::RetryState;
 use super::send::Operation;
 use super::{Http, S3};
-use crate::store::s3::classify::{Trouble, date};
+use crate::store::s3::classify::{RequestError, date};
 use crate::timestamp::Timestamp;
 use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -19,7 +19,7 @@ impl S3 {
             headers: self.object_headers(),
             counter: |c| &c.heads,
         };
-        let mut tries = Tries::default();
+        let mut tries = RetryState::default();
         let answer = match self.send(&client, &head, &mut tries).await {
             Ok(answer) => answer,
             // A refused HEAD has no body that could say why (an expired token?). The first byte's
@@ -50,7 +50,7 @@ impl S3 {
             headers: HeaderMap::new(),
             counter: |c| &c.heads,
         };
-        found.ok_or_else(|| self.told(*Trouble::bad_answer("no Content-Length").error, &head, &tries))
+        found.ok_or_else(|| self.into_store_error(*RequestError::bad_answer("no Content-Length").error, &head, &tries))
     }
 }
 

@@ -3,13 +3,13 @@
 //! Invariant: a page is whole or an error. A page that says that more follows and not where, or
 //! that points back to itself, is an error, never the end (PROMISES 9, 26).
 
-use super::super::{Etag, ListPage, ListRequest, Listed, StoreError};
+use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError};
 use super::endpoint::encoded;
-use super::retry::Tries;
-use super::send::{Answer, Operation, Piece};
+use super::retry::RetryState;
+use super::send::{Answer, Chunk, Operation};
 use super::xml::{Visitor, walk};
 use super::{Http, S3};
-use crate::store::s3::classify::Trouble;
+use crate::store::s3::classify::RequestError;
 use crate::telemetry::{Recorder, Stage};
 use crate::timestamp::Timestamp;
 use http::{HeaderMap, HeaderValue, Method};
@@ -30,7 +30,7 @@ impl S3 {
         }
         let query = query(request);
         let operation = Operation { method: Method::GET, key: None, query: &query, headers, counter: |c| &c.lists };
-        let mut tries = Tries::default();
+        let mut tries = RetryState::default();
         // Ends: `send` and `cure` count the tries, and give up.
         loop {
             let answer = self.send(&client, &operation, &mut tries).await?;
@@ -51,24 +51,26 @@ impl S3 {
         mut answer: Answer,
         request: &ListRequest,
         recorder: &Recorder,
-    ) -> Result<ListPage, Trouble> {
+    ) -> Result<ListPage, RequestError> {
         let mut body = Vec::new();
         // Ends: the size of a page is bounded, and so is the time for each chunk.
         loop {
             match answer.chunk(self, self.timeouts.crawl_window).await? {
-                Piece::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
-                Piece::Bytes(_) => {
-                    return Err(Trouble::bad_answer(format!("a page of more than {MAX_PAGE_BYTES} bytes")));
+                Chunk::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
+                Chunk::Bytes(_) => {
+                    return Err(RequestError::bad_answer(format!("a page of more than {MAX_PAGE_BYTES} bytes")));
                 }
-                Piece::Slow(_) => return Err(Trouble::timeout("the page came at a crawl", self.timeouts.crawl_window)),
-                Piece::End => break,
+                Chunk::Slow(_) => {
+                    return Err(RequestError::timeout("the page came at a crawl", self.timeouts.crawl_window));
+                }
+                Chunk::End => break,
             }
         }
         let waited = answer.waited;
         drop(answer);
         let begun = Instant::now();
         let page = parse_list_page(&body, request.continuation.as_deref())
-            .map_err(|e| Trouble::bad_answer(format!("listing: {e}")))?;
+            .map_err(|e| RequestError::bad_answer(format!("listing: {e}")))?;
         recorder.record(Stage::List, waited + begun.elapsed());
         Ok(page)
     }
@@ -180,7 +182,7 @@ impl Visitor for Parser {
             (Some("Contents"), Some("RestoreStatus"), Some("RestoreExpiryDate")) => self.object.readable_copy = true,
             (Some("Contents"), None, None) => {
                 let object = std::mem::take(&mut self.object);
-                self.page.objects.push(Listed {
+                self.page.objects.push(ObjectMeta {
                     key: object.key.ok_or("an object without Key")?,
                     size: object.size.ok_or("an object without Size")?,
                     last_modified: object.last_modified.ok_or("an object without LastModified")?,

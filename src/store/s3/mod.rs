@@ -35,7 +35,7 @@ mod sign;
 mod xml;
 
 pub use get::S3Body;
-pub use limiter::{BucketLimits, Limits, default_max_requests};
+pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests};
 pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
@@ -99,7 +99,7 @@ pub struct S3 {
     /// The server's clock minus ours.
     clock_offset_secs: AtomicI64,
     limiter: Limiter,
-    quota: retry::Quota,
+    quota: retry::RetryTokenBucket,
     born: Instant,
     /// After `born`; 0: never.
     last_success_ms: AtomicU64,
@@ -142,7 +142,7 @@ impl S3 {
             config,
             region_flight: tokio::sync::Mutex::default(),
             clock_offset_secs: AtomicI64::new(0),
-            quota: retry::Quota::default(),
+            quota: retry::RetryTokenBucket::default(),
             born: Instant::now(),
             last_success_ms: AtomicU64::new(0),
             counters,

@@ -3,7 +3,7 @@
 //! The environment is read once, by [`Environment::from_process`], and passed on as a value:
 //! nothing else here looks at variables, the AWS chain (aws-config) aside.
 
-use super::limiter::Limits;
+use super::limiter::ProcessLimiter;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub struct S3Options {
     /// How many requests may go out; clones share it.
-    pub limits: Limits,
+    pub limits: ProcessLimiter,
     pub timeouts: Timeouts,
     pub retries: Retries,
     pub environment: Environment,

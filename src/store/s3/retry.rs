@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// What was tried for one operation so far.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tries {
+pub(super) struct RetryState {
     /// Requests sent.
     pub(super) sent: u32,
     /// Failures since the last progress.
@@ -19,7 +19,7 @@ pub(super) struct Tries {
     pub(super) clock_set: bool,
 }
 
-impl Tries {
+impl RetryState {
     /// New bytes came: what failed before them no longer counts.
     pub(super) fn progressed(&mut self) {
         self.failed = 0;
@@ -29,7 +29,7 @@ impl Tries {
 }
 
 /// A time between nothing and `base`·2^(failed−1), at most `cap`.
-pub(super) fn pause(retries: &Retries, failed: u32) -> Duration {
+pub(super) fn backoff(retries: &Retries, failed: u32) -> Duration {
     let doublings = failed.saturating_sub(1).min(20);
     let most = retries.base.saturating_mul(1 << doublings).min(retries.cap);
     most.mul_f64(fastrand::f64())
@@ -46,17 +46,17 @@ const DEBT: f64 = 20.0 * FLOOR_PER_SECOND;
 /// then goes on at [`FLOOR_PER_SECOND`], so that it neither multiplies the load nor ends the
 /// restore.
 #[derive(Debug)]
-pub(super) struct Quota {
+pub(super) struct RetryTokenBucket {
     state: Mutex<(f64, Instant)>,
 }
 
-impl Default for Quota {
+impl Default for RetryTokenBucket {
     fn default() -> Self {
         Self { state: Mutex::new((CAPACITY, Instant::now())) }
     }
 }
 
-impl Quota {
+impl RetryTokenBucket {
     pub(super) fn on_success(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = (state.0 + PER_SUCCESS).min(CAPACITY);
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_cap() {
         let retries = Retries::default();
-        let most = |failed| (0..500).map(|_| pause(&retries, failed)).max().unwrap();
+        let most = |failed| (0..500).map(|_| backoff(&retries, failed)).max().unwrap();
         assert!(most(1) <= retries.base);
         assert!(most(4) <= retries.base * 8 && most(4) > retries.base * 4);
         assert!(most(u32::MAX) <= retries.cap);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_storm_is_slowed_not_stopped_and_successes_refill() {
-        let quota = Quota::default();
+        let quota = RetryTokenBucket::default();
         let waits: Vec<Duration> = (0..600).map(|_| quota.take()).collect();
         assert_eq!(waits[499], Duration::ZERO);
         assert!(waits[599] > Duration::from_secs(4) && waits[599] < Duration::from_secs(6), "{:?}", waits[599]);

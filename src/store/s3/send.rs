@@ -4,10 +4,10 @@ use super::super::{StoreError, StoreErrorKind};
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
 use super::options::Timeouts;
-use super::retry::{Tries, pause};
+use super::retry::{RetryState, backoff};
 use super::xml::ErrorBody;
 use super::{S3, sign};
-use crate::store::s3::classify::{Cure, Refusal, Trouble};
+use crate::store::s3::classify::{ErrorResponse, RequestError, RetryAction};
 use crate::telemetry::{Counter, Counters};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -48,17 +48,17 @@ pub(super) struct Answer {
     pub(super) latency: Duration,
     /// For headers and body, what the reader did meanwhile not counted.
     pub(super) waited: Duration,
-    crawl: Crawl,
+    crawl: StalledStreamProtection,
 }
 
 /// How fast a body comes while it is waited for: what the reader does meanwhile is not counted.
 #[derive(Default)]
-struct Crawl {
+struct StalledStreamProtection {
     waited: Duration,
     bytes: u64,
 }
 
-impl Crawl {
+impl StalledStreamProtection {
     fn is_too_slow(&mut self, waited: Duration, bytes: u64, window: Duration) -> bool {
         self.waited += waited;
         self.bytes += bytes;
@@ -72,7 +72,7 @@ impl Crawl {
 }
 
 /// What [`Answer::chunk`] found.
-pub(super) enum Piece {
+pub(super) enum Chunk {
     Bytes(Bytes),
     /// These bytes are good, but they come too slowly to go on with this connection.
     Slow(Bytes),
@@ -85,20 +85,20 @@ impl Answer {
     }
 
     /// The next bytes of the body, in time. `window`: see [`Timeouts::crawl_window`].
-    pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Piece, Trouble> {
+    pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Chunk, RequestError> {
         let begun = Instant::now();
         let chunk = tokio::time::timeout(s3.timeouts.chunk, self.response.chunk())
             .await
-            .map_err(|_| Trouble::timeout("the body came to a halt", s3.timeouts.chunk))?
-            .map_err(Trouble::transport)?;
+            .map_err(|_| RequestError::timeout("the body came to a halt", s3.timeouts.chunk))?
+            .map_err(RequestError::transport)?;
         let waited = begun.elapsed();
         self.waited += waited;
-        let Some(bytes) = chunk else { return Ok(Piece::End) };
+        let Some(bytes) = chunk else { return Ok(Chunk::End) };
         let len = bytes.len() as u64;
         s3.counters.bytes_in.add(len);
         s3.limiter.received(len);
         let slow = self.crawl.is_too_slow(waited, len, window);
-        Ok(if slow { Piece::Slow(bytes) } else { Piece::Bytes(bytes) })
+        Ok(if slow { Chunk::Slow(bytes) } else { Chunk::Bytes(bytes) })
     }
 }
 
@@ -114,7 +114,7 @@ impl S3 {
         &self,
         client: &reqwest::Client,
         operation: &Operation<'_>,
-        tries: &mut Tries,
+        tries: &mut RetryState,
     ) -> Result<Answer, StoreError> {
         // Ends: `cure` counts the tries, and gives up.
         loop {
@@ -134,24 +134,25 @@ impl S3 {
         &self,
         client: &reqwest::Client,
         operation: &Operation<'_>,
-        tries: &mut Tries,
-    ) -> Result<Answer, Trouble> {
+        tries: &mut RetryState,
+    ) -> Result<Answer, RequestError> {
         let endpoint = self.endpoint()?;
         let region = self.region(client, endpoint).await?;
         let current = self.credentials.get(self.now()).await.map_err(|reason| {
-            Trouble::new(StoreErrorKind::Credentials, reason, Cure::None)
+            RequestError::new(StoreErrorKind::Credentials, reason, RetryAction::None)
                 .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file")
         })?;
         let permit = self.limiter.acquire(operation.key).await;
-        let address = endpoint
-            .address(&region, operation.key, operation.query)
-            .ok_or_else(|| Trouble::new(StoreErrorKind::Unsupported, "no URL can name this key", Cure::None))?;
+        let address = endpoint.address(&region, operation.key, operation.query).ok_or_else(|| {
+            RequestError::new(StoreErrorKind::Unsupported, "no URL can name this key", RetryAction::None)
+        })?;
         let signed_at = self.now();
         let request = || {
             let mut headers = operation.headers.clone();
             let (method, signed) = (operation.method.as_str(), &address.signed);
-            sign::authenticate(method, signed, &mut headers, &current.identity, &region, signed_at)
-                .map_err(|e| Trouble::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), Cure::None))?;
+            sign::authenticate(method, signed, &mut headers, &current.identity, &region, signed_at).map_err(|e| {
+                RequestError::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), RetryAction::None)
+            })?;
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if endpoint.is_tigris() {
                 headers.insert("x-tigris-consistent", HeaderValue::from_static("true"));
@@ -168,16 +169,22 @@ impl S3 {
         let exchange = self.exchange(client, operation, &request, permit);
         let (response, permit) = tokio::time::timeout(self.timeouts.first_byte, exchange)
             .await
-            .map_err(|_| Trouble::timeout("no answer", self.timeouts.first_byte))??;
+            .map_err(|_| RequestError::timeout("no answer", self.timeouts.first_byte))??;
         if response.status().is_success() {
             permit.answered();
             // With what a hedge took before it: as the caller saw it.
             let latency = begun.elapsed();
-            return Ok(Answer { response, _permit: permit, latency, waited: latency, crawl: Crawl::default() });
+            return Ok(Answer {
+                response,
+                _permit: permit,
+                latency,
+                waited: latency,
+                crawl: StalledStreamProtection::default(),
+            });
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.error_body(response).await;
-        let refusal = Refusal {
+        let refusal = ErrorResponse {
             status,
             headers: &headers,
             body,
@@ -188,7 +195,7 @@ impl S3 {
             object: operation.key.is_some(),
         };
         let trouble = refusal.into_trouble();
-        if trouble.cure == Cure::Throttled {
+        if trouble.cure == RetryAction::Throttled {
             self.counters.throttled.add(1);
             permit.throttled();
         }
@@ -202,22 +209,22 @@ impl S3 {
         &self,
         client: &reqwest::Client,
         operation: &Operation<'_>,
-        request: &dyn Fn() -> Result<reqwest::Request, Trouble>,
+        request: &dyn Fn() -> Result<reqwest::Request, RequestError>,
         permit: Permit,
-    ) -> Result<(reqwest::Response, Permit), Trouble> {
+    ) -> Result<(reqwest::Response, Permit), RequestError> {
         let count = || (operation.counter)(&self.counters).add(1);
         count();
         let first = client.execute(request()?);
         let hedge_after = self.limiter.hedge_after(operation.key).filter(|_| operation.method == Method::GET);
         let Some(hedge_after) = hedge_after else {
-            return first.await.map(|answer| (answer, permit)).map_err(Trouble::transport);
+            return first.await.map(|answer| (answer, permit)).map_err(RequestError::transport);
         };
         let mut first = std::pin::pin!(first);
         if let Ok(answer) = tokio::time::timeout(hedge_after, &mut first).await {
-            return answer.map(|answer| (answer, permit)).map_err(Trouble::transport);
+            return answer.map(|answer| (answer, permit)).map_err(RequestError::transport);
         }
         let Some(second_permit) = self.limiter.try_hedge(operation.key) else {
-            return first.await.map(|answer| (answer, permit)).map_err(Trouble::transport);
+            return first.await.map(|answer| (answer, permit)).map_err(RequestError::transport);
         };
         count();
         self.counters.hedges.add(1);
@@ -229,7 +236,7 @@ impl S3 {
             Either::Right((answer, _)) if is_good(&answer) => (answer, second_permit.in_place_of(permit)),
             Either::Right((_, first)) => (first.await, permit),
         };
-        answer.map(|answer| (answer, permit)).map_err(Trouble::transport)
+        answer.map(|answer| (answer, permit)).map_err(RequestError::transport)
     }
 
     /// What can be had of an error's body within bounds: the status says enough without it.
@@ -253,16 +260,16 @@ impl S3 {
     /// Does what may help, pause included. Err: nothing will, or enough was tried.
     pub(super) async fn cure(
         &self,
-        mut trouble: Trouble,
+        mut trouble: RequestError,
         operation: &Operation<'_>,
-        tries: &mut Tries,
+        tries: &mut RetryState,
     ) -> Result<(), StoreError> {
         let helped = match &trouble.cure {
-            Cure::None => false,
-            Cure::Credentials { generation } => {
+            RetryAction::None => false,
+            RetryAction::Credentials { generation } => {
                 tries.refreshed += 1;
                 if tries.refreshed > 1 {
-                    tokio::time::sleep(pause(&self.retries, tries.refreshed)).await;
+                    tokio::time::sleep(backoff(&self.retries, tries.refreshed)).await;
                 }
                 match self.credentials.refresh(*generation).await {
                     Ok(_) => tries.refreshed <= MAX_REFRESHES,
@@ -273,26 +280,26 @@ impl S3 {
                     }
                 }
             }
-            Cure::Clock { offset_secs } => {
+            RetryAction::Clock { offset_secs } => {
                 self.clock_offset_secs.store(*offset_secs, Relaxed);
                 !std::mem::replace(&mut tries.clock_set, true)
             }
-            Cure::Region(region) => {
+            RetryAction::Region(region) => {
                 tries.relocated += 1;
                 self.set_region(region);
                 tries.relocated <= MAX_RELOCATIONS
             }
-            Cure::Again | Cure::Throttled | Cure::Connect | Cure::BadAnswer => {
+            RetryAction::Again | RetryAction::Throttled | RetryAction::Connect | RetryAction::BadAnswer => {
                 self.wait(&trouble.cure, trouble.retry_after, tries).await
             }
         };
-        if helped { Ok(()) } else { Err(self.told(*trouble.error, operation, tries)) }
+        if helped { Ok(()) } else { Err(self.into_store_error(*trouble.error, operation, tries)) }
     }
 
     /// At least as long as the server asks for. False when enough was tried.
-    async fn wait(&self, cure: &Cure, retry_after: Duration, tries: &mut Tries) -> bool {
+    async fn wait(&self, cure: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> bool {
         tries.failed += 1;
-        if *cure == Cure::BadAnswer {
+        if *cure == RetryAction::BadAnswer {
             tries.bad_answers += 1;
             if tries.bad_answers >= MAX_BAD_ANSWERS {
                 return false;
@@ -300,7 +307,11 @@ impl S3 {
         }
         let last_success = Duration::from_millis(self.last_success_ms.load(Relaxed));
         let most = if last_success.is_zero() {
-            if *cure == Cure::Connect { self.retries.attempts.min(FIRST_CONNECTS) } else { self.retries.attempts }
+            if *cure == RetryAction::Connect {
+                self.retries.attempts.min(FIRST_CONNECTS)
+            } else {
+                self.retries.attempts
+            }
         } else if self.born.elapsed().saturating_sub(last_success) < WELL_FOR {
             self.retries.attempts_while_others_succeed.max(self.retries.attempts)
         } else {
@@ -311,7 +322,7 @@ impl S3 {
         }
         let is_well = !last_success.is_zero() && self.born.elapsed().saturating_sub(last_success) < WELL_NOW;
         let longest = if is_well { WELL_PAUSE } else { Duration::MAX };
-        let pause = pause(&self.retries, tries.failed).min(longest);
+        let pause = backoff(&self.retries, tries.failed).min(longest);
         // Not all of those that were told the same at once.
         let asked_for = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MOST_SPREAD) };
         tokio::time::sleep(pause.max(asked_for).max(self.quota.take())).await;
@@ -319,7 +330,12 @@ impl S3 {
     }
 
     /// The error as it leaves the client: complete, and without secrets.
-    pub(super) fn told(&self, mut error: StoreError, operation: &Operation<'_>, tries: &Tries) -> StoreError {
+    pub(super) fn into_store_error(
+        &self,
+        mut error: StoreError,
+        operation: &Operation<'_>,
+        tries: &RetryState,
+    ) -> StoreError {
         let verb = if operation.key.is_some() { operation.method.as_str() } else { "LIST" };
         error.what = format!("{verb} s3://{}/{}", self.config.bucket, operation.key.unwrap_or_default());
         error.attempts = tries.sent;
@@ -334,8 +350,10 @@ impl S3 {
         error
     }
 
-    fn endpoint(&self) -> Result<&Endpoint, Trouble> {
-        self.endpoint.as_ref().map_err(|reason| Trouble::new(StoreErrorKind::Unsupported, reason, Cure::None))
+    fn endpoint(&self) -> Result<&Endpoint, RequestError> {
+        self.endpoint
+            .as_ref()
+            .map_err(|reason| RequestError::new(StoreErrorKind::Unsupported, reason, RetryAction::None))
     }
 
     /// The server's clock, as far as it is known.
@@ -356,7 +374,7 @@ impl S3 {
 
     /// The bucket's region, asked of it once where nobody says it. The question needs no
     /// signature: S3 answers with the region whether it allows the request or not.
-    async fn region(&self, client: &reqwest::Client, endpoint: &Endpoint) -> Result<Arc<str>, Trouble> {
+    async fn region(&self, client: &reqwest::Client, endpoint: &Endpoint) -> Result<Arc<str>, RequestError> {
         if let Some(region) = self.known_region() {
             return Ok(region);
         }
@@ -364,15 +382,16 @@ impl S3 {
         if let Some(region) = self.known_region() {
             return Ok(region);
         }
-        let unsupported = || Trouble::new(StoreErrorKind::Unsupported, "no URL can name this bucket", Cure::None);
+        let unsupported =
+            || RequestError::new(StoreErrorKind::Unsupported, "no URL can name this bucket", RetryAction::None);
         let address = endpoint.address("us-east-1", None, "").ok_or_else(unsupported)?;
         self.counters.heads.add(1);
         let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent).send())
             .await
             .map_err(|_| {
-                Trouble::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte)
+                RequestError::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte)
             })?
-            .map_err(Trouble::transport)?;
+            .map_err(RequestError::transport)?;
         let told = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
         let status = response.status();
         match told.filter(|r| is_region(r)) {
@@ -382,16 +401,17 @@ impl S3 {
             }
             None if status.as_u16() == 404 => {
                 let detail = "HTTP 404: no such bucket";
-                Err(Trouble::new(StoreErrorKind::NoSuchBucket, detail, Cure::None).hint("check the bucket's name"))
+                Err(RequestError::new(StoreErrorKind::NoSuchBucket, detail, RetryAction::None)
+                    .hint("check the bucket's name"))
             }
             None if status.is_server_error() || status.as_u16() == 429 => {
                 let detail = format!("HTTP {} to the question for the bucket's region", status.as_u16());
-                Err(Trouble::new(StoreErrorKind::Throttled, detail, Cure::Throttled))
+                Err(RequestError::new(StoreErrorKind::Throttled, detail, RetryAction::Throttled))
             }
             None => {
                 let detail =
                     format!("HTTP {} without a region to the question for the bucket's region", status.as_u16());
-                Err(Trouble::bad_answer(detail).hint("set AWS_REGION or the region in URL or configuration"))
+                Err(RequestError::bad_answer(detail).hint("set AWS_REGION or the region in URL or configuration"))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What a request is compared with: a page of a listing takes longer than an object's first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RequestKind {
     Listing,
     Object,
 }
@@ -36,21 +36,21 @@ impl Hedge {
     }
 
     /// A first byte came after `latency`.
-    pub fn answered(&mut self, kind: Kind, latency: Duration) {
+    pub fn answered(&mut self, kind: RequestKind, latency: Duration) {
         self.credit = (self.credit + self.policy.hedge_share).min(self.policy.hedge_burst as f64);
         let first_bytes = match kind {
-            Kind::Listing => &mut self.listings,
-            Kind::Object => &mut self.objects,
+            RequestKind::Listing => &mut self.listings,
+            RequestKind::Object => &mut self.objects,
         };
         first_bytes.answered(&self.policy, latency);
     }
 
     /// How long to wait for a first byte before another request is sent; None while too few have
     /// come.
-    pub const fn threshold(&self, kind: Kind) -> Option<Duration> {
+    pub const fn threshold(&self, kind: RequestKind) -> Option<Duration> {
         match kind {
-            Kind::Listing => self.listings.threshold,
-            Kind::Object => self.objects.threshold,
+            RequestKind::Listing => self.listings.threshold,
+            RequestKind::Object => self.objects.threshold,
         }
     }
 
@@ -83,7 +83,7 @@ impl FirstBytes {
 
 #[cfg(test)]
 mod tests {
-    use super::Kind::{Listing, Object};
+    use super::RequestKind::{Listing, Object};
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);

@@ -19,7 +19,7 @@ mod rate_tests;
 mod simulation;
 
 use concurrency::ConcurrencyLimit;
-use hedge::{Hedge, Kind};
+use hedge::{Hedge, RequestKind};
 use policy::LimiterPolicy;
 use prefixes::{Prefixes, prefix_of};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The limits of a process: one cap, and the state of each bucket. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ProcessLimiter {
     shared: Arc<Process>,
 }
 
@@ -47,13 +47,13 @@ pub fn default_max_requests() -> usize {
     LimiterPolicy::default().default_max_requests()
 }
 
-impl Default for Limits {
+impl Default for ProcessLimiter {
     fn default() -> Self {
         Self::new(None)
     }
 }
 
-impl Limits {
+impl ProcessLimiter {
     /// At most `max` requests in flight (`--max-requests`), at least 1;
     /// None: [`default_max_requests`].
     pub fn new(max: Option<usize>) -> Self {
@@ -129,11 +129,11 @@ struct Shared {
     goodput: AtomicU64,
     answer_bytes: u64,
     prefixes: Prefixes,
-    state: Mutex<State>,
+    state: Mutex<BucketState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BucketState {
     concurrency: ConcurrencyLimit,
     /// Permits to be taken away when they come back.
     debt: usize,
@@ -144,7 +144,7 @@ impl Limiter {
     fn new(policy: Arc<LimiterPolicy>, max: usize, process: Arc<Semaphore>) -> Self {
         let concurrency = ConcurrencyLimit::new(Arc::clone(&policy), max);
         let permits = Arc::new(Semaphore::new(concurrency.size()));
-        let state = Mutex::new(State { concurrency, debt: 0, hedge: Hedge::new(Arc::clone(&policy)) });
+        let state = Mutex::new(BucketState { concurrency, debt: 0, hedge: Hedge::new(Arc::clone(&policy)) });
         Self {
             shared: Arc::new(Shared {
                 process,
@@ -221,11 +221,11 @@ impl Limiter {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BucketState> {
         lock(&self.state)
     }
 
-    fn answered(&self, kind: Kind, prefix: Option<&str>, sent: Instant, throttled: bool) {
+    fn answered(&self, kind: RequestKind, prefix: Option<&str>, sent: Instant, throttled: bool) {
         let now = Instant::now();
         self.prefixes.answered(prefix, now, sent, throttled);
         if throttled {
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// Makes the permits as many as the concurrency limit says, which was `before`.
-    fn resize(&self, state: &mut State, before: usize) {
+    fn resize(&self, state: &mut BucketState, before: usize) {
         let size = state.concurrency.size();
         if size >= before {
             let more = size - before;
@@ -263,7 +263,7 @@ pub struct Permit {
     permit: Option<OwnedSemaphorePermit>,
     _process: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
-    kind: Kind,
+    kind: RequestKind,
     prefix: Option<Box<str>>,
     sent: Instant,
 }
@@ -308,8 +308,8 @@ impl Drop for Permit {
     }
 }
 
-fn kind_of(key: Option<&str>) -> Kind {
-    if key.is_some() { Kind::Object } else { Kind::Listing }
+fn kind_of(key: Option<&str>) -> RequestKind {
+    if key.is_some() { RequestKind::Object } else { RequestKind::Listing }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -322,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_cap_holds_over_all_buckets_and_stores_share_their_buckets() {
-        let limits = Limits::new(Some(3));
+        let limits = ProcessLimiter::new(Some(3));
         assert_eq!(limits.window(), None);
         let (a, b) = (limits.of_bucket(None, "a"), limits.of_bucket(Some("http://h:1"), "b"));
         assert!(Arc::ptr_eq(&a.shared, &limits.of_bucket(None, "a").shared));

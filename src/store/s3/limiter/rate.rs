@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Rate {
     policy: Arc<LimiterPolicy>,
-    state: State,
+    state: RateState,
     /// Requests per second; meaningless while unlimited.
     rate: f64,
     /// Requests that may be sent at once.
@@ -51,7 +51,7 @@ pub struct Rate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum State {
+enum RateState {
     /// No 503 yet, or none for a minute.
     Unlimited,
     /// The rate doubles until it meets a limit.
@@ -89,7 +89,7 @@ impl Rate {
     pub fn new(policy: Arc<LimiterPolicy>, now: Instant) -> Self {
         Self {
             policy,
-            state: State::Unlimited,
+            state: RateState::Unlimited,
             rate: 0.0,
             tokens: 0.0,
             filled: now,
@@ -111,17 +111,17 @@ impl Rate {
 
     /// Requests per second; None while there is no limit.
     pub fn per_second(&self) -> Option<f64> {
-        (self.state != State::Unlimited).then_some(self.rate)
+        (self.state != RateState::Unlimited).then_some(self.rate)
     }
 
     /// Whether the answer to a request sent at `sent` counts for a trial.
     pub fn is_trial_of(&self, sent: Instant) -> bool {
-        matches!(self.state, State::Trial { .. }) && sent >= self.changed
+        matches!(self.state, RateState::Trial { .. }) && sent >= self.changed
     }
 
     /// Lets one request be sent now, or says how long to wait before asking again.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        if self.state == State::Unlimited {
+        if self.state == RateState::Unlimited {
             return Ok(());
         }
         let gained = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate;
@@ -141,7 +141,7 @@ impl Rate {
         if throttled {
             self.throttled_at = now;
         }
-        if self.state == State::Unlimited {
+        if self.state == RateState::Unlimited {
             self.watch(now, throttled);
             return None;
         }
@@ -169,7 +169,7 @@ impl Rate {
         // Half a measurement at least: a few answers may come at once.
         let per_second = f64::from(self.measured.answers) / span.max(self.policy.measurement / 2).as_secs_f64();
         if throttled {
-            self.set(now, State::Measuring, per_second.max(self.before));
+            self.set(now, RateState::Measuring, per_second.max(self.before));
         } else if span >= self.policy.measurement {
             self.before = per_second;
             self.measured = Counts::new(now);
@@ -187,7 +187,7 @@ impl Rate {
         if !is_over && !is_clear {
             return None;
         }
-        if let State::Trial { rate, share } = self.state {
+        if let RateState::Trial { rate, share } = self.state {
             return self.judge_trial(now, rate, share);
         }
         self.measured = Counts::new(now);
@@ -200,25 +200,25 @@ impl Rate {
         let exceeded = if is_used { self.rate } else { sent };
         let is_due = usual > 0.0 && now >= self.next_trial;
         match self.state {
-            State::Measuring if excess > policy.tolerated => self.hold(now, exceeded * (1.0 - excess)),
-            State::Measuring if is_used => self.set(now, State::Measuring, self.rate * 2.0),
-            State::Measuring if is_more => self.begin_trial(now, measured.share()),
-            State::Measuring if is_due => self.begin_trial(now, usual),
-            State::Probing { .. } if is_more => self.hold(now, exceeded * (1.0 - excess)),
-            State::Probing { step } if is_used => {
-                let next = State::Probing { step: (step * 2.0).min(policy.largest_step) };
+            RateState::Measuring if excess > policy.tolerated => self.hold(now, exceeded * (1.0 - excess)),
+            RateState::Measuring if is_used => self.set(now, RateState::Measuring, self.rate * 2.0),
+            RateState::Measuring if is_more => self.begin_trial(now, measured.share()),
+            RateState::Measuring if is_due => self.begin_trial(now, usual),
+            RateState::Probing { .. } if is_more => self.hold(now, exceeded * (1.0 - excess)),
+            RateState::Probing { step } if is_used => {
+                let next = RateState::Probing { step: (step * 2.0).min(policy.largest_step) };
                 self.set(now, next, self.rate * (1.0 + step));
             }
             // After an outage: no limit is this low, and a trial would take seconds.
-            State::Holding { .. } if self.rate <= policy.least_rate && excess <= policy.tolerated => {
-                self.set(now, State::Measuring, self.rate * 2.0);
+            RateState::Holding { .. } if self.rate <= policy.least_rate && excess <= policy.tolerated => {
+                self.set(now, RateState::Measuring, self.rate * 2.0);
             }
-            State::Holding { .. } if is_more => self.begin_trial(now, measured.share()),
-            State::Holding { .. } if is_due => self.begin_trial(now, usual),
-            State::Holding { until } => {
+            RateState::Holding { .. } if is_more => self.begin_trial(now, measured.share()),
+            RateState::Holding { .. } if is_due => self.begin_trial(now, usual),
+            RateState::Holding { until } => {
                 self.follow(measured);
                 if now >= until {
-                    self.state = State::Probing { step: policy.margin };
+                    self.state = RateState::Probing { step: policy.margin };
                 }
             }
             _ => {}
@@ -242,7 +242,7 @@ impl Rate {
     /// would refuse nothing, even if it were misjudged by as much as this share.
     fn begin_trial(&mut self, now: Instant, share: f64) {
         let rate = self.rate * self.policy.nearly * (1.0 - share).powi(2);
-        self.set(now, State::Trial { rate: self.rate, share }, rate);
+        self.set(now, RateState::Trial { rate: self.rate, share }, rate);
     }
 
     fn judge_trial(&mut self, now: Instant, rate: f64, share: f64) -> Option<Counts> {
@@ -266,17 +266,18 @@ impl Rate {
             self.hold(now, rate * (1.0 - (share - left)));
             return None;
         }
-        let search = if was_known { State::Probing { step: self.policy.largest_step } } else { State::Measuring };
+        let search =
+            if was_known { RateState::Probing { step: self.policy.largest_step } } else { RateState::Measuring };
         self.set(now, search, rate);
         Some(tried)
     }
 
     fn hold(&mut self, now: Instant, limit: f64) {
         let until = now + self.policy.hold;
-        self.set(now, State::Holding { until }, limit * (1.0 - self.policy.margin));
+        self.set(now, RateState::Holding { until }, limit * (1.0 - self.policy.margin));
     }
 
-    fn set(&mut self, now: Instant, state: State, rate: f64) {
+    fn set(&mut self, now: Instant, state: RateState, rate: f64) {
         self.state = state;
         self.rate = rate.max(self.policy.least_rate);
         self.tokens = self.tokens.min(self.most_tokens());
