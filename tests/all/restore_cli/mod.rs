@@ -2,9 +2,6 @@
 //! environment, against folders, an independent S3 server and the simulator. Asserted are exit
 //! codes, texts, JSON, and what lies in the output's directory afterwards, byte for byte.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod faults;
 mod interrupted;
 mod limits;

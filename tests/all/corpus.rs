@@ -5,9 +5,7 @@
 //! The whole corpus runs where it lies beside the project (or at $HYDRANT_CORPUS), the copies in
 //! tests/fixtures/corpus everywhere.
 
-mod common;
-
-use common::S3sServer;
+use crate::common::S3sServer;
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::{Destination, Replace};
 use hydrant::error::Class;

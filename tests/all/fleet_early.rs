@@ -1,10 +1,8 @@
 //! Restores that begin while the listing still runs: when they begin, what must not change by it,
 //! and a listing that ends half-way or proves to be in no order.
 
-mod common;
-
-use common::fleet::{engine, env, open};
-use common::raw::{RawServer, answer, answer_range, refuse};
+use crate::common::fleet::{engine, env, open};
+use crate::common::raw::{RawServer, answer, answer_range, refuse};
 use hydrant::cancel::{CancellationToken, Reason};
 use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;

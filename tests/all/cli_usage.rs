@@ -133,7 +133,7 @@ fn secrets_in_urls_are_not_repeated() {
     }
 }
 
-/// PROMISES 11: unchecked certificates are never silent.
+/// docs/GUARANTEES.md, 11: unchecked certificates are never silent.
 #[test]
 fn skip_verify_is_said() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Where replicas lie and how they are named: by URL and by litestream.yml, on disk and in a
 //! bucket, in both layouts; plans, JSON, lists of files.
 
-use super::common::S3sServer;
 use super::support::*;
+use crate::common::S3sServer;
 use hydrant::sim::server::Faults;
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 //! Never another state than the one asked for, and never the end of the process.
 
 use super::{DATABASE, SEGMENT_BYTES, files, hex, restored};
+use crate::common::binary::only_test;
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::{Destination, Replace};
 use hydrant::error::Class;
@@ -282,12 +283,9 @@ fn truncation_child() {
 #[test]
 fn a_file_that_is_truncated_meanwhile_ends_no_process() {
     let dir = tempfile::tempdir().unwrap();
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "replica::truncation_child", "--nocapture"])
-        .env("HYDRANT_TEST_TRUNCATION", dir.path())
-        .output()
-        .unwrap();
-    assert!(child.status.success(), "{child:?}");
+    let child =
+        only_test(module_path!(), "truncation_child").env("HYDRANT_TEST_TRUNCATION", dir.path()).output().unwrap();
+    assert!(child.status.success() && String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
 }
 
 /// A file that shrinks with every look, and never matches its listing.

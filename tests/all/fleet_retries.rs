@@ -1,8 +1,6 @@
 //! Databases that fail for a while, or for good: what is tried again, how often, and what is said.
 
-mod common;
-
-use common::fleet::{engine, env, open};
+use crate::common::fleet::{engine, env, open};
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::Replace;
 use hydrant::config::Config;

@@ -1,8 +1,8 @@
 //! What must fail, and how: keys, buckets, empty prefixes, networks, damaged chains. None of it
 //! is ever "no backups".
 
-use super::common::S3sServer;
 use super::support::*;
+use crate::common::S3sServer;
 use hydrant::sim::server::{Failure, Faults, RequestKind};
 use std::time::Duration;
 

@@ -1,9 +1,7 @@
 //! The S3 client against a server that breaks off, halts, contradicts itself and throttles.
 
-mod common;
-
-use common::client::{Client, collect, config, object, options, run};
-use common::raw::{RawServer, answer, answer_part, answer_range, close, range_head, refuse};
+use crate::common::client::{Client, collect, config, object, options, run};
+use crate::common::raw::{RawServer, answer, answer_part, answer_range, close, range_head, refuse};
 use hydrant::store::s3::{ProcessLimiter, Retries, S3Options};
 use hydrant::store::{Http, ListRequest, StoreErrorKind};
 use std::sync::Arc;

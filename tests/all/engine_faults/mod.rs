@@ -1,9 +1,10 @@
 //! What the file system may refuse, at every step of a restore, with both writers: the output is
 //! absent, or untouched, or byte-equal to the reference, and nothing else lies beside it
-//! (PROMISES 1, 4, 14). A run killed at any step is followed by one that succeeds.
+//! (docs/GUARANTEES.md, 1, 4 and 14). A run killed at any step is followed by one that succeeds.
 
 mod replica;
 
+use crate::common::binary::only_test;
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::{Destination, Replace};
 use hydrant::io::fault::{Effect, Step, inject};
@@ -252,8 +253,7 @@ fn killed_at_every_step() {
                 let (old, output) = (files(dir.path()), dir.path().join("out.db"));
                 let restore_in_child = |replace: Replace, nth: u32| {
                     let (replica, output) = (replica.to_str().unwrap(), output.to_str().unwrap());
-                    std::process::Command::new(std::env::current_exe().unwrap())
-                        .args(["--exact", "child", "--quiet"])
+                    only_test(module_path!(), "child")
                         .env("HYDRANT_TEST_KILL", format!("{replica}\n{output}\n{kind:?}\n{replace:?}\n{nth}"))
                         .output()
                         .unwrap()

@@ -212,7 +212,7 @@ impl Transcript {
         panic!(
             "what scripts read has changed: {}\n\n{}\n\
              Users' scripts rely on these keys and words. Where the change is meant, renew the file with\n\
-             HYDRANT_GOLDEN=write cargo test --test golden\nand read what git diff shows before it is committed.\n",
+             HYDRANT_GOLDEN=write cargo test --test all golden::\nand read what git diff shows before it is committed.\n",
             path.display(),
             diff(&pinned, &self.text)
         );

@@ -1,12 +1,10 @@
 //! `hydrant restore-pattern` as operators run it: the corpus's fleet in both modes, hostile keys,
 //! shards, faults, few descriptors, signals. The binary against the simulator and files.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod limits;
 mod stopped;
 
-use common::S3sServer;
+use crate::common::S3sServer;
 use hydrant::sim::generate::{GeneratedDatabase, TinyFleet, tiny_fleet};
 use hydrant::sim::server::{
     Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer, Tail,

@@ -1,9 +1,7 @@
 //! `hydrant bench` as operators run it: each stage by itself and all together, what it leaves
 //! behind, how it ends. The binary against the simulator and files.
 
-mod common;
-
-use common::binary::hydrant;
+use crate::common::binary::hydrant;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, TinyFleet, large_database, tiny_fleet};

@@ -1,13 +1,11 @@
 //! The AWS credentials chain in a process of its own, whose environment is made for it.
 
-mod common;
-
-use common::client::{config, run};
-use common::raw::{RawServer, answer, answer_range};
+use crate::common::binary::only_test;
+use crate::common::client::{config, run};
+use crate::common::raw::{RawServer, answer, answer_range};
 use hydrant::store::s3::{S3, S3Config, S3Options};
 use hydrant::store::{Http, Store};
 use hydrant::telemetry::Counters;
-use std::process::Command;
 use std::sync::Arc;
 
 const ENDPOINT: &str = "HYDRANT_TEST_ENDPOINT";
@@ -26,8 +24,7 @@ fn child() {
 }
 
 fn child_with(server: &RawServer, variables: &[(&str, &str)]) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+    let output = only_test(module_path!(), "child")
         .env_clear()
         .env(ENDPOINT, server.endpoint())
         .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,10 +1,8 @@
 //! The S3 client against an independent server; where requests go and by whose name.
 
-mod common;
-
-use common::S3sServer;
-use common::client::{Client, collect, config, object, options, run};
-use common::raw::{RawServer, answer, answer_range, close, refuse};
+use crate::common::S3sServer;
+use crate::common::client::{Client, collect, config, object, options, run};
+use crate::common::raw::{RawServer, answer, answer_range, close, refuse};
 use hydrant::store::s3::{S3, S3Config, S3Options, SseCustomerKey, StaticCredentials};
 use hydrant::store::{Etag, Http, ListRequest, Store, StoreErrorKind};
 use hydrant::telemetry::Counters;

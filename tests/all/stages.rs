@@ -1,9 +1,7 @@
 //! Latencies by stage, as a report and `-v` tell them: counted once each, on every core, also
 //! when a run is interrupted. The binary against the simulator and files.
 
-mod common;
-
-use common::binary::hydrant;
+use crate::common::binary::hydrant;
 use hydrant::sim::generate::{LargeSpec, TinyFleet, large_database, tiny_fleet};
 use hydrant::sim::server::{Faults, Latency, SimOptions, SimServer};
 use serde_json::Value;

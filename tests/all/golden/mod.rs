@@ -1,6 +1,6 @@
 //! What scripts read, pinned to the letter: every key, its order and its type, and every fixed word
 //! of what the commands print, log and write to files. The pinned texts are in
-//! `tests/fixtures/golden`; `HYDRANT_GOLDEN=write cargo test --test golden` writes them anew.
+//! `tests/fixtures/golden`; `HYDRANT_GOLDEN=write cargo test --test all golden::` writes them anew.
 //!
 //! `single`, `pattern`, `adverse`, `config` and `bench` run the program on the replicas of
 //! `replicas`. `books`, `words` and `texts` ask the library for what is hard to provoke in a run.

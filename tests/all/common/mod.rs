@@ -1,5 +1,4 @@
-//! What integration tests share. Each test binary uses a part of it.
-#![allow(dead_code)]
+//! What integration tests share.
 
 pub mod binary;
 pub mod client;

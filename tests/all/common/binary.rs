@@ -16,3 +16,12 @@ pub fn hydrant(dir: &Path, args: &[&str]) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
+
+/// This test program, to run one test in a process of its own: `name` in the module `module`,
+/// which is `module_path!()`.
+pub fn only_test(module: &str, name: &str) -> Command {
+    let (_program, module) = module.split_once("::").expect("a module of this program");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("{module}::{name}"), "--nocapture"]);
+    command
+}

@@ -1,8 +1,6 @@
 //! TLS, proxies, and AWS's own host names, by certificates made for the occasion.
 
-mod common;
-
-use common::raw::{RawServer, answer_range, refuse};
+use crate::common::raw::{RawServer, answer_range, refuse};
 use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
 use hydrant::store::{Http, Store, StoreError, StoreErrorKind};
 use hydrant::telemetry::Counters;
