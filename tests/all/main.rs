@@ -17,6 +17,7 @@ mod fleet;
 mod fleet_discovery;
 mod fleet_early;
 mod fleet_retries;
+mod fuzz_seeds;
 mod golden;
 mod moto;
 mod readme;

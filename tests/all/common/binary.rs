@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub fn hydrant(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
@@ -24,4 +25,12 @@ pub fn only_test(module: &str, name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("{module}::{name}"), "--nocapture"]);
     command
+}
+
+/// A user that no other test has, and that containers know: they have 65,536 users at least. The
+/// kernel counts the threads of a user, and root may start threads whatever the limit.
+pub fn another_user() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let of_this_process = std::process::id().wrapping_mul(97);
+    20_000 + of_this_process.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 40_000
 }

@@ -1,6 +1,7 @@
 //! Fleets under limits: descriptors, threads, the size of a file.
 
 use super::*;
+use crate::common::binary::another_user;
 use hydrant::sim::generate::{LargeSpec, large_database};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -25,10 +26,9 @@ fn few_descriptors_are_enough() {
 #[test]
 fn few_threads_are_enough() {
     let host = Host::new();
-    // The kernel counts the threads of a user: each run has one of its own.
-    let another = |n: u32| 20_000 + std::process::id().wrapping_mul(89).wrapping_add(n) % 40_000;
+    let user = another_user();
     let mut version = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-    if !version.arg("-version").uid(another(0)).gid(another(0)).status().is_ok_and(|status| status.success()) {
+    if !version.arg("-version").uid(user).gid(user).status().is_ok_and(|status| status.success()) {
         return println!("skipped: another user cannot be tried here");
     }
     std::fs::set_permissions(host.dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
@@ -41,7 +41,7 @@ fn few_threads_are_enough() {
     fleet.iter().for_each(|database| server.objects().put_database("bucket", database));
     let pattern = url(&server, "bucket/**").replace("127.0.0.1", "localhost");
     for threads in 3..=8 {
-        let user = another(threads);
+        let user = another_user();
         let out = format!("out{threads}");
         let report = format!("report{threads}.json");
         let args = ["--output-dir", &out, "--report", &report, "-json", "-integrity-check", "quick", &pattern];

@@ -2,28 +2,21 @@
 
 use super::limits::{forbidden, limited};
 use super::support::*;
+use crate::common::binary::another_user;
 use hydrant::sim::server::Faults;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Runs `command` as a user of its own, since the kernel counts the threads of a user, and root
-/// may start threads whatever the limit.
+/// Runs `command` as a user of its own, with at most so many threads.
 fn with_threads(command: &mut Command, most: u64) -> &mut Command {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let user = another_user(NEXT.fetch_add(1, Ordering::Relaxed));
+    let user = another_user();
     limited(command.uid(user).gid(user), libc::RLIMIT_NPROC, most)
-}
-
-/// One that no other test has, and that containers know (they have 65,536 users at least).
-fn another_user(n: u32) -> u32 {
-    20_000 + std::process::id().wrapping_mul(97).wrapping_add(n) % 40_000
 }
 
 /// Whether this test may be another user, who can run the program.
 fn can_be_another() -> bool {
-    let user = another_user(u32::MAX);
+    let user = another_user();
     let can = hydrant(&["-version"]).uid(user).gid(user).status().is_ok_and(|status| status.success());
     if !can {
         println!("skipped: another user cannot be tried here");
