@@ -3,6 +3,7 @@
 
 use crate::common::fleet::{engine, env, open};
 use crate::common::raw::{RawServer, answer, answer_range, refuse};
+use crate::common::wait::Gate;
 use hydrant::cancel::{CancellationToken, Reason};
 use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;
@@ -34,11 +35,11 @@ fn source_at(endpoint: &str, pattern: &str) -> FleetSource {
     FleetSource::url(&url, &env, &mut |config| open(config)).unwrap()
 }
 
-/// Listing takes long, everything else does not.
+/// Listing takes long until some databases have ended; everything else does not.
 fn slow_listing() -> Faults {
     Faults {
         latency: Latency::Fixed(Duration::from_millis(1)),
-        tail: Some(Tail { fraction: 1.0, factor: 60.0 }),
+        tail: Some(Tail { fraction: 1.0, factor: 700.0 }),
         only_kind: Some(RequestKind::List),
         ..Faults::default()
     }
@@ -52,6 +53,9 @@ fn put(server: &SimServer, count: usize, rename: impl Fn(usize) -> String) {
         }
     }
 }
+
+/// Databases that end while the listing takes long. After them it does not any more.
+const EARLY: usize = 25;
 
 /// What a run came to, and in what order.
 struct Came {
@@ -90,7 +94,7 @@ fn run(server: &SimServer, pattern: &str, search: DiscoverySearch) -> Came {
     let engine = engine();
     let progress = Progress::default();
     let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
-    run_feed(Some(server), &engine, feed, &first, &progress, None)
+    run_feed(Some(server), &engine, feed, &first, &progress, None, &Gate::default())
 }
 
 fn settings() -> Settings {
@@ -106,7 +110,7 @@ fn settings() -> Settings {
     }
 }
 
-/// `stop` is given when all databases are known.
+/// `stop` is given when all databases are known. `late` is opened when [`LATE`] has ended.
 fn run_feed(
     server: Option<&SimServer>,
     engine: &Workers,
@@ -114,6 +118,7 @@ fn run_feed(
     first: &First,
     progress: &Progress,
     stop: Option<Reason>,
+    late: &Gate,
 ) -> Came {
     let out = tempfile::tempdir().unwrap();
     let settings = settings();
@@ -126,7 +131,13 @@ fn run_feed(
     let mut hear = |heard: RunEvent| match heard {
         RunEvent::Ended(e) => {
             first_lists.get_or_insert_with(lists);
+            if e.name == LATE {
+                late.open();
+            }
             assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
+            if let (EARLY, Some(server)) = (ended.len(), server) {
+                server.set_faults(Faults::default());
+            }
         }
         RunEvent::AllFound { discovered, .. } => {
             early = ended.len();
@@ -167,7 +178,7 @@ fn databases_are_restored_while_the_listing_runs() {
     let early = run(&server, "bucket/**", search(true));
     assert!(is_all(&early) && failures(&early).is_empty());
     println!("{} early, {:?} LISTs", early.early, early.lists);
-    assert!(early.early >= 100, "{}", early.early);
+    assert!(early.early >= EARLY, "{}", early.early);
     assert!(early.lists.0 * 2 < early.lists.1, "the first was restored after {:?} LISTs", early.lists);
     let found = early.found.unwrap();
     assert_eq!((found.matched, found.databases, found.folders, found.with_backups), (300, 300, 300, 300));
@@ -184,7 +195,7 @@ fn databases_are_restored_while_the_listing_runs() {
     let share = run(&server, "bucket/**", DiscoverySearch { options, ..search(true) });
     let found = share.found.unwrap();
     assert_eq!((found.matched, found.databases), (300, share.files.len() as u64));
-    assert!(share.early > 20 && (60..140).contains(&share.files.len()));
+    assert!(share.early >= EARLY && (60..140).contains(&share.files.len()));
 }
 
 /// Numbers sort before `ltx/`: that the directory above them all is no database is asked for.
@@ -195,7 +206,7 @@ fn a_flat_fleet_does_not_wait_for_its_directory() {
     put(&server, 600, |i| format!("fleet/d{i:06}.db"));
     let came = run(&server, "bucket/**", search(true));
     assert!(is_all(&came) && failures(&came).is_empty() && came.files.len() == 600);
-    assert!(came.early >= 100, "{}", came.early);
+    assert!(came.early >= EARLY, "{}", came.early);
 }
 
 #[test]
@@ -259,7 +270,7 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
     let (source, engine, progress) = (source(&server, "bucket/p/"), engine(), Progress::default());
     let first = First::new(&[], &source, &env).unwrap();
     let feed = Feed::start(&engine, Arc::new(source), search(false), Arc::clone(&progress.discovery));
-    let came = run_feed(Some(&server), &engine, feed, &first, &progress, Some(Reason::Interrupt));
+    let came = run_feed(Some(&server), &engine, feed, &first, &progress, Some(Reason::Interrupt), &Gate::default());
     assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
 }
 
@@ -330,14 +341,18 @@ fn a_database_in_doubt_is_named() {
     };
     let discovery =
         Discovery { found: Vec::new(), doubtful: vec![found(0)], matched: 1, unordered: true, ..Discovery::default() };
-    let came = run_feed(Some(&server), &engine(), Feed::of(discovery), &first, &Progress::default(), None);
+    let came =
+        run_feed(Some(&server), &engine(), Feed::of(discovery), &first, &Progress::default(), None, &Gate::default());
     let Ending::Failed { class: Class::S3Error, reason } = &came.ended["p/0.db"].ending else { panic!() };
     assert!(reason.contains("does not list in order") && reason.contains("--force"), "{reason}");
 }
 
-/// `count` databases `p/<number>.db`, of whose first a file comes on the last page of the listing,
-/// where `late` says so; the last page comes after `pause`.
-fn out_of_order(count: usize, pause: Duration) -> RawServer {
+/// A file of this database comes on the last page of the listing [`out_of_order`].
+const LATE: &str = "p/000000.db";
+
+/// `count` databases `p/<number>.db`. The last page of their listing holds a file of the first, and
+/// comes once `late` is open.
+fn out_of_order(count: usize, late: Arc<Gate>) -> RawServer {
     let fleet = tiny_fleet(&TinyFleet { count, prefix: "p".into(), ..TinyFleet::default() }).unwrap();
     let objects: BTreeMap<String, Vec<u8>> =
         fleet.iter().flat_map(|d| &d.objects).map(|o| (o.key.clone(), o.bytes.to_vec())).collect();
@@ -372,7 +387,7 @@ fn out_of_order(count: usize, pause: Duration) -> RawServer {
                 answer(to, "200 OK", "", nothing.as_bytes())
             }
             None if request.target.contains("continuation-token=") => {
-                std::thread::sleep(pause);
+                assert!(late.wait());
                 answer(to, "200 OK", "", second.as_bytes())
             }
             None => answer(to, "200 OK", "", first.as_bytes()),
@@ -383,13 +398,14 @@ fn out_of_order(count: usize, pause: Duration) -> RawServer {
 /// A listing in order, and then not: each database ends once and counts once.
 #[test]
 fn what_a_listing_out_of_order_shows_again_counts_once() {
-    let server = out_of_order(8, Duration::from_secs(1));
+    let late = Arc::new(Gate::default());
+    let server = out_of_order(8, Arc::clone(&late));
     let of = |options: Options| {
         let (source, engine, progress) = (source_at(&server.endpoint(), "bucket/p/"), engine(), Progress::default());
         let first = First::new(&[], &source, &env).unwrap();
         let search = DiscoverySearch { options, ..search(true) };
         let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
-        run_feed(None, &engine, feed, &first, &progress, None)
+        run_feed(None, &engine, feed, &first, &progress, None, &late)
     };
     let came = of(Options::default());
     assert!(is_all(&came) && failures(&came).is_empty());

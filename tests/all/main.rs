@@ -4,6 +4,8 @@
 //! working directory or a signal of its own runs a child: the program itself (`common::binary::hydrant`)
 //! or one test of this program (`common::binary::only_test`).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 mod aws_chain;

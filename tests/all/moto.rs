@@ -36,7 +36,7 @@ impl Moto {
             .ok()?;
         let mut moto = Self { child, address: format!("127.0.0.1:{port}") };
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(30) {
+        while begun.elapsed() < Duration::from_secs(120) {
             if TcpStream::connect(&moto.address).is_ok() {
                 return Some(moto);
             }

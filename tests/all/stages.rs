@@ -2,6 +2,7 @@
 //! when a run is interrupted. The binary against the simulator and files.
 
 use crate::common::binary::hydrant;
+use crate::common::wait::until;
 use hydrant::sim::generate::{LargeSpec, TinyFleet, large_database, tiny_fleet};
 use hydrant::sim::server::{Faults, Latency, SimOptions, SimServer};
 use serde_json::Value;
@@ -38,7 +39,9 @@ fn a_report_counts_every_stage_of_every_core() {
     let (_server, url) = fleet(60);
     let dir = tempfile::tempdir().unwrap();
     let args = ["restore-pattern", "-v", "--output-dir", "out", "--report", "report.json", &url];
+    let begun = Instant::now();
     let (code, stderr) = run(dir.path(), &args);
+    let took_ms = begun.elapsed().as_secs_f64() * 1e3;
     assert_eq!(code, 0, "{stderr}");
     let summary = summary(&dir.path().join("report.json"));
     let stages = &summary["stages"];
@@ -50,12 +53,12 @@ fn a_report_counts_every_stage_of_every_core() {
     assert_eq!(count("decode"), summary["files"].as_u64().unwrap());
     assert_eq!(count("commit"), 60);
     assert!(count("write") >= 60, "{stages}");
+    let p50_ms = |stage: &str| stages[stage]["p50_ms"].as_f64().unwrap();
     for stage in ["list", "first_byte", "fetch"] {
-        let p50 = stages[stage]["p50_ms"].as_f64().unwrap();
-        assert!((20.0..1_000.0).contains(&p50), "{stage}: {p50}");
+        assert!((20.0..took_ms).contains(&p50_ms(stage)), "{stage}: {stages}");
     }
     // What waits is not decoding.
-    assert!(stages["decode"]["p50_ms"].as_f64().unwrap() < 10.0, "{stages}");
+    assert!(p50_ms("decode") < p50_ms("first_byte"), "{stages}");
     for quantiles in stages.as_object().unwrap().values() {
         let of = |name: &str| quantiles[name].as_f64().unwrap();
         let ascending = ["p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms"].map(of);
@@ -72,15 +75,12 @@ fn an_interrupted_run_tells_what_it_measured() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["restore-pattern", "--output-dir", "out", "--parallel", "2", "--report", "report.json", &url];
     let child = hydrant(dir.path(), &args).spawn().unwrap();
-    let begun = Instant::now();
     let is_final = |entry: &std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
     let restored = || {
         let entries = std::fs::read_dir(dir.path().join("out/fleet")).into_iter().flatten().flatten();
         entries.filter(is_final).count()
     };
-    while restored() < 10 && begun.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(|| restored() >= 10);
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     let (code, stderr) = ended(child.wait_with_output().unwrap());
     assert_eq!(code, 143, "{stderr}");

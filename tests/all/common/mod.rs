@@ -4,6 +4,7 @@ pub mod binary;
 pub mod client;
 pub mod fleet;
 pub mod raw;
+pub mod wait;
 
 use hydrant::store::Store;
 use hydrant::store::s3::{S3, S3Config, S3Options, StaticCredentials};

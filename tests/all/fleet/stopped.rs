@@ -1,6 +1,8 @@
 //! Fleets that do not come to their end as planned: listings that fail, signals.
 
 use super::*;
+use crate::common::wait::{ended_soon, until};
+use std::time::Instant;
 
 #[test]
 fn a_listing_that_fails_half_way_is_told_of_what_it_had_found() {
@@ -34,10 +36,7 @@ fn published(host: &Host) -> usize {
 /// Runs until so many databases are restored, then sends a signal.
 fn interrupted(host: &Host, args: &[&str], restored: usize) -> Ran {
     let child = host.command(args).spawn().unwrap();
-    let begun = Instant::now();
-    while published(host) < restored && begun.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(|| published(host) >= restored);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     host.ran(child.wait_with_output().unwrap())
 }
@@ -89,15 +88,12 @@ fn a_signal_leaves_whole_databases_and_nothing_else() {
         let pattern = url(&server, "bucket/**");
         let args = ["--output-dir", "out", "--parallel", "4", "-json", "--report", "report.json", &pattern];
         let child = host.command(&args).spawn().unwrap();
-        let begun = Instant::now();
-        while published(&host) < 20 && begun.elapsed() < Duration::from_secs(20) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until(|| published(&host) >= 20);
         let signalled = Instant::now();
         let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
         assert!(status.success());
         let ran = host.ran(child.wait_with_output().unwrap());
-        assert!(signalled.elapsed() < Duration::from_secs(2), "{:?}", signalled.elapsed());
+        ended_soon(signalled);
         assert_eq!(ran.code, code, "{}", ran.stderr);
         let whole = whole_ones(&host, "out", &fleet);
         assert!((20..400).contains(&whole), "{whole}");

@@ -91,8 +91,7 @@ fn interrupted() {
         is_found |= line.starts_with("found 2 databases");
     }
     until(|| server.stats().count(RequestKind::Get, Outcome::BlackHole) > 0);
-    // SAFETY: kill() takes numbers only; the child has not been waited for.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
     let code = child.wait().unwrap().code().unwrap();
     let ran = Ran::new(&args, code, stdout.join().unwrap(), stderr.join().unwrap());
     seen.ran(&ran, Shape::JsonLines, Shape::Messages);

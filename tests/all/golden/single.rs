@@ -1,5 +1,7 @@
 //! `restore` and `ltx`, of one database.
 
+#![allow(unsafe_code)]
+
 use super::replicas::{DAMAGED, FILE_SIZE_LIMIT, L1, RESTORED, SNAPSHOT, fleet, put, simulator};
 use super::support::*;
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};

@@ -2,6 +2,7 @@
 
 use super::diff::diff;
 use super::normal::{Normal, is_latency, measured_row, squeezed};
+pub use crate::common::wait::until;
 use hydrant::sim::server::SimServer;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -254,16 +255,6 @@ fn messages(text: &str) -> String {
     let (of_the_run, mut of_databases): (Vec<&str>, Vec<&str>) = text.lines().partition(is_of_the_run);
     of_databases.sort();
     joined(of_databases.into_iter().chain(of_the_run).map(str::to_owned).collect())
-}
-
-/// Waits until `condition` holds.
-#[track_caller]
-pub fn until(condition: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(100), "waited in vain");
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
 }
 
 impl Transcript {

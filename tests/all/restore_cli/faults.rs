@@ -107,7 +107,6 @@ fn a_black_holed_request_is_made_again() {
     let ran = run(&mut hydrant_s3(&["restore", "-json", "-o", &place.out(), &served.url])).succeeded();
     place.holds_only(&served.sha256);
     assert_eq!(ran.json()["retries"], 1);
-    assert!(ran.took < Duration::from_secs(40), "{:?}", ran.took);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Little of everything: requests, memory, descriptors, system calls.
 
+#![allow(unsafe_code)]
+
 use super::support::*;
 use hydrant::ltx::encode::Encoder;
 use hydrant::ltx::frame::Encoding;

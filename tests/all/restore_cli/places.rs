@@ -169,8 +169,7 @@ fn run_until_clean(served: &Served, place: &Place, before: &Contents) -> bool {
 
 #[test]
 fn a_directory_that_cannot_be_written_is_found_before_anything_is_fetched() {
-    // SAFETY: geteuid only reads.
-    if unsafe { libc::geteuid() } != 0 {
+    if !rustix::process::geteuid().is_root() {
         println!("not root: another user cannot be tried");
         return;
     }

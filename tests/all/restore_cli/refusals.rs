@@ -82,11 +82,9 @@ fn an_empty_prefix_is_no_backup_and_may_be_skipped() {
 #[test]
 fn no_network() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let begun = std::time::Instant::now();
     fails(&url(&format!("http://127.0.0.1:{port}"), "db"), "nothing listens there", |_| {});
     fails(&url("http://no-such-host.invalid", "db"), "the name cannot be resolved", |_| {});
     fails(&url("https://127.0.0.1:1", "db"), "LIST s3://bucket/", |_| {});
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The program as a child, replicas to restore from, and what lies in a directory.
 
+pub use crate::common::wait::until;
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, large_database};
 use hydrant::sim::server::{Faults, SimCredentials, SimOptions, SimServer};
+pub use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -93,9 +95,9 @@ pub fn run(command: &mut Command) -> Ran {
 }
 
 impl Running {
-    pub fn signal(&self, signal: i32) {
-        // SAFETY: kill() takes numbers only; the child has not been waited for.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    pub fn signal(&self, signal: Signal) {
+        // The child has not been waited for: its number is not another's.
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for its end, but not for ever. Whatever it said must not hold a secret.
@@ -128,16 +130,6 @@ fn peak_rss(pid: u32) -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib << 10)
-}
-
-/// Waits until `condition` holds.
-#[track_caller]
-pub fn until(condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// A directory of one's own, with an output in it.
