@@ -1,51 +1,8 @@
-//! URLs of replicas and of patterns, as typed: never a panic, and what is shown of one never
-//! holds the user info or a key.
+//! Fuzzes `checks/replica_url.rs`.
 
 #![no_main]
 
-use hydrant::config::{Env, parse_pattern_url, parse_replica_url};
-use libfuzzer_sys::fuzz_target;
+#[path = "../checks/replica_url.rs"]
+mod replica_url;
 
-const SECRET: &str = "c2VjcmV0LWthbmFyeQ";
-
-fuzz_target!(|text: &str| {
-    // The fuzzer finds out what is compared, and writes it where nobody keeps a secret.
-    if text.contains(&SECRET[..4]) {
-        return;
-    }
-    check_both(text, &no_env);
-    check_both(text, &some_env);
-    // With a secret where secrets are.
-    check_both(&format!("s3://AK:{SECRET}@{text}"), &no_env);
-    if !text.contains(['?', '#']) {
-        check_both(&format!("{text}?sse-customer-key={SECRET}"), &no_env);
-    }
-});
-
-fn check_both(url: &str, env: &Env<'_>) {
-    for parsed in [parse_replica_url(url, env), parse_pattern_url(url, env).map(|(location, _)| location)] {
-        let shown = match parsed {
-            Ok(location) => format!("{location:?} {}", location.display),
-            Err(error) => format!("{error:?} {error}"),
-        };
-        assert!(!shown.contains(SECRET), "shown: {shown}");
-    }
-}
-
-fn no_env(_: &str) -> Option<String> {
-    None
-}
-
-fn some_env(name: &str) -> Option<String> {
-    Some(
-        match name {
-            "AWS_ACCESS_KEY_ID" => "AKID",
-            "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN" => SECRET,
-            "AWS_ENDPOINT_URL" => "https://s3.example.com",
-            "AWS_REGION" => "eu-west-1",
-            "HOME" => "/home/user",
-            _ => return None,
-        }
-        .to_owned(),
-    )
-}
+libfuzzer_sys::fuzz_target!(|text: &str| replica_url::check(text));

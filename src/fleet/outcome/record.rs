@@ -388,7 +388,7 @@ mod tests {
     use crate::fleet::outcome::record::*;
 
     /// A prefix that is throttled by itself takes much traffic to provoke: its keys are pinned here,
-    /// those of the rest of the report by tests/golden.
+    /// those of the rest of the report by tests/all/golden.
     #[test]
     fn limits_in_the_report() {
         let mut bucket = BucketLimits {

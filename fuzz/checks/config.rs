@@ -1,0 +1,36 @@
+//! litestream.yml: never a panic; what can be read can be asked for every database it names, and
+//! no error shows a secret of the file.
+
+use hydrant::config::{Config, EntryKind};
+use std::path::Path;
+
+const SECRET: &str = "c2VjcmV0LWthbmFyeQ";
+
+pub fn check(text: &str) {
+    let env = |name: &str| match name {
+        "KEY" => Some("AKID".to_owned()),
+        "SECRET" => Some(SECRET.to_owned()),
+        "HOME" => Some("/home/user".to_owned()),
+        _ => None,
+    };
+    for expand_env in [true, false] {
+        let shown = match Config::parse(Path::new("litestream.yml"), text, expand_env, &env) {
+            Err(error) => error.to_string(),
+            Ok(config) => {
+                for entry in &config.databases {
+                    match &entry.kind {
+                        EntryKind::Path(path) => {
+                            let _ = config.find(path);
+                        }
+                        EntryKind::Dir { dir, .. } => {
+                            let _ = config.find(&dir.join("a/b.db"));
+                        }
+                    }
+                }
+                String::new()
+            }
+        };
+        // Text of the file is quoted nowhere, whatever key it stands under.
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The AWS credentials chain in a process of its own, whose environment is made for it.
+
+use crate::common::binary::only_test;
+use crate::common::client::{config, run};
+use crate::common::raw::{RawServer, answer, answer_range};
+use hydrant::store::s3::{S3, S3Config, S3Options};
+use hydrant::store::{Http, Store};
+use hydrant::telemetry::Counters;
+use std::sync::Arc;
+
+const ENDPOINT: &str = "HYDRANT_TEST_ENDPOINT";
+
+/// Nothing by itself: what the other tests run as a process.
+#[test]
+fn child() {
+    let Ok(endpoint) = std::env::var(ENDPOINT) else { return };
+    let config = S3Config { credentials: None, ..config(&endpoint) };
+    let store = Store::S3(Arc::new(S3::new(config, &S3Options::from_process(), Arc::new(Counters::default()))));
+    let bytes = run(async {
+        let http = Http::default();
+        store.get(&http, "key", 0..7, None).await?.chunk().await
+    });
+    assert_eq!(bytes.unwrap().unwrap(), "content");
+}
+
+fn child_with(server: &RawServer, variables: &[(&str, &str)]) -> String {
+    let output = only_test(module_path!(), "child")
+        .env_clear()
+        .env(ENDPOINT, server.endpoint())
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("HOME", "/nonexistent")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{} {told}", if output.status.success() { "ok" } else { "failed" })
+}
+
+fn bucket() -> RawServer {
+    RawServer::start(|request, to| answer_range(to, request, b"content", "e"))
+}
+
+fn used(server: &RawServer) -> (String, String) {
+    let requests = server.requests();
+    let authorization = requests[0].header("authorization").to_owned();
+    let id = authorization.split(['=', '/']).nth(1).unwrap().to_owned();
+    (id, requests[0].header("x-amz-security-token").to_owned())
+}
+
+#[test]
+fn container_credentials_are_fetched_past_the_proxy() {
+    let metadata = RawServer::start(|request, to| {
+        assert_eq!((request.target.as_str(), request.header("authorization")), ("/creds", "pod"));
+        let body = "{\"AccessKeyId\":\"FROMPOD\",\"SecretAccessKey\":\"s\",\"Token\":\"T\",\"Expiration\":\"2099-01-01T00:00:00Z\"}";
+        answer(to, "200 OK", "content-type: application/json\r\n", body.as_bytes())
+    });
+    let server = bucket();
+    let told = child_with(
+        &server,
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/creds", metadata.endpoint())),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod"),
+            // The bucket plays its own proxy.
+            ("HTTP_PROXY", &server.endpoint()),
+        ],
+    );
+    assert!(told.starts_with("ok"), "{told}");
+    assert_eq!(used(&server), ("FROMPOD".into(), "T".into()));
+    assert_eq!(server.requests()[0].target, format!("{}/bucket/key", server.endpoint()));
+    assert_eq!(metadata.requests().len(), 1);
+}
+
+#[test]
+fn a_profile_may_name_a_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config");
+    let json = "{\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"FROMPROGRAM\\\",\\\"SecretAccessKey\\\":\\\"s\\\"}";
+    std::fs::write(&file, format!("[profile p]\ncredential_process = /bin/echo \"{json}\"\n")).unwrap();
+    let server = bucket();
+    let told = child_with(
+        &server,
+        &[("AWS_CONFIG_FILE", file.to_str().unwrap()), ("AWS_PROFILE", "p"), ("PATH", "/usr/bin:/bin")],
+    );
+    assert!(told.starts_with("ok"), "{told}");
+    assert_eq!(used(&server).0, "FROMPROGRAM");
+}
+
+#[test]
+fn keys_of_the_environment_come_first() {
+    let server = bucket();
+    let nowhere = "http://127.0.0.1:1/";
+    let told = child_with(
+        &server,
+        &[
+            ("LITESTREAM_ACCESS_KEY_ID", "FROMENV"),
+            ("LITESTREAM_SECRET_ACCESS_KEY", "s"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", nowhere),
+        ],
+    );
+    assert!(told.starts_with("ok"), "{told}");
+    assert_eq!(used(&server), ("FROMENV".into(), String::new()));
+}
+
+#[test]
+fn no_credentials_at_all_is_told() {
+    let server = bucket();
+    let told = child_with(&server, &[]);
+    assert!(told.starts_with("failed") && told.contains("Credentials") && told.contains("AWS_ACCESS_KEY_ID"), "{told}");
+    assert_eq!(server.requests().len(), 0);
+}

@@ -1,0 +1,53 @@
+//! The inputs that fuzzing begins with, and those that it has found where there are any, through
+//! the checks of the fuzz targets. `scripts/fuzz` looks for further ones.
+
+#[path = "../../fuzz/checks/config.rs"]
+mod config;
+#[path = "../../fuzz/checks/list_xml.rs"]
+mod list_xml;
+#[path = "../../fuzz/checks/ltx_file.rs"]
+mod ltx_file;
+#[path = "../../fuzz/checks/replica_url.rs"]
+mod replica_url;
+
+use std::path::Path;
+
+/// Every input of the target: `fuzz/seeds` must have some; `fuzz/corpus` and `fuzz/artifacts` may.
+fn inputs(target: &str) -> Vec<Vec<u8>> {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let mut inputs = Vec::new();
+    for folder in ["seeds", "corpus", "artifacts"] {
+        let Ok(entries) = std::fs::read_dir(fuzz.join(folder).join(target)) else { continue };
+        inputs.extend(entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()));
+    }
+    assert!(inputs.len() >= 4, "{target}: {} inputs", inputs.len());
+    inputs
+}
+
+/// The text of an input as far as it is UTF-8: what the fuzzer passes on to targets that take text.
+fn text(input: &[u8]) -> &str {
+    match std::str::from_utf8(input) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&input[..error.valid_up_to()]).unwrap(),
+    }
+}
+
+#[test]
+fn ltx_files() {
+    inputs("ltx_file").iter().for_each(|input| ltx_file::check(input));
+}
+
+#[test]
+fn listings() {
+    inputs("list_xml").iter().for_each(|input| list_xml::check(input));
+}
+
+#[test]
+fn replica_urls() {
+    inputs("replica_url").iter().for_each(|input| replica_url::check(text(input)));
+}
+
+#[test]
+fn configs() {
+    inputs("config").iter().for_each(|input| config::check(text(input)));
+}

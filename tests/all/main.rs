@@ -1,0 +1,30 @@
+//! Every integration test, in one program: SQLite, TLS and the AWS credentials chain are linked once.
+//!
+//! Tests here run beside each other in one process. A test that needs an environment, limits, a
+//! working directory or a signal of its own runs a child: the program itself (`common::binary::hydrant`)
+//! or one test of this program (`common::binary::only_test`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+mod aws_chain;
+mod bench;
+mod cli_ltx;
+mod cli_usage;
+mod corpus;
+mod engine;
+mod engine_faults;
+mod fleet;
+mod fleet_discovery;
+mod fleet_early;
+mod fleet_retries;
+mod fuzz_seeds;
+mod golden;
+mod moto;
+mod readme;
+mod restore_cli;
+mod s3_client;
+mod s3_faults;
+mod s3_tls;
+mod stages;

@@ -1,0 +1,147 @@
+//! Stopped half-way: by signals that can be heard, and by one that cannot.
+
+use super::support::*;
+use crate::common::wait::ended_soon;
+use hydrant::sim::server::{Faults, RequestKind};
+use std::process::Stdio;
+use std::time::Instant;
+
+/// Takes half a minute if nobody stops it.
+fn slow() -> Served {
+    serve(large(24 << 20, 3), Faults { bandwidth_per_connection: Some(200 << 10), ..Faults::default() })
+}
+
+/// Runs until the pages are being fetched.
+fn half_way(served: &Served, args: &[&str]) -> Running {
+    let sent = served.server.stats().body_bytes;
+    let running = start(&mut hydrant_s3(&[&["restore", &served.url], args].concat()));
+    until(|| served.server.stats().body_bytes > sent + (1 << 20));
+    running
+}
+
+#[test]
+fn an_interrupted_restore_ends_soon_and_leaves_nothing() {
+    let served = slow();
+    for (signal, code) in [(Signal::HUP, 129), (Signal::INT, 130), (Signal::TERM, 143)] {
+        for engine in ["auto", "pwrite"] {
+            for check in ["none", "full"] {
+                for force in [false, true] {
+                    let place = Place::new();
+                    if force {
+                        place.write("out.db", "old");
+                        place.write("out.db-wal", "old wal");
+                    }
+                    let before = place.contents();
+                    let out = place.out();
+                    let force = if force { "-force" } else { "-force=false" };
+                    let args = ["-o", &out, "-io-engine", engine, "-integrity-check", check, force, "-json"];
+                    let running = half_way(&served, &args);
+                    let begun = Instant::now();
+                    running.signal(signal);
+                    let ran = running.wait();
+                    ended_soon(begun);
+                    assert_eq!((ran.code, &*ran.stdout), (Some(code), ""), "{ran:?}");
+                    assert!(ran.stderr.starts_with("Error: "), "{ran:?}");
+                    assert_eq!(place.contents(), before, "{args:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_parent_of_an_interrupted_restore_goes_too() {
+    let served = slow();
+    let place = Place::new();
+    let running = half_way(&served, &["-o", &place.path("new/deep/out.db")]);
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().code, Some(143));
+    place.is_empty();
+}
+
+#[test]
+fn under_nohup_a_hangup_is_ignored_and_others_are_not() {
+    let nohup = |args: &[&str]| {
+        let mut command = std::process::Command::new("nohup");
+        command.arg(env!("CARGO_BIN_EXE_hydrant")).args(args);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.env("AWS_SESSION_TOKEN", SESSION_TOKEN);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let quick = serve(large(8 << 20, 3), Faults { bandwidth_per_connection: Some(2 << 20), ..Faults::default() });
+    for (served, end) in [(quick, None), (slow(), Some((Signal::TERM, 143)))] {
+        let place = Place::new();
+        let running = start(&mut nohup(&["restore", "-o", &place.out(), &served.url]));
+        until(|| served.server.stats().body_bytes > 1 << 20);
+        running.signal(Signal::HUP);
+        if let Some((signal, code)) = end {
+            running.signal(signal);
+            assert_eq!(running.wait().code, Some(code));
+            place.is_empty();
+        } else {
+            running.wait().succeeded();
+            place.holds_only(&served.sha256);
+        }
+    }
+}
+
+#[test]
+fn before_the_first_answer() {
+    let served = serve(large(64 << 10, 0), Faults::default());
+    served.server.script(RequestKind::List, "large.db/", [Some(hydrant::sim::server::Failure::BlackHole)]);
+    let place = Place::new();
+    let running = start(&mut hydrant_s3(&["restore", &served.url, "-o", &place.out()]));
+    until(|| served.server.stats().in_flight_now > 0);
+    let begun = Instant::now();
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().code, Some(130));
+    ended_soon(begun);
+    place.is_empty();
+}
+
+#[test]
+fn after_a_kill_the_next_run_sweeps_and_succeeds() {
+    let served = slow();
+    for (check, force) in [("none", false), ("quick", false), ("quick", true)] {
+        let place = Place::new();
+        if force {
+            place.write("out.db", "old");
+            place.write("out.db-wal", "old wal");
+        }
+        let before = place.contents();
+        let out = place.out();
+        let flag = if force { "-force" } else { "-force=false" };
+        let running = half_way(&served, &["-o", &out, "-integrity-check", check, flag]);
+        running.signal(Signal::KILL);
+        assert_eq!(running.wait().code, None);
+        let mut left = place.contents();
+        left.retain(|name, _| !before.contains_key(name));
+        println!("-integrity-check {check}: a kill leaves {:?}", left.keys());
+        // A file with a name is needed for SQLite, and on ext4 without a journal.
+        assert!(left.len() <= 1 && left.keys().all(|name| name.starts_with(".out.db.hydrant-")), "{:?}", left.keys());
+        assert!(check == "none" || left.len() == 1);
+        for name in before.keys() {
+            assert_eq!(place.contents()[name], before[name]);
+        }
+        served.server.set_faults(Faults::default());
+        run(&mut hydrant_s3(&["restore", flag, "-o", &out, &served.url])).succeeded();
+        place.holds_only(&served.sha256);
+        served.server.set_faults(Faults { bandwidth_per_connection: Some(200 << 10), ..Faults::default() });
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_ltx_quietly() {
+    let (folder, _) = fixture("block-4096");
+    let script = "\"$0\" ltx -level all \"$1\" | head -n 1; exit ${PIPESTATUS[0]}";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_hydrant"), &format!("file://{}", folder.display())])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.stdout.iter().filter(|b| **b == b'\n').count(), 1);
+}
