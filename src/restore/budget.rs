@@ -35,22 +35,22 @@ impl Budget {
 
     /// Waits until `bytes` are free. A request beyond the whole budget waits for all of it:
     /// callers bound their requests with [`Budget::total_bytes`] where that must not happen.
-    pub async fn charge(&self, bytes: u64) -> MemoryReservation {
-        self.charge_units(self.units_for(bytes)).await
+    pub async fn reserve(&self, bytes: u64) -> MemoryReservation {
+        self.reserve_units(self.units_for(bytes)).await
     }
 
     /// Waits until `count` times `bytes` are free at once, for [`Charge::split`].
-    pub async fn charge_each(&self, bytes: u64, count: u32) -> MemoryReservation {
-        self.charge_units(self.units_for(bytes).saturating_mul(count).min(self.units_for(u64::MAX))).await
+    pub async fn reserve_each(&self, bytes: u64, count: u32) -> MemoryReservation {
+        self.reserve_units(self.units_for(bytes).saturating_mul(count).min(self.units_for(u64::MAX))).await
     }
 
-    async fn charge_units(&self, units: u32) -> MemoryReservation {
+    async fn reserve_units(&self, units: u32) -> MemoryReservation {
         // The semaphore is never closed: an error cannot happen, and would mean "no charge".
         MemoryReservation { permit: Arc::clone(&self.units).acquire_many_owned(units).await.ok() }
     }
 
     /// `bytes` now, or nothing.
-    pub fn try_charge(&self, bytes: u64) -> Option<MemoryReservation> {
+    pub fn try_reserve(&self, bytes: u64) -> Option<MemoryReservation> {
         let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_for(bytes)).ok()?;
         Some(MemoryReservation { permit: Some(permit) })
     }
@@ -75,25 +75,25 @@ mod tests {
     #[test]
     fn charges_are_given_back_and_bounded_by_the_whole() {
         let budget = Budget::new(10 * 1024);
-        let all = budget.try_charge(1 << 40).unwrap();
-        assert!(budget.try_charge(1).is_none());
+        let all = budget.try_reserve(1 << 40).unwrap();
+        assert!(budget.try_reserve(1).is_none());
         drop(all);
-        let some = budget.try_charge(9 * 1024).unwrap();
-        assert!(budget.try_charge(1024).is_some());
-        assert!(budget.try_charge(1025).is_none());
+        let some = budget.try_reserve(9 * 1024).unwrap();
+        assert!(budget.try_reserve(1024).is_some());
+        assert!(budget.try_reserve(1025).is_none());
         drop(some);
     }
 
     #[tokio::test]
     async fn a_charge_is_split_into_what_it_was_made_for() {
         let budget = Budget::new(10 * 1024);
-        let mut all = budget.charge_each(1500, 3).await;
-        assert!(budget.try_charge(4 * 1024).is_some() && budget.try_charge(5 * 1024).is_none());
+        let mut all = budget.reserve_each(1500, 3).await;
+        assert!(budget.try_reserve(4 * 1024).is_some() && budget.try_reserve(5 * 1024).is_none());
         let parts: Vec<MemoryReservation> = std::iter::from_fn(|| all.split(1500)).collect();
         assert_eq!(parts.len(), 3);
         drop(all);
-        assert!(budget.try_charge(5 * 1024).is_none());
+        assert!(budget.try_reserve(5 * 1024).is_none());
         drop(parts);
-        assert!(budget.try_charge(10 * 1024).is_some());
+        assert!(budget.try_reserve(10 * 1024).is_some());
     }
 }

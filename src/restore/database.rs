@@ -3,8 +3,8 @@
 
 use super::chain_times::StepBack;
 use super::error::{ExecutionFailure, RestoreError};
-use super::execute::{Executed, Execution, PlannedFile};
-use super::large::gets;
+use super::execute::{Executed, Execution, execute};
+use super::large::{PlannedFile, gets};
 use crate::catalogue::{LtxFile, Replica};
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, PublishedFile, StagedFile};
@@ -120,7 +120,7 @@ pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restor
     let Request { store, path, target, .. } = &request;
     let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
     let mut planner = Planner::new(worker, store, path, replica, *target, requests).await?;
-    let (plan, executed, output) = execute(worker, &mut planner, output, create).await?;
+    let (plan, executed, output) = execute_plans(worker, &mut planner, output, create).await?;
     finish(worker, &request, planner, plan, executed, output).await
 }
 
@@ -142,13 +142,13 @@ impl Sink for StagedFile {
     }
 
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, ExecutionFailure>> {
-        execution.run().boxed_local()
+        execute(execution).boxed_local()
     }
 }
 
 /// Plans and executes until it succeeds, or cannot: first for `sink`, then, as what was begun is
 /// of no use, for others that `create` makes.
-pub(super) async fn execute<S: Sink>(
+pub(super) async fn execute_plans<S: Sink>(
     worker: &Rc<Worker>,
     planner: &mut Planner<'_>,
     mut sink: S,

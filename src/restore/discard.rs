@@ -4,9 +4,9 @@
 use crate::catalogue::Replica;
 use crate::commit::StagedFile;
 use crate::plan::Target;
-use crate::restore::database::{Planner, Sink, execute, planned_files};
+use crate::restore::database::{Planner, Sink, execute_plans, planned_files};
 use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::execute::{Executed, Execution};
+use crate::restore::execute::{Executed, Execution, execute, fetch_only};
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use futures_util::future::LocalBoxFuture;
@@ -55,8 +55,8 @@ impl Sink for DiscardStage {
         execution: &'a Execution<'_>,
     ) -> LocalBoxFuture<'a, Result<Option<Executed>, ExecutionFailure>> {
         match self {
-            Self::Fetch => execution.fetch_only().map_ok(|()| None).boxed_local(),
-            Self::Decode => execution.run().map_ok(Some).boxed_local(),
+            Self::Fetch => fetch_only(execution).map_ok(|()| None).boxed_local(),
+            Self::Decode => execute(execution).map_ok(Some).boxed_local(),
         }
     }
 }
@@ -68,7 +68,7 @@ impl Sink for DiscardStage {
 pub async fn discard(worker: &Rc<Worker>, rehearsal: DiscardRequest) -> Result<Discarded, RestoreError> {
     let DiscardRequest { store, path, replica, target, depth } = rehearsal;
     let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;
-    let (plan, executed, _) = execute(worker, &mut planner, depth, || Ok(depth)).await?;
+    let (plan, executed, _) = execute_plans(worker, &mut planner, depth, || Ok(depth)).await?;
     Ok(Discarded {
         files: plan.files.len(),
         bytes_in: planned_files(&planner.replica, &plan).map(|file| file.size).sum(),

@@ -47,6 +47,10 @@ pub enum RestoreError {
         attempts: u32,
         last: StoreError,
     },
+    /// A case that cannot happen has happened.
+    Internal {
+        what: &'static str,
+    },
     Cancelled,
 }
 
@@ -135,6 +139,7 @@ impl RestoreError {
             Self::Restless { .. } => Class::S3Error,
             Self::Commit(e) => e.class(),
             Self::Io(e) => e.class(),
+            Self::Internal { .. } => Class::Io,
             Self::Damaged { .. } => Class::IntegrityCheck,
             Self::Memory { .. } => Class::Config,
             Self::Cancelled => Class::Cancelled,
@@ -174,6 +179,7 @@ impl fmt::Display for RestoreError {
                 f,
                 "files of the plan were replaced or deleted while restoring, {attempts} times in a row; last: {last}"
             ),
+            Self::Internal { what } => write!(f, "this is a bug in Hydrant, please report: {what}"),
             Self::Cancelled => f.write_str("stopped before it was complete; nothing was published"),
         }
     }
@@ -230,11 +236,16 @@ pub enum ExecutionFailure {
         error: StoreError,
     },
     Fatal(RestoreError),
-    /// Given up because another part of the same restore failed.
+    /// Another part of the same restore has failed, or the run was cancelled.
     Stopped,
 }
 
 impl ExecutionFailure {
+    /// A case that cannot happen has happened: `what` is wrong.
+    pub const fn bug(what: &'static str) -> Self {
+        Self::Fatal(RestoreError::Internal { what })
+    }
+
     /// What a failed request for the plan's file `file` means.
     pub fn of_request(file: usize, error: StoreError) -> Self {
         match error {

@@ -11,8 +11,6 @@ mod database;
 mod discard;
 mod error;
 mod execute;
-mod fetch;
-mod fetch_only;
 mod large;
 mod page_map;
 mod page_writer;

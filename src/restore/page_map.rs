@@ -16,7 +16,7 @@ const SLAB_BYTES: usize = 256 * 1024;
 pub struct PageMap {
     words: Vec<u64>,
     commit: u32,
-    _charge: Option<MemoryReservation>,
+    _memory: Option<MemoryReservation>,
 }
 
 impl PageMap {
@@ -25,8 +25,8 @@ impl PageMap {
         (commit as u64 / 64 + 1) * 8
     }
 
-    pub fn new(commit: u32, charge: Option<MemoryReservation>) -> Self {
-        Self { words: vec![0; commit as usize / 64 + 1], commit, _charge: charge }
+    pub fn new(commit: u32, memory: Option<MemoryReservation>) -> Self {
+        Self { words: vec![0; commit as usize / 64 + 1], commit, _memory: memory }
     }
 
     pub const fn commit(&self) -> u32 {
@@ -62,14 +62,14 @@ pub struct Overlay {
     slabs: Vec<Vec<u8>>,
     /// (page, slot), ascending by page once sorted.
     entries: Vec<(u32, u32)>,
-    charges: Vec<MemoryReservation>,
+    reservations: Vec<MemoryReservation>,
     max_bytes: u64,
 }
 
 impl Overlay {
     /// An overlay that takes at most `max_bytes` of page data.
     pub fn new(page_size: PageSize, max_bytes: u64) -> Self {
-        Self { page_size, slabs: Vec::new(), entries: Vec::new(), charges: Vec::new(), max_bytes }
+        Self { page_size, slabs: Vec::new(), entries: Vec::new(), reservations: Vec::new(), max_bytes }
     }
 
     /// Keeps `page` as the winner of `pgno`. False when there is no room: the caller spills it.
@@ -82,8 +82,8 @@ impl Overlay {
                 return false;
             }
             // The first slab grows as needed: most databases have a handful of winners.
-            let Some(charge) = budget.try_charge(slab_bytes) else { return false };
-            self.charges.push(charge);
+            let Some(reservation) = budget.try_reserve(slab_bytes) else { return false };
+            self.reservations.push(reservation);
             self.slabs.push(if slot == 0 { Vec::new() } else { Vec::with_capacity(slab_bytes as usize) });
         }
         if let Some(slab) = self.slabs.last_mut() {

@@ -50,7 +50,7 @@ pub struct PageWriter {
     /// None: what is placed is thrown away.
     writer: Option<Rc<dyn Writer>>,
     page_size: PageSize,
-    claims: Arc<Winners>,
+    winners: Arc<Winners>,
     /// Overlay entries still to be laid out, as indexes in page order.
     overlay: Range<usize>,
     tracked: bool,
@@ -79,7 +79,7 @@ impl PageWriter {
         worker: &Worker,
         output: Option<&Arc<OutputFile>>,
         page_size: PageSize,
-        claims: Arc<Winners>,
+        winners: Arc<Winners>,
         overlay: Range<usize>,
         tracked: bool,
     ) -> Self {
@@ -87,7 +87,7 @@ impl PageWriter {
             io: worker.io.clone(),
             writer: output.map(|output| worker.io.writer(output)),
             page_size,
-            claims,
+            winners,
             overlay,
             tracked,
             run: None,
@@ -101,15 +101,15 @@ impl PageWriter {
 
     /// Whether the base's copy of `pgno` wins.
     pub fn wants(&self, pgno: Pgno) -> bool {
-        !self.claims.map.is_claimed(pgno)
+        !self.winners.map.is_claimed(pgno)
     }
 
     /// Lays out the overlay's pages up to and including `pgno`.
     pub async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
         while self.next_overlaid().is_some_and(|next| next <= pgno) {
             // Cloned for what is laid out only: a count that all workers share is dear.
-            let claims = Arc::clone(&self.claims);
-            let Some((pgno, page)) = claims.overlay.get(self.overlay.start) else { break };
+            let winners = Arc::clone(&self.winners);
+            let Some((pgno, page)) = winners.overlay.get(self.overlay.start) else { break };
             self.overlay.start += 1;
             self.reserve(pgno).await?.copy_from_slice(page);
             self.commit(pgno);
@@ -119,7 +119,7 @@ impl PageWriter {
 
     /// The next of the overlay's pages.
     fn next_overlaid(&self) -> Option<Pgno> {
-        let next = (!self.overlay.is_empty()).then(|| self.claims.overlay.get(self.overlay.start));
+        let next = (!self.overlay.is_empty()).then(|| self.winners.overlay.get(self.overlay.start));
         next.flatten().map(|(pgno, _)| pgno)
     }
 
@@ -226,21 +226,21 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));
         let page_size = PageSize::new(4096).unwrap();
-        let claims = Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
+        let winners = Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
         let run = engine.run(move |worker| {
             Box::pin(async move {
-                let mut placer = PageWriter::new(&worker, Some(&output), page_size, claims, 0..0, false);
+                let mut writer = PageWriter::new(&worker, Some(&output), page_size, winners, 0..0, false);
                 let pages = (worker.io.buffer_bytes() / page_size.bytes()) as u32;
                 // One more: the buffer is known to be full when the next page does not fit.
                 for pgno in (1..=pages + 1).map(Pgno) {
                     // Nothing here has to be waited for, so no other task has its turn.
-                    placer.reserve(pgno).await.unwrap().fill(pgno.0 as u8);
-                    placer.commit(pgno);
+                    writer.reserve(pgno).await.unwrap().fill(pgno.0 as u8);
+                    writer.commit(pgno);
                 }
                 let mut last = vec![0; page_size.bytes()];
                 output.pread_exact(&mut last, page_size.offset_of(Pgno(pages))).unwrap();
                 assert!(last.iter().all(|&byte| byte == pages as u8));
-                placer.finish().await.unwrap()
+                writer.finish().await.unwrap()
             })
         });
         assert_eq!(run.unwrap().pages, (512 << 10) / 4096 + 1);

@@ -2,7 +2,7 @@
 
 use crate::catalogue::{Layout, LtxFile, Replica};
 use crate::ltx::header::{HEADER_SIZE, Header};
-use crate::restore::large::allowed;
+use crate::restore::large::request_permit;
 use crate::restore::workers::Worker;
 use crate::store::{Http, ListRequest, ObjectMeta, Store, StoreError};
 use crate::timestamp::Timestamp;
@@ -58,7 +58,7 @@ pub async fn look_at_times(
     requests: Option<&Semaphore>,
 ) -> Result<Vec<(usize, HeaderTime)>, StoreError> {
     let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
-        let _request = allowed(requests).await;
+        let _permit = request_permit(requests).await;
         match head_of(worker, store, replica, file).await {
             Ok(head) => Ok((i, Header::parse(&head).map_or(HeaderTime::Unknowable, |h| HeaderTime::At(h.timestamp())))),
             Err(e) if e.is_unreadable() => Ok((i, HeaderTime::Unknowable)),

@@ -6,7 +6,6 @@ use crate::cancel::CancellationToken;
 use crate::io::{self, Io, IoBackend, IoError, IoOptions};
 use crate::process::threads::{NoThread, Threads};
 use crate::restore::budget::Budget;
-use crate::restore::large::Segment;
 use crate::restore::work_queue::WorkQueue;
 use crate::store::Http;
 use crate::telemetry::{Counters, Recorder, Stages};
@@ -50,8 +49,9 @@ pub struct SharedResources {
     pub counters: Arc<Counters>,
     pub cancel: CancellationToken,
     pub large_databases: Semaphore,
-    pub segments: WorkQueue<Segment>,
-    tasks: WorkQueue<Task>,
+    /// Segments of large files.
+    pub segments: WorkQueue<Job>,
+    tasks: WorkQueue<Job>,
     in_flight: Semaphore,
     pub segment_bytes: u64,
     /// For SQLite's checks.
@@ -67,7 +67,8 @@ pub struct Worker {
     pub shared: Arc<SharedResources>,
 }
 
-type Task = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
+/// What a worker runs.
+pub type Job = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
 
 /// Asks a worker to hand in what it has recorded.
 type HandIn = oneshot::Sender<()>;
@@ -113,11 +114,11 @@ impl Workers {
         if options.checks {
             shared.checks.start_first().map_err(IoError::from)?;
         }
-        let mut engine = Self { shared, threads: Vec::with_capacity(workers), hand_ins: Vec::new(), fewer: None };
+        let mut running = Self { shared, threads: Vec::with_capacity(workers), hand_ins: Vec::new(), fewer: None };
         let mut starts = Vec::with_capacity(workers);
         for i in 0..workers {
             let (started, start) = std::sync::mpsc::channel();
-            let (shared, kind) = (Arc::clone(&engine.shared), options.kind);
+            let (shared, kind) = (Arc::clone(&running.shared), options.kind);
             let (ask, asked) = mpsc::unbounded_channel();
             let io_options = IoOptions { buffer_bytes: WRITE_BUFFER_BYTES, buffers };
             let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
@@ -138,21 +139,21 @@ impl Workers {
                 }
             });
             match thread.map_err(NoThread::from) {
-                Ok(thread) => engine.threads.push(thread),
+                Ok(thread) => running.threads.push(thread),
                 Err(e) if i == 0 => return Err(e.into()),
                 Err(e) => {
-                    engine.fewer = Some(e);
+                    running.fewer = Some(e);
                     break;
                 }
             }
-            engine.hand_ins.push(ask);
+            running.hand_ins.push(ask);
             starts.push(start);
         }
         // A worker that cannot even answer has dropped its end.
         for start in starts {
             start.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
         }
-        Ok(engine)
+        Ok(running)
     }
 
     /// How many workers there are, and why no more, where fewer than asked for could be started.
@@ -237,7 +238,7 @@ async fn work(worker: Rc<Worker>, buffers: usize, mut asked: mpsc::UnboundedRece
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
             while let Some(segment) = worker.shared.segments.pop().await {
-                segment.run(&worker).await;
+                segment(Rc::clone(&worker)).await;
             }
         });
     }

@@ -72,7 +72,7 @@ impl Cutter {
 mod tests {
     use crate::ltx::header::HEADER_SIZE;
     use crate::restore::large::cuts::*;
-    use crate::restore::large::gets;
+    use crate::restore::large::source::gets;
 
     #[test]
     fn segments_are_whole_first_and_shorter_near_the_end() {
