@@ -13,8 +13,11 @@ use tokio::sync::mpsc;
 /// Segments in flight. Dropping it stops them.
 pub struct Segments {
     context: Arc<SegmentContext>,
+    shared: Arc<SharedResources>,
     /// In the order in which the files' segments are numbered.
     files: Vec<ExpectedFile>,
+    /// Segments of all files.
+    count: usize,
     results: mpsc::UnboundedReceiver<SegmentDone>,
 }
 
@@ -28,39 +31,39 @@ struct ExpectedFile {
 
 impl Segments {
     /// Hands the segments of the files `indexed` to the workers of `shared`.
-    pub fn start(context: SegmentContext, indexed: Vec<Indexed>, shared: &SharedResources) -> Self {
+    pub fn start(context: SegmentContext, indexed: Vec<Indexed>, shared: &Arc<SharedResources>) -> Self {
         let context = Arc::new(context);
         // Only the segments hold a sender: the channel closes when the last of them is dropped.
         let (done, results) = mpsc::unbounded_channel();
         let mut files = Vec::with_capacity(indexed.len());
-        let mut number = 0;
+        let mut count = 0;
         for Indexed { file, cuts, expected } in indexed {
             files.push(ExpectedFile { planned: file.planned, segments: cuts.len(), checksums: expected });
             let file = Arc::new(file);
             for bounds in cuts {
                 let (context, file, done) = (Arc::clone(&context), Arc::clone(&file), done.clone());
-                let segment = Segment { context, file, number, bounds, done };
+                let segment = Segment { context, file, number: count, bounds, done };
                 shared.segments.push(Box::new(move |worker| async move { segment.run(&worker).await }.boxed_local()));
-                number += 1;
+                count += 1;
             }
         }
-        Self { context, files, results }
+        Self { context, shared: Arc::clone(shared), files, count, results }
     }
 
     /// Waits for all segments and verifies each file's checksums.
     ///
     /// # Errors
-    /// The first failure of a segment; [`ExecutionFailure::Stopped`] if the workers have stopped.
+    /// The first failure of a segment; that a segment has ended without a result.
     pub async fn finish(mut self) -> Result<Placed, ExecutionFailure> {
-        let count = self.files.iter().map(|file| file.segments).sum();
         let mut outputs: Vec<Option<SegmentOutput>> = Vec::new();
-        outputs.resize_with(count, || None);
+        outputs.resize_with(self.count, || None);
         let mut failure = None;
         // Terminates: a segment sends one result, also if it is stopped. If the workers end, the
         // queue drops its segments and the channel closes.
-        for _ in 0..count {
+        for _ in 0..self.count {
             let Some(SegmentDone { number, result }) = self.results.recv().await else {
-                return Err(failure.unwrap_or(ExecutionFailure::Stopped));
+                let stopped = || self.shared.stopped("a segment has ended without a result").into();
+                return Err(failure.unwrap_or_else(stopped));
             };
             match (result, outputs.get_mut(number)) {
                 (Ok(output), Some(slot)) => *slot = Some(output),
@@ -99,5 +102,51 @@ impl Segments {
 impl Drop for Segments {
     fn drop(&mut self) {
         self.context.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::{CancellationToken, Reason};
+    use crate::io::IoBackend;
+    use crate::ltx::PageSize;
+    use crate::restore::error::RestoreError;
+    use crate::restore::page_map::{Overlay, PageMap, Winners};
+    use crate::restore::workers::{SEGMENT_BYTES, Workers, WorkersOptions};
+    use crate::store::Store;
+    use std::sync::atomic::AtomicBool;
+
+    /// One segment that was dropped before it had a result, as when its worker panics.
+    fn dropped(shared: &Arc<SharedResources>) -> Segments {
+        let overlay = Overlay::new(PageSize::new(4096).unwrap(), 0);
+        let context = SegmentContext {
+            store: Store::File(Default::default()),
+            output: None,
+            fetch_only: true,
+            winners: Arc::new(Winners { map: PageMap::new(0, None), overlay }),
+            tracked: false,
+            requests: None,
+            stopped: AtomicBool::new(false),
+        };
+        let (_, results) = mpsc::unbounded_channel();
+        Segments { context: Arc::new(context), shared: Arc::clone(shared), files: Vec::new(), count: 1, results }
+    }
+
+    #[test]
+    fn a_segment_without_a_result_is_a_bug_unless_the_run_was_cancelled() {
+        let (kind, segment_bytes) = (IoBackend::Pwrite, SEGMENT_BYTES);
+        let options =
+            WorkersOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
+        let cancel = CancellationToken::new();
+        let workers = Workers::start(&options, Arc::default(), cancel.clone()).unwrap();
+        let finish = || futures_util::future::FutureExt::now_or_never(dropped(workers.shared()).finish());
+        let failure = finish();
+        assert!(
+            matches!(failure, Some(Err(ExecutionFailure::Fatal(RestoreError::Internal { .. })))),
+            "the user must not read that the run was stopped"
+        );
+        cancel.cancel(Reason::Interrupt);
+        assert!(matches!(finish(), Some(Err(ExecutionFailure::Fatal(RestoreError::Cancelled)))));
     }
 }
