@@ -1,29 +1,32 @@
-//! Futures that run ahead of their turn, a bounded number of them, answers in order.
+//! A bounded number of futures that run ahead of their turn; their results come in order.
 //!
-//! Unlike a buffered stream they can go on while an answer is being worked on
-//! ([`Ahead::during`]). That is no luxury: a GET that nobody polls keeps its place among the
-//! requests in flight, and work that needs one itself would wait for ever.
+//! Unlike a buffered stream, they also run while a result is being worked on ([`Ahead::during`]).
+//! Without that, restores would deadlock: a GET that nobody polls keeps its place among the requests
+//! in flight, and the work on a result may need such a place.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use std::collections::VecDeque;
 use std::pin::pin;
 
+/// See the file.
 pub struct Ahead<I, F: Future> {
+    /// Futures not started yet.
     rest: I,
     running: FuturesOrdered<F>,
+    /// Results not taken yet, in order.
     ready: VecDeque<F::Output>,
-    /// Bound of `running` and `ready` together.
+    /// Upper bound of the length of `running` and `ready` together.
     most: usize,
 }
 
 impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
-    /// Runs `most` of `futures` at once, at least 1.
+    /// Runs up to `most` of `futures` at once, at least 1.
     pub fn new(futures: I, most: usize) -> Self {
         Self { rest: futures, running: FuturesOrdered::new(), ready: VecDeque::new(), most: most.max(1) }
     }
 
-    /// The next answer, in the order of the futures; None after the last.
+    /// The next result, in the order of the futures; None after the last.
     pub async fn next(&mut self) -> Option<F::Output> {
         while self.running.len() + self.ready.len() < self.most {
             match self.rest.next() {
@@ -37,10 +40,10 @@ impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
         }
     }
 
-    /// Awaits `work`; what is running goes on meanwhile, nothing new begins.
+    /// Awaits `work`. Running futures are polled meanwhile; no further ones are started.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        // Ends with `work`: each other turn takes one of those that run, and none is added.
+        // Terminates: each turn either ends `work` or takes one of the running futures.
         loop {
             if self.running.is_empty() {
                 return work.await;
@@ -75,7 +78,7 @@ mod tests {
         let mut answers = Vec::new();
         while let Some(i) = ahead.next().await {
             answers.push(i);
-            // Those that run hold or wait for the only permit.
+            // The running futures hold the only permit or wait for it.
             ahead.during(async { drop(permits.acquire().await) }).await;
         }
         assert_eq!(answers, (0..10).collect::<Vec<_>>());

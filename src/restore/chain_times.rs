@@ -1,34 +1,34 @@
 //! Whether the times of a chain's files run backwards.
 //!
-//! Litestream numbers the transactions of a database that was replaced or reset from 1 again. Its
-//! new files overwrite the old ones of the same TXIDs, and the old ones beyond seem to continue the
-//! chain. The schema may be the same, so no check of the content fails. The times tell: a file that
-//! continues the chain is older than the file before it.
+//! When a database was replaced or reset, Litestream numbers its transactions from 1 again. The new
+//! files overwrite old ones with the same TXIDs. Old files with higher TXIDs remain and seem to
+//! continue the chain. If the schema is the same, no check of the content fails. The times show it: a
+//! file that continues the chain is older than the file before it.
 
 use crate::timestamp::Timestamp;
 
-/// How far a writer's clock may be set back without a warning, in nanoseconds: one second.
+/// A writer's clock may be set back by one second without a warning; in nanoseconds.
 const CLOCK_STEP: i64 = 1_000_000_000;
 
-/// The headers' times, noted from the newest file of a chain to the oldest.
+/// The times of the headers of a chain. They are noted from the newest file to the oldest.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ChainTimes {
-    /// The file noted last: its place in the chain, and its time.
+    /// The file noted last: its index in the chain, and its time.
     last: Option<(usize, Timestamp)>,
     largest: Option<StepBack>,
 }
 
-/// Two neighbours in a chain of which the one with the higher TXIDs was created earlier.
+/// Two neighbouring files of a chain. The one with the higher TXIDs was created earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepBack {
-    /// Place of the file with the lower TXIDs in the chain; the other is the next.
+    /// Index in the chain of the file with the lower TXIDs. The other file is the next.
     pub older: usize,
     pub older_time: Timestamp,
     pub newer_time: Timestamp,
 }
 
 impl ChainTimes {
-    /// Notes that file `place` of the chain was created at `time`. Places descend.
+    /// Notes that file `place` of the chain was created at `time`. `place` descends from call to call.
     pub fn note(&mut self, place: usize, time: Timestamp) {
         if let Some((newer, newer_time)) = self.last
             && newer == place + 1
@@ -40,7 +40,7 @@ impl ChainTimes {
         self.last = Some((place, time));
     }
 
-    /// The largest step back of the files noted so far.
+    /// The largest step back among the files noted so far.
     pub const fn step_back(&self) -> Option<StepBack> {
         self.largest
     }
@@ -73,7 +73,7 @@ mod tests {
     fn the_largest_step_back_is_found() {
         assert_eq!(step_back(&[]), None);
         assert_eq!(step_back(&[5, 5, 6]), None);
-        // The clock may be set back by a second.
+        // Exactly one second is allowed.
         assert_eq!(step_back(&[1_000, 0, 1_500, 500]), None);
         assert_eq!(step_back(&[1_001, 0]), Some((0, 1_001, 0)));
         assert_eq!(step_back(&[9_000, 7_000, 8_000, 20_000, 3_000, 4_000]), Some((3, 20_000, 3_000)));

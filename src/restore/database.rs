@@ -1,16 +1,17 @@
-//! One database from listing to publication: list, plan, execute; plan again around a damaged
-//! file or after files were deleted; check, sync, publish.
+//! One database from listing to publication (docs/ARCHITECTURE.md, "One database"): list, plan,
+//! execute, sync, check, publish. If a file is damaged, a new plan avoids it. If files were deleted
+//! or replaced, the replica is listed and planned again.
 
-use super::chain_times::StepBack;
-use super::error::{ExecutionFailure, RestoreError};
-use super::execute::{Executed, Execution, PlannedFile};
-use super::large::gets;
 use crate::catalogue::{LtxFile, Replica};
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, PublishedFile, StagedFile};
 use crate::error::escaped;
 use crate::ltx::Txid;
 use crate::plan::{self, DatedFile, Excluded, Plan, PlanError, Target, Times, Warning};
+use crate::restore::chain_times::StepBack;
+use crate::restore::error::{ExecutionFailure, RestoreError};
+use crate::restore::execute::{Executed, Execution, execute};
+use crate::restore::large::{PlannedFile, gets};
 use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
 use crate::restore::workers::Worker;
 use crate::store::{Store, StoreError, StoreErrorKind};
@@ -23,20 +24,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Listings made because planned files were gone or replaced; then the restore gives up.
+/// After 8 new listings because planned files were deleted or replaced, the restore fails.
 const MAX_RELISTINGS: u32 = 8;
 
-/// What to restore, and where to.
+/// What to restore and where to.
 pub struct Request {
     pub store: Store,
-    /// Where the database lies in the store (FORMAT §1's `<path>`).
+    /// Path of the database in the store (docs/FORMAT.md, "Key layouts": `<path>`).
     pub path: String,
-    /// Its listing, where the fleet has one already.
+    /// Its files, if they have been listed already.
     pub replica: Option<Replica>,
     pub target: Target,
     pub destination: Arc<Destination>,
+    /// None: SQLite does not check the database.
     pub check: Option<check::Mode>,
-    /// `-parallelism`: requests in flight for this database.
+    /// Upper bound of the database's requests in flight (`-parallelism`).
     pub parallelism: Option<usize>,
 }
 
@@ -44,16 +46,16 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Restored {
     pub outcome: RestoreOutcome,
-    /// The name is not durable before this is synced.
+    /// The name is durable once this is synced.
     pub published: PublishedFile,
 }
 
-/// What was restored.
+/// Facts about a restored database.
 #[derive(Debug, Clone)]
 pub struct RestoreOutcome {
     pub min_txid: Txid,
     pub txid: Txid,
-    /// The newest file's time, from its header.
+    /// The time in the newest file's header.
     pub timestamp: Timestamp,
     pub page_size: u32,
     /// Size of the database in bytes.
@@ -61,19 +63,19 @@ pub struct RestoreOutcome {
     /// Size of the planned files in bytes.
     pub bytes_in: u64,
     pub files: usize,
-    /// Files that were damaged, and restored around: key and what is wrong.
+    /// Damaged files that were avoided: key, and what is wrong.
     pub damaged: Vec<(String, String)>,
     pub warnings: Vec<Warning>,
-    /// Requests that this took, repeated ones not counted.
+    /// Requests sent, retries not counted.
     pub requests: u64,
-    /// How often the plan was made anew.
+    /// How many new plans were made.
     pub replanned: u32,
-    /// `ok`, or why SQLite could not check; None: not asked for.
+    /// The result of SQLite's check; None if it was not asked for.
     pub check: Option<check::CheckOutcome>,
 }
 
 impl RestoreOutcome {
-    /// What an operator should hear of a database that was restored all the same.
+    /// Warnings about a database that was restored nevertheless.
     pub fn all_warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = self.damaged.iter().map(|(_, what)| what.clone()).collect();
         all.extend(self.warnings.iter().map(ToString::to_string));
@@ -84,17 +86,18 @@ impl RestoreOutcome {
     }
 }
 
-/// A replica as planned for: what `-dry-run` shows.
+/// A replica and the plan for it: `-dry-run` shows it.
 pub struct PlannedRestore {
     pub replica: Replica,
     pub plan: Plan,
     pub times: Times,
 }
 
-/// Lists (where there is no listing yet), looks at times and plans, without fetching a page.
+/// Lists the files (unless `replica` has them), reads the times that it needs and plans. Fetches no
+/// page.
 ///
 /// # Errors
-/// A plan cannot be made; holes and their like are confirmed by a fresh listing first.
+/// A plan cannot be made. If files are missing, a new listing has confirmed it.
 pub async fn plan_database(
     worker: &Worker,
     store: &Store,
@@ -107,28 +110,28 @@ pub async fn plan_database(
     Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times })
 }
 
-/// Restores one database. The file is published and its content durable; its name is durable
-/// once `published` is synced.
+/// Restores one database. It is published then and its content is durable. Its name is durable once
+/// [`Restored::published`] is synced.
 ///
 /// # Errors
-/// Nothing was published, and the unpublished file is gone.
+/// Nothing was published, and the staged file is gone.
 pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
     let replica = request.replica.take();
     let create = || request.destination.create(request.check.is_some()).map_err(RestoreError::from);
-    // Before the first request: an unwritable destination fails without a byte fetched.
+    // Before the first request, so that nothing is fetched for a destination that cannot be written.
     let output = create()?;
     let Request { store, path, target, .. } = &request;
     let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
     let mut planner = Planner::new(worker, store, path, replica, *target, requests).await?;
-    let (plan, executed, output) = execute(worker, &mut planner, output, create).await?;
+    let (plan, executed, output) = execute_plans(worker, &mut planner, output, create).await?;
     finish(worker, &request, planner, plan, executed, output).await
 }
 
-/// What plans are executed for.
+/// What executes a plan: a staged file that is restored into, or a stage at which pages are discarded.
 pub(super) trait Sink {
     type Done;
 
-    /// Where the pages go.
+    /// The file that pages are written to; None: they are discarded.
     fn output(&self) -> Option<&StagedFile>;
 
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Self::Done, ExecutionFailure>>;
@@ -142,31 +145,34 @@ impl Sink for StagedFile {
     }
 
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, ExecutionFailure>> {
-        execution.run().boxed_local()
+        execute(execution).boxed_local()
     }
 }
 
-/// Plans and executes until it succeeds, or cannot: first for `sink`, then, as what was begun is
-/// of no use, for others that `create` makes.
-pub(super) async fn execute<S: Sink>(
+/// Plans and executes until an execution succeeds or no further plan can help. The first execution is
+/// for `sink`. Each further one is for a new sink of `create`, because pages of a failed execution are
+/// not kept.
+pub(super) async fn execute_plans<S: Sink>(
     worker: &Rc<Worker>,
     planner: &mut Planner<'_>,
     mut sink: S,
     create: impl Fn() -> Result<S, RestoreError>,
 ) -> Result<(Plan, S::Done, S), RestoreError> {
     let mut first_damage: Option<RestoreError> = None;
-    // Ends: what a failure teaches is a file less, the need of all times, which comes once, or a new
-    // listing, of which there are `MAX_RELISTINGS`; else `learn` fails.
+    // Terminates: after a failure, either there is one file less, or all times are read (once), or the
+    // files were listed again (at most `MAX_RELISTINGS` times). Else `learn` fails.
     loop {
         let plan = match planner.plan().await {
             Ok(plan) => plan,
-            // No other chain: what the damage was says more than that.
-            Err(RestoreError::Plan(PlanError::NoOtherChain { .. })) if first_damage.is_some() => {
-                return Err(first_damage.unwrap_or(RestoreError::Cancelled));
+            Err(error) => {
+                return Err(match (error, first_damage) {
+                    // The damage says more than that there is no other chain.
+                    (RestoreError::Plan(PlanError::NoOtherChain { .. }), Some(damage)) => damage,
+                    (error, _) => error,
+                });
             }
-            Err(e) => return Err(e),
         };
-        let files = planner.files(&plan);
+        let files = planner.files(&plan)?;
         let execution = Execution {
             worker,
             store: planner.store,
@@ -185,7 +191,7 @@ pub(super) async fn execute<S: Sink>(
                 if let Some(damage) = planner.learn(&plan, &files, failure).await? {
                     first_damage.get_or_insert(damage);
                 }
-                // The space that it had reserved may be needed.
+                // First, so that its disk space is free for the next.
                 drop(sink);
                 sink = create()?;
             }
@@ -193,7 +199,7 @@ pub(super) async fn execute<S: Sink>(
     }
 }
 
-/// Checks, syncs, publishes.
+/// Syncs, checks, publishes.
 async fn finish(
     worker: &Rc<Worker>,
     request: &Request,
@@ -206,8 +212,10 @@ async fn finish(
     worker.io.writer(output.output()).sync().await?;
     let check = match (request.check, output.path()) {
         (Some(mode), Some(path)) => Some(watch.away(check_database(worker, path, mode)).await?),
-        _ => None,
+        (Some(_), None) => return Err(RestoreError::Internal { what: "a file to be checked has no name" }),
+        (None, _) => None,
     };
+    debug_assert!(output.output().is_synced(), "only durable content is published");
     let published = output.publish()?;
     worker.recorder().record(Stage::Commit, watch.elapsed());
     let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
@@ -239,8 +247,8 @@ fn times_run_backwards(replica: &Replica, plan: &Plan, step: StepBack) -> Option
     Some(Warning::TimesRunBackwards { older: dated(step.older, step.older_time)?, newer })
 }
 
-/// SQLite reads for as long as the database is large: on a thread for checks, stopped when the
-/// restore is dropped.
+/// SQLite's check reads the whole database: it runs on a thread for checks. It is interrupted when
+/// the restore is dropped.
 async fn check_database(
     worker: &Worker,
     path: &std::path::Path,
@@ -256,11 +264,11 @@ async fn check_database(
     let _interrupt = Interrupt(check.interrupt_handle());
     let outcome = match worker.shared.checks.run(move || check.run()).await {
         Ok(outcome) => outcome?,
-        Err(_) => check::CheckOutcome::Interrupted,
+        Err(_) => return Err(worker.shared.stopped("SQLite's check has ended without a result")),
     };
     match outcome {
         check::CheckOutcome::Damaged(findings) => Err(RestoreError::Damaged { findings }),
-        check::CheckOutcome::Interrupted => Err(RestoreError::Cancelled),
+        check::CheckOutcome::Interrupted => Err(worker.shared.stopped("SQLite's check was interrupted")),
         outcome if worker.shared.cancel.is_cancelled() => {
             drop(outcome);
             Err(RestoreError::Cancelled)
@@ -269,27 +277,27 @@ async fn check_database(
     }
 }
 
-/// The state of planning one database: what is listed, what is known, what must be avoided.
+/// The state of planning one database: the files listed, the times known, the files to avoid.
 pub(super) struct Planner<'a> {
     worker: &'a Worker,
     store: &'a Store,
     path: &'a str,
-    /// As asked for; pinned to a TXID once a first plan stands, so that planning again never
-    /// gives another state.
     target: Target,
-    /// Requests that this database may make at once.
+    /// Bounds the database's requests in flight (`-parallelism`).
     parallelism: Option<Arc<Semaphore>>,
+    /// The TXID of the first plan: each further plan must reach the same state.
     pinned: Option<Txid>,
     pub(super) replica: Replica,
-    /// The listing is of this restore, not older.
+    /// The listing was made to confirm that files are missing.
     fresh: bool,
     times: Times,
     excluded: Excluded,
     damaged: Vec<(String, String)>,
+    /// Requests sent, retries not counted.
     pub(super) requests: u64,
     replanned: u32,
     relisted: u32,
-    /// Keys of files that were shorter than listed, once each.
+    /// Keys of files that were shorter than listed.
     shorter: BTreeSet<String>,
 }
 
@@ -299,17 +307,18 @@ impl PlannedRestore {
         planned_files(&self.replica, &self.plan).map(|file| file.size).sum()
     }
 
-    /// GETs that fetching the plan takes, where larger files than `segment_bytes` are cut.
+    /// About how many GETs the plan takes if files larger than `segment_bytes` are cut.
     pub fn gets(&self, segment_bytes: u64) -> u64 {
         planned_files(&self.replica, &self.plan).map(|file| gets(file.size, segment_bytes)).sum()
     }
 }
 
 pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
+    debug_assert!(plan.files.iter().all(|&i| i < replica.files.len()), "a plan is made of listed files");
     plan.files.iter().filter_map(|&i| replica.files.get(i))
 }
 
-/// LISTs that show a database of up to a thousand files.
+/// How many LISTs show a database of up to 1,000 files.
 fn lists(path: &str) -> u64 {
     Replica::list_prefixes(path).len() as u64
 }
@@ -346,9 +355,9 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// A plan for the target, with as many looks at times as that takes.
+    /// A plan for the target. Reads the times that the planner asks for.
     async fn plan(&mut self) -> Result<Plan, RestoreError> {
-        // Ends: each turn learns the times of files that had none, or lists again, which is bounded.
+        // Terminates: each turn sets times of files that had none, or lists again, which is bounded.
         loop {
             let target = match (self.target, self.pinned) {
                 (Target::Timestamp(_), _) | (_, None) => self.target,
@@ -357,7 +366,7 @@ impl<'a> Planner<'a> {
             match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
                 Ok(plan::PlanOutcome::NeedTimes(wanted)) => self.look(&wanted).await?,
                 Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
-                    // By time again: the same state, or none.
+                    // Planned by time again: it must be the same state.
                     Some(txid) if txid != plan.txid => {
                         return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
                     }
@@ -367,25 +376,25 @@ impl<'a> Planner<'a> {
                     }
                 },
                 Err(e) if e.needs_fresh_listing() && !self.fresh => {
-                    // LIST is not atomic: what is missing may have been written while it ran.
+                    // LIST is not atomic: missing files may have been written while it ran.
                     self.list_again().await?;
                     self.fresh = true;
                 }
-                // Never a permitted skip: there were some.
+                // Not a skip that may be permitted: there were backups before.
                 Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
                 Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
             }
         }
     }
 
-    /// `error`, with what matters besides: that another lineage at this path reaches the target.
+    /// `error`, unless another lineage at this path reaches the target: then an error that says so.
     async fn or_only_another_lineage(&mut self, error: PlanError, target: &Target) -> PlanError {
         if matches!(error, PlanError::NoOtherChain { .. }) {
             return error;
         }
         for other in &self.replica.others {
             let mut times = Times::new();
-            // Each round of looks adds times, or is the last.
+            // Terminates: a turn that adds no times is the last.
             let planned = loop {
                 let known = times.len();
                 match plan::plan(other, target, &times, &Excluded::new()) {
@@ -416,6 +425,7 @@ impl<'a> Planner<'a> {
         error
     }
 
+    /// Reads the times of the files `wanted`. Lists again if one of them was replaced.
     async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
         self.requests += wanted.len() as u64;
         let looks = look_at_times(self.worker, self.store, &self.replica, wanted, self.parallelism.as_deref()).await?;
@@ -436,14 +446,17 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether the file is shorter than a listing said that was made because the file had been
-    /// shorter before. It was not replaced then: it is damaged, or shrinks with every look.
+    /// Whether the file was shorter than listed, was listed again for that, and is shorter than the new
+    /// listing says. Then it was not replaced: it is damaged.
     fn is_shorter_again(&mut self, key: &str, error: &StoreError) -> bool {
         error.kind == StoreErrorKind::SizeDiffers && !self.shorter.insert(key.to_owned())
     }
 
-    /// What a failed execution teaches. The damage, where one was found: to be reported if no
-    /// other chain exists.
+    /// Prepares the next plan after an execution has failed. Returns the damage if a file is damaged:
+    /// it is reported if no other chain exists.
+    ///
+    /// # Errors
+    /// No further plan can help.
     async fn learn(
         &mut self,
         plan: &Plan,
@@ -452,6 +465,7 @@ impl<'a> Planner<'a> {
     ) -> Result<Option<RestoreError>, RestoreError> {
         self.replanned += 1;
         let at = |i: usize| plan.files.get(i).copied();
+        debug_assert_eq!(files.len(), plan.files.len());
         let key = |i: usize| files.get(i).map(|f| f.key.clone()).unwrap_or_default();
         let (i, error) = match failure {
             ExecutionFailure::Fatal(e) => return Err(e),
@@ -470,7 +484,7 @@ impl<'a> Planner<'a> {
                 if self.times.are_all_required() {
                     return Err(RestoreError::Chain { key: key(file), error });
                 }
-                // Order or LastModified misled: from now on look at every file's time.
+                // The order of the files or their LastModified was wrong: all times are read from now on.
                 self.times.require_all();
                 self.pinned = None;
                 return Ok(None);
@@ -480,7 +494,7 @@ impl<'a> Planner<'a> {
         };
         match at(i) {
             Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),
-            // The same file again: planning cannot help.
+            // It was avoided already: no further plan can help.
             _ => return Err(error),
         }
         self.damaged.push((key(i), error.to_string()));
@@ -491,7 +505,7 @@ impl<'a> Planner<'a> {
         if self.relisted >= MAX_RELISTINGS {
             return Err(RestoreError::Restless { attempts: self.relisted, last: e });
         }
-        // The bucket is being changed: a hole in this listing is to be confirmed once more.
+        // The bucket is being changed: a hole in the new listing must be confirmed by another.
         self.fresh = false;
         self.list_again().await
     }
@@ -506,8 +520,19 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn files(&self, plan: &Plan) -> Vec<PlannedFile> {
-        let planned = plan.files.iter().filter_map(|&i| self.replica.files.get(i));
-        planned.map(|file| PlannedFile { key: self.replica.key(file), file: file.clone() }).collect()
+    /// The files of `plan`, oldest first.
+    fn files(&self, plan: &Plan) -> Result<Vec<PlannedFile>, RestoreError> {
+        let planned = plan.files.iter().map(|&i| {
+            let what = "a planned file is not in the listing";
+            let file = self.replica.files.get(i).ok_or(RestoreError::Internal { what })?;
+            Ok(PlannedFile { key: self.replica.key(file), file: file.clone() })
+        });
+        let planned = planned.collect::<Result<Vec<_>, RestoreError>>()?;
+        debug_assert!(planned.first().is_some_and(|base| base.file.is_snapshot()), "a chain begins with a snapshot");
+        debug_assert!(
+            planned.last().is_some_and(|newest| newest.file.max_txid == plan.txid),
+            "a chain ends at its TXID"
+        );
+        Ok(planned)
     }
 }

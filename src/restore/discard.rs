@@ -1,28 +1,28 @@
-//! A restore without an output, for measuring: the same plan, the same requests, the same
-//! decoding, by the same code.
+//! A restore whose pages are discarded, for measurements: the same plan, requests and decoding, by
+//! the same code.
 
 use crate::catalogue::Replica;
 use crate::commit::StagedFile;
 use crate::plan::Target;
-use crate::restore::database::{Planner, Sink, execute, planned_files};
+use crate::restore::database::{Planner, Sink, execute_plans, planned_files};
 use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::execute::{Executed, Execution};
+use crate::restore::execute::{Executed, Execution, execute, fetch_only};
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use std::rc::Rc;
 
-/// How far a rehearsal goes.
+/// How far such a restore goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiscardStage {
-    /// All files are fetched, and thrown away.
+    /// All files are fetched and discarded.
     Fetch,
-    /// Decoded and checked as well; the pages are thrown away.
+    /// All files are fetched, decoded and checked; the pages are discarded.
     Decode,
 }
 
-/// What to rehearse; as [`crate::restore::Request`].
+/// What to restore and discard. Fields as in [`crate::restore::Request`].
 pub struct DiscardRequest {
     pub store: Store,
     pub path: String,
@@ -31,15 +31,15 @@ pub struct DiscardRequest {
     pub depth: DiscardStage,
 }
 
-/// What a restore would have taken.
+/// What was planned and fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Discarded {
     pub files: usize,
     /// Size of the planned files in bytes.
     pub bytes_in: u64,
-    /// Size of the database in bytes; 0 where nothing was decoded.
+    /// Size of the database in bytes; 0 for [`DiscardStage::Fetch`].
     pub bytes_out: u64,
-    /// Requests that this took, repeated ones not counted.
+    /// Requests sent, retries not counted.
     pub requests: u64,
 }
 
@@ -55,20 +55,20 @@ impl Sink for DiscardStage {
         execution: &'a Execution<'_>,
     ) -> LocalBoxFuture<'a, Result<Option<Executed>, ExecutionFailure>> {
         match self {
-            Self::Fetch => execution.fetch_only().map_ok(|()| None).boxed_local(),
-            Self::Decode => execution.run().map_ok(Some).boxed_local(),
+            Self::Fetch => fetch_only(execution).map_ok(|()| None).boxed_local(),
+            Self::Decode => execute(execution).map_ok(Some).boxed_local(),
         }
     }
 }
 
-/// Does what [`crate::restore::restore`] does, and writes nothing.
+/// Does what [`crate::restore::restore`] does, up to `request.depth`, and writes nothing.
 ///
 /// # Errors
-/// As [`crate::restore::restore`], as far as it goes.
-pub async fn discard(worker: &Rc<Worker>, rehearsal: DiscardRequest) -> Result<Discarded, RestoreError> {
-    let DiscardRequest { store, path, replica, target, depth } = rehearsal;
+/// Those of [`crate::restore::restore`], except for the destination's.
+pub async fn discard(worker: &Rc<Worker>, request: DiscardRequest) -> Result<Discarded, RestoreError> {
+    let DiscardRequest { store, path, replica, target, depth } = request;
     let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;
-    let (plan, executed, _) = execute(worker, &mut planner, depth, || Ok(depth)).await?;
+    let (plan, executed, _) = execute_plans(worker, &mut planner, depth, || Ok(depth)).await?;
     Ok(Discarded {
         files: plan.files.len(),
         bytes_in: planned_files(&planner.replica, &plan).map(|file| file.size).sum(),

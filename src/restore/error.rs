@@ -9,21 +9,21 @@ use crate::store::{StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 use std::fmt;
 
-/// A failed restore: nothing was published and nothing is left behind.
+/// Why a restore failed. Nothing was published then, and nothing is left on disk.
 #[derive(Debug)]
 pub enum RestoreError {
     Plan(PlanError),
-    /// A file's content is wrong, and no other chain of files gives the target.
+    /// A file's content is wrong, and no other chain of files reaches the target.
     File {
         key: String,
         error: FormatError,
     },
-    /// Files of one plan contradict each other.
+    /// The files of a plan contradict each other, and no other chain of files reaches the target.
     Chain {
         key: String,
         error: ChainError,
     },
-    /// A file cannot be read to its end, and no other chain of files gives the target.
+    /// A file cannot be read to its end, and no other chain of files reaches the target.
     Unreadable {
         key: String,
         error: Box<StoreError>,
@@ -35,49 +35,55 @@ pub enum RestoreError {
     Damaged {
         findings: Vec<String>,
     },
-    /// A page map would not fit the memory budget.
+    /// A page map does not fit a quarter of the memory budget.
     Memory {
         needed_bytes: u64,
         budget_bytes: u64,
     },
-    /// There were backups when the restore began, and then none.
+    /// All files were deleted during the restore.
     Vanished,
-    /// The replica kept changing under the restore.
+    /// Files of the plan were replaced or deleted `attempts` times during the restore.
     Restless {
         attempts: u32,
         last: StoreError,
     },
+    /// A case that cannot happen has happened: `what` is wrong.
+    Internal {
+        what: &'static str,
+    },
+    /// The run was cancelled.
     Cancelled,
 }
 
-/// What is wrong with a file in the company of the others.
+/// How a file contradicts the other files of its plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChainError {
     PageSize {
         expected: u32,
         found: u32,
     },
-    /// A page within the database that no file holds.
+    /// No file holds this page, which lies within the database.
     PageMissing {
         pgno: Pgno,
         commit: u32,
     },
-    /// More pages than files of this size can hold.
+    /// The header promises more pages than files of this size can hold.
     Commit {
         commit: u32,
         planned_bytes: u64,
     },
-    /// The database's checksum before this file is not the one after the file before it.
+    /// The checksum that the file expects before it differs from the one after the file before it.
     PreApply {
         expected: u64,
         found: u64,
     },
-    /// The restored pages' checksum is not the one that the last file states.
+    /// The checksum of the restored pages differs from the one in the last file's trailer.
     Database {
         expected: u64,
         found: u64,
     },
-    /// The header's time is not before the target's (FORMAT §3): a clock or a listing lies.
+    /// The header's time is not before the target's (docs/FORMAT.md, "Times"): the order of the files
+    /// or their LastModified was wrong.
     NotBefore {
         target: Timestamp,
         found: Timestamp,
@@ -127,7 +133,7 @@ impl RestoreError {
             Self::Plan(e) => e.class(),
             Self::File { error, .. } => error.class(),
             Self::Chain { error, .. } => error.class(),
-            // Shorter than a fresh listing says.
+            // The file is shorter than a new listing says.
             Self::Unreadable { error, .. } if error.kind == StoreErrorKind::SizeDiffers => Class::Truncated,
             Self::Unreadable { error, .. } => error.class(),
             Self::Store(e) => e.class(),
@@ -135,13 +141,14 @@ impl RestoreError {
             Self::Restless { .. } => Class::S3Error,
             Self::Commit(e) => e.class(),
             Self::Io(e) => e.class(),
+            Self::Internal { .. } => Class::Io,
             Self::Damaged { .. } => Class::IntegrityCheck,
             Self::Memory { .. } => Class::Config,
             Self::Cancelled => Class::Cancelled,
         }
     }
 
-    /// The file that is damaged, where one is.
+    /// The key of the damaged file, if the error is about one.
     pub fn damaged_key(&self) -> Option<&str> {
         match self {
             Self::File { key, .. } | Self::Chain { key, .. } | Self::Unreadable { key, .. } => Some(key),
@@ -156,7 +163,7 @@ impl fmt::Display for RestoreError {
             Self::Plan(e) => e.fmt(f),
             Self::File { key, error } => write!(f, "{}: {}: {error}", error.class(), escaped(key)),
             Self::Chain { key, error } => write!(f, "{}: {}: {error}", error.class(), escaped(key)),
-            // The error names the file.
+            // The store's error names the file.
             Self::Unreadable { error, .. } => write!(f, "{}: {error}", self.class()),
             Self::Store(e) => e.fmt(f),
             Self::Commit(e) => e.fmt(f),
@@ -174,6 +181,7 @@ impl fmt::Display for RestoreError {
                 f,
                 "files of the plan were replaced or deleted while restoring, {attempts} times in a row; last: {last}"
             ),
+            Self::Internal { what } => write!(f, "this is a bug in Hydrant, please report: {what}"),
             Self::Cancelled => f.write_str("stopped before it was complete; nothing was published"),
         }
     }
@@ -202,40 +210,32 @@ impl From<IoError> for RestoreError {
     }
 }
 
-/// Which file of a plan (index into it) a failure speaks of, or none.
+/// Why a plan could not be executed. `file` is an index into the plan.
 #[derive(Debug)]
 pub enum ExecutionFailure {
-    /// File `file` is damaged: plan again without it.
-    Damaged {
-        file: usize,
-        error: FormatError,
-    },
-    Chain {
-        file: usize,
-        error: ChainError,
-    },
-    /// The plan's times were guessed wrong: plan again, looking at all.
-    TooNew {
-        file: usize,
-        error: ChainError,
-    },
-    /// File `file` cannot be read: plan again without it.
-    Unreadable {
-        file: usize,
-        error: StoreError,
-    },
-    /// File `file` is gone, or is not the one that was listed: list again.
-    Stale {
-        file: usize,
-        error: StoreError,
-    },
+    /// The file is damaged: to be planned again without it.
+    Damaged { file: usize, error: FormatError },
+    /// The file contradicts others: to be planned again without it.
+    Chain { file: usize, error: ChainError },
+    /// The file is too new, so a time was guessed wrong: to be planned again with all times read.
+    TooNew { file: usize, error: ChainError },
+    /// The file cannot be read: to be planned again without it.
+    Unreadable { file: usize, error: StoreError },
+    /// The file was deleted or replaced: to be listed again.
+    Stale { file: usize, error: StoreError },
+    /// The restore fails.
     Fatal(RestoreError),
-    /// Given up because another part of the same restore failed.
+    /// Another part of the same restore has failed, or the run was cancelled.
     Stopped,
 }
 
 impl ExecutionFailure {
-    /// What a failed request for the plan's file `file` means.
+    /// [`RestoreError::Internal`].
+    pub const fn bug(what: &'static str) -> Self {
+        Self::Fatal(RestoreError::Internal { what })
+    }
+
+    /// What a failed request for file `file` of the plan means for the restore.
     pub fn of_request(file: usize, error: StoreError) -> Self {
         match error {
             error if error.is_stale_listing() => Self::Stale { file, error },

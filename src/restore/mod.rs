@@ -1,8 +1,9 @@
-//! The engine: from a plan to a complete, checked, unpublished file, and around that one database
-//! from listing to publication (DESIGN "The engine").
+//! The engine: restores one database, from listing to publication (docs/ARCHITECTURE.md, "One
+//! database" and "The engine").
 //!
-//! A single restore is a fleet of one: [`Engine`] runs the workers, [`restore`] is what they run
-//! for each database.
+//! There is one engine: [`Workers`] runs the worker threads, and each database is one call of
+//! [`restore`] on one of them. `hydrant restore` makes that call once; the fleet makes it for each
+//! of its databases.
 
 mod ahead;
 mod budget;
@@ -11,8 +12,6 @@ mod database;
 mod discard;
 mod error;
 mod execute;
-mod fetch;
-mod fetch_only;
 mod large;
 mod page_map;
 mod page_writer;
@@ -20,9 +19,9 @@ mod replica_listing;
 mod work_queue;
 mod workers;
 
+pub use crate::restore::database::{PlannedRestore, Request, RestoreOutcome, Restored, plan_database, restore};
 pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, discard};
+pub use crate::restore::error::{ChainError, RestoreError};
 pub use crate::restore::page_map::PageMap;
 pub use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
 pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};
-pub use database::{PlannedRestore, Request, RestoreOutcome, Restored, plan_database, restore};
-pub use error::{ChainError, RestoreError};

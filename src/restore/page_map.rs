@@ -1,39 +1,44 @@
-//! Winners first (DESIGN engine 1, 2): one bit per page says that an increment holds it, so that
-//! the base's copy loses; the increments' winning pages wait in the overlay until the base's
-//! segment is laid out around them.
+//! Which pages the increments win, and their content (docs/ARCHITECTURE.md, "Winners first" and
+//! "Overlay").
 //!
-//! Increments are claimed newest to oldest, so a page's first claim is its winner. Beyond the
-//! overlay's budget winners go to the file at once ("spilled"): claimed, but not in the overlay.
+//! [`PageMap`]: one bit per page says that an increment holds it, so the base's copy is discarded.
+//! Increments are claimed from the newest to the oldest, so the first claim of a page wins.
+//!
+//! [`Overlay`]: the winning pages of small increments. They are written together with the base's
+//! pages around them. If the overlay is full, further winners are written at once ("spilled"): they
+//! are claimed, but not in the overlay.
 
 use crate::ltx::{PageSize, Pgno};
 use crate::restore::budget::{Budget, MemoryReservation};
 
-/// Overlay memory is charged and allocated in slabs of this size at most.
+/// The overlay reserves and allocates memory in slabs of 256 KiB.
 const SLAB_BYTES: usize = 256 * 1024;
 
-/// A bit per page 1 … commit.
+/// One bit per page, for pages 1 to `commit`.
 #[derive(Debug)]
 pub struct PageMap {
     words: Vec<u64>,
     commit: u32,
-    _charge: Option<MemoryReservation>,
+    /// Given back when the map is dropped.
+    _memory: Option<MemoryReservation>,
 }
 
 impl PageMap {
-    /// Bytes that a map of `commit` pages takes.
+    /// Size in bytes of a map of `commit` pages.
     pub const fn bytes_for(commit: u32) -> u64 {
         (commit as u64 / 64 + 1) * 8
     }
 
-    pub fn new(commit: u32, charge: Option<MemoryReservation>) -> Self {
-        Self { words: vec![0; commit as usize / 64 + 1], commit, _charge: charge }
+    /// A map without claims. `memory` was reserved for it, if it is large.
+    pub fn new(commit: u32, memory: Option<MemoryReservation>) -> Self {
+        Self { words: vec![0; commit as usize / 64 + 1], commit, _memory: memory }
     }
 
     pub const fn commit(&self) -> u32 {
         self.commit
     }
 
-    /// Claims `pgno`: true if it lies within the database and was not claimed before.
+    /// Claims page `pgno`. True if it lies within the database and was not claimed before.
     pub fn claim(&mut self, pgno: Pgno) -> bool {
         if pgno.0 == 0 || pgno.0 > self.commit {
             return false;
@@ -44,35 +49,36 @@ impl PageMap {
         fresh
     }
 
-    /// Pages beyond commit count as claimed: nobody wants them.
+    /// Whether page `pgno` is claimed. Pages beyond `commit` count as claimed: no file's copy is wanted.
     pub fn is_claimed(&self, pgno: Pgno) -> bool {
         pgno.0 > self.commit || self.words[pgno.0 as usize / 64] >> (pgno.0 % 64) & 1 == 1
     }
 
-    /// The first page in `after+1 ..= commit` that is not claimed, the lock page aside.
+    /// The first page in `after + 1 ..= commit` that is not claimed and is not the lock page.
     pub fn first_unclaimed_after(&self, after: u32, lock_page: Pgno) -> Option<Pgno> {
         (after.checked_add(1)?..=self.commit).map(Pgno).find(|&p| p != lock_page && !self.is_claimed(p))
     }
 }
 
-/// Winning pages of small increments, kept until the base is laid out.
+/// Winning pages of small increments, kept until the base is placed.
 #[derive(Debug)]
 pub struct Overlay {
     page_size: PageSize,
     slabs: Vec<Vec<u8>>,
-    /// (page, slot), ascending by page once sorted.
+    /// (page, slot). Ascending by page after [`Overlay::sort`].
     entries: Vec<(u32, u32)>,
-    charges: Vec<MemoryReservation>,
+    reservations: Vec<MemoryReservation>,
+    /// Upper bound of the pages' size in bytes.
     max_bytes: u64,
 }
 
 impl Overlay {
-    /// An overlay that takes at most `max_bytes` of page data.
+    /// An overlay for at most `max_bytes` of pages.
     pub fn new(page_size: PageSize, max_bytes: u64) -> Self {
-        Self { page_size, slabs: Vec::new(), entries: Vec::new(), charges: Vec::new(), max_bytes }
+        Self { page_size, slabs: Vec::new(), entries: Vec::new(), reservations: Vec::new(), max_bytes }
     }
 
-    /// Keeps `page` as the winner of `pgno`. False when there is no room: the caller spills it.
+    /// Keeps `page` as the winner of `pgno`. False if there is no room: the caller spills it.
     pub fn insert(&mut self, budget: &Budget, pgno: Pgno, page: &[u8]) -> bool {
         let per_slab = self.pages_per_slab();
         let slot = self.entries.len();
@@ -81,9 +87,9 @@ impl Overlay {
             if (self.slabs.len() as u64 + 1) * slab_bytes > self.max_bytes {
                 return false;
             }
-            // The first slab grows as needed: most databases have a handful of winners.
-            let Some(charge) = budget.try_charge(slab_bytes) else { return false };
-            self.charges.push(charge);
+            // The first slab grows as needed, because most databases have few winners.
+            let Some(reservation) = budget.try_reserve(slab_bytes) else { return false };
+            self.reservations.push(reservation);
             self.slabs.push(if slot == 0 { Vec::new() } else { Vec::with_capacity(slab_bytes as usize) });
         }
         if let Some(slab) = self.slabs.last_mut() {
@@ -93,7 +99,7 @@ impl Overlay {
         true
     }
 
-    /// Sorts by page; call once, after the last insert and before the first look.
+    /// Sorts the entries by page. To be called once, after the last insert and before the first read.
     pub fn sort(&mut self) {
         self.entries.sort_unstable();
     }
@@ -102,12 +108,12 @@ impl Overlay {
         self.entries.len()
     }
 
-    /// The index of the first entry whose page is `pgno` or later.
+    /// Index of the first entry whose page is `pgno` or a later one.
     pub fn position(&self, pgno: Pgno) -> usize {
         self.entries.partition_point(|&(p, _)| p < pgno.0)
     }
 
-    /// The `i`-th entry in page order.
+    /// Entry `i` in the order of pages.
     pub fn get(&self, i: usize) -> Option<(Pgno, &[u8])> {
         let &(pgno, slot) = self.entries.get(i)?;
         let (per_slab, size) = (self.pages_per_slab(), self.page_size.bytes());
@@ -121,7 +127,7 @@ impl Overlay {
     }
 }
 
-/// What the increments have decided, shared read-only by the segments.
+/// The result of all claims. Shared by the segments, which only read it.
 #[derive(Debug)]
 pub struct Winners {
     pub map: PageMap,
@@ -133,7 +139,7 @@ mod tests {
     use crate::restore::page_map::*;
 
     #[test]
-    fn first_claim_wins_and_beyond_commit_is_nobodys() {
+    fn the_first_claim_wins_and_no_page_beyond_commit_can_be_claimed() {
         let mut map = PageMap::new(65, None);
         assert!(map.claim(Pgno(65)));
         assert!(!map.claim(Pgno(65)));

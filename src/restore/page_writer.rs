@@ -1,9 +1,10 @@
-//! Lays winning pages out in long runs and hands the runs to the writer (DESIGN engine 2).
+//! Collects winning pages in long runs and writes each run at once (docs/ARCHITECTURE.md,
+//! "Overlay").
 //!
-//! A placer is fed pages in ascending order: the base's by its caller, the overlay's by itself,
-//! each page once. Runs break where a page is missing from the sequence (spilled, or won by
-//! another large file) and where a buffer is full; buffers end on 4 KiB boundaries of the file, so
-//! that all but the first write of a run can bypass the page cache.
+//! Pages come in ascending order and each page once: the caller decodes those of its file, the
+//! [`PageWriter`] adds those of the overlay. A run ends when a page of the sequence is missing
+//! (spilled, or won by another large file) and when the buffer is full. A full buffer ends on a
+//! 4 KiB boundary of the file, so all writes of a sequence but the first can bypass the page cache.
 
 use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
 use crate::ltx::crc::DatabaseChecksum;
@@ -19,14 +20,14 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// Where direct writes must begin and end.
+/// Direct writes begin and end on multiples of this many bytes.
 const BLOCK: u64 = 4096;
 
-/// What a placer has written.
+/// Pages that were placed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Placed {
     pub pages: u64,
-    /// Of these pages, where the database tracks checksums.
+    /// XOR of the pages' checksums, if the database has a checksum to compare with.
     pub checksum: DatabaseChecksum,
 }
 
@@ -36,7 +37,7 @@ impl Placed {
         self.checksum.join(other.checksum);
     }
 
-    /// Counts `page`, and its checksum where the database is tracked.
+    /// Counts `page`. Adds its checksum if `tracked`.
     pub fn count(&mut self, pgno: Pgno, page: &[u8], tracked: bool) {
         self.pages += 1;
         if tracked {
@@ -45,13 +46,14 @@ impl Placed {
     }
 }
 
+/// See the file.
 pub struct PageWriter {
     io: Io,
-    /// None: what is placed is thrown away.
+    /// None: pages are discarded.
     writer: Option<Rc<dyn Writer>>,
     page_size: PageSize,
-    claims: Arc<Winners>,
-    /// Overlay entries still to be laid out, as indexes in page order.
+    winners: Arc<Winners>,
+    /// Overlay entries still to be written: indexes in the order of pages.
     overlay: Range<usize>,
     tracked: bool,
     run: Option<PageRun>,
@@ -59,7 +61,7 @@ pub struct PageWriter {
     placed: Placed,
     counters: Arc<Counters>,
     recorder: Rc<Recorder>,
-    /// For buffers and writes.
+    /// Time spent waiting for buffers and writes.
     waited: Duration,
 }
 
@@ -69,17 +71,18 @@ struct PageRun {
     /// File offset of the buffer's first byte.
     at: u64,
     len: usize,
-    /// Where the run must end: the buffer's size, less what brings the next run onto a block.
+    /// Upper bound of `len`: the buffer's size, less what lies before `at` in its block, so that the
+    /// next run begins on a block.
     max: usize,
 }
 
 impl PageWriter {
-    /// A placer that lays the overlay's entries `overlay` between the pages it is given.
+    /// A writer that adds the overlay's entries `overlay` to the pages of its caller.
     pub fn new(
         worker: &Worker,
         output: Option<&Arc<OutputFile>>,
         page_size: PageSize,
-        claims: Arc<Winners>,
+        winners: Arc<Winners>,
         overlay: Range<usize>,
         tracked: bool,
     ) -> Self {
@@ -87,7 +90,7 @@ impl PageWriter {
             io: worker.io.clone(),
             writer: output.map(|output| worker.io.writer(output)),
             page_size,
-            claims,
+            winners,
             overlay,
             tracked,
             run: None,
@@ -101,15 +104,15 @@ impl PageWriter {
 
     /// Whether the base's copy of `pgno` wins.
     pub fn wants(&self, pgno: Pgno) -> bool {
-        !self.claims.map.is_claimed(pgno)
+        !self.winners.map.is_claimed(pgno)
     }
 
-    /// Lays out the overlay's pages up to and including `pgno`.
+    /// Writes the overlay's pages up to and including `pgno`.
     pub async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
         while self.next_overlaid().is_some_and(|next| next <= pgno) {
-            // Cloned for what is laid out only: a count that all workers share is dear.
-            let claims = Arc::clone(&self.claims);
-            let Some((pgno, page)) = claims.overlay.get(self.overlay.start) else { break };
+            // Cloned here and not for each page: all workers count references in one cache line.
+            let winners = Arc::clone(&self.winners);
+            let Some((pgno, page)) = winners.overlay.get(self.overlay.start) else { break };
             self.overlay.start += 1;
             self.reserve(pgno).await?.copy_from_slice(page);
             self.commit(pgno);
@@ -117,14 +120,14 @@ impl PageWriter {
         Ok(())
     }
 
-    /// The next of the overlay's pages.
+    /// The next page of the overlay.
     fn next_overlaid(&self) -> Option<Pgno> {
-        let next = (!self.overlay.is_empty()).then(|| self.claims.overlay.get(self.overlay.start));
+        let next = (!self.overlay.is_empty()).then(|| self.winners.overlay.get(self.overlay.start));
         next.flatten().map(|(pgno, _)| pgno)
     }
 
-    /// The place where page `pgno` is to be decoded; then call [`Placer::filled`]. A slot that is
-    /// not filled is given out again.
+    /// Reserves the bytes into which page `pgno` is to be decoded. [`PageWriter::commit`] keeps them;
+    /// without it, the next call reserves them again.
     pub async fn reserve(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
         let at = self.page_size.offset_of(pgno);
         let size = self.page_size.bytes();
@@ -143,24 +146,28 @@ impl PageWriter {
         }
     }
 
-    /// The slot of `pgno` holds its page.
+    /// Keeps the bytes reserved for `pgno`: they hold its page now.
     pub fn commit(&mut self, pgno: Pgno) {
         let size = self.page_size.bytes();
+        debug_assert!(
+            (self.run.as_ref()).is_some_and(|run| run.at + run.len as u64 == self.page_size.offset_of(pgno)),
+            "page {pgno} was reserved last"
+        );
         if let Some(run) = &mut self.run {
             self.placed.count(pgno, &run.buffer[run.len..run.len + size], self.tracked);
             run.len += size;
         }
     }
 
-    /// How long the caller has waited for buffers and writes.
+    /// How long calls of this writer have waited for buffers and writes.
     pub const fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Lays out what is left of the overlay and waits for all writes.
+    /// Writes the rest of the overlay and waits for all writes.
     pub async fn finish(mut self) -> Result<Placed, IoError> {
         self.advance_to(Pgno(u32::MAX)).await?;
-        // The last write, for most databases the only one, is worth no task of its own.
+        // Without a task of its own: for most databases it is the only write.
         if let Some(write) = self.take_run() {
             write.await?;
         }
@@ -170,9 +177,10 @@ impl PageWriter {
         Ok(self.placed)
     }
 
-    /// Ends the run; its write, if there is anything to be written.
+    /// Ends the run and returns its write; None if there is nothing to write.
     fn take_run(&mut self) -> Option<impl Future<Output = Result<(), IoError>> + use<>> {
         let run = self.run.take().filter(|run| run.len > 0)?;
+        debug_assert!(run.len <= run.max && run.max <= run.buffer.len(), "a run fits its buffer");
         self.counters.bytes_out.add(run.len as u64);
         let (write, recorder) = (self.writer.as_ref()?.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
         Some(async move {
@@ -186,14 +194,14 @@ impl PageWriter {
     async fn flush(&mut self) -> Result<(), IoError> {
         let Some(write) = self.take_run() else { return Ok(()) };
         let mut write = Box::pin(write);
-        // Begun here: a new task begins when this one waits for something, which it may not do
-        // for long while it decodes, and the disk would have nothing to do until then.
+        // Polled once here. A new task would begin only when this one waits for something; while it
+        // decodes, that may take long, and the disk would be idle.
         match poll!(&mut write) {
             Poll::Ready(written) => written?,
-            // Its own task, so that the buffer comes back to the pool whatever this one waits for.
+            // In a task of its own, so that the buffer returns to the pool whatever this task waits for.
             Poll::Pending => self.writes.push(tokio::task::spawn_local(write)),
         }
-        // Ends: each turn takes one of the writes away.
+        // Terminates: each turn takes one of the writes away.
         while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
             joined(self.writes.swap_remove(i)).await?;
         }
@@ -204,7 +212,7 @@ impl PageWriter {
 async fn joined(write: JoinHandle<Result<(), IoError>>) -> Result<(), IoError> {
     match write.await {
         Ok(result) => result,
-        // The write's task panicked or was dropped with its runtime.
+        // The write's task has panicked, or was dropped with its runtime.
         Err(_) => Err(IoError::NoRuntime { reason: "a write was given up".into() }),
     }
 }
@@ -218,7 +226,7 @@ mod tests {
     use crate::restore::{SEGMENT_BYTES, Workers, WorkersOptions};
 
     #[test]
-    fn a_full_buffer_is_written_although_nobody_waits() {
+    fn a_full_buffer_is_written_while_its_task_goes_on() {
         let (kind, segment_bytes) = (IoBackend::Pwrite, SEGMENT_BYTES);
         let options =
             WorkersOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
@@ -226,21 +234,21 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));
         let page_size = PageSize::new(4096).unwrap();
-        let claims = Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
+        let winners = Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
         let run = engine.run(move |worker| {
             Box::pin(async move {
-                let mut placer = PageWriter::new(&worker, Some(&output), page_size, claims, 0..0, false);
+                let mut writer = PageWriter::new(&worker, Some(&output), page_size, winners, 0..0, false);
                 let pages = (worker.io.buffer_bytes() / page_size.bytes()) as u32;
-                // One more: the buffer is known to be full when the next page does not fit.
+                // One page more: a buffer is full once the next page does not fit.
                 for pgno in (1..=pages + 1).map(Pgno) {
-                    // Nothing here has to be waited for, so no other task has its turn.
-                    placer.reserve(pgno).await.unwrap().fill(pgno.0 as u8);
-                    placer.commit(pgno);
+                    // Nothing here waits, so no other task runs.
+                    writer.reserve(pgno).await.unwrap().fill(pgno.0 as u8);
+                    writer.commit(pgno);
                 }
                 let mut last = vec![0; page_size.bytes()];
                 output.pread_exact(&mut last, page_size.offset_of(Pgno(pages))).unwrap();
                 assert!(last.iter().all(|&byte| byte == pages as u8));
-                placer.finish().await.unwrap()
+                writer.finish().await.unwrap()
             })
         });
         assert_eq!(run.unwrap().pages, (512 << 10) / 4096 + 1);

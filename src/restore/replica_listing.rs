@@ -1,25 +1,26 @@
-//! One database's listing, and looks at the times of its files.
+//! Lists the files of one database, and reads the times in their headers.
 
 use crate::catalogue::{Layout, LtxFile, Replica};
 use crate::ltx::header::{HEADER_SIZE, Header};
-use crate::restore::large::allowed;
+use crate::restore::large::request_permit;
 use crate::restore::workers::Worker;
 use crate::store::{Http, ListRequest, ObjectMeta, Store, StoreError};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-/// Looks side by side.
+/// Headers that are fetched side by side for one database.
 const LOOKS_IN_FLIGHT: usize = 32;
 
-/// Lists all that lies under a database's path, in one flat LIST per place where its files may
-/// be (FORMAT §5: a bucket without a path has three).
+/// Lists the files of the database at `path`: one flat LIST for each prefix that its files may have
+/// (three if the path is empty; docs/FORMAT.md, "Key layouts").
 ///
 /// # Errors
 /// The store's, after its retries.
 pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Replica, StoreError> {
     let listings = Replica::list_prefixes(path).into_iter().map(|prefix| async move {
         let mut objects: Vec<ObjectMeta> = Vec::new();
+        // The store refuses a page whose token leads back to that page.
         let mut request = ListRequest { prefix, ..ListRequest::default() };
         loop {
             let page = store.list_page(http, &request).await?;
@@ -35,21 +36,21 @@ pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Repl
     Ok(Replica::of(path, Layout::native_to(store), objects))
 }
 
-/// What a look at a file's header says.
+/// The time in a file's header.
 #[derive(Debug, Clone)]
 pub enum HeaderTime {
     At(Timestamp),
-    /// The header is malformed, or cannot be read.
+    /// The header is malformed or cannot be read.
     Unknowable,
-    /// The file is gone, or is not the one that was listed.
+    /// The file was deleted or replaced since it was listed.
     Stale(StoreError),
 }
 
-/// The times in the headers of the files `wanted` (indexes into the replica). `requests` bounds
-/// those in flight for this database (`-parallelism`).
+/// Reads the times in the headers of the files `wanted`, which are indexes into the replica.
+/// `requests` bounds the database's requests in flight (`-parallelism`).
 ///
 /// # Errors
-/// The first look that fails for a reason that is not the file's own.
+/// The first request that fails for a reason that is not the file's own.
 pub async fn look_at_times(
     worker: &Worker,
     store: &Store,
@@ -57,8 +58,9 @@ pub async fn look_at_times(
     wanted: &[usize],
     requests: Option<&Semaphore>,
 ) -> Result<Vec<(usize, HeaderTime)>, StoreError> {
+    debug_assert!(wanted.iter().all(|&i| i < replica.files.len()), "a plan speaks of listed files");
     let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
-        let _request = allowed(requests).await;
+        let _permit = request_permit(requests).await;
         match head_of(worker, store, replica, file).await {
             Ok(head) => Ok((i, Header::parse(&head).map_or(HeaderTime::Unknowable, |h| HeaderTime::At(h.timestamp())))),
             Err(e) if e.is_unreadable() => Ok((i, HeaderTime::Unknowable)),
@@ -74,7 +76,7 @@ pub async fn look_at_times(
     Ok(times)
 }
 
-/// The file's first bytes.
+/// Fetches the file's header, less if the file is shorter.
 async fn head_of(worker: &Worker, store: &Store, replica: &Replica, file: &LtxFile) -> Result<Vec<u8>, StoreError> {
     let size = file.size.min(HEADER_SIZE as u64);
     let mut body = store.get(&worker.http, &replica.key(file), 0..size, file.etag.as_ref()).await?;

@@ -1,15 +1,15 @@
-//! Work that the workers share: whoever is free takes the next item.
+//! A queue of work that the workers share: a free worker takes the next item.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
-/// A queue of many producers and many consumers, first in, first out. Its producers bound it:
-/// one item per segment of a plan, or per database of the fleet's window.
+/// A queue with many producers and many consumers: first in, first out. Its length is bounded by
+/// the producers: one item per segment of a plan, or per database of the fleet's window.
 #[derive(Debug)]
 pub struct WorkQueue<T> {
     items: Mutex<VecDeque<T>>,
-    /// A permit per item; closed when no more will come.
+    /// One permit per item. Closed when no more items will come.
     ready: Semaphore,
 }
 
@@ -20,7 +20,7 @@ impl<T> Default for WorkQueue<T> {
 }
 
 impl<T> WorkQueue<T> {
-    /// Drops the item where the queue is closed.
+    /// Appends `item`. Drops it if the queue is closed.
     pub fn push(&self, item: T) {
         let mut items = self.items();
         if !self.ready.is_closed() {
@@ -29,21 +29,22 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// The next item; None once the queue is closed. Safe to drop half-way.
+    /// Waits for the next item; None once the queue is closed. A caller that is dropped while it
+    /// waits has taken nothing.
     pub async fn pop(&self) -> Option<T> {
         let permit = self.ready.acquire().await.ok()?;
         permit.forget();
         self.items().pop_front()
     }
 
-    /// No more items: those waiting in [`Queue::pop`] get None, items not taken are dropped.
+    /// Closes the queue: waiting calls of [`WorkQueue::pop`] return None, items not taken are dropped.
     pub fn close(&self) {
         let dropped = {
             let mut items = self.items();
             self.ready.close();
             std::mem::take(&mut *items)
         };
-        // Not under the lock: what an item drops may be anything.
+        // Not under the lock: dropping an item may run any code, also `push`.
         drop(dropped);
     }
 

@@ -1,12 +1,12 @@
-//! The worker threads: one per core, each with its own runtime, HTTP connections and write
-//! buffers. Tasks (a database, a listing) and segments of large files are shared through queues;
-//! whichever worker is free takes the next. A single restore is one task.
+//! The worker threads: one per core, each with its own runtime, HTTP connections and write buffers.
+//! They share two queues: of tasks (a database, a listing) and of segments of large files. A free
+//! worker takes the next item. `hydrant restore` is one task.
 
 use crate::cancel::CancellationToken;
 use crate::io::{self, Io, IoBackend, IoError, IoOptions};
 use crate::process::threads::{NoThread, Threads};
 use crate::restore::budget::Budget;
-use crate::restore::large::Segment;
+use crate::restore::error::RestoreError;
 use crate::restore::work_queue::WorkQueue;
 use crate::store::Http;
 use crate::telemetry::{Counters, Recorder, Stages};
@@ -16,77 +16,87 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Segments that one worker streams at once, at most; see [`work`].
+/// Upper bound of the segments that one worker streams at once; see [`work`].
 const SEGMENTS_PER_WORKER: usize = 8;
-/// Databases with large files in flight: each keeps every worker busy by itself.
+/// Databases with large files in flight. One of them keeps all workers busy; the second has work for
+/// them while the first begins and ends.
 const LARGE_DATABASES: usize = 2;
-/// Up to this size one GET fetches all of a file (DESIGN engine 3).
+/// A file up to 8 MiB is one GET; a larger one is fetched in segments of about this size
+/// (docs/decisions/06-segments.md).
 pub const SEGMENT_BYTES: u64 = 8 << 20;
+/// Size of a write buffer (docs/decisions/04-write-buffers.md).
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
-/// Write buffers of a worker at most: one for each of its segments, the others on their way to a
-/// disk that takes them in bursts.
+/// Upper bound of the write buffers of one worker: 8 are filled by its segments, 24 are being written
+/// by a disk that accepts writes in bursts.
 const MOST_BUFFERS: u64 = 32;
-/// SQLite's checks side by side, per worker: they need the processor and, of large files, the disk.
+/// SQLite's checks that run side by side, per worker. A check uses the processor and, for large
+/// files, waits for the disk.
 const CHECKS_PER_WORKER: usize = 4;
 
-/// How the process may use the machine.
+/// How many threads, tasks and bytes the workers may use.
 #[derive(Debug, Clone)]
 pub struct WorkersOptions {
     pub workers: usize,
     pub kind: IoBackend,
-    /// The process's byte budget (`--memory`).
+    /// The memory budget of the process in bytes (`--memory`).
     pub memory_bytes: u64,
-    /// Tasks in flight over all workers.
+    /// Upper bound of the tasks in flight on all workers together.
     pub tasks: usize,
-    /// Larger files are cut into segments of about this size; [`SEGMENT_BYTES`] but in tests.
+    /// Larger files are cut into segments of about this size. [`SEGMENT_BYTES`] except in tests.
     pub segment_bytes: u64,
-    /// Databases will be checked by SQLite: a thread for that is started at once.
+    /// SQLite will check databases: a thread for that is started before the workers.
     pub checks: bool,
 }
 
-/// What all workers share.
+/// What all workers share. Not a part of it: what belongs to one database.
 pub struct SharedResources {
     pub budget: Budget,
     pub counters: Arc<Counters>,
     pub cancel: CancellationToken,
+    /// Bounds the databases with large files in flight.
     pub large_databases: Semaphore,
-    pub segments: WorkQueue<Segment>,
-    tasks: WorkQueue<Task>,
+    /// Segments of large files.
+    pub segments: WorkQueue<BoxedJob>,
+    tasks: WorkQueue<BoxedJob>,
+    /// Bounds the tasks in flight.
     in_flight: Semaphore,
     pub segment_bytes: u64,
-    /// For SQLite's checks.
+    /// Threads for SQLite's checks.
     pub checks: Threads,
-    /// What workers have handed in and nobody has taken yet.
+    /// Durations that workers have handed in; [`Workers::take_stages`] takes them.
     stages: Mutex<Stages>,
 }
 
-/// What one worker has for itself; never leaves its thread.
+/// What one worker has for itself. It never leaves its thread.
 pub struct Worker {
     pub http: Http,
     pub io: Io,
     pub shared: Arc<SharedResources>,
 }
 
-type Task = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
+/// Runs on some worker.
+pub type BoxedJob = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
 
-/// Asks a worker to hand in what it has recorded.
+/// Asks a worker to hand in what it has recorded. Answered when that is done.
 type HandIn = oneshot::Sender<()>;
 
-/// The running workers. Dropping it stops them: tasks in flight are dropped, and clean up.
+/// The running workers. Dropping it stops them: tasks in flight are dropped, which removes their
+/// staged files.
 pub struct Workers {
     shared: Arc<SharedResources>,
     threads: Vec<JoinHandle<()>>,
     /// One per worker.
     hand_ins: Vec<mpsc::UnboundedSender<HandIn>>,
-    /// Why there are fewer workers than asked for.
+    /// Why there are fewer workers than asked for; None if there are not.
     fewer: Option<NoThread>,
 }
 
 impl Workers {
-    /// Starts the workers: as many as threads can be had, at least one.
+    /// Starts the workers. If the kernel refuses further threads, there are fewer, at least one.
     ///
     /// # Errors
-    /// No thread for a worker, or for SQLite's checks; a worker's ring or buffers cannot be made.
+    /// No thread can be started for a worker or for SQLite's checks; a worker's ring or buffers cannot
+    /// be made.
     pub fn start(
         options: &WorkersOptions,
         counters: Arc<Counters>,
@@ -94,8 +104,8 @@ impl Workers {
     ) -> Result<Self, IoError> {
         let workers = options.workers.max(1);
         let memory_bytes = options.memory_bytes;
-        // A quarter for the fixed pools (write buffers, bodies being streamed), at least two
-        // buffers per worker; the rest is charged as it is used.
+        // A quarter of the memory is for write buffers and bodies being streamed, with at least 2
+        // buffers per worker. The rest is the budget.
         let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, MOST_BUFFERS) as usize;
         let shared = Arc::new(SharedResources {
             budget: Budget::new(memory_bytes - memory_bytes / 4),
@@ -109,15 +119,16 @@ impl Workers {
             checks: Threads::new("check", workers.saturating_mul(CHECKS_PER_WORKER)),
             stages: Mutex::default(),
         });
-        // Before the workers take what threads there are: a worker that checks does nothing else.
+        // Before the workers, which may use up the threads that the kernel allows. Without a thread
+        // for checks a worker would do them itself, and do nothing else meanwhile.
         if options.checks {
             shared.checks.start_first().map_err(IoError::from)?;
         }
-        let mut engine = Self { shared, threads: Vec::with_capacity(workers), hand_ins: Vec::new(), fewer: None };
+        let mut running = Self { shared, threads: Vec::with_capacity(workers), hand_ins: Vec::new(), fewer: None };
         let mut starts = Vec::with_capacity(workers);
         for i in 0..workers {
             let (started, start) = std::sync::mpsc::channel();
-            let (shared, kind) = (Arc::clone(&engine.shared), options.kind);
+            let (shared, kind) = (Arc::clone(&running.shared), options.kind);
             let (ask, asked) = mpsc::unbounded_channel();
             let io_options = IoOptions { buffer_bytes: WRITE_BUFFER_BYTES, buffers };
             let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
@@ -138,24 +149,24 @@ impl Workers {
                 }
             });
             match thread.map_err(NoThread::from) {
-                Ok(thread) => engine.threads.push(thread),
+                Ok(thread) => running.threads.push(thread),
                 Err(e) if i == 0 => return Err(e.into()),
                 Err(e) => {
-                    engine.fewer = Some(e);
+                    running.fewer = Some(e);
                     break;
                 }
             }
-            engine.hand_ins.push(ask);
+            running.hand_ins.push(ask);
             starts.push(start);
         }
-        // A worker that cannot even answer has dropped its end.
+        // A worker that died has dropped its sender.
         for start in starts {
             start.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
         }
-        Ok(engine)
+        Ok(running)
     }
 
-    /// How many workers there are, and why no more, where fewer than asked for could be started.
+    /// How many workers there are and why there are no more. None if there are as many as asked for.
     pub fn fewer_workers(&self) -> Option<(usize, &NoThread)> {
         self.fewer.as_ref().map(|reason| (self.threads.len(), reason))
     }
@@ -164,8 +175,8 @@ impl Workers {
         &self.shared
     }
 
-    /// What all workers have recorded since the last call, also when the run was cancelled.
-    /// Waits until each has come round to it: milliseconds, while it decodes. Not to be called
+    /// Takes what all workers have recorded since the last call, also after the run was cancelled.
+    /// Waits until each worker has answered; one that decodes takes milliseconds. Not to be called
     /// from within a runtime.
     pub fn take_stages(&self) -> Stages {
         let asked: Vec<_> = (self.hand_ins.iter())
@@ -175,13 +186,13 @@ impl Workers {
             })
             .collect();
         for handed_in in asked {
-            // A worker that stops hands in by itself.
+            // Fails if the worker has stopped: it handed in before.
             let _ = handed_in.blocking_recv();
         }
         std::mem::take(&mut *self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs `task` on some worker; the receiver fails if the engine stops first.
+    /// Runs `task` on some worker. The receiver fails if the workers stop first.
     pub fn submit<T, F>(&self, task: F) -> oneshot::Receiver<T>
     where
         T: Send + 'static,
@@ -190,7 +201,7 @@ impl Workers {
         submit(&self.shared, task)
     }
 
-    /// Runs `task` on some worker and waits for it; None if the engine was stopped first.
+    /// Runs `task` on some worker and waits for it. None if the workers stop first.
     pub fn run<T, F>(&self, task: F) -> Option<T>
     where
         T: Send + 'static,
@@ -200,7 +211,7 @@ impl Workers {
     }
 }
 
-/// Hands `task` to the workers of `shared`: for tasks that begin further tasks.
+/// As [`Workers::submit`], for tasks that submit further tasks.
 pub fn submit<T, F>(shared: &SharedResources, task: F) -> oneshot::Receiver<T>
 where
     T: Send + 'static,
@@ -220,24 +231,24 @@ impl Drop for Workers {
         self.shared.tasks.close();
         self.shared.segments.close();
         for thread in self.threads.drain(..) {
-            // A worker that panicked has said so; its tasks' receivers have failed.
+            // Fails if the worker has panicked. The panic was printed, and its tasks' receivers failed.
             let _ = thread.join();
         }
     }
 }
 
-/// Takes tasks and segments until the queues close or the run is cancelled; then what is in
+/// Takes tasks and segments until the queues close or the run is cancelled. Then everything in
 /// flight is dropped with the runtime.
 ///
-/// No more segments at once than write buffers. One that waits for a buffer holds its place among
-/// the requests in flight; one that holds a buffer may need such a place, when its connection
-/// breaks. With a buffer for each, none waits for another's.
+/// There are no more segments at once than write buffers, because they could deadlock. A segment that
+/// waits for a buffer holds a place among the requests in flight. A segment that holds a buffer needs
+/// such a place if its connection breaks. With one buffer for each segment, none waits for another.
 async fn work(worker: Rc<Worker>, buffers: usize, mut asked: mpsc::UnboundedReceiver<HandIn>) {
     for _ in 0..SEGMENTS_PER_WORKER.min(buffers) {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
             while let Some(segment) = worker.shared.segments.pop().await {
-                segment.run(&worker).await;
+                segment(Rc::clone(&worker)).await;
             }
         });
     }
@@ -265,13 +276,23 @@ async fn work(worker: Rc<Worker>, buffers: usize, mut asked: mpsc::UnboundedRece
         () = take_tasks => {}
         _ = shared.cancel.cancelled() => {}
     }
-    // Nobody takes tasks any more: whoever waits for one hears of it.
+    // No worker takes tasks any more: drops them, so that the receivers of their results fail.
     shared.tasks.close();
     worker.hand_in();
 }
 
+impl SharedResources {
+    /// Why something has ended without a result: the run was cancelled, or else `what`, a bug.
+    pub fn stopped(&self, what: &'static str) -> RestoreError {
+        match self.cancel.is_cancelled() {
+            true => RestoreError::Cancelled,
+            false => RestoreError::Internal { what },
+        }
+    }
+}
+
 impl Worker {
-    /// Where this worker's durations are recorded.
+    /// Records the durations of this worker.
     pub fn recorder(&self) -> &Rc<Recorder> {
         self.http.recorder()
     }
@@ -282,7 +303,7 @@ impl Worker {
     }
 }
 
-/// A task's place among those in flight; given back also when the task panics or is dropped.
+/// A task's place among those in flight. Given back also if the task panics or is dropped.
 struct Slot(Arc<SharedResources>);
 
 impl Drop for Slot {

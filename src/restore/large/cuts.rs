@@ -1,49 +1,54 @@
-//! Where a large file is cut into segments: at frame boundaries, as its index says.
+//! Where a large file is cut into segments: at frame boundaries, which its page index gives.
+//! Sizes: docs/decisions/06-segments.md.
 
 use crate::ltx::Pgno;
 use crate::ltx::index::{FrameHash, IndexEntry};
 use std::ops::Range;
 
-/// Near a file's end a segment takes this part of what is left, but at least that part of a
-/// whole one: connections that are equally fast then end together.
-pub(in crate::restore) const END_DIVISOR: u64 = 16;
+/// Near the end of a file a segment is 1/16 of what is left, so that equally fast connections end
+/// at about the same time.
+pub const END_DIVISOR: u64 = 16;
+/// No segment but the last is shorter than 1/8 of a full one.
 const SMALLEST_DIVISOR: u64 = 8;
 
 /// A segment's place in its file.
 pub struct SegmentBounds {
-    /// Bytes of the file, from one frame's beginning to another's.
+    /// Bytes of the file: whole frames.
     pub bytes: Range<u64>,
     pub first: Pgno,
     last: Pgno,
-    /// The last page of the cut before.
+    /// The last page of the segment before; None for the first segment.
     pub after: Option<Pgno>,
-    /// The first page of the next cut.
+    /// The first page of the next segment; None for the last segment.
     pub next: Option<Pgno>,
+    /// Hash of (page, offset, size) of its index entries.
     pub frames: FrameHash,
 }
 
-/// How long the segment that begins at `offset` of a file of `size` bytes is to be.
-pub(in crate::restore) fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
+/// Smallest length of the segment that begins at `offset` of a file of `size` bytes. The segment ends
+/// at the first frame boundary from there on.
+pub fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
     let smallest = (segment_bytes / SMALLEST_DIVISOR).max(1);
     (size.saturating_sub(offset) / END_DIVISOR).clamp(smallest, segment_bytes.max(smallest))
 }
 
-/// Cuts an index into segments.
+/// Cuts the entries of an index into segments.
 pub struct Cutter {
-    /// The file's.
+    /// Size of the file in bytes.
     size: u64,
     segment_bytes: u64,
-    /// The segment that grows.
+    /// The segment that the next entry may belong to.
     cut: Option<SegmentBounds>,
 }
 
 impl Cutter {
-    /// For a file of `size` bytes.
+    /// A cutter for a file of `size` bytes.
     pub const fn new(size: u64, segment_bytes: u64) -> Self {
         Self { size, segment_bytes, cut: None }
     }
 
-    /// The segment before, where it has reached its size and `entry` begins another.
+    /// Adds the next entry. Returns the segment before it if that is complete: it has reached its
+    /// length and `entry` begins another. Entries ascend by page and offset.
     pub fn add(&mut self, entry: IndexEntry) -> Option<SegmentBounds> {
         let len = |start| segment_len(start, self.size, self.segment_bytes);
         let is_full = |cut: &SegmentBounds| entry.offset - cut.bytes.start >= len(cut.bytes.start);
@@ -62,7 +67,7 @@ impl Cutter {
         whole
     }
 
-    /// The last segment.
+    /// The last segment; None if there was no entry.
     pub fn finish(self) -> Option<SegmentBounds> {
         self.cut
     }
@@ -72,7 +77,7 @@ impl Cutter {
 mod tests {
     use crate::ltx::header::HEADER_SIZE;
     use crate::restore::large::cuts::*;
-    use crate::restore::large::gets;
+    use crate::restore::large::source::gets;
 
     #[test]
     fn segments_are_whole_first_and_shorter_near_the_end() {
@@ -92,7 +97,7 @@ mod tests {
         assert!(lens[..50].iter().all(|&len| (8 << 20..(8 << 20) + frame).contains(&len)), "{lens:?}");
         let last = &lens[lens.len() - 16..lens.len() - 1];
         assert!(last.iter().all(|&len| (1 << 20..(1 << 20) + frame).contains(&len)), "{last:?}");
-        let told = gets(size, 8 << 20) - 1 - 8;
-        assert!(told.abs_diff(lens.len() as u64) <= 1, "{told} {}", lens.len());
+        let counted = gets(size, 8 << 20) - 1 - 8;
+        assert!(counted.abs_diff(lens.len() as u64) <= 1, "{counted} {}", lens.len());
     }
 }

@@ -1,97 +1,78 @@
-//! The segments of one database's large files, handed to all workers and waited for.
+//! The segments of one database's large files: handed to all workers, waited for, verified.
 
 use crate::restore::error::ExecutionFailure;
-use crate::restore::large::cuts::SegmentBounds;
-use crate::restore::large::{
-    Indexed, LargeFile, OnIndex, Segment, SegmentChecksums, SegmentContext, SegmentDone, SegmentOutput,
-};
+use crate::restore::large::page_index::{Indexed, SegmentChecksums};
+use crate::restore::large::segment::{Segment, SegmentContext, SegmentDone, SegmentOutput};
 use crate::restore::page_writer::Placed;
-use crate::restore::work_queue::WorkQueue;
+use crate::restore::workers::SharedResources;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
-/// Segments under way.
-pub struct Segments<'a> {
-    layout: Arc<SegmentContext>,
-    queue: &'a WorkQueue<Segment>,
-    /// How many of each file.
-    counts: Vec<usize>,
-    /// In the order of the files.
-    expected: Vec<SegmentChecksums>,
-    /// None once all have been handed over: who waits for results learns that none will come.
-    done: Option<mpsc::UnboundedSender<SegmentDone>>,
+/// Segments in flight. Dropping it stops them.
+pub struct Segments {
+    context: Arc<SegmentContext>,
+    shared: Arc<SharedResources>,
+    /// In the order in which the files' segments are numbered.
+    files: Vec<ExpectedFile>,
+    /// Segments of all files.
+    count: usize,
     results: mpsc::UnboundedReceiver<SegmentDone>,
 }
 
-/// The last file's segments are handed over as its index is read.
-impl OnIndex for Segments<'_> {
-    fn cut(&mut self, cut: SegmentBounds) {
-        self.push(self.expected.len(), cut);
-    }
+/// What the segments of one file must yield.
+struct ExpectedFile {
+    /// Index of the file in the plan.
+    planned: usize,
+    segments: usize,
+    checksums: SegmentChecksums,
 }
 
-impl<'a> Segments<'a> {
-    /// Hands the segments of `indexed` files to the workers that `queue` feeds. Those of `last`
-    /// are still to come ([`OnIndex`]), and what is expected of it ([`Self::expect`]).
-    pub fn start(
-        mut layout: SegmentContext,
-        indexed: Vec<Indexed>,
-        last: Option<LargeFile>,
-        queue: &'a WorkQueue<Segment>,
-    ) -> Self {
+impl Segments {
+    /// Hands the segments of the files `indexed` to the workers of `shared`.
+    pub fn start(context: SegmentContext, indexed: Vec<Indexed>, shared: &Arc<SharedResources>) -> Self {
+        let context = Arc::new(context);
+        // Only the segments hold a sender: the channel closes when the last of them is dropped.
         let (done, results) = mpsc::unbounded_channel();
-        let (mut cuts, mut expected) = (Vec::new(), Vec::new());
-        for indexed in indexed {
-            layout.files.push(indexed.file);
-            cuts.push(indexed.cuts);
-            expected.push(indexed.expected);
+        let mut files = Vec::with_capacity(indexed.len());
+        let mut count = 0;
+        for Indexed { file, cuts, expected } in indexed {
+            files.push(ExpectedFile { planned: file.planned, segments: cuts.len(), checksums: expected });
+            let file = Arc::new(file);
+            for bounds in cuts {
+                let (context, file, done) = (Arc::clone(&context), Arc::clone(&file), done.clone());
+                let segment = Segment { context, file, number: count, bounds, done };
+                shared.segments.push(Box::new(move |worker| async move { segment.run(&worker).await }.boxed_local()));
+                count += 1;
+            }
         }
-        layout.files.extend(last);
-        let counts = vec![0; layout.files.len()];
-        let mut segments = Self { layout: Arc::new(layout), queue, counts, expected, done: Some(done), results };
-        for (file, cuts) in cuts.into_iter().enumerate() {
-            cuts.into_iter().for_each(|cut| segments.push(file, cut));
-        }
-        segments
+        Self { context, shared: Arc::clone(shared), files, count, results }
     }
 
-    /// What the last file's segments are compared with.
-    pub fn expect(&mut self, last: SegmentChecksums) {
-        self.expected.push(last);
-    }
-
-    fn push(&mut self, file: usize, cut: SegmentBounds) {
-        let (Some(count), Some(done)) = (self.counts.get_mut(file), self.done.clone()) else { return };
-        let layout = Arc::clone(&self.layout);
-        self.queue.push(Segment { layout, file, number: *count, cut, done });
-        *count += 1;
-    }
-
-    /// Waits for all and verifies each file's checksum.
+    /// Waits for all segments and verifies each file's checksums.
+    ///
+    /// # Errors
+    /// The first failure of a segment; that a segment has ended without a result.
     pub async fn finish(mut self) -> Result<Placed, ExecutionFailure> {
-        // Nothing goes unverified.
-        if self.expected.len() != self.counts.len() {
-            return Err(ExecutionFailure::Stopped);
-        }
-        let mut outputs: Vec<Vec<Option<SegmentOutput>>> = self.counts.iter().map(|&count| vec![None; count]).collect();
-        let mut left: usize = self.counts.iter().sum();
+        let mut outputs: Vec<Option<SegmentOutput>> = Vec::new();
+        outputs.resize_with(self.count, || None);
         let mut failure = None;
-        self.done = None;
-        // Ends: every segment answers once, also when it is stopped; and the channel closes without workers.
-        while left > 0 {
-            let Some(done) = self.results.recv().await else {
-                return Err(failure.unwrap_or(ExecutionFailure::Stopped));
+        // Terminates: a segment sends one result, also if it is stopped. If the workers end, the
+        // queue drops its segments and the channel closes.
+        for _ in 0..self.count {
+            let Some(SegmentDone { number, result }) = self.results.recv().await else {
+                let stopped = || self.shared.stopped("a segment has ended without a result").into();
+                return Err(failure.unwrap_or_else(stopped));
             };
-            left -= 1;
-            match done.result {
-                Ok(output) => {
-                    if let Some(slot) = outputs.get_mut(done.file).and_then(|f| f.get_mut(done.number)) {
-                        *slot = Some(output);
-                    }
+            match (result, outputs.get_mut(number)) {
+                (Ok(output), Some(slot)) => *slot = Some(output),
+                (Ok(_), None) => {
+                    return Err(ExecutionFailure::bug("a segment that was never started has ended"));
                 }
-                Err(ExecutionFailure::Stopped) => {}
-                Err(error) => {
+                // The failure that stopped it comes from another segment.
+                (Err(ExecutionFailure::Stopped), _) => {}
+                (Err(error), _) => {
                     failure.get_or_insert(error);
                 }
             }
@@ -99,13 +80,18 @@ impl<'a> Segments<'a> {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let mut placed = Placed::default();
-        for (file, outputs) in self.expected.iter().zip(outputs) {
-            let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else {
-                return Err(ExecutionFailure::Stopped);
+        let Some(outputs) = outputs.into_iter().collect::<Option<Vec<_>>>() else {
+            return Err(ExecutionFailure::bug("a segment was stopped although none has failed"));
+        };
+        let (mut placed, mut rest) = (Placed::default(), &outputs[..]);
+        for file in &self.files {
+            let Some((outputs, others)) = rest.split_at_checked(file.segments) else {
+                return Err(ExecutionFailure::bug("a large file has fewer results than segments"));
             };
-            if !self.layout.fetch_only {
-                file.verify(&outputs).map_err(|error| ExecutionFailure::Damaged { file: file.planned, error })?;
+            rest = others;
+            if !self.context.fetch_only {
+                let verified = file.checksums.verify(outputs);
+                verified.map_err(|error| ExecutionFailure::Damaged { file: file.planned, error })?;
             }
             outputs.iter().for_each(|o| placed.add(o.placed));
         }
@@ -113,8 +99,54 @@ impl<'a> Segments<'a> {
     }
 }
 
-impl Drop for Segments<'_> {
+impl Drop for Segments {
     fn drop(&mut self) {
-        self.layout.stopped.store(true, Ordering::Relaxed);
+        self.context.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::{CancellationToken, Reason};
+    use crate::io::IoBackend;
+    use crate::ltx::PageSize;
+    use crate::restore::error::RestoreError;
+    use crate::restore::page_map::{Overlay, PageMap, Winners};
+    use crate::restore::workers::{SEGMENT_BYTES, Workers, WorkersOptions};
+    use crate::store::Store;
+    use std::sync::atomic::AtomicBool;
+
+    /// One segment that was dropped before it had a result, as when its worker panics.
+    fn dropped(shared: &Arc<SharedResources>) -> Segments {
+        let overlay = Overlay::new(PageSize::new(4096).unwrap(), 0);
+        let context = SegmentContext {
+            store: Store::File(Default::default()),
+            output: None,
+            fetch_only: true,
+            winners: Arc::new(Winners { map: PageMap::new(0, None), overlay }),
+            tracked: false,
+            requests: None,
+            stopped: AtomicBool::new(false),
+        };
+        let (_, results) = mpsc::unbounded_channel();
+        Segments { context: Arc::new(context), shared: Arc::clone(shared), files: Vec::new(), count: 1, results }
+    }
+
+    #[test]
+    fn a_segment_without_a_result_is_a_bug_unless_the_run_was_cancelled() {
+        let (kind, segment_bytes) = (IoBackend::Pwrite, SEGMENT_BYTES);
+        let options =
+            WorkersOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
+        let cancel = CancellationToken::new();
+        let workers = Workers::start(&options, Arc::default(), cancel.clone()).unwrap();
+        let finish = || futures_util::future::FutureExt::now_or_never(dropped(workers.shared()).finish());
+        let failure = finish();
+        assert!(
+            matches!(failure, Some(Err(ExecutionFailure::Fatal(RestoreError::Internal { .. })))),
+            "the user must not read that the run was stopped"
+        );
+        cancel.cancel(Reason::Interrupt);
+        assert!(matches!(finish(), Some(Err(ExecutionFailure::Fatal(RestoreError::Cancelled)))));
     }
 }

@@ -221,6 +221,7 @@ fn restore_errors() -> String {
         Memory { needed_bytes: 17, budget_bytes: 16 },
         Vanished {},
         Restless { attempts: 8, last: store_error() },
+        Internal { what: "a plan has no files" },
         Cancelled {},
     })
 }

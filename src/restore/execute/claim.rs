@@ -1,0 +1,253 @@
+//! Which file wins each page (docs/ARCHITECTURE.md, "Winners first"). Files are claimed from the
+//! newest to the oldest: the first that holds a page wins it.
+//!
+//! Pages of small increments are decoded here and wait in the overlay. Of large increments only the
+//! index is read here; their pages are placed later, by segments.
+
+use crate::io::IoError;
+use crate::ltx::decoder::DecodeStep;
+use crate::ltx::header::Header;
+use crate::restore::budget::MemoryReservation;
+use crate::restore::chain_times::ChainTimes;
+use crate::restore::error::{ChainError, ExecutionFailure, RestoreError};
+use crate::restore::execute::completeness::{ChainChecksums, Shape};
+use crate::restore::execute::execution::{Execution, MIN_STORED_PAGE_BYTES, UNRESERVED_MAP_BYTES};
+use crate::restore::execute::fetch::{Fetched, WholeBody};
+use crate::restore::large::{Footer, Indexed};
+use crate::restore::page_map::{Overlay, PageMap, Winners};
+use crate::restore::page_writer::Placed;
+use crate::telemetry::{Stage, Stopwatch};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of pages that one database's overlay holds; further winners are written at once.
+const OVERLAY_BYTES: u64 = 48 << 20;
+
+/// The claims of one database while its increments are read.
+pub struct Claims<'a> {
+    execution: &'a Execution<'a>,
+    /// None until the newest file's header is known.
+    state: Option<ClaimState>,
+}
+
+struct ClaimState {
+    shape: Shape,
+    map: PageMap,
+    /// Memory for the page maps of large increments.
+    reserved_maps: Option<MemoryReservation>,
+    overlay: Overlay,
+    /// Pages written at once because the overlay was full.
+    spilled: Placed,
+    large: Vec<Indexed>,
+    checksums: ChainChecksums,
+}
+
+/// The claims of one database, all increments read.
+pub struct Claimed {
+    pub shape: Shape,
+    /// The large increments: their segments are still to be streamed.
+    pub large: Vec<Indexed>,
+    pub checksums: ChainChecksums,
+    /// What has been placed already.
+    pub placed: Placed,
+    pub winners: Arc<Winners>,
+}
+
+impl<'a> Claims<'a> {
+    pub fn new(execution: &'a Execution<'a>) -> Self {
+        Self { execution, state: None }
+    }
+
+    /// Claims the pages of increment `i`. Increments come from the newest to the oldest.
+    pub async fn claim(&mut self, i: usize, fetched: Fetched) -> Result<(), ExecutionFailure> {
+        match fetched {
+            Fetched::Whole(body) => self.claim_whole(i, body).await,
+            Fetched::Footer(footer) => self.claim_large(i, footer).await,
+        }
+    }
+
+    /// Checks the base's header and ends the claims.
+    pub async fn finish(mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
+        let mut state = self.admit(0, base).await?;
+        state.overlay.sort();
+        Ok(Claimed {
+            shape: state.shape,
+            large: state.large,
+            checksums: state.checksums,
+            placed: state.spilled,
+            winners: Arc::new(Winners { map: state.map, overlay: state.overlay }),
+        })
+    }
+
+    /// Decodes and checks a small increment. Its pages that no newer file holds go to the overlay.
+    async fn claim_whole(&mut self, i: usize, mut body: WholeBody) -> Result<(), ExecutionFailure> {
+        let (execution, damaged) = (self.execution, |error| ExecutionFailure::Damaged { file: i, error });
+        let mut decoder = execution.decoder(i)?;
+        let mut page = Vec::new();
+        let mut watch = Stopwatch::start();
+        // Terminates: each turn takes a part of the body, which is in memory.
+        loop {
+            match decoder.next_page().map_err(damaged)? {
+                DecodeStep::NeedMore => body.feed(&mut decoder, i).await?,
+                DecodeStep::Header(header) => {
+                    let state = watch.away(self.admit(i, &header)).await?;
+                    self.state = Some(state);
+                    page = vec![0; header.page_size.bytes()];
+                }
+                DecodeStep::Page(encoded) => {
+                    let pgno = encoded.pgno();
+                    encoded.decode_into(&mut page).map_err(damaged)?;
+                    let state = admitted(&mut self.state)?;
+                    if state.map.claim(pgno) && !state.overlay.insert(&execution.worker.shared.budget, pgno, &page) {
+                        watch.less(spill(execution, &page, state.shape.page_size.offset_of(pgno))?);
+                        state.spilled.count(pgno, &page, state.shape.tracked);
+                    }
+                }
+                DecodeStep::Done(file) => {
+                    admitted(&mut self.state)?.checksums.note(i, &file.header, &file.trailer);
+                    execution.worker.recorder().record(Stage::Decode, watch.elapsed());
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Reads the index of a large increment and marks the pages that it wins.
+    async fn claim_large(&mut self, i: usize, footer: Footer) -> Result<(), ExecutionFailure> {
+        let execution = self.execution;
+        let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: i, error })?;
+        execution.check_name(i, &header)?;
+        let mut state = self.admit(i, &header).await?;
+        let mut wins = another_page_map(execution, &mut state)?;
+        let mut on_page = |pgno| {
+            if state.map.claim(pgno) {
+                wins.claim(pgno);
+            }
+        };
+        let source = execution.source(execution.planned(i)?);
+        let mut indexed = Indexed::read(source, i, footer, &mut on_page).await?;
+        indexed.file.wins = Some(wins);
+        state.checksums.note(i, &header, &indexed.expected.trailer);
+        state.large.push(indexed);
+        self.state = Some(state);
+        Ok(())
+    }
+
+    /// Takes the claims, after checking file `i`'s header against those of newer files. The newest
+    /// file's header begins the claims.
+    async fn admit(&mut self, i: usize, header: &Header) -> Result<ClaimState, ExecutionFailure> {
+        if let Some(before) = self.execution.before
+            && header.timestamp() >= before
+        {
+            let error = ChainError::NotBefore { target: before, found: header.timestamp() };
+            return Err(ExecutionFailure::TooNew { file: i, error });
+        }
+        match self.state.take() {
+            Some(state) if state.shape.page_size != header.page_size => Err(ExecutionFailure::Chain {
+                file: i,
+                error: ChainError::PageSize { expected: state.shape.page_size.get(), found: header.page_size.get() },
+            }),
+            Some(mut state) => {
+                state.shape.times.note(i, header.timestamp());
+                Ok(state)
+            }
+            None => begin(self.execution, i, header).await,
+        }
+    }
+}
+
+fn admitted(state: &mut Option<ClaimState>) -> Result<&mut ClaimState, ExecutionFailure> {
+    state.as_mut().ok_or_else(|| ExecutionFailure::bug("a decoder gave a page before the file's header"))
+}
+
+/// Begins the claims with the newest file, file `i`: reserves the output's space and the page maps.
+async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<ClaimState, ExecutionFailure> {
+    debug_assert_eq!(i + 1, execution.files.len(), "the newest file comes first");
+    let (commit, planned_bytes) = (header.commit, execution.planned_bytes());
+    if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
+        // Either the base was cut short, or this header is wrong.
+        let base = execution.planned(0)?;
+        let fault = execution.source(base).fault(0, base.file.etag.as_ref()).await;
+        let wrong = || ExecutionFailure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
+        return Err(fault.unwrap_or_else(wrong));
+    }
+    let shared = &execution.worker.shared;
+    let bytes = u64::from(commit) * header.page_size.bytes() as u64;
+    // Reserved before the first page is placed, and before a large body is fetched.
+    if let Some(output) = execution.output {
+        output.reserve(bytes)?;
+    }
+    shared.counters.bytes_out_planned.add(bytes);
+    let mut times = ChainTimes::default();
+    times.note(i, header.timestamp());
+    let shape = Shape {
+        page_size: header.page_size,
+        commit,
+        tracked: header.is_tracked(),
+        timestamp: header.timestamp(),
+        times,
+        newest: i,
+    };
+    let (map, reserved_maps) = page_maps(execution, commit).await?;
+    Ok(ClaimState {
+        shape,
+        map,
+        reserved_maps,
+        overlay: Overlay::new(header.page_size, OVERLAY_BYTES.min(shared.budget.total_bytes() / 4)),
+        spilled: Placed::default(),
+        large: Vec::new(),
+        checksums: ChainChecksums::default(),
+    })
+}
+
+/// Reserves memory for the page map and for those of large increments (up to a quarter of the
+/// budget) in one step.
+///
+/// Restores cannot deadlock here. Small databases hold memory but wait for no more, so they give it
+/// back. At most two large databases run at once. The bodies that each holds are at most a quarter
+/// of the budget, and so are its maps: two of them fit.
+async fn page_maps(
+    execution: &Execution<'_>,
+    commit: u32,
+) -> Result<(PageMap, Option<MemoryReservation>), ExecutionFailure> {
+    let (map_bytes, budget) = (PageMap::bytes_for(commit), &execution.worker.shared.budget);
+    if map_bytes <= UNRESERVED_MAP_BYTES {
+        return Ok((PageMap::new(commit, None), None));
+    }
+    let most = budget.total_bytes() / 4 / map_bytes;
+    if most == 0 {
+        return Err(no_memory(execution, map_bytes));
+    }
+    let large = execution.files.iter().skip(1).filter(|planned| execution.is_large(&planned.file)).count() as u64;
+    let count = u32::try_from(most.min(1 + large)).unwrap_or(u32::MAX);
+    let mut maps = budget.reserve_each(map_bytes, count).await;
+    Ok((PageMap::new(commit, maps.split(map_bytes)), Some(maps)))
+}
+
+/// A map for the pages that a large increment wins. If the memory reserved by [`page_maps`] is used
+/// up, it takes what is free, and fails instead of waiting.
+fn another_page_map(execution: &Execution<'_>, state: &mut ClaimState) -> Result<PageMap, ExecutionFailure> {
+    let commit = state.shape.commit;
+    let map_bytes = PageMap::bytes_for(commit);
+    if map_bytes <= UNRESERVED_MAP_BYTES {
+        return Ok(PageMap::new(commit, None));
+    }
+    let reserved = state.reserved_maps.as_mut().and_then(|maps| maps.split(map_bytes));
+    let reserved = reserved.or_else(|| execution.worker.shared.budget.try_reserve(map_bytes));
+    Ok(PageMap::new(commit, Some(reserved.ok_or_else(|| no_memory(execution, map_bytes))?)))
+}
+
+fn no_memory(execution: &Execution<'_>, needed_bytes: u64) -> ExecutionFailure {
+    RestoreError::Memory { needed_bytes, budget_bytes: execution.worker.shared.budget.total_bytes() }.into()
+}
+
+/// Writes a winner to the output at once. Returns how long that took.
+fn spill(execution: &Execution<'_>, page: &[u8], at: u64) -> Result<Duration, IoError> {
+    let begun = Instant::now();
+    let Some(output) = execution.output else { return Ok(Duration::ZERO) };
+    output.output().pwrite_all(page, at)?;
+    let took = begun.elapsed();
+    execution.worker.recorder().record(Stage::Write, took);
+    execution.worker.shared.counters.bytes_out.add(page.len() as u64);
+    Ok(took)
+}

@@ -1,0 +1,55 @@
+//! Sends the requests of a restore and discards the bodies: measures network and client by
+//! themselves.
+
+use crate::restore::error::ExecutionFailure;
+use crate::restore::execute::execution::Execution;
+use crate::restore::execute::fetch::INCREMENTS_IN_FLIGHT;
+use crate::restore::large::{Indexed, PlannedFile, SegmentContext, Segments, request_permit};
+use crate::restore::page_map::{Overlay, PageMap, Winners};
+use crate::store::StoreError;
+use futures_util::{StreamExt, stream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Fetches small files whole, and of large ones the footer and then the segments, by all workers.
+///
+/// # Errors
+/// The store's; a large file whose index cannot be read.
+pub async fn fetch_only(execution: &Execution<'_>) -> Result<(), ExecutionFailure> {
+    let _permit = execution.large_database_permit().await;
+    let fetches = execution.files.iter().enumerate().rev().map(|(i, file)| async move {
+        if !execution.is_large(&file.file) {
+            fetch_and_discard(execution, file).await.map_err(|e| ExecutionFailure::of_request(i, e))?;
+            return Ok::<_, ExecutionFailure>(None);
+        }
+        let source = execution.source(file);
+        let footer = source.footer().await.map_err(|e| ExecutionFailure::of_request(i, e))?;
+        Ok(Some(Indexed::read(source, i, footer, &mut |_| {}).await?))
+    });
+    let mut fetches = stream::iter(fetches).buffer_unordered(INCREMENTS_IN_FLIGHT);
+    let mut indexed = Vec::new();
+    while let Some(fetched) = fetches.next().await {
+        indexed.extend(fetched?);
+    }
+    let Some(page_size) = indexed.first().map(|indexed| indexed.file.header.page_size) else { return Ok(()) };
+    let context = SegmentContext {
+        store: execution.store.clone(),
+        output: None,
+        fetch_only: true,
+        winners: Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) }),
+        tracked: false,
+        requests: execution.requests.clone(),
+        stopped: AtomicBool::new(false),
+    };
+    Segments::start(context, indexed, &execution.worker.shared).finish().await.map(drop)
+}
+
+async fn fetch_and_discard(execution: &Execution<'_>, file: &PlannedFile) -> Result<(), StoreError> {
+    let _permit = request_permit(execution.requests.as_deref()).await;
+    if file.file.size > 0 {
+        let (whole, etag) = (0..file.file.size, file.file.etag.as_ref());
+        let mut body = execution.store.get(&execution.worker.http, &file.key, whole, etag).await?;
+        while body.chunk().await?.is_some() {}
+    }
+    Ok(())
+}

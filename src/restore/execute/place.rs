@@ -1,0 +1,118 @@
+//! The base is placed around the winners: decoded here if it fits one GET, else in segments.
+
+use crate::commit::StagedFile;
+use crate::ltx::decoder::DecodeStep;
+use crate::restore::error::ExecutionFailure;
+use crate::restore::execute::claim::{Claimed, Claims};
+use crate::restore::execute::completeness::Shape;
+use crate::restore::execute::execution::Execution;
+use crate::restore::execute::fetch::{Fetched, WholeBody};
+use crate::restore::large::{Footer, Indexed, SegmentContext, Segments};
+use crate::restore::page_map::Winners;
+use crate::restore::page_writer::PageWriter;
+use crate::telemetry::{Stage, Stopwatch};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Places the base, streams the segments of large files and checks that the database is complete.
+/// All increments have been claimed.
+pub async fn place_base(
+    execution: &Execution<'_>,
+    claims: Claims<'_>,
+    base: Fetched,
+) -> Result<Shape, ExecutionFailure> {
+    match base {
+        Fetched::Whole(body) => place_whole(execution, claims, body).await,
+        Fetched::Footer(footer) => place_large(execution, claims, footer).await,
+    }
+}
+
+/// Places a base that fits one GET: decodes it here.
+async fn place_whole(
+    execution: &Execution<'_>,
+    claims: Claims<'_>,
+    mut body: WholeBody,
+) -> Result<Shape, ExecutionFailure> {
+    let damaged = |error| ExecutionFailure::Damaged { file: 0, error };
+    let out_of_order = || ExecutionFailure::bug("a decoder gave the header twice, or not first");
+    let mut decoder = execution.decoder(0)?;
+    let mut watch = Stopwatch::start();
+    // This loop and the next terminate: each turn takes a part of the body.
+    let header = loop {
+        match decoder.next_page().map_err(damaged)? {
+            DecodeStep::NeedMore => watch.away(body.feed(&mut decoder, 0)).await?,
+            DecodeStep::Header(header) => break header,
+            DecodeStep::Page(_) | DecodeStep::Done(_) => return Err(out_of_order()),
+        }
+    };
+    let claimed = watch.away(claims.finish(&header)).await?;
+    let Claimed { shape, large, mut checksums, mut placed, winners } = claimed;
+    let segments = start_segments(execution, large, &winners, shape);
+
+    let mut writer = PageWriter::new(
+        execution.worker,
+        execution.output.map(StagedFile::output),
+        shape.page_size,
+        Arc::clone(&winners),
+        0..winners.overlay.len(),
+        shape.tracked,
+    );
+    let mut loser = vec![0; shape.page_size.bytes()];
+    loop {
+        match decoder.next_page().map_err(damaged)? {
+            DecodeStep::NeedMore => watch.away(body.feed(&mut decoder, 0)).await?,
+            DecodeStep::Header(_) => return Err(out_of_order()),
+            DecodeStep::Page(encoded) => {
+                let pgno = encoded.pgno();
+                writer.advance_to(pgno).await?;
+                if writer.wants(pgno) {
+                    encoded.decode_into(writer.reserve(pgno).await?).map_err(damaged)?;
+                    writer.commit(pgno);
+                } else {
+                    encoded.decode_into(&mut loser).map_err(damaged)?;
+                }
+            }
+            DecodeStep::Done(file) => {
+                checksums.note(0, &file.header, &file.trailer);
+                break;
+            }
+        }
+    }
+    watch.less(writer.waited());
+    execution.worker.recorder().record(Stage::Decode, watch.elapsed());
+    // Only now: until the base's checksum is verified, its header may be what is wrong.
+    shape.check_growth(&winners, &header)?;
+    placed.add(writer.finish().await?);
+    placed.add(segments.finish().await?);
+    shape.check_complete(placed, checksums)?;
+    Ok(shape)
+}
+
+/// Places a large base: reads its index, then hands its segments and those of large increments to
+/// all workers.
+async fn place_large(execution: &Execution<'_>, claims: Claims<'_>, footer: Footer) -> Result<Shape, ExecutionFailure> {
+    let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: 0, error })?;
+    execution.check_name(0, &header)?;
+    let Claimed { shape, mut large, mut checksums, mut placed, winners } = claims.finish(&header).await?;
+    let source = execution.source(execution.planned(0)?);
+    let base = Indexed::read(source, 0, footer, &mut |_| {}).await?;
+    checksums.note(0, &header, &base.expected.trailer);
+    shape.check_growth(&winners, &header)?;
+    large.push(base);
+    placed.add(start_segments(execution, large, &winners, shape).finish().await?);
+    shape.check_complete(placed, checksums)?;
+    Ok(shape)
+}
+
+fn start_segments(execution: &Execution<'_>, large: Vec<Indexed>, winners: &Arc<Winners>, shape: Shape) -> Segments {
+    let context = SegmentContext {
+        store: execution.store.clone(),
+        output: execution.output.map(|output| Arc::clone(output.output())),
+        fetch_only: false,
+        winners: Arc::clone(winners),
+        tracked: shape.tracked,
+        requests: execution.requests.clone(),
+        stopped: AtomicBool::new(false),
+    };
+    Segments::start(context, large, &execution.worker.shared)
+}

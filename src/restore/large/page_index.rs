@@ -1,0 +1,186 @@
+//! The page index of a large file: where its segments are cut, which pages it holds, and what the
+//! segments' bytes are compared with.
+//!
+//! Input: the file's [`Footer`], and the rest of the index where the footer is too short. The index
+//! is parsed as it comes; of its entries only the cuts are kept.
+
+use crate::ltx::crc::{DatabaseChecksum, FileCrc};
+use crate::ltx::error::Checksum;
+use crate::ltx::header::Header;
+use crate::ltx::index::{IndexEntry, IndexParser};
+use crate::ltx::snapshot::SnapshotPages;
+use crate::ltx::tail::Tail;
+use crate::ltx::trailer::{HASHED_SIZE, TRAILER_SIZE, Trailer};
+use crate::ltx::{Fault, FormatError, Part, Pgno};
+use crate::restore::error::ExecutionFailure;
+use crate::restore::large::cuts::{Cutter, SegmentBounds};
+use crate::restore::large::segment::{LargeFile, SegmentOutput, is_tracked_snapshot};
+use crate::restore::large::source::{Footer, LargeSource, request_permit};
+
+/// A large file whose index has been read.
+pub struct Indexed {
+    pub file: LargeFile,
+    pub cuts: Vec<SegmentBounds>,
+    pub expected: SegmentChecksums,
+}
+
+/// What the segments of a large file are compared with.
+pub struct SegmentChecksums {
+    size: u64,
+    header: Header,
+    pub trailer: Trailer,
+    /// CRC of the header.
+    head_crc: FileCrc,
+    /// CRC from the end mark of the pages to the checksum in the trailer.
+    tail_crc: FileCrc,
+}
+
+impl Indexed {
+    /// Reads header, index and trailer of file `planned` of the plan. Calls `on_page` for each page
+    /// of the index, in order.
+    ///
+    /// # Errors
+    /// [`ExecutionFailure::Damaged`] if header, index or trailer are malformed or disagree, else
+    /// the store's.
+    pub async fn read(
+        source: LargeSource<'_>,
+        planned: usize,
+        footer: Footer,
+        on_page: &mut dyn FnMut(Pgno),
+    ) -> Result<Self, ExecutionFailure> {
+        match Self::read_once(source, planned, &footer, on_page).await {
+            Err(ExecutionFailure::Damaged { file, error }) => {
+                // If a file was cut off, its last bytes are arbitrary and so is this error.
+                let fault = source.fault(file, footer.etag.as_ref()).await;
+                Err(fault.unwrap_or(ExecutionFailure::Damaged { file, error }))
+            }
+            result => result,
+        }
+    }
+
+    async fn read_once(
+        source: LargeSource<'_>,
+        planned: usize,
+        footer: &Footer,
+        on_page: &mut dyn FnMut(Pgno),
+    ) -> Result<Self, ExecutionFailure> {
+        let damaged = |error| ExecutionFailure::Damaged { file: planned, error };
+        let failed = |error| ExecutionFailure::of_request(planned, error);
+        let size = source.planned.file.size;
+        let header = footer.header().map_err(damaged)?;
+        let mut head_crc = FileCrc::new();
+        head_crc.update(&footer.head);
+        let parts = Tail::locate(size, &footer.tail).map_err(damaged)?;
+        let tail_at = size - footer.tail.len() as u64;
+
+        let mut index = IndexReader::new(&parts, &header);
+        let mut cutter = Cutter::new(size, source.worker.shared.segment_bytes);
+        let mut cuts = Vec::new();
+        let mut on_entry = |entry: IndexEntry| {
+            cuts.extend(cutter.add(entry));
+            on_page(entry.pgno);
+        };
+        if parts.end_mark.start < tail_at {
+            // The index begins before the bytes that were fetched: its first part is streamed.
+            let _permit = request_permit(source.requests).await;
+            let rest = source.get(parts.end_mark.start..tail_at, footer.etag.as_ref());
+            let mut body = rest.await.map_err(failed)?;
+            while let Some(chunk) = body.chunk().await.map_err(failed)? {
+                index.feed(&chunk, &mut on_entry).map_err(damaged)?;
+            }
+        }
+        let from = parts.end_mark.start.saturating_sub(tail_at) as usize;
+        let rest = footer.tail.get(from..).unwrap_or_default();
+        let Some((rest, trailer_bytes)) = rest.split_last_chunk::<TRAILER_SIZE>() else {
+            return Err(damaged(FormatError::Truncated { part: Part::Trailer, size, needed: size }));
+        };
+        index.feed(rest, &mut on_entry).map_err(damaged)?;
+        let mut tail_crc = index.finish(size).map_err(damaged)?;
+        let trailer = Trailer::parse(trailer_bytes, parts.trailer.start, &header).map_err(damaged)?;
+        tail_crc.update(&trailer_bytes[..HASHED_SIZE]);
+        cuts.extend(cutter.finish());
+        debug_assert!(cuts.windows(2).all(|pair| matches!(pair, [a, b] if a.bytes.end == b.bytes.start)));
+        let (key, etag) = (source.planned.key.clone(), footer.etag.clone());
+        let file = LargeFile { planned, key, etag, header, wins: None };
+        Ok(Self { file, cuts, expected: SegmentChecksums { size, header, trailer, head_crc, tail_crc } })
+    }
+}
+
+impl SegmentChecksums {
+    /// Compares the file checksum with the segments' CRCs, which are in the order of the cuts. For
+    /// a tracked snapshot, compares the database checksum with the XOR of all its pages.
+    ///
+    /// # Errors
+    /// A checksum differs.
+    pub fn verify(&self, segments: &[SegmentOutput]) -> Result<(), FormatError> {
+        let mut crc = self.head_crc;
+        for segment in segments {
+            crc.append(&segment.crc);
+        }
+        crc.append(&self.tail_crc);
+        let mismatch = |what, offset, stored, computed| match stored == computed {
+            true => Ok(()),
+            false => Err(FormatError::ChecksumMismatch { what, part: Part::Trailer, offset, stored, computed }),
+        };
+        let trailer_at = self.size - TRAILER_SIZE as u64;
+        mismatch(Checksum::File, trailer_at + HASHED_SIZE as u64, self.trailer.file_checksum, crc.finish())?;
+        if is_tracked_snapshot(&self.header) {
+            let mut pages = DatabaseChecksum::default();
+            segments.iter().for_each(|s| pages.join(s.checksum));
+            mismatch(Checksum::Database, trailer_at, self.trailer.post_apply_checksum, pages.finish())?;
+        }
+        Ok(())
+    }
+}
+
+/// Feeds the end mark and the index to their parsers and to the CRC.
+struct IndexReader {
+    parser: IndexParser,
+    crc: FileCrc,
+    end_mark_at: u64,
+    end_mark_left: usize,
+    snapshot: Option<SnapshotPages>,
+}
+
+impl IndexReader {
+    fn new(parts: &Tail, header: &Header) -> Self {
+        let end_mark = parts.end_mark.clone();
+        Self {
+            parser: IndexParser::new(parts.index.start),
+            crc: FileCrc::new(),
+            end_mark_at: end_mark.start,
+            end_mark_left: (end_mark.end - end_mark.start) as usize,
+            snapshot: header.is_snapshot().then(|| SnapshotPages::new(header.page_size, header.commit)),
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8], on_entry: &mut dyn FnMut(IndexEntry)) -> Result<(), FormatError> {
+        self.crc.update(bytes);
+        let (mark, rest) = bytes.split_at(self.end_mark_left.min(bytes.len()));
+        self.end_mark_left -= mark.len();
+        if let Some(&found) = mark.iter().find(|&&b| b != 0) {
+            let (part, fault) = (Part::Pages, Fault::EndMark { found: found.into() });
+            return Err(FormatError::Malformed { part, offset: self.end_mark_at, fault });
+        }
+        let snapshot = &mut self.snapshot;
+        self.parser.feed(rest, &mut |entry: IndexEntry| {
+            if let Some(snapshot) = snapshot {
+                snapshot.see(entry.pgno, entry.offset)?;
+            }
+            on_entry(entry);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// The CRC from the end mark to the end of the index. `size` is the file's size in bytes.
+    fn finish(self, size: u64) -> Result<FileCrc, FormatError> {
+        if !self.parser.is_done() {
+            return Err(self.parser.truncated(size));
+        }
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.finish(self.end_mark_at)?;
+        }
+        Ok(self.crc)
+    }
+}
