@@ -6,22 +6,18 @@
 //! component after the other without following links, which is as safe.
 
 use crate::commit::parents::{self, Directory, Missing};
-use crate::commit::{CommitError, Notice, sweep, temp_name};
+use crate::commit::unsafe_name::check_relative;
+use crate::commit::{CommitError, Notice, sweep};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Longest name of a file, in bytes.
-const LONGEST_NAME: usize = 255;
 /// Directories remembered as open before those that are not any more are forgotten.
 const MOST_REMEMBERED: usize = 1024;
-/// Longest path that a program can open, in bytes (PATH_MAX less its NUL).
-const LONGEST_PATH: usize = 4095;
 
 /// The directory beneath which outputs lie. Made if it is missing, and removed again when it is
 /// dropped and nothing was published beneath it.
@@ -31,48 +27,6 @@ pub struct OutputRoot {
     /// Directories beneath it that outputs are being restored into, by the names that lead there:
     /// one descriptor and one lock serve all of them.
     open: Mutex<HashMap<Box<str>, Weak<Directory>>>,
-}
-
-/// Why a name from a bucket is no output's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnsafeName {
-    Empty,
-    /// `.`, `..`, or nothing between two slashes or before the first.
-    NoName,
-    /// A newline, an escape, a NUL.
-    Control,
-    NameTooLong,
-    PathTooLong,
-    /// As temporary files of a restore are named: another run would sweep it away.
-    Temporary,
-}
-
-/// Whether `relative` (by slashes) names a file beneath `root`, whatever stands there.
-///
-/// # Errors
-/// Why not.
-pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
-    if relative.is_empty() {
-        return Err(UnsafeName::Empty);
-    }
-    if relative.chars().any(char::is_control) {
-        return Err(UnsafeName::Control);
-    }
-    for name in relative.split('/') {
-        if matches!(name, "" | "." | "..") {
-            return Err(UnsafeName::NoName);
-        }
-        if name.len() > LONGEST_NAME {
-            return Err(UnsafeName::NameTooLong);
-        }
-        if temp_name::is_temporary(OsStr::new(name)) {
-            return Err(UnsafeName::Temporary);
-        }
-    }
-    if root.as_os_str().len().saturating_add(1).saturating_add(relative.len()) > LONGEST_PATH {
-        return Err(UnsafeName::PathTooLong);
-    }
-    Ok(())
 }
 
 impl OutputRoot {
@@ -233,18 +187,5 @@ fn not_opened(dir: &OwnedFd, name: &str, path: &Path, errno: Errno) -> CommitErr
         Ok(FileType::Symlink) => CommitError::IsSymlink { path: path.to_owned() },
         Ok(FileType::Directory) | Err(_) => CommitError::refused("open directory", path, errno),
         Ok(_) => CommitError::IsNoDirectory { path: path.to_owned() },
-    }
-}
-
-impl fmt::Display for UnsafeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("it is empty"),
-            Self::NoName => f.write_str("it holds '.', '..' or an empty name"),
-            Self::Control => f.write_str("it holds a control character"),
-            Self::NameTooLong => write!(f, "a name in it is longer than {LONGEST_NAME} bytes"),
-            Self::PathTooLong => write!(f, "it is longer than {LONGEST_PATH} bytes"),
-            Self::Temporary => f.write_str("it is named as a temporary file of a restore"),
-        }
     }
 }

@@ -2,8 +2,10 @@
 //! relative to.
 
 use super::parents::{self, Directory, DirectoryId};
-use super::{CommitError, Replace, SIDECARS, StagedFile, in_use, suffixed};
-use crate::commit::contained::{OutputRoot, check_relative};
+use super::sidecars::{Replace, SIDECARS, suffixed};
+use super::unsafe_name::check_relative;
+use super::{CommitError, in_use};
+use crate::commit::contained::OutputRoot;
 use crate::commit::sweep;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
@@ -94,15 +96,6 @@ impl Destination {
     /// Its directory was made for it or for others of this process, which are not all done yet.
     pub fn is_in_new_directory(&self) -> bool {
         self.directory.is_new
-    }
-
-    /// A new, empty, unpublished file in the destination's directory. `named` when something
-    /// must open it by name ([`Unpublished::path`]) before it is published.
-    ///
-    /// # Errors
-    /// A directory that cannot be written into, found here before anything is fetched.
-    pub fn create(self: &Arc<Self>, named: bool) -> Result<StagedFile, CommitError> {
-        StagedFile::create(self, named)
     }
 
     pub(super) fn name(&self) -> &OsStr {

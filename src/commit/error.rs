@@ -1,5 +1,6 @@
 //! Why an output cannot be written or published.
 
+use super::unsafe_name::UnsafeName;
 use crate::error::Class;
 use crate::io::{IoError, class_of, shown, text_of};
 use rustix::io::Errno;
@@ -31,7 +32,7 @@ pub enum CommitError {
     /// A name from a bucket that cannot be an output's.
     UnsafeName {
         name: String,
-        why: super::UnsafeName,
+        why: UnsafeName,
     },
     /// What should be a directory on the way to the output is a file.
     IsNoDirectory {

@@ -20,9 +20,10 @@
 //! an empty file that is filled in the instant before it is lost.
 
 use crate::commit::in_use::{self, DatabaseLock};
-use crate::commit::staged::rename_to_absent;
+use crate::commit::sidecars::{MOVE_ORDER, suffixed};
+use crate::commit::sys::rename_to_absent;
 use crate::commit::temp_name::{Exchange, Replacing, TempName};
-use crate::commit::{CommitError, StagedFile, suffixed};
+use crate::commit::{CommitError, StagedFile};
 use crate::io::{Step, uninterrupted};
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -31,8 +32,6 @@ use std::time::Duration;
 
 /// Pause before a file that another restore has locked is looked at again.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
-/// The order in which sidecars are moved aside: those that hold most are missing for the shortest time.
-const MOVED: [&str; 3] = ["-shm", "-journal", "-wal"];
 
 /// How it went.
 pub(super) enum Swapped {
@@ -152,7 +151,7 @@ impl Aside {
         let destination = new.destination();
         let temp = temp_of(new)?;
         self.destination = Some(destination.clone());
-        for suffix in MOVED {
+        for suffix in MOVE_ORDER {
             let (place, aside) = (suffixed(destination.name(), suffix), suffixed(&temp, suffix));
             let moved =
                 new.output().fault(Step::Publish).and_then(|_| rename_to_absent(destination.dir(), &place, &aside));

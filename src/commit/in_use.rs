@@ -4,6 +4,7 @@
 //! cannot be seen. In WAL mode every connection holds one for as long as it is open.
 
 use super::CommitError;
+use super::sidecars::suffixed;
 use crate::io::lock;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -37,7 +38,7 @@ pub(super) fn hold(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<Dat
     };
     let (start, len) = DATABASE_LOCKS;
     refuse_if_locked(&fd, start, len, path)?;
-    let shm = super::suffixed(name, "-shm");
+    let shm = suffixed(name, "-shm");
     if let Ok(shm) = rustix::fs::openat(dir, shm, flags | OFlags::RDONLY, Mode::empty()) {
         refuse_if_locked(&shm, SHM_LOCKS.0, SHM_LOCKS.1, path)?;
     }

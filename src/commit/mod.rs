@@ -29,35 +29,22 @@ mod journal;
 mod notice;
 mod parents;
 mod publish;
+mod sidecars;
 mod staged;
 mod sweep;
+mod sys;
 mod temp_name;
 #[cfg(test)]
 mod tests;
+mod unsafe_name;
 
-pub use crate::commit::contained::{OutputRoot, UnsafeName, check_relative, check_way_beneath, sweep_beneath};
+pub use crate::commit::contained::{OutputRoot, check_way_beneath, sweep_beneath};
 pub use crate::commit::staged::StagedFile;
 pub use crate::commit::sweep::sweep_beside;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;
 pub use notice::{Notice, Why};
 pub use publish::{PublishedFile, sync_dirs};
-
-/// Whether an existing output may be replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replace {
-    /// Only an absent or empty output is written.
-    Never,
-    /// `-force`: an existing output is replaced once the new one is complete.
-    Force,
-}
-
-/// What SQLite puts beside a database.
-const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
-
-/// `name` with `suffix` after it.
-fn suffixed(name: &std::ffi::OsStr, suffix: &str) -> std::ffi::OsString {
-    let mut suffixed = name.to_owned();
-    suffixed.push(suffix);
-    suffixed
-}
+pub use sidecars::Replace;
+pub(crate) use sidecars::SIDECARS;
+pub use unsafe_name::{UnsafeName, check_relative};

@@ -5,7 +5,7 @@ use super::parents::DirectoryId;
 use super::temp_name::Replacing;
 use super::{CommitError, Destination, Replace, StagedFile, parents};
 use crate::commit::exchange::{self, Replaced, Swapped};
-use crate::commit::staged::{link_unnamed, rename_to_absent, sync_inode};
+use crate::commit::sys::{link_unnamed, rename_to_absent, sync_inode};
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -136,8 +136,20 @@ fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
     })
 }
 
-/// See [`Unpublished::publish`].
-pub(super) fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
+impl StagedFile {
+    /// Gives the file its name. The content must have been synced (`Writer::sync`) after the
+    /// last write; the name is durable after [`Published::sync_dir`] or [`crate::commit::sync_dirs`].
+    ///
+    /// # Errors
+    /// Everything that [`Destination::prepare`] refuses, if it has come to stand there since;
+    /// [`CommitError::NotSynced`]. The file is gone then, and what stood there stands.
+    pub fn publish(self) -> Result<PublishedFile, CommitError> {
+        publish(self)
+    }
+}
+
+/// See [`StagedFile::publish`].
+fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
     if !new.output().is_synced() {
         return Err(CommitError::NotSynced { path: new.output().path().to_owned() });
     }

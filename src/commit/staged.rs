@@ -2,18 +2,29 @@
 
 use crate::commit::destination::Standing;
 use crate::commit::journal;
+use crate::commit::sys::{link_unnamed, mode, rename_to_absent, sync_inode};
 use crate::commit::temp_name::TempName;
-use crate::commit::{CommitError, Destination, PublishedFile, Replace, publish};
+use crate::commit::{CommitError, Destination, Replace};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// Names tried before it is given up: each is one of 36^8.
 const TRIES: usize = 16;
+
+impl Destination {
+    /// A new, empty, unpublished file in the destination's directory. `named` when something
+    /// must open it by name ([`Unpublished::path`]) before it is published.
+    ///
+    /// # Errors
+    /// A directory that cannot be written into, found here before anything is fetched.
+    pub fn create(self: &Arc<Self>, named: bool) -> Result<StagedFile, CommitError> {
+        StagedFile::create(self, named)
+    }
+}
 
 /// A file that nobody sees yet. Dropped, it is gone.
 #[derive(Debug)]
@@ -29,7 +40,7 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    pub(super) fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
+    fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
         let refused = |errno| not_created(destination, errno);
         fault_at(destination.path(), Step::Create).map_err(refused)?;
         let unnamed = if named { None } else { unnamed(destination).map_err(refused)? };
@@ -97,16 +108,6 @@ impl StagedFile {
             .fault(Step::Truncate)
             .and_then(|_| uninterrupted(|| rustix::fs::ftruncate(&self.output, len)))
             .map_err(|errno| CommitError::refused("set the length of", self.output.path(), errno))
-    }
-
-    /// Gives the file its name. The content must have been synced (`Writer::sync`) after the
-    /// last write; the name is durable after [`Published::sync_dir`] or [`crate::commit::sync_dirs`].
-    ///
-    /// # Errors
-    /// Everything that [`Destination::prepare`] refuses, if it has come to stand there since;
-    /// [`CommitError::NotSynced`]. The file is gone then, and what stood there stands.
-    pub fn publish(self) -> Result<PublishedFile, CommitError> {
-        publish::publish(self)
     }
 
     /// Whether its inode is to be written once more when it has its name.
@@ -220,15 +221,6 @@ impl Drop for StagedFile {
     }
 }
 
-/// Writes the inode of a file that was named after its sync, with its link count (`journal`).
-pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
-    let synced = file.fault(Step::SyncInode).and_then(|_| {
-        journal::mark_inode(file);
-        uninterrupted(|| rustix::fs::fsync(file))
-    });
-    synced.map_err(|errno| CommitError::refused("sync the name of", file.path(), errno))
-}
-
 /// Why nothing can be created in the destination's directory.
 fn not_created(destination: &Destination, errno: Errno) -> CommitError {
     let path = destination.dir_path();
@@ -276,59 +268,4 @@ fn new_name(destination: &Destination) -> Result<(OwnedFd, TempName), Errno> {
         }
     }
     Err(Errno::EXIST)
-}
-
-/// 0666; the kernel takes the umask off.
-fn mode() -> Mode {
-    Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH
-}
-
-/// Gives a file without a name this one; EEXIST if anything has it.
-pub(super) fn link_unnamed(
-    file: &OutputFile,
-    dir: std::os::fd::BorrowedFd<'_>,
-    name: &std::ffi::OsStr,
-) -> Result<(), Errno> {
-    /// False once a link through /proc worked where one by the descriptor did not.
-    static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
-    if BY_DESCRIPTOR.load(Ordering::Relaxed) {
-        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
-            // Before Linux 6.10 only the privileged may: ENOENT, as for a directory that is gone.
-            Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
-            result => return result,
-        }
-    }
-    let linked = link_through_proc(file, dir, name);
-    if linked.is_ok() {
-        BY_DESCRIPTOR.store(false, Ordering::Relaxed);
-    }
-    linked
-}
-
-/// The same for everybody, where /proc is there.
-pub(super) fn link_through_proc(
-    file: &OutputFile,
-    dir: std::os::fd::BorrowedFd<'_>,
-    name: &std::ffi::OsStr,
-) -> Result<(), Errno> {
-    let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW)
-}
-
-/// Renames; EEXIST if anything has the new name.
-pub(super) fn rename_to_absent(
-    dir: std::os::fd::BorrowedFd<'_>,
-    from: &std::ffi::OsStr,
-    to: &std::ffi::OsStr,
-) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
-            rustix::fs::unlinkat(dir, from, AtFlags::empty()).inspect_err(|_| {
-                // Not half renamed.
-                let _ = rustix::fs::unlinkat(dir, to, AtFlags::empty());
-            })
-        }
-        result => result,
-    }
 }

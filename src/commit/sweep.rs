@@ -14,12 +14,13 @@
 //!
 //! Whoever works on a temporary name holds a flock on the file under it; only unlocked ones are swept.
 
+use crate::commit::CommitError;
 use crate::commit::in_use::{self, DatabaseLock};
 use crate::commit::notice::{Notice, Why};
 use crate::commit::parents::{self, DirectoryId};
-use crate::commit::staged::rename_to_absent;
+use crate::commit::sidecars::{MOVE_ORDER, SIDECARS, suffixed};
+use crate::commit::sys::rename_to_absent;
 use crate::commit::temp_name::{Exchange, LONGEST_STEM, ParsedName, Replacing, modified, parse};
-use crate::commit::{CommitError, SIDECARS, suffixed};
 use crate::io::{Step, fault_at};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -341,7 +342,7 @@ impl Sweep<'_> {
             let name = suffixed(base, suffix);
             self.look_at(&name).ok().map(|stat| Aside { name, suffix, stat })
         };
-        ["-wal", "-journal", "-shm"].into_iter().filter_map(look).collect()
+        MOVE_ORDER.into_iter().rev().filter_map(look).collect()
     }
 
     fn look_at(&self, name: &OsStr) -> Result<Stat, Errno> {

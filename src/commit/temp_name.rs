@@ -7,7 +7,7 @@
 //! nanoseconds, all hexadecimal: they tell on which side of the exchange a kill fell, and whether OLD
 //! was written to since. Names of versions that knew OLD alone are understood.
 
-use super::SIDECARS;
+use super::sidecars::SIDECARS;
 use rustix::fs::Stat;
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
@@ -180,7 +180,7 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::suffixed;
+    use super::super::sidecars::suffixed;
     use super::*;
 
     const FORCED: Exchange =

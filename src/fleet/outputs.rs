@@ -6,8 +6,8 @@
 //! that stand in each other's way, one is restored: the shorter, then the first in byte order.
 
 use crate::commit::{
-    CommitError, Destination, Notice, OutputRoot, Replace, check_relative, check_way, check_way_beneath, sweep_beneath,
-    sweep_beside,
+    CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way, check_way_beneath,
+    sweep_beneath, sweep_beside,
 };
 use crate::error::Class;
 use crate::fleet::discovery::discover::Output;
@@ -16,9 +16,6 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-
-/// What SQLite puts beside a database.
-const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// A checked place for an output.
 #[derive(Debug, Clone, PartialEq, Eq)]

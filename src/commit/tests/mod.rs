@@ -8,6 +8,7 @@ mod leftovers;
 mod publication;
 mod way;
 
+use super::sidecars::suffixed;
 use super::*;
 use crate::io::fault::{Effect, Step, inject};
 use rustix::io::Errno;

@@ -1,0 +1,66 @@
+//! The text of a name from a bucket: whether it can name an output at all.
+
+use super::temp_name;
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+
+/// Longest name of a file, in bytes.
+const LONGEST_NAME: usize = 255;
+/// Longest path that a program can open, in bytes (PATH_MAX less its NUL).
+const LONGEST_PATH: usize = 4095;
+
+/// Why a name from a bucket is no output's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnsafeName {
+    Empty,
+    /// `.`, `..`, or nothing between two slashes or before the first.
+    NoName,
+    /// A newline, an escape, a NUL.
+    Control,
+    NameTooLong,
+    PathTooLong,
+    /// As temporary files of a restore are named: another run would sweep it away.
+    Temporary,
+}
+
+/// Whether `relative` (by slashes) names a file beneath `root`, whatever stands there.
+///
+/// # Errors
+/// Why not.
+pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
+    if relative.is_empty() {
+        return Err(UnsafeName::Empty);
+    }
+    if relative.chars().any(char::is_control) {
+        return Err(UnsafeName::Control);
+    }
+    for name in relative.split('/') {
+        if matches!(name, "" | "." | "..") {
+            return Err(UnsafeName::NoName);
+        }
+        if name.len() > LONGEST_NAME {
+            return Err(UnsafeName::NameTooLong);
+        }
+        if temp_name::is_temporary(OsStr::new(name)) {
+            return Err(UnsafeName::Temporary);
+        }
+    }
+    if root.as_os_str().len().saturating_add(1).saturating_add(relative.len()) > LONGEST_PATH {
+        return Err(UnsafeName::PathTooLong);
+    }
+    Ok(())
+}
+
+impl fmt::Display for UnsafeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::NoName => f.write_str("it holds '.', '..' or an empty name"),
+            Self::Control => f.write_str("it holds a control character"),
+            Self::NameTooLong => write!(f, "a name in it is longer than {LONGEST_NAME} bytes"),
+            Self::PathTooLong => write!(f, "it is longer than {LONGEST_PATH} bytes"),
+            Self::Temporary => f.write_str("it is named as a temporary file of a restore"),
+        }
+    }
+}
