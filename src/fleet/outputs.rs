@@ -11,11 +11,12 @@ use crate::commit::{
 };
 use crate::error::Class;
 use crate::fleet::discovery::discover::Output;
+use crate::process::locks::lock;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A checked place for an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,13 +96,13 @@ impl Roots {
             OutputPath::Beneath { root, relative } => sweep_beneath(root, relative),
         };
         if !notices.is_empty() {
-            self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notices);
+            lock(&self.notices).extend(notices);
         }
     }
 
     /// What the operator is to be told of what was put right since this was last called.
     pub fn take_notices(&self) -> Vec<Notice> {
-        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.notices))
     }
 
     /// A checked destination at `place`, after [`Self::sweep`].
@@ -119,7 +120,7 @@ impl Roots {
     }
 
     fn open(&self, path: &Arc<Path>) -> Result<Arc<OutputRoot>, CommitError> {
-        let mut roots = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = lock(&self.open);
         if let Some(root) = roots.get(path).and_then(Weak::upgrade) {
             return Ok(root);
         }

@@ -1,7 +1,8 @@
 //! Work that the workers share: whoever is free takes the next item.
 
+use crate::process::locks::lock;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 /// A queue of many producers and many consumers, first in, first out. Its producers bound it:
@@ -48,7 +49,7 @@ impl<T> WorkQueue<T> {
     }
 
     fn items(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.items)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::cancel::CancellationToken;
 use crate::io::{self, Io, IoBackend, IoError, IoOptions};
+use crate::process::locks::lock;
 use crate::process::threads::{NoThread, Threads};
 use crate::restore::budget::Budget;
 use crate::restore::large::Segment;
@@ -12,7 +13,7 @@ use crate::store::Http;
 use crate::telemetry::{Counters, Recorder, Stages};
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -178,7 +179,7 @@ impl Workers {
             // A worker that stops hands in by itself.
             let _ = handed_in.blocking_recv();
         }
-        std::mem::take(&mut *self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.shared.stages))
     }
 
     /// Runs `task` on some worker; the receiver fails if the engine stops first.
@@ -278,7 +279,7 @@ impl Worker {
 
     fn hand_in(&self) {
         let stages = self.recorder().take();
-        self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner).add(&stages);
+        lock(&self.shared.stages).add(&stages);
     }
 }
 
