@@ -5,29 +5,30 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
-/// Longest name of a file, in bytes.
+/// The longest name of a file, in bytes (NAME_MAX).
 const LONGEST_NAME: usize = 255;
-/// Longest path that a program can open, in bytes (PATH_MAX less its NUL).
+/// The longest path that a program can open, in bytes: PATH_MAX without the NUL at its end.
 const LONGEST_PATH: usize = 4095;
 
-/// Why a name from a bucket is no output's.
+/// Why a name from a bucket cannot be the name of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnsafeName {
     Empty,
-    /// `.`, `..`, or nothing between two slashes or before the first.
+    /// One component is `.`, `..` or empty. A path that begins or ends with a slash has an empty component.
     NoName,
-    /// A newline, an escape, a NUL.
+    /// It holds a control character: a newline, an escape, a NUL.
     Control,
     NameTooLong,
     PathTooLong,
-    /// As temporary files of a restore are named: another run would sweep it away.
+    /// One component looks like a temporary name of a restore: another run would sweep that file away.
     Temporary,
 }
 
-/// Whether `relative` (by slashes) names a file beneath `root`, whatever stands there.
+/// Checks as text whether `relative`, with slashes between its components, can name a file beneath `root`. Looks at
+/// no file.
 ///
 /// # Errors
-/// Why not.
+/// The first reason why it cannot.
 pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
     if relative.is_empty() {
         return Err(UnsafeName::Empty);
