@@ -1,114 +1,69 @@
-//! Outputs whose names come from a bucket: whatever they are, they stay beneath a directory that
-//! the operator named (PROMISES 6, 7).
+//! Outputs whose names come from a bucket: every name stays beneath the directory that the operator named
+//! (docs/GUARANTEES.md, 6 and 7).
 //!
-//! A name is checked as text, then opened by `openat2` (RESOLVE_BENEATH, no symbolic links), or
-//! where the kernel or a sandbox has no such call, and where directories are missing, one
-//! component after the other without following links, which is as safe.
+//! A name is first checked as text (`unsafe_name`). Then its directory is opened by `openat2` with RESOLVE_BENEATH
+//! and without symbolic links. If that call fails (no such call in the kernel or the sandbox, or missing
+//! directories), the components are opened one after the other without following links, which is equally safe.
 
 use crate::commit::parents::{self, Directory, Missing};
-use crate::commit::{CommitError, Notice, sweep, temp_name};
+use crate::commit::unsafe_name::check_relative;
+use crate::commit::{CommitError, Notice, sweep};
+use crate::process::locks::lock;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
-/// Longest name of a file, in bytes.
-const LONGEST_NAME: usize = 255;
-/// Directories remembered as open before those that are not any more are forgotten.
+/// The number of remembered directories from which on closed ones are forgotten.
 const MOST_REMEMBERED: usize = 1024;
-/// Longest path that a program can open, in bytes (PATH_MAX less its NUL).
-const LONGEST_PATH: usize = 4095;
 
-/// The directory beneath which outputs lie. Made if it is missing, and removed again when it is
-/// dropped and nothing was published beneath it.
+/// The directory beneath which outputs lie. It is made if it is missing. A directory that was made is removed on
+/// drop if nothing was published beneath it.
 #[derive(Debug)]
 pub struct OutputRoot {
     directory: Arc<Directory>,
-    /// Directories beneath it that outputs are being restored into, by the names that lead there:
-    /// one descriptor and one lock serve all of them.
+    /// Directories beneath it that are in use, by relative path. All outputs of one directory share its descriptor
+    /// and its lock.
     open: Mutex<HashMap<Box<str>, Weak<Directory>>>,
 }
 
-/// Why a name from a bucket is no output's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnsafeName {
-    Empty,
-    /// `.`, `..`, or nothing between two slashes or before the first.
-    NoName,
-    /// A newline, an escape, a NUL.
-    Control,
-    NameTooLong,
-    PathTooLong,
-    /// As temporary files of a restore are named: another run would sweep it away.
-    Temporary,
-}
-
-/// Whether `relative` (by slashes) names a file beneath `root`, whatever stands there.
-///
-/// # Errors
-/// Why not.
-pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
-    if relative.is_empty() {
-        return Err(UnsafeName::Empty);
-    }
-    if relative.chars().any(char::is_control) {
-        return Err(UnsafeName::Control);
-    }
-    for name in relative.split('/') {
-        if matches!(name, "" | "." | "..") {
-            return Err(UnsafeName::NoName);
-        }
-        if name.len() > LONGEST_NAME {
-            return Err(UnsafeName::NameTooLong);
-        }
-        if temp_name::is_temporary(OsStr::new(name)) {
-            return Err(UnsafeName::Temporary);
-        }
-    }
-    if root.as_os_str().len().saturating_add(1).saturating_add(relative.len()) > LONGEST_PATH {
-        return Err(UnsafeName::PathTooLong);
-    }
-    Ok(())
-}
-
 impl OutputRoot {
-    /// Opens `path`, made absolute; symbolic links on the way to it are the operator's and are
-    /// followed.
+    /// Opens `path`, and makes it if it is missing. Symbolic links on the way to it are followed: the operator set
+    /// them.
     ///
     /// # Errors
-    /// It cannot be made or opened.
+    /// The directory cannot be made or opened.
     pub fn open(path: &Path) -> Result<Self, CommitError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(Self { directory: Arc::new(Directory::at(path)?), open: Mutex::default() })
     }
 
-    /// Absolute.
+    /// The path, made absolute.
     pub fn path(&self) -> &Path {
         &self.directory.path
     }
 
-    /// Something was published beneath it.
+    /// Keeps the directory on drop: something was published beneath it.
     pub(super) fn keep(&self) {
         self.directory.keep();
     }
 
-    /// Opens the directory of the output `relative`, which is checked, and makes what is missing.
-    /// One that is open is shared, if its name still leads there.
+    /// Opens the directory of the output `relative` and makes what is missing of it. `relative` must have passed
+    /// [`check_relative`]. An open directory is shared as long as its path still leads to it.
     pub(super) fn directory_of(&self, relative: &str) -> Result<Arc<Directory>, CommitError> {
         let parents = parents_of(relative);
         let known = match parents {
             "" => Some(Arc::clone(&self.directory)),
-            _ => self.open.lock().unwrap_or_else(PoisonError::into_inner).get(parents).and_then(Weak::upgrade),
+            _ => lock(&self.open).get(parents).and_then(Weak::upgrade),
         };
         if let Some(directory) = known.filter(|directory| self.leads_to(parents, directory)) {
             return Ok(directory);
         }
         let directory = Arc::new(self.open_directory(parents)?);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         if open.len() >= MOST_REMEMBERED {
             open.retain(|_, directory| directory.strong_count() > 0);
         }
@@ -116,7 +71,7 @@ impl OutputRoot {
         Ok(directory)
     }
 
-    /// Whether `parents` is still the name of this directory, which was opened safely.
+    /// Whether the path `parents` still leads to `directory`.
     fn leads_to(&self, parents: &str, directory: &Directory) -> bool {
         let stat = rustix::fs::statat(&self.directory.fd, dot_if_empty(parents), AtFlags::SYMLINK_NOFOLLOW);
         stat.is_ok_and(|stat| stat.st_nlink > 0 && directory.id == Some((stat.st_dev, stat.st_ino)))
@@ -129,12 +84,12 @@ impl OutputRoot {
         }
         Directory::open_or_make(path, |made| match open_beneath(&self.directory.fd, parents) {
             Ok(fd) => Ok(fd),
-            // Whatever it was: the walk finds out, and says where.
+            // The walk finds the reason and the component.
             Err(_) => self.walk(parents, made),
         })
     }
 
-    /// One component after the other; missing ones are made.
+    /// Opens one component after the other, and makes those that are missing.
     fn walk(&self, parents: &str, made: &mut Missing) -> Result<OwnedFd, CommitError> {
         let mut path = self.directory.path.clone();
         let mut fd = open_beneath_slowly(&self.directory.fd, OsStr::new("."))
@@ -155,8 +110,8 @@ impl OutputRoot {
     }
 }
 
-/// Says, and makes nothing, why no output can be made at `relative` beneath `root`, as far as the
-/// directories on the way tell: see [`check_way`].
+/// Checks the directories on the way to the output `relative` beneath `root` without making anything. See
+/// [`super::check_way`].
 ///
 /// # Errors
 /// What is in the way.
@@ -177,8 +132,7 @@ pub fn check_way_beneath(root: &Path, relative: &str) -> Result<(), CommitError>
     Ok(())
 }
 
-/// Opens the directory of the output `relative` if it is there; None also where a symbolic link
-/// leads to it.
+/// Opens the directory of the output `relative`; None if there is none, or if a symbolic link leads to it.
 fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
     let root = parents::open(root).ok()?;
     if parents_of(relative).is_empty() {
@@ -187,15 +141,15 @@ fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
     match open_beneath(&root, parents_of(relative)) {
         Ok(fd) => Some(fd),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
-        // No such call here.
+        // The kernel or the sandbox has no openat2.
         Err(_) => {
             parents_of(relative).split('/').try_fold(root, |dir, name| open_beneath_slowly(&dir, OsStr::new(name)).ok())
         }
     }
 }
 
-/// [`crate::commit::sweep`] in the directory of the output `relative` beneath `root`, a name from a bucket:
-/// no symbolic link beneath `root` is followed.
+/// [`super::sweep_beside`] for the output `relative` beneath `root`, a name from a bucket: no symbolic link beneath
+/// `root` is followed.
 pub fn sweep_beneath(root: &Path, relative: &str) -> Vec<Notice> {
     if check_relative(root, relative).is_err() {
         return Vec::new();
@@ -207,7 +161,7 @@ pub fn sweep_beneath(root: &Path, relative: &str) -> Vec<Notice> {
     }
 }
 
-/// The directories of an output, without its name.
+/// The directories of an output: its relative path without the last component.
 fn parents_of(relative: &str) -> &str {
     relative.rsplit_once('/').map_or("", |(parents, _)| parents)
 }
@@ -222,29 +176,18 @@ fn dot_if_empty(parents: &str) -> &str {
     if parents.is_empty() { "." } else { parents }
 }
 
-/// `name` is one component, and not `..`.
+/// Opens the directory `name` in `dir` without following a link. `name` must be one component, and not `..`.
 fn open_beneath_slowly(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    debug_assert!(!name.as_encoded_bytes().contains(&b'/') && name != "..");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
+/// Why the component `name` of `path` could not be opened as a directory.
 fn not_opened(dir: &OwnedFd, name: &str, path: &Path, errno: Errno) -> CommitError {
     match rustix::fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map(|s| FileType::from_raw_mode(s.st_mode)) {
         Ok(FileType::Symlink) => CommitError::IsSymlink { path: path.to_owned() },
         Ok(FileType::Directory) | Err(_) => CommitError::refused("open directory", path, errno),
         Ok(_) => CommitError::IsNoDirectory { path: path.to_owned() },
-    }
-}
-
-impl fmt::Display for UnsafeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("it is empty"),
-            Self::NoName => f.write_str("it holds '.', '..' or an empty name"),
-            Self::Control => f.write_str("it holds a control character"),
-            Self::NameTooLong => write!(f, "a name in it is longer than {LONGEST_NAME} bytes"),
-            Self::PathTooLong => write!(f, "it is longer than {LONGEST_PATH} bytes"),
-            Self::Temporary => f.write_str("it is named as a temporary file of a restore"),
-        }
     }
 }

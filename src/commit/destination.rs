@@ -1,9 +1,10 @@
-//! A checked destination: what stands there, and the open directory that all later steps are
-//! relative to.
+//! The path of an output, checked, with its open directory. All later steps are relative to that directory.
 
 use super::parents::{self, Directory, DirectoryId};
-use super::{CommitError, Replace, SIDECARS, StagedFile, in_use, suffixed};
-use crate::commit::contained::{OutputRoot, check_relative};
+use super::sidecars::{Replace, SIDECARS, suffixed};
+use super::unsafe_name::check_relative;
+use super::{CommitError, in_use};
+use crate::commit::contained::OutputRoot;
 use crate::commit::sweep;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
@@ -13,20 +14,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A checked destination. While it lives, its directory is not removed by other restores; when
-/// it and the last other one in that directory are dropped and nothing was published, directories
-/// that were made for them are removed.
+/// A checked destination. While it lives, other restores do not remove its directory. When the last destination in
+/// a directory is dropped and nothing was published there, the directories that were made for it are removed.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
     name: OsString,
     replace: Replace,
     directory: Arc<Directory>,
-    // Dropped after `directory`, which removes what was made beneath it.
+    // Declared after `directory`, so dropped after it: `directory` removes directories beneath the root.
     root: Option<Arc<OutputRoot>>,
 }
 
-/// What stands at a destination.
+/// What is at a destination.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Standing {
     Nothing,
@@ -35,21 +35,20 @@ pub(super) enum Standing {
 }
 
 impl Destination {
-    /// Puts right what killed runs left in the directory of `path`, once per process; checks `path` in
-    /// CONTRACT's order and makes its missing parents (0700 less the umask). An existing empty file
-    /// counts as absent.
+    /// Opens the directory of `path`, makes its missing parents (mode 0700 less the umask), sweeps it once per
+    /// process ([`super::sweep_beside`]), and checks `path` in the order of docs/CLI.md, "Order of checks". An
+    /// existing empty file counts as absent.
     ///
     /// # Errors
-    /// What stands in the way, or a directory that cannot be opened or made. Symbolic links and
-    /// what is no regular file are refused, with [`Replace::Force`] too; so is a database that
-    /// another process uses.
+    /// What is in the way, or a directory that cannot be opened or made. Symbolic links, files that are not
+    /// regular, and a database that another process uses are refused, with [`Replace::Force`] too.
     pub fn prepare(path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
         Self::within(Arc::new(Directory::of(path)?), path.to_owned(), name, replace, None)
     }
 
-    /// The same for the path `relative` (by slashes) beneath `root`, a name from a bucket: it is
-    /// refused where it, or a symbolic link on its way, would lead anywhere else.
+    /// As [`Self::prepare`], for `relative` (with slashes between its components) beneath `root`, a name from a
+    /// bucket. The name is refused if it, or a symbolic link on its way, would lead out of `root`.
     ///
     /// # Errors
     /// As [`Self::prepare`]; [`CommitError::UnsafeName`], [`CommitError::IsNoDirectory`].
@@ -68,15 +67,15 @@ impl Destination {
         replace: Replace,
         root: Option<Arc<OutputRoot>>,
     ) -> Result<Self, CommitError> {
-        // From here on, its drop takes new directories away.
+        // From here on an early return drops `new`, which removes new directories.
         let new = Self { path, name, replace, directory, root };
-        // None can have been left in a new directory. What there is to say of it, `sweep_beside` says
-        // to who calls it first.
+        // A new directory holds no leftovers. Notices are dropped here: the caller gets them from `sweep_beside`,
+        // which it calls first.
         if !new.directory.is_new {
             drop(sweep::sweep(new.dir(), new.directory.id, &new.directory.path, &new.name));
         }
         let standing = look_at(new.dir(), &new.name, &new.path, new.replace)?;
-        // There are none in a new directory; those that come later are found by the publication.
+        // A new directory holds no sidecars. Sidecars that appear later are found by the publication.
         if !new.directory.is_new {
             look_at_sidecars(new.dir(), &new.name, &new.path, new.replace)?;
         }
@@ -86,23 +85,14 @@ impl Destination {
         Ok(new)
     }
 
-    /// The path as given.
+    /// The path, as given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its directory was made for it or for others of this process, which are not all done yet.
+    /// Whether its directory was made for it, or for another destination of this process that still lives.
     pub fn is_in_new_directory(&self) -> bool {
         self.directory.is_new
-    }
-
-    /// A new, empty, unpublished file in the destination's directory. `named` when something
-    /// must open it by name ([`Unpublished::path`]) before it is published.
-    ///
-    /// # Errors
-    /// A directory that cannot be written into, found here before anything is fetched.
-    pub fn create(self: &Arc<Self>, named: bool) -> Result<StagedFile, CommitError> {
-        StagedFile::create(self, named)
     }
 
     pub(super) fn name(&self) -> &OsStr {
@@ -129,7 +119,7 @@ impl Destination {
         self.directory.id
     }
 
-    /// Something was published: directories made for it stay.
+    /// Keeps the directories that were made for it: something was published.
     pub(super) fn keep_parents(&self) {
         self.directory.keep();
         if let Some(root) = &self.root {
@@ -137,7 +127,7 @@ impl Destination {
         }
     }
 
-    /// Whether no sidecar stands beside it, for sure.
+    /// Whether there is certainly no sidecar beside it. False if the kernel refuses the look.
     pub(super) fn has_no_sidecar(&self) -> bool {
         SIDECARS.iter().all(|suffix| {
             let sidecar = rustix::fs::statat(self.dir(), suffixed(&self.name, suffix), AtFlags::SYMLINK_NOFOLLOW);
@@ -145,7 +135,10 @@ impl Destination {
         })
     }
 
-    /// What stands there now, or why it may not be replaced.
+    /// What is at the destination now.
+    ///
+    /// # Errors
+    /// The reason why it must not be replaced.
     pub(super) fn standing(&self) -> Result<Standing, CommitError> {
         let standing = look_at(self.dir(), &self.name, &self.path, self.replace)?;
         look_at_sidecars(self.dir(), &self.name, &self.path, self.replace)?;
@@ -153,9 +146,9 @@ impl Destination {
     }
 }
 
-/// Says, and makes nothing, why no output can be made at `output`, as far as the directories on the way
-/// tell: a dangling link, a loop of links, a file, a file system of the kernel. For runs that change
-/// nothing; [`Destination::prepare`] finds out by itself.
+/// Checks the directories on the way to `output` without making anything, for runs that change nothing.
+/// [`Destination::prepare`] finds the same obstacles: a dangling link, a loop of links, a file, a file system of
+/// the kernel.
 ///
 /// # Errors
 /// What is in the way.
@@ -163,7 +156,7 @@ pub fn check_way(output: &Path) -> Result<(), CommitError> {
     parents::check_way(&parents::directory_of(output))
 }
 
-/// The name that `path` gives a file in its directory.
+/// The last component of `path`, if it names a file.
 fn file_name(path: &Path) -> Result<OsString, CommitError> {
     let bytes = path.as_os_str().as_bytes();
     let no_file = || CommitError::NotAFileName { path: path.to_owned() };
@@ -177,7 +170,7 @@ fn file_name(path: &Path) -> Result<OsString, CommitError> {
     path.file_name().map(OsStr::to_owned).ok_or_else(no_file)
 }
 
-/// What stands at `name` in `dir`, first in CONTRACT's order of checks.
+/// What is at `name` in `dir`. This comes first in docs/CLI.md, "Order of checks".
 fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(Standing::Nothing),
@@ -193,12 +186,12 @@ fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> 
     }
 }
 
-/// Whether anything stands beside `name` that may not be there, or may not be taken away.
+/// Checks the sidecars beside `name`: without `-force` there must be none, with it none may be a directory.
 fn look_at_sidecars(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<(), CommitError> {
     for suffix in SIDECARS {
         let sidecar = PathBuf::from(suffixed(path.as_os_str(), suffix));
         match rustix::fs::statat(dir, suffixed(name, suffix), AtFlags::SYMLINK_NOFOLLOW) {
-            // A name too long for a sidecar has none.
+            // NAMETOOLONG: there can be no sidecar of that name.
             Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
             Err(errno) => return Err(CommitError::refused("look at", &sidecar, errno)),
             Ok(_) if replace == Replace::Never => return Err(CommitError::SidecarExists { path: sidecar }),

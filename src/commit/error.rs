@@ -1,12 +1,14 @@
 //! Why an output cannot be written or published.
 
+use super::unsafe_name::UnsafeName;
 use crate::error::Class;
 use crate::io::{IoError, class_of, shown, text_of};
 use rustix::io::Errno;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Why an output cannot be written or published. The first three texts are CONTRACT's.
+/// Why an output cannot be written or published. docs/CLI.md, "Texts that scripts rely on", lists the first three
+/// texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitError {
     Exists {
@@ -28,40 +30,39 @@ pub enum CommitError {
     NotAFileName {
         path: PathBuf,
     },
-    /// A name from a bucket that cannot be an output's.
+    /// A name from a bucket that cannot be the name of an output.
     UnsafeName {
         name: String,
-        why: super::UnsafeName,
+        why: UnsafeName,
     },
-    /// What should be a directory on the way to the output is a file.
+    /// A file is where a directory on the way to the output should be.
     IsNoDirectory {
         path: PathBuf,
     },
-    /// What should be a directory on the way to the output is a symbolic link to nothing.
+    /// A dangling symbolic link is where a directory on the way to the output should be.
     DanglingLink {
         path: PathBuf,
-        /// As the link has it.
+        /// The link's text.
         target: PathBuf,
     },
     /// Symbolic links on the way to the output lead back to themselves.
     LinkLoop {
         path: PathBuf,
     },
-    /// A directory that is there, but in which nothing can be made (/proc).
+    /// The directory exists, but nothing can be made in it (/proc).
     TakesNothing {
         path: PathBuf,
     },
-    /// The database to be replaced is open in another program; `pid` where it is known.
+    /// Another program uses the database that is to be replaced; `pid` if it is known.
     InUse {
         path: PathBuf,
         pid: Option<u32>,
     },
-    /// The destination kept changing while it was to be replaced: another restore publishes to it.
+    /// The destination changed at every attempt to replace it: another restore publishes to it.
     Busy {
         path: PathBuf,
     },
-    /// `needed` bytes do not fit; `free` are there for this user. EFBIG: one file may not be so
-    /// large.
+    /// `needed` bytes do not fit; `free` bytes are available to this user. EFBIG: the limit on the size of one file.
     NoSpace {
         path: PathBuf,
         needed: u64,
@@ -74,11 +75,11 @@ pub enum CommitError {
         path: PathBuf,
         errno: Errno,
     },
-    /// Writes were not made durable before publication: a defect of the caller.
+    /// The content was not synced before publication, which is a defect of the caller.
     NotSynced {
         path: PathBuf,
     },
-    /// SQLite could not be brought to look at the file.
+    /// SQLite could not open or check the file.
     Sqlite {
         path: PathBuf,
         reason: String,

@@ -1,82 +1,81 @@
-//! Exchange of the new file with what stands at the destination: an empty file, or with `-force`
-//! a database and its sidecars.
+//! The new file takes the place of the file at the destination: an empty file, or with `-force` a database and
+//! its sidecars.
 //!
-//! In this order, each step one system call on names:
-//! 1. the old file is locked (SQLite's locks and a flock), and is what was looked at;
-//! 2. the new file gets a name that tells both inodes and when the old one was last written to, and
-//!    is synced under it where that is needed (`journal`);
-//! 3. the old sidecars are moved aside, to that name and their suffixes: -shm, -journal, -wal;
-//! 4. the two files are exchanged: the old one now stands with its sidecars under the temporary
-//!    name, the new one alone under its own;
-//! 5. after the directory was synced: the old sidecars are deleted, then the old file.
+//! The steps, in this order:
+//! 1. Lock the old file (SQLite's locks and a flock), and check that it is still the file that was chosen.
+//! 2. Give the new file a temporary name that holds both inode numbers and the old file's last change. Sync it
+//!    under that name if its file system needs that (`journal`).
+//! 3. Move the old sidecars aside, to that name and their suffixes: -shm, -journal, -wal.
+//! 4. Exchange the two files. The old file and its sidecars are now under the temporary name.
+//! 5. After the directory was synced: delete the old sidecars, then the old file.
 //!
-//! Killed between two of them, `sweep` puts back (before 4) or deletes (after 4). Killed between 3
-//! and 4, the old file stands without its sidecars until then, and a program that opens it does not
-//! see what only they hold. No order avoids that: no call renames several names at once, and a -wal
-//! beside the new file would be worse. So 4 follows 3 at once, nothing is synced in between, and the
-//! -wal is the last to be moved.
+//! If the process is killed before step 4, the next `sweep` puts the sidecars back; after step 4, it deletes the
+//! old files. Killed between 3 and 4, the old file is without its sidecars until that sweep, and a program that
+//! opens it does not see what only the sidecars hold. No order of steps avoids that: no system call renames
+//! several names at once, and a -wal beside the new file would damage the new file. The window is kept short: step
+//! 4 follows step 3 at once, nothing is synced in between, and the -wal is moved last
+//! (docs/ARCHITECTURE.md, "Interrupted runs").
 //!
-//! Without RENAME_EXCHANGE (NFS, some FUSE) step 4 is a rename that replaces: still atomic, but
-//! an empty file that is filled in the instant before it is lost.
+//! Without RENAME_EXCHANGE (NFS, some FUSE file systems) step 4 is a rename that replaces. It is still atomic, but
+//! data written to an empty file in the instant before it are lost.
 
 use crate::commit::in_use::{self, DatabaseLock};
-use crate::commit::staged::rename_to_absent;
+use crate::commit::sidecars::{MOVE_ORDER, suffixed};
+use crate::commit::sys::rename_to_absent;
 use crate::commit::temp_name::{Exchange, Replacing, TempName};
-use crate::commit::{CommitError, StagedFile, suffixed};
+use crate::commit::{CommitError, StagedFile};
 use crate::io::{Step, uninterrupted};
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Pause before a file that another restore has locked is looked at again.
+/// The pause before another look at a file that another restore has locked.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
-/// The order in which sidecars are moved aside: those that hold most are missing for the shortest time.
-const MOVED: [&str; 3] = ["-shm", "-journal", "-wal"];
 
-/// How it went.
-pub(super) enum Swapped {
+/// The result of an attempt to publish.
+pub(super) enum Attempt {
     Done(Replaced),
-    /// The destination changed meanwhile: look again.
+    /// The destination changed in the meantime: look at it again.
     Again,
 }
 
-/// What was replaced, to be deleted when the new name is durable.
+/// The replaced files. They are deleted once the new name is durable.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
-    /// Names in the destination's directory, in the order of their deletion.
+    /// Names in the destination's directory, in the order in which they are deleted.
     pub(super) names: Vec<OsString>,
-    /// Keeps other runs from sweeping it before.
+    /// Keeps other runs from sweeping the old file before that.
     pub(super) _held: Option<DatabaseLock>,
 }
 
-/// Puts `new` in the place of `old`, which stands at its destination.
-pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Result<Swapped, CommitError> {
+/// Exchanges `new` with `old`, the file that was found at its destination.
+pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Result<Attempt, CommitError> {
     let destination = new.destination().clone();
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
     let held = match in_use::hold(dir, name, path) {
-        Err(CommitError::Refused { errno: Errno::NOENT, .. }) => return Ok(Swapped::Again),
+        Err(CommitError::Refused { errno: Errno::NOENT, .. }) => return Ok(Attempt::Again),
         result => result?,
     };
     if rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        // Another restore is about to replace it, or has just made it: a child that this process
-        // starts keeps the new file's lock between its fork and its exec.
+        // Another restore is about to replace this file or has just published it. A child of that process also
+        // holds the lock between its fork and its exec.
         std::thread::sleep(LOCKED_PAUSE);
-        return Ok(Swapped::Again);
+        return Ok(Attempt::Again);
     }
-    // Under the lock: still the same file, under the same name.
+    // With the lock held: it is still the same file, under the same name.
     let locked = rustix::fs::fstat(&held.fd).map_err(|errno| CommitError::refused("look at", path, errno))?;
     let same = |stat: &Stat| {
         (stat.st_dev, stat.st_ino) == (old.st_dev, old.st_ino) && (kind == Replacing::Forced || stat.st_size == 0)
     };
     let named = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
     if !same(&locked) || !named.is_ok_and(|stat| same(&stat)) {
-        return Ok(Swapped::Again);
+        return Ok(Attempt::Again);
     }
 
     if kind == Replacing::Forced && !destination.has_no_sidecar() {
-        // The time of its last change is to survive a power failure: `sweep` goes by it. Where that
-        // fails, the sidecars may not be put back by themselves, but they are not lost.
+        // Makes the time of the last change durable: `sweep` compares it. If the sync fails, a sweep after a power
+        // failure may leave the sidecars under their temporary names; they are not lost.
         let _ = uninterrupted(|| rustix::fs::fsync(&held.fd));
     }
     let exchange = Exchange::of(kind, Some(&locked), &new.stat()?);
@@ -93,30 +92,30 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::renameat(dir, &temp, dir, name).map_err(refused)?;
             new.forget_name();
-            return Ok(Swapped::Done(Replaced { names: aside.keep(), _held: Some(held) }));
+            return Ok(Attempt::Done(Replaced { names: aside.keep(), _held: Some(held) }));
         }
-        Err(Errno::NOENT) => return Ok(Swapped::Again),
+        Err(Errno::NOENT) => return Ok(Attempt::Again),
         Err(errno) => return Err(refused(errno)),
     }
     let exchanged = rustix::fs::statat(dir, &temp, AtFlags::SYMLINK_NOFOLLOW);
     if !exchanged.is_ok_and(|stat| same(&stat)) {
         rustix::fs::renameat_with(dir, &temp, dir, name, RenameFlags::EXCHANGE).map_err(|errno| {
-            // What was there stands under the temporary name now: it must not be deleted, and its
-            // sidecars must not come to stand beside the new file.
+            // The other program's file is under the temporary name now. It must not be deleted, and the old
+            // sidecars must not be put beside the new file.
             new.forget_name();
             aside.keep();
             CommitError::refused("put back what stood at", path, errno)
         })?;
-        return Ok(Swapped::Again);
+        return Ok(Attempt::Again);
     }
     new.forget_name();
     let mut names = aside.keep();
     names.push(temp);
-    Ok(Swapped::Done(Replaced { names, _held: Some(held) }))
+    Ok(Attempt::Done(Replaced { names, _held: Some(held) }))
 }
 
-/// Publishes `new` where no database stands but sidecars do, which `-force` takes away.
-pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Swapped, CommitError> {
+/// Publishes `new` where there are sidecars but no database. `-force` removes the sidecars.
+pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Attempt, CommitError> {
     let destination = new.destination().clone();
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
     let exchange = Exchange::of(Replacing::Forced, None, &new.stat()?);
@@ -127,22 +126,23 @@ pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Swapped, C
     match new.output().fault(Step::Publish).and_then(|_| rename_to_absent(dir, &temp, name)) {
         Ok(()) => {
             new.forget_name();
-            Ok(Swapped::Done(Replaced { names: aside.keep(), _held: None }))
+            Ok(Attempt::Done(Replaced { names: aside.keep(), _held: None }))
         }
-        Err(Errno::EXIST) => Ok(Swapped::Again),
+        Err(Errno::EXIST) => Ok(Attempt::Again),
         Err(errno) => Err(CommitError::refused("publish", path, errno)),
     }
 }
 
+/// The temporary name of `new`.
 fn temp_of(new: &StagedFile) -> Result<OsString, CommitError> {
     let temp = new.temp().map(|temp| temp.as_os_str().to_owned());
     temp.ok_or_else(|| CommitError::refused("name the new file beside", new.output().path(), Errno::NOENT))
 }
 
-/// Sidecars moved aside. Dropped, they are put back.
+/// Sidecars that were moved aside. Drop puts them back.
 #[derive(Default)]
 struct Aside {
-    /// Where they are, where they belong.
+    /// Pairs of names: the one under which a sidecar is now, and its own.
     moved: Vec<(OsString, OsString)>,
     destination: Option<std::sync::Arc<crate::commit::Destination>>,
 }
@@ -152,7 +152,7 @@ impl Aside {
         let destination = new.destination();
         let temp = temp_of(new)?;
         self.destination = Some(destination.clone());
-        for suffix in MOVED {
+        for suffix in MOVE_ORDER {
             let (place, aside) = (suffixed(destination.name(), suffix), suffixed(&temp, suffix));
             let moved =
                 new.output().fault(Step::Publish).and_then(|_| rename_to_absent(destination.dir(), &place, &aside));
@@ -168,7 +168,7 @@ impl Aside {
         Ok(())
     }
 
-    /// They stay where they are; their names.
+    /// Leaves the sidecars where they are. Returns their present names.
     fn keep(&mut self) -> Vec<OsString> {
         std::mem::take(&mut self.moved).into_iter().map(|(aside, _)| aside).collect()
     }

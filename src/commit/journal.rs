@@ -1,45 +1,46 @@
-//! Where a file that began without a name may not survive a power failure although it was given
-//! one, and its directory synced (PROMISES 2).
+//! File systems on which a file that gets its name late needs a second sync (docs/GUARANTEES.md, 2;
+//! docs/decisions/09-unnamed-files.md).
 //!
-//! ext4 without a journal, and ext2: the file's sync writes an inode that nothing links to, the
-//! directory's sync writes the name, and nothing writes the inode again. A check of the file
-//! system then finds a name that leads to a deleted file. So such a file is synced once more when it
-//! has its name, which writes its inode (and those of its neighbours in that block): after the link, or
-//! where it is to take another file's place, before.
+//! On ext4 without a journal (and ext2) an O_TMPFILE file that is linked later can be lost in a power failure
+//! although file and directory were synced. The file's sync writes its inode with link count 0, the directory's
+//! sync writes the name, and nothing writes the inode again. A check of the file system then finds a name of a
+//! deleted file. Such a file is synced once more when it has its name. The second sync comes after the link, or
+//! before the exchange if the file replaces another.
 //!
-//! The link alone does not mark the inode, and until Linux 6.18.21 ext4 without a journal left an
-//! inode that is not marked out of an fsync. Of the calls that mark it:
+//! A link alone does not mark the inode as changed, and before Linux 6.18.21 an fsync on ext4 without a journal
+//! skipped an inode that was not marked. Calls that could mark it:
 //!
-//! | call | why, or why not |
-//! |---|---|
-//! | `utimensat`, both times now | allowed to the owner and to who may write; changes nothing else, and a program that changes the file at the same moment loses nothing |
-//! | `utimensat`, both omitted | the kernel returns before it looks at the file: nothing is marked |
-//! | `utimensat` with the times read before, `fchmod` with the mode read before | would undo what another program changes in between; for the owner alone |
-//! | `fchown` without ids | sandboxes kill whoever calls it (systemd's `SystemCallFilter=~@privileged`, `~@chown`) |
+//! | call | used | reason |
+//! |---|---|---|
+//! | `utimensat`, both times now | yes | the owner and everybody with write permission may call it; it changes only the times |
+//! | `utimensat`, both times omitted | no | the kernel returns before it looks at the file, so nothing is marked |
+//! | `utimensat` with the times read before, `fchmod` with the mode read before | no | undoes what another program changes in between; only the owner may call it |
+//! | `fchown` without ids | no | sandboxes kill the caller (systemd's `SystemCallFilter=~@privileged`, `~@chown`) |
 
 use super::parents::DirectoryId;
+use crate::process::locks::lock;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-/// What ext2, ext3 and ext4 say they are.
+/// The `f_type` of ext2, ext3 and ext4.
 const EXT_MAGIC: u64 = 0xef53;
-/// A container's own root, on top of a file system that cannot be seen from within.
+/// The `f_type` of overlayfs, the root of most containers. The file system below it cannot be seen from within.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
-/// Devices remembered; past that they are looked at again.
+/// The number of remembered devices. Above it all are forgotten and looked at again.
 const MOST_REMEMBERED: usize = 1024;
-/// What is known of devices, by their numbers.
+/// Known devices: the number, and whether late names are durable there.
 static KNOWN: Mutex<Vec<(u64, bool)>> = Mutex::new(Vec::new());
 
-/// Whether a name that is given late to a file in `dir` is durable with its directory. False
-/// where that cannot be told.
+/// Whether a file in `dir` that is linked after its sync is durable once `dir` is synced. False if that cannot be
+/// found out.
 pub(super) fn keeps_late_names(dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
     let Some((device, _)) = id else { return looks_durable(dir).unwrap_or(false) };
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&KNOWN);
     if let Some((_, keeps)) = known.iter().find(|(known, _)| *known == device) {
         return *keeps;
     }
@@ -51,15 +52,16 @@ pub(super) fn keeps_late_names(dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> 
     keeps
 }
 
-/// Marks the inode of `file` as changed, for its next fsync. The times of the file become now.
+/// Marks the inode of `file` as changed, for its next fsync. Sets the file's times to now.
 ///
-/// A refusal is no error: the file has its name by then, and whoever refuses this (a file that was
-/// given to another user) is no reason to call it failed. Only kernels before 6.18.21 need the mark.
+/// A refusal by the kernel is ignored: only kernels before 6.18.21 need the mark, and a restore must not fail
+/// because, say, the file belongs to another user by now.
 pub(super) fn mark_inode(file: impl AsFd) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ = rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now });
 }
 
+/// As [`keeps_late_names`], without the memory.
 fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     match rustix::fs::fstatfs(dir)?.f_type as u64 {
         EXT_MAGIC => {}
@@ -74,7 +76,7 @@ fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(journals.flatten().any(|journal| is_journal_of(&journal.file_name(), device)))
 }
 
-/// `vda1-8` is the journal inside `vda1`.
+/// Whether `journal`, a name in /proc/fs/jbd2, is the journal of `device`: `vda1-8` is inside `vda1`.
 fn is_journal_of(journal: &OsStr, device: &OsStr) -> bool {
     let inode = journal.as_bytes().strip_prefix(device.as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
     inode.is_some_and(|inode| !inode.is_empty() && inode.iter().all(u8::is_ascii_digit))

@@ -1,23 +1,25 @@
-//! Unpublished file → verify → fsync → publication that cannot replace → directory fsync
-//! (DESIGN engine 5, PROMISES 1 – 6, 14, 15, 24, 27, 30).
+//! From a file that nobody sees to a durable output: stage, verify, fsync, publish without replacing, fsync the
+//! directory (docs/GUARANTEES.md, 1 to 6, 14, 15, 24, 27 and 30; docs/ARCHITECTURE.md, "Interrupted runs").
 //!
 //! ```text
-//! sweep_beside           what killed runs left is put right (sweep_beneath: and nowhere else)
-//! Destination::prepare   the same; checks, parents, directory opened
-//!   .create              O_TMPFILE, else a locked random name       nobody sees it
-//!     .reserve … writes … Writer::sync                              content durable
-//!     .publish           link that refuses | exchange               seen, whole
-//!       .sync_dir        the inode's link count, where it needs that (`journal`);
-//!                        directory durable, then the old one deleted
+//! sweep_beside           puts right what killed runs left (sweep_beneath: for names from a bucket)
+//! Destination::prepare   sweeps too; opens the directory, makes parents, checks what is there
+//!   .create              an O_TMPFILE, else a locked file with a random name    nobody sees it
+//!     .reserve … writes … Writer::sync                                         content durable
+//!     .publish           a link that does not replace, or an exchange           visible, whole
+//!       .sync_dir        the inode again if its file system needs that (`journal`);
+//!                        directory durable, then the old file is deleted
 //! ```
 //!
-//! Invariants: no name is ever given to a file that was not synced after its last write; nothing
-//! is replaced but an empty file, or with `-force` a database that nobody uses; what was replaced
-//! is deleted only when the new name is durable; a process killed at any point leaves the old
-//! state or the new one, or the old database beside its own sidecars under other names: that, and
-//! what else it leaves, is put right by the next run that looks at that directory (`sweep`).
+//! Invariants:
+//! - A file gets its name only after it was synced after its last write.
+//! - Only an empty file is replaced, or with `-force` a database that nobody uses.
+//! - A replaced file is deleted only when the new name is durable.
+//! - A process that is killed at any point leaves the old state, or the new state, or the old database beside its
+//!   own sidecars under temporary names. The next run that looks at that directory puts the third case right, and
+//!   removes everything else that was left (`sweep`).
 //!
-//! Not here: what is written into the file (`restore`) and how (`io`). No `unsafe`.
+//! Not here: the content of the file (`restore`) and the writing (`io`). No `unsafe`.
 
 pub mod check;
 mod contained;
@@ -29,35 +31,22 @@ mod journal;
 mod notice;
 mod parents;
 mod publish;
+mod sidecars;
 mod staged;
 mod sweep;
+mod sys;
 mod temp_name;
 #[cfg(test)]
 mod tests;
+mod unsafe_name;
 
-pub use crate::commit::contained::{OutputRoot, UnsafeName, check_relative, check_way_beneath, sweep_beneath};
+pub use crate::commit::contained::{OutputRoot, check_way_beneath, sweep_beneath};
 pub use crate::commit::staged::StagedFile;
 pub use crate::commit::sweep::sweep_beside;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;
 pub use notice::{Notice, Why};
 pub use publish::{PublishedFile, sync_dirs};
-
-/// Whether an existing output may be replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replace {
-    /// Only an absent or empty output is written.
-    Never,
-    /// `-force`: an existing output is replaced once the new one is complete.
-    Force,
-}
-
-/// What SQLite puts beside a database.
-const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
-
-/// `name` with `suffix` after it.
-fn suffixed(name: &std::ffi::OsStr, suffix: &str) -> std::ffi::OsString {
-    let mut suffixed = name.to_owned();
-    suffixed.push(suffix);
-    suffixed
-}
+pub use sidecars::Replace;
+pub(crate) use sidecars::SIDECARS;
+pub use unsafe_name::{UnsafeName, check_relative};

@@ -1,36 +1,36 @@
-//! What an operator is told of an interrupted replacement: that a database is whole again, or what of
-//! it lies beside it and why.
+//! Messages to the operator about an interrupted replacement: a database is whole again, or some of its files are
+//! still under temporary names, and why.
 
 use crate::io::{shown, text_of};
 use rustix::io::Errno;
 use std::fmt;
 use std::path::PathBuf;
 
-/// What a sweep found of an interrupted replacement, besides debris.
+/// What a sweep did about an interrupted replacement, apart from deleting debris.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The database's own files were moved aside, and are back.
+    /// Sidecars of the database had been moved aside. They are back in place.
     PutBack { database: PathBuf, files: Vec<PathBuf> },
-    /// A file that stood at the destination was moved aside, and is back.
+    /// The file at the destination had been moved aside. It is back in place.
     FilePutBack { path: PathBuf },
-    /// Files that belong to the database, or did, and stay where they are.
+    /// Files that belong or belonged to the database stay under their temporary names.
     Kept { database: PathBuf, files: Vec<PathBuf>, why: Why },
 }
 
 /// Why files were not put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// A program uses the database.
+    /// Another program uses the database.
     InUse { pid: Option<u32> },
-    /// The database was written to without them, so they no longer fit.
+    /// A program wrote to the database without them, so they no longer fit.
     Changed,
-    /// Others stand in their place.
+    /// Other sidecars are in their place.
     Occupied,
-    /// The database is not the one that they belong to, or there is none.
+    /// The file at the destination is another database, or there is none.
     Another,
-    /// They are the database that was replaced, and the new one is gone.
+    /// They are the replaced database and its sidecars, and the new database is gone.
     NewIsLost,
-    /// The kernel does not allow it.
+    /// The kernel refused.
     Refused(Errno),
 }
 

@@ -1,12 +1,11 @@
-//! The output's missing parent directories: made, made durable, and taken away again when
-//! nothing came of it.
+//! The output's missing parent directories: they are made, made durable, and removed again if nothing is published.
 //!
-//! A directory that is about to be published into is held by a shared flock on it, and taken
-//! away only under an exclusive one: two restores below one new directory cannot pull it from
-//! under each other.
+//! A restore holds a shared flock on the directory that it is going to publish into. A directory is removed only
+//! under an exclusive flock, so a restore cannot remove a directory that another restore is using.
 
 use super::CommitError;
 use crate::io::uninterrupted;
+use crate::process::locks::lock;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -15,51 +14,52 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Tries against other restores that remove the directories meanwhile.
+/// The number of attempts to open a directory while other restores remove it.
 const TRIES: usize = 16;
-/// Pause before a directory that someone else has locked is tried again: a removal takes less.
+/// The pause before another attempt at a directory that is locked. A removal takes less time.
 const LOCKED_PAUSE: Duration = Duration::from_millis(1);
-/// What /proc and /sys say they are.
+/// The `f_type` of /proc.
 const PROC_MAGIC: u64 = 0x9fa0;
+/// The `f_type` of /sys.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
 
-/// What this process knows of the durability of directories that it made.
+/// The directories that this process made and that are not durable yet.
 #[derive(Debug, Default)]
 struct Names {
-    /// Directories in which there are such that are not durable yet, and when the last was made: a
-    /// sync covers what was made before it began. One restore makes a directory, many publish below
-    /// it: each must see to it before it is done.
+    /// Keys: directories with entries that are not durable. Values: the value of `made` at the last such entry, as
+    /// a sync covers only entries made before it began. One restore makes a directory and many publish below it, so
+    /// each of them checks this before it ends.
     unsynced: HashMap<PathBuf, u64>,
-    /// Directories made so far.
+    /// The number of directories made so far.
     made: u64,
 }
 
 /// Device and inode.
 pub(super) type DirectoryId = (u64, u64);
 
-/// An open directory, held against removal. Dropped, it takes away what was made for it, unless
-/// that is to be kept.
+/// An open directory with a shared flock against its removal. Drop removes the directories that were made for it,
+/// unless [`Self::keep`] was called.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) fd: OwnedFd,
-    /// As the output's path names it; `.` where that names none.
+    /// The directory part of the output's path; `.` if there is none.
     pub(super) path: PathBuf,
-    /// Device and inode; None where they cannot be had.
+    /// None if fstat failed.
     pub(super) id: Option<DirectoryId>,
-    /// It was made when it was opened: nothing stood in it then.
+    /// Whether it was made when it was opened, so that it was empty.
     pub(super) is_new: bool,
-    /// What was made for it, outermost first.
+    /// The directories that were made for it, outermost first.
     made: Mutex<Vec<PathBuf>>,
     sync_failed: AtomicBool,
 }
 
 impl Directory {
-    /// Opens the directory of `output`, and makes what is missing of it (0700 less the umask).
+    /// Opens the directory of `output`, and makes what is missing of it (mode 0700 less the umask).
     pub(super) fn of(output: &Path) -> Result<Self, CommitError> {
         Self::at(directory_of(output))
     }
@@ -77,8 +77,8 @@ impl Directory {
         })
     }
 
-    /// Opens `path` by `open`, which also makes what is missing, and holds it against removal;
-    /// again where it was removed meanwhile.
+    /// Opens `path` with `open`, which also makes what is missing, and takes the shared flock. Tries again if the
+    /// directory is removed in the meantime.
     pub(super) fn open_or_make(
         path: PathBuf,
         mut open: impl FnMut(&mut Missing) -> Result<OwnedFd, CommitError>,
@@ -93,7 +93,7 @@ impl Directory {
                     id = held;
                     break;
                 }
-                // For reasons of someone's own: nobody removes a directory for so long.
+                // No removal takes this long: another program has the lock for reasons of its own.
                 Ok(Hold::LockedByOther(locked)) if tries_left == 0 => {
                     id = locked;
                     break;
@@ -116,8 +116,8 @@ impl Directory {
         }
     }
 
-    /// Makes its entries durable; `before` may refuse. A failure is final for all that share it: the
-    /// kernel tells each descriptor once.
+    /// Makes the directory's entries durable, unless `before` is an error. A failure is final for all restores that
+    /// share this directory: the kernel reports a failed write only once per descriptor.
     pub(super) fn sync(&self, before: Result<usize, Errno>) -> Result<(), Errno> {
         let synced = before.and_then(|_| sync(&self.fd));
         if synced.is_err() {
@@ -128,16 +128,16 @@ impl Directory {
         synced
     }
 
-    /// What was made stays, whatever comes.
+    /// Keeps the directories that were made, whatever happens later.
     pub(super) fn keep(&self) {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.made).clear();
     }
 }
 
 impl Drop for Directory {
-    /// What was made for it and is empty goes, unless another restore is at work there.
+    /// Removes the directories that were made for it and are empty, unless another restore uses them.
     fn drop(&mut self) {
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let made = std::mem::take(&mut *lock(&self.made));
         if !made.is_empty() {
             let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
             remove(&made);
@@ -149,12 +149,12 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Device and inode of an open directory, where they can be had.
+/// Device and inode of an open directory; None if fstat failed.
 pub(super) fn id_of(fd: &OwnedFd) -> Option<DirectoryId> {
     rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-/// The directory that `output` lies in, as its path names it; `.` where that names none.
+/// The directory part of the path `output`; `.` if there is none.
 pub(super) fn directory_of(output: &Path) -> PathBuf {
     match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -162,16 +162,17 @@ pub(super) fn directory_of(output: &Path) -> PathBuf {
     }
 }
 
+/// The result of [`hold`].
 enum Hold {
-    /// Also on file systems that do not lock directories; those have no protection.
+    /// Held, or on a file system that cannot lock directories, where there is no protection.
     Held(Option<DirectoryId>),
-    /// Someone removes it this moment, or has it locked for reasons of his own.
+    /// Another process holds an exclusive lock: it removes the directory, or has other reasons.
     LockedByOther(Option<DirectoryId>),
-    /// It was removed meanwhile.
+    /// The directory was removed in the meantime.
     Gone,
 }
 
-/// Holds a directory against removal.
+/// Takes the shared flock on a directory.
 fn hold(fd: &OwnedFd) -> Hold {
     let locked = rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared);
     let stat = rustix::fs::fstat(fd);
@@ -188,7 +189,7 @@ fn hold(fd: &OwnedFd) -> Hold {
 pub(super) struct Missing(Vec<PathBuf>);
 
 impl Missing {
-    /// `path` was made; its name is not durable yet.
+    /// Notes that `path` was made and that its name is not durable yet.
     pub(super) fn note(&mut self, path: &Path) {
         if !self.0.iter().any(|dir| dir == path) {
             self.0.push(path.to_owned());
@@ -200,9 +201,9 @@ impl Missing {
     }
 }
 
-/// Makes `path` and its missing parents; adds what it made to `made`, outermost first. One way up and
-/// one way down the path, so it ends. Where another process removes a parent meanwhile, it fails
-/// with ENOENT, and [`Directory::open_or_make`] tries again.
+/// Makes `path` and its missing parents, and adds them to `made`, outermost first. Goes up the path once and down
+/// once, so it ends. If another process removes a parent in the meantime, this fails with ENOENT, and
+/// [`Directory::open_or_make`] tries again.
 fn make(path: &Path, made: &mut Missing) -> Result<(), CommitError> {
     let mut missing = Vec::new();
     for dir in components(path) {
@@ -226,13 +227,13 @@ fn make(path: &Path, made: &mut Missing) -> Result<(), CommitError> {
     Ok(())
 }
 
-/// `path`, its parent, and so on, as long as they have a name.
+/// `path`, its parent, and so on, up to the last one that has a name.
 fn components(path: &Path) -> impl Iterator<Item = &Path> {
     path.ancestors().filter(|dir| !dir.as_os_str().is_empty())
 }
 
-/// Says, and makes nothing, why the directory `path` can be neither opened nor made: a dangling link,
-/// a loop of links, a file, a file system of the kernel on the way. Permissions are not looked at.
+/// Checks, without making anything, whether the directory `path` can be opened or made. Finds a dangling link, a
+/// loop of links, a file, or a file system of the kernel on the way. Does not look at permissions.
 pub(super) fn check_way(path: &Path) -> Result<(), CommitError> {
     let nearest = nearest_directory(path)?;
     let magic = rustix::fs::statfs(&nearest).map(|fs| fs.f_type as u64);
@@ -242,7 +243,7 @@ pub(super) fn check_way(path: &Path) -> Result<(), CommitError> {
     }
 }
 
-/// The innermost directory on the way to `path` that is there.
+/// The innermost directory on the way to `path` that exists.
 fn nearest_directory(path: &Path) -> Result<PathBuf, CommitError> {
     let mut nearest = Path::new(if path.is_absolute() { "/" } else { "." });
     let outermost_first: Vec<&Path> = components(path).collect();
@@ -267,8 +268,7 @@ fn nearest_directory(path: &Path) -> Result<PathBuf, CommitError> {
     Ok(nearest.to_owned())
 }
 
-/// Why the directory `path` could not be opened or made, in words that say what to do about it;
-/// `error` where that says more.
+/// The error that says what is in the way of the directory `path`, if that can be found; else `error`.
 fn explained(error: CommitError, path: &Path) -> CommitError {
     let CommitError::Refused { errno, .. } = &error else { return error };
     if !matches!(*errno, Errno::NOENT | Errno::LOOP | Errno::NOTDIR) {
@@ -276,12 +276,13 @@ fn explained(error: CommitError, path: &Path) -> CommitError {
     }
     match nearest_directory(path) {
         Err(obstacle) => obstacle,
-        // It is there, and nothing can be made in it; or other programs remove whatever is made.
+        // The directory exists, but nothing can be made in it, or other programs remove what is made.
         Ok(nearest) if *errno == Errno::NOENT => CommitError::TakesNothing { path: nearest },
         Ok(_) => error,
     }
 }
 
+/// Removes the directories in `made`, innermost first, up to the first one that is in use or not empty.
 fn remove(made: &[PathBuf]) {
     for path in made.iter().rev() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -295,8 +296,8 @@ fn remove(made: &[PathBuf]) {
     }
 }
 
-/// Makes durable the entries of all directories on the way to `directory` that this process made,
-/// but for those in `done`: synced since `directory` was there.
+/// Makes durable all directories on the way to `directory` that this process made. Skips those in `done`, which
+/// were synced after `directory` was made, and adds what it synced.
 pub(super) fn sync_above(directory: &Path, done: &mut HashSet<PathBuf>) -> Result<(), CommitError> {
     for (path, made) in unsynced_above(directory) {
         if done.contains(&path) {
@@ -312,7 +313,7 @@ pub(super) fn sync_above(directory: &Path, done: &mut HashSet<PathBuf>) -> Resul
     Ok(())
 }
 
-/// Directories on the way whose entries are not durable, and when the last was made there.
+/// The directories above `directory` with entries that are not durable, and their values in `Names::unsynced`.
 fn unsynced_above(directory: &Path) -> Vec<(PathBuf, u64)> {
     let absolute = absolute(directory);
     let names = names();
@@ -323,8 +324,8 @@ fn unsynced_above(directory: &Path) -> Vec<(PathBuf, u64)> {
     absolute.ancestors().skip(1).filter_map(last_made).collect()
 }
 
-/// A sync of `path` is done that covers what was `made`. Not to be called before: another restore
-/// that finds it gone relies on its being durable.
+/// Notes that a sync of `path` has ended that covers entries up to `made`. To be called only after the sync:
+/// another restore that finds no note relies on the entries being durable.
 fn synced(path: &Path, made: u64) {
     let mut names = names();
     if names.unsynced.get(path) == Some(&made) {
@@ -332,7 +333,7 @@ fn synced(path: &Path, made: u64) {
     }
 }
 
-/// fsync of a directory, where its file system has such a thing.
+/// Syncs a directory. A file system that cannot sync directories is no error.
 pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
     match uninterrupted(|| rustix::fs::fsync(&directory)) {
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
@@ -341,7 +342,7 @@ pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
 }
 
 fn names() -> MutexGuard<'static, Names> {
-    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&NAMES)
 }
 
 fn absolute(path: &Path) -> PathBuf {

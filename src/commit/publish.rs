@@ -1,11 +1,11 @@
-//! The last step: a name that cannot replace anything, or an exchange that loses nothing.
+//! Publication: the file gets its name by a link that cannot replace anything, or by an exchange that loses nothing.
 
 use super::destination::Standing;
 use super::parents::DirectoryId;
 use super::temp_name::Replacing;
 use super::{CommitError, Destination, Replace, StagedFile, parents};
-use crate::commit::exchange::{self, Replaced, Swapped};
-use crate::commit::staged::{link_unnamed, rename_to_absent, sync_inode};
+use crate::commit::exchange::{self, Attempt, Replaced};
+use crate::commit::sys::{link_unnamed, rename_to_absent, sync_inode};
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -13,11 +13,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Looks at a destination that changes under it before it is given up.
+/// The number of looks at a destination that keeps changing.
 const TRIES: usize = 8;
-/// Threads that sync a batch's inodes: with 2, 8 or 16 it takes as long (docs/PERFORMANCE.md).
+/// Threads that sync the inodes of a batch. 2, 8 and 16 take equally long (docs/decisions/09-unnamed-files.md).
 const INODE_THREADS: usize = 4;
-/// Fewer are not worth another thread.
+/// The smallest number of inodes that is worth another thread.
 const FEWEST_INODES: usize = 8;
 
 /// A file under its final name; not yet durable.
@@ -25,7 +25,7 @@ const FEWEST_INODES: usize = 8;
 #[must_use = "the name is not durable before sync_dir"]
 pub struct PublishedFile {
     output: Arc<OutputFile>,
-    /// Its inode is to be written once more (`journal`).
+    /// Whether its inode must be synced once more (`journal`).
     is_named_late: bool,
     replaced: Replaced,
     destination: Arc<Destination>,
@@ -37,12 +37,11 @@ impl PublishedFile {
         self.destination.path()
     }
 
-    /// Makes the name durable (and those of new parent directories), then deletes what it
-    /// replaced.
+    /// Makes the name durable, and the names of new parent directories, then deletes what the file replaced.
     ///
     /// # Errors
-    /// A sync that the kernel refuses. The file stands at its destination then, and what it
-    /// replaced beside it, but neither may survive a power failure.
+    /// The kernel refuses a sync. The new file is then at its destination and the replaced one beside it under a
+    /// temporary name, but either can be lost in a power failure.
     pub fn sync_dir(mut self) -> Result<(), CommitError> {
         let above = || parents::sync_above(self.destination.dir_path(), &mut HashSet::new());
         let synced = self.sync_name().and_then(|()| above());
@@ -58,12 +57,12 @@ impl PublishedFile {
         self.sync_inode().and_then(|()| self.sync_entry())
     }
 
-    /// That the file has a name.
+    /// Makes it durable that the file has a name (its link count), if its file system needs that.
     fn sync_inode(&self) -> Result<(), CommitError> {
         if self.is_named_late { sync_inode(&self.output) } else { Ok(()) }
     }
 
-    /// Which name that is.
+    /// Makes the directory's entry durable.
     fn sync_entry(&self) -> Result<(), CommitError> {
         let refused = |errno| CommitError::refused("sync the directory of", self.path(), errno);
         self.destination.directory().sync(self.output.fault(Step::SyncDir)).map_err(refused)
@@ -71,7 +70,7 @@ impl PublishedFile {
 
     fn delete_replaced(&mut self) {
         for name in std::mem::take(&mut self.replaced.names) {
-            // Left where it cannot be deleted: it harms nobody, and a later run tries again.
+            // A file that cannot be deleted stays: it does no harm, and the next run tries again.
             if self.output.fault(Step::Publish).is_ok() {
                 let _ = rustix::fs::unlinkat(self.destination.dir(), &name, AtFlags::empty());
             }
@@ -80,7 +79,7 @@ impl PublishedFile {
 }
 
 impl Drop for PublishedFile {
-    /// Without [`Published::sync_dir`], what was replaced is still deleted durably or not at all.
+    /// Without [`Self::sync_dir`] the replaced files are deleted after a sync, or not at all.
     fn drop(&mut self) {
         if !self.replaced.names.is_empty() && self.sync_name().is_ok() {
             self.delete_replaced();
@@ -88,8 +87,8 @@ impl Drop for PublishedFile {
     }
 }
 
-/// [`Published::sync_dir`] for many, each directory synced once. The results are in the order
-/// of `published`.
+/// [`PublishedFile::sync_dir`] for many files. Each directory is synced once. The results are in the order of
+/// `published`.
 pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> {
     let inodes = sync_inodes(&published);
     let mut synced: HashMap<DirectoryId, Result<(), CommitError>> = HashMap::new();
@@ -100,7 +99,7 @@ pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> 
             None => published.sync_entry(),
             Some(id) => synced.entry(id).or_insert_with(|| published.sync_entry()).clone(),
         };
-        // For each: one directory may have been made by several ways.
+        // For each file: different paths can lead to one directory.
         let above = |()| parents::sync_above(published.destination.dir_path(), &mut done_above);
         let result = inode.and(entry).and_then(above);
         if result.is_ok() {
@@ -113,7 +112,7 @@ pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> 
     results
 }
 
-/// [`Published::sync_inode`] for all, side by side where they are many.
+/// [`PublishedFile::sync_inode`] for all, on several threads if there are many.
 fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
     let sync = |part: &[PublishedFile]| part.iter().map(PublishedFile::sync_inode).collect::<Vec<_>>();
     let part = published.len().div_ceil(INODE_THREADS).max(FEWEST_INODES);
@@ -128,7 +127,7 @@ fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
         for other in others {
             results.extend(match other {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                // No thread to be had.
+                // The thread could not be started.
                 Err(part) => sync(part),
             });
         }
@@ -136,21 +135,33 @@ fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
     })
 }
 
-/// See [`Unpublished::publish`].
-pub(super) fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
+impl StagedFile {
+    /// Gives the file its name. The content must have been synced (`Writer::sync`) after the last write. The name is
+    /// durable after [`PublishedFile::sync_dir`] or [`sync_dirs`].
+    ///
+    /// # Errors
+    /// [`CommitError::NotSynced`], and everything that [`Destination::prepare`] refuses, if it appeared since. The
+    /// new file is then gone, and the destination unchanged.
+    pub fn publish(self) -> Result<PublishedFile, CommitError> {
+        publish(self)
+    }
+}
+
+/// See [`StagedFile::publish`].
+fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
     if !new.output().is_synced() {
         return Err(CommitError::NotSynced { path: new.output().path().to_owned() });
     }
     let destination = Arc::clone(new.destination());
-    // Whether the name is free, the link finds out by itself.
+    // No look at the destination: the link itself fails if the name is taken.
     if destination.replace() == Replace::Never
         && destination.has_no_sidecar()
-        && let Swapped::Done(replaced) = publish_new(&mut new)?
+        && let Attempt::Done(replaced) = publish_new(&mut new)?
     {
         return Ok(done(&new, replaced));
     }
     for _ in 0..TRIES {
-        let swapped = match (destination.standing()?, destination.replace()) {
+        let attempt = match (destination.standing()?, destination.replace()) {
             (Standing::Nothing, Replace::Force) if !destination.has_no_sidecar() => {
                 exchange::publish_beside_sidecars(&mut new)?
             }
@@ -160,13 +171,13 @@ pub(super) fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError>
                 exchange::replace(&mut new, &old, Replacing::Forced)?
             }
         };
-        if let Swapped::Done(replaced) = swapped {
+        if let Attempt::Done(replaced) = attempt {
             return Ok(done(&new, replaced));
         }
     }
     let path = destination.path().to_owned();
     Err(match destination.replace() {
-        // An empty file that another restore keeps locked: it is about to hold a database.
+        // Another restore keeps the empty file locked and is about to replace it.
         Replace::Never => CommitError::Exists { path },
         Replace::Force => CommitError::Busy { path },
     })
@@ -178,8 +189,8 @@ fn done(new: &StagedFile, replaced: Replaced) -> PublishedFile {
     PublishedFile { output: Arc::clone(new.output()), is_named_late: new.is_named_late(), replaced, destination }
 }
 
-/// Gives the file its name where nothing has it.
-fn publish_new(new: &mut StagedFile) -> Result<Swapped, CommitError> {
+/// Gives the file its name if that is free.
+fn publish_new(new: &mut StagedFile) -> Result<Attempt, CommitError> {
     let destination = new.destination();
     let (dir, name) = (destination.dir(), destination.name());
     let published = new.output().fault(Step::Publish).and_then(|_| match new.temp() {
@@ -189,9 +200,9 @@ fn publish_new(new: &mut StagedFile) -> Result<Swapped, CommitError> {
     match published {
         Ok(()) => {
             new.forget_name();
-            Ok(Swapped::Done(Replaced::default()))
+            Ok(Attempt::Done(Replaced::default()))
         }
-        Err(Errno::EXIST) => Ok(Swapped::Again),
+        Err(Errno::EXIST) => Ok(Attempt::Again),
         Err(errno) => Err(CommitError::refused("publish", destination.path(), errno)),
     }
 }

@@ -1,35 +1,46 @@
-//! The file that is to become the output, while nobody sees it.
+//! The new file before its publication, while nobody sees it.
 
 use crate::commit::destination::Standing;
 use crate::commit::journal;
+use crate::commit::sys::{link_unnamed, mode, rename_to_absent, sync_inode};
 use crate::commit::temp_name::TempName;
-use crate::commit::{CommitError, Destination, PublishedFile, Replace, publish};
+use crate::commit::{CommitError, Destination, Replace};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// Names tried before it is given up: each is one of 36^8.
+/// The number of temporary names that are tried. Each is one of 36^8.
 const TRIES: usize = 16;
 
-/// A file that nobody sees yet. Dropped, it is gone.
+impl Destination {
+    /// Makes a new, empty file in the destination's directory. `named`: the file gets a temporary name
+    /// ([`StagedFile::path`]), so that SQLite can open it before it is published.
+    ///
+    /// # Errors
+    /// The directory cannot be written into. This is found here, before anything is fetched.
+    pub fn create(self: &Arc<Self>, named: bool) -> Result<StagedFile, CommitError> {
+        StagedFile::create(self, named)
+    }
+}
+
+/// A file that is not published yet. Drop deletes it.
 #[derive(Debug)]
 pub struct StagedFile {
     output: Arc<OutputFile>,
     /// None: the file has no name.
     temp: Option<TempName>,
     path: Option<PathBuf>,
-    /// Its inode is to be written once more when it has a name (`journal`).
+    /// Whether its inode must be synced once more when it has a name (`journal`).
     is_named_late: bool,
-    // Last: its drop removes directories, which must be empty by then.
+    // Last field, so dropped last: its drop removes directories, which must be empty by then.
     destination: Arc<Destination>,
 }
 
 impl StagedFile {
-    pub(super) fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
+    fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
         let refused = |errno| not_created(destination, errno);
         fault_at(destination.path(), Step::Create).map_err(refused)?;
         let unnamed = if named { None } else { unnamed(destination).map_err(refused)? };
@@ -54,13 +65,13 @@ impl StagedFile {
         &self.output
     }
 
-    /// Where the file can be opened by name, when it has one.
+    /// The file's path; None if it has no name.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// Reserves `len` bytes of disk and makes the file that long: what does not fit is known
-    /// before anything is fetched.
+    /// Reserves `len` bytes of disk and makes the file that long, so that a full disk is found before anything is
+    /// fetched.
     ///
     /// # Errors
     /// [`CommitError::NoSpace`] says how much is needed and how much is free.
@@ -73,13 +84,13 @@ impl StagedFile {
         }
         let reserved = match file.fault(Step::Reserve) {
             Err(errno) => Err(errno),
-            // Mode 0: the size is set at once, so that later writes do not each change it.
+            // Mode 0 also sets the file's size, so that later writes need not.
             Ok(_) => uninterrupted(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)),
         };
         match reserved {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                // Nothing can be reserved here (ZFS, NFS): what is free now is all that is known.
+                // This file system cannot reserve space (ZFS, NFS). Check the free space instead.
                 match self.free() {
                     Some(free) if free < len => Err(self.no_space(len, Errno::NOSPC)),
                     _ => self.truncate(len),
@@ -99,17 +110,7 @@ impl StagedFile {
             .map_err(|errno| CommitError::refused("set the length of", self.output.path(), errno))
     }
 
-    /// Gives the file its name. The content must have been synced (`Writer::sync`) after the
-    /// last write; the name is durable after [`Published::sync_dir`] or [`crate::commit::sync_dirs`].
-    ///
-    /// # Errors
-    /// Everything that [`Destination::prepare`] refuses, if it has come to stand there since;
-    /// [`CommitError::NotSynced`]. The file is gone then, and what stood there stands.
-    pub fn publish(self) -> Result<PublishedFile, CommitError> {
-        publish::publish(self)
-    }
-
-    /// Whether its inode is to be written once more when it has its name.
+    /// Whether its inode must be synced once more when it has its name.
     pub(super) fn is_named_late(&self) -> bool {
         self.is_named_late
     }
@@ -122,25 +123,26 @@ impl StagedFile {
         self.temp.as_ref()
     }
 
-    /// What the kernel knows of the file.
+    /// The file's metadata.
     pub(super) fn stat(&self) -> Result<Stat, CommitError> {
         let path = self.output.path();
         rustix::fs::fstat(&self.output).map_err(|errno| CommitError::refused("look at the new file for", path, errno))
     }
 
-    /// The name was given away, to the destination or to what it replaced.
+    /// Forgets the temporary name, so that drop deletes nothing: the file was published, or the name now belongs to
+    /// the file that it replaced.
     pub(super) fn forget_name(&mut self) {
         self.temp = None;
     }
 
-    /// Gives the file a temporary name of the kind that `make` says, instead of the one it has.
+    /// Gives the file a temporary name made by `make`, in place of the one it has.
     pub(super) fn rename(&mut self, make: impl Fn() -> TempName) -> Result<(), CommitError> {
         let dir = self.destination.dir();
         let mut result = Err(Errno::EXIST);
         for _ in 0..TRIES {
             let name = make();
             result = self.output.fault(Step::Publish).and_then(|_| match &self.temp {
-                // Locked before it has a name: the lock says that its run is alive.
+                // Locked before it has a name. The lock tells sweeps that its run is alive.
                 None => {
                     let _ = rustix::fs::flock(&self.output, FlockOperation::NonBlockingLockExclusive);
                     link_unnamed(&self.output, dir, name.as_os_str())
@@ -160,7 +162,8 @@ impl StagedFile {
         Err(CommitError::refused("name the new file beside", self.output.path(), errno))
     }
 
-    /// What takes another file's place must survive a power failure under any name before it does.
+    /// Syncs the inode if its file system needs that: a file must be durable, under any name, before it replaces
+    /// another.
     fn sync_late_name(&mut self) -> Result<(), CommitError> {
         if self.is_named_late {
             sync_inode(&self.output)?;
@@ -175,13 +178,13 @@ impl StagedFile {
     }
 
     fn no_space(&self, needed: u64, errno: Errno) -> CommitError {
-        // A limit on the size of one file says nothing of the disk.
+        // EFBIG is a limit on one file; the free space of the disk does not matter.
         let free = if errno == Errno::FBIG { None } else { self.free() };
         CommitError::NoSpace { path: self.output.path().to_owned(), needed, free, errno }
     }
 
-    /// Owner and mode of the database that is to be replaced, as far as permitted. Never more
-    /// than those gave: where the group cannot be kept, the new one gets what others had.
+    /// Copies owner, group and mode of the file that is to be replaced, as far as permitted. Never grants more than
+    /// the old file: if the group cannot be kept, the new group gets the permissions that others had.
     fn take_after(&self, old: &Stat) {
         let kept = self.take_owner(old);
         let mut mode = old.st_mode & 0o777;
@@ -192,9 +195,9 @@ impl StagedFile {
         let _ = rustix::fs::fchmod(&self.output, Mode::from_raw_mode(mode));
     }
 
-    /// Whether the group is the old one's. Asks for nothing that is so already: a service's
-    /// sandbox may kill whoever calls chown (systemd's `SystemCallFilter=~@privileged`), and most
-    /// databases belong to who restores them.
+    /// Copies owner and group. Returns whether the group is the old one. Calls chown only for what differs: a
+    /// sandbox can kill the caller of chown (systemd's `SystemCallFilter=~@privileged`), and most databases belong
+    /// to the user who restores them.
     fn take_owner(&self, old: &Stat) -> bool {
         let new = rustix::fs::fstat(&self.output).ok();
         let owner = new.is_none_or(|new| new.st_uid != old.st_uid).then(|| Uid::from_raw(old.st_uid));
@@ -202,7 +205,7 @@ impl StagedFile {
         let chown = |owner, group| rustix::fs::fchown(&self.output, owner, group).is_ok();
         match (owner, group) {
             (None, None) => true,
-            // The group is the same, and stays so whether the owner can be kept or not.
+            // The group is the same already, whether the owner can be kept or not.
             (owner, None) => {
                 chown(owner, None);
                 true
@@ -220,27 +223,18 @@ impl Drop for StagedFile {
     }
 }
 
-/// Writes the inode of a file that was named after its sync, with its link count (`journal`).
-pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
-    let synced = file.fault(Step::SyncInode).and_then(|_| {
-        journal::mark_inode(file);
-        uninterrupted(|| rustix::fs::fsync(file))
-    });
-    synced.map_err(|errno| CommitError::refused("sync the name of", file.path(), errno))
-}
-
-/// Why nothing can be created in the destination's directory.
+/// The error for a file that could not be created in the destination's directory.
 fn not_created(destination: &Destination, errno: Errno) -> CommitError {
     let path = destination.dir_path();
     match rustix::fs::fstat(destination.dir()) {
-        // As /proc does: the directory is there all the same.
+        // /proc answers ENOENT although the directory exists.
         Ok(stat) if errno == Errno::NOENT && stat.st_nlink > 0 => CommitError::TakesNothing { path: path.to_owned() },
         _ => CommitError::refused("create a file in", path, errno),
     }
 }
 
-/// A file without a name; None where the file system has none, or where it could not be given a
-/// name later.
+/// Opens a file without a name (O_TMPFILE). None if the file system has no such files, or if /proc, which a later
+/// link may need, is missing.
 fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
     static HAS_PROC: LazyLock<bool> =
         LazyLock::new(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok());
@@ -255,7 +249,7 @@ fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// A file under a random name, locked: the lock says that its run is alive.
+/// Makes a file with a random temporary name and locks it. The lock tells sweeps that its run is alive.
 fn new_name(destination: &Destination) -> Result<(OwnedFd, TempName), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
     for _ in 0..TRIES {
@@ -267,7 +261,7 @@ fn new_name(destination: &Destination) -> Result<(OwnedFd, TempName), Errno> {
                 if locked != Err(Errno::WOULDBLOCK) && linked == Ok(true) {
                     return Ok((fd, name));
                 }
-                // Another run sweeps, and was here between the two calls; or nothing is known of it.
+                // A sweep of another run took the file between open and flock, or fstat failed.
                 let _ = rustix::fs::unlinkat(destination.dir(), name.as_os_str(), AtFlags::empty());
                 linked?;
             }
@@ -276,59 +270,4 @@ fn new_name(destination: &Destination) -> Result<(OwnedFd, TempName), Errno> {
         }
     }
     Err(Errno::EXIST)
-}
-
-/// 0666; the kernel takes the umask off.
-fn mode() -> Mode {
-    Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH
-}
-
-/// Gives a file without a name this one; EEXIST if anything has it.
-pub(super) fn link_unnamed(
-    file: &OutputFile,
-    dir: std::os::fd::BorrowedFd<'_>,
-    name: &std::ffi::OsStr,
-) -> Result<(), Errno> {
-    /// False once a link through /proc worked where one by the descriptor did not.
-    static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
-    if BY_DESCRIPTOR.load(Ordering::Relaxed) {
-        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
-            // Before Linux 6.10 only the privileged may: ENOENT, as for a directory that is gone.
-            Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
-            result => return result,
-        }
-    }
-    let linked = link_through_proc(file, dir, name);
-    if linked.is_ok() {
-        BY_DESCRIPTOR.store(false, Ordering::Relaxed);
-    }
-    linked
-}
-
-/// The same for everybody, where /proc is there.
-pub(super) fn link_through_proc(
-    file: &OutputFile,
-    dir: std::os::fd::BorrowedFd<'_>,
-    name: &std::ffi::OsStr,
-) -> Result<(), Errno> {
-    let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW)
-}
-
-/// Renames; EEXIST if anything has the new name.
-pub(super) fn rename_to_absent(
-    dir: std::os::fd::BorrowedFd<'_>,
-    from: &std::ffi::OsStr,
-    to: &std::ffi::OsStr,
-) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
-            rustix::fs::unlinkat(dir, from, AtFlags::empty()).inspect_err(|_| {
-                // Not half renamed.
-                let _ = rustix::fs::unlinkat(dir, to, AtFlags::empty());
-            })
-        }
-        result => result,
-    }
 }

@@ -1,5 +1,5 @@
-//! What killed runs leave under temporary names (`temp_name`), put right before anyone decides by what
-//! stands at a destination.
+//! Puts right what killed runs left under temporary names (`temp_name`). This comes before every decision that
+//! depends on what is at a destination (docs/ARCHITECTURE.md, "Interrupted runs").
 //!
 //! | killed under `-force` | the destination is | so the sweep |
 //! |---|---|---|
@@ -8,39 +8,42 @@
 //! | after it, and the new one is lost | absent | leaves the old file and its sidecars where they are |
 //! | before it, and others changed the destination since | a third file, or absent | leaves the old sidecars where they are |
 //!
-//! Between the first and the second a program may have opened the old file without its sidecars. They
-//! are put back only where that did no harm: the file is unchanged, nobody uses it, and no sidecar
-//! that holds anything stands in their place. Otherwise both stay, and the operator is told.
+//! After a kill before the exchange, a program may have opened the old file without its sidecars. The sidecars are
+//! put back only if the file is unchanged, nobody uses it, and no sidecar with content is in their place.
+//! Otherwise both stay where they are, and a notice tells the operator.
 //!
-//! Whoever works on a temporary name holds a flock on the file under it; only unlocked ones are swept.
+//! A run holds a flock on the file under each temporary name that it works on. Only unlocked files are swept.
 
+use crate::commit::CommitError;
 use crate::commit::in_use::{self, DatabaseLock};
 use crate::commit::notice::{Notice, Why};
 use crate::commit::parents::{self, DirectoryId};
-use crate::commit::staged::rename_to_absent;
+use crate::commit::sidecars::{MOVE_ORDER, SIDECARS, suffixed};
+use crate::commit::sys::rename_to_absent;
 use crate::commit::temp_name::{Exchange, LONGEST_STEM, ParsedName, Replacing, modified, parse};
-use crate::commit::{CommitError, SIDECARS, suffixed};
 use crate::io::{Step, fault_at};
+use crate::process::locks::lock;
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
-/// Directories remembered as swept; past that they are swept again.
+/// The number of directories that are remembered as swept. Above it all are forgotten and swept again.
 const MOST_REMEMBERED: usize = 1 << 16;
-/// Tries for the lock on a database whose sidecars are to be put back.
+/// The number of attempts to lock a database whose sidecars are to be put back.
 const TRIES: usize = 20;
+/// The pause between two of those attempts.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
-/// Puts right what killed runs left in the directory of `output`, once per process and directory;
-/// whoever comes meanwhile waits for it. To be called before anyone decides by what stands at
-/// `output`. What cannot be put right stays where it is.
+/// Puts right what killed runs left in the directory of `output`, once per process and directory. Other callers
+/// wait until that is done. To be called before every decision that depends on what is at `output`. Files that
+/// cannot be put right stay where they are.
 ///
-/// Returns what the operator is to be told.
+/// Returns notices for the operator.
 pub fn sweep_beside(output: &Path) -> Vec<Notice> {
     let parent = parents::directory_of(output);
     match (parents::open(&parent), output.file_name()) {
@@ -49,14 +52,14 @@ pub fn sweep_beside(output: &Path) -> Vec<Notice> {
     }
 }
 
-/// As [`sweep_beside`], for the output `own` in the directory `dir`.
+/// As [`sweep_beside`], for the output named `own` in the directory `dir`, whose path is `path`.
 pub(super) fn sweep(dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
-    /// Of each directory: whether all that was found there could be told apart.
+    /// For each directory: whether the original of every temporary name was found.
     type Swept = HashMap<DirectoryId, Arc<OnceLock<bool>>>;
     static SWEPT: LazyLock<Mutex<Swept>> = LazyLock::new(Mutex::default);
     let Some(id) = id else { return Vec::new() };
     let done = {
-        let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut swept = lock(&SWEPT);
         if swept.len() >= MOST_REMEMBERED {
             swept.clear();
         }
@@ -70,14 +73,14 @@ pub(super) fn sweep(dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, o
     });
     match found {
         Some(notices) => notices,
-        // Whose it is could not be told then: it may be this one's.
+        // The first sweep left a file whose original it did not know: it may be `own`.
         None if !all_told && own.len() >= LONGEST_STEM => sweep_directory(dir, path, own).0,
         None => Vec::new(),
     }
 }
 
-/// As [`sweep`], at once. Also says whether all that was found could be told apart: of a name that is
-/// too long for that, only `own` is known.
+/// As [`sweep`], without the memory. Also returns whether the original of every temporary name was found. A long
+/// name is shortened in temporary names, and is recognised only if it is `own`.
 pub(super) fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> (Vec<Notice>, bool) {
     let mut sweep = Sweep { dir, path, own, notices: Vec::new(), all_told: true };
     let Ok(entries) = Dir::read_from(dir) else { return (Vec::new(), true) };
@@ -100,7 +103,7 @@ struct Sweep<'a> {
     all_told: bool,
 }
 
-/// A sidecar that was moved aside.
+/// A sidecar under a temporary name.
 struct Aside {
     name: OsString,
     suffix: &'static str,
@@ -108,7 +111,7 @@ struct Aside {
 }
 
 impl Aside {
-    /// Whether it can be done without: SQLite makes a -shm anew from the -wal.
+    /// Whether it can be deleted without loss. SQLite makes a -shm again from the -wal.
     fn holds_nothing(&self) -> bool {
         self.suffix == "-shm" || self.stat.st_size == 0
     }
@@ -146,12 +149,12 @@ impl Sweep<'_> {
         let is_old = |stat: &Stat| exchange.old != 0 && stat.st_ino == exchange.old;
         let old_is_aside = there.as_ref().is_some_and(is_old);
         match &there {
-            // It was empty when it was chosen, and is not now: someone's data.
+            // The old file was empty when it was chosen. Now it holds another program's data.
             Some(stat) if old_is_aside && exchange.kind == Replacing::Empty && stat.st_size > 0 => {
                 self.undo_exchange(&name, base, &exchange, standing);
                 return;
             }
-            // Neither of the two: it came to the destination in the last moment, and was exchanged.
+            // A third file: it came to the destination just before the exchange.
             Some(stat) if !old_is_aside && !exchange.is_new(stat.st_ino) => {
                 self.undo_exchange(&name, base, &exchange, standing);
                 return;
@@ -165,7 +168,7 @@ impl Sweep<'_> {
             }
             (Replacing::Forced, Some(_)) if old_is_aside => self.delete_sidecars(base),
             (Replacing::Forced, Some(inode)) if exchange.is_new(inode) => self.delete_sidecars(base),
-            // The new file was lost after the exchange: nothing else holds what the old one does.
+            // The new file was lost after the exchange. The old file is the only copy of its data.
             (Replacing::Forced, None) if old_is_aside => {
                 let files = self.aside(base).into_iter().map(|aside| aside.name);
                 let files = std::iter::once(base.to_owned()).chain(files).collect();
@@ -182,7 +185,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// Puts back what stands under the temporary name `base`, where the new file stands or nothing.
+    /// Puts the file under the temporary name `base` back to `name`, if the new file is there or nothing is.
     fn undo_exchange(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange, standing: Option<u64>) {
         let back = match standing {
             None => self.rename(base, name).map_err(Why::Refused),
@@ -203,8 +206,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// Exchanges the new file, which stands at `name`, with what it replaced; not where a program has
-    /// begun to use it.
+    /// Exchanges the new file at `name` with the file that it replaced, unless a program has begun to use it.
     fn exchange_back(&self, name: &OsStr, base: &OsStr, inode: u64) -> Result<(), Why> {
         let _held = self.hold(name, inode)?;
         if SIDECARS.iter().any(|suffix| self.look_at(&suffixed(name, suffix)).is_ok()) {
@@ -215,13 +217,14 @@ impl Sweep<'_> {
             .map_err(Why::Refused)
     }
 
-    /// Before the exchange. Whether nothing is left that holds anything.
+    /// For a kill before the exchange. Returns whether no sidecar with content is left under a temporary name.
     fn put_sidecars_back(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange) -> bool {
         let aside = self.aside(base);
         if aside.is_empty() {
             return true;
         }
-        // Held until they are back: nobody opens it half-way, and no other sweep is at work on it.
+        // The lock is held until the sidecars are back: no program opens the database half-way, and no other sweep
+        // works on it.
         let held = match exchange.old {
             0 => Ok(None),
             old => self.hold(name, old).map(Some),
@@ -259,7 +262,7 @@ impl Sweep<'_> {
         why.is_none() && synced.is_ok()
     }
 
-    /// Puts one sidecar back: true. False: it was of no use, and is deleted.
+    /// Puts one sidecar back and returns true, or deletes it because it holds nothing and returns false.
     fn put_back(&self, name: &OsStr, aside: &Aside, is_unchanged: bool) -> Result<bool, Why> {
         let place = suffixed(name, aside.suffix);
         let there = match self.look_at(&place) {
@@ -267,7 +270,7 @@ impl Sweep<'_> {
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(Why::Refused(errno)),
         };
-        // Renamed by a link, and killed before the old name was removed.
+        // The rename was a link, and the kill came before the old name was removed.
         let is_same = there.is_some_and(|there| there.st_ino == aside.stat.st_ino);
         if is_same || aside.holds_nothing() && (there.is_some() || !is_unchanged) {
             self.unlink(&aside.name);
@@ -275,7 +278,7 @@ impl Sweep<'_> {
         }
         match there {
             _ if !is_unchanged => return Err(Why::Changed),
-            // What a program leaves that has only read.
+            // A program that only reads leaves an empty sidecar.
             Some(there) if there.st_size == 0 && is_regular(&there) => self.unlink(&place),
             Some(_) => return Err(Why::Occupied),
             None => {}
@@ -286,7 +289,7 @@ impl Sweep<'_> {
         })
     }
 
-    /// Holds the file of this inode, which stands at `name`.
+    /// Locks the file at `name` for SQLite and for sweeps. It must be this inode.
     fn hold(&self, name: &OsStr, inode: u64) -> Result<DatabaseLock, Why> {
         let held = in_use::hold(self.dir, name, &self.path.join(name)).map_err(|error| match error {
             CommitError::InUse { pid, .. } => Why::InUse { pid },
@@ -296,7 +299,7 @@ impl Sweep<'_> {
         for tries_left in (0..TRIES).rev() {
             match rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) if tries_left == 0 => return Err(Why::InUse { pid: None }),
-                // By another sweep, or by a child of this process between its fork and its exec.
+                // Locked by another sweep, or by a child of this process between its fork and its exec.
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCKED_PAUSE),
                 _ => break,
             }
@@ -308,7 +311,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// After the exchange. Nothing is deleted before it is durable.
+    /// For a kill after the exchange. Deletes the old sidecars once the exchange is durable, and returns true.
     fn delete_sidecars(&mut self, base: &OsStr) -> bool {
         if self.step().and_then(|()| parents::sync(self.dir)).is_err() {
             return false;
@@ -317,7 +320,7 @@ impl Sweep<'_> {
         true
     }
 
-    /// Leaves those that hold anything where they are. Whether there are none.
+    /// Leaves sidecars with content under their temporary names. Returns whether there are none.
     fn keep_sidecars(&mut self, name: &OsStr, base: &OsStr, why: Why) -> bool {
         let (empty, kept): (Vec<_>, Vec<_>) = self.aside(base).into_iter().partition(Aside::holds_nothing);
         if why == Why::Another {
@@ -330,18 +333,19 @@ impl Sweep<'_> {
         false
     }
 
+    /// Leaves `files` where they are, with a notice.
     fn keep(&mut self, name: &OsStr, files: Vec<OsString>, why: Why) {
         let files = files.into_iter().map(|file| self.path.join(file)).collect();
         self.notices.push(Notice::Kept { database: self.path.join(name), files, why });
     }
 
-    /// The sidecars under the temporary name `base`; the one that holds least last.
+    /// The sidecars under the temporary name `base`: the -wal first, the -shm last.
     fn aside(&self, base: &OsStr) -> Vec<Aside> {
         let look = |suffix| {
             let name = suffixed(base, suffix);
             self.look_at(&name).ok().map(|stat| Aside { name, suffix, stat })
         };
-        ["-wal", "-journal", "-shm"].into_iter().filter_map(look).collect()
+        MOVE_ORDER.into_iter().rev().filter_map(look).collect()
     }
 
     fn look_at(&self, name: &OsStr) -> Result<Stat, Errno> {
@@ -353,27 +357,28 @@ impl Sweep<'_> {
         rename_to_absent(self.dir, from, to)
     }
 
-    /// What cannot be deleted stays: it harms nobody, and a later run tries again.
+    /// Deletes a file. One that cannot be deleted stays: it does no harm, and the next run tries again.
     fn unlink(&self, name: &OsStr) {
         if self.step().is_ok() {
             let _ = rustix::fs::unlinkat(self.dir, name, AtFlags::empty());
         }
     }
 
-    /// Frees the space of the new file but keeps its inode, so that no other file is taken for it by
-    /// its number while sidecars lie there under its name.
+    /// Truncates the new file but keeps its inode: as long as sidecars are under its temporary name, no other file
+    /// must get its inode number.
     fn empty(&self, base: &OsStr) {
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let _ = rustix::fs::openat(self.dir, base, flags, Mode::empty());
     }
 
-    /// Where tests put their faults.
+    /// The seam where tests inject faults.
     fn step(&self) -> Result<(), Errno> {
         fault_at(&self.path.join(self.own), Step::Publish).map(drop)
     }
 }
 
-/// A leftover that nobody works on any more, which is locked from now on.
+/// Locks a file under a temporary name. None if a live run holds its lock, or if it is not a regular file with a
+/// name.
 fn locked(fd: &OwnedFd) -> Option<Stat> {
     rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive).ok()?;
     let stat = rustix::fs::fstat(fd).ok()?;

@@ -1,13 +1,15 @@
-//! Temporary names: what they say, to a run that finds one after the run that made it was killed.
+//! Temporary names. They tell a later run what to do with the file if the run that made it was killed.
 //!
-//! `.NAME.hydrant-XXXXXXXX` is a new file. `.NAME.hydrant-XXXXXXXX-fOLD-NEW-TIME` is one that is about
-//! to be exchanged, under `-force`, with what stands at NAME; the sidecars of that go by the same name
-//! and `-wal`, `-shm`, `-journal`. `-eOLD-NEW-TIME` is the same with an empty file. OLD is the inode
-//! that is replaced (0 for none), NEW the new file's, TIME the last change of OLD's content in
-//! nanoseconds, all hexadecimal: they tell on which side of the exchange a kill fell, and whether OLD
-//! was written to since. Names of versions that knew OLD alone are understood.
+//! - `.NAME.hydrant-XXXXXXXX` is a new file that is to become NAME.
+//! - `.NAME.hydrant-XXXXXXXX-fOLD-NEW-TIME` is a new file that is about to be exchanged, under `-force`, with the
+//!   file at NAME. The sidecars of NAME are moved to this name followed by `-wal`, `-shm` or `-journal`.
+//! - `.NAME.hydrant-XXXXXXXX-eOLD-NEW-TIME` is the same where the file at NAME is empty.
+//!
+//! OLD is the inode of the replaced file (0 if there is none), NEW the inode of the new file, and TIME the last
+//! change of OLD's content in nanoseconds, all in hexadecimal. They tell whether the kill came before or after the
+//! exchange, and whether OLD was written to since. Names of earlier versions, which hold OLD alone, are understood.
 
-use super::SIDECARS;
+use super::sidecars::SIDECARS;
 use rustix::fs::Stat;
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
@@ -15,15 +17,15 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 const MARK: &[u8] = b".hydrant-";
 const RANDOM_LEN: usize = 8;
-/// With all that is put around it, a name of this length still fits in 255 bytes.
+/// The longest NAME that is used unshortened. Everything that is put around it still fits in 255 bytes.
 pub(super) const LONGEST_STEM: usize = 176;
 
-/// Why a temporary name has inode numbers in it.
+/// What the new file is going to replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replacing {
-    /// An empty file, which must still be empty once it was exchanged.
+    /// An empty file, which must still be empty after the exchange.
     Empty,
-    /// Whatever stands there, by `-force`.
+    /// Any file, by `-force`.
     Forced,
 }
 
@@ -36,39 +38,40 @@ impl Replacing {
     }
 }
 
-/// An exchange that is about to be made, or was.
+/// An exchange that is going to be made or was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exchange {
     pub(super) kind: Replacing,
-    /// The inode that is replaced; 0: none.
+    /// The inode of the replaced file; 0: none.
     pub(super) old: u64,
-    /// What only names of this version have.
+    /// None in names of earlier versions.
     pub(super) more: Option<More>,
 }
 
+/// What a temporary name holds besides the old inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct More {
     /// The inode of the new file.
     pub(super) new: u64,
-    /// [`modified`] of the old one.
+    /// [`modified`] of the old file.
     pub(super) modified: u64,
 }
 
 impl Exchange {
-    /// `new` is about to replace `old`; None: nothing stands there.
+    /// The exchange in which `new` replaces `old`; None: there is no old file.
     pub(super) fn of(kind: Replacing, old: Option<&Stat>, new: &Stat) -> Self {
         let more = More { new: new.st_ino, modified: old.map_or(0, modified) };
         Self { kind, old: old.map_or(0, |old| old.st_ino), more: Some(more) }
     }
 
-    /// Whether this is the inode of the new file; of a name that does not know it, any but the old
-    /// one's.
+    /// Whether `inode` is the new file. If the name does not hold that inode, every inode but the old one is taken
+    /// for it.
     pub(super) fn is_new(&self, inode: u64) -> bool {
         self.more.map_or(inode != self.old, |more| inode == more.new)
     }
 }
 
-/// When the content of a file was last changed, in nanoseconds. Good for equality alone.
+/// When the content of a file was last changed, in nanoseconds. It wraps, so it is good for equality only.
 pub(super) fn modified(stat: &Stat) -> u64 {
     let seconds = stat.st_mtime as u64;
     seconds.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)
@@ -88,7 +91,7 @@ impl TempName {
         Self(OsString::from_vec(bytes))
     }
 
-    /// A new random name for a file that is about to take another's place.
+    /// A new random name for a file that is about to replace another.
     pub(super) fn replacing(name: &OsStr, exchange: Exchange) -> Self {
         let mut plain = Self::plain(name);
         plain.0.push(format!("-{}{:x}", exchange.kind.letter(), exchange.old));
@@ -103,8 +106,7 @@ impl TempName {
     }
 }
 
-/// What stands for `name` in temporary names: itself, or where that is too long its beginning
-/// and a hash.
+/// The NAME part of a temporary name: `name` itself, or if that is too long its beginning and a hash.
 fn stem(name: &OsStr) -> Vec<u8> {
     let bytes = name.as_bytes();
     if bytes.len() <= LONGEST_STEM {
@@ -118,7 +120,7 @@ fn stem(name: &OsStr) -> Vec<u8> {
     stem
 }
 
-/// A temporary name, understood.
+/// A parsed temporary name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ParsedName {
     /// The name without a sidecar's suffix.
@@ -128,8 +130,7 @@ pub(super) struct ParsedName {
 }
 
 impl ParsedName {
-    /// The name that this one stands beside; None where it is too long to be told. `own` is a name
-    /// that is known.
+    /// The name that the file was to get. `own` is a candidate. None if the name was shortened and is not `own`.
     pub(super) fn original(&self, own: &OsStr) -> Option<OsString> {
         if stem(own) == self.stem {
             return Some(own.to_owned());
@@ -138,7 +139,7 @@ impl ParsedName {
     }
 }
 
-/// None: no name that Hydrant makes.
+/// Parses a temporary name; None: Hydrant makes no such names.
 pub(super) fn parse(name: &[u8]) -> Option<ParsedName> {
     let rest = name.strip_prefix(b".")?;
     let at = rest.windows(MARK.len()).rposition(|window| window == MARK).filter(|at| *at > 0)?;
@@ -169,18 +170,18 @@ pub(super) fn parse(name: &[u8]) -> Option<ParsedName> {
 }
 
 fn hex(digits: &str) -> Option<u64> {
-    // A sign would pass.
+    // from_str_radix alone would accept a sign.
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
-/// Whether a file of this name would be taken for what a killed run left.
+/// Whether a sweep would take a file of this name for a leftover.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
     parse(name.as_bytes()).is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::suffixed;
+    use super::super::sidecars::suffixed;
     use super::*;
 
     const FORCED: Exchange =

@@ -6,19 +6,17 @@
 //! that stand in each other's way, one is restored: the shorter, then the first in byte order.
 
 use crate::commit::{
-    CommitError, Destination, Notice, OutputRoot, Replace, check_relative, check_way, check_way_beneath, sweep_beneath,
-    sweep_beside,
+    CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way, check_way_beneath,
+    sweep_beneath, sweep_beside,
 };
 use crate::error::Class;
 use crate::fleet::discovery::discover::Output;
+use crate::process::locks::lock;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-
-/// What SQLite puts beside a database.
-const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+use std::sync::{Arc, Mutex, Weak};
 
 /// A checked place for an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,13 +96,13 @@ impl Roots {
             OutputPath::Beneath { root, relative } => sweep_beneath(root, relative),
         };
         if !notices.is_empty() {
-            self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notices);
+            lock(&self.notices).extend(notices);
         }
     }
 
     /// What the operator is to be told of what was put right since this was last called.
     pub fn take_notices(&self) -> Vec<Notice> {
-        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.notices))
     }
 
     /// A checked destination at `place`, after [`Self::sweep`].
@@ -122,7 +120,7 @@ impl Roots {
     }
 
     fn open(&self, path: &Arc<Path>) -> Result<Arc<OutputRoot>, CommitError> {
-        let mut roots = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = lock(&self.open);
         if let Some(root) = roots.get(path).and_then(Weak::upgrade) {
             return Ok(root);
         }

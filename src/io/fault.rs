@@ -1,10 +1,11 @@
 //! Injected faults, for tests only: the n-th step of a kind on an output or on a replica's file
 //! fails, is cut short, or kills the process.
 
+use crate::process::locks::lock;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What is done to an output, or to a replica's file.
@@ -70,7 +71,7 @@ impl Injected {
 
 impl Drop for Injected {
     fn drop(&mut self) {
-        PLANNED.lock().unwrap_or_else(PoisonError::into_inner).retain(|planned| !Arc::ptr_eq(planned, &self.0));
+        lock(&PLANNED).retain(|planned| !Arc::ptr_eq(planned, &self.0));
     }
 }
 
@@ -79,7 +80,7 @@ impl Drop for Injected {
 /// look their faults up when they are created, replicas' files each time they are opened.
 pub fn inject(path: &Path, step: Option<Step>, nth: u32, effect: Effect) -> Injected {
     let planned = Arc::new(PlannedFault { path: path.to_owned(), step, effect, left: AtomicU32::new(nth.max(1)) });
-    PLANNED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&planned));
+    lock(&PLANNED).push(Arc::clone(&planned));
     Injected(planned)
 }
 
@@ -94,7 +95,7 @@ pub(crate) struct Faults(Vec<Arc<PlannedFault>>);
 
 impl Faults {
     pub(crate) fn of(path: &Path) -> Self {
-        let planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+        let planned = lock(&PLANNED);
         Self(planned.iter().filter(|fault| fault.path == path).cloned().collect())
     }
 

@@ -6,11 +6,12 @@
 //! and that is not busy with a large file: that may take seconds.
 
 use super::{IoError, OutputFile};
+use crate::process::locks::{self, lock};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
@@ -98,7 +99,7 @@ impl Drop for SyncPool {
 
 impl SyncShared {
     fn lock(&self) -> MutexGuard<'_, SyncState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Gets another thread where more wait than those at work, or about to be, will soon come to:
@@ -142,7 +143,7 @@ impl SyncShared {
                 return;
             } else {
                 state.asleep += 1;
-                state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = locks::wait(&self.news, state);
                 // Also where nobody told it: whoever was told finds that out when it wakes up.
                 state.asleep -= 1;
                 state.told = state.told.saturating_sub(1);

@@ -6,12 +6,13 @@
 //! is started early, by who cannot do without, or the work is done on the thread that asks for it.
 
 use crate::process::cgroup;
+use crate::process::locks::{self, lock};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 /// The kernel refused to start a thread.
@@ -153,7 +154,7 @@ impl Drop for Threads {
 
 impl ThreadsShared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// A thread's life.
@@ -168,7 +169,7 @@ impl ThreadsShared {
                 return;
             } else {
                 state.idle += 1;
-                state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = locks::wait(&self.news, state);
                 state.idle -= 1;
             }
         }

@@ -1,7 +1,8 @@
 //! A queue of work that the workers share: a free worker takes the next item.
 
+use crate::process::locks::lock;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 /// A queue with many producers and many consumers: first in, first out. Its length is bounded by
@@ -49,7 +50,7 @@ impl<T> WorkQueue<T> {
     }
 
     fn items(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.items)
     }
 }
 

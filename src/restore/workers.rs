@@ -4,6 +4,7 @@
 
 use crate::cancel::CancellationToken;
 use crate::io::{self, Io, IoBackend, IoError, IoOptions};
+use crate::process::locks::lock;
 use crate::process::threads::{NoThread, Threads};
 use crate::restore::budget::Budget;
 use crate::restore::error::RestoreError;
@@ -12,7 +13,7 @@ use crate::store::Http;
 use crate::telemetry::{Counters, Recorder, Stages};
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -189,7 +190,7 @@ impl Workers {
             // Fails if the worker has stopped: it handed in before.
             let _ = handed_in.blocking_recv();
         }
-        std::mem::take(&mut *self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.shared.stages))
     }
 
     /// Runs `task` on some worker. The receiver fails if the workers stop first.
@@ -299,7 +300,7 @@ impl Worker {
 
     fn hand_in(&self) {
         let stages = self.recorder().take();
-        self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner).add(&stages);
+        lock(&self.shared.stages).add(&stages);
     }
 }
 

@@ -6,10 +6,11 @@
 use crate::cli::args::resolved::{CommonArgs, LogFormat};
 use crate::cli::ui::failure::Failure;
 use crate::error::escaped;
+use crate::process::locks::lock;
 use crate::timestamp::Timestamp;
 use serde_json::{Map, Value};
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -144,7 +145,7 @@ impl Log {
     }
 
     fn with(&self, text: impl FnOnce(&mut Out) -> String) {
-        let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = lock(&self.0.out);
         let text = text(&mut out);
         if !text.is_empty() {
             let _ = out.to.write_all(text.as_bytes());

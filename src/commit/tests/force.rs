@@ -134,7 +134,7 @@ pub(super) fn where_chown_kills() {
     assert_eq!(std::fs::metadata("app.db").unwrap().mode() & 0o7777, 0o640);
     // And where the inode is marked for its sync.
     let other = unpublished(Path::new("other.db"), Replace::Never, false, b"new").unwrap();
-    staged::sync_inode(other.output()).unwrap();
+    sys::sync_inode(other.output()).unwrap();
     other.publish().unwrap().sync_dir().unwrap();
 }
 

@@ -8,15 +8,17 @@ mod leftovers;
 mod publication;
 mod way;
 
+use super::sidecars::suffixed;
 use super::*;
 use crate::io::fault::{Effect, Step, inject};
+use crate::process::locks;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 /// Set in child processes of a test: what the child is to do, and where.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
@@ -26,11 +28,11 @@ static FORKS: RwLock<()> = RwLock::new(());
 
 /// No test starts a process as long as this is held, and each lock ends with its file.
 fn no_forks() -> RwLockReadGuard<'static, ()> {
-    FORKS.read().unwrap_or_else(PoisonError::into_inner)
+    locks::read(&FORKS)
 }
 
 fn spawn(command: &mut Command) -> std::io::Result<Child> {
-    let _alone = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    let _alone = locks::write(&FORKS);
     command.spawn()
 }
 

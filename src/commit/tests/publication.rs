@@ -292,7 +292,7 @@ fn a_file_without_a_name_is_linked_through_proc_as_well() {
     let path = dir.path().join("app.db");
     let new = unpublished(&path, Replace::Never, false, b"content").unwrap();
     let destination = new.destination();
-    let link = |name: &str| crate::commit::staged::link_through_proc(new.output(), destination.dir(), name.as_ref());
+    let link = |name: &str| sys::link_through_proc(new.output(), destination.dir(), name.as_ref());
     assert_eq!(link("app.db"), Ok(()));
     assert_eq!(link("app.db"), Err(Errno::EXIST));
     assert_eq!(link("again.db"), Ok(()));

@@ -1,5 +1,6 @@
 //! The buckets and objects of a simulator, changeable while it runs.
 
+use crate::process::locks;
 use crate::sim::generate::GeneratedDatabase;
 use crate::sim::random::{hash, mix};
 use crate::timestamp::Timestamp;
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 /// Produces the bytes of a range of a generated object.
 pub type Generator = Arc<dyn Fn(Range<u64>) -> Bytes + Send + Sync>;
@@ -249,11 +250,11 @@ impl Objects {
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Bucket>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        locks::read(&self.0)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Bucket>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        locks::write(&self.0)
     }
 }
 

@@ -7,14 +7,15 @@ use super::options::Timeouts;
 use super::retry::{RetryState, backoff};
 use super::xml::ErrorBody;
 use super::{S3, sign};
+use crate::process::locks;
 use crate::store::s3::classify::{ErrorResponse, RequestError, RetryAction};
 use crate::telemetry::{Counter, Counters};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::header::{ACCEPT_ENCODING, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -365,11 +366,11 @@ impl S3 {
     }
 
     fn set_region(&self, region: &str) {
-        *self.region.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::from(region));
+        *locks::write(&self.region) = Some(Arc::from(region));
     }
 
     fn known_region(&self) -> Option<Arc<str>> {
-        self.region.read().unwrap_or_else(PoisonError::into_inner).clone()
+        locks::read(&self.region).clone()
     }
 
     /// The bucket's region, asked of it once where nobody says it. The question needs no

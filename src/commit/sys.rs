@@ -1,0 +1,61 @@
+//! System calls on names and inodes, with the ways that older kernels and other file systems need.
+
+use super::{CommitError, journal};
+use crate::io::{OutputFile, Step, uninterrupted};
+use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Syncs the inode, and so the link count, of a file that got its name after its sync (`journal`).
+pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
+    let synced = file.fault(Step::SyncInode).and_then(|_| {
+        journal::mark_inode(file);
+        uninterrupted(|| rustix::fs::fsync(file))
+    });
+    synced.map_err(|errno| CommitError::refused("sync the name of", file.path(), errno))
+}
+
+/// The mode of new files: 0666. The kernel subtracts the umask.
+pub(super) fn mode() -> Mode {
+    Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH
+}
+
+/// Links a file without a name as `name`. EEXIST if the name is taken.
+pub(super) fn link_unnamed(file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    /// Whether to try a link by the descriptor first. False once that failed and a link through /proc worked.
+    static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
+    if BY_DESCRIPTOR.load(Ordering::Relaxed) {
+        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
+            // Before Linux 6.10 only privileged processes may. Others get ENOENT, as for a directory that is gone.
+            Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
+            result => return result,
+        }
+    }
+    let linked = link_through_proc(file, dir, name);
+    if linked.is_ok() {
+        BY_DESCRIPTOR.store(false, Ordering::Relaxed);
+    }
+    linked
+}
+
+/// As [`link_unnamed`], through /proc, which needs no privilege.
+pub(super) fn link_through_proc(file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// Renames a file. EEXIST if the new name is taken.
+pub(super) fn rename_to_absent(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
+            rustix::fs::unlinkat(dir, from, AtFlags::empty()).inspect_err(|_| {
+                // Leave one name, not two.
+                let _ = rustix::fs::unlinkat(dir, to, AtFlags::empty());
+            })
+        }
+        result => result,
+    }
+}
