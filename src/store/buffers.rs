@@ -1,6 +1,7 @@
 //! Buffers that a worker reads files into, used again and again: fresh memory costs page faults.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex};
 
 /// Capacity of a buffer. Two are in use for each file that is streamed: the one being decoded and
 /// the next. Both fit a core's L2 cache. 64 to 512 KiB are equally fast.
@@ -28,7 +29,7 @@ impl ReadBuffers {
     }
 
     fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

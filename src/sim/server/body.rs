@@ -3,7 +3,8 @@
 
 use super::objects::{CHUNK_BYTES, Content};
 use super::options::Failure;
-use super::{Connection, InFlight};
+use super::shared::{Connection, InFlight};
+use crate::lock::lock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::fs::File;
@@ -11,8 +12,8 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
@@ -138,7 +139,7 @@ impl SimBody {
 
     /// When the connection may send again; None: at once.
     fn pace(&self, rate: u64, now: Instant) -> Option<Instant> {
-        let mut due = self.connection.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = lock(&self.connection.due);
         if *due > now {
             return Some(*due);
         }

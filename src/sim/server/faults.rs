@@ -3,10 +3,11 @@
 //! depends on time.
 
 use super::options::{Failure, Faults, RateLimit, RequestKind};
+use crate::lock::{self, lock};
 use crate::sim::random::{Random, hash, mix};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 /// What a request is going to meet.
@@ -54,11 +55,11 @@ impl FaultState {
     }
 
     pub fn set(&self, faults: Faults) {
-        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(faults);
+        *lock::write(&self.faults) = Arc::new(faults);
     }
 
     pub fn current(&self) -> Arc<Faults> {
-        Arc::clone(&self.faults.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock::read(&self.faults))
     }
 
     pub fn script(&self, kind: RequestKind, key: &str, failures: impl IntoIterator<Item = Option<Failure>>) {
@@ -144,8 +145,4 @@ impl Faults {
             || self.changed_etag > 0.0
             || matches!(self.latency, super::Latency::LogNormal { .. })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,6 @@
 //! The buckets and objects of a simulator, changeable while it runs.
 
+use crate::lock;
 use crate::sim::generate::GeneratedDatabase;
 use crate::sim::random::{hash, mix};
 use crate::timestamp::Timestamp;
@@ -7,8 +8,8 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::{Bound, Range};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
 
 /// Produces the bytes of a range of a generated object.
 pub type Generator = Arc<dyn Fn(Range<u64>) -> Bytes + Send + Sync>;
@@ -196,20 +197,6 @@ impl Objects {
         }
     }
 
-    /// Puts the files below `folder` under `prefix`, read as they are served. `manifest` is a
-    /// JSON file with an `objects` list of `key`, `metadata`, `last_modified` (see
-    /// [`super::SIDECAR`]), which is looked for in the folder where None is given. Returns how
-    /// many files there were.
-    pub fn load_folder(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        folder: &Path,
-        manifest: Option<&Path>,
-    ) -> std::io::Result<usize> {
-        super::folder::load(self, bucket, prefix, folder, manifest)
-    }
-
     /// Reads all objects that are files into memory, so that serving them copies nothing.
     pub fn read_into_memory(&self) -> std::io::Result<()> {
         let mut buckets = self.write();
@@ -249,11 +236,11 @@ impl Objects {
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Bucket>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        lock::read(&self.0)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Bucket>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        lock::write(&self.0)
     }
 }
 

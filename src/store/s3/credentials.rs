@@ -4,11 +4,12 @@ use super::aws_chain;
 use super::network::{Network, chain};
 use super::options::Environment;
 use super::{S3Config, StaticCredentials};
+use crate::lock;
 use aws_credential_types::Credentials as Keys;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::identity::Identity;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -113,11 +114,11 @@ impl Credentials {
     }
 
     pub(super) fn cached(&self) -> Option<Arc<Current>> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock::read(&self.current).clone()
     }
 
     fn set(&self, current: Arc<Current>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        *lock::write(&self.current) = Some(current);
     }
 
     /// Keys that are good at `now` (the server's clock). The error is the reason, without

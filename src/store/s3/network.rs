@@ -2,6 +2,7 @@
 //! connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
+use crate::lock::lock;
 use crate::process::threads::Threads;
 use crate::store::buffers::ReadBuffers;
 use crate::telemetry::Recorder;
@@ -18,7 +19,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Idle connections are dropped before S3 (which does so after about 20 s) drops them.
@@ -157,7 +158,7 @@ type TlsCache = Mutex<Vec<((Trust, Option<PathBuf>), ClientConfig)>>;
 static TLS: TlsCache = Mutex::new(Vec::new());
 
 fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
-    let mut cache = TLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cache = lock(&TLS);
     let known = |entry: &&((Trust, Option<PathBuf>), ClientConfig)| {
         let ((trusted, bundle), _) = entry;
         *trusted == trust && bundle.as_deref() == ca_bundle

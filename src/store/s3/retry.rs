@@ -2,7 +2,8 @@
 //! has been tried for one operation.
 
 use super::options::Retries;
-use std::sync::{Mutex, PoisonError};
+use crate::lock::lock;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// What was tried for one operation so far.
@@ -58,13 +59,13 @@ impl Default for RetryTokenBucket {
 
 impl RetryTokenBucket {
     pub(super) fn on_success(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.0 = (state.0 + PER_SUCCESS).min(CAPACITY);
     }
 
     /// Takes a token, on credit where there is none, and tells how long to wait for it.
     pub(super) fn take(&self) -> Duration {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let now = Instant::now();
         let refilled = now.duration_since(state.1).as_secs_f64() * FLOOR_PER_SECOND;
         state.1 = now;

@@ -18,13 +18,14 @@ mod rate_tests;
 #[cfg(test)]
 mod simulation;
 
+use crate::lock::lock;
 use concurrency::ConcurrencyLimit;
 use hedge::{Hedge, RequestKind};
 use policy::LimiterPolicy;
 use prefixes::{Prefixes, prefix_of};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -310,10 +311,6 @@ impl Drop for Permit {
 
 fn kind_of(key: Option<&str>) -> RequestKind {
     if key.is_some() { RequestKind::Object } else { RequestKind::Listing }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 //! get rates of their own, and the bucket's rate ends. Prefixes that are all refused alike share
 //! the bucket's rate, which then serves them as well.
 
-use super::lock;
 use super::policy::LimiterPolicy;
 use super::rate::{Counts, Rate};
+use crate::lock::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
