@@ -12,6 +12,7 @@ pub mod commit;
 pub mod config;
 pub mod error;
 pub mod fleet;
+pub mod hex;
 pub mod io;
 pub mod ltx;
 pub mod plan;

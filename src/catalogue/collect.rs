@@ -169,8 +169,17 @@ impl Gathered {
     }
 }
 
+impl Replica {
+    /// The replica at `path` (a config's or URL's path, without the bucket; for a replica on disk
+    /// the absolute path), out of listed objects. Objects of other databases, also below `path`,
+    /// are left out. `native` is the store's own layout: it decides between lineages.
+    pub fn of(path: &str, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Self {
+        replica_of(Self::roots(path), native, objects)
+    }
+}
+
 /// See [`Replica::of`]. `roots` is not empty.
-pub(super) fn replica_of(roots: Vec<String>, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Replica {
+fn replica_of(roots: Vec<String>, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Replica {
     let mut found: Vec<(String, Gathered)> = roots.into_iter().map(|root| (root, Gathered::default())).collect();
     for object in objects {
         if let Some(parsed) = key::parse(&object.key)

@@ -1,5 +1,8 @@
 use super::key::{self, KeyKind};
 use super::*;
+use crate::ltx::{Level, Txid};
+use crate::store::ObjectMeta;
+use crate::timestamp::Timestamp;
 
 const NAME: &str = "0000000000000001-000000000000000a.ltx";
 

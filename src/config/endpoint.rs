@@ -129,7 +129,7 @@ fn minio(host: &str) -> Option<HostParts> {
     }
     Some(HostParts {
         bucket: bucket.to_owned(),
-        region: Some(crate::config::locations::DEFAULT_REGION.to_owned()),
+        region: Some(crate::store::s3::DEFAULT_REGION.to_owned()),
         endpoint: Some(normalized(&format!("http://{endpoint}"), DefaultScheme::ByHost, "replica url").ok()?),
         path_style: true,
     })

@@ -5,14 +5,11 @@
 
 use crate::config::endpoint::{self, DefaultScheme};
 use crate::config::s3url::{self, RawUrl, S3Url};
-use crate::config::yaml::ReplicaYaml;
+use crate::config::schema::ReplicaYaml;
 use crate::config::{ConfigError, Env, Location, StoreConfig, paths};
-use crate::store::s3::{S3Config, SseCustomerKey, StaticCredentials};
+use crate::store::s3::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 use std::io::Read;
 use std::path::Path;
-
-/// The region of services other than AWS that were given none.
-pub(super) const DEFAULT_REGION: &str = "us-east-1";
 
 /// What is read of a file that holds one key.
 const KEY_FILE_LIMIT_BYTES: u64 = 4096;

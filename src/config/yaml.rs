@@ -1,9 +1,9 @@
 //! litestream.yml as text to entries.
 
+use super::schema::{DatabaseYaml, FileYaml, ReplicaYaml, RestorePatternYaml};
 use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths};
 use crate::config::locations;
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -16,71 +16,22 @@ const NODE_LIMIT: usize = 20_000_000;
 /// What one file may expand from its aliases, in parser events: twenty in each of 100,000 entries.
 const ALIAS_EVENT_LIMIT: usize = 2_000_000;
 
-/// The settings that a replica and the top level have in common, and the replica's own (`type`,
-/// `path`, `url`, which are not looked at in the top level). Never shown: it holds secrets.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case", default)]
-pub(super) struct ReplicaYaml {
-    pub access_key_id: Option<String>,
-    pub secret_access_key: Option<String>,
-    pub session_token: Option<String>,
-    pub region: Option<String>,
-    pub bucket: Option<String>,
-    pub endpoint: Option<String>,
-    pub force_path_style: Option<bool>,
-    pub skip_verify: Option<bool>,
-    pub sse_customer_algorithm: Option<String>,
-    pub sse_customer_key: Option<String>,
-    pub sse_customer_key_path: Option<String>,
-    pub sse_customer_key_md5: Option<String>,
-    pub age: Option<AgeYaml>,
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    pub path: Option<String>,
-    pub url: Option<String>,
-}
+impl Config {
+    /// Reads `path` (`~/` is understood). With `expand_env`, `$VAR` and `${VAR}` are replaced
+    /// first, as Go's `os.Expand` does it; `$PID` is the process's id.
+    pub fn load(path: &Path, expand_env: bool, env: &Env<'_>) -> Result<Self, ConfigError> {
+        let path = paths::expand_home(path, env)?;
+        from_text(&path, &read(&path)?, expand_env, env)
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct AgeYaml {
-    identities: Option<Vec<IgnoredAny>>,
-    recipients: Option<Vec<IgnoredAny>>,
-}
-
-impl AgeYaml {
-    pub fn is_used(&self) -> bool {
-        [&self.identities, &self.recipients].into_iter().flatten().any(|list| !list.is_empty())
+    /// The same from text; `path` serves messages only.
+    pub fn parse(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result<Self, ConfigError> {
+        from_text(path, text, expand_env, env)
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case", default)]
-struct FileYaml {
-    dbs: Option<Vec<Option<DatabaseYaml>>>,
-    restore_pattern: Option<RestorePatternYaml>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct DatabaseYaml {
-    path: Option<String>,
-    dir: Option<String>,
-    pattern: Option<String>,
-    recursive: Option<bool>,
-    replica: Option<ReplicaYaml>,
-    replicas: Option<Vec<Option<ReplicaYaml>>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case", default)]
-struct RestorePatternYaml {
-    parallel_workers: Option<u32>,
-    max_retries: Option<u32>,
-    retry_delay: Option<String>,
-}
-
 /// The file's text, bounded.
-pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable =
         |error: std::io::Error| ConfigError::FileUnreadable { path: path.to_owned(), detail: error.to_string() };
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
@@ -96,7 +47,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-pub(super) fn from_text(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result<Config, ConfigError> {
+fn from_text(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result<Config, ConfigError> {
     let expanded;
     let text = if expand_env {
         expanded = expand(text, env).ok_or_else(|| too_large(path))?;

@@ -179,7 +179,7 @@ impl FormatError {
         match self {
             Self::Truncated { size, .. } => *size,
             Self::Malformed { offset, .. } | Self::ChecksumMismatch { offset, .. } => *offset,
-            Self::NameDisagrees { .. } => super::header::MIN_TXID_OFFSET,
+            Self::NameDisagrees { .. } => super::types::MIN_TXID_OFFSET,
         }
     }
 }

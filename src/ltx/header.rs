@@ -2,6 +2,7 @@
 //! checked without the rest of the file; a header built by hand has not.
 
 use super::error::{Fault, FormatError, Part};
+use super::types::MIN_TXID_OFFSET;
 use super::{PageSize, Txid};
 use crate::timestamp::Timestamp;
 
@@ -13,8 +14,6 @@ const MAGIC: u32 = 0x4c54_5831;
 pub const FLAG_NO_CHECKSUM: u32 = 0x2;
 /// Set in every checksum that is present.
 pub(super) const CHECKSUM_BIT: u64 = 1 << 63;
-/// Where the min TXID lies.
-pub(super) const MIN_TXID_OFFSET: u64 = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {

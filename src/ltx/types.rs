@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Where the min TXID lies.
+pub(super) const MIN_TXID_OFFSET: u64 = 16;
+
 /// A transaction ID. Written as 16 lower-case hex digits; 0 means "none".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Txid(pub u64);

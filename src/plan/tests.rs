@@ -5,7 +5,7 @@ mod rules;
 
 use super::*;
 use crate::catalogue::{Layout, LtxFile};
-use crate::ltx::Level;
+use crate::ltx::{Level, Txid};
 
 fn file(level: u8, min: u64, max: u64, ms: i64) -> LtxFile {
     LtxFile {

@@ -89,7 +89,7 @@ fn real_replicas_restore_to_their_hashes() {
             let restored = plan(&entries, wanted).and_then(|chain| restore(chain.iter().map(|&at| &files[at][..])));
             match (restored, target["sha256"].as_str()) {
                 (Ok(database), Some(sha256)) => {
-                    let found = Sha256::digest(&database).iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
+                    let found = crate::hex::Hex(&Sha256::digest(&database)).to_string();
                     assert_eq!(found, sha256, "{name} {target}");
                 }
                 (Err(_), None) => {}

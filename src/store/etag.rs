@@ -1,5 +1,6 @@
 //! Entity tags, compact: a fleet's catalogue holds millions of them.
 
+use crate::hex::Hex;
 use std::fmt;
 
 /// Longest tag that is kept; S3's own have at most 43 bytes.
@@ -63,9 +64,7 @@ impl fmt::Display for Etag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Md5 { hash, parts } => {
-                for byte in hash {
-                    write!(f, "{byte:02x}")?;
-                }
+                write!(f, "{}", Hex(hash))?;
                 if *parts > 0 {
                     write!(f, "-{parts}")?;
                 }

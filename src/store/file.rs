@@ -4,7 +4,7 @@
 //! Names that are not UTF-8 are no keys of Litestream's and are skipped.
 
 use super::buffers::ReadBuffers;
-use super::file_body::{FileBody, is_out_of_resources, not_regular};
+use super::file_body::{FileBody, error, is_out_of_resources, not_regular};
 use super::{Head, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind};
 use crate::io::{Step, fault_at};
 use crate::timestamp::Timestamp;
@@ -175,10 +175,6 @@ fn is_absent(e: &io::Error) -> bool {
 fn failed(verb: &str, path: &str, e: &io::Error) -> StoreError {
     let kind = if is_absent(e) { StoreErrorKind::NotFound } else { StoreErrorKind::Io };
     error(kind, verb, path, e.to_string())
-}
-
-pub(super) fn error(kind: StoreErrorKind, verb: &str, path: &str, detail: String) -> StoreError {
-    StoreError { kind, what: format!("{verb} {path}"), detail, request_id: None, hint: None, attempts: 1 }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! second.
 
 use super::buffers::{BUFFER_BYTES, ReadBuffers};
-use super::file::error;
 use super::{StoreError, StoreErrorKind};
 use crate::io::{FaultSeam, Step, text_of};
 use bytes::Bytes;
@@ -159,6 +158,10 @@ fn refused(verb: &str, key: &str, at: Option<u64>, errno: Errno) -> StoreError {
         detail.push_str(&format!(" at offset {at}"));
     }
     error(kind, verb, key, detail)
+}
+
+pub(super) fn error(kind: StoreErrorKind, verb: &str, path: &str, detail: String) -> StoreError {
+    StoreError { kind, what: format!("{verb} {path}"), detail, request_id: None, hint: None, attempts: 1 }
 }
 
 /// Whether descriptors or memory were short, which says nothing about the file.

@@ -3,61 +3,25 @@
 //! the absolute path.
 
 mod buffers;
+mod error;
 mod etag;
 pub mod file;
 mod file_body;
+mod object;
 pub mod s3;
 
+pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
+pub use object::{Head, ListPage, ListRequest, ObjectMeta};
+/// A worker's HTTP clients.
+pub use s3::Http;
 
-use crate::error::Class;
 use crate::telemetry::{Spent, Stage};
 use crate::timestamp::Timestamp;
 use bytes::Bytes;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// One object of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectMeta {
-    pub key: String,
-    pub size: u64,
-    pub last_modified: Timestamp,
-    pub etag: Option<Etag>,
-    /// In a storage class that a GET cannot read (GLACIER, DEEP_ARCHIVE).
-    pub archived: bool,
-}
-
-/// What to list: keys that begin with `prefix`, after `start_after`, rolled up at `delimiter`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListRequest {
-    pub prefix: String,
-    pub start_after: Option<String>,
-    pub delimiter: Option<char>,
-    /// From the page before; None for the first page.
-    pub continuation: Option<String>,
-}
-
-/// One page of a listing: at most 1,000 keys on S3. Order is not to be trusted (FORMAT §1).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListPage {
-    pub objects: Vec<ObjectMeta>,
-    pub common_prefixes: Vec<String>,
-    /// The token that gets the next page; None at the end.
-    pub continuation: Option<String>,
-}
-
-/// What HEAD tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    pub size: u64,
-    pub etag: Option<Etag>,
-    pub last_modified: Option<Timestamp>,
-    /// `x-amz-meta-litestream-timestamp`; for files the mtime is *not* reported here.
-    pub litestream_timestamp: Option<Timestamp>,
-}
 
 /// A store. Cheap to clone, shared by all workers; the HTTP connections belong to the worker
 /// whose [`Http`] is passed in, because a connection pool must not cross runtimes.
@@ -66,9 +30,6 @@ pub enum Store {
     S3(Arc<s3::S3>),
     File(file::FileStore),
 }
-
-/// A worker's HTTP clients.
-pub use s3::Http;
 
 impl Store {
     /// `s3` or `file`, as `-json` reports it.
@@ -176,102 +137,3 @@ impl Body {
         }
     }
 }
-
-/// What went wrong with a request, as far as the caller must know to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreErrorKind {
-    /// 404 on an object: it was deleted since it was listed.
-    NotFound,
-    NoSuchBucket,
-    /// 412, or an ETag that differs between responses: it was replaced since it was listed.
-    PreconditionFailed,
-    /// The object is not as long as the listing said.
-    SizeDiffers,
-    AccessDenied,
-    /// Credentials missing, unreadable, expired beyond refresh.
-    Credentials,
-    Timeout,
-    Throttled,
-    /// Connect, TLS, DNS, a body cut short beyond the retries.
-    Network,
-    /// 5xx beyond the retries.
-    Server,
-    /// An answer that is none (XML malformed, headers that contradict the request).
-    InvalidResponse,
-    /// Archived storage class, unsupported bucket kind: no try will do.
-    Unsupported,
-    /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle …). Others can be.
-    Unreadable,
-    /// Local files could not be read, whatever their content: a directory, no descriptors left.
-    Io,
-}
-
-/// A failed request, after all retries.
-#[derive(Debug, Clone)]
-pub struct StoreError {
-    pub kind: StoreErrorKind,
-    /// `GET s3://bucket/key`, `LIST s3://bucket/prefix`, `read /path`.
-    pub what: String,
-    /// The facts: status, S3's code and message, or the I/O error.
-    pub detail: String,
-    pub request_id: Option<String>,
-    /// What the operator can do, where that is known.
-    pub hint: Option<String>,
-    /// How many requests were sent for this.
-    pub attempts: u32,
-}
-
-impl StoreError {
-    pub fn class(&self) -> Class {
-        match self.kind {
-            StoreErrorKind::AccessDenied | StoreErrorKind::Credentials => Class::AccessDenied,
-            StoreErrorKind::Timeout => Class::S3Timeout,
-            StoreErrorKind::Throttled => Class::Throttled,
-            StoreErrorKind::Unreadable | StoreErrorKind::Io => Class::Io,
-            StoreErrorKind::NotFound
-            | StoreErrorKind::NoSuchBucket
-            | StoreErrorKind::PreconditionFailed
-            | StoreErrorKind::SizeDiffers
-            | StoreErrorKind::Network
-            | StoreErrorKind::Server
-            | StoreErrorKind::InvalidResponse
-            | StoreErrorKind::Unsupported => Class::S3Error,
-        }
-    }
-
-    /// The object is gone or another: list again, plan again (FORMAT §3, "Deletions race").
-    pub fn is_stale_listing(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed | StoreErrorKind::SizeDiffers)
-    }
-
-    /// One file is damaged, or nobody may read it: other files may hold the same.
-    pub fn is_unreadable(&self) -> bool {
-        self.kind == StoreErrorKind::Unreadable
-    }
-
-    /// Whether the same request may succeed a little later.
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self.kind,
-            StoreErrorKind::Timeout | StoreErrorKind::Throttled | StoreErrorKind::Network | StoreErrorKind::Server
-        )
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", crate::error::escaped(&self.what), crate::error::escaped(&self.detail))?;
-        if let Some(id) = &self.request_id {
-            write!(f, " (request id {})", crate::error::escaped(id))?;
-        }
-        if self.attempts > 1 {
-            write!(f, " after {} attempts", self.attempts)?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "; {hint}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for StoreError {}

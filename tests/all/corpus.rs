@@ -90,7 +90,7 @@ fn sha256(path: &Path) -> (String, u64) {
         hash.update(&buffer[..n]);
         size += n as u64;
     }
-    (hash.finalize().iter().map(|b| format!("{b:02x}")).collect(), size)
+    (hydrant::hex::Hex(&hash.finalize()).to_string(), size)
 }
 
 fn target_of(t: &Value) -> Target {

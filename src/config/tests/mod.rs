@@ -6,6 +6,8 @@ mod urls;
 
 use super::*;
 use crate::store::s3::S3Config;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// An environment of these variables and no others.
 fn env_of<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {

@@ -3,6 +3,7 @@
 
 use super::options::SimCredentials;
 use super::text::{percent_encode, query_pairs};
+use crate::hex::Hex;
 use crate::timestamp::Timestamp;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
@@ -101,7 +102,7 @@ pub(super) fn check(parts: &Parts, path: &str, wanted: &SimCredentials, region: 
     let canonical = canonical_request(parts, path, &signed, signed_headers, payload_hash);
     let to_sign = format!(
         "AWS4-HMAC-SHA256\n{amz_date}\n{date}/{region}/s3/aws4_request\n{}",
-        hex(&Sha256::digest(canonical.as_bytes()))
+        Hex(&Sha256::digest(canonical.as_bytes()))
     );
     let key = aws_sigv4::sign::v4::generate_signing_key(&wanted.secret_key, time, region, "s3");
     let expected = aws_sigv4::sign::v4::calculate_signature(key, to_sign.as_bytes());
@@ -171,11 +172,4 @@ fn parse_amz_date(text: &str) -> Option<SystemTime> {
     );
     let nanos = Timestamp::parse_rfc3339(&rfc3339)?.as_nanos();
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(u64::try_from(nanos).ok()?))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -3,7 +3,7 @@
 
 use super::objects::{CHUNK_BYTES, Content};
 use super::options::Failure;
-use super::{Connection, InFlight};
+use super::shared::{Connection, InFlight};
 use crate::process::locks::lock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};

@@ -1,7 +1,7 @@
 //! Folders as buckets: read as they are served, and written by the generator.
 
-use super::auth::hex;
 use super::objects::{Content, Object, Objects};
+use crate::hex::Hex;
 use crate::sim::generate::{GeneratedDatabase, GeneratedObject, State};
 use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,47 +44,47 @@ struct Entry {
     last_modified: Option<String>,
 }
 
-pub(super) fn load(
-    objects: &Objects,
-    bucket: &str,
-    prefix: &str,
-    folder: &Path,
-    manifest: Option<&Path>,
-) -> io::Result<usize> {
-    objects.create_bucket(bucket);
-    let in_folder = folder.join(SIDECAR);
-    let manifest = manifest.or_else(|| in_folder.is_file().then_some(in_folder.as_path()));
-    let sidecar: Sidecar = match manifest {
-        Some(path) => serde_json::from_reader(io::BufReader::new(File::open(path)?))?,
-        None => Sidecar::default(),
-    };
-    let mut known: HashMap<String, Entry> =
-        sidecar.objects.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
-    let mut folders = vec![(folder.to_path_buf(), String::new())];
-    let mut count = 0;
-    while let Some((path, below)) = folders.pop() {
-        for entry in std::fs::read_dir(&path)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let key = format!("{below}{name}");
-            let metadata = std::fs::metadata(entry.path())?;
-            if metadata.is_dir() {
-                folders.push((entry.path(), format!("{key}/")));
-            } else if metadata.is_file() && key != SIDECAR {
-                let mut object = Object::with_content(Content::File { path: entry.path(), len: metadata.len() });
-                object.last_modified = Timestamp::from_system_time(metadata.modified()?);
-                if let Some(entry) = known.remove(&key) {
-                    object.metadata.extend(entry.metadata);
-                    if let Some(time) = entry.last_modified.as_deref().and_then(Timestamp::parse_rfc3339) {
-                        object.last_modified = time;
+impl Objects {
+    /// Puts the files below `folder` under `prefix`, read as they are served. `manifest` is a
+    /// JSON file with an `objects` list of `key`, `metadata`, `last_modified` (see
+    /// [`SIDECAR`]), which is looked for in the folder where None is given. Returns how
+    /// many files there were.
+    pub fn load_folder(&self, bucket: &str, prefix: &str, folder: &Path, manifest: Option<&Path>) -> io::Result<usize> {
+        self.create_bucket(bucket);
+        let in_folder = folder.join(SIDECAR);
+        let manifest = manifest.or_else(|| in_folder.is_file().then_some(in_folder.as_path()));
+        let sidecar: Sidecar = match manifest {
+            Some(path) => serde_json::from_reader(io::BufReader::new(File::open(path)?))?,
+            None => Sidecar::default(),
+        };
+        let mut known: HashMap<String, Entry> =
+            sidecar.objects.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+        let mut folders = vec![(folder.to_path_buf(), String::new())];
+        let mut count = 0;
+        while let Some((path, below)) = folders.pop() {
+            for entry in std::fs::read_dir(&path)? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let key = format!("{below}{name}");
+                let metadata = std::fs::metadata(entry.path())?;
+                if metadata.is_dir() {
+                    folders.push((entry.path(), format!("{key}/")));
+                } else if metadata.is_file() && key != SIDECAR {
+                    let mut object = Object::with_content(Content::File { path: entry.path(), len: metadata.len() });
+                    object.last_modified = Timestamp::from_system_time(metadata.modified()?);
+                    if let Some(entry) = known.remove(&key) {
+                        object.metadata.extend(entry.metadata);
+                        if let Some(time) = entry.last_modified.as_deref().and_then(Timestamp::parse_rfc3339) {
+                            object.last_modified = time;
+                        }
                     }
+                    self.put(bucket, &format!("{prefix}{key}"), object);
+                    count += 1;
                 }
-                objects.put(bucket, &format!("{prefix}{key}"), object);
-                count += 1;
             }
         }
+        Ok(count)
     }
-    Ok(count)
 }
 
 /// Writes a bucket's folder, file by file; [`Self::finish`] writes its [`SIDECAR`].
@@ -138,7 +138,7 @@ impl FolderWriter {
         self.sidecar.databases.push(Expected {
             key: root.to_owned(),
             txid: state.txid.to_string(),
-            sha256: hex(&state.sha256),
+            sha256: Hex(&state.sha256).to_string(),
             bytes: state.bytes,
         });
     }

@@ -1,13 +1,14 @@
 //! One request: what it asks for, what it meets, what it gets.
 
-use super::auth::{self, hex};
+use super::auth;
 use super::body::SimBody;
 use super::list::{self, ListOptions, ListQuery};
 use super::objects::Object;
 use super::options::{Failure, Outcome, RequestKind};
+use super::shared::{Connection, InFlight, Shared};
 use super::text::{http_date, percent_decode, query_pairs, xml_escape};
 use super::upload;
-use super::{Connection, InFlight, Shared};
+use crate::hex::Hex;
 use crate::sim::random::mix;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, header};
@@ -99,7 +100,7 @@ pub(super) async fn handle(
                 return Ok(exchange.error(400, "EntityTooLarge", "Your upload is cut or too large", Outcome::Refused));
             };
             let bytes = collected.to_bytes();
-            if signed_hash.is_some_and(|hash| is_hash(&hash) && hash != hex(&Sha256::digest(&bytes))) {
+            if signed_hash.is_some_and(|hash| is_hash(&hash) && hash != Hex(&Sha256::digest(&bytes)).to_string()) {
                 let message = "The provided 'x-amz-content-sha256' header does not match what was computed.";
                 return Ok(exchange.error(400, "XAmzContentSHA256Mismatch", message, Outcome::Refused));
             }

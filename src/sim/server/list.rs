@@ -1,8 +1,8 @@
 //! ListObjectsV2.
 
-use super::auth::hex;
 use super::objects::{Objects, Step};
 use super::text::{iso_time, url_encode_key, xml_escape};
+use crate::hex::Hex;
 use crate::sim::random::{Random, hash};
 use std::fmt::Write;
 use std::ops::Bound;
@@ -129,7 +129,7 @@ pub(super) fn page(
         element(&mut xml, "ContinuationToken", token, false);
     }
     if truncated {
-        element(&mut xml, "NextContinuationToken", &format!("t{}", hex(last.as_bytes())), false);
+        element(&mut xml, "NextContinuationToken", &format!("t{}", Hex(last.as_bytes())), false);
     }
     let _ = write!(xml, "<KeyCount>{key_count}</KeyCount><MaxKeys>{max_keys}</MaxKeys>");
     if !query.delimiter.is_empty() {

@@ -13,6 +13,7 @@ mod handle;
 mod list;
 mod objects;
 mod options;
+mod shared;
 mod stats;
 mod stream;
 #[cfg(test)]
@@ -25,12 +26,13 @@ pub use objects::{CHUNK_BYTES, Content, Generator, Object, Objects};
 pub use options::{Failure, Faults, Latency, Outcome, RateLimit, RequestKind, SimCredentials, SimOptions, Tail};
 pub use stats::Stats;
 
+use shared::Shared;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Connections that wait to be taken by their thread.
@@ -43,65 +45,6 @@ pub struct SimServer {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
-}
-
-/// What all connections share.
-#[derive(Debug)]
-struct Shared {
-    seed: u64,
-    credentials: Option<SimCredentials>,
-    region: String,
-    virtual_host_domain: Option<String>,
-    max_keys: usize,
-    unsorted_listings: bool,
-    listed_etags: bool,
-    objects: Objects,
-    faults: faults::FaultState,
-    counters: stats::Counters,
-    next_request: AtomicU64,
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Connection {
-    shared: Arc<Shared>,
-    /// End with a reset instead of an orderly close.
-    reset: AtomicBool,
-    /// When the bandwidth cap lets the connection send again.
-    due: Mutex<Instant>,
-}
-
-impl Connection {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.counters.connections.up();
-        Self { shared, reset: AtomicBool::new(false), due: Mutex::new(Instant::now()) }
-    }
-
-    fn count_body_bytes(&self, bytes: u64) {
-        self.shared.counters.body_bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.shared.counters.connections.down();
-    }
-}
-
-/// A request in flight, from its headers to the last piece of the answer.
-struct InFlight(Arc<Shared>);
-
-impl InFlight {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.counters.in_flight.up();
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.counters.in_flight.down();
-    }
 }
 
 impl SimServer {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::{Bound, Range};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 /// Produces the bytes of a range of a generated object.
@@ -195,20 +195,6 @@ impl Objects {
                 .last_modified(generated.last_modified);
             objects.insert(generated.key.as_str().into(), Arc::new(object));
         }
-    }
-
-    /// Puts the files below `folder` under `prefix`, read as they are served. `manifest` is a
-    /// JSON file with an `objects` list of `key`, `metadata`, `last_modified` (see
-    /// [`super::SIDECAR`]), which is looked for in the folder where None is given. Returns how
-    /// many files there were.
-    pub fn load_folder(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        folder: &Path,
-        manifest: Option<&Path>,
-    ) -> std::io::Result<usize> {
-        super::folder::load(self, bucket, prefix, folder, manifest)
     }
 
     /// Reads all objects that are files into memory, so that serving them copies nothing.

@@ -1,7 +1,7 @@
 //! A connection's socket, which can be made to end in a reset.
 
 use super::handle::handle;
-use super::{Connection, Shared};
+use super::shared::{Connection, Shared};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;

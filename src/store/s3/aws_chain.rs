@@ -4,6 +4,7 @@
 //! Every call makes a client of its own: calls are rare, may come from any worker, and a pool
 //! must not cross runtimes.
 
+use super::config::DEFAULT_REGION;
 use super::network::{Network, chain};
 use crate::process::threads::{NoThread, try_one};
 use aws_config::BehaviorVersion;
@@ -29,7 +30,7 @@ pub(super) async fn provider(network: &Network, region: Option<&str>) -> Result<
     // No look-up at the metadata service for a region: it would wait where there is none.
     let regions = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new())
-        .or_else(Region::new(region.unwrap_or("us-east-1").to_owned()));
+        .or_else(Region::new(region.unwrap_or(DEFAULT_REGION).to_owned()));
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(Client { network: network.clone() })
         .region(regions)

@@ -5,8 +5,9 @@
 
 use super::super::{Etag, StoreError, StoreErrorKind};
 use super::head::{etag, litestream_timestamp};
+use super::response::{Answer, Chunk};
 use super::retry::RetryState;
-use super::send::{Answer, Chunk, Operation};
+use super::send::Operation;
 use super::{Http, S3};
 use crate::store::s3::classify::{RequestError, RetryAction};
 use crate::telemetry::{Spent, Stage};

@@ -5,8 +5,9 @@
 
 use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError};
 use super::endpoint::encoded;
+use super::response::{Answer, Chunk};
 use super::retry::RetryState;
-use super::send::{Answer, Chunk, Operation};
+use super::send::Operation;
 use super::xml::{Visitor, walk};
 use super::{Http, S3};
 use crate::store::s3::classify::RequestError;

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 mod aws_chain;
 mod classify;
+mod config;
 mod credentials;
 mod endpoint;
 mod get;
@@ -29,60 +30,18 @@ mod limiter;
 mod list;
 mod network;
 mod options;
+mod response;
 mod retry;
 mod send;
 mod sign;
 mod xml;
 
+pub use config::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 pub use get::S3Body;
 pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests};
 pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
-
-/// Where a bucket is and how to talk to it: what config, URL and environment say, resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct S3Config {
-    pub bucket: String,
-    /// None: asked of the bucket.
-    pub region: Option<String>,
-    /// `scheme://host[:port]`; None: AWS's own.
-    pub endpoint: Option<String>,
-    /// `endpoint/bucket/key` instead of `bucket.endpoint/key`.
-    pub path_style: bool,
-    pub skip_verify: bool,
-    /// From litestream.yml; None: the AWS chain.
-    pub credentials: Option<StaticCredentials>,
-    pub sse_customer: Option<SseCustomerKey>,
-}
-
-/// A key pair from the config; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StaticCredentials {
-    pub access_key_id: String,
-    pub secret_access_key: String,
-    pub session_token: Option<String>,
-}
-
-/// SSE-C: the algorithm (AES256), the key in base64 and its MD5 in base64; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SseCustomerKey {
-    pub algorithm: String,
-    pub key_base64: String,
-    pub key_md5_base64: String,
-}
-
-impl std::fmt::Debug for StaticCredentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StaticCredentials(…)")
-    }
-}
-
-impl std::fmt::Debug for SseCustomerKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SseCustomerKey(…)")
-    }
-}
 
 /// One bucket. Shared by all workers: credentials, region and limits are found once.
 #[derive(Debug)]
@@ -158,7 +117,7 @@ impl S3 {
     ) -> Option<&'a str> {
         let endpoint = endpoint.as_ref().ok();
         let said = endpoint.and_then(|e| e.region.as_deref()).or(config.region.as_deref());
-        let custom = endpoint.is_some_and(|e| !e.is_aws()).then_some("us-east-1");
+        let custom = endpoint.is_some_and(|e| !e.is_aws()).then_some(DEFAULT_REGION);
         said.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r))
     }
 

@@ -3,14 +3,13 @@
 use super::super::{StoreError, StoreErrorKind};
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
-use super::options::Timeouts;
+use super::response::Answer;
 use super::retry::{RetryState, backoff};
 use super::xml::ErrorBody;
-use super::{S3, sign};
+use super::{DEFAULT_REGION, S3, sign};
 use crate::process::locks;
 use crate::store::s3::classify::{ErrorResponse, RequestError, RetryAction};
 use crate::telemetry::{Counter, Counters};
-use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::header::{ACCEPT_ENCODING, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
@@ -40,67 +39,6 @@ pub(super) struct Operation<'a> {
     pub(super) query: &'a str,
     pub(super) headers: HeaderMap,
     pub(super) counter: fn(&Counters) -> &Counter,
-}
-
-/// An answer of success; its body is still to come. Holds its place in the limiter.
-pub(super) struct Answer {
-    pub(super) response: reqwest::Response,
-    _permit: Permit,
-    pub(super) latency: Duration,
-    /// For headers and body, what the reader did meanwhile not counted.
-    pub(super) waited: Duration,
-    crawl: StalledStreamProtection,
-}
-
-/// How fast a body comes while it is waited for: what the reader does meanwhile is not counted.
-#[derive(Default)]
-struct StalledStreamProtection {
-    waited: Duration,
-    bytes: u64,
-}
-
-impl StalledStreamProtection {
-    fn is_too_slow(&mut self, waited: Duration, bytes: u64, window: Duration) -> bool {
-        self.waited += waited;
-        self.bytes += bytes;
-        if self.waited < window {
-            return false;
-        }
-        let slow = (self.bytes as f64) < Timeouts::MIN_BYTES_PER_SECOND as f64 * self.waited.as_secs_f64();
-        *self = Self::default();
-        slow
-    }
-}
-
-/// What [`Answer::chunk`] found.
-pub(super) enum Chunk {
-    Bytes(Bytes),
-    /// These bytes are good, but they come too slowly to go on with this connection.
-    Slow(Bytes),
-    End,
-}
-
-impl Answer {
-    pub(super) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    /// The next bytes of the body, in time. `window`: see [`Timeouts::crawl_window`].
-    pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Chunk, RequestError> {
-        let begun = Instant::now();
-        let chunk = tokio::time::timeout(s3.timeouts.chunk, self.response.chunk())
-            .await
-            .map_err(|_| RequestError::timeout("the body came to a halt", s3.timeouts.chunk))?
-            .map_err(RequestError::transport)?;
-        let waited = begun.elapsed();
-        self.waited += waited;
-        let Some(bytes) = chunk else { return Ok(Chunk::End) };
-        let len = bytes.len() as u64;
-        s3.counters.bytes_in.add(len);
-        s3.limiter.received(len);
-        let slow = self.crawl.is_too_slow(waited, len, window);
-        Ok(if slow { Chunk::Slow(bytes) } else { Chunk::Bytes(bytes) })
-    }
 }
 
 /// Whether an answer tells of the server's state, and nothing of what was asked for.
@@ -174,14 +112,7 @@ impl S3 {
         if response.status().is_success() {
             permit.answered();
             // With what a hedge took before it: as the caller saw it.
-            let latency = begun.elapsed();
-            return Ok(Answer {
-                response,
-                _permit: permit,
-                latency,
-                waited: latency,
-                crawl: StalledStreamProtection::default(),
-            });
+            return Ok(Answer::new(response, permit, begun.elapsed()));
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.error_body(response).await;
@@ -385,7 +316,7 @@ impl S3 {
         }
         let unsupported =
             || RequestError::new(StoreErrorKind::Unsupported, "no URL can name this bucket", RetryAction::None);
-        let address = endpoint.address("us-east-1", None, "").ok_or_else(unsupported)?;
+        let address = endpoint.address(DEFAULT_REGION, None, "").ok_or_else(unsupported)?;
         self.counters.heads.add(1);
         let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent).send())
             .await

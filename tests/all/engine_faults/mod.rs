@@ -80,7 +80,7 @@ fn files(dir: &Path) -> BTreeMap<String, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    hydrant::hex::Hex(bytes).to_string()
 }
 
 fn restored() -> BTreeMap<String, String> {

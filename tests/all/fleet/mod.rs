@@ -123,8 +123,7 @@ impl Host {
 }
 
 fn sha256(path: &Path) -> String {
-    let digest = Sha256::digest(std::fs::read(path).unwrap_or_default());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hydrant::hex::Hex(&Sha256::digest(std::fs::read(path).unwrap_or_default())).to_string()
 }
 
 /// Records by name, and the summary.

@@ -203,7 +203,7 @@ pub fn contents(dir: &Path) -> Contents {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    hydrant::hex::Hex(bytes).to_string()
 }
 
 pub fn sha256(path: &Path) -> String {

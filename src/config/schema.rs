@@ -1,0 +1,67 @@
+//! litestream.yml's shape, as far as restoring needs it.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// The settings that a replica and the top level have in common, and the replica's own (`type`,
+/// `path`, `url`, which are not looked at in the top level). Never shown: it holds secrets.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct ReplicaYaml {
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<String>,
+    pub session_token: Option<String>,
+    pub region: Option<String>,
+    pub bucket: Option<String>,
+    pub endpoint: Option<String>,
+    pub force_path_style: Option<bool>,
+    pub skip_verify: Option<bool>,
+    pub sse_customer_algorithm: Option<String>,
+    pub sse_customer_key: Option<String>,
+    pub sse_customer_key_path: Option<String>,
+    pub sse_customer_key_md5: Option<String>,
+    pub age: Option<AgeYaml>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub path: Option<String>,
+    pub url: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct AgeYaml {
+    identities: Option<Vec<IgnoredAny>>,
+    recipients: Option<Vec<IgnoredAny>>,
+}
+
+impl AgeYaml {
+    pub fn is_used(&self) -> bool {
+        [&self.identities, &self.recipients].into_iter().flatten().any(|list| !list.is_empty())
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct FileYaml {
+    pub dbs: Option<Vec<Option<DatabaseYaml>>>,
+    pub restore_pattern: Option<RestorePatternYaml>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct DatabaseYaml {
+    pub path: Option<String>,
+    pub dir: Option<String>,
+    pub pattern: Option<String>,
+    pub recursive: Option<bool>,
+    pub replica: Option<ReplicaYaml>,
+    pub replicas: Option<Vec<Option<ReplicaYaml>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct RestorePatternYaml {
+    pub parallel_workers: Option<u32>,
+    pub max_retries: Option<u32>,
+    pub retry_delay: Option<String>,
+}

@@ -1,0 +1,75 @@
+//! A successful response whose body is still to be read.
+
+use super::S3;
+use super::classify::RequestError;
+use super::limiter::Permit;
+use super::options::Timeouts;
+use bytes::Bytes;
+use http::HeaderMap;
+use std::time::{Duration, Instant};
+
+/// An answer of success; its body is still to come. Holds its place in the limiter.
+pub(super) struct Answer {
+    pub(super) response: reqwest::Response,
+    _permit: Permit,
+    pub(super) latency: Duration,
+    /// For headers and body, what the reader did meanwhile not counted.
+    pub(super) waited: Duration,
+    crawl: StalledStreamProtection,
+}
+
+/// How fast a body comes while it is waited for: what the reader does meanwhile is not counted.
+#[derive(Default)]
+struct StalledStreamProtection {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl StalledStreamProtection {
+    fn is_too_slow(&mut self, waited: Duration, bytes: u64, window: Duration) -> bool {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < window {
+            return false;
+        }
+        let slow = (self.bytes as f64) < Timeouts::MIN_BYTES_PER_SECOND as f64 * self.waited.as_secs_f64();
+        *self = Self::default();
+        slow
+    }
+}
+
+/// What [`Answer::chunk`] found.
+pub(super) enum Chunk {
+    Bytes(Bytes),
+    /// These bytes are good, but they come too slowly to go on with this connection.
+    Slow(Bytes),
+    End,
+}
+
+impl Answer {
+    /// `latency` is the time from the request to the headers.
+    pub(super) fn new(response: reqwest::Response, permit: Permit, latency: Duration) -> Self {
+        Self { response, _permit: permit, latency, waited: latency, crawl: StalledStreamProtection::default() }
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The next bytes of the body, in time. `window`: see [`Timeouts::crawl_window`].
+    pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Chunk, RequestError> {
+        let begun = Instant::now();
+        let chunk = tokio::time::timeout(s3.timeouts.chunk, self.response.chunk())
+            .await
+            .map_err(|_| RequestError::timeout("the body came to a halt", s3.timeouts.chunk))?
+            .map_err(RequestError::transport)?;
+        let waited = begun.elapsed();
+        self.waited += waited;
+        let Some(bytes) = chunk else { return Ok(Chunk::End) };
+        let len = bytes.len() as u64;
+        s3.counters.bytes_in.add(len);
+        s3.limiter.received(len);
+        let slow = self.crawl.is_too_slow(waited, len, window);
+        Ok(if slow { Chunk::Slow(bytes) } else { Chunk::Bytes(bytes) })
+    }
+}
