@@ -10,8 +10,8 @@ use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;
 use hydrant::error::Class;
 use hydrant::fleet::{
-    Admission, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended, Ending, Feed, First,
-    Fleet, FleetSource, Found, Options, Output, Places, Progress, RunEvent, RunResult, Settings, Shard, Work,
+    Admission, DatabaseRef, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended, Ending, Feed,
+    First, Fleet, FleetSource, Found, Options, Output, Places, Progress, RunEvent, RunResult, Settings, Shard, Work,
 };
 use hydrant::io::IoBackend;
 use hydrant::plan::Target;
@@ -59,7 +59,7 @@ fn put(server: &SimServer, count: usize, rename: impl Fn(usize) -> String) {
 struct Came {
     ended: BTreeMap<String, Ended>,
     /// Counted as failed after they had ended as restored.
-    doubted: BTreeMap<String, Ended>,
+    incomplete: BTreeMap<String, Ended>,
     /// Ended before all were known.
     early: usize,
     /// LISTs that had been sent when the first database was restored, and at the end.
@@ -124,18 +124,20 @@ fn run_feed(
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
     let lists = || server.map_or(0, |server| server.stats().of_kind(RequestKind::List));
     let (mut ended, mut early, mut first_lists, mut found, mut again) = (BTreeMap::new(), 0, None, None, 0);
-    let mut doubted = BTreeMap::new();
+    let mut incomplete = BTreeMap::new();
     let mut hear = |heard: RunEvent| match heard {
         RunEvent::Ended(e) => {
             first_lists.get_or_insert_with(lists);
-            assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
+            assert!(ended.insert(e.name().to_owned(), e).is_none(), "ends once");
         }
         RunEvent::AllFound { discovered, .. } => {
             early = ended.len();
             found = Some(discovered);
             stop.into_iter().for_each(|reason| cancel.cancel(reason));
         }
-        RunEvent::Doubted(e) => assert!(doubted.insert(e.name.clone(), e).is_none(), "doubted once"),
+        RunEvent::PossiblyIncomplete(e) => {
+            assert!(incomplete.insert(e.name().to_owned(), e).is_none(), "incomplete once");
+        }
         RunEvent::ListingAgain(_) => again += 1,
         RunEvent::PutRight(notice) => panic!("{notice}"),
     };
@@ -146,7 +148,7 @@ fn run_feed(
     read(out.path(), "", &mut files);
     let lists = (first_lists.unwrap_or_default(), lists());
     let total = progress.total.load(Relaxed);
-    Came { ended, doubted, early, lists, found, again, ran, files, total }
+    Came { ended, incomplete, early, lists, found, again, ran, files, total }
 }
 
 fn failures(came: &Came) -> BTreeMap<&str, Class> {
@@ -283,10 +285,12 @@ fn what_stopped_workers_leave_has_not_failed() {
     // From then on all answers are those of a stopped engine, and come at once.
     while engine.run(|_| Box::pin(std::future::ready(()))).is_some() {}
     let found = |i: usize| Found {
-        name: format!("{i}.db"),
-        id: format!("/{i}.db"),
-        store: Store::File(Default::default()),
-        path: format!("/{i}.db"),
+        database: Arc::new(DatabaseRef {
+            name: format!("{i}.db"),
+            id: format!("/{i}.db"),
+            store: Store::File(Default::default()),
+            path: format!("/{i}.db"),
+        }),
         replica: Some(Replica { root: format!("/{i}.db/"), files: Vec::new(), v3: None, others: Vec::new() }),
         output: Output::Relative(format!("{i}.db")),
     };
@@ -315,7 +319,7 @@ fn what_stopped_workers_leave_has_not_failed() {
 
 /// What was handed over before a listing proved to be in no order, and has other files now.
 #[test]
-fn a_database_in_doubt_is_named() {
+fn a_possibly_incomplete_database_is_named() {
     let server = SimServer::start(SimOptions::default()).unwrap();
     put(&server, 2, |i| format!("p/{i}.db"));
     let url = format!("s3://bucket/p/?endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint());
@@ -323,15 +327,22 @@ fn a_database_in_doubt_is_named() {
     let source = FleetSource::url(&url, &env, &mut |config| store.insert(open(config)).clone()).unwrap();
     let first = First::new(&[], &source, &env).unwrap();
     let found = |i: usize| Found {
-        name: format!("p/{i}.db"),
-        id: format!("bucket/p/{i}.db"),
-        store: store.clone().unwrap(),
-        path: format!("p/{i}.db"),
+        database: Arc::new(DatabaseRef {
+            name: format!("p/{i}.db"),
+            id: format!("bucket/p/{i}.db"),
+            store: store.clone().unwrap(),
+            path: format!("p/{i}.db"),
+        }),
         replica: Some(Replica { root: format!("p/{i}.db/"), files: Vec::new(), v3: None, others: Vec::new() }),
         output: Output::Relative(format!("{i}.db")),
     };
-    let discovery =
-        Discovery { found: Vec::new(), doubtful: vec![found(0)], matched: 1, unordered: true, ..Discovery::default() };
+    let discovery = Discovery {
+        found: Vec::new(),
+        possibly_incomplete: vec![found(0)],
+        matched: 1,
+        unordered: true,
+        ..Discovery::default()
+    };
     let came = run_feed(Some(&server), &engine(), Feed::of(discovery), &first, &Progress::default(), None);
     let Ending::Failed { class: Class::S3Error, reason } = &came.ended["p/0.db"].ending else { panic!() };
     assert!(reason.contains("does not list in order") && reason.contains("--force"), "{reason}");
@@ -396,8 +407,8 @@ fn what_a_listing_out_of_order_shows_again_counts_once() {
     let came = of(Options::default());
     assert!(is_all(&came) && failures(&came).is_empty());
     assert_eq!((came.ended.len(), came.files.len(), came.total, came.found.unwrap().matched), (8, 8, 8, 8));
-    let doubted: Vec<&str> = came.doubted.keys().map(String::as_str).collect();
-    assert_eq!(doubted, ["p/000000.db"], "{} early", came.early);
+    let incomplete: Vec<&str> = came.incomplete.keys().map(String::as_str).collect();
+    assert_eq!(incomplete, ["p/000000.db"], "{} early", came.early);
     // Each shard counts the whole fleet, also the one that does not restore the database.
     for index in 0..3 {
         let share = of(Options { shard: Some(Shard { index, of: 3 }), ..Options::default() });

@@ -11,30 +11,35 @@
 //! which is restored first; `run` restores them; `record` keeps the books: the error log, the
 //! report, the totals.
 
+mod attempt;
 mod descriptors;
 mod discovery;
+mod durable;
 mod job;
 mod outcome;
 mod outputs;
+mod possibly_incomplete;
+mod priority;
 mod progress;
 mod queue;
 mod run;
 mod window;
 
+pub use crate::fleet::attempt::{Settings, Work};
 pub use crate::fleet::descriptors::Descriptors;
 pub use crate::fleet::discovery::configured::ConfigSource;
-pub use crate::fleet::discovery::discover::{
-    DiscoverError, Discovery, DiscoveryProgress, FleetSource, Found, FoundError, FoundFailure, Options, Output,
-    UrlSource, discover,
-};
+pub use crate::fleet::discovery::discover::{DiscoverError, FleetSource, UrlSource, discover};
 pub use crate::fleet::discovery::feed::{DiscoveryEvent, DiscoverySearch, Feed};
+pub use crate::fleet::discovery::found::{
+    DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output,
+};
 pub use crate::fleet::discovery::pattern::{Pattern, PatternError, glob, relative_output};
 pub use crate::fleet::discovery::shard::{Shard, shard_of};
 pub use crate::fleet::outcome::error_log::with_class;
 pub use crate::fleet::outcome::record::{Discovered, Record, RunSummary, Totals};
 pub use crate::fleet::outputs::{Admitted, OutputPath, Refused, folds_case, stale_state};
-pub use crate::fleet::queue::{First, estimated_bytes};
-pub use job::{Admission, Ended, Ending, Job, Jobs, Known, Places, PlannedDatabase};
+pub use crate::fleet::priority::{First, estimated_bytes};
+pub use job::{Admission, Ended, Ending, Job, Jobs, Known, Places, PlannedDatabase, Subject};
 pub use progress::Progress;
-pub use run::{Fleet, RunEvent, RunResult, Settings, Work};
+pub use run::{Fleet, RunEvent, RunResult};
 pub use window::DatabaseWindow;

@@ -10,15 +10,12 @@ use crate::commit::{
     sweep_beside,
 };
 use crate::error::Class;
-use crate::fleet::discovery::discover::Output;
+use crate::fleet::discovery::found::{Output, SIDECARS};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-
-/// What SQLite puts beside a database.
-const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// A checked place for an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,11 +127,6 @@ impl Roots {
         roots.insert(Arc::clone(path), Arc::downgrade(&root));
         Ok(root)
     }
-}
-
-/// Whether SQLite would take a file of this name for another's sidecar.
-pub fn has_sidecar_name(name: &str) -> bool {
-    SIDECARS.iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// Outputs that have their place, and which others stand in their way: those are not restored.

@@ -1,7 +1,7 @@
 //! How far a fleet is, for display: counts that the run keeps and another thread reads.
 
 use super::job::Ending;
-use crate::fleet::discovery::discover::DiscoveryProgress;
+use crate::fleet::discovery::found::DiscoveryProgress;
 use crate::telemetry::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -60,8 +60,8 @@ impl Progress {
         self.done.fetch_add(1, Relaxed);
     }
 
-    /// One that was restored counts as failed.
-    pub(super) fn doubted(&self) {
+    /// A database that was counted as restored counts as failed, too.
+    pub(super) fn possibly_incomplete(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
 

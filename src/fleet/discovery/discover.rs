@@ -11,8 +11,11 @@ use crate::catalogue::Replica;
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
 use crate::error::{Class, escaped};
 use crate::fleet::discovery::configured::{self, ConfigSource};
+use crate::fleet::discovery::found::{
+    DatabaseRef, Discovery, DiscoveryProgress, Found, Options, Output, id_of, key_of, path_of,
+};
 use crate::fleet::discovery::handover::{Early, Owner};
-use crate::fleet::discovery::listing::{Lister, ListingError, ListingLimits};
+use crate::fleet::discovery::listing::{Lister, ListingLimits};
 use crate::fleet::discovery::pattern::{Pattern, PatternError, relative_output};
 use crate::fleet::discovery::shard::Shard;
 use crate::restore::Worker;
@@ -20,8 +23,8 @@ use crate::store::{Store, StoreError};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Where to look, and for what.
 pub enum FleetSource {
@@ -35,88 +38,6 @@ pub struct UrlSource {
     /// What keys stand below in ids: the bucket's name, or empty for files.
     bucket: String,
     pattern: Pattern,
-}
-
-/// What a discovery is to do besides finding.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Give back this share only.
-    pub shard: Option<Shard>,
-    /// In config mode: outputs below `--output-dir`, not at the configured paths.
-    pub relative_outputs: bool,
-}
-
-/// A database that the pattern means.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// What logs and reports call it: the configured path, in URL mode the key without the slash
-    /// at its end (of a database at the bucket's root, the bucket; for files the absolute path).
-    pub name: String,
-    /// `bucket/key`, for files the absolute path: what decides its shard.
-    pub id: String,
-    pub store: Store,
-    /// Where it lies in the store, as [`crate::restore::Request`] wants it.
-    pub path: String,
-    /// What the listing shows of it. None: configured, but the bucket holds nothing of it.
-    pub replica: Option<Replica>,
-    pub output: Output,
-}
-
-/// Where a database goes. What came from a bucket's keys is not checked: it may hold `..`, empty
-/// names or a leading slash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// The absolute path that litestream.yml names.
-    Configured(PathBuf),
-    /// Below the absolute directory of a `dir:` entry, by slashes. The path is the bucket's word.
-    InDir { dir: PathBuf, relative: String },
-    /// Below `--output-dir`, else the current directory, by slashes.
-    Relative(String),
-}
-
-/// A database, or a `dir:` entry, that could not be looked for.
-#[derive(Debug, Clone)]
-pub struct FoundError {
-    /// The configured path; of a `dir:` entry the directory.
-    pub name: String,
-    pub failure: FoundFailure,
-    /// Of a database whose listing failed: it can be tried again. Its `replica` says nothing.
-    pub found: Option<Box<Found>>,
-}
-
-#[derive(Debug, Clone)]
-pub enum FoundFailure {
-    /// Its entry in litestream.yml cannot be used.
-    Config(ConfigError),
-    /// Its listing failed.
-    Store(StoreError),
-}
-
-/// What was found.
-#[derive(Debug, Clone, Default)]
-pub struct Discovery {
-    /// Sorted by name; this share's only, without what was handed over before.
-    pub found: Vec<Found>,
-    /// This share's as far as they have a place in a bucket that decides it; of those that have
-    /// none, all, in every share.
-    pub failed: Vec<FoundError>,
-    /// Handed over before, from a listing that then proved to be in no order, and with other
-    /// files now: what it showed of them may not have been all.
-    pub doubtful: Vec<Found>,
-    /// Databases of the whole fleet, all shards, failed ones included.
-    pub matched: u64,
-    /// Of this share: with LTX files or a v0.3.x backup.
-    pub with_backups: u64,
-    /// Of this share: nothing in the bucket.
-    pub without_backups: u64,
-    /// Of this share: nothing but a v0.3.x backup, which the planner refuses by name.
-    pub v3_only: u64,
-    /// Directories that this share's databases lie in (projects).
-    pub folders: u64,
-    /// LIST requests that were needed, not counting repeated ones.
-    pub lists: u64,
-    /// Whether a store listed out of order, so that all was listed in one row.
-    pub unordered: bool,
 }
 
 /// Where databases go that are found before all are, and which have gone there, also by a
@@ -139,17 +60,6 @@ struct Tally {
     /// Hashes.
     folders: HashSet<u64>,
     hasher: RandomState,
-}
-
-/// Counts that grow while a discovery runs.
-#[derive(Debug, Default)]
-pub struct DiscoveryProgress {
-    /// Objects listed, each once.
-    pub keys: AtomicU64,
-    /// Databases seen in listings, matching or not.
-    pub databases: AtomicU64,
-    /// LIST requests answered.
-    pub lists: AtomicU64,
 }
 
 /// Nothing could be found at all.
@@ -230,7 +140,7 @@ pub(in crate::fleet) async fn discover_early(
         FleetSource::Config(source) => configured::discover(worker, source, options, progress).await,
     };
     discovery.lists = progress.lists.load(Relaxed);
-    discovery.found.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
+    discovery.found.sort_by(|a, b| (&a.database.name, &a.database.path).cmp(&(&b.database.name, &b.database.path)));
     discovery.found.iter().for_each(|found| hand_over.tally.count(found));
     hand_over.tally.tell(&mut discovery);
     Ok(discovery)
@@ -269,12 +179,7 @@ async fn by_url(
     let lister = Lister { http: &worker.http, store, progress };
     let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, may_give.then_some(&mut early)).await;
     let mut others = early.into_others();
-    let listing = match listed {
-        Ok(listing) => listing,
-        Err(ListingError::Store(e)) => return Err(DiscoverError::Store(e)),
-        // There is no limit.
-        Err(ListingError::TooLong) => return Ok(Discovery::default()),
-    };
+    let listing = listed.map_err(|e| DiscoverError::Store(e.without_limits(&prefix)))?;
     let mut discovery = Discovery { unordered: listing.unordered, ..Discovery::default() };
     for replica in listing.catalogue.finish() {
         match owner(&replica.root) {
@@ -283,7 +188,7 @@ async fn by_url(
             Owner::Us => match handed.get(replica.root.as_str()) {
                 None => discovery.found.push(source.found(replica)),
                 Some(files) if listing.unordered && *files != fingerprint(&replica) => {
-                    discovery.doubtful.push(source.found(replica));
+                    discovery.possibly_incomplete.push(source.found(replica));
                 }
                 Some(_) => {}
             },
@@ -313,14 +218,14 @@ impl UrlSource {
 
     fn found(&self, replica: Replica) -> Found {
         let name = self.name_of(&replica.root);
-        Found {
-            output: Output::Relative(relative_output(self.pattern.literal_dir(), name)),
+        let database = DatabaseRef {
             name: name.to_owned(),
             id: id_of(&self.bucket, key_of(&replica.root)),
             store: self.store.clone(),
             path: path_of(&replica.root).to_owned(),
-            replica: Some(replica),
-        }
+        };
+        let output = Output::Relative(relative_output(self.pattern.literal_dir(), name));
+        Found { database: Arc::new(database), replica: Some(replica), output }
     }
 }
 
@@ -332,23 +237,6 @@ fn fingerprint(replica: &Replica) -> u64 {
     }
     replica.v3.is_some().hash(&mut hasher);
     hasher.finish()
-}
-
-/// The key of the database under `root`, without the slashes at its end; empty at the root of a
-/// bucket, in any of the ways that keys begin there (FORMAT §5).
-pub(in crate::fleet) fn key_of(root: &str) -> &str {
-    let key = root.trim_end_matches('/');
-    if key == "." { "" } else { key }
-}
-
-/// The path whose first root is `root` ([`Replica::roots`]).
-pub(in crate::fleet) fn path_of(root: &str) -> &str {
-    if key_of(root).is_empty() { "" } else { root.strip_suffix('/').unwrap_or(root) }
-}
-
-/// `bucket/key`; a file's path stands alone.
-pub(in crate::fleet) fn id_of(bucket: &str, key: &str) -> String {
-    if bucket.is_empty() { key.to_owned() } else { format!("{bucket}/{key}") }
 }
 
 impl HandOver {
@@ -367,7 +255,7 @@ impl Tally {
                 self.v3_only += u64::from(replica.files.is_empty());
             }
         }
-        let folder = found.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = found.database.name.rsplit_once('/').map_or("", |(folder, _)| folder);
         self.folders.insert(self.hasher.hash_one(folder));
     }
 
@@ -376,43 +264,6 @@ impl Tally {
         discovery.without_backups = self.without_backups;
         discovery.v3_only = self.v3_only;
         discovery.folders = self.folders.len() as u64;
-    }
-}
-
-impl DiscoveryProgress {
-    pub(in crate::fleet) fn answered(&self, keys: u64) {
-        self.lists.fetch_add(1, Relaxed);
-        self.keys.fetch_add(keys, Relaxed);
-    }
-
-    /// What was counted will be seen again.
-    pub(in crate::fleet) fn forget(&self, keys: u64, databases: usize) {
-        self.keys.fetch_sub(keys, Relaxed);
-        self.databases.fetch_sub(databases as u64, Relaxed);
-    }
-
-    pub(in crate::fleet) fn seen(&self, before: usize, now: usize) -> usize {
-        self.databases.fetch_add(now.saturating_sub(before) as u64, Relaxed);
-        now
-    }
-}
-
-impl FoundError {
-    pub fn class(&self) -> Class {
-        match &self.failure {
-            FoundFailure::Config(e) => e.class(),
-            FoundFailure::Store(e) => e.class(),
-        }
-    }
-}
-
-/// The reason, without the name.
-impl fmt::Display for FoundError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.failure {
-            FoundFailure::Config(e) => e.fmt(f),
-            FoundFailure::Store(e) => e.fmt(f),
-        }
     }
 }
 

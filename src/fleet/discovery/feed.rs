@@ -1,9 +1,8 @@
 //! Found databases on their way from the discovery, on a worker, to the run: as they are found,
 //! or all when all are known.
 
-use crate::fleet::discovery::discover::{
-    DiscoverError, Discovery, DiscoveryProgress, FleetSource, Found, HandOver, Options, discover_early,
-};
+use crate::fleet::discovery::discover::{DiscoverError, FleetSource, HandOver, discover_early};
+use crate::fleet::discovery::found::{Discovery, DiscoveryProgress, Found, Options};
 use crate::restore::Workers;
 use crate::store::StoreError;
 use std::sync::Arc;

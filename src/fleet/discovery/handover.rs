@@ -13,9 +13,8 @@
 //! Invariant: what is handed over keeps its place in `paths`' whole view of the same listing.
 
 use crate::catalogue::{Catalogue, Replica};
-use crate::fleet::discovery::discover::key_of;
+use crate::fleet::discovery::found::{has_sidecar_name, key_of};
 use crate::fleet::discovery::key_ranges::{Split, Unlisted};
-use crate::fleet::outputs::has_sidecar_name;
 use crate::store::ListPage;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};

@@ -2,7 +2,7 @@
 //! database once, with all its files, at the place that the whole list gives it.
 
 use crate::catalogue::{Layout, Replica};
-use crate::fleet::discovery::discover::path_of;
+use crate::fleet::discovery::found::path_of;
 use crate::fleet::discovery::handover::*;
 use crate::fleet::discovery::key_ranges::tests::{Server, by_directory, bytewise};
 use crate::fleet::discovery::key_ranges::{Ask, Split};

@@ -1,8 +1,8 @@
 //! The books of a run: what is said of each database, the totals, the error log, the report.
 
 use crate::error::Class;
-use crate::fleet::discovery::discover::Discovery;
-use crate::fleet::job::{Ended, Ending};
+use crate::fleet::discovery::found::Discovery;
+use crate::fleet::job::{Ended, Ending, Subject};
 use crate::fleet::outcome::error_log::{ErrorLog, with_class};
 use crate::fleet::outcome::report::Report;
 use crate::store::s3::{BucketLimits, ProcessLimiter};
@@ -19,12 +19,10 @@ use std::time::Duration;
 pub struct Record {
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The configured path, in URL mode the key.
-    pub name: String,
-    /// `bucket/key`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    key: String,
-    /// Where it is restored to.
+    /// The fields `name` and `key`.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The output path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub db_path: Option<String>,
     /// `restored`, `planned`, `rehearsed`, `skipped`, `failed`.
@@ -65,11 +63,10 @@ impl Record {
     fn of(ended: &Ended) -> Self {
         let mut record = Self {
             kind: "database",
-            name: ended.name.clone(),
-            key: ended.id.clone(),
+            subject: ended.subject.clone(),
             db_path: ended.output.as_ref().map(|path| path.to_string_lossy().into_owned()),
             outcome: "failed",
-            replica: ended.replica,
+            replica: ended.subject.replica(),
             txid: None,
             timestamp: None,
             time_source: None,
@@ -250,7 +247,7 @@ pub struct RunSummary {
     times: Option<Histogram<u64>>,
     trouble: Option<String>,
     /// Names of databases in the report as restored that count as failed.
-    in_doubt: Vec<String>,
+    possibly_incomplete: Vec<String>,
 }
 
 impl RunSummary {
@@ -268,7 +265,7 @@ impl RunSummary {
             error_log: error_log.map(ErrorLog::fresh),
             times: Histogram::new(3).ok(),
             trouble: None,
-            in_doubt: Vec::new(),
+            possibly_incomplete: Vec::new(),
         })
     }
 
@@ -286,7 +283,7 @@ impl RunSummary {
             let _ = times.record(millis(ended.elapsed).max(1));
         }
         if let (Ending::Failed { class, reason }, Some(log)) = (&ended.ending, &mut self.error_log) {
-            log.append(&ended.name, *class, reason);
+            log.append(ended.name(), *class, reason);
         }
         let record = Record::of(ended);
         if let Some(report) = &mut self.report
@@ -300,15 +297,15 @@ impl RunSummary {
 
     /// A database that is in the books as restored, and was not from all of its files: it counts as
     /// failed, once.
-    pub fn doubt(&mut self, doubted: &Ended) {
-        let Ending::Failed { class, reason } = &doubted.ending else { return };
+    pub fn possibly_incomplete(&mut self, possibly_incomplete: &Ended) {
+        let Ending::Failed { class, reason } = &possibly_incomplete.ending else { return };
         self.totals.restored = self.totals.restored.saturating_sub(1);
         self.totals.failed += 1;
         *self.totals.classes.entry(*class).or_default() += 1;
         if let Some(log) = &mut self.error_log {
-            log.append(&doubted.name, *class, reason);
+            log.append(possibly_incomplete.name(), *class, reason);
         }
-        self.in_doubt.push(doubted.name.clone());
+        self.possibly_incomplete.push(possibly_incomplete.name().to_owned());
     }
 
     /// What went wrong with the books themselves, once each.
@@ -366,8 +363,8 @@ impl RunSummary {
         if left > 0 {
             put("interrupted", left.into());
         }
-        if !self.in_doubt.is_empty() {
-            put("in_doubt", json!(self.in_doubt));
+        if !self.possibly_incomplete.is_empty() {
+            put("in_doubt", json!(self.possibly_incomplete));
         }
         put("failures", self.totals.classes.iter().map(|(class, n)| (class.to_string(), json!(n))).collect());
         put("bytes", bytes.into());
