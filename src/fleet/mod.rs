@@ -1,15 +1,17 @@
-//! Many databases at once: which there are, and each one's share of the work.
+//! Restores many databases at once.
 //!
 //! ```text
-//! discover ─► feed ─► job (paths, order) ─► run (window, engine, retries, batched syncs) ─► record
+//! discovery ─► feed ─► job (outputs, priority) ─► queue ─► run (window, attempt, durable) ─► outcome
 //! ```
-//! `discover` finds the databases that a pattern means, in a bucket or through litestream.yml,
-//! with as few listings as can be; `pattern` reads patterns, `shard` divides a fleet among hosts,
-//! `key_ranges` and `listing` make one long listing into several side by side; `handover` says which
-//! databases are complete, and sure of their places, while it still runs, and `feed` brings them
-//! over. `paths` says where each database goes, and which of them cannot go anywhere; `order`
-//! which is restored first; `run` restores them; `record` keeps the books: the error log, the
-//! report, the totals.
+//! - `discovery` finds the databases that a pattern matches, in a bucket or through litestream.yml, with
+//!   as few listings as possible. It can hand databases over while the listing still runs.
+//! - `job` turns found databases into jobs. `outputs` gives each its output path and refuses unsafe and
+//!   colliding ones. `priority` says which come first.
+//! - `queue` holds the jobs that wait. `window` bounds how many are in flight, `descriptors` how many can
+//!   be.
+//! - `run` restores them: `attempt` is one try at one database, `durable` syncs directories in batches,
+//!   and `possibly_incomplete` handles stores that list out of order.
+//! - `outcome` reports: the error log, the report, the totals. `progress` has the counts for display.
 
 mod attempt;
 mod descriptors;

@@ -219,7 +219,7 @@ impl<'a> FleetRun<'a> {
         self.report_notices();
     }
 
-    /// None: the discovery was stopped.
+    /// None: the discovery was stopped, or its worker has panicked.
     fn take(&mut self, event: Option<DiscoveryEvent>) {
         match event {
             Some(DiscoveryEvent::Found(found)) => {
@@ -234,6 +234,9 @@ impl<'a> FleetRun<'a> {
             }
             None => {
                 self.incoming.feed = None;
+                if !self.fleet.cancel.is_cancelled() {
+                    self.incoming.discovered = Some(Err(DiscoverError::NoResult));
+                }
                 self.possibly_incomplete.discovery_ended();
             }
         }

@@ -1,11 +1,11 @@
-//! Which databases a pattern means, and what the bucket holds of them.
+//! Finds the databases that a pattern matches, and what the bucket holds of each.
 //!
-//! By URL, one listing is the catalogue of them all. Through litestream.yml (`configured`),
-//! databases that lie close together share listings. Nothing is planned or judged here: a
-//! database with files that make no chain, or in the v0.3.x format, is found all the same.
+//! With a URL, one listing shows all of them. With litestream.yml (`configured`), databases that lie
+//! close together share listings. Nothing is planned here: a database whose files make no chain, or
+//! are in the v0.3.x format, is found too.
 //!
-//! Databases are handed over while the listing still runs (`handover`), where the store lists in
-//! order: in a bucket, by URL. Through litestream.yml, and on disk, all are found first.
+//! With the URL of a bucket, databases are handed over while the listing still runs (`handover`).
+//! With litestream.yml, and on a disk, all are found first.
 
 use crate::catalogue::Replica;
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
@@ -35,46 +35,48 @@ pub enum FleetSource {
 /// A pattern over the keys of one store.
 pub struct UrlSource {
     store: Store,
-    /// What keys stand below in ids: the bucket's name, or empty for files.
+    /// The part of ids before the key. It is empty for files.
     bucket: String,
     pattern: Pattern,
 }
 
-/// Where databases go that are found before all are, and which have gone there, also by a
-/// discovery that failed before: none is handed over twice.
+/// Hands databases over before all are found, and remembers which. It is kept when a failed discovery
+/// begins again, so no database is handed over twice.
 #[derive(Default)]
 pub struct HandOver {
-    /// None: all databases are in [`Discovery::found`].
+    /// Gets the databases. None: nothing is handed over, and all are in [`Discovery::found`].
     give: Option<Box<dyn FnMut(Vec<Found>)>>,
-    /// By root; what its files were.
+    /// The [`fingerprint`]s of the databases that were handed over, by root.
     handed: HashMap<Box<str>, u64>,
     tally: Tally,
 }
 
-/// Databases of this share, counted.
+/// Counts of this shard's databases.
 #[derive(Debug, Default)]
 struct Tally {
     with_backups: u64,
     without_backups: u64,
     v3_only: u64,
-    /// Hashes.
+    /// Hashes of the directories that hold them.
     folders: HashSet<u64>,
     hasher: RandomState,
 }
 
-/// Nothing could be found at all.
+/// Why the databases could not be found.
 #[derive(Debug, Clone)]
 pub enum DiscoverError {
     Pattern(PatternError),
     Config(ConfigError),
     Store(StoreError),
+    /// It ended without a result, although nobody stopped it.
+    NoResult,
 }
 
 impl FleetSource {
     /// A pattern URL, `s3://bucket/prefix/glob?query` or `file:///dir/glob`.
     ///
     /// # Errors
-    /// A URL that names no store, a pattern that is none.
+    /// The URL names no store, or the pattern has a syntax error.
     pub fn url(url: &str, env: &Env<'_>, open: &mut dyn FnMut(&StoreConfig) -> Store) -> Result<Self, DiscoverError> {
         let (location, pattern) = parse_pattern_url(url, env)?;
         let (bucket, pattern) = match &location.store {
@@ -90,7 +92,7 @@ impl FleetSource {
         matches!(self, Self::Url(UrlSource { store: Store::S3(_), .. }))
     }
 
-    /// The same, put together: `pattern` over the keys of `store`.
+    /// `pattern` over the keys of `store`.
     pub fn keys(store: Store, bucket: &str, pattern: Pattern) -> Self {
         Self::Url(UrlSource { store, bucket: bucket.to_owned(), pattern })
     }
@@ -98,7 +100,8 @@ impl FleetSource {
     /// `pattern` over the databases of `config`. `open` is called once for each different store.
     ///
     /// # Errors
-    /// A pattern that is none. Entries that cannot be used fail alone, in [`Discovery::failed`].
+    /// The pattern has a syntax error. Entries that cannot be used are no error here. They are in
+    /// [`Discovery::failed`].
     pub fn config(
         pattern: &str,
         config: &Config,
@@ -110,11 +113,11 @@ impl FleetSource {
     }
 }
 
-/// Finds the databases of `source`. A pattern that matches nothing is no error here
-/// (`matched` is 0).
+/// Finds the databases of `source`. A pattern that matches nothing is no error; `matched` is 0 then.
 ///
 /// # Errors
-/// By URL: the listing failed. Through litestream.yml only databases fail, each for itself.
+/// With a URL: the listing failed. With litestream.yml there is none: only single databases fail, in
+/// [`Discovery::failed`].
 pub async fn discover(
     worker: &Worker,
     source: &FleetSource,
@@ -124,10 +127,11 @@ pub async fn discover(
     discover_early(worker, source, options, progress, &mut HandOver::default()).await
 }
 
-/// The same; by URL, in a bucket, databases are handed over as soon as they are complete.
+/// Finds the databases of `source`. With the URL of a bucket, each is handed over as soon as it is
+/// complete.
 ///
 /// # Errors
-/// As [`discover`]. What was handed over is complete all the same.
+/// As [`discover`]. Databases that were handed over before an error are complete.
 pub(in crate::fleet) async fn discover_early(
     worker: &Worker,
     source: &FleetSource,
@@ -156,29 +160,30 @@ async fn by_url(
     let UrlSource { store, pattern, .. } = source;
     let prefix = match store {
         Store::S3(_) => pattern.list_prefix(),
-        // A directory is walked from its beginning.
+        // The disk can only list whole directories.
         Store::File(_) => pattern.literal_dir().to_owned(),
     };
     let owner = |root: &str| source.owner(root, options.shard);
     let own_name = relative_output(pattern.literal_dir(), source.name_of(pattern.literal_dir()));
     let HandOver { give, handed, tally } = hand_over;
-    let may_give = give.is_some();
-    let mut give_all = |replicas: Vec<Replica>| {
-        let Some(give) = give else { return };
-        let mut found = Vec::with_capacity(replicas.len());
-        for replica in replicas {
-            if !handed.contains_key(replica.root.as_str()) {
-                handed.insert(replica.root.as_str().into(), fingerprint(&replica));
-                found.push(source.found(replica));
+    let mut give_all = give.as_mut().map(|give| {
+        |replicas: Vec<Replica>| {
+            let mut found = Vec::with_capacity(replicas.len());
+            for replica in replicas {
+                if !handed.contains_key(replica.root.as_str()) {
+                    handed.insert(replica.root.as_str().into(), fingerprint(&replica));
+                    found.push(source.found(replica));
+                }
             }
+            found.iter().for_each(|found| tally.count(found));
+            give(found);
         }
-        found.iter().for_each(|found| tally.count(found));
-        give(found);
-    };
-    let mut early = Early::new(pattern.literal_dir(), &own_name, &owner, &mut give_all);
+    });
+    let literal_dir = pattern.literal_dir();
+    let mut early = give_all.as_mut().map(|give_all| Early::new(literal_dir, &own_name, &owner, give_all));
     let lister = Lister { http: &worker.http, store, progress };
-    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, may_give.then_some(&mut early)).await;
-    let mut others = early.into_others();
+    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, early.as_mut()).await;
+    let mut others = early.map(Early::into_others).unwrap_or_default();
     let listing = listed.map_err(|e| DiscoverError::Store(e.without_limits(&prefix)))?;
     let mut discovery = Discovery { unordered: listing.unordered, ..Discovery::default() };
     for replica in listing.catalogue.finish() {
@@ -210,7 +215,7 @@ impl UrlSource {
         }
     }
 
-    /// Of the database under `root`.
+    /// The name of the database under `root`.
     fn name_of<'a>(&'a self, root: &'a str) -> &'a str {
         let key = key_of(root);
         if key.is_empty() { &self.bucket } else { key }
@@ -229,7 +234,7 @@ impl UrlSource {
     }
 }
 
-/// Which files a replica has.
+/// A hash of which files a replica has. It differs if a later listing shows other files.
 fn fingerprint(replica: &Replica) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in replica.files.iter().chain(replica.others.iter().flat_map(|other| &other.files)) {
@@ -240,7 +245,7 @@ fn fingerprint(replica: &Replica) -> u64 {
 }
 
 impl HandOver {
-    /// Databases go to `give` as soon as they are complete.
+    /// Hands databases to `give` as soon as they are complete.
     pub fn to(give: impl FnMut(Vec<Found>) + 'static) -> Self {
         Self { give: Some(Box::new(give)), ..Self::default() }
     }
@@ -273,6 +278,7 @@ impl DiscoverError {
             Self::Pattern(_) => Class::Config,
             Self::Config(e) => e.class(),
             Self::Store(e) => e.class(),
+            Self::NoResult => Class::Io,
         }
     }
 }
@@ -283,6 +289,7 @@ impl fmt::Display for DiscoverError {
             Self::Pattern(e) => e.fmt(f),
             Self::Config(e) => e.fmt(f),
             Self::Store(e) => e.fmt(f),
+            Self::NoResult => f.write_str("this is a bug in Hydrant, please report: discovery ended without a result"),
         }
     }
 }
