@@ -293,10 +293,10 @@ impl Reporter<'_> {
             RunEvent::ListingAgain(e) => log.warn(&format!("listing again: {e}")),
             RunEvent::PutRight(notice) => log.warn(&notice.to_string()),
             RunEvent::Ended(ended) => self.ended(&ended),
-            RunEvent::Doubted(doubted) => {
-                self.books.doubt(&doubted);
-                if let Ending::Failed { reason, .. } = &doubted.ending {
-                    self.failed(&escaped(&doubted.name).to_string(), reason);
+            RunEvent::PossiblyIncomplete(ended) => {
+                self.books.possibly_incomplete(&ended);
+                if let Ending::Failed { reason, .. } = &ended.ending {
+                    self.failed(&escaped(ended.name()), reason);
                 }
             }
             RunEvent::AllFound { discovered, any_first } => {
@@ -318,7 +318,7 @@ impl Reporter<'_> {
         if args.json && self.broken.is_none() {
             self.broken = screen::print(&record.to_json_line()).err();
         }
-        let name = escaped(&record.name);
+        let name = escaped(record.subject.name());
         for warning in &record.warnings {
             self.warned += 1;
             let severity = if self.warned <= WARNINGS_TOLD { Severity::Warn } else { Severity::Debug };
@@ -421,7 +421,7 @@ fn summary(totals: &Totals, counters: &Counters, took: Duration) -> String {
 fn row(record: &Record) -> [String; 6] {
     let number = |n: Option<u64>| n.unwrap_or_default().to_string();
     [
-        escaped(&record.name),
+        escaped(record.subject.name()),
         escaped(record.db_path.as_deref().unwrap_or_default()),
         record.txid.clone().unwrap_or_default(),
         number(record.files),

@@ -1,14 +1,14 @@
-//! How much may be open at once: databases and connections are bounded by the descriptors that
-//! the process may have (`ulimit -n`).
+//! Divides the descriptors that the process may open (`ulimit -n`) between databases and connections.
 
 use crate::store::s3::default_max_requests;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of one database in flight: the new file and once more for direct writes, its
-/// directory, a root directory, what it replaces, SQLite's.
+/// Descriptors of one database in flight: the new file, the same for direct writes, its directory, the
+/// output directory, the file that it replaces, and SQLite's.
 const PER_DATABASE: u64 = 6;
-/// The process's own, and each worker's ring, timers and wakers.
+/// Descriptors of the process itself.
 const OWN: u64 = 24;
+/// Descriptors of each worker: ring, timers and wakers.
 const PER_WORKER: u64 = 6;
 const MOST_DATABASES: u64 = 4096;
 
@@ -17,12 +17,12 @@ const MOST_DATABASES: u64 = 4096;
 pub struct Descriptors {
     /// Databases in flight, at least 1.
     pub databases: usize,
-    /// Requests in flight, at least 2; None: no fewer than are ever needed.
+    /// Requests in flight, at least 2. None: the descriptors do not limit them.
     pub requests: Option<usize>,
 }
 
 impl Descriptors {
-    /// Raises the soft limit as far as the process may, and divides what there is.
+    /// Raises the soft limit to the hard limit and divides it.
     pub fn of_process(workers: usize) -> Self {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         let mut limit = current.unwrap_or(u64::MAX);
@@ -34,8 +34,8 @@ impl Descriptors {
         Self::of(limit, workers)
     }
 
-    /// Databases in flight beyond which no request waits for a database: each has a few at
-    /// once, then is written and synced. More would only hold more memory.
+    /// How many databases in flight keep all requests busy. Each has a few requests at a time, then it is
+    /// written and synced. More databases would only need more memory.
     pub fn useful_databases(max_requests: Option<usize>) -> usize {
         max_requests.unwrap_or_else(default_max_requests).saturating_mul(3).div_ceil(4).max(4)
     }
@@ -45,7 +45,7 @@ impl Descriptors {
         let free = descriptors.saturating_sub(OWN + PER_WORKER * workers);
         let databases = (free / 2 / PER_DATABASE).clamp(1, MOST_DATABASES);
         let sockets = free.saturating_sub(databases * PER_DATABASE);
-        // A connection stays open for a while after its request, and a worker cannot use another's.
+        // A connection stays open for a while after its request, and workers do not share connections.
         let requests = (sockets / if workers > 1 { 2 } else { 1 }).max(2);
         Self {
             databases: databases as usize,

@@ -1,29 +1,28 @@
-//! A fleet's databases as jobs, and how each of them ended.
+//! The databases of a fleet as jobs, and how each of them ended.
 
 use crate::catalogue::Replica;
 use crate::error::Class;
-use crate::fleet::discovery::discover::{Discovery, Found, FoundError, FoundFailure, Output};
+use crate::fleet::discovery::found::{DatabaseRef, Discovery, Found, FoundError, FoundFailure};
 use crate::fleet::outputs::{Admitted, OutputPath, Refused};
-use crate::fleet::queue::{First, estimated_bytes};
+use crate::fleet::priority::{First, estimated_bytes};
 use crate::ltx::Txid;
 use crate::restore::{Discarded, RestoreOutcome};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A database to be restored.
+/// A database that is to be restored.
 #[derive(Debug)]
 pub struct Job {
-    pub name: String,
-    pub id: String,
-    pub store: Store,
-    pub path: String,
+    pub database: Arc<DatabaseRef>,
     pub place: OutputPath,
     pub listing: Known,
     pub estimated_bytes: u64,
-    /// Which of `--first` it is; those of none come last.
+    /// The index of the glob of `--first` that it matches ([`First::turn_of`]).
     pub(super) turn: usize,
+    /// When it was first started.
     pub(super) begun: Option<Instant>,
     pub(super) retries: u32,
 }
@@ -34,24 +33,29 @@ pub enum Known {
     Known(Replica),
     /// The bucket holds nothing of it.
     Absent,
+    /// Its listing failed.
     Failed(StoreError),
-    /// To be listed again.
+    /// Its files are to be listed (again) when it is restored.
     Unknown,
+}
+
+/// What an [`Ended`] speaks of.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    Database(Arc<DatabaseRef>),
+    /// An entry of litestream.yml that cannot be used, or a `dir:` entry whose databases could not be
+    /// listed: its path.
+    Entry(String),
 }
 
 /// How one database ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The configured path, in URL mode the key.
-    pub name: String,
-    /// `bucket/key`; empty where it has no place in a bucket.
-    pub id: String,
-    /// Absolute; None where it has no safe one.
+    pub subject: Subject,
+    /// The absolute output path. None: it has no safe one.
     pub output: Option<PathBuf>,
-    /// `s3` or `file`.
-    pub replica: &'static str,
     pub retries: u32,
-    /// From its first turn on, pauses included.
+    /// The time since it was first started, pauses between retries included.
     pub elapsed: Duration,
     pub ending: Ending,
 }
@@ -60,7 +64,7 @@ pub struct Ended {
 pub enum Ending {
     Restored {
         outcome: Box<RestoreOutcome>,
-        /// Besides those in the outcome.
+        /// Warnings besides those in `outcome`.
         warnings: Vec<String>,
     },
     Planned(PlannedDatabase),
@@ -72,134 +76,168 @@ pub enum Ending {
     },
 }
 
-/// What `-dry-run` says of a database.
+/// What `-dry-run` shows of a database.
 #[derive(Debug, Clone)]
 pub struct PlannedDatabase {
-    /// The TXID that it would reach.
+    /// The TXID that a restore would reach.
     pub txid: Txid,
     pub files: u64,
-    /// To be fetched.
+    /// Bytes to be fetched.
     pub bytes: u64,
     pub requests: u64,
     pub warnings: Vec<String>,
 }
 
-/// How outputs get their places.
+/// How outputs get their paths.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Absolute.
+    /// An absolute path.
     pub output_dir: Arc<Path>,
-    /// Absolute paths that the run itself writes to.
+    /// Absolute paths of the files that the run itself writes.
     pub reserved: Vec<PathBuf>,
     /// See [`crate::fleet::outputs::folds_case`].
     pub folds: fn(&Path) -> bool,
 }
 
-/// Turns what is found into jobs. Of outputs in each other's way one is restored; who has got a
-/// place keeps it.
+/// Turns found databases into jobs and refuses outputs that collide. Of several databases that are
+/// admitted in one call the winner is chosen by [`Admitted::claim`]; a database that was admitted in
+/// an earlier call keeps its output.
 pub struct Admission<'a> {
     output_dir: Arc<Path>,
     first: &'a First,
-    taken: Admitted,
+    admitted: Admitted,
     any_first: bool,
 }
 
-/// What is to be done, and what cannot be.
+/// What is to be done, and what cannot be done.
 #[derive(Debug, Default)]
 pub struct Jobs {
     pub jobs: Vec<Job>,
     pub refused: Vec<Ended>,
 }
 
+impl Subject {
+    /// The configured path; with a URL, the key.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Database(database) => &database.name,
+            Self::Entry(name) => name,
+        }
+    }
+
+    /// `bucket/key`; None for an entry.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Database(database) => Some(&database.id),
+            Self::Entry(_) => None,
+        }
+    }
+
+    /// `s3` or `file`; empty for an entry.
+    pub fn replica(&self) -> &'static str {
+        match self {
+            Self::Database(database) => database.store.kind(),
+            Self::Entry(_) => "",
+        }
+    }
+}
+
+/// The fields `name` and, of a database, `key`.
+impl Serialize for Subject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("name", self.name())?;
+        if let Some(id) = self.id() {
+            fields.serialize_entry("key", id)?;
+        }
+        fields.end()
+    }
+}
+
+impl Ended {
+    pub fn name(&self) -> &str {
+        self.subject.name()
+    }
+}
+
 impl<'a> Admission<'a> {
     pub fn new(places: Places, first: &'a First) -> Self {
         let Places { output_dir, reserved, folds } = places;
-        Self { output_dir, first, taken: Admitted::new(&reserved, folds), any_first: false }
+        Self { output_dir, first, admitted: Admitted::new(&reserved, folds), any_first: false }
     }
 
-    /// Whether any database so far is one of `--first`.
+    /// Whether any admitted database matches `--first`.
     pub const fn any_first(&self) -> bool {
         self.any_first
     }
 
-    /// Some of the databases, whose places none that is found later can win.
+    /// Admits some of the databases. No database that is found later may have a better claim to one
+    /// of their outputs.
     pub fn some(&mut self, found: Vec<Found>) -> Jobs {
-        self.take(found.into_iter().map(|found| (found, None)), Jobs::default())
+        self.admit(found.into_iter().map(|found| (found, None)), Jobs::default())
     }
 
-    /// All the others.
+    /// Admits all other databases.
     pub fn rest(&mut self, discovery: Discovery) -> Jobs {
         let mut all = Jobs::default();
         let mut again = Vec::new();
         for error in discovery.failed {
             match error {
                 FoundError { failure: FoundFailure::Store(e), found: Some(found), .. } => again.push((*found, Some(e))),
-                error => all.refused.push(refused_error(error)),
+                error => {
+                    let why = Refused { class: error.class(), reason: error.to_string() };
+                    all.refused.push(refused(Subject::Entry(error.name), None, why));
+                }
             }
         }
-        self.take(discovery.found.into_iter().map(|found| (found, None)).chain(again), all)
+        self.admit(discovery.found.into_iter().map(|found| (found, None)).chain(again), all)
     }
 
-    /// How a database ended that was handed over by a listing that then proved to be in no order,
-    /// where that was found out after its turn had come.
-    pub(super) fn in_doubt(&self, found: Found) -> Ended {
+    /// How a database ends whose restore started from a listing that later proved to be out of order,
+    /// and whose files in the full listing are others.
+    pub(super) fn possibly_incomplete(&self, found: Found) -> Ended {
         let output = OutputPath::of(found.output, &self.output_dir).ok().map(|place| place.path());
         let reason = "the bucket does not list in order, and showed more of this database's files after its \
                       restore had begun with those before: restore it again, with --force";
         let why = Refused { class: Class::S3Error, reason: reason.to_owned() };
-        refused(found.name, found.id, output, found.store.kind(), why)
+        refused(Subject::Database(found.database), output, why)
     }
 
-    fn take(&mut self, found: impl Iterator<Item = (Found, Option<StoreError>)>, mut all: Jobs) -> Jobs {
+    fn admit(&mut self, found: impl Iterator<Item = (Found, Option<StoreError>)>, mut all: Jobs) -> Jobs {
         let mut jobs = Vec::new();
-        for (mut found, error) in found {
+        for (found, error) in found {
             let turn = self.first.turn_of(&found);
-            let listing = match (error, found.replica.take()) {
+            let Found { database, replica, output } = found;
+            let estimated_bytes = replica.as_ref().map_or(0, estimated_bytes);
+            let listing = match (error, replica) {
                 (Some(e), _) => Known::Failed(e),
                 (None, Some(replica)) => Known::Known(replica),
                 (None, None) => Known::Absent,
             };
-            let output = std::mem::replace(&mut found.output, Output::Relative(String::new()));
             match OutputPath::of(output, &self.output_dir) {
-                Err(why) => all.refused.push(refused(found.name, found.id, None, found.store.kind(), why)),
-                Ok(place) => jobs.push(Job {
-                    name: found.name,
-                    id: found.id,
-                    store: found.store,
-                    path: found.path,
-                    place,
-                    estimated_bytes: match &listing {
-                        Known::Known(replica) => estimated_bytes(replica),
-                        _ => 0,
-                    },
-                    listing,
-                    turn,
-                    begun: None,
-                    retries: 0,
-                }),
+                Err(why) => all.refused.push(refused(Subject::Database(database), None, why)),
+                Ok(place) => {
+                    jobs.push(Job { database, place, listing, estimated_bytes, turn, begun: None, retries: 0 });
+                }
             }
         }
         let paths: Vec<PathBuf> = jobs.iter().map(|job| job.place.path()).collect();
-        let mut colliding = self.taken.claim(&paths);
+        let mut colliding = self.admitted.claim(&paths);
         for (i, (job, path)) in jobs.into_iter().zip(paths).enumerate() {
             match colliding.remove(&i) {
-                Some(why) => all.refused.push(refused(job.name, job.id, Some(path), job.store.kind(), why)),
+                Some(why) => all.refused.push(refused(Subject::Database(job.database), Some(path), why)),
                 None => {
                     self.any_first |= job.turn < self.first.len();
                     all.jobs.push(job);
                 }
             }
         }
+        debug_assert!(colliding.is_empty(), "a collision of a job that does not exist");
         all
     }
 }
 
-fn refused_error(error: FoundError) -> Ended {
-    let why = Refused { class: error.class(), reason: error.to_string() };
-    refused(error.name, String::new(), None, "", why)
-}
-
-fn refused(name: String, id: String, output: Option<PathBuf>, replica: &'static str, why: Refused) -> Ended {
+fn refused(subject: Subject, output: Option<PathBuf>, why: Refused) -> Ended {
     let ending = Ending::Failed { class: why.class, reason: why.reason };
-    Ended { name, id, output, replica, retries: 0, elapsed: Duration::ZERO, ending }
+    Ended { subject, output, retries: 0, elapsed: Duration::ZERO, ending }
 }

@@ -1,16 +1,16 @@
-//! Where each database goes, and which of them cannot go anywhere (CONTRACT, `restore-pattern`;
-//! PROMISES 7).
+//! Gives each database its output path, and refuses unsafe and colliding paths
+//! (docs/CLI.md, "Output paths of a pattern"; docs/GUARANTEES.md, 7).
 //!
-//! What a bucket's keys say is checked as text here, before anything is restored; `commit`
-//! checks again, with the file system's own eyes, when a database's turn has come. Of outputs
-//! that stand in each other's way, one is restored: the shorter, then the first in byte order.
+//! Names from a bucket are checked here as text, before anything is restored. `commit` checks the path
+//! again on the file system when the database is restored. Of outputs that collide, the shorter is
+//! restored, then the first in byte order.
 
 use crate::commit::{
     CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way, check_way_beneath,
     sweep_beneath, sweep_beside,
 };
 use crate::error::Class;
-use crate::fleet::discovery::discover::Output;
+use crate::fleet::discovery::found::Output;
 use crate::process::locks::lock;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::borrow::Cow;
@@ -18,16 +18,16 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-/// A checked place for an output.
+/// A checked output path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputPath {
-    /// The operator's own word.
+    /// An absolute path that the operator chose.
     Path(PathBuf),
-    /// Beneath `root`, by a name from the bucket; checked.
+    /// Below `root`, by a checked name from the bucket.
     Beneath { root: Arc<Path>, relative: String },
 }
 
-/// Why a database goes nowhere.
+/// Why a database is not restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub class: Class,
@@ -35,10 +35,10 @@ pub struct Refused {
 }
 
 impl OutputPath {
-    /// The place of `output`; relative ones lie beneath `output_dir` (absolute).
+    /// Checks `output`. Relative paths lie below `output_dir`, which is absolute.
     ///
     /// # Errors
-    /// `unsafe path`.
+    /// Class `unsafe path`.
     pub fn of(output: Output, output_dir: &Arc<Path>) -> Result<Self, Refused> {
         let (root, relative) = match output {
             Output::Configured(path) => return Ok(Self::Path(path)),
@@ -61,17 +61,16 @@ impl OutputPath {
         }
     }
 
-    /// Whether anything stands there (CONTRACT, `-if-db-not-exists`): not a dangling link. To be asked
+    /// Whether anything exists there (docs/CLI.md, "Skips"). A dangling link does not count. To be called
     /// after [`Roots::sweep`].
     pub fn exists(&self) -> bool {
         self.path().metadata().is_ok()
     }
 
-    /// For a dry run: says, and makes nothing, why no database can be restored to there, as far as the
-    /// directories on the way tell.
+    /// Checks the directories on the way to the output without making any. For a dry run.
     ///
     /// # Errors
-    /// What is in the way.
+    /// Why a restore would fail.
     pub fn check_way(&self) -> Result<(), CommitError> {
         match self {
             Self::Path(path) => check_way(path),
@@ -80,8 +79,8 @@ impl OutputPath {
     }
 }
 
-/// Output directories: those that are open, with one descriptor each for as long as a database is
-/// being restored beneath it, and what was put right in them.
+/// The output directories, and notices of what was cleaned up in them. A directory has one open
+/// descriptor for as long as a database is being restored below it.
 #[derive(Debug, Default)]
 pub struct Roots {
     open: Mutex<HashMap<Arc<Path>, Weak<OutputRoot>>>,
@@ -89,7 +88,7 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Puts right what killed runs left in the directory of `place`; see [`Self::take_notices`].
+    /// Cleans up what killed runs left in the directory of `place`; see [`Self::take_notices`].
     pub fn sweep(&self, place: &OutputPath) {
         let notices = match place {
             OutputPath::Path(path) => sweep_beside(path),
@@ -100,12 +99,12 @@ impl Roots {
         }
     }
 
-    /// What the operator is to be told of what was put right since this was last called.
+    /// Returns the notices for the operator since the last call.
     pub fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *lock(&self.notices))
     }
 
-    /// A checked destination at `place`, after [`Self::sweep`].
+    /// Calls [`Self::sweep`] and prepares a destination at `place`.
     ///
     /// # Errors
     /// As [`Destination::prepare`] and [`Destination::prepare_beneath`].
@@ -130,22 +129,17 @@ impl Roots {
     }
 }
 
-/// Whether SQLite would take a file of this name for another's sidecar.
-pub fn has_sidecar_name(name: &str) -> bool {
-    SIDECARS.iter().any(|suffix| name.ends_with(suffix))
-}
-
-/// Outputs that have their place, and which others stand in their way: those are not restored.
+/// The outputs of the admitted databases. Outputs that collide with them are refused.
 #[derive(Debug)]
 pub struct Admitted {
     /// Absolute paths that the run itself writes to.
     reserved: Vec<String>,
-    /// Whether the file system at a directory takes names that differ by case for one; asked only
-    /// where that matters.
+    /// Whether the file system at a directory ignores case. It is called only where two paths differ by
+    /// case alone.
     folds: fn(&Path) -> bool,
     known_to_fold: HashMap<PathBuf, bool>,
     paths: HashSet<Box<str>>,
-    /// In lower case those of `paths` that are not in lower case anyway.
+    /// Those of `paths` that have upper-case letters, by their form in lower case.
     folded: HashMap<Box<str>, Box<str>>,
 }
 
@@ -160,8 +154,8 @@ impl Admitted {
         }
     }
 
-    /// Gives `places` what is free, the shorter first, then the first in byte order. The others,
-    /// by index.
+    /// Admits those of `places` that do not collide: the shorter first, then the first in byte order.
+    /// Returns the others, by index.
     pub fn claim(&mut self, places: &[PathBuf]) -> HashMap<usize, Refused> {
         let texts: Vec<Cow<'_, str>> = places.iter().map(|path| path.to_string_lossy()).collect();
         let mut order: Vec<(usize, &str)> = texts.iter().map(AsRef::as_ref).enumerate().collect();
@@ -169,7 +163,7 @@ impl Admitted {
         order.into_iter().filter_map(|(i, text)| Some((i, self.claim_one(text)?))).collect()
     }
 
-    /// None: it has its place now.
+    /// None: it is admitted.
     fn claim_one(&mut self, path: &str) -> Option<Refused> {
         let collision = |reason: String| Some(Refused { class: Class::PathCollision, reason });
         if self.reserved.iter().any(|own| is_same_or_beside(path, own)) {
@@ -179,7 +173,7 @@ impl Admitted {
             return collision(in_the_way(path, winner));
         }
         self.paths.insert(path.into());
-        // Once more as a file system without case sees them; most fleets have none that differ so.
+        // Again without regard to case. Few fleets have paths that differ by case alone.
         let lower = path.to_lowercase();
         let original = |taken: &str| self.folded.get(taken).or_else(|| self.paths.get(taken).filter(|p| ***p != *path));
         if let Some(winner) = in_the_way_of(&lower, original) {
@@ -196,8 +190,8 @@ impl Admitted {
     }
 }
 
-/// Which of the paths that `taken` knows is `path`, one of its directories, or what either would
-/// be a sidecar of.
+/// The path known to `taken` that collides with `path`: the path itself, one of its directories, or a
+/// database of which either would be a sidecar.
 fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a Box<str>>) -> Option<&'a str> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
     let winner = ends
@@ -213,26 +207,26 @@ fn in_the_way(loser: &str, winner: &str) -> String {
     format!("{loser} cannot stand beside {winner}, to which another database is restored")
 }
 
-/// The longest directory in which both lie, or would but for their case.
+/// The longest directory that both paths have in common.
 fn shared_dir<'a>(a: &'a str, b: &str) -> &'a Path {
     let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let dir = a.get(..same).or_else(|| a.get(..0)).and_then(|same| same.rfind('/')).map_or(0, |at| at.max(1));
     Path::new(a.get(..dir).unwrap_or("/"))
 }
 
-/// `path` is `own`, or one of its sidecars, or the other way round.
+/// Whether the two are one path, or one is a sidecar of the other.
 fn is_same_or_beside(path: &str, own: &str) -> bool {
     let is_sidecar = |sidecar: &str, main: &str| sidecar.strip_prefix(main).is_some_and(|s| SIDECARS.contains(&s));
     path == own || is_sidecar(path, own) || is_sidecar(own, path)
 }
 
-/// Whether the file system at `dir`, or at what exists of it, takes `a` and `A` for one name:
-/// by trying. No where that cannot be tried.
+/// Whether the file system at `dir`, or at the nearest parent that exists, ignores case. It tries by
+/// making a file. False where that is not possible.
 pub fn folds_case(dir: &Path) -> bool {
     let Some(existing) = dir.ancestors().find(|dir| dir.is_dir()) else { return false };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(fd) = rustix::fs::open(existing, flags, Mode::empty()) else { return false };
-    // Named so that a later run sweeps it away if this one is killed here.
+    // A later run sweeps a file of this name if this run is killed before it deletes it.
     let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
     let (name, other) = (format!(".case.hydrant-{random}"), format!(".CASE.hydrant-{random}"));
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -244,8 +238,8 @@ pub fn folds_case(dir: &Path) -> bool {
     folds
 }
 
-/// Litestream's own state of an older database beside `output` confuses it when it resumes
-/// (PROMISES 29): what to say of it. `source` is where a replica on disk lies.
+/// The warning about Litestream's state of an older database beside `output`, if there is one.
+/// Litestream would resume from it (docs/GUARANTEES.md, 29). `source` is the path of a replica on disk.
 pub fn stale_state(output: &Path, source: Option<&str>) -> Option<String> {
     let (directory, name) = (output.parent()?, output.file_name()?);
     let state = directory.join(format!(".{}-litestream", name.to_string_lossy()));
@@ -277,7 +271,7 @@ mod tests {
         assert_eq!(losers(&["/o/a/app.db/old.db", "/o/a/app.db", "/o/a/app.db-2"], false), [0]);
         assert_eq!(losers(&["/o/b.db", "/o/b.db"], false), [1]);
         assert_eq!(losers(&["/o/x.db-wal", "/o/x.db", "/o/x.db-wal/y.db", "/o/x.db-walx"], false), [0, 2]);
-        // Who has lost takes nobody's place.
+        // `/o/a/b` is refused, but `/o/a/b/c` still collides with `/o/a`.
         assert_eq!(losers(&["/o/a", "/o/a/b", "/o/a/b/c"], false), [1, 2]);
         assert_eq!(losers(&["/o/errors.log", "/o/errors.log-wal", "/o/errors.logs"], false), [0, 1]);
     }

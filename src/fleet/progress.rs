@@ -1,7 +1,7 @@
-//! How far a fleet is, for display: counts that the run keeps and another thread reads.
+//! The progress of a run, for display: counts that the run updates and another thread reads.
 
 use super::job::Ending;
-use crate::fleet::discovery::discover::DiscoveryProgress;
+use crate::fleet::discovery::found::DiscoveryProgress;
 use crate::telemetry::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -10,24 +10,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub struct Progress {
     pub discovery: Arc<DiscoveryProgress>,
-    /// Databases of this run that have been found; all of them once `all_found`.
+    /// Databases of this run that were found so far. Once `all_found` is true this is the total.
     pub total: AtomicU64,
     pub done: AtomicU64,
     pub failed: AtomicU64,
     pub skipped: AtomicU64,
     pub all_found: AtomicBool,
-    /// Estimated bytes to fetch.
+    /// The estimate of all bytes to fetch.
     bytes: AtomicU64,
-    /// Of databases that have ended: what was estimated of them, and what they fetched.
+    /// The estimate for the databases that have ended.
     ended_bytes: AtomicU64,
+    /// The bytes that these databases really fetched.
     fetched_bytes: AtomicU64,
-    /// What had been received, but for what the ended databases had fetched, when all was found:
-    /// listings mostly.
+    /// Bytes received until all was found that no ended database had fetched: mostly listings.
     received_before: AtomicU64,
 }
 
 impl Progress {
-    /// More databases, of so many bytes about.
+    /// Adds databases, with the estimate of their bytes.
     pub(super) fn found(&self, databases: u64, estimated_bytes: u64) {
         self.total.fetch_add(databases, Relaxed);
         self.bytes.fetch_add(estimated_bytes, Relaxed);
@@ -50,7 +50,7 @@ impl Progress {
         self.count(ending);
     }
 
-    /// One that had no turn.
+    /// Counts a database that ended without being started.
     pub(super) fn count(&self, ending: &Ending) {
         match ending {
             Ending::Failed { .. } => self.failed.fetch_add(1, Relaxed),
@@ -60,13 +60,13 @@ impl Progress {
         self.done.fetch_add(1, Relaxed);
     }
 
-    /// One that was restored counts as failed.
-    pub(super) fn doubted(&self) {
+    /// A database that was counted as restored counts as failed, too.
+    pub(super) fn possibly_incomplete(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
 
-    /// Bytes fetched and to be fetched, by the estimates: done is what ended databases were
-    /// estimated at, and once all are found what arrived for those in flight.
+    /// Bytes done and bytes in all, by the estimates. Bytes done are the estimates of the databases that
+    /// have ended and, once all are found, the bytes received for those in flight.
     pub fn bytes(&self, counters: &Counters) -> (u64, u64) {
         let total = self.bytes.load(Relaxed);
         if !self.all_found.load(Relaxed) {

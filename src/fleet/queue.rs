@@ -1,84 +1,30 @@
-//! What is restored before what: as the operator says, then the longest first, so that no giant
-//! is left for the end (DESIGN engine 6). While a bucket throttles, no prefix of keys has more than
-//! its share of those at work as long as others wait: S3 throttles prefixes, and restores that wait
-//! for one would hold back those that do not.
+//! The jobs that wait, in the order of `priority`: by `--first`, then the largest first
+//! (docs/ARCHITECTURE.md, "Listing and order").
+//!
+//! S3 throttles prefixes of keys one by one. While a bucket throttles, a prefix gets only its share
+//! of the databases in flight as long as databases of other prefixes wait. Otherwise databases that
+//! wait for a throttled prefix would take the places of those that could go on.
 
-use crate::catalogue::Replica;
-use crate::config::Env;
-use crate::fleet::discovery::discover::{FleetSource, Found, Output};
-use crate::fleet::discovery::pattern::{Pattern, PatternError};
+use crate::fleet::discovery::found::Found;
 use crate::fleet::job::{Job, Known};
-use crate::ltx::Level;
+use crate::store::s3;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
-/// Bytes that restoring the newest state will fetch, about: the newest snapshot, and of what
-/// follows it the level that holds most.
-pub fn estimated_bytes(replica: &Replica) -> u64 {
-    let Some(snapshot) = replica.files.iter().filter(|file| file.is_snapshot()).max_by_key(|file| file.max_txid) else {
-        return 0;
-    };
-    let following = |level: Level| -> u64 {
-        let files = replica.files.get(replica.level(level)).unwrap_or_default();
-        files.iter().filter(|file| file.min_txid > snapshot.max_txid).map(|file| file.size).sum()
-    };
-    snapshot.size + (0..=9).filter_map(Level::new).map(following).max().unwrap_or(0)
-}
-
-/// The globs of `--first`, over the databases' names or their paths below the output directory.
-#[derive(Debug)]
-pub struct First(Vec<[Pattern; 2]>);
-
-impl First {
-    /// # Errors
-    /// A glob that is none.
-    pub fn new(globs: &[String], source: &FleetSource, env: &Env<'_>) -> Result<Self, PatternError> {
-        let pattern = |glob: &String| {
-            let relative = Pattern::for_keys(glob)?;
-            let name = match source {
-                FleetSource::Url(_) => relative.clone(),
-                FleetSource::Config(_) => Pattern::for_paths(glob, env)?,
-            };
-            Ok([name, relative])
-        };
-        globs.iter().map(pattern).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// How many globs there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Which glob's turn the database has; those of none come last.
-    pub fn turn_of(&self, found: &Found) -> usize {
-        let relative = match &found.output {
-            Output::Configured(_) => None,
-            Output::InDir { relative, .. } | Output::Relative(relative) => Some(relative.as_str()),
-        };
-        let matches = |[by_name, by_relative]: &[Pattern; 2]| {
-            by_name.matches(&found.name) || relative.is_some_and(|relative| by_relative.matches(relative))
-        };
-        self.0.iter().position(matches).unwrap_or(self.0.len())
-    }
-}
-
-/// Jobs that wait for their turn.
+/// Jobs that have not started.
 #[derive(Debug, Default)]
 pub struct JobQueue {
-    /// To be tried again: before all others.
+    /// Jobs to be tried again. They come before all others.
     again: VecDeque<Job>,
     waiting: BinaryHeap<Waiting>,
-    /// Passed over, in order, by prefix: all of one turn.
+    /// Jobs that were passed over because their prefix had its share, in order, by prefix. All have
+    /// the same `turn`.
     passed: HashMap<Box<str>, VecDeque<Job>>,
-    /// How many are at work, by prefix.
+    /// How many jobs are at work, by prefix.
     at_work: HashMap<Box<str>, usize>,
 }
 
-/// The greatest is the next.
+/// Ordered so that the greatest is the next to start.
 #[derive(Debug)]
 struct Waiting(Job);
 
@@ -91,7 +37,8 @@ impl JobQueue {
         self.again.push_back(job);
     }
 
-    /// `share`: how many of one prefix may be at work while others wait; None: as many as come.
+    /// Takes the next job out. `share` limits how many jobs of one prefix are at work while jobs of
+    /// other prefixes wait; None: no limit.
     pub fn next(&mut self, share: Option<usize>) -> Option<Job> {
         if let Some(job) = self.again.pop_front() {
             return Some(job);
@@ -100,7 +47,7 @@ impl JobQueue {
         let turn_of_passed = |queue: &Self| queue.passed.values().next()?.front().map(|job| job.turn);
         let waiting = self.waiting.peek().map(|next| next.0.turn);
         if waiting.is_some_and(|turn| turn_of_passed(self).is_some_and(|passed| turn < passed)) {
-            // Found since: they come first.
+            // Jobs with an earlier turn were found since.
             let passed = self.passed.drain().flat_map(|(_, jobs)| jobs);
             self.waiting.extend(passed.map(Waiting));
         }
@@ -119,13 +66,14 @@ impl JobQueue {
         self.passed_below(usize::MAX)
     }
 
-    /// A job is at work.
+    /// Counts a job as at work, until [`Self::stopped`].
     pub fn started(&mut self, job: &Job) {
         *self.at_work.entry(prefix_of(job).into()).or_default() += 1;
     }
 
-    /// …and no longer.
+    /// Counts a job as no longer at work.
     pub fn stopped(&mut self, job: &Job) {
+        debug_assert!(self.count(prefix_of(job)) > 0, "stopped without started");
         if let Some(count) = self.at_work.get_mut(prefix_of(job)) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -148,7 +96,7 @@ impl JobQueue {
         self.at_work.get(prefix).copied().unwrap_or(0)
     }
 
-    /// The next of the prefix that has the fewest at work, if those are fewer than `share`.
+    /// The next job of the prefix with the fewest jobs at work, if these are fewer than `share`.
     fn passed_below(&mut self, share: usize) -> Option<Job> {
         let counts = self.passed.keys().map(|prefix| (self.count(prefix), prefix));
         let (_, prefix) = counts.filter(|(count, _)| *count < share).min()?;
@@ -161,34 +109,40 @@ impl JobQueue {
         job
     }
 
-    /// What is known of these databases' files is void. Those that wait here are listed when
-    /// their turn comes; the others are given back.
-    pub fn forget_listings(&mut self, mut doubtful: Vec<Found>) -> Vec<Found> {
-        let paths: HashSet<String> = doubtful.iter().map(|found| found.path.clone()).collect();
-        let mut waiting: HashSet<&str> = self.again.iter().map(|job| job.path.as_str()).collect();
+    /// Forgets the listings of these databases, which may be incomplete. Those that wait here will be
+    /// listed again when they start. Returns the others.
+    pub fn forget_listings(&mut self, mut possibly_incomplete: Vec<Found>) -> Vec<Found> {
+        let paths: HashSet<String> = possibly_incomplete.iter().map(|found| found.database.path.clone()).collect();
+        let mut waiting: HashSet<String> = self.again.iter().map(|job| job.database.path.clone()).collect();
         let mut jobs = std::mem::take(&mut self.waiting).into_vec();
         jobs.extend(self.passed.drain().flat_map(|(_, jobs)| jobs).map(Waiting));
-        for Waiting(job) in jobs.iter_mut().filter(|Waiting(job)| paths.contains(&job.path)) {
+        for Waiting(job) in jobs.iter_mut().filter(|Waiting(job)| paths.contains(&job.database.path)) {
             job.listing = Known::Unknown;
-            waiting.insert(&job.path);
+            waiting.insert(job.database.path.clone());
         }
-        doubtful.retain(|found| !waiting.contains(found.path.as_str()));
+        possibly_incomplete.retain(|found| !waiting.contains(&found.database.path));
         self.waiting = jobs.into();
-        doubtful
+        possibly_incomplete
     }
 }
 
-/// What a bucket may throttle by itself: the bucket and the first two folders, as the limiter
-/// takes them (`store::s3::limiter`).
+/// The bucket, and the prefix that the bucket's limiter takes for the keys below the database's
+/// folder. A database whose folder is not two deep has several such prefixes, one for each level;
+/// no other database's keys begin with them, so its folder stands for all of them.
 fn prefix_of(job: &Job) -> &str {
-    let end = job.id.match_indices('/').nth(2).map_or(job.id.len(), |(at, _)| at);
-    job.id.get(..end).unwrap_or("")
+    let id = job.database.id.as_str();
+    let Some((bucket, folder)) = id.split_once('/') else { return id };
+    let end = bucket.len() + 1 + s3::prefix_of_folder(folder).len();
+    id.get(..end).unwrap_or(id)
 }
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> Ordering {
         let (Self(a), Self(b)) = (self, other);
-        b.turn.cmp(&a.turn).then(a.estimated_bytes.cmp(&b.estimated_bytes)).then_with(|| b.name.cmp(&a.name))
+        b.turn
+            .cmp(&a.turn)
+            .then(a.estimated_bytes.cmp(&b.estimated_bytes))
+            .then_with(|| b.database.name.cmp(&a.database.name))
     }
 }
 
@@ -208,36 +162,12 @@ impl Eq for Waiting {}
 
 #[cfg(test)]
 mod tests {
-    use crate::catalogue::{Layout, LtxFile};
+    use crate::catalogue::Replica;
+    use crate::fleet::discovery::found::{DatabaseRef, Output};
+    use crate::fleet::discovery::pattern::Pattern;
+    use crate::fleet::priority::First;
     use crate::fleet::queue::*;
-    use crate::ltx::Txid;
-    use crate::timestamp::Timestamp;
-
-    #[test]
-    fn the_newest_snapshot_and_what_follows_it() {
-        let file = |level, min, max, size| LtxFile {
-            min_txid: Txid(min),
-            max_txid: Txid(max),
-            size,
-            last_modified: Timestamp::from_millis(0),
-            etag: None,
-            level: Level::new(level).unwrap(),
-            layout: Layout::Hex,
-            archived: false,
-        };
-        let files = vec![
-            file(0, 6, 6, 10),
-            file(0, 7, 7, 10),
-            file(0, 8, 8, 10),
-            file(1, 4, 5, 1000),
-            file(1, 6, 7, 25),
-            file(9, 1, 3, 5000),
-            file(9, 1, 5, 500),
-        ];
-        let replica = Replica { root: "a/".into(), files, v3: None, others: Vec::new() };
-        assert_eq!(estimated_bytes(&replica), 530);
-        assert_eq!(estimated_bytes(&Replica { root: "a/".into(), files: vec![], v3: None, others: Vec::new() }), 0);
-    }
+    use std::sync::Arc;
 
     /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
     fn jobs(prefixes: &[&str], count: usize, first: &First) -> Vec<Job> {
@@ -245,15 +175,17 @@ mod tests {
         let store = crate::store::Store::File(crate::store::file::FileStore);
         let places = Places { output_dir: std::path::Path::new("/o").into(), reserved: Vec::new(), folds: |_| false };
         let names = prefixes.iter().flat_map(|prefix| (0..count).map(move |i| format!("{prefix}/{i:03}")));
-        let found = names.map(|name| Found {
-            id: format!("bucket/{name}"),
-            store: store.clone(),
-            path: name.clone(),
-            replica: Some(Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() }),
-            output: Output::Relative(name.clone()),
-            name,
+        let found = names.map(|name| {
+            let replica = Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() };
+            let (id, path, output) = (format!("bucket/{name}"), name.clone(), Output::Relative(name.clone()));
+            let database = Arc::new(DatabaseRef { name, id, store: store.clone(), path });
+            Found { database, replica: Some(replica), output }
         });
         Admission::new(places, first).some(found.collect()).jobs
+    }
+
+    fn name(job: &Job) -> &str {
+        &job.database.name
     }
 
     fn next(queue: &mut JobQueue, share: Option<usize>) -> Option<Job> {
@@ -262,38 +194,59 @@ mod tests {
         Some(job)
     }
 
+    /// The folder's prefix and the prefixes that the limiter takes for the keys below it agree, for
+    /// databases at any depth.
+    #[test]
+    fn a_prefix_is_what_the_limiter_takes() {
+        let first = First(Vec::new());
+        let one = |folder: &str| jobs(&[folder], 1, &first).remove(0);
+        assert_eq!(prefix_of(&one("t/a/b")), "bucket/t/a");
+        assert_eq!(prefix_of(&one("t/a")), "bucket/t/a");
+        assert_eq!(prefix_of(&one("t")), "bucket/t/000");
+        let mut at_root = one("x");
+        at_root.database = Arc::new(DatabaseRef {
+            name: "app.db".to_owned(),
+            id: "bucket/app.db".to_owned(),
+            store: at_root.database.store.clone(),
+            path: "app.db".to_owned(),
+        });
+        assert_eq!(prefix_of(&at_root), "bucket/app.db");
+    }
+
     #[test]
     fn no_prefix_has_more_than_its_share_while_others_wait() {
         let mut queue = JobQueue::default();
         queue.add(jobs(&["t/a", "t/b", "t/c"], 10, &First(Vec::new())));
-        // By name, while nothing throttles.
-        assert_eq!(next(&mut queue, None).map(|job| job.name).as_deref(), Some("t/a/000"));
+        // In the order of names, because nothing throttles and all are of one size.
+        assert_eq!(next(&mut queue, None).as_ref().map(name), Some("t/a/000"));
         let mut at_work: Vec<Job> = (0..5).filter_map(|_| next(&mut queue, Some(2))).collect();
-        let names: Vec<&str> = at_work.iter().map(|job| job.name.as_str()).collect();
+        let names: Vec<&str> = at_work.iter().map(name).collect();
         assert_eq!(names, ["t/a/001", "t/b/000", "t/b/001", "t/c/000", "t/c/001"]);
-        // A place becomes free: it is the next one's of the same prefix.
+        // A place becomes free: the next job of the same prefix gets it.
         let ended = at_work.remove(2);
         queue.stopped(&ended);
-        assert_eq!(next(&mut queue, Some(2)).map(|job| job.name).as_deref(), Some("t/b/002"));
-        // Nobody else waits: all there is, each once.
+        assert_eq!(next(&mut queue, Some(2)).as_ref().map(name), Some("t/b/002"));
+        // The share is no limit once no other prefix waits: every job comes, once.
         assert_eq!(queue.len(), 23);
-        let rest: HashSet<String> = std::iter::from_fn(|| next(&mut queue, Some(2))).map(|job| job.name).collect();
+        let rest: HashSet<String> =
+            std::iter::from_fn(|| next(&mut queue, Some(2))).map(|job| name(&job).to_owned()).collect();
         assert_eq!((rest.len(), queue.len()), (23, 0));
     }
 
-    /// Whatever the shares, what `--first` names is begun before all else that is known.
+    /// A job that `--first` names starts before all other known jobs, whatever the shares are.
     #[test]
     fn no_share_brings_a_later_turn_before_an_earlier() {
         let glob = Pattern::for_keys("t/b/*").unwrap();
         let first = First(vec![[glob.clone(), glob]]);
         let mut queue = JobQueue::default();
         queue.add(jobs(&["t/a", "t/c"], 10, &first));
-        // Those of t/a are passed over for t/c's.
+        // Jobs of t/a are passed over for jobs of t/c.
         let begun: Vec<Job> = (0..3).filter_map(|_| next(&mut queue, Some(1))).collect();
         assert_eq!(begun.len(), 3);
         queue.stopped(&begun[0]);
         queue.add(jobs(&["t/b"], 10, &first));
-        let names: Vec<String> = std::iter::from_fn(|| next(&mut queue, Some(1))).map(|job| job.name).collect();
+        let names: Vec<String> =
+            std::iter::from_fn(|| next(&mut queue, Some(1))).map(|job| name(&job).to_owned()).collect();
         let named = |names: &[String]| names.iter().filter(|name| name.starts_with("t/b/")).count();
         assert_eq!((named(&names[..10]), names.len()), (10, 27), "{names:?}");
     }

@@ -1,78 +1,52 @@
-//! Restores databases as discovery finds them: in order, so many at once, each published as soon
-//! as it is complete, each failing alone; transient failures again later.
+//! Restores databases as discovery finds them: in order, several at a time. Each is published as soon
+//! as it is complete. Each fails by itself. After a transient failure it is tried again later.
 //!
-//! By URL from a bucket, restores begin while the listing still runs; `--first` and longest first
-//! hold among the databases that are known. Otherwise all databases come at once, when all are
-//! known: through litestream.yml, where entries share listings and paths; from a disk, where
-//! listing is quick; for a dry run, which shows all or nothing; on a file system that ignores
-//! case, where a later name can win an earlier one's place (the caller's `Search::early`).
+//! By URL from a bucket, restores begin while the listing still runs. `--first` and largest-first then
+//! hold among the databases that are known. In four cases all databases come at once, when all are
+//! known (the caller's [`crate::fleet::DiscoverySearch::early`]):
+//! - with litestream.yml, where entries share listings and paths;
+//! - from a disk, where listing is quick;
+//! - in a dry run, which shows all or nothing;
+//! - on a file system that ignores case, where a later name can win an earlier one's output.
 //!
-//! Runs on the command's own thread; the work is done by the engine's workers. Nothing here
-//! waits for all of anything: a giant among thousands uses what the small ones leave. Directories
-//! are made durable in batches: while one batch is synced, the next comes together.
+//! This runs on the command's own thread. The restore workers do the work. No step waits for all
+//! databases, so one giant among thousands uses whatever the small ones leave.
 //!
-//! Invariants: a database counts as restored only when its name is durable; every job ends
-//! exactly once, or is left when the run is cancelled; what is in flight is bounded by the
-//! [`Window`].
+//! Invariants:
+//! - A database counts as restored only when its name is durable.
+//! - Every job ends exactly once, or is counted in [`RunResult::left`] when the run is cancelled.
+//! - The [`DatabaseWindow`] bounds how many databases are in flight.
 
-use super::job::{Admission, Ended, Ending, Job, Jobs, Known, PlannedDatabase};
-use super::progress::Progress;
-use super::window::DatabaseWindow;
 use crate::cancel::CancellationToken;
-use crate::commit::{CommitError, Notice, PublishedFile, Replace, check, sync_dirs};
+use crate::commit::Notice;
 use crate::error::Class;
-use crate::fleet::discovery::discover::{DiscoverError, Discovery};
+use crate::fleet::attempt::{Assignment, DatabaseAnswer, Settings, Work, may_pass, retry_delay, work};
+use crate::fleet::discovery::discover::DiscoverError;
 use crate::fleet::discovery::feed::{DiscoveryEvent, Feed};
+use crate::fleet::discovery::found::Discovery;
+use crate::fleet::durable::DirectorySyncs;
+use crate::fleet::job::{Admission, Ended, Ending, Job, Jobs, Known, Subject};
 use crate::fleet::outcome::record::Discovered;
-use crate::fleet::outputs::{Roots, stale_state};
+use crate::fleet::outputs::Roots;
+use crate::fleet::possibly_incomplete::PossiblyIncomplete;
+use crate::fleet::progress::Progress;
 use crate::fleet::queue::JobQueue;
+use crate::fleet::window::DatabaseWindow;
 use crate::io::IoError;
-use crate::plan::{PlanError, Target};
-use crate::process::threads::Threads;
-use crate::restore::{
-    DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, Worker, Workers, discard, plan_database,
-    restore,
-};
-use crate::store::{Store, StoreError};
+use crate::plan::PlanError;
+use crate::restore::{RestoreError, Workers};
+use crate::store::StoreError;
 use crate::telemetry::Counters;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// From so many databases in flight on, this thread looks at what has ended once in a [`BEAT`], and
-/// makes it durable together: to be woken for each costs more than a database can wait.
+/// With this many databases in flight or more, this thread collects those that have ended once in a
+/// [`BEAT`] and syncs their directories together. Waking for each costs more than the delay.
 const MANY: usize = 32;
 const BEAT: Duration = Duration::from_millis(3);
-
-/// Longest pause before a database is tried again.
-const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
-
-/// How each database is to be restored.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub work: Work,
-    pub target: Target,
-    pub check: Option<check::Mode>,
-    pub replace: Replace,
-    pub if_db_not_exists: bool,
-    pub if_replica_exists: bool,
-    pub max_retries: u32,
-    /// About how long the first pause before a retry is; each later one is twice as long.
-    pub retry_delay: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    Restore,
-    /// `-dry-run`.
-    Plan,
-    /// For measuring: nothing is written.
-    Rehearse(DiscardStage),
-}
 
 /// What the databases are restored with.
 pub struct Fleet<'a> {
@@ -83,66 +57,51 @@ pub struct Fleet<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// What a run says while it goes on.
+/// What a run reports while it goes on.
 #[derive(Debug)]
 pub enum RunEvent {
-    /// The listing failed, and begins anew.
+    /// The listing failed and begins again.
     ListingAgain(StoreError),
     /// All databases are known.
     AllFound {
         discovered: Discovered,
-        /// Whether any is one of `--first`.
+        /// Whether any database matches `--first`.
         any_first: bool,
     },
     Ended(Ended),
-    /// Of a database that has ended as restored: it was not from all of its files, and counts as
-    /// failed.
-    Doubted(Ended),
-    /// What an interrupted run had left of a database was put right, or could not be.
+    /// A database that was reported as restored was possibly restored from only some of its files. It
+    /// counts as failed.
+    PossiblyIncomplete(Ended),
+    /// What an interrupted run had left beside a database was cleaned up, or could not be.
     PutRight(Notice),
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct RunResult {
-    /// Databases left because the run was cancelled, as far as they were known.
+    /// Known databases that neither succeeded nor failed because the run was cancelled.
     pub left: usize,
-    /// Whether all databases were found; None where the discovery was stopped.
+    /// Whether all databases were found. None: the discovery was stopped.
     pub discovered: Option<Result<(), DiscoverError>>,
 }
 
-/// A worker's answer.
-enum DatabaseAnswer {
-    Restored(Box<Restored>, Vec<String>),
-    Planned(PlannedDatabase),
-    Rehearsed(Discarded),
-}
-
-/// A database that stands at its place; its name is not durable yet.
-struct Pending {
-    job: Job,
-    restored: crate::restore::RestoreOutcome,
-    warnings: Vec<String>,
-    published: PublishedFile,
-}
-
 enum Event {
-    /// None: the worker is gone.
+    /// None: the worker stopped without an answer.
     Answered(Job, Option<Result<DatabaseAnswer, RestoreError>>),
     Retry(Job),
     Synced(Vec<(Job, Ending)>),
 }
 
 impl Fleet<'_> {
-    /// Runs what `feed` brings; `hear` is told of each database as it ends. A discovery that fails
-    /// ends the feed: what it had brought is restored all the same.
+    /// Restores what `feed` brings and passes each event to `hear`. Where discovery fails, the
+    /// databases that it had handed over are restored all the same.
     ///
     /// # Errors
     /// This thread cannot wait for the workers.
     pub fn run(
         &self,
         feed: Feed,
-        intake: Admission<'_>,
+        admission: Admission<'_>,
         window: DatabaseWindow,
         hear: &mut dyn FnMut(RunEvent),
     ) -> Result<RunResult, IoError> {
@@ -150,76 +109,80 @@ impl Fleet<'_> {
         let runtime = runtime.map_err(|e| IoError::NoRuntime { reason: e.to_string() })?;
         let mut run = FleetRun {
             fleet: self,
-            begun: Instant::now(),
-            roots: Arc::default(),
-            window,
-            feed: Some(feed),
-            intake,
-            discovered: None,
+            incoming: Incoming { begun: Instant::now(), feed: Some(feed), admission, discovered: None },
             queue: JobQueue::default(),
+            window,
             active: FuturesUnordered::new(),
-            in_flight: 0,
-            delayed: 0,
-            left: 0,
-            unsynced: Vec::new(),
-            is_syncing: false,
-            directories: Threads::new("directories", 1),
-            at_work: HashSet::new(),
-            ended_early: HashMap::new(),
-            doubted: HashMap::new(),
+            counts: RunCounts::default(),
+            roots: Arc::default(),
+            syncs: DirectorySyncs::new(),
+            possibly_incomplete: PossiblyIncomplete::default(),
             hear,
         };
-        let left = runtime.block_on(run.drive());
-        Ok(RunResult { left, discovered: run.discovered })
+        runtime.block_on(run.drive());
+        Ok(RunResult { left: run.counts.left, discovered: run.incoming.discovered })
     }
 }
 
 struct FleetRun<'a> {
     fleet: &'a Fleet<'a>,
-    begun: Instant,
-    roots: Arc<Roots>,
-    window: DatabaseWindow,
-    /// None: it has ended.
-    feed: Option<Feed>,
-    intake: Admission<'a>,
-    discovered: Option<Result<(), DiscoverError>>,
+    incoming: Incoming<'a>,
     queue: JobQueue,
+    window: DatabaseWindow,
     active: FuturesUnordered<LocalBoxFuture<'a, Event>>,
-    /// At work, or not durable yet.
-    in_flight: usize,
-    /// Waiting to be tried again.
-    delayed: usize,
-    /// Neither restored nor failed when the run was cancelled.
-    left: usize,
-    unsynced: Vec<Pending>,
-    is_syncing: bool,
-    /// Where directories are synced; on this thread where no other can be had.
-    directories: Threads,
-    /// Names of what has begun and not ended.
-    at_work: HashSet<String>,
-    /// Of what ended before all was known: whether it was restored.
-    ended_early: HashMap<String, bool>,
-    /// At work with files that may not have been all: how it ends if it is restored.
-    doubted: HashMap<String, Ending>,
+    counts: RunCounts,
+    roots: Arc<Roots>,
+    syncs: DirectorySyncs,
+    possibly_incomplete: PossiblyIncomplete,
     hear: &'a mut dyn FnMut(RunEvent),
 }
 
+/// The databases on their way from discovery.
+struct Incoming<'a> {
+    begun: Instant,
+    /// None: discovery has ended.
+    feed: Option<Feed>,
+    admission: Admission<'a>,
+    discovered: Option<Result<(), DiscoverError>>,
+}
+
+/// How many databases are where.
+#[derive(Default)]
+struct RunCounts {
+    /// With a worker, or published and not durable yet.
+    in_flight: usize,
+    /// Waiting for the pause before a retry to end.
+    delayed: usize,
+    /// Neither restored nor failed when the run was cancelled.
+    left: usize,
+}
+
+impl Incoming<'_> {
+    /// Waits for ever once discovery has ended.
+    async fn next(&mut self) -> Option<DiscoveryEvent> {
+        match &mut self.feed {
+            Some(feed) => feed.next().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 impl<'a> FleetRun<'a> {
-    async fn drive(&mut self) -> usize {
+    async fn drive(&mut self) {
         let cancel = self.fleet.cancel;
-        // Ends when nothing is to come, waits or is at work. Every job ends after a bounded number of
-        // retries, and every turn waits for one of them or for the discovery.
+        // Bounded: every job ends after at most `max_retries` retries, and every turn waits for a job
+        // or for discovery. The loop ends when discovery has ended and no job waits or is at work.
         loop {
-            while self.in_flight < self.window.size() && !cancel.is_cancelled() {
+            while self.counts.in_flight < self.window.size() && !cancel.is_cancelled() {
                 let Some(job) = self.queue.next(self.window.share()) else { break };
                 self.start(job);
             }
             self.sync();
-            // What waits in the queue then was left by a cancelled run, and is counted below.
-            if self.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
-                return self.left;
+            // In a cancelled run jobs are left in the queue; they are counted below.
+            if self.incoming.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
+                return;
             }
-            if self.in_flight >= MANY {
+            if self.counts.in_flight >= MANY {
                 tokio::select! {
                     biased;
                     _ = cancel.cancelled() => break,
@@ -229,66 +192,69 @@ impl<'a> FleetRun<'a> {
             tokio::select! {
                 biased;
                 _ = cancel.cancelled() => break,
-                news = next_news(&mut self.feed) => self.take(news),
+                event = self.incoming.next() => self.take(event),
                 Some(event) = self.active.next() => self.handle(event),
             }
             while let Some(Some(event)) = self.active.next().now_or_never() {
                 self.handle(event);
             }
         }
-        // The workers stop: whatever is in flight ends soon, one way or the other. What was
-        // published is still made durable.
-        self.left += self.queue.len() + self.delayed;
+        // The workers stop too, so all that is in flight ends soon, well or not. What was published is
+        // still made durable.
+        self.counts.left += self.queue.len() + self.counts.delayed;
         self.queue.clear();
-        while self.in_flight > 0 {
+        while self.counts.in_flight > 0 {
             match self.active.next().await {
+                // It is counted as left.
                 Some(Event::Retry(_)) => {}
                 Some(event) => self.handle(event),
-                None => break,
+                None => {
+                    debug_assert!(false, "{} databases in flight without a future", self.counts.in_flight);
+                    self.counts.left += self.counts.in_flight;
+                    break;
+                }
             }
             self.sync();
         }
-        self.tell_notices();
-        self.left
+        self.report_notices();
     }
 
-    /// None: the discovery was stopped.
-    fn take(&mut self, news: Option<DiscoveryEvent>) {
-        match news {
+    /// None: the discovery was stopped, or its worker has panicked.
+    fn take(&mut self, event: Option<DiscoveryEvent>) {
+        match event {
             Some(DiscoveryEvent::Found(found)) => {
-                let jobs = self.intake.some(found);
+                let jobs = self.incoming.admission.some(found);
                 self.accept(jobs);
             }
             Some(DiscoveryEvent::Again(e)) => (self.hear)(RunEvent::ListingAgain(e)),
             Some(DiscoveryEvent::Ended(ended)) => {
-                self.feed = None;
-                self.discovered = Some(ended.map(|discovery| self.found_all(discovery)));
+                self.incoming.feed = None;
+                self.incoming.discovered = Some(ended.map(|discovery| self.found_all(discovery)));
+                self.possibly_incomplete.discovery_ended();
             }
-            None => self.feed = None,
+            None => {
+                self.incoming.feed = None;
+                if !self.fleet.cancel.is_cancelled() {
+                    self.incoming.discovered = Some(Err(DiscoverError::NoResult));
+                }
+                self.possibly_incomplete.discovery_ended();
+            }
         }
     }
 
     fn found_all(&mut self, mut discovery: Discovery) {
-        let discovered = Discovered::of(&discovery, self.begun.elapsed());
-        let doubtful = self.queue.forget_listings(std::mem::take(&mut discovery.doubtful));
-        let mut jobs = self.intake.rest(discovery);
-        (self.hear)(RunEvent::AllFound { discovered, any_first: self.intake.any_first() });
-        for doubted in doubtful.into_iter().map(|found| self.intake.in_doubt(found)) {
-            if self.at_work.contains(&doubted.name) {
-                self.doubted.insert(doubted.name, doubted.ending);
-                continue;
-            }
-            match self.ended_early.get(&doubted.name) {
-                Some(true) => {
-                    self.fleet.progress.doubted();
-                    (self.hear)(RunEvent::Doubted(doubted));
-                }
-                // It failed, and is told.
-                Some(false) => {}
-                None => jobs.refused.push(doubted),
-            }
+        let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
+        let possibly_incomplete = self.queue.forget_listings(std::mem::take(&mut discovery.possibly_incomplete));
+        let admission = &mut self.incoming.admission;
+        let mut jobs = admission.rest(discovery);
+        (self.hear)(RunEvent::AllFound { discovered, any_first: admission.any_first() });
+        let ended = possibly_incomplete.into_iter().map(|found| admission.possibly_incomplete(found));
+        let sorted = self.possibly_incomplete.sort_out(ended);
+        for restored in sorted.restored {
+            self.fleet.progress.possibly_incomplete();
+            (self.hear)(RunEvent::PossiblyIncomplete(restored));
         }
-        self.ended_early.clear();
+        jobs.refused.extend(sorted.never_started);
         self.accept(jobs);
         self.fleet.progress.found_all(self.fleet.counters);
     }
@@ -304,14 +270,14 @@ impl<'a> FleetRun<'a> {
         }
     }
 
-    /// Begins a job, or ends it at once.
+    /// Hands a job to a worker, or ends it where nothing is to be done.
     fn start(&mut self, mut job: Job) {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
-        self.at_work.insert(job.name.clone());
+        self.possibly_incomplete.started(&job.database.name);
         if settings.if_db_not_exists && settings.work == Work::Restore {
             self.roots.sweep(&job.place);
-            self.tell_notices();
+            self.report_notices();
         }
         if settings.if_db_not_exists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
@@ -328,54 +294,33 @@ impl<'a> FleetRun<'a> {
     }
 
     fn submit(&mut self, job: Job, replica: Option<crate::catalogue::Replica>) {
-        let order = Assignment {
-            roots: Arc::clone(&self.roots),
-            settings: self.fleet.settings.clone(),
+        let assignment = Assignment {
+            database: Arc::clone(&job.database),
             place: job.place.clone(),
-            store: job.store.clone(),
-            path: job.path.clone(),
             replica,
+            settings: self.fleet.settings.clone(),
+            roots: Arc::clone(&self.roots),
         };
-        let answer = self.fleet.engine.submit(move |worker| Box::pin(work(worker, order)));
-        self.in_flight += 1;
+        let answer = self.fleet.engine.submit(move |worker| Box::pin(work(worker, assignment)));
+        self.counts.in_flight += 1;
         self.queue.started(&job);
         self.active.push(Box::pin(async move { Event::Answered(job, answer.await.ok()) }));
     }
 
     fn handle(&mut self, event: Event) {
-        if let Event::Answered(job, _) = &event {
-            self.queue.stopped(job);
-            self.tell_notices();
-        }
         match event {
-            Event::Answered(job, Some(Ok(DatabaseAnswer::Restored(restored, warnings)))) => {
-                self.publish(job, *restored, warnings);
-            }
-            // The workers have stopped, or are about to: that is no failure of the database.
-            Event::Answered(..) if self.fleet.cancel.is_cancelled() => {
-                self.landed();
-                self.left += 1;
-            }
             Event::Answered(job, answer) => {
-                self.landed();
-                match answer {
-                    Some(Ok(DatabaseAnswer::Planned(planned))) => self.end(job, Ending::Planned(planned)),
-                    Some(Ok(DatabaseAnswer::Rehearsed(rehearsed))) => self.end(job, Ending::Rehearsed(rehearsed)),
-                    Some(Err(e)) => self.failed(job, e),
-                    _ => {
-                        let reason = "a worker stopped while it was at work on this".to_owned();
-                        self.end(job, Ending::Failed { class: Class::Io, reason });
-                    }
-                }
+                self.queue.stopped(&job);
+                self.report_notices();
+                self.answered(job, answer);
             }
             Event::Retry(job) => {
-                self.delayed -= 1;
-                // Listed anew.
-                self.doubted.remove(&job.name);
+                self.counts.delayed -= 1;
+                self.possibly_incomplete.listed_again(&job.database.name);
                 self.queue.add_again(job);
             }
             Event::Synced(endings) => {
-                self.is_syncing = false;
+                self.syncs.batch_ended();
                 for (job, ending) in endings {
                     self.landed();
                     self.end(job, ending);
@@ -384,52 +329,53 @@ impl<'a> FleetRun<'a> {
         }
     }
 
-    fn tell_notices(&mut self) {
+    fn answered(&mut self, job: Job, answer: Option<Result<DatabaseAnswer, RestoreError>>) {
+        let ending = match answer {
+            // It stays in flight until it is durable.
+            Some(Ok(DatabaseAnswer::Restored(restored, warnings))) => return self.syncs.add(job, *restored, warnings),
+            // The workers have stopped or are stopping. That is no failure of the database.
+            _ if self.fleet.cancel.is_cancelled() => {
+                self.landed();
+                self.counts.left += 1;
+                return;
+            }
+            Some(Err(e)) => {
+                self.landed();
+                return self.failed(job, e);
+            }
+            Some(Ok(DatabaseAnswer::Planned(planned))) => Ending::Planned(planned),
+            Some(Ok(DatabaseAnswer::Rehearsed(rehearsed))) => Ending::Rehearsed(rehearsed),
+            None => {
+                let reason = "a worker stopped while it was at work on this".to_owned();
+                Ending::Failed { class: Class::Io, reason }
+            }
+        };
+        self.landed();
+        self.end(job, ending);
+    }
+
+    fn report_notices(&mut self) {
         for notice in self.roots.take_notices() {
             (self.hear)(RunEvent::PutRight(notice));
         }
     }
 
-    fn publish(&mut self, job: Job, restored: Restored, warnings: Vec<String>) {
-        let Restored { outcome, published } = restored;
-        self.unsynced.push(Pending { job, restored: outcome, warnings, published });
-    }
-
-    /// One database less in flight.
+    /// Counts one database less in flight.
     fn landed(&mut self) {
-        self.in_flight -= 1;
+        debug_assert!(self.counts.in_flight > 0, "no database is in flight");
+        self.counts.in_flight -= 1;
         self.window.ended();
     }
 
-    /// Makes durable what was published, unless a batch is under way.
+    /// Makes durable what was published, unless a batch is being synced.
     fn sync(&mut self) {
-        if self.is_syncing || self.unsynced.is_empty() {
-            return;
+        if let Some(batch) = self.syncs.next_batch() {
+            self.active.push(Box::pin(async move { Event::Synced(batch.await) }));
         }
-        self.is_syncing = true;
-        let batch = std::mem::take(&mut self.unsynced);
-        let mut published = Vec::with_capacity(batch.len());
-        let mut restored = Vec::with_capacity(batch.len());
-        for pending in batch {
-            published.push(pending.published);
-            restored.push((pending.job, pending.restored, pending.warnings));
-        }
-        let syncing = self.directories.run(move || sync_dirs(published));
-        self.active.push(Box::pin(async move {
-            let mut synced = syncing.await.unwrap_or_default().into_iter();
-            let endings = restored.into_iter().map(|(job, outcome, warnings)| match synced.next() {
-                Some(Ok(())) => (job, Ending::Restored { outcome: Box::new(outcome), warnings }),
-                Some(Err(e)) => (job, Ending::Failed { class: e.class(), reason: e.to_string() }),
-                None => {
-                    let reason = "its directory was not synced".to_owned();
-                    (job, Ending::Failed { class: Class::Io, reason })
-                }
-            });
-            Event::Synced(endings.collect())
-        }));
     }
 
-    /// Tries again later, where that may help.
+    /// Tries again later, if another attempt may succeed and retries are left. Otherwise the database
+    /// has failed.
     fn failed(&mut self, mut job: Job, error: RestoreError) {
         let settings = self.fleet.settings;
         if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {
@@ -441,7 +387,7 @@ impl<'a> FleetRun<'a> {
         }
         let pause = retry_delay(settings.retry_delay, job.retries);
         job.retries += 1;
-        self.delayed += 1;
+        self.counts.delayed += 1;
         self.active.push(Box::pin(async move {
             tokio::time::sleep(pause).await;
             Event::Retry(job)
@@ -449,17 +395,10 @@ impl<'a> FleetRun<'a> {
     }
 
     fn end(&mut self, job: Job, ending: Ending) {
-        let is_good = matches!(ending, Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_));
-        let ending = self.doubted.remove(&job.name).filter(|_| is_good).unwrap_or(ending);
-        self.at_work.remove(&job.name);
-        if self.feed.is_some() {
-            self.ended_early.insert(job.name.clone(), is_good);
-        }
+        let ending = self.possibly_incomplete.ended(&job.database.name, ending);
         let ended = Ended {
             output: Some(job.place.path()),
-            name: job.name,
-            id: job.id,
-            replica: job.store.kind(),
+            subject: Subject::Database(job.database),
             retries: job.retries,
             elapsed: job.begun.map_or(Duration::ZERO, |begun| begun.elapsed()),
             ending,
@@ -469,115 +408,10 @@ impl<'a> FleetRun<'a> {
     }
 }
 
-/// Never where the feed has ended.
-async fn next_news(feed: &mut Option<Feed>) -> Option<DiscoveryEvent> {
-    match feed {
-        Some(feed) => feed.next().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn no_backups(settings: &Settings) -> Ending {
     if settings.if_replica_exists {
         return Ending::Skipped("no backups");
     }
     let error = PlanError::NoBackups;
     Ending::Failed { class: error.class(), reason: error.to_string() }
-}
-
-/// Whether the same may succeed a little later without anyone doing anything. A damaged or
-/// incomplete backup stays so.
-fn may_pass(error: &RestoreError) -> bool {
-    match error {
-        RestoreError::Store(e) => e.is_transient() || e.is_stale_listing(),
-        // Shorter than listed, time and again: it may have been replaced by then.
-        RestoreError::Unreadable { error, .. } => error.is_stale_listing(),
-        RestoreError::Restless { .. } => true,
-        _ => false,
-    }
-}
-
-/// Doubles with every retry; a half more or less, so that many do not come back at once.
-fn retry_delay(delay: Duration, retries: u32) -> Duration {
-    let doubled = delay.saturating_mul(1u32.checked_shl(retries).unwrap_or(u32::MAX));
-    doubled.min(RETRY_DELAY_CAP).mul_f64(0.5 + fastrand::f64())
-}
-
-/// What a worker is to do.
-struct Assignment {
-    roots: Arc<Roots>,
-    settings: Settings,
-    place: crate::fleet::outputs::OutputPath,
-    store: Store,
-    path: String,
-    replica: Option<crate::catalogue::Replica>,
-}
-
-async fn work(worker: Rc<Worker>, order: Assignment) -> Result<DatabaseAnswer, RestoreError> {
-    let Assignment { roots, settings, place, store, path, replica } = order;
-    if settings.work == Work::Plan {
-        place.check_way().map_err(RestoreError::Commit)?;
-        let planned = plan_database(&worker, &store, &path, replica, &settings.target).await?;
-        return Ok(DatabaseAnswer::Planned(PlannedDatabase {
-            txid: planned.plan.txid,
-            files: planned.plan.files.len() as u64,
-            bytes: planned.bytes(),
-            requests: planned.gets(worker.shared.segment_bytes),
-            warnings: planned.plan.warnings.iter().map(ToString::to_string).collect(),
-        }));
-    }
-    if let Work::Rehearse(depth) = settings.work {
-        let rehearsal = DiscardRequest { store, path, replica, target: settings.target, depth };
-        return discard(&worker, rehearsal).await.map(DatabaseAnswer::Rehearsed);
-    }
-    let destination = roots.prepare(&place, settings.replace).map_err(|e: CommitError| RestoreError::Commit(e))?;
-    let on_disk = matches!(store, Store::File(_)).then(|| path.clone());
-    let stale = (!destination.is_in_new_directory()).then(|| stale_state(destination.path(), on_disk.as_deref()));
-    let warnings = stale.flatten().into_iter().collect();
-    let request = Request {
-        store,
-        path,
-        replica,
-        target: settings.target,
-        destination: Arc::new(destination),
-        check: settings.check,
-        parallelism: None,
-    };
-    restore(&worker, request).await.map(|restored| DatabaseAnswer::Restored(Box::new(restored), warnings))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{StoreError, StoreErrorKind};
-
-    #[test]
-    fn pauses_double_up_to_a_cap() {
-        let pause = |retries| retry_delay(Duration::from_secs(5), retries).as_secs_f64();
-        for _ in 0..100 {
-            assert!((2.5..7.5).contains(&pause(0)));
-            assert!((10.0..30.0).contains(&pause(2)));
-            assert!((150.0..450.0).contains(&pause(40)));
-        }
-        assert_eq!(retry_delay(Duration::ZERO, 3), Duration::ZERO);
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        let error = |kind| StoreError {
-            kind,
-            what: String::new(),
-            detail: String::new(),
-            request_id: None,
-            hint: None,
-            attempts: 1,
-        };
-        let store = |kind| RestoreError::Store(error(kind));
-        let file = |kind| RestoreError::Unreadable { key: String::new(), error: error(kind).into() };
-        use StoreErrorKind::*;
-        assert!([Timeout, Throttled, Network, Server, NotFound].into_iter().all(|kind| may_pass(&store(kind))));
-        assert!(![NoSuchBucket, AccessDenied, Credentials, Io].into_iter().any(|kind| may_pass(&store(kind))));
-        assert!(may_pass(&file(SizeDiffers)) && !may_pass(&file(Unreadable)));
-        assert!(!may_pass(&RestoreError::Plan(PlanError::NoBackups)));
-    }
 }

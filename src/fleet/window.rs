@@ -1,12 +1,13 @@
-//! How many databases are in flight (CONTRACT `--parallel`): given, a hard cap; else it begins
-//! at 10, grows with every success, and keeps to what the requests that may be in flight can
-//! feed. Those are bounded apart from it, by the buckets' limiters.
+//! How many databases may be in flight. `-parallel N` is a hard limit
+//! (docs/CLI.md, "hydrant restore-pattern"). Without it the window begins at 10, grows by 1 with every
+//! database that ends, and follows the number of requests that may be in flight
+//! (docs/decisions/13-databases-in-flight.md). The buckets' limiters bound the requests themselves.
 
 use super::Descriptors;
 use crate::store::s3;
 
 const BEGIN: usize = 10;
-/// A throttled bucket's databases are shared among so many prefixes at least, where there are so many.
+/// While a bucket throttles, one prefix gets at most a fourth of the window as long as others wait.
 const SHARES: usize = 4;
 
 #[derive(Debug)]
@@ -18,7 +19,8 @@ pub struct DatabaseWindow {
 }
 
 impl DatabaseWindow {
-    /// `parallel` as given; `max` is what descriptors allow; `requests` limits the stores.
+    /// `parallel` is the operator's number. `max` is what the descriptors allow. `requests` limits the
+    /// stores' requests.
     pub fn new(parallel: Option<usize>, max: usize, requests: &s3::ProcessLimiter) -> Self {
         let max = max.max(1);
         let size = parallel.unwrap_or(BEGIN).clamp(1, max);
@@ -29,20 +31,20 @@ impl DatabaseWindow {
         self.size
     }
 
-    /// How many of one prefix may be at work while others wait; None: no bucket throttles.
+    /// How many databases of one prefix may be at work while others wait. None: no bucket throttles.
     pub fn share(&self) -> Option<usize> {
         self.requests.is_throttled().then(|| (self.size / SHARES).max(1))
     }
 
-    /// A database has ended.
+    /// Adapts the size. To be called when a database has ended.
     pub fn ended(&mut self) {
         if self.is_given {
             return;
         }
-        // Without a bucket, files are read.
+        // Without a bucket, replicas are read from files, and nothing limits the requests.
         let useful = self.requests.window().map_or(self.max, |window| Descriptors::useful_databases(Some(window)));
         let most = useful.max(BEGIN).min(self.max);
-        // One at a time, either way: the requests' window is measured while this follows it.
+        // It changes by 1 in both directions, because the requests' limit is itself being measured.
         self.size = if self.size < most { self.size + 1 } else { (self.size - 1).max(most) };
     }
 }
@@ -67,7 +69,7 @@ mod tests {
         assert_eq!(window.size(), 10);
         (0..500).for_each(|_| window.ended());
         assert_eq!(window.size(), 510);
-        // A bucket is met, whose window begins small.
+        // A new bucket's limit of requests begins small.
         let _bucket = s3::S3::new(s3::S3Config::default(), &s3_options(&limits), Default::default());
         let useful = Descriptors::useful_databases(limits.window());
         assert!((10..100).contains(&useful), "{useful}");

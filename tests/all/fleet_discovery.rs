@@ -84,7 +84,7 @@ fn files(root: &str, files: usize) -> Vec<String> {
 }
 
 fn names(discovery: &Discovery) -> Vec<&str> {
-    discovery.found.iter().map(|found| found.name.as_str()).collect()
+    discovery.found.iter().map(|found| found.database.name.as_str()).collect()
 }
 
 fn lists(server: &SimServer) -> u64 {
@@ -126,9 +126,9 @@ fn the_corpus_by_url() {
     assert_eq!((all.found.len(), all.matched, all.with_backups, all.without_backups), (49, 49, 49, 0));
     assert_eq!((all.lists, lists(&server), all.unordered), (1, 1, false));
     for found in &all.found {
-        assert_eq!(found.id, format!("fleet/{}", found.name));
-        assert_eq!(found.path, found.name);
-        assert_eq!(found.output, Output::Relative(found.name.clone()));
+        assert_eq!(found.database.id, format!("fleet/{}", found.database.name));
+        assert_eq!(found.database.path, found.database.name);
+        assert_eq!(found.output, Output::Relative(found.database.name.clone()));
         assert!(!found.replica.as_ref().unwrap().files.is_empty());
     }
     let nested = run(by_url(&format!("s3://fleet/nested/app.db/?{query}")), Options::default());
@@ -157,19 +157,20 @@ fn the_corpus_by_config() {
         .iter()
         .filter_map(|database| Some((database["config_path"].as_str()?, database["key"].as_str()?)))
         .collect();
-    let found: BTreeMap<&str, &str> = all.found.iter().map(|f| (f.name.as_str(), f.path.as_str())).collect();
+    let found: BTreeMap<&str, &str> =
+        all.found.iter().map(|f| (f.database.name.as_str(), f.database.path.as_str())).collect();
     assert_eq!(found, expected);
     assert!(all.failed.is_empty() && all.without_backups == 0, "{:?}", all.failed);
     assert_eq!(all.matched as usize, expected.len());
     assert_eq!(lists(&server), 2);
     for found in &all.found {
-        let key = expected[found.name.as_str()];
-        assert_eq!(found.id, format!("fleet/{key}"));
+        let key = expected[found.database.name.as_str()];
+        assert_eq!(found.database.id, format!("fleet/{key}"));
         assert_eq!(found.replica.as_ref().unwrap().name(), key);
         match &found.output {
-            Output::Configured(path) => assert_eq!(path, Path::new(&found.name)),
+            Output::Configured(path) => assert_eq!(path, Path::new(&found.database.name)),
             Output::InDir { dir, relative } => {
-                assert_eq!(dir.join(relative), Path::new(&found.name));
+                assert_eq!(dir.join(relative), Path::new(&found.database.name));
                 assert!(dir == Path::new("/srv-host/srv/tenants"));
             }
             Output::Relative(_) => panic!("{found:?}"),
@@ -191,9 +192,14 @@ fn the_corpus_on_disk() {
     let folder = folder.canonicalize().unwrap();
     let root = folder.to_str().unwrap();
     let all = run(by_url(&format!("file://{root}/")), Options::default());
-    let keys: BTreeSet<&str> = all.found.iter().map(|f| f.name.strip_prefix(root).unwrap().trim_matches('/')).collect();
+    let keys: BTreeSet<&str> =
+        all.found.iter().map(|f| f.database.name.strip_prefix(root).unwrap().trim_matches('/')).collect();
     assert_eq!(keys, of_manifest(&manifest, "key"));
-    assert!(all.found.iter().all(|found| found.id == found.name && found.path == found.name));
+    assert!(
+        all.found
+            .iter()
+            .all(|found| found.database.id == found.database.name && found.database.path == found.database.name)
+    );
     let some = run(by_url(&format!("file://{root}/backups/ten*/**/*.db")), Options::default());
     let outputs: BTreeSet<_> = some.found.iter().map(|found| format!("{:?}", found.output)).collect();
     assert!(outputs.contains("Relative(\"tenants/acme/app.db\")"), "{outputs:?}");
@@ -229,7 +235,7 @@ fn two_thousand_databases_take_few_lists() {
         assert_eq!(share.matched, 2000);
         assert!((500..800).contains(&share.found.len()));
         for found in share.found {
-            assert!(shares.insert(found.name));
+            assert!(shares.insert(found.database.name.clone()));
         }
     }
     assert_eq!(shares.len(), 2000);
@@ -262,7 +268,7 @@ fn ranges_and_one_row_find_the_same() {
         let discovery = run(by_url(&format!("s3://b/p/?{}", endpoint(&server))), Options::default());
         assert!(!discovery.unordered);
         let replicas: Vec<_> =
-            discovery.found.into_iter().map(|f| (f.name, f.replica.map(|r| r.files.len()))).collect();
+            discovery.found.into_iter().map(|f| (f.database.name.clone(), f.replica.map(|r| r.files.len()))).collect();
         found.push(replicas);
     }
     assert_eq!(found[0].len(), 20 * (roots.len() + 1));
@@ -276,7 +282,7 @@ fn a_database_at_the_root_of_a_bucket() {
         put(&server, "b", [format!("{root}/0000000000000001-0000000000000001.ltx")]);
         let discovery = run(by_url(&format!("s3://b/{prefix}?{}", endpoint(&server))), Options::default());
         assert_eq!(names(&discovery), ["b"], "{root}");
-        assert_eq!(discovery.found[0].path, "");
+        assert_eq!(discovery.found[0].database.path, "");
         assert_eq!(discovery.found[0].output, Output::Relative("b".into()));
     }
 }
@@ -320,7 +326,7 @@ fn configured_databases_with_and_without_backups() {
     ) + "  - path: /srv/bad.db\n    replica: { type: gcs, bucket: b }\n";
     let discovery = run(by_config("/srv/*", &config), Options::default());
     let files: Vec<_> =
-        discovery.found.iter().map(|f| (f.name.as_str(), f.replica.as_ref().map(|r| r.files.len()))).collect();
+        discovery.found.iter().map(|f| (f.database.name.as_str(), f.replica.as_ref().map(|r| r.files.len()))).collect();
     assert_eq!(
         files,
         [("/srv/app.db", Some(2)), ("/srv/new.db", None), ("/srv/same.db", Some(2)), ("/srv/two.db", Some(3))]

@@ -9,8 +9,8 @@ use hydrant::catalogue::Replica;
 use hydrant::commit::Replace;
 use hydrant::error::Class;
 use hydrant::fleet::{
-    Admission, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended, Ending, Feed, First,
-    Fleet, FleetSource, Found, Options, Output, Places, Progress, RunEvent, RunResult, Settings, Shard, Work,
+    Admission, DatabaseRef, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended, Ending, Feed,
+    First, Fleet, FleetSource, Found, Options, Output, Places, Progress, RunEvent, RunResult, Settings, Shard, Work,
 };
 use hydrant::io::IoBackend;
 use hydrant::plan::Target;
@@ -61,7 +61,7 @@ const EARLY: usize = 25;
 struct Came {
     ended: BTreeMap<String, Ended>,
     /// Counted as failed after they had ended as restored.
-    doubted: BTreeMap<String, Ended>,
+    incomplete: BTreeMap<String, Ended>,
     /// Ended before all were known.
     early: usize,
     /// LISTs that had been sent when the first database was restored, and at the end.
@@ -127,14 +127,14 @@ fn run_feed(
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
     let lists = || server.map_or(0, |server| server.stats().of_kind(RequestKind::List));
     let (mut ended, mut early, mut first_lists, mut found, mut again) = (BTreeMap::new(), 0, None, None, 0);
-    let mut doubted = BTreeMap::new();
+    let mut incomplete = BTreeMap::new();
     let mut hear = |heard: RunEvent| match heard {
         RunEvent::Ended(e) => {
             first_lists.get_or_insert_with(lists);
-            if e.name == LATE {
+            if e.name() == LATE {
                 late.open();
             }
-            assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
+            assert!(ended.insert(e.name().to_owned(), e).is_none(), "ends once");
             if let (EARLY, Some(server)) = (ended.len(), server) {
                 server.set_faults(Faults::default());
             }
@@ -144,7 +144,9 @@ fn run_feed(
             found = Some(discovered);
             stop.into_iter().for_each(|reason| cancel.cancel(reason));
         }
-        RunEvent::Doubted(e) => assert!(doubted.insert(e.name.clone(), e).is_none(), "doubted once"),
+        RunEvent::PossiblyIncomplete(e) => {
+            assert!(incomplete.insert(e.name().to_owned(), e).is_none(), "incomplete once");
+        }
         RunEvent::ListingAgain(_) => again += 1,
         RunEvent::PutRight(notice) => panic!("{notice}"),
     };
@@ -155,7 +157,7 @@ fn run_feed(
     read(out.path(), "", &mut files);
     let lists = (first_lists.unwrap_or_default(), lists());
     let total = progress.total.load(Relaxed);
-    Came { ended, doubted, early, lists, found, again, ran, files, total }
+    Came { ended, incomplete, early, lists, found, again, ran, files, total }
 }
 
 fn failures(came: &Came) -> BTreeMap<&str, Class> {
@@ -274,11 +276,9 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
     assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
 }
 
-/// Workers that a signal has stopped may answer before the run has heard of the signal: what they
-/// leave is left, not failed.
-#[test]
-fn what_stopped_workers_leave_has_not_failed() {
-    let (engine_cancel, cancel) = (CancellationToken::new(), CancellationToken::new());
+/// Workers that have stopped for a reason that the run does not know. All tasks fail at once.
+fn stopped_engine() -> Workers {
+    let cancel = CancellationToken::new();
     let options = WorkersOptions {
         workers: 1,
         kind: IoBackend::Pwrite,
@@ -287,15 +287,36 @@ fn what_stopped_workers_leave_has_not_failed() {
         segment_bytes: SEGMENT_BYTES,
         checks: false,
     };
-    let engine = Workers::start(&options, Arc::default(), engine_cancel.clone()).unwrap();
-    engine_cancel.cancel(Reason::Interrupt);
-    // From then on all answers are those of a stopped engine, and come at once.
+    let engine = Workers::start(&options, Arc::default(), cancel.clone()).unwrap();
+    cancel.cancel(Reason::Interrupt);
     while engine.run(|_| Box::pin(std::future::ready(()))).is_some() {}
+    engine
+}
+
+/// A discovery whose worker ends without a result does not look like an interruption.
+#[test]
+fn a_discovery_without_a_result_is_an_error() {
+    let server = SimServer::start(SimOptions::default()).unwrap();
+    let (source, engine, progress) = (source(&server, "bucket/p/"), stopped_engine(), Progress::default());
+    let first = First::new(&[], &source, &env).unwrap();
+    let feed = Feed::start(&engine, Arc::new(source), search(true), Arc::clone(&progress.discovery));
+    let came = run_feed(Some(&server), &engine, feed, &first, &progress, None, &Gate::default());
+    let Some(Err(e @ DiscoverError::NoResult)) = came.ran.discovered else { panic!("{:?}", came.ran) };
+    assert!(e.to_string().starts_with("this is a bug in Hydrant, please report: "), "{e}");
+}
+
+/// Workers that a signal has stopped may answer before the run has heard of the signal: what they
+/// leave is left, not failed.
+#[test]
+fn what_stopped_workers_leave_has_not_failed() {
+    let (engine, cancel) = (stopped_engine(), CancellationToken::new());
     let found = |i: usize| Found {
-        name: format!("{i}.db"),
-        id: format!("/{i}.db"),
-        store: Store::File(Default::default()),
-        path: format!("/{i}.db"),
+        database: Arc::new(DatabaseRef {
+            name: format!("{i}.db"),
+            id: format!("/{i}.db"),
+            store: Store::File(Default::default()),
+            path: format!("/{i}.db"),
+        }),
         replica: Some(Replica { root: format!("/{i}.db/"), files: Vec::new(), v3: None, others: Vec::new() }),
         output: Output::Relative(format!("{i}.db")),
     };
@@ -324,7 +345,7 @@ fn what_stopped_workers_leave_has_not_failed() {
 
 /// What was handed over before a listing proved to be in no order, and has other files now.
 #[test]
-fn a_database_in_doubt_is_named() {
+fn a_possibly_incomplete_database_is_named() {
     let server = SimServer::start(SimOptions::default()).unwrap();
     put(&server, 2, |i| format!("p/{i}.db"));
     let url = format!("s3://bucket/p/?endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint());
@@ -332,15 +353,22 @@ fn a_database_in_doubt_is_named() {
     let source = FleetSource::url(&url, &env, &mut |config| store.insert(open(config)).clone()).unwrap();
     let first = First::new(&[], &source, &env).unwrap();
     let found = |i: usize| Found {
-        name: format!("p/{i}.db"),
-        id: format!("bucket/p/{i}.db"),
-        store: store.clone().unwrap(),
-        path: format!("p/{i}.db"),
+        database: Arc::new(DatabaseRef {
+            name: format!("p/{i}.db"),
+            id: format!("bucket/p/{i}.db"),
+            store: store.clone().unwrap(),
+            path: format!("p/{i}.db"),
+        }),
         replica: Some(Replica { root: format!("p/{i}.db/"), files: Vec::new(), v3: None, others: Vec::new() }),
         output: Output::Relative(format!("{i}.db")),
     };
-    let discovery =
-        Discovery { found: Vec::new(), doubtful: vec![found(0)], matched: 1, unordered: true, ..Discovery::default() };
+    let discovery = Discovery {
+        found: Vec::new(),
+        possibly_incomplete: vec![found(0)],
+        matched: 1,
+        unordered: true,
+        ..Discovery::default()
+    };
     let came =
         run_feed(Some(&server), &engine(), Feed::of(discovery), &first, &Progress::default(), None, &Gate::default());
     let Ending::Failed { class: Class::S3Error, reason } = &came.ended["p/0.db"].ending else { panic!() };
@@ -410,8 +438,8 @@ fn what_a_listing_out_of_order_shows_again_counts_once() {
     let came = of(Options::default());
     assert!(is_all(&came) && failures(&came).is_empty());
     assert_eq!((came.ended.len(), came.files.len(), came.total, came.found.unwrap().matched), (8, 8, 8, 8));
-    let doubted: Vec<&str> = came.doubted.keys().map(String::as_str).collect();
-    assert_eq!(doubted, ["p/000000.db"], "{} early", came.early);
+    let incomplete: Vec<&str> = came.incomplete.keys().map(String::as_str).collect();
+    assert_eq!(incomplete, ["p/000000.db"], "{} early", came.early);
     // Each shard counts the whole fleet, also the one that does not restore the database.
     for index in 0..3 {
         let share = of(Options { shard: Some(Shard { index, of: 3 }), ..Options::default() });

@@ -85,7 +85,7 @@ impl Bench {
         let mut ended: BTreeMap<String, Ended> = BTreeMap::new();
         let mut hear = |heard: RunEvent| {
             if let RunEvent::Ended(e) = heard {
-                assert!(ended.insert(e.name.clone(), e).is_none(), "ends once");
+                assert!(ended.insert(e.name().to_owned(), e).is_none(), "ends once");
             }
         };
         let intake = Admission::new(places, &first);

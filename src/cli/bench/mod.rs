@@ -248,7 +248,7 @@ impl BenchRun<'_> {
         let ran = fleet.run(feed, Admission::new(places, &self.first), window, &mut |heard| match heard {
             RunEvent::Ended(ended) => self.ended(&ended, measured),
             RunEvent::AllFound { discovered, .. } => matched = discovered.matched,
-            RunEvent::ListingAgain(_) | RunEvent::Doubted(_) | RunEvent::PutRight(_) => {}
+            RunEvent::ListingAgain(_) | RunEvent::PossiblyIncomplete(_) | RunEvent::PutRight(_) => {}
         });
         match ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.cancelled()),
@@ -268,7 +268,7 @@ impl BenchRun<'_> {
         if let Ending::Failed { class, reason } = &ended.ending
             && measured.failed <= FAILURES_TOLD
         {
-            self.log.warn(&format!("{}: {}", escaped(&ended.name), with_class(*class, reason)));
+            self.log.warn(&format!("{}: {}", escaped(ended.name()), with_class(*class, reason)));
             if measured.failed == FAILURES_TOLD {
                 self.log.warn("further failures are not shown");
             }

@@ -1,15 +1,16 @@
-//! Databases through litestream.yml: `path:` entries, each with its own replica, and those that
-//! `dir:` entries cover, which the bucket alone knows on a host whose disk is empty (FORMAT §5).
+//! Finds databases through litestream.yml. A `path:` entry has its own replica. The databases of a
+//! `dir:` entry are known to the bucket alone, because the host's disk may be empty
+//! (docs/FORMAT.md, "litestream.yml").
 //!
-//! Entries of one store whose replicas lie under a common directory share a listing of it. A
-//! shared listing that is refused (rights for each database alone), or that brings far more than
-//! these databases, is replaced by a listing for each. An entry that cannot be used, or a listing
-//! that fails, fails its own databases only.
+//! Entries of one store whose replicas lie below a common directory share a listing of that directory.
+//! A shared listing is replaced by one listing for each database where it is refused (the credentials
+//! may list single databases only) or where it brings far more than these databases. An entry that
+//! cannot be used, or a listing that fails, fails its own databases only.
 
 use crate::catalogue::{Catalogue, Layout, Replica};
 use crate::config::{Config, ConfigError, EntryKind, Location, StoreConfig};
-use crate::fleet::discovery::discover::{
-    Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, id_of, key_of, path_of,
+use crate::fleet::discovery::found::{
+    DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, id_of, key_of, path_of,
 };
 use crate::fleet::discovery::listing::{Lister, ListingError, ListingLimits};
 use crate::fleet::discovery::pattern::{Pattern, relative_output};
@@ -18,47 +19,53 @@ use crate::store::{Store, StoreError, StoreErrorKind};
 use futures_util::StreamExt;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Shared listings at once; each has ranges of its own.
+/// Shared listings at a time. Each is split into ranges.
 const LISTINGS_IN_FLIGHT: usize = 4;
-/// Listings of single databases at once.
+/// Listings of single databases at a time.
 const SINGLES_IN_FLIGHT: usize = 64;
-/// What a shared listing may cost, in pages: so many, and so many per database.
+/// A shared listing is given up after 10 pages and 2 more for each database.
 const SHARED_PAGES: u64 = 10;
 const SHARED_PAGES_PER_DATABASE: u64 = 2;
 
 /// A pattern over a configuration's databases.
 pub struct ConfigSource {
     pattern: Pattern,
-    stores: Vec<OpenStore>,
+    stores: Vec<Arc<OpenStore>>,
     paths: Vec<PathEntry>,
     dirs: Vec<DirEntry>,
+    /// Entries that match and cannot be used, by path.
     unusable: Vec<(String, ConfigError)>,
 }
 
 struct OpenStore {
+    /// Its index in [`ConfigSource::stores`].
+    index: usize,
     config: StoreConfig,
     store: Store,
+    /// Empty for files.
     bucket: String,
 }
 
 /// A `path:` entry that matches.
 struct PathEntry {
+    /// Unique among the entries.
     name: String,
     path: PathBuf,
-    store: usize,
-    /// Where its replica is.
+    store: Arc<OpenStore>,
+    /// The path of its replica.
     key: String,
 }
 
-/// A `dir:` entry that may hold databases that match.
+/// A `dir:` entry that may have databases that match.
 struct DirEntry {
     dir: PathBuf,
     kind: EntryKind,
-    store: usize,
-    /// What the keys of its databases begin with.
+    store: Arc<OpenStore>,
+    /// The beginning of the keys of its databases.
     prefix: String,
-    /// The part of that in which names may match.
+    /// The beginning of the keys of its databases that can match: `prefix`, or longer.
     list_prefix: String,
 }
 
@@ -75,7 +82,7 @@ impl ConfigSource {
             match &entry.kind {
                 EntryKind::Path(path) => {
                     let name = path.to_string_lossy().into_owned();
-                    // Of several entries for one path the first counts.
+                    // Where several entries have one path, the first one counts.
                     if !source.pattern.matches(&name) || !names.insert(name.clone()) {
                         continue;
                     }
@@ -118,16 +125,30 @@ impl ConfigSource {
         self.dirs.push(DirEntry { dir: dir.to_owned(), kind: kind.clone(), store, prefix, list_prefix });
     }
 
-    fn store(&mut self, config: &StoreConfig, open: &mut dyn FnMut(&StoreConfig) -> Store) -> usize {
-        if let Some(known) = self.stores.iter().position(|known| known.config == *config) {
-            return known;
+    fn store(&mut self, config: &StoreConfig, open: &mut dyn FnMut(&StoreConfig) -> Store) -> Arc<OpenStore> {
+        if let Some(known) = self.stores.iter().find(|known| known.config == *config) {
+            return Arc::clone(known);
         }
         let bucket = match config {
             StoreConfig::S3(s3) => s3.bucket.clone(),
             StoreConfig::File => String::new(),
         };
-        self.stores.push(OpenStore { config: config.clone(), store: open(config), bucket });
-        self.stores.len() - 1
+        let index = self.stores.len();
+        let store = Arc::new(OpenStore { index, config: config.clone(), store: open(config), bucket });
+        self.stores.push(Arc::clone(&store));
+        store
+    }
+}
+
+impl OpenStore {
+    fn id(&self, key: &str) -> String {
+        id_of(&self.bucket, key)
+    }
+}
+
+impl PathEntry {
+    fn id(&self) -> String {
+        self.store.id(key_of(&self.key))
     }
 }
 
@@ -150,99 +171,98 @@ pub(in crate::fleet) async fn discover(
     let mut run = ConfiguredDiscovery { worker, source, options, progress, shelves: HashMap::new(), unordered: false };
     let mut discovery = Discovery::default();
     run.unusable(&mut discovery);
-    let dirs = shared_by_dirs(&source.dirs);
-    let dir_errors = run.list_shared(&dirs).await;
-    // What the directories' listings have brought along.
-    let covered = |entry: &PathEntry| {
+    let (listed_dirs, failed_dirs) = run.list_shared(shared_by_dirs(&source.dirs)).await;
+    // Listings of directories can have brought databases of `path:` entries, too.
+    let is_listed = |entry: &PathEntry| {
         let prefix = format!("{}/", entry.key.trim_end_matches('/'));
-        let holds = |shared: &SharedListing| shared.store == entry.store && prefix.starts_with(&shared.prefix);
-        dirs.iter().enumerate().any(|(i, shared)| holds(shared) && !dir_errors.contains_key(&i))
+        listed_dirs.iter().any(|dir| dir.store.index == entry.store.index && prefix.starts_with(&dir.prefix))
     };
-    let others: Vec<usize> =
-        (0..source.paths.len()).filter(|&i| source.paths.get(i).is_some_and(|entry| !covered(entry))).collect();
-    let (shared, mut singles) = shared_by_paths(source, others);
-    let path_errors = run.list_shared(&shared).await;
-    let mut failed: HashMap<usize, StoreError> = HashMap::new();
-    for (i, error) in path_errors {
-        let Some(group) = shared.get(i) else { continue };
+    let others: Vec<&PathEntry> = source.paths.iter().filter(|entry| !is_listed(entry)).collect();
+    let (shared, mut singles) = shared_by_paths(others);
+    let mut failed: HashMap<&str, StoreError> = HashMap::new();
+    for (shared, error) in run.list_shared(shared).await.1 {
         match error {
             ListingError::Store(e) if e.kind != StoreErrorKind::AccessDenied => {
-                failed.extend(group.members.iter().map(|&member| (member, e.clone())));
+                failed.extend(shared.members.iter().map(|entry| (entry.name.as_str(), e.clone())));
             }
-            _ => singles.extend(&group.members),
+            _ => singles.extend(shared.members),
         }
     }
-    run.list_singles(&singles, &mut failed).await;
-    run.collect(&mut discovery, &dirs, dir_errors, failed);
+    failed.extend(run.list_singles(&singles).await);
+    run.collect(&mut discovery, failed_dirs, failed);
     discovery.unordered = run.unordered;
     discovery
 }
 
 /// A prefix whose listing serves several entries.
-struct SharedListing {
-    store: usize,
+struct SharedListing<'a, Entry> {
+    store: &'a OpenStore,
     prefix: String,
     limits: ListingLimits,
-    /// Where given, only keys below these are kept; sorted, none below another.
+    /// Prefixes of the keys that are kept: sorted, none below another. None: all keys are kept.
     wanted: Option<Vec<String>>,
-    /// Indexes of the entries.
-    members: Vec<usize>,
+    members: Vec<&'a Entry>,
 }
 
-/// One listing for `dir:` entries whose replicas lie below one another.
-fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<SharedListing> {
-    let mut order: Vec<(usize, &DirEntry)> = dirs.iter().enumerate().collect();
-    order.sort_by(|(_, a), (_, b)| (a.store, &a.list_prefix).cmp(&(b.store, &b.list_prefix)));
-    let mut shared: Vec<SharedListing> = Vec::new();
-    for (i, dir) in order {
+type FailedListing<'a, Entry> = (SharedListing<'a, Entry>, ListingError);
+
+/// Makes one listing for all `dir:` entries whose replicas lie below the same entry's.
+fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<SharedListing<'_, DirEntry>> {
+    let mut order: Vec<&DirEntry> = dirs.iter().collect();
+    order.sort_by(|a, b| (a.store.index, &a.list_prefix).cmp(&(b.store.index, &b.list_prefix)));
+    let mut shared: Vec<SharedListing<'_, DirEntry>> = Vec::new();
+    for dir in order {
         match shared.last_mut() {
-            Some(last) if last.store == dir.store && dir.list_prefix.starts_with(&last.prefix) => last.members.push(i),
+            Some(last) if last.store.index == dir.store.index && dir.list_prefix.starts_with(&last.prefix) => {
+                last.members.push(dir);
+            }
             _ => shared.push(SharedListing {
-                store: dir.store,
+                store: &dir.store,
                 prefix: dir.list_prefix.clone(),
                 limits: ListingLimits::default(),
                 wanted: None,
-                members: vec![i],
+                members: vec![dir],
             }),
         }
     }
     shared
 }
 
-/// One listing for `path:` entries with a common directory; the second are those without.
-fn shared_by_paths(source: &ConfigSource, others: Vec<usize>) -> (Vec<SharedListing>, Vec<usize>) {
+/// Makes one listing for all `path:` entries with a common directory. Entries without one are returned
+/// second.
+fn shared_by_paths(others: Vec<&PathEntry>) -> (Vec<SharedListing<'_, PathEntry>>, Vec<&PathEntry>) {
     let mut singles = Vec::new();
-    let mut by_start: HashMap<(usize, &str), Vec<(String, usize)>> = HashMap::new();
-    for i in others {
-        let Some(entry) = source.paths.get(i) else { continue };
-        let is_file = source.stores.get(entry.store).is_none_or(|open| open.config == StoreConfig::File);
+    let mut by_start: HashMap<(usize, &str), Vec<(String, &PathEntry)>> = HashMap::new();
+    for entry in others {
         match Replica::list_prefixes(&entry.key).as_slice() {
-            // On disk, a listing walks directories that are no one's business.
-            [prefix] if !is_file => {
-                // Without anything in common, one listing would be of the whole bucket.
+            // Not on a disk: a walk of the common directory would read directories of other programs.
+            [prefix] if entry.store.config != StoreConfig::File => {
+                // Entries without a common first folder would share a listing of the whole bucket.
                 let start = entry.key.split('/').find(|name| !name.is_empty()).unwrap_or_default();
-                by_start.entry((entry.store, start)).or_default().push((prefix.clone(), i));
+                by_start.entry((entry.store.index, start)).or_default().push((prefix.clone(), entry));
             }
-            _ => singles.push(i),
+            _ => singles.push(entry),
         }
     }
     let mut shared = Vec::new();
-    for ((store, _), mut entries) in by_start {
-        entries.sort();
+    for mut entries in by_start.into_values() {
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         let common = match (entries.first(), entries.last()) {
             (Some((first, _)), Some((last, _))) => common_dir(first, last).to_owned(),
             _ => String::new(),
         };
-        let members: Vec<usize> = entries.iter().map(|(_, i)| *i).collect();
-        if members.len() < 2 || common.is_empty() {
-            singles.extend(members);
-            continue;
+        let members: Vec<&PathEntry> = entries.iter().map(|(_, entry)| *entry).collect();
+        match members.first() {
+            Some(first) if members.len() > 1 && !common.is_empty() => {
+                let max_pages = SHARED_PAGES + SHARED_PAGES_PER_DATABASE * members.len() as u64;
+                let mut wanted: Vec<String> = entries.into_iter().map(|(prefix, _)| prefix).collect();
+                let limits = ListingLimits { cuts: Some(wanted.clone()), max_pages };
+                wanted.dedup_by(|next, kept| next.starts_with(kept.as_str()));
+                let store = &*first.store;
+                shared.push(SharedListing { store, prefix: common, limits, wanted: Some(wanted), members });
+            }
+            _ => singles.extend(members),
         }
-        let max_pages = SHARED_PAGES + SHARED_PAGES_PER_DATABASE * members.len() as u64;
-        let mut wanted: Vec<String> = entries.into_iter().map(|(prefix, _)| prefix).collect();
-        let limits = ListingLimits { cuts: Some(wanted.clone()), max_pages };
-        wanted.dedup_by(|next, kept| next.starts_with(kept.as_str()));
-        shared.push(SharedListing { store, prefix: common, limits, wanted: Some(wanted), members });
     }
     (shared, singles)
 }
@@ -266,18 +286,26 @@ struct ConfiguredDiscovery<'a> {
     source: &'a ConfigSource,
     options: Options,
     progress: &'a DiscoveryProgress,
-    /// What was listed, by store and root.
+    /// The databases that were listed, by the store's index and by root.
     shelves: HashMap<usize, HashMap<String, Shelved>>,
     unordered: bool,
 }
 
-/// A listed database, and how many of the configured ones mean it.
+/// A listed database, and how many configured databases it is for.
 struct Shelved {
     replica: Replica,
     claims: u32,
 }
 
-impl ConfiguredDiscovery<'_> {
+/// A configured database of this shard, with the roots that hold its files, in order of preference.
+struct Wanted<'a> {
+    found: Found,
+    store: &'a OpenStore,
+    roots: Vec<String>,
+}
+
+impl<'a> ConfiguredDiscovery<'a> {
+    /// Whether the database belongs to this shard.
     fn is_ours(&self, id: &str) -> bool {
         self.options.shard.is_none_or(|shard| shard.takes(id))
     }
@@ -295,115 +323,102 @@ impl ConfiguredDiscovery<'_> {
         }
     }
 
-    fn id(&self, store: usize, key: &str) -> String {
-        id_of(self.source.stores.get(store).map_or("", |open| open.bucket.as_str()), key)
+    fn lister<'b>(&'b self, store: &'b OpenStore) -> Lister<'b> {
+        Lister { http: &self.worker.http, store: &store.store, progress: self.progress }
     }
 
-    fn lister(&self, store: usize) -> Option<Lister<'_>> {
-        let open = self.source.stores.get(store)?;
-        Some(Lister { http: &self.worker.http, store: &open.store, progress: self.progress })
-    }
-
-    fn shelve(&mut self, store: usize, catalogue: Catalogue) {
-        let shelf = self.shelves.entry(store).or_default();
+    fn shelve(&mut self, store: &OpenStore, catalogue: Catalogue) {
+        let shelf = self.shelves.entry(store.index).or_default();
         for replica in catalogue.finish() {
             shelf.insert(replica.root.clone(), Shelved { replica, claims: 0 });
         }
     }
 
-    /// Lists them all; which failed, by index.
-    async fn list_shared(&mut self, shared: &[SharedListing]) -> HashMap<usize, ListingError> {
+    /// Makes these listings, several at a time. Returns those that succeeded and those that failed.
+    async fn list_shared<'b, Entry>(
+        &mut self,
+        shared: Vec<SharedListing<'b, Entry>>,
+    ) -> (Vec<SharedListing<'b, Entry>>, Vec<FailedListing<'b, Entry>>) {
         let this = &*self;
-        let listings = shared.iter().enumerate().filter_map(|(i, shared)| {
-            let lister = this.lister(shared.store)?;
-            Some(async move {
-                let wanted = |key: &str| shared.wanted.as_ref().is_none_or(|prefixes| is_below(prefixes, key));
-                (i, lister.list(&shared.prefix, shared.limits.clone(), &wanted, None).await)
-            })
+        let listings = shared.into_iter().map(|shared| async move {
+            let wanted = |key: &str| shared.wanted.as_ref().is_none_or(|prefixes| is_below(prefixes, key));
+            let lister = this.lister(shared.store);
+            let answer = lister.list(&shared.prefix, shared.limits.clone(), &wanted, None).await;
+            (shared, answer)
         });
         let answers: Vec<_> = futures_util::stream::iter(listings).buffer_unordered(LISTINGS_IN_FLIGHT).collect().await;
-        let mut errors = HashMap::new();
-        for (i, answer) in answers {
-            match (answer, shared.get(i)) {
-                (Ok(listing), Some(shared)) => {
+        let (mut listed, mut failed) = (Vec::new(), Vec::new());
+        for (shared, answer) in answers {
+            match answer {
+                Ok(listing) => {
                     self.unordered |= listing.unordered;
                     self.shelve(shared.store, listing.catalogue);
+                    listed.push(shared);
                 }
-                (Err(e), _) => {
-                    errors.insert(i, e);
-                }
-                (Ok(_), None) => {}
+                Err(e) => failed.push((shared, e)),
             }
         }
-        errors
+        (listed, failed)
     }
 
-    /// A listing for each of the `path:` entries `singles`, this share's only.
-    async fn list_singles(&mut self, singles: &[usize], failed: &mut HashMap<usize, StoreError>) {
+    /// Makes a listing for each of these entries that are of this shard. Returns the names of those
+    /// whose listing failed.
+    async fn list_singles<'b>(&mut self, singles: &[&'b PathEntry]) -> Vec<(&'b str, StoreError)> {
         let this = &*self;
-        let entries = singles.iter().filter_map(|&i| Some((i, this.source.paths.get(i)?)));
-        let ours = entries.filter(|(_, entry)| this.is_ours(&this.id(entry.store, key_of(&entry.key))));
-        let listings = ours.filter_map(|(i, entry)| {
-            let lister = this.lister(entry.store)?;
-            Some(async move {
-                let mut catalogue = Catalogue::new(Layout::native_to(lister.store));
-                for prefix in Replica::list_prefixes(&entry.key) {
-                    match lister.list(&prefix, ListingLimits::default(), &|_| true, None).await {
-                        Ok(listing) => catalogue.merge(listing.catalogue),
-                        Err(ListingError::Store(e)) => return (i, entry.store, Err(e)),
-                        // There is no limit.
-                        Err(ListingError::TooLong) => {}
-                    }
+        let ours = singles.iter().filter(|entry| this.is_ours(&entry.id()));
+        let listings = ours.map(|entry| async move {
+            let lister = this.lister(&entry.store);
+            let mut catalogue = Catalogue::new(Layout::native_to(lister.store));
+            for prefix in Replica::list_prefixes(&entry.key) {
+                match lister.list(&prefix, ListingLimits::default(), &|_| true, None).await {
+                    Ok(listing) => catalogue.merge(listing.catalogue),
+                    Err(e) => return (*entry, Err(e.without_limits(&prefix))),
                 }
-                (i, entry.store, Ok(catalogue))
-            })
+            }
+            (*entry, Ok(catalogue))
         });
         let answers: Vec<_> = futures_util::stream::iter(listings).buffer_unordered(SINGLES_IN_FLIGHT).collect().await;
-        for (i, store, answer) in answers {
+        let mut failed = Vec::new();
+        for (entry, answer) in answers {
             match answer {
-                Ok(catalogue) => self.shelve(store, catalogue),
-                Err(e) => {
-                    failed.insert(i, e);
-                }
+                Ok(catalogue) => self.shelve(&entry.store, catalogue),
+                Err(e) => failed.push((entry.name.as_str(), e)),
             }
         }
+        failed
     }
 
-    /// What the listings mean for the entries.
+    /// Makes the result: which databases there are, by entries and listings, and what the bucket holds
+    /// of each. `failed` is by name of the entry.
     fn collect(
         &mut self,
         discovery: &mut Discovery,
-        dirs: &[SharedListing],
-        dir_errors: HashMap<usize, ListingError>,
-        mut failed: HashMap<usize, StoreError>,
+        failed_dirs: Vec<FailedListing<'a, DirEntry>>,
+        mut failed: HashMap<&str, StoreError>,
     ) {
-        let mut wanted: Vec<(Found, usize, Vec<String>)> = Vec::new();
-        let mut names: HashSet<&str> = self.source.unusable.iter().map(|(name, _)| name.as_str()).collect();
-        for (i, entry) in self.source.paths.iter().enumerate() {
+        let source = self.source;
+        let mut wanted: Vec<Wanted<'_>> = Vec::new();
+        let mut names: HashSet<&str> = source.unusable.iter().map(|(name, _)| name.as_str()).collect();
+        for entry in &source.paths {
             names.insert(&entry.name);
             discovery.matched += 1;
-            let id = self.id(entry.store, key_of(&entry.key));
+            let id = entry.id();
             if !self.is_ours(&id) {
                 continue;
             }
-            if let Some(e) = failed.remove(&i) {
-                let output = Output::Configured(entry.path.clone());
-                let found = self.found(&entry.name, id, entry.store, entry.key.clone(), output).map(Box::new);
-                let failure = FoundFailure::Store(e);
+            let output = Output::Configured(entry.path.clone());
+            let found = self.found(&entry.name, id, &entry.store, entry.key.clone(), output);
+            if let Some(e) = failed.remove(entry.name.as_str()) {
+                let (failure, found) = (FoundFailure::Store(e), Some(Box::new(found)));
                 discovery.failed.push(FoundError { name: entry.name.clone(), failure, found });
                 continue;
             }
-            let output = Output::Configured(entry.path.clone());
-            let roots = self.claim(entry);
-            wanted.extend(
-                self.found(&entry.name, id, entry.store, entry.key.clone(), output).map(|f| (f, entry.store, roots)),
-            );
+            wanted.push(Wanted { found, store: &entry.store, roots: self.claim(entry) });
         }
-        for (i, error) in dir_errors {
-            let members = dirs.get(i).map(|shared| shared.members.as_slice()).unwrap_or_default();
-            // There is no limit: it is the store's.
-            let ListingError::Store(error) = error else { continue };
-            for entry in members.iter().filter_map(|&member| self.source.dirs.get(member)) {
+        debug_assert!(failed.keys().all(|name| names.contains(name)), "a failed listing of no entry");
+        for (shared, error) in failed_dirs {
+            let error = error.without_limits(&shared.prefix);
+            for entry in shared.members {
                 let name = entry.dir.to_string_lossy().into_owned();
                 discovery.matched += 1;
                 let failure = FoundFailure::Store(error.clone());
@@ -411,53 +426,50 @@ impl ConfiguredDiscovery<'_> {
             }
         }
         let mut below_dirs: HashSet<String> = HashSet::new();
-        for entry in &self.source.dirs {
+        for entry in &source.dirs {
             for root in self.roots_below(entry) {
                 let key = root.strip_suffix('/').unwrap_or(&root);
                 let relative = key.strip_prefix(&entry.prefix).unwrap_or_default();
                 let name = format!("{}{relative}", below(&entry.dir));
-                // An entry that names the path goes before, then the first directory.
-                if names.contains(name.as_str())
-                    || !self.source.pattern.matches(&name)
-                    || !below_dirs.insert(name.clone())
-                {
+                // A `path:` entry has precedence, then the first `dir:` entry.
+                if names.contains(name.as_str()) || !source.pattern.matches(&name) || !below_dirs.insert(name.clone()) {
                     continue;
                 }
                 discovery.matched += 1;
-                let id = self.id(entry.store, key_of(&root));
+                let id = entry.store.id(key_of(&root));
                 if !self.is_ours(&id) {
                     continue;
                 }
                 let output = Output::InDir { dir: entry.dir.clone(), relative: relative.to_owned() };
                 let path = path_of(&root).to_owned();
-                if let Some(shelved) = self.shelves.get_mut(&entry.store).and_then(|shelf| shelf.get_mut(&root)) {
-                    shelved.claims += 1;
-                }
-                wanted.extend(self.found(&name, id, entry.store, path, output).map(|f| (f, entry.store, vec![root])));
+                self.claim_root(&entry.store, &root);
+                let found = self.found(&name, id, &entry.store, path, output);
+                wanted.push(Wanted { found, store: &entry.store, roots: vec![root] });
             }
         }
-        for (mut found, store, roots) in wanted {
+        for Wanted { mut found, store, roots } in wanted {
             let replicas: Vec<Replica> = roots.iter().filter_map(|root| self.take(store, root)).collect();
-            let native = Layout::native_to(&found.store);
+            debug_assert_eq!(replicas.len(), roots.len(), "a root was claimed and is gone");
+            let native = Layout::native_to(&store.store);
             found.replica = (!replicas.is_empty()).then(|| Replica::choose(replicas, native));
             discovery.found.push(found);
         }
     }
 
-    /// Without its replica.
-    fn found(&self, name: &str, id: String, store: usize, path: String, output: Output) -> Option<Found> {
-        let store = self.source.stores.get(store)?.store.clone();
+    /// The database, still without its replica.
+    fn found(&self, name: &str, id: String, store: &OpenStore, path: String, output: Output) -> Found {
         let output = if self.options.relative_outputs {
             Output::Relative(relative_output(self.source.pattern.literal_dir(), name))
         } else {
             output
         };
-        Some(Found { name: name.to_owned(), id, store, path, replica: None, output })
+        let database = DatabaseRef { name: name.to_owned(), id, store: store.store.clone(), path };
+        Found { database: Arc::new(database), replica: None, output }
     }
 
-    /// Sorted roots that a `dir:` entry covers.
+    /// The listed roots that a `dir:` entry covers, sorted.
     fn roots_below(&self, entry: &DirEntry) -> Vec<String> {
-        let Some(shelf) = self.shelves.get(&entry.store) else { return Vec::new() };
+        let Some(shelf) = self.shelves.get(&entry.store.index) else { return Vec::new() };
         let covers = |root: &str| {
             let relative = root.strip_prefix(&entry.prefix).and_then(|below| below.strip_suffix('/'));
             relative.is_some_and(|relative| entry.kind.accepts(relative))
@@ -467,23 +479,22 @@ impl ConfiguredDiscovery<'_> {
         roots
     }
 
-    /// The roots under which a `path:` entry's files lie, in order of preference.
+    /// Claims the listed roots that hold a `path:` entry's files. Returns them in order of preference.
     fn claim(&mut self, entry: &PathEntry) -> Vec<String> {
-        let Some(shelf) = self.shelves.get_mut(&entry.store) else { return Vec::new() };
-        let mut claimed = Replica::roots(&entry.key);
-        claimed.retain(|root| match shelf.get_mut(root) {
-            Some(shelved) => {
-                shelved.claims += 1;
-                true
-            }
-            None => false,
-        });
-        claimed
+        let mut roots = Replica::roots(&entry.key);
+        roots.retain(|root| self.claim_root(&entry.store, root));
+        roots
     }
 
-    /// Copies what others want too.
-    fn take(&mut self, store: usize, root: &str) -> Option<Replica> {
-        let shelf = self.shelves.get_mut(&store)?;
+    /// Counts one more configured database that a listed root is for. False: it was not listed.
+    fn claim_root(&mut self, store: &OpenStore, root: &str) -> bool {
+        let shelved = self.shelves.get_mut(&store.index).and_then(|shelf| shelf.get_mut(root));
+        shelved.map(|shelved| shelved.claims += 1).is_some()
+    }
+
+    /// Takes a claimed replica; copies it if others have claimed it too.
+    fn take(&mut self, store: &OpenStore, root: &str) -> Option<Replica> {
+        let shelf = self.shelves.get_mut(&store.index)?;
         let shelved = shelf.get_mut(root)?;
         if shelved.claims > 1 {
             shelved.claims -= 1;

@@ -88,14 +88,24 @@ fn entries_that_match_and_their_listings() {
     );
     assert_eq!(source.unusable, [("/srv/one/bad.db".to_owned(), ConfigError::UrlAndBucket)]);
     let dirs = shared_by_dirs(&source.dirs);
-    let listed: Vec<_> = dirs.iter().map(|shared| (shared.prefix.as_str(), shared.members.as_slice())).collect();
-    assert_eq!(listed, [("t/", [0, 1].as_slice())]);
-    let (shared, mut singles) = shared_by_paths(&source, (0..source.paths.len()).collect());
-    let listed: Vec<_> = shared.iter().map(|shared| (shared.prefix.as_str(), shared.members.as_slice())).collect();
-    assert_eq!(listed, [("single/", [0, 1].as_slice())]);
+    let listed: Vec<_> = dirs.iter().map(|shared| (shared.prefix.as_str(), dirs_of(shared))).collect();
+    assert_eq!(listed, [("t/", vec!["/srv/t", "/srv/t/eu"])]);
+    let (shared, singles) = shared_by_paths(source.paths.iter().collect());
+    let listed: Vec<_> = shared.iter().map(|shared| (shared.prefix.as_str(), names_of(&shared.members))).collect();
+    assert_eq!(listed, [("single/", vec!["/srv/one/app.db", "/srv/one/other.db"])]);
     assert_eq!(shared[0].limits.max_pages, 14);
-    singles.sort_unstable();
-    assert_eq!(singles, [2, 3, 4]);
+    assert_eq!(names_of(&singles), ["/srv/one/disk.db", "/srv/one/disk2.db", "/srv/one/root.db"]);
+}
+
+fn dirs_of<'a>(shared: &SharedListing<'a, DirEntry>) -> Vec<&'a str> {
+    shared.members.iter().map(|entry| entry.dir.to_str().unwrap()).collect()
+}
+
+/// Sorted.
+fn names_of<'a>(entries: &[&'a PathEntry]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    names.sort_unstable();
+    names
 }
 
 #[test]

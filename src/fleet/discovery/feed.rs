@@ -1,9 +1,8 @@
-//! Found databases on their way from the discovery, on a worker, to the run: as they are found,
-//! or all when all are known.
+//! Brings found databases from discovery, which runs on a worker, to the run: as they are found, or all
+//! at the end.
 
-use crate::fleet::discovery::discover::{
-    DiscoverError, Discovery, DiscoveryProgress, FleetSource, Found, HandOver, Options, discover_early,
-};
+use crate::fleet::discovery::discover::{DiscoverError, FleetSource, HandOver, discover_early};
+use crate::fleet::discovery::found::{Discovery, DiscoveryProgress, Found, Options};
 use crate::restore::Workers;
 use crate::store::StoreError;
 use std::sync::Arc;
@@ -14,72 +13,73 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 #[derive(Debug, Clone, Copy)]
 pub struct DiscoverySearch {
     pub options: Options,
-    /// Databases may be restored before all are known.
+    /// Hand databases over before all are known.
     pub early: bool,
-    /// After transient failures; the first pause before a retry, doubled with each.
+    /// How often discovery begins again after transient failures.
     pub max_retries: u32,
+    /// The pause before the first retry. It doubles with each retry, up to 64 times.
     pub retry_delay: Duration,
 }
 
-/// What a discovery says.
+/// What a discovery sends.
 #[derive(Debug)]
 pub enum DiscoveryEvent {
     /// Some of the databases.
     Found(Vec<Found>),
-    /// It failed, and begins anew.
+    /// The discovery failed and begins again.
     Again(StoreError),
-    /// All the others; nothing comes after this.
+    /// All other databases. This is the last event.
     Ended(Box<Result<Discovery, DiscoverError>>),
 }
 
-/// A discovery's news; bounded by what there is to be found.
+/// The events of a discovery. The channel holds no more than there are databases.
 #[derive(Debug)]
 pub struct Feed(UnboundedReceiver<DiscoveryEvent>);
 
 impl Feed {
-    /// Discovers on some worker.
+    /// Starts a discovery on one of the workers.
     pub fn start(
         engine: &Workers,
         source: Arc<FleetSource>,
         search: DiscoverySearch,
         progress: Arc<DiscoveryProgress>,
     ) -> Self {
-        let (news, feed) = mpsc::unbounded_channel();
-        // Answers by its news; nobody listening means cancelled, and the worker stops by itself.
+        let (events, feed) = mpsc::unbounded_channel();
+        // Its result is the events. If nobody receives them the run was cancelled, and the worker stops.
         let submitted = engine.submit(move |worker| {
             Box::pin(async move {
-                let to_run = news.clone();
+                let to_run = events.clone();
                 let mut hand_over = match search.early {
                     true => HandOver::to(move |found| drop(to_run.send(DiscoveryEvent::Found(found)))),
                     false => HandOver::default(),
                 };
                 let mut tries = 0;
-                // `max_retries` more turns at most.
+                // Bounded by `max_retries`.
                 let ended = loop {
                     match discover_early(&worker, &source, search.options, &progress, &mut hand_over).await {
                         Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {
-                            let _ = news.send(DiscoveryEvent::Again(e));
+                            let _ = events.send(DiscoveryEvent::Again(e));
                             tokio::time::sleep(search.retry_delay.saturating_mul(1 << tries.min(6))).await;
                             tries += 1;
                         }
                         ended => break ended,
                     }
                 };
-                let _ = news.send(DiscoveryEvent::Ended(Box::new(ended)));
+                let _ = events.send(DiscoveryEvent::Ended(Box::new(ended)));
             })
         });
         drop(submitted);
         Self(feed)
     }
 
-    /// All of it at once.
+    /// A feed of a discovery that has ended.
     pub fn of(discovery: Discovery) -> Self {
-        let (news, feed) = mpsc::unbounded_channel();
-        let _ = news.send(DiscoveryEvent::Ended(Box::new(Ok(discovery))));
+        let (events, feed) = mpsc::unbounded_channel();
+        let _ = events.send(DiscoveryEvent::Ended(Box::new(Ok(discovery))));
         Self(feed)
     }
 
-    /// None: the discovery was stopped before its end.
+    /// The next event. None: the discovery was stopped before its end, or its worker has panicked.
     pub(in crate::fleet) async fn next(&mut self) -> Option<DiscoveryEvent> {
         self.0.recv().await
     }

@@ -1,32 +1,37 @@
-//! Which databases can be handed over while their listing still runs (DESIGN engine 9). Pure.
+//! Decides which databases can be handed over while their listing still runs
+//! (docs/ARCHITECTURE.md, "Listing and order"). It makes no requests itself.
 //!
-//! A database is complete once the listing, in order so far, has passed everything below its
-//! root. It is handed over once, besides, nothing can still turn up that would win its place
-//! (CONTRACT: of outputs in each other's way the shorter, then the first in byte order, is
-//! restored). That would be a database
-//! - in a directory that its own path leads through: known once the places where such a
-//!   database's keys would lie are listed. Where much waits for one directory, those places are
-//!   asked for (small listings, bounded by the pages), since most names sort before `ltx/`;
-//! - with the same path, or one that the path would be a sidecar of: whatever may be disputed so
-//!   is kept to the end. Such names are rare.
+//! A database is handed over when
+//! 1. the ordered listing has moved past its root, so all of its files are known, and
+//! 2. no key still to come could reveal a database with a better claim to the same output path. Of
+//!    outputs that collide, the shorter is restored, then the first in byte order
+//!    (docs/CLI.md, "Output paths of a pattern").
 //!
-//! Invariant: what is handed over keeps its place in `paths`' whole view of the same listing.
+//! A database with a better claim would be one of these:
+//! - One whose path is a directory on the way to this database. This is decided once the places are
+//!   listed where that database's keys would be. Most names sort before `ltx/`, so this can take until
+//!   the end of the directory. Where 64 or more databases wait for one directory, small listings ask
+//!   for these places (at most one directory for 8 pages).
+//! - One with the same output path, or one of which this database would be a sidecar. Databases with
+//!   such names are rare. They are kept until the end of the listing.
+//!
+//! Invariant: a database that is handed over also gets its output path if all databases of the same
+//! listing are admitted at once ([`crate::fleet::outputs::Admitted`]).
 
 use crate::catalogue::{Catalogue, Replica};
-use crate::fleet::discovery::discover::key_of;
+use crate::fleet::discovery::found::{has_sidecar_name, key_of};
 use crate::fleet::discovery::key_ranges::{Split, Unlisted};
-use crate::fleet::outputs::has_sidecar_name;
 use crate::store::ListPage;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
-/// A directory is asked for where so many databases wait for it.
+/// A directory is asked for once this many databases wait for it.
 const WORTH_ASKING: usize = 64;
-/// So many pages of the listing pay for asking for one directory.
+/// One directory may be asked for per this many pages of the listing.
 const PAGES_PER_DIRECTORY: usize = 8;
-/// Where in a directory the keys of a database at that very place lie (FORMAT §1): under roots
-/// with more slashes, and of the two layouts and the v0.3.x format. Only what may be told from
-/// others' keys is asked for.
+/// The places in a directory that hold the keys of a database whose path is the directory itself: below
+/// a second slash, or in the folders of the two layouts and of v0.3.x (docs/FORMAT.md, "Key layouts").
+/// Only the folders are asked for. Below a second slash other databases' keys can lie too.
 const MORE_SLASHES: &str = "/";
 const ASKED: [&str; 12] =
     ["0000/", "0001/", "0002/", "0003/", "0004/", "0005/", "0006/", "0007/", "0008/", "0009/", "generations/", "ltx/"];
@@ -34,44 +39,49 @@ const ASKED: [&str; 12] =
 /// Whose a listed database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// The pattern does not mean it.
+    /// The pattern does not match it.
     Nobody,
-    /// The pattern means it, another shard restores it.
+    /// The pattern matches it, and another shard restores it.
     OtherShard,
     Us,
 }
 
-/// Looks on at a listing and hands over what it can.
+/// Watches a listing and hands databases over.
 pub struct Early<'a> {
-    /// What outputs are relative to.
+    /// The directory that output paths are relative to.
     literal_dir: &'a str,
-    /// The output of a database that lies at that directory itself.
+    /// The output of a database whose path is that directory.
     own_name: &'a str,
     owner: &'a dyn Fn(&str) -> Owner,
     give: &'a mut dyn FnMut(Vec<Replica>),
-    /// Complete, by the directory (with its slash) that may yet be a database.
+    /// Complete databases that wait until it is decided whether a directory on their path is a
+    /// database, by that directory (with its slash).
     waiting: BTreeMap<String, Vec<Replica>>,
-    /// To be decided when all is known.
+    /// Complete databases that are kept until the end of the listing.
     held: Vec<Replica>,
-    /// Hashes of the keys of complete databases. One too many does no harm.
+    /// Hashes of the keys of complete databases. A collision of hashes only delays a database.
     seen: HashSet<u64>,
     hasher: RandomState,
+    /// Prefixes to be asked for.
     questions: Vec<String>,
+    /// Directories that were asked for.
     asked: HashSet<String>,
-    /// Listed while this looked on.
+    /// Pages of the listing so far.
     pages: usize,
+    /// Prefixes that were asked for and hold no key.
     vacant: HashSet<String>,
-    /// [`WORTH_ASKING`] but in tests.
+    /// [`WORTH_ASKING`], except in tests.
     worth_asking: usize,
+    /// Databases that were taken from the catalogue and not put back.
     taken: usize,
     others: Others,
 }
 
-/// Other shards' databases, each once however often it turns up: a store that lists out of order
-/// may show more of one later.
+/// Counts other shards' databases. A store that lists out of order can show one several times; it is
+/// counted once.
 #[derive(Debug, Default)]
 pub struct Others {
-    /// Hashes.
+    /// Hashes of their roots.
     roots: HashSet<u64>,
     hasher: RandomState,
 }
@@ -89,7 +99,7 @@ impl Others {
 enum Verdict {
     Ready,
     Held,
-    /// For what is known of this directory.
+    /// Until it is decided whether this directory is a database.
     Waits(String),
 }
 
@@ -119,7 +129,7 @@ impl<'a> Early<'a> {
         }
     }
 
-    /// A page has been listed, or a question answered.
+    /// To be called after each page and after each answer to a question.
     pub fn advance(&mut self, split: &Split, catalogue: &mut Catalogue) {
         if split.is_unordered() {
             return self.give_back(catalogue);
@@ -157,13 +167,13 @@ impl<'a> Early<'a> {
         }
     }
 
-    /// A prefix to list: if nothing lies there, that helps.
+    /// The next prefix to list. If it holds no key, databases can be handed over earlier.
     pub fn next_question(&mut self) -> Option<String> {
         self.questions.pop()
     }
 
-    /// The answer to a question. Whether nothing lies there: an empty page that others follow
-    /// says nothing.
+    /// Takes the answer to a question. Returns whether the prefix holds no key. An empty page that is
+    /// followed by another page does not show that.
     pub fn answered(&mut self, prefix: String, page: &ListPage) -> bool {
         let is_vacant = page.objects.is_empty() && page.continuation.is_none();
         if is_vacant {
@@ -172,7 +182,7 @@ impl<'a> Early<'a> {
         is_vacant
     }
 
-    /// Whatever was not handed over is the catalogue's again.
+    /// Puts all databases that were not handed over back into the catalogue.
     pub fn give_back(&mut self, catalogue: &mut Catalogue) {
         let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
         for replica in waiting.chain(self.held.drain(..)) {
@@ -181,7 +191,7 @@ impl<'a> Early<'a> {
         }
     }
 
-    /// The listing begins anew.
+    /// Forgets what was listed, because the listing begins again.
     pub fn forget(&mut self) {
         self.waiting.clear();
         self.held.clear();
@@ -190,12 +200,12 @@ impl<'a> Early<'a> {
         self.others = Others::default();
     }
 
-    /// Databases that left the catalogue and are not back.
+    /// How many databases were taken from the catalogue and not put back.
     pub const fn taken(&self) -> usize {
         self.taken
     }
 
-    /// The databases of other shards that it saw.
+    /// The databases of other shards that were seen.
     pub fn into_others(self) -> Others {
         self.others
     }
@@ -230,18 +240,18 @@ impl<'a> Early<'a> {
             || catalogue.contains_below(&format!("{dir}/"))
     }
 
-    /// Whether one that is not known by now does not exist.
+    /// Whether a database at `dir` would be known by now.
     fn is_decided(&self, dir: &str, unlisted: &Unlisted<'_>) -> bool {
         unlisted.is_listed(&format!("{dir}{MORE_SLASHES}")) && self.open(dir, unlisted).next().is_none()
     }
 
-    /// The places where keys of a database at `dir` could still turn up, but for more slashes.
+    /// The folders in which keys of a database at `dir` can still come.
     fn open(&self, dir: &str, unlisted: &Unlisted<'_>) -> impl Iterator<Item = String> {
         let prefixes = ASKED.iter().map(move |own| format!("{dir}{own}"));
         prefixes.filter(|prefix| !unlisted.is_listed(prefix) && !self.vacant.contains(prefix))
     }
 
-    /// Asks for the directory that most wait for.
+    /// Asks for the directory that most databases wait for.
     fn ask(&mut self, unlisted: &Unlisted<'_>) {
         if self.asked.len() * PAGES_PER_DIRECTORY > self.pages {
             return;

@@ -1,8 +1,8 @@
-//! Early against the whole: whatever the names, the pages and the order of answers, every
-//! database once, with all its files, at the place that the whole list gives it.
+//! Early hand-over compared with a listing of everything: for all names, pages and orders of answers, each
+//! database comes once, with all its files, and gets the same output path.
 
 use crate::catalogue::{Layout, Replica};
-use crate::fleet::discovery::discover::path_of;
+use crate::fleet::discovery::found::path_of;
 use crate::fleet::discovery::handover::*;
 use crate::fleet::discovery::key_ranges::tests::{Server, by_directory, bytewise};
 use crate::fleet::discovery::key_ranges::{Ask, Split};
@@ -19,13 +19,13 @@ fn ours(_: &str) -> Owner {
     Owner::Us
 }
 
-/// What a listing came to.
+/// The result of a listing.
 struct Came {
-    /// In the order in which they were handed over.
+    /// The databases that were handed over, in that order.
     early: Vec<Vec<Replica>>,
     rest: Vec<Replica>,
     questions: usize,
-    /// Nothing can have been passed over.
+    /// No key can be missing.
     sound: bool,
 }
 
@@ -33,7 +33,7 @@ fn run(server: &Server, literal_dir: &str, own_name: &str, worth_asking: usize, 
     run_cut(server, literal_dir, own_name, worth_asking, seed, Vec::new())
 }
 
-/// Ranges begin at `cuts`, where there are any.
+/// The same with ranges that begin at `cuts`.
 fn run_cut(
     server: &Server,
     literal_dir: &str,
@@ -68,7 +68,7 @@ fn run_cut(
         let (ask, request) = in_flight.swap_remove(random.usize(..in_flight.len()));
         let mut page = server.list(&request);
         if ask.is_none() && worth_asking == 1 && random.bool() {
-            // As a store may that looked through many deleted keys.
+            // Stores may answer with an empty page after a scan of many deleted keys.
             page = ListPage { continuation: Some(String::new()), ..ListPage::default() };
         }
         match ask {
@@ -91,7 +91,7 @@ fn whole(server: &Server, literal_dir: &str) -> Vec<Replica> {
     catalogue.finish()
 }
 
-/// Roots of those that have no place, of batches that come one after the other.
+/// The roots of the databases that are refused when these batches are admitted one after the other.
 fn losers(batches: &[Vec<Replica>], literal_dir: &str, own_name: &str) -> Vec<String> {
     let mut taken = Admitted::new(&["/o/errors.log".into()], |_: &Path| false);
     let mut losers = Vec::new();
@@ -148,7 +148,7 @@ fn roots() -> impl Strategy<Value = Vec<String>> {
 fn keys_of(roots: Vec<String>, mut random: fastrand::Rng) -> Vec<String> {
     let mut keys = Vec::new();
     for root in roots {
-        // Some levels, either layout, either format.
+        // Some levels of both layouts, and v0.3.x backups.
         for dir in ["0000/", "0001/", "0009/", "ltx/0/", "ltx/9/"] {
             if random.u8(..3) == 0 {
                 keys.push(format!("{root}/{dir}{NAME}"));
@@ -162,7 +162,7 @@ fn keys_of(roots: Vec<String>, mut random: fastrand::Rng) -> Vec<String> {
     keys
 }
 
-/// A place at or a little before a key, mostly between the names of one directory.
+/// A cut at or a little before a key, mostly between the names of one directory.
 fn cut_near(key: &str, random: &mut fastrand::Rng) -> String {
     let slashes: Vec<usize> = key.match_indices('/').map(|(at, _)| at + 1).collect();
     let end = slashes.get(random.usize(..slashes.len().max(1))).copied().unwrap_or(key.len());
@@ -196,8 +196,8 @@ proptest! {
         prop_assert_eq!(losers(&batches, literal_dir, own_name), losers(&[expected], literal_dir, own_name));
     }
 
-    /// A store of another order: what was handed over is whole, or the listing says that it is not
-    /// to be trusted.
+    /// If a store lists in another order, databases that were handed over are complete, or the listing
+    /// says that keys may be missing.
     #[test]
     fn another_order_is_admitted(roots in roots(), max_keys in 1usize..12, seed in any::<u64>(), shuffles: bool) {
         let keys = keys_of(roots, fastrand::Rng::with_seed(seed));
@@ -210,7 +210,8 @@ proptest! {
     }
 }
 
-/// Databases of 5 files, 1000 keys on a page; how many were handed over and asked about.
+/// Lists databases of 5 files with 1,000 keys on a page. Returns how many were handed over, how many were
+/// left to the end, and how many questions were asked.
 fn early_of(roots: impl Iterator<Item = String>, literal_dir: &str) -> (usize, usize, usize) {
     let dirs = ["0000/", "0001/", "0002/", "0003/", "0009/"];
     let keys = roots.flat_map(|root| dirs.map(|dir| format!("{root}/{dir}{NAME}")));
@@ -225,7 +226,7 @@ fn most_of_a_long_listing_is_handed_over_early() {
     for (name, roots, literal_dir, questions) in [
         ("below their own tenants", (0..3000).map(|i| format!("p/t{i:04}/app.db")).collect::<Vec<_>>(), "p/", 0),
         ("beside each other", (0..3000).map(|i| format!("p/{i:06}.db")).collect(), "p/", 0),
-        // Names before `ltx/`: asked whether `p` is a database.
+        // The names sort before `ltx/`, so it is asked whether `p` is a database.
         ("below what may be one", (0..3000).map(|i| format!("p/{i:06}.db")).collect(), "", 12),
         ("the same by letters", (0..3000).map(|i| format!("p/c{i:06}.db")).collect(), "", 2),
         (
@@ -248,8 +249,8 @@ fn most_of_a_long_listing_is_handed_over_early() {
     }
 }
 
-/// Keys of a database under a root with one more slash come after names that begin with `-`, and
-/// before all else that may be asked for.
+/// The keys below a second slash come after names that begin with `-` or `.` and before the folders that
+/// are asked for.
 #[test]
 fn a_database_under_more_slashes_is_waited_for() {
     let others = (0..20).flat_map(|i| [format!("A/{i:02}"), format!("b/{i:02}")]);
@@ -267,7 +268,7 @@ fn a_database_under_more_slashes_is_waited_for() {
     }
 }
 
-/// Nor is a directory vacant of which a page came that was empty, and not the last.
+/// An empty page that is not the last one does not show that a directory is vacant.
 #[test]
 fn an_empty_page_that_others_follow_says_nothing() {
     let (mut give, mut catalogue) = (|_: Vec<Replica>| {}, Catalogue::new(Layout::Hex));

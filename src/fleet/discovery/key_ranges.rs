@@ -1,32 +1,34 @@
-//! One long listing as ranges of keys that are listed side by side. Pure: it says what to ask
-//! for and takes the answers in any order; `listing` does the asking.
+//! Splits one long listing into ranges of keys that are listed side by side. It makes no requests: it
+//! says which page to ask for next and takes the answers in any order. `listing` makes the requests.
 //!
-//! The first page decides: a listing that fits it is not split. Otherwise looks with a delimiter
-//! find places where ranges may begin (cuts), where and as long as there is more to list than
-//! that page, and ranges with much before them give up their ends to new ones.
+//! A listing that fits on one page is not split. Otherwise LISTs with a delimiter ("looks") find keys at
+//! which ranges may begin ("cuts"), while ranges have more than a page to list. A range with many cuts
+//! before it gives its end to a new range.
 //!
-//! Invariants: the ranges partition the keys whatever the cuts are. A key counts in the one
-//! range it lies in. [`Split::is_sound`] holds only where every range went on, in the store's own
-//! order, to where the next began: then no key was passed over, in whatever order a store lists.
-//! Looks and further ranges are bounded by the pages of keys: at most half as many each, and a few.
+//! Invariants:
+//! - The ranges partition the keys, whatever the cuts are. A key counts in the one range that it lies in.
+//! - [`Split::is_sound`] is true only if every range was listed, in the store's own order, up to the key
+//!   at which the next one began. Then no key is missing, in whatever order the store lists.
+//! - There are at most half as many looks as pages of keys, and 2 more; and at most half as many ranges,
+//!   and 16 more.
 
 use crate::store::{ListPage, ListRequest, ObjectMeta};
 
-/// Ranges listed at once.
+/// Ranges that are listed at a time.
 pub const MAX_RANGES: usize = 16;
-/// Looks at once: in as many directories.
+/// Looks at a time, each in another directory.
 const MAX_LOOKS: usize = 4;
-/// Looks before the first page of keys allows more.
+/// Looks besides those that the pages of keys allow.
 const FREE_LOOKS: usize = 2;
-/// Beyond these, every second cut is dropped.
+/// With more cuts than this, every second one is dropped.
 const MAX_CUTS: usize = 1 << 16;
 
-/// What a page was asked for.
+/// What a page is a page of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// The next keys of a range.
+    /// The keys of the range with this index.
     Keys(usize),
-    /// What lies in a directory.
+    /// The names in a directory, for the look with this index.
     Look(usize),
 }
 
@@ -45,35 +47,39 @@ pub struct Split {
     looks: Vec<RangeLook>,
     may_split: bool,
     may_look: bool,
-    /// Pages of keys taken.
+    /// Pages of keys that were taken.
     pages: usize,
+    /// Looks that were asked for.
     looked: usize,
-    /// Keys on the fullest page.
+    /// The number of keys on the fullest page.
     page_keys: usize,
+    /// Keys of a range came out of order.
     unordered: bool,
 }
 
-/// Keys after `after`, up to and with `end`.
+/// The keys after `after`, up to and including `end`.
 #[derive(Debug)]
 struct Range {
     after: Option<String>,
     end: Option<String>,
     state: RangeState,
-    /// The last key taken, at first `after`.
+    /// The last key taken; before the first key, `after`.
     position: String,
-    /// The last key seen, also beyond the end.
+    /// The last key seen, which can be beyond `end`.
     last_seen: Option<String>,
-    /// The first key of all, and the first beyond the end.
+    /// The first key seen.
     first: Option<String>,
+    /// The first key seen that is beyond `end`.
     beyond: Option<String>,
-    /// Of the latest page: its first key, and how many of its keys lie in the range.
+    /// The first key of the latest page.
     page_first: Option<String>,
+    /// How many keys of the latest page lie in the range.
     page_taken: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum RangeState {
-    /// To be asked for, from this token or its beginning.
+    /// The next page is to be asked for: with this token, or without one from the beginning.
     Waiting(Option<String>),
     InFlight,
     Done,
@@ -84,12 +90,13 @@ enum RangeState {
 struct RangeLook {
     dir: String,
     state: RangeState,
+    /// The last name of the latest page.
     last: String,
 }
 
 impl Split {
-    /// Of all keys that begin with `prefix`. `cuts` are places known to be of use; without
-    /// `may_look` there will be no others.
+    /// A listing of all keys that begin with `prefix`. `cuts` are known keys at which ranges may begin.
+    /// Without `may_look`, no others are searched for.
     pub fn new(prefix: &str, mut cuts: Vec<String>, may_look: bool) -> Self {
         cuts.sort_unstable();
         cuts.dedup();
@@ -107,12 +114,12 @@ impl Split {
         }
     }
 
-    /// One page after another.
+    /// A listing without ranges: one page after another.
     pub fn serial(prefix: &str) -> Self {
         Self { may_split: false, ..Self::new(prefix, Vec::new(), false) }
     }
 
-    /// The next page to ask for; None: only answers bring it further.
+    /// The next page to ask for. None: wait for an answer first.
     pub fn next_job(&mut self) -> Option<RangeRequest> {
         if let Some(job) = self.continued() {
             return Some(job);
@@ -123,13 +130,14 @@ impl Split {
         self.further_range().or_else(|| self.further_look())
     }
 
-    /// Takes an answer; `taken` gets the objects that count.
+    /// Takes an answer. `taken` gets the objects that lie in the range that was asked for.
     pub fn take(&mut self, ask: Ask, page: ListPage, mut taken: impl FnMut(ObjectMeta)) {
         match ask {
             Ask::Look(id) => self.take_look(id, page),
             Ask::Keys(id) => {
                 self.pages += 1;
                 self.page_keys = self.page_keys.max(page.objects.len());
+                debug_assert!(id < self.ranges.len(), "a page of range {id}, which does not exist");
                 let Some(range) = self.ranges.get_mut(id) else { return };
                 let ordered = range.take(page, self.unordered, &mut taken);
                 if !ordered {
@@ -140,7 +148,7 @@ impl Split {
         }
     }
 
-    /// A look was refused: it was a help, not a need.
+    /// A look has failed. The listing goes on without further looks, because they only make it faster.
     pub fn look_failed(&mut self) {
         self.may_look = false;
     }
@@ -150,7 +158,7 @@ impl Split {
         self.ranges.iter().all(|range| range.state == RangeState::Done)
     }
 
-    /// The keys came out of order. In one row that does no harm.
+    /// Whether keys came out of order. A listing without ranges is complete all the same.
     pub fn is_unordered(&self) -> bool {
         self.unordered
     }
@@ -159,13 +167,13 @@ impl Split {
         self.ranges.len() > 1
     }
 
-    /// What is still to be listed; true only of a listing that is in order.
+    /// The keys that are still to be listed. This holds only while the listing is in order.
     pub fn unlisted(&self) -> Unlisted<'_> {
         let open = self.ranges.iter().filter(|range| range.state != RangeState::Done);
         Unlisted(open.map(|range| (range.position.as_str(), range.end.as_deref())).collect())
     }
 
-    /// Once all is done: whether nothing can have been passed over.
+    /// Whether no key can be missing. To be called once all is done.
     pub fn is_sound(&self) -> bool {
         if !self.is_split() {
             return true;
@@ -179,7 +187,7 @@ impl Split {
         !self.unordered && order.windows(2).all(meets)
     }
 
-    /// A range, or a look, that has more to come.
+    /// The next page of a range that has more pages.
     fn continued(&mut self) -> Option<RangeRequest> {
         let (id, range) =
             self.ranges.iter_mut().enumerate().find(|(_, r)| matches!(r.state, RangeState::Waiting(_)))?;
@@ -191,7 +199,7 @@ impl Split {
         Some(RangeRequest { ask: Ask::Keys(id), request })
     }
 
-    /// Cuts a new range off the end of the one with most before it.
+    /// Makes a new range of the end of the range that has most cuts before it.
     fn further_range(&mut self) -> Option<RangeRequest> {
         let free = MAX_RANGES.checked_sub(self.active())?;
         if free == 0 || self.ranges.len() > MAX_RANGES + self.pages / 2 {
@@ -201,12 +209,12 @@ impl Split {
         let active = self.ranges.iter().enumerate().filter(|(_, range)| range.state != RangeState::Done);
         let longest = active.map(|(id, range)| (id, self.ahead(range))).max_by_key(|(_, ahead)| ahead.len());
         let (id, ahead) = longest?;
-        // A page of it is in flight already, and less than a third of a page is not worth one.
+        // One page of it is in flight already. Less than a third of a page is not worth a request.
         let open = ahead.len().checked_sub(per_page)?;
         if open == 0 || open < per_page / 3 {
             return None;
         }
-        // A little less than a page: where the estimate is good, one LIST brings it.
+        // The new range gets a little less than a page, so that one LIST is enough if the estimate is good.
         let wanted = (per_page - per_page / 10).max(open.div_ceil(free + 1)).min(open);
         let cut = self.cuts.get(ahead.end.checked_sub(wanted)?)?.clone();
         let range = self.ranges.get_mut(id)?;
@@ -215,7 +223,7 @@ impl Split {
         self.continued()
     }
 
-    /// Looks for cuts before a range that has too few.
+    /// Looks for cuts for a range that has too few.
     fn further_look(&mut self) -> Option<RangeRequest> {
         let in_flight = self.looks.iter().filter(|look| look.state == RangeState::InFlight).count();
         let allowed = self.may_look && in_flight < MAX_LOOKS && self.looked < FREE_LOOKS + self.pages / 2;
@@ -225,7 +233,7 @@ impl Split {
         let enough = self.cuts_per_page().saturating_mul(MAX_RANGES);
         let short = self.ranges.iter().filter(|r| r.state != RangeState::Done && self.ahead(r).len() < enough);
         let (dir, from) = short.filter_map(|range| Some((self.dir_to_look_in(range)?, range))).next()?;
-        // From the latest page on: what is known of it tells how dense the cuts are.
+        // From the latest page on: comparing its keys with the cuts shows how dense the cuts are.
         let from_page = from.page_first.clone();
         let passed = |look: &RangeLook| look.last < from.position;
         let known = self.looks.iter().position(|look| look.dir == dir);
@@ -245,8 +253,8 @@ impl Split {
         Some(RangeRequest { ask: Ask::Look(id), request })
     }
 
-    /// The outermost directory that all of the range's latest page lay in, whose names are not yet
-    /// known; None also while they are being read.
+    /// The outermost directory that held all keys of the range's latest page and whose names are not yet
+    /// known. None also while a look reads them.
     fn dir_to_look_in(&self, range: &Range) -> Option<String> {
         let first = range.page_first.as_deref()?;
         let below = range.position.get(self.prefix.len()..)?;
@@ -267,6 +275,7 @@ impl Split {
     }
 
     fn take_look(&mut self, id: usize, page: ListPage) {
+        debug_assert!(id < self.looks.len(), "a page of look {id}, which does not exist");
         let Some(look) = self.looks.get_mut(id) else { return };
         let dir = look.dir.as_str();
         let names = page.common_prefixes.into_iter().filter(|name| name.len() > dir.len() && name.starts_with(dir));
@@ -275,7 +284,7 @@ impl Split {
         let last = self.cuts.get(before..).and_then(|new| new.iter().max().cloned());
         look.state = match (&last, page.continuation) {
             (Some(_), Some(token)) => RangeState::Waiting(Some(token)),
-            // To its end, or so many plain objects that it leads nowhere.
+            // The directory has no more names, or its page had only objects: more looks would not help.
             _ => RangeState::Done,
         };
         look.last = last.unwrap_or_default();
@@ -294,14 +303,14 @@ impl Split {
         self.ranges.iter().filter(|range| range.state != RangeState::Done).count()
     }
 
-    /// The cuts inside what a range has not listed.
+    /// The indexes of the cuts that a range has not reached.
     fn ahead(&self, range: &Range) -> std::ops::Range<usize> {
         let start = self.cuts.partition_point(|cut| *cut <= range.position);
         let end = range.end.as_ref().map_or(self.cuts.len(), |end| self.cuts.partition_point(|cut| cut < end));
         start..end.max(start)
     }
 
-    /// How many cuts a page passes, by the latest page of every range; at least 1.
+    /// How many cuts lie within a page of keys, estimated from the latest page of every range. At least 1.
     fn cuts_per_page(&self) -> usize {
         let (mut passed, mut keys) = (0, 0);
         for range in &self.ranges {
@@ -315,12 +324,13 @@ impl Split {
     }
 }
 
-/// Keys that are still to be listed: those after the first, up to and with the second.
+/// The keys that are still to be listed: of each pair, those after the first key, up to and including
+/// the second.
 #[derive(Debug)]
 pub struct Unlisted<'a>(Vec<(&'a str, Option<&'a str>)>);
 
 impl Unlisted<'_> {
-    /// Whether no key that begins with `prefix` is among them.
+    /// Whether none of them begins with `prefix`.
     pub fn is_listed(&self, prefix: &str) -> bool {
         self.0
             .iter()
@@ -343,7 +353,7 @@ impl Range {
         }
     }
 
-    /// Whether all keys ascended; with `any_order` that is not asked.
+    /// Takes a page. Returns whether its keys came in ascending order; with `any_order` always true.
     fn take(&mut self, page: ListPage, any_order: bool, taken: &mut impl FnMut(ObjectMeta)) -> bool {
         let mut ordered = true;
         self.page_first = page.objects.first().map(|object| object.key.clone());
@@ -371,8 +381,8 @@ impl Range {
         ordered
     }
 
-    /// Whether this range ended with the key that `next` begins with. Keys come and go meanwhile:
-    /// in the directory that `next` begins with, any two will do.
+    /// Whether this range ended at the key with which `next` began. Keys can be written and deleted during
+    /// a listing, so within the directory where `next` begins the two keys may differ.
     fn meets(&self, next: &Self) -> bool {
         let (Some(beyond), Some(first)) = (&self.beyond, &next.first) else {
             return self.beyond.is_none() && next.first.is_none();
@@ -382,13 +392,13 @@ impl Range {
     }
 }
 
-/// `to` becomes `from`, in the room it has.
+/// Copies `from` into `to`, without allocating where there is room.
 fn replace(to: &mut String, from: &str) {
     to.clear();
     to.push_str(from);
 }
 
-/// Whether a directory's name, slash included, is one of those inside a database (FORMAT §1).
+/// Whether a directory of this name, slash included, lies inside a database (docs/FORMAT.md, "Key layouts").
 fn is_inside_database(name: &str) -> bool {
     let level = |digits: &str| matches!(digits.as_bytes(), [b'0', b'0', b'0', digit] if digit.is_ascii_digit());
     matches!(name, "ltx/" | "generations/") || name.strip_suffix('/').is_some_and(level)

@@ -1,5 +1,6 @@
-//! Split listings against a server made of a list: every key exactly once or an admission, for
-//! hostile keys, stores of any order and any order of answers; and what it costs.
+//! Split listings of a simulated server, with hostile keys, stores that list in other orders, and answers
+//! in any order: every key comes exactly once, or the listing says that keys may be missing. And how many
+//! LISTs fleets need.
 
 use crate::fleet::discovery::key_ranges::*;
 use crate::timestamp::Timestamp;
@@ -7,7 +8,7 @@ use proptest::prelude::*;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Lists in an order of its own.
+/// A server with these keys, which lists them in `order`.
 pub struct Server {
     pub keys: Vec<String>,
     order: fn(&str, &str) -> Ordering,
@@ -20,7 +21,7 @@ pub fn bytewise(a: &str, b: &str) -> Ordering {
     a.cmp(b)
 }
 
-/// As who walks directories: `a/b` before `a-b`.
+/// The order of a walk through directories: `a/b` before `a-b`.
 pub fn by_directory(a: &str, b: &str) -> Ordering {
     a.split('/').cmp(b.split('/'))
 }
@@ -90,18 +91,18 @@ pub fn object(key: &str) -> ObjectMeta {
     ObjectMeta { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
 }
 
-/// What a listing came to.
+/// The result of a listing.
 #[derive(Debug, Default)]
 struct Came {
     keys: BTreeMap<String, u32>,
     pages: usize,
     looks: usize,
-    /// Round trips, where all that is in flight is answered at once.
+    /// Round trips, if all requests in flight are answered together.
     rounds: usize,
     most_in_flight: usize,
 }
 
-/// Answers what is in flight in the order of `random`, or all at once where there is none.
+/// Answers the requests in flight in a random order; without `random`, all together.
 fn run(split: &mut Split, server: &Server, mut random: Option<fastrand::Rng>) -> Came {
     let mut came = Came::default();
     let mut in_flight: Vec<RangeRequest> = Vec::new();
@@ -138,7 +139,7 @@ fn expected(server: &Server, prefix: &str) -> BTreeMap<String, u32> {
     server.keys.iter().filter(|key| key.starts_with(prefix)).map(|key| (key.clone(), 1)).collect()
 }
 
-/// Names that sort around each other's slashes, that look like levels, that are no names.
+/// Names that sort before and after another name's slash, names that look like levels, empty names.
 fn names() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "a",
@@ -196,7 +197,8 @@ proptest! {
         prop_assert_eq!(came.looks, 0);
     }
 
-    /// Where a store lists in another order, or knows no start-after, nothing is lost in silence.
+    /// If a store lists in another order, or ignores start-after, the listing is complete or says that it
+    /// may not be.
     #[test]
     fn lost_keys_are_admitted(keys in keys(), order in 0usize..5, max_keys in 1usize..12, seed in any::<u64>()) {
         let mut server = Server::new(keys, max_keys);
@@ -219,7 +221,8 @@ proptest! {
     }
 }
 
-/// The check above is worth something: a store that lists by directory is split, and found out.
+/// The check above is not vacuous: a listing of a store in the order of directories is split, and the
+/// order is noticed.
 #[test]
 fn another_order_is_found_out() {
     let dbs = (0..400).flat_map(|i| [format!("t/{i:04}/x"), format!("t/{i:04}-/x"), format!("t/{i:04}/y")]);
@@ -229,7 +232,8 @@ fn another_order_is_found_out() {
     assert!(split.is_unordered() || !split.is_sound());
 }
 
-/// A seam that keys come and go at is not a disorder; a key from elsewhere there is one.
+/// Where two ranges meet, keys of one directory may have come and gone. A key of another directory is an
+/// error.
 #[test]
 fn seams() {
     let range = |beyond: Option<&str>| Range { beyond: beyond.map(str::to_owned), ..Range::new(None, None) };
@@ -243,7 +247,7 @@ fn seams() {
     assert!(!range(None).meets(&next(Some("t/b/1"))));
 }
 
-/// Databases of `files` files each, `dirs` databases.
+/// The keys of a fleet; `files` gives the number of files of each database.
 fn fleet(databases: usize, name: impl Fn(usize) -> String, files: impl Fn(usize) -> usize) -> Vec<String> {
     let keys = |i: usize| {
         let (name, files) = (name(i), files(i));
@@ -260,7 +264,7 @@ fn what_fleets_cost() {
     let nested = |i: usize| format!("p/tenants/t{i:05}/app.db");
     let regional = |i: usize| format!("p/{}/t{i:05}/app.db", ["eu", "us", "asia"][i % 3]);
     let deep = |i: usize| format!("p/a/b/c/{:02}/t{i:05}/app.db", i % 40);
-    // Name, keys, most LISTs, most rounds.
+    // Name, keys, the limit of LISTs, the limit of round trips.
     let cases: Vec<(&str, Vec<String>, usize, usize)> = vec![
         ("100 flat", fleet(100, flat, |_| 5), 1, 1),
         ("2,000 flat", fleet(2000, flat, |_| 5), 20, 8),
@@ -290,7 +294,7 @@ fn what_fleets_cost() {
     }
 }
 
-/// A database in the root of the prefix hides nothing; keys between directories neither.
+/// Looks do not go into the directories of a database.
 #[test]
 fn names_inside_databases() {
     for name in ["0000/", "0009/", "ltx/", "generations/"] {

@@ -1,11 +1,12 @@
-//! Lists what lies under a prefix into a catalogue, in ranges side by side where it is long
-//! (`key_ranges`), page by page: no more than the pages in flight is held besides the catalogue.
+//! Lists the objects under a prefix into a catalogue, page by page. A long listing is split into ranges
+//! that are listed side by side (`key_ranges`). Besides the catalogue, only the pages in flight are in
+//! memory.
 
 use crate::catalogue::{Catalogue, Layout};
-use crate::fleet::discovery::discover::DiscoveryProgress;
+use crate::fleet::discovery::found::DiscoveryProgress;
 use crate::fleet::discovery::handover::Early;
 use crate::fleet::discovery::key_ranges::{Ask, Split};
-use crate::store::{Http, ListRequest, Store, StoreError};
+use crate::store::{Http, ListRequest, Store, StoreError, StoreErrorKind};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
@@ -16,12 +17,12 @@ pub struct Lister<'a> {
     pub progress: &'a DiscoveryProgress,
 }
 
-/// What is known of a listing beforehand.
+/// What is known of a listing in advance.
 #[derive(Debug, Clone)]
 pub struct ListingLimits {
-    /// Keys that ranges may begin at, where they are known; otherwise they are looked for.
+    /// Keys at which ranges may begin. None: they are searched for.
     pub cuts: Option<Vec<String>>,
-    /// Give up beyond so many pages.
+    /// The listing is given up after this many pages.
     pub max_pages: u64,
 }
 
@@ -35,18 +36,39 @@ impl Default for ListingLimits {
 #[derive(Debug)]
 pub struct FleetListing {
     pub catalogue: Catalogue,
-    /// The store lists in no order, or not in that of the keys' bytes.
+    /// The store does not list in the order of the keys' bytes.
     pub unordered: bool,
 }
 
 #[derive(Debug, Clone)]
 pub enum ListingError {
     Store(StoreError),
-    /// More than [`Limits::max_pages`].
+    /// More than [`ListingLimits::max_pages`].
     TooLong,
 }
 
-/// What an answer is an answer to.
+impl ListingError {
+    /// The error of a listing of `prefix` without limits, which cannot be [`Self::TooLong`].
+    pub fn without_limits(self, prefix: &str) -> StoreError {
+        match self {
+            Self::Store(e) => e,
+            Self::TooLong => internal(prefix, "a listing without a limit has reached its limit"),
+        }
+    }
+}
+
+fn internal(prefix: &str, what: &str) -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::InvalidResponse,
+        what: format!("LIST {prefix}"),
+        detail: format!("this is a bug in Hydrant, please report: {what}"),
+        request_id: None,
+        hint: None,
+        attempts: 0,
+    }
+}
+
+/// What was asked for.
 enum Asked {
     Page(Ask),
     /// [`Early::next_question`].
@@ -54,10 +76,11 @@ enum Asked {
 }
 
 impl Lister<'_> {
-    /// All objects under `prefix` whose keys are `wanted`, but for what was handed over `handover`.
+    /// Lists all objects under `prefix` whose keys are `wanted`. Databases that `early` hands over are
+    /// not in the result.
     ///
     /// # Errors
-    /// The store's, after its retries.
+    /// The store's, after its retries; more pages than `limits` allow.
     pub async fn list(
         &self,
         prefix: &str,
@@ -68,7 +91,7 @@ impl Lister<'_> {
         let may_look = limits.cuts.is_none();
         let split = match self.store {
             Store::S3(_) => Split::new(prefix, limits.cuts.unwrap_or_default(), may_look),
-            // The disk is walked by one.
+            // One task walks the disk.
             Store::File(_) => Split::serial(prefix),
         };
         if let Some(listing) = self.run(split, limits.max_pages, wanted, early.as_deref_mut()).await? {
@@ -77,13 +100,15 @@ impl Lister<'_> {
         if let Some(early) = early {
             early.forget();
         }
-        // Out of order between the ranges: only one row is sure to hold every key.
-        let listing = self.run(Split::serial(prefix), limits.max_pages, wanted, None).await?;
-        let catalogue = listing.map_or_else(|| Catalogue::new(Layout::native_to(self.store)), |all| all.catalogue);
-        Ok(FleetListing { catalogue, unordered: true })
+        // The keys came out of order, so ranges can overlap or leave gaps. Only a listing without
+        // ranges is sure to have every key.
+        match self.run(Split::serial(prefix), limits.max_pages, wanted, None).await? {
+            Some(FleetListing { catalogue, .. }) => Ok(FleetListing { catalogue, unordered: true }),
+            None => Err(ListingError::Store(internal(prefix, "a listing ended before its last page"))),
+        }
     }
 
-    /// None: something may have been passed over.
+    /// None: keys may be missing.
     async fn run(
         &self,
         mut split: Split,

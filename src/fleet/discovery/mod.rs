@@ -1,6 +1,7 @@
 pub mod configured;
 pub mod discover;
 pub mod feed;
+pub mod found;
 pub mod handover;
 pub mod key_ranges;
 pub mod listing;

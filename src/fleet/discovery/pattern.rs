@@ -1,46 +1,46 @@
-//! Patterns over databases' names: keys of a bucket, or configured paths (CONTRACT,
-//! `restore-pattern`).
+//! Patterns over databases' names: over keys of a bucket, or over configured paths
+//! (docs/CLI.md, "hydrant restore-pattern").
 //!
-//! globset's syntax: `**` crosses slashes, `*`, `?` and `[a-z]` do not, `{a,b}`, `\` escapes. `?`
-//! and a class are one byte: letters beyond ASCII take a `*`. A pattern that ends in a slash, or
-//! is empty, means everything below.
+//! The syntax is globset's. `**` crosses slashes; `*`, `?` and `[a-z]` do not. `{a,b}` works, and `\`
+//! escapes. `?` and a class match one byte, so a letter beyond ASCII needs a `*`. A pattern that is
+//! empty or ends in a slash matches everything below it.
 
 use crate::config::{ConfigError, Env, clean_path};
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use std::fmt;
 use std::path::Path;
 
-/// Braces within braces that a pattern may have.
+/// The deepest nesting of braces that a pattern may have.
 const MOST_BRACES: usize = 100;
 
 /// A checked pattern.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     glob: GlobMatcher,
-    /// What every name that matches begins with.
+    /// The part before the first wildcard, without escapes. Every name that matches begins with it.
     literal: String,
-    /// How much of `literal` is directories, their last slash included.
+    /// The length of the directories in `literal`, their last slash included.
     dir_len: usize,
-    /// All of the pattern is `literal`.
+    /// The pattern has no wildcard.
     is_literal: bool,
 }
 
-/// A pattern that is none.
+/// Why a pattern cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatternError {
     Syntax {
         pattern: String,
         reason: String,
     },
-    /// What the pattern begins with is no path.
+    /// The directories that the pattern begins with cannot be made an absolute path.
     Path(ConfigError),
 }
 
-/// A glob by globset's syntax: `*` and `?` do not cross slashes.
+/// Makes a glob in which `*` and `?` do not cross slashes.
 ///
 /// # Errors
-/// globset's, and braces in braces that are too many for it: it panics past 250, and past some
-/// 10,000 it needs more stack than there is.
+/// globset's errors; braces nested more than 100 deep. globset itself panics beyond 250, and overflows
+/// the stack beyond about 10,000.
 pub fn glob(text: &str) -> Result<Glob, String> {
     let (mut depth, mut deepest, mut is_escaped) = (0_usize, 0, false);
     for byte in text.bytes() {
@@ -61,10 +61,10 @@ pub fn glob(text: &str) -> Result<Glob, String> {
 }
 
 impl Pattern {
-    /// Over keys, %-decoded, without the slash between bucket and key.
+    /// A pattern over keys. `text` is percent-decoded and has no slash between bucket and key.
     ///
     /// # Errors
-    /// globset's.
+    /// A syntax error.
     pub fn for_keys(text: &str) -> Result<Self, PatternError> {
         let everything_below = text.is_empty() || text.ends_with('/');
         let glob_text = if everything_below { format!("{text}**") } else { text.to_owned() };
@@ -73,11 +73,11 @@ impl Pattern {
         Ok(Self { glob: glob(&glob_text).map_err(syntax)?.compile_matcher(), literal, dir_len, is_literal: is_all })
     }
 
-    /// Over absolute paths. The directories that the pattern begins with are made absolute and
-    /// clean, as configured paths are; a pattern that begins with `**/` or `{/` stands as it is.
+    /// A pattern over absolute paths. The directories that the pattern begins with are made absolute
+    /// and clean, as configured paths are. A pattern that begins with `**` or `{/` is taken as it is.
     ///
     /// # Errors
-    /// globset's; a `~/` without a home.
+    /// A syntax error; `~/` without a home directory.
     pub fn for_paths(text: &str, env: &Env<'_>) -> Result<Self, PatternError> {
         let begins_anywhere = text.starts_with("**") || text.starts_with("{/");
         let mut pattern = if begins_anywhere {
@@ -102,13 +102,13 @@ impl Pattern {
 
     /// Whether `name` (a key or path, no slash at its end) matches.
     pub fn matches(&self, name: &str) -> bool {
-        // A database's own place, typed as the prefix of all that lies below it.
+        // The path of one database, typed with a slash at its end.
         let is_itself = self.is_literal && self.literal.strip_suffix('/') == Some(name);
         is_itself || self.glob.is_match(name)
     }
 
-    /// What every name that matches begins with; with a slash at its end where the pattern has no
-    /// wildcard (then a name may be all but that slash).
+    /// The prefix to list: the part before the first wildcard. A pattern without wildcards gets a slash
+    /// at its end; the name that matches is the prefix without that slash.
     pub fn list_prefix(&self) -> String {
         if self.is_literal && !self.literal.is_empty() && !self.literal.ends_with('/') {
             return format!("{}/", self.literal);
@@ -116,7 +116,7 @@ impl Pattern {
         self.literal.clone()
     }
 
-    /// The longest literal directory: empty, or with a slash at its end.
+    /// The longest directory before the first wildcard: empty, or with a slash at its end.
     pub fn literal_dir(&self) -> &str {
         self.literal.get(..self.dir_len).unwrap_or("")
     }
@@ -127,8 +127,8 @@ impl Pattern {
     }
 }
 
-/// Where the database `name` goes below the output directory: its path below `literal_dir`
-/// (CONTRACT, `--output-dir`). Not checked for safety.
+/// The path of the database `name` below the output directory: its path below `literal_dir`
+/// (docs/CLI.md, "Output paths of a pattern"). It is not checked for safety.
 pub fn relative_output(literal_dir: &str, name: &str) -> String {
     match name.strip_prefix(literal_dir) {
         Some(relative) if !relative.is_empty() => relative.to_owned(),
@@ -137,14 +137,15 @@ pub fn relative_output(literal_dir: &str, name: &str) -> String {
     }
 }
 
-/// What a pattern begins with, up to its first wildcard.
+/// The part of a pattern before its first wildcard.
 struct Literal {
-    /// Without its escapes.
+    /// Without escapes.
     text: String,
-    /// Up to its last slash.
+    /// The length of `text` up to and with its last slash.
     dir_len: usize,
-    /// The same in the pattern as written.
+    /// The same length in the pattern as written, with escapes.
     dir_raw_len: usize,
+    /// The pattern has no wildcard.
     is_all: bool,
 }
 
@@ -171,7 +172,7 @@ impl Literal {
     }
 }
 
-/// `text` as a pattern that matches nothing else.
+/// The pattern that matches `text` and nothing else.
 fn escaped_literal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! A fleet divided among hosts (CONTRACT, `--shard I/N`): every database belongs to exactly one
-//! share, whoever computes it and whatever else there is.
+//! Divides a fleet among hosts (docs/CLI.md, "Shards"). Every database belongs to exactly one shard.
+//! Which one depends only on the database's id and on N.
 
 use sha2::{Digest, Sha256};
 
@@ -11,18 +11,18 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Whether the database `id` (`bucket/key`) is in this share.
+    /// Whether the database `id` (`bucket/key`) is in this shard.
     pub fn takes(self, id: &str) -> bool {
         shard_of(id, self.of) == self.index
     }
 }
 
-/// Which of `count` shares the database `id` (`bucket/key`) belongs to: the first 8 bytes,
-/// big-endian, of its SHA-256, modulo `count`. A count of 0 is taken as 1.
+/// The shard, of `count`, that the database `id` (`bucket/key`) belongs to: the first 8 bytes of the
+/// id's SHA-256, big-endian, modulo `count`. A count of 0 is taken as 1.
 pub fn shard_of(id: &str, count: u32) -> u32 {
     let digest = Sha256::digest(id.as_bytes());
     let head = digest.iter().take(8).fold(0u64, |head, byte| head << 8 | u64::from(*byte));
-    // Less than `count`: it fits.
+    // The remainder is less than `count`, so it fits.
     u32::try_from(head % u64::from(count.max(1))).unwrap_or(0)
 }
 
@@ -30,7 +30,7 @@ pub fn shard_of(id: &str, count: u32) -> u32 {
 mod tests {
     use crate::fleet::discovery::shard::*;
 
-    /// Pinned: hosts of different versions restore one fleet together.
+    /// These must never change: hosts with different versions of Hydrant restore one fleet together.
     #[test]
     fn vectors() {
         let vectors: [(&str, [u32; 4]); 6] = [

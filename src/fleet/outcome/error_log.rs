@@ -1,6 +1,6 @@
-//! `litestream-restore-errors.log` (CONTRACT `--error-log`): one line per failed database,
-//! written as it happens, complete even when the run is interrupted; a fresh run replaces it, and
-//! it is absent when nothing failed.
+//! `litestream-restore-errors.log` (docs/CLI.md, "Error log"): one line for each failed database, written
+//! when it fails, so the log is complete after an interruption. A new run replaces it. It is absent if
+//! nothing failed.
 
 use crate::error::{Class, escaped};
 use std::fs::File;
@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 pub struct ErrorLog {
     path: PathBuf,
     file: Option<File>,
-    /// Why the log cannot be written; told once.
+    /// Why the log cannot be written; reported once.
     trouble: Option<String>,
 }
 
 impl ErrorLog {
-    /// Removes the log of an earlier run. What goes wrong is told by [`ErrorLog::take_trouble`]:
-    /// the restore goes on.
+    /// Removes the log of an earlier run. If that fails, [`ErrorLog::take_trouble`] says so and the restore
+    /// goes on.
     pub fn fresh(path: &Path) -> Self {
-        // A device or a pipe (`/dev/null`, `/dev/stderr`) is written to, never removed.
+        // A device or a pipe (`/dev/null`, `/dev/stderr`) is written to and not removed.
         let is_special = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_file());
         let trouble = match if is_special { Ok(()) } else { std::fs::remove_file(path) } {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Some(format!("cannot replace the error log: {e}")),
@@ -27,26 +27,26 @@ impl ErrorLog {
         Self { path: path.to_owned(), file: None, trouble }
     }
 
-    /// `Failed to restore: NAME - CLASS: reason`.
+    /// Writes `Failed to restore: NAME - CLASS: reason`.
     pub fn append(&mut self, name: &str, class: Class, reason: &str) {
         let line = format!("Failed to restore: {} - {}\n", escaped(name), with_class(class, reason));
         let file = match &mut self.file {
             Some(file) => Ok(file),
             None => File::options().create(true).append(true).open(&self.path).map(|file| self.file.insert(file)),
         };
-        // One write per line: lines of an interrupted run are whole.
+        // One write for each line, so that no line is cut when the run is killed.
         if let Err(e) = file.and_then(|file| file.write_all(line.as_bytes())) {
             self.trouble.get_or_insert(format!("cannot write the error log {}: {e}", self.path.display()));
         }
     }
 
-    /// The first thing that went wrong with the log itself, once.
+    /// Returns the first error with the log itself, once.
     pub fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()
     }
 }
 
-/// `reason` behind its class, which is not said twice.
+/// `CLASS: reason`. A reason that begins with its class does not repeat it.
 pub fn with_class(class: Class, reason: &str) -> String {
     let reason = escaped(reason);
     if reason.starts_with(class.as_str()) { reason } else { format!("{class}: {reason}") }

@@ -1,8 +1,8 @@
-//! The books of a run: what is said of each database, the totals, the error log, the report.
+//! What a run reports: a record for each database, the totals, the error log, the report.
 
 use crate::error::Class;
-use crate::fleet::discovery::discover::Discovery;
-use crate::fleet::job::{Ended, Ending};
+use crate::fleet::discovery::found::Discovery;
+use crate::fleet::job::{Ended, Ending, Subject};
 use crate::fleet::outcome::error_log::{ErrorLog, with_class};
 use crate::fleet::outcome::report::Report;
 use crate::store::s3::{BucketLimits, ProcessLimiter};
@@ -14,17 +14,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// What `-json` and the report say of one database.
+/// What `-json` and the report say of one database (docs/CLI.md, "JSON").
 #[derive(Debug, Serialize)]
 pub struct Record {
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The configured path, in URL mode the key.
-    pub name: String,
-    /// `bucket/key`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    key: String,
-    /// Where it is restored to.
+    /// The fields `name` and `key`.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The output path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub db_path: Option<String>,
     /// `restored`, `planned`, `rehearsed`, `skipped`, `failed`.
@@ -33,7 +31,7 @@ pub struct Record {
     replica: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub txid: Option<String>,
-    /// The time reached.
+    /// The time that was reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,10 +41,10 @@ pub struct Record {
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
-    /// Of the files fetched, or planned.
+    /// The size of the files that were fetched or planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_fetched: Option<u64>,
-    /// Repeated ones not counted.
+    /// Requests, without repeated ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
     /// How often the database was tried again.
@@ -65,11 +63,10 @@ impl Record {
     fn of(ended: &Ended) -> Self {
         let mut record = Self {
             kind: "database",
-            name: ended.name.clone(),
-            key: ended.id.clone(),
+            subject: ended.subject.clone(),
             db_path: ended.output.as_ref().map(|path| path.to_string_lossy().into_owned()),
             outcome: "failed",
-            replica: ended.replica,
+            replica: ended.subject.replica(),
             txid: None,
             timestamp: None,
             time_source: None,
@@ -128,7 +125,7 @@ impl Record {
 }
 
 fn line(value: &impl Serialize) -> String {
-    // Plain data always serializes.
+    // Serializing plain data does not fail.
     serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
 }
 
@@ -136,7 +133,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the report says of one bucket's limits.
+/// The report's object about the limits of one bucket.
 fn bucket_json(bucket: BucketLimits) -> Value {
     let prefix_json =
         |(prefix, per_second): (String, f64)| json!({"prefix": prefix, "requests_per_second": per_second.round()});
@@ -148,7 +145,7 @@ fn bucket_json(bucket: BucketLimits) -> Value {
     })
 }
 
-/// What a run came to.
+/// The totals of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
     pub restored: u64,
@@ -157,12 +154,12 @@ pub struct Totals {
     pub failed: u64,
     /// Size of the restored databases.
     pub bytes: u64,
-    /// Of the files of restored, or planned, databases.
+    /// Size of the LTX files of restored and planned databases.
     pub bytes_fetched: u64,
     pub files: u64,
-    /// Of restored, or planned, databases.
+    /// Requests for restored and planned databases.
     pub requests: u64,
-    /// Databases tried again, and how often in all.
+    /// How often databases were tried again.
     pub retries: u64,
     pub classes: BTreeMap<Class, u64>,
     /// Not restored because the run was interrupted.
@@ -170,7 +167,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Restored, planned or skipped.
+    /// Databases that were restored, planned or skipped.
     pub fn done(&self) -> u64 {
         self.restored + self.planned + self.skipped
     }
@@ -196,7 +193,7 @@ impl Totals {
                 self.files += planned.files;
                 self.requests += planned.requests;
             }
-            // Measured by whom it was done for.
+            // `hydrant bench` measures these itself.
             Ending::Rehearsed(_) => {}
             Ending::Skipped(_) => self.skipped += 1,
             Ending::Failed { class, .. } => {
@@ -207,17 +204,17 @@ impl Totals {
     }
 }
 
-/// What discovery came to.
+/// What discovery found.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Discovered {
     /// Databases of the whole fleet, all shards.
     pub matched: u64,
-    /// This run's.
+    /// Databases of this run's shard.
     pub databases: u64,
     pub folders: u64,
     pub with_backups: u64,
     pub without_backups: u64,
-    /// Of those with backups: in the v0.3.x format alone.
+    /// Those of them that have a backup in the v0.3.x format only.
     pub v3_only: u64,
     pub lists: u64,
     pub discovery_ms: u64,
@@ -238,7 +235,7 @@ impl Discovered {
     }
 }
 
-/// The books under way.
+/// Collects what a run reports.
 pub struct RunSummary {
     pub totals: Totals,
     pub discovered: Discovered,
@@ -248,17 +245,18 @@ pub struct RunSummary {
     report: Option<Report>,
     /// Milliseconds per restored database.
     times: Option<Histogram<u64>>,
+    /// Why the report cannot be written.
     trouble: Option<String>,
-    /// Names of databases in the report as restored that count as failed.
-    in_doubt: Vec<String>,
+    /// Names of databases that the report has as restored and that count as failed.
+    possibly_incomplete: Vec<String>,
 }
 
 impl RunSummary {
-    /// Without an error log (`None`) for a dry run. An error log that cannot be written is told
-    /// by [`Books::take_trouble`].
+    /// Opens the report and deletes an old error log. A dry run has no error log (`None`). If the error
+    /// log cannot be written, [`RunSummary::take_trouble`] says so.
     ///
     /// # Errors
-    /// The report cannot be written: better known before anything is restored.
+    /// The report cannot be written.
     pub fn open(error_log: Option<&Path>, report: Option<&Path>) -> std::io::Result<Self> {
         Ok(Self {
             totals: Totals::default(),
@@ -268,11 +266,11 @@ impl RunSummary {
             error_log: error_log.map(ErrorLog::fresh),
             times: Histogram::new(3).ok(),
             trouble: None,
-            in_doubt: Vec::new(),
+            possibly_incomplete: Vec::new(),
         })
     }
 
-    /// Not all databases are known: what is counted as found is what was done, or left.
+    /// Records that not all databases are known. The known ones are then counted as found.
     pub fn not_all_known(&mut self, why: String) {
         let known = self.totals.done() + self.totals.failed + self.totals.left;
         self.discovered.matched = known;
@@ -280,13 +278,14 @@ impl RunSummary {
         self.listing_error = Some(why);
     }
 
+    /// Records how a database ended.
     pub fn add(&mut self, ended: &Ended) -> Record {
         self.totals.add(ended);
         if let (Ending::Restored { .. }, Some(times)) = (&ended.ending, &mut self.times) {
             let _ = times.record(millis(ended.elapsed).max(1));
         }
         if let (Ending::Failed { class, reason }, Some(log)) = (&ended.ending, &mut self.error_log) {
-            log.append(&ended.name, *class, reason);
+            log.append(ended.name(), *class, reason);
         }
         let record = Record::of(ended);
         if let Some(report) = &mut self.report
@@ -298,20 +297,22 @@ impl RunSummary {
         record
     }
 
-    /// A database that is in the books as restored, and was not from all of its files: it counts as
-    /// failed, once.
-    pub fn doubt(&mut self, doubted: &Ended) {
-        let Ending::Failed { class, reason } = &doubted.ending else { return };
+    /// Counts a database as failed that was recorded as restored and was possibly restored from only some
+    /// of its files.
+    pub fn possibly_incomplete(&mut self, possibly_incomplete: &Ended) {
+        let Ending::Failed { class, reason } = &possibly_incomplete.ending else {
+            return debug_assert!(false, "a possibly incomplete database has not failed");
+        };
         self.totals.restored = self.totals.restored.saturating_sub(1);
         self.totals.failed += 1;
         *self.totals.classes.entry(*class).or_default() += 1;
         if let Some(log) = &mut self.error_log {
-            log.append(&doubted.name, *class, reason);
+            log.append(possibly_incomplete.name(), *class, reason);
         }
-        self.in_doubt.push(doubted.name.clone());
+        self.possibly_incomplete.push(possibly_incomplete.name().to_owned());
     }
 
-    /// What went wrong with the books themselves, once each.
+    /// Returns errors with the error log and the report themselves, each once.
     pub fn take_trouble(&mut self) -> Option<String> {
         self.error_log.as_mut().and_then(ErrorLog::take_trouble).or_else(|| self.trouble.take())
     }
@@ -321,10 +322,10 @@ impl RunSummary {
         line(&self.summary(counters, took))
     }
 
-    /// Writes the report to its end.
+    /// Completes the report.
     ///
     /// # Errors
-    /// There is none then.
+    /// The report cannot be written. There is no report then.
     pub fn finish(
         &mut self,
         counters: &Counters,
@@ -366,8 +367,8 @@ impl RunSummary {
         if left > 0 {
             put("interrupted", left.into());
         }
-        if !self.in_doubt.is_empty() {
-            put("in_doubt", json!(self.in_doubt));
+        if !self.possibly_incomplete.is_empty() {
+            put("in_doubt", json!(self.possibly_incomplete));
         }
         put("failures", self.totals.classes.iter().map(|(class, n)| (class.to_string(), json!(n))).collect());
         put("bytes", bytes.into());
@@ -387,8 +388,8 @@ impl RunSummary {
 mod tests {
     use crate::fleet::outcome::record::*;
 
-    /// A prefix that is throttled by itself takes much traffic to provoke: its keys are pinned here,
-    /// those of the rest of the report by tests/all/golden.
+    /// The rest of the report is compared in tests/all/golden. A throttled prefix needs too much traffic for
+    /// that.
     #[test]
     fn limits_in_the_report() {
         let mut bucket = BucketLimits {

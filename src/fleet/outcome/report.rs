@@ -1,12 +1,12 @@
-//! `--report`: one JSON document about a whole run, written as the databases end, so that it
-//! costs no memory; complete under a temporary name first.
+//! `-report`: one JSON document about a whole run. It is written as databases end, so it needs no memory.
+//! It has a temporary name until it is complete.
 
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A report under way. Dropped before [`Report::finish`], nothing of it is left.
+/// A report that is being written. If it is dropped before [`Report::finish`], its file is deleted.
 #[derive(Debug)]
 pub struct Report {
     path: PathBuf,
@@ -17,14 +17,14 @@ pub struct Report {
 
 impl Report {
     /// # Errors
-    /// Its directory cannot be written into.
+    /// The directory cannot be written to.
     pub fn create(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            // A device or a pipe is written to, never replaced.
+            // A device or a pipe is written to and not replaced.
             let mut out = BufWriter::new(File::options().write(true).open(path)?);
             out.write_all(b"{\"databases\":[\n")?;
             return Ok(Self { path: path.to_owned(), temp: None, out, is_first: true });
@@ -47,7 +47,7 @@ impl Report {
         serde_json::to_writer(&mut self.out, record).map_err(io::Error::from)
     }
 
-    /// Ends it with the summary and gives it its name.
+    /// Writes the summary and gives the report its name.
     pub fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
         self.out.write_all(b"\n],\"summary\":")?;
         serde_json::to_writer(&mut self.out, summary)?;

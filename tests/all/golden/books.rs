@@ -6,13 +6,15 @@ use super::normal::Normal;
 use super::support::Transcript;
 use hydrant::commit::check;
 use hydrant::error::Class;
-use hydrant::fleet::{Discovered, Ended, Ending, PlannedDatabase, Record, RunSummary};
+use hydrant::fleet::{DatabaseRef, Discovered, Ended, Ending, PlannedDatabase, Record, RunSummary, Subject};
 use hydrant::ltx::Txid;
 use hydrant::plan::Warning;
 use hydrant::restore::{Discarded, RestoreOutcome};
-use hydrant::store::s3::ProcessLimiter;
+use hydrant::store::Store;
+use hydrant::store::s3::{ProcessLimiter, S3, S3Config, S3Options};
 use hydrant::telemetry::{Counters, Stage, Stages};
 use hydrant::timestamp::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub fn classes() -> [Class; 20] {
@@ -24,11 +26,11 @@ pub fn classes() -> [Class; 20] {
 }
 
 fn ended(name: &str, ending: Ending) -> Ended {
+    let store = Store::S3(Arc::new(S3::new(S3Config::default(), &S3Options::default(), Default::default())));
+    let (name, id, path) = (name.to_owned(), format!("bucket/{name}"), name.to_owned());
     Ended {
-        name: name.to_owned(),
-        id: format!("bucket/{name}"),
         output: Some(format!("/restored/{name}").into()),
-        replica: "s3",
+        subject: Subject::Database(Arc::new(DatabaseRef { name, id, store, path })),
         retries: 2,
         elapsed: Duration::from_millis(12),
         ending,
@@ -80,7 +82,7 @@ pub fn every_ending() -> Vec<Ended> {
     // Has no place, neither in a bucket nor on the disk; and the class is not said twice.
     let reason = "hole: a reason that begins with its class".to_owned();
     let nowhere = Ending::Failed { class: Class::Hole, reason };
-    all.push(Ended { id: String::new(), output: None, replica: "", ..ended("nowhere", nowhere) });
+    all.push(Ended { subject: Subject::Entry("nowhere".to_owned()), output: None, ..ended("nowhere", nowhere) });
     all
 }
 
@@ -90,8 +92,8 @@ fn books() {
     let (log, report) = (dir.path().join("errors.log"), dir.path().join("report.json"));
     let mut books = RunSummary::open(Some(&log), Some(&report)).unwrap();
     let lines: String = every_ending().iter().map(|ended| books.add(ended).to_json_line()).collect();
-    let doubted = Ending::Failed { class: Class::S3Error, reason: "it was not restored from all files".to_owned() };
-    books.doubt(&ended("restored.db", doubted));
+    let incomplete = Ending::Failed { class: Class::S3Error, reason: "it was not restored from all files".to_owned() };
+    books.possibly_incomplete(&ended("restored.db", incomplete));
     books.totals.left = 3;
     books.discovered = Discovered {
         matched: 40,

@@ -22,6 +22,7 @@ use crate::process::locks::lock;
 use concurrency::ConcurrencyLimit;
 use hedge::{Hedge, RequestKind};
 use policy::LimiterPolicy;
+pub use prefixes::prefix_of_folder;
 use prefixes::{Prefixes, prefix_of};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -40,8 +40,14 @@ pub struct PrefixLimiter {
 
 /// A key's first two folders; None where it lies in none.
 pub fn prefix_of(key: &str) -> Option<&str> {
-    let end = key.match_indices('/').map(|(at, _)| at).take(2).last()?;
-    key.get(..end)
+    key.rsplit_once('/').map(|(folder, _)| prefix_of_folder(folder))
+}
+
+/// The prefix of the keys below `folder` (without a slash at its end): its first two folders, or all
+/// of it where it is not two deep.
+pub fn prefix_of_folder(folder: &str) -> &str {
+    let end = folder.match_indices('/').nth(1).map_or(folder.len(), |(at, _)| at);
+    folder.get(..end).unwrap_or(folder)
 }
 
 impl Prefixes {

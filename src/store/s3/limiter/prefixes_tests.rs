@@ -41,6 +41,10 @@ fn a_prefix_is_the_first_two_folders() {
         assert_eq!(prefix_of(key), prefix, "{key}");
     }
     assert_eq!(prefix_of("file"), None);
+    for (folder, prefix) in [("a/b/c", "a/b"), ("a/b", "a/b"), ("a", "a"), ("", ""), ("/a/b", "/a")] {
+        assert_eq!(prefix_of_folder(folder), prefix, "{folder}");
+        assert!(prefix_of(&format!("{folder}/0009/x.ltx")).is_some_and(|of| of.starts_with(prefix)), "{folder}");
+    }
 }
 
 #[test]

@@ -1,0 +1,189 @@
+//! What a discovery finds: databases, what the bucket holds of them, and what could not be found.
+//! Everything else in `discovery` uses this file; it uses none of them but `shard`.
+
+use crate::catalogue::Replica;
+use crate::config::ConfigError;
+use crate::error::Class;
+use crate::fleet::discovery::shard::Shard;
+use crate::store::{Store, StoreError};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The endings of the files that SQLite keeps beside a database.
+pub const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// What identifies a database. It is made once, by discovery; everything that speaks of the
+/// database later shares it.
+#[derive(Debug)]
+pub struct DatabaseRef {
+    /// The name in logs and reports. With litestream.yml this is the configured path. With a URL it
+    /// is the key without the slash at its end (the bucket's name for a database at the bucket's
+    /// root), for files the absolute path.
+    pub name: String,
+    /// `bucket/key`, for files the absolute path. The shard is computed from it.
+    pub id: String,
+    pub store: Store,
+    /// Where the replica lies in the store, in the form that [`crate::restore::Request`] takes.
+    pub path: String,
+}
+
+/// What a discovery is to do besides finding.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Give back this shard only.
+    pub shard: Option<Shard>,
+    /// With litestream.yml: outputs lie below `--output-dir`, not at the configured paths.
+    pub relative_outputs: bool,
+}
+
+/// A database that the pattern matches.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub database: Arc<DatabaseRef>,
+    /// The files that the listing shows. None: the database is configured, but the bucket holds
+    /// nothing of it.
+    pub replica: Option<Replica>,
+    pub output: Output,
+}
+
+/// Where a database goes. A relative path comes from a bucket's keys and is not checked yet: it may
+/// hold `..`, empty names or a leading slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// The absolute path that litestream.yml names.
+    Configured(PathBuf),
+    /// Below the absolute directory of a `dir:` entry, by slashes. `relative` comes from the bucket.
+    InDir { dir: PathBuf, relative: String },
+    /// Below `--output-dir`, or below the current directory without that option; by slashes.
+    Relative(String),
+}
+
+impl Output {
+    /// The path that the bucket's keys gave; None for a configured path.
+    pub fn relative(&self) -> Option<&str> {
+        match self {
+            Self::Configured(_) => None,
+            Self::InDir { relative, .. } | Self::Relative(relative) => Some(relative),
+        }
+    }
+}
+
+/// A database, or a `dir:` entry, that could not be looked for.
+#[derive(Debug, Clone)]
+pub struct FoundError {
+    /// The configured path; for a `dir:` entry its directory.
+    pub name: String,
+    pub failure: FoundFailure,
+    /// The database, where one listing of one database failed: it can be tried again. Its `replica`
+    /// is None.
+    pub found: Option<Box<Found>>,
+}
+
+#[derive(Debug, Clone)]
+pub enum FoundFailure {
+    /// Its entry in litestream.yml cannot be used.
+    Config(ConfigError),
+    /// Its listing failed.
+    Store(StoreError),
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Discovery {
+    /// Sorted by name. Only databases of this shard, and only those that were not handed over
+    /// before.
+    pub found: Vec<Found>,
+    /// Databases of this shard. An entry without a key in a bucket has no shard: it is in every
+    /// shard's list.
+    pub failed: Vec<FoundError>,
+    /// Databases that were handed over too early: the listing later proved to be out of order, and
+    /// the full listing shows other files of them.
+    pub possibly_incomplete: Vec<Found>,
+    /// Databases of the whole fleet: all shards, failed ones included.
+    pub matched: u64,
+    /// Databases of this shard with LTX files or a v0.3.x backup.
+    pub with_backups: u64,
+    /// Databases of this shard of which the bucket holds nothing.
+    pub without_backups: u64,
+    /// Databases of this shard that have only a v0.3.x backup. The planner refuses them by name.
+    pub v3_only: u64,
+    /// Directories that hold this shard's databases.
+    pub folders: u64,
+    /// LIST requests that were needed, without retries.
+    pub lists: u64,
+    /// A store listed out of order, so its prefix was listed again page by page, without ranges.
+    pub unordered: bool,
+}
+
+/// Counts that grow while a discovery runs.
+#[derive(Debug, Default)]
+pub struct DiscoveryProgress {
+    /// Objects listed, each counted once.
+    pub keys: AtomicU64,
+    /// Databases seen in listings, matching or not.
+    pub databases: AtomicU64,
+    /// LIST requests answered.
+    pub lists: AtomicU64,
+}
+
+impl DiscoveryProgress {
+    pub(in crate::fleet) fn answered(&self, keys: u64) {
+        self.lists.fetch_add(1, Relaxed);
+        self.keys.fetch_add(keys, Relaxed);
+    }
+
+    /// Takes back counts of a listing that is given up: its objects will be listed again.
+    pub(in crate::fleet) fn forget(&self, keys: u64, databases: usize) {
+        self.keys.fetch_sub(keys, Relaxed);
+        self.databases.fetch_sub(databases as u64, Relaxed);
+    }
+
+    /// Adds the databases that a listing has seen since it had seen `before`. Returns `now`.
+    pub(in crate::fleet) fn seen(&self, before: usize, now: usize) -> usize {
+        self.databases.fetch_add(now.saturating_sub(before) as u64, Relaxed);
+        now
+    }
+}
+
+impl FoundError {
+    pub fn class(&self) -> Class {
+        match &self.failure {
+            FoundFailure::Config(e) => e.class(),
+            FoundFailure::Store(e) => e.class(),
+        }
+    }
+}
+
+/// The reason, without the name.
+impl fmt::Display for FoundError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failure {
+            FoundFailure::Config(e) => e.fmt(f),
+            FoundFailure::Store(e) => e.fmt(f),
+        }
+    }
+}
+
+/// The key of the database under `root`, without the slashes at its end. It is empty for a database
+/// at the root of a bucket, whose keys can begin in several ways (docs/FORMAT.md, "Key layouts").
+pub(in crate::fleet) fn key_of(root: &str) -> &str {
+    let key = root.trim_end_matches('/');
+    if key == "." { "" } else { key }
+}
+
+/// The path whose first root is `root` ([`Replica::roots`]).
+pub(in crate::fleet) fn path_of(root: &str) -> &str {
+    if key_of(root).is_empty() { "" } else { root.strip_suffix('/').unwrap_or(root) }
+}
+
+/// `bucket/key`; without a bucket (files) the path alone.
+pub(in crate::fleet) fn id_of(bucket: &str, key: &str) -> String {
+    if bucket.is_empty() { key.to_owned() } else { format!("{bucket}/{key}") }
+}
+
+/// Whether SQLite would take a file of this name for the sidecar of another database.
+pub fn has_sidecar_name(name: &str) -> bool {
+    SIDECARS.iter().any(|suffix| name.ends_with(suffix))
+}

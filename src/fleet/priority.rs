@@ -1,0 +1,96 @@
+//! Which databases are restored first: those that `--first` names, then the largest, so that none of
+//! them is still running when all others have ended. `queue` applies it.
+
+use crate::catalogue::Replica;
+use crate::config::Env;
+use crate::fleet::discovery::discover::FleetSource;
+use crate::fleet::discovery::found::Found;
+use crate::fleet::discovery::pattern::{Pattern, PatternError};
+use crate::ltx::Level;
+
+/// An estimate of the bytes that a restore of the newest state fetches: the newest snapshot and, of
+/// the files after it, those of the level that holds most bytes.
+pub fn estimated_bytes(replica: &Replica) -> u64 {
+    let Some(snapshot) = replica.files.iter().filter(|file| file.is_snapshot()).max_by_key(|file| file.max_txid) else {
+        return 0;
+    };
+    let following = |level: Level| -> u64 {
+        let files = replica.files.get(replica.level(level)).unwrap_or_default();
+        files.iter().filter(|file| file.min_txid > snapshot.max_txid).map(|file| file.size).sum()
+    };
+    snapshot.size + (0..=9).filter_map(Level::new).map(following).max().unwrap_or(0)
+}
+
+/// The globs of `--first`. Each is kept twice: for the database's name and for its path below the
+/// output directory.
+#[derive(Debug)]
+pub struct First(pub(super) Vec<[Pattern; 2]>);
+
+impl First {
+    /// # Errors
+    /// A glob with a syntax error.
+    pub fn new(globs: &[String], source: &FleetSource, env: &Env<'_>) -> Result<Self, PatternError> {
+        let pattern = |glob: &String| {
+            let relative = Pattern::for_keys(glob)?;
+            let name = match source {
+                FleetSource::Url(_) => relative.clone(),
+                FleetSource::Config(_) => Pattern::for_paths(glob, env)?,
+            };
+            Ok([name, relative])
+        };
+        globs.iter().map(pattern).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// How many globs there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The index of the first glob that the database matches; [`Self::len`] if it matches none.
+    /// Databases are restored in the order of these numbers.
+    pub fn turn_of(&self, found: &Found) -> usize {
+        let matches = |[by_name, by_relative]: &[Pattern; 2]| {
+            by_name.matches(&found.database.name)
+                || found.output.relative().is_some_and(|relative| by_relative.matches(relative))
+        };
+        self.0.iter().position(matches).unwrap_or(self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::catalogue::{Layout, LtxFile};
+    use crate::fleet::priority::*;
+    use crate::ltx::Txid;
+    use crate::timestamp::Timestamp;
+
+    #[test]
+    fn the_newest_snapshot_and_what_follows_it() {
+        let file = |level, min, max, size| LtxFile {
+            min_txid: Txid(min),
+            max_txid: Txid(max),
+            size,
+            last_modified: Timestamp::from_millis(0),
+            etag: None,
+            level: Level::new(level).unwrap(),
+            layout: Layout::Hex,
+            archived: false,
+        };
+        let files = vec![
+            file(0, 6, 6, 10),
+            file(0, 7, 7, 10),
+            file(0, 8, 8, 10),
+            file(1, 4, 5, 1000),
+            file(1, 6, 7, 25),
+            file(9, 1, 3, 5000),
+            file(9, 1, 5, 500),
+        ];
+        let replica = Replica { root: "a/".into(), files, v3: None, others: Vec::new() };
+        assert_eq!(estimated_bytes(&replica), 530);
+        assert_eq!(estimated_bytes(&Replica { root: "a/".into(), files: vec![], v3: None, others: Vec::new() }), 0);
+    }
+}
