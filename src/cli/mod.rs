@@ -9,6 +9,7 @@
 
 pub mod args;
 mod bench;
+mod failures;
 pub mod ltx;
 pub mod restore;
 mod restore_pattern;

@@ -28,6 +28,11 @@ impl Failure {
         Self::Failed { class, message: message.into(), try_call: None }
     }
 
+    /// A state that is impossible unless Hydrant itself has a bug.
+    pub fn internal(what: &str) -> Self {
+        Self::failed(Class::Io, format!("this is a bug in Hydrant, please report: {what}"))
+    }
+
     /// With the call that would work.
     pub fn try_call(self, call: impl Into<String>) -> Self {
         let call = Some(call.into());
