@@ -93,7 +93,7 @@ impl Session {
 
     /// Why work ended before it had a result: a signal, else a bug, which `what` describes.
     pub fn cancelled(&self, what: &str) -> Failure {
-        self.cancel.reason().map_or_else(|| Failure::internal(what), Failure::Cancelled)
+        Failure::ended_early(&self.cancel, what)
     }
 }
 
