@@ -4,7 +4,8 @@ use super::restore::locate;
 use crate::cancel::CancellationToken;
 use crate::catalogue::{LtxFile, Replica};
 use crate::cli::args::resolved::LtxArgs;
-use crate::cli::session;
+use crate::cli::failures::from_store;
+use crate::cli::session::{Stores, s3_options};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
@@ -24,7 +25,8 @@ const LOOKS_IN_FLIGHT: usize = 32;
 /// Runs the command; the answer is what stdout is to hold.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
-    let store = session::open_store(&location.store, &session::s3_options(&args.common), &Arc::default(), log);
+    let stores = Stores::new(s3_options(&args.common), Arc::default(), log.clone());
+    let store = stores.open(&location.store);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -40,7 +42,7 @@ pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken)
 
 async fn list(args: &LtxArgs, location: &Location, store: &Store, log: &Log) -> Result<Vec<FileLine>, Failure> {
     let http = Http::default();
-    let replica = list_replica(&http, store, &location.path).await.map_err(from_store)?;
+    let replica = list_replica(&http, store, &location.path).await.map_err(|e| from_store(&e))?;
     say_what_is_not_shown(args, &replica, log);
     let mut shown: Vec<&LtxFile> = replica.files.iter().filter(|file| args.level.admits(file.level)).collect();
     shown.sort_by_key(|file| (file.level, file.min_txid, file.max_txid));
@@ -113,7 +115,7 @@ async fn look(
             log.say(Severity::Warn, "its time is the listing's", &[("file", &key), ("why", &e.to_string())]);
             Ok(listed)
         }
-        Err(e) => Err(from_store(e)),
+        Err(e) => Err(from_store(&e)),
     }
 }
 
@@ -131,10 +133,6 @@ async fn head_of(
         head.extend_from_slice(&chunk);
     }
     Ok((head, body.litestream_timestamp()))
-}
-
-fn from_store(error: StoreError) -> Failure {
-    Failure::failed(error.class(), error.to_string())
 }
 
 #[cfg(test)]

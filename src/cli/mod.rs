@@ -9,6 +9,7 @@
 
 pub mod args;
 mod bench;
+mod failures;
 pub mod ltx;
 pub mod restore;
 mod restore_pattern;
@@ -19,10 +20,10 @@ pub mod ui;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
-use crate::cli::args::resolved::{BenchArgs, CommonArgs, LogFormat, LtxArgs, RestoreArgs, RestorePatternArgs};
+use crate::cli::args::resolved::{BenchArgs, LtxArgs, RestoreArgs, RestorePatternArgs};
 use crate::cli::args::{argv, help, resolve};
 use crate::cli::ui::failure::Failure;
-use crate::cli::ui::log::Log;
+use crate::cli::ui::log::{Log, LogOptions};
 use crate::cli::ui::{screen, signal, suggest};
 use crate::config::{self, Env};
 use crate::io::signals::ignore_file_size_signal;
@@ -50,12 +51,12 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let mut args = args.skip(1).peekable();
     if args.peek().is_none() {
         // Not an answer to a question: stdout stays empty, and scripts see a failure.
-        Log::stderr(&plain(env)).line(help::top().trim_end());
+        Log::stderr(plain(env)).line(help::top().trim_end());
         return ExitCode::from(2);
     }
     let (log, ended) = match parse(args, env) {
         Ok(command) => execute(&command, env),
-        Err(failure) => (Log::stderr(&plain(env)), Err(failure)),
+        Err(failure) => (Log::stderr(plain(env)), Err(failure)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,13 +148,12 @@ fn unknown_command(name: &OsString) -> Failure {
 
 /// Runs a command to its end, its output included.
 fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
-    let plain = plain(env);
     let log = Log::stderr(match command {
-        Command::Show(_) => &plain,
-        Command::Restore(args) => &args.common,
-        Command::Ltx(args) => &args.common,
-        Command::RestorePattern(args) => &args.common,
-        Command::Bench(args) => &args.common,
+        Command::Show(_) => plain(env),
+        Command::Restore(args) => args.common.log,
+        Command::Ltx(args) => args.common.log,
+        Command::RestorePattern(args) => args.common.log,
+        Command::Bench(args) => args.common.log,
     });
     let ended = match command {
         Command::Show(text) => screen::print(text),
@@ -173,14 +173,7 @@ fn with_signals(work: impl FnOnce(&CancellationToken) -> Result<(), Failure>) ->
     work(&cancel)
 }
 
-/// What holds before anything was understood.
-fn plain(env: &Env<'_>) -> CommonArgs {
-    CommonArgs {
-        memory_bytes: 0,
-        io_engine: Default::default(),
-        max_requests: None,
-        verbosity: 0,
-        log_format: LogFormat::Text,
-        no_color: env("NO_COLOR").is_some_and(|value| !value.is_empty()),
-    }
+/// How a command line that could not be understood is answered.
+fn plain(env: &Env<'_>) -> LogOptions {
+    LogOptions { no_color: resolve::no_color(env), ..LogOptions::default() }
 }

@@ -2,14 +2,14 @@
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{RestoreArgs, Source};
+use crate::cli::failures::{absolute, from_config};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
 use crate::commit::sweep_beside;
-use crate::config::{self, Config, ConfigError, Env, Location};
-use crate::error::Class;
+use crate::config::{self, Config, Env, Location};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +22,6 @@ pub struct RestoreRequest<'a> {
     pub output: &'a Path,
     /// `-o` as typed, else absolute: what reports show.
     pub output_shown: &'a str,
-    pub env: &'a Env<'a>,
     pub log: &'a Log,
     pub cancel: &'a CancellationToken,
 }
@@ -60,7 +59,7 @@ pub fn run(
     }
     let location = locate(&args.source, env)?;
     let request =
-        RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, env, log, cancel };
+        RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
     if args.dry_run {
         let plan = engine.plan(&request)?;
         return Ok(if args.json { plan.to_json() } else { plan.to_text() });
@@ -98,10 +97,6 @@ pub fn locate(source: &Source, env: &Env<'_>) -> Result<Location, Failure> {
     found.map_err(|e| from_config(&e))
 }
 
-pub(super) fn from_config(error: &ConfigError) -> Failure {
-    Failure::failed(error.class(), error.to_string())
-}
-
 /// Absolute, and as shown.
 fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
     let typed = match (&args.output, &args.source) {
@@ -109,9 +104,7 @@ fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
         (None, Source::Database { path, .. }) => path,
         (None, Source::Url(_)) => return Err(Failure::usage("-o is required when restoring from a replica URL")),
     };
-    let absolute = std::path::absolute(typed)
-        .map_err(|e| Failure::failed(Class::Io, format!("cannot make {} absolute: {e}", typed.display())))?;
-    Ok((absolute, typed.display().to_string()))
+    Ok((absolute(typed)?, typed.display().to_string()))
 }
 
 /// `restored /tmp/db: 1.1 GiB at txid 00000000000003e8 (…), 502 files, 565 MiB fetched in 640 ms (1.7 GiB/s)`
@@ -136,6 +129,7 @@ mod tests {
     use super::*;
     use crate::cli::args::resolved::LogFormat;
     use crate::cli::ui::screen::{FileLine, TimeSource};
+    use crate::error::Class;
     use crate::ltx::{Level, Txid};
     use crate::timestamp::Timestamp;
     use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! The composition root: makes the workers, the counters and the stores of a command, and runs
 //! one database through them.
 
-use crate::cancel::{CancellationToken, Reason};
+use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::CommonArgs;
 use crate::cli::restore::{RestoreRequest, Restorer, put_right};
 use crate::cli::ui::failure::Failure;
@@ -18,7 +18,7 @@ use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGM
 use crate::store::Store;
 use crate::store::s3::{ProcessLimiter as RequestLimits, S3, S3Options};
 use crate::telemetry::Counters;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 /// Workers, and what is needed to open stores for them.
@@ -27,9 +27,7 @@ pub struct Session {
     /// Databases that may be in flight.
     pub tasks: usize,
     pub kind: IoBackend,
-    counters: Arc<Counters>,
-    s3_options: S3Options,
-    log: Log,
+    stores: Stores,
     cancel: CancellationToken,
 }
 
@@ -70,17 +68,17 @@ impl Session {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         });
-        let (counters, log, cancel) = (Arc::clone(counters), log.clone(), cancel.clone());
-        Ok(Self { engine, tasks, kind: chosen.kind, counters, s3_options, log, cancel })
+        let stores = Stores::new(s3_options, Arc::clone(counters), log.clone());
+        Ok(Self { engine, tasks, kind: chosen.kind, stores, cancel: cancel.clone() })
     }
 
     /// How many requests may go out.
     pub fn requests(&self) -> &RequestLimits {
-        &self.s3_options.limits
+        &self.stores.options.limits
     }
 
     pub fn store(&self, config: &StoreConfig) -> Store {
-        open_store(config, &self.s3_options, &self.counters, &self.log)
+        self.stores.open(config)
     }
 
     /// What a restore's error, or the engine's end before an answer, means for the command.
@@ -88,8 +86,14 @@ impl Session {
         match error {
             Some(RestoreError::Plan(PlanError::NoBackups)) => Failure::NoBackups,
             Some(e) if e.class() != Class::Cancelled => Failure::failed(e.class(), e.to_string()),
-            _ => Failure::Cancelled(self.cancel.reason().unwrap_or(Reason::Abandoned)),
+            Some(_) => self.cancelled("a restore was cancelled that nothing asked to stop"),
+            None => self.cancelled("the workers ended before they had a result"),
         }
+    }
+
+    /// Why work ended before it had a result: a signal, else a bug, which `what` describes.
+    pub fn cancelled(&self, what: &str) -> Failure {
+        Failure::ended_early(&self.cancel, what)
     }
 }
 
@@ -99,18 +103,32 @@ pub fn s3_options(common: &CommonArgs) -> S3Options {
     S3Options { limits, ..S3Options::from_process() }
 }
 
-pub fn open_store(config: &StoreConfig, options: &S3Options, counters: &Arc<Counters>, log: &Log) -> Store {
-    static TOLD: std::sync::Once = std::sync::Once::new();
-    match config {
-        StoreConfig::S3(config) => {
-            if config.skip_verify {
-                TOLD.call_once(|| {
-                    log.warn("skip-verify: the server's certificate is not checked, anyone in between can read and change what is fetched");
-                });
+/// Opens the stores of a command. They share their options and counters.
+pub struct Stores {
+    options: S3Options,
+    counters: Arc<Counters>,
+    log: Log,
+    /// The warning about `skip-verify` was given.
+    warned: Once,
+}
+
+impl Stores {
+    pub fn new(options: S3Options, counters: Arc<Counters>, log: Log) -> Self {
+        Self { options, counters, log, warned: Once::new() }
+    }
+
+    pub fn open(&self, config: &StoreConfig) -> Store {
+        match config {
+            StoreConfig::S3(config) => {
+                if config.skip_verify {
+                    self.warned.call_once(|| {
+                        self.log.warn("skip-verify: the server's certificate is not checked, anyone in between can read and change what is fetched");
+                    });
+                }
+                Store::S3(Arc::new(S3::new(config.clone(), &self.options, Arc::clone(&self.counters))))
             }
-            Store::S3(Arc::new(S3::new(config.clone(), options, Arc::clone(counters))))
+            StoreConfig::File => Store::File(Default::default()),
         }
-        StoreConfig::File => Store::File(Default::default()),
     }
 }
 
@@ -190,7 +208,7 @@ impl Restorer for OneDatabase {
         for warning in &report.warnings {
             request.log.warn(warning);
         }
-        crate::cli::ui::latency_table::tell(request.log, &session.engine.take_stages());
+        crate::cli::ui::latency_table::show(request.log, &session.engine.take_stages());
         Ok(report)
     }
 

@@ -110,8 +110,8 @@ fn restore_defaults_and_all_flags() {
     assert_eq!(args.progress, ProgressMode::Auto);
     assert!(!(args.if_db_not_exists || args.if_replica_exists || args.dry_run || args.json || args.force));
     assert_eq!(args.common.io_engine, BackendChoice::Auto);
-    assert_eq!((args.common.verbosity, args.common.max_requests, args.common.no_color), (0, None, false));
-    assert_eq!(args.common.log_format, LogFormat::Text);
+    assert_eq!((args.common.log.verbosity, args.common.max_requests, args.common.log.no_color), (0, None, false));
+    assert_eq!(args.common.log.format, LogFormat::Text);
     assert!((32 << 20..=256 << 20).contains(&args.common.memory_bytes));
 
     let args = restore(&[
@@ -154,11 +154,11 @@ fn restore_defaults_and_all_flags() {
     assert_eq!(args.common.memory_bytes, 3 << 29);
     assert_eq!(args.common.io_engine, BackendChoice::Pwrite);
     assert_eq!(args.common.max_requests.map(usize::from), Some(7));
-    assert_eq!((args.common.verbosity, args.common.log_format), (2, LogFormat::Json));
-    assert!(args.common.no_color);
+    assert_eq!((args.common.log.verbosity, args.common.log.format), (2, LogFormat::Json));
+    assert!(args.common.log.no_color);
     assert_eq!(restore(&["-progress", "db"]).progress, ProgressMode::Always);
-    assert_eq!(restore(&["-v", "db"]).common.verbosity, 1);
-    assert_eq!(restore(&["-v", "-v", "-v", "db"]).common.verbosity, 2);
+    assert_eq!(restore(&["-v", "db"]).common.log.verbosity, 1);
+    assert_eq!(restore(&["-v", "-v", "-v", "db"]).common.log.verbosity, 2);
     assert_eq!(restore(&["-txid", "0000", "db"]).target, Target::Latest);
     assert_eq!(
         restore(&["-txid", "0", "-timestamp", "2026-01-02T03:04:05Z", "db"]).target,
@@ -174,7 +174,7 @@ fn the_environment_names_the_config_and_turns_colours_off() {
         _ => None,
     };
     let Ok(Command::Restore(args)) = parse(["restore", "/db"].iter().map(OsString::from), &env) else { panic!() };
-    assert!(args.common.no_color);
+    assert!(args.common.log.no_color);
     assert!(matches!(args.source, Source::Database { config, .. } if config.path == Path::new("/other.yml")));
     let Ok(Command::Ltx(args)) = parse(["ltx", "-config=x", "/db"].iter().map(OsString::from), &env) else { panic!() };
     assert!(matches!(args.source, Source::Database { config, .. } if config.path == Path::new("x")));

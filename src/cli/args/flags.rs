@@ -3,7 +3,10 @@
 //! A flag of Go's has one name however many dashes; single-letter names carry it as a hidden
 //! long alias, so that `argv` can hand every flag over as `--name`.
 
-use crate::cli::args::values::{self, BenchStage, LevelFilter, Shard};
+use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
+use crate::cli::args::{examples, values};
+use crate::cli::ui::log::LogFormat;
+use crate::io::BackendChoice;
 use crate::ltx::Txid;
 use clap::Parser;
 use std::ffi::OsString;
@@ -17,7 +20,7 @@ use std::time::Duration;
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant restore [flags] DB_PATH\n       hydrant restore [flags] -o PATH REPLICA_URL",
-    after_help = crate::cli::args::help::RESTORE_EXAMPLES
+    after_help = examples::RESTORE
 )]
 pub struct RestoreFlags {
     #[arg(hide = true)]
@@ -88,7 +91,7 @@ pub struct RestoreFlags {
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant ltx [flags] DB_PATH\n       hydrant ltx [flags] REPLICA_URL",
-    after_help = crate::cli::args::help::LTX_EXAMPLES
+    after_help = examples::LTX
 )]
 pub struct LtxFlags {
     #[arg(hide = true)]
@@ -121,7 +124,7 @@ pub struct LtxFlags {
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant restore-pattern [flags] PATTERN",
-    after_help = crate::cli::args::help::PATTERN_EXAMPLES
+    after_help = examples::RESTORE_PATTERN
 )]
 pub struct PatternFlags {
     #[arg(hide = true)]
@@ -204,7 +207,7 @@ pub struct PatternFlags {
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant bench [flags] SOURCE",
-    after_help = crate::cli::args::help::BENCH_EXAMPLES
+    after_help = examples::BENCH
 )]
 pub struct BenchFlags {
     #[arg(hide = true)]
@@ -273,7 +276,7 @@ pub struct CommonFlags {
 
     /// How files are written: auto, uring or pwrite
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = values::engine)]
-    pub io_engine: crate::io::BackendChoice,
+    pub io_engine: BackendChoice,
 
     /// At most N requests in flight, over all databases [default: adapts]
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
@@ -288,7 +291,7 @@ pub struct CommonFlags {
 
     /// Messages on stderr as text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = values::log_format)]
-    pub log_format: crate::cli::args::resolved::LogFormat,
+    pub log_format: LogFormat,
 
     /// No colours (also: NO_COLOR in the environment)
     #[arg(long)]

@@ -1,79 +1,8 @@
-//! Help texts. Flags and their descriptions come from `flags`; here are the examples around them.
+//! Help texts, built from the definitions in `flags` and the texts in `examples`.
 
+use crate::cli::args::examples;
 use crate::cli::args::flags::{BenchFlags, LtxFlags, PatternFlags, RestoreFlags};
 use clap::{Command, CommandFactory};
-
-pub const RESTORE_EXAMPLES: &str = "\
-DB_PATH is a database of the configuration file. REPLICA_URL is s3://bucket/path (endpoint and
-region may follow: ?endpoint=…&region=…) or file:///path.
-Flags are written -name or --name, -name VALUE or -name=VALUE, before or after the path.
-
-Examples:
-  # the newest state, to the configured path
-  hydrant restore /path/to/db
-
-  # the state at a point in time, to another path
-  hydrant restore -timestamp 2026-01-31T12:00:00Z -o /tmp/db /path/to/db
-
-  # from the URL of a replica
-  hydrant restore -o /tmp/db s3://bucket/path/to/db
-
-  # in an entrypoint: only where there is a backup and no database yet
-  hydrant restore -if-db-not-exists -if-replica-exists /path/to/db
-
-Exit: 0 restored or skipped as asked, 1 failed, 2 usage, 130/143 interrupted.";
-
-pub const LTX_EXAMPLES: &str = "\
-Examples:
-  # everything that is there, of all levels
-  hydrant ltx -level all /path/to/db
-
-  # the snapshots, with their own times
-  hydrant ltx -level 9 -times s3://bucket/path/to/db
-
-Exit: 0 (also when there are none), 1 failed, 2 usage.";
-
-pub const PATTERN_EXAMPLES: &str = "\
-PATTERN is a glob over the paths of the configured databases, or s3://bucket/prefix/glob,
-file:///dir/glob. ** crosses slashes, * and ? do not; [a-z], {a,b}. ? and [a-z] match one byte:
-letters beyond ASCII take a *. In a URL a ? begins the query; as a wildcard it is written %3F.
-
-Examples:
-  # all configured databases below a directory
-  hydrant restore-pattern '/data/projects/**/*.db'
-
-  # all databases of a bucket, below another directory
-  hydrant restore-pattern --output-dir /restored 's3://bucket/projects/**'
-
-Exit: 0 all restored or skipped, 3 some failed, 1 none succeeded, 2 usage, 130/143 interrupted.";
-
-pub const BENCH_EXAMPLES: &str = "\
-SOURCE is what restore-pattern takes: s3://bucket/prefix/glob, file:///dir/glob, or the URL of
-one replica. Stages: list; fetch (GET alone); decode (fetch, decode and check, write nothing); all
-(list, fetch, decode, write, sync). In the table, `fetch/first_byte` is the time to first byte while
-fetch was measured, and so on; CPU s/GB is per GB of databases, for fetch per GB fetched.
-
-Examples:
-  # how fast bucket, network and decoder are; nothing is written
-  hydrant bench 's3://bucket/projects/**'
-
-  # with the disk, each stage for half a minute
-  hydrant bench --output-dir /data --duration 30s 's3://bucket/projects/**'
-
-  # one replica, fetching alone, with its latencies second by second
-  hydrant bench --stage fetch --duration 1m --hlog fetch.hlog s3://bucket/path/to/db
-
-Exit: 0 measured, 3 some databases failed, 1 all failed or nothing matched, 2 usage, 130/143
-interrupted (what was measured until then is shown).";
-
-const TOP_EXAMPLES: &str = "\
-Examples:
-  hydrant restore -o /tmp/app.db s3://bucket/app.db
-  hydrant ltx -level all s3://bucket/app.db
-  hydrant restore-pattern --output-dir /restored 's3://bucket/projects/**'
-  hydrant bench 's3://bucket/projects/**'
-
-`hydrant COMMAND -h` shows the flags of a command.";
 
 /// The commands, in the order in which help shows them.
 pub const COMMANDS: [&str; 4] = ["restore", "ltx", "restore-pattern", "bench"];
@@ -98,7 +27,7 @@ pub fn top() -> String {
         .disable_help_subcommand(true)
         .disable_help_flag(true)
         .subcommands(COMMANDS.iter().filter_map(|name| command(name)))
-        .after_help(TOP_EXAMPLES)
+        .after_help(examples::TOP)
         .render_help()
         .to_string()
 }

@@ -1,4 +1,5 @@
 pub mod argv;
+mod examples;
 pub mod flags;
 pub mod help;
 pub mod memory;

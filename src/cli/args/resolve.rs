@@ -7,6 +7,7 @@ use crate::cli::args::flags::{
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
 use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
 use crate::config::{self, Env};
 use crate::ltx::Txid;
@@ -232,10 +233,17 @@ fn common(flags: CommonFlags, env: &Env<'_>) -> CommonArgs {
         memory_bytes: flags.memory.unwrap_or_else(memory::default_budget_bytes),
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
-        verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },
-        log_format: flags.log_format,
-        no_color: flags.no_color || env("NO_COLOR").is_some_and(|value| !value.is_empty()),
+        log: LogOptions {
+            verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },
+            format: flags.log_format,
+            no_color: flags.no_color || no_color(env),
+        },
     }
+}
+
+/// `NO_COLOR` (no-color.org): set, and not empty.
+pub fn no_color(env: &Env<'_>) -> bool {
+    env("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// `word` as one word of a shell's command line.

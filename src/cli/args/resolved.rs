@@ -2,8 +2,11 @@
 //! together and checked. What was typed is `flags`; what lies on disk or on the bucket is not
 //! looked at here.
 
+use crate::cli::ui::log::LogOptions;
+use crate::cli::ui::redact;
 use crate::commit::check;
 use crate::io::BackendChoice;
+use crate::ltx::Level;
 use crate::plan::Target;
 use crate::timestamp::Timestamp;
 use std::fmt;
@@ -11,7 +14,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use crate::cli::args::values::{BenchStage, LevelFilter, Shard};
+pub use crate::cli::ui::log::LogFormat;
+pub use crate::cli::ui::progress::ProgressMode;
+pub use crate::fleet::Shard;
 
 /// Where a database is asked for.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub struct ConfigFile {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => f.debug_tuple("Url").field(&crate::cli::ui::redact::url(url)).finish(),
+            Self::Url(url) => f.debug_tuple("Url").field(&redact::url(url)).finish(),
             Self::Database { path, config } => {
                 f.debug_struct("Database").field("path", path).field("config", config).finish()
             }
@@ -49,17 +54,7 @@ pub struct CommonArgs {
     pub io_engine: BackendChoice,
     /// `--max-requests`; None adapts.
     pub max_requests: Option<NonZeroUsize>,
-    /// 0, 1 (`-v`) or 2 (`-vv`).
-    pub verbosity: u8,
-    pub log_format: LogFormat,
-    /// `--no-color` or `NO_COLOR`.
-    pub no_color: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
+    pub log: LogOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,15 +84,6 @@ impl IntegrityCheck {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProgressMode {
-    /// A bar where stderr is a terminal, else nothing.
-    Auto,
-    /// A bar where stderr is a terminal, else a plain line every few seconds.
-    Always,
-    Never,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreArgs {
     pub source: Source,
@@ -118,6 +104,22 @@ pub struct RestoreArgs {
     pub follow_interval: Duration,
     pub progress: ProgressMode,
     pub common: CommonArgs,
+}
+
+/// Which levels `ltx` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelFilter {
+    All,
+    Only(Level),
+}
+
+impl LevelFilter {
+    pub fn admits(self, level: Level) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(only) => only == level,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +147,7 @@ pub enum PatternSource {
 impl fmt::Debug for PatternSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => f.debug_tuple("Url").field(&crate::cli::ui::redact::url(url)).finish(),
+            Self::Url(url) => f.debug_tuple("Url").field(&redact::url(url)).finish(),
             Self::Configured { glob, config } => {
                 f.debug_struct("Configured").field("glob", glob).field("config", config).finish()
             }
@@ -180,6 +182,32 @@ pub struct RestorePatternArgs {
     pub shard: Option<Shard>,
     pub report: Option<PathBuf>,
     pub common: CommonArgs,
+}
+
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BenchStage {
+    /// LIST alone.
+    List,
+    /// GET alone, of what a restore fetches.
+    Fetch,
+    /// Fetching, decoding and checking.
+    Decode,
+    /// Everything, from listing to durable files.
+    All,
+}
+
+impl BenchStage {
+    pub const EACH: [Self; 4] = [Self::List, Self::Fetch, Self::Decode, Self::All];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Fetch => "fetch",
+            Self::Decode => "decode",
+            Self::All => "all",
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq)]

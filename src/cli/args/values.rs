@@ -1,7 +1,9 @@
 //! Texts of single flags → values. The error is the reason in `invalid value "X" for flag …`.
 
-use crate::cli::args::resolved::LogFormat;
+use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::LogFormat;
+use crate::io::BackendChoice;
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
 use std::time::Duration;
@@ -12,22 +14,6 @@ pub fn txid(text: &str) -> Result<Txid, String> {
     match u64::from_str_radix(text, 16) {
         Ok(value) if ok => Ok(Txid(value)),
         _ => Err("invalid txid format".to_owned()),
-    }
-}
-
-/// Which levels `ltx` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LevelFilter {
-    All,
-    Only(Level),
-}
-
-impl LevelFilter {
-    pub fn admits(self, level: Level) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(only) => only == level,
-        }
     }
 }
 
@@ -113,7 +99,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `--io-engine`.
-pub fn engine(text: &str) -> Result<crate::io::BackendChoice, String> {
+pub fn engine(text: &str) -> Result<BackendChoice, String> {
     text.parse().map_err(|_| "must be auto, uring or pwrite".to_owned())
 }
 
@@ -125,8 +111,6 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
         _ => Err("must be text or json".to_owned()),
     }
 }
-
-pub use crate::fleet::Shard;
 
 /// `--shard I/N`, 0 ≤ I < N.
 pub fn shard(text: &str) -> Result<Shard, String> {
@@ -140,32 +124,6 @@ pub fn shard(text: &str) -> Result<Shard, String> {
 
 fn decimal(text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
-}
-
-/// What `bench` measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BenchStage {
-    /// LIST alone.
-    List,
-    /// GET alone, of what a restore fetches.
-    Fetch,
-    /// Fetching, decoding and checking.
-    Decode,
-    /// Everything, from listing to durable files.
-    All,
-}
-
-impl BenchStage {
-    pub const EACH: [Self; 4] = [Self::List, Self::Fetch, Self::Decode, Self::All];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::List => "list",
-            Self::Fetch => "fetch",
-            Self::Decode => "decode",
-            Self::All => "all",
-        }
-    }
 }
 
 /// `--stage`.

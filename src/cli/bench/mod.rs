@@ -8,9 +8,9 @@ mod hlog;
 mod measured;
 mod scratch;
 
-use super::restore_pattern::not_found;
-use crate::cancel::{CancellationToken, Reason};
+use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{BenchArgs, BenchStage};
+use crate::cli::failures::{from_discovery, no_match};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
@@ -46,13 +46,13 @@ pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToke
     let parallel = args.parallel.map(usize::from);
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     let session = Session::open(&args.common, parallel.unwrap_or(useful), false, &counters, log, cancel)?;
-    let source = FleetSource::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| not_found(&e))?;
+    let source = FleetSource::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| from_discovery(&e))?;
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let mut bench = Bench { source: args.source_shown.clone(), io_engine: session.kind.as_str(), stages: Vec::new() };
     let run =
         BenchRun { args, session, source: Arc::new(source), first, counters, scratch: scratch.as_ref(), log, cancel };
     let (ended, broken) = hlog::within(args.hlog.as_deref(), |hlog| run.all(&mut bench.stages, hlog))?;
-    let cancelled = cancel.is_cancelled().then(|| run.cancelled());
+    let cancelled = cancel.reason().map(Failure::Cancelled);
     drop(run);
     drop(scratch);
     if bench.stages.iter().any(Measured::is_something) {
@@ -142,7 +142,8 @@ impl BenchRun<'_> {
             let sampler = sampler.map_err(|e| Failure::failed(Class::Io, NoThread::from(e).to_string()))?;
             let result = work();
             drop(working);
-            Ok((result, sampler.join().unwrap_or_default()))
+            let total = sampler.join().map_err(|_| Failure::internal("the thread that samples latencies panicked"))?;
+            Ok((result, total))
         })
     }
 
@@ -156,8 +157,8 @@ impl BenchRun<'_> {
                 BenchStage::Decode => self.rehearse(DiscardStage::Decode, found, measured)?,
                 BenchStage::All => self.restore(measured)?,
             }
-            if self.cancel.is_cancelled() {
-                return Err(self.cancelled());
+            if let Some(reason) = self.cancel.reason() {
+                return Err(Failure::Cancelled(reason));
             }
             measured.passes += 1;
             if begun.elapsed() >= self.args.duration {
@@ -182,7 +183,9 @@ impl BenchRun<'_> {
 
     /// Everything that `restore-pattern` does, into a directory that is removed afterwards.
     fn restore(&self, measured: &mut Measured) -> Result<(), Failure> {
-        let Some(scratch) = self.scratch else { return Err(Failure::usage("-output-dir is required")) };
+        let Some(scratch) = self.scratch else {
+            return Err(Failure::internal("stage all was let through without -output-dir"));
+        };
         let dir = scratch.fresh()?;
         measured.time(&self.counters, |measured| {
             let search = DiscoverySearch {
@@ -208,9 +211,9 @@ impl BenchRun<'_> {
             Box::pin(async move { discover(&worker, &source, Options::default(), &progress).await })
         });
         match found {
-            None => Err(self.cancelled()),
-            Some(Err(e)) => Err(not_found(&e)),
-            Some(Ok(found)) if found.matched == 0 => Err(self.no_match()),
+            None => Err(self.session.cancelled("a listing ended without a result")),
+            Some(Err(e)) => Err(from_discovery(&e)),
+            Some(Ok(found)) if found.matched == 0 => Err(no_match(&self.args.source_shown)),
             Some(Ok(found)) => Ok(found),
         }
     }
@@ -251,16 +254,11 @@ impl BenchRun<'_> {
             RunEvent::ListingAgain(_) | RunEvent::PossiblyIncomplete(_) | RunEvent::PutRight(_) => {}
         });
         match ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
-            None => Err(self.cancelled()),
-            Some(Err(e)) => Err(not_found(&e)),
-            Some(Ok(())) if matched == 0 => Err(self.no_match()),
+            None => Err(self.session.cancelled("a listing ended without a result")),
+            Some(Err(e)) => Err(from_discovery(&e)),
+            Some(Ok(())) if matched == 0 => Err(no_match(&self.args.source_shown)),
             Some(Ok(())) => Ok(()),
         }
-    }
-
-    fn no_match(&self) -> Failure {
-        let pattern = escaped(&self.args.source_shown);
-        Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}"))
     }
 
     fn ended(&self, ended: &Ended, measured: &mut Measured) {
@@ -273,9 +271,5 @@ impl BenchRun<'_> {
                 self.log.warn("further failures are not shown");
             }
         }
-    }
-
-    fn cancelled(&self) -> Failure {
-        Failure::Cancelled(self.cancel.reason().unwrap_or(Reason::Abandoned))
     }
 }

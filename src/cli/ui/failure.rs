@@ -1,6 +1,6 @@
 //! How a command ends when it does not succeed, and the lines that say so.
 
-use crate::cancel::Reason;
+use crate::cancel::{CancellationToken, Reason};
 use crate::error::Class;
 use std::process::ExitCode;
 
@@ -26,6 +26,16 @@ impl Failure {
 
     pub fn failed(class: Class, message: impl Into<String>) -> Self {
         Self::Failed { class, message: message.into(), try_call: None }
+    }
+
+    /// A state that is impossible unless Hydrant itself has a bug.
+    pub fn internal(what: &str) -> Self {
+        Self::failed(Class::Io, format!("this is a bug in Hydrant, please report: {what}"))
+    }
+
+    /// Work that ended without a result: stopped by a signal, else by a bug, which `what` describes.
+    pub fn ended_early(cancel: &CancellationToken, what: &str) -> Self {
+        cancel.reason().map_or_else(|| Self::internal(what), Self::Cancelled)
     }
 
     /// With the call that would work.
@@ -74,5 +84,20 @@ impl Failure {
 impl From<&Failure> for ExitCode {
     fn from(failure: &Failure) -> Self {
         Self::from(failure.exit_code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_early_end_is_a_signals_or_a_bug() {
+        let cancel = CancellationToken::new();
+        let bug = Failure::ended_early(&cancel, "no result");
+        assert_eq!(bug.message(), "this is a bug in Hydrant, please report: no result");
+        assert_eq!(bug.exit_code(), 1);
+        cancel.cancel(Reason::Terminate);
+        assert_eq!(Failure::ended_early(&cancel, "no result"), Failure::Cancelled(Reason::Terminate));
     }
 }

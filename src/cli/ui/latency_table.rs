@@ -4,7 +4,7 @@ use crate::cli::ui::log::{Log, Severity};
 use crate::telemetry::{Quantiles, Stages};
 
 /// With `-v`: the table, a message for each of its rows.
-pub fn tell(log: &Log, stages: &Stages) {
+pub fn show(log: &Log, stages: &Stages) {
     if log.shows(Severity::Debug) {
         let rows = stages.iter().filter_map(|(stage, durations)| Some((stage.as_str(), durations.quantiles()?)));
         table(rows).iter().for_each(|line| log.debug(line));

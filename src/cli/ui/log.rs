@@ -3,7 +3,6 @@
 //! All that goes to stderr goes through a [`Log`], so that a message never lands in the middle
 //! of a bar. What cannot be written is dropped: a closed stderr stops no restore.
 
-use crate::cli::args::resolved::{CommonArgs, LogFormat};
 use crate::cli::ui::failure::Failure;
 use crate::error::escaped;
 use crate::process::locks::lock;
@@ -11,6 +10,24 @@ use crate::timestamp::Timestamp;
 use serde_json::{Map, Value};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};
+
+/// How messages are written: `-log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What the command line says about messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogOptions {
+    /// 0, 1 (`-v`) or 2 (`-vv`).
+    pub verbosity: u8,
+    pub format: LogFormat,
+    /// `-no-color` or `NO_COLOR`.
+    pub no_color: bool,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -58,10 +75,10 @@ const CLEAR_LINE: &str = "\r\x1b[K";
 
 impl Log {
     /// To stderr, as the arguments ask.
-    pub fn stderr(common: &CommonArgs) -> Self {
+    pub fn stderr(options: LogOptions) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
-        Self::new(Box::new(std::io::stderr()), common.verbosity, common.log_format, terminal, !common.no_color)
+        Self::new(Box::new(std::io::stderr()), options.verbosity, options.format, terminal, !options.no_color)
     }
 
     /// To `to`; `terminal` and `color` decide on control sequences.

@@ -3,11 +3,19 @@
 //!
 //! The run is asked, ten times a second, by a thread of its own: workers only count.
 
-use crate::cli::args::resolved::ProgressMode;
 use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// A bar where stderr is a terminal, else nothing.
+    Auto,
+    /// A bar where stderr is a terminal, else a plain line every few seconds.
+    Always,
+    Never,
+}
 
 /// What a run is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -399,7 +407,7 @@ mod tests {
 
     #[test]
     fn shows_nothing_unless_asked() {
-        let log = Log::new(Box::new(std::io::sink()), 0, crate::cli::args::resolved::LogFormat::Text, false, false);
+        let log = Log::new(Box::new(std::io::sink()), 0, crate::cli::ui::log::LogFormat::Text, false, false);
         let never = || -> ProgressSnapshot { unreachable!("nobody asks") };
         assert_eq!(during(ProgressMode::Never, &log, never, || 1), 1);
         assert_eq!(during(ProgressMode::Auto, &log, never, || 2), 2);

@@ -1,7 +1,9 @@
 //! "Did you mean": the known word nearest to one that was mistyped.
 
-/// The candidate within a third of `word`'s length of it, by edits; the first in byte order
-/// where several are as near. Words beyond 64 characters are nobody's typing error.
+/// The candidate with the smallest Levenshtein distance to `word`; of equally near ones, the first
+/// in byte order. The distance may be a third of `word`'s length, at least 1 and at most 3. A word
+/// of more than 64 characters has no suggestion: it is not a typing error, and comparing costs
+/// time in proportion to its length.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     if length > 64 {
@@ -9,47 +11,26 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     }
     let allowed = (length / 3).clamp(1, 3);
     candidates
-        .map(|candidate| (distance(word, candidate), candidate))
+        .map(|candidate| (strsim::levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= allowed && candidate.chars().count() > *distance)
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance in characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        // (row above and to the left, what was last written)
-        let (mut diagonal, mut left) = (i, i + 1);
-        for (cell, &cb) in row.iter_mut().skip(1).zip(&b) {
-            let up = *cell;
-            let best = (diagonal + usize::from(ca != cb)).min(up + 1).min(left + 1);
-            diagonal = up;
-            left = best;
-            *cell = best;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::cli::ui::suggest::*;
+    use crate::cli::ui::suggest::nearest;
 
     #[test]
     fn near_words_are_found_and_far_ones_are_not() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
         let words = ["restore", "restore-pattern", "ltx", "help"];
         assert_eq!(nearest("restor", words.into_iter()), Some("restore"));
         assert_eq!(nearest("restore-patern", words.into_iter()), Some("restore-pattern"));
         assert_eq!(nearest("lxt", ["ltx"].into_iter()), None);
         assert_eq!(nearest("ltxx", words.into_iter()), Some("ltx"));
         assert_eq!(nearest("replicate", words.into_iter()), None);
+        assert_eq!(nearest("b", ["bc", "ba"].into_iter()), Some("ba"));
+        assert_eq!(nearest("x", ["y"].into_iter()), None, "all of a word is no typing error");
         assert_eq!(nearest(&"x".repeat(100_000), words.into_iter()), None);
     }
 }

@@ -4,8 +4,8 @@ use super::books::{classes, every_ending, record};
 use super::normal::Normal;
 use super::support::Transcript;
 use hydrant::cancel::Reason;
-use hydrant::cli::args::resolved::{IntegrityCheck, LogFormat};
-use hydrant::cli::args::values::BenchStage;
+use hydrant::cli::args::resolved::{BenchStage, IntegrityCheck, LogFormat};
+
 use hydrant::cli::ui::failure::Failure;
 use hydrant::cli::ui::log::{Log, Severity};
 use hydrant::cli::ui::screen::TimeSource;
