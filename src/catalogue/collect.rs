@@ -1,4 +1,4 @@
-//! Objects in, replicas out.
+//! Collects listed objects into replicas.
 
 use super::key::{self, KeyKind};
 use super::{Layout, LtxFile, Replica, V3};
@@ -7,16 +7,16 @@ use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Collects a listing of many databases. Any order of keys gives the same replicas; databases
-/// whose keys are all listed can be taken out meanwhile.
+/// Collects a listing of many databases. The order of keys does not matter. Databases whose keys
+/// have all been listed can be taken out before the listing ends.
 ///
-/// Costs about 64 bytes per file and 100 per database: what the current database has is gathered
-/// in one buffer and stored at its exact size when the next begins.
+/// Memory: about 64 bytes per file and 100 per database. The files of the current database are
+/// gathered in one buffer and stored at their exact size when the next database begins.
 #[derive(Debug)]
 pub struct Catalogue {
-    /// The store's own layout: decides which lineage a replica is made of.
+    /// The layout of this kind of store. It decides which lineage is chosen.
     native: Layout,
-    /// By root. Without the current one's latest files.
+    /// By root. The latest files of `current` are not in it yet.
     done: BTreeMap<String, Gathered>,
     /// The root that `gathered` belongs to.
     current: String,
@@ -35,7 +35,7 @@ impl Catalogue {
         Self { native, done: BTreeMap::new(), current: String::new(), gathered: Gathered::default() }
     }
 
-    /// Takes in one object; what is not a backup's file is skipped.
+    /// Adds one object. Objects that are not backup files are skipped.
     pub fn insert(&mut self, object: ObjectMeta) {
         if let Some(parsed) = key::parse(&object.key) {
             if self.current != parsed.root {
@@ -47,26 +47,26 @@ impl Catalogue {
         }
     }
 
-    /// The databases whose roots `is_complete`, sorted by root; they leave the catalogue.
+    /// Removes and returns the databases whose root `is_complete`, sorted by root.
     pub fn take(&mut self, is_complete: impl Fn(&str) -> bool) -> Vec<Replica> {
         self.store_current();
         let taken = self.done.extract_if(.., |root, _| is_complete(root));
         taken.map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
     }
 
-    /// Takes back what [`Self::take`] gave.
+    /// Puts back a replica that [`Self::take`] returned.
     pub fn put_back(&mut self, replica: Replica) {
         let Replica { root, mut files, v3, others } = replica;
         files.extend(others.into_iter().flat_map(|other| other.files));
         self.done.entry(root).or_default().append(Gathered { files, v3 });
     }
 
-    /// Whether a database with exactly this root has shown up and was not taken out.
+    /// Whether the catalogue holds a database with exactly this root.
     pub fn contains(&self, root: &str) -> bool {
         self.done.contains_key(root) || (self.current == root && !self.gathered.is_empty())
     }
 
-    /// Whether one whose root begins with `prefix` has.
+    /// Whether the catalogue holds a database whose root begins with `prefix`.
     pub fn contains_below(&self, prefix: &str) -> bool {
         let range = (Bound::Included(prefix), Bound::Unbounded);
         let first = self.done.range::<str, _>(range).next();
@@ -74,13 +74,13 @@ impl Catalogue {
             || (self.current.starts_with(prefix) && !self.gathered.is_empty())
     }
 
-    /// How many databases have shown up and were not taken out.
+    /// Number of databases in the catalogue.
     pub fn databases(&self) -> usize {
         let current_is_new = !self.gathered.is_empty() && !self.done.contains_key(&self.current);
         self.done.len() + usize::from(current_is_new)
     }
 
-    /// Adds what another listing, of other keys or the same, has gathered.
+    /// Adds the databases of another catalogue. Both may hold the same keys.
     pub fn merge(&mut self, mut other: Self) {
         other.store_current();
         for (root, gathered) in other.done {
@@ -88,7 +88,7 @@ impl Catalogue {
         }
     }
 
-    /// Every database that was found and not taken out, sorted by root.
+    /// All databases in the catalogue, sorted by root.
     pub fn finish(mut self) -> Vec<Replica> {
         self.store_current();
         self.done.into_iter().map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
@@ -98,7 +98,7 @@ impl Catalogue {
         if self.gathered.is_empty() {
             return;
         }
-        // The buffer stays and is used again: it alone has room to spare.
+        // The buffer keeps its capacity for the next database.
         let exact = Gathered { files: self.gathered.files.drain(..).collect(), v3: self.gathered.v3.take() };
         match self.done.get_mut(&self.current) {
             Some(before) => before.append(exact),
@@ -137,7 +137,7 @@ impl Gathered {
     }
 
     fn append(&mut self, mut other: Self) {
-        // By a quarter, not by doubling: in a scattered listing all databases grow at once.
+        // Grows by a quarter, not by doubling: in an unordered listing all databases grow at once.
         if self.files.capacity() - self.files.len() < other.files.len() {
             self.files.reserve_exact(other.files.len().max(self.files.len() / 4));
         }
@@ -155,7 +155,7 @@ impl Gathered {
 
     fn into_replica(self, mut root: String, native: Layout) -> Replica {
         let mut files = self.files;
-        // A key listed twice was replaced in between: the newer state of it counts.
+        // A key that was listed twice was replaced meanwhile: the newer object counts.
         files.sort_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout, std::cmp::Reverse(f.last_modified)));
         files.dedup_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
         root.shrink_to_fit();
@@ -170,9 +170,9 @@ impl Gathered {
 }
 
 impl Replica {
-    /// The replica at `path` (a config's or URL's path, without the bucket; for a replica on disk
-    /// the absolute path), out of listed objects. Objects of other databases, also below `path`,
-    /// are left out. `native` is the store's own layout: it decides between lineages.
+    /// The replica at `path`, from listed objects. `path` is the configuration's or URL's path
+    /// without the bucket; for a replica on disk the absolute path. Objects of other databases,
+    /// also below `path`, are skipped. `native` is the store's layout: it decides between lineages.
     pub fn of(path: &str, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Self {
         replica_of(Self::roots(path), native, objects)
     }

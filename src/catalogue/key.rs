@@ -1,12 +1,13 @@
-//! A key → whose file it is. Accepts FORMAT §1's structures to the letter and nothing else.
+//! Parses a key: which database its file belongs to. Accepts exactly the structures in
+//! docs/FORMAT.md, "Key layouts".
 
 use super::Layout;
 use crate::ltx::{Level, Txid};
 
-/// What a key says, and the root it stands under.
+/// The parts of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParsedKey<'a> {
-    /// What stands before the level's directory, or before `generations/`.
+    /// Everything before the level's directory, or before `generations/`.
     pub root: &'a str,
     pub kind: KeyKind,
 }
@@ -18,7 +19,7 @@ pub enum KeyKind {
     V3Wal,
 }
 
-/// None for whatever is not a backup's file.
+/// None if the key is not that of a backup's file.
 pub fn parse(key: &str) -> Option<ParsedKey<'_>> {
     let (dir, name) = key.rsplit_once('/')?;
     if name.ends_with(".ltx") { ltx(dir, name) } else { v3(dir, name) }

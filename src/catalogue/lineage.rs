@@ -1,4 +1,4 @@
-//! Which of a database's lineages is restored, and what is said of the others.
+//! Chooses which of a database's lineages is restored, and describes the others for messages.
 
 use super::{Layout, LtxFile, Replica};
 use crate::error::escaped;
@@ -7,7 +7,7 @@ use crate::store::Etag;
 use crate::timestamp::Timestamp;
 use std::fmt;
 
-/// What a message says of one lineage.
+/// The facts about one lineage that a message names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
     /// What its keys begin with: `app.db/000N/` or `app.db/ltx/`.
@@ -20,10 +20,10 @@ pub struct Lineage {
 }
 
 impl Replica {
-    /// Of the lineages `candidates` and their `others`, in the order of preference among equals,
-    /// the one to restore; the rest become its `others`. Those in the `native` layout go before
-    /// those in the other. Taken is the first that has a snapshot, else the first that has files,
-    /// else the first with files of the v0.3.x format, else the first.
+    /// Chooses the lineage to restore among `candidates` and their `others`. The rest become its
+    /// `others`. Lineages in the `native` layout come first, otherwise the order is that of
+    /// `candidates`. Chosen is the first with a snapshot, else the first with files, else the first
+    /// with files of the v0.3.x format, else the first.
     pub fn choose(candidates: impl IntoIterator<Item = Self>, native: Layout) -> Self {
         let mut lineages: Vec<Self> = Vec::new();
         for mut candidate in candidates {
@@ -40,8 +40,8 @@ impl Replica {
         Self::with_others(lineages, best.unwrap_or(0))
     }
 
-    /// The same database, as far as it can be with the lineage that `chosen` has: a fresh listing
-    /// must not switch to another one. Where that lineage is gone, `self` as it is.
+    /// The same database with the lineage of `chosen`: a fresh listing must not switch to another
+    /// one. If that lineage is gone, `self` unchanged.
     #[must_use]
     pub fn keeping_to(mut self, chosen: &Self) -> Self {
         let is_chosen = |lineage: &Self| lineage.root == chosen.root && lineage.layout() == chosen.layout();
@@ -54,7 +54,7 @@ impl Replica {
         Self::with_others(lineages, at)
     }
 
-    /// `lineages[at]`, with those of the rest that have files beside it.
+    /// `lineages[at]`, with the other lineages that have files as its `others`.
     fn with_others(mut lineages: Vec<Self>, at: usize) -> Self {
         if at >= lineages.len() {
             return Self { root: String::new(), files: Vec::new(), v3: None, others: Vec::new() };
@@ -87,8 +87,7 @@ impl Replica {
         Some(Lineage { folder, files: self.files.len(), max_txid: self.max_txid()?, last_modified })
     }
 
-    /// Those of the `others` that are not copies of this one: that hold other files, or the same
-    /// names with other sizes or content.
+    /// The `others` that are not copies of this lineage: they have other names, sizes or contents.
     pub fn differing(&self) -> impl Iterator<Item = &Self> {
         self.others.iter().filter(|other| !is_copy(&self.files, &other.files))
     }

@@ -1,11 +1,12 @@
-//! One database's files, and the keys that they have.
+//! One database's files, and their keys.
 
 use crate::ltx::{Level, Txid};
 use crate::store::{Etag, Store};
 use crate::timestamp::Timestamp;
 use std::ops::Range;
 
-/// Which of FORMAT §1's layouts a file's key has. The key is rebuilt from it, not stored.
+/// The layout of a file's key (docs/FORMAT.md, "Key layouts"). Keys are rebuilt from it, not
+/// stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layout {
     /// `<path>/<level as %04x>/<min>-<max>.ltx`
@@ -43,7 +44,7 @@ impl LtxFile {
         format!("{}-{}.ltx", self.min_txid, self.max_txid)
     }
 
-    /// Whether the file holds a whole database (FORMAT §2: its first TXID is 1).
+    /// Whether the file holds a whole database: its first TXID is 1 (docs/FORMAT.md, "LTX header").
     pub fn is_snapshot(&self) -> bool {
         self.min_txid == Txid(1)
     }
@@ -58,25 +59,26 @@ pub struct V3 {
     pub last_modified: Timestamp,
 }
 
-/// The backup of one database: the LTX files of one lineage, and what else lies beside them.
+/// The backup of one database: the LTX files of one lineage, and the other files at its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
-    /// What stands before the level's directory in every key, to the letter: it ends in a slash,
-    /// or is empty where the keys begin with the level.
+    /// Everything before the level's directory in every key, unchanged. It ends in a slash, or is
+    /// empty if the keys begin with the level.
     pub root: String,
     /// Of one layout. Sorted by level, then max TXID, then min TXID; no two have one key.
     pub files: Vec<LtxFile>,
     /// Files of the v0.3.x format under the same root.
     pub v3: Option<Box<V3>>,
-    /// The database's lineages that were not chosen; none of them has `others` of its own.
+    /// The database's lineages that were not chosen. None of them has `others`.
     pub others: Vec<Replica>,
 }
 
 impl Replica {
-    /// The roots that the files of `path` may have, the one that Litestream itself would read
-    /// first (FORMAT §1, §5): it puts a slash after the path and cleans nothing. So a config path
-    /// that ends in a slash gives `//`; at a bucket's root an empty path gives `/`, and `.` (which
-    /// `s3://bucket` without a slash means) gives `./`. Copies may lie there without either.
+    /// The roots that the files of `path` may have. The first is the one that Litestream reads
+    /// (docs/FORMAT.md, "Key layouts"): it appends a slash to the path and cleans nothing. A
+    /// configured path that ends in a slash gives `//`. At a bucket's root an empty path gives `/`,
+    /// and `.` (the meaning of `s3://bucket` without a slash) gives `./`. The other roots are those
+    /// that copies may have.
     pub fn roots(path: &str) -> Vec<String> {
         let bare = path.trim_end_matches('/');
         match bare {
@@ -87,8 +89,8 @@ impl Replica {
         }
     }
 
-    /// The prefixes to list so that all files of `path` are seen: one, except without a path,
-    /// where one would be the whole bucket.
+    /// The prefixes whose listings contain all files of `path`. It is one prefix, except at a
+    /// bucket's root, where one prefix would list the whole bucket.
     pub fn list_prefixes(path: &str) -> Vec<String> {
         let bare = path.trim_end_matches('/');
         match bare {
@@ -100,7 +102,7 @@ impl Replica {
         }
     }
 
-    /// The key of `file`, to the letter as it was listed.
+    /// The key of `file`, exactly as it was listed.
     pub fn key(&self, file: &LtxFile) -> String {
         let (root, level) = (&self.root, file.level.get());
         match file.layout {
@@ -109,12 +111,12 @@ impl Replica {
         }
     }
 
-    /// The root without slashes at its end: the database's key, for people.
+    /// The root without slashes at its end: the database's name in messages.
     pub fn name(&self) -> &str {
         self.root.trim_end_matches('/')
     }
 
-    /// Where the files of `level` stand in `files`.
+    /// The range of `files` that belongs to `level`.
     pub fn level(&self, level: Level) -> Range<usize> {
         let start = self.files.partition_point(|f| f.level < level);
         start..self.files.partition_point(|f| f.level <= level)

@@ -3,17 +3,17 @@
 use super::ConfigError;
 use url::{Host, Url};
 
-/// What to put before an endpoint that was given without a scheme (FORMAT §5).
+/// The scheme of an endpoint that is given without one (docs/FORMAT.md, "Replica URLs").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DefaultScheme {
-    /// The config's `endpoint:`.
+    /// For the config's `endpoint:`.
     Https,
-    /// The URL's query and the environment: http on this host and in private networks.
+    /// For the URL's query and the environment: http for this host and private networks, else https.
     ByHost,
 }
 
-/// An endpoint as given, to `scheme://host[:port][/path]` without a slash at the end. `setting`
-/// names where it was given, for messages.
+/// Normalises an endpoint to `scheme://host[:port][/path]` without a slash at the end. `setting`
+/// names its origin in messages.
 pub(super) fn normalized(
     text: &str,
     default_scheme: DefaultScheme,
@@ -50,7 +50,7 @@ pub(super) fn normalized(
     Ok(format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/')))
 }
 
-/// Whether a customer's key may travel to `endpoint`: by https, or within this host or a
+/// Whether a customer's key (SSE-C) may be sent to `endpoint`: by https, or within this host or a
 /// private network.
 pub(super) fn may_carry_sse_key(endpoint: &str) -> bool {
     Url::parse(endpoint).is_ok_and(|url| url.scheme() == "https" || url.host().as_ref().is_some_and(is_private))
@@ -74,18 +74,18 @@ fn is_private(host: &Host<&str>) -> bool {
     }
 }
 
-/// What the host of an `s3://` URL says, before any other setting.
+/// The settings that the host of an `s3://` URL implies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct HostParts {
     pub bucket: String,
     pub region: Option<String>,
-    /// With its scheme; None: AWS's own, or whatever else is configured.
+    /// With its scheme. None: the configured endpoint, else AWS's.
     pub endpoint: Option<String>,
     pub path_style: bool,
 }
 
-/// Takes `bucket.host:port` and the hosts of AWS, DigitalOcean, Backblaze, Filebase and
-/// Scaleway apart; any other host is a bucket's name.
+/// Parses `bucket.host:port` and the hosts of AWS, DigitalOcean, Backblaze, Filebase and Scaleway.
+/// Any other host is a bucket's name.
 pub(super) fn host_parts(host: &str) -> Result<HostParts, ConfigError> {
     let parts = if host.contains(':') && !host.contains(".com") {
         minio(host)
@@ -120,7 +120,7 @@ pub(super) fn host_parts(host: &str) -> Result<HostParts, ConfigError> {
     parts.ok_or(ConfigError::BadBucket)
 }
 
-/// `bucket.host:port`, which is http (FORMAT §5).
+/// Parses `bucket.host:port`, which is reached by http (docs/FORMAT.md, "Replica URLs").
 fn minio(host: &str) -> Option<HostParts> {
     let (bucket, endpoint) = host.split_once('.')?;
     let is_address = host.rsplit_once(':').is_some_and(|(name, _)| name.parse::<std::net::Ipv4Addr>().is_ok());
@@ -135,7 +135,7 @@ fn minio(host: &str) -> Option<HostParts> {
     })
 }
 
-/// `bucket.s3.REGION`, where the service speaks path-style or virtual-host style.
+/// Parses `bucket.s3.REGION` of a service with path-style or virtual-host style.
 fn regional(front: &str, domain: &str, path_style: bool) -> Result<Option<HostParts>, ConfigError> {
     let Some((front, region)) = front.rsplit_once('.') else { return Ok(None) };
     if front == "s3" {
@@ -151,7 +151,7 @@ fn regional(front: &str, domain: &str, path_style: bool) -> Result<Option<HostPa
 
 /// `bucket.s3`, `bucket.s3.REGION`, `bucket.s3-REGION`, `bucket.s3.dualstack.REGION`,
 /// `bucket.s3-fips[.dualstack].REGION`, `bucket.s3-accelerate[.dualstack]` (read without
-/// acceleration). Buckets may hold dots: the last label that fits is the service.
+/// acceleration). A bucket's name may contain dots: the last label that fits is the service.
 fn aws(front: &str, domain: &str) -> Option<HostParts> {
     let labels: Vec<&str> = front.split('.').collect();
     let at = labels.iter().rposition(|label| *label == "s3" || label.starts_with("s3-")).filter(|&at| at > 0)?;

@@ -1,4 +1,4 @@
-//! What litestream.yml says, typed.
+//! The contents of litestream.yml, typed.
 
 use super::{ConfigError, DirPattern, Location};
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct DatabaseEntry {
     pub kind: EntryKind,
-    /// Where its backups are; for a directory, the place below which every database has its own
-    /// ([`Location::join`]). An entry that cannot be used says here why.
+    /// Where its backups are. For a directory: the location below which each database has its own
+    /// ([`Location::join`]). If the entry is invalid, the reason.
     pub replica: Result<Location, ConfigError>,
 }
 
-/// What an entry of `dbs:` speaks of. Paths are absolute and clean; an entry that names
-/// nothing at all has an empty path, which no database has.
+/// What an entry of `dbs:` names. Paths are absolute and clean. An entry without `path:` and `dir:`
+/// has an empty path, which matches no database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
     /// `path:`, one database.
@@ -32,7 +32,7 @@ pub enum EntryKind {
     Dir { dir: PathBuf, pattern: DirPattern, recursive: bool },
 }
 
-/// `restore-pattern:`, the defaults of that command's flags. All are ours, not Litestream's.
+/// `restore-pattern:`, the defaults of that command's flags. Hydrant's own; Litestream ignores it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestorePattern {
     /// `parallel-workers`, at least 1.
@@ -44,9 +44,9 @@ pub struct RestorePattern {
 }
 
 impl Config {
-    /// Where the backups of the database at `db_path` are; `db_path` comes from [`clean_path`].
-    /// An entry that names the path goes before `dir:` entries that cover it; of several, the
-    /// first counts.
+    /// Where the backups of the database at `db_path` are; `db_path` comes from
+    /// [`super::clean_path`]. An entry that names the path has precedence over `dir:` entries that
+    /// cover it. Of several, the first counts.
     pub fn find(&self, db_path: &Path) -> Result<Location, ConfigError> {
         let named = self.databases.iter().find(|entry| matches!(&entry.kind, EntryKind::Path(p) if p == db_path));
         if let Some(entry) = named {
@@ -62,7 +62,7 @@ impl Config {
 
 impl EntryKind {
     /// For a `dir:` entry that covers `db_path`: the path relative to its directory, with
-    /// slashes. None for what it does not cover, and for `path:` entries.
+    /// slashes. None for a path that it does not cover, and for `path:` entries.
     pub fn relative(&self, db_path: &Path) -> Option<String> {
         let Self::Dir { dir, .. } = self else { return None };
         let relative = db_path.strip_prefix(dir).ok()?.to_str()?;

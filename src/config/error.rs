@@ -1,11 +1,11 @@
-//! Why a location could not be made of what was typed or configured.
+//! Why an argument or a configuration gives no location.
 
 use crate::error::{Class, escaped};
 use std::fmt;
 use std::path::PathBuf;
 
-/// An error of the request or of litestream.yml. Holds no secret: of values that could be one,
-/// only the key's name is kept.
+/// An error in the arguments or in litestream.yml. Holds no secret: of a value that could be one,
+/// only the name of its key is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigError {
     FileNotFound(PathBuf),
@@ -13,13 +13,13 @@ pub enum ConfigError {
         path: PathBuf,
         detail: String,
     },
-    /// The file, or what its variables expand to, is larger than any litestream.yml.
+    /// The file, or its text after variables were expanded, exceeds the limit.
     FileTooLarge {
         path: PathBuf,
         limit_bytes: u64,
     },
-    /// Not YAML, or not of litestream.yml's shape. Line and column count from 1 in the text
-    /// after variables were expanded; 0 where the parser does not know.
+    /// Not YAML, or not of litestream.yml's shape. Line and column count from 1 in the text after
+    /// variables were expanded; 0 if the parser does not know them.
     Yaml {
         path: PathBuf,
         line: u64,
@@ -45,14 +45,15 @@ pub enum ConfigError {
         kind: String,
     },
     BucketMissing,
-    /// Not shown: what stands in a bucket's place may be half of a password.
+    /// The name is not shown: it may be a part of a password.
     BadBucket,
     BadArn,
-    /// `bucket:` is set, but neither `type:` nor `url:`: then the type is `file` (FORMAT §5).
+    /// `bucket:` is set, but neither `type:` nor `url:`: then the type is `file` (docs/FORMAT.md,
+    /// "litestream.yml").
     FilePathMissing {
         bucket_set: bool,
     },
-    /// A %-escape that is none, or that is not UTF-8.
+    /// A malformed %-escape, or one that is not UTF-8.
     BadEscape,
     UserInfo,
     BadBoolean {

@@ -1,4 +1,4 @@
-//! A replica's place, resolved.
+//! Where a replica is, resolved.
 
 use super::paths;
 use crate::store::s3::S3Config;
@@ -7,11 +7,12 @@ use crate::store::s3::S3Config;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     pub store: StoreConfig,
-    /// In S3 the key prefix, without the slash that follows it; taken from a URL it is clean,
-    /// from the config it is as written (`/p/a.db/` stays so: FORMAT §5). Empty and `.` are the
-    /// bucket's root (`Replica::roots` tells them apart). For files the absolute path of the directory.
+    /// In S3: the key prefix without the slash that follows it. A path from a URL is clean, a path
+    /// from the configuration is as written, for example `/p/a.db/` (docs/FORMAT.md, "Replica
+    /// URLs"). Empty and `.` are the bucket's root; `Replica::roots` distinguishes them. For files:
+    /// the absolute path of the directory.
     pub path: String,
-    /// For people: the URL or path as typed, without secrets.
+    /// For messages: the URL or path as typed, without secrets.
     pub display: String,
 }
 

@@ -1,7 +1,7 @@
-//! One replica's settings, from the config or from a URL alone, to a location.
+//! Resolves one replica's settings, from the configuration or from a URL alone, to a location.
 //!
-//! Precedence (FORMAT §5): replica's key, global key, the URL's query, what its host implies,
-//! the environment. A setting that is the empty text is not set.
+//! Precedence (docs/FORMAT.md, "litestream.yml"): the replica's key, the global key, the URL's
+//! query, the URL's host, the environment. An empty setting counts as not set.
 
 use crate::config::endpoint::{self, DefaultScheme};
 use crate::config::s3url::{self, RawUrl, S3Url};
@@ -11,7 +11,7 @@ use crate::store::s3::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentia
 use std::io::Read;
 use std::path::Path;
 
-/// What is read of a file that holds one key.
+/// Maximum number of bytes read from a file that holds one key.
 const KEY_FILE_LIMIT_BYTES: u64 = 4096;
 
 /// Whether an argument is a replica URL rather than a path: it begins with letters, digits or
@@ -24,7 +24,7 @@ pub fn is_replica_url(text: &str) -> bool {
     })
 }
 
-/// A replica URL as typed, with what the environment adds, to a location.
+/// Resolves a replica URL as typed, with the environment, to a location.
 pub fn parse_replica_url(url: &str, env: &Env<'_>) -> Result<Location, ConfigError> {
     let replica = ReplicaYaml { url: Some(url.to_owned()), ..ReplicaYaml::default() };
     location(&replica, &ReplicaYaml::default(), env)
@@ -52,7 +52,7 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
     }
 }
 
-/// Where `replica` says its backups are, with `global` as defaults.
+/// Resolves the settings of `replica`, with `global` as defaults.
 pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_>) -> Result<Location, ConfigError> {
     if replica.path.as_deref().is_some_and(is_replica_url) {
         return Err(ConfigError::PathIsUrl);
@@ -102,8 +102,8 @@ fn raw_url(url: &str) -> Result<RawUrl<'_>, ConfigError> {
         .ok_or_else(|| ConfigError::UrlSchemeMissing { url: s3url::redacted(url) })
 }
 
-/// The path of a `file:` URL, not decoded. What stands where a host would is part of it, as
-/// Litestream has it: `file://a/b` is `/a/b`.
+/// The path of a `file:` URL, not decoded. As in Litestream, the host is its first component:
+/// `file://a/b` is `/a/b`.
 fn file_path(url: &RawUrl<'_>) -> String {
     if url.authority.is_empty() { url.path.to_owned() } else { format!("/{}{}", url.authority, url.path) }
 }
@@ -125,11 +125,11 @@ fn file_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>
             return Err(ConfigError::FilePathMissing { bucket_set });
         }
     };
-    // Both came from text: nothing is lost.
+    // Not lossy: both paths were made from text.
     Ok(Location { store: StoreConfig::File, path: path.to_string_lossy().into_owned(), display })
 }
 
-/// Litestream writes to the literal path, escapes and all; others mean the decoded one.
+/// The path with its %-escapes if it exists, as Litestream uses it; else the decoded path.
 fn literal_or_decoded(path: &str, env: &Env<'_>) -> Result<std::path::PathBuf, ConfigError> {
     let literal = paths::expand_home(Path::new(path), env)?;
     if !path.contains('%') || literal.exists() {
@@ -152,7 +152,7 @@ fn s3_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) 
     let parsed = match url {
         Some(url) => {
             let raw = raw_url(url)?;
-            // Litestream loses what follows a `#`, so it is not in its keys either.
+            // Litestream drops everything from `#` on, so its keys do not contain it.
             let cut = if s3url::is_arn(raw.authority) { url } else { url.split('#').next().unwrap_or(url) };
             Some(S3Url::parse(&raw_url(cut)?)?)
         }
@@ -197,7 +197,7 @@ fn s3_config(settings: ReplicaSettings<'_>, url: Option<&S3Url>, env: &Env<'_>) 
         .or_else(|| arn.then(|| bucket.split(':').nth(3)).flatten())
         .filter(|region| !region.is_empty())
         .map(str::to_owned);
-    // Where config or URL name another service, AWS_REGION speaks of something else.
+    // If the configuration or URL names another service, AWS_REGION does not apply to it.
     let region = match (region, given.is_some() || implied.is_some(), ambient.is_some()) {
         (Some(region), _, _) => Some(region),
         (None, true, _) => Some(DEFAULT_REGION.to_owned()),
@@ -246,8 +246,8 @@ fn region_of_environment(env: &Env<'_>) -> Option<String> {
     variable(env, "AWS_REGION").or_else(|| variable(env, "AWS_DEFAULT_REGION"))
 }
 
-/// A whole pair from the config, used alone; or a pair for which LITESTREAM_* names stand in
-/// for AWS names that are not set. None: the AWS chain.
+/// The key pair from the configuration. Else, unless both AWS_* variables are set, the pair from
+/// the environment with LITESTREAM_* in place of missing AWS_* variables. None: the AWS chain.
 fn credentials(settings: ReplicaSettings<'_>, env: &Env<'_>) -> Option<StaticCredentials> {
     if let (Some(id), Some(secret)) = (settings.text(|s| &s.access_key_id), settings.text(|s| &s.secret_access_key)) {
         return Some(StaticCredentials {
@@ -302,7 +302,7 @@ fn sse_customer_key(
     Ok(Some(SseCustomerKey { algorithm: algorithm.to_owned(), key_base64, key_md5_base64 }))
 }
 
-/// The key of one level of the config; a file goes before a key written out.
+/// The key of one level of the configuration. A key file has precedence over a literal key.
 fn configured_sse_key(yaml: &ReplicaYaml, env: &Env<'_>) -> Result<Option<String>, ConfigError> {
     let Some(path) = non_empty(&yaml.sse_customer_key_path) else {
         return Ok(non_empty(&yaml.sse_customer_key).map(str::to_owned));

@@ -1,13 +1,15 @@
-//! litestream.yml and replica URLs to typed locations (FORMAT §5).
+//! Parses litestream.yml and replica URLs into typed locations (docs/FORMAT.md, "litestream.yml"
+//! and "Replica URLs").
 //!
-//! The way in is text (a URL as typed, a YAML file) and the environment, which is passed in and
-//! never read from the process; the way out is a [`Location`] with everything the store needs,
-//! or a [`ConfigError`] whose text scripts rely on (CONTRACT). No request is made here; besides
-//! litestream.yml only a key file named by `sse-customer-key-path` is read.
+//! Input: text (a URL as typed, a YAML file) and the environment, which is passed in and never read
+//! from the process. Output: a [`Location`] with everything the store needs, or a [`ConfigError`]
+//! whose text scripts rely on (docs/CLI.md, "Texts that scripts rely on"). No request is made.
+//! Besides litestream.yml only the key file named by `sse-customer-key-path` is read.
 //!
-//! Invariants: an entry that cannot be used never stops the other entries of a file; no error,
-//! `Debug` or display text holds a secret or a URL's user info; what a file can cost is bounded
-//! in bytes, YAML nodes and alias expansions.
+//! Invariants:
+//! - An invalid entry does not affect the other entries of a file.
+//! - No error, `Debug` or display text holds a secret or a URL's user info.
+//! - Bytes, YAML nodes and alias expansions of a file are bounded.
 
 mod duration;
 mod endpoint;

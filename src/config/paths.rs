@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// A database's path as typed or configured, made absolute and clean: `sqlite://` and
 /// `sqlite3://` are stripped, `~/` is `$HOME`, `.`, `..` and doubled slashes are resolved by
-/// their text alone (CONTRACT, DB_PATH).
+/// their text alone (docs/CLI.md, "hydrant restore").
 pub fn clean_path(path: &Path, env: &Env<'_>) -> Result<PathBuf, ConfigError> {
     let bytes = path.as_os_str().as_bytes();
     let stripped = bytes.strip_prefix(b"sqlite3://").or_else(|| bytes.strip_prefix(b"sqlite://")).unwrap_or(bytes);

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// The settings that a replica and the top level have in common, and the replica's own (`type`,
-/// `path`, `url`, which are not looked at in the top level). Never shown: it holds secrets.
+/// The settings that a replica and the top level share, and the replica's own (`type`, `path`,
+/// `url`, which are ignored at the top level). Not `Debug`: it holds secrets.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "kebab-case", default)]
 pub(super) struct ReplicaYaml {

@@ -1,4 +1,4 @@
-//! litestream.yml as text to entries.
+//! Parses the text of litestream.yml into entries.
 
 use super::schema::{DatabaseYaml, FileYaml, ReplicaYaml, RestorePatternYaml};
 use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths};
@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Of the file, and of its text after variables are expanded.
+/// Maximum size of the file, and of its text after variables were expanded.
 const TEXT_LIMIT_BYTES: usize = 64 << 20;
 
-/// YAML nodes and parser events: a million databases with ten keys each.
+/// Maximum number of YAML nodes and of parser events: a million databases with ten keys each.
 const NODE_LIMIT: usize = 20_000_000;
 
-/// What one file may expand from its aliases, in parser events: twenty in each of 100,000 entries.
+/// Maximum number of parser events expanded from aliases: twenty in each of 100,000 entries.
 const ALIAS_EVENT_LIMIT: usize = 2_000_000;
 
 impl Config {
@@ -24,13 +24,13 @@ impl Config {
         from_text(&path, &read(&path)?, expand_env, env)
     }
 
-    /// The same from text; `path` serves messages only.
+    /// The same from text. `path` is used in messages only.
     pub fn parse(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result<Self, ConfigError> {
         from_text(path, text, expand_env, env)
     }
 }
 
-/// The file's text, bounded.
+/// Reads the file, up to [`TEXT_LIMIT_BYTES`].
 fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable =
         |error: std::io::Error| ConfigError::FileUnreadable { path: path.to_owned(), detail: error.to_string() };
@@ -104,7 +104,7 @@ fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>
     }
 }
 
-/// The path, and why it could not be cleaned.
+/// The path, and the error if it could not be cleaned.
 fn cleaned(path: &str, env: &Env<'_>) -> (PathBuf, Option<ConfigError>) {
     match paths::clean_path(Path::new(path), env) {
         Ok(path) => (path, None),
@@ -146,7 +146,7 @@ fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, C
             max_recorded_anchor_events: ALIAS_EVENT_LIMIT,
             max_aliases: ALIAS_EVENT_LIMIT,
             max_merge_keys: ALIAS_EVENT_LIMIT,
-            // Thousands of databases may share one anchor.
+            // Off: thousands of databases may share one anchor.
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! {
@@ -155,7 +155,7 @@ fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, C
         },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         emit_comments: false,
-        // Text around an error may hold a secret.
+        // Off: the text around an error may hold a secret.
         with_snippet: false,
     };
     let parsed: Result<Option<T>, _> = serde_saphyr::from_str_with_options(text, options);
@@ -166,7 +166,7 @@ fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, C
     })
 }
 
-/// What is wrong, without any text of the file: the library's own messages quote values.
+/// What is wrong, without text from the file: the library's own messages quote values.
 fn reason(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
     match error {
@@ -183,7 +183,7 @@ fn reason(error: &serde_saphyr::Error) -> String {
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "too large, too deeply nested, or too many aliases".to_owned(),
         Error::AliasError { error, .. } => reason(error),
-        // The parser's own, which speak of syntax only.
+        // The parser's messages, which are about syntax only.
         Error::ExternalMessage { msg, .. } => format!("malformed YAML: {msg}"),
         _ => "malformed YAML".to_owned(),
     }
@@ -191,7 +191,7 @@ fn reason(error: &serde_saphyr::Error) -> String {
 
 /// Replaces `$NAME` and `${NAME}` as Go's `os.Expand` does: a variable that is not set is
 /// empty, `${NAME:-default}` names a variable that does not exist, `$` before anything else
-/// stays, and malformed braces vanish. None when the outcome is too large.
+/// stays, and malformed braces are removed. None if the result is too large.
 fn expand(text: &str, env: &Env<'_>) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

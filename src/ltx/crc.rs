@@ -1,6 +1,7 @@
-//! CRC-64/GO-ISO (FORMAT §2): the file checksum, the page checksums of tracked files, and their
-//! sums. Long runs go through crc-fast; the 6- and 10-byte heads of frames would spend most of
-//! their time in its call, so they are folded here, and so is the combination of ranges.
+//! CRC-64/GO-ISO (docs/FORMAT.md, "Trailer and checksums"): the file checksum, the page checksums
+//! of tracked files, and their sums. Long runs go through crc-fast; the 6- and 10-byte heads of
+//! frames would spend most of their time in its call, so they are folded here, and so is the
+//! combination of ranges.
 
 use super::Pgno;
 use super::header::CHECKSUM_BIT;

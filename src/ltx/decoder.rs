@@ -1,5 +1,5 @@
 //! The decoder of a whole file that arrives in order, in chunks of any size: checks everything
-//! FORMAT §2 says of a file, and leaves it to the caller where each page is decoded to.
+//! docs/FORMAT.md says of a file, and leaves it to the caller where each page is decoded to.
 //!
 //! Memory is bounded by one frame, whatever the file says. A file has passed only when
 //! [`Step::Done`] came: pages handed out before that may be those of a damaged file.
@@ -161,7 +161,7 @@ impl FileDecoder {
 
     /// The next step of the file.
     ///
-    /// Errors: whatever FORMAT §2 calls one; the decoder is of no use after it.
+    /// Errors: whatever docs/FORMAT.md calls one; the decoder is of no use after it.
     #[inline]
     pub fn next_page(&mut self) -> Result<DecodeStep<'_>, FormatError> {
         let located = if self.stage == DecoderStage::Pages { self.next_frame()? } else { None };

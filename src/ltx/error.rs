@@ -69,7 +69,7 @@ pub enum FormatError {
     },
 }
 
-/// What rule of FORMAT §2 is broken.
+/// What rule of docs/FORMAT.md is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Magic {

@@ -1,5 +1,5 @@
-//! Page frames (FORMAT §2): a parser over a stream of chunks of any size, and the decoder of one
-//! frame.
+//! Page frames (docs/FORMAT.md, "Page frames"): a parser over a stream of chunks of any size, and
+//! the decoder of one frame.
 //!
 //! A frame that lies inside a chunk is borrowed from it; only one that straddles chunks is put
 //! together in the parser's carry buffer, which holds at most one frame of legal size. Nothing is

@@ -1,5 +1,5 @@
-//! The first 100 bytes of a file (FORMAT §2). A parsed header has passed every rule that can be
-//! checked without the rest of the file; a header built by hand has not.
+//! The first 100 bytes of a file (docs/FORMAT.md, "LTX header"). A parsed header has passed every
+//! rule that can be checked without the rest of the file; a header built by hand has not.
 
 use super::error::{Fault, FormatError, Part};
 use super::types::MIN_TXID_OFFSET;
@@ -36,7 +36,8 @@ pub struct Header {
 impl Header {
     /// Parses the first [`HEADER_SIZE`] bytes; what follows them is ignored.
     ///
-    /// Errors: truncated when there are fewer, malformed when they break a rule of FORMAT §2.
+    /// Errors: truncated when there are fewer, malformed when they break a rule of docs/FORMAT.md,
+    /// "LTX header".
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let Some(mut rest) = bytes.get(..HEADER_SIZE) else {
             let (size, needed) = (bytes.len() as u64, HEADER_SIZE as u64);

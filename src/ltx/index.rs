@@ -1,6 +1,6 @@
-//! The page index (FORMAT §2): for each page its number, offset and size as varints, a varint 0,
-//! then the size of all that as u64. It repeats what the frames say: both sides feed a
-//! [`FrameHash`], and the hashes are compared.
+//! The page index (docs/FORMAT.md, "Page index"): for each page its number, offset and size as
+//! varints, a varint 0, then the size of all that as u64. It repeats what the frames say: both
+//! sides feed a [`FrameHash`], and the hashes are compared.
 
 use super::Pgno;
 use super::error::{Fault, FormatError, Part};

@@ -1,4 +1,5 @@
-//! Names of LTX files: `<min>-<max>.ltx`, TXIDs as 16 lower-case hex digits (FORMAT §1).
+//! Names of LTX files: `<min>-<max>.ltx`, TXIDs as 16 lower-case hex digits (docs/FORMAT.md, "Key
+//! layouts").
 
 use super::header::Header;
 use super::{FormatError, Txid};

@@ -1,5 +1,5 @@
-//! Whether a snapshot holds every page of its database (FORMAT §2), told from the page numbers
-//! of its frames or of its index, in order.
+//! Whether a snapshot holds every page of its database (docs/FORMAT.md, "Page frames"), told from
+//! the page numbers of its frames or of its index, in order.
 
 use super::error::{Fault, FormatError, Part};
 use super::{PageSize, Pgno};

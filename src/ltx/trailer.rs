@@ -1,4 +1,4 @@
-//! The last 16 bytes of a file (FORMAT §2).
+//! The last 16 bytes of a file (docs/FORMAT.md, "Trailer and checksums").
 
 use super::error::{Fault, FormatError, Part};
 use super::header::{CHECKSUM_BIT, Header, take};

@@ -63,8 +63,8 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
     }))
 }
 
-/// A hole only if no file at all covers the gap (FORMAT §3.4): if going on from `reached` with any
-/// file whatever does not lead to `goal` while there is a file beyond.
+/// A hole only if no file at all covers the gap (docs/FORMAT.md, "Holes"): if going on from
+/// `reached` with any file whatever does not lead to `goal` while there is a file beyond.
 fn check_no_hole(order: &FilesByMin<'_>, reached: Txid, goal: Txid) -> Result<(), PlanError> {
     let have = order.cover_from(reached);
     let next = order.first_beyond(have);
@@ -84,7 +84,7 @@ fn not_reachable(order: &FilesByMin<'_>, reached: Txid, txid: Txid) -> PlanError
     }
 }
 
-/// Whether `file` continues a chain that ends at `reached` (FORMAT §3.2).
+/// Whether `file` continues a chain that ends at `reached` (docs/FORMAT.md, "Choosing the files").
 fn continues(file: &LtxFile, reached: Txid) -> bool {
     begins_within(file, reached) && file.max_txid > reached
 }
@@ -117,7 +117,8 @@ impl<'a> FilesByMin<'a> {
         self.by_min.iter().filter_map(|&i| self.replica.files.get(i).map(|f| (i, f)))
     }
 
-    /// FORMAT §3.1 and §3.2 over the files that `allowed` lets pass.
+    /// docs/FORMAT.md, "Choosing the files" (steps 1 and 2), over the files that `allowed` lets
+    /// pass.
     fn chain(&self, allowed: impl Fn(usize) -> bool) -> Chain {
         let snapshots = self.replica.level(Level::SNAPSHOT);
         let snapshot = snapshots
@@ -147,7 +148,8 @@ impl<'a> FilesByMin<'a> {
         }
     }
 
-    /// Which of two files that continue the chain to take: the greater (FORMAT §3.2).
+    /// Which of two files that continue the chain to take: the greater (docs/FORMAT.md, "Choosing
+    /// the files").
     fn preference(&self, index: usize, f: &LtxFile) -> impl Ord + use<> {
         let time = self.times.get(index).unwrap_or(f.last_modified);
         (f.max_txid, Reverse(f.min_txid), f.level, Reverse(time), Reverse(index))

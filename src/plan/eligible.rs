@@ -1,4 +1,5 @@
-//! Which files are older than a moment, from as few looks as possible (FORMAT §4, DESIGN engine 8).
+//! Which files are older than a moment, from as few looks as possible (docs/ARCHITECTURE.md, "Times
+//! by bisection").
 //!
 //! Within one level files are ordered by TXID and by time alike, so per level there is one
 //! boundary, enclosed by what the looks so far have shown. An object uploaded well before the
@@ -150,8 +151,8 @@ impl BoundarySearch<'_> {
 
     fn pool_looks(&self, pool: &[usize]) -> Vec<usize> {
         let mut looks = spread(pool, POOL_FANOUT);
-        // Compactions are uploaded late, so it is the last file uploaded before the moment that tells;
-        // one or two behind it may have been on their way.
+        // Compactions are uploaded late, so it is the last file uploaded before the moment that
+        // tells; one or two behind it may have been on their way.
         let uploaded_before = |i: &usize| self.modified(*i).is_some_and(|t| t < self.at);
         if let Some(&last) = pool.iter().rfind(|i| uploaded_before(i)) {
             let next = pool.partition_point(|&i| self.max_txid(i) <= self.max_txid(last));

@@ -14,9 +14,9 @@ pub enum PlanError {
     NoBackups,
     /// The replica holds files of the v0.3.x format only.
     OnlyV3 { snapshots: u32 },
-    /// No file begins at TXID 1, so nothing can be built upon (FORMAT §3.4).
+    /// No file begins at TXID 1, so nothing can be built upon (docs/FORMAT.md, "Holes").
     ChainDoesNotBeginAtOne { first: Txid },
-    /// No file holds what lies between `have` and `next` (FORMAT §3.4).
+    /// No file holds what lies between `have` and `next` (docs/FORMAT.md, "Holes").
     Hole { have: Txid, next: Txid },
     /// No chain ends exactly at `txid`: it lies inside a compacted file, beyond a file that is
     /// no longer there, or past the end. `below` and `above` are the nearest that can be reached.
@@ -49,7 +49,7 @@ impl PlanError {
     }
 
     /// Whether a listing that was not atomic can have caused it: list again before saying so
-    /// (FORMAT §3.4).
+    /// (docs/FORMAT.md, "Holes").
     pub fn needs_fresh_listing(&self) -> bool {
         matches!(self, Self::ChainDoesNotBeginAtOne { .. } | Self::Hole { .. } | Self::TxidNotReachable { .. })
     }

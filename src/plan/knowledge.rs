@@ -16,7 +16,8 @@ pub(super) enum TimeLook {
     Unknowable,
 }
 
-/// The times of files, as far as they were looked at. LastModified is no time (FORMAT §1).
+/// The times of files, as far as they were looked at. LastModified is no time (docs/FORMAT.md,
+/// "Times").
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Times {
     looks: BTreeMap<usize, TimeLook>,
@@ -80,7 +81,7 @@ impl Times {
     }
 }
 
-/// Files that must not be planned, and what is wrong with each (FORMAT §3.6).
+/// Files that must not be planned, and what is wrong with each (docs/FORMAT.md, "Damaged files").
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Excluded {
     files: BTreeMap<usize, Class>,

@@ -43,7 +43,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// A file that is old enough ends at `newest`, but what leads there is only in files written
-    /// after the target's time: healthy, no hole (FORMAT §3.4).
+    /// after the target's time: healthy, no hole (docs/FORMAT.md, "Holes").
     StateBetweenRetired { reached: Txid, newest: Txid },
     /// These files would have been planned but are damaged; other files took their place.
     RoutedAround { keys: Vec<String> },

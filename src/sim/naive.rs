@@ -1,6 +1,6 @@
 //! The slow, simple restorer that the engine is compared with: whole files, pages in a map,
-//! written from FORMAT alone. Shares no code with `ltx` or `plan`, checks everything, allocates
-//! as it likes: never for files from strangers.
+//! written from docs/FORMAT.md alone. Shares no code with `ltx` or `plan`, checks everything,
+//! allocates as it likes: never for files from strangers.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Checksum of a page in a file that tracks checksums (FORMAT §2).
+/// Checksum of a page in a file that tracks checksums (docs/FORMAT.md, "Trailer and checksums").
 fn page_checksum(pgno: u32, page: &[u8]) -> u64 {
     let mut crc = Crc::new();
     crc.update(&pgno.to_be_bytes());
@@ -124,7 +124,7 @@ fn lock_page(page_size: u32) -> u32 {
     0x4000_0000 / page_size + 1
 }
 
-/// Decodes and checks a whole file (FORMAT §2).
+/// Decodes and checks a whole file (docs/FORMAT.md).
 pub fn decode_file(bytes: &[u8]) -> Result<NaiveFile, NaiveError> {
     let mut file = Reader { bytes, at: 0 };
     let mut crc = Crc::new();
@@ -290,7 +290,8 @@ fn frame_len(bytes: &[u8]) -> Result<usize, NaiveError> {
     Ok(len)
 }
 
-/// The database that the files of a plan make, oldest first (FORMAT §3, "Result").
+/// The database that the files of a plan make, oldest first (docs/FORMAT.md, "The restored
+/// database").
 pub fn restore<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, NaiveError> {
     let mut pages: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
     let mut last: Option<NaiveFile> = None;
@@ -347,8 +348,8 @@ pub enum NaiveTarget {
     Before(i64),
 }
 
-/// Indexes of the files to restore from, oldest first (FORMAT §3, 1 – 2, without the rules about
-/// holes: the chain ends where no file continues it).
+/// Indexes of the files to restore from, oldest first (docs/FORMAT.md, "Choosing the files",
+/// without the rules about holes: the chain ends where no file continues it).
 pub fn plan(entries: &[NaiveEntry], target: NaiveTarget) -> Result<Vec<usize>, NaiveError> {
     let within = |entry: &NaiveEntry| match target {
         NaiveTarget::Latest => true,

@@ -1,4 +1,4 @@
-//! Buffers that a worker reads files into, used again and again: fresh memory costs page faults.
+//! A worker's buffers for reading files. They are reused, because fresh memory costs page faults.
 
 use crate::process::locks::lock;
 use std::sync::{Arc, Mutex};
@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 /// Capacity of a buffer. Two are in use for each file that is streamed: the one being decoded and
 /// the next. Both fit a core's L2 cache. 64 to 512 KiB are equally fast.
 pub(super) const BUFFER_BYTES: usize = 128 << 10;
-/// Free buffers that are kept, at most: two for each of the 8 segments that a worker streams at
-/// once. More are only needed while whole files wait to be decoded; those are freed.
+/// Maximum number of free buffers: two for each of the 8 segments that a worker streams at once.
+/// More are in use only while whole files wait to be decoded; the surplus is freed.
 const MOST_FREE: usize = 16;
 
-/// A worker's buffers. Clones share them. A buffer may end on another thread than it began on.
+/// A worker's buffers. Clones share them. A buffer may be dropped on another thread.
 #[derive(Debug, Clone, Default)]
 pub struct ReadBuffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// A buffer, empty at first. Its memory returns to its pool when it is dropped.
+/// A buffer that starts empty. Its memory returns to the pool when it is dropped.
 #[derive(Debug)]
 pub(super) struct ReadBuffer {
     pub(super) bytes: Vec<u8>,
@@ -22,7 +22,7 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffers {
-    /// A buffer with room for [`BUFFER_BYTES`].
+    /// Takes a buffer with a capacity of [`BUFFER_BYTES`].
     pub(super) fn take(&self) -> ReadBuffer {
         let free = self.free().pop();
         ReadBuffer { bytes: free.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)), pool: self.clone() }

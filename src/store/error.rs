@@ -3,32 +3,34 @@
 use crate::error::Class;
 use std::fmt;
 
-/// What went wrong with a request, as far as the caller must know to go on.
+/// The kinds of failure that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// 404 on an object: it was deleted since it was listed.
+    /// HTTP 404 for an object, or a file that does not exist: it was deleted after the listing.
     NotFound,
     NoSuchBucket,
-    /// 412, or an ETag that differs between responses: it was replaced since it was listed.
+    /// HTTP 412, or an ETag that differs between responses: the object was replaced after the
+    /// listing.
     PreconditionFailed,
-    /// The object is not as long as the listing said.
+    /// The object is shorter than the listing said.
     SizeDiffers,
     AccessDenied,
-    /// Credentials missing, unreadable, expired beyond refresh.
+    /// Credentials are missing or unreadable, or have expired and cannot be renewed.
     Credentials,
     Timeout,
     Throttled,
-    /// Connect, TLS, DNS, a body cut short beyond the retries.
+    /// Connecting, TLS or DNS failed, or a body ended early, after all retries.
     Network,
-    /// 5xx beyond the retries.
+    /// HTTP 5xx after all retries.
     Server,
-    /// An answer that is none (XML malformed, headers that contradict the request).
+    /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
-    /// Archived storage class, unsupported bucket kind: no try will do.
+    /// An archived storage class or an unsupported kind of bucket: no retry can succeed.
     Unsupported,
-    /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle …). Others can be.
+    /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle …). Other files may be
+    /// readable.
     Unreadable,
-    /// Local files could not be read, whatever their content: a directory, no descriptors left.
+    /// The machine failed, not one file: a directory is unreadable, or no descriptors are left.
     Io,
 }
 
@@ -38,12 +40,12 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// `GET s3://bucket/key`, `LIST s3://bucket/prefix`, `read /path`.
     pub what: String,
-    /// The facts: status, S3's code and message, or the I/O error.
+    /// The HTTP status with S3's code and message, or the I/O error.
     pub detail: String,
     pub request_id: Option<String>,
-    /// What the operator can do, where that is known.
+    /// What the operator can do, if known.
     pub hint: Option<String>,
-    /// How many requests were sent for this.
+    /// Number of requests sent for this operation.
     pub attempts: u32,
 }
 
@@ -65,17 +67,18 @@ impl StoreError {
         }
     }
 
-    /// The object is gone or another: list again, plan again (FORMAT §3, "Deletions race").
+    /// Whether the object was deleted or replaced after the listing. If so, list and plan again
+    /// (docs/FORMAT.md, "Deletions race with restores").
     pub fn is_stale_listing(&self) -> bool {
         matches!(self.kind, StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed | StoreErrorKind::SizeDiffers)
     }
 
-    /// One file is damaged, or nobody may read it: other files may hold the same.
+    /// Whether only this file cannot be read. Other files may hold the same transactions.
     pub fn is_unreadable(&self) -> bool {
         self.kind == StoreErrorKind::Unreadable
     }
 
-    /// Whether the same request may succeed a little later.
+    /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind,

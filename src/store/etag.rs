@@ -1,16 +1,16 @@
-//! Entity tags, compact: a fleet's catalogue holds millions of them.
+//! Entity tags in a compact form: the catalogue of a fleet holds millions of them.
 
 use crate::hex::Hex;
 use std::fmt;
 
-/// Longest tag that is kept; S3's own have at most 43 bytes.
+/// Maximum length of a tag in bytes. S3's own tags have at most 43.
 const MAX_LEN: usize = 256;
 
-/// An entity tag without its quotes. `Display` gives back exactly the text that was parsed, so
-/// that `"` + tag + `"` is a value for If-Match.
+/// An entity tag without quotes. `Display` prints exactly the text that was parsed, so `"` + tag +
+/// `"` is a valid If-Match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Etag {
-    /// 32 lower-case hex digits, and `-parts` where `parts` > 0.
+    /// 32 lower-case hex digits, followed by `-parts` if `parts` > 0.
     Md5 {
         hash: [u8; 16],
         parts: u32,
@@ -19,8 +19,9 @@ pub enum Etag {
 }
 
 impl Etag {
-    /// From a listing or a header, with or without quotes. None for what cannot stand in If-Match:
-    /// weak tags, empty ones, those longer than 256 bytes or with other than visible ASCII.
+    /// Parses a tag from a listing or a header, with or without quotes. None if it cannot be used
+    /// in If-Match: a weak tag, an empty one, one longer than 256 bytes or with characters other
+    /// than visible ASCII.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let bare = match text.strip_prefix('"') {
@@ -36,7 +37,7 @@ impl Etag {
 
     fn parse_md5(bare: &str) -> Option<Self> {
         let (digits, parts) = match bare.split_once('-') {
-            // A number that is not written as we would write it must keep its own text.
+            // A number with a sign or leading zeros is kept as text: printing it would change it.
             Some((digits, parts)) if parts.starts_with(|c: char| matches!(c, '1'..='9')) => {
                 (digits, parts.parse::<u32>().ok()?)
             }

@@ -1,7 +1,7 @@
-//! A replica on disk: directories walked, files read ([`super::file_body`]).
+//! A replica on disk: lists directories; files are read by [`super::file_body`].
 //!
-//! Keys are absolute paths as texts, exactly as prefix and names give them (`//` and `.` stay).
-//! Names that are not UTF-8 are no keys of Litestream's and are skipped.
+//! A key is an absolute path as text: the prefix followed by the names below it, not normalised
+//! (`//` and `.` stay). Names that are not UTF-8 are skipped: Litestream writes none.
 
 use super::buffers::ReadBuffers;
 use super::file_body::{FileBody, error, is_out_of_resources, not_regular};
@@ -14,19 +14,19 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Directories below the first one of a listing.
+/// Maximum depth of directories below the listed one.
 const MAX_DEPTH: usize = 64;
-/// Links can make a small tree endless in breadth as well.
+/// Maximum number of directories in a listing: symbolic links can make a small tree very wide.
 const MAX_DIRECTORIES: usize = 10_000_000;
 
-/// Reads files below `/`; keys are absolute paths.
+/// Reads files anywhere on this machine. Keys are absolute paths.
 #[derive(Debug, Clone, Default)]
 pub struct FileStore;
 
 impl FileStore {
-    /// Everything below the prefix in one page, in no order. A directory that does not exist
-    /// holds nothing; one that cannot be read is an error. A file whose size cannot be read is
-    /// listed with size 0.
+    /// Everything below the prefix in one page, unsorted. A directory that does not exist counts as
+    /// empty; one that cannot be read is an error. A file whose size cannot be read is listed with
+    /// size 0.
     pub fn list_page(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         let prefix = request.prefix.as_str();
         let Some(start) = prefix.rfind('/').and_then(|at| prefix.get(..=at)).filter(|s| s.starts_with('/')) else {
@@ -37,7 +37,7 @@ impl FileStore {
         Ok(walk.page)
     }
 
-    /// Asks the file's length first: a range beyond it is [`StoreErrorKind::SizeDiffers`].
+    /// Checks the file's length first: a range beyond it is [`StoreErrorKind::SizeDiffers`].
     /// Chunks are read into `buffers`.
     pub fn get(&self, key: &str, range: Range<u64>, buffers: &ReadBuffers) -> Result<FileBody, StoreError> {
         FileBody::open(key, range, buffers)
@@ -60,7 +60,7 @@ impl FileStore {
 struct Walk<'a> {
     request: &'a ListRequest,
     page: ListPage,
-    /// Device and inode of the directories above: a link back to one of them is not followed.
+    /// Device and inode of the parent directories. A link back to one of them is not followed.
     ancestors: Vec<(u64, u64)>,
     directories: usize,
 }
@@ -95,12 +95,12 @@ impl Walk<'_> {
                 Ok(metadata) if metadata.is_dir() => self.subdirectory(key + "/")?,
                 Ok(metadata) if metadata.is_file() => self.file(key, metadata.len(), modified(&metadata)),
                 Ok(_) => {}
-                // A dangling link, or removed since.
+                // A dangling link, or the file was removed meanwhile.
                 Err(e) if is_absent(&e) => {}
                 // A link to itself.
                 Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {}
-                // Left out, it would look like a hole, or like an older state. Reading it will say
-                // what is wrong.
+                // The file is listed although its size is unknown: without it the chain would have
+                // a hole or end earlier. Reading it will report the error.
                 Err(e) if !is_out_of_resources(&e) && entry.file_type().is_ok_and(|t| t.is_file()) => {
                     self.file(key, 0, Timestamp::from_nanos(0));
                 }
@@ -152,7 +152,7 @@ impl Walk<'_> {
     }
 }
 
-/// A stale handle is worth a second try.
+/// Retries once after ESTALE (NFS: the server has replaced the file).
 fn metadata_of(path: &str) -> io::Result<Metadata> {
     let once = || {
         fault_at(Path::new(path), Step::Stat)?;

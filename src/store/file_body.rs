@@ -15,11 +15,11 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Refusals for want of descriptors or memory. They say nothing about the file.
+/// Errors for lack of descriptors or memory: the file itself may be intact.
 const OUT_OF_RESOURCES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
 const CHUNK_BYTES: u64 = BUFFER_BYTES as u64;
 
-/// A range of a file, read piece by piece.
+/// A range of a file, read in chunks.
 #[derive(Debug)]
 pub struct FileBody {
     file: OwnedFd,
@@ -33,7 +33,8 @@ pub struct FileBody {
 }
 
 impl FileBody {
-    /// Opens the file `key`, which must not end before `range` does. Chunks are read into `buffers`.
+    /// Opens the file `key`, which must not end before `range` does. Chunks are read into
+    /// `buffers`.
     pub(super) fn open(key: &str, range: Range<u64>, buffers: &ReadBuffers) -> Result<Self, StoreError> {
         let faults = FaultSeam::of(Path::new(key));
         Ok(Self {
@@ -47,12 +48,12 @@ impl FileBody {
         })
     }
 
-    /// Whether all of the range was handed out.
+    /// Whether all bytes of the range were returned.
     pub const fn is_whole(&self) -> bool {
         self.position >= self.end
     }
 
-    /// The next piece, up to [`BUFFER_BYTES`]; None at the end of the range.
+    /// The next chunk, up to [`BUFFER_BYTES`]; None at the end of the range.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         if self.position >= self.end {
             return Ok(None);
@@ -65,7 +66,7 @@ impl FileBody {
             self.fill(&mut buffer.bytes, len)?;
             Bytes::from_owner(buffer)
         } else {
-            // A small file must not occupy a whole buffer while it waits to be decoded.
+            // Exact size: a small file that waits to be decoded must not occupy a whole buffer.
             let mut bytes = Vec::with_capacity(len);
             self.fill(&mut bytes, len)?;
             bytes.into()
@@ -74,12 +75,12 @@ impl FileBody {
         Ok(Some(bytes))
     }
 
-    /// Reads `len` bytes into the empty `into`, which has the capacity.
+    /// Reads `len` bytes into `into`, which is empty and has the capacity.
     fn fill(&mut self, into: &mut Vec<u8>, len: usize) -> Result<(), StoreError> {
         while into.len() < len {
             let at = self.position + into.len() as u64;
             match self.pread(into, at) {
-                // Shorter than it was when it was opened, or than its length says.
+                // The file was truncated after it was opened, or its reported length is wrong.
                 Ok(0) => {
                     let length = rustix::fs::fstat(&self.file).map_or(at, |stat| length(&stat).min(at));
                     return Err(too_short(&self.key, length, self.end));
@@ -96,7 +97,7 @@ impl FileBody {
         Ok(())
     }
 
-    /// Appends what one pread brings; 0 is the file's end.
+    /// Appends the bytes of one pread. Returns their number; 0 at the end of the file.
     fn pread(&self, into: &mut Vec<u8>, at: u64) -> Result<usize, Errno> {
         let most = self.faults.pass(Step::Read)?;
         let before = into.len();
@@ -106,12 +107,12 @@ impl FileBody {
     }
 }
 
-/// Opens a regular file of at least `end` bytes. A stale handle (NFS: the server has replaced the
-/// file) is worth a second try.
+/// Opens a regular file of at least `end` bytes. Retries once after ESTALE (NFS: the server has
+/// replaced the file).
 fn open(key: &str, faults: &FaultSeam, end: u64) -> Result<OwnedFd, StoreError> {
     let once = || {
         faults.pass(Step::Open)?;
-        // Looked at before it is opened: opening a FIFO would wait for a writer.
+        // The type is checked before opening: opening a FIFO would block until it has a writer.
         let stat = rustix::io::retry_on_intr(|| rustix::fs::stat(key))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
@@ -164,7 +165,7 @@ pub(super) fn error(kind: StoreErrorKind, verb: &str, path: &str, detail: String
     StoreError { kind, what: format!("{verb} {path}"), detail, request_id: None, hint: None, attempts: 1 }
 }
 
-/// Whether descriptors or memory were short, which says nothing about the file.
+/// Whether descriptors or memory were lacking: the file itself may be intact.
 pub(super) fn is_out_of_resources(e: &std::io::Error) -> bool {
     Errno::from_io_error(e).is_none_or(|errno| OUT_OF_RESOURCES.contains(&errno))
 }

@@ -1,6 +1,6 @@
-//! A replica's store: list, get a range, head. `s3` talks to S3-compatible services, `file`
-//! reads files. Both speak of objects by their full key: in S3 the key in its bucket, in `file`
-//! the absolute path.
+//! A replica's store: list objects, get a range, read metadata. `s3` talks to S3-compatible
+//! services, `file` reads files. Both name an object by its full key: in S3 the key in its bucket,
+//! in `file` the absolute path.
 
 mod buffers;
 mod error;
@@ -23,8 +23,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A store. Cheap to clone, shared by all workers; the HTTP connections belong to the worker
-/// whose [`Http`] is passed in, because a connection pool must not cross runtimes.
+/// A store. Cheap to clone and shared by all workers. HTTP connections belong to the worker whose
+/// [`Http`] is passed in, because a connection pool must not be used from two runtimes.
 #[derive(Debug, Clone)]
 pub enum Store {
     S3(Arc<s3::S3>),
@@ -32,7 +32,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// `s3` or `file`, as `-json` reports it.
+    /// The name in `-json`: `s3` or `file`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::S3(_) => "s3",
@@ -40,7 +40,7 @@ impl Store {
         }
     }
 
-    /// Whether it holds files, not objects.
+    /// Whether the store is a file system.
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::File(_))
     }
@@ -59,9 +59,9 @@ impl Store {
     }
 
     /// The bytes `range` of `key`, as a stream. The stream yields exactly `range.end -
-    /// range.start` bytes or an error: an object that is shorter is an error, a dropped
-    /// connection is resumed. With `if_match`, an object that was replaced is
-    /// [`StoreErrorKind::Changed`].
+    /// range.start` bytes or an error. A shorter object is an error; a dropped connection is
+    /// resumed. With `if_match`, an object that was replaced gives
+    /// [`StoreErrorKind::PreconditionFailed`].
     pub async fn get(
         &self,
         http: &Http,
@@ -97,7 +97,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// The next bytes, as they came off the wire (tens of KiB); None at the end of the range.
+    /// The next bytes, as received (tens of KiB); None at the end of the range.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self {
             Self::S3(body) => body.chunk().await,
@@ -115,13 +115,13 @@ impl Body {
         }
     }
 
-    /// Whether it is read from a disk: when a chunk is asked for and not before, into memory of the
-    /// chunk's size.
+    /// Whether the body is read from a disk. If so, each chunk is read when it is requested, and
+    /// memory is allocated for that chunk only.
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::File(..))
     }
 
-    /// The entity tag that the response carried.
+    /// The entity tag of the response.
     pub fn etag(&self) -> Option<&Etag> {
         match self {
             Self::S3(body) => body.etag(),

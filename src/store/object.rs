@@ -1,4 +1,4 @@
-//! What stores say of objects: listings and heads.
+//! What a store returns about objects: pages of a listing, and metadata.
 
 use super::Etag;
 use crate::timestamp::Timestamp;
@@ -14,31 +14,33 @@ pub struct ObjectMeta {
     pub archived: bool,
 }
 
-/// What to list: keys that begin with `prefix`, after `start_after`, rolled up at `delimiter`.
+/// What to list: keys that begin with `prefix` and come after `start_after`. Keys that contain
+/// `delimiter` after the prefix are rolled up into common prefixes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListRequest {
     pub prefix: String,
     pub start_after: Option<String>,
     pub delimiter: Option<char>,
-    /// From the page before; None for the first page.
+    /// The continuation token of the previous page; None for the first page.
     pub continuation: Option<String>,
 }
 
-/// One page of a listing: at most 1,000 keys on S3. Order is not to be trusted (FORMAT §1).
+/// One page of a listing: at most 1,000 keys on S3, in any order: not every service sorts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
     pub objects: Vec<ObjectMeta>,
     pub common_prefixes: Vec<String>,
-    /// The token that gets the next page; None at the end.
+    /// The token for the next page; None on the last page.
     pub continuation: Option<String>,
 }
 
-/// What HEAD tells.
+/// The answer to a HEAD request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     pub size: u64,
     pub etag: Option<Etag>,
     pub last_modified: Option<Timestamp>,
-    /// `x-amz-meta-litestream-timestamp`; for files the mtime is *not* reported here.
+    /// The metadata `x-amz-meta-litestream-timestamp`. Always None for files: their mtime is in
+    /// `last_modified`.
     pub litestream_timestamp: Option<Timestamp>,
 }

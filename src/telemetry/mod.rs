@@ -1,4 +1,4 @@
-//! What is going on: counters that all workers share, latency histograms per core.
+//! Counters that all workers share, and latency histograms per core.
 
 mod stages;
 
@@ -12,19 +12,19 @@ pub struct Counters {
     pub lists: Counter,
     pub gets: Counter,
     pub heads: Counter,
-    /// Requests sent again, whatever for.
+    /// Requests sent again, for any reason.
     pub retries: Counter,
-    /// Requests sent because another's first byte was late.
+    /// Hedges: requests sent because the first byte of another was late.
     pub hedges: Counter,
-    /// Answers of 503 SlowDown and their like.
+    /// Responses that ask for fewer requests, such as 503 SlowDown.
     pub throttled: Counter,
     /// Body bytes received.
     pub bytes_in: Counter,
     /// Bytes of databases written.
     pub bytes_out: Counter,
-    /// Bytes of databases to be written, as far as planned.
+    /// Bytes of databases to be written, of the restores planned so far.
     pub bytes_out_planned: Counter,
-    /// Bytes to be received, as far as planned.
+    /// Bytes to be received, of the restores planned so far.
     pub bytes_in_planned: Counter,
 }
 

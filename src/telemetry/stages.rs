@@ -1,4 +1,4 @@
-//! How long the stages of a restore take: one set of histograms per core, merged when asked for.
+//! How long the stages of a restore take: one set of histograms per core, merged on request.
 //!
 //! A core records into its own [`Recorder`], without a lock and without sharing a cache line.
 //! Durations are kept in nanoseconds to 1 %, up to an hour; counts saturate.
@@ -11,22 +11,22 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What is timed. Requests are timed from when they are sent, not while they wait for their
-/// turn; tries that failed are counted elsewhere.
+/// The stages that are timed. A request's time begins when it is sent, not when it starts to wait for
+/// the limiter. Failed attempts are not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// One page of a listing, sent to parsed.
     List,
     /// A GET, sent to headers.
     FirstByte,
-    /// A GET, sent to last byte, as long as it was waited for: what a reader of a stream does
-    /// between is not counted.
+    /// A GET, sent to last byte. Only time spent waiting counts, not what the reader of a stream does
+    /// between chunks.
     Fetch,
     /// Decoding and checking the pages of one file, or of one segment of a large file.
     Decode,
-    /// One write, handed over to ended.
+    /// One write, from submission to completion.
     Write,
-    /// One database: its sync and its publication, SQLite's check and the directory's sync aside.
+    /// One database: its sync and publication, without SQLite's check and the directory's sync.
     Commit,
 }
 
@@ -37,7 +37,7 @@ impl Stage {
     /// In the order of a restore.
     pub const ALL: [Self; 6] = [Self::List, Self::FirstByte, Self::Fetch, Self::Decode, Self::Write, Self::Commit];
 
-    /// As reports name it.
+    /// The name in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
@@ -50,14 +50,14 @@ impl Stage {
     }
 }
 
-/// Durations, counted.
+/// A histogram of durations.
 #[derive(Clone, Default)]
 pub struct Durations(
-    /// None until the first: most sets stay small.
+    /// None until the first duration: most sets stay small.
     Option<Histogram<u32>>,
 );
 
-/// What is told of some durations.
+/// The quantiles of a histogram that reports show.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
     pub count: u64,
@@ -89,15 +89,15 @@ impl Durations {
         self.0.as_ref().map_or(0, Histogram::len)
     }
 
-    /// In nanoseconds; None where nothing was recorded.
+    /// In nanoseconds; None if nothing was recorded.
     pub fn nanos(&self) -> Option<&Histogram<u32>> {
         self.0.as_ref().filter(|histogram| !histogram.is_empty())
     }
 
-    /// None where nothing was recorded.
+    /// None if nothing was recorded.
     pub fn quantiles(&self) -> Option<Quantiles> {
         let histogram = self.nanos()?;
-        // To the microsecond: more digits than were kept say nothing.
+        // Rounded to microseconds: the histogram keeps no more digits.
         let millis = |nanos: u64| (nanos as f64 / 1e3).round() / 1e3;
         let quantile = |q| millis(histogram.value_at_quantile(q).min(histogram.max()));
         Some(Quantiles {
@@ -173,8 +173,8 @@ impl Recorder {
     }
 }
 
-/// The time of one operation that is waited for bit by bit. Recorded when it is done; given up,
-/// it never was.
+/// The time of one operation that is awaited in parts. It is recorded when the operation is done; an
+/// abandoned operation is not recorded.
 #[derive(Debug)]
 pub struct Spent {
     recorder: Rc<Recorder>,
@@ -200,7 +200,7 @@ impl Spent {
     }
 }
 
-/// Counts the time of work that is interrupted by waiting.
+/// Measures the time of work that is interrupted by waiting.
 #[derive(Debug)]
 pub struct Stopwatch {
     begun: Instant,
@@ -220,7 +220,7 @@ impl Stopwatch {
         result
     }
 
-    /// Time that was measured by others, and does not count.
+    /// Subtracts time that was measured elsewhere.
     pub fn less(&mut self, other: Duration) {
         self.away += other;
     }

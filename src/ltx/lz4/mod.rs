@@ -1,5 +1,6 @@
 //! LZ4 as pages use it: one block, or one frame whose header is parsed here so that its blocks
-//! go straight to the block decoder (DESIGN: a frame decoder per page costs a third).
+//! go straight to the block decoder (docs/decisions/01-lz4-decoder.md: a frame decoder per page
+//! costs a third).
 
 mod block;
 

@@ -1,4 +1,5 @@
-//! Random small replicas, compared with a search of all chains and with FORMAT §3 word for word.
+//! Random small replicas, compared with a search of all chains and with docs/FORMAT.md, "Choosing
+//! the files" word for word.
 
 use super::*;
 use crate::error::Class;
@@ -73,7 +74,7 @@ impl World {
         }
     }
 
-    /// FORMAT §3.1 and §3.2, literally.
+    /// docs/FORMAT.md, "Choosing the files", steps 1 and 2, literally.
     fn literal(&self, usable: impl Fn(usize) -> bool) -> Vec<usize> {
         let files = &self.replica.files;
         let snapshot = (0..files.len())

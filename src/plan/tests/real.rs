@@ -11,7 +11,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// The time in bytes 32 … 40 of an LTX file (FORMAT §2), in milliseconds.
+/// The time in bytes 32 … 40 of an LTX file (docs/FORMAT.md, "LTX header"), in milliseconds.
 fn header_time(path: &std::path::Path) -> Timestamp {
     let bytes = std::fs::read(path).unwrap();
     Timestamp::from_millis(i64::from_be_bytes(bytes[32..40].try_into().unwrap()))
@@ -27,7 +27,8 @@ fn listed(object: &Value, etag: &str) -> ObjectMeta {
     }
 }
 
-/// The TXID at which FORMAT §3 says that `timestamp` ends, by the naive rules and known times.
+/// The TXID at which docs/FORMAT.md, "Choosing the files" says that `timestamp` ends, by the naive
+/// rules and known times.
 fn expected_txid(replica: &Replica, times: &[Timestamp], at: Timestamp) -> u64 {
     let mut end = 0;
     loop {

@@ -1,4 +1,4 @@
-//! FORMAT §3, rule by rule, on small replicas made by hand.
+//! The rules of docs/FORMAT.md, "Choosing the files" and "Holes", on small replicas made by hand.
 
 use super::*;
 use crate::catalogue::{Layout, Replica, V3};

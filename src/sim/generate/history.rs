@@ -19,7 +19,7 @@ pub struct HistoryParams {
     pub max_pages: u32,
     pub max_transactions: u32,
     pub encoding: EncodingMix,
-    /// Probability that a file tracks checksums (FORMAT §2).
+    /// Probability that a file tracks checksums (docs/FORMAT.md, "Trailer and checksums").
     pub tracked: f64,
     /// Whether compactions, overlapping ones included, and later snapshots are made.
     pub compactions: bool,

@@ -1,8 +1,8 @@
 //! The AWS credentials chain (profiles, assume-role, SSO, processes, web identity, ECS, EKS,
-//! IMDSv2) by aws-config, on our HTTP and TLS.
+//! IMDSv2) by aws-config, over Hydrant's HTTP and TLS.
 //!
-//! Every call makes a client of its own: calls are rare, may come from any worker, and a pool
-//! must not cross runtimes.
+//! Every call builds a client of its own: calls are rare and may come from any worker, and a
+//! connection pool must not be used from two runtimes.
 
 use super::config::DEFAULT_REGION;
 use super::network::{Network, chain};
@@ -25,9 +25,9 @@ use std::time::Duration;
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The chain's provider. `region`: for STS, where neither environment nor profile names one.
+/// The chain's provider. `region` is for STS, if neither environment nor profile names one.
 pub(super) async fn provider(network: &Network, region: Option<&str>) -> Result<SharedCredentialsProvider, String> {
-    // No look-up at the metadata service for a region: it would wait where there is none.
+    // The metadata service is not asked for a region: on machines without one that would time out.
     let regions = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new())
         .or_else(Region::new(region.unwrap_or(DEFAULT_REGION).to_owned()));
@@ -39,8 +39,8 @@ pub(super) async fn provider(network: &Network, region: Option<&str>) -> Result<
     config.credentials_provider().ok_or_else(|| "the AWS configuration gives no credentials".to_owned())
 }
 
-/// The chain resolves the host of this address, and no other name, by tokio's `spawn_blocking`,
-/// which panics where no thread can be started.
+/// Checks that a thread can be started if AWS_CONTAINER_CREDENTIALS_FULL_URI is set: the chain
+/// resolves its host by tokio's `spawn_blocking`, which panics if no thread can be started.
 pub(super) fn check_threads() -> Result<(), NoThread> {
     match std::env::var_os("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
         Some(_) => try_one(),
@@ -100,7 +100,7 @@ impl Connector {
             *whole.headers_mut() = std::mem::take(answer.headers_mut());
             HttpResponse::try_from(whole).map_err(|e| ConnectorError::user(e.into()))
         };
-        // The connection's own time-out is the client's; this is for the whole exchange.
+        // The client has a time-out for connecting; this one covers the whole exchange.
         match tokio::time::timeout(self.connect + self.read, exchange).await {
             Ok(result) => result,
             Err(_) => Err(ConnectorError::timeout("no answer in time".into())),
@@ -114,7 +114,7 @@ fn failed(error: reqwest::Error) -> ConnectorError {
     if timeout { ConnectorError::timeout(text.into()) } else { ConnectorError::io(text.into()) }
 }
 
-/// Addresses of this machine and its metadata services, which no proxy can reach.
+/// Whether `host` is this machine or a metadata service. A proxy cannot reach them.
 fn is_metadata_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     matches!(

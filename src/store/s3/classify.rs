@@ -1,5 +1,5 @@
-//! Failed attempts: what S3's status and code mean, what may cure them, and what to tell the
-//! operator.
+//! Classifies failed attempts: what S3's status and code mean, which retry can succeed, and a hint
+//! for the operator.
 
 use crate::store::s3::endpoint::is_region;
 use crate::store::s3::network::chain;
@@ -10,13 +10,14 @@ use aws_smithy_types::date_time::Format;
 use http::{HeaderMap, StatusCode};
 use std::time::{Duration, SystemTime};
 
-/// S3 allows 15 minutes; an answer without a code (HEAD) is laid to the clock from here on.
+/// From this difference on, a 403 without a code (HEAD) is attributed to the clock. S3 allows 15
+/// minutes.
 const SUSPICIOUS_SKEW_SECS: i64 = 300;
 
-/// No server is waited for longer than this because it says so.
+/// Retry-After is obeyed up to this long.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
-/// The year 9999: no server's clock is taken over from then on. Dates are signed with four digits
-/// of the year, and aws-sigv4 panics where a clock runs past them.
+/// The year 9999: a server's clock beyond it is not adopted. Signatures hold four digits of the
+/// year, and aws-sigv4 panics beyond them.
 const CLOCK_END_SECS: i64 = 253_370_764_800;
 
 /// One attempt that failed.
@@ -24,29 +25,29 @@ const CLOCK_END_SECS: i64 = 253_370_764_800;
 pub(super) struct RequestError {
     pub(super) error: Box<StoreError>,
     pub(super) cure: RetryAction,
-    /// The least pause before the next request, where the server says one; at most
-    /// [`MAX_RETRY_AFTER`].
+    /// The minimum pause before the next request by Retry-After, at most [`MAX_RETRY_AFTER`]; zero
+    /// if the server names none.
     pub(super) retry_after: Duration,
 }
 
-/// What may help before the request is sent again.
+/// What to do before the request is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RetryAction {
-    /// Nothing will.
+    /// No retry can succeed.
     None,
-    /// A pause.
+    /// Pause.
     Again,
-    /// A pause; the bucket asked for fewer requests.
+    /// Pause; the bucket asked for fewer requests.
     Throttled,
-    /// A pause; no connection could be made.
+    /// Pause; no connection could be established.
     Connect,
-    /// The answer contradicts the request or itself: once or twice more.
+    /// The response contradicts the request or itself: at most two retries.
     BadAnswer,
-    /// Other credentials than those of this generation.
+    /// Renew the credentials, if they are still those of this generation.
     Credentials { generation: u64 },
-    /// A clock this many seconds ahead of ours.
+    /// Adopt a clock this many seconds ahead of this machine's.
     Clock { offset_secs: i64 },
-    /// Another region.
+    /// Use this region.
     Region(String),
 }
 
@@ -70,7 +71,7 @@ impl RequestError {
         Self::new(StoreErrorKind::Timeout, format!("{stage} for {:.1} s", after.as_secs_f64()), RetryAction::Again)
     }
 
-    /// A request that got no answer, or whose body broke off.
+    /// A request without a response, or whose body broke off.
     pub(super) fn transport(error: reqwest::Error) -> Self {
         let (connect, timeout) = (error.is_connect(), error.is_timeout());
         let error = error.without_url();
@@ -104,12 +105,12 @@ impl RequestError {
 
 fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
-    // Ends: an error owns its cause.
+    // Ends: a chain of sources is finite, since each error owns its source.
     while let Some(e) = next {
         if let Some(found) = e.downcast_ref::<E>() {
             return Some(found);
         }
-        // io::Error's source is that of the error it wraps, not the error itself.
+        // The source of an io::Error skips the error that it wraps.
         next = match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => e.source(),
@@ -118,18 +119,18 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
     None
 }
 
-/// What an answer of failure says, and under which circumstances.
+/// An error response, and the state of the client when the request was signed.
 pub(super) struct ErrorResponse<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: ErrorBody,
     pub(super) region: &'a str,
     pub(super) generation: u64,
-    /// The clock that the request was signed by.
+    /// The time that the request was signed with.
     pub(super) signed_at: SystemTime,
     /// This machine's clock.
     pub(super) now: SystemTime,
-    /// Whether it was about an object, not the bucket.
+    /// Whether the request named an object and not only the bucket.
     pub(super) object: bool,
 }
 
@@ -213,7 +214,7 @@ impl ErrorResponse<'_> {
             400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => {
                 self.moved()
             }
-            // HEAD's answers have no body: the region in the header says what is wrong.
+            // Responses to HEAD have no body: the region in the header shows that it is another.
             400 if code.is_empty() && self.told_region().is_some() => self.moved(),
             401 | 403 => {
                 let suspicious = code.is_empty() || code == "AccessDenied" || code == "SignatureDoesNotMatch";
@@ -253,7 +254,8 @@ impl ErrorResponse<'_> {
         header.or(self.body.region.as_deref()).filter(|r| is_region(r))
     }
 
-    /// Redirects are never followed: the region is learned and the request made anew.
+    /// A redirect: it is never followed. If it names another region, the request is signed anew for
+    /// it.
     fn moved(&self) -> (StoreErrorKind, RetryAction, Option<String>) {
         match self.told_region() {
             Some(region) if region != self.region => {
@@ -279,7 +281,7 @@ impl ErrorResponse<'_> {
     }
 }
 
-/// Retry-After where it is a number of seconds (RFC 9110 §10.2.3), within [`MAX_RETRY_AFTER`].
+/// Retry-After if it is a number of seconds (RFC 9110, 10.2.3), at most [`MAX_RETRY_AFTER`].
 fn retry_after(headers: &HeaderMap) -> Duration {
     let text = headers.get(http::header::RETRY_AFTER).and_then(|v| v.to_str().ok()).unwrap_or("").trim();
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

@@ -5,23 +5,23 @@ use std::fmt;
 /// The region of services other than AWS for which none is given.
 pub const DEFAULT_REGION: &str = "us-east-1";
 
-/// Where a bucket is and how to talk to it: what config, URL and environment say, resolved.
+/// Where a bucket is and how to reach it, resolved from configuration, URL and environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct S3Config {
     pub bucket: String,
-    /// None: asked of the bucket.
+    /// None: the bucket is asked.
     pub region: Option<String>,
-    /// `scheme://host[:port]`; None: AWS's own.
+    /// `scheme://host[:port]`; None: AWS's own endpoint.
     pub endpoint: Option<String>,
     /// `endpoint/bucket/key` instead of `bucket.endpoint/key`.
     pub path_style: bool,
     pub skip_verify: bool,
-    /// From litestream.yml; None: the AWS chain.
+    /// From litestream.yml; None: the AWS credentials chain.
     pub credentials: Option<StaticCredentials>,
     pub sse_customer: Option<SseCustomerKey>,
 }
 
-/// A key pair from the config; never shown.
+/// A key pair from the configuration. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
     pub access_key_id: String,
@@ -29,7 +29,7 @@ pub struct StaticCredentials {
     pub session_token: Option<String>,
 }
 
-/// SSE-C: the algorithm (AES256), the key in base64 and its MD5 in base64; never shown.
+/// SSE-C: the algorithm (AES256), the key in base64 and its MD5 in base64. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SseCustomerKey {
     pub algorithm: String,

@@ -1,4 +1,5 @@
-//! Whose keys sign: fixed ones, or a provider's, cached and refreshed by one for all.
+//! Signing credentials: static, or from a provider whose answer is cached. One task renews them for
+//! all.
 
 use super::aws_chain;
 use super::network::{Network, chain};
@@ -13,19 +14,20 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Mutex, OnceCell};
 
-/// Renewed this long before they expire, while they still serve.
+/// Credentials are renewed this long before they expire.
 const REFRESH_AHEAD: Duration = Duration::from_secs(300);
-/// Not asked again so soon after a failure, while the old ones serve.
+/// Pause after a failed renewal while the old credentials are valid.
 const REFRESH_PAUSE: Duration = Duration::from_secs(20);
-/// Those who waited for a failed attempt take its answer.
+/// Tasks that waited for a failed renewal return its error if it is younger than this.
 const FAILURE_STANDS: Duration = Duration::from_secs(2);
-/// A provider may run programs and ask several services.
+/// Maximum time for a provider, which may run programs and ask several services.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Keys in use. Never shown.
+/// The credentials in use. Never printed.
 pub(super) struct Current {
     pub(super) identity: Identity,
-    /// Grows with every refresh: whoever was refused says which ones were.
+    /// Grows with every renewal. A request that was denied names the generation it used, so that
+    /// newer credentials are not renewed again.
     pub(super) generation: u64,
     expiry: Option<SystemTime>,
     keys: Keys,
@@ -36,7 +38,7 @@ impl Current {
         Self { identity: keys.clone().into(), generation, expiry: keys.expiry(), keys }
     }
 
-    /// `text` without the parts of the keys that it repeats.
+    /// Replaces the secret key and the session token in `text`.
     pub(super) fn redact(&self, text: &mut String) {
         for secret in [Some(self.keys.secret_access_key()), self.keys.session_token()].into_iter().flatten() {
             if secret.len() >= 8 && text.contains(secret) {
@@ -65,7 +67,7 @@ impl Flight {
 
 enum CredentialSource {
     Fixed,
-    /// The AWS chain, set up when first needed: with keys at hand nothing waits for it.
+    /// The AWS chain. It is set up when first needed, so that static credentials never wait for it.
     Chain {
         network: Network,
         region: Option<String>,
@@ -82,8 +84,8 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// FORMAT §5: a pair from the config is used alone, else the environment's keys, else the
-    /// AWS chain.
+    /// Precedence: the pair in the configuration, the environment's pair, the AWS chain
+    /// (docs/FORMAT.md, "litestream.yml").
     pub(super) fn new(config: &S3Config, environment: &Environment, network: &Network) -> Self {
         if let Some(StaticCredentials { access_key_id, secret_access_key, session_token }) = &config.credentials {
             return Self::fixed(Keys::new(access_key_id, secret_access_key, session_token.clone(), None, "config"));
@@ -121,8 +123,7 @@ impl Credentials {
         *locks::write(&self.current) = Some(current);
     }
 
-    /// Keys that are good at `now` (the server's clock). The error is the reason, without
-    /// secrets.
+    /// Credentials that are valid at `now` (the server's clock). The error holds no secret.
     pub(super) async fn get(&self, now: SystemTime) -> Result<Arc<Current>, String> {
         if let Some(current) = self.cached() {
             let left = current.expiry.map(|e| e.duration_since(now).unwrap_or_default());
@@ -130,7 +131,7 @@ impl Credentials {
                 None => return Ok(current),
                 Some(left) if left > REFRESH_AHEAD => return Ok(current),
                 Some(left) if left > Duration::from_secs(5) => {
-                    // One renews, the others go on with what is good.
+                    // One task renews. The others use the old credentials, which are still valid.
                     if let Ok(mut flight) = self.flight.try_lock()
                         && flight.failed_within(REFRESH_PAUSE).is_none()
                     {
@@ -148,7 +149,8 @@ impl Credentials {
         }
     }
 
-    /// Others than those of `generation`, which were refused. One asks, all wait for it.
+    /// Renews credentials of `generation`, which the server has denied. One task asks the provider,
+    /// the others wait for its result.
     pub(super) async fn refresh(&self, generation: u64) -> Result<Arc<Current>, String> {
         let mut flight = self.flight.lock().await;
         match self.cached() {
@@ -161,7 +163,7 @@ impl Credentials {
         if let Some(reason) = flight.failed_within(FAILURE_STANDS) {
             return Err(reason.clone());
         }
-        // Boxed: large, rare, and otherwise a part of every request's state.
+        // Boxed: it is large and rare, and would otherwise be part of every request's future.
         let asked = tokio::time::timeout(PROVIDER_TIMEOUT, Box::pin(self.ask())).await;
         match asked.unwrap_or_else(|_| Err("no credentials within a minute".to_owned())) {
             Ok(keys) => {

@@ -1,25 +1,25 @@
-//! Where a bucket answers: host, path and what is signed of it.
+//! A bucket's address: host, path, and the form of both that is signed.
 
 use super::S3Config;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::fmt::Write;
 use url::{Host, Url};
 
-/// All but RFC 3986's unreserved characters: what SigV4 signs.
+/// SigV4 encodes all characters except RFC 3986's unreserved ones.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// `text` as it stands in a query.
+/// `text` encoded for a query.
 pub(super) fn encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, ENCODED)
 }
 
-/// A bucket's address, all but the region of one on AWS.
+/// A bucket's address. On AWS the region is inserted later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
     base: Base,
-    /// `/bucket`, or empty where the host names the bucket.
+    /// `/bucket`, or empty if the host names the bucket.
     root: String,
-    /// Said by the name of an access point.
+    /// The region in the ARN of an access point.
     pub(super) region: Option<String>,
 }
 
@@ -31,16 +31,16 @@ enum Base {
     Custom { base: String, host: String },
 }
 
-/// A request's URL: as it is signed, and as it is sent. They differ only where the URL standard
-/// would rewrite a key's `.` and `..` segments: there the slashes beside them are sent as `%2F`,
-/// which servers decode before they check the signature.
+/// A request's URL, as signed and as sent. They differ only for keys with `.` or `..` segments,
+/// which URL libraries would resolve: the slashes beside them are sent as `%2F`, and servers decode
+/// them before they check the signature.
 pub(super) struct Address {
     pub(super) signed: String,
     pub(super) sent: Url,
 }
 
 impl Endpoint {
-    /// Errors are for the operator; they never repeat a URL that may hold a password.
+    /// Errors are for the operator. They never contain a URL, which may hold a password.
     pub(super) fn new(config: &S3Config) -> Result<Self, String> {
         let bucket = Bucket::parse(&config.bucket)?;
         let region = bucket.region.map(str::to_owned);
@@ -78,17 +78,18 @@ impl Endpoint {
         Ok(Self { base: Base::Custom { base, host }, root, region })
     }
 
-    /// Whether the region is part of the host name, so that it must be known to get there.
+    /// Whether the endpoint is AWS's own: its host name contains the region, which must be known.
     pub(super) fn is_aws(&self) -> bool {
         matches!(self.base, Base::Aws { .. })
     }
 
-    /// Whether no request to it needs TLS.
+    /// Whether no request to this endpoint uses TLS.
     pub(super) fn is_plain_http(&self) -> bool {
         matches!(&self.base, Base::Custom { base, .. } if base.starts_with("http://"))
     }
 
-    /// Tigris answers from the nearest copy unless told otherwise (FORMAT §5).
+    /// Whether the service is Tigris, which answers from the nearest copy unless a header forbids
+    /// it (docs/ARCHITECTURE.md, "S3 odds and ends").
     pub(super) fn is_tigris(&self) -> bool {
         let Base::Custom { host, .. } = &self.base else { return false };
         ["fly.storage.tigris.dev", "t3.storage.dev", "t3.storageapi.dev"]
@@ -96,7 +97,7 @@ impl Endpoint {
             .any(|name| host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
 
-    /// The address of `key`, or of the bucket itself. `query` is encoded already. None for the
+    /// The address of `key`, or of the bucket itself. `query` is already encoded. None for the
     /// keys `.` and `..`, which no URL can name.
     pub(super) fn address(&self, region: &str, key: Option<&str>, query: &str) -> Option<Address> {
         let mut signed = match &self.base {
@@ -164,7 +165,8 @@ fn partition_of(region: &str) -> Option<&'static str> {
     region.starts_with("cn-").then_some(AWS_CHINA)
 }
 
-/// A region is part of host names: nothing else may be taken for one.
+/// Whether `text` has the form of a region. It is checked because a region becomes part of a host
+/// name.
 pub(super) fn is_region(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
@@ -221,7 +223,8 @@ impl<'a> Bucket<'a> {
         })
     }
 
-    /// Fit for one label of a host name that `*.s3.amazonaws.com`'s certificate covers.
+    /// Whether the name is one label of a host name that the certificate of `*.s3.amazonaws.com`
+    /// covers.
     fn is_dns_label(&self) -> bool {
         (3..=63).contains(&self.label.len())
             && self.label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

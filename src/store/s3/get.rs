@@ -1,7 +1,8 @@
-//! A range of an object, resumed at the exact offset until it is whole.
+//! GET of a range, resumed at the exact offset until all bytes have arrived.
 //!
-//! Invariant: bytes handed out are those at `position` of the one object that the first answer's
-//! entity tag names; whatever an answer's headers contradict is not handed out.
+//! Invariant: every byte returned is the one at `position` of the object version that the first
+//! response's entity tag names. The body of a response whose headers contradict the request is not
+//! returned.
 
 use super::super::{Etag, StoreError, StoreErrorKind};
 use super::head::{etag, litestream_timestamp};
@@ -19,39 +20,39 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Of an answer that ignores the range, this much is read and thrown away to get to it.
+/// If a response ignores the range, at most this many bytes before it are read and discarded.
 const MAX_SKIP_BYTES: u64 = 1 << 20;
-/// Less than this between two breaks is no progress.
+/// Fewer bytes than this between two failures do not count as progress.
 const PROGRESS_BYTES: u64 = 16 << 10;
 
-/// The crawl window grows to this many times its first length.
+/// The crawl window grows up to this many times its first length.
 const MAX_PATIENCE: u32 = 8;
 
-/// The body of a GET: a stream of exactly the range.
+/// The body of a GET: a stream of exactly the requested range.
 pub struct S3Body {
     s3: Arc<S3>,
     client: reqwest::Client,
     key: String,
     position: u64,
     end: u64,
-    /// What every answer must carry: the caller's, or the first answer's.
+    /// The entity tag that every response must have: the caller's, else the first response's.
     if_match: Option<Etag>,
     etag: Option<Etag>,
     litestream_timestamp: Option<Timestamp>,
     answer: Option<Answer>,
-    /// Bytes of the present answer before `position`.
+    /// Bytes of the current response that precede `position` and are discarded.
     skip: u64,
-    /// Where the present answer began.
+    /// The position at which the current response began.
     resumed_at: u64,
     crawl_window: Duration,
-    /// The present answer comes too slowly: to be left before more is read.
+    /// The current response is too slow: it is dropped before more is read.
     crawled: bool,
     tries: RetryState,
     spent: Spent,
 }
 
 impl S3 {
-    /// An empty range asks nothing of the bucket.
+    /// Starts reading. An empty range sends no request.
     pub async fn get(
         self: &Arc<Self>,
         http: &Http,
@@ -84,13 +85,13 @@ impl S3 {
 }
 
 impl S3Body {
-    /// The next bytes, as they came off the wire; None at the end of the range.
+    /// The next bytes, as received; None at the end of the range.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        // Ends: each turn brings bytes or is a failure, which `cure` counts. Progress sets the count back,
-        // but the range is finite.
+        // Ends: each turn returns bytes or is a failure, which `cure` counts. Progress resets the
+        // count, but the range is finite.
         while self.position < self.end {
             if std::mem::take(&mut self.crawled) {
-                // Others may be as slow for reasons of their own: more patience each time.
+                // A new connection may be as slow: the window doubles each time.
                 let patience = self.s3.timeouts.crawl_window.saturating_mul(MAX_PATIENCE);
                 let trouble = RequestError::timeout("the body came at a crawl", self.crawl_window);
                 self.crawl_window = self.crawl_window.saturating_mul(2).min(patience);
@@ -123,7 +124,7 @@ impl S3Body {
         Ok(None)
     }
 
-    /// The entity tag that the response carried.
+    /// The entity tag of the response.
     pub fn etag(&self) -> Option<&Etag> {
         self.etag.as_ref()
     }
@@ -133,8 +134,8 @@ impl S3Body {
         self.litestream_timestamp
     }
 
-    /// The part of `bytes` that lies in the range. With the last of it the answer is done, and
-    /// its connection and its place in the limiter are free for others.
+    /// The part of `bytes` that lies in the range. After the last byte the response is dropped,
+    /// which releases its connection and its permit.
     fn take(&mut self, mut bytes: Bytes) -> Bytes {
         let len = bytes.len() as u64;
         let skipped = self.skip.min(len);
@@ -163,9 +164,9 @@ impl S3Body {
         self.s3.cure(trouble, &operation, &mut self.tries).await
     }
 
-    /// Asks for what is missing, until an answer fits the question.
+    /// Requests the missing bytes until a response fits the request.
     async fn open(&mut self) -> Result<(), StoreError> {
-        // Ends: `send` and `cure` count the tries, and give up.
+        // Ends: `send` and `cure` count the attempts and return an error after the last one.
         loop {
             let operation = operation(&self.key, self.headers());
             let answer = self.s3.send(&self.client, &operation, &mut self.tries).await?;
@@ -195,10 +196,10 @@ impl S3Body {
     fn headers(&self) -> HeaderMap {
         let mut headers = self.s3.object_headers();
         let mut insert = |name: HeaderName, value: String| {
-            // Neither numbers nor tags from headers hold what a header cannot; a tag from a
-            // listing might, and then matches nothing.
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(name, value);
+            match HeaderValue::try_from(value) {
+                Ok(value) => drop(headers.insert(name, value)),
+                // Without If-Match the response's own tag is still compared.
+                Err(_) => debug_assert!(false, "{name} is a number or a parsed tag, a valid header value"),
             }
         };
         insert(RANGE, format!("bytes={}-{}", self.position, self.end - 1));
@@ -208,7 +209,8 @@ impl S3Body {
         headers
     }
 
-    /// How many bytes of `answer`'s body lie before the position, if it answers the question.
+    /// Checks that `answer` fits the request. Returns how many bytes of its body precede the
+    /// position.
     fn check(&self, answer: &Answer) -> Result<u64, RequestError> {
         let headers = answer.headers();
         let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));

@@ -22,13 +22,13 @@ impl S3 {
         let mut tries = RetryState::default();
         let answer = match self.send(&client, &head, &mut tries).await {
             Ok(answer) => answer,
-            // A refused HEAD has no body that could say why (an expired token?). The first byte's
-            // GET has one, and what it says is cured on the way.
+            // A denied HEAD has no body with the reason (an expired token, for example). A GET of
+            // one byte has, and `send` acts on it.
             Err(error) if matches!(error.kind, StoreErrorKind::AccessDenied | StoreErrorKind::Unsupported) => {
                 let mut headers = self.object_headers();
                 headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
                 let get = Operation { method: Method::GET, headers, counter: |c| &c.gets, ..head };
-                // Its place in the limiter is given back before HEAD takes one.
+                // The permit of GET is released before HEAD acquires one.
                 let told = self.send(&client, &get, &mut tries).await.map(drop);
                 if let Err(error) = told
                     && error.kind != StoreErrorKind::SizeDiffers
@@ -68,7 +68,8 @@ pub(super) fn etag(headers: &HeaderMap) -> Option<Etag> {
     Etag::parse(headers.get(ETAG)?.to_str().ok()?)
 }
 
-/// FORMAT §1: user metadata, RFC 3339 with nanoseconds.
+/// The file's creation time in the user metadata: RFC 3339 with nanoseconds (docs/FORMAT.md,
+/// "Times").
 pub(super) fn litestream_timestamp(headers: &HeaderMap) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(headers.get("x-amz-meta-litestream-timestamp")?.to_str().ok()?)
 }

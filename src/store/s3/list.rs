@@ -1,7 +1,8 @@
 //! ListObjectsV2: one page.
 //!
-//! Invariant: a page is whole or an error. A page that says that more follows and not where, or
-//! that points back to itself, is an error, never the end (PROMISES 9, 26).
+//! Invariant: a page is complete or an error. A page that is truncated but has no continuation
+//! token, or the token it was requested with, is an error and never the end
+//! (docs/GUARANTEES.md, 9 and 26).
 
 use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError};
 use super::endpoint::encoded;
@@ -18,7 +19,7 @@ use percent_encoding::percent_decode_str;
 use std::fmt::Write;
 use std::time::Instant;
 
-/// 1,000 keys of 1,024 bytes, each byte encoded in three, are 3 MiB.
+/// Maximum size of a page. 1,000 keys of 1,024 bytes, each byte encoded as three, are 3 MiB.
 const MAX_PAGE_BYTES: usize = 16 << 20;
 
 impl S3 {
@@ -26,13 +27,13 @@ impl S3 {
         let client = self.client(http)?;
         let mut headers = HeaderMap::new();
         if self.endpoint.as_ref().is_ok_and(|e| e.is_aws()) {
-            // Archived objects that were restored are readable.
+            // Asks for RestoreStatus: archived objects that were restored are readable.
             headers.insert("x-amz-optional-object-attributes", HeaderValue::from_static("RestoreStatus"));
         }
         let query = query(request);
         let operation = Operation { method: Method::GET, key: None, query: &query, headers, counter: |c| &c.lists };
         let mut tries = RetryState::default();
-        // Ends: `send` and `cure` count the tries, and give up.
+        // Ends: `send` and `cure` count the attempts and return an error after the last one.
         loop {
             let answer = self.send(&client, &operation, &mut tries).await?;
             match self.read_page(answer, request, http.recorder()).await {
@@ -54,7 +55,7 @@ impl S3 {
         recorder: &Recorder,
     ) -> Result<ListPage, RequestError> {
         let mut body = Vec::new();
-        // Ends: the size of a page is bounded, and so is the time for each chunk.
+        // Ends: the size of a page and the time for each chunk are bounded.
         loop {
             match answer.chunk(self, self.timeouts.crawl_window).await? {
                 Chunk::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
@@ -93,13 +94,13 @@ fn query(request: &ListRequest) -> String {
     query
 }
 
-/// The page in `body`. `asked` is the token that it was asked with. The error says what is wrong
-/// with the document.
+/// Parses the page in `body`. `asked` is the continuation token of the request. The error says what
+/// is wrong with the document.
 pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, String> {
     let mut parser = Parser::default();
     walk(body, &mut parser)?;
     let Parser { mut page, url_encoded, truncated, next, .. } = parser;
-    // Where the token leads is not for us to read: it is not encoded as keys are.
+    // The token is opaque, and not encoded as keys are.
     page.continuation = match (truncated, next) {
         (Some(true), None) => return Err("it is truncated but has no token for the rest".to_owned()),
         (Some(true), Some(next)) if asked == Some(next.as_str()) => {
@@ -109,8 +110,8 @@ pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, Str
         (Some(false), _) => None,
         (None, _) => return Err("it does not say whether it is truncated".to_owned()),
     };
-    // Some servers say `url` and encode nothing. Encoded text is visible ASCII: anything else on
-    // the page shows that its keys stand as they are.
+    // Some servers say `url` and encode nothing. Encoded text is visible ASCII: if any key on the
+    // page has other characters, no key on it is encoded.
     let keys = page.objects.iter().map(|object| &object.key).chain(&page.common_prefixes);
     if url_encoded && keys.into_iter().all(|key| key.bytes().all(|b| b.is_ascii_graphic())) {
         for object in &mut page.objects {
@@ -123,7 +124,7 @@ pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, Str
     Ok(page)
 }
 
-/// As `encoding-type=url` means it: a `+` is a space, a plus is `%2B`.
+/// Decodes a key by `encoding-type=url`: `+` is a space, `%2B` is a plus.
 fn decoded(text: &str) -> Result<String, String> {
     let spaced = text.replace('+', " ");
     match percent_decode_str(&spaced).decode_utf8() {

@@ -1,11 +1,11 @@
 //! A minimal S3 client: ListObjectsV2, ranged GET, HEAD, signed with SigV4, over reqwest.
 //!
-//! It writes nothing to a bucket. One [`S3`] is one bucket, shared by all workers: credentials,
-//! region, clock offset and retry quota belong to it; how many requests go out is shared with all
-//! stores of the process ([`Limits`]). Connections belong to the worker's [`Http`].
+//! It writes nothing to a bucket. One [`S3`] is one bucket, shared by all workers: it owns
+//! credentials, region, clock offset and retry tokens. The limit of requests in flight is shared by
+//! all stores of the process ([`ProcessLimiter`]). Connections belong to the worker's [`Http`].
 //!
-//! Requests are sent again for whatever may pass (`retry`, `send`), bodies resumed at the exact
-//! offset (`get`); redirects are never followed, and nothing signed goes to another host.
+//! Transient failures are retried (`retry`, `send`), and bodies are resumed at the exact offset
+//! (`get`). Redirects are never followed, and nothing signed is sent to another host.
 
 use super::{StoreError, StoreErrorKind};
 use crate::telemetry::Counters;
@@ -43,11 +43,11 @@ pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
 
-/// One bucket. Shared by all workers: credentials, region and limits are found once.
+/// One bucket. Shared by all workers, so that credentials, region and limits are determined once.
 #[derive(Debug)]
 pub struct S3 {
     config: S3Config,
-    /// The error is told by every request.
+    /// If it is an error, every request returns it.
     endpoint: Result<Endpoint, String>,
     network: Network,
     timeouts: Timeouts,
@@ -55,25 +55,25 @@ pub struct S3 {
     credentials: Credentials,
     region: RwLock<Option<Arc<str>>>,
     region_flight: tokio::sync::Mutex<()>,
-    /// The server's clock minus ours.
+    /// The server's clock minus this machine's.
     clock_offset_secs: AtomicI64,
     limiter: Limiter,
     quota: retry::RetryTokenBucket,
     born: Instant,
-    /// After `born`; 0: never.
+    /// Milliseconds after `born`; 0: no request has succeeded yet.
     last_success_ms: AtomicU64,
     counters: Arc<Counters>,
 }
 
 impl S3 {
-    /// Asks nothing yet: what is wrong with `config` is told by the first request.
+    /// Sends nothing. An invalid `config` is reported by the first request.
     pub fn new(config: S3Config, options: &S3Options, counters: Arc<Counters>) -> Self {
-        // skip-verify is said of the bucket's endpoint, not of AWS's credential services.
+        // skip-verify applies to the bucket's endpoint, not to AWS's credential services.
         let credentials = Credentials::new(&config, &options.environment, &Network::new(options, Trust::Roots));
         Self::build(config, options, counters, credentials)
     }
 
-    /// With a provider of credentials in place of those that `config` and environment name.
+    /// Like [`S3::new`], but with credentials from `provider` instead of `config` and environment.
     pub fn with_credentials_provider(
         config: S3Config,
         options: &S3Options,
@@ -108,8 +108,9 @@ impl S3 {
         }
     }
 
-    /// FORMAT §5: an access point's own, config or URL, else us-east-1 where there is an
-    /// endpoint, else the environment's; None: the bucket must be asked.
+    /// The region, by precedence: the access point's own, the configuration's or URL's,
+    /// [`DEFAULT_REGION`] if the endpoint is not AWS's, the environment's. None: the bucket must be
+    /// asked (docs/FORMAT.md, "Replica URLs").
     fn region_of<'a>(
         config: &'a S3Config,
         endpoint: &'a Result<Endpoint, String>,
@@ -132,13 +133,14 @@ impl S3 {
         })
     }
 
-    /// What GET and HEAD of an object encrypted with the customer's key must carry.
+    /// The headers for GET and HEAD of an object that is encrypted with a customer's key (SSE-C).
     fn object_headers(&self) -> HeaderMap {
         const PREFIX: &str = "x-amz-server-side-encryption-customer-";
         let mut headers = HeaderMap::new();
         if let Some(SseCustomerKey { algorithm, key_base64, key_md5_base64 }) = &self.config.sse_customer {
             for (name, value) in [("algorithm", algorithm), ("key", key_base64), ("key-md5", key_md5_base64)] {
-                // What is no header value was no key; S3 will ask for it.
+                // A key that is not a valid header value is left out; S3 then answers that it is
+                // missing.
                 if let (Ok(name), Ok(mut value)) =
                     (HeaderName::try_from(format!("{PREFIX}{name}")), HeaderValue::from_str(value))
                 {

@@ -1,5 +1,5 @@
-//! HTTP clients: TLS roots, proxies, name resolution. One pool per worker, because a
-//! connection belongs to the runtime that opened it.
+//! HTTP clients: TLS roots, proxies, name resolution. Each worker has its own connection pool,
+//! because a connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
 use crate::process::locks::lock;
@@ -22,19 +22,20 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Idle connections are dropped before S3 (which does so after about 20 s) drops them.
+/// Idle connections are dropped after this time: S3 drops them after about 20 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_IDLE_PER_HOST: usize = 1024;
-/// S3 answers with up to eight addresses and short lifetimes.
+/// Addresses are resolved again after this time. S3's names have up to eight, with short lifetimes.
 const DNS_TTL: Duration = Duration::from_secs(10);
 const DNS_ENTRIES: usize = 64;
-/// Look-ups side by side: more than one, so that none waits for one that was given up.
+/// Concurrent look-ups. More than one, so that no look-up waits for one whose caller has given up.
 const LOOK_UPS: usize = 4;
 
 pub(super) const USER_AGENT: &str = concat!("hydrant/", env!("CARGO_PKG_VERSION"));
 
-/// A worker's means of reading from stores. Of HTTP clients: one connection pool per runtime, never
-/// shared between runtimes. Holds one reqwest client per TLS and network setting; created lazily.
+/// A worker's resources for reading from stores: HTTP clients, buffers and the recorder of
+/// durations. There is one reqwest client, with its own connection pool, per TLS and network
+/// setting. Clients are created when first used and never shared between runtimes.
 #[derive(Debug, Default)]
 pub struct Http {
     clients: RefCell<HashMap<u64, reqwest::Client>>,
@@ -43,7 +44,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// Where this worker's durations are recorded.
+    /// The recorder of this worker's durations.
     pub fn recorder(&self) -> &Rc<Recorder> {
         &self.recorder
     }
@@ -63,21 +64,21 @@ impl Http {
     }
 }
 
-/// Whose certificates are taken.
+/// Which certificates are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Trust {
-    /// Those that the machine's roots, or `AWS_CA_BUNDLE`'s, vouch for.
+    /// Those signed by the machine's roots or by those in `AWS_CA_BUNDLE`.
     Roots,
-    /// `skip-verify`: any.
+    /// Any certificate (`skip-verify`).
     Anyone,
-    /// None: the endpoint is plain HTTP, and nothing is read that would not be used.
+    /// None: the endpoint is plain HTTP, and roots are not read.
     NoOne,
 }
 
-/// How connections are made: whom to trust, which proxies, how long to wait.
+/// How connections are made: trust, proxies, time-outs.
 #[derive(Clone)]
 pub(super) struct Network {
-    /// Equal settings have equal ids, whatever the bucket.
+    /// Equal settings have equal ids, also for different buckets.
     id: u64,
     trust: Trust,
     ca_bundle: Option<PathBuf>,
@@ -87,7 +88,7 @@ pub(super) struct Network {
     connect_timeout: Duration,
 }
 
-/// Proxies may hold a password.
+/// Hides the proxies: their URLs may hold a password.
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network").field("trust", &self.trust).finish_non_exhaustive()
@@ -98,7 +99,7 @@ impl Network {
     pub(super) fn new(options: &S3Options, trust: Trust) -> Self {
         let Environment { ca_bundle, https_proxy, http_proxy, no_proxy, .. } = options.environment.clone();
         let connect_timeout = options.timeouts.connect;
-        // TLS to a proxy is TLS all the same.
+        // Roots are needed for TLS to a proxy, even if the endpoint is plain HTTP.
         let proxied = https_proxy.is_some() || http_proxy.is_some();
         let trust = if trust == Trust::NoOne && proxied { Trust::Roots } else { trust };
         let mut hasher = DefaultHasher::new();
@@ -106,7 +107,8 @@ impl Network {
         Self { id: hasher.finish(), trust, ca_bundle, https_proxy, http_proxy, no_proxy, connect_timeout }
     }
 
-    /// A client with a pool of its own. Errors say what to correct and hold no secrets.
+    /// Builds a client with its own connection pool. Errors say what to correct and hold no
+    /// secrets.
     pub(super) fn build_client(&self, connect_timeout: Duration, proxies: bool) -> Result<reqwest::Client, String> {
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -136,11 +138,11 @@ impl Network {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error and its sources, in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
-    // Ends: an error owns its cause.
+    // Ends: a chain of sources is finite, since each error owns its source.
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
@@ -152,8 +154,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Reading hundreds of roots takes milliseconds: done once per process and setting. Shared
-/// configurations share their TLS sessions as well, so workers resume each other's.
+/// TLS configurations by setting. Reading hundreds of roots takes milliseconds, so it is done once
+/// per process and setting. Workers share them, and thereby resume each other's TLS sessions.
 type TlsCache = Mutex<Vec<((Trust, Option<PathBuf>), ClientConfig)>>;
 static TLS: TlsCache = Mutex::new(Vec::new());
 
@@ -199,7 +201,7 @@ fn roots(ca_bundle: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// `skip-verify`: any certificate is taken, signatures of the handshake are still checked.
+/// `skip-verify`: accepts any certificate. Signatures of the handshake are still checked.
 #[derive(Debug)]
 struct NoVerification(Arc<CryptoProvider>);
 
@@ -240,11 +242,11 @@ impl ServerCertVerifier for NoVerification {
 
 type KnownNames = HashMap<String, (Instant, Vec<IpAddr>)>;
 
-/// Names resolved once for the hundreds of connections of a restore, which are spread over all
-/// the addresses of the endpoint (DESIGN engine 10).
+/// Resolves each name once for the hundreds of connections of a restore, and spreads them over all
+/// addresses of the endpoint (docs/ARCHITECTURE.md, "S3 odds and ends").
 struct Resolver {
     known: Arc<tokio::sync::Mutex<KnownNames>>,
-    /// Where the system's resolver is asked. It blocks: for milliseconds, or until it gives up.
+    /// Threads that call the system's resolver, which blocks for milliseconds or until it gives up.
     threads: Arc<Threads>,
 }
 
@@ -258,7 +260,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (known, threads) = (Arc::clone(&self.known), Arc::clone(&self.threads));
         Box::pin(async move {
-            // Held over the look-up: whoever wants the same name waits for the one answer.
+            // Held during the look-up: other tasks wait for its result.
             let mut known = known.lock().await;
             let fresh = known.get(name.as_str()).filter(|(at, _)| at.elapsed() < DNS_TTL);
             let mut addresses = match fresh {
@@ -285,7 +287,7 @@ fn look_up(name: &str) -> std::io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Shuffles within each family; the family that the resolver prefers stays first.
+/// Shuffles the addresses of each family. The family that the resolver returned first stays first.
 fn spread(addresses: &mut [IpAddr]) {
     let Some(first) = addresses.first().map(IpAddr::is_ipv4) else { return };
     addresses.sort_by_key(|a| a.is_ipv4() != first);

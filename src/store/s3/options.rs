@@ -1,18 +1,18 @@
-//! What is common to all buckets of a process: limits, time-outs, and what the environment says.
+//! Settings for all buckets of a process: limits, time-outs, retries, and the environment.
 //!
-//! The environment is read once, by [`Environment::from_process`], and passed on as a value:
-//! nothing else here looks at variables, the AWS chain (aws-config) aside.
+//! The environment is read once, by [`Environment::from_process`], and passed on as a value. Only
+//! the AWS chain (aws-config) reads variables by itself.
 
 use super::limiter::ProcessLimiter;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Process-wide settings of the client. The default knows no environment (no credentials, no
-/// proxies): a process wants [`S3Options::from_process`].
+/// Process-wide settings of the client. The default has no credentials and no proxies; programs use
+/// [`S3Options::from_process`].
 #[derive(Debug, Clone, Default)]
 pub struct S3Options {
-    /// How many requests may go out; clones share it.
+    /// Limits the requests in flight. Clones share it.
     pub limits: ProcessLimiter,
     pub timeouts: Timeouts,
     pub retries: Retries,
@@ -29,14 +29,14 @@ impl S3Options {
 /// How long each stage of a request may take.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// Name, TCP and TLS together.
+    /// Name resolution, TCP and TLS together.
     pub connect: Duration,
-    /// From the request (connect included) to the answer's headers.
+    /// From sending the request (connecting included) to the response's headers.
     pub first_byte: Duration,
-    /// Between two pieces of a body.
+    /// Between two chunks of a body.
     pub chunk: Duration,
-    /// A body that came at less than [`Timeouts::MIN_BYTES_PER_SECOND`] over this much time of
-    /// waiting is dropped and resumed on another connection.
+    /// A body that arrives at less than [`Timeouts::MIN_BYTES_PER_SECOND`] over this much time
+    /// spent waiting is dropped, and resumed on another connection.
     pub crawl_window: Duration,
 }
 
@@ -55,15 +55,16 @@ impl Default for Timeouts {
     }
 }
 
-/// When to send again and when to give up.
+/// When to retry and when to give up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retries {
-    /// First pause at most; doubles with every failure.
+    /// Maximum of the first pause. It doubles with every failure.
     pub base: Duration,
+    /// Maximum of every pause.
     pub cap: Duration,
-    /// Requests for one operation while nothing from the bucket succeeds.
+    /// Attempts for one operation while no request to the bucket succeeds.
     pub attempts: u32,
-    /// The same while other requests to the bucket do succeed.
+    /// Attempts for one operation while other requests to the bucket succeed.
     pub attempts_while_others_succeed: u32,
 }
 
@@ -78,25 +79,26 @@ impl Default for Retries {
     }
 }
 
-/// What the environment says about S3; endpoints aside, which `config` resolves. Empty by default. Values are secret: never shown.
+/// The environment's settings for S3, except endpoints, which `config` resolves. Empty by default.
+/// Holds secrets: `Debug` hides all values.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID` (FORMAT §5).
+    /// `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID` (docs/FORMAT.md, "litestream.yml").
     pub access_key_id: Option<String>,
     /// `AWS_SECRET_ACCESS_KEY`, else `LITESTREAM_SECRET_ACCESS_KEY`.
     pub secret_access_key: Option<String>,
     /// `AWS_SESSION_TOKEN`.
     pub session_token: Option<String>,
-    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: used where neither config, URL nor a custom
-    /// endpoint decides, before the bucket is asked.
+    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`. Used if neither configuration, URL nor a custom
+    /// endpoint decides the region.
     pub region: Option<String>,
-    /// `AWS_CA_BUNDLE`: certificates trusted besides the system's.
+    /// `AWS_CA_BUNDLE`: certificates trusted in addition to the system's.
     pub ca_bundle: Option<PathBuf>,
     pub https_proxy: Option<String>,
     pub http_proxy: Option<String>,
     pub no_proxy: Option<String>,
-    /// Whether the AWS chain (profiles, SSO, web identity, ECS, IMDS) may be asked where there
-    /// are no keys. It reads variables and files of its own.
+    /// Whether the AWS chain (profiles, SSO, web identity, ECS, IMDS) may be asked if there are no
+    /// keys. It reads variables and files of its own.
     pub aws_chain: bool,
 }
 
@@ -105,7 +107,7 @@ impl Environment {
         Self { aws_chain: true, ..Self::from_lookup(|name| std::env::var(name).ok()) }
     }
 
-    /// As `lookup` answers; an empty variable counts as unset.
+    /// The environment that `lookup` returns. An empty variable counts as unset.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&str]| {
             names.iter().find_map(|name| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()))

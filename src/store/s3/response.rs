@@ -8,17 +8,20 @@ use bytes::Bytes;
 use http::HeaderMap;
 use std::time::{Duration, Instant};
 
-/// An answer of success; its body is still to come. Holds its place in the limiter.
+/// A successful response whose body is still to be read. Holds a permit of the limiter until it is
+/// dropped.
 pub(super) struct Answer {
     pub(super) response: reqwest::Response,
     _permit: Permit,
     pub(super) latency: Duration,
-    /// For headers and body, what the reader did meanwhile not counted.
+    /// Time spent waiting for headers and body. Time between two calls of [`Answer::chunk`] does
+    /// not count.
     pub(super) waited: Duration,
     crawl: StalledStreamProtection,
 }
 
-/// How fast a body comes while it is waited for: what the reader does meanwhile is not counted.
+/// Measures how fast a body arrives while the reader waits for it. Time in which the reader does
+/// something else does not count.
 #[derive(Default)]
 struct StalledStreamProtection {
     waited: Duration,
@@ -38,10 +41,10 @@ impl StalledStreamProtection {
     }
 }
 
-/// What [`Answer::chunk`] found.
+/// The result of [`Answer::chunk`].
 pub(super) enum Chunk {
     Bytes(Bytes),
-    /// These bytes are good, but they come too slowly to go on with this connection.
+    /// Valid bytes, but this connection is too slow to be kept.
     Slow(Bytes),
     End,
 }
@@ -56,7 +59,8 @@ impl Answer {
         self.response.headers()
     }
 
-    /// The next bytes of the body, in time. `window`: see [`Timeouts::crawl_window`].
+    /// The next bytes of the body, or an error after [`Timeouts::chunk`]. `window`: see
+    /// [`Timeouts::crawl_window`].
     pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Chunk, RequestError> {
         let begun = Instant::now();
         let chunk = tokio::time::timeout(s3.timeouts.chunk, self.response.chunk())

@@ -1,19 +1,19 @@
-//! When to send again: full jitter, a quota that the whole bucket shares, and the count of what
-//! has been tried for one operation.
+//! Retries: exponential backoff with full jitter, a token bucket that all requests to a bucket
+//! share, and the attempts of one operation.
 
 use super::options::Retries;
 use crate::process::locks::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// What was tried for one operation so far.
+/// The attempts of one operation so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RetryState {
     /// Requests sent.
     pub(super) sent: u32,
     /// Failures since the last progress.
     pub(super) failed: u32,
-    /// Answers that contradict the request, since the last progress.
+    /// Responses that contradict the request, since the last progress.
     pub(super) bad_answers: u32,
     pub(super) refreshed: u32,
     pub(super) relocated: u32,
@@ -21,7 +21,7 @@ pub(super) struct RetryState {
 }
 
 impl RetryState {
-    /// New bytes came: what failed before them no longer counts.
+    /// New bytes have arrived: earlier failures no longer count.
     pub(super) fn progressed(&mut self) {
         self.failed = 0;
         self.bad_answers = 0;
@@ -29,23 +29,23 @@ impl RetryState {
     }
 }
 
-/// A time between nothing and `base`·2^(failed−1), at most `cap`.
+/// A random time between 0 and `base` · 2^(failed − 1), at most `cap`.
 pub(super) fn backoff(retries: &Retries, failed: u32) -> Duration {
     let doublings = failed.saturating_sub(1).min(20);
     let most = retries.base.saturating_mul(1 << doublings).min(retries.cap);
     most.mul_f64(fastrand::f64())
 }
 
-/// Retries a second that are always allowed.
+/// Tokens per second that are added whatever happens.
 const FLOOR_PER_SECOND: f64 = 20.0;
 const CAPACITY: f64 = 500.0;
 const PER_SUCCESS: f64 = 2.0;
-/// Nobody waits longer than this takes to pay.
+/// Maximum debt in tokens: at the floor rate it is paid in 20 s, the longest wait.
 const DEBT: f64 = 20.0 * FLOOR_PER_SECOND;
 
-/// Tokens for retries of all requests to a bucket. Successes refill it; a storm empties it and
-/// then goes on at [`FLOOR_PER_SECOND`], so that it neither multiplies the load nor ends the
-/// restore.
+/// Tokens for the retries of all requests to a bucket. Successes refill it. If many requests fail,
+/// it is empty and retries go on at [`FLOOR_PER_SECOND`], so that they do not multiply the load and
+/// the restore does not end.
 #[derive(Debug)]
 pub(super) struct RetryTokenBucket {
     state: Mutex<(f64, Instant)>,
@@ -63,7 +63,7 @@ impl RetryTokenBucket {
         state.0 = (state.0 + PER_SUCCESS).min(CAPACITY);
     }
 
-    /// Takes a token, on credit where there is none, and tells how long to wait for it.
+    /// Takes a token, on credit if there is none. Returns how long to wait for it.
     pub(super) fn take(&self) -> Duration {
         let mut state = lock(&self.state);
         let now = Instant::now();

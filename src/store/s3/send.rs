@@ -1,4 +1,4 @@
-//! One operation: signed, sent, and sent again while that can help.
+//! One operation: sign, send, and retry while a retry can succeed.
 
 use super::super::{StoreError, StoreErrorKind};
 use super::endpoint::{Endpoint, is_region};
@@ -18,44 +18,45 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// Others' successes count as the bucket being well for this long.
+/// If any request succeeded within this time, the bucket counts as healthy, and
+/// `Retries::attempts_while_others_succeed` applies.
 const WELL_FOR: Duration = Duration::from_secs(30);
-/// A bucket from which others got something as lately as this is asked again soon.
+/// If any request succeeded within this time, pauses are at most [`WELL_PAUSE`].
 const WELL_NOW: Duration = Duration::from_secs(2);
 const WELL_PAUSE: Duration = Duration::from_secs(2);
-/// Over how long those are spread that a server asks to come back at the same time.
+/// Retry-After is extended by up to this long at random, so that not all clients return at once.
 const MOST_SPREAD: Duration = Duration::from_secs(1);
 const MAX_BAD_ANSWERS: u32 = 3;
 const MAX_REFRESHES: u32 = 3;
 const MAX_RELOCATIONS: u32 = 2;
-/// Until the bucket answered once, an endpoint that is not there is told soon.
+/// Attempts to connect before the bucket has answered once: a wrong endpoint is reported early.
 const FIRST_CONNECTS: u32 = 4;
 
-/// A request as the operations make it, before it is signed.
+/// A request before it is signed.
 pub(super) struct Operation<'a> {
     pub(super) method: Method,
     pub(super) key: Option<&'a str>,
-    /// Encoded.
+    /// Percent-encoded.
     pub(super) query: &'a str,
     pub(super) headers: HeaderMap,
     pub(super) counter: fn(&Counters) -> &Counter,
 }
 
-/// Whether an answer tells of the server's state, and nothing of what was asked for.
+/// Whether a status describes the server's state and not the requested object.
 fn is_trouble(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 impl S3 {
-    /// Sends until there is an answer of success. `tries` outlives the call: a body that breaks
-    /// off later goes on counting.
+    /// Sends until a response is successful or the retries are used up. `tries` outlives the call:
+    /// attempts for a body that breaks off later are added to it.
     pub(super) async fn send(
         &self,
         client: &reqwest::Client,
         operation: &Operation<'_>,
         tries: &mut RetryState,
     ) -> Result<Answer, StoreError> {
-        // Ends: `cure` counts the tries, and gives up.
+        // Ends: `cure` counts the attempts and returns an error after the last one.
         loop {
             match self.attempt(client, operation, tries).await {
                 Ok(answer) => {
@@ -111,7 +112,7 @@ impl S3 {
             .map_err(|_| RequestError::timeout("no answer", self.timeouts.first_byte))??;
         if response.status().is_success() {
             permit.answered();
-            // With what a hedge took before it: as the caller saw it.
+            // As the caller saw it: the time before a hedge was sent included.
             return Ok(Answer::new(response, permit, begun.elapsed()));
         }
         let (status, headers) = (response.status(), response.headers().clone());
@@ -134,9 +135,9 @@ impl S3 {
         Err(trouble)
     }
 
-    /// Sends a request and waits for the head of its answer. In a straggler's stead another one
-    /// is sent, on another connection; the first answer that is not the server's trouble counts
-    /// (DESIGN engine 7).
+    /// Sends a request and waits for the headers of its response. If they are late, the request is
+    /// hedged: sent once more on another connection. The first response that is not a server error
+    /// counts (docs/ARCHITECTURE.md, "Adaptive concurrency").
     async fn exchange(
         &self,
         client: &reqwest::Client,
@@ -171,11 +172,11 @@ impl S3 {
         answer.map(|answer| (answer, permit)).map_err(RequestError::transport)
     }
 
-    /// What can be had of an error's body within bounds: the status says enough without it.
+    /// Reads an error's body within bounds of size and time. If it fails, the status is enough.
     async fn error_body(&self, mut response: reqwest::Response) -> ErrorBody {
         let mut body = Vec::new();
         let _ = tokio::time::timeout(self.timeouts.chunk, async {
-            // Ends: by its time-out, or when the bound is reached.
+            // Ends: by the time-out, or at MAX_ERROR_BYTES.
             while let Ok(Some(chunk)) = response.chunk().await {
                 let room = MAX_ERROR_BYTES - body.len();
                 body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
@@ -189,7 +190,8 @@ impl S3 {
         ErrorBody::parse(&body)
     }
 
-    /// Does what may help, pause included. Err: nothing will, or enough was tried.
+    /// Prepares the retry that `trouble` calls for: renews credentials, adopts clock or region,
+    /// waits. An error if no retry can succeed, or all have been used.
     pub(super) async fn cure(
         &self,
         mut trouble: RequestError,
@@ -228,7 +230,8 @@ impl S3 {
         if helped { Ok(()) } else { Err(self.into_store_error(*trouble.error, operation, tries)) }
     }
 
-    /// At least as long as the server asks for. False when enough was tried.
+    /// Waits before the next attempt, at least as long as Retry-After. False if all attempts are
+    /// used.
     async fn wait(&self, cure: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> bool {
         tries.failed += 1;
         if *cure == RetryAction::BadAnswer {
@@ -255,13 +258,13 @@ impl S3 {
         let is_well = !last_success.is_zero() && self.born.elapsed().saturating_sub(last_success) < WELL_NOW;
         let longest = if is_well { WELL_PAUSE } else { Duration::MAX };
         let pause = backoff(&self.retries, tries.failed).min(longest);
-        // Not all of those that were told the same at once.
+        // Spread: all clients received the same Retry-After.
         let asked_for = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MOST_SPREAD) };
         tokio::time::sleep(pause.max(asked_for).max(self.quota.take())).await;
         true
     }
 
-    /// The error as it leaves the client: complete, and without secrets.
+    /// Completes an error for the caller, and removes secrets from it.
     pub(super) fn into_store_error(
         &self,
         mut error: StoreError,
@@ -288,7 +291,7 @@ impl S3 {
             .map_err(|reason| RequestError::new(StoreErrorKind::Unsupported, reason, RetryAction::None))
     }
 
-    /// The server's clock, as far as it is known.
+    /// The current time by the server's clock; by this machine's until the offset is known.
     fn now(&self) -> SystemTime {
         let offset = self.clock_offset_secs.load(Relaxed);
         let by = Duration::from_secs(offset.unsigned_abs());
@@ -304,8 +307,8 @@ impl S3 {
         locks::read(&self.region).clone()
     }
 
-    /// The bucket's region, asked of it once where nobody says it. The question needs no
-    /// signature: S3 answers with the region whether it allows the request or not.
+    /// The bucket's region. If it is not configured, the bucket is asked once, by a HEAD without a
+    /// signature: S3 names the region even if it denies the request.
     async fn region(&self, client: &reqwest::Client, endpoint: &Endpoint) -> Result<Arc<str>, RequestError> {
         if let Some(region) = self.known_region() {
             return Ok(region);

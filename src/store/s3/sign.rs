@@ -1,6 +1,6 @@
-//! SigV4 as S3 wants it: paths encoded once and never normalised, the payload's hash in a
-//! header of its own. Only what is in `headers` at the time is signed, so headers that proxies
-//! and gateways rewrite (Accept-Encoding, User-Agent) are added afterwards.
+//! SigV4 for S3: paths are encoded once and never normalised, and the payload's hash has its own
+//! header. Only the headers passed in are signed. Headers that proxies and gateways rewrite
+//! (Accept-Encoding, User-Agent) are added afterwards.
 
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use http::{HeaderMap, HeaderValue};
 use std::time::SystemTime;
 
-/// SHA-256 of nothing: no request of ours has a body.
+/// SHA-256 of the empty text: no request has a body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Adds the headers that authenticate `method` on `url` (as signed) with `headers`.

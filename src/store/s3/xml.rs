@@ -1,5 +1,5 @@
-//! A bounded walk over an XML answer (PROMISES 9): depth, text and entities are limited, a
-//! document type is refused, and a document cut short is an error.
+//! A bounded walk over an XML response (docs/GUARANTEES.md, 9): depth, text and entities are
+//! limited. A document type definition and a truncated document are errors.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -7,23 +7,23 @@ use quick_xml::events::Event;
 const MAX_DEPTH: usize = 16;
 const MAX_TEXT_BYTES: usize = 64 << 10;
 
-/// Told of elements by their names without namespace prefix.
+/// Receives the elements, by their names without namespace prefix.
 pub(super) trait Visitor {
     /// `path` ends with the element just opened.
     fn open(&mut self, path: &[String]) -> Result<(), String>;
-    /// `path` ends with the element just closed; `text` is what stood in it (after its last
-    /// child, where it has children).
+    /// `path` ends with the element just closed. `text` is its text, or the text after its last
+    /// child.
     fn close(&mut self, path: &[String], text: &str) -> Result<(), String>;
 }
 
-/// Errors say what is wrong with the document.
+/// Walks the document. The error says what is wrong with it.
 pub(super) fn walk(body: &[u8], visitor: &mut impl Visitor) -> Result<(), String> {
     let body = std::str::from_utf8(body).map_err(|_| "not UTF-8".to_owned())?;
     let mut reader = Reader::from_str(body.strip_prefix('\u{feff}').unwrap_or(body));
     let mut path: Vec<String> = Vec::new();
     let mut text = String::new();
     let mut roots = 0;
-    // Ends: each event takes a part of the body, which is in memory.
+    // Ends: each event consumes a part of the body, which is in memory.
     loop {
         match reader.read_event().map_err(|e| e.to_string())? {
             Event::Start(tag) => {
@@ -90,7 +90,7 @@ fn push(text: &mut String, part: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Texts of an error answer's elements.
+/// The elements of an error response.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ErrorBody {
     pub(super) code: Option<String>,
@@ -100,10 +100,10 @@ pub(super) struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// What can be had of a body that may be anything; its texts are cut to a line's length.
+    /// Parses a body of any content. Texts are cut to 300 characters.
     pub(super) fn parse(body: &[u8]) -> Self {
         let mut found = Self::default();
-        // A body that is not S3's XML has no code: what was read until then stands.
+        // If the body is not S3's XML, the elements read before the error are kept.
         let _ = walk(body, &mut found);
         found
     }

@@ -1,9 +1,9 @@
-//! How many requests are in flight to one bucket: few at first, twice as many while that brings
-//! more, then the same, and now and then a quarter more to see whether that has changed. Pure: the
-//! time is passed in.
+//! The number of requests in flight to one bucket. It starts at 32 and doubles while a doubling
+//! raises goodput by 20 %. Then it is held, and every 2 s a quarter more is tried, which must raise
+//! goodput by 5 % (`LimiterPolicy`). Pure: the time is passed in.
 //!
-//! What counts is goodput: bytes of bodies, and for each answer as much as
-//! `LimiterPolicy::answer_bytes`, so that many small objects count as well as few large ones.
+//! Goodput is the bytes of bodies plus `LimiterPolicy::answer_bytes` for each response, so that
+//! many small objects count as much as few large ones.
 
 use super::policy::LimiterPolicy;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ pub struct ConcurrencyLimit {
     max: usize,
     phase: Phase,
     measuring: Option<Measuring>,
-    /// Goodput per second with the size before.
+    /// Goodput per second before the last increase.
     before: Option<f64>,
-    /// Measurements since the last change that brought too little.
+    /// Measurements since the last increase that showed too little gain.
     strikes: u32,
     probe_at: Option<Instant>,
     /// Smoothed time to the first byte.
@@ -27,7 +27,7 @@ pub struct ConcurrencyLimit {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// `from` was the size before the last doubling, if there was one.
+    /// `from` is the size before the last doubling, if there was one.
     Doubling {
         from: Option<usize>,
     },
@@ -65,14 +65,14 @@ impl ConcurrencyLimit {
         self.size
     }
 
-    /// A first byte came after `latency`.
+    /// A first byte arrived after `latency`.
     pub fn answered(&mut self, latency: Duration) {
         let latency = latency.min(self.policy.probe_every);
         self.first_byte = if self.first_byte.is_zero() { latency } else { (self.first_byte * 15 + latency) / 16 };
     }
 
-    /// `goodput` is the sum of all that came since the beginning, `is_full` whether requests wait
-    /// for others to end. Whether the size has changed.
+    /// Measures goodput. `goodput` is the sum since the start; `is_full` says whether requests wait
+    /// for a permit. Returns whether the size has changed.
     pub fn measure(&mut self, now: Instant, goodput: u64, is_full: bool) -> bool {
         let Some(measuring) = &mut self.measuring else {
             self.begin(now, goodput, is_full);
@@ -89,7 +89,7 @@ impl ConcurrencyLimit {
         if was_full {
             self.judge(now, per_second);
         } else {
-            // Nobody waited: there is nothing to learn about more.
+            // No request waited: a larger size would show nothing.
             (self.before, self.strikes) = (None, 0);
             if let Phase::Probing { from } = self.phase {
                 (self.phase, self.size) = (Phase::Holding, from);
@@ -117,7 +117,7 @@ impl ConcurrencyLimit {
                 self.phase = Phase::Doubling { from: Some(self.size) };
                 self.grow(self.size * 2, per_second);
             }
-            // Kept all the same if it brought as much as a probe must.
+            // The doubled size is kept if the gain would be enough for a probe.
             Phase::Doubling { .. } if gains(0.25) => self.strike(now, self.size),
             Phase::Doubling { from } => self.strike(now, from.unwrap_or(self.size)),
             Phase::Holding => {
@@ -138,7 +138,7 @@ impl ConcurrencyLimit {
         self.size = size.min(self.max);
     }
 
-    /// The last increase brought too little, as far as this measurement says.
+    /// This measurement shows too little gain from the last increase.
     fn strike(&mut self, now: Instant, from: usize) {
         self.strikes += 1;
         if self.strikes >= self.policy.gain_measurements {

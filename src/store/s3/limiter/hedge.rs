@@ -1,11 +1,12 @@
-//! When a request is a straggler, and whether another may be sent in its stead. Pure: what was
-//! measured is passed in.
+//! When a request is so late that it is sent once more (hedged), and how many hedges are allowed.
+//! Pure: measurements are passed in.
 
 use super::policy::LimiterPolicy;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a request is compared with: a page of a listing takes longer than an object's first byte.
+/// Requests are compared within their kind: a page of a listing takes longer than an object's first
+/// byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
     Listing,
@@ -17,7 +18,7 @@ pub struct Hedge {
     policy: Arc<LimiterPolicy>,
     objects: FirstBytes,
     listings: FirstBytes,
-    /// Hedges that may be sent.
+    /// Hedges that may be sent now; a request adds a part of one.
     credit: f64,
 }
 
@@ -25,7 +26,7 @@ pub struct Hedge {
 #[derive(Debug, Default)]
 struct FirstBytes {
     latencies: Vec<Duration>,
-    /// Where the next one goes: the oldest is replaced.
+    /// Index of the oldest, which the next one replaces.
     next: usize,
     threshold: Option<Duration>,
 }
@@ -35,7 +36,7 @@ impl Hedge {
         Self { policy, objects: FirstBytes::default(), listings: FirstBytes::default(), credit: 0.0 }
     }
 
-    /// A first byte came after `latency`.
+    /// A first byte arrived after `latency`.
     pub fn answered(&mut self, kind: RequestKind, latency: Duration) {
         self.credit = (self.credit + self.policy.hedge_share).min(self.policy.hedge_burst as f64);
         let first_bytes = match kind {
@@ -45,8 +46,8 @@ impl Hedge {
         first_bytes.answered(&self.policy, latency);
     }
 
-    /// How long to wait for a first byte before another request is sent; None while too few have
-    /// come.
+    /// How long to wait for a first byte before the request is hedged; None while too few are
+    /// known.
     pub const fn threshold(&self, kind: RequestKind) -> Option<Duration> {
         match kind {
             RequestKind::Listing => self.listings.threshold,
@@ -54,7 +55,7 @@ impl Hedge {
         }
     }
 
-    /// Takes one of the hedges that may be sent, if there are any.
+    /// Takes a hedge, if one may be sent. Returns whether it may.
     pub fn take(&mut self) -> bool {
         let allowed = self.credit >= 1.0;
         if allowed {
@@ -71,7 +72,7 @@ impl FirstBytes {
             None => self.latencies.push(latency),
         }
         self.next = (self.next + 1) % policy.hedge_sample;
-        // The threshold is found anew after every eighth of the sample, for the first time too.
+        // The threshold is computed after every eighth of the sample, also the first time.
         if self.next.is_multiple_of(policy.hedge_sample / 8) {
             let mut sorted = self.latencies.clone();
             let at = ((sorted.len() as f64 * policy.hedge_quantile) as usize).min(sorted.len() - 1);

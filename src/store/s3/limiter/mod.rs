@@ -1,12 +1,15 @@
-//! How many requests go out, shared by all workers: for each bucket a number in flight that adapts
-//! ([`concurrency`]), and once it throttles a number per second ([`rate`], where a diagram shows
-//! its states), for prefixes by themselves where they are throttled so ([`prefixes`]); for the
-//! whole process a cap on those in flight ([`Limits`]). Stragglers are hedged ([`hedge`]). All
-//! numbers are in [`policy`].
+//! Limits requests, for all workers together.
 //!
-//! Invariants: permits out + permits free − debt = the concurrency limit; a permit counts until the
-//! body of its answer has been read or dropped. A request that waits for a rate holds no permit, so
-//! that a throttled prefix does not keep others waiting.
+//! - Each bucket has an adaptive number of requests in flight ([`concurrency`]).
+//! - A bucket that throttles also has a number of requests per second ([`rate`], with a diagram of
+//!   its states). Prefixes that are throttled separately have rates of their own ([`prefixes`]).
+//! - The process has one cap of requests in flight ([`ProcessLimiter`]).
+//! - Late requests are hedged ([`hedge`]).
+//! - All numbers are in [`policy`].
+//!
+//! Invariants: permits held + permits free − debt = the concurrency limit. A permit is held until
+//! the body of its response has been read or dropped. A request that waits for a rate holds no
+//! permit, so that a throttled prefix does not delay others.
 
 mod concurrency;
 mod hedge;
@@ -44,7 +47,7 @@ struct Process {
     buckets: Mutex<BTreeMap<String, Limiter>>,
 }
 
-/// Requests in flight over all buckets where nothing else is said.
+/// The default cap of requests in flight over all buckets.
 pub fn default_max_requests() -> usize {
     LimiterPolicy::default().default_max_requests()
 }
@@ -60,14 +63,14 @@ impl ProcessLimiter {
     /// None: [`default_max_requests`].
     pub fn new(max: Option<usize>) -> Self {
         let policy = Arc::new(LimiterPolicy::default());
-        // A cap that was asked for holds for hedges, too.
+        // A cap that the user has set includes hedges.
         let hedges = if max.is_some() { 0 } else { policy.hedge_burst };
         let max = max.unwrap_or_else(|| policy.default_max_requests()).clamp(1, Semaphore::MAX_PERMITS >> 8);
         let permits = Arc::new(Semaphore::new(max + hedges));
         Self { shared: Arc::new(Process { policy, max, permits, buckets: Mutex::default() }) }
     }
 
-    /// The limiter of `bucket` at `endpoint` (None: AWS's): one, however many stores speak to it.
+    /// The limiter of `bucket` at `endpoint` (None: AWS's). All stores of that bucket share it.
     pub(super) fn of_bucket(&self, endpoint: Option<&str>, bucket: &str) -> Limiter {
         let name = format!("{}/{bucket}", endpoint.unwrap_or("s3:/").trim_end_matches('/'));
         let Process { policy, max, permits, .. } = &*self.shared;
@@ -82,8 +85,7 @@ impl ProcessLimiter {
         sizes.map(|sum| sum.min(self.shared.max))
     }
 
-    /// Requests per second that the buckets and prefixes which throttle allow together; None
-    /// where none does.
+    /// Requests per second of all buckets and prefixes that throttle; None if none does.
     pub fn per_second(&self) -> Option<u64> {
         let rates = self
             .snapshot()
@@ -104,7 +106,7 @@ impl ProcessLimiter {
     }
 }
 
-/// What one bucket allows, as far as it is known.
+/// The current limits of one bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BucketLimits {
     /// Endpoint and bucket.
@@ -127,7 +129,7 @@ pub struct Limiter {
 struct Shared {
     process: Arc<Semaphore>,
     permits: Arc<Semaphore>,
-    /// Sum of all that came: bytes, and the policy's `answer_bytes` for each answer.
+    /// Sum of bytes received, plus the policy's `answer_bytes` for each response.
     goodput: AtomicU64,
     answer_bytes: u64,
     prefixes: Prefixes,
@@ -137,7 +139,7 @@ struct Shared {
 #[derive(Debug)]
 struct BucketState {
     concurrency: ConcurrencyLimit,
-    /// Permits to be taken away when they come back.
+    /// Permits that are removed when they are released.
     debt: usize,
     hedge: Hedge,
 }
@@ -162,9 +164,9 @@ impl Limiter {
     /// Waits, first come first served, until a request for `key` (None: a listing) may be sent.
     pub async fn acquire(&self, key: Option<&str>) -> Permit {
         let prefix = key.and_then(prefix_of);
-        // The rates of prefix and bucket that have let this request pass.
+        // The rates, of prefix and bucket, that have admitted this request.
         let mut has_passed = [false; 2];
-        // At most three turns: each but the last passes a rate that it had not passed.
+        // Ends: at most three turns. Each but the last is admitted by another rate.
         loop {
             let own = self.shared.prefixes.of(prefix);
             let rates = [own.as_deref(), Some(self.shared.prefixes.bucket())];
@@ -174,11 +176,12 @@ impl Limiter {
                     *has_passed = true;
                 }
             }
-            // The semaphores are never closed; were they, requests would go unlimited, not fail.
+            // The semaphores are never closed. If they were, requests would not be limited.
             let permit = Arc::clone(&self.shared.permits).acquire_owned().await.ok();
             let process = Arc::clone(&self.shared.process).acquire_owned().await.ok();
             let taken = Permit::new(&self.shared, key, permit, process);
-            // A rate that became limited meanwhile is waited for first: at most once each.
+            // If a rate became limited meanwhile, its admission is awaited: at most once for each
+            // rate.
             let own = self.shared.prefixes.of(prefix);
             let rates = [own.as_deref(), Some(self.shared.prefixes.bucket())];
             if rates.into_iter().zip(has_passed).all(|(rate, passed)| passed || !rate.is_some_and(|r| r.is_limited())) {
@@ -187,23 +190,22 @@ impl Limiter {
         }
     }
 
-    /// Bytes of a body came.
+    /// Counts bytes of a body.
     pub fn received(&self, bytes: u64) {
         self.shared.goodput.fetch_add(bytes, Relaxed);
     }
 
-    /// How long to wait for a first byte of `key` (None: of a listing) before another request is
-    /// sent in its stead.
+    /// How long to wait for the first byte of `key` (None: of a listing) before the request is
+    /// hedged.
     pub fn hedge_after(&self, key: Option<&str>) -> Option<Duration> {
         self.shared.state().hedge.threshold(kind_of(key))
     }
 
-    /// A permit for a request in another's stead, if there is room for one at once. It does not
-    /// count for the concurrency limit: the straggler does, until one of them is given up
-    /// ([`Permit::in_place_of`]).
+    /// A permit for a hedge, if one is free now. It does not count towards the concurrency limit:
+    /// the late request does, until one of the two is dropped ([`Permit::in_place_of`]).
     pub fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
         let own = self.shared.prefixes.of(key.and_then(prefix_of));
-        // A bucket that throttles is slow for another reason.
+        // No hedges while the bucket throttles: they would not make it faster.
         if own.is_some() || self.shared.prefixes.bucket().is_limited() {
             return None;
         }
@@ -245,7 +247,7 @@ impl Shared {
         }
     }
 
-    /// Makes the permits as many as the concurrency limit says, which was `before`.
+    /// Adapts the number of permits to the concurrency limit, which was `before`.
     fn resize(&self, state: &mut BucketState, before: usize) {
         let size = state.concurrency.size();
         if size >= before {
@@ -259,7 +261,7 @@ impl Shared {
     }
 }
 
-/// The right to have one request in flight; given back when dropped.
+/// The right to have one request in flight. Dropping it releases it.
 #[derive(Debug)]
 pub struct Permit {
     permit: Option<OwnedSemaphorePermit>,
@@ -281,7 +283,7 @@ impl Permit {
         Self { permit, _process: process, shared: Arc::clone(shared), kind: kind_of(key), prefix, sent: Instant::now() }
     }
 
-    /// The request was answered, the body is still to come.
+    /// The headers of the response have arrived.
     pub fn answered(&self) {
         self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, false);
     }
@@ -291,7 +293,7 @@ impl Permit {
         self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, true);
     }
 
-    /// Counts for the concurrency limit as the `straggler` did, which is given up for this.
+    /// Takes over the place of `straggler`, which is dropped, in the concurrency limit.
     pub fn in_place_of(mut self, mut straggler: Self) -> Self {
         self.permit = straggler.permit.take();
         self

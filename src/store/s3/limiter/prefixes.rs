@@ -1,12 +1,13 @@
-//! Which rates a request is subject to: its bucket's, and its prefix's where the prefix is
-//! throttled by itself. S3 allows so many requests per second for each part into which it has cut
-//! a bucket's keys, and does not say where it cuts; here a prefix is a key's first two folders.
+//! The rates that apply to a request: its bucket's, and its prefix's if the prefix is throttled
+//! separately. S3 splits a bucket's keys into parts, allows a number of requests per second for
+//! each (5,500 GETs by its documentation), and does not say where it splits. Here a prefix is a
+//! key's first two folders.
 //!
-//! A 503 counts for the bucket's rate. Where a trial ends and no rate of the bucket cures the 503s,
-//! either they come by chance, or some prefixes are throttled. The trial has counted the answers of
-//! each prefix: those that were refused more often than the bucket as a whole, by more than chance,
-//! get rates of their own, and the bucket's rate ends. Prefixes that are all refused alike share
-//! the bucket's rate, which then serves them as well.
+//! A 503 counts towards the bucket's rate. If a trial ends and the share of 503s did not fall,
+//! either they come by chance, or some prefixes are throttled. The trial has counted the responses
+//! of each prefix. Prefixes that were refused more often than the bucket as a whole, by more than
+//! chance, get rates of their own, and the bucket's rate ends. If all prefixes are refused alike,
+//! the bucket's rate stays.
 
 use super::policy::LimiterPolicy;
 use super::rate::{Counts, Rate};
@@ -22,23 +23,23 @@ use std::time::Instant;
 pub struct Prefixes {
     policy: Arc<LimiterPolicy>,
     bucket: PrefixLimiter,
-    /// Answers and 503s of each prefix in the trial that is under way.
+    /// Responses and 503s of each prefix in the current trial.
     tried: Mutex<HashMap<Box<str>, (u32, u32)>>,
     limited: Mutex<HashMap<Box<str>, Arc<PrefixLimiter>>>,
     /// `limited` is not empty.
     has_limited: AtomicBool,
 }
 
-/// One rate, and those who wait for it.
+/// One rate, and the requests that wait for it.
 #[derive(Debug)]
 pub struct PrefixLimiter {
-    /// Held by the first of those who wait.
+    /// Held by the first request that waits.
     turn: tokio::sync::Mutex<()>,
     is_limited: AtomicBool,
     rate: Mutex<Rate>,
 }
 
-/// A key's first two folders; None where it lies in none.
+/// A key's first two folders; None if it has none.
 pub fn prefix_of(key: &str) -> Option<&str> {
     key.rsplit_once('/').map(|(folder, _)| prefix_of_folder(folder))
 }
@@ -65,7 +66,7 @@ impl Prefixes {
         &self.bucket
     }
 
-    /// The limiter of a prefix that is throttled by itself.
+    /// The limiter of a prefix that is throttled separately.
     pub fn of(&self, prefix: Option<&str>) -> Option<Arc<PrefixLimiter>> {
         if !self.has_limited.load(Relaxed) {
             return None;
@@ -78,7 +79,7 @@ impl Prefixes {
         self.bucket.is_limited() || self.has_limited.load(Relaxed)
     }
 
-    /// Prefixes that are throttled by themselves, in order, with their requests per second.
+    /// Prefixes that are throttled separately, sorted, with their requests per second.
     pub fn limited(&self) -> Vec<(String, f64)> {
         let limited = lock(&self.limited);
         let rates = limited.iter().filter_map(|(prefix, of)| Some((prefix.to_string(), of.per_second()?)));
@@ -122,8 +123,8 @@ impl Prefixes {
         }
     }
 
-    /// Gives rates to the prefixes that were refused more often than `all` in a trial; whether
-    /// there were any.
+    /// Gives rates to the prefixes that were refused more often than the bucket (`all`) in a trial.
+    /// Returns whether there were any.
     fn blame(&self, now: Instant, tried: &HashMap<Box<str>, (u32, u32)>, all: Counts) -> bool {
         let seconds = now.saturating_duration_since(all.since).as_secs_f64();
         let mut limited = lock(&self.limited);
@@ -165,7 +166,8 @@ impl PrefixLimiter {
     /// Waits, first come first served, until the rate allows one more request.
     pub async fn acquire(&self) {
         let _turn = self.turn.lock().await;
-        // Ends: the rate never falls to zero, so a token comes; nobody else takes it while the turn is held.
+        // Ends: the rate never falls to zero, so a token becomes free, and nobody else can take it
+        // while `_turn` is held.
         loop {
             let taken = lock(&self.rate).take(Instant::now());
             match taken {

@@ -42,11 +42,11 @@ pub struct Rate {
     changed: Instant,
     throttled_at: Instant,
     measured: Counts,
-    /// Successes per second in the measurement before, while unlimited.
+    /// Successes per second in the previous measurement, while unlimited.
     before: f64,
-    /// What is refused whatever the rate; without answers: nothing.
+    /// The share of 503s that is refused at any rate; no responses: none.
     usual: Counts,
-    /// When the usual share is put to a trial again: it may have ended, or hide a limit.
+    /// When the usual share is tested by a trial again: it may have ended, or hide a limit.
     next_trial: Instant,
 }
 
@@ -58,20 +58,20 @@ enum RateState {
     Measuring,
     /// Just below the limit that was found.
     Holding { until: Instant },
-    /// A little more each time; `step` is the next part to add.
+    /// The rate is raised step by step; `step` is the next part to add.
     Probing { step: f64 },
-    /// Far below `rate`, which is where `share` of the answers were 503s.
+    /// Far below `rate`, at which `share` of the responses were 503s.
     Trial { rate: f64, share: f64 },
 }
 
-/// Answers in some time, and those of them that were 503s.
+/// Responses in a period, and how many of them were 503s.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts {
     pub since: Instant,
     pub answers: u32,
     pub refused: u32,
     sent: u32,
-    /// A 503 came, and counting began anew with it.
+    /// Counting was restarted at the first 503.
     is_met: bool,
 }
 
@@ -102,7 +102,7 @@ impl Rate {
         }
     }
 
-    /// Held just below a `limit` that is known already.
+    /// Held just below a known `limit`.
     pub fn limited(policy: Arc<LimiterPolicy>, now: Instant, limit: f64) -> Self {
         let mut rate = Self::new(policy, now);
         rate.hold(now, limit);
@@ -135,8 +135,8 @@ impl Rate {
         Ok(())
     }
 
-    /// A request sent at `sent` was answered: with 503, or otherwise. Some: a trial has ended with
-    /// these counts, and as large a share was refused as before.
+    /// A request sent at `sent` was answered, with 503 if `throttled`. Some if a trial has ended
+    /// with these counts and the share of 503s is as large as before.
     pub fn answered(&mut self, now: Instant, sent: Instant, throttled: bool) -> Option<Counts> {
         if throttled {
             self.throttled_at = now;
@@ -152,8 +152,8 @@ impl Rate {
         if sent < self.changed {
             return None;
         }
-        // The first 503 of a measurement says that what the bucket had saved up is used. What
-        // came before hides how much is refused, so counting begins anew.
+        // The first 503 of a measurement shows that the bucket's saved-up tokens are used. Earlier
+        // responses would hide the true share of 503s, so counting restarts.
         if throttled && !self.measured.is_met && !self.is_trial_of(sent) {
             self.measured = Counts { is_met: true, ..Counts::new(now) };
             return None;
@@ -163,10 +163,10 @@ impl Rate {
         self.judge(now)
     }
 
-    /// Keeps the number of answers per second, to begin with at the first 503.
+    /// Counts responses per second while unlimited. The first 503 starts at that rate.
     fn watch(&mut self, now: Instant, throttled: bool) {
         let span = now.saturating_duration_since(self.measured.since);
-        // Half a measurement at least: a few answers may come at once.
+        // At least half a measurement: a few responses may arrive together.
         let per_second = f64::from(self.measured.answers) / span.max(self.policy.measurement / 2).as_secs_f64();
         if throttled {
             self.set(now, RateState::Measuring, per_second.max(self.before));
@@ -182,7 +182,7 @@ impl Rate {
         let measured = self.measured;
         let span = now.saturating_duration_since(measured.since);
         let is_over = span >= policy.measurement && measured.answers >= policy.least_answers;
-        // Where much is refused, half the time is enough to see it.
+        // If many are refused, half a measurement is enough.
         let is_clear = span >= policy.measurement / 2 && measured.refused >= policy.least_answers;
         if !is_over && !is_clear {
             return None;
@@ -194,7 +194,7 @@ impl Rate {
         let usual = self.usual.share();
         let excess = (measured.share() - usual).max(0.0);
         let is_more = policy.is_more_than_chance(measured.refused, measured.answers, usual, self.usual.answers);
-        // A rate that nobody uses up proves nothing by going well.
+        // A rate that is not used up shows nothing if there are no 503s.
         let sent = f64::from(measured.sent) / span.as_secs_f64();
         let is_used = sent >= self.rate / 2.0;
         let exceeded = if is_used { self.rate } else { sent };
@@ -209,7 +209,7 @@ impl Rate {
                 let next = RateState::Probing { step: (step * 2.0).min(policy.largest_step) };
                 self.set(now, next, self.rate * (1.0 + step));
             }
-            // After an outage: no limit is this low, and a trial would take seconds.
+            // After an outage. No limit is this low, and a trial would take seconds.
             RateState::Holding { .. } if self.rate <= policy.least_rate && excess <= policy.tolerated => {
                 self.set(now, RateState::Measuring, self.rate * 2.0);
             }
@@ -226,7 +226,7 @@ impl Rate {
         None
     }
 
-    /// The usual share follows what is refused below the limit, over 50 measurements.
+    /// The usual share follows the share of 503s below the limit, over 50 measurements.
     fn follow(&mut self, measured: Counts) {
         if self.usual.refused > 0 {
             self.usual.answers += measured.answers;
@@ -238,8 +238,8 @@ impl Rate {
         }
     }
 
-    /// `share` was refused although the rate was held: sends so little for a moment that a limit
-    /// would refuse nothing, even if it were misjudged by as much as this share.
+    /// Starts a trial: `share` was refused although the rate was held. The trial's rate is so low
+    /// that a limit would refuse nothing, even if it had been overestimated by this share.
     fn begin_trial(&mut self, now: Instant, share: f64) {
         let rate = self.rate * self.policy.nearly * (1.0 - share).powi(2);
         self.set(now, RateState::Trial { rate: self.rate, share }, rate);
@@ -247,7 +247,8 @@ impl Rate {
 
     fn judge_trial(&mut self, now: Instant, rate: f64, share: f64) -> Option<Counts> {
         let tried = self.measured;
-        // So many 503s must be due if the share stays; half of them where none has come.
+        // The trial ends once this many 503s are expected if the share stays; half as many if none
+        // came.
         let due = if tried.refused > 0 { self.policy.least_answers / 2 } else { self.policy.least_answers / 4 };
         if share * f64::from(tried.answers) < f64::from(due) {
             return None;
@@ -256,7 +257,7 @@ impl Rate {
         let was_known = self.usual.refused > 0;
         self.next_trial = now + 2 * self.policy.hold;
         if left > self.policy.nearly || left > 2.0 * share {
-            // The bucket is down, or the limit fell meanwhile.
+            // The bucket is down, or its limit has fallen.
             self.usual = Counts::new(now);
             self.hold(now, self.rate * (1.0 - left));
             return None;
@@ -285,7 +286,7 @@ impl Rate {
         self.measured = Counts::new(now);
     }
 
-    /// What a pause may save up: a tenth of a measurement.
+    /// Maximum number of tokens saved up in a pause: those of a tenth of a measurement.
     fn most_tokens(&self) -> f64 {
         self.rate * self.policy.measurement.as_secs_f64() / 10.0
     }
