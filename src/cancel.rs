@@ -1,14 +1,14 @@
-//! A request to stop, seen by every thread and every runtime: set once, by a signal or by a
-//! failure that ends the run; never unset.
+//! The request to stop, for all threads and runtimes. A signal or a failure that ends the run sets it once; nothing
+//! unsets it.
 //!
-//! It only tells. Who waits on it removes what it has begun and returns; `cli::signal` ends the
-//! process where that takes too long.
+//! It is only a flag. Tasks that wait for it remove what they have begun and return. If that takes too long,
+//! `cli::ui::signal` ends the process (docs/GUARANTEES.md, 16).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::Notify;
 
-/// Why a run is to stop.
+/// Why a run must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// SIGHUP.
@@ -17,12 +17,12 @@ pub enum Reason {
     Interrupt,
     /// SIGTERM.
     Terminate,
-    /// The run itself: what it was for can no longer be had.
+    /// The run itself: it cannot reach its goal any more.
     Abandoned,
 }
 
 impl Reason {
-    /// The exit code that says so: 128 + signal (CONTRACT, "Exit").
+    /// The exit code: 128 + the signal's number (docs/CLI.md, "Exit codes").
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Hangup => 129,
@@ -33,13 +33,13 @@ impl Reason {
     }
 }
 
-/// A shared flag with waiters. Clones are the same flag.
+/// A flag that tasks can wait for. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub struct CancellationToken(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// 0: go on; else the reason, from 1.
+    /// 0: not cancelled. Otherwise the code of the reason.
     reason: AtomicU8,
     notify: Notify,
 }
@@ -49,7 +49,7 @@ impl CancellationToken {
         Self::default()
     }
 
-    /// Asks everyone to stop. The first reason stays.
+    /// Asks all tasks to stop. The first reason stays.
     pub fn cancel(&self, reason: Reason) {
         let code = match reason {
             Reason::Interrupt => 1,
@@ -57,7 +57,7 @@ impl CancellationToken {
             Reason::Abandoned => 3,
             Reason::Hangup => 4,
         };
-        // Err: somebody was first, and has woken the waiters.
+        // Err: an earlier call has set a reason and woken the waiters.
         if self.0.reason.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             self.0.notify.notify_waiters();
         }
@@ -67,7 +67,7 @@ impl CancellationToken {
         self.0.reason.load(Ordering::SeqCst) != 0
     }
 
-    /// Why, once cancelled.
+    /// The reason; None if not cancelled.
     pub fn reason(&self) -> Option<Reason> {
         match self.0.reason.load(Ordering::SeqCst) {
             0 => None,
@@ -78,14 +78,13 @@ impl CancellationToken {
         }
     }
 
-    /// Returns once cancelled, at once if it already is. May be awaited in any runtime, by any
-    /// number of tasks.
+    /// Waits until cancelled. Can be awaited in any runtime, by any number of tasks.
     pub async fn cancelled(&self) -> Reason {
-        // Two turns at most: who is woken finds the reason set.
+        // At most two turns: a waiter that is woken finds the reason set.
         loop {
             let notified = self.0.notify.notified();
             let mut notified = std::pin::pin!(notified);
-            // Registered before the flag is read: a cancel in between is not missed.
+            // Registered before the flag is read, so that no cancel in between is missed.
             notified.as_mut().enable();
             if let Some(reason) = self.reason() {
                 return reason;

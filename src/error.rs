@@ -1,8 +1,7 @@
-//! The classes of failure that operators and scripts tell apart (CONTRACT `--error-log`).
+//! The classes of failure that operators and scripts distinguish (docs/CLI.md, "Error log classes").
 //!
-//! Every module has an error enum of its own, with the facts (key, offset, expected, found);
-//! what they share is the class, which decides the first words of a reported reason, and the
-//! disposition, which decides what happens next.
+//! Each module has its own error type with the facts (key, offset, expected, found). All of them have a class. The
+//! class is the first part of a reason in the error log, and it decides whether the restore is tried again.
 
 use std::fmt;
 
@@ -10,7 +9,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     BackupNotFound,
-    /// A target that the backups do not hold: a TXID that is not reached, a time before the first.
+    /// The backups do not hold the target: they do not reach the TXID, or begin after the timestamp.
     TargetNotReachable,
     Hole,
     ChainDoesNotBeginAtOne,
@@ -28,9 +27,9 @@ pub enum Class {
     DiskFull,
     Io,
     IntegrityCheck,
-    /// The request as typed or configured makes no sense (unknown replica type, bad URL…).
+    /// The command line or the configuration is invalid (unknown replica type, bad URL).
     Config,
-    /// Stopped by a signal.
+    /// A signal stopped the run.
     Cancelled,
 }
 
@@ -60,13 +59,13 @@ impl Class {
         }
     }
 
-    /// Whether another try, later, may succeed without anyone doing anything.
+    /// Whether a later attempt may succeed without anybody doing anything.
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::S3Timeout | Self::Throttled | Self::S3Error)
     }
 
-    /// Whether the failure speaks of the content of one LTX file, so that another chain of
-    /// files may still give the database (FORMAT §3.6).
+    /// Whether the failure is about the content of one LTX file, so that another chain of files may still give the
+    /// database (docs/FORMAT.md, "Damaged files").
     pub const fn is_damaged_file(self) -> bool {
         matches!(self, Self::Truncated | Self::Malformed | Self::ChecksumMismatch | Self::NameAndHeaderDisagree)
     }
@@ -78,9 +77,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// `text` with control characters, and nothing else, escaped: names and reasons come from
-/// buckets and must not drive a terminal or break a line (CONTRACT, "Names and reasons are
-/// escaped wherever they are shown").
+/// `text` with control characters and marks of text direction escaped. Names and reasons come from buckets and must
+/// not control a terminal or break a line (docs/CLI.md, "Escaping").
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

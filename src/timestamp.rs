@@ -1,12 +1,12 @@
-//! Points in time: nanoseconds since the Unix epoch, UTC, and their RFC 3339 texts.
+//! Points in time: nanoseconds since the Unix epoch (UTC), and their form in RFC 3339.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Nanoseconds since 1970-01-01T00:00:00Z. Covers the years 1678 to 2262; what lies outside
-/// (LTX headers hold arbitrary milliseconds) saturates.
+/// Nanoseconds since 1970-01-01T00:00:00Z. Covers the years 1678 to 2262. Times outside saturate: LTX headers can
+/// hold any number of milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -18,7 +18,7 @@ impl Timestamp {
         Self(nanos)
     }
 
-    /// From milliseconds since the epoch, as LTX headers hold them; saturates.
+    /// From milliseconds since the epoch, the unit of LTX headers. Saturates.
     pub const fn from_millis(ms: i64) -> Self {
         Self(ms.saturating_mul(1_000_000))
     }
@@ -31,7 +31,7 @@ impl Timestamp {
         Self::from_system_time(SystemTime::now())
     }
 
-    /// Saturates: file systems hold times of years that have more than four digits.
+    /// Saturates: file systems can hold times after the year 9999.
     pub fn from_system_time(t: SystemTime) -> Self {
         Self(match t.duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
@@ -39,7 +39,7 @@ impl Timestamp {
         })
     }
 
-    /// Parses RFC 3339 with fractions and offsets; a bare date or a space for the `T` is refused.
+    /// Parses RFC 3339 with fractions and offsets. Refuses a date without a time, and a space in place of the `T`.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
             return None;
@@ -47,7 +47,7 @@ impl Timestamp {
         OffsetDateTime::parse(text, &Rfc3339).ok().map(Self::from_offset)
     }
 
-    /// UTC, whole seconds, e.g. `2026-11-22T01:31:45Z`.
+    /// UTC in whole seconds, such as `2026-11-22T01:31:45Z`.
     pub fn to_rfc3339_seconds(self) -> String {
         let whole = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000_000_000));
         whole.ok().and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_else(|| self.to_string())
@@ -63,7 +63,7 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339, UTC, with as many digits of the fraction as are needed.
+/// RFC 3339 in UTC, with as many digits of the fraction as necessary.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =

@@ -1,4 +1,4 @@
-//! Which engine, and the runtime that goes with it.
+//! The choice between io_uring and pwrite, and the runtime that each needs.
 
 use crate::io::{IoError, uring};
 use std::cell::Cell;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 /// `--io-engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendChoice {
-    /// io_uring where it can be had, else pwrite.
+    /// io_uring if it is available, else pwrite.
     #[default]
     Auto,
     Uring,
     Pwrite,
 }
 
-/// The engine in use.
+/// The writer in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoBackend {
     Uring,
@@ -43,19 +43,19 @@ impl FromStr for BackendChoice {
     }
 }
 
-/// What [`probe`] found.
+/// The result of [`probe`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChosenBackend {
     pub kind: IoBackend,
-    /// One line for the operator, when io_uring would have been used but cannot be had.
+    /// One line for the operator, if io_uring was preferred but is not available.
     pub note: Option<String>,
 }
 
-/// Chooses the engine: makes a ring, runs an operation on it and asks for the operations that
-/// are needed.
+/// Chooses the writer. To see whether io_uring is available, makes a ring, asks which operations the kernel
+/// supports, and runs one.
 ///
 /// # Errors
-/// [`IoError::NoUring`] when `choice` demands io_uring and it cannot be had.
+/// [`IoError::NoUring`] if `choice` demands io_uring and it is not available.
 pub fn probe(choice: BackendChoice) -> Result<ChosenBackend, IoError> {
     if choice == BackendChoice::Pwrite {
         return Ok(ChosenBackend { kind: IoBackend::Pwrite, note: None });
@@ -70,10 +70,10 @@ pub fn probe(choice: BackendChoice) -> Result<ChosenBackend, IoError> {
     }
 }
 
-/// Entries of a worker's submission queue: with one, every submission pushes out the one before,
-/// which is what `uring::flush` rests on.
+/// Entries of a worker's submission queue. With one entry, each submission flushes the one before; `uring::flush`
+/// relies on that (docs/decisions/03-ring-with-one-entry.md).
 const RING_ENTRIES: u32 = 1;
-/// Room for completions: more than operations in flight, whatever the submission queue's length.
+/// Entries of the completion queue: more than there can be operations in flight.
 const RING_COMPLETIONS: u32 = 2048;
 
 thread_local! {
@@ -81,17 +81,17 @@ thread_local! {
     static HAS_RING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether operations can be submitted to a ring of this thread.
+/// Whether this thread has a ring.
 pub(super) fn has_ring() -> bool {
     HAS_RING.get()
 }
 
-/// Runs `future` to its end on this thread, in the runtime that `kind` needs: tokio-uring's, or
-/// tokio's for one thread. In both, timers and sockets work, and `tokio::task::spawn_local`.
-/// Where this thread can have no ring after all, it is tokio's, and [`crate::io::Io`] knows.
+/// Runs `future` to its end on this thread, in the runtime that `kind` needs: tokio-uring's, or tokio's
+/// current-thread runtime. Timers, sockets and `tokio::task::spawn_local` work in both. If the ring cannot be made
+/// on this thread after all, tokio's runtime is used, and [`crate::io::Io`] then writes with pwrite.
 ///
 /// # Errors
-/// [`IoError::NoRuntime`] when the kernel refuses what every runtime needs (epoll, descriptors).
+/// [`IoError::NoRuntime`] if the kernel refuses what both runtimes need (epoll, descriptors).
 ///
 /// # Panics
 /// Inside another runtime.
@@ -102,7 +102,7 @@ pub fn block_on<F: Future>(kind: IoBackend, future: F) -> Result<F::Output, IoEr
         let mut builder = tokio_uring::builder();
         builder.entries(RING_ENTRIES).uring_builder(&ring);
         if let Ok(runtime) = tokio_uring::Runtime::new(&builder) {
-            let _inside = Inside::new();
+            let _scope = RingScope::new();
             return Ok(runtime.block_on(future));
         }
     }
@@ -113,17 +113,17 @@ pub fn block_on<F: Future>(kind: IoBackend, future: F) -> Result<F::Output, IoEr
     Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
 }
 
-/// While it lives, this thread has a ring.
-struct Inside;
+/// Marks this thread as having a ring, until it is dropped.
+struct RingScope;
 
-impl Inside {
+impl RingScope {
     fn new() -> Self {
         HAS_RING.set(true);
         Self
     }
 }
 
-impl Drop for Inside {
+impl Drop for RingScope {
     fn drop(&mut self) {
         HAS_RING.set(false);
     }

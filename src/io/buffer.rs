@@ -1,9 +1,9 @@
-//! Aligned buffers, bounded in number, registered with the ring where that is permitted.
+//! Aligned write buffers: a fixed number for each worker, registered with the ring if the kernel permits.
 //!
-//! One anonymous mapping per worker, cut into buffers of equal size. The memory lives as long
-//! as any buffer of it; each buffer has its own part of the mapping, so no two overlap.
+//! Each worker has one anonymous mapping, divided into buffers of equal size. No two buffers overlap. The mapping
+//! lives as long as any of its buffers (docs/decisions/04-write-buffers.md).
 
-use super::{ALIGNMENT, IoError, IoOptions};
+use super::IoError;
 use memmap2::{Advice, MmapMut};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -11,23 +11,41 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// The size of the kernel's huge pages on the machines this runs on; elsewhere only an alignment.
+/// The unit of O_DIRECT writes: offsets, lengths and buffer addresses are multiples of it.
+pub const ALIGNMENT: usize = 4096;
+
+/// The buffers of one worker. They take `buffer_bytes * buffers` of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoOptions {
+    /// Capacity of each buffer in bytes, rounded up to a multiple of [`ALIGNMENT`].
+    pub buffer_bytes: usize,
+    /// The number of buffers, 1 to 1024. It also limits the writes in flight.
+    pub buffers: usize,
+}
+
+impl Default for IoOptions {
+    fn default() -> Self {
+        Self { buffer_bytes: 512 << 10, buffers: 8 }
+    }
+}
+
+/// The size of huge pages on x86-64 and on most arm64 kernels. On other kernels it is only an alignment.
 const HUGE_PAGE: usize = 2 << 20;
-/// The kernel's bound on registered buffers in one call (UIO_MAXIOV).
+/// The largest number of buffers that the kernel registers in one call (UIO_MAXIOV).
 const MOST_BUFFERS: usize = 1024;
 
 /// A worker's buffers.
 pub(super) struct BufferPool {
-    /// First byte of the first buffer, inside `_map`.
+    /// The first byte of the first buffer, inside `_map`.
     base: NonNull<u8>,
     buffer_bytes: usize,
     count: u16,
-    /// Indexes of the buffers that nobody has; last in, first out keeps caches warm.
+    /// Indexes of the free buffers. Last in, first out keeps CPU caches warm.
     free: RefCell<Vec<u16>>,
     freed: Notify,
-    /// All were in use at once.
+    /// Whether all buffers have been in use at the same time.
     was_drained: Cell<bool>,
-    /// Buffers with an index below this are registered with the thread's ring; None: not tried.
+    /// Buffers with an index below this are registered with the thread's ring; None: not tried yet.
     registered: Cell<Option<u16>>,
     _map: MmapMut,
 }
@@ -41,7 +59,7 @@ impl BufferPool {
         let buffer_bytes =
             options.buffer_bytes.max(ALIGNMENT).checked_next_multiple_of(ALIGNMENT).ok_or_else(too_much)?;
         let bytes = buffer_bytes.checked_mul(count).ok_or_else(too_much)?;
-        // A write's length is 32 bits wide in a ring, and Linux caps it below 2 GiB.
+        // The length of a write is a 32-bit number in a ring, and Linux caps it below 2 GiB.
         if buffer_bytes > 1 << 30 {
             return Err(too_much());
         }
@@ -50,7 +68,7 @@ impl BufferPool {
         let mapped = bytes.checked_add(align).ok_or_else(too_much)?;
         let mut map = MmapMut::map_anon(mapped).map_err(|_| too_much())?;
         if huge {
-            // Refused where huge pages are switched off: only slower.
+            // The kernel refuses if huge pages are switched off. Writes are then only slower.
             let _ = map.advise(Advice::HugePage);
         }
         let skip = map.as_ptr().align_offset(align).min(align);
@@ -76,22 +94,22 @@ impl BufferPool {
         self.count
     }
 
-    /// How many buffers are registered with the thread's ring; None: that was not tried yet.
+    /// The number of buffers that are registered with the thread's ring; None: not tried yet.
     pub(super) fn registered(&self) -> Option<u16> {
         self.registered.get()
     }
 
-    /// Whether all buffers have been in use, so that their memory is there.
+    /// Whether all buffers have been in use at the same time, so that their memory is resident.
     pub(super) fn was_drained(&self) -> bool {
         self.was_drained.get()
     }
 
-    /// Notes that the buffers below `count` are registered, in order, with the thread's ring.
+    /// Notes that buffers 0 to `count - 1` are registered, in order, with the thread's ring.
     pub(super) fn set_registered(&self, count: u16) {
         self.registered.set(Some(count.min(self.count)));
     }
 
-    /// Where buffer `index` begins.
+    /// The first byte of buffer `index`.
     pub(super) fn start_of(&self, index: u16) -> NonNull<u8> {
         debug_assert!(index < self.count);
         // SAFETY: index < count, so the offset lies inside the mapping, which `self` owns.
@@ -109,7 +127,7 @@ impl BufferPool {
     }
 
     pub(super) async fn take(self: &Rc<Self>) -> Buffer {
-        // Waits as long as others hold all buffers: a turn for each that comes back.
+        // Ends when a buffer is free: each turn waits for one to come back.
         loop {
             if let Some(buffer) = self.try_take() {
                 return buffer;
@@ -119,8 +137,8 @@ impl BufferPool {
     }
 }
 
-/// A buffer of the worker's pool, aligned for O_DIRECT. It derefs to its whole capacity and
-/// returns to the pool when dropped. Its first content is zero, later what its last user left.
+/// A buffer of the worker's pool, aligned for O_DIRECT. It derefs to its whole capacity, and drop returns it to the
+/// pool. It holds zeros at first, later what its last user left.
 pub struct Buffer {
     pool: Rc<BufferPool>,
     index: u16,
@@ -131,7 +149,7 @@ impl Buffer {
         &self.pool
     }
 
-    /// The index under which the thread's ring knows it, if it does.
+    /// The buffer's index in the thread's ring; None if it is not registered.
     pub(super) fn registered_index(&self) -> Option<u16> {
         self.pool.registered().filter(|&count| self.index < count).map(|_| self.index)
     }
@@ -141,21 +159,24 @@ impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         // SAFETY: the bytes are mapped, were zeroed by the kernel, and belong to this buffer
-        // alone: an index is in at most one Buffer, for it was popped from `free`.
+        // alone: each index is in at most one Buffer, because it was popped from `free`.
         unsafe { std::slice::from_raw_parts(self.pool.start_of(self.index).as_ptr(), self.pool.buffer_bytes) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`, and `&mut self` excludes other borrows.
+        // SAFETY: as in `deref`; `&mut self` excludes other borrows.
         unsafe { std::slice::from_raw_parts_mut(self.pool.start_of(self.index).as_ptr(), self.pool.buffer_bytes) }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.free.borrow_mut().push(self.index);
+        let mut free = self.pool.free.borrow_mut();
+        debug_assert!(!free.contains(&self.index), "two buffers had the index {}", self.index);
+        free.push(self.index);
+        drop(free);
         self.pool.freed.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! What a failed read, write or sync of an output says.
+//! Errors of reads, writes and syncs of an output.
 
 use crate::error::{Class, escaped};
 use crate::process::threads::NoThread;
@@ -7,20 +7,20 @@ use rustix::process::{Resource, getrlimit};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A failed operation on an output, or an engine that cannot be had.
+/// A failed operation on an output, or a writer that is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IoError {
-    /// The kernel refused `what` (`write`, `read`, `sync`, …) on `path`.
+    /// The kernel refused the operation `what` (`write`, `read`, `sync`, …) on `path`.
     Refused { what: &'static str, path: PathBuf, at: Option<u64>, len: Option<u64>, errno: Errno },
-    /// The file ended before `len` bytes at `at` were read.
+    /// The file ends before `at + len`.
     Short { path: PathBuf, at: u64, len: u64 },
-    /// A write that took no bytes, or a length beyond its buffer: a defect, here or in the file system.
+    /// A write that wrote no bytes, or a length beyond its buffer: a defect of the file system or of the caller.
     Impossible { what: &'static str, path: PathBuf, at: u64, len: u64 },
-    /// `--io-engine uring` was asked for and cannot be had.
+    /// `--io-engine uring` was given, and io_uring is not available.
     NoUring { reason: String },
-    /// An engine's runtime could not be made.
+    /// A worker's runtime or its buffers could not be made.
     NoRuntime { reason: String },
-    /// A thread that is needed could not be started.
+    /// A necessary thread could not be started.
     NoThread(NoThread),
 }
 
@@ -42,8 +42,8 @@ impl IoError {
     }
 }
 
-/// The class of a refusal by the kernel. EFBIG is no full disk: space that is freed does not
-/// help, and smaller databases of a fleet go on.
+/// The class of a refusal by the kernel. EFBIG does not count as a full disk: free space does not help, and the
+/// smaller databases of a fleet can still be restored.
 pub(crate) fn class_of(errno: Errno) -> Class {
     match errno {
         Errno::NOSPC | Errno::DQUOT => Class::DiskFull,
@@ -51,7 +51,7 @@ pub(crate) fn class_of(errno: Errno) -> Class {
     }
 }
 
-/// The kernel's text for `errno`, without the number that std appends.
+/// The system's text for `errno`, in lower case and without the number that std appends.
 pub(crate) fn text_of(errno: Errno) -> String {
     if errno == Errno::FBIG {
         return match getrlimit(Resource::Fsize).current {
@@ -102,7 +102,7 @@ impl From<NoThread> for IoError {
     }
 }
 
-/// A path as messages show it.
+/// A path as messages show it, with control characters escaped.
 pub(crate) fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }

@@ -1,5 +1,5 @@
-//! Injected faults, for tests only: the n-th step of a kind on an output or on a replica's file
-//! fails, is cut short, or kills the process.
+//! Injected faults, for tests only. The n-th step of a kind on an output or on a replica's file fails, is cut
+//! short, comes late, or kills the process.
 
 use crate::process::locks::lock;
 use rustix::io::Errno;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What is done to an output, or to a replica's file.
+/// An operation on an output or on a replica's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Create,
@@ -16,33 +16,32 @@ pub enum Step {
     Truncate,
     Write,
     Sync,
-    /// Every call that changes a name, from the first to the last.
+    /// Each system call that changes a name.
     Publish,
-    /// Of a file that has its name, where that is needed.
+    /// The second sync of a file that got its name after its first (`commit::journal`).
     SyncInode,
     SyncDir,
-    /// A replica's file is looked at while its directory is listed.
+    /// A stat of a replica's file while its directory is listed.
     Stat,
-    /// A replica's file is opened for reading.
+    /// An open of a replica's file for reading.
     Open,
     /// One pread of a replica's file.
     Read,
 }
 
-/// What happens instead.
+/// What happens instead of the step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     Fail(Errno),
-    /// A write or a read takes at most so many bytes.
+    /// A write or a read transfers at most this number of bytes.
     Short(usize),
     /// SIGKILL before the step is done.
     Kill,
-    /// The step takes so much longer.
+    /// The step begins this much later.
     Late(Duration),
-    /// The file at this path is truncated to so many bytes, then the step is done.
+    /// The file at this path is truncated to this number of bytes, then the step is done.
     Truncate(PathBuf, u64),
-    /// A read finds the end of the file, although the file's length says otherwise. Meaningful for
-    /// [`Step::Read`] only.
+    /// A read returns 0 bytes although the file is longer. Only for [`Step::Read`].
     EndOfFile,
 }
 
@@ -52,13 +51,13 @@ struct PlannedFault {
     /// None: any step.
     step: Option<Step>,
     effect: Effect,
-    /// Steps still to pass before the fault.
+    /// The number of steps up to and including the fault. 0: the fault has struck.
     left: AtomicU32,
 }
 
 static PLANNED: Mutex<Vec<Arc<PlannedFault>>> = Mutex::new(Vec::new());
 
-/// A fault that is in force until it is dropped.
+/// A fault that is in force until this is dropped.
 #[derive(Debug)]
 pub struct Injected(Arc<PlannedFault>);
 
@@ -75,9 +74,9 @@ impl Drop for Injected {
     }
 }
 
-/// Makes the `nth` (from 1) `step` on the file of this path suffer `effect`, once;
-/// [`Effect::Short`] and [`Effect::EndOfFile`] from then on. `step` None counts every step. Outputs
-/// look their faults up when they are created, replicas' files each time they are opened.
+/// Applies `effect` to the `nth` (from 1) `step` on the file at `path`. [`Effect::Short`] and [`Effect::EndOfFile`]
+/// also apply to all later ones. `step` None: steps of every kind are counted. The faults of an output are looked
+/// up when it is created, those of a replica's file each time it is opened.
 pub fn inject(path: &Path, step: Option<Step>, nth: u32, effect: Effect) -> Injected {
     let planned = Arc::new(PlannedFault { path: path.to_owned(), step, effect, left: AtomicU32::new(nth.max(1)) });
     lock(&PLANNED).push(Arc::clone(&planned));
@@ -99,7 +98,7 @@ impl Faults {
         Self(planned.iter().filter(|fault| fault.path == path).cloned().collect())
     }
 
-    /// How many bytes the step may take.
+    /// The number of bytes that the step may transfer, or its injected failure.
     pub(crate) fn pass(&self, step: Step) -> Result<usize, Errno> {
         let mut most = usize::MAX;
         for fault in &self.0 {

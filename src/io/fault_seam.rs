@@ -1,4 +1,4 @@
-//! Where tests put their faults; in other builds nothing.
+//! The seam where tests inject faults. In builds without the feature `sim` it does nothing.
 
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use super::fault::{Faults as FaultSeam, Step};
@@ -40,7 +40,7 @@ mod nothing {
     }
 }
 
-/// The injected failure of a step on an output that is not open yet.
+/// [`FaultSeam::pass`] for a file that is not open yet.
 pub(crate) fn fault_at(path: &std::path::Path, step: Step) -> Result<usize, rustix::io::Errno> {
     FaultSeam::of(path).pass(step)
 }

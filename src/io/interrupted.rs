@@ -1,12 +1,12 @@
-//! Calls that a signal interrupted, made again.
+//! System calls that a signal interrupted are made again.
 
 use rustix::io::Errno;
 
-/// Signals that interrupt one call. More is no signal but a file system that answers EINTR to
-/// everything, and must not keep a core busy for ever.
+/// The largest number of interruptions of one call. Beyond it the cause is a file system that answers EINTR to
+/// everything, which must not keep a core busy for ever.
 pub(super) const MOST_INTERRUPTIONS: u32 = 10_000;
 
-/// Makes a call again as long as it is interrupted, [`MOST_INTERRUPTIONS`] times at most: EINTR then.
+/// Makes a call again while it fails with EINTR, at most [`MOST_INTERRUPTIONS`] times. After that returns EINTR.
 pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     for _ in 0..MOST_INTERRUPTIONS {
         match call() {

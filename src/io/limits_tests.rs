@@ -1,4 +1,4 @@
-//! What `tests::child` does under limits, and the filter that a sandbox has.
+//! The child processes of `tests` that run under limits, and a seccomp filter like that of a sandbox.
 
 use super::tests::{options, output, pattern};
 use super::*;
@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::PathBuf;
 
-/// By every way of writing: as much as fits is written, the rest is refused. The rest of the
-/// file's space is there already, so the size stays.
+/// With both writers: bytes below the limit are written, the rest is refused. The files have their final size
+/// before the limit is set, so no write changes a size.
 pub(super) fn past_the_file_size_limit() {
     const LIMIT: u64 = 5 << 20;
     signals::ignore_file_size_signal();
@@ -43,12 +43,12 @@ pub(super) fn past_the_file_size_limit() {
     }
 }
 
-/// Direct writes to space that was never written are handed to threads that the kernel starts for
-/// the ring, on file systems that cannot begin them at once (ext4).
+/// On file systems that cannot begin O_DIRECT writes to fresh space at once (ext4), the kernel hands them to threads
+/// that it starts for the ring.
 pub(super) fn without_ring_threads() {
     let _ = setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) });
-    // Root may start threads whatever the limit.
-    // SAFETY: takes a number.
+    // The limit does not apply to root.
+    // SAFETY: the call takes a number.
     let _ = unsafe { libc::setuid(54_321) };
     assert!(std::thread::Builder::new().spawn(|| ()).is_err());
     let path = PathBuf::from(format!("/tmp/hydrant-ring-{}", std::process::id()));
@@ -71,7 +71,7 @@ pub(super) fn without_ring_threads() {
     assert!(found == expected);
 }
 
-/// A seccomp filter: from now on every thread of this process suffers `action` at these calls.
+/// A seccomp filter: from now on these calls end in `action`, in every thread of this process.
 pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
     let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
@@ -87,7 +87,7 @@ pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
     }
     filter.push(statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
-    // SAFETY: prctl reads the program, which outlives the call.
+    // SAFETY: prctl reads the program, which lives until the call has returned.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(

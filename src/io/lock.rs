@@ -3,26 +3,26 @@
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// A lock that another process holds.
+/// The process that holds a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
-    /// None for a process of another namespace or machine, and for locks that belong to a
-    /// descriptor and not to a process.
+pub(crate) struct LockHolder {
+    /// None if the process is in another namespace or on another machine, or if the lock belongs to a descriptor
+    /// and not to a process.
     pub(crate) pid: Option<u32>,
 }
 
-/// Who holds any lock on the `len` bytes from `start` on; None: nobody but this process.
-pub(crate) fn holder(file: impl AsFd, start: u64, len: u64) -> Result<Option<Held>, Errno> {
+/// Another process that holds a lock on any of the `len` bytes from `start` on; None if there is none.
+pub(crate) fn holder(file: impl AsFd, start: u64, len: u64) -> Result<Option<LockHolder>, Errno> {
     let mut lock = write_lock(start, len)?;
     call(file, libc::F_GETLK, &mut lock)?;
     if lock.l_type == libc::F_UNLCK as libc::c_short {
         return Ok(None);
     }
-    Ok(Some(Held { pid: u32::try_from(lock.l_pid).ok().filter(|pid| *pid > 0) }))
+    Ok(Some(LockHolder { pid: u32::try_from(lock.l_pid).ok().filter(|pid| *pid > 0) }))
 }
 
-/// Takes the write lock on these bytes, if nobody has any: true. Closing any descriptor of the
-/// file gives it up.
+/// Takes the write lock on these bytes and returns true, or returns false if another process holds a lock on any of
+/// them. When this process closes any descriptor of the file, the kernel drops the lock.
 pub(crate) fn try_lock(file: impl AsFd, start: u64, len: u64) -> Result<bool, Errno> {
     match call(file, libc::F_SETLK, &mut write_lock(start, len)?) {
         Ok(()) => Ok(true),
@@ -42,8 +42,8 @@ fn write_lock(start: u64, len: u64) -> Result<libc::flock, Errno> {
 }
 
 fn call(file: impl AsFd, command: libc::c_int, lock: &mut libc::flock) -> Result<(), Errno> {
-    // SAFETY: the descriptor is open for the length of the call, and both commands read and
-    // write one `flock`, which `lock` is.
+    // SAFETY: the descriptor is open during the call. Both commands read and write one `flock`,
+    // and `lock` is one.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, std::ptr::from_mut(lock)) };
     if result == -1 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));

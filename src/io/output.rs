@@ -1,4 +1,4 @@
-//! A file that is being restored into: its descriptors, shared by all workers.
+//! The output file: its descriptors, shared by all workers, and whether its content is durable.
 
 use super::IoError;
 use super::fault_seam::{FaultSeam, Step};
@@ -10,27 +10,28 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// From this size on O_DIRECT saves CPU (`cargo bench --bench io`); below, the page cache does.
+/// From this size on O_DIRECT takes less CPU, below it the page cache does (`cargo bench --bench io`).
 const LARGE_BYTES: u64 = 4 << 20;
 
-/// A file open for reading and writing, by every worker at once, each on bytes of its own.
+/// A file that is open for reading and writing. All workers use it at once, each writes different bytes.
 #[derive(Debug)]
 pub struct OutputFile {
     fd: OwnedFd,
     path: PathBuf,
     large: AtomicBool,
-    /// The same file, O_DIRECT; None where the file system refuses.
+    /// Another descriptor of the file, with O_DIRECT; None if the file system refuses.
     direct: OnceLock<Option<OwnedFd>>,
     direct_refused: AtomicBool,
-    /// Changes begun, and how many of them the last good sync covers.
+    /// The number of changes begun.
     changes: AtomicU64,
+    /// The number of changes that the last successful sync covers.
     synced: AtomicU64,
     sync_failed: AtomicBool,
     faults: FaultSeam,
 }
 
 impl OutputFile {
-    /// `fd` is open for reading and writing; `path` is what messages call it.
+    /// `fd` is open for reading and writing; messages call the file `path`.
     pub fn new(fd: OwnedFd, path: PathBuf) -> Self {
         let faults = FaultSeam::of(&path);
         Self {
@@ -46,13 +47,12 @@ impl OutputFile {
         }
     }
 
-    /// What messages call it: the destination, as given.
+    /// The file's name in messages: the destination, as given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Says how long the file will be, in bytes: large files are written past the page cache
-    /// where the engine and the file system can.
+    /// Announces the final size in bytes. Large files are written with O_DIRECT if writer and file system can.
     pub fn expect_size(&self, bytes: u64) {
         self.large.store(bytes >= LARGE_BYTES, Ordering::Relaxed);
     }
@@ -62,7 +62,7 @@ impl OutputFile {
         self.large.load(Ordering::Relaxed)
     }
 
-    /// Writes all of `bytes` at `at` through the page cache, now.
+    /// Writes all of `bytes` at offset `at` through the page cache, on this thread.
     pub fn pwrite_all(&self, bytes: &[u8], at: u64) -> Result<(), IoError> {
         self.note_change();
         let mut rest = bytes;
@@ -86,7 +86,7 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Fills `bytes` from `at`; [`IoError::Short`] when the file ends before.
+    /// Fills `bytes` from offset `at`; [`IoError::Short`] if the file ends before.
     pub fn pread_exact(&self, bytes: &mut [u8], at: u64) -> Result<(), IoError> {
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -100,24 +100,24 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Makes everything written so far durable, now. A failure is final: later calls fail too.
+    /// Makes everything written so far durable, on this thread. A failure is final: later calls fail too.
     pub fn fsync(&self) -> Result<(), IoError> {
         let covered = self.sync_begins()?;
         self.sync_ended(covered, rustix::fs::fsync(&self.fd))
     }
 
-    /// Whether all changes were made durable, and no sync ever failed.
+    /// Whether all changes are durable and no sync ever failed.
     pub fn is_synced(&self) -> bool {
         !self.sync_failed.load(Ordering::Acquire)
             && self.synced.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire)
     }
 
-    /// To be called before every change, so that [`Self::is_synced`] cannot overlook one.
+    /// To be called before each change, so that [`Self::is_synced`] counts it.
     pub(crate) fn note_change(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The changes that a sync begun now covers.
+    /// The number of changes that a sync which begins now will cover.
     pub(super) fn sync_begins(&self) -> Result<u64, IoError> {
         if self.sync_failed.load(Ordering::Acquire) {
             return Err(IoError::refused("sync", &self.path, Errno::IO));
@@ -129,9 +129,11 @@ impl OutputFile {
         }
     }
 
+    /// Notes the result of a sync that covers the first `covered` changes.
     pub(super) fn sync_ended(&self, covered: u64, result: Result<(), Errno>) -> Result<(), IoError> {
         match result {
             Ok(()) => {
+                debug_assert!(covered <= self.changes.load(Ordering::Acquire), "a sync covers changes to come");
                 self.synced.fetch_max(covered, Ordering::AcqRel);
                 Ok(())
             }
@@ -142,26 +144,25 @@ impl OutputFile {
         }
     }
 
-    /// The O_DIRECT descriptor, if the file is large and the file system has it.
+    /// The O_DIRECT descriptor; None if the file is small or the file system refuses O_DIRECT.
     pub(super) fn direct(&self) -> Option<BorrowedFd<'_>> {
         if !self.is_large() || self.direct_refused.load(Ordering::Relaxed) {
             return None;
         }
         let open = || {
-            // The name may not exist yet, or be another file by now; the descriptor cannot.
+            // Opened by descriptor: the name may not exist yet, or belong to another file by now.
             let again = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
             rustix::fs::open(again, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).ok()
         };
         self.direct.get_or_init(open).as_ref().map(AsFd::as_fd)
     }
 
-    /// Writes go through the page cache from now on: the file system took O_DIRECT at open but
-    /// not this write.
+    /// Sends later writes through the page cache. For file systems that accept O_DIRECT at open but not for a write.
     pub(super) fn refuse_direct(&self) {
         self.direct_refused.store(true, Ordering::Relaxed);
     }
 
-    /// For tests: the step's injected failure, or how many bytes it may take.
+    /// The seam for tests: the step's injected failure, or the number of bytes that it may transfer.
     pub(crate) fn fault(&self, step: Step) -> Result<usize, Errno> {
         self.faults.pass(step)
     }

@@ -1,8 +1,9 @@
-//! Writes by pwrite, on the worker's own thread: with sync_file_range to keep the disk busy it
-//! is faster than handing each write to another thread (docs/PERFORMANCE.md).
+//! Writes by pwrite on the worker's own thread. Early writeback (`writeback`) keeps the disk busy. That is faster than
+//! handing each write to another thread.
 
-use super::{Buffer, IoError, OutputFile, Writer, sync};
-use crate::io::writeback::Unkicked;
+use super::writeback::Writeback;
+use super::writer::{Writer, part};
+use super::{Buffer, IoError, OutputFile, sync};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
@@ -10,23 +11,23 @@ use std::sync::Arc;
 
 pub(super) struct PwriteWriter {
     file: Arc<OutputFile>,
-    unkicked: Rc<Unkicked>,
+    writeback: Rc<Writeback>,
     syncs: sync::Syncs,
 }
 
 impl PwriteWriter {
     pub(super) fn new(file: Arc<OutputFile>, syncs: sync::Syncs) -> Self {
-        Self { file, unkicked: Rc::default(), syncs }
+        Self { file, writeback: Rc::default(), syncs }
     }
 }
 
 impl Writer for PwriteWriter {
     fn write(&self, buf: Buffer, len: usize, at: u64) -> LocalBoxFuture<'static, Result<(), IoError>> {
-        let (file, unkicked) = (Arc::clone(&self.file), Rc::clone(&self.unkicked));
+        let (file, writeback) = (Arc::clone(&self.file), Rc::clone(&self.writeback));
         async move {
-            let bytes = super::part(&file, &buf, 0, len, at)?;
+            let bytes = part(&file, &buf, 0, len, at)?;
             file.pwrite_all(bytes, at)?;
-            unkicked.add(&file, at, len as u64);
+            writeback.add(&file, at, len as u64);
             Ok(())
         }
         .boxed_local()

@@ -1,9 +1,8 @@
-//! fsync on threads of its own, so that many files are synced side by side.
+//! fsync on threads of its own, so that many files are synced in parallel (docs/decisions/08-fsync-threads.md).
 //!
-//! A few threads that find their next file in a queue. Another one is woken where more files wait
-//! than threads are at work, so that under load none sleeps between two files
-//! (docs/PERFORMANCE.md). A file that waits always has a thread that is awake or told to wake up,
-//! and that is not busy with a large file: that may take seconds.
+//! A few threads take files from a queue. Another thread is woken only if more files wait than threads are at work,
+//! so under load no thread sleeps between two files. Invariant: if a file waits, some thread is awake or notified
+//! that is not busy with a large file, whose sync may take seconds.
 
 use super::{IoError, OutputFile};
 use crate::process::locks::{self, lock};
@@ -15,14 +14,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
-/// Syncs in flight per worker, and so the threads for them.
+/// The largest number of syncs in flight per worker, and of threads for them.
 const AT_ONCE: usize = 16;
 
-/// A worker's syncs. Files wait in a queue no longer than there are databases in flight.
+/// A worker's syncs. The queue is never longer than the number of databases in flight.
 #[derive(Clone)]
 pub(super) struct Syncs(Rc<SyncPool>);
 
-/// Dropped, it waits for the syncs that are under way, and gives up those that are not.
+/// Drop waits for the syncs that have begun and gives up the others.
 struct SyncPool {
     shared: Arc<SyncShared>,
 }
@@ -30,16 +29,17 @@ struct SyncPool {
 #[derive(Default)]
 struct SyncShared {
     state: Mutex<SyncState>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct SyncState {
     waiting: VecDeque<SyncJob>,
-    /// Threads that sleep, and how many of them have been told to wake up.
+    /// The number of threads that sleep.
     asleep: usize,
-    told: usize,
-    /// Threads that sync a large file.
+    /// How many of them were notified and have not woken up yet.
+    notified: usize,
+    /// The number of threads that sync a large file.
     with_large: usize,
     threads: Vec<JoinHandle<()>>,
     closed: bool,
@@ -60,7 +60,7 @@ impl Syncs {
         async move {
             let (done, synced) = oneshot::channel();
             pool.push(SyncJob { file: Arc::clone(&file), done });
-            // Without an answer the worker is going down: what was not synced is not published.
+            // No answer: the worker is shutting down. A file that was not synced is not published.
             let canceled = |_| Err(IoError::refused("sync", file.path(), rustix::io::Errno::CANCELED));
             synced.await.unwrap_or_else(canceled)
         }
@@ -72,12 +72,12 @@ impl SyncPool {
     fn push(&self, job: SyncJob) {
         let mut state = self.shared.lock();
         state.waiting.push_back(job);
-        let is_one_told = self.shared.see_to_waiting(&mut state);
-        // No thread to be had: this one does it.
+        let must_notify = self.shared.serve_waiting(&mut state);
+        // No thread could be started: sync on this one.
         let own = if state.threads.is_empty() { state.waiting.pop_back() } else { None };
         drop(state);
-        if is_one_told {
-            self.shared.news.notify_one();
+        if must_notify {
+            self.shared.changed.notify_one();
         }
         own.into_iter().for_each(SyncJob::run);
     }
@@ -90,7 +90,7 @@ impl Drop for SyncPool {
         state.waiting.clear();
         let threads = std::mem::take(&mut state.threads);
         drop(state);
-        self.shared.news.notify_all();
+        self.shared.changed.notify_all();
         for thread in threads {
             let _ = thread.join();
         }
@@ -102,21 +102,22 @@ impl SyncShared {
         lock(&self.state)
     }
 
-    /// Gets another thread where more wait than those at work, or about to be, will soon come to:
-    /// each takes the next one when it is done. Whether one that sleeps is told, and to be notified.
-    fn see_to_waiting(self: &Arc<Self>, state: &mut SyncState) -> bool {
-        let free = state.asleep.saturating_sub(state.told);
+    /// Makes sure that waiting files are synced soon: threads that are at work on small files, or notified, will each
+    /// take one. If more files wait, counts a sleeping thread as notified and returns true, and the caller must
+    /// notify it; if none sleeps, starts one.
+    fn serve_waiting(self: &Arc<Self>, state: &mut SyncState) -> bool {
+        let free = state.asleep.saturating_sub(state.notified);
         let soon = state.threads.len().saturating_sub(free).saturating_sub(state.with_large);
         if state.waiting.len() <= soon {
             return false;
         }
         if free > 0 {
-            state.told += 1;
+            state.notified += 1;
             return true;
         }
         if state.threads.len() < AT_ONCE {
             let shared = Arc::clone(self);
-            // Where there is none to be had, those that there are will come to it.
+            // If no thread can be started, the present ones sync the file later.
             if let Ok(thread) = std::thread::Builder::new().name("sync".to_owned()).spawn(move || shared.work()) {
                 state.threads.push(thread);
             }
@@ -124,17 +125,17 @@ impl SyncShared {
         false
     }
 
-    /// A thread's life.
+    /// Runs on each thread: syncs files until the pool is dropped.
     fn work(self: &Arc<Self>) {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.waiting.pop_front() {
                 let is_large = job.file.is_large();
                 state.with_large += usize::from(is_large);
-                let is_one_told = is_large && self.see_to_waiting(&mut state);
+                let must_notify = is_large && self.serve_waiting(&mut state);
                 drop(state);
-                if is_one_told {
-                    self.news.notify_one();
+                if must_notify {
+                    self.changed.notify_one();
                 }
                 job.run();
                 state = self.lock();
@@ -143,10 +144,11 @@ impl SyncShared {
                 return;
             } else {
                 state.asleep += 1;
-                state = locks::wait(&self.news, state);
-                // Also where nobody told it: whoever was told finds that out when it wakes up.
+                state = locks::wait(&self.changed, state);
+                // A spurious wake-up counts as a notified one: the notified thread will find the queue empty.
                 state.asleep -= 1;
-                state.told = state.told.saturating_sub(1);
+                debug_assert!(state.notified <= state.asleep + 1);
+                state.notified = state.notified.saturating_sub(1);
             }
         }
     }
@@ -154,7 +156,7 @@ impl SyncShared {
 
 impl SyncJob {
     fn run(self) {
-        // Nobody waits for it any more: the restore was dropped.
+        // Closed: the restore was dropped.
         if !self.done.is_closed() {
             let _ = self.done.send(self.file.fsync());
         }

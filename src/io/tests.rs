@@ -1,4 +1,4 @@
-//! Both writers on the same patterns: same bytes, same failures.
+//! Both writers on the same patterns give the same bytes and the same failures.
 
 use super::fault::{Effect, inject};
 use super::*;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Set in child processes of a test: what the child is to do.
+/// The environment variable that tells a child process of a test what to do.
 const CHILD: &str = "HYDRANT_TEST_IO_CHILD";
 
 fn kinds() -> Vec<IoBackend> {
@@ -36,7 +36,7 @@ pub(super) fn output(path: &Path, size: u64) -> Arc<OutputFile> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).unwrap();
     file.set_len(size).unwrap();
     let output = OutputFile::new(file.into(), path.to_owned());
-    // Smaller than what is written past the page cache otherwise, to make more of them.
+    // Announced as large, so that even small tests write with O_DIRECT.
     output.expect_size(if size >= 1 << 20 { u64::MAX } else { size });
     Arc::new(output)
 }
@@ -45,7 +45,7 @@ pub(super) fn options(buffer_bytes: usize, buffers: usize) -> IoOptions {
     IoOptions { buffer_bytes, buffers }
 }
 
-/// Writes `expected` to a new file in the pieces given, with all in flight that fit.
+/// Writes `expected` to a new file in the given pieces, with as many writes in flight as there are buffers.
 fn write_pieces(kind: IoBackend, path: &Path, expected: &[u8], pieces: &[std::ops::Range<usize>], buffer: usize) {
     let file = output(path, expected.len() as u64);
     block_on(kind, async {
@@ -80,7 +80,7 @@ fn random_patterns_give_the_same_bytes() {
     for dir in dirs() {
         for seed in 0..12 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            // Below and above the size from which files are written past the page cache.
+            // Below and above the size from which files are written with O_DIRECT.
             let expected = pattern(rng.usize(1..3 << 20), seed);
             let buffer = ALIGNMENT << rng.usize(0..8);
             let mut pieces = Vec::new();
@@ -161,7 +161,7 @@ fn a_failed_write_is_reported_with_its_place() {
             let writer = io.writer(&file);
             writer.write(io.buffer().await, 1 << 20, 0).await.unwrap();
             let error = writer.write(io.buffer().await, 1 << 20, 1 << 20).await.unwrap_err();
-            // The buffers are back.
+            // The buffers have come back.
             let both = (io.try_buffer(), io.try_buffer());
             assert!(both.0.is_some() && both.1.is_some());
             error
@@ -191,7 +191,7 @@ fn a_failed_sync_is_final() {
     }
 }
 
-/// Instant syncs: the threads for them fall asleep and are woken as often as can be.
+/// Syncs that take no time, so that the threads for them fall asleep and wake up as often as possible.
 #[test]
 fn no_sync_is_forgotten() {
     for dir in dirs() {
@@ -208,7 +208,7 @@ fn no_sync_is_forgotten() {
                 );
                 let synced = syncs.await.unwrap_or_else(|_| panic!("round {round}: a sync never ended"));
                 assert!(synced.into_iter().all(|synced| synced.is_ok()));
-                // Now and then all of them asleep.
+                // From time to time all threads are asleep.
                 if round % 50 == 0 {
                     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
                 }
@@ -219,7 +219,7 @@ fn no_sync_is_forgotten() {
     }
 }
 
-/// A large file's sync may take seconds: what is ready meanwhile does not wait for it.
+/// The sync of a large file may take seconds; other files must not wait for it.
 #[test]
 fn no_sync_waits_for_a_large_files() {
     for kind in kinds() {
@@ -230,7 +230,7 @@ fn no_sync_waits_for_a_large_files() {
         block_on(kind, async {
             let io = Io::new(kind, options(4096, 1)).unwrap();
             let syncing = tokio::task::spawn_local(io.writer(&large).sync());
-            // Time for a thread to take it.
+            // Gives a thread the time to take it.
             tokio::time::sleep(Duration::from_millis(100)).await;
             io.writer(&small).sync().await.unwrap();
             assert!(small.is_synced() && !large.is_synced());
@@ -254,7 +254,7 @@ fn a_runtime_that_ends_with_syncs_in_flight_ends() {
             tokio::task::yield_now().await;
         })
         .unwrap();
-        // Neither a thread nor a task has it any more.
+        // Neither a thread nor a task has the file any more.
         assert_eq!(Arc::strong_count(&file), 1);
     }
 }
@@ -312,7 +312,7 @@ fn a_dropped_write_keeps_its_buffer_until_the_kernel_is_done() {
                     assert!(futures_util::poll!(&mut write).is_ready() || kind == IoBackend::Uring);
                     drop(write);
                 }
-                // Whoever takes a buffer now must be its only user: what was written is 7.
+                // A buffer that is taken now must have no other user: only 7 is written.
                 for _ in 0..4 {
                     io.buffer().await.fill(9);
                 }
@@ -320,7 +320,7 @@ fn a_dropped_write_keeps_its_buffer_until_the_kernel_is_done() {
             })
             .unwrap();
             let written = std::fs::read(file.path()).unwrap();
-            // A dropped write may have been cancelled, but never written what came later.
+            // A dropped write may have been cancelled, but must not have written later content of its buffer.
             assert!(written.iter().all(|byte| *byte == 7 || *byte == 0), "{kind:?}");
         }
     }
@@ -379,7 +379,7 @@ fn choices_are_parsed() {
     assert_eq!(probe(BackendChoice::Pwrite), Ok(ChosenBackend { kind: IoBackend::Pwrite, note: None }));
 }
 
-/// Runs [`child`] in a process of its own, because what it does to itself cannot be undone.
+/// Runs [`child`] in another process, because it sets limits that cannot be undone.
 fn in_child(what: &str) {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["io::tests::child", "--exact", "--nocapture"])
@@ -422,7 +422,7 @@ fn buffers_are_registered_once_all_have_been_in_use() {
         let io = Io::new(IoBackend::Uring, options(1 << 20, 4)).unwrap();
         let writer = io.writer(&file);
         for (n, piece) in expected.chunks(1 << 20).enumerate() {
-            // From the fifth on after a moment with all four in use.
+            // All four buffers have been in use at the same time before the fifth write.
             let held: Vec<_> = std::iter::from_fn(|| (n == 4).then(|| io.try_buffer()).flatten()).collect();
             drop(held);
             let mut buf = io.buffer().await;
@@ -500,7 +500,7 @@ fn child() {
             println!("{note}");
             assert!(note.contains("io_uring_setup") && !note.contains('\n'), "{note}");
             assert!(matches!(probe(BackendChoice::Uring), Err(IoError::NoUring { .. })));
-            // A worker that finds no ring after all writes as well.
+            // A worker that cannot make a ring writes with pwrite.
             let dir = tempfile::tempdir().unwrap();
             let file = output(&dir.path().join("db"), 4096);
             block_on(IoBackend::Uring, async {
@@ -513,7 +513,7 @@ fn child() {
     }
 }
 
-/// A seccomp filter as containers have it: io_uring_setup answers `errno`.
+/// A seccomp filter like that of containers: io_uring_setup fails with `errno`.
 fn refuse_io_uring(errno: i32) {
     limits_tests::filter(&[libc::SYS_io_uring_setup], libc::SECCOMP_RET_ERRNO | errno as u32);
 }

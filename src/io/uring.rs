@@ -1,12 +1,14 @@
-//! Writes by io_uring: large files past the page cache, from registered buffers.
+//! Writes by io_uring: large files with O_DIRECT, from registered buffers
+//! (docs/decisions/02-o-direct-by-io-uring.md).
 //!
-//! Only O_DIRECT writes go to the ring. Buffered ones would be handed to kernel threads, which
-//! costs more than to do them here (docs/PERFORMANCE.md).
+//! Only O_DIRECT writes go to the ring. The kernel hands buffered writes of a ring to threads of its own, which
+//! costs more CPU than a pwrite here.
 
-use super::buffer::BufferPool;
+use super::buffer::{ALIGNMENT, Buffer, BufferPool};
 use super::fault_seam::Step;
-use super::{ALIGNMENT, Buffer, IoError, OutputFile, Writer, sync};
-use crate::io::writeback::Unkicked;
+use super::writeback::Writeback;
+use super::writer::{Writer, part};
+use super::{IoError, OutputFile, sync};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use io_uring::{cqueue, opcode, squeue, types};
@@ -18,24 +20,24 @@ use tokio_uring::buf::fixed::FixedBufPool;
 use tokio_uring::buf::{IoBuf, IoBufMut};
 use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
-/// Shorter writes go through the page cache: the disk takes a millisecond for each.
+/// The shortest O_DIRECT write. The disk takes a millisecond for each, so shorter ones go through the page cache.
 const MIN_DIRECT: usize = 64 << 10;
 
 pub(super) struct UringWriter {
     file: Arc<OutputFile>,
-    unkicked: Rc<Unkicked>,
+    writeback: Rc<Writeback>,
     syncs: sync::Syncs,
 }
 
 impl UringWriter {
     pub(super) fn new(file: Arc<OutputFile>, syncs: sync::Syncs) -> Self {
-        Self { file, unkicked: Rc::default(), syncs }
+        Self { file, writeback: Rc::default(), syncs }
     }
 }
 
 impl Writer for UringWriter {
     fn write(&self, buf: Buffer, len: usize, at: u64) -> LocalBoxFuture<'static, Result<(), IoError>> {
-        write(Arc::clone(&self.file), Rc::clone(&self.unkicked), buf, len, at).boxed_local()
+        write(Arc::clone(&self.file), Rc::clone(&self.writeback), buf, len, at).boxed_local()
     }
 
     fn sync(&self) -> LocalBoxFuture<'static, Result<(), IoError>> {
@@ -45,12 +47,12 @@ impl Writer for UringWriter {
 
 async fn write(
     file: Arc<OutputFile>,
-    unkicked: Rc<Unkicked>,
+    writeback: Rc<Writeback>,
     mut buf: Buffer,
     len: usize,
     at: u64,
 ) -> Result<(), IoError> {
-    super::part(&file, &buf, 0, len, at)?;
+    part(&file, &buf, 0, len, at)?;
     let aligned = if at.is_multiple_of(ALIGNMENT as u64) { len - len % ALIGNMENT } else { 0 };
     let mut done = 0;
     if aligned >= MIN_DIRECT {
@@ -68,10 +70,10 @@ async fn write(
                     return Err(IoError::Impossible { what: "write", path, at: from, len });
                 }
                 Ok(n) => done = done.saturating_add(n).min(aligned),
-                // The rest of this one goes through the page cache.
+                // The rest of this buffer goes through the page cache.
                 Err(Errno::INTR | Errno::AGAIN) => break,
-                // ECANCELED: the kernel could start no thread of its own for the ring, as they count
-                // against the limits on this process (`ulimit -u`, pids.max).
+                // ECANCELED: the kernel could not start a thread for the ring. Such threads count against the
+                // limits of this process (`ulimit -u`, pids.max).
                 Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED) => file.refuse_direct(),
                 Err(errno) => return Err(refused(errno)),
             }
@@ -79,14 +81,14 @@ async fn write(
     }
     if done < len {
         let from = at.saturating_add(done as u64);
-        file.pwrite_all(super::part(&file, &buf, done, len, at)?, from)?;
-        unkicked.add(&file, from, (len - done) as u64);
+        file.pwrite_all(part(&file, &buf, done, len, at)?, from)?;
+        writeback.add(&file, from, (len - done) as u64);
     }
     Ok(())
 }
 
-/// Writes `len` bytes of `buf`, from `skip` on, at `at`. `skip + len` is within the buffer.
-/// Without an O_DIRECT descriptor the answer is EINVAL.
+/// Writes `len` bytes of `buf` from `skip` on at offset `at` of the file. All three are multiples of [`ALIGNMENT`],
+/// and `skip + len` is inside the buffer. EINVAL if the file has no O_DIRECT descriptor.
 async fn write_direct(
     file: Arc<OutputFile>,
     buf: Buffer,
@@ -94,14 +96,16 @@ async fn write_direct(
     len: usize,
     at: u64,
 ) -> (Result<usize, Errno>, Buffer) {
+    debug_assert!(at.is_multiple_of(ALIGNMENT as u64));
+    debug_assert!(skip.is_multiple_of(ALIGNMENT) && len.is_multiple_of(ALIGNMENT) && skip + len <= buf.len());
     let (Some(fd), Some(bytes), Ok(length)) =
         (file.direct().map(|fd| fd.as_raw_fd()), buf.get(skip..skip.saturating_add(len)), u32::try_from(len))
     else {
         return (Err(Errno::INVAL), buf);
     };
     let start = bytes.as_ptr();
-    // To register is to have all of the pool in memory, with the address space locked until it is:
-    // tens of milliseconds where the kernel must find huge pages. Not before it is there anyway.
+    // Registration makes the whole pool resident and locks the address space until it is, which takes tens of
+    // milliseconds if the kernel must find huge pages. So it waits until all buffers have been used anyway.
     if buf.pool().registered().is_none() && buf.pool().was_drained() {
         register(buf.pool());
     }
@@ -109,58 +113,59 @@ async fn write_direct(
         Some(index) => opcode::WriteFixed::new(types::Fd(fd), start, length, index).offset(at).build(),
         None => opcode::Write::new(types::Fd(fd), start, length).offset(at).build(),
     };
-    let held = Held { buf, _file: file };
-    let writing = UnsubmittedOneshot::new(held, Done, entry).submit();
+    let writing = UnsubmittedOneshot::new(InFlight { buf, _file: file }, TakeResult, entry).submit();
     flush();
     writing.await
 }
 
-/// Sends what was submitted on its way. tokio-uring does so when the thread parks, which a
-/// thread that decodes may not do for long, or when the queue is full: it has one entry, so an
-/// operation that does nothing pushes the write out. That one stays behind, and nobody waits.
+/// Sends submitted operations to the kernel. tokio-uring does that only when the thread parks or when the submission
+/// queue is full, and a thread that decodes may not park for long. The queue has one entry, so a NOP pushes the
+/// write out (docs/decisions/03-ring-with-one-entry.md). The NOP itself stays in the queue, and nobody waits for it.
 fn flush() {
-    drop(UnsubmittedOneshot::new((), Ignored, opcode::Nop::new().build()).submit());
+    drop(UnsubmittedOneshot::new((), DropResult, opcode::Nop::new().build()).submit());
 }
 
-struct Ignored;
+/// Drops the result of an operation.
+struct DropResult;
 
-impl OneshotOutputTransform for Ignored {
+impl OneshotOutputTransform for DropResult {
     type Output = ();
     type StoredData = ();
 
     fn transform_oneshot_output(self, (): (), _: cqueue::Entry) {}
 }
 
-/// What the kernel uses until the operation has ended. tokio-uring keeps it until then, also
-/// when the future or the runtime is dropped before.
-struct Held {
+/// The buffer and the descriptor of an operation that the kernel works on. tokio-uring keeps them until the operation
+/// has ended, also if the future or the runtime is dropped before.
+struct InFlight {
     buf: Buffer,
     _file: Arc<OutputFile>,
 }
 
-struct Done;
+/// Turns the kernel's result of a write into the number of bytes written, and gives the buffer back.
+struct TakeResult;
 
-impl OneshotOutputTransform for Done {
+impl OneshotOutputTransform for TakeResult {
     type Output = (Result<usize, Errno>, Buffer);
-    type StoredData = Held;
+    type StoredData = InFlight;
 
-    fn transform_oneshot_output(self, held: Held, entry: cqueue::Entry) -> Self::Output {
+    fn transform_oneshot_output(self, in_flight: InFlight, entry: cqueue::Entry) -> Self::Output {
         let result = match usize::try_from(entry.result()) {
             Ok(n) => Ok(n),
             Err(_) => Err(Errno::from_raw_os_error(entry.result().saturating_neg())),
         };
-        (result, held.buf)
+        (result, in_flight.buf)
     }
 }
 
-/// A part of a pool's memory, as tokio-uring wants to see it to register it.
+/// One buffer of a pool, in the form in which tokio-uring registers it.
 struct Region {
     pool: Rc<BufferPool>,
     index: u16,
 }
 
-// SAFETY: the memory stays where it is for as long as `pool` lives, which the region owns, and
-// is initialized from the start. It is registered only: no fixed buffer is ever checked out of
+// SAFETY: the memory does not move as long as `pool` lives, which the region keeps alive, and it
+// is initialized from the start. It is only registered: no fixed buffer is ever checked out of
 // the FixedBufPool, so nobody reads or writes through it.
 unsafe impl IoBuf for Region {
     fn stable_ptr(&self) -> *const u8 {
@@ -182,8 +187,8 @@ unsafe impl IoBufMut for Region {
     unsafe fn set_init(&mut self, _: usize) {}
 }
 
-/// Registers as many of the pool's buffers as RLIMIT_MEMLOCK allows: all, half of them, a
-/// quarter… Those that are not registered work as well, at a little more CPU.
+/// Registers as many of the pool's buffers as RLIMIT_MEMLOCK allows: all, half of them, a quarter, and so on.
+/// Buffers that are not registered work too; each write costs a little more CPU.
 fn register(pool: &Rc<BufferPool>) {
     let mut count = pool.count();
     while count > 0 {
@@ -196,8 +201,7 @@ fn register(pool: &Rc<BufferPool>) {
     pool.set_registered(count);
 }
 
-/// What io_uring is refused for on this machine, or None when it works: a ring is made, the
-/// operations that are needed are looked for, one is run.
+/// Why io_uring cannot be used here; None: it works. Makes a ring, asks for the necessary operations, and runs one.
 pub(super) fn refusal() -> Option<String> {
     let because = |step: &str, error: &std::io::Error| {
         let why = match error.raw_os_error() {
@@ -231,7 +235,7 @@ pub(super) fn refusal() -> Option<String> {
         return Some("this kernel's io_uring may drop completions (Linux 5.5 does not)".to_owned());
     }
     let nop: squeue::Entry = opcode::Nop::new().build();
-    // SAFETY: a NOP names no memory and no descriptor.
+    // SAFETY: a NOP refers to no memory and to no descriptor.
     if unsafe { ring.submission().push(&nop) }.is_err() {
         return Some("a new ring has no room".to_owned());
     }

@@ -1,32 +1,34 @@
-//! Writeback begun early: the kernel would let dirty pages lie until the sync, and the disk idle.
+//! Early writeback. The kernel would keep dirty pages until the sync and leave the disk idle, so it is asked to begin
+//! with them while the file is still being written.
 
 use crate::io::OutputFile;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// The disk is told to begin after so many bytes.
-const KICK_BYTES: u64 = 8 << 20;
+/// The kernel is asked to begin writeback each time this number of bytes was written.
+const WRITEBACK_BYTES: u64 = 8 << 20;
 
-/// Bytes written since the disk was last told to begin, and where they lie.
+/// The bytes of one file that one worker has written since it last asked for writeback.
 #[derive(Default)]
-pub(super) struct Unkicked {
+pub(super) struct Writeback {
     bytes: Cell<u64>,
-    /// First offset and the offset after the last; meaningful while `bytes` > 0.
+    /// The first offset and the offset after the last; meaningful if `bytes` > 0.
     span: Cell<(u64, u64)>,
 }
 
-impl Unkicked {
-    /// Notes that `len` bytes were written at `at`, through the page cache.
+impl Writeback {
+    /// Notes that `len` bytes were written at offset `at` through the page cache. Begins writeback if enough were.
     pub(super) fn add(&self, file: &OutputFile, at: u64, len: u64) {
         let (start, end) = if self.bytes.get() == 0 { (at, at) } else { self.span.get() };
         let (start, end) = (start.min(at), end.max(at.saturating_add(len)));
         let bytes = self.bytes.get().saturating_add(len);
-        if bytes < KICK_BYTES {
+        if bytes < WRITEBACK_BYTES {
             self.bytes.set(bytes);
             self.span.set((start, end));
             return;
         }
         self.bytes.set(0);
+        debug_assert!(i64::try_from(end).is_ok(), "the kernel has accepted these offsets");
         let (Ok(from), Ok(span)) = (i64::try_from(start), i64::try_from(end - start)) else { return };
         // SAFETY: a system call on an open descriptor that passes no memory. Its result does not
         // matter: it only begins early what the sync does and reports.

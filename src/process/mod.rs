@@ -1,4 +1,4 @@
-//! What this process may have: threads for work that blocks, and the limits of its control group.
+//! The process: threads for work that blocks, the limits of its control group, and locks.
 
 pub mod cgroup;
 pub mod locks;

@@ -1,9 +1,8 @@
-//! Threads for work that blocks: SQLite's check, the resolution of names, the sync of
-//! directories.
+//! Threads for work that blocks: SQLite's check, the resolution of names, the sync of directories.
 //!
-//! tokio's own threads for such work are not used: `spawn_blocking` panics where no thread can be
-//! started, as under `ulimit -u`, a cgroup's pids.max or a seccomp profile. Here the first thread
-//! is started early, by who cannot do without, or the work is done on the thread that asks for it.
+//! tokio's `spawn_blocking` is not used: it panics if no thread can be started (`ulimit -u`, a cgroup's pids.max, a
+//! seccomp profile). Here the caller can start the first thread early ([`Threads::start_first`]). Otherwise the work
+//! is done on the caller's thread if no thread can be started.
 
 use crate::process::cgroup;
 use crate::process::locks::{self, lock};
@@ -45,28 +44,29 @@ impl fmt::Display for NoThread {
 
 impl std::error::Error for NoThread {}
 
-/// The limits that can have been reached, with their values where they are known.
+/// The limits that may have been reached, with their values.
 fn limits() -> String {
     let user = getrlimit(Resource::Nproc).current.map_or("unlimited".to_owned(), |most| most.to_string());
     let group = cgroup::THREADS.tightest().map_or("none seen".to_owned(), |most| most.to_string());
     format!("ulimit -u: {user}; pids.max of its container or service: {group}")
 }
 
-/// Whether a thread can be started now: for those who would start one out of sight, and panic.
+/// Starts a thread that does nothing. To be called before libraries that start threads themselves and panic if they
+/// cannot.
 ///
 /// # Errors
-/// The kernel's refusal.
+/// The kernel refuses to start a thread.
 pub fn try_one() -> Result<(), NoThread> {
     let thread = std::thread::Builder::new().name("try".to_owned()).stack_size(64 << 10).spawn(|| ())?;
-    // It does nothing: it cannot panic, and is over at once.
+    // The thread does nothing: it cannot panic and ends at once.
     let _ = thread.join();
     Ok(())
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+type BoxedWork = Box<dyn FnOnce() + Send>;
 
-/// A few threads that do one piece of work after the other, in the order in which it comes.
-/// Dropped, it gives up what has not begun and waits for nothing.
+/// A few threads with one queue, first in, first out. Drop gives up the work that has not begun, and does not wait
+/// for the rest.
 #[derive(Debug)]
 pub struct Threads {
     shared: Arc<ThreadsShared>,
@@ -76,64 +76,64 @@ pub struct Threads {
 
 #[derive(Debug, Default)]
 struct ThreadsShared {
-    state: Mutex<State>,
-    news: Condvar,
+    state: Mutex<ThreadsState>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    /// Bounded by who asks: one piece for each database in flight, or for each name.
-    waiting: VecDeque<Work>,
+struct ThreadsState {
+    /// Bounded by the callers: one piece of work for each database in flight, or for each name.
+    waiting: VecDeque<BoxedWork>,
     threads: usize,
     idle: usize,
     closed: bool,
 }
 
-impl fmt::Debug for State {
+impl fmt::Debug for ThreadsState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("threads", &self.threads).finish_non_exhaustive()
+        f.debug_struct("ThreadsState").field("threads", &self.threads).finish_non_exhaustive()
     }
 }
 
 impl Threads {
-    /// At most `most` threads, none of them started yet.
+    /// At most `most` threads. None is started yet.
     pub fn new(name: &'static str, most: usize) -> Self {
         Self { shared: Arc::default(), name, most: most.max(1) }
     }
 
-    /// Starts the first thread, so that no work is ever done on the thread that asks for it.
+    /// Starts the first thread, so that no work is ever done on the caller's thread.
     ///
     /// # Errors
-    /// The kernel's refusal.
+    /// The kernel refuses to start a thread.
     pub fn start_first(&self) -> Result<(), NoThread> {
         let mut state = self.shared.lock();
         if state.threads == 0 { self.start(&mut state) } else { Ok(()) }
     }
 
-    /// Does `work` on one of the threads. More are started while all are busy, as far as that can
-    /// be had. Where there is none, `work` is done before this returns.
+    /// Does `work` on one of the threads. If all are busy, another one is started. If there is none and none can be
+    /// started, `work` is done here before this returns.
     ///
-    /// The receiver fails where `work` panicked, or was given up.
+    /// The receiver fails if `work` panicked or was given up.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
         let (reply, answer) = oneshot::channel();
         let mut state = self.shared.lock();
         state.waiting.push_back(Box::new(move || {
-            // Closed where nobody waits for the answer any more.
+            // Closed: nobody waits for the answer any more.
             if !reply.is_closed() {
                 let _ = reply.send(work());
             }
         }));
         if state.idle >= state.waiting.len() {
-            self.shared.news.notify_one();
+            self.shared.changed.notify_one();
         } else if state.threads < self.most && self.start(&mut state).is_err() && state.threads == 0 {
             let own = state.waiting.pop_back();
             drop(state);
-            own.into_iter().for_each(done);
+            own.into_iter().for_each(run_caught);
         }
         answer
     }
 
-    fn start(&self, state: &mut State) -> Result<(), NoThread> {
+    fn start(&self, state: &mut ThreadsState) -> Result<(), NoThread> {
         let shared = Arc::clone(&self.shared);
         std::thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.live())?;
         state.threads += 1;
@@ -147,37 +147,37 @@ impl Drop for Threads {
         state.closed = true;
         let given_up = std::mem::take(&mut state.waiting);
         drop(state);
-        self.shared.news.notify_all();
+        self.shared.changed.notify_all();
         drop(given_up);
     }
 }
 
 impl ThreadsShared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ThreadsState> {
         lock(&self.state)
     }
 
-    /// A thread's life.
+    /// Runs on each thread: does the work in the queue until the pool is dropped.
     fn live(&self) {
         let mut state = self.lock();
         loop {
             if let Some(work) = state.waiting.pop_front() {
                 drop(state);
-                done(work);
+                run_caught(work);
                 state = self.lock();
             } else if state.closed {
                 return;
             } else {
                 state.idle += 1;
-                state = locks::wait(&self.news, state);
+                state = locks::wait(&self.changed, state);
                 state.idle -= 1;
             }
         }
     }
 }
 
-/// Does `work`. Its panic is told by its receiver; the thread goes on.
-fn done(work: Work) {
+/// Does `work`. If it panics, its receiver fails and the thread goes on.
+fn run_caught(work: BoxedWork) {
     let _ = catch_unwind(AssertUnwindSafe(work));
 }
 
