@@ -114,7 +114,7 @@ pub fn open_store(config: &StoreConfig, options: &S3Options, counters: &Arc<Coun
     }
 }
 
-/// `hydrant restore`: a fleet of one.
+/// `hydrant restore`: one database, given to the engine without the fleet.
 #[derive(Default)]
 pub struct OneDatabase {
     counters: Arc<Counters>,
