@@ -132,7 +132,7 @@ impl Stores {
     }
 }
 
-/// `hydrant restore`: a fleet of one.
+/// `hydrant restore`: one database, given to the engine without the fleet.
 #[derive(Default)]
 pub struct OneDatabase {
     counters: Arc<Counters>,

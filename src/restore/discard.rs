@@ -4,9 +4,10 @@
 use crate::catalogue::Replica;
 use crate::commit::StagedFile;
 use crate::plan::Target;
-use crate::restore::database::{Planner, Sink, execute_plans, planned_files};
+use crate::restore::database::{Sink, execute_plans};
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution, execute, fetch_only};
+use crate::restore::planner::{Planner, planned_files};
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use futures_util::future::LocalBoxFuture;

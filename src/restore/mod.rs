@@ -15,13 +15,15 @@ mod execute;
 mod large;
 mod page_map;
 mod page_writer;
+mod planner;
 mod replica_listing;
 mod work_queue;
 mod workers;
 
-pub use crate::restore::database::{PlannedRestore, Request, RestoreOutcome, Restored, plan_database, restore};
+pub use crate::restore::database::{Request, RestoreOutcome, Restored, restore};
 pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, discard};
 pub use crate::restore::error::{ChainError, RestoreError};
 pub use crate::restore::page_map::PageMap;
+pub use crate::restore::planner::{PlannedRestore, plan_database};
 pub use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
 pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};

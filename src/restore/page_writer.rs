@@ -230,12 +230,12 @@ mod tests {
         let (kind, segment_bytes) = (IoBackend::Pwrite, SEGMENT_BYTES);
         let options =
             WorkersOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
-        let engine = Workers::start(&options, Arc::default(), CancellationToken::new()).unwrap();
+        let workers = Workers::start(&options, Arc::default(), CancellationToken::new()).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));
         let page_size = PageSize::new(4096).unwrap();
         let winners = Arc::new(Winners { map: PageMap::new(0, None), overlay: Overlay::new(page_size, 0) });
-        let run = engine.run(move |worker| {
+        let run = workers.run(move |worker| {
             Box::pin(async move {
                 let mut writer = PageWriter::new(&worker, Some(&output), page_size, winners, 0..0, false);
                 let pages = (worker.io.buffer_bytes() / page_size.bytes()) as u32;

@@ -1,0 +1,309 @@
+//! Plans one database: lists its files, reads the times that the planner asks for, and plans. After a
+//! failed execution, plans again without the damaged file or with a new listing
+//! (docs/ARCHITECTURE.md, "One database").
+
+use crate::catalogue::{LtxFile, Replica};
+use crate::ltx::Txid;
+use crate::plan::{self, Excluded, Plan, PlanError, Target, Times};
+use crate::restore::error::{ExecutionFailure, RestoreError};
+use crate::restore::large::{PlannedFile, gets};
+use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
+use crate::restore::workers::Worker;
+use crate::store::{Store, StoreError, StoreErrorKind};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// After 8 new listings because planned files were deleted or replaced, the restore fails.
+const MAX_RELISTINGS: u32 = 8;
+
+/// A replica and the plan for it: `-dry-run` shows it.
+pub struct PlannedRestore {
+    pub replica: Replica,
+    pub plan: Plan,
+    pub times: Times,
+}
+
+/// Lists the files (unless `replica` has them), reads the times that it needs and plans. Fetches no
+/// page.
+///
+/// # Errors
+/// A plan cannot be made. If files are missing, a new listing has confirmed it.
+pub async fn plan_database(
+    worker: &Worker,
+    store: &Store,
+    path: &str,
+    replica: Option<Replica>,
+    target: &Target,
+) -> Result<PlannedRestore, RestoreError> {
+    let mut planner = Planner::new(worker, store, path, replica, *target, None).await?;
+    let plan = planner.plan().await?;
+    Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times })
+}
+
+/// The state of planning one database: the files listed, the times known, the files to avoid.
+pub struct Planner<'a> {
+    worker: &'a Worker,
+    pub store: &'a Store,
+    path: &'a str,
+    pub target: Target,
+    /// Bounds the database's requests in flight (`-parallelism`).
+    pub parallelism: Option<Arc<Semaphore>>,
+    /// The TXID of the first plan: each further plan must reach the same state.
+    pinned: Option<Txid>,
+    pub replica: Replica,
+    /// The listing was made to confirm that files are missing.
+    fresh: bool,
+    times: Times,
+    excluded: Excluded,
+    pub damaged: Vec<(String, String)>,
+    /// Requests sent, retries not counted.
+    pub requests: u64,
+    pub replanned: u32,
+    relisted: u32,
+    /// Keys of files that were shorter than listed.
+    shorter: BTreeSet<String>,
+}
+
+impl PlannedRestore {
+    /// Size of the planned files in bytes.
+    pub fn bytes(&self) -> u64 {
+        planned_files(&self.replica, &self.plan).map(|file| file.size).sum()
+    }
+
+    /// About how many GETs the plan takes if files larger than `segment_bytes` are cut.
+    pub fn gets(&self, segment_bytes: u64) -> u64 {
+        planned_files(&self.replica, &self.plan).map(|file| gets(file.size, segment_bytes)).sum()
+    }
+}
+
+pub fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
+    debug_assert!(plan.files.iter().all(|&i| i < replica.files.len()), "a plan is made of listed files");
+    plan.files.iter().filter_map(|&i| replica.files.get(i))
+}
+
+/// How many LISTs show a database of up to 1,000 files.
+fn lists(path: &str) -> u64 {
+    Replica::list_prefixes(path).len() as u64
+}
+
+impl<'a> Planner<'a> {
+    pub async fn new(
+        worker: &'a Worker,
+        store: &'a Store,
+        path: &'a str,
+        replica: Option<Replica>,
+        target: Target,
+        parallelism: Option<Arc<Semaphore>>,
+    ) -> Result<Self, RestoreError> {
+        let (replica, requests) = match replica {
+            Some(replica) => (replica, 0),
+            None => (list_replica(&worker.http, store, path).await?, lists(path)),
+        };
+        Ok(Self {
+            worker,
+            store,
+            path,
+            target,
+            parallelism,
+            pinned: None,
+            replica,
+            fresh: false,
+            times: Times::new(),
+            excluded: Excluded::new(),
+            damaged: Vec::new(),
+            requests,
+            replanned: 0,
+            relisted: 0,
+            shorter: BTreeSet::new(),
+        })
+    }
+
+    /// A plan for the target. Reads the times that the planner asks for.
+    pub async fn plan(&mut self) -> Result<Plan, RestoreError> {
+        // Terminates: each turn sets times of files that had none, or lists again, which is bounded.
+        loop {
+            let target = match (self.target, self.pinned) {
+                (Target::Timestamp(_), _) | (_, None) => self.target,
+                (_, Some(txid)) => Target::Txid(txid),
+            };
+            match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
+                Ok(plan::PlanOutcome::NeedTimes(wanted)) => self.look(&wanted).await?,
+                Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
+                    // Planned by time again: it must be the same state.
+                    Some(txid) if txid != plan.txid => {
+                        return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
+                    }
+                    _ => {
+                        self.pinned = Some(plan.txid);
+                        return Ok(plan);
+                    }
+                },
+                Err(e) if e.needs_fresh_listing() && !self.fresh => {
+                    // LIST is not atomic: missing files may have been written while it ran.
+                    self.list_again().await?;
+                    self.fresh = true;
+                }
+                // Not a skip that may be permitted: there were backups before.
+                Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
+                Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
+            }
+        }
+    }
+
+    /// `error`, unless another lineage at this path reaches the target: then an error that says so.
+    async fn or_only_another_lineage(&mut self, error: PlanError, target: &Target) -> PlanError {
+        if matches!(error, PlanError::NoOtherChain { .. }) {
+            return error;
+        }
+        for other in &self.replica.others {
+            let mut times = Times::new();
+            // Terminates: a turn that adds no times is the last.
+            let planned = loop {
+                let known = times.len();
+                match plan::plan(other, target, &times, &Excluded::new()) {
+                    Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
+                        self.requests += wanted.len() as u64;
+                        let requests = self.parallelism.as_deref();
+                        let looks = look_at_times(self.worker, self.store, other, &wanted, requests).await;
+                        // If a request fails, this lineage is not looked at further.
+                        for (file, time) in looks.unwrap_or_default() {
+                            match time {
+                                HeaderTime::At(time) => times.set(file, time),
+                                HeaderTime::Unknowable | HeaderTime::Stale(_) => times.set_unknowable(file),
+                            }
+                        }
+                        if times.len() == known {
+                            break None;
+                        }
+                    }
+                    Ok(plan::PlanOutcome::Plan(plan)) => break Some(plan),
+                    Err(_) => break None,
+                }
+            };
+            if planned.is_some()
+                && let Some(lineage) = other.lineage()
+            {
+                return PlanError::OnlyOtherLineage { error: Box::new(error), folder: lineage.folder };
+            }
+        }
+        error
+    }
+
+    /// Reads the times of the files `wanted`. Lists again if one of them was replaced.
+    async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
+        self.requests += wanted.len() as u64;
+        let looks = look_at_times(self.worker, self.store, &self.replica, wanted, self.parallelism.as_deref()).await?;
+        if looks.len() != wanted.len() {
+            // Else the planner would ask for the same times for ever.
+            return Err(RestoreError::Internal { what: "a plan needs the time of a file that is not listed" });
+        }
+        let mut stale = None;
+        for (file, time) in looks {
+            match time {
+                HeaderTime::At(time) => self.times.set(file, time),
+                HeaderTime::Unknowable => self.times.set_unknowable(file),
+                HeaderTime::Stale(e) => match self.replica.files.get(file).map(|f| self.replica.key(f)) {
+                    Some(key) if self.is_shorter_again(&key, &e) => self.times.set_unknowable(file),
+                    _ => stale = Some(e),
+                },
+            }
+        }
+        match stale {
+            Some(e) => self.list_again_after(e).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the file was shorter than listed, was listed again for that, and is shorter than the new
+    /// listing says. Then it was not replaced: it is damaged.
+    fn is_shorter_again(&mut self, key: &str, error: &StoreError) -> bool {
+        error.kind == StoreErrorKind::SizeDiffers && !self.shorter.insert(key.to_owned())
+    }
+
+    /// Prepares the next plan after an execution has failed. Returns the damage if a file is damaged:
+    /// it is reported if no other chain exists.
+    ///
+    /// # Errors
+    /// No further plan can help.
+    pub async fn learn(
+        &mut self,
+        plan: &Plan,
+        files: &[PlannedFile],
+        failure: ExecutionFailure,
+    ) -> Result<Option<RestoreError>, RestoreError> {
+        self.replanned += 1;
+        let at = |i: usize| plan.files.get(i).copied();
+        let key = |i: usize| {
+            let what = "a failure is about a file that is not in the plan";
+            files.get(i).map(|f| f.key.clone()).ok_or(RestoreError::Internal { what })
+        };
+        let (i, error) = match failure {
+            ExecutionFailure::Fatal(e) => return Err(e),
+            ExecutionFailure::Stopped => return Err(RestoreError::Cancelled),
+            ExecutionFailure::Stale { file, error } if self.is_shorter_again(&key(file)?, &error) => {
+                (file, RestoreError::Unreadable { key: key(file)?, error: error.into() })
+            }
+            ExecutionFailure::Stale { error, .. } => {
+                self.list_again_after(error).await?;
+                return Ok(None);
+            }
+            ExecutionFailure::Unreadable { file, error } => {
+                (file, RestoreError::Unreadable { key: key(file)?, error: error.into() })
+            }
+            ExecutionFailure::TooNew { file, error } => {
+                if self.times.are_all_required() {
+                    return Err(RestoreError::Chain { key: key(file)?, error });
+                }
+                // The order of the files or their LastModified was wrong: all times are read from now on.
+                self.times.require_all();
+                self.pinned = None;
+                return Ok(None);
+            }
+            ExecutionFailure::Damaged { file, error } => (file, RestoreError::File { key: key(file)?, error }),
+            ExecutionFailure::Chain { file, error } => (file, RestoreError::Chain { key: key(file)?, error }),
+        };
+        match at(i) {
+            Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),
+            // It was avoided already: no further plan can help.
+            _ => return Err(error),
+        }
+        self.damaged.push((key(i)?, error.to_string()));
+        Ok(Some(error))
+    }
+
+    async fn list_again_after(&mut self, e: StoreError) -> Result<(), RestoreError> {
+        if self.relisted >= MAX_RELISTINGS {
+            return Err(RestoreError::Restless { attempts: self.relisted, last: e });
+        }
+        // The bucket is being changed: a hole in the new listing must be confirmed by another.
+        self.fresh = false;
+        self.list_again().await
+    }
+
+    async fn list_again(&mut self) -> Result<(), RestoreError> {
+        self.relisted += 1;
+        self.requests += lists(self.path);
+        let new = list_replica(&self.worker.http, self.store, self.path).await?.keeping_to(&self.replica);
+        self.times = self.times.carried(&self.replica, &new);
+        self.excluded = self.excluded.carried(&self.replica, &new);
+        self.replica = new;
+        Ok(())
+    }
+
+    /// The files of `plan`, oldest first.
+    pub fn files(&self, plan: &Plan) -> Result<Vec<PlannedFile>, RestoreError> {
+        let planned = plan.files.iter().map(|&i| {
+            let what = "a planned file is not in the listing";
+            let file = self.replica.files.get(i).ok_or(RestoreError::Internal { what })?;
+            Ok(PlannedFile { key: self.replica.key(file), file: file.clone() })
+        });
+        let planned = planned.collect::<Result<Vec<_>, RestoreError>>()?;
+        debug_assert!(planned.first().is_some_and(|base| base.file.is_snapshot()), "a chain begins with a snapshot");
+        debug_assert!(
+            planned.last().is_some_and(|newest| newest.file.max_txid == plan.txid),
+            "a chain ends at its TXID"
+        );
+        Ok(planned)
+    }
+}
