@@ -6,6 +6,9 @@
 //! its io_uring threads included, the kernel's that write back not. Every run has a fresh
 //! directory: creating files right after deleting many measures the file system's journal.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code)]
+
 mod common;
 
 use common::Args;

@@ -13,6 +13,8 @@
 //!
 //! First bytes take 20 ms. The server's own counters are what is looked at.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 mod limiter;
 

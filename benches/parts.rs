@@ -1,6 +1,8 @@
 //! Parts beside the format, on one thread: a page of a listing parsed, pages claimed in the map.
 //! `cargo bench --bench parts`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use hydrant::ltx::Pgno;
 use hydrant::restore::PageMap;
 use hydrant::store::s3::parse_list_page;

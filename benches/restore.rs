@@ -11,6 +11,8 @@
 //! Every number is a median; what is compared is run in turn, round after round. The server is this process, on the same cores. `litestream` and
 //! `s5cmd` take part where they are on PATH.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::cost::{Cost, Entrant, captured, command, hydrant, in_turn, measured, median_of};

@@ -1,5 +1,7 @@
 //! Commands, measured from outside.
 
+#![allow(unsafe_code)]
+
 use super::server::{ACCESS_KEY, SECRET_KEY, Server};
 use hydrant::sim::server::Stats;
 use std::io::{Read, Seek};

@@ -5,6 +5,8 @@
 //! The only module with `unsafe`: anonymous mapped memory, the promise to the kernel that a buffer
 //! and a descriptor live until their operation has ended, and what signals do.
 
+#![allow(unsafe_code)]
+
 mod backend;
 mod buffer;
 mod error;
