@@ -27,10 +27,10 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq)]
 enum How {
     UringDirect,
-    /// The default engine, told that the file is small.
+    /// The default engine, with the hint that the file is small.
     UringSmall,
     Pwrite,
-    /// On a ring of its own, through the page cache: what no engine here does.
+    /// On a ring of its own, through the page cache: no engine of Hydrant does that.
     RingBuffered,
     /// Without sync_file_range.
     PlainPwrite,

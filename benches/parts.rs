@@ -12,7 +12,7 @@ use std::time::Instant;
 
 const RUNS: usize = 15;
 const KEYS: usize = 1000;
-/// Of a database of 4 GB.
+/// Pages of a database of 4 GB.
 const PAGES: u32 = 1 << 20;
 
 /// Seconds that the median run of `f` takes.

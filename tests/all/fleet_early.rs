@@ -60,7 +60,7 @@ const EARLY: usize = 25;
 /// What a run came to, and in what order.
 struct Came {
     ended: BTreeMap<String, Ended>,
-    /// Counted as failed after they had ended as restored.
+    /// Ended as restored, and were counted as failed later.
     doubted: BTreeMap<String, Ended>,
     /// Ended before all were known.
     early: usize,
@@ -198,7 +198,8 @@ fn databases_are_restored_while_the_listing_runs() {
     assert!(share.early >= EARLY && (60..140).contains(&share.files.len()));
 }
 
-/// Numbers sort before `ltx/`: that the directory above them all is no database is asked for.
+/// Numbers sort before `ltx/`, so the listing cannot show in time that the directory above all
+/// databases is no database itself: one more request asks for it.
 #[test]
 fn a_flat_fleet_does_not_wait_for_its_directory() {
     let options = SimOptions { max_keys: 100, faults: slow_listing(), ..SimOptions::default() };
@@ -274,8 +275,8 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
     assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
 }
 
-/// Workers that a signal has stopped may answer before the run has heard of the signal: what they
-/// leave is left, not failed.
+/// Workers that a signal has stopped may answer before the run has noticed the signal. Databases that
+/// they did not restore count as interrupted, not as failed.
 #[test]
 fn what_stopped_workers_leave_has_not_failed() {
     let (engine_cancel, cancel) = (CancellationToken::new(), CancellationToken::new());
