@@ -1,6 +1,9 @@
 //! Bytes of memory per database while a fleet's listing is collected, and afterwards; time per
 //! object. `cargo bench --bench catalogue [databases]` (100,000 if not given).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code)]
+
 use hydrant::catalogue::{Catalogue, Layout, Replica};
 use hydrant::store::{Etag, ObjectMeta};
 use hydrant::timestamp::Timestamp;

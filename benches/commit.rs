@@ -5,6 +5,8 @@
 //! under its final name show it before it is durable, and syncfs does not tell whose write failed.
 //! Without `--serial` one fsync after the other is left out: it takes half a minute.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::cost::{Cost, measured};
@@ -26,14 +28,14 @@ fn main() {
     let methods = Method::ALL.into_iter().filter(|&method| method != Method::Serial || args.has("--serial"));
     let mut costs: Vec<(Method, Vec<Cost>)> = methods.map(|method| (method, Vec::new())).collect();
     let run = |method| {
-        // What the last one left to be written is not this one's.
+        // The writes that the last method left are not measured as this one's.
         rustix::fs::sync();
         let dir = fresh_dir("files");
         let cost = measured(None, &mut floors::files_command(method, &dir, files, bytes));
         forget(&dir);
         cost
     };
-    // Finds the memory that those after it use again.
+    // Warms up: later methods reuse the memory that this one makes the system find.
     run(Method::Threads);
     for round in 0..runs {
         // Another one first in each round: the first pays for what came before it, such as files
@@ -60,7 +62,7 @@ fn main() {
         ]);
         results.bar("Durable files per second", method.title(), files as f64 / cost.wall);
     }
-    // The best of the design's table that tells whose write failed; and the simplest publication.
+    // The fastest method that says which file failed, and the simplest publication.
     results.target("commit: of 512 io_uring fsyncs in flight", ours / wall(Method::Uring), Bound::AtMost(1.3), "");
     results.target("commit: of syncing and renaming each", ours / wall(Method::Published), Bound::AtMost(1.3), "");
     common::remove_dirs();

@@ -11,6 +11,8 @@
 //! of them are restored by it, one after the other and under `xargs -P 16` and `-P 64`; with
 //! `s5cmd`, it fetches the planned objects.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::cost::{Cost, hydrant, in_turn, measured};

@@ -6,6 +6,9 @@
 //! its io_uring threads included, the kernel's that write back not. Every run has a fresh
 //! directory: creating files right after deleting many measures the file system's journal.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code)]
+
 mod common;
 
 use common::Args;
@@ -24,10 +27,10 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq)]
 enum How {
     UringDirect,
-    /// The default engine, told that the file is small.
+    /// The default engine, with the hint that the file is small.
     UringSmall,
     Pwrite,
-    /// On a ring of its own, through the page cache: what no engine here does.
+    /// On a ring of its own, through the page cache: no engine of Hydrant does that.
     RingBuffered,
     /// Without sync_file_range.
     PlainPwrite,

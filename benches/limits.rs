@@ -11,7 +11,9 @@
 //! - `prefixes`: three prefixes that are throttled each;
 //! - `stragglers`: 1 % of the first bytes take 20 times as long.
 //!
-//! First bytes take 20 ms. The server's own counters are what is looked at.
+//! First bytes take 20 ms. All counts are the server's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 mod limiter;
@@ -84,7 +86,7 @@ struct Sample {
 struct Course(Vec<Sample>);
 
 impl Course {
-    /// Runs `command` for `seconds`, or to its end; `change` is told the time.
+    /// Runs `command` for `seconds`, or to its end. Calls `change` with the time that has passed.
     fn of(server: &Server, command: &mut Command, seconds: f64, mut change: impl FnMut(f64)) -> Self {
         let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("the command starts");
         let mut begun = None;

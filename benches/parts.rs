@@ -1,6 +1,8 @@
 //! Parts beside the format, on one thread: a page of a listing parsed, pages claimed in the map.
 //! `cargo bench --bench parts`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use hydrant::ltx::Pgno;
 use hydrant::restore::PageMap;
 use hydrant::store::s3::parse_list_page;
@@ -10,7 +12,7 @@ use std::time::Instant;
 
 const RUNS: usize = 15;
 const KEYS: usize = 1000;
-/// Of a database of 4 GB.
+/// Pages of a database of 4 GB.
 const PAGES: u32 = 1 << 20;
 
 /// Seconds that the median run of `f` takes.

@@ -1,5 +1,7 @@
 //! Time to plan one replica of many files. `cargo bench --bench plan [files]` (100,000 if not given).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use hydrant::catalogue::{Catalogue, Layout, Replica};
 use hydrant::error::Class;
 use hydrant::ltx::Txid;

@@ -2,6 +2,8 @@
 //! [-- FILE]` (`target/bench/performance.svg` if not given). Above, each target's share of its
 //! bound; below, bars of seconds and rates.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::Args;

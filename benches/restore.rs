@@ -4,12 +4,14 @@
 //! - `large`: one of 1 GB, and the same with 500 increments that overlap heavily, against floors
 //!   measured in the same run: the same objects to memory with the same client, the same bytes
 //!   by the best writer, all CPU divided by the cores;
-//! - `capped`: the same with so many bytes per second and connection;
+//! - `capped`: the same with a limit of bytes per second on each connection;
 //! - `small`: a small one at 20 ms; `page`: one page, against an empty process;
 //! - `giant`: one of 10 GB, once, served from disk; only when named or with `--giant-mb`.
 //!
-//! Every number is a median; what is compared is run in turn, round after round. The server is this process, on the same cores. `litestream` and
-//! `s5cmd` take part where they are on PATH.
+//! Every number is a median. What is compared is run in turn, round after round. The server is this
+//! process, on the same cores. `litestream` and `s5cmd` take part if they are on PATH.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -343,7 +345,7 @@ fn page(results: &mut Results, rivals: &Rivals, runs: u64) {
             .map(|_| {
                 let dir = fresh_dir("page");
                 let mut restore = hydrant();
-                // Whoever has keys does not ask the machine for any.
+                // With keys in the environment, no metadata service is asked for any.
                 restore.env_remove("AWS_EC2_METADATA_DISABLED").args(["restore", "-o"]).arg(dir.join("db"));
                 measured(Some(&server), restore.arg(server.url("page", ROOT)))
             })

@@ -1,5 +1,7 @@
 //! Commands, measured from outside.
 
+#![allow(unsafe_code)]
+
 use super::server::{ACCESS_KEY, SECRET_KEY, Server};
 use hydrant::sim::server::Stats;
 use std::io::{Read, Seek};
@@ -22,7 +24,7 @@ pub struct Cost {
     /// What the server has counted meanwhile.
     pub served: Option<Stats>,
     pub stdout: String,
-    /// What it said, where it did not end well.
+    /// What it printed, if it failed.
     pub failure: Option<String>,
 }
 
@@ -85,7 +87,7 @@ pub fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
     for round in 0..entrants.iter().map(|(times, _)| *times).max().unwrap_or(0) {
         for ((times, run), costs) in entrants.iter().zip(&mut costs) {
             if round < *times {
-                // What the last one left to be written or freed is not this one's.
+                // The writes and frees that the last entrant left are not measured as this one's.
                 rustix::fs::sync();
                 std::thread::sleep(PAUSE);
                 costs.extend(run());
@@ -116,7 +118,7 @@ fn succeeded(cost: Cost, command: &Command) -> Cost {
 }
 
 fn measure(server: Option<&Server>, command: &mut Command, with_stdout: bool) -> Cost {
-    // Files: nobody reads while the command runs.
+    // Into files, not pipes: they are read only after the command has ended.
     let (mut stdout, mut stderr) = (scratch(), scratch());
     if with_stdout {
         command.stdout(stdout.try_clone().expect("a descriptor"));
@@ -170,7 +172,7 @@ fn sample(pid: u32, peak_kib: &AtomicU64, descriptors: &AtomicU64, over: &Atomic
         if let Some(kib) = peak_of(&status) {
             peak_kib.fetch_max(kib, Relaxed);
         }
-        // Dear where there are many.
+        // Costs much time if the process has many descriptors.
         if turn % 16 == 15
             && let Ok(open) = std::fs::read_dir(&open)
         {

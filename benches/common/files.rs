@@ -1,5 +1,7 @@
 //! Many small, durable files, by several methods: what a fleet's commits cost at least.
 
+#![allow(unsafe_code)]
+
 use super::{cores, floors};
 use futures_util::StreamExt;
 use hydrant::commit::{Destination, OutputRoot, PublishedFile, Replace, sync_dirs};

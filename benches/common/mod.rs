@@ -11,7 +11,7 @@ pub mod server;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use tempfile::TempDir;
 
 /// What a bench was asked for.
 pub struct Args(Vec<String>);
@@ -68,25 +68,25 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static MADE: Mutex<Vec<TempDir>> = Mutex::new(Vec::new());
 /// Where directories are made; whoever names it removes it, after the last of several benches.
 const FOLDER: &str = "HYDRANT_BENCH_DIR";
 
 /// A directory that did not exist before: creating files where many were just deleted measures
 /// the file system's journal. [`remove_dirs`] takes it away.
 pub fn fresh_dir(name: &str) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let n = NEXT.fetch_add(1, Relaxed);
-    let folder = std::env::var_os(FOLDER).map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let dir = folder.join(format!("bench-{}-{n}-{name}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a fresh directory");
-    MADE.lock().expect("the list").push(dir.clone());
-    dir
+    let folder = std::env::var_os(FOLDER);
+    let parent = folder.as_deref().unwrap_or(env!("CARGO_TARGET_TMPDIR").as_ref());
+    let made = tempfile::Builder::new().prefix(&format!("bench-{name}-")).tempdir_in(parent).expect("a directory");
+    if folder.is_some() {
+        return made.keep();
+    }
+    let path = made.path().to_owned();
+    MADE.lock().expect("the list").push(made);
+    path
 }
 
 /// Removes all of [`fresh_dir`], at the very end.
 pub fn remove_dirs() {
-    if std::env::var_os(FOLDER).is_none() {
-        MADE.lock().expect("the list").drain(..).for_each(|dir| drop(std::fs::remove_dir_all(dir)));
-    }
+    MADE.lock().expect("the list").clear();
 }

@@ -40,7 +40,7 @@ impl Server {
     }
 }
 
-/// First bytes after so many milliseconds.
+/// A server whose first bytes come after `ms` milliseconds.
 pub fn latency(ms: u64) -> Faults {
     Faults { latency: Latency::Fixed(Duration::from_millis(ms)), ..Faults::default() }
 }

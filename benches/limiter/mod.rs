@@ -56,7 +56,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// What of the possible was used, and what was refused beyond what had to be.
+/// The share of the allowed requests that was used, and the refusals beyond the unavoidable ones.
 #[derive(Default)]
 struct Totals {
     taken: f64,
@@ -70,7 +70,7 @@ impl Totals {
     fn add(&mut self, allowed: Allowed, clients: usize, courses: [Course; 2]) {
         let possible = allowed.bucket.min(clients as f64 / 0.020) * (1.0 - allowed.refused);
         let [first, later] = courses;
-        // An outage allows nothing; what it costs shows in what comes after it.
+        // An outage allows nothing: its cost shows in the part after it.
         self.possible += possible * first.seconds;
         self.taken += f64::from(first.taken + later.taken);
         self.taken_later += f64::from(later.taken);

@@ -30,7 +30,7 @@ pub fn check(text: &str) {
                 String::new()
             }
         };
-        // Text of the file is quoted nowhere, whatever key it stands under.
+        // An error never quotes values of the file, whatever their key.
         assert!(!shown.contains(SECRET), "{shown}");
     }
 }

@@ -6,13 +6,13 @@ use hydrant::config::{Env, parse_pattern_url, parse_replica_url};
 const SECRET: &str = "c2VjcmV0LWthbmFyeQ";
 
 pub fn check(text: &str) {
-    // The fuzzer finds out what is compared, and writes it where nobody keeps a secret.
+    // The fuzzer learns the secret from the comparison, and would write it where a URL holds no secret.
     if text.contains(&SECRET[..4]) {
         return;
     }
     check_both(text, &no_env);
     check_both(text, &some_env);
-    // With a secret where secrets are.
+    // The secret where a URL may hold one.
     check_both(&format!("s3://AK:{SECRET}@{text}"), &no_env);
     if !text.contains(['?', '#']) {
         check_both(&format!("{text}?sse-customer-key={SECRET}"), &no_env);

@@ -5,6 +5,8 @@
 //! This is the only module with `unsafe`: for anonymous mapped memory, for the promise to the kernel that buffer
 //! and descriptor live until their operation has ended, for system calls on locks, and for signals.
 
+#![allow(unsafe_code)]
+
 mod backend;
 mod buffer;
 mod error;

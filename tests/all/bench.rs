@@ -226,7 +226,7 @@ fn a_table_of_files_and_damaged_ones_fail_alone() {
     let databases = |name: &str| row(name)[3].parse::<u64>().unwrap();
     assert!(databases("decode") > 0 && databases("list") > databases("decode"), "{}", ran.stdout);
     assert_eq!(databases("decode"), databases("all"));
-    // Damage is seen by who looks.
+    // Only stages that decode notice damage.
     assert!(databases("fetch") > databases("decode"), "{}", ran.stdout);
     for name in ["list/list", "fetch/first_byte", "decode/decode", "all/commit", "all/database"] {
         assert_eq!(row(name).len(), 7, "{name}");
@@ -262,7 +262,7 @@ fn interrupted_it_tells_what_it_measured_and_leaves_nothing() {
         if stage == "all" {
             args.extend(["--output-dir", "."]);
         }
-        // What a run of one pass sends, twice: by then a pass has ended.
+        // A run of one pass sends `once()` requests. After twice as many the first pass has ended.
         let once = || {
             let before = answered();
             let pass: Vec<&str> = args.iter().copied().filter(|arg| !["--duration", "1h"].contains(arg)).collect();

@@ -200,7 +200,8 @@ fn databases_are_restored_while_the_listing_runs() {
     assert!(share.early >= EARLY && (60..140).contains(&share.files.len()));
 }
 
-/// Numbers sort before `ltx/`: that the directory above them all is no database is asked for.
+/// Numbers sort before `ltx/`, so the listing cannot show in time that the directory above all
+/// databases is no database itself: one more request asks for it.
 #[test]
 fn a_flat_fleet_does_not_wait_for_its_directory() {
     let options = SimOptions { max_keys: 100, faults: slow_listing(), ..SimOptions::default() };
@@ -305,8 +306,8 @@ fn a_discovery_without_a_result_is_an_error() {
     assert!(e.to_string().starts_with("this is a bug in Hydrant, please report: "), "{e}");
 }
 
-/// Workers that a signal has stopped may answer before the run has heard of the signal: what they
-/// leave is left, not failed.
+/// Workers that a signal has stopped may answer before the run has noticed the signal. Databases that
+/// they did not restore count as interrupted, not as failed.
 #[test]
 fn what_stopped_workers_leave_has_not_failed() {
     let (engine, cancel) = (stopped_engine(), CancellationToken::new());

@@ -1,4 +1,5 @@
-//! The S3 client against an independent server; where requests go and by whose name.
+//! The S3 client against an independent server; which hosts requests go to, and whose credentials
+//! sign them.
 
 use crate::common::S3sServer;
 use crate::common::client::{Client, collect, config, object, options, run};
@@ -135,7 +136,7 @@ fn an_independent_server_refuses() {
     }
 }
 
-// --- where requests go, and by whose name ---
+// --- which host requests go to, and who signs them ---
 
 #[test]
 fn redirects_are_not_followed() {
@@ -175,7 +176,7 @@ fn a_region_is_learned_once() {
         assert_eq!(client.read_now(0..100).unwrap(), *content);
         assert_eq!(server.requests().len(), 3, "{code}");
     }
-    // Two regions that send each other's requests on.
+    // Two regions that redirect to each other.
     let server = RawServer::start(|request, to| {
         let other = if request.region() == "here" { "there" } else { "here" };
         refuse(to, "301 Moved Permanently", &format!("x-amz-bucket-region: {other}\r\n"), "PermanentRedirect")

@@ -170,11 +170,11 @@ fn bodies_that_are_too_long_or_chunked() {
 
 // --- time ---
 
-/// What a server does that goes silent: it keeps the connection until another request has come.
+/// A server that goes silent: it keeps the connection open until another request has come.
 #[derive(Default)]
 struct Silence {
     broken: Gate,
-    /// No other request came.
+    /// No other request came before the wait ended.
     was_in_vain: AtomicBool,
 }
 
@@ -268,7 +268,8 @@ fn a_reader_that_takes_its_time_is_not_a_crawl() {
     let content = object(100_000);
     let served = Arc::clone(&content);
     let server = RawServer::start(move |request, to| answer_range(to, request, &served, "e"));
-    // All is there before the reader's first pause ends: then nothing is waited for.
+    // The whole body has arrived before the reader's first pause ends. The client waits for nothing
+    // after it, so these short time-outs cannot strike.
     let timeouts =
         Timeouts { chunk: Duration::from_millis(400), crawl_window: Duration::from_millis(300), ..options().timeouts };
     let client = Client::new(config(&server.endpoint()), &S3Options { timeouts, ..options() });
@@ -387,7 +388,7 @@ impl Stragglers {
             let (is_second, answered) = &gates[number.parse::<usize>().unwrap()];
             if !is_second.swap(true, Ordering::Relaxed) {
                 assert!(answered.wait(), "nothing was sent in its stead");
-                // So that a client that takes the refusal for the answer has the time to show it.
+                // A client that takes the refusal for the answer gets the time to send a retry.
                 std::thread::sleep(Duration::from_millis(if refusal.is_some() { 100 } else { 0 }));
                 return answer_range(to, request, &served, "e");
             }
@@ -399,14 +400,14 @@ impl Stragglers {
             answered.open();
             answer
         });
-        // Whatever is late here must not be given up.
+        // A late answer must be hedged, not timed out.
         let timeouts = Timeouts { first_byte: Duration::from_secs(300), ..options().timeouts };
         let client = Client::new(config(&server.endpoint()), &S3Options { timeouts, ..options() });
         Self { server, client }
     }
 
-    /// Reads one after another, and a late one whenever a hedge is certain to be allowed: two of
-    /// 100 requests may be hedged, and a busy machine may have used some of them for others.
+    /// Reads objects one after another, and a late one whenever a hedge is certain to be allowed. 2 %
+    /// of the requests may be hedged; on a busy machine other requests may have used some of that.
     fn read(&self) {
         let content = object(100);
         run(async {

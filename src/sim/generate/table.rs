@@ -329,6 +329,7 @@ impl Record {
 
     fn text_of(&mut self, write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
         let begin = self.body.len();
+        #[allow(clippy::expect_used)] // Writing to memory cannot fail.
         write(&mut self.body).expect("memory takes everything");
         put_varint(&mut self.head, 13 + 2 * (self.body.len() - begin) as u64);
     }

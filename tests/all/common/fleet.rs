@@ -10,7 +10,7 @@ use hydrant::telemetry::Counters;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// No variable of the process counts.
+/// An environment of its own, instead of the process's.
 pub fn env(name: &str) -> Option<String> {
     match name {
         "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),

@@ -1,5 +1,5 @@
-//! What the file system may refuse, at every step of a restore, with both writers: the output is
-//! absent, or untouched, or byte-equal to the reference, and nothing else lies beside it
+//! File-system errors at every step of a restore, with both writers: the output is absent, untouched
+//! or byte-equal to the reference, and there is no other file beside it
 //! (docs/GUARANTEES.md, 1, 4 and 14). A run killed at any step is followed by one that succeeds.
 
 mod replica;
@@ -21,10 +21,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-/// Small segments, so that one database has many of everything.
+/// Small, so that one database has many segments.
 const SEGMENT_BYTES: u64 = 512 << 10;
 
-/// Above what is written past the page cache.
+/// Larger than the size from which pages are written past the page cache.
 static DATABASE: LazyLock<GeneratedDatabase> = LazyLock::new(|| {
     let spec = LargeSpec { bytes: 9 << 19, increments: 12, pages_per_increment: 30, ..LargeSpec::default() };
     large_database(&spec).unwrap().to_database()
@@ -87,7 +87,7 @@ fn restored() -> BTreeMap<String, String> {
     BTreeMap::from([("out.db".to_owned(), hex(&DATABASE.expected.sha256))])
 }
 
-/// What stands at the output beforehand.
+/// What is at the output before the restore.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Before {
     Nothing,
@@ -172,7 +172,7 @@ fn a_refusal_at_every_step() {
                             Err(_) => assert_eq!(found, old, "{scene}"),
                         }
                         drop(fault);
-                        // Whatever was left does not stand in the way of the next run.
+                        // Files that were left do not hinder the next run.
                         let again = if whole { Replace::Force } else { replace };
                         run(&engine, &replica, &output, again).unwrap();
                         assert_eq!(files(dir.path()).get("out.db"), restored().get("out.db"), "{scene}");
@@ -222,8 +222,8 @@ fn without_fallocate() {
     }
 }
 
-/// The child of [`killed_at_every_step`]: restores, and is killed at the step it is told; never
-/// where that is 0.
+/// The child of [`killed_at_every_step`]: restores, and is killed at step `nth`; not at all if that
+/// is 0.
 #[test]
 fn child() {
     let Ok(words) = std::env::var("HYDRANT_TEST_KILL") else { return };

@@ -25,11 +25,11 @@ use std::sync::Arc;
 /// What is wrong with one file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Damage {
-    /// Nothing can be learnt about it but its name.
+    /// Its metadata cannot be read.
     Stat(Errno),
     /// It cannot be opened.
     Open(Errno),
-    /// It can be opened, not read.
+    /// It can be opened but not read.
     Read(Errno),
     /// Its handle is stale, also after it was opened again.
     Stale,
@@ -288,7 +288,7 @@ fn a_file_that_is_truncated_meanwhile_ends_no_process() {
     assert!(child.status.success() && String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
 }
 
-/// A file that shrinks with every look, and never matches its listing.
+/// A file that is shorter each time it is opened, so that it never matches its listing.
 #[test]
 fn a_file_that_keeps_shrinking_is_damaged_after_two_listings() {
     let dir = tempfile::tempdir().unwrap();

@@ -49,7 +49,7 @@ fn few_threads_are_enough() {
         let ran = host.ran(command.uid(user).gid(user).output().unwrap());
         assert!(!ran.stderr.contains("panicked"), "{threads}: {}", ran.stderr);
         if threads == 3 {
-            // The command's own, the one for signals, SQLite's: no worker.
+            // The main thread, the one for signals and the one for SQLite: none is left for a worker.
             assert!(
                 ran.stderr.contains("Error: no thread can be started here: the limit on threads"),
                 "{}",

@@ -1,4 +1,4 @@
-//! Fleets that do not come to their end as planned: listings that fail, signals.
+//! Fleet runs that end early: listings that fail, signals.
 
 use super::*;
 use crate::common::wait::{ended_soon, until};
@@ -33,7 +33,7 @@ fn published(host: &Host) -> usize {
     host.files("out").iter().filter(|path| !path.contains("/.") && !path.starts_with('.')).count()
 }
 
-/// Runs until so many databases are restored, then sends a signal.
+/// Runs until `restored` databases are restored, then sends SIGINT.
 fn interrupted(host: &Host, args: &[&str], restored: usize) -> Ran {
     let child = host.command(args).spawn().unwrap();
     until(|| published(host) >= restored);

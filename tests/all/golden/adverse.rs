@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A restore lists again so often when planned files are gone, and then gives up.
+/// How often a restore lists again when planned files are gone, before it gives up.
 const RELISTINGS: usize = 8;
 
 #[test]
@@ -17,7 +17,7 @@ fn tried_again_and_throttled() {
         put_sound(&server, &format!("fleet/{name}"));
     }
     server.script(RequestKind::Get, &format!("fleet/throttled.db/{NEWEST}"), [Some(Failure::SlowDown)]);
-    // One more than a restore puts up with: the second try succeeds.
+    // One more than a restore accepts: it fails, and its second try succeeds.
     let gone = vec![Some(Failure::NoSuchKey); RELISTINGS + 1];
     server.script(RequestKind::Get, &format!("fleet/again.db/{NEWEST}"), gone);
     refuse(&server, "fleet/gone.db", Failure::NoSuchKey);
@@ -76,7 +76,7 @@ fn interrupted() {
                 let line = line.unwrap();
                 all.push_str(&line);
                 all.push('\n');
-                // Nobody listens any more once both have been heard.
+                // The receiver is dropped once both lines have come.
                 let _ = said.send(line);
             }
             all

@@ -6,7 +6,7 @@ use super::support::*;
 use hydrant::sim::server::SimServer;
 use std::os::unix::fs::symlink;
 
-/// More failures, and warnings, than are told on stderr.
+/// More failures and warnings than stderr shows.
 const MANY: usize = 25;
 
 /// An entry of litestream.yml; `more` are lines of its replica.
@@ -57,8 +57,8 @@ fn by_config() {
     seen.matches();
 }
 
-/// What is said where more fails, and more is warned of, than is told: which of the databases are
-/// named does not matter.
+/// The messages of a run with more failures and warnings than stderr shows. Which of the databases
+/// are named differs from run to run.
 #[test]
 fn many_failures_and_warnings() {
     let (server, host) = (simulator(1000), Host::new());

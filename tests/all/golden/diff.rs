@@ -82,7 +82,7 @@ fn edits<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Edit<'a>> {
     edits
 }
 
-/// The removed line that stands in the same place of its block as the added line `at` in the
+/// The removed line that is in the same place of its block as the added line `at` in the
 /// block after it.
 fn replaced_by<'a>(edits: &[Edit<'a>], at: usize) -> Option<&'a str> {
     let added = edits[..at].iter().rev().take_while(|edit| matches!(edit, Edit::Add(_))).count();

@@ -108,7 +108,7 @@ fn end_of_string(text: &str) -> usize {
     panic!("a string without an end: {text}");
 }
 
-/// Shows runs of characters that stand between `before` and `after` as `placeholder`.
+/// Replaces runs of characters between `before` and `after` by `placeholder`.
 fn replace_between(text: &str, before: &str, is_run: fn(char) -> bool, after: &str, placeholder: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find(before) {

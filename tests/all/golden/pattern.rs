@@ -27,7 +27,7 @@ fn server() -> SimServer {
     server
 }
 
-/// What stands in the way of the databases in `there`, below `out`.
+/// What is at the outputs of the databases in `there`, below `out`, before the run.
 fn block(host: &Host, out: &str) {
     let there = |name: &str| format!("{out}/there/{name}");
     host.write(&there("file.db"), "mine");

@@ -1,4 +1,4 @@
-//! The texts of all errors and warnings, each behind its class: what stands in the error log, in
+//! The texts of all errors and warnings, each behind its class, as they are in the error log, in
 //! `reason` and after `Error:`. Users search for them, and scripts for some.
 
 use super::normal::Normal;

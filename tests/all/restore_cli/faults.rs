@@ -170,7 +170,7 @@ fn a_damaged_file_is_restored_around_and_reported() {
     assert!(ran.stderr.contains("Warning: "), "{}", ran.stderr);
 }
 
-/// Files too large for one GET are named as rightly as small ones.
+/// The error names the right class also for files that are too large for one GET.
 #[test]
 fn damage_in_the_tail_of_a_large_file_gets_its_class() {
     let database = large(20 << 20, 1);
@@ -306,7 +306,7 @@ fn sqlite_checks_before_anything_is_published() {
             .failed("integrity check failed, nothing was published");
         assert_eq!(place.contents(), before);
     }
-    // Not asked, not checked.
+    // Without -integrity-check nothing is checked.
     let place = Place::new();
     run(&mut hydrant(&["restore", "-o", &place.out(), &url])).succeeded();
     assert_eq!(std::fs::read(place.out()).unwrap(), image);

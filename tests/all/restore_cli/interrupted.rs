@@ -1,5 +1,6 @@
-//! After a `-force` that was killed just before its exchange: the old database stands, and the rows that
-//! only its -wal holds lie aside. Whatever looks at it first makes it whole.
+//! After a `-force` that was killed just before its exchange: the old database is at its path, and its
+//! -wal, which holds rows that the file does not have, was moved aside. The next command that looks at
+//! the destination moves it back.
 
 use super::support::*;
 use std::os::unix::fs::MetadataExt;
@@ -58,7 +59,7 @@ const PUT_RIGHT: &str = "is back in its place";
 
 #[test]
 fn restore_makes_the_old_database_whole_before_it_decides() {
-    // Nobody listens there.
+    // No server listens on this port.
     let nowhere = url("http://127.0.0.1:1", "db");
     let arrange = || {
         let place = Place::new();
@@ -81,7 +82,7 @@ fn restore_makes_the_old_database_whole_before_it_decides() {
         assert_eq!((skip, &*ran.stdout), ("database already exists, skipping", ""));
         assert_eq!(names(&place), ["out.db", "out.db-shm", "out.db-wal"]);
         assert_eq!(rows(Path::new(&place.out())), ROWS);
-        // Nothing is left to be said.
+        // The second run has nothing to report.
         assert_eq!(run(&mut hydrant(&args)).stderr, "database already exists, skipping\n");
     }
     // A dry run changes nothing.
@@ -151,8 +152,8 @@ fn restore_pattern_makes_old_databases_whole_before_it_skips_them() {
     }
 }
 
-/// A program was first, and has written: both its rows and the old ones are kept, and the operator is
-/// told where.
+/// A program has written to the database before Hydrant looked: its rows and the old ones are both
+/// kept, and a message names both files.
 #[test]
 fn what_no_longer_fits_is_kept_and_named() {
     let place = Place::new();

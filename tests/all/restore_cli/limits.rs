@@ -1,4 +1,4 @@
-//! Little of everything: requests, memory, descriptors, system calls.
+//! Restores with few requests, little memory, few descriptors and forbidden system calls.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What stands at the output or is in its way: it keeps its bytes, whatever happens.
+//! Outputs that exist already, or cannot be created: existing files keep their bytes in every failure.
 
 use super::support::*;
 use hydrant::sim::server::{Failure, Faults, RequestKind};
@@ -64,7 +64,7 @@ fn in_the_way() {
 
 #[test]
 fn if_db_not_exists_wins_before_any_request() {
-    // Nobody listens there.
+    // No server listens on this port.
     let url = url("http://127.0.0.1:1", "db");
     type Arrange = fn(&Place);
     let skipped: &[Arrange] = &[
@@ -151,14 +151,14 @@ fn force_loses_nothing_at_any_failing_request() {
         let ran = run(&mut hydrant_s3(&["restore", "-force", "-o", &place.out(), &served.url]));
         ran.failed("AccessDenied");
         assert_eq!(place.contents(), before, "{key} after {passing}");
-        // What the run did not come to is not the next one's.
+        // Removes scripted failures that this run did not reach, so that the next run does not meet them.
         while run_until_clean(&served, &place, &before) {}
     }
     run(&mut hydrant_s3(&["restore", "-force", "-o", &place.out(), &served.url])).succeeded();
     place.holds_only(&served.sha256);
 }
 
-/// Uses up what is left of a script; whether there may be more.
+/// Uses up what is left of a script. Returns whether there may be more.
 fn run_until_clean(served: &Served, place: &Place, before: &Contents) -> bool {
     let refused = served.server.stats().with_outcome(hydrant::sim::server::Outcome::Refused);
     let elsewhere = Place::new();
@@ -183,7 +183,7 @@ fn a_directory_that_cannot_be_written_is_found_before_anything_is_fetched() {
     assert_eq!(served.server.stats().body_bytes, 0);
     assert_eq!(served.server.stats().total(), 0);
 
-    // -force over a file that is another's, in a directory that is one's own.
+    // -force over a file of another user, in a directory of the restoring user.
     let place = Place::new();
     std::fs::set_permissions(place.dir(), std::fs::Permissions::from_mode(0o777)).unwrap();
     place.write("out.db", "root's");

@@ -1,5 +1,5 @@
-//! Secrets are never shown: not in errors, reports or messages, at whatever verbosity. Every run
-//! of these tests is looked through for them; here they are put where they might be repeated.
+//! Secrets are never shown in errors, reports or messages, at any verbosity. The output of every run
+//! of these tests is searched for them. The tests here put them where they might be repeated.
 
 use super::support::*;
 use hydrant::sim::server::{Failure, Faults};

@@ -1,4 +1,4 @@
-//! Stopped half-way: by signals that can be heard, and by one that cannot.
+//! Restores that are stopped half-way: by signals that can be handled, and by SIGKILL.
 
 use super::support::*;
 use crate::common::wait::ended_soon;
@@ -6,7 +6,7 @@ use hydrant::sim::server::{Faults, RequestKind};
 use std::process::Stdio;
 use std::time::Instant;
 
-/// Takes half a minute if nobody stops it.
+/// A restore from here takes half a minute if it is not stopped.
 fn slow() -> Served {
     serve(large(24 << 20, 3), Faults { bandwidth_per_connection: Some(200 << 10), ..Faults::default() })
 }

@@ -179,7 +179,7 @@ fn relative_outputs_and_new_parents() {
     let mode = |path: &str| Path::new(&place.path(path)).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("new/deep"), 0o700);
 
-    // Nothing comes of it: nothing stays of the parents.
+    // The restore fails: the parent directories that it made are removed.
     let place = Place::new();
     let missing = format!("file://{}", place.path("nowhere"));
     run(&mut hydrant(&["restore", "-o", &place.path("new/deep/out.db"), &missing]))

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub const ACCESS_KEY: &str = "AKIDCANARY";
 pub const SECRET_KEY: &str = "canary-secret-key";
 pub const SESSION_TOKEN: &str = "canary-session-token";
-/// A run that takes longer hangs.
+/// A run that takes longer counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(150);
 
 /// The program with nothing in its environment.
@@ -96,11 +96,11 @@ pub fn run(command: &mut Command) -> Ran {
 
 impl Running {
     pub fn signal(&self, signal: Signal) {
-        // The child has not been waited for: its number is not another's.
+        // The child has not been waited for, so its process id cannot have been reused.
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end, but not for ever. Whatever it said must not hold a secret.
+    /// Waits for its end, for [`DEADLINE`] at most. Fails if its output holds a secret.
     pub fn wait(mut self) -> Ran {
         let mut peak_rss_bytes = 0;
         let status: ExitStatus = loop {
@@ -132,7 +132,7 @@ fn peak_rss(pid: u32) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// A directory of one's own, with an output in it.
+/// A fresh directory, and the path of an output in it.
 pub struct Place {
     dir: tempfile::TempDir,
 }
@@ -250,7 +250,7 @@ pub fn large(bytes: u64, increments: u32) -> GeneratedDatabase {
     large_database(&spec).unwrap().to_database()
 }
 
-/// A simulator with one such database, its URL and hash.
+/// A simulator with one database of [`large`], its URL and its hash.
 pub struct Served {
     pub server: SimServer,
     pub database: GeneratedDatabase,

@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Runs `command` as a user of its own, with at most so many threads.
+/// Makes `command` run as a user of its own, with at most `most` threads.
 fn with_threads(command: &mut Command, most: u64) -> &mut Command {
     let user = another_user();
     limited(command.uid(user).gid(user), libc::RLIMIT_NPROC, most)
 }
 
-/// Whether this test may be another user, who can run the program.
+/// Whether this process may start the program as another user.
 fn can_be_another() -> bool {
     let user = another_user();
     let can = hydrant(&["-version"]).uid(user).gid(user).status().is_ok_and(|status| status.success());
@@ -24,7 +24,7 @@ fn can_be_another() -> bool {
     can
 }
 
-/// Where anybody may write.
+/// A directory that every user may write to.
 fn open_place() -> Place {
     let place = Place::new();
     std::fs::set_permissions(place.dir(), std::fs::Permissions::from_mode(0o777)).unwrap();

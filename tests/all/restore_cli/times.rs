@@ -1,4 +1,4 @@
-//! `-timestamp`: the right state by few looks, also where every LastModified lies.
+//! `-timestamp`: the right state with few header reads, also where every LastModified is wrong.
 
 use super::support::*;
 use hydrant::sim::naive::{self, NaiveEntry, NaiveTarget};

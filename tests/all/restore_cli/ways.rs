@@ -1,5 +1,5 @@
-//! Outputs that no directory leads to: an error at once, which names what is in the way, from every
-//! command, and from its dry run.
+//! Outputs whose directory cannot exist. Every command and its dry run fail at once, and the error
+//! names the path component in the way.
 
 use super::support::*;
 use std::os::unix::fs::symlink;
