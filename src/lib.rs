@@ -2,8 +2,8 @@
 //!
 //! The modules, from the outside in (docs/ARCHITECTURE.md has the picture):
 //! `cli` → `fleet` → `restore` → {`plan`, `catalogue`, `ltx`, `store`, `io`, `commit`}.
-//! `telemetry` counts for all of them; `sim` (feature `sim`) holds the S3 simulator and the
-//! replica generator that tests, benches and scripts use.
+//! `telemetry` has counters and latencies for all of them. `sim` (feature `sim`) has the S3 simulator
+//! and the replica generator for tests, benches and scripts.
 
 pub mod cancel;
 pub mod catalogue;

@@ -1,4 +1,4 @@
-//! Parses, runs, maps to an exit code.
+//! The program `hydrant`. [`hydrant::cli::run`] does everything.
 
 fn main() -> std::process::ExitCode {
     hydrant::cli::run(std::env::args_os())

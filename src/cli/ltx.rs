@@ -1,4 +1,4 @@
-//! `hydrant ltx`: the LTX files that lie on a replica.
+//! `hydrant ltx`: lists the LTX files of a replica.
 
 use super::restore::locate;
 use crate::cancel::CancellationToken;
@@ -19,10 +19,10 @@ use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 use std::sync::Arc;
 
-/// Headers looked at side by side.
-const LOOKS_IN_FLIGHT: usize = 32;
+/// At most this many headers are fetched at a time.
+const HEADERS_IN_FLIGHT: usize = 32;
 
-/// Runs the command; the answer is what stdout is to hold.
+/// Runs the command. Returns the text for stdout.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
     let stores = Stores::new(s3_options(&args.common), Arc::default(), log.clone());
@@ -43,25 +43,25 @@ pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken)
 async fn list(args: &LtxArgs, location: &Location, store: &Store, log: &Log) -> Result<Vec<FileLine>, Failure> {
     let http = Http::default();
     let replica = list_replica(&http, store, &location.path).await.map_err(|e| from_store(&e))?;
-    say_what_is_not_shown(args, &replica, log);
+    report_unlisted(args, &replica, log);
     let mut shown: Vec<&LtxFile> = replica.files.iter().filter(|file| args.level.admits(file.level)).collect();
     shown.sort_by_key(|file| (file.level, file.min_txid, file.max_txid));
     if !args.times {
         return Ok(shown.into_iter().map(|file| line(file, (file.last_modified, TimeSource::LastModified))).collect());
     }
-    let looks = shown.into_iter().map(|file| {
+    let lines = shown.into_iter().map(|file| {
         let (http, replica) = (&http, &replica);
-        async move { Ok(line(file, look(http, store, replica, file, log).await?)) }
+        async move { Ok(line(file, own_time(http, store, replica, file, log).await?)) }
     });
-    let mut looks = futures_util::stream::iter(looks).buffered(LOOKS_IN_FLIGHT);
+    let mut pending = futures_util::stream::iter(lines).buffered(HEADERS_IN_FLIGHT);
     let mut lines = Vec::new();
-    while let Some(look) = looks.next().await {
-        lines.push(look?);
+    while let Some(line) = pending.next().await {
+        lines.push(line?);
     }
     Ok(lines)
 }
 
-fn say_what_is_not_shown(args: &LtxArgs, replica: &Replica, log: &Log) {
+fn report_unlisted(args: &LtxArgs, replica: &Replica, log: &Log) {
     let hidden = replica.files.iter().filter(|file| !args.level.admits(file.level)).count() as u64;
     if args.level_is_default && hidden > 0 && log.is_terminal() {
         log.info(&format!("{} at other levels: -level all shows them", human::count(hidden, "more file")));
@@ -82,9 +82,10 @@ fn line(file: &LtxFile, (time, time_source): (Timestamp, TimeSource)) -> FileLin
     FileLine { level: file.level, min_txid: file.min_txid, max_txid: file.max_txid, size: file.size, time, time_source }
 }
 
-/// The file's own time. A file that is gone meanwhile, archived, unreadable, or no LTX file keeps
-/// the listing's; of the last three it is said.
-async fn look(
+/// The time in a file's metadata or header, and its source. The time of the listing is kept, with a
+/// warning, for a file that is archived, unreadable or not an LTX file; without a warning for a file
+/// that was deleted or replaced since the listing.
+async fn own_time(
     http: &Http,
     store: &Store,
     replica: &Replica,
@@ -97,7 +98,7 @@ async fn look(
         log.say(Severity::Warn, "archived, its time cannot be looked at", &[("file", &key)]);
         return Ok(listed);
     }
-    match head_of(http, store, &key, file).await {
+    match header_of(http, store, &key, file).await {
         Ok((_, Some(time))) => Ok((time, TimeSource::Metadata)),
         Ok((head, None)) => match Header::parse(&head) {
             Ok(header) => Ok((header.timestamp(), TimeSource::Header)),
@@ -119,8 +120,8 @@ async fn look(
     }
 }
 
-/// The first bytes of a file, and the time in its metadata.
-async fn head_of(
+/// The header's bytes of a file, and the time in its metadata.
+async fn header_of(
     http: &Http,
     store: &Store,
     key: &str,
@@ -169,7 +170,7 @@ mod tests {
         let said = Said::default();
         let log = Log::new(Box::new(said.clone()), 0, LogFormat::Text, false, false);
         let fault = inject(Path::new(&file), Some(Step::Read), 1, Effect::Fail(Errno::IO));
-        let looked = look(&http, &store, &replica, &replica.files[0], &log).await;
+        let looked = own_time(&http, &store, &replica, &replica.files[0], &log).await;
         assert!(fault.struck());
         assert_eq!(looked, Ok((replica.files[0].last_modified, TimeSource::LastModified)));
         let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();

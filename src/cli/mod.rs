@@ -1,11 +1,12 @@
-//! Flags as typed → resolved arguments; help; messages; exit codes (CONTRACT).
+//! The command line: arguments, help, messages, exit codes. docs/CLI.md is its contract.
 //!
 //! ```text
-//! argv ─► argv (Go's rules) ─► flags (clap) ─► resolve ─► args ─► restore | ltx | restore_pattern | bench ─► output, log
+//! argv (Go's rules) ─► flags (clap) ─► resolve ─► restore | ltx | restore_pattern | bench ─► ui (screen, log)
 //! ```
-//! What is done with a database or a bucket is not here: `restore` hands it to a
-//! [`restore::RestoreEngine`]. stdout holds what was asked for and nothing else; all the rest
-//! goes to stderr through a [`log::Log`].
+//! `args` reads the command line, `ui` writes to the terminal and knows nothing of `args`.
+//! `session` is the composition root: it starts the workers and opens the stores of a command.
+//! stdout holds what was asked for and nothing else. All the rest goes to stderr through a
+//! [`Log`].
 
 pub mod args;
 mod bench;
@@ -21,10 +22,10 @@ pub mod ui;
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
 use crate::cli::args::resolved::{BenchArgs, LtxArgs, RestoreArgs, RestorePatternArgs};
-use crate::cli::args::{argv, help, resolve};
+use crate::cli::args::{argv, completions, help, man, resolve};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, LogOptions};
-use crate::cli::ui::{screen, signal, suggest};
+use crate::cli::ui::{screen, signal};
 use crate::config::{self, Env};
 use crate::io::signals::ignore_file_size_signal;
 use clap::FromArgMatches;
@@ -33,10 +34,10 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// A command line, understood.
+/// What a command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// To be printed on stdout; exit 0.
+    /// Print this text on stdout and exit with 0: help, version, a completion script, a man page.
     Show(String),
     Restore(RestoreArgs),
     Ltx(LtxArgs),
@@ -44,13 +45,13 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
-/// The program: `args` with its own name first, as the process got them.
+/// Runs the program. `args` are the process's arguments, its own name first.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     ignore_file_size_signal();
     let env: &Env<'_> = &config::process_env;
     let mut args = args.skip(1).peekable();
     if args.peek().is_none() {
-        // Not an answer to a question: stdout stays empty, and scripts see a failure.
+        // Nobody asked for help: it goes to stderr, and a script sees a failure.
         Log::stderr(plain(env)).line(help::top().trim_end());
         return ExitCode::from(2);
     }
@@ -67,7 +68,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What a command line without the program's name asks for; touches nothing but `env`.
+/// Reads a command line, given without the program's name. Looks at `env` alone: no file, no network.
 pub fn parse(mut args: impl Iterator<Item = OsString>, env: &Env<'_>) -> Result<Command, Failure> {
     let first = args.next().unwrap_or_default();
     match first.to_str().unwrap_or_default() {
@@ -75,23 +76,23 @@ pub fn parse(mut args: impl Iterator<Item = OsString>, env: &Env<'_>) -> Result<
         "-V" | "-version" | "--version" | "version" => Ok(Command::Show(format!("{}\n", help::version()))),
         "help" => match args.next() {
             None => Ok(Command::Show(help::top())),
-            Some(name) => help::of(&name.to_string_lossy()).map(Command::Show).ok_or_else(|| unknown_command(&name)),
+            Some(name) => help::of(&name.to_string_lossy()).map(Command::Show),
         },
-        name => match help::command(name) {
-            Some(command) => parse_command(name, command, args, env),
-            None => Err(unknown_command(&first)),
+        name => match help::definition(name) {
+            Some((command, _)) => parse_command(name, command, args, env),
+            None => Err(help::unknown(&first.to_string_lossy())),
         },
     }
 }
 
 fn parse_command(
     name: &str,
-    command: clap::Command,
+    mut command: clap::Command,
     args: impl Iterator<Item = OsString>,
     env: &Env<'_>,
 ) -> Result<Command, Failure> {
     let args = match argv::normalise(&command, args)? {
-        Argv::Help => return Ok(Command::Show(help::of(name).unwrap_or_default())),
+        Argv::Help => return Ok(Command::Show(command.render_help().to_string())),
         Argv::Args(args) => args,
     };
     let matches = command.try_get_matches_from(args).map_err(|e| from_clap(&e))?;
@@ -102,7 +103,10 @@ fn parse_command(
             resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
         }
         "bench" => resolve::bench(typed(&matches)?, env).map(Command::Bench),
-        _ => resolve::restore_pattern(typed(&matches)?, env).map(Command::RestorePattern),
+        "restore-pattern" => resolve::restore_pattern(typed(&matches)?, env).map(Command::RestorePattern),
+        "completions" => completions::script(&resolve::shell(&typed(&matches)?)?).map(Command::Show),
+        "man" => man::page(resolve::man_command(&typed(&matches)?)?.as_deref()).map(Command::Show),
+        other => Err(Failure::internal(&format!("the command {other} is defined and not handled"))),
     }
 }
 
@@ -110,13 +114,14 @@ fn typed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T, Failure> {
     T::from_arg_matches(matches).map_err(|e| from_clap(&e))
 }
 
-/// `argv` lets nothing through but values that do not parse; of those the messages are Go's.
+/// clap's error, in Go's words. Unknown flags and missing values were refused by `argv`; what
+/// remains are values that cannot be parsed.
 fn from_clap(error: &clap::Error) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
     };
-    // As clap shows it: `--txid <HEX>`, `-o <PATH>`.
+    // clap shows the flag as `--txid <HEX>` or `-o <PATH>`.
     let flag = context(ContextKind::InvalidArg).trim_start_matches('-');
     let flag = flag.split_once(' ').map_or(flag, |(name, _)| name);
     match error.kind() {
@@ -132,21 +137,7 @@ fn from_clap(error: &clap::Error) -> Failure {
     }
 }
 
-fn unknown_command(name: &OsString) -> Failure {
-    let name = name.to_string_lossy();
-    if name.starts_with('-') {
-        return Failure::usage(format!("flag provided but not defined: {name}"))
-            .try_call("hydrant COMMAND [flags] …: flags follow the command; hydrant -help shows the commands");
-    }
-    let failure = Failure::usage(format!("hydrant {name}: unknown command"));
-    match (&*name, suggest::nearest(&name, help::COMMANDS.into_iter())) {
-        ("wal", _) => failure.try_call("hydrant ltx"),
-        (_, Some(near)) => failure.try_call(format!("hydrant {near}")),
-        (_, None) => failure.try_call("hydrant -help"),
-    }
-}
-
-/// Runs a command to its end, its output included.
+/// Runs a command and prints its output. Returns the log too, for the failure.
 fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     let log = Log::stderr(match command {
         Command::Show(_) => plain(env),

@@ -1,4 +1,4 @@
-//! `hydrant restore`, around the engine: what is checked before, what is said after.
+//! `hydrant restore`: what is checked before the engine runs, and what is reported after.
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{RestoreArgs, Source};
@@ -18,29 +18,31 @@ use std::time::Duration;
 pub struct RestoreRequest<'a> {
     pub args: &'a RestoreArgs,
     pub location: &'a Location,
-    /// Absolute.
+    /// The absolute path of the output.
     pub output: &'a Path,
-    /// `-o` as typed, else absolute: what reports show.
+    /// The output as reports show it: `-o` as typed, else the absolute path.
     pub output_shown: &'a str,
     pub log: &'a Log,
     pub cancel: &'a CancellationToken,
 }
 
-/// What does the work. `plan` and `restore` are called once at most, from the thread that runs
-/// the command; `snapshot` meanwhile from another.
+/// Plans or restores one database. `plan` or `restore` is called once, by the thread that runs
+/// the command. Another thread calls `snapshot` meanwhile.
 pub trait Restorer: Sync {
-    /// For `-dry-run`: looks at the replica, and of the output only at the directories on the way to it.
+    /// For `-dry-run`: reads the replica. Of the output it only checks that its directories can be used.
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure>;
 
-    /// Checks the output, then asks the replica, then restores (CONTRACT, "Order of checks").
-    /// [`Failure::NoBackups`] only where there truly are none.
+    /// Checks the output, then lists the replica, then restores (docs/CLI.md, "Order of checks").
+    ///
+    /// # Errors
+    /// [`Failure::NoBackups`] only if the replica was listed and is empty.
     fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure>;
 
-    /// How far `restore` is.
+    /// The progress of `restore`.
     fn snapshot(&self) -> ProgressSnapshot;
 }
 
-/// Runs the command; the answer is what stdout is to hold.
+/// Runs the command. Returns the text for stdout.
 pub fn run(
     args: &RestoreArgs,
     env: &Env<'_>,
@@ -52,7 +54,7 @@ pub fn run(
     if args.if_db_not_exists && !args.dry_run {
         put_right(&output, log);
     }
-    // Follows links: a dangling one is no database.
+    // Follows links, so that a dangling one does not count as a database.
     if args.if_db_not_exists && output.metadata().is_ok() {
         log.info("database already exists, skipping");
         return Ok(String::new());
@@ -78,15 +80,15 @@ pub fn run(
     }
 }
 
-/// Puts right what an interrupted run left beside `output`, before anyone decides by what stands
-/// there, and says so.
+/// Repairs what an interrupted run left beside `output`, and reports it. Must run before any check
+/// of the output.
 pub(super) fn put_right(output: &Path, log: &Log) {
     for notice in sweep_beside(output) {
         log.warn(&notice.to_string());
     }
 }
 
-/// Where the source's backups are, by its URL or by litestream.yml.
+/// Finds where the backups of a source are: by its URL, or by litestream.yml.
 pub fn locate(source: &Source, env: &Env<'_>) -> Result<Location, Failure> {
     let found = match source {
         Source::Url(url) => config::parse_replica_url(url, env),
@@ -97,7 +99,7 @@ pub fn locate(source: &Source, env: &Env<'_>) -> Result<Location, Failure> {
     found.map_err(|e| from_config(&e))
 }
 
-/// Absolute, and as shown.
+/// The output's absolute path, and the path that reports show.
 fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
     let typed = match (&args.output, &args.source) {
         (Some(output), _) => output,
@@ -134,7 +136,7 @@ mod tests {
     use crate::timestamp::Timestamp;
     use std::ffi::OsString;
 
-    /// Answers as told, and checks what it is asked.
+    /// Returns a fixed result, and checks the request.
     struct Fake(Result<RestoreReport, Failure>);
 
     impl Restorer for Fake {

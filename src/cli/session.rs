@@ -1,5 +1,5 @@
-//! The composition root: makes the workers, the counters and the stores of a command, and runs
-//! one database through them.
+//! The composition root: starts the workers and opens the stores of a command. Restores one
+//! database by them.
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::CommonArgs;
@@ -21,22 +21,22 @@ use crate::telemetry::Counters;
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
-/// Workers, and what is needed to open stores for them.
+/// The workers of a command and its stores.
 pub struct Session {
-    pub engine: Workers,
-    /// Databases that may be in flight.
-    pub tasks: usize,
-    pub kind: IoBackend,
+    pub workers: Workers,
+    /// At most this many databases may be in flight.
+    pub max_databases: usize,
+    pub backend: IoBackend,
     stores: Stores,
     cancel: CancellationToken,
 }
 
 impl Session {
-    /// Probes the I/O engine and starts the workers; at most `tasks` databases may be in flight,
-    /// fewer where descriptors are few. With `checks`, SQLite will check some of them.
+    /// Probes the I/O backend and starts the workers. At most `max_databases` databases may be in flight,
+    /// fewer if the limit of open files is low. With `checks`, the workers can run SQLite's checks.
     pub fn open(
         common: &CommonArgs,
-        tasks: usize,
+        max_databases: usize,
         checks: bool,
         counters: &Arc<Counters>,
         log: &Log,
@@ -46,33 +46,33 @@ impl Session {
         if let Some(note) = &chosen.note {
             log.info(note);
         }
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let limits = Descriptors::of_process(workers);
-        let tasks = tasks.min(limits.databases);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let descriptors = Descriptors::of_process(cores);
+        let max_databases = max_databases.min(descriptors.databases);
         let options = WorkersOptions {
-            workers,
+            workers: cores,
             kind: chosen.kind,
             memory_bytes: common.memory_bytes,
-            // A fleet's discovery is one more.
-            tasks: tasks + 1,
+            // The discovery of a fleet is a task too.
+            tasks: max_databases + 1,
             segment_bytes: SEGMENT_BYTES,
             checks,
         };
-        let engine = Workers::start(&options, Arc::clone(counters), cancel.clone())
+        let workers = Workers::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
-        if let Some((started, reason)) = engine.fewer_workers() {
-            log.info(&format!("{started} of {workers} workers: {reason}"));
+        if let Some((started, reason)) = workers.fewer_workers() {
+            log.info(&format!("{started} of {cores} workers: {reason}"));
         }
         let mut s3_options = s3_options(common);
-        s3_options.limits = RequestLimits::new(match (common.max_requests.map(usize::from), limits.requests) {
+        s3_options.limits = RequestLimits::new(match (common.max_requests.map(usize::from), descriptors.requests) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         });
         let stores = Stores::new(s3_options, Arc::clone(counters), log.clone());
-        Ok(Self { engine, tasks, kind: chosen.kind, stores, cancel: cancel.clone() })
+        Ok(Self { workers, max_databases, backend: chosen.kind, stores, cancel: cancel.clone() })
     }
 
-    /// How many requests may go out.
+    /// The limiter of this process's requests.
     pub fn requests(&self) -> &RequestLimits {
         &self.stores.options.limits
     }
@@ -81,7 +81,7 @@ impl Session {
         self.stores.open(config)
     }
 
-    /// What a restore's error, or the engine's end before an answer, means for the command.
+    /// The command's failure for an error of a restore; None: the workers ended without a result.
     pub fn failure(&self, error: Option<RestoreError>) -> Failure {
         match error {
             Some(RestoreError::Plan(PlanError::NoBackups)) => Failure::NoBackups,
@@ -91,13 +91,13 @@ impl Session {
         }
     }
 
-    /// Why work ended before it had a result: a signal, else a bug, which `what` describes.
+    /// Work ended without a result: a signal stopped it, else `what` describes a bug.
     pub fn cancelled(&self, what: &str) -> Failure {
         Failure::ended_early(&self.cancel, what)
     }
 }
 
-/// What all stores of a command have in common: the flags, and this process's environment.
+/// The options that all stores of a command share, from flags and environment.
 pub fn s3_options(common: &CommonArgs) -> S3Options {
     let limits = RequestLimits::new(common.max_requests.map(usize::from));
     S3Options { limits, ..S3Options::from_process() }
@@ -132,7 +132,7 @@ impl Stores {
     }
 }
 
-/// `hydrant restore`: one database, given to the engine without the fleet.
+/// `hydrant restore`: one database, by the engine that restores fleets.
 #[derive(Default)]
 pub struct OneDatabase {
     counters: Arc<Counters>,
@@ -144,7 +144,7 @@ impl Restorer for OneDatabase {
         let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
         let store = session.store(&request.location.store);
         let (path, target) = (request.location.path.clone(), request.args.target);
-        let planned = session.engine.run(move |worker| {
+        let planned = session.workers.run(move |worker| {
             Box::pin(async move { restore::plan_database(&worker, &store, &path, None, &target).await })
         });
         let planned = match planned {
@@ -159,7 +159,7 @@ impl Restorer for OneDatabase {
             source: request.args.source_shown.clone(),
             target_path: request.output_shown.to_owned(),
             replica: request.location.store.kind(),
-            files: file_lines(&planned),
+            files: file_lines(&planned)?,
         })
     }
 
@@ -185,7 +185,7 @@ impl Restorer for OneDatabase {
             check,
             parallelism: args.parallelism.map(usize::from),
         };
-        let restored = match session.engine.run(|worker| Box::pin(restore_durably(worker, order))) {
+        let restored = match session.workers.run(|worker| Box::pin(restore_durably(worker, order))) {
             Some(Ok(restored)) => restored,
             Some(Err(e)) => return Err(session.failure(Some(e))),
             None => return Err(session.failure(None)),
@@ -208,7 +208,7 @@ impl Restorer for OneDatabase {
         for warning in &report.warnings {
             request.log.warn(warning);
         }
-        crate::cli::ui::latency_table::show(request.log, &session.engine.take_stages());
+        crate::cli::ui::latency_table::show(request.log, &session.workers.take_stages());
         Ok(report)
     }
 
@@ -227,28 +227,33 @@ impl Restorer for OneDatabase {
     }
 }
 
-/// Restores, and makes the name durable.
+/// Restores a database and makes its new name durable.
 async fn restore_durably(
     worker: std::rc::Rc<restore::Worker>,
     order: Request,
 ) -> Result<restore::RestoreOutcome, RestoreError> {
     let restored = restore::restore(&worker, order).await?;
     let Restored { published, outcome } = restored;
-    // Short: one directory, or a few new ones.
+    // Synced on the worker: it is one directory, and a few new parents at most.
     published.sync_dir()?;
     Ok(outcome)
 }
 
-/// A plan's files with the times that are known without a further request.
-fn file_lines(planned: &PlannedRestore) -> Vec<FileLine> {
-    let of = |&i: &usize| planned.replica.files.get(i).map(|file| (file, planned.times.get(i)));
-    let lines = planned.plan.files.iter().filter_map(of).map(|(file, time)| FileLine {
-        level: file.level,
-        min_txid: file.min_txid,
-        max_txid: file.max_txid,
-        size: file.size,
-        time: time.unwrap_or(file.last_modified),
-        time_source: if time.is_some() { TimeSource::Header } else { TimeSource::LastModified },
-    });
-    lines.collect()
+/// The files of a plan, with the times that are known without a further request.
+fn file_lines(planned: &PlannedRestore) -> Result<Vec<FileLine>, Failure> {
+    let line = |&i: &usize| {
+        let Some(file) = planned.replica.files.get(i) else {
+            return Err(Failure::internal("a plan names a file that was not listed"));
+        };
+        let time = planned.times.get(i);
+        Ok(FileLine {
+            level: file.level,
+            min_txid: file.min_txid,
+            max_txid: file.max_txid,
+            size: file.size,
+            time: time.unwrap_or(file.last_modified),
+            time_source: if time.is_some() { TimeSource::Header } else { TimeSource::LastModified },
+        })
+    };
+    planned.plan.files.iter().map(line).collect()
 }

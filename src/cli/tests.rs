@@ -1,4 +1,5 @@
-//! Command lines as typed → what they mean, and every usage text of CONTRACT.
+//! Command lines as typed → what they mean, and every text of wrong usage
+//! (docs/CLI.md, "Texts that scripts rely on").
 
 use super::*;
 use crate::cli::args::resolved::*;
@@ -58,7 +59,7 @@ fn what_a_bench_measures() {
 #[test]
 fn the_flag_definitions_are_sound() {
     for name in help::COMMANDS {
-        help::command(name).unwrap().debug_assert();
+        help::definition(name).unwrap().0.debug_assert();
     }
 }
 
@@ -329,6 +330,12 @@ const REFUSED: &[Refusal] = &[
         &["restore-pattern", "--max-retries", "-1", "x"],
         "invalid value \"-1\" for flag -max-retries: must not be negative",
     ),
+    (&["completions"], "shell required: bash, zsh or fish"),
+    (&["completions", "tcsh"], "unknown shell: tcsh: must be bash, zsh or fish"),
+    (&["completions", "bash", "zsh"], "too many arguments"),
+    (&["completions", "-json", "bash"], "flag provided but not defined: -json"),
+    (&["man", "restor"], "hydrant restor: unknown command"),
+    (&["man", "restore", "ltx"], "too many arguments"),
     (&["restor"], "hydrant restor: unknown command"),
     (&["replicate", "-h"], "hydrant replicate: unknown command"),
     (&["help", "nothing"], "hydrant nothing: unknown command"),
@@ -381,7 +388,7 @@ fn help_and_version() {
         assert!(top.contains(&format!("\n  hydrant {name} ")), "{top}");
         let help = show(&["help", name]);
         assert_eq!(show(&[name, "-h"]), help);
-        assert_eq!(show(&[name, "-json", "x", "-help", "-bogus"]), help);
+        assert_eq!(show(&[name, "x", "-help", "-bogus"]), help);
         assert!(help.contains("Usage: hydrant "), "{help}");
     }
     let help = show(&["help", "restore-pattern"]);

@@ -78,7 +78,7 @@ fn every_command_line_of_the_readme_is_understood() {
         // YAML writes a command as a list.
         let line = if line.contains("[hydrant, ") { line.replace(", ", " ").replace(']', "") } else { line.to_owned() };
         let line = line.replace("$JOB_COMPLETION_INDEX", "0");
-        for command in ["restore", "ltx", "restore-pattern", "bench"] {
+        for command in ["restore", "ltx", "restore-pattern", "bench", "completions", "man"] {
             let Some((_, arguments)) = line.split_once(&format!("hydrant {command} ")) else { continue };
             let arguments = std::iter::once(OsString::from(command)).chain(words(arguments));
             if let Err(failure) = cli::parse(arguments, &|_| None) {
@@ -87,5 +87,5 @@ fn every_command_line_of_the_readme_is_understood() {
             seen.insert(command);
         }
     }
-    assert_eq!(seen.len(), 4, "{seen:?}");
+    assert_eq!(seen.len(), 6, "{seen:?}");
 }

@@ -1,44 +1,46 @@
-//! Command lines written by Go's rules, brought to the form that clap reads without doubt.
+//! Rewrites a command line by Go's rules to one that clap reads unambiguously
+//! (docs/CLI.md, "How flags are written").
 //!
-//! `-name`, `--name`, `-name value`, `-name=value`, `-switch=false`, a lone `--`; flags may also
-//! follow the positionals. The flags are those of the [`clap::Command`]; the messages are Go's.
-//! Values are not looked at here, so that one beginning with a dash (`-parallelism -1`) is a
-//! value. A flag given again replaces what it was given before, unless it may be repeated.
+//! Go's rules: `-name`, `--name`, `-name value`, `-name=value`, `-switch=false`, a lone `--`. Flags
+//! may also follow the positionals. Which flags there are, the [`clap::Command`] says; the messages
+//! are Go's. Values are not parsed here, so a value may begin with a dash (`-parallelism -1`). The
+//! last value of a flag counts, unless the flag may be repeated.
 
 use crate::cli::ui::failure::Failure;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What a command line asks for.
+/// The result of rewriting a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Argv {
-    /// `-h` or `-help` came before anything wrong.
+    /// `-h` or `-help` was found before any error.
     Help,
-    /// For clap: one `--name` or `--name=value` a flag, then `--`, then the positionals.
+    /// The arguments for clap: one `--name` or `--name=value` per flag, `--`, the positionals.
     Args(Vec<OsString>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FlagKind {
     Switch,
-    /// A switch that adds up (`-v -v`).
+    /// A switch that is counted (`-v -v`).
     Count,
     Value,
-    /// A value that may be given again and again (`--first A --first B`).
+    /// A flag that keeps all its values (`-first A -first B`).
     Repeatable,
 }
 
 struct Flag {
     kind: FlagKind,
-    /// The name clap knows: a long one where there is one.
+    /// The long name, by which clap finds the flag.
     long: String,
 }
 
-/// The flags of `command`, by every name they answer to.
+/// The flags of `command` by each of their names. A flag of one letter has the letter as a hidden
+/// long alias too (see `flags`).
 fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
     let mut flags = HashMap::new();
-    // Help is no flag of its own: Go answers to -h and -help where no such flag is defined.
+    // Help is not in the map. As in Go, -h and -help work because no flag has their name.
     for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_id() != "help") {
         let kind = match arg.get_action() {
             clap::ArgAction::SetTrue | clap::ArgAction::SetFalse => FlagKind::Switch,
@@ -48,7 +50,10 @@ fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
         };
         let mut names: Vec<String> = arg.get_long().into_iter().map(str::to_owned).collect();
         names.extend(arg.get_all_aliases().into_iter().flatten().map(str::to_owned));
-        let Some(long) = names.first().cloned() else { continue };
+        let Some(long) = names.first().cloned() else {
+            debug_assert!(false, "{} has no long name and no alias: nobody can type it", arg.get_id());
+            continue;
+        };
         for name in names {
             flags.insert(name, Flag { kind, long: long.clone() });
         }
@@ -56,7 +61,7 @@ fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
     flags
 }
 
-/// Go's rules (package flag), one argument after the other.
+/// Rewrites `args` by the rules of Go's package `flag`.
 pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) -> Result<Argv, Failure> {
     let flags = flags_of(command);
     let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
@@ -117,7 +122,7 @@ fn for_clap(given: Vec<(&Flag, Option<OsString>)>, positionals: Vec<OsString>) -
     out
 }
 
-/// `-name=value` → name and value; None where Go says "bad flag syntax".
+/// `-name=value` → name and value; None for what Go calls "bad flag syntax".
 fn split(arg: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let rest = arg.strip_prefix(b"--").or_else(|| arg.strip_prefix(b"-"))?;
     if matches!(rest.first(), None | Some(b'-' | b'=')) {
@@ -129,7 +134,7 @@ fn split(arg: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     }
 }
 
-/// The spellings of strconv.ParseBool.
+/// A boolean in any spelling of Go's `strconv.ParseBool`.
 fn parse_bool(value: &[u8]) -> Option<bool> {
     match value {
         b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),

@@ -1,12 +1,32 @@
-//! The texts that help shows below the flags: what the positionals are, examples, exit codes.
+//! The texts that help and man pages show around the flags: what the positionals are, examples,
+//! exit codes.
 
-pub const RESTORE: &str = "\
+/// The texts of one command.
+pub struct HelpText {
+    /// What the positionals mean, and what else is to be known. May be empty.
+    pub description: &'static str,
+    pub examples: &'static str,
+    /// What follows the examples: exit codes, after [`EXIT`].
+    pub ending: &'static str,
+}
+
+/// How a text about exit codes begins.
+pub const EXIT: &str = "Exit: ";
+
+impl HelpText {
+    /// What help shows below the flags.
+    pub fn after_help(&self) -> String {
+        let begin = if self.description.is_empty() { String::new() } else { format!("{}\n\n", self.description) };
+        format!("{begin}Examples:\n{}\n\n{}", self.examples, self.ending)
+    }
+}
+
+pub const RESTORE: HelpText = HelpText {
+    description: "\
 DB_PATH is a database of the configuration file. REPLICA_URL is s3://bucket/path (endpoint and
 region may follow: ?endpoint=…&region=…) or file:///path.
-Flags are written -name or --name, -name VALUE or -name=VALUE, before or after the path.
-
-Examples:
-  # the newest state, to the configured path
+Flags are written -name or --name, -name VALUE or -name=VALUE, before or after the path.",
+    examples: "  # the newest state, to the configured path
   hydrant restore /path/to/db
 
   # the state at a point in time, to another path
@@ -16,58 +36,85 @@ Examples:
   hydrant restore -o /tmp/db s3://bucket/path/to/db
 
   # in an entrypoint: only where there is a backup and no database yet
-  hydrant restore -if-db-not-exists -if-replica-exists /path/to/db
+  hydrant restore -if-db-not-exists -if-replica-exists /path/to/db",
+    ending: "Exit: 0 restored or skipped as asked, 1 failed, 2 usage, 129/130/143 interrupted.",
+};
 
-Exit: 0 restored or skipped as asked, 1 failed, 2 usage, 130/143 interrupted.";
-
-pub const LTX: &str = "\
-Examples:
-  # everything that is there, of all levels
+pub const LTX: HelpText = HelpText {
+    description: "",
+    examples: "  # everything that is there, of all levels
   hydrant ltx -level all /path/to/db
 
   # the snapshots, with their own times
-  hydrant ltx -level 9 -times s3://bucket/path/to/db
+  hydrant ltx -level 9 -times s3://bucket/path/to/db",
+    ending: "Exit: 0 (also when there are none), 1 failed, 2 usage.",
+};
 
-Exit: 0 (also when there are none), 1 failed, 2 usage.";
-
-pub const RESTORE_PATTERN: &str = "\
+pub const RESTORE_PATTERN: HelpText = HelpText {
+    description: "\
 PATTERN is a glob over the paths of the configured databases, or s3://bucket/prefix/glob,
 file:///dir/glob. ** crosses slashes, * and ? do not; [a-z], {a,b}. ? and [a-z] match one byte:
-letters beyond ASCII take a *. In a URL a ? begins the query; as a wildcard it is written %3F.
-
-Examples:
-  # all configured databases below a directory
+letters beyond ASCII take a *. In a URL a ? begins the query; as a wildcard it is written %3F.",
+    examples: "  # all configured databases below a directory
   hydrant restore-pattern '/data/projects/**/*.db'
 
   # all databases of a bucket, below another directory
-  hydrant restore-pattern --output-dir /restored 's3://bucket/projects/**'
+  hydrant restore-pattern -output-dir /restored 's3://bucket/projects/**'",
+    ending: "Exit: 0 all restored or skipped, 3 some failed, 1 none succeeded, 2 usage, 129/130/143 interrupted.",
+};
 
-Exit: 0 all restored or skipped, 3 some failed, 1 none succeeded, 2 usage, 130/143 interrupted.";
-
-pub const BENCH: &str = "\
+pub const BENCH: HelpText = HelpText {
+    description: "\
 SOURCE is what restore-pattern takes: s3://bucket/prefix/glob, file:///dir/glob, or the URL of
 one replica. Stages: list; fetch (GET alone); decode (fetch, decode and check, write nothing); all
 (list, fetch, decode, write, sync). In the table, `fetch/first_byte` is the time to first byte while
-fetch was measured, and so on; CPU s/GB is per GB of databases, for fetch per GB fetched.
-
-Examples:
-  # how fast bucket, network and decoder are; nothing is written
+fetch was measured, and so on; CPU s/GB is per GB of databases, for fetch per GB fetched.",
+    examples: "  # how fast bucket, network and decoder are; nothing is written
   hydrant bench 's3://bucket/projects/**'
 
   # with the disk, each stage for half a minute
-  hydrant bench --output-dir /data --duration 30s 's3://bucket/projects/**'
+  hydrant bench -output-dir /data -duration 30s 's3://bucket/projects/**'
 
   # one replica, fetching alone, with its latencies second by second
-  hydrant bench --stage fetch --duration 1m --hlog fetch.hlog s3://bucket/path/to/db
+  hydrant bench -stage fetch -duration 1m -hlog fetch.hlog s3://bucket/path/to/db",
+    ending: "\
+Exit: 0 measured, 3 some databases failed, 1 all failed or nothing matched, 2 usage, 129/130/143
+interrupted (what was measured until then is shown).",
+};
 
-Exit: 0 measured, 3 some databases failed, 1 all failed or nothing matched, 2 usage, 130/143
-interrupted (what was measured until then is shown).";
-
-pub const TOP: &str = "\
-Examples:
-  hydrant restore -o /tmp/app.db s3://bucket/app.db
+pub const TOP: HelpText = HelpText {
+    description: "",
+    examples: "  hydrant restore -o /tmp/app.db s3://bucket/app.db
   hydrant ltx -level all s3://bucket/app.db
-  hydrant restore-pattern --output-dir /restored 's3://bucket/projects/**'
+  hydrant restore-pattern -output-dir /restored 's3://bucket/projects/**'
   hydrant bench 's3://bucket/projects/**'
+  hydrant completions bash
+  hydrant man restore",
+    ending: "`hydrant COMMAND -h` shows the flags of a command. They are written -name or --name.",
+};
 
-`hydrant COMMAND -h` shows the flags of a command.";
+pub const COMPLETIONS: HelpText = HelpText {
+    description: "\
+SHELL is bash, zsh or fish. The script goes to stdout. It completes both forms of a flag.",
+    examples: "  # bash, for the current shell, and for every new one
+  source <(hydrant completions bash)
+  hydrant completions bash > /etc/bash_completion.d/hydrant
+
+  # zsh: into a directory of $fpath
+  hydrant completions zsh > /usr/local/share/zsh/site-functions/_hydrant
+
+  # fish
+  hydrant completions fish > ~/.config/fish/completions/hydrant.fish",
+    ending: "Exit: 0 printed, 2 usage.",
+};
+
+pub const MAN: HelpText = HelpText {
+    description: "\
+Without COMMAND the page is hydrant(1), with it hydrant-COMMAND(1). It goes to stdout as roff.",
+    examples: "  # read a page
+  hydrant man restore | man -l -
+
+  # install a page
+  hydrant man restore > /usr/local/share/man/man1/hydrant-restore.1",
+    ending: "Exit: 0 printed, 2 usage.",
+};

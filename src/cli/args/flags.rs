@@ -1,14 +1,14 @@
-//! Flags as typed: their names, help and value types, for clap. Nothing outside argv is touched.
+//! The flags of each command, for clap: names, help texts, types of values.
 //!
-//! A flag of Go's has one name however many dashes; single-letter names carry it as a hidden
-//! long alias, so that `argv` can hand every flag over as `--name`.
+//! `argv` hands every flag to clap as `--name`, also one of a single letter. Such a flag therefore
+//! has its letter as a hidden long alias too.
 
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::args::{examples, values};
 use crate::cli::ui::log::LogFormat;
 use crate::io::BackendChoice;
 use crate::ltx::Txid;
-use clap::Parser;
+use clap::{Parser, ValueHint};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use std::time::Duration;
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant restore [flags] DB_PATH\n       hydrant restore [flags] -o PATH REPLICA_URL",
-    after_help = examples::RESTORE
+    after_help = examples::RESTORE.after_help()
 )]
 pub struct RestoreFlags {
     #[arg(hide = true)]
@@ -30,7 +30,7 @@ pub struct RestoreFlags {
     pub config: ConfigFlags,
 
     /// Write the database to PATH; required for a URL [default: the configured path]
-    #[arg(short = 'o', alias = "o", value_name = "PATH")]
+    #[arg(short = 'o', alias = "o", value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub output: Option<OsString>,
 
     /// Restore up to this transaction, inclusive; it is reached exactly or the restore fails
@@ -91,7 +91,7 @@ pub struct RestoreFlags {
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant ltx [flags] DB_PATH\n       hydrant ltx [flags] REPLICA_URL",
-    after_help = examples::LTX
+    after_help = examples::LTX.after_help()
 )]
 pub struct LtxFlags {
     #[arg(hide = true)]
@@ -124,7 +124,7 @@ pub struct LtxFlags {
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant restore-pattern [flags] PATTERN",
-    after_help = examples::RESTORE_PATTERN
+    after_help = examples::RESTORE_PATTERN.after_help()
 )]
 pub struct PatternFlags {
     #[arg(hide = true)]
@@ -134,7 +134,7 @@ pub struct PatternFlags {
     pub config: ConfigFlags,
 
     /// Restore below DIR, keeping the relative structure
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output_dir: Option<OsString>,
 
     /// At most N databases at a time [default: adapts, from 10]
@@ -181,7 +181,7 @@ pub struct PatternFlags {
     pub retry_delay: Option<Duration>,
 
     /// Where failures are logged [default: litestream-restore-errors.log]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub error_log: Option<OsString>,
 
     /// Restore these before all others (repeatable)
@@ -193,7 +193,7 @@ pub struct PatternFlags {
     pub shard: Option<Shard>,
 
     /// Write a machine-readable report of everything
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub report: Option<OsString>,
 
     #[command(flatten)]
@@ -207,7 +207,7 @@ pub struct PatternFlags {
     disable_help_flag = true,
     next_help_heading = "Flags",
     override_usage = "hydrant bench [flags] SOURCE",
-    after_help = examples::BENCH
+    after_help = examples::BENCH.after_help()
 )]
 pub struct BenchFlags {
     #[arg(hide = true)]
@@ -218,7 +218,7 @@ pub struct BenchFlags {
     pub discard: bool,
 
     /// Also restore everything, into a new directory in DIR that is removed afterwards
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output_dir: Option<OsString>,
 
     /// Repeat each stage until this time is over, e.g. 30s [default: one pass over all databases]
@@ -238,17 +238,53 @@ pub struct BenchFlags {
     pub json: bool,
 
     /// Write the latencies' histograms, second by second, in HdrHistogram's log format
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub hlog: Option<OsString>,
 
     #[command(flatten)]
     pub common: CommonFlags,
 }
 
+#[derive(Parser, Debug)]
+#[command(
+    name = "completions",
+    about = "Print a completion script for a shell",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant completions SHELL",
+    after_help = examples::COMPLETIONS.after_help()
+)]
+pub struct CompletionsFlags {
+    #[arg(hide = true)]
+    pub shell: Vec<OsString>,
+
+    /// Show this help
+    #[arg(short = 'h', alias = "help", action = clap::ArgAction::SetTrue)]
+    pub help: bool,
+}
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "man",
+    about = "Print a man page",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant man [COMMAND]",
+    after_help = examples::MAN.after_help()
+)]
+pub struct ManFlags {
+    #[arg(hide = true)]
+    pub command: Vec<OsString>,
+
+    /// Show this help
+    #[arg(short = 'h', alias = "help", action = clap::ArgAction::SetTrue)]
+    pub help: bool,
+}
+
 #[derive(clap::Args, Debug)]
 pub struct ConfigFlags {
     /// The configuration file [default: $LITESTREAM_CONFIG, else /etc/litestream.yml]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub config: Option<OsString>,
 
     /// Leave $VAR in the configuration file as it is
@@ -282,10 +318,11 @@ pub struct CommonFlags {
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     pub max_requests: Option<NonZeroUsize>,
 
-    /// Say more; -vv says everything
+    /// Show more: latencies by stage, and each database; -vv shows the same
     #[arg(short = 'v', alias = "v", action = clap::ArgAction::Count)]
     pub verbose: u8,
 
+    /// The same as -v
     #[arg(long = "vv", hide = true)]
     pub very_verbose: bool,
 

@@ -1,11 +1,12 @@
-//! The default memory budget: what a container allows, at most 256 MiB.
+//! The default memory budget: 256 MiB, or less in a small container.
 
 const MOST_BYTES: u64 = 256 << 20;
-/// Less than this and nothing could be restored; a smaller limit is the operator's to lift.
+/// Nothing can be restored with less. In a container that allows less than twice this, the operator
+/// has to raise the limit.
 const LEAST_BYTES: u64 = 32 << 20;
 
-/// 256 MiB, or half of the cgroup's limit where that is less: the other half is for what the
-/// budget does not count (code, stacks, TLS, allocator).
+/// 256 MiB, or half of the cgroup's memory limit if that is less. The other half is for memory that
+/// the budget does not count: code, stacks, TLS, the allocator's overhead.
 pub fn default_budget_bytes() -> u64 {
     budget_for(crate::process::cgroup::MEMORY.tightest())
 }

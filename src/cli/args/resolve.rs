@@ -1,8 +1,10 @@
-//! Flags → arguments: defaults, the environment, and what excludes what (CONTRACT, the texts
-//! marked U). Looks at no database, no bucket and no configuration file.
+//! Flags → arguments: adds defaults and the environment, and refuses flags that exclude each other
+//! (docs/CLI.md, "Texts that scripts rely on"). Reads no database, no bucket and no configuration
+//! file.
 
 use crate::cli::args::flags::{
-    BenchFlags, CommonFlags, ConfigFlags, LtxFlags, PatternFlags, ProgressFlags, RestoreFlags,
+    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, ProgressFlags,
+    RestoreFlags,
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
@@ -57,8 +59,8 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
     })
 }
 
-/// Follow mode is refused whatever it is combined with; the combinations that will stay wrong
-/// say so already.
+/// Follow mode is refused. A combination that will be an error even with follow mode gets its own
+/// message.
 fn refuse_follow(target: &Target, dry_run: bool) -> Failure {
     Failure::usage(match target {
         _ if dry_run => "cannot use -dry-run with -f",
@@ -167,6 +169,25 @@ pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
     })
 }
 
+/// The shell that `completions` is for.
+pub fn shell(flags: &CompletionsFlags) -> Result<String, Failure> {
+    const CALL: &str = "hydrant completions bash";
+    match flags.shell.as_slice() {
+        [] => Err(Failure::usage("shell required: bash, zsh or fish").try_call(CALL)),
+        [shell] => Ok(shell.to_string_lossy().into_owned()),
+        _ => Err(Failure::usage("too many arguments").try_call(CALL)),
+    }
+}
+
+/// The command whose man page is asked for; None: the program's.
+pub fn man_command(flags: &ManFlags) -> Result<Option<String>, Failure> {
+    match flags.command.as_slice() {
+        [] => Ok(None),
+        [command] => Ok(Some(command.to_string_lossy().into_owned())),
+        _ => Err(Failure::usage("too many arguments").try_call("hydrant man restore")),
+    }
+}
+
 fn default_error_log(shard: Option<Shard>) -> PathBuf {
     PathBuf::from(match shard {
         None => format!("{DEFAULT_ERROR_LOG}.log"),
@@ -174,7 +195,7 @@ fn default_error_log(shard: Option<Shard>) -> PathBuf {
     })
 }
 
-/// The one positional, which must be there.
+/// The single positional argument, which is required.
 fn one_source<'a>(sources: &'a [OsString], call: &str) -> Result<&'a OsStr, Failure> {
     match sources {
         [_, _, ..] => Err(Failure::usage("too many arguments")),
@@ -206,7 +227,7 @@ fn config_file(flags: &ConfigFlags, env: &Env<'_>) -> ConfigFile {
     ConfigFile { path, expand_env: !flags.no_expand_env }
 }
 
-/// "" means not given.
+/// An empty value means that the flag was not given.
 fn given(value: Option<OsString>) -> Option<PathBuf> {
     value.filter(|value| !value.is_empty()).map(PathBuf::from)
 }
@@ -246,7 +267,7 @@ pub fn no_color(env: &Env<'_>) -> bool {
     env("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// `word` as one word of a shell's command line.
+/// `word`, quoted if a shell would not read it as one word.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/:._-=+,@%~".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }

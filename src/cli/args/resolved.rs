@@ -1,6 +1,5 @@
-//! Resolved arguments: what a command does, after flags, defaults and environment were put
-//! together and checked. What was typed is `flags`; what lies on disk or on the bucket is not
-//! looked at here.
+//! The arguments of a command after flags, defaults and environment were combined and checked.
+//! Nothing on disk or in a bucket has been read yet.
 
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
@@ -18,12 +17,12 @@ pub use crate::cli::ui::log::LogFormat;
 pub use crate::cli::ui::progress::ProgressMode;
 pub use crate::fleet::Shard;
 
-/// Where a database is asked for.
+/// The database that is asked for.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A replica URL as typed. It may hold secrets: what is shown is `source_shown`.
+    /// A replica URL as typed. It may hold secrets, so messages show `source_shown`.
     Url(String),
-    /// A configured database: absolute, cleaned, without `sqlite://`.
+    /// The path of a configured database: absolute, cleaned, without `sqlite://`.
     Database { path: PathBuf, config: ConfigFile },
 }
 
@@ -45,14 +44,13 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What every command takes.
+/// The arguments that all commands have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonArgs {
-    /// The byte budget of the process: `--memory`, else 256 MiB or half of what the cgroup
-    /// allows, whichever is less.
+    /// The memory budget of the process: `-memory`, else [`super::memory::default_budget_bytes`].
     pub memory_bytes: u64,
     pub io_engine: BackendChoice,
-    /// `--max-requests`; None adapts.
+    /// `-max-requests`; None: adapts.
     pub max_requests: Option<NonZeroUsize>,
     pub log: LogOptions,
 }
@@ -65,7 +63,7 @@ pub enum IntegrityCheck {
 }
 
 impl IntegrityCheck {
-    /// As typed and as `-json` reports it.
+    /// The word of the flag and of `-json`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -74,7 +72,7 @@ impl IntegrityCheck {
         }
     }
 
-    /// None: no check.
+    /// The check to run; None: no check.
     pub const fn mode(self) -> Option<check::Mode> {
         match self {
             Self::None => None,
@@ -97,7 +95,7 @@ pub struct RestoreArgs {
     pub dry_run: bool,
     pub json: bool,
     pub force: bool,
-    /// Upper bound on concurrent requests for this database; None for 0, -1 and not given.
+    /// At most this many requests at a time; None: no limit (0, negative, or not given).
     pub parallelism: Option<NonZeroUsize>,
     pub integrity_check: IntegrityCheck,
     pub follow: bool,
@@ -128,19 +126,19 @@ pub struct LtxArgs {
     /// The source as typed, secrets in a URL replaced.
     pub source_shown: String,
     pub level: LevelFilter,
-    /// `-level` was not typed: other levels may hold more.
+    /// `-level` was not given, so other levels may have files that are not listed.
     pub level_is_default: bool,
     pub json: bool,
     pub times: bool,
     pub common: CommonArgs,
 }
 
-/// What `restore-pattern` matches against.
+/// The pattern of `restore-pattern`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PatternSource {
-    /// `s3://bucket/prefix/glob` or `file:///dir/glob`, as typed; may hold secrets.
+    /// `s3://bucket/prefix/glob` or `file:///dir/glob`, as typed. It may hold secrets.
     Url(String),
-    /// A glob over the configured paths, which it is checked to be.
+    /// A valid glob over the configured paths.
     Configured { glob: String, config: ConfigFile },
 }
 
@@ -161,23 +159,23 @@ pub struct RestorePatternArgs {
     /// The pattern as typed, secrets in a URL replaced.
     pub source_shown: String,
     pub output_dir: Option<PathBuf>,
-    /// A hard cap on databases in flight; None: the config's, else adapts.
+    /// At most this many databases in flight; None: the configuration's value, else adapts.
     pub parallel: Option<NonZeroUsize>,
     pub if_replica_exists: bool,
     pub if_db_not_exists: bool,
     pub force: bool,
-    /// One for the whole fleet.
+    /// The same for all databases.
     pub timestamp: Option<Timestamp>,
     pub integrity_check: IntegrityCheck,
     pub dry_run: bool,
     pub json: bool,
     pub progress: ProgressMode,
-    /// None: the config's, else the default.
+    /// None: the configuration's value, else the default. So is `retry_delay`.
     pub max_retries: Option<u32>,
     pub retry_delay: Option<Duration>,
-    /// As typed, else `litestream-restore-errors.log`, with the shard in it under `--shard`.
+    /// As typed, else `litestream-restore-errors.log`, with the share in the name if there is `-shard`.
     pub error_log: PathBuf,
-    /// Globs, checked; in the order typed.
+    /// Valid globs, in the order typed.
     pub first: Vec<String>,
     pub shard: Option<Shard>,
     pub report: Option<PathBuf>,
@@ -187,13 +185,13 @@ pub struct RestorePatternArgs {
 /// What `bench` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BenchStage {
-    /// LIST alone.
+    /// Listing only.
     List,
-    /// GET alone, of what a restore fetches.
+    /// Fetching only: the files that a restore would fetch.
     Fetch,
     /// Fetching, decoding and checking.
     Decode,
-    /// Everything, from listing to durable files.
+    /// A whole restore, from listing to durable files.
     All,
 }
 
@@ -212,17 +210,17 @@ impl BenchStage {
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct BenchArgs {
-    /// As `restore-pattern` takes it, as typed; may hold secrets.
+    /// A URL as `restore-pattern` takes it, as typed. It may hold secrets.
     pub url: String,
-    /// The same, secrets replaced.
+    /// `url` with its secrets replaced.
     pub source_shown: String,
-    /// What is measured, in this order.
+    /// The stages to measure, in this order.
     pub stages: Vec<BenchStage>,
-    /// Where [`BenchStage::All`] writes; None where it is not among the stages.
+    /// The directory that [`BenchStage::All`] writes to; None if that stage is not measured.
     pub output_dir: Option<PathBuf>,
-    /// How long each stage is measured at least; one pass is always made.
+    /// Each stage is repeated until this time is over. One pass is always made.
     pub duration: Duration,
-    /// A hard cap on databases in flight; None adapts.
+    /// At most this many databases in flight; None: adapts.
     pub parallel: Option<NonZeroUsize>,
     pub json: bool,
     pub hlog: Option<PathBuf>,

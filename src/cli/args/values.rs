@@ -1,4 +1,4 @@
-//! Texts of single flags → values. The error is the reason in `invalid value "X" for flag …`.
+//! The text of a single flag → its value. The error is the reason in `invalid value "X" for flag …`.
 
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::ui::failure::Failure;
@@ -8,7 +8,7 @@ use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
 use std::time::Duration;
 
-/// `-txid`: up to 16 hex digits, shorter ones padded. Zeros are 0: the latest.
+/// `-txid`: 1 to 16 hex digits. Zero means the newest state.
 pub fn txid(text: &str) -> Result<Txid, String> {
     let ok = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     match u64::from_str_radix(text, 16) {
@@ -26,7 +26,8 @@ pub fn level(text: &str) -> Result<LevelFilter, String> {
     level.map(LevelFilter::Only).ok_or_else(|| "level must be between 0 and 9".to_owned())
 }
 
-/// An integer as Go's flags read it (`strconv.ParseInt`, base 0 without octal and underscores).
+/// An integer as Go's flags read it: decimal, or hexadecimal after `0x`. Go's octal, binary and
+/// underscores are not understood.
 pub fn integer(text: &str) -> Result<i64, String> {
     let (digits, negative) = match text.strip_prefix('-') {
         Some(rest) => (rest, true),
@@ -57,8 +58,8 @@ pub fn count(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Bytes: a number, with a fraction or without, and a unit: none or B; K, KiB, M, MiB, G, GiB,
-/// T, TiB (powers of 1024); KB, MB, GB, TB (powers of 1000). Case does not matter.
+/// A size in bytes: a number, perhaps with a fraction, and a unit. K, Ki, KiB … T, Ti, TiB are powers of
+/// 1024; KB … TB are powers of 1000; B or no unit means bytes. Case does not matter.
 pub fn size(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(split).unwrap_or((text, ""));
@@ -79,7 +80,8 @@ pub fn size(text: &str) -> Result<u64, String> {
     if bytes == 0 { Err("must be more than 0".to_owned()) } else { Ok(bytes) }
 }
 
-/// `number` × `factor`, rounded down; None if it is no decimal number of reasonable length.
+/// `number` × `factor`, rounded down. None if `number` is not a decimal number of at most 20 digits and
+/// 9 decimals.
 fn scaled(number: &str, factor: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || whole.len() > 20 || fraction.len() > 9 || (fraction.is_empty() && number.contains('.')) {
@@ -98,12 +100,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_go_duration(text).map_err(|_| "parse error".to_owned())
 }
 
-/// `--io-engine`.
+/// `-io-engine`.
 pub fn engine(text: &str) -> Result<BackendChoice, String> {
     text.parse().map_err(|_| "must be auto, uring or pwrite".to_owned())
 }
 
-/// `--log-format`.
+/// `-log-format`.
 pub fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -112,7 +114,7 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// `--shard I/N`, 0 ≤ I < N.
+/// `-shard I/N`, 0 ≤ I < N.
 pub fn shard(text: &str) -> Result<Shard, String> {
     let parsed = text.split_once('/').and_then(|(index, of)| Some((decimal(index)?, decimal(of)?)));
     match parsed {
@@ -126,18 +128,18 @@ fn decimal(text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// `--stage`.
+/// `-stage`.
 pub fn bench_stage(text: &str) -> Result<BenchStage, String> {
     let named = BenchStage::EACH.into_iter().find(|stage| stage.as_str() == text);
     named.ok_or_else(|| "must be list, fetch, decode or all".to_owned())
 }
 
-/// A glob by globset's syntax as the fleet uses it.
+/// A valid glob (docs/CLI.md, "hydrant restore-pattern").
 pub fn glob(text: &str) -> Result<String, String> {
     crate::fleet::glob(text).map(|_| text.to_owned())
 }
 
-/// `-timestamp`; "" is not given.
+/// `-timestamp`; an empty value means that the flag was not given.
 pub fn timestamp(text: &str) -> Result<Option<Timestamp>, Failure> {
     if text.is_empty() {
         return Ok(None);

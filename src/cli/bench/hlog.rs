@@ -1,5 +1,5 @@
-//! `--hlog`: the latencies' histograms, interval by interval, in HdrHistogram's log format, as its
-//! tools read it. Values are nanoseconds; tags are `stage/what`, as in the table.
+//! `-hlog`: histograms of latencies, interval by interval, in HdrHistogram's log format. Values are
+//! nanoseconds. Tags are `stage/what`, as in the table.
 
 use crate::cli::args::resolved::BenchStage;
 use crate::cli::ui::failure::Failure;
@@ -12,19 +12,19 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// A log under way.
+/// A log that is being written.
 pub struct Hlog<'a> {
     writer: IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>,
     begun: Instant,
-    /// What went wrong first.
+    /// The first error of writing.
     error: Option<String>,
 }
 
-/// Does `work` with a log at `path`, where one is asked for; its answer, and why the log could
-/// not be written.
+/// Runs `work` with a log at `path`, if there is a path. Returns its result, and the failure to
+/// write the log.
 ///
 /// # Errors
-/// The file cannot be made: better known before anything is measured.
+/// The file cannot be created. `work` is not run then.
 pub fn within<T>(
     path: Option<&Path>,
     work: impl FnOnce(Option<&mut Hlog<'_>>) -> T,
@@ -51,7 +51,7 @@ pub fn within<T>(
 }
 
 impl Hlog<'_> {
-    /// What was recorded from `begun` until now.
+    /// Writes the histograms that were recorded from `begun` until now.
     pub fn write(&mut self, bench: BenchStage, begun: Instant, stages: &Stages) {
         for (stage, durations) in stages.iter() {
             let tag = format!("{}/{}", bench.as_str(), stage.as_str());

@@ -1,4 +1,4 @@
-//! What a bench has measured, as a table and as JSON.
+//! The results of a bench, as a table and as JSON.
 
 use crate::cli::args::resolved::BenchStage;
 use crate::cli::ui::failure::Failure;
@@ -10,22 +10,22 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// All that a run has measured.
+/// The results of a run.
 pub struct Bench {
-    /// As typed, secrets replaced.
+    /// The source as typed, with its secrets replaced.
     pub source: String,
     pub io_engine: &'static str,
     pub stages: Vec<Measured>,
 }
 
-/// One stage, over all its passes.
+/// The results of one stage, over all its passes.
 pub struct Measured {
     stage: BenchStage,
-    /// Whole ones.
+    /// Complete passes over the fleet.
     pub passes: u64,
     pub took: Duration,
     cpu: Duration,
-    /// That ended well.
+    /// Databases that were restored, read or listed without a failure.
     pub databases: u64,
     pub failed: u64,
     requests: u64,
@@ -33,15 +33,15 @@ pub struct Measured {
     throttled: u64,
     hedged: u64,
     received: u64,
-    /// Size of the files that were planned.
+    /// Bytes of the planned files.
     planned: u64,
     bytes_out: u64,
     pub latency: Stages,
-    /// Whole databases, from their first turn on.
+    /// The time of each database, from its first turn to its end.
     each: Durations,
 }
 
-/// Counts, and CPU time, that grow.
+/// A reading of counters and CPU time, both of which only grow.
 #[derive(Clone, Copy)]
 struct ResourceMeter {
     cpu: Duration,
@@ -87,7 +87,7 @@ impl Measured {
         }
     }
 
-    /// Does `work`, which is a part of the stage.
+    /// Runs `work` and adds its time, CPU time and requests to the stage.
     pub fn time<T>(&mut self, counters: &Counters, work: impl FnOnce(&mut Self) -> T) -> T {
         let (before, begun) = (ResourceMeter::read(counters), Instant::now());
         let result = work(self);
@@ -122,12 +122,12 @@ impl Measured {
         self.each.record(ended.elapsed);
     }
 
-    /// Whether there is anything to tell.
+    /// Whether a database ended, well or not. A stage without one is not shown.
     pub fn is_something(&self) -> bool {
         self.databases + self.failed > 0
     }
 
-    /// Files are not received: what was planned of them was read.
+    /// Bytes received. From a replica on disk nothing is received, so the planned bytes count.
     fn bytes_in(&self) -> u64 {
         if self.received > 0 { self.received } else { self.planned }
     }
@@ -136,7 +136,8 @@ impl Measured {
         n as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
-    /// Per GB of databases, where there are none of what was fetched; None where nothing was.
+    /// CPU time per GB of databases; per GB fetched if the stage makes no databases; None if it fetches
+    /// nothing.
     fn cpu_seconds_per_gb(&self) -> Option<f64> {
         let bytes = match (self.stage, self.bytes_out) {
             (BenchStage::List, _) => 0,
@@ -194,7 +195,7 @@ impl Bench {
             "source": self.source,
             "io_engine": self.io_engine,
             "interrupted": interrupted,
-            "stages": self.told().map(Measured::to_json).collect::<Vec<_>>(),
+            "stages": self.shown().map(Measured::to_json).collect::<Vec<_>>(),
         }))
     }
 
@@ -215,11 +216,11 @@ impl Bench {
             ]
             .map(str::to_owned),
         ];
-        rows.extend(self.told().map(Measured::row));
+        rows.extend(self.shown().map(Measured::row));
         let mut lines = vec![format!("{} ({})", escaped(&self.source), self.io_engine), String::new()];
         lines.extend(latency_table::aligned(&rows));
         let latencies: Vec<_> = self
-            .told()
+            .shown()
             .flat_map(|measured| {
                 let whole = Some(("database", &measured.each));
                 let all = measured.latency.iter().map(|(stage, durations)| (stage.as_str(), durations)).chain(whole);
@@ -233,7 +234,7 @@ impl Bench {
         lines.join("\n") + "\n"
     }
 
-    /// As `restore-pattern` ends.
+    /// Success, or the failure that `restore-pattern` would end with.
     pub fn verdict(&self) -> Result<(), Failure> {
         let (done, failed) = self.stages.iter().fold((0, 0), |(d, f), m| (d + m.databases, f + m.failed));
         let message = || format!("{} failed", human::count(failed, "database"));
@@ -244,12 +245,12 @@ impl Bench {
         }
     }
 
-    fn told(&self) -> impl Iterator<Item = &Measured> {
+    fn shown(&self) -> impl Iterator<Item = &Measured> {
         self.stages.iter().filter(|measured| measured.is_something())
     }
 }
 
-/// To three digits after the point.
+/// Rounded to three decimals.
 fn rounded(n: f64) -> f64 {
     (n * 1e3).round() / 1e3
 }

@@ -1,8 +1,8 @@
-//! `hydrant bench`: how fast each stage is by itself, and all of them together, with a fleet that
-//! is there, through the engine that restores it.
+//! `hydrant bench`: measures each stage of restoring an existing fleet, alone and together, by the
+//! engine that restores it.
 //!
-//! `measured` says what came of it, `hlog` keeps the latencies' histograms, `scratch` is where
-//! files are written. Only what this command has made is ever removed.
+//! `measured` holds the results, `hlog` writes histograms of latencies, `scratch` is the directory
+//! that is written to. The command removes only what it made.
 
 mod hlog;
 mod measured;
@@ -33,14 +33,14 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// Failures told on stderr, of each stage.
-const FAILURES_TOLD: u64 = 5;
-/// Of the histograms' log.
+/// This many failures of a stage are shown on stderr.
+const MAX_FAILURES_SHOWN: u64 = 5;
+/// The histograms' log has a line per latency for each interval of this length.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the command; stdout gets what was measured, also of a run that was interrupted.
+/// Runs the command. Prints the results on stdout, also after an interruption.
 pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
-    // Before the workers: it must outlive whatever they still write.
+    // Declared before the workers, so that it is removed after they have stopped writing.
     let scratch = args.output_dir.as_deref().map(Scratch::new).transpose()?;
     let counters = Arc::new(Counters::default());
     let parallel = args.parallel.map(usize::from);
@@ -48,7 +48,8 @@ pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToke
     let session = Session::open(&args.common, parallel.unwrap_or(useful), false, &counters, log, cancel)?;
     let source = FleetSource::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| from_discovery(&e))?;
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
-    let mut bench = Bench { source: args.source_shown.clone(), io_engine: session.kind.as_str(), stages: Vec::new() };
+    let mut bench =
+        Bench { source: args.source_shown.clone(), io_engine: session.backend.as_str(), stages: Vec::new() };
     let run =
         BenchRun { args, session, source: Arc::new(source), first, counters, scratch: scratch.as_ref(), log, cancel };
     let (ended, broken) = hlog::within(args.hlog.as_deref(), |hlog| run.all(&mut bench.stages, hlog))?;
@@ -65,12 +66,12 @@ pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToke
     }
 }
 
-/// A bench under way.
+/// A running bench.
 struct BenchRun<'a> {
     args: &'a BenchArgs,
     session: Session,
     source: Arc<FleetSource>,
-    /// None.
+    /// Empty: no database comes before the others.
     first: First,
     counters: Arc<Counters>,
     scratch: Option<&'a Scratch>,
@@ -79,20 +80,21 @@ struct BenchRun<'a> {
 }
 
 impl BenchRun<'_> {
-    /// One stage after the other. What was measured stands in `measured`, whatever happens.
+    /// Measures one stage after the other. `measured` gets the results of all stages that ran, also if
+    /// this fails.
     fn all(&self, measured: &mut Vec<Measured>, mut hlog: Option<&mut Hlog<'_>>) -> Result<(), Failure> {
         let mut found = match self.args.stages.first() {
             Some(BenchStage::Fetch | BenchStage::Decode) => self.discover()?,
             _ => Discovery::default(),
         };
-        // Not a part of any stage.
-        drop(self.session.engine.take_stages());
+        // The latencies of the discovery belong to no stage.
+        drop(self.session.workers.take_stages());
         for &stage in &self.args.stages {
             let mut now = Measured::new(stage);
             let (ended, latency) =
                 self.sampled(stage, hlog.as_deref_mut(), || self.passes(stage, &mut found, &mut now))?;
             now.latency = latency;
-            // What never began is told by its error.
+            // A stage that failed before its first database is reported by its error alone.
             if now.passes > 0 || now.is_something() {
                 self.log.info(&format!(
                     "{} measured: {} over {} in {}{}",
@@ -109,25 +111,25 @@ impl BenchRun<'_> {
         Ok(())
     }
 
-    /// Does `work`; meanwhile what the workers record goes to `hlog`, interval by interval.
+    /// Runs `work`. Meanwhile writes the latencies of the workers to `hlog`, interval by interval.
     fn sampled<T>(
         &self,
         stage: BenchStage,
         hlog: Option<&mut Hlog<'_>>,
         work: impl FnOnce() -> T,
     ) -> Result<(T, Stages), Failure> {
-        let engine = &self.session.engine;
+        let engine = &self.session.workers;
         let Some(hlog) = hlog else {
             let result = work();
             return Ok((result, engine.take_stages()));
         };
-        // Dropped when `work` ends, also by a panic: that is what ends the thread.
+        // Dropped when `work` ends, also by a panic. That ends the thread.
         let (working, ended) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
             let sampler = std::thread::Builder::new().name("sampler".to_owned());
             let sampler = sampler.spawn_scoped(scope, move || {
                 let mut total = Stages::default();
-                // Ends with `work`: the channel is closed then.
+                // Ends when `work` does: the channel is closed then.
                 loop {
                     let begun = Instant::now();
                     let is_over = ended.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
@@ -147,7 +149,7 @@ impl BenchRun<'_> {
         })
     }
 
-    /// Passes over the whole fleet until the time is over, at least one.
+    /// Repeats passes over the whole fleet until the time is over. Makes at least one.
     fn passes(&self, stage: BenchStage, found: &mut Discovery, measured: &mut Measured) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
@@ -176,12 +178,12 @@ impl BenchRun<'_> {
     fn rehearse(&self, depth: DiscardStage, found: &Discovery, measured: &mut Measured) -> Result<(), Failure> {
         let found = found.clone();
         measured.time(&self.counters, |measured| {
-            // Nothing is written: names count as they would anywhere.
+            // Nothing is written, so the output directory is not looked at: any path will do.
             self.work(Work::Rehearse(depth), Feed::of(found), Path::new("/"), |_| false, measured)
         })
     }
 
-    /// Everything that `restore-pattern` does, into a directory that is removed afterwards.
+    /// Restores the fleet as `restore-pattern` does, into a directory that is removed afterwards.
     fn restore(&self, measured: &mut Measured) -> Result<(), Failure> {
         let Some(scratch) = self.scratch else {
             return Err(Failure::internal("stage all was let through without -output-dir"));
@@ -191,15 +193,15 @@ impl BenchRun<'_> {
             let search = DiscoverySearch {
                 options: Options::default(),
                 early: self.source.is_handed_over() && !folds_case(&dir),
-                // A pause would be measured as work.
+                // Retries are off: their pauses would be measured as work.
                 max_retries: 0,
                 retry_delay: Duration::ZERO,
             };
-            let feed = Feed::start(&self.session.engine, Arc::clone(&self.source), search, Arc::default());
+            let feed = Feed::start(&self.session.workers, Arc::clone(&self.source), search, Arc::default());
             self.work(Work::Restore, feed, &dir, folds_case, measured)
         })?;
         if self.cancel.is_cancelled() {
-            // Workers may be writing still.
+            // Workers may still write. The directory is removed after they have stopped.
             return Ok(());
         }
         scratch.remove(&dir)
@@ -207,7 +209,7 @@ impl BenchRun<'_> {
 
     fn discover(&self) -> Result<Discovery, Failure> {
         let (source, progress) = (Arc::clone(&self.source), Arc::default());
-        let found = self.session.engine.run(move |worker| {
+        let found = self.session.workers.run(move |worker| {
             Box::pin(async move { discover(&worker, &source, Options::default(), &progress).await })
         });
         match found {
@@ -233,27 +235,30 @@ impl BenchRun<'_> {
             replace: Replace::Never,
             if_db_not_exists: false,
             if_replica_exists: false,
-            // A pause would be measured as work.
+            // Retries are off: their pauses would be measured as work.
             max_retries: 0,
             retry_delay: Duration::ZERO,
         };
         let places = Places { output_dir: Arc::from(dir), reserved: Vec::new(), folds };
         let fleet = Fleet {
-            engine: &self.session.engine,
+            engine: &self.session.workers,
             settings: &settings,
             progress: &Progress::default(),
             counters: &self.counters,
             cancel: self.cancel,
         };
-        let window =
-            DatabaseWindow::new(self.args.parallel.map(usize::from), self.session.tasks, self.session.requests());
+        let window = DatabaseWindow::new(
+            self.args.parallel.map(usize::from),
+            self.session.max_databases,
+            self.session.requests(),
+        );
         let mut matched = 0;
-        let ran = fleet.run(feed, Admission::new(places, &self.first), window, &mut |heard| match heard {
+        let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| match event {
             RunEvent::Ended(ended) => self.ended(&ended, measured),
             RunEvent::AllFound { discovered, .. } => matched = discovered.matched,
             RunEvent::ListingAgain(_) | RunEvent::PossiblyIncomplete(_) | RunEvent::PutRight(_) => {}
         });
-        match ran.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
+        match result.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.session.cancelled("a listing ended without a result")),
             Some(Err(e)) => Err(from_discovery(&e)),
             Some(Ok(())) if matched == 0 => Err(no_match(&self.args.source_shown)),
@@ -264,10 +269,10 @@ impl BenchRun<'_> {
     fn ended(&self, ended: &Ended, measured: &mut Measured) {
         measured.add(ended);
         if let Ending::Failed { class, reason } = &ended.ending
-            && measured.failed <= FAILURES_TOLD
+            && measured.failed <= MAX_FAILURES_SHOWN
         {
             self.log.warn(&format!("{}: {}", escaped(ended.name()), with_class(*class, reason)));
-            if measured.failed == FAILURES_TOLD {
+            if measured.failed == MAX_FAILURES_SHOWN {
                 self.log.warn("further failures are not shown");
             }
         }

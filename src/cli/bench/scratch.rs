@@ -1,5 +1,5 @@
-//! Where a bench writes: a directory of its own, below one that is there. Nothing else is ever
-//! touched, and nothing of it stays.
+//! The directory that a bench writes to: a new one below an existing one. It is removed at the end.
+//! Nothing outside it is changed.
 
 use crate::cli::ui::failure::Failure;
 use crate::error::Class;
@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The directory; removed with all that is in it when this is dropped.
+/// The directory. Dropping this removes it with everything in it.
 pub struct Scratch {
-    /// Absolute.
+    /// The absolute path.
     dir: PathBuf,
     made: AtomicU64,
 }
@@ -18,24 +18,24 @@ impl Scratch {
     /// A new directory in `parent`.
     ///
     /// # Errors
-    /// `parent` is not there, or cannot be written into.
+    /// `parent` does not exist or cannot be written to.
     pub fn new(parent: &Path) -> Result<Self, Failure> {
         let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
         let dir = std::path::absolute(parent).map_err(|e| refused("use", parent, &e))?;
         let dir = dir.join(format!("hydrant-bench-{random}"));
-        // Refuses what is there already.
+        // Fails if the directory exists.
         std::fs::create_dir(&dir).map_err(|e| refused("make a directory in", parent, &e))?;
         Ok(Self { dir, made: AtomicU64::new(0) })
     }
 
-    /// A new, empty directory in it.
+    /// A new, empty directory inside.
     pub fn fresh(&self) -> Result<PathBuf, Failure> {
         let dir = self.dir.join(self.made.fetch_add(1, Relaxed).to_string());
         std::fs::create_dir(&dir).map_err(|e| refused("make", &dir, &e))?;
         Ok(dir)
     }
 
-    /// Removes one of [`Self::fresh`].
+    /// Removes a directory that [`Self::fresh`] made.
     pub fn remove(&self, dir: &Path) -> Result<(), Failure> {
         std::fs::remove_dir_all(dir).map_err(|e| refused("remove", dir, &e))
     }

@@ -41,7 +41,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
     let begun = Instant::now();
     let counters = Arc::new(Counters::default());
-    let pattern = Pattern::load(&args.source, env)?;
+    let pattern = LoadedPattern::load(&args.source, env)?;
     let section = pattern.defaults();
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
@@ -49,8 +49,11 @@ pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &Cancell
     // A dry run writes no database, so there is none for SQLite to check.
     let checks = settings.check.is_some() && settings.work == Work::Restore;
     let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, &counters, log, cancel)?;
-    if let Some(asked) = parallel.filter(|asked| *asked > session.tasks) {
-        log.info(&format!("--parallel {asked}: only {} fit the limit of open files (ulimit -n)", session.tasks));
+    if let Some(asked) = parallel.filter(|asked| *asked > session.max_databases) {
+        log.info(&format!(
+            "--parallel {asked}: only {} fit the limit of open files (ulimit -n)",
+            session.max_databases
+        ));
     }
     let source = pattern.open(env, &session)?;
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
@@ -87,12 +90,12 @@ fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
 }
 
 /// The pattern, with the configuration that it is matched against.
-enum Pattern<'a> {
+enum LoadedPattern<'a> {
     Url(&'a str),
     Configured { glob: &'a str, config: Config },
 }
 
-impl<'a> Pattern<'a> {
+impl<'a> LoadedPattern<'a> {
     /// Reads the configuration file if the pattern is about configured databases.
     fn load(source: &'a PatternSource, env: &Env<'_>) -> Result<Self, Failure> {
         match source {
@@ -153,23 +156,23 @@ impl PatternRun<'_> {
     ) -> Result<String, Failure> {
         let places = self.places()?;
         let search = DiscoverySearch {
-            // With `--output-dir`, configured databases are restored below it, else to their own paths.
+            // With `-output-dir`, configured databases are restored below it, else to their own paths.
             options: Options { shard: self.args.shard, relative_outputs: self.args.output_dir.is_some() },
             early: source.is_handed_over() && !self.args.dry_run && !(places.folds)(&places.output_dir),
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
         let progress = Arc::clone(&self.progress.discovery);
-        let feed = Feed::start(&self.session.engine, Arc::new(source), search, progress);
+        let feed = Feed::start(&self.session.workers, Arc::new(source), search, progress);
         let mut reporter = Reporter::new(self.args, self.log, summary);
         let fleet = Fleet {
-            engine: &self.session.engine,
+            engine: &self.session.workers,
             settings: &self.settings,
             progress: &self.progress,
             counters: &self.counters,
             cancel: self.cancel,
         };
-        let window = DatabaseWindow::new(parallel, self.session.tasks, self.session.requests());
+        let window = DatabaseWindow::new(parallel, self.session.max_databases, self.session.requests());
         let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| reporter.event(event));
         let RunResult { left, discovered } = result.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let rows = reporter.finish();
@@ -204,7 +207,7 @@ impl PatternRun<'_> {
     /// Prints the summary and completes the report. The result is the command's.
     fn finish(&self, summary: &mut RunSummary, restored: Result<String, Failure>) -> Result<(), Failure> {
         let took = self.begun.elapsed();
-        let stages = self.session.engine.take_stages();
+        let stages = self.session.workers.take_stages();
         let any_found = summary.discovered.matched > 0 || summary.totals.done() + summary.totals.failed > 0;
         if any_found {
             if self.args.json {

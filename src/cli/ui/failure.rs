@@ -1,19 +1,20 @@
-//! How a command ends when it does not succeed, and the lines that say so.
+//! The failures of a command: message, better call, exit code.
 
 use crate::cancel::{CancellationToken, Reason};
 use crate::error::Class;
 use std::process::ExitCode;
 
-/// Why a command failed. The texts are what CONTRACT lists; they are escaped where shown.
+/// Why a command failed. Scripts rely on some of the texts (docs/CLI.md, "Texts that scripts rely on").
+/// They are escaped when they are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// What was typed makes no sense: exit 2.
+    /// Wrong usage: exit 2.
     Usage { message: String, try_call: Option<String> },
-    /// There truly are no backups: exit 1, or a permitted skip.
+    /// The replica was listed and is empty: exit 1, or 0 with `-if-replica-exists`.
     NoBackups,
-    /// Everything else: exit 1.
+    /// Any other failure: exit 1.
     Failed { class: Class, message: String, try_call: Option<String> },
-    /// Of many databases some were restored, some not: exit 3.
+    /// Some of many databases were restored and some were not: exit 3.
     Partial { message: String, try_call: Option<String> },
     /// Stopped by a signal: exit 129, 130 or 143.
     Cancelled(Reason),
@@ -38,7 +39,7 @@ impl Failure {
         cancel.reason().map_or_else(|| Self::internal(what), Self::Cancelled)
     }
 
-    /// With the call that would work.
+    /// Adds a call that would work.
     pub fn try_call(self, call: impl Into<String>) -> Self {
         let call = Some(call.into());
         match self {
@@ -58,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// What stands after `Error: `.
+    /// The text after `Error: `.
     pub fn message(&self) -> &str {
         match self {
             Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message, .. } => message,
@@ -70,7 +71,7 @@ impl Failure {
         }
     }
 
-    /// The call that would work, where one is known.
+    /// The text after `Try: `; None: no better call is known.
     pub fn tried(&self) -> Option<&str> {
         match self {
             Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {

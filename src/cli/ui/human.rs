@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `0 B`, `1023 B`, `1.0 KiB`, `12.3 MiB`, `456 GiB`: three digits or so.
+/// `0 B`, `1023 B`, `1.0 KiB`, `12.3 MiB`, `456 GiB`: at most four digits.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if n < 1024 {
@@ -38,7 +38,7 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
-/// A clock for the time left: `0:09`, `12:34`, `3:02:01`, `>99h`.
+/// The time left, as a clock: `0:09`, `12:34`, `3:02:01`, `>99h`.
 pub fn clock(d: Duration) -> String {
     let seconds = d.as_secs();
     match seconds {

@@ -1,9 +1,9 @@
-//! Latencies by stage, as people read them.
+//! The table of latencies by stage.
 
 use crate::cli::ui::log::{Log, Severity};
 use crate::telemetry::{Quantiles, Stages};
 
-/// With `-v`: the table, a message for each of its rows.
+/// Shows the table if `-v` was given: one message per row.
 pub fn show(log: &Log, stages: &Stages) {
     if log.shows(Severity::Debug) {
         let rows = stages.iter().filter_map(|(stage, durations)| Some((stage.as_str(), durations.quantiles()?)));
@@ -11,7 +11,7 @@ pub fn show(log: &Log, stages: &Stages) {
     }
 }
 
-/// A heading and a line for each of `rows`, numbers to the right; nothing where there are none.
+/// A heading and one line per row. No lines at all if there are no rows.
 pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String> {
     let mut cells: Vec<[String; 7]> =
         vec![["latency (ms)", "count", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned)];
@@ -22,7 +22,7 @@ pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String
     if cells.len() == 1 { Vec::new() } else { aligned(&cells) }
 }
 
-/// The first column to the left, the others to the right, two spaces between.
+/// Aligns a table: the first column left, the others right, two spaces between.
 pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let widths: [usize; N] = std::array::from_fn(|i| {
         rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -37,7 +37,7 @@ pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Three digits or so, never fewer than there are before the point.
+/// Milliseconds with two decimals below 10, one below 100, none above.
 fn millis(ms: f64) -> String {
     match ms {
         ..9.995 => format!("{ms:.2}"),

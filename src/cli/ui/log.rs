@@ -1,7 +1,8 @@
-//! Messages on stderr, as text or JSON lines, and the one line of progress below them.
+//! Messages on stderr, as text or JSON lines, and the progress bar below them
+//! (docs/LOGGING.md).
 //!
-//! All that goes to stderr goes through a [`Log`], so that a message never lands in the middle
-//! of a bar. What cannot be written is dropped: a closed stderr stops no restore.
+//! Everything on stderr is written by a [`Log`], so that no message lands inside the bar. Errors
+//! of writing are ignored: a closed stderr must not stop a restore.
 
 use crate::cli::ui::failure::Failure;
 use crate::error::escaped;
@@ -32,11 +33,11 @@ pub struct LogOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Warn,
-    /// Skips and what a run did: shown by default.
+    /// Shown without any flag: skips, and the summary of a run.
     Info,
-    /// `-v`.
+    /// Shown with `-v`.
     Debug,
-    /// `-vv`.
+    /// Shown with `-vv`. No message has this severity today.
     Trace,
 }
 
@@ -51,14 +52,15 @@ impl Severity {
     }
 }
 
-/// Where messages go. Clones are the same.
+/// A writer of messages. Clones share its state.
 #[derive(Clone)]
 pub struct Log(Arc<LogState>);
 
 struct LogState {
+    /// The lowest severity that is shown.
     least: Severity,
     format: LogFormat,
-    /// A terminal that understands control sequences.
+    /// The output is a terminal that understands control sequences.
     terminal: bool,
     color: bool,
     out: Mutex<Out>,
@@ -66,22 +68,22 @@ struct LogState {
 
 struct Out {
     to: Box<dyn Write + Send>,
-    /// The bar that stands on the last line, if one does.
+    /// The bar now shown on the last line.
     bar: Option<String>,
 }
 
-/// Back to the line's start and clear to its end.
+/// Moves to the start of the line and clears it.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
 impl Log {
-    /// To stderr, as the arguments ask.
+    /// A log that writes to stderr.
     pub fn stderr(options: LogOptions) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
         Self::new(Box::new(std::io::stderr()), options.verbosity, options.format, terminal, !options.no_color)
     }
 
-    /// To `to`; `terminal` and `color` decide on control sequences.
+    /// A log that writes to `to`. It draws bars if `to` is a `terminal`, and colours there if `color`.
     pub fn new(to: Box<dyn Write + Send>, verbosity: u8, format: LogFormat, terminal: bool, color: bool) -> Self {
         let least = match verbosity {
             0 => Severity::Info,
@@ -97,12 +99,12 @@ impl Log {
         }))
     }
 
-    /// Whether a bar can be drawn.
+    /// Whether stderr is a terminal: a bar can be drawn.
     pub fn is_terminal(&self) -> bool {
         self.0.terminal
     }
 
-    /// Whether a message of this severity is shown: what is costly to say can be left unsaid.
+    /// Whether messages of this severity are shown. Lets the caller skip making an expensive one.
     pub fn shows(&self, severity: Severity) -> bool {
         severity <= self.0.least
     }
@@ -119,7 +121,7 @@ impl Log {
         self.say(Severity::Debug, message, &[]);
     }
 
-    /// A message with facts; names and values are escaped.
+    /// Writes a message with facts. The message and the values are escaped.
     pub fn say(&self, severity: Severity, message: &str, facts: &[(&str, &str)]) {
         if self.shows(severity) {
             self.line(&match self.0.format {
@@ -129,7 +131,7 @@ impl Log {
         }
     }
 
-    /// `Error: …`, and `Try: …` where a better call is known: always, and always as text.
+    /// Writes `Error: …`, and `Try: …` if a better call is known. Always shown, and as text in both formats.
     pub fn failure(&self, failure: &Failure) {
         let (on, off) = if self.0.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         self.line(&format!("{on}Error:{off} {}", escaped(failure.message())));
@@ -138,7 +140,7 @@ impl Log {
         }
     }
 
-    /// One whole line, above the bar.
+    /// Writes a line above the bar.
     pub fn line(&self, text: &str) {
         self.with(|out| {
             let bar = out.bar.as_deref();
@@ -147,7 +149,7 @@ impl Log {
         });
     }
 
-    /// Draws the bar anew; None takes it away. Nothing where there is no terminal.
+    /// Draws the bar; None removes it. Does nothing without a terminal.
     pub fn bar(&self, bar: Option<String>) {
         if !self.0.terminal {
             return;

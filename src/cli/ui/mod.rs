@@ -1,3 +1,5 @@
+//! Everything a person sees: messages, progress, tables, failures. Knows nothing of `args`.
+
 pub mod failure;
 pub mod human;
 pub mod latency_table;

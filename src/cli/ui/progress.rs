@@ -1,7 +1,6 @@
-//! How far a run is: a bar below the messages on a terminal, a plain line now and then where
-//! there is none. Nothing on stdout, nothing that outlives the run.
+//! Progress of a run: a bar on a terminal, else a plain line every 5 s. On stderr only.
 //!
-//! The run is asked, ten times a second, by a thread of its own: workers only count.
+//! A thread reads the run's counters ten times a second. Workers do nothing for it but count.
 
 use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
@@ -17,15 +16,13 @@ pub enum ProgressMode {
     Never,
 }
 
-/// What a run is at.
+/// The work that a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
     #[default]
     Listing,
     Planning,
     Restoring,
-    Checking,
-    Publishing,
 }
 
 impl Phase {
@@ -34,27 +31,25 @@ impl Phase {
             Self::Listing => "listing",
             Self::Planning => "planning",
             Self::Restoring => "restoring",
-            Self::Checking => "checking",
-            Self::Publishing => "publishing",
         }
     }
 }
 
-/// Databases of a fleet.
+/// Counts of a fleet's databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Databases {
-    /// Ended, in whatever way: restored, failed and skipped.
+    /// Restored, failed or skipped.
     pub done: u64,
-    /// Found so far.
+    /// The databases found so far.
     pub total: u64,
     pub failed: u64,
     pub skipped: u64,
-    /// Discovery has ended: `total` will not grow.
+    /// All databases are found: `total` will not grow.
     pub all_found: bool,
 }
 
-/// A moment of a run. Bytes are whatever the run measures itself by, as long as both numbers
-/// mean the same; they may grow together while planning goes on.
+/// The state of a run at one moment. `bytes_done` and `bytes_total` count the same kind of bytes.
+/// Both may grow while databases are still being planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProgressSnapshot {
     pub phase: Phase,
@@ -71,13 +66,13 @@ pub struct ProgressSnapshot {
 
 const REDRAW: Duration = Duration::from_millis(100);
 const PLAIN_LINE: Duration = Duration::from_secs(5);
-/// Shorter runs show nothing: a bar that flashes up tells nobody anything.
+/// A run that ends sooner shows no bar, which could not be read.
 const QUIET_START: Duration = Duration::from_millis(300);
 const DEFAULT_COLUMNS: usize = 80;
 const MOST_COLUMNS: usize = 200;
 
-/// Runs `work` and meanwhile shows what `snapshot` says, as `mode` and the terminal allow. The
-/// bar is gone when this returns.
+/// Runs `work`, and shows `snapshot` meanwhile if `mode` and the terminal allow it. The bar is removed
+/// before this returns.
 pub fn during<T>(
     mode: ProgressMode,
     log: &Log,
@@ -88,7 +83,7 @@ pub fn during<T>(
         (ProgressMode::Never, _) | (ProgressMode::Auto, false) => return work(),
         (_, terminal) => terminal,
     };
-    // Dropped when `work` ends, also by a panic: that is what wakes and ends the thread.
+    // Dropped when `work` ends, also by a panic. That wakes the thread and ends it.
     let (working, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let shower = std::thread::Builder::new().name("progress".to_owned());
@@ -107,7 +102,7 @@ fn show_bar(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::R
     let mut wait = QUIET_START;
     while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         meter.observe(start.elapsed(), snapshot());
-        // One column stays free: a full line would wrap on some terminals.
+        // One column stays free, because some terminals wrap a full line.
         log.bar(Some(meter.bar(columns().saturating_sub(1))));
         wait = REDRAW;
     }
@@ -134,30 +129,31 @@ fn columns() -> usize {
     if columns == 0 { DEFAULT_COLUMNS } else { columns }
 }
 
-/// Speed and time left, smoothed over the last seconds, and the lines made of them.
+/// Computes speed and time left, averaged over the last seconds, and makes the lines that show them.
 #[derive(Debug, Default)]
 pub struct SpeedMeter {
     now: Duration,
     snapshot: ProgressSnapshot,
-    /// Bytes a second, not yet divided by `weight`.
+    /// Bytes per second, as an exponential average that began at 0. Divided by `weight` it is unbiased.
     speed: f64,
-    /// What of the averaging window has been seen, 0 to 1: without it the first seconds would
-    /// look slow.
+    /// The same average of the constant 1: it goes from 0 to 1 as the run goes on.
     weight: f64,
-    /// When the end was last foretold, from the run's start, in seconds.
+    /// The estimated end, in seconds from the run's start; None: no estimate.
     end: Option<f64>,
 }
 
-/// What the speed is averaged over, in seconds.
+/// The time constant of the average speed, in seconds.
 const SPEED_WINDOW: f64 = 4.0;
-/// A bar has so many cells, and is kept on terminals of so many columns whatever else there is.
+/// A bar with fewer cells is not drawn.
 const LEAST_CELLS: usize = 10;
+/// On a terminal with at least this many columns, facts are left out rather than the bar.
 const BAR_COLUMNS: usize = 60;
-/// How slowly the foretold end gives way to new estimates, in seconds.
+/// The time constant of the average of estimated ends, in seconds. It is shorter early in a run and
+/// near its end.
 const END_WINDOW: f64 = 3.0;
 
 impl SpeedMeter {
-    /// Takes in the state at `now` since the run's start; `now` does not run backwards.
+    /// Records the state at `now`, which is the time since the run's start and never decreases.
     pub fn observe(&mut self, now: Duration, snapshot: ProgressSnapshot) {
         let elapsed = now.saturating_sub(self.now).as_secs_f64();
         if elapsed > 0.0 {
@@ -168,10 +164,10 @@ impl SpeedMeter {
         let grew = snapshot.bytes_total != self.snapshot.bytes_total;
         self.now = now;
         self.snapshot = snapshot;
-        self.foretell(elapsed, grew);
+        self.estimate_end(elapsed, grew);
     }
 
-    fn foretell(&mut self, elapsed: f64, grew: bool) {
+    fn estimate_end(&mut self, elapsed: f64, grew: bool) {
         let left = self.snapshot.bytes_total.saturating_sub(self.snapshot.bytes_done) as f64;
         let speed = self.bytes_per_second();
         if self.snapshot.bytes_total == 0 || speed < 1.0 {
@@ -180,11 +176,11 @@ impl SpeedMeter {
         }
         let now = self.now.as_secs_f64();
         let end = now + left / speed;
-        // What was foretold early in a run is worth little, and nothing close to its end.
+        // Early estimates are poor, and near the end the newest one is the best: both give way sooner.
         let window = END_WINDOW.min(now / 4.0).min(left / speed / 2.0).max(0.01);
         self.end = match self.end {
             Some(before) if !grew => Some(blend(before, end, elapsed, window)),
-            // More to do than was known: what was foretold before is void.
+            // There is more to do than was known, so the old estimate is dropped.
             _ => Some(end),
         };
     }
@@ -193,21 +189,21 @@ impl SpeedMeter {
         if self.weight > 0.0 { self.speed / self.weight } else { 0.0 }
     }
 
-    /// The time left; None while unknown, and while a fleet is still being found.
+    /// The time left; None if it is unknown, or a fleet's databases are not all found.
     fn eta(&self) -> Option<Duration> {
         let known = self.snapshot.databases.is_none_or(|databases| databases.all_found);
         let left = self.end.filter(|_| known)? - self.now.as_secs_f64();
         Duration::try_from_secs_f64(left.max(0.0)).ok()
     }
 
-    /// Done, from 0 to 1; None while the total is unknown, and while a fleet is still being found.
+    /// The part done, 0 to 1; None if the total is unknown, or a fleet's databases are not all found.
     fn fraction(&self) -> Option<f64> {
         let ProgressSnapshot { bytes_done, bytes_total, databases, .. } = self.snapshot;
         (bytes_total > 0 && databases.is_none_or(|databases| databases.all_found))
             .then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
     }
 
-    /// What is told beside the bar, the most important first.
+    /// The facts beside the bar, the most important first.
     fn parts(&self) -> Vec<String> {
         let ProgressSnapshot { bytes_done, bytes_total, databases, retries, throttled, per_second, .. } = self.snapshot;
         let mut parts = Vec::new();
@@ -241,15 +237,15 @@ impl SpeedMeter {
         parts
     }
 
-    /// One line of at most `columns` characters: the phase, the bar, and as many facts as fit.
+    /// A line of at most `columns` characters: the phase, the bar, and the facts that fit.
     pub fn bar(&self, columns: usize) -> String {
         let columns = columns.min(MOST_COLUMNS);
         let mut line = self.snapshot.phase.as_str().to_owned();
         if let Some(fraction) = self.fraction() {
-            // Rounded down: 100 % is when it is done.
+            // Rounded down, so that 100 % is shown only when all is done.
             line.push_str(&format!(" {:3}%", (fraction * 100.0) as u64));
         }
-        // A bar that comes and goes as numbers grow would flicker.
+        // The bar's place is reserved: otherwise it would come and go as the facts get longer.
         let reserved = if self.fraction().is_some() && columns >= BAR_COLUMNS { 3 + LEAST_CELLS } else { 0 };
         let mut tail = String::new();
         for part in self.parts() {
@@ -260,7 +256,7 @@ impl SpeedMeter {
             tail.push_str(&part);
         }
         if let Some(fraction) = self.fraction() {
-            // Space, brackets, and enough cells; a bar across a wide screen says no more.
+            // 3 is for a space and two brackets. More than 40 cells show nothing more.
             let cells = columns.saturating_sub(line.len() + tail.len() + 3).min(40);
             if cells >= LEAST_CELLS {
                 let full = ((fraction * cells as f64) as usize).min(cells);
@@ -272,7 +268,7 @@ impl SpeedMeter {
         line
     }
 
-    /// The same for a log.
+    /// The same facts as a plain line for a log.
     pub fn plain(&self) -> String {
         let mut line = self.snapshot.phase.as_str().to_owned();
         if let Some(fraction) = self.fraction() {
@@ -286,7 +282,7 @@ impl SpeedMeter {
     }
 }
 
-/// An exponential average: `old` gives way to `new` with the time that has passed.
+/// An exponential average with time constant `window`: `old`, and `new` for the time `elapsed`.
 fn blend(old: f64, new: f64, elapsed: f64, window: f64) -> f64 {
     new + (old - new) * (-elapsed / window).exp()
 }
@@ -379,7 +375,7 @@ mod tests {
             meter.observe(Duration::from_millis(tick * 100), single(done, total));
             let left = (total - done) as f64 / f64::from(40 << 20);
             let eta = meter.eta().map_or(0.0, |eta| eta.as_secs_f64());
-            assert!(left > 2.0 || eta < left * 1.6 + 0.3, "{tick}: {left} s left, foretold {eta}");
+            assert!(left > 2.0 || eta < left * 1.6 + 0.3, "{tick}: {left} s left, estimated {eta}");
         }
     }
 

@@ -1,12 +1,13 @@
-//! URLs as they may be shown: user info and the values of secret parameters replaced.
+//! Removes secrets from URLs: user information and the values of secret parameters
+//! (docs/GUARANTEES.md, 10).
 
 const HIDDEN: &str = "***";
 
-/// Parameters whose values are secrets, by a part of their names with `-` and `_` removed.
+/// A parameter is secret if its name, without `-`, `_` and `.`, contains one of these words.
 const SECRET_PARTS: [&str; 6] = ["key", "secret", "token", "password", "signature", "credential"];
 
-/// `url` with `user:password@` and secret query values replaced. Takes any text: what is no URL
-/// comes back as it is.
+/// `url` with user information and secret query values replaced. A text that is no URL is returned
+/// unchanged.
 pub fn url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     if let Some(shown) = unescaped_password(rest) {
@@ -21,7 +22,7 @@ pub fn url(url: &str) -> String {
         None => (before_fragment, None),
     };
     let (authority, path) = location.split_at(location.find('/').unwrap_or(location.len()));
-    // The last @: a password may hold one.
+    // Split at the last @, because a password may contain one.
     let authority = match authority.rsplit_once('@') {
         Some((_, host)) => format!("{HIDDEN}@{host}"),
         None => authority.to_owned(),
@@ -38,8 +39,8 @@ pub fn url(url: &str) -> String {
     out
 }
 
-/// `user:pass/word@host…`, a password with characters that end an authority: what follows the
-/// last @. A port or an ARN after the first colon is no password.
+/// Finds a password that contains an unescaped `/`, `?` or `#`, as in `user:pass/word@host…`, and
+/// returns the text after the last @. A port or an ARN after the first colon is not a password.
 fn unescaped_password(rest: &str) -> Option<&str> {
     let (user, after) = rest.split_once(':')?;
     let end = after.find(['/', '?', '#'])?;
@@ -55,7 +56,7 @@ fn parameter(pair: &str) -> String {
     let Some((name, value)) = pair.split_once('=') else { return pair.to_owned() };
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
     let plain: String = decoded.chars().filter(|c| !matches!(c, '-' | '_' | '.')).collect();
-    // An endpoint may have been given user info of its own.
+    // The URL of an endpoint may contain user information too.
     let holds_user = value.contains('@') || value.contains("%40");
     let is_secret = holds_user || SECRET_PARTS.iter().any(|part| plain.contains(part));
     if is_secret { format!("{name}={HIDDEN}") } else { pair.to_owned() }

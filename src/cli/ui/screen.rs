@@ -1,7 +1,7 @@
-//! What commands print on stdout, from plain data: JSON with two spaces of indent, and tables
-//! aligned as Litestream's (CONTRACT). Field names and their order are a contract.
+//! What commands print on stdout: JSON, indented by two spaces, and tables aligned as Litestream's.
+//! Names and order of the JSON fields are a contract (docs/CLI.md, "JSON").
 //!
-//! Names come from buckets: text output escapes them, JSON escapes by itself.
+//! Names of files come from buckets and may hold control characters. Text output escapes them.
 
 use crate::cli::ui::failure::Failure;
 use crate::error::{Class, escaped};
@@ -10,15 +10,15 @@ use crate::timestamp::Timestamp;
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Where a file's time comes from.
+/// The source of a file's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeSource {
-    /// `x-amz-meta-litestream-timestamp`.
+    /// The object's metadata, `x-amz-meta-litestream-timestamp`.
     Metadata,
     /// The LTX header.
     Header,
-    /// The listing: the time of upload, or of a copy.
+    /// The listing: the time of the upload, or of a copy.
     LastModified,
 }
 
@@ -40,20 +40,20 @@ impl FileLine {
     }
 }
 
-/// What `-dry-run` shows.
+/// The result of `-dry-run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanReport {
-    /// As typed, secrets replaced.
+    /// The source as typed, with its secrets replaced.
     pub source: String,
     /// `-o` as typed, else absolute.
     pub target_path: String,
     /// `s3` or `file`.
     pub replica: &'static str,
-    /// In the order of the chain, oldest first; not empty.
+    /// The chain of files, oldest first. Not empty.
     pub files: Vec<FileLine>,
 }
 
-/// What a restore has done.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
     /// `-o` as typed, else absolute.
@@ -62,7 +62,7 @@ pub struct RestoreReport {
     pub replica: &'static str,
     /// The TXID reached.
     pub txid: Txid,
-    /// The time reached, where it is known without a further request.
+    /// The time reached; None: it could be found only by a further request.
     pub time: Option<(Timestamp, TimeSource)>,
     pub duration_ms: u64,
     /// `none`, `quick` or `full`.
@@ -75,9 +75,9 @@ pub struct RestoreReport {
     pub bytes_fetched: u64,
     pub requests: u64,
     pub retries: u64,
-    /// Requests sent in stragglers' stead, among `requests`.
+    /// Requests that were sent a second time because the first was slow. `requests` includes them.
     pub hedged: u64,
-    /// What went wrong and was overcome: files routed around, checks that could not be made.
+    /// Damaged files that were avoided, and checks that could not be made.
     pub warnings: Vec<String>,
 }
 
@@ -137,7 +137,7 @@ fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
 }
 
 impl PlanReport {
-    /// The first TXID of the first file and the last of the last.
+    /// The first TXID of the first file and the last TXID of the last file.
     fn range(&self) -> (Txid, Txid) {
         let min = self.files.first().map_or_else(Txid::default, |file| file.min_txid);
         let max = self.files.last().map_or_else(Txid::default, |file| file.max_txid);
@@ -205,7 +205,7 @@ pub fn ltx_json(files: &[FileLine]) -> String {
     pretty(&files.iter().map(|file| json_file(file, None)).collect::<Vec<_>>())
 }
 
-/// `ltx`: the header also when there is nothing below it.
+/// `ltx`: the heading, also if there are no files, and a line per file.
 pub fn ltx_text(files: &[FileLine]) -> String {
     let mut rows = vec![["level", "min_txid", "max_txid", "size", "created"].map(str::to_owned)];
     rows.extend(files.iter().map(|file| {
@@ -220,7 +220,7 @@ pub fn ltx_text(files: &[FileLine]) -> String {
     table(&rows)
 }
 
-/// Columns as wide as their widest cell and two spaces, the last one as it is.
+/// Aligns a table to the left, with two spaces between columns. The last column is not padded.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -237,13 +237,13 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     out
 }
 
-/// Two spaces of indent and a newline at the end. Plain data always serializes.
+/// JSON, indented by two spaces, with a newline at the end. Plain data can always be serialised.
 pub(in crate::cli) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
 }
 
-/// Prints `text` on stdout. A reader that has gone away (`ltx … | head`) ends the output
-/// quietly; anything else is an error: a full disk must not look like an empty answer.
+/// Prints `text` on stdout. A closed pipe (`ltx … | head`) is not an error. Any other failure is:
+/// output that a full disk cut off must not pass for all of it.
 pub fn print(text: &str) -> Result<(), Failure> {
     print_to(&mut io::stdout().lock(), text)
 }

@@ -1,5 +1,4 @@
-//! SIGHUP, SIGINT and SIGTERM → [`Cancel`]; where winding down takes too long, the end of the
-//! process.
+//! SIGHUP, SIGINT and SIGTERM cancel the run. If the run does not end in time, the process exits.
 
 use crate::cancel::{CancellationToken, Reason};
 use crate::cli::ui::failure::Failure;
@@ -10,26 +9,27 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long after the signal the process may still live (PROMISES 16: it ends within 2 s).
-/// An unpublished file that is still there then has no name, or is swept by the next run.
+/// The process exits this long after the signal, whatever it is doing: it has to end within 2 s
+/// (docs/GUARANTEES.md, 16). A staged file that still exists then has no name, or is swept by the next run.
 const GRACE: Duration = Duration::from_millis(1_800);
-/// Twice as many descriptors as the watch takes.
+/// Each pair takes two descriptors: twice what watching takes.
 const SPARE_SOCKET_PAIRS: usize = 6;
 
-/// Watches from a thread of its own until the process ends, so that a busy or blocked runtime
-/// hears of it too. A second signal ends the process at once. Handlers are also what makes
-/// signals work as PID 1. SIGHUP stays ignored where it was when the program began (`nohup`).
+/// Installs the handlers and starts a thread that waits for signals until the process ends. It is a
+/// thread of its own, so that a busy or blocked runtime does not delay it. A second signal ends the
+/// process at once. If SIGHUP was ignored when the program began (`nohup`), it stays ignored. Without
+/// handlers a process that is PID 1 of a container would ignore all three.
 ///
 /// # Errors
 /// The handlers cannot be installed, or the thread not started.
 pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::failed(Class::Io, format!("cannot watch for signals: {e}"));
     let cancel = cancel.clone();
-    // tokio panics where it cannot have these: out of descriptors is to be an error.
+    // tokio panics if it runs out of descriptors here. Trying for more than it needs makes that an error.
     let spare = (0..SPARE_SOCKET_PAIRS).map(|_| UnixStream::pair()).collect::<Result<Vec<_>, _>>();
     drop(spare.map_err(failed)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    // Installed before this returns: a signal from now on is not lost.
+    // The handlers are installed before this function returns, so that no later signal is lost.
     let mut signals = {
         let _in_runtime = runtime.enter();
         Signals::install().map_err(failed)?
@@ -49,7 +49,7 @@ pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
 
 /// The signals that end a run.
 struct Signals {
-    /// None: ignored.
+    /// None: SIGHUP is ignored.
     hangup: Option<Signal>,
     interrupt: Signal,
     terminate: Signal,
@@ -76,7 +76,7 @@ impl Signals {
             Some(()) = hung_up => Reason::Hangup,
             Some(()) = interrupt.recv() => Reason::Interrupt,
             Some(()) = terminate.recv() => Reason::Terminate,
-            // Signals never end, so neither do their streams.
+            // The streams of signals never end, so this branch is never taken.
             else => std::future::pending().await,
         }
     }
