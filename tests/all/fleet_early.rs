@@ -60,7 +60,7 @@ const EARLY: usize = 25;
 /// What a run came to, and in what order.
 struct Came {
     ended: BTreeMap<String, Ended>,
-    /// Ended as restored, and were counted as failed later.
+    /// Counted as failed after they had ended as restored.
     doubted: BTreeMap<String, Ended>,
     /// Ended before all were known.
     early: usize,
@@ -275,8 +275,8 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
     assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
 }
 
-/// Workers that a signal has stopped may answer before the run has noticed the signal. Databases that
-/// they did not restore count as interrupted, not as failed.
+/// Workers that a signal has stopped may answer before the run has heard of the signal: what they
+/// leave is left, not failed.
 #[test]
 fn what_stopped_workers_leave_has_not_failed() {
     let (engine_cancel, cancel) = (CancellationToken::new(), CancellationToken::new());
