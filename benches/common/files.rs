@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{cores, floors};
+use super::cores;
 use futures_util::StreamExt;
 use hydrant::commit::{Destination, OutputRoot, PublishedFile, Replace, sync_dirs};
 use hydrant::restore::Worker;
@@ -152,7 +152,7 @@ fn reap(ring: &mut IoUring, open: &mut HashMap<u64, File>) {
 fn hydrant(dir: &Path, count: u64, bytes: usize) {
     let root = Arc::new(OutputRoot::open(dir).expect("the directory"));
     let next = Arc::new(AtomicU64::new(0));
-    floors::on_each_core(move |worker| {
+    cores::on_each_core(move |worker| {
         let (root, next) = (Arc::clone(&root), Arc::clone(&next));
         Box::pin(async move {
             futures_util::stream::iter(std::iter::from_fn(|| Some(next.fetch_add(1, Relaxed)).filter(|&n| n < count)))

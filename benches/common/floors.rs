@@ -1,15 +1,14 @@
 //! Floors: what the same bytes cost at least. Each is a process of its own, this program called
 //! again with a command of [`dispatch`].
 
+use super::cores::{on_cores, on_each_core};
 use super::cost::command;
 use super::files::{self, Method};
 use super::server::Server;
-use super::{Args, cores, fresh_dir};
+use super::{Args, fresh_dir};
 use futures_util::StreamExt;
-use futures_util::future::LocalBoxFuture;
-use hydrant::cancel::CancellationToken;
 use hydrant::io::{Io, IoBackend, IoOptions, OutputFile, block_on};
-use hydrant::restore::{SEGMENT_BYTES, Worker, Workers, WorkersOptions};
+use hydrant::restore::SEGMENT_BYTES;
 use hydrant::sim::generate::GeneratedObject;
 use hydrant::store::Store;
 use hydrant::store::s3::{S3, S3Config, S3Options};
@@ -17,7 +16,6 @@ use hydrant::telemetry::Counters;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -76,29 +74,6 @@ pub fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Comm
     let mut command = again();
     command.arg("floor-files").arg(method.name()).arg(dir).arg(count.to_string()).arg(bytes.to_string());
     command
-}
-
-/// Runs `work` on a worker for each core, and waits for all. Each worker is an engine's only one:
-/// of one engine's, one would take all that there is to do.
-pub fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
-    on_cores(cores(), work);
-}
-
-fn on_cores(count: usize, work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
-    let kind = hydrant::io::probe(hydrant::io::BackendChoice::Auto).expect("an engine").kind;
-    let options = WorkersOptions {
-        workers: 1,
-        kind,
-        memory_bytes: 256 << 20,
-        tasks: 1,
-        segment_bytes: SEGMENT_BYTES,
-        checks: false,
-    };
-    let start =
-        |_| Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).expect("a worker");
-    let engines: Vec<_> = (0..count).map(start).collect();
-    let ended: Vec<_> = engines.iter().map(|engine| engine.submit(work.clone())).collect();
-    ended.into_iter().for_each(|worker| worker.blocking_recv().expect("a worker's end"));
 }
 
 /// The seconds until one byte of an object is there, on an open connection and an idle machine.

@@ -2,6 +2,7 @@
 //! other programs, tables and targets.
 #![allow(dead_code)]
 
+pub mod cores;
 pub mod cost;
 pub mod files;
 pub mod floors;

@@ -1,7 +1,7 @@
 //! Publication against races, links, failures and kills.
 
+mod bucket_names;
 mod checks;
-mod contained;
 mod force;
 mod kill;
 mod leftovers;
