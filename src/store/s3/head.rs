@@ -50,7 +50,7 @@ impl S3 {
             headers: HeaderMap::new(),
             counter: |c| &c.heads,
         };
-        found.ok_or_else(|| self.to_store_error(*RequestError::bad_answer("no Content-Length").error, &head, &tries))
+        found.ok_or_else(|| self.store_error(*RequestError::bad_answer("no Content-Length").error, &head, &tries))
     }
 }
 

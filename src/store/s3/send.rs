@@ -227,7 +227,7 @@ impl S3 {
                 self.wait(&trouble.cure, trouble.retry_after, tries).await
             }
         };
-        if helped { Ok(()) } else { Err(self.to_store_error(*trouble.error, operation, tries)) }
+        if helped { Ok(()) } else { Err(self.store_error(*trouble.error, operation, tries)) }
     }
 
     /// Waits before the next attempt, at least as long as Retry-After. False if all attempts are
@@ -265,7 +265,7 @@ impl S3 {
     }
 
     /// Completes an error for the caller, and removes secrets from it.
-    pub(super) fn to_store_error(
+    pub(super) fn store_error(
         &self,
         mut error: StoreError,
         operation: &Operation<'_>,
