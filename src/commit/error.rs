@@ -85,6 +85,11 @@ pub enum CommitError {
         reason: String,
     },
     Io(IoError),
+    /// A defect of Hydrant.
+    Internal {
+        what: &'static str,
+        path: PathBuf,
+    },
 }
 
 impl CommitError {
@@ -106,9 +111,11 @@ impl CommitError {
             | Self::Refused { errno: Errno::NAMETOOLONG, .. } => Class::UnsafePath,
             Self::IsNoDirectory { .. } => Class::PathCollision,
             Self::NoSpace { errno, .. } | Self::Refused { errno, .. } => class_of(*errno),
-            Self::NotSynced { .. } | Self::DanglingLink { .. } | Self::LinkLoop { .. } | Self::TakesNothing { .. } => {
-                Class::Io
-            }
+            Self::Internal { .. }
+            | Self::NotSynced { .. }
+            | Self::DanglingLink { .. }
+            | Self::LinkLoop { .. }
+            | Self::TakesNothing { .. } => Class::Io,
             Self::Sqlite { .. } => Class::IntegrityCheck,
             Self::Io(error) => error.class(),
         }
@@ -191,6 +198,9 @@ impl fmt::Display for CommitError {
                 write!(f, "cannot check {}: {}", shown(path), crate::error::escaped(reason))
             }
             Self::Io(error) => error.fmt(f),
+            Self::Internal { what, path } => {
+                write!(f, "this is a bug in Hydrant, please report: {what}: {}", shown(path))
+            }
         }
     }
 }

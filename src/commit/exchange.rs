@@ -80,7 +80,7 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
     }
     let exchange = Exchange::of(kind, Some(&locked), &new.stat()?);
     new.rename(|| TempName::replacing(name, exchange))?;
-    let mut aside = Aside::default();
+    let mut aside = MovedAside::default();
     if kind == Replacing::Forced {
         aside.move_from(new)?;
     }
@@ -120,7 +120,7 @@ pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Attempt, C
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
     let exchange = Exchange::of(Replacing::Forced, None, &new.stat()?);
     new.rename(|| TempName::replacing(name, exchange))?;
-    let mut aside = Aside::default();
+    let mut aside = MovedAside::default();
     aside.move_from(new)?;
     let temp = temp_of(new)?;
     match new.output().fault(Step::Publish).and_then(|_| rename_to_absent(dir, &temp, name)) {
@@ -136,18 +136,19 @@ pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Attempt, C
 /// The temporary name of `new`.
 fn temp_of(new: &StagedFile) -> Result<OsString, CommitError> {
     let temp = new.temp().map(|temp| temp.as_os_str().to_owned());
-    temp.ok_or_else(|| CommitError::refused("name the new file beside", new.output().path(), Errno::NOENT))
+    let path = new.output().path();
+    temp.ok_or_else(|| CommitError::Internal { what: "the new file has no temporary name", path: path.to_owned() })
 }
 
 /// Sidecars that were moved aside. Drop puts them back.
 #[derive(Default)]
-struct Aside {
+struct MovedAside {
     /// Pairs of names: the one under which a sidecar is now, and its own.
     moved: Vec<(OsString, OsString)>,
     destination: Option<std::sync::Arc<crate::commit::Destination>>,
 }
 
-impl Aside {
+impl MovedAside {
     fn move_from(&mut self, new: &StagedFile) -> Result<(), CommitError> {
         let destination = new.destination();
         let temp = temp_of(new)?;
@@ -174,7 +175,7 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for MovedAside {
     fn drop(&mut self) {
         if let Some(destination) = &self.destination {
             for (aside, place) in self.moved.iter().rev() {

@@ -42,6 +42,9 @@ mod unsafe_name;
 
 pub use crate::commit::contained::{OutputRoot, check_way_beneath, sweep_beneath};
 pub use crate::commit::staged::StagedFile;
+pub(crate) use crate::commit::staged::create_temporary;
+#[cfg(test)]
+pub(crate) use crate::commit::sweep::sweep_again;
 pub use crate::commit::sweep::sweep_beside;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;

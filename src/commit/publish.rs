@@ -94,6 +94,7 @@ pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> 
     let mut synced: HashMap<DirectoryId, Result<(), CommitError>> = HashMap::new();
     let mut done_above = HashSet::new();
     let mut results = Vec::with_capacity(published.len());
+    debug_assert_eq!(inodes.len(), published.len(), "one result for each file");
     for (mut published, inode) in published.into_iter().zip(inodes) {
         let entry = match published.destination.directory_id() {
             None => published.sync_entry(),
@@ -184,6 +185,7 @@ fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
 }
 
 fn done(new: &StagedFile, replaced: Replaced) -> PublishedFile {
+    debug_assert!(new.temp().is_none(), "a published file would be deleted on drop");
     let destination = Arc::clone(new.destination());
     destination.keep_parents();
     PublishedFile { output: Arc::clone(new.output()), is_named_late: new.is_named_late(), replaced, destination }

@@ -4,11 +4,13 @@ use crate::commit::destination::Standing;
 use crate::commit::journal;
 use crate::commit::sys::{link_unnamed, mode, rename_to_absent, sync_inode};
 use crate::commit::temp_name::TempName;
-use crate::commit::{CommitError, Destination, Replace};
+use crate::commit::{CommitError, Destination, Replace, parents};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -46,7 +48,10 @@ impl StagedFile {
         let unnamed = if named { None } else { unnamed(destination).map_err(refused)? };
         let (fd, temp) = match unnamed {
             Some(fd) => (fd, None),
-            None => new_name(destination).map(|(fd, temp)| (fd, Some(temp))).map_err(refused)?,
+            None => {
+                let (fd, temp) = create_named(destination.dir(), destination.name()).map_err(refused)?;
+                (fd, Some(temp))
+            }
         };
         let path = temp.as_ref().map(|temp| destination.dir_path().join(temp.as_os_str()));
         let output = Arc::new(OutputFile::new(fd, destination.path().to_owned()));
@@ -103,6 +108,7 @@ impl StagedFile {
 
     /// Makes the file exactly `len` bytes long.
     pub fn truncate(&self, len: u64) -> Result<(), CommitError> {
+        debug_assert!(len <= i64::MAX as u64, "no file is that long");
         self.output.note_change();
         self.output
             .fault(Step::Truncate)
@@ -249,20 +255,33 @@ fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// Makes a file with a random temporary name and locks it. The lock tells sweeps that its run is alive.
-fn new_name(destination: &Destination) -> Result<(OwnedFd, TempName), Errno> {
+/// Makes a file with a temporary name beside `path`, for a file other than an output. Returns the file, which must
+/// stay open as long as the name is in use, and its path. A later run deletes the file if this one is killed.
+///
+/// # Errors
+/// The directory cannot be opened or written into, or `path` has no file name.
+pub(crate) fn create_temporary(path: &Path) -> std::io::Result<(File, PathBuf)> {
+    let name = path.file_name().ok_or(Errno::ISDIR)?;
+    let dir = parents::open(&parents::directory_of(path))?;
+    let (fd, temp) = create_named(dir.as_fd(), name)?;
+    Ok((File::from(fd), path.with_file_name(temp.as_os_str())))
+}
+
+/// Makes a file in `dir` with a random temporary name that is to become `name`, and locks it. The lock tells sweeps
+/// that its run is alive.
+fn create_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, TempName), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
     for _ in 0..TRIES {
-        let name = TempName::plain(destination.name());
-        match rustix::fs::openat(destination.dir(), name.as_os_str(), flags, mode()) {
+        let temp = TempName::plain(name);
+        match rustix::fs::openat(dir, temp.as_os_str(), flags, mode()) {
             Ok(fd) => {
                 let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
                 let linked = rustix::fs::fstat(&fd).map(|stat| stat.st_nlink > 0);
                 if locked != Err(Errno::WOULDBLOCK) && linked == Ok(true) {
-                    return Ok((fd, name));
+                    return Ok((fd, temp));
                 }
                 // A sweep of another run took the file between open and flock, or fstat failed.
-                let _ = rustix::fs::unlinkat(destination.dir(), name.as_os_str(), AtFlags::empty());
+                let _ = rustix::fs::unlinkat(dir, temp.as_os_str(), AtFlags::empty());
                 linked?;
             }
             Err(Errno::EXIST) => {}

@@ -95,6 +95,13 @@ pub(super) fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> 
     (sweep.notices, sweep.all_told)
 }
 
+/// A sweep of `dir`, also if it was swept before.
+#[cfg(test)]
+pub(crate) fn sweep_again(dir: &Path) -> Vec<Notice> {
+    let directory = parents::open(dir).unwrap();
+    sweep_directory(directory.as_fd(), dir, "app.db".as_ref()).0
+}
+
 struct Sweep<'a> {
     dir: BorrowedFd<'a>,
     path: &'a Path,
@@ -104,13 +111,13 @@ struct Sweep<'a> {
 }
 
 /// A sidecar under a temporary name.
-struct Aside {
+struct AsideSidecar {
     name: OsString,
     suffix: &'static str,
     stat: Stat,
 }
 
-impl Aside {
+impl AsideSidecar {
     /// Whether it can be deleted without loss. SQLite makes a -shm again from the -wal.
     fn holds_nothing(&self) -> bool {
         self.suffix == "-shm" || self.stat.st_size == 0
@@ -234,7 +241,7 @@ impl Sweep<'_> {
             Err(why) => return self.keep_sidecars(name, base, why),
         };
         let stat = held.as_ref().map(|held| rustix::fs::fstat(&held.fd));
-        let is_unchanged = |aside: &Aside| match (&stat, exchange.more) {
+        let is_unchanged = |aside: &AsideSidecar| match (&stat, exchange.more) {
             (None, _) => true,
             (Some(Ok(stat)), Some(more)) => modified(stat) == more.modified,
             // A rename sets the time of change.
@@ -263,7 +270,7 @@ impl Sweep<'_> {
     }
 
     /// Puts one sidecar back and returns true, or deletes it because it holds nothing and returns false.
-    fn put_back(&self, name: &OsStr, aside: &Aside, is_unchanged: bool) -> Result<bool, Why> {
+    fn put_back(&self, name: &OsStr, aside: &AsideSidecar, is_unchanged: bool) -> Result<bool, Why> {
         let place = suffixed(name, aside.suffix);
         let there = match self.look_at(&place) {
             Ok(there) => Some(there),
@@ -322,7 +329,7 @@ impl Sweep<'_> {
 
     /// Leaves sidecars with content under their temporary names. Returns whether there are none.
     fn keep_sidecars(&mut self, name: &OsStr, base: &OsStr, why: Why) -> bool {
-        let (empty, kept): (Vec<_>, Vec<_>) = self.aside(base).into_iter().partition(Aside::holds_nothing);
+        let (empty, kept): (Vec<_>, Vec<_>) = self.aside(base).into_iter().partition(AsideSidecar::holds_nothing);
         if why == Why::Another {
             empty.iter().for_each(|aside| self.unlink(&aside.name));
         }
@@ -340,10 +347,10 @@ impl Sweep<'_> {
     }
 
     /// The sidecars under the temporary name `base`: the -wal first, the -shm last.
-    fn aside(&self, base: &OsStr) -> Vec<Aside> {
+    fn aside(&self, base: &OsStr) -> Vec<AsideSidecar> {
         let look = |suffix| {
             let name = suffixed(base, suffix);
-            self.look_at(&name).ok().map(|stat| Aside { name, suffix, stat })
+            self.look_at(&name).ok().map(|stat| AsideSidecar { name, suffix, stat })
         };
         MOVE_ORDER.into_iter().rev().filter_map(look).collect()
     }

@@ -98,9 +98,11 @@ impl TempName {
         if let Some(More { new, modified }) = exchange.more {
             plain.0.push(format!("-{new:x}-{modified:x}"));
         }
+        debug_assert!(parse(plain.0.as_bytes()).is_some_and(|parsed| parsed.exchange == Some(exchange)));
         plain
     }
 
+    /// The name, without a directory.
     pub(super) fn as_os_str(&self) -> &OsStr {
         &self.0
     }

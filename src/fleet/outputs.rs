@@ -7,12 +7,11 @@
 
 use crate::commit::{
     CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way, check_way_beneath,
-    sweep_beneath, sweep_beside,
+    create_temporary, sweep_beneath, sweep_beside,
 };
 use crate::error::Class;
 use crate::fleet::discovery::found::Output;
 use crate::process::locks::lock;
-use rustix::fs::{AtFlags, Mode, OFlags};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -224,17 +223,11 @@ fn is_same_or_beside(path: &str, own: &str) -> bool {
 /// making a file. False where that is not possible.
 pub fn folds_case(dir: &Path) -> bool {
     let Some(existing) = dir.ancestors().find(|dir| dir.is_dir()) else { return false };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(fd) = rustix::fs::open(existing, flags, Mode::empty()) else { return false };
-    // A later run sweeps a file of this name if this run is killed before it deletes it.
-    let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
-    let (name, other) = (format!(".case.hydrant-{random}"), format!(".CASE.hydrant-{random}"));
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-    if rustix::fs::openat(&fd, &name, flags, Mode::RUSR | Mode::WUSR).is_err() {
-        return false;
-    }
-    let folds = rustix::fs::statat(&fd, &other, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    let _ = rustix::fs::unlinkat(&fd, &name, AtFlags::empty());
+    let Ok((_file, lower)) = create_temporary(&existing.join("case")) else { return false };
+    let name = lower.file_name().unwrap_or_default().to_string_lossy();
+    let upper = lower.with_file_name(name.replacen("case", "CASE", 1));
+    let folds = upper != lower && upper.symlink_metadata().is_ok();
+    let _ = std::fs::remove_file(&lower);
     folds
 }
 

@@ -1,4 +1,4 @@
-//! Outputs beneath a directory, whatever stands there.
+//! Tests of outputs beneath a directory.
 
 use crate::commit::tests::*;
 use crate::error::Class;
@@ -30,7 +30,7 @@ fn directories_are_made_and_what_was_made_in_vain_is_removed() {
     publish_beneath(&out, "e.db").unwrap();
     assert!(["a/b/c.db", "a/d.db", "e.db"].iter().all(|file| out.join(file).is_file()));
     assert_eq!(out.join("a").metadata().unwrap().permissions().mode() & 0o077, 0);
-    // An empty one counts as absent, a directory does not.
+    // An empty file counts as absent, a directory does not.
     publish_beneath(&out, "e.db").unwrap();
     assert!(matches!(publish_beneath(&out, "a/b"), Err(CommitError::IsDirectory { .. })));
 }
@@ -72,7 +72,7 @@ fn a_name_that_the_file_system_has_no_room_for_is_unsafe() {
     assert_eq!(error.class(), Class::UnsafePath, "{error}");
 }
 
-/// One descriptor serves the outputs of a directory only while its name leads there.
+/// The outputs of a directory share its descriptor only as long as its path leads there.
 #[test]
 fn a_directory_is_shared_while_its_name_leads_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -88,11 +88,11 @@ fn a_directory_is_shared_while_its_name_leads_there() {
     let other = Destination::prepare_beneath(&root, "a/2.db", Replace::Never).unwrap();
     assert_eq!(held.dir().as_raw_fd(), other.dir().as_raw_fd());
 
-    // Moved away: another is made.
+    // The directory was moved away: another one is made.
     std::fs::rename(at("a"), at("moved")).unwrap();
     commit("a/3.db").unwrap();
     assert!(at("a/3.db").is_file() && tree(&at("moved")).is_empty());
-    // In its place stands a link that leads back to it, or a file.
+    // In its place is a link that leads back to it, or a file.
     for link in [true, false] {
         std::fs::remove_dir_all(at("a")).unwrap();
         if link {
@@ -106,7 +106,7 @@ fn a_directory_is_shared_while_its_name_leads_there() {
         }
         std::fs::create_dir(at("a")).unwrap();
     }
-    // Removed while it was open: made again.
+    // The directory was removed while it was open: it is made again.
     let open = Destination::prepare_beneath(&root, "a/5.db", Replace::Never).unwrap();
     std::fs::remove_dir(at("a")).unwrap();
     commit("a/6.db").unwrap();
@@ -115,7 +115,8 @@ fn a_directory_is_shared_while_its_name_leads_there() {
     assert!(at("a/6.db").is_file() && tree(&at("moved")).is_empty());
 }
 
-/// The first of two makes the directory: it goes when both are given up, and stays for the other.
+/// The first of two outputs makes the directory. It stays as long as one of them lives, and is removed when both are
+/// given up.
 #[test]
 fn a_shared_directory_goes_with_the_last_who_gives_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -135,7 +136,7 @@ fn a_shared_directory_goes_with_the_last_who_gives_up() {
     assert_eq!(tree(&dir.path().join("a/b")), files([("2.db", b"")]));
 }
 
-/// What came into a directory since this run made it is found at the latest by the publication.
+/// Files that appear in a directory after this run made it are found at the latest by the publication.
 #[test]
 fn what_comes_into_a_new_directory_is_not_overlooked() {
     for name in ["x.db", "x.db-wal", "x.db-shm", "x.db-journal"] {
@@ -157,7 +158,7 @@ fn what_comes_into_a_new_directory_is_not_overlooked() {
     }
 }
 
-/// Two ways lead to one new directory: whoever made it by his, it is durable for both.
+/// Two paths lead to one new directory. It is durable for both outputs, whichever path it was made by.
 #[test]
 fn a_directory_that_has_several_names_is_durable_under_each() {
     let dir = tempfile::tempdir().unwrap();
@@ -169,7 +170,7 @@ fn a_directory_that_has_several_names_is_durable_under_each() {
     assert!(!parents::is_unsynced_above(&dir.path().join("link/new")));
 }
 
-/// The kernel tells each descriptor once that a sync failed; what shares it is not durable either.
+/// The kernel reports a failed sync once per descriptor. The other outputs that share the descriptor must fail too.
 #[test]
 fn a_failed_sync_of_a_directory_is_final_for_all_in_it() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! SQLite's check: what is damage, what is not, and that it leaves nothing.
+//! Tests of SQLite's check: what is damage, what is not, and that it leaves nothing behind.
 
 use super::*;
 use crate::commit::check::{Check, CheckOutcome, Mode, check};
@@ -63,7 +63,7 @@ fn damage_is_reported() {
         }
         assert_eq!(tree(dir.path()), before);
     }
-    // A missing page: the file is shorter than its header says.
+    // A page is missing: the file is shorter than its header says.
     std::fs::write(&path, &sound[..sound.len() - 4096]).unwrap();
     assert!(matches!(check(&path, Mode::Quick), Ok(CheckOutcome::Damaged(_))));
 }
@@ -84,7 +84,7 @@ fn what_only_the_application_knows_is_no_damage() {
     for mode in [Mode::Quick, Mode::Full] {
         let outcome = check(&collation, mode).unwrap();
         println!("{mode:?} {outcome:?}");
-        // The quick check may do without the collation.
+        // The quick check may not need the collation.
         assert!(
             matches!(outcome, CheckOutcome::NotCheckable(_)) || mode == Mode::Quick && outcome == CheckOutcome::Ok,
             "{outcome:?}"
@@ -128,6 +128,6 @@ fn a_check_can_be_interrupted() {
         std::thread::yield_now();
     }
     let outcome = running.join().unwrap().unwrap();
-    // Interrupted before its first step, SQLite does not notice: then it ran to its end.
+    // SQLite does not see an interrupt before its first step. Then the check runs to its end.
     assert!(matches!(outcome, CheckOutcome::Interrupted | CheckOutcome::Ok), "{outcome:?}");
 }

@@ -1,4 +1,4 @@
-//! `-force`: the old database and its sidecars are there, whole, or gone for good.
+//! Tests of `-force`: the old database and its sidecars are all there, unchanged, or all deleted.
 
 use super::*;
 use std::io::{BufRead, BufReader, Write};
@@ -26,7 +26,7 @@ fn the_old_one_is_deleted_when_the_new_name_is_durable() {
         for suffix in SIDECARS {
             assert!(!before.contains_key(&suffixed("app.db".as_ref(), suffix)), "stale sidecar");
         }
-        // What was replaced can be opened: its sidecars go by its name.
+        // The replaced database can be opened: its sidecars have its temporary name.
         let old = before.iter().find(|(_, content)| *content == b"old").unwrap().0;
         assert_eq!(before.get(&suffixed(old, "-wal")).unwrap(), b"old wal");
         published.sync_dir().unwrap();
@@ -125,14 +125,14 @@ fn no_owner_is_set_that_is_right_already() {
     assert_eq!(tree(dir.path()), files([("app.db", b"new"), ("other.db", b"new")]));
 }
 
-/// As in a service whose sandbox kills at calls it does not allow.
+/// Runs under a filter like that of a service's sandbox, which kills the caller of chown.
 pub(super) fn where_chown_kills() {
     std::fs::write("app.db", "old").unwrap();
     std::fs::set_permissions("app.db", PermissionsExt::from_mode(0o640)).unwrap();
     crate::io::limits_tests::filter(&[libc::SYS_fchown, libc::SYS_fchownat], libc::SECCOMP_RET_KILL_PROCESS);
     commit(Path::new("app.db"), Replace::Force, true, b"new").unwrap();
     assert_eq!(std::fs::metadata("app.db").unwrap().mode() & 0o7777, 0o640);
-    // And where the inode is marked for its sync.
+    // The mark on the inode before its second sync needs no chown either.
     let other = unpublished(Path::new("other.db"), Replace::Never, false, b"new").unwrap();
     sys::sync_inode(other.output()).unwrap();
     other.publish().unwrap().sync_dir().unwrap();
@@ -165,7 +165,7 @@ fn of_many_forced_all_or_one_win_and_the_file_is_whole() {
     }
 }
 
-/// A process that uses `app.db` in `dir` until its stdin is closed.
+/// The child process that uses `app.db` until its stdin is closed.
 pub(super) fn user_of(dir: &Path, how: &str) -> Child {
     let mut command = child_of(&format!("use {how}"), dir);
     let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap();
@@ -194,7 +194,7 @@ fn a_database_in_use_is_refused() {
         refused(Destination::prepare(&path, Replace::Force).unwrap_err());
         drop(user.stdin.take());
         user.wait().unwrap();
-        // And when it is opened while the new one is being restored.
+        // The database is opened while the new one is being restored.
         let new = unpublished(&path, Replace::Force, false, b"new").unwrap();
         let mut user = user_of(dir.path(), how);
         let error = new.publish().unwrap_err();
@@ -210,10 +210,10 @@ pub(super) fn use_database(how: &str) {
     let connection = rusqlite::Connection::open("app.db").unwrap();
     match how {
         "writer" => connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(2)").unwrap(),
-        // Committed; in the -wal alone, where there is one.
+        // Committed; in WAL mode the row is in the -wal alone.
         "insert" => connection.execute_batch("PRAGMA wal_autocheckpoint = 0; INSERT INTO t VALUES(9, 'z')").unwrap(),
         "reader" => connection.execute_batch("BEGIN; SELECT * FROM t").unwrap(),
-        // An idle connection, between transactions.
+        // An idle connection between two transactions.
         _ => connection.query_row("SELECT count(*) FROM t", [], |_| Ok(())).unwrap(),
     }
     println!("in use");

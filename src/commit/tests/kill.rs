@@ -1,5 +1,5 @@
-//! SIGKILL before every step, in every way of publication: the old state or the new one, and
-//! the next run sweeps.
+//! Tests with SIGKILL before every step of every kind of publication. The result is the old state or the new one,
+//! and the next run sweeps.
 
 use super::*;
 use std::os::unix::process::ExitStatusExt;
@@ -40,7 +40,7 @@ fn killed_at_every_step() {
                 assert_eq!(output.status.signal(), Some(9), "{what}: {}", String::from_utf8_lossy(&output.stderr));
                 steps += 1;
 
-                // At once: never a stale sidecar beside the new file, never the old data lost.
+                // Right after the kill: no stale sidecar beside the new file, no old data lost.
                 let main = after.get(&OsString::from("app.db"));
                 if main.is_some_and(|main| main == b"new") {
                     assert!(SIDECARS.iter().all(|s| !after.contains_key(&suffixed("app.db".as_ref(), s))), "{what}");
@@ -50,11 +50,11 @@ fn killed_at_every_step() {
                         assert!(after.values().any(|found| found == content), "{what}: lost {content:?}");
                     }
                 }
-                // After the next run's sweep: exactly the old state or the new one.
+                // After a sweep: exactly the old state or the new one.
                 sweep(dir.path());
                 let swept = tree(dir.path());
                 assert!(swept == before || swept == new, "{what}: {after:?} became {swept:?}");
-                // And that run succeeds.
+                // The next run succeeds.
                 if swept == before {
                     commit(&dir.path().join("app.db"), Replace::Force, false, b"new").unwrap();
                     assert_eq!(tree(dir.path()), new, "{what}");
@@ -72,7 +72,7 @@ pub(super) fn child(words: &[&str]) {
     publish_and_die(replace, *named == "named", nth.parse().unwrap(), b"new");
 }
 
-/// Publishes `content` as `app.db`, killed at the `nth` step.
+/// The child process that publishes `app.db` and is killed at its `nth` step.
 fn publish_and_die(replace: Replace, named: bool, nth: u32, content: &[u8]) {
     let path = Path::new("app.db");
     let _fault = inject(path, None, nth, Effect::Kill);
@@ -86,11 +86,11 @@ fn publish_and_die(replace: Replace, named: bool, nth: u32, content: &[u8]) {
     new.publish().unwrap().sync_dir().unwrap();
 }
 
-/// Rows that are committed in the old database, and in the new one.
+/// The number of committed rows in the old database and in the new one.
 pub(super) const OLD_ROWS: i64 = 3;
 pub(super) const NEW_ROWS: i64 = 7;
 
-/// How many rows SQLite finds in a sound database.
+/// The number of rows that SQLite finds in a sound database.
 pub(super) fn rows(path: &Path) -> i64 {
     let connection = rusqlite::Connection::open(path).unwrap();
     let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -98,8 +98,8 @@ pub(super) fn rows(path: &Path) -> i64 {
     connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
 }
 
-/// A process that makes `app.db` and is killed: of its rows all are in the -wal, or some pages of a
-/// transaction that never ends are in the database and what undoes them in the -journal.
+/// The child process that makes `app.db` and is killed. In WAL mode all its rows are in the -wal. Otherwise pages of
+/// an unfinished transaction are in the database, and the -journal holds what undoes them.
 pub(super) fn make_hot(how: &str) {
     let connection = rusqlite::Connection::open("app.db").unwrap();
     let (mode, hot) = match how {
@@ -127,7 +127,7 @@ fn die() -> ! {
     unreachable!("killed");
 }
 
-/// What a database that is in use holds beside it when its program is killed.
+/// The files of a database whose program was killed while it used the database.
 pub(super) fn hot_database(how: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let status = ended(&mut child_of(&format!("hot {how}"), dir.path())).status;
@@ -155,7 +155,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// `-force` in `dir`, killed at its `nth` step.
+/// Runs `-force` in `dir` in a child process, killed at its `nth` step.
 pub(super) fn force_and_die(dir: &Path, new: &Path, named: bool, nth: u32) -> ExitStatus {
     let named = if named { "named" } else { "unnamed" };
     let what = format!("force {named} {nth} {}", new.join("new.db").display());
@@ -168,8 +168,8 @@ pub(super) fn forcing_child(words: &[&str]) {
     publish_and_die(Replace::Force, *named == "named", nth.parse().unwrap(), &content);
 }
 
-/// What every command does before it looks at `app.db` in `dir`, in a process of its own; killed at
-/// its `nth` step. What it says.
+/// Runs the sweep that comes before every look at `app.db` in `dir`, in a child process that is killed at its `nth`
+/// step. Returns the notices.
 pub(super) fn look(dir: &Path, nth: u32) -> Result<String, ExitStatus> {
     let output = ended(&mut child_of(&format!("look {nth}"), dir));
     let said = String::from_utf8(output.stdout).unwrap();
@@ -187,15 +187,15 @@ pub(super) fn looking_child(words: &[&str]) {
 
 pub(super) const TO_THE_END: u32 = 1000;
 
-/// Whether the file of `hot` stands in `dir` without what only its sidecars hold.
+/// Whether the file of `hot` is in `dir` without its sidecars.
 fn is_in_the_window(dir: &Path, hot: &Path) -> bool {
     let holds = |name: &&str| dir.join(name).metadata().is_ok_and(|file| file.len() > 0);
     let is_old = std::fs::read(dir.join("app.db")).unwrap() == std::fs::read(hot.join("app.db")).unwrap();
     is_old && !["app.db-wal", "app.db-journal"].iter().any(holds)
 }
 
-/// Rows that are committed in a sidecar alone: whatever the step at which `-force` is killed, the next
-/// look makes the old database whole or leaves the new one, and the next `-force` succeeds.
+/// Rows that are committed in a sidecar alone. Whichever step `-force` is killed at, the next sweep makes the old
+/// database whole or leaves the new one, and the next `-force` succeeds.
 #[test]
 fn killed_at_every_step_beside_a_hot_database() {
     let new = new_database();
@@ -230,7 +230,7 @@ fn killed_at_every_step_beside_a_hot_database() {
                             other => panic!("{what}: {other} rows"),
                         }
                     }
-                    // This one starts where the kill left off, or after a program has read it.
+                    // The next `-force` starts right after the kill, or after a program has read the database.
                     let content = std::fs::read(new.path().join("new.db")).unwrap();
                     let status = force_and_die(dir.path(), new.path(), named, TO_THE_END);
                     assert!(status.success(), "{what}");
@@ -243,7 +243,7 @@ fn killed_at_every_step_beside_a_hot_database() {
     }
 }
 
-/// A look that is killed itself is finished by the next one.
+/// The next sweep finishes a sweep that was killed.
 #[test]
 fn killed_while_it_is_put_right() {
     let (new, hot) = (new_database(), hot_database("wal"));
@@ -260,11 +260,11 @@ fn killed_while_it_is_put_right() {
         assert!(!tree(dir.path()).into_keys().any(|name| name.to_string_lossy().contains("hydrant")));
         assert_eq!(rows(&path), OLD_ROWS, "killed at step {kills}");
     }
-    // -wal, -shm, the new file.
+    // The steps: -wal, -shm, the new file.
     assert_eq!(kills, 3);
 }
 
-/// The files of `hot`, where a `-force` was killed just before its exchange.
+/// The files of `hot` after a `-force` that was killed just before its exchange.
 pub(super) fn in_the_window(hot: &Path, new: &Path) -> tempfile::TempDir {
     for nth in 1..TO_THE_END {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a sweep finds: put right, left alone, or left with a word.
+//! Tests of sweeps: what is put right, what is left alone, and what is left with a notice.
 
 use super::kill::{OLD_ROWS, hot_database, in_the_window, look, new_database, rows};
 use super::temp_name::{Exchange, More, Replacing, TempName, modified};
@@ -11,7 +11,7 @@ fn stat(path: &Path) -> rustix::fs::Stat {
     rustix::fs::lstat(path).unwrap()
 }
 
-/// As a run names its new file that knew the inode of the old one alone, and as it does now.
+/// The temporary name of an earlier version, which holds the old inode alone, and the one of this version.
 fn exchanges(kind: Replacing, old: &rustix::fs::Stat, new: u64) -> [Exchange; 2] {
     let more = More { new, modified: modified(old) };
     [None, Some(more)].map(|more| Exchange { kind, old: old.st_ino, more })
@@ -27,7 +27,7 @@ fn the_living_are_not_swept() {
     assert_eq!(tree(dir.path()).len(), 1);
     new.publish().unwrap().sync_dir().unwrap();
 
-    // Between the exchange and the deletion of what was replaced.
+    // Killed between the exchange and the deletion of the old file.
     std::fs::write(dir.path().join("app.db-wal"), b"old wal").unwrap();
     let published = unpublished(&path, Replace::Force, false, b"newer").unwrap().publish().unwrap();
     let before = tree(dir.path());
@@ -40,7 +40,7 @@ fn the_living_are_not_swept() {
 #[test]
 fn data_that_came_into_an_empty_file_are_put_back() {
     let _no_forks = no_forks();
-    // Killed between an exchange and its undoing: the file that was empty holds data by now.
+    // Killed between an exchange and its undoing: the old file, empty before, now holds data.
     for which in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &OsStr| dir.path().join(name);
@@ -56,8 +56,8 @@ fn data_that_came_into_an_empty_file_are_put_back() {
     }
 }
 
-/// A file that came to the destination between the last look and the exchange, which the kill kept from
-/// being undone.
+/// A file came to the destination between the last look and the exchange, and the kill came before the exchange was
+/// undone.
 #[test]
 fn what_was_exchanged_by_mistake_is_put_back() {
     let _no_forks = no_forks();
@@ -72,7 +72,7 @@ fn what_was_exchanged_by_mistake_is_put_back() {
             let aside = TempName::replacing("app.db".as_ref(), exchange);
             std::fs::write(at(aside.as_os_str()), b"theirs").unwrap();
             if third {
-                // And the new file was replaced since.
+                // The new file was replaced since.
                 std::fs::write(at("other".as_ref()), b"other").unwrap();
                 std::fs::rename(at("other".as_ref()), at("app.db".as_ref())).unwrap();
             }
@@ -105,7 +105,7 @@ fn a_replaced_database_is_kept_where_the_new_one_is_lost() {
         let [Notice::Kept { files: kept, why: Why::NewIsLost, .. }] = &*notices else { panic!("{notices:?}") };
         assert_eq!(kept.len(), 2);
         assert_eq!(tree(dir.path()), before);
-        // Once another stands, it was replaced.
+        // Once there is another database, the old file counts as replaced.
         commit(&at("app.db".as_ref()), Replace::Never, false, b"new").unwrap();
         sweep(dir.path());
         assert_eq!(tree(dir.path()), files([("app.db", b"new")]));
@@ -124,8 +124,8 @@ fn links_and_strangers_are_not_swept() {
     assert_eq!(tree(dir.path()), before);
 }
 
-/// Killed between the creation of a temporary file and its lock, or between the two halves of a rename
-/// on a file system that has none that refuses.
+/// Killed between the creation of a temporary file and its lock, or between the link and the unlink that replace a
+/// rename on a file system without RENAME_NOREPLACE.
 #[test]
 fn what_was_half_made_is_swept() {
     let _no_forks = no_forks();
@@ -143,7 +143,7 @@ fn what_was_half_made_is_swept() {
     assert_eq!(tree(dir.path()), files([("app.db", b"old"), ("app.db-wal", b"old wal")]));
 }
 
-/// What a name of an earlier version tells is enough, as long as nobody wrote to the database.
+/// A name of an earlier version is enough if nobody wrote to the database.
 #[test]
 fn sidecars_under_a_name_of_an_earlier_version_are_put_back() {
     let _no_forks = no_forks();
@@ -177,8 +177,7 @@ fn aside_wal(dir: &Path) -> PathBuf {
     dir.join(tree(dir).into_keys().find(is_aside).expect("a -wal that was moved aside"))
 }
 
-/// A run between moving the sidecars aside and the exchange: its lock on the new file says that it is
-/// alive.
+/// A live run between moving the sidecars aside and the exchange is left alone, because of its lock on the new file.
 #[test]
 fn a_living_run_in_the_window_is_left_alone() {
     let (new, hot) = (new_database(), hot_database("wal"));
@@ -194,8 +193,8 @@ fn a_living_run_in_the_window_is_left_alone() {
     assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
 }
 
-/// After the exchange nothing is deleted before that is durable, nor emptied: neither the old file nor
-/// the new one, which may stand under both names where a rename was killed between its two halves.
+/// After the exchange nothing is deleted or truncated before the exchange is durable. The new file can have both names,
+/// if it was published by a link and the kill came before the unlink.
 #[test]
 fn what_was_replaced_is_kept_until_the_exchange_is_durable() {
     let _no_forks = no_forks();
@@ -229,11 +228,11 @@ fn what_was_replaced_is_kept_until_the_exchange_is_durable() {
     }
 }
 
-/// Before the next look a program opens the old database without its -wal.
+/// A program opens the old database without its -wal before the next sweep.
 #[test]
 fn a_program_that_was_first() {
     let (new, hot) = (new_database(), hot_database("wal"));
-    // It only reads. While it runs, nothing is touched under it.
+    // The program only reads. While it runs, nothing is changed.
     for is_killed in [false, true] {
         let dir = in_the_window(hot.path(), new.path());
         let aside = std::fs::read(aside_wal(dir.path())).unwrap();
@@ -242,7 +241,7 @@ fn a_program_that_was_first() {
         assert!(said.contains(&format!("process {}", user.id())), "{said}");
         assert_eq!(std::fs::read(aside_wal(dir.path())).unwrap(), aside);
         if is_killed {
-            // An empty -wal and a -shm stay.
+            // The program leaves an empty -wal and a -shm.
             user.kill().unwrap();
         }
         drop(user.stdin.take());
@@ -252,7 +251,7 @@ fn a_program_that_was_first() {
         assert!(said.contains("is back"), "{said}");
         assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
     }
-    // It writes: what it has written and what it did not see are both kept.
+    // The program writes. Its rows and the old -wal are both kept.
     for is_killed in [false, true] {
         let dir = in_the_window(hot.path(), new.path());
         let (aside, path) = (aside_wal(dir.path()), dir.path().join("app.db"));
@@ -272,10 +271,10 @@ fn a_program_that_was_first() {
             assert_eq!(std::fs::read(dir.path().join("app.db-wal")).ok(), theirs);
         }
         assert_eq!(rows(&path), 1);
-        // Nothing of the new database takes up room beside it.
+        // The new database takes up no space beside it.
         let total: u64 = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
         assert!(total < before.len() as u64 + path.metadata().unwrap().len() + 100_000, "{total}");
-        // The next -force replaces the database; the -wal that it does not know is left.
+        // The next -force replaces the database and leaves the old -wal.
         commit(&path, Replace::Force, true, b"new").unwrap();
         look(dir.path(), TO_THE_END).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
@@ -284,8 +283,8 @@ fn a_program_that_was_first() {
     }
 }
 
-/// Sidecars never come to stand beside a database that they do not belong to, not even one with the
-/// inode number of theirs.
+/// Sidecars are never put beside a database that they do not belong to, not even beside one that has got the inode
+/// number of theirs.
 #[test]
 fn another_database_gets_no_sidecars() {
     let (new, hot) = (new_database(), hot_database("wal"));
@@ -308,14 +307,14 @@ fn another_database_gets_no_sidecars() {
     }
 }
 
-/// A fleet in one directory costs one sweep.
+/// A fleet in one directory takes one sweep.
 #[test]
 fn a_directory_is_swept_once() {
     let dir = tempfile::tempdir().unwrap();
     let long = "n".repeat(200);
     let leftover = dir.path().join(".other.db.hydrant-abcdefgh");
     std::fs::write(&leftover, b"").unwrap();
-    // Of a name that is too long to be told from a temporary one.
+    // A leftover of a name that is too long to be recovered from its temporary name.
     std::fs::write(dir.path().join(&long), b"old").unwrap();
     let exchange = exchanges(Replacing::Forced, &stat(&dir.path().join(&long)), 1)[1];
     let aside = TempName::replacing(long.as_ref(), exchange);
@@ -337,7 +336,7 @@ pub(super) fn looking_again() {
         drop(Destination::prepare(&dir.join(format!("{n}.db")), Replace::Never).unwrap());
     }
     assert!(leftover.exists());
-    // The one whose leftovers could not be told the first time.
+    // The output whose leftover the first sweep could not recognise.
     let long = dir.join("n".repeat(200));
     std::fs::rename(&leftover, dir.join("kept")).unwrap();
     let notices = sweep_beside(&long);

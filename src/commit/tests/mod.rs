@@ -1,4 +1,4 @@
-//! Publication against races, links, failures and kills.
+//! Tests of publication: races, links, failures and kills.
 
 mod bucket_names;
 mod checks;
@@ -9,6 +9,7 @@ mod publication;
 mod way;
 
 use super::sidecars::suffixed;
+use super::sweep::sweep_again as sweep;
 use super::*;
 use crate::io::fault::{Effect, Step, inject};
 use crate::process::locks;
@@ -20,13 +21,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-/// Set in child processes of a test: what the child is to do, and where.
+/// The environment variable that tells a child process of a test what to do.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
 
-/// Taken to start a process: between its fork and its exec it keeps the file locks that this one has.
+/// Held for writing to start a process: a child has this process's file locks between its fork and its exec.
 static FORKS: RwLock<()> = RwLock::new(());
 
-/// No test starts a process as long as this is held, and each lock ends with its file.
+/// As long as this is held, no test starts a process, so each lock ends when this process closes its file.
 fn no_forks() -> RwLockReadGuard<'static, ()> {
     locks::read(&FORKS)
 }
@@ -36,19 +37,19 @@ fn spawn(command: &mut Command) -> std::io::Result<Child> {
     command.spawn()
 }
 
-/// How a child ended, and what it said.
+/// Runs a child to its end: its status and its output.
 fn ended(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn(command).unwrap().wait_with_output().unwrap()
 }
 
-/// Where files begin with a name, or where they surely can do without.
+/// A folder for files that begin with a name (`named`), or one whose file system surely has files without a name.
 fn folder(named: bool) -> tempfile::TempDir {
     let in_memory = (!named).then(|| tempfile::tempdir_in("/dev/shm"));
     in_memory.and_then(Result::ok).unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
-/// A new file of this content, written and synced, ready to be published.
+/// A new file with this content, written and synced, ready to be published.
 fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<StagedFile, CommitError> {
     let destination = Arc::new(Destination::prepare(path, replace)?);
     let new = destination.create(named)?;
@@ -58,12 +59,12 @@ fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Re
     Ok(new)
 }
 
-/// From nothing to a durable name.
+/// Stages, publishes and syncs a file.
 fn commit(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<(), CommitError> {
     unpublished(path, replace, named, content)?.publish()?.sync_dir()
 }
 
-/// All that is below `dir`: names and contents (of directories and links only the names).
+/// The names and contents in `dir`; for directories and links the kind in place of the content.
 fn tree(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
     let mut tree = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -77,12 +78,6 @@ fn tree(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
 
 fn files<const N: usize>(files: [(&str, &[u8]); N]) -> BTreeMap<OsString, Vec<u8>> {
     files.into_iter().map(|(name, content)| (name.into(), content.to_vec())).collect()
-}
-
-/// A sweep of `dir`, whatever was swept before.
-fn sweep(dir: &Path) -> Vec<Notice> {
-    let directory = std::fs::File::open(dir).unwrap();
-    sweep::sweep_directory(std::os::fd::AsFd::as_fd(&directory), dir, "app.db".as_ref()).0
 }
 
 /// This test binary again, running [`child`] as `what` in `dir`.

@@ -1,8 +1,8 @@
-//! What is in the way of an output's directory: found at once, named, and found by a dry run as well.
+//! Tests of obstacles on the way to an output's directory: they are named, and a dry run finds them too.
 
 use super::*;
 
-/// The same error from who makes directories and from who only looks.
+/// The error of a restore to `path`. The check without changes must give the same error.
 fn refused(path: &Path) -> CommitError {
     let error = Destination::prepare(path, Replace::Never)
         .map(Arc::new)
@@ -13,7 +13,7 @@ fn refused(path: &Path) -> CommitError {
     error
 }
 
-/// The same of a name from a bucket.
+/// As [`refused`], for a name from a bucket.
 fn refused_beneath(root: &Path, relative: &str) -> CommitError {
     let error = OutputRoot::open(root)
         .map(Arc::new)
@@ -55,7 +55,7 @@ fn links_to_nothing_loops_and_files() {
             assert_eq!(refused(&at(name).join(below)), error);
             assert_eq!(refused_beneath(&at(name), below), error);
         }
-        // What a bucket's key leads through is no link of the operator's.
+        // A link beneath the root was not set by the operator.
         let error = CommitError::IsSymlink { path: at("dangling") };
         assert_eq!(refused_beneath(dir.path(), &format!("dangling/{below}")), error);
         let error = CommitError::IsNoDirectory { path: at("file") };

@@ -1,6 +1,7 @@
 //! `-report`: one JSON document about a whole run. It is written as databases end, so it needs no memory.
 //! It has a temporary name until it is complete.
 
+use crate::commit::create_temporary;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -19,8 +20,7 @@ impl Report {
     /// # Errors
     /// The directory cannot be written to.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
-        if path.is_dir() {
+        if path.is_dir() || path.file_name().is_none() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
@@ -29,12 +29,7 @@ impl Report {
             out.write_all(b"{\"databases\":[\n")?;
             return Ok(Self { path: path.to_owned(), temp: None, out, is_first: true });
         }
-        let mut temp_name = std::ffi::OsString::from(".");
-        temp_name.push(name);
-        let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
-        temp_name.push(format!(".hydrant-{random}"));
-        let temp = path.with_file_name(temp_name);
-        let out = File::options().write(true).create_new(true).open(&temp)?;
+        let (out, temp) = create_temporary(path)?;
         let mut report = Self { path: path.to_owned(), temp: Some(temp), out: BufWriter::new(out), is_first: true };
         report.out.write_all(b"{\"databases\":[\n")?;
         Ok(report)
@@ -73,6 +68,19 @@ impl Drop for Report {
 #[cfg(test)]
 mod tests {
     use crate::fleet::outcome::report::*;
+
+    #[test]
+    fn a_sweep_of_its_directory_leaves_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.json");
+        let leftover = dir.path().join(".app.db.hydrant-abcdefgh");
+        std::fs::write(&leftover, b"of a run that was killed").unwrap();
+        let report = Report::create(&path).unwrap();
+        crate::commit::sweep_again(dir.path());
+        assert!(!leftover.exists());
+        report.finish(&3).unwrap();
+        assert!(path.exists());
+    }
 
     #[test]
     fn complete_or_absent() {

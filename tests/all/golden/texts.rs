@@ -137,6 +137,7 @@ fn commit_errors() -> String {
         TakesNothing { path: path() },
         Sqlite { path: path(), reason: reason() },
         Io { 0: io_error() },
+        Internal { what: "the new file has no temporary name", path: path() },
     })
 }
 
