@@ -63,7 +63,8 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
         std::thread::sleep(LOCKED_PAUSE);
         return Ok(Attempt::Again);
     }
-    // With the lock held: it is still the same file, under the same name.
+    // The database was looked at before it was locked. Check, with the lock held, that the same file is
+    // still at the destination: another program may have replaced it in between.
     let locked = rustix::fs::fstat(&held.fd).map_err(|errno| CommitError::refused("look at", path, errno))?;
     let same = |stat: &Stat| {
         (stat.st_dev, stat.st_ino) == (old.st_dev, old.st_ino) && (kind == Replacing::Forced || stat.st_size == 0)

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 /// The number of attempts to open a directory while other restores remove it.
 const TRIES: usize = 16;
-/// The pause before another attempt at a directory that is locked. A removal takes less time.
+/// The pause before another attempt to lock a new parent directory. Another run holds the lock only while
+/// it removes the directory, which takes less time than this.
 const LOCKED_PAUSE: Duration = Duration::from_millis(1);
 /// The `f_type` of /proc.
 const PROC_MAGIC: u64 = 0x9fa0;

@@ -54,7 +54,9 @@ pub fn sweep_beside(output: &Path) -> Vec<Notice> {
 
 /// As [`sweep_beside`], for the output named `own` in the directory `dir`, whose path is `path`.
 pub(super) fn sweep(dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
-    /// For each directory: whether the original of every temporary name was found.
+    /// For each swept directory: whether the sweep could tell, for every temporary name, which database
+    /// it belongs to. Long names are shortened by a hash, so a later caller may have to sweep again for its
+    /// own database.
     type Swept = HashMap<DirectoryId, Arc<OnceLock<bool>>>;
     static SWEPT: LazyLock<Mutex<Swept>> = LazyLock::new(Mutex::default);
     let Some(id) = id else { return Vec::new() };

@@ -33,8 +33,9 @@ impl DirectorySyncs {
         self.unsynced.push(Pending { job, outcome, warnings, published });
     }
 
-    /// Syncs all that was added. None: nothing was added, or a batch is being synced. After the
-    /// future has ended, [`Self::batch_ended`] is to be called.
+    /// A future that syncs the directories of all databases added so far. None: nothing was added, or a
+    /// batch is being synced. Call [`Self::batch_ended`] after the future has ended, or no further batch
+    /// begins.
     pub fn next_batch(&mut self) -> Option<impl Future<Output = Vec<(Job, Ending)>> + use<>> {
         if self.is_syncing || self.unsynced.is_empty() {
             return None;

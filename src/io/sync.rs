@@ -145,7 +145,8 @@ impl SyncShared {
             } else {
                 state.asleep += 1;
                 state = locks::wait(&self.changed, state);
-                // A spurious wake-up counts as a notified one: the notified thread will find the queue empty.
+                // A thread may wake without having been notified. It is counted as the notified one. The
+                // thread that was really notified then finds the queue empty and sleeps again.
                 state.asleep -= 1;
                 debug_assert!(state.notified <= state.asleep + 1);
                 state.notified = state.notified.saturating_sub(1);

@@ -33,7 +33,8 @@ impl fmt::Display for Part {
 pub enum Checksum {
     /// The CRC-64 in the trailer, over the whole file.
     File,
-    /// The post-apply checksum of a checksum-tracked snapshot, over its pages.
+    /// The post-apply checksum in the trailer of a snapshot that tracks checksums. It must equal the one
+    /// computed over all pages of the snapshot.
     Database,
     /// An xxHash-32 inside a page's LZ4 frame.
     Lz4,

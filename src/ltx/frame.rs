@@ -193,7 +193,8 @@ impl FrameParser {
         Err(FormatError::Malformed { part: Part::Pages, offset: self.offset, fault })
     }
 
-    /// After the end: the bytes behind the end mark that have been pushed.
+    /// To be called after the end mark. Takes the bytes that were pushed beyond it: they are the
+    /// beginning of the page index, which another parser reads.
     pub fn take_rest(&mut self) -> Bytes {
         let pos = std::mem::take(&mut self.pos).min(self.chunk.len());
         std::mem::take(&mut self.chunk).split_off(pos)

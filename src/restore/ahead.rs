@@ -43,7 +43,8 @@ impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
     /// Awaits `work`. Running futures are polled meanwhile; no further ones are started.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        // Terminates: each turn either ends `work` or takes one of the running futures.
+        // The loop ends: each turn either finishes `work` and returns, or removes one of the running
+        // futures, and none is added here.
         loop {
             if self.running.is_empty() {
                 return work.await;

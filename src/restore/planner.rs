@@ -41,7 +41,9 @@ pub async fn plan_database(
     Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times })
 }
 
-/// The state of planning one database: the files listed, the times known, the files to avoid.
+/// Plans one database, again and again until a plan can be executed. Keeps what was learnt between the
+/// plans: the listed files, the times read from their headers, and the files that proved damaged and
+/// must not be planned again.
 pub struct Planner<'a> {
     worker: &'a Worker,
     pub store: &'a Store,

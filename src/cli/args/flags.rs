@@ -172,7 +172,7 @@ pub struct PatternFlags {
     #[command(flatten)]
     pub progress: ProgressFlags,
 
-    /// Try a database that failed for a while again, up to N times [default: 3]
+    /// Try a database again up to N times if the failure may pass, as a time-out does [default: 3]
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub max_retries: Option<u32>,
 

@@ -122,7 +122,8 @@ impl Measured {
         self.each.record(ended.elapsed);
     }
 
-    /// Whether a database ended, well or not. A stage without one is not shown.
+    /// Whether at least one database was restored or failed in this stage. The table leaves out a stage
+    /// in which none did, as after an interruption.
     pub fn is_something(&self) -> bool {
         self.databases + self.failed > 0
     }

@@ -206,7 +206,8 @@ struct SharedListing<'a, Entry> {
 
 type FailedListing<'a, Entry> = (SharedListing<'a, Entry>, ListingError);
 
-/// Makes one listing for all `dir:` entries whose replicas lie below the same entry's.
+/// Groups the `dir:` entries so that each prefix is listed once: an entry whose replica lies below
+/// another entry's replica shares that entry's listing.
 fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<SharedListing<'_, DirEntry>> {
     let mut order: Vec<&DirEntry> = dirs.iter().collect();
     order.sort_by(|a, b| (a.store.index, &a.list_prefix).cmp(&(b.store.index, &b.list_prefix)));
@@ -388,8 +389,8 @@ impl<'a> ConfiguredDiscovery<'a> {
         failed
     }
 
-    /// Makes the result: which databases there are, by entries and listings, and what the bucket holds
-    /// of each. `failed` is by name of the entry.
+    /// Fills `discovery` from the configured entries and the listings: the databases, and what the bucket
+    /// holds of each. `failed` maps the name of an entry to the error of its listing.
     fn collect(
         &mut self,
         discovery: &mut Discovery,

@@ -34,7 +34,8 @@ pub(super) enum Lz4Error {
     TooLong {
         found: u64,
     },
-    /// Not the length of a page; what was decoded, or is known to follow.
+    /// The decoded bytes are not as many as a page has. `found`: the bytes decoded so far, and those that
+    /// the sequences seen so far say will follow.
     Length {
         found: u64,
     },

@@ -23,7 +23,9 @@ const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
 const TAIL_PART_DIVISOR: u64 = 16;
 /// Smallest part of the tail that gets a request of its own.
 const SMALLEST_TAIL_PART_BYTES: u64 = 16 << 10;
-/// Damaged files up to this size are read once more from their beginning, to name the first error.
+/// A large file is checked in segments, so the first error found need not be the first in the file. If
+/// the file is no larger than this, it is read once more from its beginning, and the error message names
+/// the first error. Larger files would take too long.
 const DIAGNOSED_BYTES: u64 = 1 << 30;
 
 /// A file of the plan.

@@ -112,7 +112,8 @@ impl S3 {
             .map_err(|_| RequestError::timeout("no answer", self.timeouts.first_byte))??;
         if response.status().is_success() {
             permit.answered();
-            // As the caller saw it: the time before a hedge was sent included.
+            // The time to first byte is measured from the first attempt, also if a hedge answered: the
+            // caller waited for both.
             return Ok(Answer::new(response, permit, begun.elapsed()));
         }
         let (status, headers) = (response.status(), response.headers().clone());

@@ -117,7 +117,8 @@ impl ConcurrencyLimit {
                 self.phase = Phase::Doubling { from: Some(self.size) };
                 self.grow(self.size * 2, per_second);
             }
-            // The doubled size is kept if the gain would be enough for a probe.
+            // Twice as many requests in flight brought less than a doubling must, but as much as a probe
+            // of a quarter more must: the doubled number is kept, and doubling ends.
             Phase::Doubling { .. } if gains(0.25) => self.strike(now, self.size),
             Phase::Doubling { from } => self.strike(now, from.unwrap_or(self.size)),
             Phase::Holding => {
