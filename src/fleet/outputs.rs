@@ -61,7 +61,7 @@ impl OutputPath {
     }
 
     /// Whether anything exists there (docs/CLI.md, "Skips"). A dangling link does not count. To be called
-    /// after [`Roots::sweep`].
+    /// after the sweep of its directory.
     pub fn exists(&self) -> bool {
         self.path().metadata().is_ok()
     }

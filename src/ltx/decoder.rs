@@ -2,7 +2,7 @@
 //! docs/FORMAT.md says of a file, and leaves it to the caller where each page is decoded to.
 //!
 //! Memory is bounded by one frame, whatever the file says. A file has passed only when
-//! [`Step::Done`] came: pages handed out before that may be those of a damaged file.
+//! [`DecodeStep::Done`] came: pages handed out before that may be those of a damaged file.
 
 use crate::ltx::crc::{DatabaseChecksum, FileCrc};
 use crate::ltx::error::{Checksum, Fault, FormatError, Part};
@@ -145,7 +145,7 @@ impl FileDecoder {
     }
 
     /// Adds the bytes that follow in the file. Meant to be called when [`Self::next_page`] has
-    /// said [`Step::NeedMore`]; earlier, what is unread is copied together with `chunk`.
+    /// said [`DecodeStep::NeedMore`]; earlier, what is unread is copied together with `chunk`.
     pub fn push(&mut self, chunk: Bytes) {
         self.received = self.received.saturating_add(chunk.len() as u64);
         match &mut self.parts {

@@ -16,19 +16,19 @@ pub enum Target {
     Timestamp(Timestamp),
 }
 
-/// What [`plan`] came to.
+/// What [`plan`](super::plan()) came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanOutcome {
     Plan(Plan),
     /// Look at the times of these files (indexes, ascending, never empty, none of them known), side
-    /// by side; put them into [`Times`] and call again.
+    /// by side; put them into [`Times`](super::Times) and call again.
     NeedTimes(Vec<usize>),
 }
 
 /// The files that make the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Indexes into [`Replica::files`], oldest first; never empty. The first is a snapshot.
+    /// Indexes into [`Replica::files`](crate::catalogue::Replica::files), oldest first; never empty. The first is a snapshot.
     pub files: Vec<usize>,
     /// The TXID of the first transaction inside: 1.
     pub min_txid: Txid,

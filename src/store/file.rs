@@ -1,4 +1,4 @@
-//! A replica on disk: lists directories; files are read by [`super::file_body`].
+//! A replica on disk: lists directories; files are read by `file_body`.
 //!
 //! A key is an absolute path as text: the prefix followed by the names below it, not normalised
 //! (`//` and `.` stay). Names that are not UTF-8 are skipped: Litestream writes none.
