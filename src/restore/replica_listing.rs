@@ -4,7 +4,7 @@ use crate::catalogue::{Layout, LtxFile, Replica};
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::restore::large::request_permit;
 use crate::restore::workers::Worker;
-use crate::store::{Http, ListRequest, ObjectMeta, Store, StoreError};
+use crate::store::{Http, ListRequest, ListingBound, ObjectMeta, Store, StoreError};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
@@ -20,10 +20,11 @@ const LOOKS_IN_FLIGHT: usize = 32;
 pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Replica, StoreError> {
     let listings = Replica::list_prefixes(path).into_iter().map(|prefix| async move {
         let mut objects: Vec<ObjectMeta> = Vec::new();
-        // The store refuses a page whose token leads back to that page.
+        let mut bound = ListingBound::default();
         let mut request = ListRequest { prefix, ..ListRequest::default() };
         loop {
             let page = store.list_page(http, &request).await?;
+            bound.check(&request.prefix, &page)?;
             objects.extend(page.objects);
             match page.continuation {
                 Some(token) => request.continuation = Some(token),

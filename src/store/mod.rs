@@ -7,11 +7,13 @@ mod error;
 mod etag;
 pub mod file;
 mod file_body;
+mod listing_bound;
 mod object;
 pub mod s3;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
+pub use listing_bound::ListingBound;
 pub use object::{Head, ListPage, ListRequest, ObjectMeta};
 /// A worker's HTTP clients.
 pub use s3::Http;

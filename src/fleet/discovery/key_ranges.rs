@@ -24,7 +24,7 @@ const FREE_LOOKS: usize = 2;
 const MAX_CUTS: usize = 1 << 16;
 
 /// What a page is a page of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ask {
     /// The keys of the range with this index.
     Keys(usize),

@@ -6,9 +6,10 @@ use crate::catalogue::{Catalogue, Layout};
 use crate::fleet::discovery::found::DiscoveryProgress;
 use crate::fleet::discovery::handover::Early;
 use crate::fleet::discovery::key_ranges::{Ask, Split};
-use crate::store::{Http, ListRequest, Store, StoreError, StoreErrorKind};
+use crate::store::{Http, ListRequest, ListingBound, Store, StoreError, StoreErrorKind};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::collections::HashMap;
 
 /// Lists a store.
 pub struct Lister<'a> {
@@ -118,9 +119,10 @@ impl Lister<'_> {
     ) -> Result<Option<FleetListing>, ListingError> {
         let mut catalogue = Catalogue::new(Layout::native_to(self.store));
         let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
+        let mut bounds: HashMap<Ask, ListingBound> = HashMap::new();
         let mut in_flight = FuturesUnordered::new();
         let ask = |asked: Asked, request: ListRequest| async move {
-            (asked, self.store.list_page(self.http, &request).await)
+            (asked, self.store.list_page(self.http, &request).await, request.prefix)
         };
         loop {
             while let Some(job) = split.next_job() {
@@ -130,7 +132,14 @@ impl Lister<'_> {
                 let request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
                 in_flight.push(ask(Asked::Vacancy(prefix), request));
             }
-            let Some((asked, answer)) = in_flight.next().await else { break };
+            let Some((asked, answer, listed)) = in_flight.next().await else { break };
+            let answer = match &asked {
+                Asked::Page(ask) => answer.and_then(|page| {
+                    bounds.entry(*ask).or_default().check(&listed, &page)?;
+                    Ok(page)
+                }),
+                Asked::Vacancy(_) => answer,
+            };
             let (ask, page) = match (asked, answer) {
                 (Asked::Page(ask), Ok(page)) => (ask, page),
                 (Asked::Page(Ask::Look(_)), Err(_)) => {

@@ -1,0 +1,119 @@
+//! Ends listings that have no end.
+//!
+//! A broken or hostile server can lead from page to page for ever: by tokens that lead back to pages seen
+//! before, or by new tokens to pages without a new key.
+
+use super::{ListPage, StoreError, StoreErrorKind};
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Pages without a new key that may follow one another. Real services return some: for deleted keys, or for
+/// keys that a filter leaves out.
+const MAX_PAGES_WITHOUT_NEW_KEYS: u32 = 1_000;
+
+/// What one listing has shown so far: 8 bytes per page and per token.
+#[derive(Debug, Default)]
+pub struct ListingBound {
+    tokens: HashSet<u64>,
+    pages: HashSet<u64>,
+    /// Pages without a new key since the last page with one.
+    without_new_keys: u32,
+}
+
+impl ListingBound {
+    /// Notes the next page of the listing of `prefix`.
+    ///
+    /// # Errors
+    /// Its token was seen before, or it is the 1,000th page in a row without a new key: the listing
+    /// would not end.
+    pub fn check(&mut self, prefix: &str, page: &ListPage) -> Result<(), StoreError> {
+        let Some(token) = &page.continuation else { return Ok(()) };
+        if !self.tokens.insert(hash(token)) {
+            return Err(endless(prefix, "a continuation token that it gave before".to_owned()));
+        }
+        let keys: Vec<&str> = page.objects.iter().map(|object| object.key.as_str()).collect();
+        let is_empty = keys.is_empty() && page.common_prefixes.is_empty();
+        if !is_empty && self.pages.insert(hash(&(keys, &page.common_prefixes))) {
+            self.without_new_keys = 0;
+            return Ok(());
+        }
+        self.without_new_keys += 1;
+        if self.without_new_keys < MAX_PAGES_WITHOUT_NEW_KEYS {
+            return Ok(());
+        }
+        Err(endless(prefix, format!("{MAX_PAGES_WITHOUT_NEW_KEYS} pages in a row without a new key")))
+    }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn endless(prefix: &str, why: String) -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::InvalidResponse,
+        what: format!("LIST {prefix}"),
+        detail: format!("the listing does not end: the server gave {why}"),
+        request_id: None,
+        hint: Some("check that the endpoint implements ListObjectsV2".to_owned()),
+        attempts: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ObjectMeta;
+    use crate::timestamp::Timestamp;
+
+    fn page(keys: &[&str], token: &str) -> ListPage {
+        let object = |key: &&str| ObjectMeta {
+            key: (*key).to_owned(),
+            size: 1,
+            last_modified: Timestamp::from_millis(1),
+            etag: None,
+            archived: false,
+        };
+        ListPage {
+            objects: keys.iter().map(object).collect(),
+            continuation: Some(token.to_owned()),
+            ..ListPage::default()
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_seen_ends_the_listing() {
+        let mut bound = ListingBound::default();
+        for (key, token) in [("a", "A"), ("b", "B"), ("c", "C")] {
+            bound.check("p/", &page(&[key], token)).unwrap();
+        }
+        let error = bound.check("p/", &page(&["d"], "A")).unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::InvalidResponse);
+        assert!(error.to_string().starts_with("LIST p/: the listing does not end"), "{error}");
+    }
+
+    #[test]
+    fn so_do_a_thousand_pages_without_a_new_key() {
+        for pages in [&[&[] as &[&str]] as &[&[&str]], &[&["a"], &["b"]]] {
+            let mut bound = ListingBound::default();
+            let mut turns = (0..3_000).map(|n| (n, bound.check("p/", &page(pages[n % pages.len()], &n.to_string()))));
+            let (ended_at, _) = turns.find(|(_, checked)| checked.is_err()).expect("an end");
+            let new = pages.iter().filter(|keys| !keys.is_empty()).count();
+            assert_eq!(ended_at, new + 999);
+        }
+    }
+
+    #[test]
+    fn listings_with_new_keys_go_on() {
+        let mut bound = ListingBound::default();
+        for n in 0..5_000 {
+            let (key, token) = (format!("{:05}", n / 900), n.to_string());
+            // 899 empty pages between two with a key.
+            let keys: &[&str] = if n % 900 == 0 { &[&key] } else { &[] };
+            bound.check("p/", &page(keys, &token)).unwrap();
+        }
+        bound.check("p/", &ListPage::default()).unwrap();
+    }
+}
