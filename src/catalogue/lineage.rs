@@ -41,7 +41,7 @@ impl Replica {
     }
 
     /// The same database with the lineage of `chosen`: a fresh listing must not switch to another
-    /// one. If that lineage is gone, `self` unchanged.
+    /// one. If that lineage is gone, a replica without files; the others are its `others`.
     #[must_use]
     pub fn keeping_to(mut self, chosen: &Self) -> Self {
         let is_chosen = |lineage: &Self| lineage.root == chosen.root && lineage.layout() == chosen.layout();
@@ -49,9 +49,12 @@ impl Replica {
             return self;
         }
         let others = std::mem::take(&mut self.others);
-        let lineages: Vec<Self> = std::iter::once(self).chain(others).collect();
-        let at = lineages.iter().position(is_chosen).unwrap_or(0);
-        Self::with_others(lineages, at)
+        let mut lineages: Vec<Self> = std::iter::once(self).chain(others).collect();
+        lineages.retain(|lineage| !lineage.files.is_empty() || lineage.v3.is_some());
+        match lineages.iter().position(is_chosen) {
+            Some(at) => Self::with_others(lineages, at),
+            None => Self { root: chosen.root.clone(), files: Vec::new(), v3: None, others: lineages },
+        }
     }
 
     /// `lineages[at]`, with the other lineages that have files as its `others`.

@@ -299,7 +299,7 @@ fn a_fresh_listing_keeps_to_the_lineage_chosen_first() {
     assert_eq!(now().layout(), Some(Layout::Hex));
     let kept = now().keeping_to(&chosen);
     assert_eq!((kept.layout(), kept.others.len()), (Some(Layout::Decimal), 1));
-    // Gone: what is there now.
+    // If the chosen lineage is gone, nothing takes its place.
     let gone = replica_of(Layout::Hex, &[("0009", 1, 4)]).keeping_to(&chosen);
-    assert_eq!(gone.layout(), Some(Layout::Hex));
+    assert_eq!((gone.files.len(), gone.others.len()), (0, 1));
 }

@@ -47,9 +47,10 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
         }
     }
     let chosen = order.without(ideal, allowed, excluded, &mut warnings)?;
-    if let Some(used) = replica.lineage() {
-        let others = replica.differing().filter_map(Replica::lineage);
-        warnings.extend(others.map(|other| Warning::OtherLineage { used: used.clone(), other }));
+    for other in replica.differing() {
+        if let (Some(used), Some(other)) = (replica.lineage(), other.lineage()) {
+            warnings.push(Warning::OtherLineage { used, other });
+        }
     }
     if let Some(v3) = &replica.v3 {
         warnings.push(Warning::V3Beside { snapshots: v3.snapshots });

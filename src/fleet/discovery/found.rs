@@ -173,7 +173,7 @@ pub(in crate::fleet) fn key_of(root: &str) -> &str {
     if key == "." { "" } else { key }
 }
 
-/// The path whose first root is `root` ([`Replica::roots`]).
+/// A path that has the root `root` ([`Replica::roots`]); of a bucket's three roots, the empty path.
 pub(in crate::fleet) fn path_of(root: &str) -> &str {
     if key_of(root).is_empty() { "" } else { root.strip_suffix('/').unwrap_or(root) }
 }
