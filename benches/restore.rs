@@ -270,7 +270,7 @@ fn large_targets(results: &mut Results, name: &str, costs: &Costs, wall: f64, cp
 /// How much of min(connections × cap, floor) is reached. `floor` in seconds.
 fn capped(results: &mut Results, server: &Server, runs: u64, floor: Option<f64>, body: u64) {
     let columns = ["cap MB/s", "requests in flight", "wall s", "MB/s fetched", "MB/s possible", "reached"];
-    results.table("One database, so many bytes per second and connection", &columns);
+    results.table("One database, bandwidth capped for each connection", &columns);
     let floor = floor.unwrap_or_else(|| restores(runs, server, "plain", ROOT).wall);
     for cap in [60, 20] {
         let faults = Faults { bandwidth_per_connection: Some(cap * 1_000_000), ..Faults::default() };

@@ -95,7 +95,7 @@ pub(super) enum Poll {
 
 /// What lies at the front of some bytes.
 enum Scan {
-    /// At least so many bytes must be seen to know more.
+    /// The number of bytes, from the front, that must be there before more can be said.
     Need(usize),
     Frame {
         pgno: Pgno,

@@ -29,7 +29,7 @@ enum Field {
     Size {
         pgno: Pgno,
     },
-    /// The size field, of which so many bytes have come.
+    /// In the size field: `bytes` of its 8 bytes were read.
     IndexSize {
         bytes: u8,
     },

@@ -124,9 +124,9 @@ proptest! {
 /// around it are where they belong.
 #[test]
 fn the_lock_page_near_one_gibibyte() {
+    use crate::common::ltx_header;
     use hydrant::ltx::encode::Encoder;
     use hydrant::ltx::frame::Encoding;
-    use hydrant::ltx::header::{FLAG_NO_CHECKSUM, Header};
     use hydrant::ltx::{Pgno, Txid};
     use std::os::unix::fs::FileExt;
 
@@ -142,20 +142,7 @@ fn the_lock_page_near_one_gibibyte() {
         page.clone()
     };
     for (txid, pages) in [(1u64, 1..=commit - 1), (2, lock - 1..=commit)] {
-        let header = Header {
-            flags: FLAG_NO_CHECKSUM,
-            page_size,
-            commit: *pages.end(),
-            min_txid: Txid(txid),
-            max_txid: Txid(txid),
-            timestamp_ms: 1,
-            pre_apply_checksum: 0,
-            wal_offset: 0,
-            wal_size: 0,
-            wal_salt1: 0,
-            wal_salt2: 0,
-            node_id: 0,
-        };
+        let header = ltx_header(page_size, *pages.end(), txid, 1);
         let mut encoder = Encoder::new(&header, Encoding::Block);
         for pgno in pages.filter(|&p| p != lock) {
             encoder.page(Pgno(pgno), &mark(pgno)).unwrap();

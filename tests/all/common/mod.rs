@@ -6,6 +6,8 @@ pub mod fleet;
 pub mod raw;
 pub mod wait;
 
+use hydrant::ltx::header::{FLAG_NO_CHECKSUM, Header};
+use hydrant::ltx::{PageSize, Txid};
 use hydrant::store::Store;
 use hydrant::store::s3::{S3, S3Config, S3Options, StaticCredentials};
 use hydrant::telemetry::Counters;
@@ -15,6 +17,24 @@ use s3s::service::S3ServiceBuilder;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// The header of an LTX file with one transaction, as Litestream's: without checksum tracking.
+pub fn ltx_header(page_size: PageSize, commit: u32, txid: u64, timestamp_ms: i64) -> Header {
+    Header {
+        flags: FLAG_NO_CHECKSUM,
+        page_size,
+        commit,
+        min_txid: Txid(txid),
+        max_txid: Txid(txid),
+        timestamp_ms,
+        pre_apply_checksum: 0,
+        wal_offset: 0,
+        wal_size: 0,
+        wal_salt1: 0,
+        wal_salt2: 0,
+        node_id: 0,
+    }
+}
 
 /// An independent S3 server (s3s-fs) over a directory, on a thread of its own. It checks
 /// signatures. Path-style only; buckets are the directories below the root. Ends when dropped.

@@ -1,9 +1,11 @@
 //! A bucket that changes, throttles, stalls or lies while a restore runs.
 
 use super::support::*;
+use crate::common::ltx_header;
+use crate::common::raw::{RawServer, answer};
 use hydrant::ltx::encode::Encoder;
 use hydrant::ltx::frame::Encoding;
-use hydrant::ltx::header::{FLAG_NO_CHECKSUM, Header};
+use hydrant::ltx::header::Header;
 use hydrant::ltx::{PageSize, Pgno, Txid};
 use hydrant::sim::generate::sample_fleet;
 use hydrant::sim::server::{Failure, Faults, Latency, Object, Outcome, RequestKind};
@@ -249,20 +251,7 @@ fn redundancy_is_used() {
 /// A valid LTX file whose pages are no sound SQLite database.
 fn one_file(pages: &[u8], page_size: u32) -> Vec<u8> {
     let page_size = PageSize::new(page_size).unwrap();
-    let header = Header {
-        flags: FLAG_NO_CHECKSUM,
-        page_size,
-        commit: (pages.len() / page_size.bytes()) as u32,
-        min_txid: Txid(1),
-        max_txid: Txid(1),
-        timestamp_ms: 1_790_000_000_000,
-        pre_apply_checksum: 0,
-        wal_offset: 0,
-        wal_size: 0,
-        wal_salt1: 0,
-        wal_salt2: 0,
-        node_id: 0,
-    };
+    let header = ltx_header(page_size, (pages.len() / page_size.bytes()) as u32, 1, 1_790_000_000_000);
     let mut encoder = Encoder::new(&header, Encoding::Block);
     for (pgno, page) in (1..).zip(pages.chunks(page_size.bytes())) {
         encoder.page(Pgno(pgno), page).unwrap();
@@ -310,4 +299,24 @@ fn sqlite_checks_before_anything_is_published() {
     let place = Place::new();
     run(&mut hydrant(&["restore", "-o", &place.out(), &url])).succeeded();
     assert_eq!(std::fs::read(place.out()).unwrap(), image);
+}
+
+/// Pages that lead to one another for ever.
+#[test]
+fn a_listing_that_does_not_end_is_an_error() {
+    let page = |token: &str| {
+        let more = "<IsTruncated>true</IsTruncated>";
+        format!("<ListBucketResult>{more}<NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>")
+    };
+    let two_in_turn: fn(usize) -> String = |n| (n % 2).to_string();
+    let always_new: fn(usize) -> String = |n| n.to_string();
+    for (token, why) in [(two_in_turn, "a continuation token that it gave before"), (always_new, "1000 pages in a row")]
+    {
+        let server = RawServer::start(move |request, to| answer(to, "200 OK", "", page(&token(request.n)).as_bytes()));
+        let (place, url) = (Place::new(), url(&server.endpoint(), "p/a.db"));
+        let ran = run(&mut hydrant_s3(&["restore", "-o", &place.out(), &url])).failed("the listing does not end");
+        assert!(ran.stderr.contains(why), "{ran:?}");
+        let ran = run(hydrant_s3(&["restore-pattern", "-output-dir", &place.path("d"), &url]).current_dir(place.dir()));
+        assert!(ran.code == Some(1) && ran.stderr.contains(why), "{ran:?}");
+    }
 }

@@ -2,9 +2,9 @@
 //! or old files that a new database's files only partly overwrote.
 
 use super::support::*;
+use crate::common::ltx_header;
 use hydrant::ltx::encode::Encoder;
 use hydrant::ltx::frame::Encoding;
-use hydrant::ltx::header::{FLAG_NO_CHECKSUM, Header};
 use hydrant::ltx::{PageSize, Pgno, Txid};
 use hydrant::sim::server::{Faults, Object, SimServer};
 use hydrant::timestamp::Timestamp;
@@ -25,20 +25,8 @@ fn page(lineage: u8, txid: u64) -> Vec<u8> {
 
 /// A level 0 file of a database of one page.
 fn ltx_file(lineage: u8, txid: u64, timestamp_ms: i64) -> Vec<u8> {
-    let header = Header {
-        flags: FLAG_NO_CHECKSUM,
-        page_size: PageSize::new(PAGE_BYTES as u32).unwrap(),
-        commit: 1,
-        min_txid: Txid(txid),
-        max_txid: Txid(txid),
-        timestamp_ms,
-        pre_apply_checksum: 0,
-        wal_offset: 0,
-        wal_size: 0,
-        wal_salt1: 0,
-        wal_salt2: 0,
-        node_id: 0,
-    };
+    let page_size = PageSize::new(PAGE_BYTES as u32).unwrap();
+    let header = ltx_header(page_size, 1, txid, timestamp_ms);
     let mut encoder = Encoder::new(&header, Encoding::Block);
     encoder.page(Pgno(1), &page(lineage, txid)).unwrap();
     encoder.finish(0).unwrap()
