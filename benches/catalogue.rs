@@ -1,7 +1,7 @@
 //! Bytes of memory per database while a fleet's listing is collected, and afterwards; time per
 //! object. `cargo bench --bench catalogue [databases]` (100,000 if not given).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(unsafe_code)]
 
 use hydrant::catalogue::{Catalogue, Layout, Replica};

@@ -5,7 +5,7 @@
 //! under its final name show it before it is durable, and syncfs does not tell whose write failed.
 //! Without `--serial` one fsync after the other is left out: it takes half a minute.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 

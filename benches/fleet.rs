@@ -11,7 +11,7 @@
 //! of them are restored by it, one after the other and under `xargs -P 16` and `-P 64`; with
 //! `s5cmd`, it fetches the planned objects.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 

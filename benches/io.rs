@@ -6,7 +6,7 @@
 //! its io_uring threads included, the kernel's that write back not. Every run has a fresh
 //! directory: creating files right after deleting many measures the file system's journal.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(unsafe_code)]
 
 mod common;

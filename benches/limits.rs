@@ -13,7 +13,7 @@
 //!
 //! First bytes take 20 ms. All counts are the server's own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 mod limiter;

@@ -2,7 +2,7 @@
 //! the median of the runs in CPU time, which other work on the machine disturbs less than wall time.
 //! Of files that are named, the decoding of their pages, by us and by `lz4_flex`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use bytes::Bytes;
 use hydrant::ltx::crc::FileCrc;

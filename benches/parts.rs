@@ -1,7 +1,7 @@
 //! Parts beside the format, on one thread: a page of a listing parsed, pages claimed in the map.
 //! `cargo bench --bench parts`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use hydrant::ltx::Pgno;
 use hydrant::restore::PageMap;

@@ -1,6 +1,6 @@
 //! Time to plan one replica of many files. `cargo bench --bench plan [files]` (100,000 if not given).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use hydrant::catalogue::{Catalogue, Layout, Replica};
 use hydrant::error::Class;

@@ -2,7 +2,7 @@
 //! [-- FILE]` (`target/bench/performance.svg` if not given). Above, each target's share of its
 //! bound; below, bars of seconds and rates.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 

@@ -11,7 +11,7 @@
 //! Every number is a median. What is compared is run in turn, round after round. The server is this
 //! process, on the same cores. `litestream` and `s5cmd` take part if they are on PATH.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 

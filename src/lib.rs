@@ -7,6 +7,8 @@
 
 pub mod cancel;
 pub mod catalogue;
+// The program, not a library: public for src/main.rs and the tests.
+#[doc(hidden)]
 pub mod cli;
 pub mod commit;
 pub mod config;
@@ -16,7 +18,7 @@ pub mod hex;
 pub mod io;
 pub mod ltx;
 pub mod plan;
-pub mod process;
+mod process;
 pub mod restore;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 /// Runs `work` on a worker for each core, and waits for all. Each worker is the only one of its
 /// pool: of two in one pool, one would take all the work.
-pub fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
+pub(crate) fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
     on_cores(super::cores(), work);
 }
 
 /// Runs `work` on `count` workers, and waits for all.
-pub fn on_cores(count: usize, work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
+pub(crate) fn on_cores(
+    count: usize,
+    work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static,
+) {
     let kind = hydrant::io::probe(hydrant::io::BackendChoice::Auto).expect("an engine").kind;
     let options = WorkersOptions {
         workers: 1,

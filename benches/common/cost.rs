@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What a finished command has cost.
 #[derive(Debug, Clone, Default)]
-pub struct Cost {
+pub(crate) struct Cost {
     pub wall: f64,
     /// Of the process and the processes that it waited for, in seconds.
     pub cpu: f64,
@@ -30,20 +30,20 @@ pub struct Cost {
 
 impl Cost {
     /// The run with the median wall time; runs must not be empty.
-    pub fn median(mut runs: Vec<Self>) -> Self {
+    pub(crate) fn median(mut runs: Vec<Self>) -> Self {
         runs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
         let middle = runs.len() / 2;
         runs.swap_remove(middle)
     }
 
     /// Requests that the server was sent.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.served.as_ref().map_or(0, Stats::total)
     }
 }
 
 /// A command with a clean environment and the bench's credentials.
-pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_uppercase();
@@ -63,13 +63,13 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// [`command`] for the program under test: the one that was built with this, or the one that
 /// `HYDRANT_BENCH_BINARY` names, to compare builds.
-pub fn hydrant() -> Command {
+pub(crate) fn hydrant() -> Command {
     let named = std::env::var_os("HYDRANT_BENCH_BINARY");
     command(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into()))
 }
 
 /// The median of `runs`.
-pub fn median_of(runs: u64, server: Option<&Server>, mut make: impl FnMut() -> Command) -> Cost {
+pub(crate) fn median_of(runs: u64, server: Option<&Server>, mut make: impl FnMut() -> Command) -> Cost {
     Cost::median((0..runs.max(1)).map(|_| measured(server, &mut make())).collect())
 }
 
@@ -78,11 +78,11 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// What is measured in turn with others: how many times at most, and how. None where there is no
 /// such program here.
-pub type Entrant<'a> = (u64, Box<dyn Fn() -> Option<Cost> + 'a>);
+pub(crate) type Entrant<'a> = (u64, Box<dyn Fn() -> Option<Cost> + 'a>);
 
 /// Measures all of `entrants` in turn, round after round, so that a machine that is slower for a
 /// while is so for all; the median of each.
-pub fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
+pub(crate) fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
     let mut costs: Vec<Vec<Cost>> = entrants.iter().map(|_| Vec::new()).collect();
     for round in 0..entrants.iter().map(|(times, _)| *times).max().unwrap_or(0) {
         for ((times, run), costs) in entrants.iter().zip(&mut costs) {
@@ -98,17 +98,17 @@ pub fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
 }
 
 /// Runs `command` to its end, which must be a success. `server` is whom it speaks to.
-pub fn measured(server: Option<&Server>, command: &mut Command) -> Cost {
+pub(crate) fn measured(server: Option<&Server>, command: &mut Command) -> Cost {
     succeeded(measure(server, command, false), command)
 }
 
 /// [`measured`], for what may fail: some of many restores, say.
-pub fn attempted(server: Option<&Server>, command: &mut Command) -> Cost {
+pub(crate) fn attempted(server: Option<&Server>, command: &mut Command) -> Cost {
     measure(server, command, false)
 }
 
 /// [`measured`], with what it prints.
-pub fn captured(server: Option<&Server>, command: &mut Command) -> Cost {
+pub(crate) fn captured(server: Option<&Server>, command: &mut Command) -> Cost {
     succeeded(measure(server, command, true), command)
 }
 
@@ -200,7 +200,7 @@ fn children_cpu_seconds() -> f64 {
 }
 
 /// CPU seconds of this process, which does little else than serve.
-pub fn server_cpu_seconds() -> f64 {
+pub(crate) fn server_cpu_seconds() -> f64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }

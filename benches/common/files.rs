@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// The restore's own path: an unpublished file, reserved, written, synced, named; the directory
     /// synced per batch.
     Hydrant,
@@ -35,9 +35,10 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 6] = [Self::Hydrant, Self::Published, Self::Uring, Self::Threads, Self::Syncfs, Self::Serial];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Hydrant, Self::Published, Self::Uring, Self::Threads, Self::Syncfs, Self::Serial];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hydrant => "hydrant",
             Self::Uring => "uring",
@@ -48,11 +49,11 @@ impl Method {
         }
     }
 
-    pub fn of_name(name: &str) -> Option<Self> {
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Hydrant => "hydrant's commit path",
             Self::Uring => "512 io_uring fsyncs in flight",
@@ -71,7 +72,7 @@ const BATCH: usize = 64;
 const RING: u32 = 512;
 
 /// Writes `count` files of `bytes` into the new directory `dir`; durable when it returns.
-pub fn write(method: Method, dir: &Path, count: u64, bytes: usize) {
+pub(crate) fn write(method: Method, dir: &Path, count: u64, bytes: usize) {
     let content = vec![0x5a_u8; bytes];
     match method {
         Method::Hydrant => hydrant(dir, count, bytes),

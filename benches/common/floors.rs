@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Does what a floor's command asks for; false where it is none.
-pub fn dispatch(args: &Args) -> bool {
+pub(crate) fn dispatch(args: &Args) -> bool {
     let number = |text: &str| text.parse::<u64>().expect("a number");
     match args.as_slice()[..] {
         ["floor-fetch", endpoint, bucket, at_once, list] => {
@@ -42,7 +42,7 @@ fn again() -> Command {
 }
 
 /// Fetches objects to memory and away, in ranges as the engine does, `at_once` per core.
-pub fn fetch_command<'a>(
+pub(crate) fn fetch_command<'a>(
     server: &Server,
     bucket: &str,
     objects: impl IntoIterator<Item = (&'a GeneratedObject, u64)>,
@@ -63,21 +63,21 @@ pub fn fetch_command<'a>(
 }
 
 /// Writes as many bytes to a new, preallocated, durable file.
-pub fn write_command(kind: &str, path: &Path, bytes: u64) -> Command {
+pub(crate) fn write_command(kind: &str, path: &Path, bytes: u64) -> Command {
     let mut command = again();
     command.arg("floor-write").arg(kind).arg(path).arg(bytes.to_string());
     command
 }
 
 /// Writes as many durable files.
-pub fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Command {
+pub(crate) fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Command {
     let mut command = again();
     command.arg("floor-files").arg(method.name()).arg(dir).arg(count.to_string()).arg(bytes.to_string());
     command
 }
 
 /// The seconds until one byte of an object is there, on an open connection and an idle machine.
-pub fn first_byte(server: &Server, bucket: &str, key: &str) -> f64 {
+pub(crate) fn first_byte(server: &Server, bucket: &str, key: &str) -> f64 {
     let output =
         again().arg("floor-first-byte").arg(&server.endpoint).arg(bucket).arg(key).stdout(Stdio::piped()).output();
     let output = output.expect("a process");

@@ -2,70 +2,70 @@
 //! other programs, tables and targets.
 #![allow(dead_code)]
 
-pub mod cores;
-pub mod cost;
-pub mod files;
-pub mod floors;
-pub mod results;
-pub mod rivals;
-pub mod server;
+pub(crate) mod cores;
+pub(crate) mod cost;
+pub(crate) mod files;
+pub(crate) mod floors;
+pub(crate) mod results;
+pub(crate) mod rivals;
+pub(crate) mod server;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
 use tempfile::TempDir;
 
 /// What a bench was asked for.
-pub struct Args(Vec<String>);
+pub(crate) struct Args(Vec<String>);
 
 impl Args {
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         Self(std::env::args().skip(1).filter(|arg| arg != "--bench").collect())
     }
 
-    pub fn has(&self, flag: &str) -> bool {
+    pub(crate) fn has(&self, flag: &str) -> bool {
         self.0.iter().any(|arg| arg == flag)
     }
 
     /// Fewer and smaller runs: does everything still work.
-    pub fn is_quick(&self) -> bool {
+    pub(crate) fn is_quick(&self) -> bool {
         self.has("--quick")
     }
 
-    pub fn text(&self, flag: &str) -> Option<&str> {
+    pub(crate) fn text(&self, flag: &str) -> Option<&str> {
         let at = self.0.iter().position(|arg| arg == flag)?;
         self.0.get(at + 1).map(String::as_str)
     }
 
-    pub fn number(&self, flag: &str, default: u64) -> u64 {
+    pub(crate) fn number(&self, flag: &str, default: u64) -> u64 {
         self.text(flag).map_or(default, |value| value.parse().expect("a number"))
     }
 
-    pub fn list(&self, flag: &str, default: &str) -> Vec<usize> {
+    pub(crate) fn list(&self, flag: &str, default: &str) -> Vec<usize> {
         self.text(flag).unwrap_or(default).split(',').map(|n| n.parse().expect("numbers")).collect()
     }
 
     /// Whether this part of the bench is to run: `--only a,b`.
-    pub fn wants(&self, part: &str) -> bool {
+    pub(crate) fn wants(&self, part: &str) -> bool {
         self.text("--only").is_none_or(|only| only.split(',').any(|name| name == part))
     }
 
-    pub fn as_slice(&self) -> Vec<&str> {
+    pub(crate) fn as_slice(&self) -> Vec<&str> {
         self.0.iter().map(String::as_str).collect()
     }
 }
 
 /// Of one minute.
-pub fn load_average() -> f64 {
+pub(crate) fn load_average() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
 }
 
-pub fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A program on PATH.
-pub fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
@@ -75,7 +75,7 @@ const FOLDER: &str = "HYDRANT_BENCH_DIR";
 
 /// A directory that did not exist before: creating files where many were just deleted measures
 /// the file system's journal. [`remove_dirs`] takes it away.
-pub fn fresh_dir(name: &str) -> PathBuf {
+pub(crate) fn fresh_dir(name: &str) -> PathBuf {
     let folder = std::env::var_os(FOLDER);
     let parent = folder.as_deref().unwrap_or(env!("CARGO_TARGET_TMPDIR").as_ref());
     let made = tempfile::Builder::new().prefix(&format!("bench-{name}-")).tempdir_in(parent).expect("a directory");
@@ -88,6 +88,6 @@ pub fn fresh_dir(name: &str) -> PathBuf {
 }
 
 /// Removes all of [`fresh_dir`], at the very end.
-pub fn remove_dirs() {
+pub(crate) fn remove_dirs() {
     MADE.lock().expect("the list").clear();
 }

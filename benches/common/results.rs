@@ -5,18 +5,18 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Where results are kept.
-pub fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench")
 }
 
 #[derive(Debug, Clone, Copy)]
-pub enum Bound {
+pub(crate) enum Bound {
     AtMost(f64),
     AtLeast(f64),
 }
 
 /// What one bench has found.
-pub struct Results {
+pub(crate) struct Results {
     bench: &'static str,
     load: f64,
     targets: Vec<Value>,
@@ -24,23 +24,23 @@ pub struct Results {
 }
 
 impl Results {
-    pub fn new(bench: &'static str) -> Self {
+    pub(crate) fn new(bench: &'static str) -> Self {
         Self { bench, load: load_average(), targets: Vec::new(), bars: Vec::new() }
     }
 
     /// Begins a table.
-    pub fn table(&self, title: &str, columns: &[&str]) {
+    pub(crate) fn table(&self, title: &str, columns: &[&str]) {
         println!("\n### {title}\n");
         println!("| {} |", columns.join(" | "));
         println!("|{}", "---|".repeat(columns.len()));
     }
 
-    pub fn row(&self, cells: &[String]) {
+    pub(crate) fn row(&self, cells: &[String]) {
         println!("| {} |", cells.join(" | "));
     }
 
     /// A target, and what was measured.
-    pub fn target(&mut self, name: &str, measured: f64, bound: Bound, unit: &str) {
+    pub(crate) fn target(&mut self, name: &str, measured: f64, bound: Bound, unit: &str) {
         let (kind, limit, share) = match bound {
             Bound::AtMost(limit) => ("at most", limit, measured / limit),
             Bound::AtLeast(limit) => ("at least", limit, limit / measured),
@@ -51,12 +51,12 @@ impl Results {
     }
 
     /// A bar of the plot's `chart`.
-    pub fn bar(&mut self, chart: &str, label: &str, value: f64) {
+    pub(crate) fn bar(&mut self, chart: &str, label: &str, value: f64) {
         self.bars.push(json!({"chart": chart, "label": label, "value": value}));
     }
 
     /// Prints the targets and keeps everything.
-    pub fn finish(self, args: &Args) {
+    pub(crate) fn finish(self, args: &Args) {
         if !self.targets.is_empty() {
             self.table("Targets", &["target", "measured", "bound", "met"]);
         }
@@ -83,7 +83,7 @@ impl Results {
 }
 
 /// About three digits.
-pub fn digits(value: f64) -> String {
+pub(crate) fn digits(value: f64) -> String {
     match value.abs() {
         1000.0.. => format!("{value:.0}"),
         100.0.. => format!("{value:.0}"),

@@ -9,18 +9,18 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-pub struct Rivals {
+pub(crate) struct Rivals {
     pub litestream: Option<PathBuf>,
     pub s5cmd: Option<PathBuf>,
 }
 
 impl Rivals {
-    pub fn on_path() -> Self {
+    pub(crate) fn on_path() -> Self {
         Self { litestream: on_path("litestream"), s5cmd: on_path("s5cmd") }
     }
 
     /// `litestream restore` of one database.
-    pub fn restore_one(&self, server: &Server, bucket: &str, root: &str) -> Option<Cost> {
+    pub(crate) fn restore_one(&self, server: &Server, bucket: &str, root: &str) -> Option<Cost> {
         let litestream = self.litestream.as_ref()?;
         let dir = fresh_dir("litestream");
         let mut restore = command(litestream);
@@ -31,7 +31,7 @@ impl Rivals {
     }
 
     /// `xargs -P parallel litestream restore` of these databases, and how many it has restored.
-    pub fn restore_all(
+    pub(crate) fn restore_all(
         &self,
         server: &Server,
         bucket: &str,
@@ -54,7 +54,7 @@ impl Rivals {
     }
 
     /// `s5cmd` fetches these objects, each to nowhere.
-    pub fn fetch<'a>(
+    pub(crate) fn fetch<'a>(
         &self,
         server: &Server,
         bucket: &str,

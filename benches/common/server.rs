@@ -4,25 +4,25 @@
 use hydrant::sim::server::{Faults, Latency, SimCredentials, SimOptions, SimServer, Stats};
 use std::time::Duration;
 
-pub const ACCESS_KEY: &str = "AKIDHYDRANTBENCH";
-pub const SECRET_KEY: &str = "hydrant-bench-secret-key";
+pub(crate) const ACCESS_KEY: &str = "AKIDHYDRANTBENCH";
+pub(crate) const SECRET_KEY: &str = "hydrant-bench-secret-key";
 
-pub struct Server {
+pub(crate) struct Server {
     pub sim: SimServer,
     pub endpoint: String,
 }
 
 impl Server {
     /// Without a fault; signatures are checked.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(Faults::default())
     }
 
-    pub fn with_latency(ms: u64) -> Self {
+    pub(crate) fn with_latency(ms: u64) -> Self {
         Self::with(latency(ms))
     }
 
-    pub fn with(faults: Faults) -> Self {
+    pub(crate) fn with(faults: Faults) -> Self {
         let credentials =
             SimCredentials { access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into(), session_token: None };
         let options = SimOptions { credentials: Some(credentials), faults, ..SimOptions::default() };
@@ -30,17 +30,17 @@ impl Server {
         Self { endpoint: sim.endpoint(), sim }
     }
 
-    pub fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         self.sim.stats()
     }
 
     /// `s3://bucket/path` with what a client must know.
-    pub fn url(&self, bucket: &str, path: &str) -> String {
+    pub(crate) fn url(&self, bucket: &str, path: &str) -> String {
         format!("s3://{bucket}/{path}?endpoint={}&region=us-east-1&forcePathStyle=true", self.endpoint)
     }
 }
 
 /// A server whose first bytes come after `ms` milliseconds.
-pub fn latency(ms: u64) -> Faults {
+pub(crate) fn latency(ms: u64) -> Faults {
     Faults { latency: Latency::Fixed(Duration::from_millis(ms)), ..Faults::default() }
 }

@@ -16,7 +16,7 @@ const MEASURED_SECONDS: f64 = 0.5;
 /// Requests per second, at least.
 const LEAST_RATE: f64 = 0.5;
 
-pub struct Cubic {
+pub(super) struct Cubic {
     begun: Instant,
     /// None: nothing was throttled yet.
     curve: Option<Curve>,
@@ -45,12 +45,12 @@ impl Curve {
 }
 
 impl Cubic {
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { begun: now, curve: None, tokens: 0.0, filled: now, measured: 0.0, answers: 0, half_second: 0 }
     }
 
     /// Whether a request may be sent now.
-    pub fn take(&mut self, now: Instant) -> bool {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
         let Some(curve) = self.curve else { return true };
         self.fill(now, curve.rate);
         let is_allowed = self.tokens >= 1.0;
@@ -60,7 +60,7 @@ impl Cubic {
         is_allowed
     }
 
-    pub fn answered(&mut self, now: Instant, throttled: bool) {
+    pub(super) fn answered(&mut self, now: Instant, throttled: bool) {
         let seconds = now.saturating_duration_since(self.begun).as_secs_f64();
         self.measure(seconds);
         let curve = match self.curve {

@@ -102,7 +102,7 @@ impl Totals {
 }
 
 /// All cases, with quiet and with busy cores.
-pub fn simulated(results: &Results) {
+pub(crate) fn simulated(results: &Results) {
     for is_busy in [false, true] {
         let cores = if is_busy { "client and server wait for their cores" } else { "quiet" };
         let title = format!("Simulated, {cores}: of what is possible in 10 s; after 5 s; refused beyond chance");

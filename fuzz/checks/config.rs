@@ -6,7 +6,7 @@ use std::path::Path;
 
 const SECRET: &str = "c2VjcmV0LWthbmFyeQ";
 
-pub fn check(text: &str) {
+pub(super) fn check(text: &str) {
     let env = |name: &str| match name {
         "KEY" => Some("AKID".to_owned()),
         "SECRET" => Some(SECRET.to_owned()),

@@ -4,7 +4,7 @@ use hydrant::store::s3::parse_list_page;
 
 const ASKED: &str = "t";
 
-pub fn check(data: &[u8]) {
+pub(super) fn check(data: &[u8]) {
     let with_token = parse_list_page(data, Some(ASKED));
     let first = parse_list_page(data, None);
     match (&with_token, &first) {

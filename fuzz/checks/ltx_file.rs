@@ -24,7 +24,7 @@ const COMMIT: std::ops::Range<usize> = 12..16;
 
 type Pages = BTreeMap<u32, Vec<u8>>;
 
-pub fn check(data: &[u8]) {
+pub(super) fn check(data: &[u8]) {
     if data.len() > MAX_FILE_BYTES {
         return;
     }

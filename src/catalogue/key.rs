@@ -6,21 +6,21 @@ use crate::ltx::{Level, Txid};
 
 /// The parts of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParsedKey<'a> {
+pub(super) struct ParsedKey<'a> {
     /// Everything before the level's directory, or before `generations/`.
     pub root: &'a str,
     pub kind: KeyKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyKind {
+pub(super) enum KeyKind {
     Ltx { level: Level, layout: Layout, min_txid: Txid, max_txid: Txid },
     V3Snapshot,
     V3Wal,
 }
 
 /// None if the key is not that of a backup's file.
-pub fn parse(key: &str) -> Option<ParsedKey<'_>> {
+pub(super) fn parse(key: &str) -> Option<ParsedKey<'_>> {
     let (dir, name) = key.rsplit_once('/')?;
     if name.ends_with(".ltx") { ltx(dir, name) } else { v3(dir, name) }
 }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Once};
 use std::time::Instant;
 
 /// The workers of a command and its stores.
-pub struct Session {
+pub(super) struct Session {
     pub workers: Workers,
     /// At most this many databases may be in flight.
     pub max_databases: usize,
@@ -34,7 +34,7 @@ pub struct Session {
 impl Session {
     /// Probes the I/O backend and starts the workers. At most `max_databases` databases may be in flight,
     /// fewer if the limit of open files is low. With `checks`, the workers can run SQLite's checks.
-    pub fn open(
+    pub(super) fn open(
         common: &CommonArgs,
         max_databases: usize,
         checks: bool,
@@ -73,16 +73,16 @@ impl Session {
     }
 
     /// The limiter of this process's requests.
-    pub fn requests(&self) -> &RequestLimits {
+    pub(super) fn requests(&self) -> &RequestLimits {
         &self.stores.options.limits
     }
 
-    pub fn store(&self, config: &StoreConfig) -> Store {
+    pub(super) fn store(&self, config: &StoreConfig) -> Store {
         self.stores.open(config)
     }
 
     /// The command's failure for an error of a restore; None: the workers ended without a result.
-    pub fn failure(&self, error: Option<RestoreError>) -> Failure {
+    pub(super) fn failure(&self, error: Option<RestoreError>) -> Failure {
         match error {
             Some(RestoreError::Plan(PlanError::NoBackups)) => Failure::NoBackups,
             Some(e) if e.class() != Class::Cancelled => Failure::failed(e.class(), e.to_string()),
@@ -92,19 +92,19 @@ impl Session {
     }
 
     /// Work ended without a result: a signal stopped it, else `what` describes a bug.
-    pub fn cancelled(&self, what: &str) -> Failure {
+    pub(super) fn cancelled(&self, what: &str) -> Failure {
         Failure::ended_early(&self.cancel, what)
     }
 }
 
 /// The options that all stores of a command share, from flags and environment.
-pub fn s3_options(common: &CommonArgs) -> S3Options {
+pub(super) fn s3_options(common: &CommonArgs) -> S3Options {
     let limits = RequestLimits::new(common.max_requests.map(usize::from));
     S3Options { limits, ..S3Options::from_process() }
 }
 
 /// Opens the stores of a command. They share their options and counters.
-pub struct Stores {
+pub(super) struct Stores {
     options: S3Options,
     counters: Arc<Counters>,
     log: Log,
@@ -113,11 +113,11 @@ pub struct Stores {
 }
 
 impl Stores {
-    pub fn new(options: S3Options, counters: Arc<Counters>, log: Log) -> Self {
+    pub(super) fn new(options: S3Options, counters: Arc<Counters>, log: Log) -> Self {
         Self { options, counters, log, warned: Once::new() }
     }
 
-    pub fn open(&self, config: &StoreConfig) -> Store {
+    pub(super) fn open(&self, config: &StoreConfig) -> Store {
         match config {
             StoreConfig::S3(config) => {
                 if config.skip_verify {
@@ -134,7 +134,7 @@ impl Stores {
 
 /// `hydrant restore`: one database, by the engine that restores fleets.
 #[derive(Default)]
-pub struct OneDatabase {
+pub(super) struct OneDatabase {
     counters: Arc<Counters>,
 }
 

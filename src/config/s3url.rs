@@ -18,7 +18,7 @@ pub(super) struct RawUrl<'a> {
 impl<'a> RawUrl<'a> {
     /// None where `text` has no `scheme://`. A `#` is an ordinary character: whoever cuts
     /// fragments does it first.
-    pub fn split(text: &'a str) -> Option<Self> {
+    pub(super) fn split(text: &'a str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
@@ -51,7 +51,7 @@ pub(super) struct S3Query {
 
 impl S3Url {
     /// Of a URL whose scheme is `s3`.
-    pub fn parse(url: &RawUrl<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn parse(url: &RawUrl<'_>) -> Result<Self, ConfigError> {
         let query = S3Query::parse(url.query)?;
         if is_arn(url.authority) {
             // Litestream does not decode these.
@@ -71,7 +71,7 @@ impl S3Url {
 
     /// The path as a key prefix: clean, without a slash at either end. At the bucket's root it is
     /// empty, or `.` where the URL ends with the bucket: Litestream then puts `./` before its keys.
-    pub fn clean_path(&self) -> String {
+    pub(super) fn clean_path(&self) -> String {
         if self.ends_with_bucket { ".".to_owned() } else { paths::join_slash("", &self.path) }
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct AgeYaml {
 }
 
 impl AgeYaml {
-    pub fn is_used(&self) -> bool {
+    pub(super) fn is_used(&self) -> bool {
         [&self.identities, &self.recipients].into_iter().flatten().any(|list| !list.is_empty())
     }
 }

@@ -41,7 +41,7 @@ pub enum Work {
 }
 
 /// What a worker is to do.
-pub struct Assignment {
+pub(super) struct Assignment {
     pub database: Arc<DatabaseRef>,
     pub place: OutputPath,
     /// What the listing showed. None: list first.
@@ -51,14 +51,14 @@ pub struct Assignment {
 }
 
 /// A worker's answer.
-pub enum DatabaseAnswer {
+pub(super) enum DatabaseAnswer {
     /// With warnings besides those of the restore.
     Restored(Box<Restored>, Vec<String>),
     Planned(PlannedDatabase),
     Rehearsed(Discarded),
 }
 
-pub async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<DatabaseAnswer, RestoreError> {
+pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<DatabaseAnswer, RestoreError> {
     let Assignment { database, place, replica, settings, roots } = assignment;
     let (store, path) = (database.store.clone(), database.path.clone());
     match settings.work {
@@ -97,7 +97,7 @@ pub async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<Database
 
 /// Whether another attempt may succeed although nobody has repaired anything. A damaged or incomplete
 /// backup stays as it is.
-pub fn may_pass(error: &RestoreError) -> bool {
+pub(super) fn may_pass(error: &RestoreError) -> bool {
     match error {
         RestoreError::Store(e) => e.is_transient() || e.is_stale_listing(),
         // A file was shorter than listed in every try. It may have been replaced.
@@ -109,7 +109,7 @@ pub fn may_pass(error: &RestoreError) -> bool {
 
 /// The pause before retry number `retries` (from 0). It doubles with each retry and varies by half, so
 /// that databases that failed together are not tried again together.
-pub fn retry_delay(delay: Duration, retries: u32) -> Duration {
+pub(super) fn retry_delay(delay: Duration, retries: u32) -> Duration {
     let doubled = delay.saturating_mul(1u32.checked_shl(retries).unwrap_or(u32::MAX));
     doubled.min(RETRY_DELAY_CAP).mul_f64(0.5 + fastrand::f64())
 }

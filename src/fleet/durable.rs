@@ -9,7 +9,7 @@ use crate::restore::{RestoreOutcome, Restored};
 use std::future::Future;
 
 /// Databases that have their names, but whose directories are not synced.
-pub struct DirectorySyncs {
+pub(super) struct DirectorySyncs {
     unsynced: Vec<Pending>,
     is_syncing: bool,
     /// The thread that syncs. If it cannot be started, the run's own thread syncs.
@@ -24,11 +24,11 @@ struct Pending {
 }
 
 impl DirectorySyncs {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { unsynced: Vec::new(), is_syncing: false, thread: Threads::new("directories", 1) }
     }
 
-    pub fn add(&mut self, job: Job, restored: Restored, warnings: Vec<String>) {
+    pub(super) fn add(&mut self, job: Job, restored: Restored, warnings: Vec<String>) {
         let Restored { outcome, published } = restored;
         self.unsynced.push(Pending { job, outcome, warnings, published });
     }
@@ -36,7 +36,7 @@ impl DirectorySyncs {
     /// A future that syncs the directories of all databases added so far. None: nothing was added, or a
     /// batch is being synced. Call [`Self::batch_ended`] after the future has ended, or no further batch
     /// begins.
-    pub fn next_batch(&mut self) -> Option<impl Future<Output = Vec<(Job, Ending)>> + use<>> {
+    pub(super) fn next_batch(&mut self) -> Option<impl Future<Output = Vec<(Job, Ending)>> + use<>> {
         if self.is_syncing || self.unsynced.is_empty() {
             return None;
         }
@@ -62,7 +62,7 @@ impl DirectorySyncs {
         })
     }
 
-    pub fn batch_ended(&mut self) {
+    pub(super) fn batch_ended(&mut self) {
         debug_assert!(self.is_syncing, "no batch was being synced");
         self.is_syncing = false;
     }

@@ -81,14 +81,14 @@ impl OutputPath {
 /// The output directories, and notices of what was cleaned up in them. A directory has one open
 /// descriptor for as long as a database is being restored below it.
 #[derive(Debug, Default)]
-pub struct Roots {
+pub(super) struct Roots {
     open: Mutex<HashMap<Arc<Path>, Weak<OutputRoot>>>,
     notices: Mutex<Vec<Notice>>,
 }
 
 impl Roots {
     /// Cleans up what killed runs left in the directory of `place`; see [`Self::take_notices`].
-    pub fn sweep(&self, place: &OutputPath) {
+    pub(super) fn sweep(&self, place: &OutputPath) {
         let notices = match place {
             OutputPath::Path(path) => sweep_beside(path),
             OutputPath::Beneath { root, relative } => sweep_beneath(root, relative),
@@ -99,7 +99,7 @@ impl Roots {
     }
 
     /// Returns the notices for the operator since the last call.
-    pub fn take_notices(&self) -> Vec<Notice> {
+    pub(super) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *lock(&self.notices))
     }
 
@@ -107,7 +107,7 @@ impl Roots {
     ///
     /// # Errors
     /// As [`Destination::prepare`] and [`Destination::prepare_beneath`].
-    pub fn prepare(&self, place: &OutputPath, replace: Replace) -> Result<Destination, CommitError> {
+    pub(super) fn prepare(&self, place: &OutputPath, replace: Replace) -> Result<Destination, CommitError> {
         self.sweep(place);
         match place {
             OutputPath::Path(path) => Destination::prepare(path, replace),

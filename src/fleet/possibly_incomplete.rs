@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 /// What became of the databases that were started before discovery ended, by name.
 #[derive(Debug, Default)]
-pub struct PossiblyIncomplete {
+pub(super) struct PossiblyIncomplete {
     /// Databases that have started and not ended.
     at_work: HashSet<String>,
     /// Databases that ended before discovery did, and whether they succeeded.
@@ -19,23 +19,23 @@ pub struct PossiblyIncomplete {
 }
 
 impl PossiblyIncomplete {
-    pub fn started(&mut self, name: &str) {
+    pub(super) fn started(&mut self, name: &str) {
         self.at_work.insert(name.to_owned());
     }
 
     /// A database will be tried again: its files are listed anew.
-    pub fn listed_again(&mut self, name: &str) {
+    pub(super) fn listed_again(&mut self, name: &str) {
         self.to_fail.remove(name);
     }
 
     /// Discovery has ended without a result: no database will prove to be incomplete.
-    pub fn discovery_ended(&mut self) {
+    pub(super) fn discovery_ended(&mut self) {
         self.all_known = true;
         self.ended_early.clear();
     }
 
     /// A database has ended. Returns how it really ends.
-    pub fn ended(&mut self, name: &str, ending: Ending) -> Ending {
+    pub(super) fn ended(&mut self, name: &str, ending: Ending) -> Ending {
         let is_good = matches!(ending, Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_));
         let ending = self.to_fail.remove(name).filter(|_| is_good).unwrap_or(ending);
         self.at_work.remove(name);
@@ -47,7 +47,7 @@ impl PossiblyIncomplete {
 
     /// Discovery has ended, and found these databases to be possibly incomplete. Those that are at
     /// work are kept until they end; the others are returned.
-    pub fn sort_out(&mut self, found: impl Iterator<Item = Ended>) -> SortedOut {
+    pub(super) fn sort_out(&mut self, found: impl Iterator<Item = Ended>) -> SortedOut {
         self.all_known = true;
         let ended_early = std::mem::take(&mut self.ended_early);
         let mut sorted = SortedOut::default();
@@ -68,7 +68,7 @@ impl PossiblyIncomplete {
 
 /// Possibly incomplete databases that are not at work.
 #[derive(Debug, Default)]
-pub struct SortedOut {
+pub(super) struct SortedOut {
     /// These were reported as restored.
     pub restored: Vec<Ended>,
     /// These have neither started nor do they wait.

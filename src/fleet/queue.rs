@@ -13,7 +13,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 /// Jobs that have not started.
 #[derive(Debug, Default)]
-pub struct JobQueue {
+pub(super) struct JobQueue {
     /// Jobs to be tried again. They come before all others.
     again: VecDeque<Job>,
     waiting: BinaryHeap<Waiting>,
@@ -29,17 +29,17 @@ pub struct JobQueue {
 struct Waiting(Job);
 
 impl JobQueue {
-    pub fn add(&mut self, jobs: Vec<Job>) {
+    pub(super) fn add(&mut self, jobs: Vec<Job>) {
         self.waiting.extend(jobs.into_iter().map(Waiting));
     }
 
-    pub fn add_again(&mut self, job: Job) {
+    pub(super) fn add_again(&mut self, job: Job) {
         self.again.push_back(job);
     }
 
     /// Takes the next job out. `share` limits how many jobs of one prefix are at work while jobs of
     /// other prefixes wait; None: no limit.
-    pub fn next(&mut self, share: Option<usize>) -> Option<Job> {
+    pub(super) fn next(&mut self, share: Option<usize>) -> Option<Job> {
         if let Some(job) = self.again.pop_front() {
             return Some(job);
         }
@@ -67,12 +67,12 @@ impl JobQueue {
     }
 
     /// Counts a job as at work, until [`Self::stopped`].
-    pub fn started(&mut self, job: &Job) {
+    pub(super) fn started(&mut self, job: &Job) {
         *self.at_work.entry(prefix_of(job).into()).or_default() += 1;
     }
 
     /// Counts a job as no longer at work.
-    pub fn stopped(&mut self, job: &Job) {
+    pub(super) fn stopped(&mut self, job: &Job) {
         debug_assert!(self.count(prefix_of(job)) > 0, "stopped without started");
         if let Some(count) = self.at_work.get_mut(prefix_of(job)) {
             *count = count.saturating_sub(1);
@@ -82,11 +82,11 @@ impl JobQueue {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.again.len() + self.waiting.len() + self.passed.values().map(VecDeque::len).sum::<usize>()
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.again.clear();
         self.waiting.clear();
         self.passed.clear();
@@ -111,7 +111,7 @@ impl JobQueue {
 
     /// Forgets the listings of these databases, which may be incomplete. Those that wait here will be
     /// listed again when they start. Returns the others.
-    pub fn forget_listings(&mut self, mut possibly_incomplete: Vec<Found>) -> Vec<Found> {
+    pub(super) fn forget_listings(&mut self, mut possibly_incomplete: Vec<Found>) -> Vec<Found> {
         let paths: HashSet<String> = possibly_incomplete.iter().map(|found| found.database.path.clone()).collect();
         let mut waiting: HashSet<String> = self.again.iter().map(|job| job.database.path.clone()).collect();
         let mut jobs = std::mem::take(&mut self.waiting).into_vec();

@@ -86,7 +86,7 @@ impl<W: Write> Encoder<W> {
                 head
             }
         };
-        self.crc.update(&self.frame[..head]);
+        self.crc.update(self.frame.split_at(head).0);
         self.crc.update(page);
         put_varint(u64::from(pgno.0), &mut self.index);
         put_varint(self.offset, &mut self.index);

@@ -100,6 +100,7 @@ impl Header {
     }
 
     /// The bytes that [`Header::parse`] reads.
+    #[expect(clippy::indexing_slicing, reason = "the fields add up to HEADER_SIZE")]
     pub fn encode(&self) -> [u8; HEADER_SIZE] {
         let mut out = [0; HEADER_SIZE];
         let mut at = 0;

@@ -7,7 +7,12 @@ use crate::ltx::{Level, Txid};
 use std::cmp::Reverse;
 
 /// See [`super::plan`].
-pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
+pub(super) fn plan(
+    replica: &Replica,
+    target: &Target,
+    times: &Times,
+    excluded: &Excluded,
+) -> Result<PlanOutcome, PlanError> {
     let files = &replica.files;
     let Some(newest) = replica.max_txid() else {
         return Err(match &replica.v3 {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// The path of a file of the corpus; None, with a printed line, where there is no corpus.
-pub fn path(name: &str) -> Option<PathBuf> {
+pub(crate) fn path(name: &str) -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus");
     let dir = std::env::var_os("HYDRANT_CORPUS").map_or_else(|| PathBuf::from(beside), PathBuf::from);
     if !dir.is_dir() {
@@ -13,7 +13,7 @@ pub fn path(name: &str) -> Option<PathBuf> {
     Some(dir.join(name))
 }
 
-pub fn json(name: &str) -> Option<serde_json::Value> {
+pub(crate) fn json(name: &str) -> Option<serde_json::Value> {
     let text = std::fs::read(path(name)?).unwrap();
     Some(serde_json::from_slice(&text).unwrap())
 }

@@ -32,7 +32,7 @@ const LEVEL_FANOUT: usize = 3;
 /// Ok: for every file, whether it was created before `at`. Err: what is known does not suffice; the
 /// indexes of the files whose headers are to be read for their times before the next call. They ascend,
 /// are not empty, and hold no file whose time is known already.
-pub fn before(replica: &Replica, at: Timestamp, times: &Times) -> Result<Vec<bool>, Vec<usize>> {
+pub(super) fn before(replica: &Replica, at: Timestamp, times: &Times) -> Result<Vec<bool>, Vec<usize>> {
     let search = BoundarySearch { files: &replica.files, at, times };
     let levels: Vec<(Level, Boundary)> = (0..=Level::SNAPSHOT.get())
         .filter_map(Level::new)

@@ -4,20 +4,20 @@ use std::path::Path;
 
 /// A limit: the names of its files in cgroup v1 and v2.
 #[derive(Debug, Clone, Copy)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// The name of the cgroup v1 controller.
     controller: &'static str,
     v1: &'static str,
     v2: &'static str,
 }
 
-pub const MEMORY: Limit = Limit { controller: "memory", v1: "memory.limit_in_bytes", v2: "memory.max" };
-pub const THREADS: Limit = Limit { controller: "pids", v1: "pids.max", v2: "pids.max" };
+pub(crate) const MEMORY: Limit = Limit { controller: "memory", v1: "memory.limit_in_bytes", v2: "memory.max" };
+pub(crate) const THREADS: Limit = Limit { controller: "pids", v1: "pids.max", v2: "pids.max" };
 
 impl Limit {
     /// The smallest limit of this process's group and of those above it, in cgroup v2 or v1. None: there is no limit,
     /// or it cannot be seen from here.
-    pub fn tightest(self) -> Option<u64> {
+    pub(crate) fn tightest(self) -> Option<u64> {
         self.tightest_of(Path::new("/sys/fs/cgroup"), Path::new("/proc/self/cgroup"))
     }
 

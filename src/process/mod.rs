@@ -1,5 +1,5 @@
 //! The process: threads for work that blocks, the limits of its control group, and locks.
 
-pub mod cgroup;
-pub mod locks;
-pub mod threads;
+pub(crate) mod cgroup;
+pub(crate) mod locks;
+pub(crate) mod threads;

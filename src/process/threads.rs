@@ -56,7 +56,7 @@ fn limits() -> String {
 ///
 /// # Errors
 /// The kernel refuses to start a thread.
-pub fn try_one() -> Result<(), NoThread> {
+pub(crate) fn try_one() -> Result<(), NoThread> {
     let thread = std::thread::Builder::new().name("try".to_owned()).stack_size(64 << 10).spawn(|| ())?;
     // The thread does nothing: it cannot panic and ends at once.
     let _ = thread.join();

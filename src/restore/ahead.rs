@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::pin::pin;
 
 /// See the file.
-pub struct Ahead<I, F: Future> {
+pub(super) struct Ahead<I, F: Future> {
     /// Futures not started yet.
     rest: I,
     running: FuturesOrdered<F>,
@@ -22,12 +22,12 @@ pub struct Ahead<I, F: Future> {
 
 impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
     /// Runs up to `most` of `futures` at once, at least 1.
-    pub fn new(futures: I, most: usize) -> Self {
+    pub(super) fn new(futures: I, most: usize) -> Self {
         Self { rest: futures, running: FuturesOrdered::new(), ready: VecDeque::new(), most: most.max(1) }
     }
 
     /// The next result, in the order of the futures; None after the last.
-    pub async fn next(&mut self) -> Option<F::Output> {
+    pub(super) async fn next(&mut self) -> Option<F::Output> {
         while self.running.len() + self.ready.len() < self.most {
             match self.rest.next() {
                 Some(future) => self.running.push_back(future),
@@ -41,7 +41,7 @@ impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
     }
 
     /// Awaits `work`. Running futures are polled meanwhile; no further ones are started.
-    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         // The loop ends: each turn either finishes `work` and returns, or removes one of the running
         // futures, and none is added here.

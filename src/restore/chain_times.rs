@@ -12,7 +12,7 @@ const CLOCK_STEP: i64 = 1_000_000_000;
 
 /// The times of the headers of a chain. They are noted from the newest file to the oldest.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ChainTimes {
+pub(super) struct ChainTimes {
     /// The file noted last: its index in the chain, and its time.
     last: Option<(usize, Timestamp)>,
     largest: Option<StepBack>,
@@ -20,7 +20,7 @@ pub struct ChainTimes {
 
 /// Two neighbouring files of a chain. The one with the higher TXIDs was created earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepBack {
+pub(super) struct StepBack {
     /// Index in the chain of the file with the lower TXIDs. The other file is the next.
     pub older: usize,
     pub older_time: Timestamp,
@@ -29,7 +29,7 @@ pub struct StepBack {
 
 impl ChainTimes {
     /// Notes that file `place` of the chain was created at `time`. `place` descends from call to call.
-    pub fn note(&mut self, place: usize, time: Timestamp) {
+    pub(super) fn note(&mut self, place: usize, time: Timestamp) {
         if let Some((newer, newer_time)) = self.last
             && newer == place + 1
             && time > newer_time.saturating_add_nanos(CLOCK_STEP)
@@ -41,7 +41,7 @@ impl ChainTimes {
     }
 
     /// The largest step back among the files noted so far.
-    pub const fn step_back(&self) -> Option<StepBack> {
+    pub(super) const fn step_back(&self) -> Option<StepBack> {
         self.largest
     }
 }

@@ -212,7 +212,7 @@ impl From<IoError> for RestoreError {
 
 /// Why a plan could not be executed. `file` is an index into the plan.
 #[derive(Debug)]
-pub enum ExecutionFailure {
+pub(super) enum ExecutionFailure {
     /// The file is damaged: to be planned again without it.
     Damaged { file: usize, error: FormatError },
     /// The file contradicts others: to be planned again without it.
@@ -231,12 +231,12 @@ pub enum ExecutionFailure {
 
 impl ExecutionFailure {
     /// [`RestoreError::Internal`].
-    pub const fn bug(what: &'static str) -> Self {
+    pub(super) const fn bug(what: &'static str) -> Self {
         Self::Fatal(RestoreError::Internal { what })
     }
 
     /// What a failed request for file `file` of the plan means for the restore.
-    pub fn of_request(file: usize, error: StoreError) -> Self {
+    pub(super) fn of_request(file: usize, error: StoreError) -> Self {
         match error {
             error if error.is_stale_listing() => Self::Stale { file, error },
             error if error.is_unreadable() => Self::Unreadable { file, error },

@@ -39,6 +39,7 @@ impl PageMap {
     }
 
     /// Claims page `pgno`. True if it lies within the database and was not claimed before.
+    #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
     pub fn claim(&mut self, pgno: Pgno) -> bool {
         if pgno.0 == 0 || pgno.0 > self.commit {
             return false;
@@ -50,6 +51,7 @@ impl PageMap {
     }
 
     /// Whether page `pgno` is claimed. Pages beyond `commit` count as claimed: no file's copy is wanted.
+    #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
     pub fn is_claimed(&self, pgno: Pgno) -> bool {
         pgno.0 > self.commit || self.words[pgno.0 as usize / 64] >> (pgno.0 % 64) & 1 == 1
     }
@@ -62,7 +64,7 @@ impl PageMap {
 
 /// Winning pages of small increments, kept until the base is placed.
 #[derive(Debug)]
-pub struct Overlay {
+pub(super) struct Overlay {
     page_size: PageSize,
     slabs: Vec<Vec<u8>>,
     /// (page, slot). Ascending by page after [`Overlay::sort`].
@@ -74,12 +76,12 @@ pub struct Overlay {
 
 impl Overlay {
     /// An overlay for at most `max_bytes` of pages.
-    pub fn new(page_size: PageSize, max_bytes: u64) -> Self {
+    pub(super) fn new(page_size: PageSize, max_bytes: u64) -> Self {
         Self { page_size, slabs: Vec::new(), entries: Vec::new(), reservations: Vec::new(), max_bytes }
     }
 
     /// Keeps `page` as the winner of `pgno`. False if there is no room: the caller spills it.
-    pub fn insert(&mut self, budget: &Budget, pgno: Pgno, page: &[u8]) -> bool {
+    pub(super) fn insert(&mut self, budget: &Budget, pgno: Pgno, page: &[u8]) -> bool {
         let per_slab = self.pages_per_slab();
         let slot = self.entries.len();
         if slot / per_slab == self.slabs.len() {
@@ -100,21 +102,21 @@ impl Overlay {
     }
 
     /// Sorts the entries by page. To be called once, after the last insert and before the first read.
-    pub fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         self.entries.sort_unstable();
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Index of the first entry whose page is `pgno` or a later one.
-    pub fn position(&self, pgno: Pgno) -> usize {
+    pub(super) fn position(&self, pgno: Pgno) -> usize {
         self.entries.partition_point(|&(p, _)| p < pgno.0)
     }
 
     /// Entry `i` in the order of pages.
-    pub fn get(&self, i: usize) -> Option<(Pgno, &[u8])> {
+    pub(super) fn get(&self, i: usize) -> Option<(Pgno, &[u8])> {
         let &(pgno, slot) = self.entries.get(i)?;
         let (per_slab, size) = (self.pages_per_slab(), self.page_size.bytes());
         let start = slot as usize % per_slab * size;
@@ -129,7 +131,7 @@ impl Overlay {
 
 /// The result of all claims. Shared by the segments, which only read it.
 #[derive(Debug)]
-pub struct Winners {
+pub(super) struct Winners {
     pub map: PageMap,
     pub overlay: Overlay,
 }

@@ -25,20 +25,20 @@ const BLOCK: u64 = 4096;
 
 /// Pages that were placed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Placed {
+pub(super) struct Placed {
     pub pages: u64,
     /// XOR of the pages' checksums, if the database has a checksum to compare with.
     pub checksum: DatabaseChecksum,
 }
 
 impl Placed {
-    pub fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.pages += other.pages;
         self.checksum.join(other.checksum);
     }
 
     /// Counts `page`. Adds its checksum if `tracked`.
-    pub fn count(&mut self, pgno: Pgno, page: &[u8], tracked: bool) {
+    pub(super) fn count(&mut self, pgno: Pgno, page: &[u8], tracked: bool) {
         self.pages += 1;
         if tracked {
             self.checksum.add(pgno, page);
@@ -47,7 +47,7 @@ impl Placed {
 }
 
 /// See the file.
-pub struct PageWriter {
+pub(super) struct PageWriter {
     io: Io,
     /// None: pages are discarded.
     writer: Option<Rc<dyn Writer>>,
@@ -78,7 +78,7 @@ struct PageRun {
 
 impl PageWriter {
     /// A writer that adds the overlay's entries `overlay` to the pages of its caller.
-    pub fn new(
+    pub(super) fn new(
         worker: &Worker,
         output: Option<&Arc<OutputFile>>,
         page_size: PageSize,
@@ -103,12 +103,12 @@ impl PageWriter {
     }
 
     /// Whether the base's copy of `pgno` wins.
-    pub fn wants(&self, pgno: Pgno) -> bool {
+    pub(super) fn wants(&self, pgno: Pgno) -> bool {
         !self.winners.map.is_claimed(pgno)
     }
 
     /// Writes the overlay's pages up to and including `pgno`.
-    pub async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
+    pub(super) async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
         while self.next_overlaid().is_some_and(|next| next <= pgno) {
             // Cloned here and not for each page: all workers count references in one cache line.
             let winners = Arc::clone(&self.winners);
@@ -128,7 +128,8 @@ impl PageWriter {
 
     /// Reserves the bytes into which page `pgno` is to be decoded. [`PageWriter::commit`] keeps them;
     /// without it, the next call reserves them again.
-    pub async fn reserve(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
+    #[expect(clippy::indexing_slicing, reason = "`len + size <= max`, which is within the buffer")]
+    pub(super) async fn reserve(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
         let at = self.page_size.offset_of(pgno);
         let size = self.page_size.bytes();
         let fits = self.run.as_ref().is_some_and(|run| run.at + run.len as u64 == at && run.len + size <= run.max);
@@ -147,7 +148,8 @@ impl PageWriter {
     }
 
     /// Keeps the bytes reserved for `pgno`: they hold its page now.
-    pub fn commit(&mut self, pgno: Pgno) {
+    #[expect(clippy::indexing_slicing, reason = "`reserve` found that the page fits")]
+    pub(super) fn commit(&mut self, pgno: Pgno) {
         let size = self.page_size.bytes();
         debug_assert!(
             (self.run.as_ref()).is_some_and(|run| run.at + run.len as u64 == self.page_size.offset_of(pgno)),
@@ -160,12 +162,12 @@ impl PageWriter {
     }
 
     /// How long calls of this writer have waited for buffers and writes.
-    pub const fn waited(&self) -> Duration {
+    pub(super) const fn waited(&self) -> Duration {
         self.waited
     }
 
     /// Writes the rest of the overlay and waits for all writes.
-    pub async fn finish(mut self) -> Result<Placed, IoError> {
+    pub(super) async fn finish(mut self) -> Result<Placed, IoError> {
         self.advance_to(Pgno(u32::MAX)).await?;
         // Without a task of its own: for most databases it is the only write.
         if let Some(write) = self.take_run() {

@@ -44,7 +44,7 @@ pub async fn plan_database(
 /// Plans one database, again and again until a plan can be executed. Keeps what was learnt between the
 /// plans: the listed files, the times read from their headers, and the files that proved damaged and
 /// must not be planned again.
-pub struct Planner<'a> {
+pub(super) struct Planner<'a> {
     worker: &'a Worker,
     pub store: &'a Store,
     path: &'a str,
@@ -79,7 +79,7 @@ impl PlannedRestore {
     }
 }
 
-pub fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
+pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
     debug_assert!(plan.files.iter().all(|&i| i < replica.files.len()), "a plan is made of listed files");
     plan.files.iter().filter_map(|&i| replica.files.get(i))
 }
@@ -90,7 +90,7 @@ fn lists(path: &str) -> u64 {
 }
 
 impl<'a> Planner<'a> {
-    pub async fn new(
+    pub(super) async fn new(
         worker: &'a Worker,
         store: &'a Store,
         path: &'a str,
@@ -122,7 +122,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A plan for the target. Reads the times that the planner asks for.
-    pub async fn plan(&mut self) -> Result<Plan, RestoreError> {
+    pub(super) async fn plan(&mut self) -> Result<Plan, RestoreError> {
         // Terminates: each turn sets times of files that had none, or lists again, which is bounded.
         loop {
             let target = match (self.target, self.pinned) {
@@ -228,7 +228,7 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// No further plan can help.
-    pub async fn learn(
+    pub(super) async fn learn(
         &mut self,
         plan: &Plan,
         files: &[PlannedFile],
@@ -294,7 +294,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The files of `plan`, oldest first.
-    pub fn files(&self, plan: &Plan) -> Result<Vec<PlannedFile>, RestoreError> {
+    pub(super) fn files(&self, plan: &Plan) -> Result<Vec<PlannedFile>, RestoreError> {
         let planned = plan.files.iter().map(|&i| {
             let what = "a planned file is not in the listing";
             let file = self.replica.files.get(i).ok_or(RestoreError::Internal { what })?;

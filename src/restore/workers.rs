@@ -76,7 +76,7 @@ pub struct Worker {
 }
 
 /// Runs on some worker.
-pub type BoxedJob = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
+pub(super) type BoxedJob = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
 
 /// Asks a worker to hand in what it has recorded. Answered when that is done.
 type HandIn = oneshot::Sender<()>;

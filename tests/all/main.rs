@@ -4,7 +4,7 @@
 //! working directory or a signal of its own runs a child: the program itself (`common::binary::hydrant`)
 //! or one test of this program (`common::binary::only_test`).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 

@@ -212,10 +212,10 @@ mod expiring {
 
     /// TOKEN-0, TOKEN-1, …
     #[derive(Debug, Default)]
-    pub struct Provider(pub AtomicUsize);
+    pub(super) struct Provider(pub AtomicUsize);
 
     #[derive(Debug, Clone)]
-    pub struct Shared(pub std::sync::Arc<Provider>);
+    pub(super) struct Shared(pub std::sync::Arc<Provider>);
 
     impl ProvideCredentials for Shared {
         fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>

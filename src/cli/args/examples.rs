@@ -11,7 +11,7 @@ pub struct HelpText {
 }
 
 /// How a text about exit codes begins.
-pub const EXIT: &str = "Exit: ";
+pub(super) const EXIT: &str = "Exit: ";
 
 impl HelpText {
     /// What help shows below the flags.
@@ -21,7 +21,7 @@ impl HelpText {
     }
 }
 
-pub const RESTORE: HelpText = HelpText {
+pub(super) const RESTORE: HelpText = HelpText {
     description: "\
 DB_PATH is a database of the configuration file. REPLICA_URL is s3://bucket/path (endpoint and
 region may follow: ?endpoint=…&region=…) or file:///path.
@@ -40,7 +40,7 @@ Flags are written -name or --name, -name VALUE or -name=VALUE, before or after t
     ending: "Exit: 0 restored or skipped as asked, 1 failed, 2 usage, 129/130/143 interrupted.",
 };
 
-pub const LTX: HelpText = HelpText {
+pub(super) const LTX: HelpText = HelpText {
     description: "",
     examples: "  # everything that is there, of all levels
   hydrant ltx -level all /path/to/db
@@ -50,7 +50,7 @@ pub const LTX: HelpText = HelpText {
     ending: "Exit: 0 (also when there are none), 1 failed, 2 usage.",
 };
 
-pub const RESTORE_PATTERN: HelpText = HelpText {
+pub(super) const RESTORE_PATTERN: HelpText = HelpText {
     description: "\
 PATTERN is a glob over the paths of the configured databases, or s3://bucket/prefix/glob,
 file:///dir/glob. ** crosses slashes, * and ? do not; [a-z], {a,b}. ? and [a-z] match one byte:
@@ -63,7 +63,7 @@ letters beyond ASCII take a *. In a URL a ? begins the query; as a wildcard it i
     ending: "Exit: 0 all restored or skipped, 3 some failed, 1 none succeeded, 2 usage, 129/130/143 interrupted.",
 };
 
-pub const BENCH: HelpText = HelpText {
+pub(super) const BENCH: HelpText = HelpText {
     description: "\
 SOURCE is what restore-pattern takes: s3://bucket/prefix/glob, file:///dir/glob, or the URL of
 one replica. Stages: list; fetch (GET alone); decode (fetch, decode and check, write nothing); all
@@ -82,7 +82,7 @@ Exit: 0 measured, 3 some databases failed, 1 all failed or nothing matched, 2 us
 interrupted (what was measured until then is shown).",
 };
 
-pub const TOP: HelpText = HelpText {
+pub(super) const TOP: HelpText = HelpText {
     description: "",
     examples: "  hydrant restore -o /tmp/app.db s3://bucket/app.db
   hydrant ltx -level all s3://bucket/app.db
@@ -93,7 +93,7 @@ pub const TOP: HelpText = HelpText {
     ending: "`hydrant COMMAND -h` shows the flags of a command. They are written -name or --name.",
 };
 
-pub const COMPLETIONS: HelpText = HelpText {
+pub(super) const COMPLETIONS: HelpText = HelpText {
     description: "\
 SHELL is bash, zsh or fish. The script goes to stdout. It completes both forms of a flag.",
     examples: "  # bash, for the current shell, and for every new one
@@ -108,7 +108,7 @@ SHELL is bash, zsh or fish. The script goes to stdout. It completes both forms o
     ending: "Exit: 0 printed, 2 usage.",
 };
 
-pub const MAN: HelpText = HelpText {
+pub(super) const MAN: HelpText = HelpText {
     description: "\
 Without COMMAND the page is hydrant(1), with it hydrant-COMMAND(1). It goes to stdout as roff.",
     examples: "  # read a page

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 /// A log that is being written.
-pub struct Hlog<'a> {
+pub(super) struct Hlog<'a> {
     writer: IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>,
     begun: Instant,
     /// The first error of writing.
@@ -25,7 +25,7 @@ pub struct Hlog<'a> {
 ///
 /// # Errors
 /// The file cannot be created. `work` is not run then.
-pub fn within<T>(
+pub(super) fn within<T>(
     path: Option<&Path>,
     work: impl FnOnce(Option<&mut Hlog<'_>>) -> T,
 ) -> Result<(T, Option<Failure>), Failure> {
@@ -52,7 +52,7 @@ pub fn within<T>(
 
 impl Hlog<'_> {
     /// Writes the histograms that were recorded from `begun` until now.
-    pub fn write(&mut self, bench: BenchStage, begun: Instant, stages: &Stages) {
+    pub(super) fn write(&mut self, bench: BenchStage, begun: Instant, stages: &Stages) {
         for (stage, durations) in stages.iter() {
             let tag = format!("{}/{}", bench.as_str(), stage.as_str());
             if let Some(nanos) = durations.nanos() {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The results of a run.
-pub struct Bench {
+pub(super) struct Bench {
     /// The source as typed, with its secrets replaced.
     pub source: String,
     pub io_engine: &'static str,
@@ -19,7 +19,7 @@ pub struct Bench {
 }
 
 /// The results of one stage, over all its passes.
-pub struct Measured {
+pub(super) struct Measured {
     stage: BenchStage,
     /// Complete passes over the fleet.
     pub passes: u64,
@@ -67,7 +67,7 @@ impl ResourceMeter {
 }
 
 impl Measured {
-    pub fn new(stage: BenchStage) -> Self {
+    pub(super) fn new(stage: BenchStage) -> Self {
         Self {
             stage,
             passes: 0,
@@ -88,7 +88,7 @@ impl Measured {
     }
 
     /// Runs `work` and adds its time, CPU time and requests to the stage.
-    pub fn time<T>(&mut self, counters: &Counters, work: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn time<T>(&mut self, counters: &Counters, work: impl FnOnce(&mut Self) -> T) -> T {
         let (before, begun) = (ResourceMeter::read(counters), Instant::now());
         let result = work(self);
         self.took += begun.elapsed();
@@ -102,7 +102,7 @@ impl Measured {
         result
     }
 
-    pub fn add(&mut self, ended: &Ended) {
+    pub(super) fn add(&mut self, ended: &Ended) {
         match &ended.ending {
             Ending::Restored { outcome, .. } => {
                 self.planned += outcome.bytes_in;
@@ -124,7 +124,7 @@ impl Measured {
 
     /// Whether at least one database was restored or failed in this stage. The table leaves out a stage
     /// in which none did, as after an interruption.
-    pub fn is_something(&self) -> bool {
+    pub(super) fn is_something(&self) -> bool {
         self.databases + self.failed > 0
     }
 
@@ -191,7 +191,7 @@ impl Measured {
 }
 
 impl Bench {
-    pub fn to_json(&self, interrupted: bool) -> String {
+    pub(super) fn to_json(&self, interrupted: bool) -> String {
         screen::pretty(&json!({
             "source": self.source,
             "io_engine": self.io_engine,
@@ -200,7 +200,7 @@ impl Bench {
         }))
     }
 
-    pub fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let mut rows = vec![
             [
                 "stage",
@@ -236,7 +236,7 @@ impl Bench {
     }
 
     /// Success, or the failure that `restore-pattern` would end with.
-    pub fn verdict(&self) -> Result<(), Failure> {
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
         let (done, failed) = self.stages.iter().fold((0, 0), |(d, f), m| (d + m.databases, f + m.failed));
         let message = || format!("{} failed", human::count(failed, "database"));
         match (done, failed) {

@@ -39,7 +39,7 @@ const MAX_FAILURES_SHOWN: u64 = 5;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command. Prints the results on stdout, also after an interruption.
-pub fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
+pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
     // Declared before the workers, so that it is removed after they have stopped writing.
     let scratch = args.output_dir.as_deref().map(Scratch::new).transpose()?;
     let counters = Arc::new(Counters::default());

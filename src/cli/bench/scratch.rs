@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The directory. Dropping this removes it with everything in it.
-pub struct Scratch {
+pub(super) struct Scratch {
     /// The absolute path.
     dir: PathBuf,
     made: AtomicU64,
@@ -19,7 +19,7 @@ impl Scratch {
     ///
     /// # Errors
     /// `parent` does not exist or cannot be written to.
-    pub fn new(parent: &Path) -> Result<Self, Failure> {
+    pub(super) fn new(parent: &Path) -> Result<Self, Failure> {
         let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
         let dir = std::path::absolute(parent).map_err(|e| refused("use", parent, &e))?;
         let dir = dir.join(format!("hydrant-bench-{random}"));
@@ -29,14 +29,14 @@ impl Scratch {
     }
 
     /// A new, empty directory inside.
-    pub fn fresh(&self) -> Result<PathBuf, Failure> {
+    pub(super) fn fresh(&self) -> Result<PathBuf, Failure> {
         let dir = self.dir.join(self.made.fetch_add(1, Relaxed).to_string());
         std::fs::create_dir(&dir).map_err(|e| refused("make", &dir, &e))?;
         Ok(dir)
     }
 
     /// Removes a directory that [`Self::fresh`] made.
-    pub fn remove(&self, dir: &Path) -> Result<(), Failure> {
+    pub(super) fn remove(&self, dir: &Path) -> Result<(), Failure> {
         std::fs::remove_dir_all(dir).map_err(|e| refused("remove", dir, &e))
     }
 }

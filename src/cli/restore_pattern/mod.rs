@@ -38,7 +38,12 @@ const MAX_RETRIES: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Runs the command. stdout gets what `-json` and `-dry-run` ask for.
-pub fn run(args: &RestorePatternArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
+pub(super) fn run(
+    args: &RestorePatternArgs,
+    env: &Env<'_>,
+    log: &Log,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
     let begun = Instant::now();
     let counters = Arc::new(Counters::default());
     let pattern = LoadedPattern::load(&args.source, env)?;

@@ -14,7 +14,7 @@ const MAX_FAILURES_SHOWN: u64 = 20;
 const MAX_WARNINGS_SHOWN: u64 = 20;
 
 /// Records each event of a run in the summary, and reports it.
-pub struct Reporter<'a> {
+pub(super) struct Reporter<'a> {
     args: &'a RestorePatternArgs,
     log: &'a Log,
     summary: &'a mut RunSummary,
@@ -26,7 +26,7 @@ pub struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    pub fn new(args: &'a RestorePatternArgs, log: &'a Log, summary: &'a mut RunSummary) -> Self {
+    pub(super) fn new(args: &'a RestorePatternArgs, log: &'a Log, summary: &'a mut RunSummary) -> Self {
         Self { args, log, summary, rows: Vec::new(), warnings: 0, stdout_failure: None }
     }
 
@@ -34,11 +34,11 @@ impl<'a> Reporter<'a> {
     ///
     /// # Errors
     /// stdout could not be written to.
-    pub fn finish(self) -> Result<Vec<Row>, Failure> {
+    pub(super) fn finish(self) -> Result<Vec<Row>, Failure> {
         self.stdout_failure.map_or(Ok(self.rows), Err)
     }
 
-    pub fn event(&mut self, event: RunEvent) {
+    pub(super) fn event(&mut self, event: RunEvent) {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
             RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),

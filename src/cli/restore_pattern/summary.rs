@@ -7,7 +7,7 @@ use crate::telemetry::Counters;
 use std::time::Duration;
 
 /// `found 49 databases in 22 folders: 47 with backups, 2 without (3 listings, 120 ms)`
-pub fn found_line(discovered: &Discovered, shard: Option<Shard>) -> String {
+pub(super) fn found_line(discovered: &Discovered, shard: Option<Shard>) -> String {
     let mut line = format!(
         "found {} in {}: {} with backups, {} without",
         human::count(discovered.databases, "database"),
@@ -27,7 +27,7 @@ pub fn found_line(discovered: &Discovered, shard: Option<Shard>) -> String {
 }
 
 /// `restored 45, skipped 0, failed 4; 1.2 MiB from 800 KiB fetched (3.0 MiB/s); 195 requests in 0.4 s`
-pub fn totals_line(totals: &Totals, counters: &Counters, took: Duration) -> String {
+pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) -> String {
     let mut line = match totals.planned {
         0 => format!("restored {}", human::thousands(totals.restored)),
         planned => format!("can restore {}", human::thousands(planned)),
@@ -61,10 +61,10 @@ pub fn totals_line(totals: &Totals, counters: &Counters, took: Duration) -> Stri
 }
 
 /// One database in the table of a dry run.
-pub type Row = [String; 6];
+pub(super) type Row = [String; 6];
 
 /// The row of a database that was planned.
-pub fn row(record: &Record) -> Row {
+pub(super) fn row(record: &Record) -> Row {
     let number = |n: Option<u64>| n.unwrap_or_default().to_string();
     [
         escaped(record.subject.name()),
@@ -77,7 +77,7 @@ pub fn row(record: &Record) -> Row {
 }
 
 /// What a dry run prints: the rows in byte order, and a line with the totals.
-pub fn plan_text(mut rows: Vec<Row>, totals: &Totals) -> String {
+pub(super) fn plan_text(mut rows: Vec<Row>, totals: &Totals) -> String {
     rows.sort();
     rows.insert(0, ["database", "target", "txid", "files", "bytes", "requests"].map(str::to_owned));
     format!(

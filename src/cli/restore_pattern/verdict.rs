@@ -8,7 +8,7 @@ use crate::error::Class;
 use crate::fleet::{DiscoverError, Totals};
 
 /// How a run ends that found all databases: it failed if a database did, partially if another did not.
-pub fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failure> {
+pub(super) fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failure> {
     let Totals { failed, .. } = *totals;
     if failed == 0 {
         return Ok(());
@@ -35,7 +35,7 @@ pub fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failu
 
 /// How a run ends whose listing failed: partially if databases listed before were restored.
 /// `reason` is `error` with its class.
-pub fn of_listing(error: &DiscoverError, reason: &str, totals: &Totals) -> Failure {
+pub(super) fn of_listing(error: &DiscoverError, reason: &str, totals: &Totals) -> Failure {
     match totals.done() {
         0 => from_discovery(error),
         _ => Failure::Partial {

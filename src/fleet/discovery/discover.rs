@@ -43,7 +43,7 @@ pub struct UrlSource {
 /// Hands databases over before all are found, and remembers which. It is kept when a failed discovery
 /// begins again, so no database is handed over twice.
 #[derive(Default)]
-pub struct HandOver {
+pub(crate) struct HandOver {
     /// Gets the databases. None: nothing is handed over, and all are in [`Discovery::found`].
     give: Option<Box<dyn FnMut(Vec<Found>)>>,
     /// The [`fingerprint`]s of the databases that were handed over, by root.
@@ -246,7 +246,7 @@ fn fingerprint(replica: &Replica) -> u64 {
 
 impl HandOver {
     /// Hands databases to `give` as soon as they are complete.
-    pub fn to(give: impl FnMut(Vec<Found>) + 'static) -> Self {
+    pub(crate) fn to(give: impl FnMut(Vec<Found>) + 'static) -> Self {
         Self { give: Some(Box::new(give)), ..Self::default() }
     }
 }

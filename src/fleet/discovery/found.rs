@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The endings of the files that SQLite keeps beside a database.
-pub const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+pub(crate) const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What identifies a database. It is made once, by discovery; everything that speaks of the
 /// database later shares it.
@@ -184,6 +184,6 @@ pub(in crate::fleet) fn id_of(bucket: &str, key: &str) -> String {
 }
 
 /// Whether SQLite would take a file of this name for the sidecar of another database.
-pub fn has_sidecar_name(name: &str) -> bool {
+pub(crate) fn has_sidecar_name(name: &str) -> bool {
     SIDECARS.iter().any(|suffix| name.ends_with(suffix))
 }

@@ -38,7 +38,7 @@ const ASKED: [&str; 12] =
 
 /// Whose a listed database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// The pattern does not match it.
     Nobody,
     /// The pattern matches it, and another shard restores it.
@@ -47,7 +47,7 @@ pub enum Owner {
 }
 
 /// Watches a listing and hands databases over.
-pub struct Early<'a> {
+pub(crate) struct Early<'a> {
     /// The directory that output paths are relative to.
     literal_dir: &'a str,
     /// The output of a database whose path is that directory.
@@ -80,18 +80,18 @@ pub struct Early<'a> {
 /// Counts other shards' databases. A store that lists out of order can show one several times; it is
 /// counted once.
 #[derive(Debug, Default)]
-pub struct Others {
+pub(crate) struct Others {
     /// Hashes of their roots.
     roots: HashSet<u64>,
     hasher: RandomState,
 }
 
 impl Others {
-    pub fn count(&mut self, root: &str) {
+    pub(crate) fn count(&mut self, root: &str) {
         self.roots.insert(self.hasher.hash_one(root));
     }
 
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.roots.len() as u64
     }
 }
@@ -104,7 +104,7 @@ enum Verdict {
 }
 
 impl<'a> Early<'a> {
-    pub fn new(
+    pub(crate) fn new(
         literal_dir: &'a str,
         own_name: &'a str,
         owner: &'a dyn Fn(&str) -> Owner,
@@ -130,7 +130,7 @@ impl<'a> Early<'a> {
     }
 
     /// To be called after each page and after each answer to a question.
-    pub fn advance(&mut self, split: &Split, catalogue: &mut Catalogue) {
+    pub(crate) fn advance(&mut self, split: &Split, catalogue: &mut Catalogue) {
         if split.is_unordered() {
             return self.give_back(catalogue);
         }
@@ -168,13 +168,13 @@ impl<'a> Early<'a> {
     }
 
     /// The next prefix to list. If it holds no key, databases can be handed over earlier.
-    pub fn next_question(&mut self) -> Option<String> {
+    pub(crate) fn next_question(&mut self) -> Option<String> {
         self.questions.pop()
     }
 
     /// Takes the answer to a question. Returns whether the prefix holds no key. An empty page that is
     /// followed by another page does not show that.
-    pub fn answered(&mut self, prefix: String, page: &ListPage) -> bool {
+    pub(crate) fn answered(&mut self, prefix: String, page: &ListPage) -> bool {
         let is_vacant = page.objects.is_empty() && page.continuation.is_none();
         if is_vacant {
             self.vacant.insert(prefix);
@@ -183,7 +183,7 @@ impl<'a> Early<'a> {
     }
 
     /// Puts all databases that were not handed over back into the catalogue.
-    pub fn give_back(&mut self, catalogue: &mut Catalogue) {
+    pub(crate) fn give_back(&mut self, catalogue: &mut Catalogue) {
         let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
         for replica in waiting.chain(self.held.drain(..)) {
             self.taken -= 1;
@@ -192,7 +192,7 @@ impl<'a> Early<'a> {
     }
 
     /// Forgets what was listed, because the listing begins again.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.waiting.clear();
         self.held.clear();
         self.seen.clear();
@@ -201,12 +201,12 @@ impl<'a> Early<'a> {
     }
 
     /// How many databases were taken from the catalogue and not put back.
-    pub const fn taken(&self) -> usize {
+    pub(crate) const fn taken(&self) -> usize {
         self.taken
     }
 
     /// The databases of other shards that were seen.
-    pub fn into_others(self) -> Others {
+    pub(crate) fn into_others(self) -> Others {
         self.others
     }
 

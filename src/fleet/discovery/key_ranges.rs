@@ -15,7 +15,7 @@
 use crate::store::{ListPage, ListRequest, ObjectMeta};
 
 /// Ranges that are listed at a time.
-pub const MAX_RANGES: usize = 16;
+pub(crate) const MAX_RANGES: usize = 16;
 /// Looks at a time, each in another directory.
 const MAX_LOOKS: usize = 4;
 /// Looks besides those that the pages of keys allow.
@@ -25,7 +25,7 @@ const MAX_CUTS: usize = 1 << 16;
 
 /// What a page is a page of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// The keys of the range with this index.
     Keys(usize),
     /// The names in a directory, for the look with this index.
@@ -33,13 +33,13 @@ pub enum Ask {
 }
 
 #[derive(Debug)]
-pub struct RangeRequest {
+pub(crate) struct RangeRequest {
     pub ask: Ask,
     pub request: ListRequest,
 }
 
 #[derive(Debug)]
-pub struct Split {
+pub(crate) struct Split {
     prefix: String,
     ranges: Vec<Range>,
     /// Sorted.
@@ -97,7 +97,7 @@ struct RangeLook {
 impl Split {
     /// A listing of all keys that begin with `prefix`. `cuts` are known keys at which ranges may begin.
     /// Without `may_look`, no others are searched for.
-    pub fn new(prefix: &str, mut cuts: Vec<String>, may_look: bool) -> Self {
+    pub(crate) fn new(prefix: &str, mut cuts: Vec<String>, may_look: bool) -> Self {
         cuts.sort_unstable();
         cuts.dedup();
         Self {
@@ -115,12 +115,12 @@ impl Split {
     }
 
     /// A listing without ranges: one page after another.
-    pub fn serial(prefix: &str) -> Self {
+    pub(crate) fn serial(prefix: &str) -> Self {
         Self { may_split: false, ..Self::new(prefix, Vec::new(), false) }
     }
 
     /// The next page to ask for. None: wait for an answer first.
-    pub fn next_job(&mut self) -> Option<RangeRequest> {
+    pub(crate) fn next_job(&mut self) -> Option<RangeRequest> {
         if let Some(job) = self.continued() {
             return Some(job);
         }
@@ -131,7 +131,7 @@ impl Split {
     }
 
     /// Takes an answer. `taken` gets the objects that lie in the range that was asked for.
-    pub fn take(&mut self, ask: Ask, page: ListPage, mut taken: impl FnMut(ObjectMeta)) {
+    pub(crate) fn take(&mut self, ask: Ask, page: ListPage, mut taken: impl FnMut(ObjectMeta)) {
         match ask {
             Ask::Look(id) => self.take_look(id, page),
             Ask::Keys(id) => {
@@ -149,32 +149,32 @@ impl Split {
     }
 
     /// A look has failed. The listing goes on without further looks, because they only make it faster.
-    pub fn look_failed(&mut self) {
+    pub(crate) fn look_failed(&mut self) {
         self.may_look = false;
     }
 
     /// Whether every range is listed.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.ranges.iter().all(|range| range.state == RangeState::Done)
     }
 
     /// Whether keys came out of order. A listing without ranges is complete all the same.
-    pub fn is_unordered(&self) -> bool {
+    pub(crate) fn is_unordered(&self) -> bool {
         self.unordered
     }
 
-    pub fn is_split(&self) -> bool {
+    pub(crate) fn is_split(&self) -> bool {
         self.ranges.len() > 1
     }
 
     /// The keys that are still to be listed. This holds only while the listing is in order.
-    pub fn unlisted(&self) -> Unlisted<'_> {
+    pub(crate) fn unlisted(&self) -> Unlisted<'_> {
         let open = self.ranges.iter().filter(|range| range.state != RangeState::Done);
         Unlisted(open.map(|range| (range.position.as_str(), range.end.as_deref())).collect())
     }
 
     /// Whether no key can be missing. To be called once all is done.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         if !self.is_split() {
             return true;
         }
@@ -327,11 +327,11 @@ impl Split {
 /// The keys that are still to be listed: of each pair, those after the first key, up to and including
 /// the second.
 #[derive(Debug)]
-pub struct Unlisted<'a>(Vec<(&'a str, Option<&'a str>)>);
+pub(crate) struct Unlisted<'a>(Vec<(&'a str, Option<&'a str>)>);
 
 impl Unlisted<'_> {
     /// Whether none of them begins with `prefix`.
-    pub fn is_listed(&self, prefix: &str) -> bool {
+    pub(crate) fn is_listed(&self, prefix: &str) -> bool {
         self.0
             .iter()
             .all(|(after, end)| end.is_some_and(|end| end < prefix) || (*after > prefix && !after.starts_with(prefix)))

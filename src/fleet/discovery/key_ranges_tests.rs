@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A server with these keys, which lists them in `order`.
-pub struct Server {
+pub(crate) struct Server {
     pub keys: Vec<String>,
     order: fn(&str, &str) -> Ordering,
     max_keys: usize,
@@ -17,12 +17,12 @@ pub struct Server {
     knows_start_after: bool,
 }
 
-pub fn bytewise(a: &str, b: &str) -> Ordering {
+pub(crate) fn bytewise(a: &str, b: &str) -> Ordering {
     a.cmp(b)
 }
 
 /// The order of a walk through directories: `a/b` before `a-b`.
-pub fn by_directory(a: &str, b: &str) -> Ordering {
+pub(crate) fn by_directory(a: &str, b: &str) -> Ordering {
     a.split('/').cmp(b.split('/'))
 }
 
@@ -35,20 +35,20 @@ fn backwards(a: &str, b: &str) -> Ordering {
 }
 
 impl Server {
-    pub fn new(keys: impl IntoIterator<Item = String>, max_keys: usize) -> Self {
+    pub(crate) fn new(keys: impl IntoIterator<Item = String>, max_keys: usize) -> Self {
         let mut keys: Vec<String> = keys.into_iter().collect();
         keys.sort();
         keys.dedup();
         Self { keys, order: bytewise, max_keys, shuffles: false, knows_start_after: true }
     }
 
-    pub fn ordered(mut self, order: fn(&str, &str) -> Ordering) -> Self {
+    pub(crate) fn ordered(mut self, order: fn(&str, &str) -> Ordering) -> Self {
         self.keys.sort_by(|a, b| order(a, b));
         self.order = order;
         self
     }
 
-    pub fn list(&self, request: &ListRequest) -> ListPage {
+    pub(crate) fn list(&self, request: &ListRequest) -> ListPage {
         let from = request.continuation.as_ref().or(request.start_after.as_ref().filter(|_| self.knows_start_after));
         let rolled = |key: &str| -> Option<String> {
             let below = key.strip_prefix(request.prefix.as_str())?;
@@ -87,7 +87,7 @@ impl Server {
     }
 }
 
-pub fn object(key: &str) -> ObjectMeta {
+pub(crate) fn object(key: &str) -> ObjectMeta {
     ObjectMeta { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
 }
 

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
 
 /// Lists a store.
-pub struct Lister<'a> {
+pub(crate) struct Lister<'a> {
     pub http: &'a Http,
     pub store: &'a Store,
     pub progress: &'a DiscoveryProgress,
@@ -20,7 +20,7 @@ pub struct Lister<'a> {
 
 /// What is known of a listing in advance.
 #[derive(Debug, Clone)]
-pub struct ListingLimits {
+pub(crate) struct ListingLimits {
     /// Keys at which ranges may begin. None: they are searched for.
     pub cuts: Option<Vec<String>>,
     /// The listing is given up after this many pages.
@@ -35,14 +35,14 @@ impl Default for ListingLimits {
 
 /// All that was listed.
 #[derive(Debug)]
-pub struct FleetListing {
+pub(crate) struct FleetListing {
     pub catalogue: Catalogue,
     /// The store does not list in the order of the keys' bytes.
     pub unordered: bool,
 }
 
 #[derive(Debug, Clone)]
-pub enum ListingError {
+pub(crate) enum ListingError {
     Store(StoreError),
     /// More than [`ListingLimits::max_pages`].
     TooLong,
@@ -50,7 +50,7 @@ pub enum ListingError {
 
 impl ListingError {
     /// The error of a listing of `prefix` without limits, which cannot be [`Self::TooLong`].
-    pub fn without_limits(self, prefix: &str) -> StoreError {
+    pub(crate) fn without_limits(self, prefix: &str) -> StoreError {
         match self {
             Self::Store(e) => e,
             Self::TooLong => internal(prefix, "a listing without a limit has reached its limit"),
@@ -82,7 +82,7 @@ impl Lister<'_> {
     ///
     /// # Errors
     /// The store's, after its retries; more pages than `limits` allow.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         prefix: &str,
         limits: ListingLimits,

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub struct ErrorLog {
+pub(crate) struct ErrorLog {
     path: PathBuf,
     file: Option<File>,
     /// Why the log cannot be written; reported once.
@@ -17,7 +17,7 @@ pub struct ErrorLog {
 impl ErrorLog {
     /// Removes the log of an earlier run. If that fails, [`ErrorLog::take_trouble`] says so and the restore
     /// goes on.
-    pub fn fresh(path: &Path) -> Self {
+    pub(crate) fn fresh(path: &Path) -> Self {
         // A device or a pipe (`/dev/null`, `/dev/stderr`) is written to and not removed.
         let is_special = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_file());
         let trouble = match if is_special { Ok(()) } else { std::fs::remove_file(path) } {
@@ -28,7 +28,7 @@ impl ErrorLog {
     }
 
     /// Writes `Failed to restore: NAME - CLASS: reason`.
-    pub fn append(&mut self, name: &str, class: Class, reason: &str) {
+    pub(crate) fn append(&mut self, name: &str, class: Class, reason: &str) {
         let line = format!("Failed to restore: {} - {}\n", escaped(name), with_class(class, reason));
         let file = match &mut self.file {
             Some(file) => Ok(file),
@@ -41,7 +41,7 @@ impl ErrorLog {
     }
 
     /// Returns the first error with the log itself, once.
-    pub fn take_trouble(&mut self) -> Option<String> {
+    pub(crate) fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()
     }
 }

@@ -1,3 +1,3 @@
-pub mod error_log;
-pub mod record;
-pub mod report;
+pub(super) mod error_log;
+pub(super) mod record;
+pub(super) mod report;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A report that is being written. If it is dropped before [`Report::finish`], its file is deleted.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     path: PathBuf,
     temp: Option<PathBuf>,
     out: BufWriter<File>,
@@ -19,7 +19,7 @@ pub struct Report {
 impl Report {
     /// # Errors
     /// The directory cannot be written to.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         if path.is_dir() || path.file_name().is_none() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
@@ -35,7 +35,7 @@ impl Report {
         Ok(report)
     }
 
-    pub fn add(&mut self, record: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn add(&mut self, record: &impl Serialize) -> io::Result<()> {
         if !std::mem::take(&mut self.is_first) {
             self.out.write_all(b",\n")?;
         }
@@ -43,7 +43,7 @@ impl Report {
     }
 
     /// Writes the summary and gives the report its name.
-    pub fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
         self.out.write_all(b"\n],\"summary\":")?;
         serde_json::to_writer(&mut self.out, summary)?;
         self.out.write_all(b"}\n")?;

@@ -3,5 +3,5 @@
 mod corpus;
 mod damage;
 mod parts;
-pub mod samples;
+pub(super) mod samples;
 mod segments;

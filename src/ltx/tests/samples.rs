@@ -10,17 +10,17 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-pub type Pages = Vec<(Pgno, Vec<u8>)>;
+pub(crate) type Pages = Vec<(Pgno, Vec<u8>)>;
 
 /// Real files: a snapshot in blocks, increments of 512-byte pages in blocks and in frames.
-pub const FIXTURES: [&[u8]; 3] = [
+pub(crate) const FIXTURES: [&[u8]; 3] = [
     include_bytes!("../../../tests/fixtures/ltx/one-page-4096-block.ltx"),
     include_bytes!("../../../tests/fixtures/ltx/increment-512-block.ltx"),
     include_bytes!("../../../tests/fixtures/ltx/increment-512-frame.ltx"),
 ];
 
 /// The corpus of real replicas, where it is at hand.
-pub fn corpus() -> Option<PathBuf> {
+pub(crate) fn corpus() -> Option<PathBuf> {
     let path = match std::env::var_os("HYDRANT_CORPUS") {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
@@ -32,7 +32,7 @@ pub fn corpus() -> Option<PathBuf> {
     None
 }
 
-pub fn header(page_size: u32, commit: u32, min: u64, max: u64) -> Header {
+pub(crate) fn header(page_size: u32, commit: u32, min: u64, max: u64) -> Header {
     Header {
         flags: FLAG_NO_CHECKSUM,
         page_size: PageSize::new(page_size).unwrap(),
@@ -50,7 +50,7 @@ pub fn header(page_size: u32, commit: u32, min: u64, max: u64) -> Header {
 }
 
 /// Encodes pages, every second one (by `mix`'s bits) in the other encoding.
-pub fn encode(header: &Header, pages: &[(Pgno, Vec<u8>)], first: Encoding, mix: u64) -> Vec<u8> {
+pub(crate) fn encode(header: &Header, pages: &[(Pgno, Vec<u8>)], first: Encoding, mix: u64) -> Vec<u8> {
     let mut encoder = Encoder::new(header, first);
     let mut sum = DatabaseChecksum::default();
     for (i, (pgno, page)) in pages.iter().enumerate() {
@@ -63,14 +63,14 @@ pub fn encode(header: &Header, pages: &[(Pgno, Vec<u8>)], first: Encoding, mix: 
 }
 
 /// Verifies a file in one piece.
-pub fn decode(file: &[u8]) -> Result<(Verified, Pages), FormatError> {
+pub(crate) fn decode(file: &[u8]) -> Result<(Verified, Pages), FormatError> {
     let mut pages = Pages::new();
     let verified = verify_file(Bytes::copy_from_slice(file), None, |pgno, page| pages.push((pgno, page.to_vec())))?;
     Ok((verified, pages))
 }
 
 /// Verifies a file that arrives in chunks of the given sizes, again and again.
-pub fn decode_chunked(file: &[u8], sizes: &[usize]) -> Result<(Verified, Pages), FormatError> {
+pub(crate) fn decode_chunked(file: &[u8], sizes: &[usize]) -> Result<(Verified, Pages), FormatError> {
     let file = Bytes::copy_from_slice(file);
     let mut decoder = FileDecoder::new(file.len() as u64, None);
     let mut sizes = sizes.iter().cycle();
@@ -94,7 +94,7 @@ pub fn decode_chunked(file: &[u8], sizes: &[usize]) -> Result<(Verified, Pages),
 }
 
 /// Content like a database's: runs, repeats, and noise, from nothing to a whole page of it.
-pub fn page(size: usize, seed: u64, noise: usize) -> Vec<u8> {
+pub(crate) fn page(size: usize, seed: u64, noise: usize) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut page: Vec<u8> = (0..size).map(|i| (i / 37) as u8 ^ seed as u8).collect();
     let noise = noise.min(size);
@@ -103,7 +103,7 @@ pub fn page(size: usize, seed: u64, noise: usize) -> Vec<u8> {
 }
 
 /// A header and pages that make a legal file.
-pub fn any_file() -> impl Strategy<Value = (Header, Pages)> {
+pub(crate) fn any_file() -> impl Strategy<Value = (Header, Pages)> {
     let page = (1u32..5, any::<u64>(), 0usize..700, any::<bool>());
     (9u32..=16, prop::collection::vec(page, 0..9), any::<bool>(), any::<bool>()).prop_map(
         |(log, picks, snapshot, tracked)| {
@@ -126,6 +126,6 @@ pub fn any_file() -> impl Strategy<Value = (Header, Pages)> {
     )
 }
 
-pub fn any_encoding() -> impl Strategy<Value = Encoding> {
+pub(crate) fn any_encoding() -> impl Strategy<Value = Encoding> {
     prop_oneof![Just(Encoding::Block), Just(Encoding::Frame)]
 }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 const OVERLAY_BYTES: u64 = 48 << 20;
 
 /// The claims of one database while its increments are read.
-pub struct Claims<'a> {
+pub(super) struct Claims<'a> {
     execution: &'a Execution<'a>,
     /// None until the newest file's header is known.
     state: Option<ClaimState>,
@@ -43,7 +43,7 @@ struct ClaimState {
 }
 
 /// The claims of one database, all increments read.
-pub struct Claimed {
+pub(super) struct Claimed {
     pub shape: Shape,
     /// The large increments: their segments are still to be streamed.
     pub large: Vec<Indexed>,
@@ -54,12 +54,12 @@ pub struct Claimed {
 }
 
 impl<'a> Claims<'a> {
-    pub fn new(execution: &'a Execution<'a>) -> Self {
+    pub(super) fn new(execution: &'a Execution<'a>) -> Self {
         Self { execution, state: None }
     }
 
     /// Claims the pages of increment `i`. Increments come from the newest to the oldest.
-    pub async fn claim(&mut self, i: usize, fetched: Fetched) -> Result<(), ExecutionFailure> {
+    pub(super) async fn claim(&mut self, i: usize, fetched: Fetched) -> Result<(), ExecutionFailure> {
         match fetched {
             Fetched::Whole(body) => self.claim_whole(i, body).await,
             Fetched::Footer(footer) => self.claim_large(i, footer).await,
@@ -67,7 +67,7 @@ impl<'a> Claims<'a> {
     }
 
     /// Checks the base's header and ends the claims.
-    pub async fn finish(mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
+    pub(super) async fn finish(mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
         let mut state = self.admit(0, base).await?;
         state.overlay.sort();
         Ok(Claimed {

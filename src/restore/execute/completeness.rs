@@ -12,7 +12,7 @@ use crate::timestamp::Timestamp;
 
 /// What the newest file's header says about the database.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub(super) struct Shape {
     pub page_size: PageSize,
     /// Size of the database in pages.
     pub commit: u32,
@@ -27,7 +27,7 @@ pub struct Shape {
 
 /// The database checksums of the tracked files of a plan.
 #[derive(Default)]
-pub struct ChainChecksums(Vec<TrackedFile>);
+pub(super) struct ChainChecksums(Vec<TrackedFile>);
 
 struct TrackedFile {
     /// Index in the plan.
@@ -38,7 +38,7 @@ struct TrackedFile {
 
 impl ChainChecksums {
     /// Notes the checksums of file `file` of the plan, if it is tracked.
-    pub fn note(&mut self, file: usize, header: &Header, trailer: &Trailer) {
+    pub(super) fn note(&mut self, file: usize, header: &Header, trailer: &Trailer) {
         if header.is_tracked() {
             self.0.push(TrackedFile { file, header: *header, post_apply: trailer.post_apply_checksum });
         }
@@ -74,7 +74,7 @@ impl ChainChecksums {
 impl Shape {
     /// Checks that the increments hold each page beyond the base's own. The base is a snapshot and
     /// was checked to hold all of its own pages.
-    pub fn check_growth(&self, winners: &Winners, base: &Header) -> Result<(), ExecutionFailure> {
+    pub(super) fn check_growth(&self, winners: &Winners, base: &Header) -> Result<(), ExecutionFailure> {
         match winners.map.first_unclaimed_after(base.commit, self.page_size.lock_page()) {
             None => Ok(()),
             Some(pgno) => Err(self.page_missing(pgno)),
@@ -82,7 +82,7 @@ impl Shape {
     }
 
     /// Checks that each page was placed once, and that the checksums agree.
-    pub fn check_complete(&self, placed: Placed, checksums: ChainChecksums) -> Result<(), ExecutionFailure> {
+    pub(super) fn check_complete(&self, placed: Placed, checksums: ChainChecksums) -> Result<(), ExecutionFailure> {
         let lock_page = u64::from(self.page_size.lock_page().0 <= self.commit);
         if placed.pages != u64::from(self.commit) - lock_page {
             // The growth and the base were checked before: this names no certain page, but refuses.

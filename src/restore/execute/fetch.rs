@@ -8,21 +8,21 @@ use crate::store::{Body, StoreError};
 use bytes::Bytes;
 
 /// Increments of one database that are fetched ahead of the one being claimed.
-pub const INCREMENTS_IN_FLIGHT: usize = 64;
+pub(super) const INCREMENTS_IN_FLIGHT: usize = 64;
 /// Bodies up to 128 KiB are copied into one buffer. A chunk keeps its connection's whole buffer
 /// alive, and hundreds of waiting bodies would hold many times their size. On a disk such a body is
 /// one read.
 const GATHERED_BYTES: u64 = 128 << 10;
 
 /// A file's body, or the footer of a file that is too large for one GET.
-pub enum Fetched {
+pub(super) enum Fetched {
     Whole(WholeBody),
     Footer(Footer),
 }
 
 /// When a file on a disk is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub(super) enum Reading {
     /// At once: the file is not kept open while others are worked on.
     Now,
     /// Chunk by chunk as it is decoded: two buffers are enough, and they stay in the core's cache.
@@ -32,7 +32,7 @@ pub enum Reading {
 
 /// A body that fits one GET.
 #[derive(Default)]
-pub struct WholeBody {
+pub(super) struct WholeBody {
     fetched: std::vec::IntoIter<Bytes>,
     /// The rest, still on a disk.
     unread: Option<Body>,
@@ -44,7 +44,7 @@ impl WholeBody {
     }
 
     /// Pushes the next chunk into the decoder of file `i`.
-    pub async fn feed(&mut self, decoder: &mut FileDecoder, i: usize) -> Result<(), ExecutionFailure> {
+    pub(super) async fn feed(&mut self, decoder: &mut FileDecoder, i: usize) -> Result<(), ExecutionFailure> {
         let chunk = match (self.fetched.next(), &mut self.unread) {
             (Some(chunk), _) => Some(chunk),
             (None, Some(unread)) => unread.chunk().await.map_err(|e| ExecutionFailure::of_request(i, e))?,
@@ -62,7 +62,11 @@ impl WholeBody {
 ///
 /// # Errors
 /// The store's, after its retries.
-pub async fn fetch(execution: &Execution<'_>, file: &PlannedFile, reading: Reading) -> Result<Fetched, StoreError> {
+pub(super) async fn fetch(
+    execution: &Execution<'_>,
+    file: &PlannedFile,
+    reading: Reading,
+) -> Result<Fetched, StoreError> {
     let (size, etag) = (file.file.size, file.file.etag.as_ref());
     if execution.is_large(&file.file) {
         return execution.source(file).footer().await.map(Fetched::Footer);

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 ///
 /// # Errors
 /// The store's; a large file whose index cannot be read.
-pub async fn fetch_only(execution: &Execution<'_>) -> Result<(), ExecutionFailure> {
+pub(crate) async fn fetch_only(execution: &Execution<'_>) -> Result<(), ExecutionFailure> {
     let _permit = execution.large_database_permit().await;
     let fetches = execution.files.iter().enumerate().rev().map(|(i, file)| async move {
         if !execution.is_large(&file.file) {

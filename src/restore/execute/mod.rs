@@ -9,8 +9,8 @@ mod fetch;
 mod fetch_only;
 mod place;
 
-pub use execution::Execution;
-pub use fetch_only::fetch_only;
+pub(super) use execution::Execution;
+pub(super) use fetch_only::fetch_only;
 
 use crate::restore::ahead::Ahead;
 use crate::restore::chain_times::StepBack;
@@ -26,7 +26,7 @@ const INCREMENTS_SEGMENTS: u64 = 2;
 
 /// An executed plan.
 #[derive(Debug, Clone, Copy)]
-pub struct Executed {
+pub(super) struct Executed {
     pub page_size: u32,
     /// Size of the database in pages.
     pub commit: u32,
@@ -39,7 +39,7 @@ pub struct Executed {
 ///
 /// # Errors
 /// A file of the plan is damaged, unreadable or was replaced; a failure of the store or the disk.
-pub async fn execute(execution: &Execution<'_>) -> Result<Executed, ExecutionFailure> {
+pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, ExecutionFailure> {
     let (base, increments) = execution.base_and_increments()?;
     let shared = &execution.worker.shared;
     shared.counters.bytes_in_planned.add(execution.planned_bytes());

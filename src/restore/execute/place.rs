@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 
 /// Places the base, streams the segments of large files and checks that the database is complete.
 /// All increments have been claimed.
-pub async fn place_base(
+pub(super) async fn place_base(
     execution: &Execution<'_>,
     claims: Claims<'_>,
     base: Fetched,

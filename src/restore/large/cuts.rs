@@ -7,12 +7,12 @@ use std::ops::Range;
 
 /// Near the end of a file a segment is 1/16 of what is left, so that equally fast connections end
 /// at about the same time.
-pub const END_DIVISOR: u64 = 16;
+pub(super) const END_DIVISOR: u64 = 16;
 /// No segment but the last is shorter than 1/8 of a full one.
 const SMALLEST_DIVISOR: u64 = 8;
 
 /// A segment's place in its file.
-pub struct SegmentBounds {
+pub(crate) struct SegmentBounds {
     /// Bytes of the file: whole frames.
     pub bytes: Range<u64>,
     pub first: Pgno,
@@ -27,13 +27,13 @@ pub struct SegmentBounds {
 
 /// Smallest length of the segment that begins at `offset` of a file of `size` bytes. The segment ends
 /// at the first frame boundary from there on.
-pub fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
+pub(super) fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
     let smallest = (segment_bytes / SMALLEST_DIVISOR).max(1);
     (size.saturating_sub(offset) / END_DIVISOR).clamp(smallest, segment_bytes.max(smallest))
 }
 
 /// Cuts the entries of an index into segments.
-pub struct Cutter {
+pub(super) struct Cutter {
     /// Size of the file in bytes.
     size: u64,
     segment_bytes: u64,
@@ -43,13 +43,13 @@ pub struct Cutter {
 
 impl Cutter {
     /// A cutter for a file of `size` bytes.
-    pub const fn new(size: u64, segment_bytes: u64) -> Self {
+    pub(super) const fn new(size: u64, segment_bytes: u64) -> Self {
         Self { size, segment_bytes, cut: None }
     }
 
     /// Adds the next entry. Returns the segment before it if that is complete: it has reached its
     /// length and `entry` begins another. Entries ascend by page and offset.
-    pub fn add(&mut self, entry: IndexEntry) -> Option<SegmentBounds> {
+    pub(super) fn add(&mut self, entry: IndexEntry) -> Option<SegmentBounds> {
         let len = |start| segment_len(start, self.size, self.segment_bytes);
         let is_full = |cut: &SegmentBounds| entry.offset - cut.bytes.start >= len(cut.bytes.start);
         let whole = self.cut.take_if(|cut| is_full(cut)).map(|cut| SegmentBounds { next: Some(entry.pgno), ..cut });
@@ -68,7 +68,7 @@ impl Cutter {
     }
 
     /// The last segment; None if there was no entry.
-    pub fn finish(self) -> Option<SegmentBounds> {
+    pub(super) fn finish(self) -> Option<SegmentBounds> {
         self.cut
     }
 }

@@ -11,7 +11,7 @@ mod segment;
 mod segments;
 mod source;
 
-pub use page_index::Indexed;
-pub use segment::SegmentContext;
-pub use segments::Segments;
-pub use source::{Footer, LargeSource, PlannedFile, gets, request_permit};
+pub(super) use page_index::Indexed;
+pub(super) use segment::SegmentContext;
+pub(super) use segments::Segments;
+pub(super) use source::{Footer, LargeSource, PlannedFile, gets, request_permit};

@@ -18,14 +18,14 @@ use crate::restore::large::segment::{LargeFile, SegmentOutput, is_tracked_snapsh
 use crate::restore::large::source::{Footer, LargeSource, request_permit};
 
 /// A large file whose index has been read.
-pub struct Indexed {
+pub(crate) struct Indexed {
     pub file: LargeFile,
     pub cuts: Vec<SegmentBounds>,
     pub expected: SegmentChecksums,
 }
 
 /// What the segments of a large file are compared with.
-pub struct SegmentChecksums {
+pub(crate) struct SegmentChecksums {
     size: u64,
     header: Header,
     pub trailer: Trailer,
@@ -42,7 +42,7 @@ impl Indexed {
     /// # Errors
     /// [`ExecutionFailure::Damaged`] if header, index or trailer are malformed or disagree, else
     /// the store's.
-    pub async fn read(
+    pub(crate) async fn read(
         source: LargeSource<'_>,
         planned: usize,
         footer: Footer,
@@ -112,7 +112,7 @@ impl SegmentChecksums {
     ///
     /// # Errors
     /// A checksum differs.
-    pub fn verify(&self, segments: &[SegmentOutput]) -> Result<(), FormatError> {
+    pub(crate) fn verify(&self, segments: &[SegmentOutput]) -> Result<(), FormatError> {
         let mut crc = self.head_crc;
         for segment in segments {
             crc.append(&segment.crc);

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, mpsc};
 
 /// What all segments of one database share.
-pub struct SegmentContext {
+pub(crate) struct SegmentContext {
     pub store: Store,
     /// None: decoded pages are discarded.
     pub output: Option<Arc<OutputFile>>,
@@ -37,7 +37,7 @@ pub struct SegmentContext {
 }
 
 /// A large file as its segments need it.
-pub struct LargeFile {
+pub(crate) struct LargeFile {
     /// Index of the file in the plan.
     pub planned: usize,
     pub key: String,
@@ -48,7 +48,7 @@ pub struct LargeFile {
 }
 
 /// One segment of one file of one database.
-pub struct Segment {
+pub(super) struct Segment {
     pub context: Arc<SegmentContext>,
     pub file: Arc<LargeFile>,
     /// Index among the segments of all files of the database.
@@ -58,14 +58,14 @@ pub struct Segment {
 }
 
 /// The end of a segment.
-pub struct SegmentDone {
+pub(super) struct SegmentDone {
     /// [`Segment::number`].
     pub number: usize,
     pub result: Result<SegmentOutput, ExecutionFailure>,
 }
 
 /// What a segment has computed.
-pub struct SegmentOutput {
+pub(crate) struct SegmentOutput {
     /// CRC of its frames.
     pub crc: FileCrc,
     pub placed: Placed,
@@ -75,7 +75,7 @@ pub struct SegmentOutput {
 
 impl Segment {
     /// Streams the segment and sends the result to [`Segment::done`].
-    pub async fn run(self, worker: &Worker) {
+    pub(super) async fn run(self, worker: &Worker) {
         let result = if self.context.stopped.load(Ordering::Relaxed) {
             Err(ExecutionFailure::Stopped)
         } else {
@@ -179,6 +179,6 @@ impl Segment {
 }
 
 /// Whether the database checksum in the trailer is that of this file's own pages.
-pub const fn is_tracked_snapshot(header: &Header) -> bool {
+pub(super) const fn is_tracked_snapshot(header: &Header) -> bool {
     header.is_snapshot() && header.is_tracked()
 }

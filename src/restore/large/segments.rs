@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Segments in flight. Dropping it stops them.
-pub struct Segments {
+pub(crate) struct Segments {
     context: Arc<SegmentContext>,
     shared: Arc<SharedResources>,
     /// In the order in which the files' segments are numbered.
@@ -31,7 +31,7 @@ struct ExpectedFile {
 
 impl Segments {
     /// Hands the segments of the files `indexed` to the workers of `shared`.
-    pub fn start(context: SegmentContext, indexed: Vec<Indexed>, shared: &Arc<SharedResources>) -> Self {
+    pub(crate) fn start(context: SegmentContext, indexed: Vec<Indexed>, shared: &Arc<SharedResources>) -> Self {
         let context = Arc::new(context);
         // Only the segments hold a sender: the channel closes when the last of them is dropped.
         let (done, results) = mpsc::unbounded_channel();
@@ -54,7 +54,7 @@ impl Segments {
     ///
     /// # Errors
     /// The first failure of a segment; that a segment has ended without a result.
-    pub async fn finish(mut self) -> Result<Placed, ExecutionFailure> {
+    pub(crate) async fn finish(mut self) -> Result<Placed, ExecutionFailure> {
         let mut outputs: Vec<Option<SegmentOutput>> = Vec::new();
         outputs.resize_with(self.count, || None);
         let mut failure = None;

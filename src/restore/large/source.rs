@@ -30,14 +30,14 @@ const DIAGNOSED_BYTES: u64 = 1 << 30;
 
 /// A file of the plan.
 #[derive(Debug, Clone)]
-pub struct PlannedFile {
+pub(crate) struct PlannedFile {
     pub key: String,
     pub file: LtxFile,
 }
 
 /// Where a large file is read from.
 #[derive(Clone, Copy)]
-pub struct LargeSource<'a> {
+pub(crate) struct LargeSource<'a> {
     pub worker: &'a Worker,
     pub store: &'a Store,
     pub planned: &'a PlannedFile,
@@ -46,7 +46,7 @@ pub struct LargeSource<'a> {
 }
 
 /// The bytes of a large file that are fetched before its pages: its header, and its last bytes.
-pub struct Footer {
+pub(crate) struct Footer {
     pub head: [u8; HEADER_SIZE],
     pub tail: Vec<u8>,
     pub etag: Option<Etag>,
@@ -64,7 +64,7 @@ fn tail_part(segment_bytes: u64) -> u64 {
 
 /// About how many GETs a file of `size` bytes takes: 1 up to `segment_bytes`; beyond, 1 for the
 /// header, 1 for each part of the tail and 1 for each segment.
-pub fn gets(size: u64, segment_bytes: u64) -> u64 {
+pub(crate) fn gets(size: u64, segment_bytes: u64) -> u64 {
     if size <= segment_bytes {
         return 1;
     }
@@ -81,7 +81,7 @@ pub fn gets(size: u64, segment_bytes: u64) -> u64 {
 }
 
 /// Waits until the database may make one more request. None if their number is not bounded.
-pub async fn request_permit(requests: Option<&Semaphore>) -> Option<SemaphorePermit<'_>> {
+pub(crate) async fn request_permit(requests: Option<&Semaphore>) -> Option<SemaphorePermit<'_>> {
     let permit = requests?.acquire().await;
     debug_assert!(permit.is_ok(), "the semaphore of -parallelism is never closed");
     permit.ok()
@@ -92,7 +92,7 @@ impl LargeSource<'_> {
     ///
     /// # Errors
     /// The store's, after its retries.
-    pub async fn footer(self) -> Result<Footer, StoreError> {
+    pub(crate) async fn footer(self) -> Result<Footer, StoreError> {
         let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
         let begin = size - tail_guess(size);
         let (mut head, mut tail) = ([0; HEADER_SIZE], vec![0; (size - begin) as usize]);
@@ -111,8 +111,9 @@ impl LargeSource<'_> {
         let mut rest = into;
         while let Some(chunk) = body.chunk().await? {
             debug_assert!(chunk.len() <= rest.len(), "a body is as long as the range that was asked for");
-            let (now, later) = rest.split_at_mut(chunk.len().min(rest.len()));
-            now.copy_from_slice(&chunk[..now.len()]);
+            let at_most = chunk.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(at_most);
+            now.copy_from_slice(chunk.split_at(at_most).0);
             rest = later;
         }
         debug_assert!(rest.is_empty(), "a body is as long as the range that was asked for");
@@ -120,14 +121,14 @@ impl LargeSource<'_> {
     }
 
     /// Requests `range` of the file; 412 if the file's ETag is not `etag`.
-    pub async fn get(self, range: Range<u64>, etag: Option<&Etag>) -> Result<Body, StoreError> {
+    pub(crate) async fn get(self, range: Range<u64>, etag: Option<&Etag>) -> Result<Body, StoreError> {
         self.store.get(&self.worker.http, &self.planned.key, range, etag).await
     }
 
     /// Reads file `file` of the plan from its beginning to its end and returns the first error in
     /// its content. None if there is none, if a request fails for a reason that is not the file's
     /// own, or if the file is larger than [`DIAGNOSED_BYTES`].
-    pub fn fault<'b>(self, file: usize, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<ExecutionFailure>>
+    pub(crate) fn fault<'b>(self, file: usize, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<ExecutionFailure>>
     where
         Self: 'b,
     {
@@ -181,7 +182,7 @@ impl Footer {
     ///
     /// # Errors
     /// The header is malformed.
-    pub fn header(&self) -> Result<Header, FormatError> {
+    pub(crate) fn header(&self) -> Result<Header, FormatError> {
         Header::parse(&self.head)
     }
 }

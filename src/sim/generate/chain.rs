@@ -44,21 +44,21 @@ pub(super) struct FileStyle {
 }
 
 impl Chain {
-    pub fn new(page_size: PageSize, tracks: bool) -> Self {
+    pub(super) fn new(page_size: PageSize, tracks: bool) -> Self {
         Self { page_size, tracks, image: Vec::new(), transactions: Vec::new(), objects: Vec::new() }
     }
 
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.transactions.len() as u64
     }
 
-    pub fn commit(&self) -> u32 {
+    pub(super) fn commit(&self) -> u32 {
         self.transactions.last().map_or(0, |last| last.commit)
     }
 
     /// The next transaction: the pages it writes (those beyond `commit` are ignored; all that
     /// come into being must be among them) and the size it leaves.
-    pub fn push(&mut self, mut pages: BTreeMap<u32, Bytes>, commit: u32, timestamp_ms: i64) {
+    pub(super) fn push(&mut self, mut pages: BTreeMap<u32, Bytes>, commit: u32, timestamp_ms: i64) {
         pages.retain(|&pgno, _| pgno <= commit);
         self.image.resize(commit as usize * self.page_size.bytes(), 0);
         for (&pgno, page) in &pages {
@@ -83,7 +83,7 @@ impl Chain {
     }
 
     /// The next transaction, by the whole database after it; false where nothing changed.
-    pub fn push_image(&mut self, image: &[u8], timestamp_ms: i64) -> bool {
+    pub(super) fn push_image(&mut self, image: &[u8], timestamp_ms: i64) -> bool {
         let page_bytes = self.page_size.bytes();
         let pages: BTreeMap<u32, Bytes> = (1..)
             .zip(image.chunks(page_bytes))
@@ -103,7 +103,7 @@ impl Chain {
 
     /// Writes the file of transactions `min` to `max` (from 1, within the chain) at `level`.
     /// Uploaded `delay_ms` after the last of them.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         root: &str,
         level: u8,
@@ -162,12 +162,12 @@ impl Chain {
         Ok(())
     }
 
-    pub fn objects(&mut self) -> &mut Vec<GeneratedObject> {
+    pub(super) fn objects(&mut self) -> &mut Vec<GeneratedObject> {
         &mut self.objects
     }
 
     /// The replica, of what was written.
-    pub fn finish(mut self, root: &str) -> Result<GeneratedDatabase, GenerateError> {
+    pub(super) fn finish(mut self, root: &str) -> Result<GeneratedDatabase, GenerateError> {
         self.objects.sort_by(|a, b| a.key.cmp(&b.key));
         let states: Vec<State> = self.transactions.into_iter().map(|transaction| transaction.state).collect();
         let expected = states.last().cloned().ok_or_else(|| GenerateError("no transactions".into()))?;

@@ -50,7 +50,7 @@ const WORDS: [&str; 64] = [
 
 /// The shape of a database.
 #[derive(Debug, Clone)]
-pub struct Table {
+pub(super) struct Table {
     seed: u64,
     page_size: PageSize,
     pages: u32,
@@ -71,7 +71,7 @@ enum Role {
 
 impl Table {
     /// A database of so many pages, the lock page included where it reaches that far.
-    pub fn new(seed: u64, page_size: PageSize, pages: u32) -> Self {
+    pub(super) fn new(seed: u64, page_size: PageSize, pages: u32) -> Self {
         let usable = pages - u32::from(pages >= page_size.lock_page().0);
         let room = usable.saturating_sub(1);
         // The most leaves whose tree has room.
@@ -90,7 +90,7 @@ impl Table {
 
     /// Page `pgno` (from 1, not the lock page) as the `version`th writer left it, into a page-sized
     /// buffer. Of the schema's page and the leaves each version is another.
-    pub fn fill(&self, pgno: u32, version: u32, page: &mut [u8]) {
+    pub(super) fn fill(&self, pgno: u32, version: u32, page: &mut [u8]) {
         page.fill(0);
         match self.role(pgno) {
             Role::Schema => self.fill_schema(version, page),

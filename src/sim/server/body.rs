@@ -52,7 +52,7 @@ enum Stop {
 
 impl SimBody {
     /// A short text, or nothing.
-    pub fn text(text: impl Into<Bytes>, connection: &Arc<Connection>, in_flight: Option<InFlight>) -> Self {
+    pub(super) fn text(text: impl Into<Bytes>, connection: &Arc<Connection>, in_flight: Option<InFlight>) -> Self {
         let text = text.into();
         Self {
             end: text.len() as u64,
@@ -69,7 +69,7 @@ impl SimBody {
     }
 
     /// `range` of an object's content; the range must lie within it.
-    pub fn object(
+    pub(super) fn object(
         content: &Content,
         range: Range<u64>,
         connection: &Arc<Connection>,
@@ -86,13 +86,13 @@ impl SimBody {
         Ok(body)
     }
 
-    pub fn paced(mut self, bytes_per_second: Option<u64>) -> Self {
+    pub(super) fn paced(mut self, bytes_per_second: Option<u64>) -> Self {
         self.bandwidth = bytes_per_second.filter(|&rate| rate > 0);
         self
     }
 
     /// Lets the body end as `failure` says; failures that are none of a body's change nothing.
-    pub fn failing(mut self, failure: Option<Failure>, flip_at: u64) -> Self {
+    pub(super) fn failing(mut self, failure: Option<Failure>, flip_at: u64) -> Self {
         let len = self.end - self.at;
         let half = self.at + len / 2;
         match failure {

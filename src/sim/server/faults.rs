@@ -43,7 +43,7 @@ struct TokenBucket {
 }
 
 impl FaultState {
-    pub fn new(seed: u64, faults: Faults) -> Self {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
         Self {
             seed,
             faults: RwLock::new(Arc::new(faults)),
@@ -54,21 +54,21 @@ impl FaultState {
         }
     }
 
-    pub fn set(&self, faults: Faults) {
+    pub(super) fn set(&self, faults: Faults) {
         *locks::write(&self.faults) = Arc::new(faults);
     }
 
-    pub fn current(&self) -> Arc<Faults> {
+    pub(super) fn current(&self) -> Arc<Faults> {
         Arc::clone(&locks::read(&self.faults))
     }
 
-    pub fn script(&self, kind: RequestKind, key: &str, failures: impl IntoIterator<Item = Option<Failure>>) {
+    pub(super) fn script(&self, kind: RequestKind, key: &str, failures: impl IntoIterator<Item = Option<Failure>>) {
         lock(&self.scripts).entry((kind, key.to_owned())).or_default().extend(failures);
         self.any_script.store(true, Ordering::Release);
     }
 
     /// `detail` tells apart requests for the same key: the range, the continuation token.
-    pub fn judge(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8]) -> Verdict {
+    pub(super) fn judge(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8]) -> Verdict {
         let faults = self.current();
         let mut verdict = Verdict { bandwidth: faults.bandwidth_per_connection, ..Verdict::default() };
         let mut random =

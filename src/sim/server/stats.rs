@@ -44,25 +44,25 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
-    pub fn up(&self) {
+    pub(super) fn up(&self) {
         self.total.fetch_add(1, Relaxed);
         let now = self.now.fetch_add(1, Relaxed) + 1;
         self.max.fetch_max(now, Relaxed);
     }
 
-    pub fn down(&self) {
+    pub(super) fn down(&self) {
         self.now.fetch_sub(1, Relaxed);
     }
 }
 
 impl Counters {
-    pub fn count(&self, kind: RequestKind, outcome: Outcome) {
+    pub(super) fn count(&self, kind: RequestKind, outcome: Outcome) {
         if let Some(counter) = self.requests.get(kind as usize).and_then(|row| row.get(outcome as usize)) {
             counter.fetch_add(1, Relaxed);
         }
     }
 
-    pub fn snapshot(&self) -> Stats {
+    pub(super) fn snapshot(&self) -> Stats {
         let mut requests = [[0; OUTCOMES.len()]; KINDS.len()];
         for (row, counters) in requests.iter_mut().zip(&self.requests) {
             for (value, counter) in row.iter_mut().zip(counters) {

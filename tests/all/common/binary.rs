@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub fn hydrant(dir: &Path, args: &[&str]) -> Command {
+pub(crate) fn hydrant(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(args).current_dir(dir).env_clear();
     for (name, value) in [
@@ -20,7 +20,7 @@ pub fn hydrant(dir: &Path, args: &[&str]) -> Command {
 
 /// This test program, to run one test in a process of its own: `name` in the module `module`,
 /// which is `module_path!()`.
-pub fn only_test(module: &str, name: &str) -> Command {
+pub(crate) fn only_test(module: &str, name: &str) -> Command {
     let (_program, module) = module.split_once("::").expect("a module of this program");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("{module}::{name}"), "--nocapture"]);
@@ -29,7 +29,7 @@ pub fn only_test(module: &str, name: &str) -> Command {
 
 /// A user that no other test has, and that containers know: they have 65,536 users at least. The
 /// kernel counts the threads of a user, and root may start threads whatever the limit.
-pub fn another_user() -> u32 {
+pub(crate) fn another_user() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let of_this_process = std::process::id().wrapping_mul(97);
     20_000 + of_this_process.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 40_000

@@ -8,12 +8,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// Impatient, so that tests are quick; and yet patient enough for a sound answer on a busy machine.
-pub fn options() -> S3Options {
+pub(crate) fn options() -> S3Options {
     S3Options {
         timeouts: Timeouts {
             connect: Duration::from_secs(10),
@@ -26,7 +26,7 @@ pub fn options() -> S3Options {
     }
 }
 
-pub fn config(endpoint: &str) -> S3Config {
+pub(crate) fn config(endpoint: &str) -> S3Config {
     S3Config {
         bucket: "bucket".into(),
         region: Some("us-east-1".into()),
@@ -41,37 +41,42 @@ pub fn config(endpoint: &str) -> S3Config {
     }
 }
 
-pub struct Client {
+pub(crate) struct Client {
     pub store: Store,
     pub counters: Arc<Counters>,
 }
 
 impl Client {
-    pub fn new(config: S3Config, options: &S3Options) -> Self {
+    pub(crate) fn new(config: S3Config, options: &S3Options) -> Self {
         let counters = Arc::new(Counters::default());
         Self { store: Store::S3(Arc::new(S3::new(config, options, Arc::clone(&counters)))), counters }
     }
 
-    pub fn of(server: &RawServer) -> Self {
+    pub(crate) fn of(server: &RawServer) -> Self {
         Self::new(config(&server.endpoint()), &options())
     }
 
-    pub async fn read(&self, key: &str, range: Range<u64>, if_match: Option<&Etag>) -> Result<Vec<u8>, StoreError> {
+    pub(crate) async fn read(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        if_match: Option<&Etag>,
+    ) -> Result<Vec<u8>, StoreError> {
         let http = Http::default();
         let mut body = self.store.get(&http, key, range, if_match).await?;
         collect(&mut body).await
     }
 
-    pub fn read_now(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn read_now(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         run(self.read("key", range, None))
     }
 
-    pub fn list_now(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+    pub(crate) fn list_now(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         run(self.store.list_page(&Http::default(), request))
     }
 }
 
-pub async fn collect(body: &mut Body) -> Result<Vec<u8>, StoreError> {
+pub(crate) async fn collect(body: &mut Body) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = body.chunk().await? {
         assert!(!chunk.is_empty());
@@ -80,6 +85,6 @@ pub async fn collect(body: &mut Body) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-pub fn object(len: usize) -> Arc<Vec<u8>> {
+pub(crate) fn object(len: usize) -> Arc<Vec<u8>> {
     Arc::new((0..len).map(|i| (i * 7 % 251) as u8).collect())
 }

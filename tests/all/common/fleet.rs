@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// An environment of its own, instead of the process's.
-pub fn env(name: &str) -> Option<String> {
+pub(crate) fn env(name: &str) -> Option<String> {
     match name {
         "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),
         "AWS_SECRET_ACCESS_KEY" => Some("secret".to_owned()),
@@ -20,7 +20,7 @@ pub fn env(name: &str) -> Option<String> {
 }
 
 /// Gives up a request after two failures: the fleet's own retries are the subject.
-pub fn open(config: &StoreConfig) -> Store {
+pub(crate) fn open(config: &StoreConfig) -> Store {
     let retries = Retries {
         base: Duration::from_millis(1),
         cap: Duration::from_millis(2),
@@ -34,7 +34,7 @@ pub fn open(config: &StoreConfig) -> Store {
     }
 }
 
-pub fn engine() -> Workers {
+pub(crate) fn engine() -> Workers {
     let options = WorkersOptions {
         workers: 2,
         kind: IoBackend::Pwrite,

@@ -1,10 +1,10 @@
 //! What integration tests share.
 
-pub mod binary;
-pub mod client;
-pub mod fleet;
-pub mod raw;
-pub mod wait;
+pub(crate) mod binary;
+pub(crate) mod client;
+pub(crate) mod fleet;
+pub(crate) mod raw;
+pub(crate) mod wait;
 
 use hydrant::ltx::header::{FLAG_NO_CHECKSUM, Header};
 use hydrant::ltx::{PageSize, Txid};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// The header of an LTX file with one transaction, as Litestream's: without checksum tracking.
-pub fn ltx_header(page_size: PageSize, commit: u32, txid: u64, timestamp_ms: i64) -> Header {
+pub(crate) fn ltx_header(page_size: PageSize, commit: u32, txid: u64, timestamp_ms: i64) -> Header {
     Header {
         flags: FLAG_NO_CHECKSUM,
         page_size,
@@ -38,7 +38,7 @@ pub fn ltx_header(page_size: PageSize, commit: u32, txid: u64, timestamp_ms: i64
 
 /// An independent S3 server (s3s-fs) over a directory, on a thread of its own. It checks
 /// signatures. Path-style only; buckets are the directories below the root. Ends when dropped.
-pub struct S3sServer {
+pub(crate) struct S3sServer {
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
     pub access_key: &'static str,
@@ -51,7 +51,7 @@ pub struct S3sServer {
 }
 
 impl S3sServer {
-    pub fn start(root: &Path) -> Self {
+    pub(crate) fn start(root: &Path) -> Self {
         let (access_key, secret_key) = ("AKIDHYDRANTTESTS", "hydrant-tests-secret-key");
         let fs = s3s_fs::FileSystem::new(root).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -91,7 +91,7 @@ impl S3sServer {
     }
 
     /// Serves a copy of the directory `content` as `bucket`.
-    pub fn serving_copy_of(content: &Path, bucket: &str) -> Self {
+    pub(crate) fn serving_copy_of(content: &Path, bucket: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         copy(content, &root.path().join(bucket));
         let mut server = Self::start(root.path());
@@ -100,7 +100,7 @@ impl S3sServer {
     }
 
     /// A client of `bucket`, as a worker wants it.
-    pub fn store(&self, bucket: &str) -> Store {
+    pub(crate) fn store(&self, bucket: &str) -> Store {
         let config = S3Config {
             bucket: bucket.into(),
             region: Some("us-east-1".into()),
@@ -117,7 +117,7 @@ impl S3sServer {
     }
 
     /// Puts an object by writing the server's files; `timestamp` is its litestream-timestamp.
-    pub fn put(&self, bucket: &str, key: &str, content: &[u8], timestamp: Option<&str>) {
+    pub(crate) fn put(&self, bucket: &str, key: &str, content: &[u8], timestamp: Option<&str>) {
         let path = self.root.join(bucket).join(key);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();

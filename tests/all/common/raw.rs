@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A request's head; bodies are not read.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     pub method: String,
     pub target: String,
     /// Names in lower case.
@@ -20,31 +20,31 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
     /// First and last byte of the Range header.
-    pub fn range(&self) -> (usize, usize) {
+    pub(crate) fn range(&self) -> (usize, usize) {
         let range = self.header("range").strip_prefix("bytes=").expect("a range");
         let (first, last) = range.split_once('-').unwrap();
         (first.parse().unwrap(), last.parse().unwrap())
     }
 
     /// The region of the credential's scope.
-    pub fn region(&self) -> &str {
+    pub(crate) fn region(&self) -> &str {
         self.header("authorization").split('/').nth(2).unwrap_or("")
     }
 }
 
-pub trait Wire: Read + Write {}
+pub(crate) trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
 /// Ok: the connection goes on; Err: it is closed.
-pub type Answered = io::Result<()>;
+pub(crate) type Answered = io::Result<()>;
 type Handler = dyn Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync;
 
-pub struct RawServer {
+pub(crate) struct RawServer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -58,11 +58,11 @@ struct Shared {
 }
 
 impl RawServer {
-    pub fn start(handler: impl Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handler: impl Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync + 'static) -> Self {
         Self::start_with(None, handler)
     }
 
-    pub fn start_with(
+    pub(crate) fn start_with(
         tls: Option<Arc<rustls::ServerConfig>>,
         handler: impl Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync + 'static,
     ) -> Self {
@@ -88,16 +88,16 @@ impl RawServer {
         Self { address, shared }
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
     }
 }
@@ -164,19 +164,19 @@ fn read_head(stream: &mut impl BufRead, shared: &Shared) -> io::Result<Request> 
 }
 
 /// Closes the connection.
-pub fn close() -> Answered {
+pub(crate) fn close() -> Answered {
     Err(io::ErrorKind::ConnectionAborted.into())
 }
 
 /// An answer with a body of known length. `headers`: lines that end in CRLF.
-pub fn answer(to: &mut dyn Wire, status: &str, headers: &str, body: &[u8]) -> Answered {
+pub(crate) fn answer(to: &mut dyn Wire, status: &str, headers: &str, body: &[u8]) -> Answered {
     write!(to, "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len())?;
     to.write_all(body)?;
     to.flush()
 }
 
 /// An S3 error.
-pub fn refuse(to: &mut dyn Wire, status: &str, headers: &str, code: &str) -> Answered {
+pub(crate) fn refuse(to: &mut dyn Wire, status: &str, headers: &str, code: &str) -> Answered {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>told {code}</Message>\
          <RequestId>REQ-{code}</RequestId></Error>"
@@ -185,19 +185,19 @@ pub fn refuse(to: &mut dyn Wire, status: &str, headers: &str, code: &str) -> Ans
 }
 
 /// The headers of a sound answer to `request` for an object of `size` bytes.
-pub fn range_head(request: &Request, size: usize, etag: &str) -> String {
+pub(crate) fn range_head(request: &Request, size: usize, etag: &str) -> String {
     let (first, last) = request.range();
     format!("content-range: bytes {first}-{last}/{size}\r\netag: \"{etag}\"\r\n")
 }
 
 /// A sound answer.
-pub fn answer_range(to: &mut dyn Wire, request: &Request, object: &[u8], etag: &str) -> Answered {
+pub(crate) fn answer_range(to: &mut dyn Wire, request: &Request, object: &[u8], etag: &str) -> Answered {
     let (first, last) = request.range();
     answer(to, "206 Partial Content", &range_head(request, object.len(), etag), &object[first..=last])
 }
 
 /// A sound answer of which only `len` bytes are sent.
-pub fn answer_part(to: &mut dyn Wire, request: &Request, object: &[u8], etag: &str, len: usize) -> Answered {
+pub(crate) fn answer_part(to: &mut dyn Wire, request: &Request, object: &[u8], etag: &str, len: usize) -> Answered {
     let (first, last) = request.range();
     let head = range_head(request, object.len(), etag);
     write!(to, "HTTP/1.1 206 Partial Content\r\n{head}content-length: {}\r\n\r\n", last + 1 - first)?;

@@ -13,7 +13,7 @@ const END_AT_MOST: Duration = Duration::from_secs(8);
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub fn until(condition: impl Fn() -> bool) {
+pub(crate) fn until(condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < AT_MOST, "waited in vain");
@@ -23,7 +23,7 @@ pub fn until(condition: impl Fn() -> bool) {
 
 /// Fails where the process that was sent a signal at `signalled` has taken too long to end.
 #[track_caller]
-pub fn ended_soon(signalled: Instant) {
+pub(crate) fn ended_soon(signalled: Instant) {
     let took = signalled.elapsed();
     println!("ended after {took:?}");
     assert!(took < END_AT_MOST, "ended only after {took:?}");
@@ -31,19 +31,19 @@ pub fn ended_soon(signalled: Instant) {
 
 /// What one thread waits for and another opens.
 #[derive(Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     is_open: Mutex<bool>,
     opened: Condvar,
 }
 
 impl Gate {
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.is_open.lock().unwrap() = true;
         self.opened.notify_all();
     }
 
     /// Waits until the gate is open. Returns whether it is: not where that took too long.
-    pub fn wait(&self) -> bool {
+    pub(crate) fn wait(&self) -> bool {
         let is_open = self.is_open.lock().unwrap();
         *self.opened.wait_timeout_while(is_open, AT_MOST, |is_open| !*is_open).unwrap().0
     }

@@ -17,7 +17,7 @@ use hydrant::timestamp::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub fn classes() -> [Class; 20] {
+pub(super) fn classes() -> [Class; 20] {
     every!(Class:
         BackupNotFound, TargetNotReachable, Hole, ChainDoesNotBeginAtOne, Truncated, Malformed, ChecksumMismatch,
         NameAndHeaderDisagree, OutputExists, PathCollision, UnsafePath, AccessDenied, S3Timeout, Throttled, S3Error,
@@ -61,7 +61,7 @@ fn planned() -> Ending {
 }
 
 /// A database for each way to end, and for each class of failure.
-pub fn every_ending() -> Vec<Ended> {
+pub(super) fn every_ending() -> Vec<Ended> {
     // Every variant is below.
     let _all_named = |ending: &Ending| match ending {
         Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_) => {}
@@ -133,6 +133,6 @@ fn books() {
 }
 
 /// What the books say of one database.
-pub fn record(ended: &Ended) -> Record {
+pub(super) fn record(ended: &Ended) -> Record {
     RunSummary::open(None, None).unwrap().add(ended)
 }

@@ -14,7 +14,7 @@ enum Edit<'a> {
 
 /// `-` before lines that are only in `expected`, `+` before those that are only in `found`. Below
 /// a line that replaces another: where the two begin to differ.
-pub fn diff(expected: &str, found: &str) -> String {
+pub(super) fn diff(expected: &str, found: &str) -> String {
     let edits = edits(&lines(expected), &lines(found));
     let is_near = |at: usize| {
         let near = at.saturating_sub(CONTEXT)..(at + CONTEXT + 1).min(edits.len());

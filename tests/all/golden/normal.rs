@@ -9,24 +9,24 @@ const MEASURED: [&str; 6] = ["duration_ms", "discovery_ms", "p50", "p90", "p99",
 
 /// Replaces what differs from run to run of one host.
 #[derive(Debug, Clone, Default)]
-pub struct Normal {
+pub(super) struct Normal {
     replaced: Vec<(String, &'static str)>,
     is_off: bool,
 }
 
 impl Normal {
     /// Where nothing differs from run to run: all values stay as they are.
-    pub fn off() -> Self {
+    pub(super) fn off() -> Self {
         Self { is_off: true, ..Self::default() }
     }
 
     /// `what` is shown as `placeholder`.
-    pub fn replace(&mut self, what: impl Into<String>, placeholder: &'static str) {
+    pub(super) fn replace(&mut self, what: impl Into<String>, placeholder: &'static str) {
         self.replaced.push((what.into(), placeholder));
     }
 
     /// A message, or several lines of them.
-    pub fn text(&self, text: &str) -> String {
+    pub(super) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         if self.is_off {
             return text;
@@ -49,7 +49,7 @@ impl Normal {
     }
 
     /// One JSON document, or several: the text as it is, but for values that vary.
-    pub fn json(&self, text: &str) -> String {
+    pub(super) fn json(&self, text: &str) -> String {
         let (mut out, mut key, mut rest) = (String::new(), String::new(), text);
         while let Some(c) = rest.chars().next() {
             let end = match c {
@@ -155,7 +155,7 @@ fn without_measures(line: &str) -> String {
 }
 
 /// A line of the table of latencies.
-pub fn is_latency(line: &str) -> bool {
+pub(super) fn is_latency(line: &str) -> bool {
     let mut words = line.split_whitespace();
     match words.next() {
         Some("latency") => line.starts_with("latency (ms) "),
@@ -177,13 +177,13 @@ fn is_clock(text: &str) -> bool {
 }
 
 /// A line of a table of measurements: every number is `<n>`, columns are apart by one space.
-pub fn measured_row(line: &str) -> String {
+pub(super) fn measured_row(line: &str) -> String {
     let words = line.split_whitespace();
     words.map(|word| if is_number(&word.replace(',', "")) { "<n>" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 /// Columns two spaces apart, where their widths depend on how long a path is.
-pub fn squeezed(line: &str) -> String {
+pub(super) fn squeezed(line: &str) -> String {
     let (mut out, mut spaces) = (String::new(), 0);
     for c in line.chars() {
         spaces = if c == ' ' { spaces + 1 } else { 0 };

@@ -8,16 +8,16 @@ use hydrant::timestamp::Timestamp;
 
 /// The files of a sound replica, below its root. The plan for the newest state: the snapshot,
 /// `L1`, `NEWEST`; `FIFTH` and `SIXTH` hold what `L1` does.
-pub const SNAPSHOT: &str = "0009/0000000000000001-0000000000000004.ltx";
-pub const L1: &str = "0001/0000000000000005-0000000000000006.ltx";
-pub const FIFTH: &str = "0000/0000000000000005-0000000000000005.ltx";
-pub const SIXTH: &str = "0000/0000000000000006-0000000000000006.ltx";
-pub const NEWEST: &str = "0000/0000000000000007-0000000000000007.ltx";
+pub(super) const SNAPSHOT: &str = "0009/0000000000000001-0000000000000004.ltx";
+pub(super) const L1: &str = "0001/0000000000000005-0000000000000006.ltx";
+pub(super) const FIFTH: &str = "0000/0000000000000005-0000000000000005.ltx";
+pub(super) const SIXTH: &str = "0000/0000000000000006-0000000000000006.ltx";
+pub(super) const NEWEST: &str = "0000/0000000000000007-0000000000000007.ltx";
 
 /// More than a run can ask for.
 const FOR_EVER: usize = 1000;
 
-pub struct File {
+pub(super) struct File {
     /// Below the replica's root.
     pub path: String,
     pub bytes: Vec<u8>,
@@ -35,7 +35,7 @@ impl File {
 }
 
 /// The files of a replica that are to be changed.
-pub struct Files(Vec<File>);
+pub(super) struct Files(Vec<File>);
 
 impl Files {
     fn sound() -> Self {
@@ -50,22 +50,22 @@ impl Files {
         Self(database.objects.iter().map(file).collect())
     }
 
-    pub fn file(&mut self, path: &str) -> &mut File {
+    pub(super) fn file(&mut self, path: &str) -> &mut File {
         self.0.iter_mut().find(|file| file.path == path).unwrap_or_else(|| panic!("no {path}"))
     }
 
-    pub fn remove(&mut self, path: &str) {
+    pub(super) fn remove(&mut self, path: &str) {
         self.file(path);
         self.0.retain(|file| file.path != path);
     }
 
-    pub fn keep_only(&mut self, path: &str) {
+    pub(super) fn keep_only(&mut self, path: &str) {
         self.file(path);
         self.0.retain(|file| file.path == path);
     }
 
     /// A backup in the v0.3.x format.
-    pub fn add_v3(&mut self) {
+    pub(super) fn add_v3(&mut self) {
         for name in
             ["snapshots/00000000.snapshot.lz4", "wal/00000000_00000000.wal.lz4", "wal/00000000_00001000.wal.lz4"]
         {
@@ -81,7 +81,7 @@ impl Files {
 }
 
 /// A simulator that checks signatures, with an empty bucket.
-pub fn simulator(max_keys: usize) -> SimServer {
+pub(super) fn simulator(max_keys: usize) -> SimServer {
     let credentials =
         SimCredentials { access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into(), session_token: None };
     let server =
@@ -91,7 +91,7 @@ pub fn simulator(max_keys: usize) -> SimServer {
 }
 
 /// A database of 32 KiB, its newest TXID 7, whose files `change` changes.
-pub fn put(server: &SimServer, root: &str, change: impl FnOnce(&mut Files)) {
+pub(super) fn put(server: &SimServer, root: &str, change: impl FnOnce(&mut Files)) {
     let mut files = Files::sound();
     change(&mut files);
     for file in files.0 {
@@ -101,12 +101,12 @@ pub fn put(server: &SimServer, root: &str, change: impl FnOnce(&mut Files)) {
     }
 }
 
-pub fn put_sound(server: &SimServer, root: &str) {
+pub(super) fn put_sound(server: &SimServer, root: &str) {
     put(server, root, |_| {});
 }
 
 /// GETs of all planned files of `root` fail.
-pub fn refuse(server: &SimServer, root: &str, failure: Failure) {
+pub(super) fn refuse(server: &SimServer, root: &str, failure: Failure) {
     for file in [SNAPSHOT, L1, FIFTH, SIXTH, NEWEST] {
         server.script(RequestKind::Get, &format!("{root}/{file}"), vec![Some(failure); FOR_EVER]);
     }
@@ -114,8 +114,8 @@ pub fn refuse(server: &SimServer, root: &str, failure: Failure) {
 
 /// Names of the databases below `fleet/` that [`fleet`] makes and that can be restored, or cannot
 /// because of what lies in the bucket.
-pub const RESTORED: [&str; 4] = ["ok/plain.db", "ok/around.db", "ok/archived.db", "ok/v3-beside.db"];
-pub const DAMAGED: [&str; 12] = [
+pub(super) const RESTORED: [&str; 4] = ["ok/plain.db", "ok/around.db", "ok/archived.db", "ok/v3-beside.db"];
+pub(super) const DAMAGED: [&str; 12] = [
     "bad/hole.db",
     "bad/no-beginning.db",
     "bad/truncated.db",
@@ -131,10 +131,10 @@ pub const DAMAGED: [&str; 12] = [
 ];
 
 /// The limit on a file's size under which `bad/full.db` does not fit, and all else does.
-pub const FILE_SIZE_LIMIT: u64 = 100 << 10;
+pub(super) const FILE_SIZE_LIMIT: u64 = 100 << 10;
 
 /// The databases named above.
-pub fn fleet(server: &SimServer) {
+pub(super) fn fleet(server: &SimServer) {
     let put = |name: &str, change: fn(&mut Files)| put(server, &format!("fleet/{name}"), change);
     put("ok/plain.db", |_| {});
     put("ok/around.db", |files| files.flip(L1, 1));

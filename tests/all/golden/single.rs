@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// No file of the program becomes larger than `bytes`; who tries gets an error, not a signal.
-pub fn limited(command: &mut Command, bytes: u64) -> &mut Command {
+pub(super) fn limited(command: &mut Command, bytes: u64) -> &mut Command {
     // SAFETY: setrlimit and signal are async-signal-safe and touch no memory of the parent.
     unsafe {
         command.pre_exec(move || {

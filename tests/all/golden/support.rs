@@ -2,48 +2,48 @@
 
 use super::diff::diff;
 use super::normal::{Normal, is_latency, measured_row, squeezed};
-pub use crate::common::wait::until;
+pub(super) use crate::common::wait::until;
 use hydrant::sim::server::SimServer;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-pub const ACCESS_KEY: &str = "AKIDHYDRANTTESTS";
-pub const SECRET_KEY: &str = "hydrant-tests-secret-key";
+pub(super) const ACCESS_KEY: &str = "AKIDHYDRANTTESTS";
+pub(super) const SECRET_KEY: &str = "hydrant-tests-secret-key";
 
 /// One request and one database at a time: nothing is hedged, and how many requests there are does
 /// not depend on timing. No progress lines, which come by the clock.
-pub const STEADY: [&str; 5] = ["--io-engine", "pwrite", "--max-requests", "1", "-no-progress"];
+pub(super) const STEADY: [&str; 5] = ["--io-engine", "pwrite", "--max-requests", "1", "-no-progress"];
 /// The same for a fleet; what may pass is tried again once, at once.
-pub const STEADY_FLEET: [&str; 6] = ["--parallel", "1", "--max-retries", "1", "--retry-delay", "1ms"];
+pub(super) const STEADY_FLEET: [&str; 6] = ["--parallel", "1", "--max-retries", "1", "--retry-delay", "1ms"];
 
 /// An operator's shell.
-pub struct Host {
+pub(super) struct Host {
     _dir: tempfile::TempDir,
     root: PathBuf,
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         Self { _dir: dir, root }
     }
 
-    pub fn path(&self, relative: &str) -> PathBuf {
+    pub(super) fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
-    pub fn write(&self, relative: &str, content: &str) {
+    pub(super) fn write(&self, relative: &str, content: &str) {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
 
-    pub fn read(&self, relative: &str) -> String {
+    pub(super) fn read(&self, relative: &str) -> String {
         std::fs::read_to_string(self.path(relative)).unwrap_or_else(|e| panic!("{relative}: {e}"))
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
         command.args(args).current_dir(&self.root).env_clear();
         for (name, value) in [
@@ -57,12 +57,12 @@ impl Host {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub(super) fn run(&self, args: &[&str]) -> Ran {
         Ran::of(args, self.command(args).output().unwrap())
     }
 
     /// Shows this directory as `<dir>` and the server's port as `<port>`.
-    pub fn normal(&self, server: &SimServer) -> Normal {
+    pub(super) fn normal(&self, server: &SimServer) -> Normal {
         let mut normal = Normal::default();
         normal.replace(self.root.to_str().unwrap(), "<dir>");
         normal.replace(format!("127.0.0.1:{}", server.address().port()), "127.0.0.1:<port>");
@@ -71,12 +71,12 @@ impl Host {
 }
 
 /// `s3://bucket/path` on `server`.
-pub fn url(server: &SimServer, path: &str) -> String {
+pub(super) fn url(server: &SimServer, path: &str) -> String {
     format!("s3://bucket/{path}?endpoint={}&region=us-east-1", server.endpoint())
 }
 
 /// How a run ended.
-pub struct Ran {
+pub(super) struct Ran {
     args: Vec<String>,
     code: i32,
     stdout: String,
@@ -84,13 +84,13 @@ pub struct Ran {
 }
 
 impl Ran {
-    pub fn of(args: &[&str], output: Output) -> Self {
+    pub(super) fn of(args: &[&str], output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (stdout, stderr) = (text(output.stdout), text(output.stderr));
         Self::new(args, output.status.code().unwrap(), stdout, stderr)
     }
 
-    pub fn new(args: &[&str], code: i32, stdout: String, stderr: String) -> Self {
+    pub(super) fn new(args: &[&str], code: i32, stdout: String, stderr: String) -> Self {
         assert!(!stdout.contains(SECRET_KEY) && !stderr.contains(SECRET_KEY), "{stdout}{stderr}");
         Self { args: args.iter().map(|arg| (*arg).to_owned()).collect(), code, stdout, stderr }
     }
@@ -98,7 +98,7 @@ impl Ran {
 
 impl Ran {
     /// Messages that `alike` shows alike are shown once, with how many there were.
-    pub fn counting(mut self, alike: impl Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn counting(mut self, alike: impl Fn(&str) -> Option<String>) -> Self {
         let mut counted: Vec<(String, u64)> = Vec::new();
         for line in self.stderr.lines() {
             let shown = alike(line).unwrap_or_else(|| line.to_owned());
@@ -115,7 +115,7 @@ impl Ran {
 
 /// What a text is, and so how it is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(super) enum Shape {
     /// As it is.
     Text,
     /// Messages, in the order of a run: what is said of single databases comes in any order, and
@@ -134,19 +134,19 @@ pub enum Shape {
 }
 
 /// What a test has seen, to be compared with `tests/fixtures/golden/<name>.txt`.
-pub struct Transcript {
+pub(super) struct Transcript {
     name: &'static str,
     normal: Normal,
     text: String,
 }
 
 impl Transcript {
-    pub fn new(name: &'static str, normal: Normal) -> Self {
+    pub(super) fn new(name: &'static str, normal: Normal) -> Self {
         Self { name, normal, text: String::new() }
     }
 
     /// A run: its command line, exit code and output.
-    pub fn ran(&mut self, ran: &Ran, stdout: Shape, stderr: Shape) {
+    pub(super) fn ran(&mut self, ran: &Ran, stdout: Shape, stderr: Shape) {
         let args = self.normal.text(&shown(&ran.args));
         self.text.push_str(&format!("$ hydrant {args}\nexit {}\n", ran.code));
         self.part("stdout", &ran.stdout, stdout);
@@ -155,7 +155,7 @@ impl Transcript {
     }
 
     /// A file that a run wrote, or a group of lines.
-    pub fn file(&mut self, title: &str, text: &str) {
+    pub(super) fn file(&mut self, title: &str, text: &str) {
         self.part(title, text, Shape::Text);
         self.text.push('\n');
     }
@@ -198,7 +198,7 @@ impl Transcript {
 
     /// Compares.
     #[track_caller]
-    pub fn matches(self) {
+    pub(super) fn matches(self) {
         let path = golden().join(format!("{}.txt", self.name));
         let pinned = std::fs::read_to_string(&path).unwrap_or_default();
         if self.text == pinned {
@@ -259,14 +259,14 @@ fn messages(text: &str) -> String {
 
 impl Transcript {
     /// Lines in any order.
-    pub fn error_log(&mut self, text: &str) {
+    pub(super) fn error_log(&mut self, text: &str) {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
         self.file("error log, sorted", &joined(lines));
     }
 
     /// The report of `ran`: a line for each database, as on stdout, between the first and the last.
-    pub fn report(&mut self, text: &str, ran: &Ran) {
+    pub(super) fn report(&mut self, text: &str, ran: &Ran) {
         assert!(text.ends_with("}\n") && serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text}");
         let lines: Vec<&str> = text.lines().collect();
         let [first, databases @ .., last] = lines.as_slice() else { panic!("{text}") };

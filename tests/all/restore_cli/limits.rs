@@ -108,7 +108,7 @@ fn little_memory_and_few_requests_and_broken_connections() {
     }
 }
 
-pub fn limited(command: &mut Command, resource: libc::__rlimit_resource_t, limit: u64) -> &mut Command {
+pub(super) fn limited(command: &mut Command, resource: libc::__rlimit_resource_t, limit: u64) -> &mut Command {
     // SAFETY: setrlimit is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(move || {
@@ -204,7 +204,7 @@ fn without_uring(command: &mut Command) -> &mut Command {
 }
 
 /// Makes a system call fail with EPERM.
-pub fn forbidden(command: &mut Command, call: libc::c_long) -> &mut Command {
+pub(super) fn forbidden(command: &mut Command, call: libc::c_long) -> &mut Command {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let load_number = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0);
     let is_it =

@@ -1,9 +1,9 @@
 //! The program as a child, replicas to restore from, and what lies in a directory.
 
-pub use crate::common::wait::until;
+pub(super) use crate::common::wait::until;
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, large_database};
 use hydrant::sim::server::{Faults, SimCredentials, SimOptions, SimServer};
-pub use rustix::process::Signal;
+pub(super) use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub const ACCESS_KEY: &str = "AKIDCANARY";
-pub const SECRET_KEY: &str = "canary-secret-key";
-pub const SESSION_TOKEN: &str = "canary-session-token";
+pub(super) const ACCESS_KEY: &str = "AKIDCANARY";
+pub(super) const SECRET_KEY: &str = "canary-secret-key";
+pub(super) const SESSION_TOKEN: &str = "canary-session-token";
 /// A run that takes longer counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(150);
 
 /// The program with nothing in its environment.
-pub fn hydrant(args: &[&str]) -> Command {
+pub(super) fn hydrant(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(args).env_clear().env("AWS_EC2_METADATA_DISABLED", "true");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -26,7 +26,7 @@ pub fn hydrant(args: &[&str]) -> Command {
 }
 
 /// The same with the simulator's keys.
-pub fn hydrant_s3(args: &[&str]) -> Command {
+pub(super) fn hydrant_s3(args: &[&str]) -> Command {
     let mut command = hydrant(args);
     command
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -37,7 +37,7 @@ pub fn hydrant_s3(args: &[&str]) -> Command {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ran {
+pub(super) struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -47,12 +47,12 @@ pub struct Ran {
 }
 
 impl Ran {
-    pub fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     #[track_caller]
-    pub fn succeeded(self) -> Self {
+    pub(super) fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         assert!(!self.stderr.contains("Error:"), "{self:?}");
         self
@@ -60,7 +60,7 @@ impl Ran {
 
     /// Exit 1, one `Error:` line that holds `text`, nothing on stdout.
     #[track_caller]
-    pub fn failed(self, text: &str) -> Self {
+    pub(super) fn failed(self, text: &str) -> Self {
         assert_eq!((self.code, &*self.stdout), (Some(1), ""), "{self:?}");
         assert_eq!(self.stderr.matches("Error:").count(), 1, "{self:?}");
         let error = self.stderr.lines().find(|line| line.starts_with("Error: ")).unwrap_or_default();
@@ -70,14 +70,14 @@ impl Ran {
 }
 
 /// A child that is still running, its output being read.
-pub struct Running {
+pub(super) struct Running {
     child: Child,
     begun: Instant,
     stdout: std::thread::JoinHandle<String>,
     stderr: std::thread::JoinHandle<String>,
 }
 
-pub fn start(command: &mut Command) -> Running {
+pub(super) fn start(command: &mut Command) -> Running {
     let mut child = command.spawn().unwrap();
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let read = |stream: &mut dyn Read| {
@@ -90,18 +90,18 @@ pub fn start(command: &mut Command) -> Running {
     Running { child, begun: Instant::now(), stdout, stderr }
 }
 
-pub fn run(command: &mut Command) -> Ran {
+pub(super) fn run(command: &mut Command) -> Ran {
     start(command).wait()
 }
 
 impl Running {
-    pub fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         // The child has not been waited for, so its process id cannot have been reused.
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for its end, for [`DEADLINE`] at most. Fails if its output holds a secret.
-    pub fn wait(mut self) -> Ran {
+    pub(super) fn wait(mut self) -> Ran {
         let mut peak_rss_bytes = 0;
         let status: ExitStatus = loop {
             peak_rss_bytes = peak_rss_bytes.max(peak_rss(self.child.id()).unwrap_or(0));
@@ -133,28 +133,28 @@ fn peak_rss(pid: u32) -> Option<u64> {
 }
 
 /// A fresh directory, and the path of an output in it.
-pub struct Place {
+pub(super) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
-    pub fn out(&self) -> String {
+    pub(super) fn out(&self) -> String {
         self.path("out.db")
     }
 
-    pub fn write(&self, name: &str, content: &str) -> String {
+    pub(super) fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
@@ -162,26 +162,26 @@ impl Place {
     }
 
     /// What lies there.
-    pub fn contents(&self) -> Contents {
+    pub(super) fn contents(&self) -> Contents {
         contents(self.dir())
     }
 
     /// Nothing but the output, and that is what was expected.
     #[track_caller]
-    pub fn holds_only(&self, sha256: &str) {
+    pub(super) fn holds_only(&self, sha256: &str) {
         assert_eq!(self.contents(), Contents::from([("out.db".to_owned(), format!("file {sha256}"))]));
     }
 
     #[track_caller]
-    pub fn is_empty(&self) {
+    pub(super) fn is_empty(&self) {
         assert_eq!(self.contents(), Contents::new());
     }
 }
 
 /// Relative path → what it is, and the hash of a file's content.
-pub type Contents = BTreeMap<String, String>;
+pub(super) type Contents = BTreeMap<String, String>;
 
-pub fn contents(dir: &Path) -> Contents {
+pub(super) fn contents(dir: &Path) -> Contents {
     fn add(root: &Path, dir: &Path, all: &mut Contents) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -202,35 +202,35 @@ pub fn contents(dir: &Path) -> Contents {
     all
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     hydrant::hex::Hex(bytes).to_string()
 }
 
-pub fn sha256(path: &Path) -> String {
+pub(super) fn sha256(path: &Path) -> String {
     hex(&Sha256::digest(std::fs::read(path).unwrap()))
 }
 
 /// A real replica from the fixtures: its folder, and its manifest.
-pub fn fixture(name: &str) -> (PathBuf, serde_json::Value) {
+pub(super) fn fixture(name: &str) -> (PathBuf, serde_json::Value) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/corpus/single");
     let manifest = std::fs::read(root.join(format!("{name}.json"))).unwrap();
     (root.join(name), serde_json::from_slice(&manifest).unwrap())
 }
 
 /// The hash of the newest state.
-pub fn latest(manifest: &serde_json::Value) -> String {
+pub(super) fn latest(manifest: &serde_json::Value) -> String {
     let targets = manifest["targets"].as_array().unwrap();
     let target = targets.iter().find(|t| t["target"] == "latest").unwrap();
     target["sha256"].as_str().unwrap().to_owned()
 }
 
-pub fn damaged(name: &str) -> String {
+pub(super) fn damaged(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/corpus/fleet/bucket/damaged");
     format!("file://{}", root.join(name).join("app.db").display())
 }
 
 /// A simulator that checks signatures.
-pub fn simulator(faults: Faults) -> SimServer {
+pub(super) fn simulator(faults: Faults) -> SimServer {
     let credentials = SimCredentials {
         access_key: ACCESS_KEY.into(),
         secret_key: SECRET_KEY.into(),
@@ -240,25 +240,25 @@ pub fn simulator(faults: Faults) -> SimServer {
 }
 
 /// `s3://bucket/path` on this endpoint.
-pub fn url(endpoint: &str, path: &str) -> String {
+pub(super) fn url(endpoint: &str, path: &str) -> String {
     format!("s3://bucket/{path}?endpoint={endpoint}&region=us-east-1")
 }
 
 /// A database of 4 KiB pages: a snapshot of `bytes` and `increments`, below `large.db`.
-pub fn large(bytes: u64, increments: u32) -> GeneratedDatabase {
+pub(super) fn large(bytes: u64, increments: u32) -> GeneratedDatabase {
     let spec = LargeSpec { bytes, increments, pages_per_increment: 8, overlap: 0.3, ..LargeSpec::default() };
     large_database(&spec).unwrap().to_database()
 }
 
 /// A simulator with one database of [`large`], its URL and its hash.
-pub struct Served {
+pub(super) struct Served {
     pub server: SimServer,
     pub database: GeneratedDatabase,
     pub url: String,
     pub sha256: String,
 }
 
-pub fn serve(database: GeneratedDatabase, faults: Faults) -> Served {
+pub(super) fn serve(database: GeneratedDatabase, faults: Faults) -> Served {
     let server = simulator(faults);
     server.objects().put_database("bucket", &database);
     let url = url(&server.endpoint(), &database.root);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
-pub struct ConcurrencyLimit {
+pub(super) struct ConcurrencyLimit {
     policy: Arc<LimiterPolicy>,
     size: usize,
     max: usize,
@@ -47,7 +47,7 @@ struct Measuring {
 }
 
 impl ConcurrencyLimit {
-    pub fn new(policy: Arc<LimiterPolicy>, max: usize) -> Self {
+    pub(super) fn new(policy: Arc<LimiterPolicy>, max: usize) -> Self {
         Self {
             size: max.clamp(1, policy.first_requests),
             policy,
@@ -61,19 +61,19 @@ impl ConcurrencyLimit {
         }
     }
 
-    pub const fn size(&self) -> usize {
+    pub(super) const fn size(&self) -> usize {
         self.size
     }
 
     /// A first byte arrived after `latency`.
-    pub fn answered(&mut self, latency: Duration) {
+    pub(super) fn answered(&mut self, latency: Duration) {
         let latency = latency.min(self.policy.probe_every);
         self.first_byte = if self.first_byte.is_zero() { latency } else { (self.first_byte * 15 + latency) / 16 };
     }
 
     /// Measures goodput. `goodput` is the sum since the start; `is_full` says whether requests wait
     /// for a permit. Returns whether the size has changed.
-    pub fn measure(&mut self, now: Instant, goodput: u64, is_full: bool) -> bool {
+    pub(super) fn measure(&mut self, now: Instant, goodput: u64, is_full: bool) -> bool {
         let Some(measuring) = &mut self.measuring else {
             self.begin(now, goodput, is_full);
             return false;

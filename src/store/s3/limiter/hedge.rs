@@ -8,13 +8,13 @@ use std::time::Duration;
 /// Requests are compared within their kind: a page of a listing takes longer than an object's first
 /// byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestKind {
+pub(super) enum RequestKind {
     Listing,
     Object,
 }
 
 #[derive(Debug)]
-pub struct Hedge {
+pub(super) struct Hedge {
     policy: Arc<LimiterPolicy>,
     objects: FirstBytes,
     listings: FirstBytes,
@@ -32,12 +32,12 @@ struct FirstBytes {
 }
 
 impl Hedge {
-    pub fn new(policy: Arc<LimiterPolicy>) -> Self {
+    pub(super) fn new(policy: Arc<LimiterPolicy>) -> Self {
         Self { policy, objects: FirstBytes::default(), listings: FirstBytes::default(), credit: 0.0 }
     }
 
     /// A first byte arrived after `latency`.
-    pub fn answered(&mut self, kind: RequestKind, latency: Duration) {
+    pub(super) fn answered(&mut self, kind: RequestKind, latency: Duration) {
         self.credit = (self.credit + self.policy.hedge_share).min(self.policy.hedge_burst as f64);
         let first_bytes = match kind {
             RequestKind::Listing => &mut self.listings,
@@ -48,7 +48,7 @@ impl Hedge {
 
     /// How long to wait for a first byte before the request is hedged; None while too few are
     /// known.
-    pub const fn threshold(&self, kind: RequestKind) -> Option<Duration> {
+    pub(super) const fn threshold(&self, kind: RequestKind) -> Option<Duration> {
         match kind {
             RequestKind::Listing => self.listings.threshold,
             RequestKind::Object => self.objects.threshold,
@@ -56,7 +56,7 @@ impl Hedge {
     }
 
     /// Takes a hedge, if one may be sent. Returns whether it may.
-    pub fn take(&mut self) -> bool {
+    pub(super) fn take(&mut self) -> bool {
         let allowed = self.credit >= 1.0;
         if allowed {
             self.credit -= 1.0;

@@ -121,7 +121,7 @@ pub struct BucketLimits {
 
 /// The limiter of one bucket.
 #[derive(Debug, Clone)]
-pub struct Limiter {
+pub(super) struct Limiter {
     shared: Arc<Shared>,
 }
 
@@ -162,7 +162,7 @@ impl Limiter {
     }
 
     /// Waits, first come first served, until a request for `key` (None: a listing) may be sent.
-    pub async fn acquire(&self, key: Option<&str>) -> Permit {
+    pub(super) async fn acquire(&self, key: Option<&str>) -> Permit {
         let prefix = key.and_then(prefix_of);
         // The rates, of prefix and bucket, that have admitted this request.
         let mut has_passed = [false; 2];
@@ -191,19 +191,19 @@ impl Limiter {
     }
 
     /// Counts bytes of a body.
-    pub fn received(&self, bytes: u64) {
+    pub(super) fn received(&self, bytes: u64) {
         self.shared.goodput.fetch_add(bytes, Relaxed);
     }
 
     /// How long to wait for the first byte of `key` (None: of a listing) before the request is
     /// hedged.
-    pub fn hedge_after(&self, key: Option<&str>) -> Option<Duration> {
+    pub(super) fn hedge_after(&self, key: Option<&str>) -> Option<Duration> {
         self.shared.state().hedge.threshold(kind_of(key))
     }
 
     /// A permit for a hedge, if one is free now. It does not count towards the concurrency limit:
     /// the late request does, until one of the two is dropped ([`Permit::in_place_of`]).
-    pub fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
+    pub(super) fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
         let own = self.shared.prefixes.of(key.and_then(prefix_of));
         // No hedges while the bucket throttles: they would not make it faster.
         if own.is_some() || self.shared.prefixes.bucket().is_limited() {
@@ -263,7 +263,7 @@ impl Shared {
 
 /// The right to have one request in flight. Dropping it releases it.
 #[derive(Debug)]
-pub struct Permit {
+pub(super) struct Permit {
     permit: Option<OwnedSemaphorePermit>,
     _process: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
@@ -284,17 +284,17 @@ impl Permit {
     }
 
     /// The headers of the response have arrived.
-    pub fn answered(&self) {
+    pub(super) fn answered(&self) {
         self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, false);
     }
 
     /// The bucket asked for fewer requests.
-    pub fn throttled(&self) {
+    pub(super) fn throttled(&self) {
         self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, true);
     }
 
     /// Takes over the place of `straggler`, which is dropped, in the concurrency limit.
-    pub fn in_place_of(mut self, mut straggler: Self) -> Self {
+    pub(super) fn in_place_of(mut self, mut straggler: Self) -> Self {
         self.permit = straggler.permit.take();
         self
     }

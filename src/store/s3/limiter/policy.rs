@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How the limiter of a bucket behaves.
 #[derive(Debug, Clone)]
-pub struct LimiterPolicy {
+pub(super) struct LimiterPolicy {
     /// Requests in flight per core, over all buckets, counted as for two cores at least. More
     /// brings nothing that a core could decode.
     pub requests_per_core: usize,
@@ -110,14 +110,14 @@ impl Default for LimiterPolicy {
 
 impl LimiterPolicy {
     /// Requests in flight over all buckets on this machine.
-    pub fn default_max_requests(&self) -> usize {
+    pub(super) fn default_max_requests(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         (self.requests_per_core * cores.max(2)).min(self.max_requests)
     }
 
     /// Whether more of `answers` were refused than chance explains where the share `usual`, itself
     /// found from `known` answers, is refused.
-    pub fn is_more_than_chance(&self, refused: u32, answers: u32, usual: f64, known: u32) -> bool {
+    pub(super) fn is_more_than_chance(&self, refused: u32, answers: u32, usual: f64, known: u32) -> bool {
         let answers = f64::from(answers);
         let variance = usual * (1.0 - usual) * answers * (1.0 + answers / f64::from(known.max(1)));
         f64::from(refused) > usual * answers + self.deviations * variance.sqrt()

@@ -20,7 +20,7 @@ use std::time::Instant;
 /// The rates of one bucket. Locks are taken in this order: the bucket's rate, `tried`, `limited`,
 /// a prefix's rate.
 #[derive(Debug)]
-pub struct Prefixes {
+pub(super) struct Prefixes {
     policy: Arc<LimiterPolicy>,
     bucket: PrefixLimiter,
     /// Responses and 503s of each prefix in the current trial.
@@ -32,7 +32,7 @@ pub struct Prefixes {
 
 /// One rate, and the requests that wait for it.
 #[derive(Debug)]
-pub struct PrefixLimiter {
+pub(super) struct PrefixLimiter {
     /// Held by the first request that waits.
     turn: tokio::sync::Mutex<()>,
     is_limited: AtomicBool,
@@ -40,7 +40,7 @@ pub struct PrefixLimiter {
 }
 
 /// A key's first two folders; None if it has none.
-pub fn prefix_of(key: &str) -> Option<&str> {
+pub(super) fn prefix_of(key: &str) -> Option<&str> {
     key.rsplit_once('/').map(|(folder, _)| prefix_of_folder(folder))
 }
 
@@ -52,7 +52,7 @@ pub fn prefix_of_folder(folder: &str) -> &str {
 }
 
 impl Prefixes {
-    pub fn new(policy: Arc<LimiterPolicy>, now: Instant) -> Self {
+    pub(super) fn new(policy: Arc<LimiterPolicy>, now: Instant) -> Self {
         Self {
             bucket: PrefixLimiter::new(Rate::new(Arc::clone(&policy), now)),
             policy,
@@ -62,12 +62,12 @@ impl Prefixes {
         }
     }
 
-    pub const fn bucket(&self) -> &PrefixLimiter {
+    pub(super) const fn bucket(&self) -> &PrefixLimiter {
         &self.bucket
     }
 
     /// The limiter of a prefix that is throttled separately.
-    pub fn of(&self, prefix: Option<&str>) -> Option<Arc<PrefixLimiter>> {
+    pub(super) fn of(&self, prefix: Option<&str>) -> Option<Arc<PrefixLimiter>> {
         if !self.has_limited.load(Relaxed) {
             return None;
         }
@@ -75,12 +75,12 @@ impl Prefixes {
     }
 
     /// Whether the bucket, or prefixes in it, are throttled.
-    pub fn any_limited(&self) -> bool {
+    pub(super) fn any_limited(&self) -> bool {
         self.bucket.is_limited() || self.has_limited.load(Relaxed)
     }
 
     /// Prefixes that are throttled separately, sorted, with their requests per second.
-    pub fn limited(&self) -> Vec<(String, f64)> {
+    pub(super) fn limited(&self) -> Vec<(String, f64)> {
         let limited = lock(&self.limited);
         let rates = limited.iter().filter_map(|(prefix, of)| Some((prefix.to_string(), of.per_second()?)));
         let mut rates: Vec<_> = rates.collect();
@@ -89,7 +89,7 @@ impl Prefixes {
     }
 
     /// A request sent at `sent` was answered.
-    pub fn answered(&self, prefix: Option<&str>, now: Instant, sent: Instant, throttled: bool) {
+    pub(super) fn answered(&self, prefix: Option<&str>, now: Instant, sent: Instant, throttled: bool) {
         if let Some(own) = self.of(prefix) {
             own.answered(now, sent, throttled);
             if !own.is_limited() {
@@ -155,16 +155,16 @@ impl PrefixLimiter {
         Self { turn: tokio::sync::Mutex::default(), is_limited, rate: Mutex::new(rate) }
     }
 
-    pub fn is_limited(&self) -> bool {
+    pub(super) fn is_limited(&self) -> bool {
         self.is_limited.load(Relaxed)
     }
 
-    pub fn per_second(&self) -> Option<f64> {
+    pub(super) fn per_second(&self) -> Option<f64> {
         lock(&self.rate).per_second()
     }
 
     /// Waits, first come first served, until the rate allows one more request.
-    pub async fn acquire(&self) {
+    pub(super) async fn acquire(&self) {
         let _turn = self.turn.lock().await;
         // Ends: the rate never falls to zero, so a token becomes free, and nobody else can take it
         // while `_turn` is held.

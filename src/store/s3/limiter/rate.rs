@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// The rate of one bucket, or of one prefix in it.
 #[derive(Debug)]
-pub struct Rate {
+pub(super) struct Rate {
     policy: Arc<LimiterPolicy>,
     state: RateState,
     /// Requests per second; meaningless while unlimited.
@@ -66,7 +66,7 @@ enum RateState {
 
 /// Responses in a period, and how many of them were 503s.
 #[derive(Debug, Clone, Copy)]
-pub struct Counts {
+pub(super) struct Counts {
     pub since: Instant,
     pub answers: u32,
     pub refused: u32,
@@ -80,13 +80,13 @@ impl Counts {
         Self { since, answers: 0, refused: 0, sent: 0, is_met: false }
     }
 
-    pub fn share(&self) -> f64 {
+    pub(super) fn share(&self) -> f64 {
         f64::from(self.refused) / f64::from(self.answers.max(1))
     }
 }
 
 impl Rate {
-    pub fn new(policy: Arc<LimiterPolicy>, now: Instant) -> Self {
+    pub(super) fn new(policy: Arc<LimiterPolicy>, now: Instant) -> Self {
         Self {
             policy,
             state: RateState::Unlimited,
@@ -103,24 +103,24 @@ impl Rate {
     }
 
     /// Held just below a known `limit`.
-    pub fn limited(policy: Arc<LimiterPolicy>, now: Instant, limit: f64) -> Self {
+    pub(super) fn limited(policy: Arc<LimiterPolicy>, now: Instant, limit: f64) -> Self {
         let mut rate = Self::new(policy, now);
         rate.hold(now, limit);
         rate
     }
 
     /// Requests per second; None while there is no limit.
-    pub fn per_second(&self) -> Option<f64> {
+    pub(super) fn per_second(&self) -> Option<f64> {
         (self.state != RateState::Unlimited).then_some(self.rate)
     }
 
     /// Whether the answer to a request sent at `sent` counts for a trial.
-    pub fn is_trial_of(&self, sent: Instant) -> bool {
+    pub(super) fn is_trial_of(&self, sent: Instant) -> bool {
         matches!(self.state, RateState::Trial { .. }) && sent >= self.changed
     }
 
     /// Lets one request be sent now, or says how long to wait before asking again.
-    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         if self.state == RateState::Unlimited {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Rate {
 
     /// A request sent at `sent` was answered, with 503 if `throttled`. Some if a trial has ended
     /// with these counts and the share of 503s is as large as before.
-    pub fn answered(&mut self, now: Instant, sent: Instant, throttled: bool) -> Option<Counts> {
+    pub(super) fn answered(&mut self, now: Instant, sent: Instant, throttled: bool) -> Option<Counts> {
         if throttled {
             self.throttled_at = now;
         }

@@ -14,7 +14,7 @@ const STEP: Duration = Duration::from_millis(1);
 const CORE_WAITS: (f64, f64) = (0.002, 0.02);
 
 /// What is tried: decides when a request may be sent, and learns from the answers.
-pub trait Control {
+pub(super) trait Control {
     /// Whether a request for `prefix` may be sent now. `passed` belongs to the request and begins
     /// as false: the rates of its prefix and of its bucket have let it pass.
     fn may_send(&mut self, now: Instant, prefix: usize, passed: &mut [bool; 2]) -> bool;
@@ -35,7 +35,7 @@ impl Control for Rate {
 
 /// What the server allows.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowed {
+pub(super) struct Allowed {
     /// Requests per second of the whole bucket.
     pub bucket: f64,
     /// Requests per second of each prefix, where it has a limit of its own.
@@ -48,12 +48,12 @@ pub struct Allowed {
 
 impl Allowed {
     /// A tenth of a second's burst, and nothing refused but above the limit.
-    pub fn rate(bucket: f64) -> Self {
+    pub(super) fn rate(bucket: f64) -> Self {
         Self { bucket, prefix: |_| None, refused: 0.0, burst: 0.1 }
     }
 
     /// Part of the requests is refused whatever the rate, and there is no limit.
-    pub fn refusing(refused: f64) -> Self {
+    pub(super) fn refusing(refused: f64) -> Self {
         Self { refused, ..Self::rate(f64::INFINITY) }
     }
 }
@@ -75,7 +75,7 @@ struct Request {
 
 /// What happened in some time.
 #[derive(Debug, Default, Clone)]
-pub struct Course {
+pub(super) struct Course {
     pub seconds: f64,
     pub taken: u32,
     pub refused: u32,
@@ -83,19 +83,19 @@ pub struct Course {
 }
 
 impl Course {
-    pub fn per_second(&self) -> f64 {
+    pub(super) fn per_second(&self) -> f64 {
         f64::from(self.taken) / self.seconds
     }
 
     /// Refusals among all answers.
-    pub fn waste(&self) -> f64 {
+    pub(super) fn waste(&self) -> f64 {
         f64::from(self.refused) / f64::from((self.taken + self.refused).max(1))
     }
 }
 
 /// One bucket, and clients that always have more to ask.
 #[derive(Debug)]
-pub struct World<C> {
+pub(super) struct World<C> {
     pub control: C,
     now: Instant,
     random: fastrand::Rng,
@@ -109,7 +109,7 @@ pub struct World<C> {
 }
 
 impl<C: Control> World<C> {
-    pub fn new(control: C, seed: u64) -> Self {
+    pub(super) fn new(control: C, seed: u64) -> Self {
         Self {
             control,
             now: Instant::now(),
@@ -123,12 +123,12 @@ impl<C: Control> World<C> {
     }
 
     /// `clients` requests for one prefix, waiting or in flight, for `seconds`.
-    pub fn run(&mut self, seconds: f64, clients: usize, allowed: Allowed) -> Course {
+    pub(super) fn run(&mut self, seconds: f64, clients: usize, allowed: Allowed) -> Course {
         self.run_prefixes(seconds, clients, allowed, |_| 0)
     }
 
     /// The same; `next` says which prefix the next request is for.
-    pub fn run_prefixes(
+    pub(super) fn run_prefixes(
         &mut self,
         seconds: f64,
         clients: usize,
