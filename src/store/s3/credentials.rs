@@ -69,7 +69,7 @@ enum CredentialSource {
     Fixed,
     /// The AWS chain. It is set up when first needed, so that static credentials never wait for it.
     Chain {
-        network: Network,
+        network: Box<Network>,
         region: Option<String>,
         provider: OnceCell<SharedCredentialsProvider>,
     },
@@ -96,7 +96,8 @@ impl Credentials {
         }
         if environment.aws_chain {
             let region = environment.region.clone().or_else(|| config.region.clone());
-            return Self::of(CredentialSource::Chain { network: network.clone(), region, provider: OnceCell::new() });
+            let network = Box::new(network.clone());
+            return Self::of(CredentialSource::Chain { network, region, provider: OnceCell::new() });
         }
         Self::of(CredentialSource::Missing("there are no credentials"))
     }

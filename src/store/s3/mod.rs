@@ -14,10 +14,11 @@ use credentials::Credentials;
 use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
-use network::{Network, Trust};
+use network::Network;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
+use tls::Trust;
 
 mod aws_chain;
 mod classify;
@@ -34,6 +35,7 @@ mod response;
 mod retry;
 mod send;
 mod sign;
+mod tls;
 mod xml;
 
 pub use config::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
@@ -42,6 +44,7 @@ pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests, prefix_of_
 pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
+pub use tls::TlsConfigs;
 
 /// One bucket. Shared by all workers, so that credentials, region and limits are determined once.
 #[derive(Debug)]

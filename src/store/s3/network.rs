@@ -1,25 +1,20 @@
-//! HTTP clients: TLS roots, proxies, name resolution. Each worker has its own connection pool,
+//! HTTP clients: proxies, name resolution. Each worker has its own connection pool,
 //! because a connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
-use crate::process::locks::lock;
+use super::tls::{TlsConfigs, Trust};
 use crate::process::threads::Threads;
 use crate::store::buffers::ReadBuffers;
 use crate::telemetry::Recorder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Idle connections are dropped after this time: S3 drops them after about 20 s.
@@ -64,22 +59,12 @@ impl Http {
     }
 }
 
-/// Which certificates are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Trust {
-    /// Those signed by the machine's roots or by those in `AWS_CA_BUNDLE`.
-    Roots,
-    /// Any certificate (`skip-verify`).
-    Anyone,
-    /// None: the endpoint is plain HTTP, and roots are not read.
-    NoOne,
-}
-
 /// How connections are made: trust, proxies, time-outs.
 #[derive(Clone)]
 pub(super) struct Network {
     /// Equal settings have equal ids, also for different buckets.
     id: u64,
+    tls: TlsConfigs,
     trust: Trust,
     ca_bundle: Option<PathBuf>,
     https_proxy: Option<String>,
@@ -104,7 +89,16 @@ impl Network {
         let trust = if trust == Trust::NoOne && proxied { Trust::Roots } else { trust };
         let mut hasher = DefaultHasher::new();
         (trust, &ca_bundle, &https_proxy, &http_proxy, &no_proxy, connect_timeout).hash(&mut hasher);
-        Self { id: hasher.finish(), trust, ca_bundle, https_proxy, http_proxy, no_proxy, connect_timeout }
+        Self {
+            id: hasher.finish(),
+            tls: options.tls.clone(),
+            trust,
+            ca_bundle,
+            https_proxy,
+            http_proxy,
+            no_proxy,
+            connect_timeout,
+        }
     }
 
     /// Builds a client with its own connection pool. Errors say what to correct and hold no
@@ -122,7 +116,7 @@ impl Network {
             .referer(false)
             .dns_resolver(Resolver::default())
             .no_proxy()
-            .tls_backend_preconfigured(tls_config(self.trust, self.ca_bundle.as_deref())?);
+            .tls_backend_preconfigured(self.tls.of(self.trust, self.ca_bundle.as_deref())?);
         if proxies {
             let none = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
             if let Some(url) = &self.https_proxy {
@@ -152,92 +146,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// TLS configurations by setting. Reading hundreds of roots takes milliseconds, so it is done once
-/// per process and setting. Workers share them, and thereby resume each other's TLS sessions.
-type TlsCache = Mutex<Vec<((Trust, Option<PathBuf>), ClientConfig)>>;
-static TLS: TlsCache = Mutex::new(Vec::new());
-
-fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
-    let mut cache = lock(&TLS);
-    let known = |entry: &&((Trust, Option<PathBuf>), ClientConfig)| {
-        let ((trusted, bundle), _) = entry;
-        *trusted == trust && bundle.as_deref() == ca_bundle
-    };
-    if let Some((_, config)) = cache.iter().find(known) {
-        return Ok(config.clone());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("cannot set up TLS: {e}"))?;
-    let builder = match trust {
-        Trust::Roots => builder.with_root_certificates(roots(ca_bundle)?),
-        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
-        Trust::NoOne => builder.with_root_certificates(RootCertStore::empty()),
-    };
-    let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    cache.push(((trust, ca_bundle.map(Path::to_owned)), config.clone()));
-    Ok(config)
-}
-
-fn roots(ca_bundle: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if store.is_empty() {
-        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    if let Some(path) = ca_bundle {
-        let certificates = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|e| format!("AWS_CA_BUNDLE {} cannot be read: {e}", path.display()))?;
-        let (added, _) = store.add_parsable_certificates(certificates);
-        if added == 0 {
-            return Err(format!("AWS_CA_BUNDLE {} holds no certificate", path.display()));
-        }
-    }
-    Ok(store)
-}
-
-/// `skip-verify`: accepts any certificate. Signatures of the handshake are still checked.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 type KnownNames = HashMap<String, (Instant, Vec<IpAddr>)>;

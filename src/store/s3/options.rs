@@ -4,6 +4,7 @@
 //! the AWS chain (aws-config) reads variables by itself.
 
 use super::limiter::ProcessLimiter;
+use super::tls::TlsConfigs;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub struct S3Options {
     /// Limits the requests in flight. Clones share it.
     pub limits: ProcessLimiter,
+    /// The TLS configurations of all clients. Clones share them.
+    pub tls: TlsConfigs,
     pub timeouts: Timeouts,
     pub retries: Retries,
     pub environment: Environment,

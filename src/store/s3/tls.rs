@@ -1,0 +1,145 @@
+//! TLS: which certificates are accepted, and the configurations that all clients of a command share.
+
+use crate::process::locks::lock;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Which certificates are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Trust {
+    /// Those signed by the machine's roots or by those in `AWS_CA_BUNDLE`.
+    Roots,
+    /// Any certificate (`skip-verify`).
+    Anyone,
+    /// None: the endpoint is plain HTTP, and roots are not read.
+    NoOne,
+}
+
+/// TLS configurations by setting. Reading hundreds of roots takes milliseconds, so it is done once per setting. Clones
+/// share the configurations: workers resume each other's TLS sessions.
+#[derive(Clone, Default)]
+pub struct TlsConfigs(Arc<Mutex<Vec<Configured>>>);
+
+struct Configured {
+    trust: Trust,
+    ca_bundle: Option<PathBuf>,
+    config: ClientConfig,
+}
+
+/// Without the configurations, which are long.
+impl fmt::Debug for TlsConfigs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsConfigs(…)")
+    }
+}
+
+impl TlsConfigs {
+    /// The configuration for this setting. An error says what to correct.
+    pub(super) fn of(&self, trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
+        let mut configs = lock(&self.0);
+        let known = configs.iter().find(|known| known.trust == trust && known.ca_bundle.as_deref() == ca_bundle);
+        if let Some(known) = known {
+            return Ok(known.config.clone());
+        }
+        let config = tls_config(trust, ca_bundle)?;
+        configs.push(Configured { trust, ca_bundle: ca_bundle.map(Path::to_owned), config: config.clone() });
+        Ok(config)
+    }
+}
+
+fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("cannot set up TLS: {e}"))?;
+    let builder = match trust {
+        Trust::Roots => builder.with_root_certificates(roots(ca_bundle)?),
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
+        Trust::NoOne => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn roots(ca_bundle: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if store.is_empty() {
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Some(path) = ca_bundle {
+        let certificates = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| format!("AWS_CA_BUNDLE {} cannot be read: {e}", path.display()))?;
+        let (added, _) = store.add_parsable_certificates(certificates);
+        if added == 0 {
+            return Err(format!("AWS_CA_BUNDLE {} holds no certificate", path.display()));
+        }
+    }
+    Ok(store)
+}
+
+/// `skip-verify`: accepts any certificate. Signatures of the handshake are still checked.
+#[derive(Debug)]
+struct NoVerification(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoVerification {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_share_their_configurations_and_failures_are_not_kept() {
+        let configs = TlsConfigs::default();
+        let count = || lock(&configs.0).len();
+        for _ in 0..2 {
+            configs.clone().of(Trust::NoOne, None).unwrap();
+        }
+        assert_eq!(count(), 1);
+        configs.of(Trust::Roots, Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
+        assert_eq!(count(), 1);
+        configs.of(Trust::Anyone, None).unwrap();
+        assert_eq!((count(), lock(&TlsConfigs::default().0).len()), (2, 0));
+    }
+}
