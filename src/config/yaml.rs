@@ -55,6 +55,10 @@ fn from_text(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result
     } else {
         text
     };
+    // The text is read twice, because its top level is both a FileYaml and a ReplicaYaml. serde's `flatten` would
+    // read it once, but through a buffer without types: `bucket: 123` would be refused as not a string, and errors
+    // would name the beginning of the file instead of their line and column. A single pass would also report the
+    // first of two errors by position, not the one in `dbs` first.
     let file: FileYaml = parsed(path, text)?;
     let global: ReplicaYaml = parsed(path, text)?;
     let databases = file
