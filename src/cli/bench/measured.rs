@@ -2,6 +2,7 @@
 
 use crate::cli::args::resolved::BenchStage;
 use crate::cli::ui::failure::Failure;
+use crate::cli::ui::table::{Align, aligned};
 use crate::cli::ui::{human, latency_table, screen};
 use crate::error::{Class, escaped};
 use crate::fleet::{Ended, Ending};
@@ -219,7 +220,7 @@ impl Bench {
         ];
         rows.extend(self.shown().map(Measured::row));
         let mut lines = vec![format!("{} ({})", escaped(&self.source), self.io_engine), String::new()];
-        lines.extend(latency_table::aligned(&rows));
+        lines.extend(aligned(&rows, Align::Numbers));
         let latencies: Vec<_> = self
             .shown()
             .flat_map(|measured| {

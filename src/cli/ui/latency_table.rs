@@ -1,6 +1,7 @@
 //! The table of latencies by stage.
 
 use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::table::{Align, aligned};
 use crate::telemetry::{Quantiles, Stages};
 
 /// Shows the table if `-v` was given: one message per row.
@@ -19,22 +20,7 @@ pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String
         let [p50, p90, p99, p999, max] = [q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms].map(millis);
         [name.to_owned(), q.count.to_string(), p50, p90, p99, p999, max]
     }));
-    if cells.len() == 1 { Vec::new() } else { aligned(&cells) }
-}
-
-/// Aligns a table: the first column left, the others right, two spaces between.
-pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let widths: [usize; N] = std::array::from_fn(|i| {
-        rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    });
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).enumerate().map(|(i, (cell, width))| match i {
-            0 => format!("{cell:<width$}"),
-            _ => format!("  {cell:>width$}"),
-        });
-        cells.collect::<String>()
-    };
-    rows.iter().map(line).collect()
+    if cells.len() == 1 { Vec::new() } else { aligned(&cells, Align::Numbers) }
 }
 
 /// Milliseconds with two decimals below 10, one below 100, none above.

@@ -9,3 +9,4 @@ pub mod redact;
 pub mod screen;
 pub mod signal;
 pub mod suggest;
+pub mod table;

@@ -4,6 +4,7 @@
 //! Names of files come from buckets and may hold control characters. Text output escapes them.
 
 use crate::cli::ui::failure::Failure;
+use crate::cli::ui::table::{Align, aligned};
 use crate::error::{Class, escaped};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
@@ -220,21 +221,9 @@ pub fn ltx_text(files: &[FileLine]) -> String {
     table(&rows)
 }
 
-/// Aligns a table to the left, with two spaces between columns. The last column is not padded.
+/// A table as Litestream's: aligned to the left.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut out = String::new();
-    for row in rows {
-        for (i, (cell, width)) in row.iter().zip(widths).enumerate() {
-            out.push_str(cell);
-            if i + 1 < N {
-                out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.len()) + 2));
-            }
-        }
-        out.push('\n');
-    }
-    out
+    aligned(rows, Align::Left).into_iter().map(|line| line + "\n").collect()
 }
 
 /// JSON, indented by two spaces, with a newline at the end. Plain data can always be serialised.

@@ -1,0 +1,38 @@
+//! Tables of text, with two spaces between columns.
+
+/// How the cells of a table are aligned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// To the left. The last column is not padded.
+    Left,
+    /// The first column to the left, the others, which hold numbers, to the right.
+    Numbers,
+}
+
+/// Aligns a table: one line per row.
+pub fn aligned<const N: usize>(rows: &[[String; N]], align: Align) -> Vec<String> {
+    let widths: [usize; N] = std::array::from_fn(|i| {
+        rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    });
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).enumerate().map(|(i, (cell, width))| match align {
+            Align::Left if i + 1 == N => cell.clone(),
+            Align::Numbers if i > 0 => format!("{cell:>width$}"),
+            Align::Left | Align::Numbers => format!("{cell:<width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_alignments() {
+        let rows = [["a", "bb", "c"], ["long", "1", "22"], ["é", "", ""]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&rows, Align::Left), ["a     bb  c", "long  1   22", "é         "]);
+        assert_eq!(aligned(&rows, Align::Numbers), ["a     bb   c", "long   1  22", "é           "]);
+    }
+}
