@@ -52,4 +52,5 @@ pub use notice::{Notice, Why};
 pub use publish::{PublishedFile, sync_dirs};
 pub use sidecars::Replace;
 pub(crate) use sidecars::SIDECARS;
+pub(crate) use temp_name::random_letters;
 pub use unsafe_name::{UnsafeName, check_relative};

@@ -10,6 +10,7 @@
 //! exchange, and whether OLD was written to since. Names of earlier versions, which hold OLD alone, are understood.
 
 use super::sidecars::SIDECARS;
+use crate::hex::Hex;
 use rustix::fs::Stat;
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
@@ -87,7 +88,7 @@ impl TempName {
         let mut bytes = vec![b'.'];
         bytes.extend(stem(name));
         bytes.extend(MARK);
-        bytes.extend((0..RANDOM_LEN).map(|_| fastrand::alphanumeric().to_ascii_lowercase() as u8));
+        bytes.extend(random_letters().bytes());
         Self(OsString::from_vec(bytes))
     }
 
@@ -108,6 +109,11 @@ impl TempName {
     }
 }
 
+/// The part of a temporary name that makes it unlike all others: lower-case letters and digits.
+pub(crate) fn random_letters() -> String {
+    (0..RANDOM_LEN).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect()
+}
+
 /// The NAME part of a temporary name: `name` itself, or if that is too long its beginning and a hash.
 fn stem(name: &OsStr) -> Vec<u8> {
     let bytes = name.as_bytes();
@@ -116,9 +122,7 @@ fn stem(name: &OsStr) -> Vec<u8> {
     }
     let mut stem = bytes.iter().copied().take(LONGEST_STEM - 17).collect::<Vec<u8>>();
     stem.push(b'~');
-    for byte in Sha256::digest(bytes).iter().take(8) {
-        stem.extend(format!("{byte:02x}").bytes());
-    }
+    stem.extend(Hex(&Sha256::digest(bytes)).to_string().bytes().take(16));
     stem
 }
 

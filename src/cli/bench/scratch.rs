@@ -2,6 +2,7 @@
 //! Nothing outside it is changed.
 
 use crate::cli::ui::failure::Failure;
+use crate::commit::random_letters;
 use crate::error::Class;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,8 @@ impl Scratch {
     /// # Errors
     /// `parent` does not exist or cannot be written to.
     pub(super) fn new(parent: &Path) -> Result<Self, Failure> {
-        let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
         let dir = std::path::absolute(parent).map_err(|e| refused("use", parent, &e))?;
-        let dir = dir.join(format!("hydrant-bench-{random}"));
+        let dir = dir.join(format!("hydrant-bench-{}", random_letters()));
         // Fails if the directory exists.
         std::fs::create_dir(&dir).map_err(|e| refused("make a directory in", parent, &e))?;
         Ok(Self { dir, made: AtomicU64::new(0) })

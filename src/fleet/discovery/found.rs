@@ -2,6 +2,7 @@
 //! Everything else in `discovery` uses this file; it uses none of them but `shard`.
 
 use crate::catalogue::Replica;
+use crate::commit::SIDECARS;
 use crate::config::ConfigError;
 use crate::error::Class;
 use crate::fleet::discovery::shard::Shard;
@@ -10,9 +11,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// The endings of the files that SQLite keeps beside a database.
-pub(crate) const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What identifies a database. It is made once, by discovery; everything that speaks of the
 /// database later shares it.
