@@ -4,7 +4,7 @@
 
 use super::cores;
 use futures_util::StreamExt;
-use hydrant::commit::{Destination, OutputRoot, PublishedFile, Replace, sync_dirs};
+use hydrant::commit::{CommitContext, Destination, OutputRoot, PublishedFile, Replace, sync_dirs};
 use hydrant::restore::Worker;
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{CWD, RenameFlags};
@@ -151,7 +151,7 @@ fn reap(ring: &mut IoUring, open: &mut HashMap<u64, File>) {
 }
 
 fn hydrant(dir: &Path, count: u64, bytes: usize) {
-    let root = Arc::new(OutputRoot::open(dir).expect("the directory"));
+    let root = Arc::new(OutputRoot::open(&CommitContext::default(), dir).expect("the directory"));
     let next = Arc::new(AtomicU64::new(0));
     cores::on_each_core(move |worker| {
         let (root, next) = (Arc::clone(&root), Arc::clone(&next));

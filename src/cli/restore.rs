@@ -8,7 +8,6 @@ use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
-use crate::commit::sweep_beside;
 use crate::config::{self, Config, Env, Location};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +28,10 @@ pub struct RestoreRequest<'a> {
 /// Plans or restores one database. `plan` or `restore` is called once, by the thread that runs
 /// the command. Another thread calls `snapshot` meanwhile.
 pub trait Restorer: Sync {
+    /// Repairs what an interrupted run left beside `output`, and reports it. Must run before any check
+    /// of the output.
+    fn put_right(&self, output: &Path, log: &Log);
+
     /// For `-dry-run`: reads the replica. Of the output it only checks that its directories can be used.
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure>;
 
@@ -52,7 +55,7 @@ pub fn run(
 ) -> Result<String, Failure> {
     let (output, output_shown) = output_path(args)?;
     if args.if_db_not_exists && !args.dry_run {
-        put_right(&output, log);
+        engine.put_right(&output, log);
     }
     // Follows links, so that a dangling one does not count as a database.
     if args.if_db_not_exists && output.metadata().is_ok() {
@@ -77,14 +80,6 @@ pub fn run(
             Ok(String::new())
         }
         Err(failure) => Err(failure),
-    }
-}
-
-/// Repairs what an interrupted run left beside `output`, and reports it. Must run before any check
-/// of the output.
-pub(super) fn put_right(output: &Path, log: &Log) {
-    for notice in sweep_beside(output) {
-        log.warn(&notice.to_string());
     }
 }
 
@@ -140,6 +135,7 @@ mod tests {
     struct Fake(Result<RestoreReport, Failure>);
 
     impl Restorer for Fake {
+        fn put_right(&self, _output: &Path, _log: &Log) {}
         fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
             let report = self.0.clone()?;
             let file = FileLine {

@@ -3,12 +3,12 @@
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::CommonArgs;
-use crate::cli::restore::{RestoreRequest, Restorer, put_right};
+use crate::cli::restore::{RestoreRequest, Restorer};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
 use crate::cli::ui::screen::{FileLine, PlanReport, RestoreReport, TimeSource};
-use crate::commit::{Destination, Replace, check_way};
+use crate::commit::{CommitContext, Destination, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
 use crate::fleet::{Descriptors, stale_state};
@@ -18,6 +18,7 @@ use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGM
 use crate::store::Store;
 use crate::store::s3::{ProcessLimiter as RequestLimits, S3, S3Options};
 use crate::telemetry::Counters;
+use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
@@ -136,9 +137,16 @@ impl Stores {
 #[derive(Default)]
 pub(super) struct OneDatabase {
     counters: Arc<Counters>,
+    commit: CommitContext,
 }
 
 impl Restorer for OneDatabase {
+    fn put_right(&self, output: &Path, log: &Log) {
+        for notice in self.commit.sweep_beside(output) {
+            log.warn(&notice.to_string());
+        }
+    }
+
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
         check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
@@ -167,9 +175,9 @@ impl Restorer for OneDatabase {
         let begun = Instant::now();
         let args = request.args;
         let replace = if args.force { Replace::Force } else { Replace::Never };
-        put_right(request.output, request.log);
-        let destination =
-            Destination::prepare(request.output, replace).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        self.put_right(request.output, request.log);
+        let destination = Destination::prepare(&self.commit, request.output, replace)
+            .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let on_disk = (request.location.store == StoreConfig::File).then_some(request.location.path.as_str());
         if let Some(warning) = stale_state(request.output, on_disk) {
             request.log.warn(&warning);

@@ -5,9 +5,10 @@
 //! and without symbolic links. If that call fails (no such call in the kernel or the sandbox, or missing
 //! directories), the components are opened one after the other without following links, which is equally safe.
 
+use crate::commit::context::CommitContext;
 use crate::commit::parents::{self, Directory, Missing};
 use crate::commit::unsafe_name::check_relative;
-use crate::commit::{CommitError, Notice, sweep};
+use crate::commit::{CommitError, Notice};
 use crate::process::locks::lock;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -24,6 +25,7 @@ const MOST_REMEMBERED: usize = 1024;
 /// drop if nothing was published beneath it.
 #[derive(Debug)]
 pub struct OutputRoot {
+    context: CommitContext,
     directory: Arc<Directory>,
     /// Directories beneath it that are in use, by relative path. All outputs of one directory share its descriptor
     /// and its lock.
@@ -36,9 +38,14 @@ impl OutputRoot {
     ///
     /// # Errors
     /// The directory cannot be made or opened.
-    pub fn open(path: &Path) -> Result<Self, CommitError> {
+    pub fn open(context: &CommitContext, path: &Path) -> Result<Self, CommitError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { directory: Arc::new(Directory::at(path)?), open: Mutex::default() })
+        let directory = Arc::new(Directory::at(path, context.unsynced())?);
+        Ok(Self { context: context.clone(), directory, open: Mutex::default() })
+    }
+
+    pub(super) fn context(&self) -> &CommitContext {
+        &self.context
     }
 
     /// The path, made absolute.
@@ -82,7 +89,7 @@ impl OutputRoot {
         if !parents.is_empty() {
             path.push(parents);
         }
-        Directory::open_or_make(path, |made| match open_beneath(&self.directory.fd, parents) {
+        Directory::open_or_make(path, self.context.unsynced(), |made| match open_beneath(&self.directory.fd, parents) {
             Ok(fd) => Ok(fd),
             // The walk finds the reason and the component.
             Err(_) => self.walk(parents, made),
@@ -90,7 +97,7 @@ impl OutputRoot {
     }
 
     /// Opens one component after the other, and makes those that are missing.
-    fn walk(&self, parents: &str, made: &mut Missing) -> Result<OwnedFd, CommitError> {
+    fn walk(&self, parents: &str, made: &mut Missing<'_>) -> Result<OwnedFd, CommitError> {
         let mut path = self.directory.path.clone();
         let mut fd = open_beneath_slowly(&self.directory.fd, OsStr::new("."))
             .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
@@ -148,16 +155,18 @@ fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
     }
 }
 
-/// [`super::sweep_beside`] for the output `relative` beneath `root`, a name from a bucket: no symbolic link beneath
-/// `root` is followed.
-pub fn sweep_beneath(root: &Path, relative: &str) -> Vec<Notice> {
-    if check_relative(root, relative).is_err() {
-        return Vec::new();
-    }
-    let path = root.join(relative);
-    match (open_existing(root, relative), path.parent(), path.file_name()) {
-        (Some(fd), Some(parent), Some(name)) => sweep::sweep(fd.as_fd(), parents::id_of(&fd), parent, name),
-        _ => Vec::new(),
+impl CommitContext {
+    /// [`Self::sweep_beside`] for the output `relative` beneath `root`, a name from a bucket: no symbolic link
+    /// beneath `root` is followed.
+    pub fn sweep_beneath(&self, root: &Path, relative: &str) -> Vec<Notice> {
+        if check_relative(root, relative).is_err() {
+            return Vec::new();
+        }
+        let path = root.join(relative);
+        match (open_existing(root, relative), path.parent(), path.file_name()) {
+            (Some(fd), Some(parent), Some(name)) => self.swept().sweep(fd.as_fd(), parents::id_of(&fd), parent, name),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::sidecars::{Replace, SIDECARS, suffixed};
 use super::unsafe_name::check_relative;
 use super::{CommitError, in_use};
 use crate::commit::contained::OutputRoot;
-use crate::commit::sweep;
+use crate::commit::context::CommitContext;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -21,6 +21,7 @@ pub struct Destination {
     path: PathBuf,
     name: OsString,
     replace: Replace,
+    context: CommitContext,
     directory: Arc<Directory>,
     // Declared after `directory`, so dropped after it: `directory` removes directories beneath the root.
     root: Option<Arc<OutputRoot>>,
@@ -36,15 +37,16 @@ pub(super) enum Standing {
 
 impl Destination {
     /// Opens the directory of `path`, makes its missing parents (mode 0700 less the umask), sweeps it once per
-    /// process ([`super::sweep_beside`]), and checks `path` in the order of docs/CLI.md, "Order of checks". An
+    /// context ([`CommitContext::sweep_beside`]), and checks `path` in the order of docs/CLI.md, "Order of checks". An
     /// existing empty file counts as absent.
     ///
     /// # Errors
     /// What is in the way, or a directory that cannot be opened or made. Symbolic links, files that are not
     /// regular, and a database that another process uses are refused, with [`Replace::Force`] too.
-    pub fn prepare(path: &Path, replace: Replace) -> Result<Self, CommitError> {
+    pub fn prepare(context: &CommitContext, path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
-        Self::within(Arc::new(Directory::of(path)?), path.to_owned(), name, replace, None)
+        let directory = Arc::new(Directory::of(path, context.unsynced())?);
+        Self { path: path.to_owned(), name, replace, context: context.clone(), directory, root: None }.checked()
     }
 
     /// As [`Self::prepare`], for `relative` (with slashes between its components) beneath `root`, a name from a
@@ -57,32 +59,26 @@ impl Destination {
         check_relative(root.path(), relative).map_err(unsafe_name)?;
         let path = root.path().join(relative);
         let name = file_name(&path)?;
-        Self::within(root.directory_of(relative)?, path, name, replace, Some(Arc::clone(root)))
+        let (context, directory) = (root.context().clone(), root.directory_of(relative)?);
+        Self { path, name, replace, context, directory, root: Some(Arc::clone(root)) }.checked()
     }
 
-    fn within(
-        directory: Arc<Directory>,
-        path: PathBuf,
-        name: OsString,
-        replace: Replace,
-        root: Option<Arc<OutputRoot>>,
-    ) -> Result<Self, CommitError> {
-        // From here on an early return drops `new`, which removes new directories.
-        let new = Self { path, name, replace, directory, root };
+    /// Sweeps its directory and checks what is there. An error drops it, which removes new directories.
+    fn checked(self) -> Result<Self, CommitError> {
         // A new directory holds no leftovers. Notices are dropped here: the caller gets them from `sweep_beside`,
         // which it calls first.
-        if !new.directory.is_new {
-            drop(sweep::sweep(new.dir(), new.directory.id, &new.directory.path, &new.name));
+        if !self.directory.is_new {
+            drop(self.context.swept().sweep(self.dir(), self.directory.id, &self.directory.path, &self.name));
         }
-        let standing = look_at(new.dir(), &new.name, &new.path, new.replace)?;
+        let standing = look_at(self.dir(), &self.name, &self.path, self.replace)?;
         // A new directory holds no sidecars. Sidecars that appear later are found by the publication.
-        if !new.directory.is_new {
-            look_at_sidecars(new.dir(), &new.name, &new.path, new.replace)?;
+        if !self.directory.is_new {
+            look_at_sidecars(self.dir(), &self.name, &self.path, self.replace)?;
         }
         if !matches!(standing, Standing::Nothing) {
-            in_use::hold(new.dir(), &new.name, &new.path)?;
+            in_use::hold(self.dir(), &self.name, &self.path)?;
         }
-        Ok(new)
+        Ok(self)
     }
 
     /// The path, as given.
@@ -90,9 +86,13 @@ impl Destination {
         &self.path
     }
 
-    /// Whether its directory was made for it, or for another destination of this process that still lives.
+    /// Whether its directory was made for it, or for another destination of this run that still lives.
     pub fn is_in_new_directory(&self) -> bool {
         self.directory.is_new
+    }
+
+    pub(super) fn context(&self) -> &CommitContext {
+        &self.context
     }
 
     pub(super) fn name(&self) -> &OsStr {

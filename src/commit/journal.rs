@@ -33,23 +33,32 @@ const EXT_MAGIC: u64 = 0xef53;
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 /// The number of remembered devices. Above it all are forgotten and looked at again.
 const MOST_REMEMBERED: usize = 1024;
-/// Known devices: the number, and whether late names are durable there.
-static KNOWN: Mutex<Vec<(u64, bool)>> = Mutex::new(Vec::new());
 
-/// Whether a file in `dir` that is linked after its sync is durable once `dir` is synced. False if that cannot be
-/// found out.
-pub(super) fn keeps_late_names(dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
-    let Some((device, _)) = id else { return looks_durable(dir).unwrap_or(false) };
-    let mut known = lock(&KNOWN);
-    if let Some((_, keeps)) = known.iter().find(|(known, _)| *known == device) {
-        return *keeps;
+/// Known devices: the number, and whether late names are durable there.
+#[derive(Debug, Default)]
+pub(super) struct KnownDevices(Mutex<Vec<(u64, bool)>>);
+
+impl KnownDevices {
+    /// Whether a file in `dir` that is linked after its sync is durable once `dir` is synced. False if that cannot be
+    /// found out.
+    pub(super) fn keep_late_names(&self, dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
+        let Some((device, _)) = id else { return keeps_late_names(dir) };
+        let mut known = lock(&self.0);
+        if let Some((_, keeps)) = known.iter().find(|(known, _)| *known == device) {
+            return *keeps;
+        }
+        let keeps = keeps_late_names(dir);
+        if known.len() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.push((device, keeps));
+        keeps
     }
-    let keeps = looks_durable(dir).unwrap_or(false);
-    if known.len() >= MOST_REMEMBERED {
-        known.clear();
-    }
-    known.push((device, keeps));
-    keeps
+}
+
+/// As [`KnownDevices::keep_late_names`], without the memory.
+pub(super) fn keeps_late_names(dir: BorrowedFd<'_>) -> bool {
+    looks_durable(dir).unwrap_or(false)
 }
 
 /// Marks the inode of `file` as changed, for its next fsync. Sets the file's times to now.
@@ -61,7 +70,7 @@ pub(super) fn mark_inode(file: impl AsFd) {
     let _ = rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now });
 }
 
-/// As [`keeps_late_names`], without the memory.
+/// As [`keeps_late_names`], with the kernel's refusal.
 fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     match rustix::fs::fstatfs(dir)?.f_type as u64 {
         EXT_MAGIC => {}
@@ -114,6 +123,6 @@ mod tests {
         let Ok(dir) = std::fs::File::open("/dev/shm") else { return };
         let magic = rustix::fs::fstatfs(&dir).map(|fs| fs.f_type as u64);
         let is_other = magic.is_ok_and(|magic| magic != EXT_MAGIC && magic != OVERLAY_MAGIC);
-        assert!(!is_other || keeps_late_names(dir.as_fd(), None));
+        assert!(!is_other || keeps_late_names(dir.as_fd()));
     }
 }

@@ -2,7 +2,8 @@
 //! directory (docs/GUARANTEES.md, 1 to 6, 14, 15, 24, 27 and 30; docs/ARCHITECTURE.md, "Interrupted runs").
 //!
 //! ```text
-//! sweep_beside           puts right what killed runs left (sweep_beneath: for names from a bucket)
+//! CommitContext          the memory of a run: what was swept, what is not durable yet
+//!   .sweep_beside        puts right what killed runs left (sweep_beneath: for names from a bucket)
 //! Destination::prepare   sweeps too; opens the directory, makes parents, checks what is there
 //!   .create              an O_TMPFILE, else a locked file with a random name    nobody sees it
 //!     .reserve … writes … Writer::sync                                         content durable
@@ -23,6 +24,7 @@
 
 pub mod check;
 mod contained;
+mod context;
 mod destination;
 mod error;
 mod exchange;
@@ -40,12 +42,10 @@ mod temp_name;
 mod tests;
 mod unsafe_name;
 
-pub use crate::commit::contained::{OutputRoot, check_way_beneath, sweep_beneath};
+pub use crate::commit::contained::{OutputRoot, check_way_beneath};
+pub use crate::commit::context::CommitContext;
 pub use crate::commit::staged::StagedFile;
 pub(crate) use crate::commit::staged::create_temporary;
-#[cfg(test)]
-pub(crate) use crate::commit::sweep::sweep_again;
-pub use crate::commit::sweep::sweep_beside;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;
 pub use notice::{Notice, Why};

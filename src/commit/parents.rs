@@ -13,8 +13,8 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The number of attempts to open a directory while other restores remove it.
@@ -27,14 +27,15 @@ const PROC_MAGIC: u64 = 0x9fa0;
 /// The `f_type` of /sys.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
+/// The directories that this run made and that are not durable yet. One restore makes a directory and many publish
+/// below it, so each of them checks this before it ends.
+#[derive(Debug, Default)]
+pub(super) struct UnsyncedNames(Mutex<Names>);
 
-/// The directories that this process made and that are not durable yet.
 #[derive(Debug, Default)]
 struct Names {
     /// Keys: directories with entries that are not durable. Values: the value of `made` at the last such entry, as
-    /// a sync covers only entries made before it began. One restore makes a directory and many publish below it, so
-    /// each of them checks this before it ends.
+    /// a sync covers only entries made before it began.
     unsynced: HashMap<PathBuf, u64>,
     /// The number of directories made so far.
     made: u64,
@@ -61,14 +62,14 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Opens the directory of `output`, and makes what is missing of it (mode 0700 less the umask).
-    pub(super) fn of(output: &Path) -> Result<Self, CommitError> {
-        Self::at(directory_of(output))
+    pub(super) fn of(output: &Path, unsynced: &UnsyncedNames) -> Result<Self, CommitError> {
+        Self::at(directory_of(output), unsynced)
     }
 
     /// Opens the directory `path`, and makes what is missing of it.
-    pub(super) fn at(path: PathBuf) -> Result<Self, CommitError> {
+    pub(super) fn at(path: PathBuf, unsynced: &UnsyncedNames) -> Result<Self, CommitError> {
         let at = path.clone();
-        Self::open_or_make(path, |made| match open(&at) {
+        Self::open_or_make(path, unsynced, |made| match open(&at) {
             Ok(fd) => Ok(fd),
             Err(Errno::NOENT) => {
                 make(&at, made)?;
@@ -82,9 +83,10 @@ impl Directory {
     /// directory is removed in the meantime.
     pub(super) fn open_or_make(
         path: PathBuf,
-        mut open: impl FnMut(&mut Missing) -> Result<OwnedFd, CommitError>,
+        unsynced: &UnsyncedNames,
+        mut open: impl FnMut(&mut Missing<'_>) -> Result<OwnedFd, CommitError>,
     ) -> Result<Self, CommitError> {
-        let mut made = Missing::default();
+        let mut made = Missing::new(unsynced);
         let mut id = None;
         let mut result = Err(CommitError::refused("open directory", &path, Errno::NOENT));
         for tries_left in (0..TRIES).rev() {
@@ -107,11 +109,18 @@ impl Directory {
         }
         match result {
             Ok(fd) => {
-                let is_new = made.0.last() == Some(&path);
-                Ok(Self { fd, path, id, is_new, made: Mutex::new(made.0), sync_failed: AtomicBool::new(false) })
+                let is_new = made.directories.last() == Some(&path);
+                Ok(Self {
+                    fd,
+                    path,
+                    id,
+                    is_new,
+                    made: Mutex::new(made.directories),
+                    sync_failed: AtomicBool::new(false),
+                })
             }
             Err(error) => {
-                remove(&made.0);
+                remove(&made.directories);
                 Err(explained(error, &path))
             }
         }
@@ -186,26 +195,30 @@ fn hold(fd: &OwnedFd) -> Hold {
 }
 
 /// Directories that were missing and were made, outermost first.
-#[derive(Debug, Default)]
-pub(super) struct Missing(Vec<PathBuf>);
+#[derive(Debug)]
+pub(super) struct Missing<'a> {
+    directories: Vec<PathBuf>,
+    unsynced: &'a UnsyncedNames,
+}
 
-impl Missing {
+impl<'a> Missing<'a> {
+    fn new(unsynced: &'a UnsyncedNames) -> Self {
+        Self { directories: Vec::new(), unsynced }
+    }
+
     /// Notes that `path` was made and that its name is not durable yet.
     pub(super) fn note(&mut self, path: &Path) {
-        if !self.0.iter().any(|dir| dir == path) {
-            self.0.push(path.to_owned());
+        if !self.directories.iter().any(|dir| dir == path) {
+            self.directories.push(path.to_owned());
         }
-        let mut names = names();
-        names.made += 1;
-        let made = names.made;
-        names.unsynced.insert(parent_of(&absolute(path)), made);
+        self.unsynced.note(path);
     }
 }
 
 /// Makes `path` and its missing parents, and adds them to `made`, outermost first. Goes up the path once and down
 /// once, so it ends. If another process removes a parent in the meantime, this fails with ENOENT, and
 /// [`Directory::open_or_make`] tries again.
-fn make(path: &Path, made: &mut Missing) -> Result<(), CommitError> {
+fn make(path: &Path, made: &mut Missing<'_>) -> Result<(), CommitError> {
     let mut missing = Vec::new();
     for dir in components(path) {
         match rustix::fs::mkdir(dir, Mode::RWXU) {
@@ -297,40 +310,50 @@ fn remove(made: &[PathBuf]) {
     }
 }
 
-/// Makes durable all directories on the way to `directory` that this process made. Skips those in `done`, which
-/// were synced after `directory` was made, and adds what it synced.
-pub(super) fn sync_above(directory: &Path, done: &mut HashSet<PathBuf>) -> Result<(), CommitError> {
-    for (path, made) in unsynced_above(directory) {
-        if done.contains(&path) {
-            continue;
+impl UnsyncedNames {
+    /// Notes that the directory `path` was made.
+    fn note(&self, path: &Path) {
+        let mut names = lock(&self.0);
+        names.made += 1;
+        let made = names.made;
+        names.unsynced.insert(parent_of(&absolute(path)), made);
+    }
+
+    /// Makes durable all directories on the way to `directory` that this run made. Skips those in `done`, which were
+    /// synced after `directory` was made, and adds what it synced.
+    pub(super) fn sync_above(&self, directory: &Path, done: &mut HashSet<PathBuf>) -> Result<(), CommitError> {
+        for (path, made) in self.above(directory) {
+            if done.contains(&path) {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&path, flags, Mode::empty())
+                .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
+            sync(&fd).map_err(|errno| CommitError::refused("sync directory", &path, errno))?;
+            self.synced(&path, made);
+            done.insert(path);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&path, flags, Mode::empty())
-            .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
-        sync(&fd).map_err(|errno| CommitError::refused("sync directory", &path, errno))?;
-        synced(&path, made);
-        done.insert(path);
+        Ok(())
     }
-    Ok(())
-}
 
-/// The directories above `directory` with entries that are not durable, and their values in `Names::unsynced`.
-fn unsynced_above(directory: &Path) -> Vec<(PathBuf, u64)> {
-    let absolute = absolute(directory);
-    let names = names();
-    if names.unsynced.is_empty() {
-        return Vec::new();
+    /// The directories above `directory` with entries that are not durable, and their values in `Names::unsynced`.
+    pub(super) fn above(&self, directory: &Path) -> Vec<(PathBuf, u64)> {
+        let absolute = absolute(directory);
+        let names = lock(&self.0);
+        if names.unsynced.is_empty() {
+            return Vec::new();
+        }
+        let last_made = |path: &Path| Some((path.to_owned(), *names.unsynced.get(path)?));
+        absolute.ancestors().skip(1).filter_map(last_made).collect()
     }
-    let last_made = |path: &Path| Some((path.to_owned(), *names.unsynced.get(path)?));
-    absolute.ancestors().skip(1).filter_map(last_made).collect()
-}
 
-/// Notes that a sync of `path` has ended that covers entries up to `made`. To be called only after the sync:
-/// another restore that finds no note relies on the entries being durable.
-fn synced(path: &Path, made: u64) {
-    let mut names = names();
-    if names.unsynced.get(path) == Some(&made) {
-        names.unsynced.remove(path);
+    /// Notes that a sync of `path` has ended that covers entries up to `made`. To be called only after the sync:
+    /// another restore that finds no note relies on the entries being durable.
+    fn synced(&self, path: &Path, made: u64) {
+        let mut names = lock(&self.0);
+        if names.unsynced.get(path) == Some(&made) {
+            names.unsynced.remove(path);
+        }
     }
 }
 
@@ -342,21 +365,12 @@ pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
     }
 }
 
-fn names() -> MutexGuard<'static, Names> {
-    lock(&NAMES)
-}
-
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn parent_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("/")).to_owned()
-}
-
-#[cfg(test)]
-pub(super) fn is_unsynced_above(directory: &Path) -> bool {
-    !unsynced_above(directory).is_empty()
 }
 
 #[cfg(test)]
@@ -367,14 +381,15 @@ mod tests {
     fn what_is_made_during_a_sync_is_not_covered_by_it() {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (dir.path().join("first"), dir.path().join("second"));
-        let mut missing = Missing::default();
+        let unsynced = UnsyncedNames::default();
+        let mut missing = Missing::new(&unsynced);
         make(&first, &mut missing).unwrap();
-        let begun = unsynced_above(&first);
+        let begun = unsynced.above(&first);
         assert_eq!(begun.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>(), [dir.path()]);
         make(&second, &mut missing).unwrap();
-        begun.iter().for_each(|(path, made)| synced(path, *made));
-        assert_eq!(unsynced_above(&second).len(), 1);
-        sync_above(&second, &mut HashSet::new()).unwrap();
-        assert_eq!(unsynced_above(&first), []);
+        begun.iter().for_each(|(path, made)| unsynced.synced(path, *made));
+        assert_eq!(unsynced.above(&second).len(), 1);
+        unsynced.sync_above(&second, &mut HashSet::new()).unwrap();
+        assert_eq!(unsynced.above(&first), []);
     }
 }

@@ -3,14 +3,14 @@
 use super::destination::Standing;
 use super::parents::DirectoryId;
 use super::temp_name::Replacing;
-use super::{CommitError, Destination, Replace, StagedFile, parents};
+use super::{CommitError, Destination, Replace, StagedFile};
 use crate::commit::exchange::{self, Attempt, Replaced};
-use crate::commit::sys::{link_unnamed, rename_to_absent, sync_inode};
+use crate::commit::sys::{rename_to_absent, sync_inode};
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The number of looks at a destination that keeps changing.
@@ -43,14 +43,18 @@ impl PublishedFile {
     /// The kernel refuses a sync. The new file is then at its destination and the replaced one beside it under a
     /// temporary name, but either can be lost in a power failure.
     pub fn sync_dir(mut self) -> Result<(), CommitError> {
-        let above = || parents::sync_above(self.destination.dir_path(), &mut HashSet::new());
-        let synced = self.sync_name().and_then(|()| above());
+        let synced = self.sync_name().and_then(|()| self.sync_above(&mut HashSet::new()));
         if synced.is_ok() {
             self.delete_replaced();
         } else {
             self.replaced.names.clear();
         }
         synced
+    }
+
+    /// Makes the names of new parent directories durable. `done`: see [`crate::commit::parents::UnsyncedNames::sync_above`].
+    fn sync_above(&self, done: &mut HashSet<PathBuf>) -> Result<(), CommitError> {
+        self.destination.context().unsynced().sync_above(self.destination.dir_path(), done)
     }
 
     fn sync_name(&self) -> Result<(), CommitError> {
@@ -101,8 +105,7 @@ pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> 
             Some(id) => synced.entry(id).or_insert_with(|| published.sync_entry()).clone(),
         };
         // For each file: different paths can lead to one directory.
-        let above = |()| parents::sync_above(published.destination.dir_path(), &mut done_above);
-        let result = inode.and(entry).and_then(above);
+        let result = inode.and(entry).and_then(|()| published.sync_above(&mut done_above));
         if result.is_ok() {
             published.delete_replaced();
         } else {
@@ -196,7 +199,7 @@ fn publish_new(new: &mut StagedFile) -> Result<Attempt, CommitError> {
     let destination = new.destination();
     let (dir, name) = (destination.dir(), destination.name());
     let published = new.output().fault(Step::Publish).and_then(|_| match new.temp() {
-        None => link_unnamed(new.output(), dir, name),
+        None => destination.context().links().link(new.output(), dir, name),
         Some(temp) => rename_to_absent(dir, temp.as_os_str(), name),
     });
     match published {

@@ -1,8 +1,7 @@
 //! The new file before its publication, while nobody sees it.
 
 use crate::commit::destination::Standing;
-use crate::commit::journal;
-use crate::commit::sys::{link_unnamed, mode, rename_to_absent, sync_inode};
+use crate::commit::sys::{mode, rename_to_absent, sync_inode};
 use crate::commit::temp_name::TempName;
 use crate::commit::{CommitError, Destination, Replace, parents};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
@@ -12,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// The number of temporary names that are tried. Each is one of 36^8.
 const TRIES: usize = 16;
@@ -55,7 +54,9 @@ impl StagedFile {
         };
         let path = temp.as_ref().map(|temp| destination.dir_path().join(temp.as_os_str()));
         let output = Arc::new(OutputFile::new(fd, destination.path().to_owned()));
-        let is_named_late = temp.is_none() && !journal::keeps_late_names(destination.dir(), destination.directory_id());
+        let keeps_late_names =
+            || destination.context().devices().keep_late_names(destination.dir(), destination.directory_id());
+        let is_named_late = temp.is_none() && !keeps_late_names();
         let new = Self { output, temp, path, is_named_late, destination: Arc::clone(destination) };
         if destination.replace() == Replace::Force
             && let Standing::Database(old) = destination.standing()?
@@ -143,7 +144,7 @@ impl StagedFile {
 
     /// Gives the file a temporary name made by `make`, in place of the one it has.
     pub(super) fn rename(&mut self, make: impl Fn() -> TempName) -> Result<(), CommitError> {
-        let dir = self.destination.dir();
+        let (dir, links) = (self.destination.dir(), self.destination.context().links());
         let mut result = Err(Errno::EXIST);
         for _ in 0..TRIES {
             let name = make();
@@ -151,7 +152,7 @@ impl StagedFile {
                 // Locked before it has a name. The lock tells sweeps that its run is alive.
                 None => {
                     let _ = rustix::fs::flock(&self.output, FlockOperation::NonBlockingLockExclusive);
-                    link_unnamed(&self.output, dir, name.as_os_str())
+                    links.link(&self.output, dir, name.as_os_str())
                 }
                 Some(old) => rename_to_absent(dir, old.as_os_str(), name.as_os_str()),
             });
@@ -242,9 +243,7 @@ fn not_created(destination: &Destination, errno: Errno) -> CommitError {
 /// Opens a file without a name (O_TMPFILE). None if the file system has no such files, or if /proc, which a later
 /// link may need, is missing.
 fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
-    static HAS_PROC: LazyLock<bool> =
-        LazyLock::new(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok());
-    if !*HAS_PROC {
+    if !destination.context().links().has_proc() {
         return Ok(None);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

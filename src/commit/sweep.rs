@@ -29,7 +29,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// The number of directories that are remembered as swept. Above it all are forgotten and swept again.
@@ -39,51 +39,49 @@ const TRIES: usize = 20;
 /// The pause between two of those attempts.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
-/// Puts right what killed runs left in the directory of `output`, once per process and directory. Other callers
-/// wait until that is done. To be called before every decision that depends on what is at `output`. Files that
-/// cannot be put right stay where they are.
-///
-/// Returns notices for the operator.
-pub fn sweep_beside(output: &Path) -> Vec<Notice> {
-    let parent = parents::directory_of(output);
-    match (parents::open(&parent), output.file_name()) {
-        (Ok(fd), Some(name)) => sweep(fd.as_fd(), parents::id_of(&fd), &parent, name),
-        _ => Vec::new(),
-    }
-}
+/// The directories that were swept. For each: whether the sweep could tell, for every temporary name, which database
+/// it belongs to. Long names are shortened by a hash, so a later caller may have to sweep again for its own database.
+#[derive(Debug, Default)]
+pub(super) struct SweptDirectories(Mutex<HashMap<DirectoryId, Arc<OnceLock<bool>>>>);
 
-/// As [`sweep_beside`], for the output named `own` in the directory `dir`, whose path is `path`.
-pub(super) fn sweep(dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
-    /// For each swept directory: whether the sweep could tell, for every temporary name, which database
-    /// it belongs to. Long names are shortened by a hash, so a later caller may have to sweep again for its
-    /// own database.
-    type Swept = HashMap<DirectoryId, Arc<OnceLock<bool>>>;
-    static SWEPT: LazyLock<Mutex<Swept>> = LazyLock::new(Mutex::default);
-    let Some(id) = id else { return Vec::new() };
-    let done = {
-        let mut swept = lock(&SWEPT);
-        if swept.len() >= MOST_REMEMBERED {
-            swept.clear();
+impl SweptDirectories {
+    /// See [`crate::commit::CommitContext::sweep_beside`].
+    pub(super) fn sweep_beside(&self, output: &Path) -> Vec<Notice> {
+        let parent = parents::directory_of(output);
+        match (parents::open(&parent), output.file_name()) {
+            (Ok(fd), Some(name)) => self.sweep(fd.as_fd(), parents::id_of(&fd), &parent, name),
+            _ => Vec::new(),
         }
-        Arc::clone(swept.entry(id).or_default())
-    };
-    let mut found = None;
-    let all_told = *done.get_or_init(|| {
-        let (notices, all_told) = sweep_directory(dir, path, own);
-        found = Some(notices);
-        all_told
-    });
-    match found {
-        Some(notices) => notices,
-        // The first sweep left a file whose original it did not know: it may be `own`.
-        None if !all_told && own.len() >= LONGEST_STEM => sweep_directory(dir, path, own).0,
-        None => Vec::new(),
+    }
+
+    /// As [`Self::sweep_beside`], for the output named `own` in the directory `dir`, whose path is `path`.
+    pub(super) fn sweep(&self, dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
+        let Some(id) = id else { return Vec::new() };
+        let done = {
+            let mut swept = lock(&self.0);
+            if swept.len() >= MOST_REMEMBERED {
+                swept.clear();
+            }
+            Arc::clone(swept.entry(id).or_default())
+        };
+        let mut found = None;
+        let all_told = *done.get_or_init(|| {
+            let (notices, all_told) = sweep_directory(dir, path, own);
+            found = Some(notices);
+            all_told
+        });
+        match found {
+            Some(notices) => notices,
+            // The first sweep left a file whose original it did not know: it may be `own`.
+            None if !all_told && own.len() >= LONGEST_STEM => sweep_directory(dir, path, own).0,
+            None => Vec::new(),
+        }
     }
 }
 
-/// As [`sweep`], without the memory. Also returns whether the original of every temporary name was found. A long
-/// name is shortened in temporary names, and is recognised only if it is `own`.
-pub(super) fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> (Vec<Notice>, bool) {
+/// A sweep without the memory. Also returns whether the original of every temporary name was found. A long name is
+/// shortened in temporary names, and is recognised only if it is `own`.
+fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> (Vec<Notice>, bool) {
     let mut sweep = Sweep { dir, path, own, notices: Vec::new(), all_told: true };
     let Ok(entries) = Dir::read_from(dir) else { return (Vec::new(), true) };
     let mut seen = BTreeSet::new();
@@ -95,13 +93,6 @@ pub(super) fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> 
         }
     }
     (sweep.notices, sweep.all_told)
-}
-
-/// A sweep of `dir`, also if it was swept before.
-#[cfg(test)]
-pub(crate) fn sweep_again(dir: &Path) -> Vec<Notice> {
-    let directory = parents::open(dir).unwrap();
-    sweep_directory(directory.as_fd(), dir, "app.db".as_ref()).0
 }
 
 struct Sweep<'a> {

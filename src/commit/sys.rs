@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Syncs the inode, and so the link count, of a file that got its name after its sync (`journal`).
@@ -22,25 +23,38 @@ pub(super) fn mode() -> Mode {
     Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH
 }
 
-/// Links a file without a name as `name`. EEXIST if the name is taken.
-pub(super) fn link_unnamed(file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
-    /// Whether to try a link by the descriptor first. False once that failed and a link through /proc worked.
-    static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
-    if BY_DESCRIPTOR.load(Ordering::Relaxed) {
-        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
-            // Before Linux 6.10 only privileged processes may. Others get ENOENT, as for a directory that is gone.
-            Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
-            result => return result,
-        }
-    }
-    let linked = link_through_proc(file, dir, name);
-    if linked.is_ok() {
-        BY_DESCRIPTOR.store(false, Ordering::Relaxed);
-    }
-    linked
+/// How the kernel lets this process link files without a name.
+#[derive(Debug, Default)]
+pub(super) struct UnnamedLinks {
+    has_proc: OnceLock<bool>,
+    /// Whether a link by the descriptor failed and one through /proc worked.
+    needs_proc: AtomicBool,
 }
 
-/// As [`link_unnamed`], through /proc, which needs no privilege.
+impl UnnamedLinks {
+    /// Whether there is a /proc, which a link may need.
+    pub(super) fn has_proc(&self) -> bool {
+        *self.has_proc.get_or_init(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok())
+    }
+
+    /// Links a file without a name as `name`. EEXIST if the name is taken.
+    pub(super) fn link(&self, file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+        if !self.needs_proc.load(Ordering::Relaxed) {
+            match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
+                // Before Linux 6.10 only privileged processes may. Others get ENOENT, as for a directory that is gone.
+                Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
+                result => return result,
+            }
+        }
+        let linked = link_through_proc(file, dir, name);
+        if linked.is_ok() {
+            self.needs_proc.store(true, Ordering::Relaxed);
+        }
+        linked
+    }
+}
+
+/// As [`UnnamedLinks::link`], through /proc, which needs no privilege.
 pub(super) fn link_through_proc(file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW)

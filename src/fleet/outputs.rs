@@ -6,8 +6,8 @@
 //! restored, then the first in byte order.
 
 use crate::commit::{
-    CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way, check_way_beneath,
-    create_temporary, sweep_beneath, sweep_beside,
+    CommitContext, CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way,
+    check_way_beneath, create_temporary,
 };
 use crate::error::Class;
 use crate::fleet::discovery::found::Output;
@@ -80,18 +80,23 @@ impl OutputPath {
 
 /// The output directories, and notices of what was cleaned up in them. A directory has one open
 /// descriptor for as long as a database is being restored below it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Roots {
+    commit: CommitContext,
     open: Mutex<HashMap<Arc<Path>, Weak<OutputRoot>>>,
     notices: Mutex<Vec<Notice>>,
 }
 
 impl Roots {
+    pub(super) fn new(commit: CommitContext) -> Self {
+        Self { commit, open: Mutex::default(), notices: Mutex::default() }
+    }
+
     /// Cleans up what killed runs left in the directory of `place`; see [`Self::take_notices`].
     pub(super) fn sweep(&self, place: &OutputPath) {
         let notices = match place {
-            OutputPath::Path(path) => sweep_beside(path),
-            OutputPath::Beneath { root, relative } => sweep_beneath(root, relative),
+            OutputPath::Path(path) => self.commit.sweep_beside(path),
+            OutputPath::Beneath { root, relative } => self.commit.sweep_beneath(root, relative),
         };
         if !notices.is_empty() {
             lock(&self.notices).extend(notices);
@@ -110,7 +115,7 @@ impl Roots {
     pub(super) fn prepare(&self, place: &OutputPath, replace: Replace) -> Result<Destination, CommitError> {
         self.sweep(place);
         match place {
-            OutputPath::Path(path) => Destination::prepare(path, replace),
+            OutputPath::Path(path) => Destination::prepare(&self.commit, path, replace),
             OutputPath::Beneath { root, relative } => {
                 Destination::prepare_beneath(&self.open(root)?, relative, replace)
             }
@@ -122,7 +127,7 @@ impl Roots {
         if let Some(root) = roots.get(path).and_then(Weak::upgrade) {
             return Ok(root);
         }
-        let root = Arc::new(OutputRoot::open(path)?);
+        let root = Arc::new(OutputRoot::open(&self.commit, path)?);
         roots.insert(Arc::clone(path), Arc::downgrade(&root));
         Ok(root)
     }

@@ -18,7 +18,7 @@
 //! - The [`DatabaseWindow`] bounds how many databases are in flight.
 
 use crate::cancel::CancellationToken;
-use crate::commit::Notice;
+use crate::commit::{CommitContext, Notice};
 use crate::error::Class;
 use crate::fleet::attempt::{Assignment, DatabaseAnswer, Settings, Work, may_pass, retry_delay, work};
 use crate::fleet::discovery::discover::DiscoverError;
@@ -54,6 +54,8 @@ pub struct Fleet<'a> {
     pub settings: &'a Settings,
     pub progress: &'a Progress,
     pub counters: &'a Counters,
+    /// The memory of all commits of this command.
+    pub commit: &'a CommitContext,
     pub cancel: &'a CancellationToken,
 }
 
@@ -114,7 +116,7 @@ impl Fleet<'_> {
             window,
             active: FuturesUnordered::new(),
             counts: RunCounts::default(),
-            roots: Arc::default(),
+            roots: Arc::new(Roots::new(self.commit.clone())),
             syncs: DirectorySyncs::new(),
             possibly_incomplete: PossiblyIncomplete::default(),
             hear,

@@ -7,7 +7,7 @@
 
 use crate::common::S3sServer;
 use hydrant::cancel::CancellationToken;
-use hydrant::commit::{Destination, Replace};
+use hydrant::commit::{CommitContext, Destination, Replace};
 use hydrant::error::Class;
 use hydrant::io::IoBackend;
 use hydrant::ltx::Txid;
@@ -69,7 +69,7 @@ fn run(
     target: Target,
     output: &Path,
 ) -> Result<RestoreOutcome, RestoreError> {
-    let destination = Arc::new(Destination::prepare(output, Replace::Never).unwrap());
+    let destination = Arc::new(Destination::prepare(&CommitContext::default(), output, Replace::Never).unwrap());
     let (store, path) = (store.clone(), path.to_owned());
     let request = move || Request { store, path, replica: None, target, destination, check: None, parallelism: None };
     let request = request();

@@ -4,7 +4,7 @@
 
 use hydrant::cancel::CancellationToken;
 use hydrant::catalogue::Layout;
-use hydrant::commit::{Destination, Replace};
+use hydrant::commit::{CommitContext, Destination, Replace};
 use hydrant::io::{BackendChoice, IoBackend, probe};
 use hydrant::ltx::PageSize;
 use hydrant::plan::Target;
@@ -27,7 +27,7 @@ fn write(dir: &Path, database: &GeneratedDatabase) {
 }
 
 fn run(engine: &Workers, path: &Path, target: Target, output: &Path) -> Result<RestoreOutcome, RestoreError> {
-    let destination = Arc::new(Destination::prepare(output, Replace::Never).unwrap());
+    let destination = Arc::new(Destination::prepare(&CommitContext::default(), output, Replace::Never).unwrap());
     let request = Request {
         store: Store::File(Default::default()),
         path: path.to_str().unwrap().to_owned(),

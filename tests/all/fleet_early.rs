@@ -6,7 +6,7 @@ use crate::common::raw::{RawServer, answer, answer_range, refuse};
 use crate::common::wait::Gate;
 use hydrant::cancel::{CancellationToken, Reason};
 use hydrant::catalogue::Replica;
-use hydrant::commit::Replace;
+use hydrant::commit::{CommitContext, Replace};
 use hydrant::error::Class;
 use hydrant::fleet::{
     Admission, DatabaseRef, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended, Ending, Feed,
@@ -123,7 +123,14 @@ fn run_feed(
     let out = tempfile::tempdir().unwrap();
     let settings = settings();
     let cancel = CancellationToken::new();
-    let fleet = Fleet { engine, settings: &settings, progress, counters: &Counters::default(), cancel: &cancel };
+    let fleet = Fleet {
+        engine,
+        settings: &settings,
+        progress,
+        counters: &Counters::default(),
+        commit: &CommitContext::default(),
+        cancel: &cancel,
+    };
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
     let lists = || server.map_or(0, |server| server.stats().of_kind(RequestKind::List));
     let (mut ended, mut early, mut first_lists, mut found, mut again) = (BTreeMap::new(), 0, None, None, 0);
@@ -325,8 +332,14 @@ fn what_stopped_workers_leave_has_not_failed() {
     let out = tempfile::tempdir().unwrap();
     let settings = settings();
     let (progress, counters) = (Progress::default(), Counters::default());
-    let fleet =
-        Fleet { engine: &engine, settings: &settings, progress: &progress, counters: &counters, cancel: &cancel };
+    let fleet = Fleet {
+        engine: &engine,
+        settings: &settings,
+        progress: &progress,
+        counters: &counters,
+        commit: &CommitContext::default(),
+        cancel: &cancel,
+    };
     let places = Places { output_dir: out.path().into(), reserved: Vec::new(), folds: |_| false };
     let source = FleetSource::url("file:///**", &env, &mut |config| open(config)).unwrap();
     let first = First::new(&[], &source, &env).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::common::fleet::{engine, env, open};
 use hydrant::cancel::CancellationToken;
-use hydrant::commit::Replace;
+use hydrant::commit::{CommitContext, Replace};
 use hydrant::config::Config;
 use hydrant::error::Class;
 use hydrant::fleet::{
@@ -80,6 +80,7 @@ impl Bench {
             settings: &settings,
             progress: &Progress::default(),
             counters: &Counters::default(),
+            commit: &CommitContext::default(),
             cancel: &CancellationToken::new(),
         };
         let mut ended: BTreeMap<String, Ended> = BTreeMap::new();

@@ -15,7 +15,7 @@ use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::{human, screen};
-use crate::commit::Replace;
+use crate::commit::{CommitContext, Replace};
 use crate::config::Env;
 use crate::error::{Class, escaped};
 use crate::fleet::{
@@ -50,8 +50,17 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let mut bench =
         Bench { source: args.source_shown.clone(), io_engine: session.backend.as_str(), stages: Vec::new() };
-    let run =
-        BenchRun { args, session, source: Arc::new(source), first, counters, scratch: scratch.as_ref(), log, cancel };
+    let run = BenchRun {
+        args,
+        session,
+        source: Arc::new(source),
+        first,
+        counters,
+        commit: CommitContext::default(),
+        scratch: scratch.as_ref(),
+        log,
+        cancel,
+    };
     let (ended, broken) = hlog::within(args.hlog.as_deref(), |hlog| run.all(&mut bench.stages, hlog))?;
     let cancelled = cancel.reason().map(Failure::Cancelled);
     drop(run);
@@ -74,6 +83,7 @@ struct BenchRun<'a> {
     /// Empty: no database comes before the others.
     first: First,
     counters: Arc<Counters>,
+    commit: CommitContext,
     scratch: Option<&'a Scratch>,
     log: &'a Log,
     cancel: &'a CancellationToken,
@@ -245,6 +255,7 @@ impl BenchRun<'_> {
             settings: &settings,
             progress: &Progress::default(),
             counters: &self.counters,
+            commit: &self.commit,
             cancel: self.cancel,
         };
         let window = DatabaseWindow::new(

@@ -16,7 +16,7 @@ use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::progress::{self, Databases, Phase, ProgressSnapshot};
 use crate::cli::ui::{latency_table, screen};
-use crate::commit::Replace;
+use crate::commit::{CommitContext, Replace};
 use crate::config::{Config, Env, RestorePattern};
 use crate::error::Class;
 use crate::fleet::{
@@ -175,6 +175,7 @@ impl PatternRun<'_> {
             settings: &self.settings,
             progress: &self.progress,
             counters: &self.counters,
+            commit: &CommitContext::default(),
             cancel: self.cancel,
         };
         let window = DatabaseWindow::new(parallel, self.session.max_databases, self.session.requests());

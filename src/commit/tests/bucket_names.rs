@@ -5,7 +5,7 @@ use crate::error::Class;
 use std::os::fd::AsRawFd;
 
 fn publish_beneath(root: &Path, relative: &str) -> Result<(), CommitError> {
-    let root = Arc::new(OutputRoot::open(root)?);
+    let root = Arc::new(open_root(root)?);
     let destination = Arc::new(Destination::prepare_beneath(&root, relative, Replace::Never)?);
     let new = destination.create(false)?;
     new.output().fsync()?;
@@ -16,7 +16,7 @@ fn publish_beneath(root: &Path, relative: &str) -> Result<(), CommitError> {
 fn directories_are_made_and_what_was_made_in_vain_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("new/out");
-    let root = Arc::new(OutputRoot::open(&out).unwrap());
+    let root = Arc::new(open_root(&out).unwrap());
     let destination = Destination::prepare_beneath(&root, "a/b/c.db", Replace::Never).unwrap();
     assert_eq!(destination.path(), out.join("a/b/c.db"));
     assert!(out.join("a/b").is_dir());
@@ -68,7 +68,7 @@ fn links_and_files_on_the_way_are_refused() {
 fn a_name_that_the_file_system_has_no_room_for_is_unsafe() {
     let dir = tempfile::tempdir().unwrap();
     publish_beneath(dir.path(), &"n".repeat(255)).unwrap();
-    let error = Destination::prepare(&dir.path().join("n".repeat(256)), Replace::Never).unwrap_err();
+    let error = prepare(&dir.path().join("n".repeat(256)), Replace::Never).unwrap_err();
     assert_eq!(error.class(), Class::UnsafePath, "{error}");
 }
 
@@ -76,7 +76,7 @@ fn a_name_that_the_file_system_has_no_room_for_is_unsafe() {
 #[test]
 fn a_directory_is_shared_while_its_name_leads_there() {
     let dir = tempfile::tempdir().unwrap();
-    let root = Arc::new(OutputRoot::open(&dir.path().join("out")).unwrap());
+    let root = Arc::new(open_root(&dir.path().join("out")).unwrap());
     let commit = |relative: &str| {
         let destination = Arc::new(Destination::prepare_beneath(&root, relative, Replace::Never)?);
         let new = destination.create(false)?;
@@ -120,7 +120,7 @@ fn a_directory_is_shared_while_its_name_leads_there() {
 #[test]
 fn a_shared_directory_goes_with_the_last_who_gives_up() {
     let dir = tempfile::tempdir().unwrap();
-    let root = Arc::new(OutputRoot::open(dir.path()).unwrap());
+    let root = Arc::new(open_root(dir.path()).unwrap());
     let prepare = |relative| Arc::new(Destination::prepare_beneath(&root, relative, Replace::Never).unwrap());
     let (first, second) = (prepare("a/b/1.db"), prepare("a/b/2.db"));
     drop(first);
@@ -141,7 +141,7 @@ fn a_shared_directory_goes_with_the_last_who_gives_up() {
 fn what_comes_into_a_new_directory_is_not_overlooked() {
     for name in ["x.db", "x.db-wal", "x.db-shm", "x.db-journal"] {
         let dir = tempfile::tempdir().unwrap();
-        let root = Arc::new(OutputRoot::open(&dir.path().join("out")).unwrap());
+        let root = Arc::new(open_root(&dir.path().join("out")).unwrap());
         std::fs::write(dir.path().join("out").join(name), b"theirs").unwrap();
         let error = Destination::prepare_beneath(&root, "x.db", Replace::Never)
             .and_then(|destination| Arc::new(destination).create(false))
@@ -164,17 +164,21 @@ fn a_directory_that_has_several_names_is_durable_under_each() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("real")).unwrap();
     std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
-    let [made, other] = ["link/new/1.db", "real/new/2.db"]
-        .map(|path| unpublished(&dir.path().join(path), Replace::Never, false, b"content").unwrap().publish().unwrap());
+    let run = CommitContext::default();
+    let [made, other] = ["link/new/1.db", "real/new/2.db"].map(|path| {
+        let new = unpublished_by(&run, &dir.path().join(path), Replace::Never, false, b"content").unwrap();
+        new.publish().unwrap()
+    });
+    assert!(!run.unsynced().above(&dir.path().join("link/new")).is_empty());
     assert!(sync_dirs(vec![other, made]).iter().all(Result::is_ok));
-    assert!(!parents::is_unsynced_above(&dir.path().join("link/new")));
+    assert_eq!(run.unsynced().above(&dir.path().join("link/new")), []);
 }
 
 /// The kernel reports a failed sync once per descriptor. The other outputs that share the descriptor must fail too.
 #[test]
 fn a_failed_sync_of_a_directory_is_final_for_all_in_it() {
     let dir = tempfile::tempdir().unwrap();
-    let root = Arc::new(OutputRoot::open(dir.path()).unwrap());
+    let root = Arc::new(open_root(dir.path()).unwrap());
     let _fault = inject(&dir.path().join("a/1.db"), Some(Step::SyncDir), 1, Effect::Fail(Errno::IO));
     let published = ["a/1.db", "a/2.db", "b/3.db"].map(|relative| {
         let destination = Arc::new(Destination::prepare_beneath(&root, relative, Replace::Never).unwrap());

@@ -142,13 +142,15 @@ pub(super) fn where_chown_kills() {
 fn of_many_forced_all_or_one_win_and_the_file_is_whole() {
     for _ in 0..10 {
         let (dir, path) = with_old();
+        let run = CommitContext::default();
         let won: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
                 .map(|n| {
-                    let path = &path;
+                    let (run, path) = (&run, &path);
                     scope.spawn(move || {
                         let content = format!("restore {n}");
-                        match commit(path, Replace::Force, n % 2 == 0, content.as_bytes()) {
+                        let new = unpublished_by(run, path, Replace::Force, n % 2 == 0, content.as_bytes());
+                        match new.and_then(StagedFile::publish).and_then(PublishedFile::sync_dir) {
                             Ok(()) => Some(content),
                             Err(CommitError::Busy { .. } | CommitError::InUse { .. }) => None,
                             Err(error) => panic!("{error:?}"),
@@ -191,7 +193,7 @@ fn a_database_in_use_is_refused() {
             assert_eq!(error, CommitError::InUse { path: path.clone(), pid }, "{how}");
             assert!(error.to_string().contains(&format!("process {}", user.id())));
         };
-        refused(Destination::prepare(&path, Replace::Force).unwrap_err());
+        refused(prepare(&path, Replace::Force).unwrap_err());
         drop(user.stdin.take());
         user.wait().unwrap();
         // The database is opened while the new one is being restored.

@@ -76,7 +76,7 @@ pub(super) fn child(words: &[&str]) {
 fn publish_and_die(replace: Replace, named: bool, nth: u32, content: &[u8]) {
     let path = Path::new("app.db");
     let _fault = inject(path, None, nth, Effect::Kill);
-    let destination = Arc::new(Destination::prepare(path, replace).unwrap());
+    let destination = Arc::new(prepare(path, replace).unwrap());
     let new = destination.create(named).unwrap();
     let len = content.len() as u64;
     new.reserve(len + 7).unwrap();
@@ -168,24 +168,25 @@ pub(super) fn forcing_child(words: &[&str]) {
     publish_and_die(Replace::Force, *named == "named", nth.parse().unwrap(), &content);
 }
 
-/// Runs the sweep that comes before every look at `app.db` in `dir`, in a child process that is killed at its `nth`
-/// step. Returns the notices.
-pub(super) fn look(dir: &Path, nth: u32) -> Result<String, ExitStatus> {
-    let output = ended(&mut child_of(&format!("look {nth}"), dir));
-    let said = String::from_utf8(output.stdout).unwrap();
-    if output.status.success() { Ok(said) } else { Err(output.status) }
+/// Runs the sweep that comes before every look at `app.db` in `dir`. Returns the notices.
+pub(super) fn look(dir: &Path) -> String {
+    let _no_forks = no_forks();
+    sweep(dir).iter().map(|notice| format!("notice: {notice}\n")).collect()
+}
+
+/// As [`look`], in a child process that is killed at its `nth` step.
+fn look_and_die(dir: &Path, nth: u32) -> ExitStatus {
+    ended(&mut child_of(&format!("look {nth}"), dir)).status
 }
 
 pub(super) fn looking_child(words: &[&str]) {
     let [nth] = words else { panic!("{words:?}") };
-    let path = std::env::current_dir().unwrap().join("app.db");
-    let _fault = inject(&path, None, nth.parse().unwrap(), Effect::Kill);
-    for notice in sweep_beside(&path) {
-        println!("notice: {notice}");
-    }
+    let dir = std::env::current_dir().unwrap();
+    let _fault = inject(&dir.join("app.db"), None, nth.parse().unwrap(), Effect::Kill);
+    sweep(&dir);
 }
 
-pub(super) const TO_THE_END: u32 = 1000;
+const TO_THE_END: u32 = 1000;
 
 /// Whether the file of `hot` is in `dir` without its sidecars.
 fn is_in_the_window(dir: &Path, hot: &Path) -> bool {
@@ -217,7 +218,7 @@ fn killed_at_every_step_beside_a_hot_database() {
                     assert_eq!(status.signal(), Some(9), "{what}");
                     let was_in_the_window = is_in_the_window(dir.path(), hot.path());
                     if look_first {
-                        let said = look(dir.path(), TO_THE_END).unwrap();
+                        let said = look(dir.path());
                         assert_eq!(said.contains("notice: a -force on"), was_in_the_window, "{what}: {said}");
                         in_the_window += usize::from(was_in_the_window);
                         let files = tree(dir.path()).into_keys().collect::<Vec<_>>();
@@ -251,12 +252,13 @@ fn killed_while_it_is_put_right() {
     loop {
         let dir = in_the_window(hot.path(), new.path());
         let path = dir.path().join("app.db");
-        match look(dir.path(), kills + 1) {
-            Ok(_) => break,
-            Err(status) => assert_eq!(status.signal(), Some(9)),
+        let status = look_and_die(dir.path(), kills + 1);
+        if status.success() {
+            break;
         }
+        assert_eq!(status.signal(), Some(9));
         kills += 1;
-        look(dir.path(), TO_THE_END).unwrap();
+        look(dir.path());
         assert!(!tree(dir.path()).into_keys().any(|name| name.to_string_lossy().contains("hydrant")));
         assert_eq!(rows(&path), OLD_ROWS, "killed at step {kills}");
     }

@@ -5,8 +5,6 @@ use super::temp_name::{Exchange, More, Replacing, TempName, modified};
 use super::*;
 use std::ffi::OsStr;
 
-const TO_THE_END: u32 = kill::TO_THE_END;
-
 fn stat(path: &Path) -> rustix::fs::Stat {
     rustix::fs::lstat(path).unwrap()
 }
@@ -183,13 +181,14 @@ fn a_living_run_in_the_window_is_left_alone() {
     let (new, hot) = (new_database(), hot_database("wal"));
     let dir = in_the_window(hot.path(), new.path());
     let base = aside_wal(dir.path()).to_str().unwrap().strip_suffix("-wal").unwrap().to_owned();
+    let no_forks = no_forks();
     let living = std::fs::File::open(base).unwrap();
     rustix::fs::flock(&living, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     let before = tree(dir.path());
-    assert!(!look(dir.path(), TO_THE_END).unwrap().contains("notice"));
+    assert_eq!(sweep(dir.path()), []);
     assert_eq!(tree(dir.path()), before);
-    drop(living);
-    assert!(look(dir.path(), TO_THE_END).unwrap().contains("is back"));
+    drop((living, no_forks));
+    assert!(look(dir.path()).contains("is back"));
     assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
 }
 
@@ -237,7 +236,7 @@ fn a_program_that_was_first() {
         let dir = in_the_window(hot.path(), new.path());
         let aside = std::fs::read(aside_wal(dir.path())).unwrap();
         let mut user = force::user_of(dir.path(), "wal");
-        let said = look(dir.path(), TO_THE_END).unwrap();
+        let said = look(dir.path());
         assert!(said.contains(&format!("process {}", user.id())), "{said}");
         assert_eq!(std::fs::read(aside_wal(dir.path())).unwrap(), aside);
         if is_killed {
@@ -247,7 +246,7 @@ fn a_program_that_was_first() {
         drop(user.stdin.take());
         user.wait().unwrap();
         assert_eq!(dir.path().join("app.db-wal").exists(), is_killed);
-        let said = look(dir.path(), TO_THE_END).unwrap();
+        let said = look(dir.path());
         assert!(said.contains("is back"), "{said}");
         assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
     }
@@ -265,7 +264,7 @@ fn a_program_that_was_first() {
         let theirs = std::fs::read(dir.path().join("app.db-wal")).ok();
         assert_eq!(theirs.is_some(), is_killed);
         for _ in 0..2 {
-            let said = look(dir.path(), TO_THE_END).unwrap();
+            let said = look(dir.path());
             assert!(said.contains(aside.to_str().unwrap()) && said.contains("nothing removes it"), "{said}");
             assert_eq!(std::fs::read(&aside).unwrap(), before);
             assert_eq!(std::fs::read(dir.path().join("app.db-wal")).ok(), theirs);
@@ -276,7 +275,7 @@ fn a_program_that_was_first() {
         assert!(total < before.len() as u64 + path.metadata().unwrap().len() + 100_000, "{total}");
         // The next -force replaces the database and leaves the old -wal.
         commit(&path, Replace::Force, true, b"new").unwrap();
-        look(dir.path(), TO_THE_END).unwrap();
+        look(dir.path());
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read(&aside).unwrap(), before);
         assert!(!dir.path().join("app.db-wal").exists());
@@ -299,7 +298,7 @@ fn another_database_gets_no_sidecars() {
             std::fs::rename(dir.path().join("copy"), &path).unwrap();
         }
         for _ in 0..2 {
-            let said = look(dir.path(), TO_THE_END).unwrap();
+            let said = look(dir.path());
             assert!(said.contains(aside.to_str().unwrap()), "{said}");
             assert_eq!(rows(&path), kill::NEW_ROWS);
             assert_eq!(std::fs::read(&aside).unwrap(), before);
@@ -310,6 +309,7 @@ fn another_database_gets_no_sidecars() {
 /// A fleet in one directory takes one sweep.
 #[test]
 fn a_directory_is_swept_once() {
+    let _no_forks = no_forks();
     let dir = tempfile::tempdir().unwrap();
     let long = "n".repeat(200);
     let leftover = dir.path().join(".other.db.hydrant-abcdefgh");
@@ -319,27 +319,24 @@ fn a_directory_is_swept_once() {
     let exchange = exchanges(Replacing::Forced, &stat(&dir.path().join(&long)), 1)[1];
     let aside = TempName::replacing(long.as_ref(), exchange);
     std::fs::write(dir.path().join(suffixed(aside.as_os_str(), "-wal")), b"old wal").unwrap();
-    let output = ended(&mut child_of("once", dir.path()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(leftover.exists());
-    assert_eq!(std::fs::read(dir.path().join(format!("{long}-wal"))).unwrap(), b"old wal");
-}
-
-pub(super) fn looking_again() {
-    let dir = std::env::current_dir().unwrap();
-    let leftover = dir.join(".other.db.hydrant-abcdefgh");
-    assert_eq!(sweep_beside(&dir.join("app.db")), []);
+    let run = CommitContext::default();
+    let at = |name: &str| dir.path().join(name);
+    assert_eq!(run.sweep_beside(&at("app.db")), []);
     assert!(!leftover.exists());
     std::fs::write(&leftover, b"").unwrap();
     for n in 0..100 {
-        assert_eq!(sweep_beside(&dir.join(format!("{n}.db"))), []);
-        drop(Destination::prepare(&dir.join(format!("{n}.db")), Replace::Never).unwrap());
+        let path = at(&format!("{n}.db"));
+        assert_eq!(run.sweep_beside(&path), []);
+        drop(Destination::prepare(&run, &path, Replace::Never).unwrap());
     }
     assert!(leftover.exists());
     // The output whose leftover the first sweep could not recognise.
-    let long = dir.join("n".repeat(200));
-    std::fs::rename(&leftover, dir.join("kept")).unwrap();
-    let notices = sweep_beside(&long);
+    std::fs::rename(&leftover, at("kept")).unwrap();
+    let notices = run.sweep_beside(&at(&long));
     assert!(matches!(&*notices, [Notice::PutBack { .. }]), "{notices:?}");
-    std::fs::rename(dir.join("kept"), &leftover).unwrap();
+    assert_eq!(std::fs::read(at(&format!("{long}-wal"))).unwrap(), b"old wal");
+    // Another run sweeps again.
+    std::fs::rename(at("kept"), &leftover).unwrap();
+    assert_eq!(CommitContext::default().sweep_beside(&at("app.db")), []);
+    assert!(!leftover.exists());
 }

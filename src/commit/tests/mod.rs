@@ -9,7 +9,6 @@ mod publication;
 mod way;
 
 use super::sidecars::suffixed;
-use super::sweep::sweep_again as sweep;
 use super::*;
 use crate::io::fault::{Effect, Step, inject};
 use crate::process::locks;
@@ -49,9 +48,35 @@ fn folder(named: bool) -> tempfile::TempDir {
     in_memory.and_then(Result::ok).unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
-/// A new file with this content, written and synced, ready to be published.
+/// A sweep of `dir` by a run that has just begun.
+fn sweep(dir: &Path) -> Vec<Notice> {
+    CommitContext::default().sweep_beside(&dir.join("app.db"))
+}
+
+/// A destination of a run that has just begun.
+fn prepare(path: &Path, replace: Replace) -> Result<Destination, CommitError> {
+    Destination::prepare(&CommitContext::default(), path, replace)
+}
+
+/// The directory for the outputs of a run that has just begun.
+fn open_root(path: &Path) -> Result<OutputRoot, CommitError> {
+    OutputRoot::open(&CommitContext::default(), path)
+}
+
+/// A new file with this content, written and synced, ready to be published, of a run that has just begun.
 fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<StagedFile, CommitError> {
-    let destination = Arc::new(Destination::prepare(path, replace)?);
+    unpublished_by(&CommitContext::default(), path, replace, named, content)
+}
+
+/// As [`unpublished`], for one of several files of a run.
+fn unpublished_by(
+    run: &CommitContext,
+    path: &Path,
+    replace: Replace,
+    named: bool,
+    content: &[u8],
+) -> Result<StagedFile, CommitError> {
+    let destination = Arc::new(Destination::prepare(run, path, replace)?);
     let new = destination.create(named)?;
     new.reserve(content.len() as u64)?;
     new.output().pwrite_all(content, 0)?;
@@ -105,7 +130,6 @@ fn child() {
         Some("force") => kill::forcing_child(&words.collect::<Vec<_>>()),
         Some("hot") => kill::make_hot(words.next().unwrap()),
         Some("look") => kill::looking_child(&words.collect::<Vec<_>>()),
-        Some("once") => leftovers::looking_again(),
         Some("use") => force::use_database(words.next().unwrap()),
         Some("unprivileged") => publication::without_privileges(),
         Some("chown-kills") => force::where_chown_kills(),

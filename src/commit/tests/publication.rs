@@ -52,7 +52,7 @@ fn what_stands_in_the_way_is_named() {
     std::fs::write(at("both.db"), b"x").unwrap();
     std::fs::write(at("both.db-wal"), b"x").unwrap();
     let before = tree(dir.path());
-    let text = |name: &str, replace| Destination::prepare(&at(name), replace).unwrap_err().to_string();
+    let text = |name: &str, replace| prepare(&at(name), replace).unwrap_err().to_string();
     let shown = |name: &str| at(name).display().to_string();
 
     let exists = "cannot restore, output path already exists and is not empty: ";
@@ -68,16 +68,16 @@ fn what_stands_in_the_way_is_named() {
         assert_eq!(text("dir.db", replace), format!("{directory}{}", shown("dir.db")));
         assert_eq!(text("dir.db/", replace), format!("{directory}{}/", shown("dir.db")));
         for link in ["dangling.db", "link.db"] {
-            let error = Destination::prepare(&at(link), replace).unwrap_err();
+            let error = prepare(&at(link), replace).unwrap_err();
             assert!(matches!(error, CommitError::IsSymlink { .. }), "{error:?}");
         }
-        let error = Destination::prepare(&at("fifo.db"), replace).unwrap_err();
+        let error = prepare(&at("fifo.db"), replace).unwrap_err();
         assert!(matches!(error, CommitError::NotRegular { .. }), "{error:?}");
         for none in ["missing/..", "missing/", ""] {
-            let error = Destination::prepare(Path::new(none), replace).unwrap_err();
+            let error = prepare(Path::new(none), replace).unwrap_err();
             assert!(matches!(error, CommitError::NotAFileName { .. }), "{none}: {error:?}");
         }
-        let error = Destination::prepare(&at("full.db/app.db"), replace).unwrap_err();
+        let error = prepare(&at("full.db/app.db"), replace).unwrap_err();
         assert!(matches!(error, CommitError::IsNoDirectory { .. }), "{error:?}");
     }
     assert_eq!(tree(dir.path()), before);
@@ -93,14 +93,14 @@ fn of_many_exactly_one_wins() {
                 if empty {
                     std::fs::write(&path, b"").unwrap();
                 }
-                let barrier = Barrier::new(8);
+                let (run, barrier) = (CommitContext::default(), Barrier::new(8));
                 let results: Vec<_> = std::thread::scope(|scope| {
                     let threads: Vec<_> = (0..8)
                         .map(|n| {
-                            let (path, barrier) = (&path, &barrier);
+                            let (run, path, barrier) = (&run, &path, &barrier);
                             scope.spawn(move || {
                                 let content = format!("restore {n}");
-                                let new = unpublished(path, Replace::Never, named, content.as_bytes());
+                                let new = unpublished_by(run, path, Replace::Never, named, content.as_bytes());
                                 barrier.wait();
                                 new.and_then(StagedFile::publish).and_then(PublishedFile::sync_dir).map(|()| content)
                             })
@@ -167,8 +167,9 @@ fn an_empty_file_is_replaced() {
 fn parents_are_private_and_shared() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join("a/b").join(name);
-    let first = unpublished(&path("1.db"), Replace::Never, false, b"1").unwrap();
-    let second = unpublished(&path("2.db"), Replace::Never, false, b"2").unwrap();
+    let run = CommitContext::default();
+    let first = unpublished_by(&run, &path("1.db"), Replace::Never, false, b"1").unwrap();
+    let second = unpublished_by(&run, &path("2.db"), Replace::Never, false, b"2").unwrap();
     let mode = std::fs::metadata(dir.path().join("a/b")).unwrap().mode() & 0o777;
     assert_eq!(mode & 0o077, 0, "{mode:o}");
     // The first restore made the directories and fails. The second still needs them.
@@ -179,14 +180,14 @@ fn parents_are_private_and_shared() {
 
 #[test]
 fn parents_survive_many_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, run) = (tempfile::tempdir().unwrap(), CommitContext::default());
     for round in 0..10 {
         let parent = dir.path().join(round.to_string()).join("deep");
         std::thread::scope(|scope| {
             for n in 0..8 {
-                let path = parent.join(format!("{n}.db"));
+                let (run, path) = (&run, parent.join(format!("{n}.db")));
                 scope.spawn(move || {
-                    let new = unpublished(&path, Replace::Never, n % 3 == 0, b"content").unwrap();
+                    let new = unpublished_by(run, &path, Replace::Never, n % 3 == 0, b"content").unwrap();
                     if n % 2 == 0 {
                         new.publish().unwrap().sync_dir().unwrap();
                     }
@@ -201,9 +202,10 @@ fn parents_survive_many_at_once() {
 fn many_are_synced_together() {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<_> = (0..20).map(|n| dir.path().join((n % 3).to_string()).join(n.to_string())).collect();
+    let run = CommitContext::default();
     let published = paths
         .iter()
-        .map(|path| unpublished(path, Replace::Never, false, b"content").unwrap().publish().unwrap())
+        .map(|path| unpublished_by(&run, path, Replace::Never, false, b"content").unwrap().publish().unwrap())
         .collect();
     let results = sync_dirs(published);
     assert_eq!(results.len(), 20);
@@ -215,7 +217,7 @@ fn many_are_synced_together() {
 fn a_name_that_came_after_the_sync_is_synced_where_it_needs_that() {
     let root = tempfile::tempdir().unwrap();
     let directory = std::fs::File::open(root.path()).unwrap();
-    let is_needed = !journal::keeps_late_names(std::os::fd::AsFd::as_fd(&directory), None);
+    let is_needed = !journal::keeps_late_names(std::os::fd::AsFd::as_fd(&directory));
     // Enough files for several threads, and one file; with and without a temporary name.
     for count in [1, 100] {
         for named in [false, true] {
@@ -223,8 +225,9 @@ fn a_name_that_came_after_the_sync_is_synced_where_it_needs_that() {
             let path_of = |n: usize| dir.path().join(n.to_string());
             let failing = count * 7 / 10;
             let fault = inject(&path_of(failing), Some(Step::SyncInode), 1, Effect::Fail(Errno::IO));
-            let new: Vec<_> =
-                (0..count).map(|n| unpublished(&path_of(n), Replace::Never, named, b"content").unwrap()).collect();
+            let run = CommitContext::default();
+            let new = |n| unpublished_by(&run, &path_of(n), Replace::Never, named, b"content").unwrap();
+            let new: Vec<_> = (0..count).map(new).collect();
             let is_needed = is_needed && new[0].path().is_none();
             let mut published: Vec<_> = new.into_iter().map(|new| new.publish().unwrap()).collect();
             let results = match count {
@@ -278,7 +281,7 @@ fn without_fallocate_the_length_is_set() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.db");
     let _fault = inject(&path, Some(Step::Reserve), 1, Effect::Fail(Errno::OPNOTSUPP));
-    let new = Arc::new(Destination::prepare(&path, Replace::Never).unwrap()).create(true).unwrap();
+    let new = Arc::new(prepare(&path, Replace::Never).unwrap()).create(true).unwrap();
     new.reserve(100_000).unwrap();
     assert_eq!(std::fs::metadata(new.path().unwrap()).unwrap().len(), 100_000);
     new.truncate(5000).unwrap();
@@ -309,7 +312,7 @@ fn the_longest_name_is_published() {
         assert!(tree(dir.path()).into_keys().eq([name.clone()]));
     }
     let long = dir.path().join("n".repeat(256));
-    let error = Destination::prepare(&long, Replace::Never).unwrap_err();
+    let error = prepare(&long, Replace::Never).unwrap_err();
     assert!(matches!(error, CommitError::Refused { errno: Errno::NAMETOOLONG, .. }), "{error:?}");
 }
 
@@ -322,7 +325,7 @@ fn a_full_disk_is_known_before_anything_is_fetched() {
         return;
     }
     let path = dir.path().join("app.db");
-    let new = Arc::new(Destination::prepare(&path, Replace::Never).unwrap()).create(false).unwrap();
+    let new = Arc::new(prepare(&path, Replace::Never).unwrap()).create(false).unwrap();
     let error = new.reserve(3 << 20).unwrap_err();
     drop(new);
     let left = tree(dir.path()).len();
@@ -351,9 +354,9 @@ fn an_unwritable_directory_is_known_before_anything_is_fetched() {
 
 pub(super) fn without_privileges() {
     let path = Path::new("closed/app.db");
-    let error = Arc::new(Destination::prepare(path, Replace::Never).unwrap()).create(false).unwrap_err();
+    let error = Arc::new(prepare(path, Replace::Never).unwrap()).create(false).unwrap_err();
     assert!(matches!(error, CommitError::Refused { errno: Errno::ACCESS, .. }), "{error:?}");
     assert_eq!(error.to_string(), "cannot create a file in closed: permission denied");
-    let error = Destination::prepare(Path::new("closed/new/app.db"), Replace::Never).unwrap_err();
+    let error = prepare(Path::new("closed/new/app.db"), Replace::Never).unwrap_err();
     assert_eq!(error.to_string(), "cannot create directory closed/new: permission denied");
 }

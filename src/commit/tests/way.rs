@@ -4,7 +4,7 @@ use super::*;
 
 /// The error of a restore to `path`. The check without changes must give the same error.
 fn refused(path: &Path) -> CommitError {
-    let error = Destination::prepare(path, Replace::Never)
+    let error = prepare(path, Replace::Never)
         .map(Arc::new)
         .and_then(|destination| destination.create(true))
         .map(drop)
@@ -15,7 +15,7 @@ fn refused(path: &Path) -> CommitError {
 
 /// As [`refused`], for a name from a bucket.
 fn refused_beneath(root: &Path, relative: &str) -> CommitError {
-    let error = OutputRoot::open(root)
+    let error = open_root(root)
         .map(Arc::new)
         .and_then(|root| Destination::prepare_beneath(&root, relative, Replace::Never))
         .map(Arc::new)

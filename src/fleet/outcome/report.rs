@@ -76,7 +76,7 @@ mod tests {
         let leftover = dir.path().join(".app.db.hydrant-abcdefgh");
         std::fs::write(&leftover, b"of a run that was killed").unwrap();
         let report = Report::create(&path).unwrap();
-        crate::commit::sweep_again(dir.path());
+        crate::commit::CommitContext::default().sweep_beside(&dir.path().join("app.db"));
         assert!(!leftover.exists());
         report.finish(&3).unwrap();
         assert!(path.exists());

@@ -6,7 +6,7 @@ mod replica;
 
 use crate::common::binary::only_test;
 use hydrant::cancel::CancellationToken;
-use hydrant::commit::{Destination, Replace};
+use hydrant::commit::{CommitContext, Destination, Replace};
 use hydrant::io::fault::{Effect, Step, inject};
 use hydrant::io::{BackendChoice, IoBackend, probe};
 use hydrant::plan::Target;
@@ -61,7 +61,7 @@ fn run(engine: &Workers, replica: &Path, output: &Path, replace: Replace) -> Res
         path: replica.to_str().unwrap().to_owned(),
         replica: None,
         target: Target::Latest,
-        destination: Arc::new(Destination::prepare(output, replace)?),
+        destination: Arc::new(Destination::prepare(&CommitContext::default(), output, replace)?),
         check: None,
         parallelism: None,
     };

@@ -5,7 +5,7 @@
 use super::{DATABASE, SEGMENT_BYTES, files, hex, restored};
 use crate::common::binary::only_test;
 use hydrant::cancel::CancellationToken;
-use hydrant::commit::{Destination, Replace};
+use hydrant::commit::{CommitContext, Destination, Replace};
 use hydrant::error::Class;
 use hydrant::io::IoBackend;
 use hydrant::io::fault::{Effect, Injected, Step, inject};
@@ -156,7 +156,7 @@ fn run(engine: &Workers, root: &Path, target: Target, output: &Path) -> Result<R
         path: root.to_str().unwrap().to_owned(),
         replica: None,
         target,
-        destination: Arc::new(Destination::prepare(output, Replace::Never)?),
+        destination: Arc::new(Destination::prepare(&CommitContext::default(), output, Replace::Never)?),
         check: None,
         parallelism: None,
     };
