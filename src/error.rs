@@ -1,11 +1,14 @@
 //! The classes of failure that operators and scripts distinguish (docs/CLI.md, "Error log classes").
 //!
 //! Each module has its own error type with the facts (key, offset, expected, found). All of them have a class. The
-//! class is the first part of a reason in the error log, and it decides whether the restore is tried again.
+//! class is the first part of a reason in the error log.
 
 use std::fmt;
 
-/// The class of a failure: the first words of the reason in the error log.
+/// How the reason begins if a case that cannot happen has happened.
+pub(crate) const BUG: &str = "this is a bug in Hydrant, please report";
+
+/// The class of a failure: the first words of the reason in the error log. Every error has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     BackupNotFound,
@@ -57,17 +60,6 @@ impl Class {
             Self::Config => "configuration",
             Self::Cancelled => "cancelled",
         }
-    }
-
-    /// Whether a later attempt may succeed without anybody doing anything.
-    pub const fn is_transient(self) -> bool {
-        matches!(self, Self::S3Timeout | Self::Throttled | Self::S3Error)
-    }
-
-    /// Whether the failure is about the content of one LTX file, so that another chain of files may still give the
-    /// database (docs/FORMAT.md, "Damaged files").
-    pub const fn is_damaged_file(self) -> bool {
-        matches!(self, Self::Truncated | Self::Malformed | Self::ChecksumMismatch | Self::NameAndHeaderDisagree)
     }
 }
 

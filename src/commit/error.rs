@@ -1,95 +1,85 @@
 //! Why an output cannot be written or published.
 
+#![allow(missing_docs, reason = "the text in #[error] says what each variant and field is")]
+
 use super::unsafe_name::UnsafeName;
-use crate::error::Class;
+use crate::error::{BUG, Class, escaped};
 use crate::io::{IoError, class_of, shown, text_of};
 use rustix::io::Errno;
-use std::fmt;
 use std::path::{Path, PathBuf};
+use thiserror::Error;
 
-/// Why an output cannot be written or published. docs/CLI.md, "Texts that scripts rely on", lists the first three
-/// texts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why an output cannot be written or published. [`Destination`](super::Destination),
+/// [`StagedFile`](super::StagedFile), [`PublishedFile`](super::PublishedFile) and [`Check`](super::check::Check) return it,
+/// from the first look at the destination to the sync of its directory. docs/CLI.md, "Texts that scripts rely on",
+/// lists the first three texts.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
-    Exists {
-        path: PathBuf,
-    },
-    SidecarExists {
-        path: PathBuf,
-    },
-    IsDirectory {
-        path: PathBuf,
-    },
-    IsSymlink {
-        path: PathBuf,
-    },
-    NotRegular {
-        path: PathBuf,
-    },
+    #[error("cannot restore, output path already exists and is not empty: {}. Use -force to overwrite", shown(.path))]
+    Exists { path: PathBuf },
+    #[error("cannot restore, SQLite sidecar path already exists: {}. Use -force to overwrite", shown(.path))]
+    SidecarExists { path: PathBuf },
+    #[error("cannot restore, output path is a directory: {}", shown(.path))]
+    IsDirectory { path: PathBuf },
+    #[error("cannot restore, output path is a symbolic link: {}", shown(.path))]
+    IsSymlink { path: PathBuf },
+    #[error("cannot restore, output path is not a regular file: {}", shown(.path))]
+    NotRegular { path: PathBuf },
     /// A path that names no file: empty, or ending in `..` or `/`.
-    NotAFileName {
-        path: PathBuf,
-    },
+    #[error("cannot restore, output path names no file: {}", shown(.path))]
+    NotAFileName { path: PathBuf },
     /// A name from a bucket that cannot be the name of an output.
-    UnsafeName {
-        name: String,
-        why: UnsafeName,
-    },
+    #[error("cannot restore, '{}' is not a safe output path: {why}", escaped(.name))]
+    UnsafeName { name: String, why: UnsafeName },
     /// A file is where a directory on the way to the output should be.
-    IsNoDirectory {
-        path: PathBuf,
-    },
-    /// A dangling symbolic link is where a directory on the way to the output should be.
-    DanglingLink {
-        path: PathBuf,
-        /// The link's text.
-        target: PathBuf,
-    },
+    #[error(
+        "cannot restore, a file stands where a directory must be: {}. Remove it, or choose another output",
+        shown(.path)
+    )]
+    IsNoDirectory { path: PathBuf },
+    /// A dangling symbolic link is where a directory on the way to the output should be. `target` is the link's text.
+    #[error(
+        "cannot restore, {} is a symbolic link to {}, which is not there: make that directory, or remove the link",
+        shown(.path),
+        shown(.target)
+    )]
+    DanglingLink { path: PathBuf, target: PathBuf },
     /// Symbolic links on the way to the output lead back to themselves.
-    LinkLoop {
-        path: PathBuf,
-    },
+    #[error(
+        "cannot restore, the symbolic link {} leads back to itself: remove it, or choose another output",
+        shown(.path)
+    )]
+    LinkLoop { path: PathBuf },
     /// The directory exists, but nothing can be made in it (/proc).
-    TakesNothing {
-        path: PathBuf,
-    },
+    #[error(
+        "cannot restore, nothing can be made in {}: its file system takes no new files or directories, or another \
+         program removes them at once. Choose another output",
+        shown(.path)
+    )]
+    TakesNothing { path: PathBuf },
     /// Another program uses the database that is to be replaced; `pid` if it is known.
-    InUse {
-        path: PathBuf,
-        pid: Option<u32>,
-    },
+    #[error("cannot restore, the database is in use by {}: {}", process(*.pid), shown(.path))]
+    InUse { path: PathBuf, pid: Option<u32> },
     /// The destination changed at every attempt to replace it: another restore publishes to it.
-    Busy {
-        path: PathBuf,
-    },
+    #[error(
+        "cannot restore, {} keeps changing: another restore or program puts files there. Try again when it is done",
+        shown(.path)
+    )]
+    Busy { path: PathBuf },
     /// `needed` bytes do not fit; `free` bytes are available to this user. EFBIG: the limit on the size of one file.
-    NoSpace {
-        path: PathBuf,
-        needed: u64,
-        free: Option<u64>,
-        errno: Errno,
-    },
+    #[error("cannot reserve {needed} bytes for {}: {}{}", shown(.path), text_of(*.errno), free_bytes(*.free))]
+    NoSpace { path: PathBuf, needed: u64, free: Option<u64>, errno: Errno },
     /// The kernel refused `what`.
-    Refused {
-        what: &'static str,
-        path: PathBuf,
-        errno: Errno,
-    },
-    /// The content was not synced before publication, which is a defect of the caller.
-    NotSynced {
-        path: PathBuf,
-    },
+    #[error("cannot {what} {}: {}", shown(.path), text_of(*.errno))]
+    Refused { what: &'static str, path: PathBuf, errno: Errno },
     /// SQLite could not open or check the file.
-    Sqlite {
-        path: PathBuf,
-        reason: String,
-    },
-    Io(IoError),
-    /// A defect of Hydrant.
-    Internal {
-        what: &'static str,
-        path: PathBuf,
-    },
+    #[error("cannot check {}: {}", shown(.path), escaped(.reason))]
+    Sqlite { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A case that cannot happen has happened: `what` is wrong.
+    #[error("{BUG}: {what}: {}", shown(.path))]
+    Internal { what: &'static str, path: PathBuf },
 }
 
 impl CommitError {
@@ -97,6 +87,7 @@ impl CommitError {
         Self::Refused { what, path: path.to_owned(), errno }
     }
 
+    /// The class that the error log names.
     pub fn class(&self) -> Class {
         match self {
             Self::Exists { .. }
@@ -111,98 +102,19 @@ impl CommitError {
             | Self::Refused { errno: Errno::NAMETOOLONG, .. } => Class::UnsafePath,
             Self::IsNoDirectory { .. } => Class::PathCollision,
             Self::NoSpace { errno, .. } | Self::Refused { errno, .. } => class_of(*errno),
-            Self::Internal { .. }
-            | Self::NotSynced { .. }
-            | Self::DanglingLink { .. }
-            | Self::LinkLoop { .. }
-            | Self::TakesNothing { .. } => Class::Io,
+            Self::Internal { .. } | Self::DanglingLink { .. } | Self::LinkLoop { .. } | Self::TakesNothing { .. } => {
+                Class::Io
+            }
             Self::Sqlite { .. } => Class::IntegrityCheck,
             Self::Io(error) => error.class(),
         }
     }
 }
 
-impl From<IoError> for CommitError {
-    fn from(error: IoError) -> Self {
-        Self::Io(error)
-    }
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
-impl fmt::Display for CommitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exists { path } => write!(
-                f,
-                "cannot restore, output path already exists and is not empty: {}. Use -force to overwrite",
-                shown(path)
-            ),
-            Self::SidecarExists { path } => write!(
-                f,
-                "cannot restore, SQLite sidecar path already exists: {}. Use -force to overwrite",
-                shown(path)
-            ),
-            Self::IsDirectory { path } => write!(f, "cannot restore, output path is a directory: {}", shown(path)),
-            Self::IsSymlink { path } => write!(f, "cannot restore, output path is a symbolic link: {}", shown(path)),
-            Self::NotRegular { path } => {
-                write!(f, "cannot restore, output path is not a regular file: {}", shown(path))
-            }
-            Self::NotAFileName { path } => write!(f, "cannot restore, output path names no file: {}", shown(path)),
-            Self::UnsafeName { name, why } => {
-                write!(f, "cannot restore, '{}' is not a safe output path: {why}", crate::error::escaped(name))
-            }
-            Self::IsNoDirectory { path } => {
-                write!(
-                    f,
-                    "cannot restore, a file stands where a directory must be: {}. Remove it, or choose another output",
-                    shown(path)
-                )
-            }
-            Self::DanglingLink { path, target } => write!(
-                f,
-                "cannot restore, {} is a symbolic link to {}, which is not there: make that directory, or remove the link",
-                shown(path),
-                shown(target)
-            ),
-            Self::LinkLoop { path } => write!(
-                f,
-                "cannot restore, the symbolic link {} leads back to itself: remove it, or choose another output",
-                shown(path)
-            ),
-            Self::TakesNothing { path } => write!(
-                f,
-                "cannot restore, nothing can be made in {}: its file system takes no new files or directories, or \
-                 another program removes them at once. Choose another output",
-                shown(path)
-            ),
-            Self::InUse { path, pid: Some(pid) } => {
-                write!(f, "cannot restore, the database is in use by process {pid}: {}", shown(path))
-            }
-            Self::InUse { path, pid: None } => {
-                write!(f, "cannot restore, the database is in use by another process: {}", shown(path))
-            }
-            Self::Busy { path } => write!(
-                f,
-                "cannot restore, {} keeps changing: another restore or program puts files there. Try again when it is done",
-                shown(path)
-            ),
-            Self::NoSpace { path, needed, free, errno } => {
-                write!(f, "cannot reserve {needed} bytes for {}: {}", shown(path), text_of(*errno))?;
-                match free {
-                    Some(free) => write!(f, " ({free} bytes free)"),
-                    None => Ok(()),
-                }
-            }
-            Self::Refused { what, path, errno } => write!(f, "cannot {what} {}: {}", shown(path), text_of(*errno)),
-            Self::NotSynced { path } => write!(f, "cannot publish {}: its content was not synced", shown(path)),
-            Self::Sqlite { path, reason } => {
-                write!(f, "cannot check {}: {}", shown(path), crate::error::escaped(reason))
-            }
-            Self::Io(error) => error.fmt(f),
-            Self::Internal { what, path } => {
-                write!(f, "this is a bug in Hydrant, please report: {what}: {}", shown(path))
-            }
-        }
-    }
+fn free_bytes(free: Option<u64>) -> String {
+    free.map_or_else(String::new, |free| format!(" ({free} bytes free)"))
 }
-
-impl std::error::Error for CommitError {}

@@ -144,7 +144,7 @@ impl StagedFile {
     /// durable after [`PublishedFile::sync_dir`] or [`sync_dirs`].
     ///
     /// # Errors
-    /// [`CommitError::NotSynced`], and everything that [`Destination::prepare`] refuses, if it appeared since. The
+    /// [`CommitError::Internal`] if it was not synced, and everything that [`Destination::prepare`] refuses, if it appeared since. The
     /// new file is then gone, and the destination unchanged.
     pub fn publish(self) -> Result<PublishedFile, CommitError> {
         publish(self)
@@ -154,7 +154,8 @@ impl StagedFile {
 /// See [`StagedFile::publish`].
 fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
     if !new.output().is_synced() {
-        return Err(CommitError::NotSynced { path: new.output().path().to_owned() });
+        let (what, path) = ("the content to publish was not synced", new.output().path().to_owned());
+        return Err(CommitError::Internal { what, path });
     }
     let destination = Arc::clone(new.destination());
     // No look at the destination: the link itself fails if the name is taken.

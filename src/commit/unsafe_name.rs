@@ -2,25 +2,32 @@
 
 use super::temp_name;
 use std::ffi::OsStr;
-use std::fmt;
 use std::path::Path;
+use thiserror::Error;
 
 /// The longest name of a file, in bytes (NAME_MAX).
 const LONGEST_NAME: usize = 255;
 /// The longest path that a program can open, in bytes: PATH_MAX without the NUL at its end.
 const LONGEST_PATH: usize = 4095;
 
-/// Why a name from a bucket cannot be the name of an output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a name from a bucket cannot be the name of an output. [`check_relative`] returns it before a database is
+/// restored; [`CommitError::UnsafeName`](super::CommitError::UnsafeName) adds the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum UnsafeName {
+    #[error("it is empty")]
     Empty,
     /// One component is `.`, `..` or empty. A path that begins or ends with a slash has an empty component.
+    #[error("it holds '.', '..' or an empty name")]
     NoName,
     /// It holds a control character: a newline, an escape, a NUL.
+    #[error("it holds a control character")]
     Control,
+    #[error("a name in it is longer than {LONGEST_NAME} bytes")]
     NameTooLong,
+    #[error("it is longer than {LONGEST_PATH} bytes")]
     PathTooLong,
     /// One component looks like a temporary name of a restore: another run would sweep that file away.
+    #[error("it is named as a temporary file of a restore")]
     Temporary,
 }
 
@@ -51,17 +58,4 @@ pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
         return Err(UnsafeName::PathTooLong);
     }
     Ok(())
-}
-
-impl fmt::Display for UnsafeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("it is empty"),
-            Self::NoName => f.write_str("it holds '.', '..' or an empty name"),
-            Self::Control => f.write_str("it holds a control character"),
-            Self::NameTooLong => write!(f, "a name in it is longer than {LONGEST_NAME} bytes"),
-            Self::PathTooLong => write!(f, "it is longer than {LONGEST_PATH} bytes"),
-            Self::Temporary => f.write_str("it is named as a temporary file of a restore"),
-        }
-    }
 }

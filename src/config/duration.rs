@@ -1,33 +1,27 @@
 //! Durations as Go writes them: `5s`, `1m30s`, `500ms`, `1.5h`.
 
-use std::fmt;
 use std::time::Duration;
+use thiserror::Error;
 
-/// Why a text is no duration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a text is no duration. [`parse_go_duration`] returns it, for flags and for litestream.yml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DurationError {
+    /// No number where one is expected, or none at all.
+    #[error("not a duration such as 5s, 1m30s or 500ms")]
     Malformed,
     /// A number without `ns`, `us`, `ms`, `s`, `m` or `h`.
+    #[error("missing unit in duration (ns, us, ms, s, m, h)")]
     MissingUnit,
+    /// A number with other letters behind it.
+    #[error("unknown unit in duration (ns, us, ms, s, m, h)")]
     UnknownUnit,
+    /// Less than zero.
+    #[error("duration must not be negative")]
     Negative,
     /// Beyond what Go holds, about 292 years.
+    #[error("duration too long")]
     TooLong,
 }
-
-impl fmt::Display for DurationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "not a duration such as 5s, 1m30s or 500ms",
-            Self::MissingUnit => "missing unit in duration (ns, us, ms, s, m, h)",
-            Self::UnknownUnit => "unknown unit in duration (ns, us, ms, s, m, h)",
-            Self::Negative => "duration must not be negative",
-            Self::TooLong => "duration too long",
-        })
-    }
-}
-
-impl std::error::Error for DurationError {}
 
 /// Parses Go's `time.ParseDuration` syntax; a bare `0` needs no unit. Negative durations, which
 /// mean nothing here, are refused.

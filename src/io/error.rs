@@ -1,27 +1,39 @@
 //! Errors of reads, writes and syncs of an output.
 
-use crate::error::{Class, escaped};
+#![allow(missing_docs, reason = "the text in #[error] says what each field is")]
+
+use crate::error::{BUG, Class, escaped};
 use crate::process::threads::NoThread;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use std::fmt;
 use std::path::{Path, PathBuf};
+use thiserror::Error;
 
-/// A failed operation on an output, or a writer that is not available.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A failed operation on an output, or a writer that is not available. The buffers and writers of this module return
+/// it while they are made ([`Io::new`](super::Io::new), [`probe`](super::probe)) and for each read, write and sync.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IoError {
     /// The kernel refused the operation `what` (`write`, `read`, `sync`, …) on `path`.
+    #[error("{what} {}: {}{}", shown(.path), text_of(*.errno), place(*.at, *.len))]
     Refused { what: &'static str, path: PathBuf, at: Option<u64>, len: Option<u64>, errno: Errno },
     /// The file ends before `at + len`.
+    #[error("read {}: the file ends before offset {}", shown(.path), at.saturating_add(*.len))]
     Short { path: PathBuf, at: u64, len: u64 },
-    /// A write that wrote no bytes, or a length beyond its buffer: a defect of the file system or of the caller.
-    Impossible { what: &'static str, path: PathBuf, at: u64, len: u64 },
+    /// The kernel accepted a write and wrote no bytes: a defect of the file system.
+    #[error("{what} {}: no progress at offset {at} ({len} bytes left)", shown(.path))]
+    NoProgress { what: &'static str, path: PathBuf, at: u64, len: u64 },
+    /// A case that cannot happen has happened: `what` is wrong.
+    #[error("{BUG}: {what} at offset {at} ({len} bytes): {}", shown(.path))]
+    Internal { what: &'static str, path: PathBuf, at: u64, len: u64 },
     /// `--io-engine uring` was given, and io_uring is not available.
+    #[error("io_uring cannot be had ({reason}); use --io-engine auto or --io-engine pwrite")]
     NoUring { reason: String },
     /// A worker's runtime or its buffers could not be made.
+    #[error("cannot start a worker: {reason}")]
     NoRuntime { reason: String },
     /// A necessary thread could not be started.
-    NoThread(NoThread),
+    #[error(transparent)]
+    NoThread(#[from] NoThread),
 }
 
 impl IoError {
@@ -33,11 +45,16 @@ impl IoError {
         Self::Refused { what, path: path.to_owned(), at: Some(at), len: Some(len as u64), errno }
     }
 
+    /// The class that the error log names.
     pub fn class(&self) -> Class {
         match self {
             Self::Refused { errno, .. } => class_of(*errno),
             Self::NoUring { .. } => Class::Config,
-            Self::Short { .. } | Self::Impossible { .. } | Self::NoRuntime { .. } | Self::NoThread(_) => Class::Io,
+            Self::Short { .. }
+            | Self::NoProgress { .. }
+            | Self::Internal { .. }
+            | Self::NoRuntime { .. }
+            | Self::NoThread(_) => Class::Io,
         }
     }
 }
@@ -66,43 +83,13 @@ pub(crate) fn text_of(errno: Errno) -> String {
     }
 }
 
-impl fmt::Display for IoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused { what, path, at, len, errno } => {
-                write!(f, "{what} {}: {}", shown(path), text_of(*errno))?;
-                if let Some(at) = at {
-                    write!(f, " at offset {at}")?;
-                }
-                if let Some(len) = len {
-                    write!(f, " ({len} bytes)")?;
-                }
-                Ok(())
-            }
-            Self::Short { path, at, len } => {
-                write!(f, "read {}: the file ends before offset {}", shown(path), at.saturating_add(*len))
-            }
-            Self::Impossible { what, path, at, len } => {
-                write!(f, "{what} {}: no progress at offset {at} ({len} bytes left)", shown(path))
-            }
-            Self::NoUring { reason } => {
-                write!(f, "io_uring cannot be had ({reason}); use --io-engine auto or --io-engine pwrite")
-            }
-            Self::NoRuntime { reason } => write!(f, "cannot start a worker: {reason}"),
-            Self::NoThread(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for IoError {}
-
-impl From<NoThread> for IoError {
-    fn from(error: NoThread) -> Self {
-        Self::NoThread(error)
-    }
-}
-
 /// A path as messages show it, with control characters escaped.
 pub(crate) fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
+}
+
+fn place(at: Option<u64>, len: Option<u64>) -> String {
+    let at = at.map_or_else(String::new, |at| format!(" at offset {at}"));
+    let len = len.map_or_else(String::new, |len| format!(" ({len} bytes)"));
+    at + &len
 }

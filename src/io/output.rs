@@ -74,7 +74,7 @@ impl OutputFile {
             match uninterrupted(|| rustix::io::pwrite(&self.fd, now, at)) {
                 Ok(0) => {
                     let (path, len) = (self.path.clone(), rest.len() as u64);
-                    return Err(IoError::Impossible { what: "write", path, at, len });
+                    return Err(IoError::NoProgress { what: "write", path, at, len });
                 }
                 Ok(n) => {
                     rest = rest.get(n..).unwrap_or_default();

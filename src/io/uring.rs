@@ -67,7 +67,7 @@ async fn write(
             match result {
                 Ok(0) => {
                     let (path, len) = (file.path().to_owned(), (aligned - done) as u64);
-                    return Err(IoError::Impossible { what: "write", path, at: from, len });
+                    return Err(IoError::NoProgress { what: "write", path, at: from, len });
                 }
                 Ok(n) => done = done.saturating_add(n).min(aligned),
                 // The rest of this buffer goes through the page cache.

@@ -19,7 +19,7 @@ pub trait Writer {
 /// Bytes `from` to `to` of `buf`, which are to be written at offset `at + from`.
 ///
 /// # Errors
-/// [`IoError::Impossible`] if they are not inside the buffer.
+/// [`IoError::Internal`] if they are not inside the buffer.
 pub(super) fn part<'a>(
     file: &OutputFile,
     buf: &'a Buffer,
@@ -27,6 +27,7 @@ pub(super) fn part<'a>(
     to: usize,
     at: u64,
 ) -> Result<&'a [u8], IoError> {
-    let beyond = || IoError::Impossible { what: "write", path: file.path().to_owned(), at, len: to as u64 };
+    let what = "a write of more than its buffer holds";
+    let beyond = || IoError::Internal { what, path: file.path().to_owned(), at, len: to as u64 };
     buf.get(from..to).ok_or_else(beyond)
 }

@@ -325,7 +325,8 @@ impl Parts {
 }
 
 /// Verifies a file held in memory and shows each page to `on_page`, before the file as a whole
-/// is known to be right.
+/// is known to be right. The program decodes as files arrive; this is for tests and for fuzzing, whose
+/// reference it is.
 pub fn verify_file(
     bytes: Bytes,
     name: Option<(Txid, Txid)>,

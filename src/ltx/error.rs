@@ -1,9 +1,12 @@
 //! What can be wrong with an LTX file. Texts name the place and the facts; the caller adds the
 //! object's name and the class's first words.
 
+#![allow(missing_docs, reason = "the text in #[error] says what each variant and field is")]
+
 use super::{Pgno, Txid};
 use crate::error::Class;
 use std::fmt;
+use thiserror::Error;
 
 /// A part of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,132 +43,112 @@ pub enum Checksum {
     Lz4,
 }
 
-/// An LTX file that breaks the format. Offsets count from the start of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "file checksum",
+            Self::Database => "database checksum",
+            Self::Lz4 => "LZ4 checksum",
+        })
+    }
+}
+
+impl Checksum {
+    const fn hex_digits(self) -> usize {
+        match self {
+            Self::File | Self::Database => 16,
+            Self::Lz4 => 8,
+        }
+    }
+}
+
+/// An LTX file that breaks the format. Offsets count from the start of the file. All decoders and parsers of this
+/// module return it, at the first byte that is wrong or missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FormatError {
     /// The file has `size` bytes and ends inside `part`, which needs the file to have at least
     /// `needed`.
-    Truncated {
-        part: Part,
-        size: u64,
-        needed: u64,
-    },
-    Malformed {
-        part: Part,
-        offset: u64,
-        fault: Fault,
-    },
-    ChecksumMismatch {
-        what: Checksum,
-        part: Part,
-        /// Of the stored checksum; for `Lz4` of the frame.
-        offset: u64,
-        stored: u64,
-        computed: u64,
-    },
+    #[error(fmt = truncated)]
+    Truncated { part: Part, size: u64, needed: u64 },
+    #[error("{part} at offset {offset}: {fault}")]
+    Malformed { part: Part, offset: u64, fault: Fault },
+    /// `offset` is the stored checksum's; for `Lz4` the frame's.
+    #[error(
+        "{part} at offset {offset}: the {what} is stored as {stored:0digits$x}, the data gives {computed:0digits$x}",
+        digits = .what.hex_digits()
+    )]
+    ChecksumMismatch { what: Checksum, part: Part, offset: u64, stored: u64, computed: u64 },
     /// The name and the header say other TXIDs: (min, max) of each.
-    NameDisagrees {
-        name: (Txid, Txid),
-        header: (Txid, Txid),
-    },
+    #[error("the name says TXIDs {}-{}, the header {}-{}", .name.0, .name.1, .header.0, .header.1)]
+    NameDisagrees { name: (Txid, Txid), header: (Txid, Txid) },
 }
 
-/// What rule of docs/FORMAT.md is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What rule of docs/FORMAT.md is broken. Always inside [`FormatError::Malformed`], which adds the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Fault {
-    Magic {
-        found: u32,
-    },
-    HeaderFlags {
-        found: u32,
-    },
-    PageSize {
-        found: u32,
-    },
+    #[error("begins with {found:08x}, not with LTX1 (4c545831)")]
+    Magic { found: u32 },
+    #[error("unknown flags {found:#010x}")]
+    HeaderFlags { found: u32 },
+    #[error("page size {found} is no power of two from 512 to 65536")]
+    PageSize { found: u32 },
+    #[error("min TXID is 0")]
     MinTxidZero,
-    TxidsReversed {
-        min: Txid,
-        max: Txid,
-    },
-    PreApply {
-        found: u64,
-        rule: &'static str,
-    },
-    Padding {
-        found: u8,
-    },
-    FrameFlags {
-        found: u16,
-    },
-    EndMark {
-        found: u16,
-    },
-    PageOrder {
-        after: Pgno,
-    },
+    #[error("min TXID {min} is after max TXID {max}")]
+    TxidsReversed { min: Txid, max: Txid },
+    #[error("pre-apply checksum {found:016x} {rule}")]
+    PreApply { found: u64, rule: &'static str },
+    #[error("padding holds {found:#04x}, not zero")]
+    Padding { found: u8 },
+    #[error(fmt = frame_flags)]
+    FrameFlags { found: u16 },
+    #[error("page number 0 with flags {found:#06x}, which is neither page nor end")]
+    EndMark { found: u16 },
+    #[error("comes after page {after}, but numbers must ascend")]
+    PageOrder { after: Pgno },
+    #[error("is the lock page, which must not be stored")]
     LockPage,
-    FrameSize {
-        found: u64,
-        max: u64,
-    },
+    #[error("compressed size {found} is more than {max}, the most a page can take")]
+    FrameSize { found: u64, max: u64 },
+    #[error("LZ4 frame: {0}")]
     Lz4Header(&'static str),
+    #[error("LZ4 block: {0}")]
     Lz4Block(&'static str),
-    PageLength {
-        expected: u64,
-        found: u64,
-    },
+    #[error("decodes to {found} bytes, a page has {expected}")]
+    PageLength { expected: u64, found: u64 },
+    #[error("a number is longer than 64 bits")]
     Varint,
-    IndexPgno {
-        found: u64,
-    },
-    IndexOrder {
-        after: Pgno,
-        found: Pgno,
-    },
-    IndexOffset {
-        pgno: Pgno,
-        expected: u64,
-        found: u64,
-    },
-    IndexFrameSize {
-        pgno: Pgno,
-        found: u64,
-        max: u64,
-    },
-    IndexEnd {
-        frames_end: u64,
-        expected: u64,
-    },
-    IndexSize {
-        expected: u64,
-        found: u64,
-    },
+    #[error("page number {found} is out of range")]
+    IndexPgno { found: u64 },
+    #[error("page {found} comes after page {after}, but numbers must ascend")]
+    IndexOrder { after: Pgno, found: Pgno },
+    #[error("page {pgno} is said to lie at offset {found}, but the frame before it ends at {expected}")]
+    IndexOffset { pgno: Pgno, expected: u64, found: u64 },
+    #[error("page {pgno} is said to take {found} bytes, outside 7 to {max}")]
+    IndexFrameSize { pgno: Pgno, found: u64, max: u64 },
+    #[error("the frames are said to end at offset {frames_end}, but the index needs that to be {expected}")]
+    IndexEnd { frames_end: u64, expected: u64 },
+    #[error("its size is stored as {found}, but should be {expected}")]
+    IndexSize { expected: u64, found: u64 },
     /// As `IndexSize`, where only the file's size bounds it.
-    IndexSizeBeyondFile {
-        found: u64,
-        max: u64,
-    },
+    #[error("its size is stored as {found}, but the file has room for 1 to {max}")]
+    IndexSizeBeyondFile { found: u64, max: u64 },
+    #[error("does not agree with the frames")]
     IndexDisagrees,
     /// The frames of a segment do not end where the index says.
-    SegmentEnd {
-        expected: u64,
-        found: u64,
-    },
+    #[error("a frame should end at offset {expected} by the index, but one ends at {found}")]
+    SegmentEnd { expected: u64, found: u64 },
     /// Of a snapshot: `None` is the end of the pages.
-    SnapshotPage {
-        expected: Option<Pgno>,
-        found: Option<Pgno>,
-    },
-    PostApply {
-        found: u64,
-        rule: &'static str,
-    },
-    TrailingBytes {
-        bytes: u64,
-    },
+    #[error(fmt = snapshot_page)]
+    SnapshotPage { expected: Option<Pgno>, found: Option<Pgno> },
+    #[error("post-apply checksum {found:016x} {rule}")]
+    PostApply { found: u64, rule: &'static str },
+    #[error("{bytes} bytes follow the end of the file")]
+    TrailingBytes { bytes: u64 },
 }
 
 impl FormatError {
+    /// The class that the error log names.
     pub const fn class(&self) -> Class {
         match self {
             Self::Truncated { .. } => Class::Truncated,
@@ -185,95 +168,26 @@ impl FormatError {
     }
 }
 
-impl std::error::Error for FormatError {}
-
-impl fmt::Display for FormatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated { size: 0, .. } => f.write_str("the file is empty"),
-            Self::Truncated { part, size, needed } => {
-                write!(f, "the file ends at byte {size}, in: {part}; it needs at least {needed} bytes")
-            }
-            Self::Malformed { part, offset, fault } => write!(f, "{part} at offset {offset}: {fault}"),
-            Self::ChecksumMismatch { what, part, offset, stored, computed } => {
-                let (what, digits) = match what {
-                    Checksum::File => ("file checksum", 16),
-                    Checksum::Database => ("database checksum", 16),
-                    Checksum::Lz4 => ("LZ4 checksum", 8),
-                };
-                write!(f, "{part} at offset {offset}: the {what} is stored as {stored:0digits$x}, ")?;
-                write!(f, "the data gives {computed:0digits$x}")
-            }
-            Self::NameDisagrees { name, header } => {
-                write!(f, "the name says TXIDs {}-{}, the header {}-{}", name.0, name.1, header.0, header.1)
-            }
-        }
+fn truncated(part: &Part, size: &u64, needed: &u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match size {
+        0 => f.write_str("the file is empty"),
+        _ => write!(f, "the file ends at byte {size}, in: {part}; it needs at least {needed} bytes"),
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Magic { found } => write!(f, "begins with {found:08x}, not with LTX1 (4c545831)"),
-            Self::HeaderFlags { found } => write!(f, "unknown flags {found:#010x}"),
-            Self::PageSize { found } => write!(f, "page size {found} is no power of two from 512 to 65536"),
-            Self::MinTxidZero => f.write_str("min TXID is 0"),
-            Self::TxidsReversed { min, max } => write!(f, "min TXID {min} is after max TXID {max}"),
-            Self::PreApply { found, rule } => write!(f, "pre-apply checksum {found:016x} {rule}"),
-            Self::Padding { found } => write!(f, "padding holds {found:#04x}, not zero"),
-            // A 4-byte page header is followed at once by the magic of an LZ4 frame, 04 22 4d 18.
-            Self::FrameFlags { found: 0x0422 } => {
-                f.write_str("no page flags: written by a prerelease of Litestream 0.5, which cannot be read")
-            }
-            Self::FrameFlags { found } => write!(f, "unknown page flags {found:#06x}"),
-            Self::EndMark { found } => {
-                write!(f, "page number 0 with flags {found:#06x}, which is neither page nor end")
-            }
-            Self::PageOrder { after } => write!(f, "comes after page {after}, but numbers must ascend"),
-            Self::LockPage => f.write_str("is the lock page, which must not be stored"),
-            Self::FrameSize { found, max } => {
-                write!(f, "compressed size {found} is more than {max}, the most a page can take")
-            }
-            Self::Lz4Header(what) => write!(f, "LZ4 frame: {what}"),
-            Self::Lz4Block(what) => write!(f, "LZ4 block: {what}"),
-            Self::PageLength { expected, found } => write!(f, "decodes to {found} bytes, a page has {expected}"),
-            Self::Varint => f.write_str("a number is longer than 64 bits"),
-            Self::IndexPgno { found } => write!(f, "page number {found} is out of range"),
-            Self::IndexOrder { after, found } => {
-                write!(f, "page {found} comes after page {after}, but numbers must ascend")
-            }
-            Self::IndexOffset { pgno, expected, found } => {
-                write!(f, "page {pgno} is said to lie at offset {found}, but the frame before it ends at {expected}")
-            }
-            Self::IndexFrameSize { pgno, found, max } => {
-                write!(f, "page {pgno} is said to take {found} bytes, outside 7 to {max}")
-            }
-            Self::IndexEnd { frames_end, expected } => {
-                write!(
-                    f,
-                    "the frames are said to end at offset {frames_end}, but the index needs that to be {expected}"
-                )
-            }
-            Self::IndexSize { expected, found } => write!(f, "its size is stored as {found}, but should be {expected}"),
-            Self::IndexSizeBeyondFile { found, max } => {
-                write!(f, "its size is stored as {found}, but the file has room for 1 to {max}")
-            }
-            Self::IndexDisagrees => f.write_str("does not agree with the frames"),
-            Self::SegmentEnd { expected, found } => {
-                write!(f, "a frame should end at offset {expected} by the index, but one ends at {found}")
-            }
-            Self::SnapshotPage { expected, found } => match (expected, found) {
-                (Some(expected), Some(found)) => {
-                    write!(f, "a snapshot must hold page {expected} next, found page {found}")
-                }
-                (Some(expected), None) => {
-                    write!(f, "a snapshot must hold page {expected} next, found the end of pages")
-                }
-                (None, Some(found)) => write!(f, "page {found} of a snapshot lies beyond the database's end"),
-                (None, None) => f.write_str("the end of pages"),
-            },
-            Self::PostApply { found, rule } => write!(f, "post-apply checksum {found:016x} {rule}"),
-            Self::TrailingBytes { bytes } => write!(f, "{bytes} bytes follow the end of the file"),
-        }
+fn frame_flags(found: &u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match found {
+        // A 4-byte page header is followed at once by the magic of an LZ4 frame, 04 22 4d 18.
+        0x0422 => f.write_str("no page flags: written by a prerelease of Litestream 0.5, which cannot be read"),
+        _ => write!(f, "unknown page flags {found:#06x}"),
+    }
+}
+
+fn snapshot_page(expected: &Option<Pgno>, found: &Option<Pgno>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match (expected, found) {
+        (Some(expected), Some(found)) => write!(f, "a snapshot must hold page {expected} next, found page {found}"),
+        (Some(expected), None) => write!(f, "a snapshot must hold page {expected} next, found the end of pages"),
+        (None, Some(found)) => write!(f, "page {found} of a snapshot lies beyond the database's end"),
+        (None, None) => f.write_str("the end of pages"),
     }
 }

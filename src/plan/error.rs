@@ -1,39 +1,69 @@
 //! Why there is no plan.
 
+#![allow(missing_docs, reason = "the text in #[error] says what each field is")]
+
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
-use std::fmt;
+use thiserror::Error;
 
 /// How many keys an error names at most.
 pub(super) const MAX_KEYS: usize = 3;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why no plan reaches the target. [`plan`](super::plan()) returns it from the names in a listing, and again each time
+/// that the restore knows more: files that are damaged, unreadable or gone.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
     /// The replica holds no file at all.
+    #[error("no matching backup files available")]
     NoBackups,
     /// The replica holds files of the v0.3.x format only.
+    #[error(
+        "the backups are in the v0.3.x format (generations/, {snapshots} snapshots), which is not supported \
+         yet: restore them with Litestream v0.3.13"
+    )]
     OnlyV3 { snapshots: u32 },
     /// No file begins at TXID 1, so nothing can be built upon (docs/FORMAT.md, "Holes").
+    #[error(
+        "cannot calc restore plan: the chain of ltx files does not begin at TXID 1: the first file starts at \
+         {first} and there is no snapshot; files were deleted from the backup"
+    )]
     ChainDoesNotBeginAtOne { first: Txid },
     /// No file holds what lies between `have` and `next` (docs/FORMAT.md, "Holes").
+    #[error("cannot calc restore plan: non-contiguous ltx files: have up to {have} but next file starts at {next}")]
     Hole { have: Txid, next: Txid },
     /// No chain ends exactly at `txid`: it lies inside a compacted file, beyond a file that is
     /// no longer there, or past the end. `below` and `above` are the nearest that can be reached.
+    #[error(
+        "no matching backup files available: TXID {txid} cannot be reached exactly{}",
+        nearest(*.below, *.above)
+    )]
     TxidNotReachable { txid: Txid, below: Option<Txid>, above: Option<Txid> },
     /// The first state is not older than `at`.
+    #[error("timestamp does not exist: the backups hold no state older than {at}")]
     TimestampDoesNotExist { at: Timestamp },
     /// Every chain to `txid` needs a file that was excluded; `keys` are those that would close
     /// the first gap (not all, if many), `class` is what is wrong with the first.
+    #[error("no chain of files reaches TXID {txid} without {}", list(.keys))]
     NoOtherChain { txid: Txid, class: Class, keys: Vec<String> },
     /// The chosen lineage does not reach the target (`error`), another one at the same path does:
     /// its keys begin with `folder`.
+    #[error(
+        "{error}; only the files below {}, another lineage, reach it: to restore from them, copy them to a \
+         path of their own",
+        escaped(.folder)
+    )]
     OnlyOtherLineage { error: Box<Self>, folder: String },
     /// Every chain to `txid` needs a file in an archived storage class.
+    #[error(
+        "TXID {txid} cannot be reached without {}, in an archived storage class: bring it back to a readable one first",
+        list(.keys)
+    )]
     Archived { txid: Txid, keys: Vec<String> },
 }
 
 impl PlanError {
+    /// The class that the error log names.
     pub fn class(&self) -> Class {
         match self {
             Self::NoBackups => Class::BackupNotFound,
@@ -55,60 +85,16 @@ impl PlanError {
     }
 }
 
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoBackups => f.write_str("no matching backup files available"),
-            Self::OnlyV3 { snapshots } => write!(
-                f,
-                "the backups are in the v0.3.x format (generations/, {snapshots} snapshots), which is not supported \
-                 yet: restore them with Litestream v0.3.13"
-            ),
-            Self::ChainDoesNotBeginAtOne { first } => write!(
-                f,
-                "cannot calc restore plan: the chain of ltx files does not begin at TXID 1: the first file starts at \
-                 {first} and there is no snapshot; files were deleted from the backup"
-            ),
-            Self::Hole { have, next } => write!(
-                f,
-                "cannot calc restore plan: non-contiguous ltx files: have up to {have} but next file starts at {next}"
-            ),
-            Self::TxidNotReachable { txid, below, above } => {
-                write!(f, "no matching backup files available: TXID {txid} cannot be reached exactly")?;
-                match (below, above) {
-                    (Some(below), Some(above)) => write!(f, "; the nearest that can are {below} and {above}"),
-                    (Some(below), None) => write!(f, "; the newest before it that can is {below}"),
-                    (None, Some(above)) => write!(f, "; the oldest that can is {above}"),
-                    (None, None) => Ok(()),
-                }
-            }
-            Self::TimestampDoesNotExist { at } => {
-                write!(f, "timestamp does not exist: the backups hold no state older than {at}")
-            }
-            Self::OnlyOtherLineage { error, folder } => write!(
-                f,
-                "{error}; only the files below {}, another lineage, reach it: to restore from them, copy them to a \
-                 path of their own",
-                escaped(folder)
-            ),
-            Self::NoOtherChain { txid, keys, .. } => {
-                write!(f, "no chain of files reaches TXID {txid} without ")?;
-                write_keys(f, keys)
-            }
-            Self::Archived { txid, keys } => {
-                write!(f, "TXID {txid} cannot be reached without ")?;
-                write_keys(f, keys)?;
-                f.write_str(", in an archived storage class: bring it back to a readable one first")
-            }
-        }
+fn nearest(below: Option<Txid>, above: Option<Txid>) -> String {
+    match (below, above) {
+        (Some(below), Some(above)) => format!("; the nearest that can are {below} and {above}"),
+        (Some(below), None) => format!("; the newest before it that can is {below}"),
+        (None, Some(above)) => format!("; the oldest that can is {above}"),
+        (None, None) => String::new(),
     }
 }
 
-fn write_keys(f: &mut fmt::Formatter<'_>, keys: &[String]) -> fmt::Result {
-    for (i, key) in keys.iter().enumerate() {
-        write!(f, "{}{}", if i > 0 { ", " } else { "" }, escaped(key))?;
-    }
-    Ok(())
+/// Keys as messages show them.
+pub(super) fn list(keys: &[String]) -> String {
+    keys.iter().map(|key| escaped(key)).collect::<Vec<_>>().join(", ")
 }
-
-impl std::error::Error for PlanError {}

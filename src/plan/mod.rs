@@ -68,19 +68,10 @@ pub use knowledge::{Excluded, Times};
 pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning};
 
 use crate::catalogue::Replica;
-use crate::timestamp::Timestamp;
 
 /// Plans a restore. Bounds: O(n log n) in the number of files. `excluded` never changes the TXID
 /// that is reached: without another chain to it the answer is an error (docs/FORMAT.md, "Damaged
 /// files").
 pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
     chain::plan(replica, target, times, excluded)
-}
-
-/// To be called when the headers of all planned files were read: the planned files, as indexes,
-/// whose time is not before a timestamp target (docs/FORMAT.md, "Times"). Where there are any: put
-/// these times into [`Times`], [`Times::require_all`], and plan again.
-pub fn too_new(plan: &Plan, target: &Target, header_time: impl Fn(usize) -> Option<Timestamp>) -> Vec<usize> {
-    let Target::Timestamp(at) = *target else { return Vec::new() };
-    plan.files.iter().copied().filter(|&file| header_time(file).is_some_and(|time| time >= at)).collect()
 }

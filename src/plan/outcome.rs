@@ -1,5 +1,6 @@
 //! What to restore, and what planning it comes to.
 
+use super::error::list;
 use crate::catalogue::Lineage;
 use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
@@ -95,8 +96,4 @@ impl fmt::Display for Warning {
             ),
         }
     }
-}
-
-fn list(keys: &[String]) -> String {
-    keys.iter().map(|key| crate::error::escaped(key)).collect::<Vec<_>>().join(", ")
 }

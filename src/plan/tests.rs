@@ -6,6 +6,7 @@ mod rules;
 use super::*;
 use crate::catalogue::{Layout, LtxFile};
 use crate::ltx::{Level, Txid};
+use crate::timestamp::Timestamp;
 
 fn file(level: u8, min: u64, max: u64, ms: i64) -> LtxFile {
     LtxFile {
@@ -29,6 +30,12 @@ fn replica(mut files: Vec<LtxFile>) -> Replica {
 /// (level, min, max) of the planned files.
 fn ranges(replica: &Replica, plan: &Plan) -> Vec<(u8, u64, u64)> {
     plan.files.iter().map(|&i| &replica.files[i]).map(|f| (f.level.get(), f.min_txid.0, f.max_txid.0)).collect()
+}
+
+/// The planned files whose time in the header is not before the target's time.
+fn too_new(plan: &Plan, target: Target, header_time: impl Fn(usize) -> Option<Timestamp>) -> Vec<usize> {
+    let Target::Timestamp(at) = target else { return Vec::new() };
+    plan.files.iter().copied().filter(|&file| header_time(file).is_some_and(|time| time >= at)).collect()
 }
 
 /// Plans, answering every request for times from `time_of`. With the number of looks and rounds.

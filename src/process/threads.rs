@@ -12,10 +12,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// The kernel refused to start a thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The kernel refused to start a thread. Returned at the start of a run, while its threads are made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no thread can be started here: {}", self.reason())]
 pub struct NoThread {
     errno: Option<Errno>,
     text: String,
@@ -27,22 +29,18 @@ impl From<std::io::Error> for NoThread {
     }
 }
 
-impl fmt::Display for NoThread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no thread can be started here: ")?;
+impl NoThread {
+    fn reason(&self) -> String {
         match self.errno {
-            Some(Errno::AGAIN) => write!(f, "the limit on threads is reached ({})", limits()),
-            Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => write!(
-                f,
+            Some(Errno::AGAIN) => format!("the limit on threads is reached ({})", limits()),
+            Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => format!(
                 "{}: a seccomp profile or a pids limit forbids it, as Docker before 20.10.10 does in recent images",
                 self.text
             ),
-            _ => f.write_str(&self.text),
+            _ => self.text.clone(),
         }
     }
 }
-
-impl std::error::Error for NoThread {}
 
 /// The limits that may have been reached, with their values.
 fn limits() -> String {

@@ -1,93 +1,83 @@
 //! Why a database was not restored.
 
+#![allow(missing_docs, reason = "the text in #[error] says what each variant and field is")]
+
 use crate::commit::CommitError;
-use crate::error::{Class, escaped};
+use crate::error::{BUG, Class, escaped};
 use crate::io::IoError;
 use crate::ltx::{FormatError, Pgno};
 use crate::plan::PlanError;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
-use std::fmt;
+use thiserror::Error;
 
-/// Why a restore failed. Nothing was published then, and nothing is left on disk.
-#[derive(Debug)]
+/// Why a restore failed. Nothing was published then, and nothing is left on disk. [`restore`](super::restore()),
+/// [`discard`](super::discard()) and [`plan_database`](super::plan_database) return it for one database.
+#[derive(Debug, Error)]
 pub enum RestoreError {
-    Plan(PlanError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// A file's content is wrong, and no other chain of files reaches the target.
-    File {
-        key: String,
-        error: FormatError,
-    },
+    #[error("{}: {}: {error}", .error.class(), escaped(.key))]
+    File { key: String, error: FormatError },
     /// The files of a plan contradict each other, and no other chain of files reaches the target.
-    Chain {
-        key: String,
-        error: ChainError,
-    },
+    #[error("{}: {}: {error}", .error.class(), escaped(.key))]
+    Chain { key: String, error: ChainError },
     /// A file cannot be read to its end, and no other chain of files reaches the target.
-    Unreadable {
-        key: String,
-        error: Box<StoreError>,
-    },
-    Store(StoreError),
-    Commit(CommitError),
-    Io(IoError),
+    // The store's error names the file.
+    #[error("{}: {error}", unreadable_class(.error))]
+    Unreadable { key: String, error: Box<StoreError> },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// SQLite found damage in the restored database.
-    Damaged {
-        findings: Vec<String>,
-    },
+    #[error("integrity check failed, nothing was published: {}", escaped(&.findings.join("; ")))]
+    Damaged { findings: Vec<String> },
     /// A page map does not fit a quarter of the memory budget.
-    Memory {
-        needed_bytes: u64,
-        budget_bytes: u64,
-    },
+    #[error(
+        "a page map of {needed_bytes} bytes does not fit the memory budget, of which {budget_bytes} bytes are for \
+         such; raise --memory"
+    )]
+    Memory { needed_bytes: u64, budget_bytes: u64 },
     /// All files were deleted during the restore.
+    #[error("all backup files were deleted while restoring")]
     Vanished,
     /// Files of the plan were replaced or deleted `attempts` times during the restore.
-    Restless {
-        attempts: u32,
-        last: StoreError,
-    },
+    #[error("files of the plan were replaced or deleted while restoring, {attempts} times in a row; last: {last}")]
+    Restless { attempts: u32, last: StoreError },
     /// A case that cannot happen has happened: `what` is wrong.
-    Internal {
-        what: &'static str,
-    },
+    #[error("{BUG}: {what}")]
+    Internal { what: &'static str },
     /// The run was cancelled.
+    #[error("stopped before it was complete; nothing was published")]
     Cancelled,
 }
 
-/// How a file contradicts the other files of its plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a file contradicts the other files of its plan. Found while a plan is executed: the restore plans again without
+/// the file, and gives up with [`RestoreError::Chain`] if no other chain of files reaches the target.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChainError {
-    PageSize {
-        expected: u32,
-        found: u32,
-    },
+    #[error("page size {found} at offset 8, the newest file of the plan has {expected}")]
+    PageSize { expected: u32, found: u32 },
     /// No file holds this page, which lies within the database.
-    PageMissing {
-        pgno: Pgno,
-        commit: u32,
-    },
+    #[error("page {pgno} of {commit} is in no file of the plan")]
+    PageMissing { pgno: Pgno, commit: u32 },
     /// The header promises more pages than files of this size can hold.
-    Commit {
-        commit: u32,
-        planned_bytes: u64,
-    },
+    #[error("a database of {commit} pages (header, offset 12) cannot be held in the plan's {planned_bytes} bytes")]
+    Commit { commit: u32, planned_bytes: u64 },
     /// The checksum that the file expects before it differs from the one after the file before it.
-    PreApply {
-        expected: u64,
-        found: u64,
-    },
+    #[error("pre-apply checksum {found:016x} at offset 40, but the file before leaves the database at {expected:016x}")]
+    PreApply { expected: u64, found: u64 },
     /// The checksum of the restored pages differs from the one in the last file's trailer.
-    Database {
-        expected: u64,
-        found: u64,
-    },
+    #[error("post-apply checksum {expected:016x} in the trailer, but the restored pages have {found:016x}")]
+    Database { expected: u64, found: u64 },
     /// The header's time is not before the target's (docs/FORMAT.md, "Times"): the order of the files
     /// or their LastModified was wrong.
-    NotBefore {
-        target: Timestamp,
-        found: Timestamp,
-    },
+    #[error("header time {found} is not before {target}")]
+    NotBefore { target: Timestamp, found: Timestamp },
 }
 
 impl ChainError {
@@ -99,43 +89,14 @@ impl ChainError {
     }
 }
 
-impl fmt::Display for ChainError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PageSize { expected, found } => {
-                write!(f, "page size {found} at offset 8, the newest file of the plan has {expected}")
-            }
-            Self::PageMissing { pgno, commit } => {
-                write!(f, "page {pgno} of {commit} is in no file of the plan")
-            }
-            Self::Commit { commit, planned_bytes } => write!(
-                f,
-                "a database of {commit} pages (header, offset 12) cannot be held in the plan's {planned_bytes} bytes"
-            ),
-            Self::PreApply { expected, found } => write!(
-                f,
-                "pre-apply checksum {found:016x} at offset 40, but the file before leaves the database at {expected:016x}"
-            ),
-            Self::Database { expected, found } => write!(
-                f,
-                "post-apply checksum {expected:016x} in the trailer, but the restored pages have {found:016x}"
-            ),
-            Self::NotBefore { target, found } => {
-                write!(f, "header time {found} is not before {target}")
-            }
-        }
-    }
-}
-
 impl RestoreError {
+    /// The class that the error log names.
     pub fn class(&self) -> Class {
         match self {
             Self::Plan(e) => e.class(),
             Self::File { error, .. } => error.class(),
             Self::Chain { error, .. } => error.class(),
-            // The file is shorter than a new listing says.
-            Self::Unreadable { error, .. } if error.kind == StoreErrorKind::SizeDiffers => Class::Truncated,
-            Self::Unreadable { error, .. } => error.class(),
+            Self::Unreadable { error, .. } => unreadable_class(error),
             Self::Store(e) => e.class(),
             Self::Vanished => Class::BackupNotFound,
             Self::Restless { .. } => Class::S3Error,
@@ -147,66 +108,14 @@ impl RestoreError {
             Self::Cancelled => Class::Cancelled,
         }
     }
-
-    /// The key of the damaged file, if the error is about one.
-    pub fn damaged_key(&self) -> Option<&str> {
-        match self {
-            Self::File { key, .. } | Self::Chain { key, .. } | Self::Unreadable { key, .. } => Some(key),
-            _ => None,
-        }
-    }
 }
 
-impl fmt::Display for RestoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plan(e) => e.fmt(f),
-            Self::File { key, error } => write!(f, "{}: {}: {error}", error.class(), escaped(key)),
-            Self::Chain { key, error } => write!(f, "{}: {}: {error}", error.class(), escaped(key)),
-            // The store's error names the file.
-            Self::Unreadable { error, .. } => write!(f, "{}: {error}", self.class()),
-            Self::Store(e) => e.fmt(f),
-            Self::Commit(e) => e.fmt(f),
-            Self::Io(e) => e.fmt(f),
-            Self::Damaged { findings } => {
-                f.write_str("integrity check failed, nothing was published: ")?;
-                f.write_str(&escaped(&findings.join("; ")))
-            }
-            Self::Memory { needed_bytes, budget_bytes } => write!(
-                f,
-                "a page map of {needed_bytes} bytes does not fit the memory budget, of which {budget_bytes} bytes are for such; raise --memory"
-            ),
-            Self::Vanished => f.write_str("all backup files were deleted while restoring"),
-            Self::Restless { attempts, last } => write!(
-                f,
-                "files of the plan were replaced or deleted while restoring, {attempts} times in a row; last: {last}"
-            ),
-            Self::Internal { what } => write!(f, "this is a bug in Hydrant, please report: {what}"),
-            Self::Cancelled => f.write_str("stopped before it was complete; nothing was published"),
-        }
-    }
-}
-
-impl std::error::Error for RestoreError {}
-
-impl From<PlanError> for RestoreError {
-    fn from(e: PlanError) -> Self {
-        Self::Plan(e)
-    }
-}
-impl From<StoreError> for RestoreError {
-    fn from(e: StoreError) -> Self {
-        Self::Store(e)
-    }
-}
-impl From<CommitError> for RestoreError {
-    fn from(e: CommitError) -> Self {
-        Self::Commit(e)
-    }
-}
-impl From<IoError> for RestoreError {
-    fn from(e: IoError) -> Self {
-        Self::Io(e)
+/// The class of a file that cannot be read to its end.
+fn unreadable_class(error: &StoreError) -> Class {
+    match error.kind {
+        // The file is shorter than a new listing says.
+        StoreErrorKind::SizeDiffers => Class::Truncated,
+        _ => error.class(),
     }
 }
 

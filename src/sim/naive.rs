@@ -21,17 +21,10 @@ pub struct NaiveFile {
     pub pages: BTreeMap<u32, Vec<u8>>,
 }
 
-/// Why a file or a chain is not right, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a file or a chain is not right, in words. All functions here return it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct NaiveError(pub String);
-
-impl std::fmt::Display for NaiveError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NaiveError {}
 
 fn wrong<T>(why: impl Into<String>) -> Result<T, NaiveError> {
     Err(NaiveError(why.into()))

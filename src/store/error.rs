@@ -1,23 +1,27 @@
 //! A request that failed, as callers and operators see it.
 
-use crate::error::Class;
-use std::fmt;
+use crate::error::{Class, escaped};
+use thiserror::Error;
 
 /// The kinds of failure that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// HTTP 404 for an object, or a file that does not exist: it was deleted after the listing.
     NotFound,
+    /// HTTP 404 for the bucket itself.
     NoSuchBucket,
     /// HTTP 412, or an ETag that differs between responses: the object was replaced after the
     /// listing.
     PreconditionFailed,
     /// The object is shorter than the listing said.
     SizeDiffers,
+    /// HTTP 401 or 403, or a file system that denies access.
     AccessDenied,
     /// Credentials are missing or unreadable, or have expired and cannot be renewed.
     Credentials,
+    /// No answer in time, in all tries.
     Timeout,
+    /// The bucket asked for fewer requests, in all tries.
     Throttled,
     /// Connecting, TLS or DNS failed, or a body ended early, after all retries.
     Network,
@@ -34,14 +38,18 @@ pub enum StoreErrorKind {
     Io,
 }
 
-/// A failed request, after all retries.
-#[derive(Debug, Clone)]
+/// A failed request, after all retries. All requests of [`Store`](super::Store) return it: GET, HEAD and LIST of S3,
+/// reads of files and directories.
+#[derive(Debug, Clone, Error)]
+#[error("{}: {}{}", escaped(.what), escaped(.detail), self.notes())]
 pub struct StoreError {
+    /// How callers are to treat it.
     pub kind: StoreErrorKind,
     /// `GET s3://bucket/key`, `LIST s3://bucket/prefix`, `read /path`.
     pub what: String,
     /// The HTTP status with S3's code and message, or the I/O error.
     pub detail: String,
+    /// What the operator of the store asks for (`x-amz-request-id`).
     pub request_id: Option<String>,
     /// What the operator can do, if known.
     pub hint: Option<String>,
@@ -50,6 +58,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// The class that the error log names.
     pub fn class(&self) -> Class {
         match self.kind {
             StoreErrorKind::AccessDenied | StoreErrorKind::Credentials => Class::AccessDenied,
@@ -85,22 +94,18 @@ impl StoreError {
             StoreErrorKind::Timeout | StoreErrorKind::Throttled | StoreErrorKind::Network | StoreErrorKind::Server
         )
     }
-}
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", crate::error::escaped(&self.what), crate::error::escaped(&self.detail))?;
+    fn notes(&self) -> String {
+        let mut notes = String::new();
         if let Some(id) = &self.request_id {
-            write!(f, " (request id {})", crate::error::escaped(id))?;
+            notes += &format!(" (request id {})", escaped(id));
         }
         if self.attempts > 1 {
-            write!(f, " after {} attempts", self.attempts)?;
+            notes += &format!(" after {} attempts", self.attempts);
         }
         if let Some(hint) = &self.hint {
-            write!(f, "; {hint}")?;
+            notes += &format!("; {hint}");
         }
-        Ok(())
+        notes
     }
 }
-
-impl std::error::Error for StoreError {}

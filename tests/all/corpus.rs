@@ -5,7 +5,7 @@
 //! The whole corpus runs where it lies beside the project (or at $HYDRANT_CORPUS), the copies in
 //! tests/fixtures/corpus everywhere.
 
-use crate::common::S3sServer;
+use crate::common::{S3sServer, damaged_key};
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::{CommitContext, Destination, Replace};
 use hydrant::error::Class;
@@ -228,7 +228,7 @@ fn fleet(store: &Store, path_of: impl Fn(&str) -> String) {
                         "malformed header" => e.class() == Class::Malformed && e.to_string().contains("header"),
                         other => e.class().as_str() == other,
                     };
-                    let names_it = e.damaged_key().is_none_or(|k| k.contains(key));
+                    let names_it = damaged_key(e).is_none_or(|k| k.contains(key));
                     (!class_ok || !names_it).then(|| format!("{}: {e}, expected {expect:?}", e.class()))
                 }
                 (Ok(r), None) => Some(format!("restored TXID {}, expected {expect:?}", r.txid)),

@@ -1,7 +1,7 @@
 //! The failures of a command: message, better call, exit code.
 
 use crate::cancel::{CancellationToken, Reason};
-use crate::error::Class;
+use crate::error::{BUG, Class};
 use std::process::ExitCode;
 
 /// Why a command failed. Scripts rely on some of the texts (docs/CLI.md, "Texts that scripts rely on").
@@ -31,7 +31,7 @@ impl Failure {
 
     /// A state that is impossible unless Hydrant itself has a bug.
     pub fn internal(what: &str) -> Self {
-        Self::failed(Class::Io, format!("this is a bug in Hydrant, please report: {what}"))
+        Self::failed(Class::Io, format!("{BUG}: {what}"))
     }
 
     /// Work that ended without a result: stopped by a signal, else by a bug, which `what` describes.

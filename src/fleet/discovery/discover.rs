@@ -9,7 +9,7 @@
 
 use crate::catalogue::Replica;
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
-use crate::error::{Class, escaped};
+use crate::error::{BUG, Class, escaped};
 use crate::fleet::discovery::configured::{self, ConfigSource};
 use crate::fleet::discovery::found::{
     DatabaseRef, Discovery, DiscoveryProgress, Found, Options, Output, id_of, key_of, path_of,
@@ -25,6 +25,7 @@ use std::fmt;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use thiserror::Error;
 
 /// Where to look, and for what.
 pub enum FleetSource {
@@ -62,13 +63,21 @@ struct Tally {
     hasher: RandomState,
 }
 
-/// Why the databases could not be found.
-#[derive(Debug, Clone)]
+/// Why the databases could not be found. [`discover`] returns it, and [`FleetSource::url`] before anything is listed.
+/// One database of litestream.yml that cannot be looked for is a [`FoundError`](super::found::FoundError) instead.
+#[derive(Debug, Clone, Error)]
 pub enum DiscoverError {
-    Pattern(PatternError),
-    Config(ConfigError),
+    /// The pattern cannot be used.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// The URL or litestream.yml gives no location.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listing failed.
+    #[error(transparent)]
     Store(StoreError),
     /// It ended without a result, although nobody stopped it.
+    #[error("{BUG}: discovery ended without a result")]
     NoResult,
 }
 
@@ -273,6 +282,7 @@ impl Tally {
 }
 
 impl DiscoverError {
+    /// The class that the error log names.
     pub fn class(&self) -> Class {
         match self {
             Self::Pattern(_) => Class::Config,
@@ -280,31 +290,6 @@ impl DiscoverError {
             Self::Store(e) => e.class(),
             Self::NoResult => Class::Io,
         }
-    }
-}
-
-impl fmt::Display for DiscoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pattern(e) => e.fmt(f),
-            Self::Config(e) => e.fmt(f),
-            Self::Store(e) => e.fmt(f),
-            Self::NoResult => f.write_str("this is a bug in Hydrant, please report: discovery ended without a result"),
-        }
-    }
-}
-
-impl std::error::Error for DiscoverError {}
-
-impl From<PatternError> for DiscoverError {
-    fn from(e: PatternError) -> Self {
-        Self::Pattern(e)
-    }
-}
-
-impl From<ConfigError> for DiscoverError {
-    fn from(e: ConfigError) -> Self {
-        Self::Config(e)
     }
 }
 

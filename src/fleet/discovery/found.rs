@@ -7,10 +7,10 @@ use crate::config::ConfigError;
 use crate::error::Class;
 use crate::fleet::discovery::shard::Shard;
 use crate::store::{Store, StoreError};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use thiserror::Error;
 
 /// What identifies a database. It is made once, by discovery; everything that speaks of the
 /// database later shares it.
@@ -68,22 +68,28 @@ impl Output {
     }
 }
 
-/// A database, or a `dir:` entry, that could not be looked for.
-#[derive(Debug, Clone)]
+/// A database, or a `dir:` entry, that could not be looked for. Its text is the reason, without the name. The others of
+/// the fleet are not affected.
+#[derive(Debug, Clone, Error)]
+#[error("{failure}")]
 pub struct FoundError {
     /// The configured path; for a `dir:` entry its directory.
     pub name: String,
+    /// Why.
     pub failure: FoundFailure,
     /// The database, where one listing of one database failed: it can be tried again. Its `replica`
     /// is None.
     pub found: Option<Box<Found>>,
 }
 
-#[derive(Debug, Clone)]
+/// Why one database could not be looked for: a part of [`FoundError`].
+#[derive(Debug, Clone, Error)]
 pub enum FoundFailure {
     /// Its entry in litestream.yml cannot be used.
+    #[error(transparent)]
     Config(ConfigError),
     /// Its listing failed.
+    #[error(transparent)]
     Store(StoreError),
 }
 
@@ -146,20 +152,11 @@ impl DiscoveryProgress {
 }
 
 impl FoundError {
+    /// The class that the error log names.
     pub fn class(&self) -> Class {
         match &self.failure {
             FoundFailure::Config(e) => e.class(),
             FoundFailure::Store(e) => e.class(),
-        }
-    }
-}
-
-/// The reason, without the name.
-impl fmt::Display for FoundError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.failure {
-            FoundFailure::Config(e) => e.fmt(f),
-            FoundFailure::Store(e) => e.fmt(f),
         }
     }
 }

@@ -62,7 +62,7 @@ fn internal(prefix: &str, what: &str) -> StoreError {
     StoreError {
         kind: StoreErrorKind::InvalidResponse,
         what: format!("LIST {prefix}"),
-        detail: format!("this is a bug in Hydrant, please report: {what}"),
+        detail: format!("{}: {what}", crate::error::BUG),
         request_id: None,
         hint: None,
         attempts: 0,

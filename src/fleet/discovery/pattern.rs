@@ -7,8 +7,8 @@
 
 use crate::config::{ConfigError, Env, clean_path};
 use globset::{Glob, GlobBuilder, GlobMatcher};
-use std::fmt;
 use std::path::Path;
+use thiserror::Error;
 
 /// The deepest nesting of braces that a pattern may have.
 const MOST_BRACES: usize = 100;
@@ -25,15 +25,20 @@ pub struct Pattern {
     is_literal: bool,
 }
 
-/// Why a pattern cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a pattern cannot be used. [`Pattern::for_keys`] and [`Pattern::for_paths`] return it, before anything is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PatternError {
+    /// globset refuses it, or its braces nest too deep.
+    #[error("invalid pattern '{}': {reason}", crate::error::escaped(.pattern))]
     Syntax {
+        /// As it was given.
         pattern: String,
+        /// globset's text.
         reason: String,
     },
     /// The directories that the pattern begins with cannot be made an absolute path.
-    Path(ConfigError),
+    #[error(transparent)]
+    Path(#[from] ConfigError),
 }
 
 /// Makes a glob in which `*` and `?` do not cross slashes.
@@ -85,7 +90,7 @@ impl Pattern {
         } else {
             let literal = Literal::of(text);
             let dir = literal.text.get(..literal.dir_len).filter(|dir| !dir.is_empty()).unwrap_or(".");
-            let dir = clean_path(Path::new(dir), env).map_err(PatternError::Path)?;
+            let dir = clean_path(Path::new(dir), env)?;
             let rest = text.get(literal.dir_raw_len..).unwrap_or("");
             let mut absolute = escaped_literal(&dir.to_string_lossy());
             if !absolute.ends_with('/') {
@@ -183,19 +188,6 @@ fn escaped_literal(text: &str) -> String {
     }
     out
 }
-
-impl fmt::Display for PatternError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Syntax { pattern, reason } => {
-                write!(f, "invalid pattern '{}': {reason}", crate::error::escaped(pattern))
-            }
-            Self::Path(e) => e.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for PatternError {}
 
 #[cfg(test)]
 mod tests {

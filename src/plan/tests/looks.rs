@@ -127,13 +127,13 @@ fn a_modification_time_that_lies_is_found_out() {
     let target = Target::Timestamp(Timestamp::from_millis(1_000_000_000 + 50 * 60_000));
     let mut times = Times::new();
     let plan = plan_with(&r, target, &mut times, &Excluded::new(), time_of(&r)).result.unwrap();
-    let late = too_new(&plan, &target, time_of(&r));
+    let late = too_new(&plan, target, time_of(&r));
     assert!(!late.is_empty());
     late.iter().for_each(|&i| times.set(i, time_of(&r)(i).unwrap()));
     times.require_all();
     let again = plan_with(&r, target, &mut times, &Excluded::new(), time_of(&r)).result;
     assert_eq!(again, exhaustive(&r, target));
-    assert_eq!(too_new(&again.unwrap(), &target, time_of(&r)), [0; 0]);
+    assert_eq!(too_new(&again.unwrap(), target, time_of(&r)), [0; 0]);
 }
 
 #[test]

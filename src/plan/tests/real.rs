@@ -111,7 +111,7 @@ fn check_single(dir: &std::path::Path, manifest: &Value) -> usize {
             (result, error, _) => panic!("{name} {t}: {result:?}, expected {error:?}"),
         }
         if let Ok(plan) = &got.result {
-            assert_eq!(too_new(plan, &target, |i| Some(times[i])), [0; 0]);
+            assert_eq!(too_new(plan, target, |i| Some(times[i])), [0; 0]);
         }
     }
     targets.len()

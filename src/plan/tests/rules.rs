@@ -219,18 +219,7 @@ fn archived_files_are_the_last_resort() {
     let PlanError::Archived { keys, .. } = &error else { panic!("{error:?}") };
     assert_eq!(keys.len(), 2, "either would do: {keys:?}");
     assert!(error.to_string().contains(&keys[0]));
-    assert!(!error.class().is_transient());
-}
-
-#[test]
-fn a_planned_file_that_proves_too_new_is_found() {
-    let r = healthy();
-    let plan = plan_now(&r, at(8500)).unwrap();
-    assert_eq!(plan.txid, Txid(8));
-    let header = |i: usize| Some(r.files[i].last_modified.saturating_add_nanos(900_000_000));
-    assert_eq!(too_new(&plan, &at(8500), header), [*plan.files.last().unwrap()]);
-    assert_eq!(too_new(&plan, &at(8500), |i| Some(r.files[i].last_modified)), [0; 0]);
-    assert_eq!(too_new(&plan, &Target::Latest, header), [0; 0]);
+    assert_eq!(error.class(), Class::TargetNotReachable);
 }
 
 #[test]

@@ -82,17 +82,10 @@ pub fn key(root: &str, layout: Layout, level: Level, min: Txid, max: Txid) -> St
     }
 }
 
-/// What could not be made.
-#[derive(Debug, Clone)]
+/// What could not be made. All generators of this module return it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot generate: {0}")]
 pub struct GenerateError(pub String);
-
-impl std::fmt::Display for GenerateError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot generate: {}", self.0)
-    }
-}
-
-impl std::error::Error for GenerateError {}
 
 impl From<std::io::Error> for GenerateError {
     fn from(error: std::io::Error) -> Self {

@@ -8,6 +8,7 @@ pub(crate) mod wait;
 
 use hydrant::ltx::header::{FLAG_NO_CHECKSUM, Header};
 use hydrant::ltx::{PageSize, Txid};
+use hydrant::restore::RestoreError;
 use hydrant::store::Store;
 use hydrant::store::s3::{S3, S3Config, S3Options, StaticCredentials};
 use hydrant::telemetry::Counters;
@@ -33,6 +34,16 @@ pub(crate) fn ltx_header(page_size: PageSize, commit: u32, txid: u64, timestamp_
         wal_salt1: 0,
         wal_salt2: 0,
         node_id: 0,
+    }
+}
+
+/// The key of the damaged file, if the error is about one.
+pub(crate) fn damaged_key(error: &RestoreError) -> Option<&str> {
+    match error {
+        RestoreError::File { key, .. } | RestoreError::Chain { key, .. } | RestoreError::Unreadable { key, .. } => {
+            Some(key)
+        }
+        _ => None,
     }
 }
 

@@ -16,6 +16,7 @@ use hydrant::restore::{ChainError, RestoreError};
 use hydrant::store::{StoreError, StoreErrorKind};
 use hydrant::timestamp::Timestamp;
 use rustix::io::Errno;
+use std::error::Error;
 use std::fmt::Display;
 use std::path::PathBuf;
 
@@ -25,6 +26,22 @@ fn behind(class: Class, text: impl Display) -> String {
 
 fn line(text: &impl Display) -> String {
     format!("{text}\n")
+}
+
+/// The error's text. Its causes' texts are in it, and none of them is a source besides: whoever prints
+/// an error with its sources prints no cause twice.
+fn whole(error: &dyn Error) -> String {
+    let text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        assert!(!text.contains(&cause.to_string()), "with its sources this prints a cause twice: {text}");
+        source = cause.source();
+    }
+    text
+}
+
+fn error_line(error: &impl Error) -> String {
+    line(&whole(error))
 }
 
 fn path() -> PathBuf {
@@ -44,7 +61,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn plan_errors() -> String {
-    texts!(PlanError, |error: &PlanError| behind(error.class(), error), {
+    texts!(PlanError, |error: &PlanError| behind(error.class(), whole(error)), {
         NoBackups {},
         OnlyV3 { snapshots: 2 },
         ChainDoesNotBeginAtOne { first: Txid(5) },
@@ -91,7 +108,7 @@ fn store_error() -> StoreError {
 
 fn store_errors() -> String {
     let short = StoreError { request_id: None, hint: None, attempts: 1, ..store_error() };
-    [store_error(), short].iter().map(|error| behind(error.class(), error)).collect()
+    [store_error(), short].iter().map(|error| behind(error.class(), whole(error))).collect()
 }
 
 fn io_error() -> IoError {
@@ -99,11 +116,12 @@ fn io_error() -> IoError {
 }
 
 fn io_errors() -> String {
-    texts!(IoError, |error: &IoError| behind(error.class(), error), {
+    texts!(IoError, |error: &IoError| behind(error.class(), whole(error)), {
         Refused { what: "write", path: path(), at: Some(4096), len: Some(512), errno: Errno::NOSPC },
         Refused { what: "sync", path: path(), at: None, len: None, errno: Errno::IO },
         Short { path: path(), at: 4096, len: 512 },
-        Impossible { what: "write", path: path(), at: 4096, len: 512 },
+        NoProgress { what: "write", path: path(), at: 4096, len: 512 },
+        Internal { what: "a write of more than its buffer holds", path: path(), at: 4096, len: 512 },
         NoUring { reason: reason() },
         NoRuntime { reason: reason() },
         NoThread { 0: std::io::Error::from(Errno::PERM).into() },
@@ -111,11 +129,11 @@ fn io_errors() -> String {
 }
 
 fn unsafe_names() -> String {
-    every!(UnsafeName: Empty, NoName, Control, NameTooLong, PathTooLong, Temporary).iter().map(line).collect()
+    every!(UnsafeName: Empty, NoName, Control, NameTooLong, PathTooLong, Temporary).iter().map(error_line).collect()
 }
 
 fn commit_errors() -> String {
-    texts!(CommitError, |error: &CommitError| behind(error.class(), error), {
+    texts!(CommitError, |error: &CommitError| behind(error.class(), whole(error)), {
         Exists { path: path() },
         SidecarExists { path: path() },
         IsDirectory { path: path() },
@@ -131,7 +149,6 @@ fn commit_errors() -> String {
         NoSpace { path: path(), needed: 4096, free: None, errno: Errno::FBIG },
         Refused { what: "open directory", path: path(), errno: Errno::ACCESS },
         Refused { what: "open directory", path: path(), errno: Errno::NAMETOOLONG },
-        NotSynced { path: path() },
         DanglingLink { path: path(), target: "nowhere\u{1b}".into() },
         LinkLoop { path: path() },
         TakesNothing { path: path() },
@@ -142,7 +159,7 @@ fn commit_errors() -> String {
 }
 
 fn format_errors() -> String {
-    texts!(FormatError, |error: &FormatError| behind(error.class(), error), {
+    texts!(FormatError, |error: &FormatError| behind(error.class(), whole(error)), {
         Truncated { part: Part::Header, size: 0, needed: 100 },
         Truncated { part: Part::Header, size: 50, needed: 100 },
         Malformed { part: Part::Trailer, offset: 4096, fault: Fault::MinTxidZero },
@@ -158,7 +175,7 @@ fn parts() -> String {
 }
 
 fn faults() -> String {
-    texts!(Fault, line, {
+    texts!(Fault, error_line, {
         Magic { found: 17 },
         HeaderFlags { found: 17 },
         PageSize { found: 17 },
@@ -197,7 +214,7 @@ fn faults() -> String {
 fn chain_errors() -> String {
     let shown = |error: &ChainError| {
         let error = RestoreError::Chain { key: key(), error: error.clone() };
-        behind(error.class(), error)
+        behind(error.class(), whole(&error))
     };
     texts!(ChainError, shown, {
         PageSize { expected: 4096, found: 512 },
@@ -210,7 +227,7 @@ fn chain_errors() -> String {
 }
 
 fn restore_errors() -> String {
-    texts!(RestoreError, |error: &RestoreError| behind(error.class(), error), {
+    texts!(RestoreError, |error: &RestoreError| behind(error.class(), whole(error)), {
         Plan { 0: PlanError::NoBackups },
         File { key: key(), error: FormatError::Truncated { part: Part::Header, size: 50, needed: 100 } },
         Chain { key: key(), error: ChainError::PageMissing { pgno: Pgno(3), commit: 4 } },
@@ -228,7 +245,7 @@ fn restore_errors() -> String {
 }
 
 fn config_errors() -> String {
-    texts!(ConfigError, |error: &ConfigError| behind(error.class(), error), {
+    texts!(ConfigError, |error: &ConfigError| behind(error.class(), whole(error)), {
         FileNotFound { 0: path() },
         FileUnreadable { path: path(), detail: reason() },
         FileTooLarge { path: path(), limit_bytes: 16 },
@@ -269,7 +286,7 @@ fn config_errors() -> String {
 }
 
 fn pattern_errors() -> String {
-    texts!(PatternError, line, {
+    texts!(PatternError, error_line, {
         Syntax { pattern: key(), reason: "the reason".to_owned() },
         Path { 0: ConfigError::EmptyPath },
     })
