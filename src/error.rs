@@ -1,15 +1,16 @@
-//! The classes of failure that operators and scripts distinguish (docs/CLI.md, "Error log classes").
+//! The classes of failures that operators and scripts distinguish (docs/CLI.md, "Error log classes").
 //!
-//! Each module has its own error type with the facts (key, offset, expected, found). All of them have a class. The
-//! class is the first part of a reason in the error log, and it decides whether the restore is tried again.
+//! Each module has its own error type, which holds the facts (key, offset, expected value, found value). Each error
+//! has one of these classes. The class is the first part of the reason in the error log, and it decides whether the
+//! restore is tried again.
 
 use std::fmt;
 
-/// The class of a failure: the first words of the reason in the error log.
+/// The class of a failure. Its name ([`Class::as_str`]) is the first part of the reason in the error log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     BackupNotFound,
-    /// The backups do not hold the target: they do not reach the TXID, or begin after the timestamp.
+    /// The backups do not hold the wanted state: they do not reach the TXID, or they begin after the timestamp.
     TargetNotReachable,
     Hole,
     ChainDoesNotBeginAtOne,
@@ -27,7 +28,7 @@ pub enum Class {
     DiskFull,
     Io,
     IntegrityCheck,
-    /// The command line or the configuration is invalid (unknown replica type, bad URL).
+    /// The command line or the configuration is invalid, for example a bad URL or an unknown replica type.
     Config,
     /// A signal stopped the run.
     Cancelled,
@@ -59,13 +60,13 @@ impl Class {
         }
     }
 
-    /// Whether a later attempt may succeed without anybody doing anything.
+    /// Whether a later attempt may succeed although nobody changes anything, as after a timeout.
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::S3Timeout | Self::Throttled | Self::S3Error)
     }
 
-    /// Whether the failure is about the content of one LTX file, so that another chain of files may still give the
-    /// database (docs/FORMAT.md, "Damaged files").
+    /// Whether the content of one LTX file is at fault. Another chain of files may then still give the same state
+    /// of the database (docs/FORMAT.md, "Damaged files").
     pub const fn is_damaged_file(self) -> bool {
         matches!(self, Self::Truncated | Self::Malformed | Self::ChecksumMismatch | Self::NameAndHeaderDisagree)
     }
@@ -77,8 +78,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// `text` with control characters and marks of text direction escaped. Names and reasons come from buckets and must
-/// not control a terminal or break a line (docs/CLI.md, "Escaping").
+/// Returns `text` with control characters and Unicode marks of text direction escaped. Names and error texts come
+/// from buckets. Without this they could control the terminal or break a line of the log (docs/CLI.md, "Escaping").
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,17 +1,21 @@
-//! Durations as Go writes them: `5s`, `1m30s`, `500ms`, `1.5h`.
+//! Parses durations in the syntax of Go, which litestream.yml and the command line use: `5s`, `1m30s`, `500ms`,
+//! `1.5h`.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why a text is no duration.
+/// The reason why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DurationError {
+    /// The text does not have the form of a duration, for example because it is empty or has no digits.
     Malformed,
-    /// A number without `ns`, `us`, `ms`, `s`, `m` or `h`.
+    /// A number has no unit. The units are `ns`, `us`, `ms`, `s`, `m` and `h`.
     MissingUnit,
+    /// A number is followed by a unit that Go does not know.
     UnknownUnit,
+    /// The duration is less than zero.
     Negative,
-    /// Beyond what Go holds, about 292 years.
+    /// The duration is longer than Go can represent, which is about 292 years.
     TooLong,
 }
 
@@ -29,8 +33,12 @@ impl fmt::Display for DurationError {
 
 impl std::error::Error for DurationError {}
 
-/// Parses Go's `time.ParseDuration` syntax; a bare `0` needs no unit. Negative durations, which
-/// mean nothing here, are refused.
+/// Parses `text` as Go's `time.ParseDuration` does. `0` needs no unit.
+///
+/// # Errors
+///
+/// A [`DurationError`] if Go would refuse the text. Negative durations are refused too: Go accepts them, but no
+/// setting of Hydrant can be negative.
 pub fn parse_go_duration(text: &str) -> Result<Duration, DurationError> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let mut rest = unsigned;
@@ -41,7 +49,7 @@ pub fn parse_go_duration(text: &str) -> Result<Duration, DurationError> {
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
-    // Ends: each turn takes a number of at least one digit, or fails.
+    // Ends: each turn takes a number of at least one digit from the text, or returns an error.
     while !rest.is_empty() {
         let (whole, after) = digits(rest);
         let (fraction, after) = match after.strip_prefix('.') {
@@ -83,11 +91,13 @@ fn unit_ns(unit: &str) -> Result<u64, DurationError> {
     }
 }
 
-/// `whole.fraction` units, in nanoseconds, cut to whole ones.
+/// Converts the number `whole.fraction` of a unit of `unit_ns` nanoseconds to nanoseconds. Fractions of a
+/// nanosecond are cut off.
 fn scaled(whole: &str, fraction: &str, unit_ns: u64) -> Result<u64, DurationError> {
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::TooLong)? };
     let mut ns = whole.checked_mul(unit_ns).ok_or(DurationError::TooLong)?;
-    // Digits past the fifteenth are below a nanosecond for every unit.
+    // Only 15 digits of the fraction are read. Further digits are below one nanosecond for every unit up to an
+    // hour.
     let mut place = 1_u128;
     let mut value = 0_u128;
     for digit in fraction.bytes().take(15) {
