@@ -26,12 +26,13 @@ fn replica(mut files: Vec<LtxFile>) -> Replica {
     Replica { root: "a.db/".into(), files, v3: None, others: Vec::new() }
 }
 
-/// (level, min, max) of the planned files.
+/// The planned files as (level, min TXID, max TXID).
 fn ranges(replica: &Replica, plan: &Plan) -> Vec<(u8, u64, u64)> {
     plan.files.iter().map(|&i| &replica.files[i]).map(|f| (f.level.get(), f.min_txid.0, f.max_txid.0)).collect()
 }
 
-/// Plans, answering every request for times from `time_of`. With the number of looks and rounds.
+/// The result of planning when every request for times is answered. `looks` counts the times that were asked for,
+/// `rounds` the requests for them.
 struct Planned {
     result: Result<Plan, PlanError>,
     looks: usize,
