@@ -29,8 +29,8 @@ pub struct LargeSpec {
     pub increments: u32,
     /// The number of pages that each increment writes.
     pub pages_per_increment: u32,
-    /// The probability, 0 to 1, that a page of an increment is one of the few that most increments write. 0: every
-    /// page is random.
+    /// The probability, 0 to 1, that a page of an increment comes from a fixed set of hot pages. The set has
+    /// `pages_per_increment` pages. 0: increments write different pages; 1: all write the same ones.
     pub overlap: f64,
     /// The LZ4 form of the pages.
     pub encoding: EncodingMix,
