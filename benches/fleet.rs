@@ -38,7 +38,7 @@ const AT_ONCE: usize = 128;
 struct Setting {
     name: String,
     faults: Faults,
-    /// The rate limit in requests per second.
+    /// The server's limit on requests per second. None if there is no limit.
     rate: Option<f64>,
     /// Whether the results are compared with targets. They exist only for a latency of 20 ms.
     has_targets: bool,
@@ -176,9 +176,9 @@ struct Table<'a> {
     results: &'a Results,
     count: usize,
     setting: &'a str,
-    /// The size of one database in bytes.
+    /// The size of one restored database in bytes.
     bytes: u64,
-    /// The floor per database, in seconds.
+    /// The least possible time per database (the floor), in seconds.
     floor: f64,
     ours: f64,
 }

@@ -32,7 +32,7 @@ enum How {
     Pwrite,
     /// Buffered writes through an io_uring. No writer of Hydrant does that.
     RingBuffered,
-    /// pwrite without early writeback by sync_file_range.
+    /// pwrite without asking the kernel for early writeback (sync_file_range).
     PlainPwrite,
 }
 
@@ -57,7 +57,7 @@ impl How {
 struct Cost {
     wall: Duration,
     cpu: Duration,
-    /// The longest time that a single write took.
+    /// The longest time that a single write of the run took.
     slowest: Duration,
     registered: usize,
 }
@@ -299,7 +299,7 @@ fn timed(how: How, options: IoOptions, work: impl AsyncFnOnce(Io) -> Duration) -
     Cost { wall: begun.elapsed(), cpu: cpu_time() - cpu, slowest, registered }
 }
 
-/// The user and system CPU time of this process.
+/// The CPU time, user and system, that this process has used so far.
 fn cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)

@@ -81,7 +81,7 @@ struct Sample {
     refused: f64,
 }
 
-/// The samples that were taken while a command ran.
+/// The answers of the server, counted at regular times while a command ran.
 struct Course(Vec<Sample>);
 
 impl Course {

@@ -82,7 +82,7 @@ fn chunks(file: &Bytes, start: usize) -> impl Iterator<Item = Bytes> {
     (start..file.len()).step_by(CHUNK).map(|at| file.slice(at..file.len().min(at + CHUNK)))
 }
 
-/// Decodes every page of a file with `decode`.
+/// Decodes every page of the LTX file `file` with the decoder `decode`.
 fn pages(file: &Bytes, decode: impl Fn(&Frame<'_>, &mut [u8])) {
     let header = Header::parse(&file[..HEADER_SIZE]).expect("a header");
     let mut chunks = chunks(file, HEADER_SIZE);

@@ -19,7 +19,7 @@ const ROW: f64 = 22.0;
 /// The largest share that is drawn in full. Longer bars are cut.
 const MOST_SHARE: f64 = 2.0;
 
-/// An SVG drawing that grows downwards.
+/// An SVG drawing that is built from top to bottom.
 struct Drawing {
     body: String,
     y: f64,

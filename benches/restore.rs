@@ -64,7 +64,7 @@ fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> Cost {
     cost
 }
 
-/// The number of requests that a restore reports.
+/// The number of requests that a finished `hydrant restore --json` reports.
 fn sent(cost: &Cost) -> f64 {
     let said: serde_json::Value = serde_json::from_str(&cost.stdout).expect("JSON");
     said["requests"].as_f64().expect("the requests")
@@ -81,7 +81,7 @@ fn planned(server: &Server, bucket: &str) -> f64 {
     gets + report["summary"]["lists"].as_f64().expect("the listings")
 }
 
-/// The median of several restores.
+/// Restores a database `runs` times and returns the run with the median wall time.
 fn restores(runs: u64, server: &Server, bucket: &str, root: &str) -> Cost {
     Cost::median((0..runs.max(1)).map(|_| restore(server, bucket, root, &[])).collect())
 }
@@ -116,7 +116,7 @@ impl Rows<'_> {
     }
 }
 
-/// Writes `bytes` bytes to a new file.
+/// Measures only writing `bytes` bytes to a new file, the floor for a restore's output.
 fn write_only(kind: &str, bytes: u64) -> Cost {
     let dir = fresh_dir("write");
     let cost = measured(None, &mut floors::write_command(kind, &dir.join("out"), bytes));
@@ -382,7 +382,7 @@ fn page(results: &mut Results, rivals: &Rivals, runs: u64) {
     results.target("one page: more than an empty process", more, Bound::AtMost(15.0), "ms");
 }
 
-/// Measures a database of 10 GB, once.
+/// Measures the restore of a database of 10 GB, once.
 fn giant(results: &mut Results, bytes: u64) {
     let root = fresh_dir("giant");
     let stat = rustix::fs::statvfs(&root).expect("the file system");

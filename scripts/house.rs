@@ -35,7 +35,7 @@ mod limits {
     /// define what its folder shares (`StoreError`) or use what its folder has (`Store`), not both. The limit is
     /// the present number, so that it does not grow.
     pub const FACADES: usize = 14;
-    /// The folder of the limiter.
+    /// The folder with the request limiter of the S3 client, whose size is limited below.
     pub const LIMITER: &str = "src/store/s3/limiter/";
     /// The largest number of tuned numbers in the limiter. Whoever changes it must understand and measure each of
     /// them.
@@ -45,7 +45,7 @@ mod limits {
     pub const LIMITER_LINES: usize = 900;
     /// Names of documents that are not part of the repository. Comments must cite a page and a heading instead.
     pub const BARE_NAMES: [&str; 5] = ["FORMAT", "CONTRACT", "DESIGN", "PROMISES", "V3"];
-    /// The page with the table of which module uses which.
+    /// The document with the table of which module uses which.
     pub const USES_PAGE: &str = "docs/ARCHITECTURE.md";
     /// The largest size of the stripped release binary in bytes. It is copied to hosts and into container images.
     pub const BINARY_BYTES: u64 = 20_000_000;

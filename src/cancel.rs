@@ -15,7 +15,7 @@ pub enum Reason {
     Hangup,
     /// The process received SIGINT, usually from Ctrl-C.
     Interrupt,
-    /// The process received SIGTERM.
+    /// The process received SIGTERM, for example from systemd or Kubernetes.
     Terminate,
     /// The run gave itself up because it cannot reach its goal any more.
     Abandoned,
@@ -45,7 +45,7 @@ struct Inner {
 }
 
 impl CancellationToken {
-    /// A new flag, not cancelled.
+    /// Creates a new flag that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
@@ -82,7 +82,7 @@ impl CancellationToken {
 
     /// Waits until somebody cancels, and returns the reason. May be awaited in any runtime, by any number of tasks.
     pub async fn cancelled(&self) -> Reason {
-        // Ends after two turns at most: a waiter is woken only after the reason was set.
+        // This loop ends after two turns at most: a waiter is woken only after the reason was set.
         loop {
             let notified = self.0.notify.notified();
             let mut notified = std::pin::pin!(notified);

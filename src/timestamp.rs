@@ -27,12 +27,12 @@ impl Timestamp {
         Self(ms.saturating_mul(1_000_000))
     }
 
-    /// Nanoseconds since the epoch.
+    /// The number of nanoseconds since the epoch.
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
-    /// The time of the system's clock.
+    /// The present time of the system's clock.
     pub fn now() -> Self {
         Self::from_system_time(SystemTime::now())
     }

@@ -17,7 +17,7 @@ pub(crate) struct Cost {
     pub cpu: f64,
     /// CPU time of the simulated S3 server during the command, in seconds.
     pub server_cpu: f64,
-    /// The largest resident memory of the process, in MB.
+    /// The largest resident memory of the measured process, in MB.
     pub peak_mb: f64,
     /// The largest number of open file descriptors that was observed.
     pub descriptors: usize,
@@ -36,7 +36,7 @@ impl Cost {
         runs.swap_remove(middle)
     }
 
-    /// The number of requests that the server received.
+    /// The number of requests that the simulated server received while the command ran.
     pub(crate) fn sent(&self) -> u64 {
         self.served.as_ref().map_or(0, Stats::total)
     }

@@ -87,7 +87,7 @@ pub(crate) fn first_byte(server: &Server, bucket: &str, key: &str) -> f64 {
     seconds.expect("a number")
 }
 
-/// Prints the median of 21 requests.
+/// Prints the median time to the first byte of 21 requests, in seconds.
 fn print_first_byte(endpoint: &str, bucket: &str, key: &str) {
     let (store, key) = (store(endpoint, bucket), key.to_owned());
     on_cores(1, move |worker| {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use tempfile::TempDir;
 
-/// The arguments of a bench.
+/// The command-line arguments of a bench.
 pub(crate) struct Args(Vec<String>);
 
 impl Args {
@@ -54,7 +54,7 @@ impl Args {
     }
 }
 
-/// The load average of the last minute.
+/// The load average of the last minute. Results record it, because other work on the machine changes them.
 pub(crate) fn load_average() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0)

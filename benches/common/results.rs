@@ -4,7 +4,7 @@ use super::{Args, load_average};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// The directory that results are written to.
+/// The directory that the JSON results of a bench are written to.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench")
 }
@@ -15,7 +15,7 @@ pub(crate) enum Bound {
     AtLeast(f64),
 }
 
-/// The results of one bench.
+/// The targets and bars that one bench has produced.
 pub(crate) struct Results {
     bench: &'static str,
     load: f64,
@@ -28,7 +28,7 @@ impl Results {
         Self { bench, load: load_average(), targets: Vec::new(), bars: Vec::new() }
     }
 
-    /// Prints the head of a table.
+    /// Prints the title and the header row of a Markdown table.
     pub(crate) fn table(&self, title: &str, columns: &[&str]) {
         println!("\n### {title}\n");
         println!("| {} |", columns.join(" | "));
@@ -39,7 +39,7 @@ impl Results {
         println!("| {} |", cells.join(" | "));
     }
 
-    /// Records a target and the measured value.
+    /// Records a target and the measured value, so that the results show whether it was met.
     pub(crate) fn target(&mut self, name: &str, measured: f64, bound: Bound, unit: &str) {
         let (kind, limit, share) = match bound {
             Bound::AtMost(limit) => ("at most", limit, measured / limit),
@@ -82,7 +82,7 @@ impl Results {
     }
 }
 
-/// The value with about three significant digits.
+/// Formats a value with about three significant digits.
 pub(crate) fn digits(value: f64) -> String {
     match value.abs() {
         1000.0.. => format!("{value:.0}"),

@@ -14,7 +14,7 @@ const SCALE: f64 = 0.4;
 /// The weight of the newest half second in the measured rate of sending. The rest is the earlier average.
 const SMOOTHING: f64 = 0.8;
 const MEASURED_SECONDS: f64 = 0.5;
-/// The smallest rate, in requests per second.
+/// The smallest rate that the limiter falls to, in requests per second.
 const LEAST_RATE: f64 = 0.5;
 
 pub(super) struct Cubic {

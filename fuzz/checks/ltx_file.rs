@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 /// The size limit of an input in bytes. A file of this size decodes to at most 16 MiB, which this check and the
 /// naive decoder keep in memory.
 const MAX_FILE_BYTES: usize = 64 << 10;
-/// The range of the field `commit` in the header.
+/// The byte range of the field `commit` (the database size in pages) in the LTX header.
 const COMMIT: std::ops::Range<usize> = 12..16;
 
 type Pages = BTreeMap<u32, Vec<u8>>;

@@ -13,7 +13,7 @@ pub(super) fn check(text: &str) {
     }
     check_both(text, &no_env);
     check_both(text, &some_env);
-    // The secret is put where a URL may hold one.
+    // A known secret is inserted in each place where a URL may hold one, to see that no output shows it.
     check_both(&format!("s3://AK:{SECRET}@{text}"), &no_env);
     if !text.contains(['?', '#']) {
         check_both(&format!("{text}?sse-customer-key={SECRET}"), &no_env);

@@ -5,10 +5,10 @@
 pub enum Kind {
     Ident,
     Number,
-    /// A string or a character, with its quotes.
+    /// A string or character literal, with its quotes.
     Text,
     Lifetime,
-    /// One character, or one of `::`, `->`, `=>`.
+    /// A punctuation token: one character, or one of `::`, `->`, `=>`.
     Punct,
 }
 
@@ -16,11 +16,11 @@ pub enum Kind {
 pub struct Token<'a> {
     pub kind: Kind,
     pub text: &'a str,
-    /// The line number, from 1.
+    /// The number of the line that the token is in, from 1.
     pub line: usize,
 }
 
-/// One line of a comment, without its markers.
+/// One line of a Rust comment, without the markers such as `//`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Comment<'a> {
     pub line: usize,

@@ -14,12 +14,12 @@ const MAX_DEPTH: usize = 12;
 
 #[derive(Debug, Default)]
 pub struct Module {
-    /// The index of the module's file.
+    /// The index of the file that contains the module.
     pub file: usize,
     pub parent: Option<usize>,
     root: usize,
     children: BTreeMap<String, usize>,
-    /// The names of the module's items, except modules.
+    /// The names of the module's items, except the modules in it.
     items: BTreeSet<String>,
     pub imports: Vec<Import>,
     /// The paths that occur in the code, for example `human::bytes`.
@@ -35,7 +35,7 @@ pub struct Import {
     pub is_public: bool,
 }
 
-/// A struct, enum, trait, union or type alias.
+/// A type that the code defines: a struct, enum, trait, union or type alias.
 #[derive(Debug)]
 pub struct Type {
     pub name: String,
@@ -43,7 +43,7 @@ pub struct Type {
     pub file: usize,
     pub line: usize,
     module: usize,
-    /// Whether the type is defined inside a function.
+    /// Whether the type is defined inside a function, where no other file can use it.
     is_local: bool,
 }
 
@@ -53,7 +53,7 @@ impl Type {
     }
 }
 
-/// The module or item to which a path leads.
+/// The result of following a path in the code: a module or an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     Module(usize),
@@ -290,7 +290,7 @@ impl Tree {
 enum Block {
     /// The block of a module. The number is the module that continues after the block.
     Module(usize),
-    /// The block of an `impl` or a trait.
+    /// The block of an `impl` or a trait, whose items belong to a type.
     Associated,
     Other,
 }

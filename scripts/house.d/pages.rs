@@ -61,7 +61,7 @@ fn paragraphs<'a>(pages: &'a [Page], files: &[File<'a>]) -> Vec<Paragraph<'a>> {
     all
 }
 
-/// The parts of a document that can be cited.
+/// The parts of a document that a citation may name: headings, anchors and numbered rows.
 #[derive(Default)]
 struct Document {
     headings: BTreeSet<String>,

@@ -7,7 +7,7 @@ use crate::modules::{Tree, Type};
 use crate::source::{File, Line, Page, folder_of};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The result of one measurement.
+/// The result of one measurement: a title, lines to print, and findings.
 #[derive(Debug, Default)]
 pub struct Section {
     /// The name for `--check`. Empty for a measurement that is only printed.
@@ -229,7 +229,7 @@ fn numbers_of(value: &[Token]) -> (usize, usize) {
     (count, value.len())
 }
 
-/// Prints the number of lines by folder.
+/// Prints a table with the number of lines per folder. It has no limit.
 pub fn table(files: &[File]) -> Section {
     let mut folders = BTreeMap::<&str, Vec<&File>>::new();
     for file in files {

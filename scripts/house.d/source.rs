@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::{fs, io};
 
-/// A file as it is on disk.
+/// A text file of the repository as it is on disk.
 pub struct Page {
-    /// The path from the root of the repository, with `/`.
+    /// The path of the file from the root of the repository, with `/`.
     pub path: String,
     pub text: String,
 }
@@ -188,7 +188,7 @@ pub fn split_tests<'a>(tokens: &[Token<'a>]) -> Split<'a> {
     split
 }
 
-/// The text in `#[path = "…"]`.
+/// The text of a `#[path = "…"]` attribute, which names the file of a module.
 pub fn path_attribute<'a>(attribute: &[Token<'a>]) -> Option<&'a str> {
     match attribute {
         [name, equals, value] if name.text == "path" && equals.text == "=" => Some(value.text.trim_matches('"')),

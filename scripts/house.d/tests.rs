@@ -136,7 +136,7 @@ fn a_name_imported_beside_its_namesake_is_found_through_re_exports_and_aliases()
     let found = alias.findings("types");
     assert_eq!(found, ["src/b.rs has Limits beside its namesake: struct src/a/x.rs:1, enum src/c.rs:1"]);
     assert_eq!(Repository::of(&files("use crate::a::Limits; fn f(_: crate::c::Limits) {}")).findings("types").len(), 0);
-    // No build of the compiler has both imports.
+    // The two imports have opposite `cfg` conditions, so the compiler never sees both.
     let either = "#[cfg(x)] use crate::a::Limits; #[cfg(not(x))] use crate::c::Limits;";
     assert_eq!(Repository::of(&files(either)).findings("types").len(), 0);
 }

@@ -1,4 +1,4 @@
-//! Collects listed objects into replicas.
+//! Collects the objects of a listing into replicas, one per database.
 
 use super::key::{self, KeyKind};
 use super::{Layout, LtxFile, Replica, V3};
@@ -75,7 +75,7 @@ impl Catalogue {
             || (self.current.starts_with(prefix) && !self.gathered.is_empty())
     }
 
-    /// Number of databases in the catalogue.
+    /// The number of databases in the catalogue.
     pub fn databases(&self) -> usize {
         let current_is_new = !self.gathered.is_empty() && !self.done.contains_key(&self.current);
         self.done.len() + usize::from(current_is_new)

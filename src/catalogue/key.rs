@@ -4,7 +4,7 @@
 use super::Layout;
 use crate::ltx::{Level, Txid};
 
-/// The parts of a backup file's key.
+/// The result of parsing the key of a backup file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ParsedKey<'a> {
     /// Everything in the key before the directory of the level, or before `generations/`.

@@ -13,7 +13,7 @@ use std::fmt;
 pub struct Lineage {
     /// The text with which the lineage's keys begin, for example `app.db/000N/` or `app.db/ltx/`.
     pub folder: String,
-    /// The number of LTX files.
+    /// The number of LTX files in the lineage.
     pub files: usize,
     /// The newest TXID that any file of the lineage holds.
     pub max_txid: Txid,

@@ -32,13 +32,13 @@ pub struct LtxFile {
     pub min_txid: Txid,
     /// The last transaction in the file, from its name.
     pub max_txid: Txid,
-    /// Size in bytes.
+    /// The size of the file in bytes, from the listing.
     pub size: u64,
-    /// LastModified on S3, mtime on disk.
+    /// The time of the upload: LastModified on S3, mtime on disk.
     pub last_modified: Timestamp,
     /// The object's ETag. None on disk, and if the store lists no ETags.
     pub etag: Option<Etag>,
-    /// Compaction level, 0 to 9. Level 9 holds snapshots.
+    /// The compaction level, 0 to 9. Level 9 holds snapshots.
     pub level: Level,
     /// The layout of the file's key.
     pub layout: Layout,
@@ -63,9 +63,9 @@ impl LtxFile {
 /// restore this format; it only reports that such a backup exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct V3 {
-    /// The number of snapshots.
+    /// The number of snapshots in the backup.
     pub snapshots: u32,
-    /// The number of WAL segments.
+    /// The number of WAL segments in the backup.
     pub wal_segments: u32,
     /// LastModified of the newest snapshot or WAL segment.
     pub last_modified: Timestamp,

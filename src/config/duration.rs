@@ -13,7 +13,7 @@ pub enum DurationError {
     MissingUnit,
     /// A number is followed by a unit that Go does not know.
     UnknownUnit,
-    /// The duration is less than zero.
+    /// The duration is negative, which no setting of Hydrant allows.
     Negative,
     /// The duration is longer than Go can represent, which is about 292 years.
     TooLong,
@@ -49,7 +49,7 @@ pub fn parse_go_duration(text: &str) -> Result<Duration, DurationError> {
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
-    // Ends: each turn takes a number of at least one digit from the text, or returns an error.
+    // This loop ends: each turn takes a number of at least one digit from the text, or returns an error.
     while !rest.is_empty() {
         let (whole, after) = digits(rest);
         let (fraction, after) = match after.strip_prefix('.') {

@@ -7,7 +7,7 @@ use url::{Host, Url};
 /// The scheme that an endpoint gets if it is given without one (docs/FORMAT.md, "Replica URLs").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DefaultScheme {
-    /// https. Used for `endpoint:` in litestream.yml.
+    /// https is the default. This is the rule for `endpoint:` in litestream.yml.
     Https,
     /// http for this machine and private networks, else https. Used for endpoints in a URL's query and in the
     /// environment.

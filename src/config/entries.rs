@@ -1,4 +1,4 @@
-//! The typed contents of litestream.yml.
+//! The contents of litestream.yml as Rust types, after parsing and validation.
 
 use super::{ConfigError, DirPattern, Location};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct Config {
     pub restore_pattern: Option<RestorePattern>,
 }
 
-/// One element of `dbs:`.
+/// One element of the list `dbs:` in litestream.yml.
 #[derive(Debug, Clone)]
 pub struct DatabaseEntry {
     /// The database or the directory of databases that the entry names.
@@ -28,11 +28,18 @@ pub struct DatabaseEntry {
 /// `path:` nor `dir:` has an empty path, which matches no database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A `path:` entry: one database at this path.
+    /// A `path:` entry, which names one database file.
     Path(PathBuf),
     /// A `dir:` entry: every database below `dir` whose base name matches `pattern`. Only direct children match,
     /// unless the entry is `recursive`.
-    Dir { dir: PathBuf, pattern: DirPattern, recursive: bool },
+    Dir {
+        /// The directory of the entry, absolute and clean.
+        dir: PathBuf,
+        /// The pattern for base names. `*` stands for an invalid pattern.
+        pattern: DirPattern,
+        /// Whether databases in its subdirectories match too.
+        recursive: bool,
+    },
 }
 
 /// The section `restore-pattern:`, which holds defaults for the flags of `hydrant restore-pattern`. The section is

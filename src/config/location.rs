@@ -23,9 +23,9 @@ pub struct Location {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are S3: a box would only be in the way")]
 pub enum StoreConfig {
-    /// A bucket of an S3 service.
+    /// The replica is in a bucket of an S3 service.
     S3(S3Config),
-    /// A directory on a local disk.
+    /// The replica is in a directory on a local disk.
     File,
 }
 

@@ -29,7 +29,7 @@ impl<'a> RawUrl<'a> {
 /// An `s3://` URL: the bucket, the path, the settings that the host implies, and the settings in the query.
 pub(super) struct S3Url {
     pub host: HostParts,
-    /// The decoded path without its first slash.
+    /// The URL's path, decoded and without its first slash.
     pub path: String,
     /// Whether the URL ends with the bucket's name, without a slash behind it.
     ends_with_bucket: bool,
@@ -39,7 +39,7 @@ pub(super) struct S3Url {
 /// The query parameters that Hydrant understands. All others are ignored.
 #[derive(Default)]
 pub(super) struct S3Query {
-    /// The endpoint, normalised to `scheme://host[:port]`.
+    /// The S3 endpoint that the query names, normalised to `scheme://host[:port]`.
     pub endpoint: Option<String>,
     pub region: Option<String>,
     pub path_style: Option<bool>,
@@ -50,7 +50,7 @@ pub(super) struct S3Query {
 }
 
 impl S3Url {
-    /// Parses a URL whose scheme is `s3`.
+    /// Parses a replica URL whose scheme is `s3`.
     pub(super) fn parse(url: &RawUrl<'_>) -> Result<Self, ConfigError> {
         let query = S3Query::parse(url.query)?;
         if is_arn(url.authority) {

@@ -56,7 +56,7 @@ impl DirPattern {
         Self { text: "*".to_owned(), tokens: vec![Token::Many] }
     }
 
-    /// The pattern as it was written.
+    /// The pattern as it was written in litestream.yml.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -68,7 +68,7 @@ impl DirPattern {
         let mut rest = name;
         let mut at = 0;
         let mut star: Option<(usize, &str)> = None;
-        // Ends: each turn consumes a token or a character, or makes the last `*` match one character more.
+        // This loop ends: each turn consumes a token or a character, or makes the last `*` match one character more.
         loop {
             let mut next = rest.chars();
             match (self.tokens.get(at), next.next()) {
@@ -114,7 +114,7 @@ impl Token {
 fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token> {
     let negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
-    // Ends: each turn takes a character. Without one the function returns None.
+    // This loop ends: each turn takes a character. Without one the function returns None.
     loop {
         if !ranges.is_empty() && chars.next_if_eq(&']').is_some() {
             return Some(Token::Class { negated, ranges });

@@ -48,10 +48,10 @@ impl FromStr for BackendChoice {
     }
 }
 
-/// The result of [`probe`].
+/// The result of [`probe`]: the writer to use, and a note for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChosenBackend {
-    /// The writer to use.
+    /// The writer that was chosen.
     pub kind: IoBackend,
     /// One line for the operator. Present if io_uring was preferred but is not available.
     pub note: Option<String>,

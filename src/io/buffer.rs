@@ -36,7 +36,7 @@ const HUGE_PAGE: usize = 2 << 20;
 /// The largest number of buffers that the kernel registers in one call (UIO_MAXIOV).
 const MOST_BUFFERS: usize = 1024;
 
-/// The buffers of one worker.
+/// The write buffers of one worker, and which of them are free.
 pub(super) struct BufferPool {
     /// The address of the first byte of the first buffer, inside `_map`.
     base: NonNull<u8>,
@@ -132,7 +132,7 @@ impl BufferPool {
     }
 
     pub(super) async fn take(self: &Rc<Self>) -> Buffer {
-        // Ends when a buffer is free. Each turn waits until another user gives one back.
+        // This loop ends when a buffer is free. Each turn waits until another user gives one back.
         loop {
             if let Some(buffer) = self.try_take() {
                 return buffer;

@@ -31,7 +31,7 @@ pub enum Step {
     Stat,
     /// Opening a replica's file for reading.
     Open,
-    /// One pread of a replica's file.
+    /// One pread (a read at an offset) of a replica's file.
     Read,
 }
 
@@ -44,7 +44,7 @@ pub enum Effect {
     Short(usize),
     /// The process kills itself with SIGKILL before the operation is done.
     Kill,
-    /// The operation begins this much later.
+    /// The operation begins this much later than it would.
     Late(Duration),
     /// The file at this path is truncated to this number of bytes, then the operation is done.
     Truncate(PathBuf, u64),

@@ -60,7 +60,7 @@ impl Io {
         Ok(Self { kind, pool: buffer::BufferPool::new(options)?, syncs: sync::Syncs::new() })
     }
 
-    /// The writer that is used on this thread.
+    /// The writer that is used on this thread: io_uring or pwrite.
     pub fn kind(&self) -> IoBackend {
         self.kind
     }

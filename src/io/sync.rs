@@ -35,7 +35,7 @@ struct SyncShared {
 #[derive(Default)]
 struct SyncState {
     waiting: VecDeque<SyncJob>,
-    /// The number of threads that sleep.
+    /// The number of sync threads that sleep because they have no work.
     asleep: usize,
     /// The number of sleeping threads that were notified and have not woken up yet.
     notified: usize,

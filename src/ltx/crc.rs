@@ -42,7 +42,7 @@ impl FileCrc {
         self.len
     }
 
-    /// Whether the range has no bytes.
+    /// Whether the range of which this is the CRC has no bytes yet.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -83,7 +83,7 @@ pub fn page_checksum(pgno: Pgno, page: &[u8]) -> u64 {
 pub struct DatabaseChecksum(u64);
 
 impl DatabaseChecksum {
-    /// Adds page `pgno` with the content `page`.
+    /// Adds page number `pgno` with the content `page` to the database's checksum.
     pub fn add(&mut self, pgno: Pgno, page: &[u8]) {
         self.0 ^= page_checksum(pgno, page);
     }

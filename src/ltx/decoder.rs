@@ -28,7 +28,7 @@ pub struct Verified {
     pub size: u64,
 }
 
-/// The result of one step through a file.
+/// The result of one step of the decoder through an LTX file.
 #[derive(Debug)]
 pub enum DecodeStep<'a> {
     /// The decoder needs the next chunk: call [`FileDecoder::push`].
@@ -52,7 +52,7 @@ pub struct EncodedPage<'a> {
 }
 
 impl EncodedPage<'_> {
-    /// The page number.
+    /// The number of the page in the database, from 1.
     pub const fn pgno(&self) -> Pgno {
         self.frame.pgno
     }
@@ -122,7 +122,7 @@ pub struct FileDecoder {
     done: Option<Verified>,
 }
 
-/// The parsers that need to know the header.
+/// The parts of the decoder that can only be created when the file's header is known.
 #[derive(Debug)]
 struct Parts {
     header: Header,
@@ -162,7 +162,7 @@ impl FileDecoder {
         }
     }
 
-    /// The number of bytes pushed so far.
+    /// The number of bytes of the file that were pushed so far.
     pub const fn received(&self) -> u64 {
         self.received
     }
@@ -350,7 +350,7 @@ pub fn verify_file(
     let mut decoder = FileDecoder::new(size, name);
     decoder.push(bytes);
     let mut page = Vec::new();
-    // Ends: each turn consumes a part of the file, and all of the file has been pushed.
+    // This loop ends: each turn consumes a part of the file, and all of the file has been pushed.
     loop {
         match decoder.next_page()? {
             DecodeStep::Header(header) => page.resize(header.page_size.bytes(), 0),

@@ -22,12 +22,12 @@ pub struct Encoder<W: Write = Vec<u8>> {
     table: CompressTable,
     /// The compressed form of the page that is being written.
     block: Vec<u8>,
-    /// The frame of the page that is being written.
+    /// The frame (head and compressed page) of the page that is being written.
     frame: Vec<u8>,
 }
 
 impl Encoder {
-    /// Begins a file in memory.
+    /// Begins an LTX file in memory, with this header.
     pub fn new(header: &Header, encoding: Encoding) -> Self {
         let mut encoder = Self::start(Vec::new(), encoding);
         encoder.out.extend_from_slice(&header.encode());
@@ -37,7 +37,7 @@ impl Encoder {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Begins a file in `out`, which should be buffered.
+    /// Begins an LTX file in the writer `out`, which should be buffered.
     pub fn to_writer(out: W, header: &Header, encoding: Encoding) -> io::Result<Self> {
         let mut encoder = Self::start(out, encoding);
         encoder.out.write_all(&header.encode())?;
@@ -58,12 +58,12 @@ impl<W: Write> Encoder<W> {
         }
     }
 
-    /// Changes the encoding of the pages that follow.
+    /// Changes the LZ4 form of the pages that follow.
     pub fn set_encoding(&mut self, encoding: Encoding) {
         self.encoding = encoding;
     }
 
-    /// Appends a page.
+    /// Appends a page frame for page `pgno` to the file.
     pub fn page(&mut self, pgno: Pgno, page: &[u8]) -> io::Result<()> {
         self.block.resize(get_maximum_output_size(page.len()), 0);
         let len = compress_into_with_table(page, &mut self.block, &mut self.table).map_err(io::Error::other)?;

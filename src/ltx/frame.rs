@@ -28,14 +28,14 @@ pub const MAX_FRAME_SIZE: usize = HEAD_SIZE + lz4::frame_bound(PageSize::MAX as 
 pub enum Encoding {
     /// One LZ4 block. The head of the frame stores its size.
     Block,
-    /// One LZ4 frame. Its size is not stored.
+    /// The page is one LZ4 frame, whose size is not stored.
     Frame,
 }
 
 /// One page as it is stored in the file, still compressed.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
-    /// The page number, from 1.
+    /// The number of the page in the database, from 1.
     pub pgno: Pgno,
     /// The offset of the frame's first byte in the file.
     pub offset: u64,
@@ -44,7 +44,7 @@ pub struct Frame<'a> {
     /// The part of the frame before the payload that the file checksum covers: 6 bytes for an LZ4 frame, 10 bytes
     /// for an LZ4 block. The checksum continues with the decoded page.
     pub head: &'a [u8],
-    /// The compressed page.
+    /// The bytes of the compressed page, without the frame's head.
     pub payload: &'a [u8],
     /// The way in which the payload is compressed.
     pub encoding: Encoding,
@@ -73,9 +73,9 @@ impl Frame<'_> {
 pub enum Next<'a> {
     /// No frame is complete yet: push the next chunk.
     NeedMore,
-    /// The next frame.
+    /// The next page frame of the file.
     Frame(Frame<'a>),
-    /// The end mark was read.
+    /// The end mark was read, so there are no more frames.
     End {
         /// The offset in the file of the byte after the end mark.
         offset: u64,
@@ -249,7 +249,7 @@ impl FrameParser {
 
     /// Completes the frame in `carry` with bytes of the chunk.
     fn poll_carry(&mut self) -> Result<Poll, FormatError> {
-        // Ends: each turn but the last takes bytes from the chunk.
+        // This loop ends: each turn but the last takes bytes from the chunk.
         loop {
             match self.scan(&self.carry)? {
                 Scan::Need(needed) => {

@@ -8,7 +8,7 @@ use crate::timestamp::Timestamp;
 
 /// The length of the header in bytes. The first page frame begins at this offset.
 pub const HEADER_SIZE: usize = 100;
-/// The magic number, `LTX1` in ASCII.
+/// The magic number at the beginning of each file, `LTX1` in ASCII.
 const MAGIC: u32 = 0x4c54_5831;
 /// The only defined flag: the file does not track checksums of the database.
 pub const FLAG_NO_CHECKSUM: u32 = 0x2;
@@ -18,7 +18,7 @@ pub(super) const CHECKSUM_BIT: u64 = 1 << 63;
 /// The fields of a file's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// 0 or [`FLAG_NO_CHECKSUM`].
+    /// The flags: 0 or [`FLAG_NO_CHECKSUM`].
     pub flags: u32,
     /// The page size of the database in bytes.
     pub page_size: PageSize,
@@ -36,9 +36,9 @@ pub struct Header {
     pub wal_offset: i64,
     /// The length of these changes in the SQLite WAL, in bytes.
     pub wal_size: i64,
-    /// The first salt of the WAL header.
+    /// The first salt in the header of the SQLite WAL from which the file was made.
     pub wal_salt1: u32,
-    /// The second salt of the WAL header.
+    /// The second salt in the header of that WAL.
     pub wal_salt2: u32,
     /// The node that wrote the file (used by LiteFS). A restore ignores it.
     pub node_id: u64,
@@ -147,7 +147,7 @@ impl Header {
         self.flags & FLAG_NO_CHECKSUM == 0
     }
 
-    /// The time of the last transaction.
+    /// The time of the file's last transaction.
     pub const fn timestamp(&self) -> Timestamp {
         Timestamp::from_millis(self.timestamp_ms)
     }

@@ -15,11 +15,11 @@ const MIN_FRAME_SIZE: u64 = 7;
 /// One entry of the page index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// The page number, from 1.
+    /// The number of the page in the database, from 1.
     pub pgno: Pgno,
     /// The offset of the page's frame in the file, in bytes.
     pub offset: u64,
-    /// The size of the whole frame in bytes.
+    /// The size of the page's whole frame in bytes.
     pub size: u32,
 }
 
@@ -48,7 +48,7 @@ enum Field {
 pub struct IndexParser {
     /// The offset of the index in the file.
     start: u64,
-    /// The number of bytes consumed.
+    /// The number of bytes of the index that were consumed.
     pos: u64,
     field: Field,
     /// The bits that were read of the varint or size field that is being parsed.
@@ -201,7 +201,7 @@ pub struct FrameHash {
 }
 
 impl FrameHash {
-    /// The hash of no frames.
+    /// The hash of an empty run of frames.
     pub const fn new() -> Self {
         Self { hash: 0, frames: 0 }
     }
@@ -214,7 +214,7 @@ impl FrameHash {
         self.frames += 1;
     }
 
-    /// The number of frames that were added.
+    /// The number of frames that were added to the hash.
     pub const fn frames(&self) -> u64 {
         self.frames
     }

@@ -14,7 +14,7 @@ pub struct SnapshotPages {
 }
 
 impl SnapshotPages {
-    /// Creates the check for a database of `commit` pages.
+    /// Creates the check for a snapshot of a database with `commit` pages.
     pub fn new(page_size: PageSize, commit: u32) -> Self {
         let lock_page = u64::from(page_size.lock_page().0);
         Self { next: 1, commit: u64::from(commit), lock_page }

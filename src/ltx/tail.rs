@@ -20,13 +20,13 @@ pub const MIN_FILE_SIZE: u64 = HEADER_SIZE as u64 + END_MARK_SIZE as u64 + 1 + T
 /// The byte ranges of the parts of a file. They follow one another without gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
-    /// All page frames, without the end mark.
+    /// The bytes of all page frames, without the end mark.
     pub frames: Range<u64>,
     /// The six zero bytes that end the pages.
     pub end_mark: Range<u64>,
     /// The whole index including its size field, as [`super::index::IndexParser`] reads it.
     pub index: Range<u64>,
-    /// The trailer, the last 16 bytes.
+    /// The bytes of the trailer, the last 16 of the file.
     pub trailer: Range<u64>,
 }
 

@@ -3,7 +3,7 @@
 use super::error::{Fault, FormatError, Part};
 use super::header::{CHECKSUM_BIT, Header, take};
 
-/// The length of the trailer in bytes.
+/// The length of the trailer of an LTX file in bytes.
 pub const TRAILER_SIZE: usize = 16;
 /// The number of bytes of the trailer that the file checksum covers: the post-apply checksum.
 pub const HASHED_SIZE: usize = 8;

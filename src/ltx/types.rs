@@ -60,12 +60,12 @@ impl PageSize {
         if bytes >= Self::MIN && bytes <= Self::MAX && bytes.is_power_of_two() { Some(Self(bytes)) } else { None }
     }
 
-    /// The size in bytes, as usize.
+    /// The page size in bytes, as usize.
     pub const fn bytes(self) -> usize {
         self.0 as usize
     }
 
-    /// The size in bytes, as u32.
+    /// The page size in bytes, as u32.
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -87,10 +87,10 @@ impl PageSize {
 pub struct Level(u8);
 
 impl Level {
-    /// The level of snapshots, 9.
+    /// The compaction level that holds snapshots, 9.
     pub const SNAPSHOT: Self = Self(9);
 
-    /// The level with this number. None if it is above 9.
+    /// The compaction level with this number. None if the number is above 9.
     pub const fn new(level: u8) -> Option<Self> {
         if level <= 9 { Some(Self(level)) } else { None }
     }

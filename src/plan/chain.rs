@@ -139,7 +139,7 @@ impl<'a> FilesByMin<'a> {
         }
         let mut waiting = self.files().filter(|(i, _)| allowed(*i)).peekable();
         let mut best: Option<(usize, &LtxFile)> = None;
-        // Ends: each turn reaches a higher TXID, or returns.
+        // This loop ends: each turn reaches a higher TXID, or returns.
         loop {
             while let Some((i, file)) = waiting.next_if(|(_, f)| begins_within(f, chain.reached)) {
                 if best.is_none_or(|(b, best)| self.preference(i, file) > self.preference(b, best)) {

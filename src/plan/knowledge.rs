@@ -25,7 +25,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Creates the state in which no time is known.
+    /// Creates a record in which the time of no file is known.
     pub fn new() -> Self {
         Self::default()
     }
@@ -92,12 +92,12 @@ pub struct Excluded {
 }
 
 impl Excluded {
-    /// Creates the state in which no file is excluded.
+    /// Creates a record in which no file is excluded.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Excludes `file`, whose damage is of `class`.
+    /// Excludes `file` from later plans because of damage of this class.
     pub fn insert(&mut self, file: usize, class: Class) {
         self.files.insert(file, class);
     }
@@ -107,12 +107,12 @@ impl Excluded {
         self.files.get(&file).copied()
     }
 
-    /// Whether `file` is excluded.
+    /// Whether `file` must not be planned.
     pub fn contains(&self, file: usize) -> bool {
         self.files.contains_key(&file)
     }
 
-    /// The number of excluded files.
+    /// The number of files that must not be planned.
     pub fn len(&self) -> usize {
         self.files.len()
     }

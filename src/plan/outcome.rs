@@ -5,10 +5,10 @@ use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
 use std::fmt;
 
-/// The state of the database to restore.
+/// The state of the database that a restore is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The newest state.
+    /// The newest state of the replica.
     Latest,
     /// The state after exactly this transaction. TXID 0 means the newest state.
     Txid(Txid),
@@ -19,7 +19,7 @@ pub enum Target {
 /// The result of [`plan`](super::plan()).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanOutcome {
-    /// The files to restore from.
+    /// The plan: the files to restore from.
     Plan(Plan),
     /// More times are needed. Look up the creation times of these files, put them into [`Times`](super::Times) and
     /// call `plan` again. The numbers are indexes into [`Replica::files`](crate::catalogue::Replica::files). They
@@ -39,7 +39,7 @@ pub struct Plan {
     pub txid: Txid,
     /// Whether the replica holds newer states.
     pub newer_exist: bool,
-    /// Warnings for the operator.
+    /// Warnings about the plan for the operator.
     pub warnings: Vec<Warning>,
 }
 
@@ -49,24 +49,48 @@ pub enum Warning {
     /// Files that are old enough end at TXID `newest`, but only the state at `reached` can be restored. The files
     /// that lead from one to the other were written after the target time. This is normal and not a hole
     /// (docs/FORMAT.md, "Holes").
-    StateBetweenRetired { reached: Txid, newest: Txid },
+    StateBetweenRetired {
+        /// The TXID of the state that is restored.
+        reached: Txid,
+        /// The max TXID of the newest file that is old enough.
+        newest: Txid,
+    },
     /// Damaged files within the target were left out; other files give the same state.
-    RoutedAround { keys: Vec<String> },
+    RoutedAround {
+        /// The keys of the damaged files.
+        keys: Vec<String>,
+    },
     /// Files in an archived storage class were left out; other files give the same state.
-    AvoidedArchived { keys: Vec<String> },
+    AvoidedArchived {
+        /// The keys of the archived files.
+        keys: Vec<String>,
+    },
     /// The replica has files of another lineage of the same database, which were not used.
-    OtherLineage { used: Lineage, other: Lineage },
+    OtherLineage {
+        /// The lineage that is restored.
+        used: Lineage,
+        /// The lineage that was not used.
+        other: Lineage,
+    },
     /// `newer` continues `older` by its TXIDs, but was created before it. A new database of the same name may have
     /// begun at TXID 1 again and overwritten a part of the old one's files.
-    TimesRunBackwards { older: DatedFile, newer: DatedFile },
+    TimesRunBackwards {
+        /// The file with the lower TXIDs, which was created later.
+        older: DatedFile,
+        /// The file with the higher TXIDs, which was created earlier.
+        newer: DatedFile,
+    },
     /// A backup in the format of Litestream 0.3 exists at the same path. It was not used.
-    V3Beside { snapshots: u32 },
+    V3Beside {
+        /// The number of snapshots in that backup.
+        snapshots: u32,
+    },
 }
 
 /// The key of a planned file, and the time in its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatedFile {
-    /// The key of the file.
+    /// The key of the file in its store.
     pub key: String,
     /// The time in the file's header.
     pub time: Timestamp,

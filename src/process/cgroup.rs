@@ -5,7 +5,7 @@ use std::path::Path;
 /// A kind of limit, and the names of its files in cgroup v1 and v2.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
-    /// The name of the cgroup v1 controller.
+    /// The name of the cgroup v1 controller that has this limit.
     controller: &'static str,
     v1: &'static str,
     v2: &'static str,

@@ -7,18 +7,18 @@ use std::io::{Cursor, Read};
 
 const CHECKSUM_BIT: u64 = 1 << 63;
 
-/// A decoded LTX file.
+/// An LTX file after the naive decoder has decoded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NaiveFile {
-    /// The flags of the header.
+    /// The flags of the file's header.
     pub flags: u32,
-    /// The page size in bytes.
+    /// The page size of the database in bytes.
     pub page_size: u32,
     /// The size of the database in pages after this file.
     pub commit: u32,
-    /// The first TXID.
+    /// The first TXID in the file.
     pub min_txid: u64,
-    /// The last TXID.
+    /// The last TXID in the file.
     pub max_txid: u64,
     /// The time in the header, in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
@@ -26,7 +26,7 @@ pub struct NaiveFile {
     pub pre_apply_checksum: u64,
     /// The checksum of the database after this file. 0 if it is not tracked.
     pub post_apply_checksum: u64,
-    /// The decoded pages by page number.
+    /// The decoded pages of the file, by page number.
     pub pages: BTreeMap<u32, Vec<u8>>,
 }
 
@@ -46,7 +46,7 @@ fn wrong<T>(why: impl Into<String>) -> Result<T, NaiveError> {
     Err(NaiveError(why.into()))
 }
 
-/// CRC-64/GO-ISO, computed byte by byte with a table.
+/// The naive decoder's own CRC-64/GO-ISO. It is computed byte by byte with a table.
 struct Crc(u64);
 
 static CRC_TABLE: [u64; 256] = crc_table();
@@ -341,20 +341,20 @@ pub fn restore<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>,
 /// The facts about a file that decide whether it is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NaiveEntry {
-    /// The compaction level.
+    /// The compaction level of the file.
     pub level: u8,
-    /// The first TXID.
+    /// The first TXID in the file, from its name.
     pub min_txid: u64,
-    /// The last TXID.
+    /// The last TXID in the file, from its name.
     pub max_txid: u64,
     /// The creation time in nanoseconds since the Unix epoch.
     pub time_ns: i64,
 }
 
-/// The state to restore.
+/// The state that the naive planner is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NaiveTarget {
-    /// The newest state.
+    /// The newest state of the replica.
     Latest,
     /// The state after exactly this TXID.
     Txid(u64),

@@ -25,12 +25,12 @@ pub fn hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 impl Random {
-    /// Begins the stream of numbers of this seed.
+    /// Begins the stream of random numbers that belongs to this seed.
     pub const fn new(seed: u64) -> Self {
         Self(mix(seed))
     }
 
-    /// The next number, uniform over all 64-bit values.
+    /// The next random number, uniform over all 64-bit values.
     pub fn next_u64(&mut self) -> u64 {
         let value = mix(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

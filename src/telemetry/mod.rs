@@ -22,9 +22,9 @@ pub struct Counters {
     pub hedges: Counter,
     /// Answers that ask for fewer requests, such as 503 SlowDown.
     pub throttled: Counter,
-    /// Bytes of bodies received.
+    /// Bytes of response bodies received from the store.
     pub bytes_in: Counter,
-    /// Bytes of databases written.
+    /// Bytes written to restored databases.
     pub bytes_out: Counter,
     /// Bytes of databases that the restores planned so far will write.
     pub bytes_out_planned: Counter,
@@ -37,11 +37,11 @@ pub struct Counters {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `n`.
+    /// Adds `n` to the counter.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
-    /// The present value.
+    /// The present value of the counter.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

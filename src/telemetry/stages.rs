@@ -35,7 +35,7 @@ const LONGEST_NANOS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 2;
 
 impl Stage {
-    /// All stages, in the order of a restore.
+    /// All stages, in the order in which a restore passes them.
     pub const ALL: [Self; 6] = [Self::List, Self::FirstByte, Self::Fetch, Self::Decode, Self::Write, Self::Commit];
 
     /// The stage's name in reports.
@@ -61,17 +61,17 @@ pub struct Durations(
 /// The quantiles of a histogram that reports show, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
-    /// The number of durations.
+    /// The number of durations in the histogram.
     pub count: u64,
-    /// The median.
+    /// The median duration in milliseconds.
     pub p50_ms: f64,
-    /// The duration that 90 % do not exceed.
+    /// The duration in milliseconds that 90 % of the durations do not exceed.
     pub p90_ms: f64,
-    /// The duration that 99 % do not exceed.
+    /// The duration in milliseconds that 99 % of the durations do not exceed.
     pub p99_ms: f64,
-    /// The duration that 99.9 % do not exceed.
+    /// The duration in milliseconds that 99.9 % of the durations do not exceed.
     pub p999_ms: f64,
-    /// The longest duration.
+    /// The longest duration in milliseconds.
     pub max_ms: f64,
 }
 
@@ -198,22 +198,22 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Begins with zero time.
+    /// Begins the measurement of an operation in this stage, with zero time.
     pub fn new(recorder: &Rc<Recorder>, stage: Stage) -> Self {
         Self { recorder: Rc::clone(recorder), stage, spent: Duration::ZERO }
     }
 
-    /// Adds the time of one part.
+    /// Adds the time of one part of the operation.
     pub fn add(&mut self, took: Duration) {
         self.spent += took;
     }
 
-    /// Records the sum: the operation is done.
+    /// Records the sum of the parts: the operation is done.
     pub fn done(&self) {
         self.recorder.record(self.stage, self.spent);
     }
 
-    /// The recorder that gets the result.
+    /// The recorder that gets the measured time.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
@@ -227,7 +227,7 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts now.
+    /// Starts the stopwatch now.
     pub fn start() -> Self {
         Self { begun: Instant::now(), away: Duration::ZERO }
     }

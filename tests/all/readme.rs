@@ -76,7 +76,7 @@ fn every_command_line_of_the_readme_is_understood() {
     let readme = readme();
     let mut seen = BTreeSet::new();
     for line in readme.lines().filter(|line| line.starts_with("    ")) {
-        // In YAML a command is written as a list.
+        // YAML examples write a command as a list, which is converted to a command line.
         let line = if line.contains("[hydrant, ") { line.replace(", ", " ").replace(']', "") } else { line.to_owned() };
         let line = line.replace("$JOB_COMPLETION_INDEX", "0");
         for command in ["restore", "ltx", "restore-pattern", "bench", "completions", "man"] {

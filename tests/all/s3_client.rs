@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-// --- against s3s, an independent S3 server ---
+// --- tests against s3s, an independent S3 server ---
 
 fn s3s(root: &std::path::Path) -> (S3sServer, S3Config) {
     let server = S3sServer::start(root);
@@ -176,7 +176,7 @@ fn a_region_is_learned_once() {
         assert_eq!(client.read_now(0..100).unwrap(), *content);
         assert_eq!(server.requests().len(), 3, "{code}");
     }
-    // Two regions redirect to each other.
+    // Two regions that redirect to each other must not lead to an endless loop.
     let server = RawServer::start(|request, to| {
         let other = if request.region() == "here" { "there" } else { "here" };
         refuse(to, "301 Moved Permanently", &format!("x-amz-bucket-region: {other}\r\n"), "PermanentRedirect")

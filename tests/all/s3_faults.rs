@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-// --- broken answers ---
+// --- tests with broken answers ---
 
 #[test]
 fn a_dropped_body_is_resumed_at_the_exact_offset() {
@@ -168,13 +168,13 @@ fn bodies_that_are_too_long_or_chunked() {
     assert_eq!(client.read_now(300..1000).unwrap(), content[300..]);
 }
 
-// --- timeouts ---
+// --- tests of timeouts ---
 
 /// A server that goes silent. It keeps the connection open until another request has come.
 #[derive(Default)]
 struct Silence {
     broken: Gate,
-    /// Whether the wait ended although no other request had come.
+    /// Whether the server waited in vain: the client kept the silent connection and sent no other request.
     was_in_vain: AtomicBool,
 }
 
@@ -286,7 +286,7 @@ fn a_reader_that_takes_its_time_is_not_a_crawl() {
     assert_eq!(server.requests().len(), 1);
 }
 
-// --- throttling and server errors ---
+// --- tests of throttling and server errors ---
 
 #[test]
 fn storms_pass() {

@@ -54,7 +54,7 @@ struct Tls {
 }
 
 impl Tls {
-    /// A certificate for the host names `names`.
+    /// Creates a certificate for the host names `names`.
     fn new(names: &[&str]) -> Self {
         Self::until(names, 2099)
     }

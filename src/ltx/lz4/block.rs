@@ -24,7 +24,7 @@ pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
         return None;
     }
     let (mut at, mut end) = (0u32, 0u32);
-    // Ends: each turn takes at least one token byte from the block.
+    // This loop ends: each turn takes at least one token byte from the block.
     loop {
         let token = u32::from(*block.get(at as usize)?);
         at += 1;
@@ -98,7 +98,7 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, piece: [u8; N]) -> Option<()
 /// follows.
 #[inline(always)]
 fn longer(block: &[u8], at: &mut u32, mut len: u32) -> Option<u32> {
-    // Ends: each turn takes a byte from the block.
+    // This loop ends: each turn takes a byte from the block.
     loop {
         let byte = *block.get(*at as usize)?;
         *at += 1;

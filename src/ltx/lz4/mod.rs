@@ -114,7 +114,7 @@ pub(super) fn frame_extent(buf: &[u8], max: usize) -> Result<Extent, Lz4Error> {
     };
     let block_checksum = if header.flg & FLG_BLOCK_CHECKSUM != 0 { 4 } else { 0 };
     let mut at = header.len;
-    // Ends: each turn advances by at least 4 bytes, and `max` bounds the position.
+    // This loop ends: each turn advances by at least 4 bytes, and `max` bounds the position.
     loop {
         let Some(field) = buf.get(at..).and_then(|rest| rest.first_chunk::<4>()) else {
             return Ok(Extent::Need(at + 4));
@@ -165,7 +165,7 @@ pub(super) fn decode_frame(frame: &[u8], out: &mut [u8]) -> Result<(), Lz4Error>
     }
     let mut rest = frame.get(header.len..).ok_or(SHORT)?;
     let mut done = 0;
-    // Ends: each turn takes a block from the rest of the frame.
+    // This loop ends: each turn takes a block from the rest of the frame.
     loop {
         let field = split_u32(&mut rest).ok_or(SHORT)?;
         if field == 0 {

@@ -103,7 +103,7 @@ fn a_hole_is_an_error_in_every_mode_and_names_both_sides() {
     );
     assert_eq!(hole.class(), Class::Hole);
     assert!(hole.needs_fresh_listing());
-    // States before the hole can be restored.
+    // States before the hole can still be restored.
     assert_eq!(plan_now(&r, Target::Txid(Txid(2))).unwrap().txid, Txid(2));
     assert_eq!(plan_now(&r, at(4)).unwrap().txid, Txid(2));
     // A snapshot that ends behind the hole heals it.
@@ -200,7 +200,7 @@ fn damage_is_routed_around_to_the_same_txid() {
         assert_eq!(error, PlanError::NoOtherChain { txid: Txid(20), class: Class::ChecksumMismatch, keys });
         assert_eq!(error.class(), Class::ChecksumMismatch);
     }
-    // Damage behind the target does not matter.
+    // Damaged files behind the target are not needed, so they cause no warning.
     assert!(plan_without(&[(0, 20, 20)], Target::Txid(Txid(19))).unwrap().warnings.is_empty());
 }
 

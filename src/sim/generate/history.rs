@@ -1,4 +1,5 @@
-//! Random histories of a database, for tests that compare two restorers.
+//! Generates random histories of a database (transactions, compactions, deleted files). Tests restore them with two
+//! restorers and compare the results.
 
 use super::chain::{Chain, EPOCH_MS, FileStyle};
 use super::{EncodingMix, GenerateError, GeneratedDatabase, fill_page};
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 pub struct HistoryParams {
     /// The prefix of the keys, with or without a slash at its end.
     pub root: String,
-    /// The key layout.
+    /// The key layout of the LTX files.
     pub layout: Layout,
     /// The page size of the database.
     pub page_size: PageSize,
@@ -22,7 +23,7 @@ pub struct HistoryParams {
     pub max_pages: u32,
     /// The largest number of transactions, at least 1.
     pub max_transactions: u32,
-    /// The LZ4 form of the pages.
+    /// The LZ4 form in which pages are stored.
     pub encoding: EncodingMix,
     /// The probability, 0 to 1, that a file tracks checksums of the database (docs/FORMAT.md, "Trailer and
     /// checksums").

@@ -19,7 +19,7 @@ use std::io::Write;
 pub struct LargeSpec {
     /// The prefix of the keys, with or without a slash at its end.
     pub root: String,
-    /// The key layout.
+    /// The key layout of the LTX files.
     pub layout: Layout,
     /// The page size of the database.
     pub page_size: PageSize,
@@ -32,9 +32,9 @@ pub struct LargeSpec {
     /// The probability, 0 to 1, that a page of an increment comes from a fixed set of hot pages. The set has
     /// `pages_per_increment` pages. 0: increments write different pages; 1: all write the same ones.
     pub overlap: f64,
-    /// The LZ4 form of the pages.
+    /// The LZ4 form in which pages are stored.
     pub encoding: EncodingMix,
-    /// The seed of all random choices.
+    /// The seed of all random choices. The same seed gives the same bytes.
     pub seed: u64,
 }
 
@@ -54,16 +54,16 @@ impl Default for LargeSpec {
     }
 }
 
-/// A large database.
+/// A generated large database: its increments, and what is needed to compute any of its pages.
 #[derive(Debug, Clone)]
 pub struct LargeDatabase {
-    /// The properties from which it was generated.
+    /// The properties from which the database was generated.
     pub spec: LargeSpec,
     /// The LTX files. The snapshot comes first, if it is held in memory.
     pub objects: Vec<GeneratedObject>,
     /// The size of the database in pages.
     pub pages: u32,
-    /// The newest TXID.
+    /// The newest TXID of the database.
     pub last_txid: Txid,
     table: Table,
     /// For each page that an increment wrote: the number of the last increment that did.
@@ -103,7 +103,7 @@ impl LargeDatabase {
         let mut page = vec![0; spec.page_size.bytes()];
         let hot = u64::from(spec.pages_per_increment.max(1)).min(u64::from(pages));
         for version in 1..=spec.increments {
-            // Every SQLite transaction writes page 1.
+            // Every transaction of SQLite writes page 1, so each increment does too.
             let mut written = BTreeSet::from([1u32]);
             for _ in 1..spec.pages_per_increment {
                 let place = if random.chance(spec.overlap) {
@@ -129,7 +129,7 @@ impl LargeDatabase {
         Ok(large)
     }
 
-    /// Writes the bytes of the snapshot to `out`.
+    /// Writes the bytes of the snapshot file to `out`, page by page.
     pub fn write_snapshot<W: Write>(&self, out: W) -> Result<W, GenerateError> {
         let mut random = Random::new(self.spec.seed);
         let mut encoder = Encoder::to_writer(out, &self.header(1, 1), self.spec.encoding.draw(&mut random))?;

@@ -30,26 +30,26 @@ use bytes::Bytes;
 /// The LZ4 form of the pages in the files of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodingMix {
-    /// Every page is one LZ4 block.
+    /// Every page is stored as one LZ4 block.
     Block,
-    /// Every page is one LZ4 frame.
+    /// Every page is stored as one LZ4 frame.
     Frame,
     /// Both forms. A file chooses one at random; a compaction chooses for each page.
     Mixed,
 }
 
-/// One LTX file of a replica.
+/// One generated LTX file of a replica.
 #[derive(Debug, Clone)]
 pub struct GeneratedObject {
-    /// The key in the bucket.
+    /// The key of the file in its bucket.
     pub key: String,
-    /// The content.
+    /// The bytes of the file.
     pub bytes: Bytes,
     /// The value of the metadata `litestream-timestamp`, which equals the time in the header.
     pub litestream_timestamp: Timestamp,
     /// The time of the upload, which is never before the time in the header.
     pub last_modified: Timestamp,
-    /// The compaction level.
+    /// The compaction level of the file.
     pub level: Level,
     /// The first TXID in the file.
     pub min_txid: Txid,
@@ -73,13 +73,13 @@ pub struct State {
 /// A replica, and the state that a restore of it must give.
 #[derive(Debug, Clone)]
 pub struct GeneratedDatabase {
-    /// The prefix of all keys.
+    /// The prefix with which all keys of the replica begin.
     pub root: String,
-    /// The LTX files.
+    /// The LTX files of the replica.
     pub objects: Vec<GeneratedObject>,
     /// The page size of the database.
     pub page_size: PageSize,
-    /// The newest state.
+    /// The newest state, which a restore must give.
     pub expected: State,
     /// Every state, oldest first, including the newest. Deleted files may make some of them impossible to restore.
     /// Empty if only the newest state is known, as in tiny fleets.
@@ -95,7 +95,7 @@ pub fn key(root: &str, layout: Layout, level: Level, min: Txid, max: Txid) -> St
     }
 }
 
-/// The error of a generator, as a text.
+/// The reason why a replica could not be generated, as a text.
 #[derive(Debug, Clone)]
 pub struct GenerateError(pub String);
 

@@ -38,9 +38,9 @@ const WORDS: [&[u8; 8]; 32] = [
     b"shipped ",
 ];
 
-/// The number of random bytes in one record.
+/// The number of random bytes in one record of a generated page.
 const RANDOM_BYTES: usize = 16;
-/// The number of words in one record.
+/// The number of words in one record of a generated page.
 const RECORD_WORDS: usize = 8;
 
 /// Fills `page` with page number `pgno` as the transaction number `version` left it. Another seed, page number or

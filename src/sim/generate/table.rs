@@ -50,7 +50,7 @@ const WORDS: [&str; 64] = [
     "since", "week", "supplier", "late", "new", "price", "list", "applies", "only", "at", "end", "month",
 ];
 
-/// The shape of a generated database.
+/// The shape of a generated database: its b-tree and its free pages.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     seed: u64,
@@ -63,7 +63,7 @@ pub(super) struct Table {
     free: u32,
 }
 
-/// The purpose of a page.
+/// The purpose of a page in the generated database.
 enum Role {
     Schema,
     /// A page of the b-tree: its level, where 0 is the root, and its position on that level.
@@ -158,7 +158,7 @@ impl Table {
         let changes = (version + 1).to_be_bytes();
         let first_free = if self.free > 0 { self.pgno(1 + self.levels.iter().sum::<u32>()) } else { 0 };
         page[..16].copy_from_slice(b"SQLite format 3\0");
-        // A page size of 65536 is stored as 1.
+        // SQLite stores a page size of 65536 as 1, because the field has 16 bits.
         page[16..18].copy_from_slice(&u16::try_from(size).unwrap_or(1).to_be_bytes());
         // The bytes mean: WAL mode for reading and writing, no reserved bytes, and three payload fractions that
         // SQLite requires to be 64, 32, 32.
@@ -298,7 +298,7 @@ impl<'a> Cells<'a> {
     fn note(&mut self) {
         let at = self.start;
         self.page[at + 3..at + 5].copy_from_slice(&self.count.to_be_bytes());
-        // An offset of 65536 is stored as 0.
+        // SQLite stores an offset of 65536 as 0, because the field has 16 bits.
         self.page[at + 5..at + 7].copy_from_slice(&(self.content as u16).to_be_bytes());
     }
 }

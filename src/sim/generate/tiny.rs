@@ -11,17 +11,17 @@ use std::collections::BTreeMap;
 /// The properties of a fleet of small databases.
 #[derive(Debug, Clone)]
 pub struct TinyFleet {
-    /// The number of databases.
+    /// The number of databases in the fleet.
     pub count: usize,
     /// The prefix of all keys. A key begins with `<prefix>/<number with 6 digits>.db/`.
     pub prefix: String,
-    /// The key layout.
+    /// The key layout of the LTX files.
     pub layout: Layout,
-    /// The LZ4 form of the pages.
+    /// The LZ4 form in which pages are stored.
     pub encoding: EncodingMix,
     /// The number of different contents. The databases use them in turn.
     pub templates: usize,
-    /// The seed of all random choices.
+    /// The seed of all random choices. The same seed gives the same bytes.
     pub seed: u64,
 }
 

@@ -23,7 +23,7 @@ const FLUSH_TIME: Duration = Duration::from_millis(2);
 /// The time by which a connection may be behind its bandwidth limit and still catch up with a burst.
 const PACE_SLACK: Duration = Duration::from_millis(5);
 
-/// The body of an answer.
+/// The body of one answer of the simulator. It produces the bytes and applies the faults.
 pub(super) struct SimBody {
     source: Source,
     at: u64,
@@ -51,7 +51,7 @@ enum Stop {
 }
 
 impl SimBody {
-    /// A body with a short text, which may be empty.
+    /// Creates a body with a short text, for example the XML of an error. The text may be empty.
     pub(super) fn text(text: impl Into<Bytes>, connection: &Arc<Connection>, in_flight: Option<InFlight>) -> Self {
         let text = text.into();
         Self {
@@ -68,7 +68,7 @@ impl SimBody {
         }
     }
 
-    /// A body with bytes `range` of an object. The range must lie inside the object.
+    /// Creates a body with the bytes `range` of an object. The range must lie inside the object.
     pub(super) fn object(
         content: &Content,
         range: Range<u64>,

@@ -27,7 +27,7 @@ struct Sidecar {
     databases: Vec<Expected>,
 }
 
-/// The newest state of one database.
+/// The newest state of one database, which a restore must give.
 #[derive(Debug, Serialize)]
 struct Expected {
     key: String,

@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The largest body of a PUT in bytes.
+/// The largest body of a PUT request that the simulator accepts, in bytes.
 const MAX_PUT_BYTES: usize = 512 * 1024 * 1024;
 
 pub(super) type Answer = Response<SimBody>;
@@ -156,7 +156,7 @@ fn is_hash(text: &str) -> bool {
 }
 
 impl Exchange<'_> {
-    /// Builds an answer without a body.
+    /// Builds the answer to a request that has no body.
     fn answer(
         &mut self,
         status: u16,

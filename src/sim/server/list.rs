@@ -1,4 +1,4 @@
-//! Answers ListObjectsV2 requests.
+//! Answers ListObjectsV2 requests, S3's listing of a bucket.
 
 use super::objects::{Objects, Step};
 use super::text::{iso_time, url_encode_key, xml_escape};
@@ -7,7 +7,7 @@ use crate::sim::random::{Random, hash};
 use std::fmt::Write;
 use std::ops::Bound;
 
-/// The query parameters of a listing.
+/// The query parameters of a ListObjectsV2 request.
 #[derive(Debug, Default)]
 pub(super) struct ListQuery {
     pub prefix: String,

@@ -48,7 +48,7 @@ pub struct SimServer {
 }
 
 impl SimServer {
-    /// Opens the listening socket and begins to serve.
+    /// Opens the listening socket and starts the threads that serve.
     pub fn start(options: SimOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen)?;
         // The congestion control algorithm is set to CUBIC, the default of Linux. Another default such as BBR uses
@@ -117,7 +117,7 @@ impl SimServer {
         &self.shared.objects
     }
 
-    /// The present values of the counters.
+    /// The present values of the simulator's counters.
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()
     }
@@ -127,7 +127,7 @@ impl SimServer {
         self.shared.faults.set(faults);
     }
 
-    /// The faults in force.
+    /// The faults that the simulator applies at present.
     pub fn faults(&self) -> Faults {
         (*self.shared.faults.current()).clone()
     }

@@ -1,4 +1,4 @@
-//! The buckets and objects of a simulator. They may be changed while it runs.
+//! The buckets and objects of the S3 simulator. Tests may change them while the simulator runs.
 
 use crate::process::locks;
 use crate::sim::generate::GeneratedDatabase;
@@ -19,18 +19,27 @@ pub type Generator = Arc<dyn Fn(Range<u64>) -> Bytes + Send + Sync>;
 pub enum Content {
     /// Bytes in memory, which are served without copying.
     Memory(Bytes),
-    /// A file that is read while it is served. `len` is its length in bytes.
-    File { path: PathBuf, len: u64 },
-    /// Bytes that are generated while they are served, in ranges of at most [`CHUNK_BYTES`]. `len` is the length in
-    /// bytes.
-    Generated { len: u64, make: Generator },
+    /// A file that is read while it is served.
+    File {
+        /// The path of the file on disk.
+        path: PathBuf,
+        /// The length of the file in bytes.
+        len: u64,
+    },
+    /// Bytes that are generated while they are served, in ranges of at most [`CHUNK_BYTES`].
+    Generated {
+        /// The length of the generated object in bytes.
+        len: u64,
+        /// The function that generates a range of the bytes.
+        make: Generator,
+    },
 }
 
 /// The size in bytes of the pieces in which bodies are sent.
 pub const CHUNK_BYTES: u64 = 128 * 1024;
 
 impl Content {
-    /// The length in bytes.
+    /// The length of the object in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -38,7 +47,7 @@ impl Content {
         }
     }
 
-    /// Whether there are no bytes.
+    /// Whether the object has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -54,14 +63,14 @@ impl fmt::Debug for Content {
     }
 }
 
-/// An object of a bucket.
+/// An object in a bucket of the simulator.
 #[derive(Debug, Clone)]
 pub struct Object {
     /// The bytes of the object.
     pub content: Content,
-    /// The ETag without quotes.
+    /// The ETag of the object without quotes.
     pub etag: String,
-    /// The time of the upload.
+    /// The time of the upload, which S3 calls LastModified.
     pub last_modified: Timestamp,
     /// The user metadata as (name, value). The name is in lower case and lacks its prefix `x-amz-meta-`.
     pub metadata: Vec<(String, String)>,
@@ -93,7 +102,7 @@ impl Object {
         self
     }
 
-    /// Sets the time of the upload.
+    /// Sets the time of the upload, which S3 calls LastModified.
     pub fn last_modified(mut self, last_modified: Timestamp) -> Self {
         self.last_modified = last_modified;
         self
@@ -192,7 +201,7 @@ impl Objects {
         })
     }
 
-    /// The number of objects in all buckets.
+    /// The number of objects in all buckets of the simulator.
     pub fn count(&self) -> usize {
         self.read().values().map(BTreeMap::len).sum()
     }

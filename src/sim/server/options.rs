@@ -32,9 +32,9 @@ pub struct SimOptions {
     pub max_keys: usize,
     /// Whether the keys of each page of a listing are shuffled. S3 Express lists unsorted too.
     pub unsorted_listings: bool,
-    /// Whether listings contain ETags.
+    /// Whether listings contain the ETags of objects. Some S3 services leave them out.
     pub listed_etags: bool,
-    /// The faults in force when the server starts.
+    /// The faults that are in force when the server starts.
     pub faults: Faults,
 }
 
@@ -55,12 +55,12 @@ impl Default for SimOptions {
     }
 }
 
-/// The key pair that is accepted.
+/// The only key pair that the simulator accepts.
 #[derive(Clone)]
 pub struct SimCredentials {
-    /// The ID of the access key.
+    /// The ID of the access key (AWS_ACCESS_KEY_ID).
     pub access_key: String,
-    /// The secret key.
+    /// The secret access key (AWS_SECRET_ACCESS_KEY).
     pub secret_key: String,
     /// The session token that requests must carry. None if there is none.
     pub session_token: Option<String>,
@@ -81,7 +81,7 @@ pub struct Faults {
     pub tail: Option<Tail>,
     /// The bandwidth limit of one connection, in bytes per second.
     pub bandwidth_per_connection: Option<u64>,
-    /// The limit on requests per second.
+    /// The limit on requests per second. None if there is no limit.
     pub rate_limit: Option<RateLimit>,
     /// The probability of each failure, 0 to 1. Their sum must not exceed 1.
     pub fail: Vec<(Failure, f64)>,
@@ -98,14 +98,14 @@ pub struct Faults {
 /// The time between a request and the first byte of its answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum Latency {
-    /// No latency.
+    /// Answers begin without any latency.
     #[default]
     None,
-    /// The same latency for every request.
+    /// Every request has the same latency.
     Fixed(Duration),
     /// A log-normal distribution: `median · exp(sigma · n)`, where n has the standard normal distribution.
     LogNormal {
-        /// The latency that half of the requests exceed.
+        /// The median latency, which half of the requests exceed.
         median: Duration,
         /// The width of the distribution. 0 makes all latencies equal.
         sigma: f64,
@@ -122,19 +122,19 @@ impl Latency {
     }
 }
 
-/// The slow tail of the latencies.
+/// The slow tail of the latencies: a few requests that are much slower than the others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tail {
     /// The fraction of the requests that is slower, 0 to 1.
     pub fraction: f64,
-    /// The factor by which their latency is multiplied.
+    /// The factor by which the latency of these requests is multiplied.
     pub factor: f64,
 }
 
 /// A limit on requests per second, implemented as a token bucket per prefix. Requests beyond it get 503 SlowDown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateLimit {
-    /// The rate at which tokens are added.
+    /// The number of tokens per second that are added to the bucket. Each request takes one token.
     pub requests_per_second: f64,
     /// The most tokens that a prefix can save while it gets no requests.
     pub burst: f64,
@@ -149,7 +149,7 @@ impl RateLimit {
     }
 }
 
-/// A way in which one request fails.
+/// A way in which the simulator makes one request fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// The answer is 500 InternalError.
@@ -181,15 +181,15 @@ pub enum Failure {
 /// The kinds of requests that the server counts separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestKind {
-    /// ListObjectsV2.
+    /// A ListObjectsV2 request.
     List,
-    /// GET of an object.
+    /// A GET request for an object.
     Get,
-    /// HEAD of an object.
+    /// A HEAD request for an object.
     Head,
-    /// PUT of an object.
+    /// A PUT request for an object.
     Put,
-    /// DELETE of an object.
+    /// A DELETE request for an object.
     Delete,
     /// Requests about buckets, and requests that the server does not know.
     Other,
@@ -198,17 +198,17 @@ pub enum RequestKind {
 /// The ways in which a request ends that the server counts separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The request succeeded.
+    /// The request was answered with a success status.
     Ok,
-    /// Status 404.
+    /// The answer had status 404 (the object or bucket does not exist).
     NotFound,
-    /// Status 412.
+    /// The answer had status 412 (the ETag differs from If-Match).
     PreconditionFailed,
     /// Status 400 or 403: the request was not understood or not allowed.
     Refused,
-    /// Status 416.
+    /// The answer had status 416 (the range lies outside of the object).
     BadRange,
-    /// Status 503.
+    /// The answer had status 503 (too many requests).
     SlowDown,
     /// Status 500, or another error answer that a fault demanded.
     ServerError,

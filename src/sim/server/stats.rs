@@ -26,7 +26,7 @@ pub(super) const OUTCOMES: [(Outcome, &str); 10] = [
     (Outcome::BlackHole, "black hole"),
 ];
 
-/// The counters while the server runs.
+/// The counters of the simulator while it runs.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     requests: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
@@ -89,11 +89,11 @@ pub struct Stats {
     pub body_bytes: u64,
     /// The number of connections that were accepted.
     pub connections_made: u64,
-    /// The number of open connections.
+    /// The number of connections that are open.
     pub connections_now: u64,
     /// The largest number of connections that were open at the same time.
     pub connections_max: u64,
-    /// The number of requests in flight.
+    /// The number of requests that are in flight.
     pub in_flight_now: u64,
     /// The largest number of requests that were in flight at the same time.
     pub in_flight_max: u64,
@@ -115,7 +115,7 @@ impl Stats {
         self.requests.iter().filter_map(|row| row.get(outcome as usize)).sum()
     }
 
-    /// The number of all requests.
+    /// The number of all requests that the simulator has received.
     pub fn total(&self) -> u64 {
         self.requests.iter().flatten().sum()
     }

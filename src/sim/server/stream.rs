@@ -24,7 +24,7 @@ impl Drop for SimStream {
     }
 }
 
-/// Serves one connection until it ends.
+/// Serves the requests of one connection until it ends.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let connection = Arc::new(Connection::new(Arc::clone(&shared)));

@@ -1,4 +1,4 @@
-//! Makes objects of PUT requests.
+//! Converts PUT requests to objects of the simulator.
 
 use super::objects::Object;
 use bytes::{Bytes, BytesMut};

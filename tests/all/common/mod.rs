@@ -100,7 +100,7 @@ impl S3sServer {
         server
     }
 
-    /// A client for `bucket`.
+    /// Creates an S3 client for `bucket` of this server.
     pub(crate) fn store(&self, bucket: &str) -> Store {
         let config = S3Config {
             bucket: bucket.into(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The head of a request. Its body is not read.
+/// The head of a request that the server received. The body is not read.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub method: String,
@@ -191,7 +191,7 @@ pub(crate) fn range_head(request: &Request, size: usize, etag: &str) -> String {
     format!("content-range: bytes {first}-{last}/{size}\r\netag: \"{etag}\"\r\n")
 }
 
-/// Sends a correct answer to a range request.
+/// Sends a correct answer (status 206) to a request for a range of `object`.
 pub(crate) fn answer_range(to: &mut dyn Wire, request: &Request, object: &[u8], etag: &str) -> Answered {
     let (first, last) = request.range();
     answer(to, "206 Partial Content", &range_head(request, object.len(), etag), &object[first..=last])

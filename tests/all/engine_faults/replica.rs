@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The damage to one file.
+/// The damage that a test does to one file of a replica.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Damage {
     /// Reading the metadata of the file fails with this error.
@@ -122,7 +122,7 @@ impl Replica {
         naive::plan(&entries, NaiveTarget::Txid(self.database.expected.txid.0)).is_ok()
     }
 
-    /// The state before a time. None if there is none.
+    /// The state of the database before a time. None if there is none.
     fn before(&self, time: Timestamp) -> Option<Vec<u8>> {
         let files = naive::plan(&self.entries, NaiveTarget::Before(time.as_nanos())).ok()?;
         Some(naive::restore(files.iter().map(|&i| &self.database.objects[i].bytes[..])).unwrap())

@@ -34,7 +34,7 @@ fn manifest() -> Value {
     serde_json::from_slice(&std::fs::read(corpus().join("fleet/fleet.json")).unwrap()).unwrap()
 }
 
-/// A directory in which the program runs.
+/// A temporary directory in which a test runs the program.
 struct Host {
     dir: TempDir,
 }
@@ -188,7 +188,7 @@ fn whole_ones(host: &Host, dir: &str, fleet: &[GeneratedDatabase]) -> usize {
     files.len()
 }
 
-// --- the corpus' fleet ---
+// --- tests with the corpus' fleet ---
 
 /// Restores the whole fleet of the corpus from `pattern`. The names of databases are their keys behind
 /// `name_prefix`.
@@ -345,7 +345,7 @@ fn the_corpus_by_config_below_another_directory() {
     assert_eq!(host.files("out"), expected);
 }
 
-// --- which databases, where, in what order ---
+// --- tests of which databases are restored, where, and in what order ---
 
 #[test]
 fn keys_never_lead_out_of_the_output_directory() {
@@ -506,7 +506,7 @@ fn no_backups_is_never_a_failure_in_disguise() {
     assert_eq!(host.run(&permitted).code, 1);
 }
 
-// --- faults ---
+// --- tests with faults ---
 
 #[test]
 fn failing_requests_fail_no_healthy_database() {

@@ -102,7 +102,7 @@ fn a_signal_leaves_whole_databases_and_nothing_else() {
         assert_eq!(summary["interrupted"], 400 - whole);
         let report: Value = serde_json::from_slice(&std::fs::read(host.path("report.json")).unwrap()).unwrap();
         assert_eq!(report["databases"].as_array().unwrap().len(), whole);
-        // The second run continues where the first ended.
+        // The second run continues where the interrupted one ended.
         let ran = host.run(&["--output-dir", "out", "--if-db-not-exists", "-json", &pattern]);
         let (_, summary) = json_lines(&ran.stdout);
         assert_eq!((ran.code, &summary["skipped"]), (0, &whole.into()));

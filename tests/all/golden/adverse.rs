@@ -52,7 +52,8 @@ fn a_listing_that_fails() {
     seen.matches();
 }
 
-/// One database is restored. The other waits for an answer that never comes.
+/// A run in which one database is restored and the other waits for an answer that never comes. SIGINT then stops
+/// it.
 #[test]
 fn interrupted() {
     let server = simulator(1000);

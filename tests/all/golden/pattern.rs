@@ -54,7 +54,7 @@ fn lines_error_log_and_report() {
     seen.ran(&ran, Shape::JsonLines, Shape::Messages);
     seen.error_log(&host.read("errors.log"));
     seen.report(&host.read("report.json"), &ran);
-    // In a second run, restored databases are skipped.
+    // In a second run with --if-db-not-exists, the restored databases are skipped.
     let again = [&["-json", "--if-db-not-exists", "--output-dir", "out"], &files[..], &[&url]].concat();
     seen.ran(&run(&host, &again), Shape::JsonLines, Shape::Messages);
     seen.matches();

@@ -17,7 +17,7 @@ pub(super) const NEWEST: &str = "0000/0000000000000007-0000000000000007.ltx";
 const FOR_EVER: usize = 1000;
 
 pub(super) struct File {
-    /// The path below the root of the replica.
+    /// The path of the file below the root of its replica.
     pub path: String,
     pub bytes: Vec<u8>,
     pub is_archived: bool,
@@ -26,7 +26,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// A file whose path is not that of an LTX file.
+    /// Makes a file whose path is not that of an LTX file, so that restores must ignore it.
     fn other(path: &str) -> Self {
         let time = Timestamp::from_millis(1_790_000_000_000);
         Self { path: path.to_owned(), bytes: vec![0; 64], is_archived: false, created: time, uploaded: time }
@@ -63,7 +63,7 @@ impl Files {
         self.0.retain(|file| file.path == path);
     }
 
-    /// Adds a backup in the format of Litestream 0.3.
+    /// Adds a backup in the format of Litestream 0.3 beside the LTX files.
     pub(super) fn add_v3(&mut self) {
         for name in
             ["snapshots/00000000.snapshot.lz4", "wal/00000000_00000000.wal.lz4", "wal/00000000_00001000.wal.lz4"]

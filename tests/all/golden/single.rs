@@ -1,4 +1,4 @@
-//! The output of `restore` and `ltx` for one database.
+//! Compares the output of `restore` and `ltx` for one database with the stored texts.
 
 #![allow(unsafe_code)]
 
@@ -98,8 +98,8 @@ fn restore_dry_run() {
 fn ltx() {
     let server = simulator(1000);
     put(&server, "fleet/plain.db", |_| {});
-    // The file without a valid header has an unknown time. One file is archived. One backup has the format of
-    // Litestream 0.3.
+    // `ltx` must also list unusual files: one whose header is not valid, so that its time is unknown, one that is
+    // archived, and a backup in the format of Litestream 0.3.
     put(&server, "fleet/odd.db", |files| {
         files.file(L1).bytes[0] = b'X';
         files.file(SNAPSHOT).is_archived = true;

@@ -16,7 +16,7 @@ pub(super) const STEADY: [&str; 5] = ["--io-engine", "pwrite", "--max-requests",
 /// Flags that allow one database at a time. A failed database is tried again once, without a pause.
 pub(super) const STEADY_FLEET: [&str; 6] = ["--parallel", "1", "--max-retries", "1", "--retry-delay", "1ms"];
 
-/// A directory in which the program runs.
+/// A temporary directory in which a test runs the program.
 pub(super) struct Host {
     _dir: tempfile::TempDir,
     root: PathBuf,
@@ -75,7 +75,7 @@ pub(super) fn url(server: &SimServer, path: &str) -> String {
     format!("s3://bucket/{path}?endpoint={}&region=us-east-1", server.endpoint())
 }
 
-/// The result of a run.
+/// The result of one run of the program.
 pub(super) struct Ran {
     args: Vec<String>,
     code: i32,
@@ -116,7 +116,7 @@ impl Ran {
 /// The kind of a text, which decides how it is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// A text that stays as it is.
+    /// A text that is compared as it is.
     Text,
     /// Messages of a run. The messages about single databases come in any order, so they are sorted.
     Messages,
@@ -128,7 +128,7 @@ pub(super) enum Shape {
     JsonMessages,
     /// A table whose column widths depend on the length of a path.
     PathTable,
-    /// Tables of measurements.
+    /// Tables of measurements, whose numbers are replaced by placeholders.
     Measurements,
 }
 

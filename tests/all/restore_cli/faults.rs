@@ -301,7 +301,7 @@ fn sqlite_checks_before_anything_is_published() {
     assert_eq!(std::fs::read(place.out()).unwrap(), image);
 }
 
-/// Each page of the listing refers to a further page.
+/// Each page of the listing refers to a further page, for ever.
 #[test]
 fn a_listing_that_does_not_end_is_an_error() {
     let page = |token: &str| {

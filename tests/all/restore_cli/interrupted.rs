@@ -59,7 +59,7 @@ const PUT_RIGHT: &str = "is back in its place";
 
 #[test]
 fn restore_makes_the_old_database_whole_before_it_decides() {
-    // No server listens on this port.
+    // No server listens on this port, so a command that sent a request would fail.
     let nowhere = url("http://127.0.0.1:1", "db");
     let arrange = || {
         let place = Place::new();
@@ -82,10 +82,10 @@ fn restore_makes_the_old_database_whole_before_it_decides() {
         assert_eq!((skip, &*ran.stdout), ("database already exists, skipping", ""));
         assert_eq!(names(&place), ["out.db", "out.db-shm", "out.db-wal"]);
         assert_eq!(rows(Path::new(&place.out())), ROWS);
-        // The second run has nothing left to report.
+        // The second run has nothing left to repair, so it reports nothing.
         assert_eq!(run(&mut hydrant(&args)).stderr, "database already exists, skipping\n");
     }
-    // A dry run must not change anything.
+    // A dry run must not move the sidecars back.
     let place = arrange();
     let before = place.contents();
     run(&mut hydrant(&["restore", "-if-db-not-exists", "-dry-run", "-o", &place.out(), &nowhere])).succeeded();

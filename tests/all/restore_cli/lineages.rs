@@ -16,7 +16,7 @@ const OLD_MS: i64 = 1_790_000_000_000;
 const LIVE_MS: i64 = OLD_MS + 24 * HOUR_MS;
 const PAGE_BYTES: usize = 512;
 
-/// The page of a database after this transaction.
+/// The page of the one-page database after this transaction of this lineage.
 fn page(lineage: u8, txid: u64) -> Vec<u8> {
     let mut page = vec![lineage; PAGE_BYTES];
     page[0] = txid as u8;
@@ -102,7 +102,7 @@ fn what_only_the_other_lineage_reaches_is_an_error_that_names_it() {
         let ran = run(&mut hydrant_s3(&["restore", flag, value, "-o", &place.out(), &url])).failed(text);
         assert!(ran.stderr.contains("only the files below a.db/ltx/, another lineage, reach it"), "{ran:?}");
     }
-    // No lineage reaches these targets.
+    // No lineage reaches these targets, so the error must not recommend another lineage.
     let too_old = Timestamp::from_millis(OLD_MS).to_string();
     for (flag, value) in [("-txid", "9"), ("-timestamp", too_old.as_str())] {
         let ran = run(&mut hydrant_s3(&["restore", flag, value, "-o", &place.out(), &url])).failed("");
@@ -181,7 +181,7 @@ fn times_that_run_backwards_are_a_warning_that_names_both_files() {
     let warning = ran.stderr.lines().find(|line| line.contains("run backwards")).unwrap_or_else(|| panic!("{ran:?}"));
     let (at, then) = (warning.find(&older), warning.find(&newer));
     assert!(at.is_some() && at < then, "{warning}");
-    // Without an old lineage there must be no warning.
+    // Without files of an old lineage there must be no warning.
     let place = Place::new();
     let server = bucket(&[LIVE]);
     let ran = run(&mut hydrant_s3(&["restore", "-o", &place.out(), &url(&server.endpoint(), "a.db")])).succeeded();

@@ -65,7 +65,7 @@ fn in_the_way() {
 
 #[test]
 fn if_db_not_exists_wins_before_any_request() {
-    // No server listens on this port.
+    // No server listens on this port, so a command that sent a request would fail.
     let url = url("http://127.0.0.1:1", "db");
     type Arrange = fn(&Place);
     let skipped: &[Arrange] = &[
@@ -112,7 +112,7 @@ fn force_replaces_files_and_sidecars_and_keeps_the_mode() {
     assert_eq!(place.contents().into_keys().collect::<Vec<_>>(), ["out.db", "out.db-other"]);
     assert_eq!(Path::new(&place.out()).metadata().unwrap().mode() & 0o777, 0o640);
 
-    // The sidecars exist without a database.
+    // Sidecars exist, but no database.
     let place = Place::new();
     place.write("out.db-wal", "stale");
     run(&mut hydrant(&["restore", "-force", "-o", &place.out(), &url])).succeeded();
@@ -233,7 +233,7 @@ fn a_full_disk_is_found_before_the_pages_are_fetched() {
             }
         }
     }
-    // This database fits on the file system.
+    // This smaller database fits on the full file system and must be restored.
     let small = serve(large(1 << 20, 2), Faults::default());
     run(&mut hydrant_s3(&["restore", "-o", &mount.out(), &small.url])).succeeded();
     mount.holds_only(&small.sha256);

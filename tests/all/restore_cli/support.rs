@@ -35,7 +35,7 @@ pub(super) fn hydrant_s3(args: &[&str]) -> Command {
     command
 }
 
-/// The result of a run.
+/// The result of one run of the program.
 #[derive(Debug)]
 pub(super) struct Ran {
     pub code: Option<i32>,
@@ -132,7 +132,7 @@ fn peak_rss(pid: u32) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// A new directory, and the path of an output in it.
+/// A temporary directory, and the path of an output in it.
 pub(super) struct Place {
     dir: tempfile::TempDir,
 }
@@ -217,7 +217,7 @@ pub(super) fn fixture(name: &str) -> (PathBuf, serde_json::Value) {
     (root.join(name), serde_json::from_slice(&manifest).unwrap())
 }
 
-/// The hash of the newest state.
+/// The SHA-256 of the newest state in a replica's manifest.
 pub(super) fn latest(manifest: &serde_json::Value) -> String {
     let targets = manifest["targets"].as_array().unwrap();
     let target = targets.iter().find(|t| t["target"] == "latest").unwrap();
@@ -229,7 +229,7 @@ pub(super) fn damaged(name: &str) -> String {
     format!("file://{}", root.join(name).join("app.db").display())
 }
 
-/// A simulator that checks signatures.
+/// Starts an S3 simulator that checks signatures.
 pub(super) fn simulator(faults: Faults) -> SimServer {
     let credentials = SimCredentials {
         access_key: ACCESS_KEY.into(),
