@@ -31,7 +31,7 @@ use std::path::Path;
 
 const BUCKET: &str = "fleet";
 const LITESTREAM_DATABASES: usize = 192;
-/// The number of requests in flight per core in the floor that fetches.
+/// The number of requests in flight per core while only fetching is measured, for comparison with a restore.
 const AT_ONCE: usize = 128;
 
 /// One configuration of the server, with its description.

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 const BUCKET: &str = "fleet";
 const LATENCY_MS: u64 = 20;
-/// The time in seconds in which the rate must be found.
+/// The time in seconds within which the limiter must find the bucket's rate.
 const SETTLES: f64 = 5.0;
 /// The largest accepted share of 503s among all answers, in percent. The search for the limit causes them.
 const MOST_REFUSED: f64 = 5.0;

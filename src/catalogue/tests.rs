@@ -197,7 +197,8 @@ fn databases_are_taken_out_and_put_back() {
     assert_eq!(roots(&catalogue.take(|root| root == "a.db-2/")), ["a.db-2/"]);
     assert!(!catalogue.contains("a.db-2/") && catalogue.contains("a.db/") && !catalogue.contains("a.db/old/"));
     assert!(catalogue.contains_below("a.db/o") && !catalogue.contains_below("a.db/p"));
-    // The database whose files are still being gathered must be found too, although it is not stored yet.
+    // The files of the database that was inserted last are still in the gathering buffer. The look-ups must find
+    // that database too.
     insert(&mut catalogue, "a.db/older.db/0000/");
     assert!(catalogue.contains("a.db/older.db/") && catalogue.contains_below("a.db/older"));
     let mut taken = catalogue.take(|root| root.starts_with("a.db/o"));

@@ -6,7 +6,7 @@
 
 use crate::config::ConfigError;
 
-/// A pattern whose syntax has been checked.
+/// A pattern for base names whose syntax has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirPattern {
     text: String,

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// The size limit of the file, and of its text after variables were expanded: 64 MiB.
+/// The size limit of litestream.yml, and of its text after variables were expanded: 64 MiB.
 const TEXT_LIMIT_BYTES: usize = 64 << 20;
 
 /// The limit on YAML nodes and on parser events. It is enough for a million databases with ten keys each.

@@ -18,9 +18,9 @@ use bytes::Bytes;
 /// A file that has passed every check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
-    /// The file's header.
+    /// The parsed header of the file.
     pub header: Header,
-    /// The file's trailer.
+    /// The parsed trailer of the file.
     pub trailer: Trailer,
     /// The number of page frames in the file.
     pub pages: u64,
@@ -105,7 +105,7 @@ enum DecoderStage {
     Done,
 }
 
-/// Decodes and checks one file.
+/// The decoder of one LTX file, which also checks it.
 #[derive(Debug)]
 pub struct FileDecoder {
     stage: DecoderStage,

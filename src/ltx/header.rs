@@ -15,7 +15,7 @@ pub const FLAG_NO_CHECKSUM: u32 = 0x2;
 /// The bit that is set in every checksum, so that a checksum is never 0. 0 means that there is none.
 pub(super) const CHECKSUM_BIT: u64 = 1 << 63;
 
-/// The fields of a file's header.
+/// The fields of an LTX file's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// The flags: 0 or [`FLAG_NO_CHECKSUM`].

@@ -8,7 +8,7 @@ pub const TRAILER_SIZE: usize = 16;
 /// The number of bytes of the trailer that the file checksum covers: the post-apply checksum.
 pub const HASHED_SIZE: usize = 8;
 
-/// The fields of a file's trailer.
+/// The fields of an LTX file's trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
     /// The checksum of the database after this file was applied. 0 if the file does not track checksums.

@@ -89,7 +89,7 @@ impl Durations {
         if let Some(theirs) = &other.0
             && let Some(ours) = self.histogram()
         {
-            // `add` fails only if the value ranges differ; they are the same.
+            // Adding fails only if two histograms have different value ranges, but all ranges here are the same.
             let _ = ours.add(theirs);
         }
     }

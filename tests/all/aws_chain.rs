@@ -61,7 +61,8 @@ fn container_credentials_are_fetched_past_the_proxy() {
         &[
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/creds", metadata.endpoint())),
             ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod"),
-            // The test's server also plays the HTTP proxy.
+            // The test's server also plays the HTTP proxy, to show that requests to a metadata address bypass
+            // proxies.
             ("HTTP_PROXY", &server.endpoint()),
         ],
     );

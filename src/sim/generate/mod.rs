@@ -43,7 +43,7 @@ pub enum EncodingMix {
 pub struct GeneratedObject {
     /// The key of the file in its bucket.
     pub key: String,
-    /// The bytes of the file.
+    /// The bytes of the LTX file.
     pub bytes: Bytes,
     /// The value of the metadata `litestream-timestamp`, which equals the time in the header.
     pub litestream_timestamp: Timestamp,

@@ -1,4 +1,4 @@
-//! Code that the integration tests share.
+//! Code that the integration tests share: commands, S3 servers and clients, waiting, LTX headers.
 
 pub(crate) mod binary;
 pub(crate) mod client;

@@ -167,8 +167,9 @@ fn a_refusal_at_every_step() {
                             // synced, and an old file that was replaced but could not be deleted.
                             Ok(()) => assert!(whole, "{scene}: {found:?}"),
                             Err(_) if step == Step::SyncDir => assert!(whole, "{scene}: {found:?}"),
-                            // If a file is replaced, this step comes before the exchange. Otherwise it comes after
-                            // the file got its name.
+                            // The second sync (`SyncInode`) fails. If an old file was to be replaced, nothing has
+                            // been exchanged yet and the old file must be there. If there was no old file, the new
+                            // one has its name already and must be complete.
                             Err(_) if step == Step::SyncInode && before == Before::Nothing => {
                                 assert!(whole, "{scene}: {found:?}");
                             }

@@ -262,7 +262,8 @@ fn an_unreadable_base_is_not_mistaken_for_an_increment_that_lies() {
     }
 }
 
-/// The child process of [`a_file_that_is_truncated_meanwhile_ends_no_process`].
+/// The code of the child process of [`a_file_that_is_truncated_meanwhile_ends_no_process`]. It restores while its
+/// files are truncated.
 #[test]
 fn truncation_child() {
     let Ok(dir) = std::env::var("HYDRANT_TEST_TRUNCATION") else { return };

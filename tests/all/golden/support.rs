@@ -70,7 +70,7 @@ impl Host {
     }
 }
 
-/// The URL `s3://bucket/path` on `server`.
+/// The replica URL `s3://bucket/path` on the simulator `server`.
 pub(super) fn url(server: &SimServer, path: &str) -> String {
     format!("s3://bucket/{path}?endpoint={}&region=us-east-1", server.endpoint())
 }

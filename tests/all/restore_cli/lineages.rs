@@ -44,7 +44,7 @@ const OLD: Files = Files { lineage: b'o', folder: "a.db/ltx/0", txids: 1..=8, be
 const LIVE: Files = Files { lineage: b'l', folder: "a.db/0000", txids: 1..=3, begun_ms: LIVE_MS };
 
 impl Files {
-    /// The files as (key, content, time).
+    /// The lineage's files as (key, content, time).
     fn all(&self) -> impl Iterator<Item = (String, Vec<u8>, Timestamp)> + '_ {
         self.txids.clone().map(|txid| {
             let ms = self.begun_ms + txid as i64 * HOUR_MS;

@@ -233,7 +233,7 @@ fn a_full_disk_is_found_before_the_pages_are_fetched() {
             }
         }
     }
-    // This smaller database fits on the full file system and must be restored.
+    // This smaller database fits on the small file system and must be restored.
     let small = serve(large(1 << 20, 2), Faults::default());
     run(&mut hydrant_s3(&["restore", "-o", &mount.out(), &small.url])).succeeded();
     mount.holds_only(&small.sha256);

@@ -239,7 +239,7 @@ pub(super) fn simulator(faults: Faults) -> SimServer {
     SimServer::start(SimOptions { credentials: Some(credentials), faults, ..SimOptions::default() }).unwrap()
 }
 
-/// The URL `s3://bucket/path` on this endpoint.
+/// The replica URL `s3://bucket/path` on the server at `endpoint`.
 pub(super) fn url(endpoint: &str, path: &str) -> String {
     format!("s3://bucket/{path}?endpoint={endpoint}&region=us-east-1")
 }
