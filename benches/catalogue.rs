@@ -1,5 +1,5 @@
-//! Bytes of memory per database while a fleet's listing is collected, and afterwards; time per
-//! object. `cargo bench --bench catalogue [databases]` (100,000 if not given).
+//! Measures the memory per database and the time per object while the listing of a fleet is collected. Usage:
+//! `cargo bench --bench catalogue [databases]` (100,000 databases if not given).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(unsafe_code)]
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 const FILES_EACH: u64 = 10;
-/// The promise: a database of ten files costs no more.
+/// The promised limit of memory for a database of ten files, in bytes.
 const MAX_BYTES_EACH: usize = 1024;
 
-/// The system's allocator, counting what is allocated.
+/// An allocator that counts the bytes allocated from the system's allocator.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -26,7 +26,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
         let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
         PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller's promises about `layout` hold.
+        // SAFETY: the caller keeps the promises about `layout`, which is passed on unchanged.
         unsafe { System.alloc(layout) }
     }
 
@@ -80,7 +80,7 @@ fn main() {
     let all = |database| (0..FILES_EACH).map(move |n| object(database, n));
     let ordered = report("ordered", databases, (0..databases).flat_map(all));
     drop(ordered);
-    // Every key of another database than the one before.
+    // The keys are in an order in which each belongs to another database than the one before.
     let scattered = (0..FILES_EACH).flat_map(|n| (0..databases).map(move |d| object(d, n)));
     report("scattered", databases, scattered);
 }

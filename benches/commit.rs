@@ -1,9 +1,10 @@
-//! How many files per second become durable: `cargo bench --features sim --bench commit
-//! [-- --files 10000] [--kib 64] [--runs 3] [--serial] [--quick]`.
+//! Measures how many files per second become durable. Usage: `cargo bench --features sim --bench commit [-- --files
+//! 10000] [--kib 64] [--runs 3] [--serial] [--quick]`.
 //!
-//! Our own commit path against others, each in a fresh directory, in turn. Those that sync a file
-//! under its final name show it before it is durable, and syncfs does not tell whose write failed.
-//! Without `--serial` one fsync after the other is left out: it takes half a minute.
+//! Hydrant's commit is compared with other methods, each in a fresh directory, one after the other. Some of the
+//! others are weaker: those that sync a file under its final name show it before it is durable, and syncfs does not
+//! say which file's write failed. The method that syncs one file after the other takes half a minute and runs only
+//! with `--serial`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -28,18 +29,18 @@ fn main() {
     let methods = Method::ALL.into_iter().filter(|&method| method != Method::Serial || args.has("--serial"));
     let mut costs: Vec<(Method, Vec<Cost>)> = methods.map(|method| (method, Vec::new())).collect();
     let run = |method| {
-        // The writes that the last method left are not measured as this one's.
+        // The writes that the previous method left must not be measured as part of this one.
         rustix::fs::sync();
         let dir = fresh_dir("files");
         let cost = measured(None, &mut floors::files_command(method, &dir, files, bytes));
         forget(&dir);
         cost
     };
-    // Warms up: later methods reuse the memory that this one makes the system find.
+    // The first run is not counted. It makes the system allocate memory that later methods reuse.
     run(Method::Threads);
     for round in 0..runs {
-        // Another one first in each round: the first pays for what came before it, such as files
-        // that were deleted.
+        // Each round begins with another method, because the first method of a round pays for what came before,
+        // such as the deletion of files.
         let first = round as usize % costs.len();
         let (before, from_first) = costs.split_at_mut(first);
         for (method, costs) in from_first.iter_mut().chain(before) {
@@ -62,15 +63,15 @@ fn main() {
         ]);
         results.bar("Durable files per second", method.title(), files as f64 / cost.wall);
     }
-    // The fastest method that says which file failed, and the simplest publication.
+    // The fastest other method that reports which file failed, and the simplest complete publication.
     results.target("commit: of 512 io_uring fsyncs in flight", ours / wall(Method::Uring), Bound::AtMost(1.3), "");
     results.target("commit: of syncing and renaming each", ours / wall(Method::Published), Bound::AtMost(1.3), "");
     common::remove_dirs();
     results.finish(&args);
 }
 
-/// Gives the files' pages back: the next method's are then memory that is there, not memory that a
-/// guest's host has to find first, which took several times as long as all else.
+/// Drops the files' pages from the page cache, so that the next method can use that memory. In a virtual machine,
+/// new memory must first be provided by the host. That took several times as long as all the rest.
 fn forget(dir: &Path) {
     for entry in std::fs::read_dir(dir).expect("the directory").flatten() {
         let file = File::open(entry.path()).expect("a file");

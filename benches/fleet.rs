@@ -1,15 +1,15 @@
-//! Thousands of small databases, end to end: `cargo bench --features sim --bench fleet
-//! [-- --databases 2000,5000,20000] [--latency-ms 20] [--runs 3]
-//! [--only latency,throttled,stragglers] [--quick]`.
+//! Measures the restore of thousands of small databases from a simulated S3 server. Usage: `cargo bench --features
+//! sim --bench fleet [-- --databases 2000,5000,20000] [--latency-ms 20] [--runs 3] [--only
+//! latency,throttled,stragglers] [--quick]`.
 //!
-//! `latency`: first bytes after 20 ms; `throttled`: the same where only 1,000 requests/s are
-//! allowed; `stragglers`: the same where 1 % of the first bytes take 400 ms.
+//! The parts are `latency` (first bytes after 20 ms), `throttled` (also, only 1,000 requests per second are
+//! allowed) and `stragglers` (also, 1 % of the first bytes take 400 ms).
 //!
-//! Each database has five files of which three are planned, and is restored durably; every
-//! output is compared with its expected hash. Beside it the floors: the planned objects to memory
-//! with the same client, as many durable files by the best method. With `litestream` on PATH some
-//! of them are restored by it, one after the other and under `xargs -P 16` and `-P 64`; with
-//! `s5cmd`, it fetches the planned objects.
+//! Each database has five LTX files, of which three are needed. It is restored durably, and every restored database
+//! is compared with its expected hash. The results are compared with two floors: fetching the needed objects to
+//! memory with the same client, and writing the same number of durable files by the best method. If `litestream` is
+//! on PATH, it restores some of the databases, one after the other and under `xargs -P 16` and `-P 64`. If `s5cmd`
+//! is on PATH, it fetches the needed objects.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -31,16 +31,16 @@ use std::path::Path;
 
 const BUCKET: &str = "fleet";
 const LITESTREAM_DATABASES: usize = 192;
-/// Requests that a fetching floor has in flight, per core.
+/// The number of requests in flight per core while only fetching is measured, for comparison with a restore.
 const AT_ONCE: usize = 128;
 
-/// A server, in words and as it is.
+/// One configuration of the server, with its description.
 struct Setting {
     name: String,
     faults: Faults,
-    /// Requests per second that it allows.
+    /// The server's limit on requests per second. None if there is no limit.
     rate: Option<f64>,
-    /// Targets are for 20 ms and nothing else.
+    /// Whether the results are compared with targets. They exist only for a latency of 20 ms.
     has_targets: bool,
 }
 
@@ -127,7 +127,7 @@ fn fleet(results: &mut Results, rivals: &Rivals, count: usize, setting: &Setting
     ]);
     let [Some(fetched), Some(written), Some(ours), s5cmd] = &costs[..] else { unreachable!("all were run") };
     let report = report.into_inner();
-    // What a limit allows is a floor like the others, but for a tenth of a second's burst.
+    // The rate limit gives a floor too. It is not exact, because a burst of a tenth of a second is allowed.
     let allowed = setting.rate.map_or(0.0, |rate| planned().count() as f64 / rate);
     let floor = if allowed > 0.0 { allowed } else { fetched.wall.max(written.wall) } / count as f64;
     let each = count as f64;
@@ -176,9 +176,9 @@ struct Table<'a> {
     results: &'a Results,
     count: usize,
     setting: &'a str,
-    /// Of a database.
+    /// The size of one restored database in bytes.
     bytes: u64,
-    /// Seconds for each.
+    /// The least possible time per database (the floor), in seconds.
     floor: f64,
     ours: f64,
 }
@@ -187,7 +187,7 @@ impl Table<'_> {
     fn row(&self, what: &str, done: usize, cost: &Cost, report: Option<&Value>) {
         let each = done as f64;
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
-        // Of xargs itself, and nobody would know.
+        // For xargs the memory and descriptors would be those of xargs itself, which say nothing about litestream.
         let is_one_process = !what.contains("xargs");
         self.results.row(&[
             self.count.to_string(),
@@ -214,7 +214,7 @@ fn refused_percent(stats: &Stats) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Requests sent against those without what was sent again or beside others.
+/// The number of requests sent, divided by the number that would have been enough without retries and hedges.
 fn of_needed(report: &Value) -> Option<f64> {
     let databases: f64 = report["databases"].as_array()?.iter().filter_map(|d| d["requests"].as_f64()).sum();
     let needed = databases + report["summary"]["lists"].as_f64()?;
@@ -237,7 +237,7 @@ fn restore(server: &Server, fleet: &[GeneratedDatabase], last_report: &RefCell<V
     cost
 }
 
-/// Every database is there, byte for byte.
+/// Checks that every database was restored byte for byte.
 fn check(fleet: &[GeneratedDatabase], dir: &Path) {
     for database in fleet {
         let path = dir.join(&database.root);

@@ -1,10 +1,10 @@
-//! Writers side by side: `cargo bench --features sim --bench io [-- --gib N] [--dirs DIR,DIR]
-//! [--quick]`.
+//! Compares ways of writing large files. Usage: `cargo bench --features sim --bench io [-- --gib N] [--dirs
+//! DIR,DIR] [--quick]`.
 //!
-//! One thread writes a preallocated file, `in flight` writes at a time, each buffer filled anew;
-//! then syncs. The engines are written to through their public interface. CPU is the process's:
-//! its io_uring threads included, the kernel's that write back not. Every run has a fresh
-//! directory: creating files right after deleting many measures the file system's journal.
+//! One thread writes a preallocated file and then syncs it. A number of writes is in flight at a time, and each
+//! buffer is filled anew. Hydrant's writers are used through their public interface. The CPU time is that of the
+//! process. It includes its io_uring threads, but not the kernel's writeback threads. Every run has a fresh
+//! directory, because creating files right after deleting many would measure the journal of the file system.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(unsafe_code)]
@@ -27,12 +27,12 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq)]
 enum How {
     UringDirect,
-    /// The default engine, with the hint that the file is small.
+    /// The default writer, with the hint that the file is small.
     UringSmall,
     Pwrite,
-    /// On a ring of its own, through the page cache: no engine of Hydrant does that.
+    /// Buffered writes through an io_uring. No writer of Hydrant does that.
     RingBuffered,
-    /// Without sync_file_range.
+    /// pwrite without asking the kernel for early writeback (sync_file_range).
     PlainPwrite,
 }
 
@@ -57,7 +57,7 @@ impl How {
 struct Cost {
     wall: Duration,
     cpu: Duration,
-    /// The longest single write.
+    /// The longest time that a single write of the run took.
     slowest: Duration,
     registered: usize,
 }
@@ -94,7 +94,8 @@ fn large(results: &mut Results, dir: &Path, place: &str, bytes: u64, runs: usize
         for buffer_kib in [256, 512, 1024] {
             for depth in [1, 4, 8, 16] {
                 if depth > 1 && how.kind() == IoBackend::Pwrite {
-                    continue; // On the worker's thread: more in flight is no difference.
+                    // pwrite runs on the worker's thread, so more writes in flight would make no difference.
+                    continue;
                 }
                 let options = IoOptions { buffer_bytes: buffer_kib << 10, buffers: depth };
                 let mut costs: Vec<Cost> = (0..runs).map(|_| one_file(dir, how, options, bytes)).collect();
@@ -181,7 +182,7 @@ fn one_file(dir: &Path, how: How, options: IoOptions, bytes: u64) -> Cost {
     })
 }
 
-/// Writes `bytes` of pattern with `depth` writes in flight; the longest of them.
+/// Writes `bytes` bytes of a pattern with `depth` writes in flight. Returns the time of the longest write.
 async fn write_all(io: &Io, file: &Arc<OutputFile>, bytes: u64, depth: usize) -> Duration {
     let (next, slowest) = (Rc::new(Cell::new(0_u64)), Rc::new(Cell::new(Duration::ZERO)));
     let tasks = (0..depth).map(|_| {
@@ -208,7 +209,7 @@ async fn write_all(io: &Io, file: &Arc<OutputFile>, bytes: u64, depth: usize) ->
     slowest.get()
 }
 
-/// Each completion's buffer is filled and sent again.
+/// Writes with an io_uring: whenever a write has ended, its buffer is filled again and written.
 fn by_ring(file: &OutputFile, options: IoOptions, bytes: u64) -> Cost {
     let (begun, cpu) = (Instant::now(), cpu_time());
     let mut ring = IoUring::new(64).expect("a ring");
@@ -223,8 +224,8 @@ fn by_ring(file: &OutputFile, options: IoOptions, bytes: u64) -> Cost {
             let fd = types::Fd(file.as_fd().as_raw_fd());
             let write = opcode::Write::new(fd, buffers[slot].as_ptr(), len).offset(at).build().user_data(slot as u64);
             sent[slot] = Instant::now();
-            // SAFETY: the buffer is not touched again, nor the vector of it moved, before its
-            // completion was seen; the descriptor outlives the loop.
+            // SAFETY: until the completion of the write was seen, the buffer is not touched, and the vector that
+            // holds it is not moved. The descriptor outlives the loop.
             unsafe { ring.submission().push(&write) }.expect("room: no more in flight than entries");
             ring.submit().expect("a submission");
             at += u64::from(len);
@@ -255,7 +256,7 @@ fn by_pwrite(file: &OutputFile, options: IoOptions, bytes: u64) -> Cost {
     Cost { wall: begun.elapsed(), cpu: cpu_time() - cpu, slowest, registered: 0 }
 }
 
-/// As [`one_file`], with a task that is always ready and computes: the thread never parks.
+/// The same as [`one_file`], but a second task computes all the time, so that the thread never parks.
 fn beside_computing(dir: &Path, how: How, bytes: u64) -> Cost {
     let dir = fresh(dir);
     let file = output(dir.path(), "db", how, bytes);
@@ -298,7 +299,7 @@ fn timed(how: How, options: IoOptions, work: impl AsyncFnOnce(Io) -> Duration) -
     Cost { wall: begun.elapsed(), cpu: cpu_time() - cpu, slowest, registered }
 }
 
-/// User and system time of this process.
+/// The CPU time, user and system, that this process has used so far.
 fn cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)

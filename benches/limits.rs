@@ -1,17 +1,16 @@
-//! Buckets that throttle, and requests that straggle: `cargo bench --features sim --bench limits
-//! [-- --seconds 15] [--rates 300,1000,5500] [--quick]
-//! [--only simulated,throttled,changing,random,prefixes,stragglers]`.
+//! Measures how Hydrant behaves at S3 buckets that throttle, and with requests that are slow (stragglers). Usage:
+//! `cargo bench --features sim --bench limits [-- --seconds 15] [--rates 300,1000,5500] [--quick] [--only
+//! simulated,throttled,changing,random,prefixes,stragglers]`.
 //!
-//! - `simulated`: the limiter's rate and CUBIC, as the AWS SDKs use it, against the same simulated
-//!   buckets;
-//! - `throttled`: a bucket that allows R requests/s and answers 503 above it: how much of R is
-//!   reached, when, and how many answers are 503s;
-//! - `changing`: R is halved and then made four times as much while a run is under way;
-//! - `random`: one request in ten is answered 503 (or 500), and there is no limit;
-//! - `prefixes`: three prefixes that are throttled each;
+//! - `simulated`: Hydrant's rate limiter and CUBIC, as the AWS SDKs use it, at the same simulated buckets.
+//! - `throttled`: a bucket allows R requests per second and answers 503 above. How much of R is reached, when, and
+//!   how many answers are 503?
+//! - `changing`: R is halved and then made four times as large during a run.
+//! - `random`: one request in ten is answered 503 (or 500), and there is no limit.
+//! - `prefixes`: three key prefixes, each with a limit of its own.
 //! - `stragglers`: 1 % of the first bytes take 20 times as long.
 //!
-//! First bytes take 20 ms. All counts are the server's own.
+//! First bytes take 20 ms. All counts are those of the server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -31,9 +30,9 @@ use std::time::{Duration, Instant};
 
 const BUCKET: &str = "fleet";
 const LATENCY_MS: u64 = 20;
-/// The time in which the rate must be found.
+/// The time in seconds within which the limiter must find the bucket's rate.
 const SETTLES: f64 = 5.0;
-/// 503s among all answers, in percent, that the search for a limit may cost.
+/// The largest accepted share of 503s among all answers, in percent. The search for the limit causes them.
 const MOST_REFUSED: f64 = 5.0;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -74,7 +73,7 @@ fn server_of(databases: usize, faults: Faults) -> Server {
     server
 }
 
-/// Answers so far, at some second of the run.
+/// The numbers of answers so far, at time `at` in seconds after the start of the run.
 #[derive(Clone, Copy, Default)]
 struct Sample {
     at: f64,
@@ -82,11 +81,12 @@ struct Sample {
     refused: f64,
 }
 
-/// What was counted while a command ran.
+/// The answers of the server, counted at regular times while a command ran.
 struct Course(Vec<Sample>);
 
 impl Course {
-    /// Runs `command` for `seconds`, or to its end. Calls `change` with the time that has passed.
+    /// Runs `command` for `seconds`, or until it ends if that is earlier. Calls `change` regularly with the time
+    /// since the start.
     fn of(server: &Server, command: &mut Command, seconds: f64, mut change: impl FnMut(f64)) -> Self {
         let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("the command starts");
         let mut begun = None;
@@ -121,21 +121,21 @@ impl Course {
         self.0.last().map_or(0.0, |sample| sample.at)
     }
 
-    /// Good answers per second between two times.
+    /// The number of good answers per second between two times.
     fn rate(&self, from: f64, to: f64) -> f64 {
         let (from, to) = (self.at(from), self.at(to));
         (to.good - from.good) / (to.at - from.at).max(f64::MIN_POSITIVE)
     }
 
-    /// 503s among all answers between two times, in percent.
+    /// The share of 503s among all answers between two times, in percent.
     fn refused_percent(&self, from: f64, to: f64) -> f64 {
         let (from, to) = (self.at(from), self.at(to));
         let refused = to.refused - from.refused;
         100.0 * refused / (refused + to.good - from.good).max(1.0)
     }
 
-    /// When, after `from`, a second's rate first came within 10 % of `rate`: the end of that
-    /// second, counted from `from`.
+    /// The time after `from`, in seconds, at which the rate first came within 10 % of `rate`. The rate is measured
+    /// over one second; the end of that second counts. None if that did not happen before `to`.
     fn reached(&self, from: f64, to: f64, rate: f64) -> Option<f64> {
         let within = |at: f64| (0.9..=1.1).contains(&(self.rate(at - 1.0, at) / rate));
         let later = self.0.iter().filter(|sample| sample.at >= from + 1.0 && sample.at <= to);
@@ -151,7 +151,7 @@ fn restore(server: &Server) -> Command {
     restore
 }
 
-/// Fetches, and writes nothing: rates that this machine cannot restore at.
+/// A command that only fetches and writes nothing, for rates at which this machine could not restore.
 fn fetch(server: &Server) -> Command {
     let mut bench = hydrant();
     bench.args(["bench", "--stage", "fetch", "--duration", "10m"]).arg(server.url(BUCKET, "**"));
@@ -167,7 +167,7 @@ fn throttled(results: &mut Results, args: &Args, seconds: f64) {
     results.table("A bucket that allows R requests/s", &columns);
     for rate in args.list("--rates", "300,1000,5500") {
         let r = rate as f64;
-        // Three requests each; more than there is time for.
+        // Each database takes three requests. There are more databases than can be restored in the time.
         let server = server_of((r * seconds / 2.5) as usize, limited(r));
         let (what, mut command) = match rate {
             ..=2000 => ("restore-pattern", restore(&server)),
@@ -197,7 +197,7 @@ fn throttled(results: &mut Results, args: &Args, seconds: f64) {
     }
 }
 
-/// R of 1,000, halved, then 2,000; `phase` seconds each.
+/// The limit is 1,000 requests per second, then 500, then 2,000. Each lasts `phase` seconds.
 fn changing(results: &mut Results, phase: f64) {
     let rates = [1000.0, 500.0, 2000.0];
     let server = server_of((rates.iter().sum::<f64>() * phase / 2.5) as usize, limited(rates[0]));
@@ -232,7 +232,7 @@ fn changing(results: &mut Results, phase: f64) {
     results.target("R changes: 503s, all over", refused, Bound::AtMost(MOST_REFUSED), "%");
 }
 
-/// A whole restore where one request in ten fails and no rate cures that, with 503s and 500s.
+/// Restores a fleet while one request in ten is answered 503, then 500, whatever the rate.
 fn random(results: &mut Results, databases: usize) {
     results.table(
         &format!("{databases} databases, one request in ten fails"),
@@ -247,7 +247,7 @@ fn random(results: &mut Results, databases: usize) {
     results.target("503s by chance: time against 500s", walls[1] / walls[0], Bound::AtMost(3.0), "");
 }
 
-/// A whole restore from three prefixes that allow 100 requests/s each.
+/// Restores a fleet from three prefixes that allow 100 requests per second each.
 fn prefixes(results: &mut Results, databases: usize) {
     let limit = RateLimit { prefix_parts: 2, ..RateLimit::per_bucket(100.0) };
     let server = Server::with(Faults { rate_limit: Some(limit), ..latency(LATENCY_MS) });
@@ -273,7 +273,8 @@ fn prefixes(results: &mut Results, databases: usize) {
     results.target("three prefixes: 503s", refused, Bound::AtMost(MOST_REFUSED), "%");
 }
 
-/// The times per database with stragglers, with and without room to hedge them.
+/// Measures the time per database with stragglers, once with free requests for hedges and once without. A hedge is
+/// a second copy of a late request.
 fn stragglers(results: &mut Results, databases: usize) {
     let columns = ["what", "p50 ms", "p90 ms", "p99 ms", "max ms", "wall s", "requests of the needed"];
     results.table(&format!("{databases} databases, times per database"), &columns);
@@ -295,8 +296,8 @@ fn stragglers(results: &mut Results, databases: usize) {
     };
     row("no stragglers", &latency(LATENCY_MS), &[]);
     let hedged = row("1 % of first bytes 20 times slower", &tail, &[]);
-    // Few enough that the cores are not what is waited for; every permit taken, none is left to
-    // hedge with.
+    // So few databases are in flight that the cores are not the bottleneck. In the last case as many requests are
+    // in flight as are allowed, so none is left for a hedge.
     let (few, full) = (["--parallel", "16"], ["--parallel", "16", "--max-requests", "16"]);
     row("no stragglers, `--parallel 16`", &latency(LATENCY_MS), &few);
     let hedged_few = row("stragglers, `--parallel 16`", &tail, &few);
@@ -312,7 +313,7 @@ struct Timed {
     p99: f64,
     max: f64,
     wall: f64,
-    /// Against those needed.
+    /// The number of requests sent, divided by the number needed.
     requests: f64,
 }
 

@@ -1,6 +1,6 @@
-//! How fast the format's hot paths are on one thread: `cargo bench --bench ltx [-- FILE.ltx …]`. Prints
-//! the median of the runs in CPU time, which other work on the machine disturbs less than wall time.
-//! Of files that are named, the decoding of their pages, by us and by `lz4_flex`.
+//! Measures the decoding of LTX files on one thread. Usage: `cargo bench --bench ltx [-- FILE.ltx …]`. It prints
+//! medians of CPU time, which other work on the machine disturbs less than wall time. For files given as arguments
+//! it compares Hydrant's decoder with that of `lz4_flex`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -26,7 +26,7 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Seconds that the median run of `f` takes.
+/// The median time of several runs of `f`, in seconds.
 fn median(mut f: impl FnMut()) -> f64 {
     let mut seconds: Vec<f64> = (0..RUNS)
         .map(|_| {
@@ -39,7 +39,8 @@ fn median(mut f: impl FnMut()) -> f64 {
     seconds[RUNS / 2]
 }
 
-/// Rows of ids, words and random bytes: compresses about 2:1, as databases do.
+/// Makes a page with rows of ids, words and random bytes. LZ4 compresses it to about half, as it does most
+/// databases.
 fn page(rng: &mut fastrand::Rng, words: &[String]) -> Vec<u8> {
     let mut page = Vec::with_capacity(PAGE + 64);
     while page.len() < PAGE {
@@ -81,12 +82,12 @@ fn chunks(file: &Bytes, start: usize) -> impl Iterator<Item = Bytes> {
     (start..file.len()).step_by(CHUNK).map(|at| file.slice(at..file.len().min(at + CHUNK)))
 }
 
-/// Every page decoded by `decode`.
+/// Decodes every page of the LTX file `file` with the decoder `decode`.
 fn pages(file: &Bytes, decode: impl Fn(&Frame<'_>, &mut [u8])) {
     let header = Header::parse(&file[..HEADER_SIZE]).expect("a header");
     let mut chunks = chunks(file, HEADER_SIZE);
     let mut parser = FrameParser::new(header.page_size, HEADER_SIZE as u64, None);
-    // A write buffer's worth of pages, reused.
+    // The pages are decoded into a space as large as a write buffer, over and over.
     let (mut out, page, mut slot) = (vec![0; 256 << 10], header.page_size.bytes(), 0);
     loop {
         match parser.next().expect("sound") {
@@ -105,12 +106,12 @@ fn by_us(frame: &Frame<'_>, page: &mut [u8]) {
     frame.decode_into(page).expect("sound");
 }
 
-/// Blocks only.
+/// Decodes a page with `lz4_flex`. The frame must hold an LZ4 block.
 fn by_lz4_flex(frame: &Frame<'_>, page: &mut [u8]) {
     lz4_flex::block::decompress_into(frame.payload, page).expect("a sound block");
 }
 
-/// A file's pages, decoded so often that it takes a while.
+/// Measures the decoding of the pages of a file. They are decoded so often that the time can be measured.
 fn named(path: &str) {
     let file = Bytes::from(std::fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}")));
     let times = (64 << 20) / file.len().max(1) + 1;
@@ -124,11 +125,12 @@ fn named(path: &str) {
     row("  the same by lz4_flex", median(|| (0..times).for_each(|_| pages(&file, by_lz4_flex))));
 }
 
-/// As the engine does a segment; `work` says what is done with each frame.
+/// Processes a file as a restore processes a segment of a large file. `decode` and `hash` say whether pages are
+/// decoded and hashed.
 fn segment(file: &Bytes, decode: bool, hash: bool) {
     let mut chunks = chunks(file, HEADER_SIZE);
     let mut parser = FrameParser::new(PageSize::new(PAGE as u32).expect("legal"), HEADER_SIZE as u64, None);
-    // A write buffer's worth of pages, reused.
+    // The pages are decoded into a space as large as a write buffer, over and over.
     let mut out = vec![0; 256 << 10];
     let (mut crc, mut frames, mut slot) = (FileCrc::new(), FrameHash::new(), 0);
     loop {

@@ -1,5 +1,5 @@
-//! Parts beside the format, on one thread: a page of a listing parsed, pages claimed in the map.
-//! `cargo bench --bench parts`.
+//! Measures two parts of a restore on one thread: parsing a page of an S3 listing, and claiming pages in the page
+//! map. Usage: `cargo bench --bench parts`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -12,10 +12,10 @@ use std::time::Instant;
 
 const RUNS: usize = 15;
 const KEYS: usize = 1000;
-/// Pages of a database of 4 GB.
+/// The number of pages of a database of 4 GB.
 const PAGES: u32 = 1 << 20;
 
-/// Seconds that the median run of `f` takes.
+/// The median time of several runs of `f`, in seconds.
 fn median(mut f: impl FnMut()) -> f64 {
     let mut seconds: Vec<f64> = (0..RUNS)
         .map(|_| {
@@ -28,7 +28,7 @@ fn median(mut f: impl FnMut()) -> f64 {
     seconds[RUNS / 2]
 }
 
-/// Keeps the answer from being optimised away.
+/// Uses the result, so that the compiler does not remove its computation.
 fn touch(answer: bool) {
     let _ = black_box(answer);
 }
@@ -75,7 +75,7 @@ fn main() {
     println!("| {PAGES} pages claimed in order | {:.2} ns per page |", each(claimed));
     let scattered = median(|| {
         let mut map = PageMap::new(PAGES, None);
-        // An odd factor visits each once.
+        // Multiplying by an odd factor visits every page once in a scattered order.
         (0..PAGES).for_each(|i| touch(map.claim(Pgno(1 + i.wrapping_mul(0x9e37_79b1) % PAGES))));
     });
     println!("| the same, scattered | {:.2} ns per page |", each(scattered));

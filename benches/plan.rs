@@ -1,4 +1,5 @@
-//! Time to plan one replica of many files. `cargo bench --bench plan [files]` (100,000 if not given).
+//! Measures the time to plan the restore of one replica with many files. Usage: `cargo bench --bench plan [files]`
+//! (100,000 files if not given).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -12,7 +13,8 @@ use std::time::Instant;
 
 const START_MS: i64 = 1_700_000_000_000;
 
-/// A file a second; compactions of 30 and 900, a snapshot every 20,000.
+/// A replica with one file per second, compactions of 30 and of 900 seconds, and a snapshot every 20,000 seconds.
+/// If `copied`, all objects were uploaded later, as in a copied bucket.
 fn replica(count: u64, copied: bool) -> Replica {
     let mut catalogue = Catalogue::new(Layout::Hex);
     let mut add = |level: u8, min: u64, max: u64| {

@@ -1,6 +1,6 @@
-//! Draws what the benches have kept in `target/bench` as SVG: `cargo bench --bench plot
-//! [-- FILE]` (`target/bench/performance.svg` if not given). Above, each target's share of its
-//! bound; below, bars of seconds and rates.
+//! Draws the results that the benches have written to `target/bench` as SVG. Usage: `cargo bench --bench plot [--
+//! FILE]` (`target/bench/performance.svg` if not given). The upper part shows each measured value as a share of its
+//! target. The lower part shows bars of seconds and rates.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -16,10 +16,10 @@ const WIDTH: f64 = 960.0;
 const LABELS: f64 = 440.0;
 const BARS: f64 = 330.0;
 const ROW: f64 = 22.0;
-/// Shares beyond are cut.
+/// The largest share that is drawn in full. Longer bars are cut.
 const MOST_SHARE: f64 = 2.0;
 
-/// A drawing that grows downwards.
+/// An SVG drawing that is built from top to bottom.
 struct Drawing {
     body: String,
     y: f64,
@@ -41,7 +41,7 @@ impl Drawing {
         self.y += 26.0;
     }
 
-    /// One bar of `share` (0 to 1) of the room, with what is written before and behind it.
+    /// Draws one bar whose length is `share` (0 to 1) of the width, with a label before it and a value behind it.
     fn bar(&mut self, label: &str, share: f64, class: &str, value: &str) {
         self.text(LABELS, "label", label);
         let (width, y) = ((BARS * share).clamp(1.0, BARS), self.y + 3.0);
@@ -87,7 +87,7 @@ fn targets(drawing: &mut Drawing, targets: &[&Value]) {
     drawing.title("Measured, as a share of the target's bound (left of the line: met)");
     let top = drawing.y;
     for target in targets {
-        // Infinity is null in JSON: never reached.
+        // An infinite share is null in JSON. It means that the target was never reached.
         let share = target["share"].as_f64().unwrap_or(f64::INFINITY);
         let text = |name: &str| target[name].as_str().unwrap_or_default();
         let value = target["measured"].as_f64().map_or("never".to_owned(), digits);

@@ -1,14 +1,15 @@
-//! Single databases, end to end: `cargo bench --features sim --bench restore [-- --runs N]
-//! [--mb 1060] [--giant-mb 10600] [--only large,capped,small,page,giant] [--quick]`.
+//! Measures the restore of single databases from a simulated S3 server. Usage: `cargo bench --features sim --bench
+//! restore [-- --runs N] [--mb 1060] [--giant-mb 10600] [--only large,capped,small,page,giant] [--quick]`.
 //!
-//! - `large`: one of 1 GB, and the same with 500 increments that overlap heavily, against floors
-//!   measured in the same run: the same objects to memory with the same client, the same bytes
-//!   by the best writer, all CPU divided by the cores;
-//! - `capped`: the same with a limit of bytes per second on each connection;
-//! - `small`: a small one at 20 ms; `page`: one page, against an empty process;
-//! - `giant`: one of 10 GB, once, served from disk; only when named or with `--giant-mb`.
+//! - `large`: a database of 1 GB, and the same with 500 increments that overlap heavily. They are compared with
+//!   floors that are measured in the same run: fetching the same objects to memory with the same client, writing
+//!   the same bytes by the best writer, and all CPU time divided by the number of cores.
+//! - `capped`: the same database with a bandwidth limit on each connection.
+//! - `small`: a small database, 20 ms to the first byte.
+//! - `page`: a database of one page, compared with an empty process.
+//! - `giant`: a database of 10 GB, once, served from disk. It runs only if it is named or with `--giant-mb`.
 //!
-//! Every number is a median. What is compared is run in turn, round after round. The server is this
+//! Every number is a median. Things that are compared run in turn, round after round. The server runs in this
 //! process, on the same cores. `litestream` and `s5cmd` take part if they are on PATH.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -53,7 +54,7 @@ fn main() {
     results.finish(&args);
 }
 
-/// One `hydrant restore` into a fresh directory.
+/// Runs `hydrant restore` once, into a fresh directory.
 fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> Cost {
     let dir = fresh_dir("restore");
     let mut restore = hydrant();
@@ -63,13 +64,13 @@ fn restore(server: &Server, bucket: &str, root: &str, flags: &[&str]) -> Cost {
     cost
 }
 
-/// The requests that a restore says it has sent.
+/// The number of requests that a finished `hydrant restore --json` reports.
 fn sent(cost: &Cost) -> f64 {
     let said: serde_json::Value = serde_json::from_str(&cost.stdout).expect("JSON");
     said["requests"].as_f64().expect("the requests")
 }
 
-/// The requests that the plan takes, listing included.
+/// The number of requests that the plan needs, including the listing.
 fn planned(server: &Server, bucket: &str) -> f64 {
     let path = fresh_dir("plan").join("report.json");
     let mut plan = hydrant();
@@ -80,7 +81,7 @@ fn planned(server: &Server, bucket: &str) -> f64 {
     gets + report["summary"]["lists"].as_f64().expect("the listings")
 }
 
-/// The median of several.
+/// Restores a database `runs` times and returns the run with the median wall time.
 fn restores(runs: u64, server: &Server, bucket: &str, root: &str) -> Cost {
     Cost::median((0..runs.max(1)).map(|_| restore(server, bucket, root, &[])).collect())
 }
@@ -93,7 +94,8 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// `of_planned`: requests sent, against those planned; 0 where nobody knows.
+    /// Prints a row. `of_planned` is the number of requests sent divided by the number planned, or 0 if that is not
+    /// known.
     fn row(&self, what: &str, cost: &Cost, of_planned: f64) {
         let requests = match (cost.sent(), of_planned > 0.0) {
             (0, _) => "–".to_owned(),
@@ -114,7 +116,7 @@ impl Rows<'_> {
     }
 }
 
-/// Writes as many bytes to a new file.
+/// Measures only writing `bytes` bytes to a new file, the floor for a restore's output.
 fn write_only(kind: &str, bytes: u64) -> Cost {
     let dir = fresh_dir("write");
     let cost = measured(None, &mut floors::write_command(kind, &dir.join("out"), bytes));
@@ -122,14 +124,14 @@ fn write_only(kind: &str, bytes: u64) -> Cost {
     cost
 }
 
-/// A database in its bucket, and its objects with their sizes.
+/// A database in its bucket, and its objects with their sizes in bytes.
 struct Scenario {
     name: &'static str,
     bucket: &'static str,
     objects: Vec<(GeneratedObject, u64)>,
 }
 
-/// What a scenario has cost each.
+/// The costs of a scenario, one for each way of handling it.
 struct Costs {
     fetched: Cost,
     direct: Cost,
@@ -158,7 +160,7 @@ impl Scenario {
 }
 
 impl Costs {
-    /// In the order of [`Scenario::entrants`].
+    /// Takes the costs in the order of [`Scenario::entrants`].
     fn of(costs: &[Option<Cost>]) -> Self {
         let [Some(fetched), Some(direct), Some(buffered), Some(ours), Some(ours_buffered), s5cmd, litestream] = costs
         else {
@@ -175,12 +177,12 @@ impl Costs {
         }
     }
 
-    /// The slower of fetching and writing.
+    /// The time in seconds of fetching or of writing, whichever takes longer.
     fn wire(&self) -> f64 {
         self.fetched.wall.max(self.direct.wall.min(self.buffered.wall))
     }
 
-    /// The least that a restore can take on these cores.
+    /// The least time in seconds that a restore can take on this number of cores.
     fn floor(&self) -> f64 {
         self.wire().max((self.ours.cpu + self.ours.server_cpu) / cores() as f64)
     }
@@ -199,7 +201,7 @@ impl Costs {
     }
 }
 
-/// One snapshot, and the same with 500 increments.
+/// The two scenarios: one snapshot, and the same with 500 increments.
 fn scenarios(server: &Server, bytes: u64) -> (u64, [Scenario; 2]) {
     let plain = large_database(&LargeSpec { bytes, ..LargeSpec::default() }).expect("a database");
     let spec = LargeSpec { bytes, increments: 500, ..LargeSpec::default() };
@@ -267,7 +269,8 @@ fn large_targets(results: &mut Results, name: &str, costs: &Costs, wall: f64, cp
     }
 }
 
-/// How much of min(connections × cap, floor) is reached. `floor` in seconds.
+/// Measures how close a restore comes to what is possible if each connection has a bandwidth limit. Possible is the
+/// slower of two: connections × limit, and `floor`, the time in seconds without a limit.
 fn capped(results: &mut Results, server: &Server, runs: u64, floor: Option<f64>, body: u64) {
     let columns = ["cap MB/s", "requests in flight", "wall s", "MB/s fetched", "MB/s possible", "reached"];
     results.table("One database, bandwidth capped for each connection", &columns);
@@ -293,7 +296,7 @@ fn capped(results: &mut Results, server: &Server, runs: u64, floor: Option<f64>,
     }
 }
 
-/// The median run and the most requests in flight, looked at every few milliseconds.
+/// The median run, and the largest number of requests in flight. That number is read every few milliseconds.
 fn server_in_flight(server: &Server, runs: u64) -> (Cost, f64) {
     let most = std::sync::atomic::AtomicU64::new(0);
     let over = std::sync::atomic::AtomicBool::new(false);
@@ -312,7 +315,7 @@ fn server_in_flight(server: &Server, runs: u64) -> (Cost, f64) {
     (cost, most.into_inner() as f64)
 }
 
-/// One small database, 20 ms to the first byte.
+/// Measures one small database with 20 ms to the first byte.
 fn small(results: &mut Results, rivals: &Rivals, runs: u64) {
     let server = Server::with_latency(20);
     let fleet = tiny_fleet(&TinyFleet { count: 1, ..TinyFleet::default() }).expect("a database");
@@ -335,7 +338,7 @@ fn small(results: &mut Results, rivals: &Rivals, runs: u64) {
     results.target("a small database at 20 ms", ours.wall * 1e3, Bound::AtMost(80.0), "ms");
 }
 
-/// One page on a local server, against an empty process.
+/// Measures a database of one page on a server without latency, compared with an empty process.
 fn page(results: &mut Results, rivals: &Rivals, runs: u64) {
     let server = Server::start();
     let database = large_database(&LargeSpec { bytes: 4096, ..LargeSpec::default() }).expect("a database");
@@ -345,7 +348,8 @@ fn page(results: &mut Results, rivals: &Rivals, runs: u64) {
             .map(|_| {
                 let dir = fresh_dir("page");
                 let mut restore = hydrant();
-                // With keys in the environment, no metadata service is asked for any.
+                // The environment holds keys, so no metadata service is asked for credentials although it is
+                // enabled.
                 restore.env_remove("AWS_EC2_METADATA_DISABLED").args(["restore", "-o"]).arg(dir.join("db"));
                 measured(Some(&server), restore.arg(server.url("page", ROOT)))
             })
@@ -378,7 +382,7 @@ fn page(results: &mut Results, rivals: &Rivals, runs: u64) {
     results.target("one page: more than an empty process", more, Bound::AtMost(15.0), "ms");
 }
 
-/// One of 10 GB, once.
+/// Measures the restore of a database of 10 GB, once.
 fn giant(results: &mut Results, bytes: u64) {
     let root = fresh_dir("giant");
     let stat = rustix::fs::statvfs(&root).expect("the file system");
@@ -399,7 +403,7 @@ fn giant(results: &mut Results, bytes: u64) {
     results.target("10 GB: peak memory", cost.peak_mb, Bound::AtMost(96.0), "MB");
 }
 
-/// Writes the database's bucket; the snapshot's size.
+/// Writes the database into the folder of a bucket. Returns the size of the snapshot in bytes.
 fn generate(bucket: &Path, spec: &LargeSpec) -> u64 {
     let large = LargeDatabase::without_snapshot(spec).expect("a database");
     let mut folder = FolderWriter::create(bucket).expect("a folder");

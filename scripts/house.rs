@@ -1,6 +1,7 @@
-//! Measures the structure of this repository. scripts/house compiles and runs it; its head says how to use it.
+//! Measures the structure of this repository. scripts/house compiles and runs this program, and its head says how
+//! to use it.
 //!
-//! It needs nothing but the standard library. It reads Rust as tokens, not as a compiler does: macros are not
+//! The program needs only the standard library. It reads Rust as tokens, not as a compiler does: macros are not
 //! expanded, and methods are not followed to the file of their `impl`.
 
 #[path = "house.d/graph.rs"]
@@ -25,25 +26,28 @@ use std::process::ExitCode;
 
 /// Every limit, with its reason.
 mod limits {
-    /// Type names of src that may have more than one definition. One name means one thing; a few words of the
-    /// field (`Options`, `Progress`) are needed twice and are told apart by their module.
+    /// The largest number of type names in src with more than one definition. A name should mean one thing. A few
+    /// usual words (`Options`, `Progress`) are needed twice; their modules distinguish them.
     pub const TYPE_NAMES: usize = 5;
-    /// Lines of a file: what can be read in one sitting.
+    /// The largest number of lines of a file. That much can be read in one sitting.
     pub const FILE_LINES: usize = 600;
-    /// Pairs of a mod.rs and a file of its folder that use each other. A mod.rs should hold what its folder shares
-    /// (`StoreError`) or use what its folder has (`Store`), not both. This is today's number: it must not grow.
+    /// The largest number of pairs of a mod.rs and a file of its folder that use each other. A mod.rs should either
+    /// define what its folder shares (`StoreError`) or use what its folder has (`Store`), not both. The limit is
+    /// the present number, so that it does not grow.
     pub const FACADES: usize = 14;
-    /// Where the limiter is.
+    /// The folder with the request limiter of the S3 client, whose size is limited below.
     pub const LIMITER: &str = "src/store/s3/limiter/";
-    /// Tuned numbers of the limiter: each must be understood and measured by whoever changes it.
+    /// The largest number of tuned numbers in the limiter. Whoever changes it must understand and measure each of
+    /// them.
     pub const LIMITER_NUMBERS: usize = 25;
-    /// Lines of the limiter without tests: it serves a restore and is not what Hydrant is about.
+    /// The largest number of lines of the limiter without tests. It serves a restore and is not the purpose of
+    /// Hydrant.
     pub const LIMITER_LINES: usize = 900;
-    /// Names of documents that are not part of the repository. Comments cite a page and a heading instead.
+    /// Names of documents that are not part of the repository. Comments must cite a page and a heading instead.
     pub const BARE_NAMES: [&str; 5] = ["FORMAT", "CONTRACT", "DESIGN", "PROMISES", "V3"];
-    /// The page with the table of who uses whom.
+    /// The document with the table of which module uses which.
     pub const USES_PAGE: &str = "docs/ARCHITECTURE.md";
-    /// Bytes of the stripped release binary: it is copied to hosts and into images.
+    /// The largest size of the stripped release binary in bytes. It is copied to hosts and into container images.
     pub const BINARY_BYTES: u64 = 20_000_000;
 }
 

@@ -1,5 +1,5 @@
-//! The request to stop, for all threads and runtimes. A signal or a failure that ends the run sets it once; nothing
-//! unsets it.
+//! The request to stop a run, for all threads and async runtimes. A signal or a failure that ends the run makes the
+//! request once. Nothing takes it back.
 //!
 //! It is only a flag. Tasks that wait for it remove what they have begun and return. If that takes too long,
 //! `cli::ui::signal` ends the process (docs/GUARANTEES.md, 16).
@@ -8,21 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::Notify;
 
-/// Why a run must stop.
+/// The reason why a run must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// SIGHUP.
+    /// The process received SIGHUP: its terminal was closed.
     Hangup,
-    /// SIGINT.
+    /// The process received SIGINT, usually from Ctrl-C.
     Interrupt,
-    /// SIGTERM.
+    /// The process received SIGTERM, for example from systemd or Kubernetes.
     Terminate,
-    /// The run itself: it cannot reach its goal any more.
+    /// The run gave itself up because it cannot reach its goal any more.
     Abandoned,
 }
 
 impl Reason {
-    /// The exit code: 128 + the signal's number (docs/CLI.md, "Exit codes").
+    /// The exit code of the process. For a signal it is 128 plus the signal's number (docs/CLI.md, "Exit codes").
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Hangup => 129,
@@ -33,23 +33,24 @@ impl Reason {
     }
 }
 
-/// A flag that tasks can wait for. Clones share the flag.
+/// A flag that tasks can wait for. Clones share one flag.
 #[derive(Debug, Clone, Default)]
 pub struct CancellationToken(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// 0: not cancelled. Otherwise the code of the reason.
+    /// 0 while nobody has cancelled, else the number of the reason.
     reason: AtomicU8,
     notify: Notify,
 }
 
 impl CancellationToken {
+    /// Creates a new flag that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks all tasks to stop. The first reason stays.
+    /// Asks all tasks to stop. If this was called before, the first reason stays.
     pub fn cancel(&self, reason: Reason) {
         let code = match reason {
             Reason::Interrupt => 1,
@@ -57,17 +58,18 @@ impl CancellationToken {
             Reason::Abandoned => 3,
             Reason::Hangup => 4,
         };
-        // Err: an earlier call has set a reason and woken the waiters.
+        // `compare_exchange` fails if an earlier call has set a reason. That call has woken the waiters already.
         if self.0.reason.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             self.0.notify.notify_waiters();
         }
     }
 
+    /// Whether [`Self::cancel`] has been called.
     pub fn is_cancelled(&self) -> bool {
         self.0.reason.load(Ordering::SeqCst) != 0
     }
 
-    /// The reason; None if not cancelled.
+    /// The reason that was given first. None if not cancelled.
     pub fn reason(&self) -> Option<Reason> {
         match self.0.reason.load(Ordering::SeqCst) {
             0 => None,
@@ -78,13 +80,14 @@ impl CancellationToken {
         }
     }
 
-    /// Waits until cancelled. Can be awaited in any runtime, by any number of tasks.
+    /// Waits until somebody cancels, and returns the reason. May be awaited in any runtime, by any number of tasks.
     pub async fn cancelled(&self) -> Reason {
-        // At most two turns: a waiter that is woken finds the reason set.
+        // This loop ends after two turns at most: a waiter is woken only after the reason was set.
         loop {
             let notified = self.0.notify.notified();
             let mut notified = std::pin::pin!(notified);
-            // Registered before the flag is read, so that no cancel in between is missed.
+            // `enable` registers this waiter before the flag is read. A cancel between the two therefore wakes it
+            // and is not missed.
             notified.as_mut().enable();
             if let Some(reason) = self.reason() {
                 return reason;

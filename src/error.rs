@@ -1,4 +1,4 @@
-//! The classes of failure that operators and scripts distinguish (docs/CLI.md, "Error log classes").
+//! The classes of failures that operators and scripts distinguish (docs/CLI.md, "Error log classes").
 //!
 //! Each module has its own error type with the facts (key, offset, expected, found). All of them have a class. The
 //! class is the first part of a reason in the error log.
@@ -12,7 +12,7 @@ pub(crate) const BUG: &str = "this is a bug in Hydrant, please report";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     BackupNotFound,
-    /// The backups do not hold the target: they do not reach the TXID, or begin after the timestamp.
+    /// The backups do not hold the wanted state: they do not reach the TXID, or they begin after the timestamp.
     TargetNotReachable,
     Hole,
     ChainDoesNotBeginAtOne,
@@ -30,7 +30,7 @@ pub enum Class {
     DiskFull,
     Io,
     IntegrityCheck,
-    /// The command line or the configuration is invalid (unknown replica type, bad URL).
+    /// The command line or the configuration is invalid, for example a bad URL or an unknown replica type.
     Config,
     /// A signal stopped the run.
     Cancelled,
@@ -69,8 +69,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// `text` with control characters and marks of text direction escaped. Names and reasons come from buckets and must
-/// not control a terminal or break a line (docs/CLI.md, "Escaping").
+/// Returns `text` with control characters and Unicode marks of text direction escaped. Names and error texts come
+/// from buckets. Without this they could control the terminal or break a line of the log (docs/CLI.md, "Escaping").
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,8 +1,8 @@
-//! Bytes as lower-case hex digits.
+//! Prints bytes as lower-case hexadecimal digits.
 
 use std::fmt;
 
-/// Prints two hex digits for each byte.
+/// A wrapper whose `Display` prints two hexadecimal digits per byte.
 #[derive(Debug, Clone, Copy)]
 pub struct Hex<'a>(pub &'a [u8]);
 

@@ -1,13 +1,13 @@
 //! Hydrant restores fleets of SQLite databases from Litestream replicas.
 //!
-//! The modules, from the outside in (docs/ARCHITECTURE.md has the picture):
-//! `cli` → `fleet` → `restore` → {`plan`, `catalogue`, `ltx`, `store`, `io`, `commit`}.
-//! `telemetry` has counters and latencies for all of them. `sim` (feature `sim`) has the S3 simulator
-//! and the replica generator for tests, benches and scripts.
+//! Modules use each other in one direction (docs/ARCHITECTURE.md has a picture): `cli` → `fleet` → `restore` →
+//! {`plan`, `catalogue`, `ltx`, `store`, `io`, `commit`}. `telemetry` counts requests and bytes and measures
+//! latencies for all of them. `sim` (only with the feature `sim`) has an S3 simulator and a generator of replicas
+//! for tests, benches and scripts.
 
 pub mod cancel;
 pub mod catalogue;
-// The program, not a library: public for src/main.rs and the tests.
+// `cli` is the program, not a library. It is public only because src/main.rs and the tests call it.
 #[doc(hidden)]
 pub mod cli;
 pub mod commit;

@@ -1,37 +1,44 @@
-//! Points in time: nanoseconds since the Unix epoch (UTC), and their form in RFC 3339.
+//! Points in time as nanoseconds since the Unix epoch, and their text form in RFC 3339.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Nanoseconds since 1970-01-01T00:00:00Z. Covers the years 1678 to 2262. Times outside saturate: LTX headers can
-/// hold any number of milliseconds.
+/// A point in time: nanoseconds since 1970-01-01T00:00:00Z. The range is the years 1677 to 2262. A time outside
+/// becomes [`Self::MIN`] or [`Self::MAX`], because an LTX header may hold any number of milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The earliest time, in the year 1677.
     pub const MIN: Self = Self(i64::MIN);
+    /// The latest time, in the year 2262.
     pub const MAX: Self = Self(i64::MAX);
 
+    /// The time `nanos` nanoseconds after the epoch.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// From milliseconds since the epoch, the unit of LTX headers. Saturates.
+    /// The time `ms` milliseconds after the epoch, the unit of LTX headers. A time out of range becomes
+    /// [`Self::MIN`] or [`Self::MAX`].
     pub const fn from_millis(ms: i64) -> Self {
         Self(ms.saturating_mul(1_000_000))
     }
 
+    /// The number of nanoseconds since the epoch.
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
+    /// The present time of the system's clock.
     pub fn now() -> Self {
         Self::from_system_time(SystemTime::now())
     }
 
-    /// Saturates: file systems can hold times after the year 9999.
+    /// Converts a time of the system, for example the mtime of a file. A time out of range becomes [`Self::MIN`] or
+    /// [`Self::MAX`]: file systems can hold times after the year 9999.
     pub fn from_system_time(t: SystemTime) -> Self {
         Self(match t.duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
@@ -39,7 +46,8 @@ impl Timestamp {
         })
     }
 
-    /// Parses RFC 3339 with fractions and offsets. Refuses a date without a time, and a space in place of the `T`.
+    /// Parses a time in RFC 3339, which may have a fraction of a second and an offset. A date without a time is
+    /// refused, and so is a space in place of the `T`.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
             return None;
@@ -47,12 +55,13 @@ impl Timestamp {
         OffsetDateTime::parse(text, &Rfc3339).ok().map(Self::from_offset)
     }
 
-    /// UTC in whole seconds, such as `2026-11-22T01:31:45Z`.
+    /// The time in UTC without a fraction of a second, for example `2026-11-22T01:31:45Z`.
     pub fn to_rfc3339_seconds(self) -> String {
         let whole = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000_000_000));
         whole.ok().and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_else(|| self.to_string())
     }
 
+    /// The time `nanos` nanoseconds later, at most [`Self::MAX`].
     pub const fn saturating_add_nanos(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))
     }
@@ -63,7 +72,7 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, with as many digits of the fraction as necessary.
+/// Prints RFC 3339 in UTC. The fraction of a second has as many digits as necessary.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =

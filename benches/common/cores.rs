@@ -1,4 +1,5 @@
-//! Workers for floors: one pool for each core.
+//! Runs work on one worker per CPU core, for floors. A floor is the least time that a task can take on this
+//! machine.
 
 use futures_util::future::LocalBoxFuture;
 use hydrant::cancel::CancellationToken;
@@ -7,8 +8,8 @@ use hydrant::telemetry::Counters;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Runs `work` on a worker for each core, and waits for all. Each worker is the only one of its
-/// pool: of two in one pool, one would take all the work.
+/// Runs `work` on one worker per core, and waits for all. Each worker has a pool of its own, because in a shared
+/// pool one worker could take all the work.
 pub(crate) fn on_each_core(work: impl Fn(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Clone + Send + 'static) {
     on_cores(super::cores(), work);
 }

@@ -1,4 +1,4 @@
-//! Commands, measured from outside.
+//! Runs commands and measures them from outside: time, CPU, memory and requests.
 
 #![allow(unsafe_code)]
 
@@ -9,40 +9,40 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What a finished command has cost.
+/// The measurements of one finished command.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cost {
     pub wall: f64,
-    /// Of the process and the processes that it waited for, in seconds.
+    /// CPU time of the process and its children, in seconds.
     pub cpu: f64,
-    /// Of the server meanwhile.
+    /// CPU time of the simulated S3 server during the command, in seconds.
     pub server_cpu: f64,
-    /// Of the process itself.
+    /// The largest resident memory of the measured process, in MB.
     pub peak_mb: f64,
-    /// Open at once, as far as was seen.
+    /// The largest number of open file descriptors that was observed.
     pub descriptors: usize,
-    /// What the server has counted meanwhile.
+    /// The counters of the server for the time of the command.
     pub served: Option<Stats>,
     pub stdout: String,
-    /// What it printed, if it failed.
+    /// The output on stderr if the command failed.
     pub failure: Option<String>,
 }
 
 impl Cost {
-    /// The run with the median wall time; runs must not be empty.
+    /// The run with the median wall time. `runs` must not be empty.
     pub(crate) fn median(mut runs: Vec<Self>) -> Self {
         runs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
         let middle = runs.len() / 2;
         runs.swap_remove(middle)
     }
 
-    /// Requests that the server was sent.
+    /// The number of requests that the simulated server received while the command ran.
     pub(crate) fn sent(&self) -> u64 {
         self.served.as_ref().map_or(0, Stats::total)
     }
 }
 
-/// A command with a clean environment and the bench's credentials.
+/// A command whose environment has the bench's credentials, and none of the caller's credentials or proxies.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -61,33 +61,34 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// [`command`] for the program under test: the one that was built with this, or the one that
-/// `HYDRANT_BENCH_BINARY` names, to compare builds.
+/// A command for the program `hydrant` that was built with this bench. If `HYDRANT_BENCH_BINARY` names another
+/// program, that one is used, so that builds can be compared.
 pub(crate) fn hydrant() -> Command {
     let named = std::env::var_os("HYDRANT_BENCH_BINARY");
     command(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into()))
 }
 
-/// The median of `runs`.
+/// Runs a command `runs` times and returns the run with the median wall time.
 pub(crate) fn median_of(runs: u64, server: Option<&Server>, mut make: impl FnMut() -> Command) -> Cost {
     Cost::median((0..runs.max(1)).map(|_| measured(server, &mut make())).collect())
 }
 
-/// After a file of a gigabyte is deleted, its blocks and pages are still being given back.
+/// The pause between two measurements. After a file of a gigabyte is deleted, the kernel is still freeing its
+/// blocks and pages for a while.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What is measured in turn with others: how many times at most, and how. None where there is no
-/// such program here.
+/// One of several things that are measured in turn: the number of runs, and a function that does one run. The
+/// function returns None if the program that it needs is not installed.
 pub(crate) type Entrant<'a> = (u64, Box<dyn Fn() -> Option<Cost> + 'a>);
 
-/// Measures all of `entrants` in turn, round after round, so that a machine that is slower for a
-/// while is so for all; the median of each.
+/// Measures all of `entrants` in turn, round after round, and returns the median of each. If the machine is slower
+/// for a while, it is so for all of them.
 pub(crate) fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
     let mut costs: Vec<Vec<Cost>> = entrants.iter().map(|_| Vec::new()).collect();
     for round in 0..entrants.iter().map(|(times, _)| *times).max().unwrap_or(0) {
         for ((times, run), costs) in entrants.iter().zip(&mut costs) {
             if round < *times {
-                // The writes and frees that the last entrant left are not measured as this one's.
+                // The writes and frees that the previous entrant left must not be measured as part of this one.
                 rustix::fs::sync();
                 std::thread::sleep(PAUSE);
                 costs.extend(run());
@@ -97,17 +98,18 @@ pub(crate) fn in_turn(entrants: &[Entrant<'_>]) -> Vec<Option<Cost>> {
     costs.into_iter().map(|costs| (!costs.is_empty()).then(|| Cost::median(costs))).collect()
 }
 
-/// Runs `command` to its end, which must be a success. `server` is whom it speaks to.
+/// Runs `command` to its end and measures it. The command must succeed. `server` is the server to which it sends
+/// requests.
 pub(crate) fn measured(server: Option<&Server>, command: &mut Command) -> Cost {
     succeeded(measure(server, command, false), command)
 }
 
-/// [`measured`], for what may fail: some of many restores, say.
+/// The same as [`measured`] for commands that may fail, for example because some of many restores fail.
 pub(crate) fn attempted(server: Option<&Server>, command: &mut Command) -> Cost {
     measure(server, command, false)
 }
 
-/// [`measured`], with what it prints.
+/// The same as [`measured`], and the result contains the command's stdout.
 pub(crate) fn captured(server: Option<&Server>, command: &mut Command) -> Cost {
     succeeded(measure(server, command, true), command)
 }
@@ -118,7 +120,7 @@ fn succeeded(cost: Cost, command: &Command) -> Cost {
 }
 
 fn measure(server: Option<&Server>, command: &mut Command, with_stdout: bool) -> Cost {
-    // Into files, not pipes: they are read only after the command has ended.
+    // The output goes to files and not to pipes, because it is read only after the command has ended.
     let (mut stdout, mut stderr) = (scratch(), scratch());
     if with_stdout {
         command.stdout(stdout.try_clone().expect("a descriptor"));
@@ -161,8 +163,8 @@ fn text_of(file: &mut std::fs::File) -> String {
     text
 }
 
-/// Looks at a process until it is over. A kernel's high-water mark misses nothing but the last
-/// milliseconds.
+/// Observes a process until it has ended. The kernel keeps the maximum of its memory, so only growth in the last
+/// milliseconds can be missed.
 fn sample(pid: u32, peak_kib: &AtomicU64, descriptors: &AtomicU64, over: &AtomicBool) {
     let (status, open) = (format!("/proc/{pid}/status"), format!("/proc/{pid}/fd"));
     for turn in 0u64.. {
@@ -172,7 +174,7 @@ fn sample(pid: u32, peak_kib: &AtomicU64, descriptors: &AtomicU64, over: &Atomic
         if let Some(kib) = peak_of(&status) {
             peak_kib.fetch_max(kib, Relaxed);
         }
-        // Costs much time if the process has many descriptors.
+        // Descriptors are counted only in every 16th turn. Counting takes long if the process has many.
         if turn % 16 == 15
             && let Ok(open) = std::fs::read_dir(&open)
         {
@@ -188,9 +190,9 @@ fn peak_of(status_file: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// CPU seconds of all children that were waited for so far.
+/// The CPU time of all child processes that have ended and were waited for, in seconds.
 fn children_cpu_seconds() -> f64 {
-    // SAFETY: an all-zero rusage is a value of the type, which holds numbers only.
+    // SAFETY: an all-zero rusage is a valid value of the type, which holds numbers only.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live value of the right type.
     let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
@@ -199,7 +201,7 @@ fn children_cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// CPU seconds of this process, which does little else than serve.
+/// The CPU time of this process in seconds. This process does little else than serve requests.
 pub(crate) fn server_cpu_seconds() -> f64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9

@@ -1,4 +1,5 @@
-//! Many small, durable files, by several methods: what a fleet's commits cost at least.
+//! Writes many small, durable files by several methods. This shows the least time that the commits of a fleet of
+//! databases can take.
 
 #![allow(unsafe_code)]
 
@@ -18,19 +19,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// The restore's own path: an unpublished file, reserved, written, synced, named; the directory
-    /// synced per batch.
+    /// Hydrant's own way: a file without a name is reserved, written, synced and then named. Directories are synced
+    /// once per batch of files.
     Hydrant,
-    /// Named files, 512 fsyncs in flight on one ring.
+    /// Files with names. Up to 512 fsyncs are in flight on one io_uring.
     Uring,
-    /// Named files, a thread for each of 16 fsyncs in flight.
+    /// Files with names. Up to 16 fsyncs are in flight, each on a thread.
     Threads,
-    /// The same under a temporary name that becomes the real one after the sync, where nothing has
-    /// that: what a publication that loses nothing takes at least.
+    /// Like `Threads`, but each file has a temporary name until it is synced and is then renamed, if the final name
+    /// is free. This is the least that a publication takes that cannot lose data.
     Published,
-    /// Named files, then one syncfs, which cannot say whose write failed.
+    /// Files with names, then one syncfs for all. syncfs does not say which file's write failed.
     Syncfs,
-    /// Named files, one fsync after the other.
+    /// Files with names, synced one after the other.
     Serial,
 }
 
@@ -65,13 +66,13 @@ impl Method {
     }
 }
 
-/// Files that the restore's path has in flight, as a fleet with default settings.
+/// The number of files that Hydrant's own way has in flight, as a fleet with default settings.
 const IN_FLIGHT: usize = 128;
-/// Files whose directories are synced at once.
+/// The number of files after which directories are synced.
 const BATCH: usize = 64;
 const RING: u32 = 512;
 
-/// Writes `count` files of `bytes` into the new directory `dir`; durable when it returns.
+/// Writes `count` files of `bytes` bytes into the new directory `dir`. All are durable when the function returns.
 pub(crate) fn write(method: Method, dir: &Path, count: u64, bytes: usize) {
     let content = vec![0x5a_u8; bytes];
     match method {
@@ -127,8 +128,8 @@ fn uring(dir: &Path, count: u64, content: &[u8]) {
         let file = named(dir, &real_name(n), content);
         let fsync = opcode::Fsync::new(types::Fd(file.as_raw_fd())).build().user_data(n);
         open.insert(n, file);
-        // SAFETY: the descriptor stays open, in `open`, until its completion has been seen; the
-        // operation has no memory.
+        // SAFETY: the descriptor stays open, in `open`, until the completion of the fsync was seen. An fsync uses
+        // no memory.
         unsafe { ring.submission().push(&fsync) }.expect("room: no more in flight than entries");
         ring.submit().expect("a submission");
         reap(&mut ring, &mut open);

@@ -1,5 +1,6 @@
-//! Floors: what the same bytes cost at least. Each is a process of its own, this program called
-//! again with a command of [`dispatch`].
+//! Floors: programs that do only the necessary part of a task, such as fetching or writing the same bytes. No
+//! restore can be faster. Each floor runs in a process of its own, which is this bench called with a command that
+//! [`dispatch`] knows.
 
 use super::cores::{on_cores, on_each_core};
 use super::cost::command;
@@ -19,7 +20,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Does what a floor's command asks for; false where it is none.
+/// Runs the floor that the arguments name. Returns false if they name none.
 pub(crate) fn dispatch(args: &Args) -> bool {
     let number = |text: &str| text.parse::<u64>().expect("a number");
     match args.as_slice()[..] {
@@ -41,7 +42,8 @@ fn again() -> Command {
     command(std::env::current_exe().expect("this program"))
 }
 
-/// Fetches objects to memory and away, in ranges as the engine does, `at_once` per core.
+/// A command that fetches objects and throws them away. It uses the same byte ranges as a restore and has `at_once`
+/// requests in flight per core.
 pub(crate) fn fetch_command<'a>(
     server: &Server,
     bucket: &str,
@@ -62,21 +64,21 @@ pub(crate) fn fetch_command<'a>(
     }
 }
 
-/// Writes as many bytes to a new, preallocated, durable file.
+/// A command that writes `bytes` bytes to a new, preallocated, durable file.
 pub(crate) fn write_command(kind: &str, path: &Path, bytes: u64) -> Command {
     let mut command = again();
     command.arg("floor-write").arg(kind).arg(path).arg(bytes.to_string());
     command
 }
 
-/// Writes as many durable files.
+/// A command that writes `count` durable files of `bytes` bytes each.
 pub(crate) fn files_command(method: Method, dir: &Path, count: u64, bytes: u64) -> Command {
     let mut command = again();
     command.arg("floor-files").arg(method.name()).arg(dir).arg(count.to_string()).arg(bytes.to_string());
     command
 }
 
-/// The seconds until one byte of an object is there, on an open connection and an idle machine.
+/// The time in seconds until the first byte of an object arrives, on an open connection and an idle machine.
 pub(crate) fn first_byte(server: &Server, bucket: &str, key: &str) -> f64 {
     let output =
         again().arg("floor-first-byte").arg(&server.endpoint).arg(bucket).arg(key).stdout(Stdio::piped()).output();
@@ -85,7 +87,7 @@ pub(crate) fn first_byte(server: &Server, bucket: &str, key: &str) -> f64 {
     seconds.expect("a number")
 }
 
-/// Prints the median of 21.
+/// Prints the median time to the first byte of 21 requests, in seconds.
 fn print_first_byte(endpoint: &str, bucket: &str, key: &str) {
     let (store, key) = (store(endpoint, bucket), key.to_owned());
     on_cores(1, move |worker| {
@@ -98,7 +100,7 @@ fn print_first_byte(endpoint: &str, bucket: &str, key: &str) {
                 body.chunk().await.expect("a chunk");
                 times.push(begun.elapsed().as_secs_f64());
             }
-            // The first opened the connection.
+            // The first request opened the connection, so it is not counted.
             times.remove(0);
             times.sort_by(f64::total_cmp);
             println!("{}", times[times.len() / 2]);

@@ -1,5 +1,5 @@
-//! What the benches share: commands measured from outside, the simulator in this process, floors,
-//! other programs, tables and targets.
+//! Code that the benches share: measuring commands from outside, the S3 simulator in this process, floors (the
+//! least time that a task can take), other restore programs, tables and targets.
 #![allow(dead_code)]
 
 pub(crate) mod cores;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use tempfile::TempDir;
 
-/// What a bench was asked for.
+/// The command-line arguments of a bench.
 pub(crate) struct Args(Vec<String>);
 
 impl Args {
@@ -26,7 +26,7 @@ impl Args {
         self.0.iter().any(|arg| arg == flag)
     }
 
-    /// Fewer and smaller runs: does everything still work.
+    /// Whether the runs should be fewer and smaller, only to show that everything works.
     pub(crate) fn is_quick(&self) -> bool {
         self.has("--quick")
     }
@@ -44,7 +44,7 @@ impl Args {
         self.text(flag).unwrap_or(default).split(',').map(|n| n.parse().expect("numbers")).collect()
     }
 
-    /// Whether this part of the bench is to run: `--only a,b`.
+    /// Whether this part of the bench should run, according to `--only a,b`.
     pub(crate) fn wants(&self, part: &str) -> bool {
         self.text("--only").is_none_or(|only| only.split(',').any(|name| name == part))
     }
@@ -54,7 +54,7 @@ impl Args {
     }
 }
 
-/// Of one minute.
+/// The load average of the last minute. Results record it, because other work on the machine changes them.
 pub(crate) fn load_average() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
@@ -64,17 +64,18 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// A program on PATH.
+/// The path of a program that is found on PATH. None if there is none.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
 static MADE: Mutex<Vec<TempDir>> = Mutex::new(Vec::new());
-/// Where directories are made; whoever names it removes it, after the last of several benches.
+/// The environment variable with the directory in which the benches create theirs. Whoever sets it removes that
+/// directory after the last of several benches.
 const FOLDER: &str = "HYDRANT_BENCH_DIR";
 
-/// A directory that did not exist before: creating files where many were just deleted measures
-/// the file system's journal. [`remove_dirs`] takes it away.
+/// A directory that did not exist before. Creating files in a directory from which many were just deleted would
+/// measure the journal of the file system instead. [`remove_dirs`] removes it.
 pub(crate) fn fresh_dir(name: &str) -> PathBuf {
     let folder = std::env::var_os(FOLDER);
     let parent = folder.as_deref().unwrap_or(env!("CARGO_TARGET_TMPDIR").as_ref());
@@ -87,7 +88,7 @@ pub(crate) fn fresh_dir(name: &str) -> PathBuf {
     path
 }
 
-/// Removes all of [`fresh_dir`], at the very end.
+/// Removes all directories that [`fresh_dir`] created. Must be called at the very end.
 pub(crate) fn remove_dirs() {
     MADE.lock().expect("the list").clear();
 }

@@ -1,10 +1,10 @@
-//! Tables on stdout, targets, and both again as JSON in `target/bench` for the plot.
+//! Prints tables and targets to stdout, and writes both as JSON to `target/bench`, from which the plot is drawn.
 
 use super::{Args, load_average};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Where results are kept.
+/// The directory that the JSON results of a bench are written to.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench")
 }
@@ -15,7 +15,7 @@ pub(crate) enum Bound {
     AtLeast(f64),
 }
 
-/// What one bench has found.
+/// The targets and bars that one bench has produced.
 pub(crate) struct Results {
     bench: &'static str,
     load: f64,
@@ -28,7 +28,7 @@ impl Results {
         Self { bench, load: load_average(), targets: Vec::new(), bars: Vec::new() }
     }
 
-    /// Begins a table.
+    /// Prints the title and the header row of a Markdown table.
     pub(crate) fn table(&self, title: &str, columns: &[&str]) {
         println!("\n### {title}\n");
         println!("| {} |", columns.join(" | "));
@@ -39,7 +39,7 @@ impl Results {
         println!("| {} |", cells.join(" | "));
     }
 
-    /// A target, and what was measured.
+    /// Records a target and the measured value, so that the results show whether it was met.
     pub(crate) fn target(&mut self, name: &str, measured: f64, bound: Bound, unit: &str) {
         let (kind, limit, share) = match bound {
             Bound::AtMost(limit) => ("at most", limit, measured / limit),
@@ -50,12 +50,12 @@ impl Results {
         }));
     }
 
-    /// A bar of the plot's `chart`.
+    /// Adds a bar to the plot's chart `chart`.
     pub(crate) fn bar(&mut self, chart: &str, label: &str, value: f64) {
         self.bars.push(json!({"chart": chart, "label": label, "value": value}));
     }
 
-    /// Prints the targets and keeps everything.
+    /// Prints the targets and writes everything to the results' directory.
     pub(crate) fn finish(self, args: &Args) {
         if !self.targets.is_empty() {
             self.table("Targets", &["target", "measured", "bound", "met"]);
@@ -82,7 +82,7 @@ impl Results {
     }
 }
 
-/// About three digits.
+/// Formats a value with about three significant digits.
 pub(crate) fn digits(value: f64) -> String {
     match value.abs() {
         1000.0.. => format!("{value:.0}"),

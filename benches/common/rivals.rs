@@ -1,5 +1,5 @@
-//! Other programs that fetch from S3, where they are on PATH: `litestream` restores, `s5cmd`
-//! fetches the same objects.
+//! Other programs that read from S3, if they are on PATH. `litestream` restores databases, and `s5cmd` fetches the
+//! same objects.
 
 use super::cost::{Cost, attempted, command, measured};
 use super::server::Server;
@@ -19,7 +19,7 @@ impl Rivals {
         Self { litestream: on_path("litestream"), s5cmd: on_path("s5cmd") }
     }
 
-    /// `litestream restore` of one database.
+    /// Runs `litestream restore` for one database.
     pub(crate) fn restore_one(&self, server: &Server, bucket: &str, root: &str) -> Option<Cost> {
         let litestream = self.litestream.as_ref()?;
         let dir = fresh_dir("litestream");
@@ -30,7 +30,8 @@ impl Rivals {
         Some(cost)
     }
 
-    /// `xargs -P parallel litestream restore` of these databases, and how many it has restored.
+    /// Runs `litestream restore` for these databases under `xargs -P parallel`. Returns the cost and the number of
+    /// databases that were restored.
     pub(crate) fn restore_all(
         &self,
         server: &Server,
@@ -53,7 +54,7 @@ impl Rivals {
         Some((cost, restored))
     }
 
-    /// `s5cmd` fetches these objects, each to nowhere.
+    /// Runs `s5cmd` to fetch these objects without writing them.
     pub(crate) fn fetch<'a>(
         &self,
         server: &Server,

@@ -1,5 +1,5 @@
-//! The simulator in this process: the commands under test are processes of their own on the same
-//! cores.
+//! The S3 simulator, which runs in the process of the bench. The commands that are measured are other processes on
+//! the same cores.
 
 use hydrant::sim::server::{Faults, Latency, SimCredentials, SimOptions, SimServer, Stats};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Without a fault; signatures are checked.
+    /// Starts a server without faults. It checks signatures.
     pub(crate) fn start() -> Self {
         Self::with(Faults::default())
     }
@@ -34,13 +34,13 @@ impl Server {
         self.sim.stats()
     }
 
-    /// `s3://bucket/path` with what a client must know.
+    /// The URL `s3://bucket/path` with the query parameters that a client needs.
     pub(crate) fn url(&self, bucket: &str, path: &str) -> String {
         format!("s3://{bucket}/{path}?endpoint={}&region=us-east-1&forcePathStyle=true", self.endpoint)
     }
 }
 
-/// A server whose first bytes come after `ms` milliseconds.
+/// The settings of a server that sends the first byte of each answer after `ms` milliseconds.
 pub(crate) fn latency(ms: u64) -> Faults {
     Faults { latency: Latency::Fixed(Duration::from_millis(ms)), ..Faults::default() }
 }

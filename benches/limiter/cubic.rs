@@ -1,28 +1,30 @@
-//! The field's standard for comparison: the client-side rate limiter of the AWS SDKs' retry mode
-//! "adaptive", written anew from its published constants and behaviour. A token bucket begins with
-//! the first throttled answer. Each throttled answer cuts the rate to 0.7 of what was sent; each
-//! other answer lets it grow along a cubic curve, as in TCP's CUBIC: flat near the rate that was
-//! throttled last, steeper beyond. Pure: the time is passed in.
+//! A rate limiter for comparison with Hydrant's: that of the AWS SDKs' retry mode "adaptive", written anew from its
+//! published constants and behaviour.
+//!
+//! It is a token bucket that begins with the first throttled answer. Each throttled answer cuts the rate to 0.7 of
+//! the rate that was sent. Each other answer lets it grow along the cubic curve of TCP's CUBIC, which is flat near
+//! the rate that was throttled last and steeper beyond it. The caller passes the time in.
 
 use std::time::Instant;
 
-/// What is left of the rate when an answer is throttled.
+/// The factor by which a throttled answer cuts the rate.
 const BETA: f64 = 0.7;
-/// Requests per second per second³: how fast the curve grows.
+/// The growth of the curve, in requests per second per second³.
 const SCALE: f64 = 0.4;
-/// Part of the newest half second in the rate of sending that is measured.
+/// The weight of the newest half second in the measured rate of sending. The rest is the earlier average.
 const SMOOTHING: f64 = 0.8;
 const MEASURED_SECONDS: f64 = 0.5;
-/// Requests per second, at least.
+/// The smallest rate that the limiter falls to, in requests per second.
 const LEAST_RATE: f64 = 0.5;
 
 pub(super) struct Cubic {
     begun: Instant,
-    /// None: nothing was throttled yet.
+    /// The curve along which the rate grows. None while nothing was throttled yet, when the rate is unlimited.
     curve: Option<Curve>,
     tokens: f64,
     filled: Instant,
-    /// Answers per second, smoothed, and those since the last half second ended.
+    /// The smoothed number of answers per second. The answers since the last half second ended are counted in
+    /// `answers`.
     measured: f64,
     answers: u32,
     half_second: u64,
@@ -31,13 +33,13 @@ pub(super) struct Cubic {
 #[derive(Clone, Copy)]
 struct Curve {
     rate: f64,
-    /// When an answer was throttled last, in seconds, and the rate at that time.
+    /// The time of the last throttled answer, in seconds. The rate at that time is in `highest`.
     throttled_at: f64,
     highest: f64,
 }
 
 impl Curve {
-    /// The rate some time after a throttled answer.
+    /// The rate at time `seconds`, after the last throttled answer.
     fn at(self, seconds: f64) -> f64 {
         let flat_after = (self.highest * (1.0 - BETA) / SCALE).cbrt();
         SCALE * (seconds - self.throttled_at - flat_after).powi(3) + self.highest
@@ -49,7 +51,7 @@ impl Cubic {
         Self { begun: now, curve: None, tokens: 0.0, filled: now, measured: 0.0, answers: 0, half_second: 0 }
     }
 
-    /// Whether a request may be sent now.
+    /// Whether a request may be sent now. If so, it takes a token.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let Some(curve) = self.curve else { return true };
         self.fill(now, curve.rate);

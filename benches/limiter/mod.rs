@@ -1,7 +1,8 @@
-//! The limiter's rate beside CUBIC, against the same bucket in simulated time: the same numbers
-//! on every machine, however busy.
+//! Compares Hydrant's rate limiter with CUBIC on simulated buckets. The time is simulated too, so the numbers are
+//! the same on every machine, however busy it is.
 
-// The limiter's own files, as it has no public interface. What only the limiter uses is dead here.
+// The files of the limiter are included here, because it has no public interface. Parts of them are unused in this
+// bench.
 #[allow(dead_code)]
 #[path = "../../src/store/s3/limiter/policy.rs"]
 mod policy;
@@ -22,7 +23,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const SEEDS: u64 = 10;
-/// Requests in flight and waiting, each 20 ms: up to 3,200 per second, or 12,800.
+/// The number of clients that send requests. A request takes 20 ms, so 64 clients reach at most 3,200 requests per
+/// second, and 256 reach 12,800.
 const CLIENTS: usize = 64;
 const MANY_CLIENTS: usize = 256;
 
@@ -36,7 +38,7 @@ impl Control for Cubic {
     }
 }
 
-/// Parts of 10 s each, one after the other, and how many clients ask.
+/// A simulated case: its name, the number of clients, and what the bucket allows in consecutive parts of 10 s each.
 type Case = (&'static str, usize, Vec<Allowed>);
 
 fn cases() -> Vec<Case> {
@@ -56,7 +58,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// The share of the allowed requests that was used, and the refusals beyond the unavoidable ones.
+/// The sums over all runs of a case: the requests that the bucket allowed and those that were used, and the
+/// refusals beyond those that happen by chance.
 #[derive(Default)]
 struct Totals {
     taken: f64,
@@ -70,7 +73,7 @@ impl Totals {
     fn add(&mut self, allowed: Allowed, clients: usize, courses: [Course; 2]) {
         let possible = allowed.bucket.min(clients as f64 / 0.020) * (1.0 - allowed.refused);
         let [first, later] = courses;
-        // An outage allows nothing: its cost shows in the part after it.
+        // During an outage the bucket allows nothing. The cost of an outage shows in the part that follows.
         self.possible += possible * first.seconds;
         self.taken += f64::from(first.taken + later.taken);
         self.taken_later += f64::from(later.taken);
@@ -101,7 +104,7 @@ impl Totals {
     }
 }
 
-/// All cases, with quiet and with busy cores.
+/// Runs all cases, once with idle cores and once with busy cores.
 pub(crate) fn simulated(results: &Results) {
     for is_busy in [false, true] {
         let cores = if is_busy { "client and server wait for their cores" } else { "quiet" };

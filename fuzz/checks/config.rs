@@ -1,5 +1,5 @@
-//! litestream.yml: never a panic; what can be read can be asked for every database it names, and
-//! no error shows a secret of the file.
+//! The check for litestream.yml. Parsing must never panic. If a configuration is valid, every database that it
+//! names can be looked up. No error text may show a secret of the file.
 
 use hydrant::config::{Config, EntryKind};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(super) fn check(text: &str) {
                 String::new()
             }
         };
-        // An error never quotes values of the file, whatever their key.
+        // An error must never quote a value of the file, whatever its key.
         assert!(!shown.contains(SECRET), "{shown}");
     }
 }

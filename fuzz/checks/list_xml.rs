@@ -1,4 +1,5 @@
-//! Pages of S3 listings: never a panic, and never a page that leads nowhere or back to itself.
+//! The check for pages of S3 listings. Parsing must never panic. A page must never continue at a token that leads
+//! nowhere or back to the same page.
 
 use hydrant::store::s3::parse_list_page;
 
@@ -11,7 +12,7 @@ pub(super) fn check(data: &[u8]) {
         (Ok(page), Ok(first)) => {
             assert_ne!(page.continuation.as_deref(), Some(ASKED));
             assert_eq!(page.objects.len(), first.objects.len());
-            // Each takes dozens of bytes of the document.
+            // Each object and each prefix takes dozens of bytes of XML, so a short document cannot have many.
             assert!(page.objects.len() + page.common_prefixes.len() <= data.len() / 16);
         }
         (Err(_), Ok(first)) => assert_eq!(first.continuation.as_deref(), Some(ASKED)),

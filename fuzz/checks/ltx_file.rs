@@ -1,8 +1,8 @@
-//! Whole LTX files: the decoder, in one piece, in chunks and in segments, against the naive one.
-//! Either all accept with the same pages or all reject.
+//! The check for whole LTX files. Each input is decoded in one piece, in chunks and in segments by Hydrant's
+//! decoder, and by the naive decoder. Either all accept it with the same pages, or all reject it.
 //!
-//! Checksums and the index would stop almost every mutation. So each input is tried as it is, and
-//! as the front of a file (header and frames) whose rest is made to fit.
+//! Almost every random change breaks a checksum or the index. Each input is therefore tried twice: as it is, and as
+//! the beginning of a file (header and page frames) to which the matching rest is computed.
 
 use bytes::Bytes;
 use hydrant::ltx::crc::{DatabaseChecksum, FileCrc};
@@ -17,9 +17,10 @@ use hydrant::ltx::{Fault, FormatError, Pgno};
 use hydrant::sim::naive;
 use std::collections::BTreeMap;
 
-/// Decodes to 16 MiB at most, which this target and the naive decoder keep.
+/// The size limit of an input in bytes. A file of this size decodes to at most 16 MiB, which this check and the
+/// naive decoder keep in memory.
 const MAX_FILE_BYTES: usize = 64 << 10;
-/// Where the commit lies in the header.
+/// The byte range of the field `commit` (the database size in pages) in the LTX header.
 const COMMIT: std::ops::Range<usize> = 12..16;
 
 type Pages = BTreeMap<u32, Vec<u8>>;
@@ -36,14 +37,14 @@ pub(super) fn check(data: &[u8]) {
 
 fn compare(file: &[u8]) {
     let whole = whole(file);
-    // Any size that depends on the file.
+    // The chunk size can be anything and must depend only on the file, so that a finding can be repeated.
     let chunk = 1 + file.last().map_or(0, |&byte| usize::from(byte)) * 3;
     same("in chunks", &whole, &chunked(file, chunk));
     same("in segments", &whole, &segmented(file, chunk));
     match (&whole, naive_pages(file)) {
         (Ok(whole), Ok(naive)) => assert!(*whole == naive, "other pages than the naive decoder"),
         (Err(_), Err(_)) => {}
-        // The naive decoder has no bound.
+        // Hydrant's decoder limits the size of a frame; the naive decoder does not.
         (Err(FormatError::Malformed { fault: Fault::FrameSize { .. }, .. }), Ok(_)) => {}
         (whole, naive) => {
             panic!("decoder: {:?}, naive: {:?}", whole.as_ref().map(BTreeMap::len), naive.map(|p| p.len()))
@@ -90,14 +91,15 @@ fn chunked(file: &[u8], chunk: usize) -> Result<Pages, FormatError> {
 
 fn naive_pages(file: &[u8]) -> Result<Pages, naive::NaiveError> {
     let decoded = naive::decode_file(file)?;
-    // The checksum of a whole database is compared where it is put together.
+    // The checksum of the whole database is compared when the database is put together, which is possible for a
+    // snapshot.
     if decoded.min_txid == 1 {
         naive::restore([file])?;
     }
     Ok(decoded.pages)
 }
 
-/// As the engine reads large files: the tail, the index, then segments in any order.
+/// Decodes as a restore reads large files: the tail first, then the index, then the segments in any order.
 fn segmented(file: &[u8], segment_bytes: usize) -> Result<Pages, FormatError> {
     let slice = |range: std::ops::Range<u64>| &file[range.start as usize..range.end as usize];
     let header = Header::parse(file)?;
@@ -169,7 +171,8 @@ fn segmented(file: &[u8], segment_bytes: usize) -> Result<Pages, FormatError> {
     Ok(pages)
 }
 
-/// The file that begins as `data` does, as far as its frames are whole and can be decoded.
+/// Builds the file that begins with `data`, as far as the frames in it are complete and can be decoded. The rest is
+/// computed to match.
 fn completed(data: &[u8]) -> Option<Vec<u8>> {
     let header = Header::parse(data).ok()?;
     let mut parser = FrameParser::new(header.page_size, HEADER_SIZE as u64, None);

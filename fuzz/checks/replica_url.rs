@@ -1,18 +1,19 @@
-//! URLs of replicas and of patterns, as typed: never a panic, and what is shown of one never
-//! holds the user info or a key.
+//! The check for URLs of replicas and of patterns, as a user types them. Parsing must never panic. The text that is
+//! shown of a URL must never hold its user info or a key.
 
 use hydrant::config::{Env, parse_pattern_url, parse_replica_url};
 
 const SECRET: &str = "c2VjcmV0LWthbmFyeQ";
 
 pub(super) fn check(text: &str) {
-    // The fuzzer learns the secret from the comparison, and would write it where a URL holds no secret.
+    // A fuzzer learns the secret from the comparison and may insert it where a URL holds no secrets. Such inputs
+    // are skipped.
     if text.contains(&SECRET[..4]) {
         return;
     }
     check_both(text, &no_env);
     check_both(text, &some_env);
-    // The secret where a URL may hold one.
+    // A known secret is inserted in each place where a URL may hold one, to see that no output shows it.
     check_both(&format!("s3://AK:{SECRET}@{text}"), &no_env);
     if !text.contains(['?', '#']) {
         check_both(&format!("{text}?sse-customer-key={SECRET}"), &no_env);

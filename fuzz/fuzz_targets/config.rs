@@ -1,4 +1,4 @@
-//! Fuzzes `checks/config.rs`.
+//! The fuzz target for `checks/config.rs`.
 
 #![no_main]
 

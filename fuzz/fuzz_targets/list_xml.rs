@@ -1,4 +1,4 @@
-//! Fuzzes `checks/list_xml.rs`.
+//! The fuzz target for `checks/list_xml.rs`.
 
 #![no_main]
 

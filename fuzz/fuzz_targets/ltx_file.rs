@@ -1,4 +1,4 @@
-//! Fuzzes `checks/ltx_file.rs`.
+//! The fuzz target for `checks/ltx_file.rs`.
 
 #![no_main]
 

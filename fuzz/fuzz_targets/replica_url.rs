@@ -1,4 +1,4 @@
-//! Fuzzes `checks/replica_url.rs`.
+//! The fuzz target for `checks/replica_url.rs`.
 
 #![no_main]
 

@@ -1,14 +1,14 @@
-//! Who takes what from whom: edges between files or folders, and the loops in them.
+//! The graph of imports: edges between files or folders, and the loops in it.
 
 use crate::modules::{Target, Tree};
 use crate::source::File;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// From → to → the names taken.
+/// A graph as a map from each importing file to the imported files, and from there to the imported names.
 pub type Graph = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// The files' edges. Not among them: what mod.rs and lib.rs only pass on (`pub use`, `mod`), names of modules
-/// that are imported (the paths that begin with them count), and test code.
+/// The import edges between files. These are left out: what mod.rs and lib.rs only pass on (`pub use`, `mod`),
+/// imports of a module's name alone (the paths that begin with it are counted instead), and test code.
 pub fn of_files(tree: &Tree, files: &[File]) -> Graph {
     let mut graph = Graph::new();
     for (id, module) in tree.modules.iter().enumerate() {
@@ -31,7 +31,8 @@ pub fn of_files(tree: &Tree, files: &[File]) -> Graph {
     graph
 }
 
-/// `graph` without the edges from a mod.rs to files of its own folder and below: a facade may use what it shows.
+/// Returns `graph` without the edges from a mod.rs to files of its own folder and below. A mod.rs may import what
+/// it re-exports.
 pub fn without_facades(graph: &Graph) -> Graph {
     let mut graph = graph.clone();
     for (from, edges) in &mut graph {
@@ -42,7 +43,8 @@ pub fn without_facades(graph: &Graph) -> Graph {
     graph
 }
 
-/// `graph` as seen from `folder` (`src/fleet/`): its files and folders, each folder with everything in it.
+/// The part of `graph` inside `folder` (for example `src/fleet/`). Its nodes are the files and folders directly in
+/// it; each folder stands for everything inside.
 pub fn inside(graph: &Graph, folder: &str) -> Graph {
     let place = |path: &str| {
         let below = path.strip_prefix(folder)?;
@@ -61,7 +63,8 @@ pub fn inside(graph: &Graph, folder: &str) -> Graph {
     seen
 }
 
-/// The strongly connected components of more than one node (Tarjan), each sorted.
+/// The loops of the graph: its strongly connected components with more than one node, each sorted (Tarjan's
+/// algorithm).
 pub fn loops(graph: &Graph) -> Vec<Vec<&str>> {
     let mut search = Search { graph, index: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
     for node in graph.keys() {
@@ -81,7 +84,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Returns the lowest index that `node` reaches.
+    /// Returns the lowest index that can be reached from `node`.
     fn visit(&mut self, node: &'a str) -> usize {
         let index = self.index.len();
         self.index.insert(node, index);
@@ -106,7 +109,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// One line for each edge between the members of `component`.
+/// One line for each edge between two members of `component`.
 pub fn edges_of(graph: &Graph, component: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
     for from in component {

@@ -1,14 +1,14 @@
-//! Rust text to tokens and comments. It knows strings, raw strings, characters, lifetimes and nested
-//! comments, so that nothing inside them is taken for code. It does not judge whether the code is valid.
+//! Splits Rust text into tokens and comments. It knows strings, raw strings, characters, lifetimes and nested
+//! comments, so that nothing inside them is taken for code. It does not check whether the code is valid.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Ident,
     Number,
-    /// A string or a character, with its quotes.
+    /// A string or character literal, with its quotes.
     Text,
     Lifetime,
-    /// One character, or one of `::`, `->`, `=>`.
+    /// A punctuation token: one character, or one of `::`, `->`, `=>`.
     Punct,
 }
 
@@ -16,11 +16,11 @@ pub enum Kind {
 pub struct Token<'a> {
     pub kind: Kind,
     pub text: &'a str,
-    /// From 1.
+    /// The number of the line that the token is in, from 1.
     pub line: usize,
 }
 
-/// One line of a comment, without its markers.
+/// One line of a Rust comment, without the markers such as `//`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Comment<'a> {
     pub line: usize,
@@ -41,7 +41,7 @@ pub fn lex(text: &str) -> Lexed<'_> {
     lexer.lexed
 }
 
-/// The index of the bracket that closes the one at `open`; the last index + 1 where none does.
+/// The index of the bracket that closes the one at `open`. If no bracket does, the number of tokens.
 pub fn close_of(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0_usize;
     for (i, token) in tokens.iter().enumerate().skip(open).filter(|(_, t)| t.kind == Kind::Punct) {
@@ -140,7 +140,8 @@ fn word(rest: &str) -> usize {
     rest.find(|c| !is_word(c)).unwrap_or(rest.len())
 }
 
-/// The length of the number at the front. `is_field`: it is a field of a tuple, so it has no fraction.
+/// The length of the number at the beginning of `rest`. If `is_field`, the number is a field of a tuple and has no
+/// fraction.
 fn number(rest: &str, is_field: bool) -> usize {
     let mut length = word(rest);
     let digit = |at: usize| rest[at..].starts_with(|c: char| c.is_ascii_digit());
@@ -155,7 +156,7 @@ fn number(rest: &str, is_field: bool) -> usize {
     length
 }
 
-/// The length of the string or character at the front, if there is one.
+/// The length of the string or character at the beginning of `rest`. None if there is neither.
 fn quoted(rest: &str) -> Option<usize> {
     let unprefixed = rest.trim_start_matches(['b', 'c', 'r']);
     let prefix = &rest[..rest.len() - unprefixed.len()];
@@ -171,14 +172,14 @@ fn quoted(rest: &str) -> Option<usize> {
         "" | "b" if unprefixed.starts_with('\'') => {
             let mut chars = unprefixed.chars().skip(1);
             let is_escape = chars.next() == Some('\\');
-            // 'a' is a character, 'a a lifetime.
+            // `'a'` is a character, `'a` without a closing quote is a lifetime.
             (is_escape || chars.next() == Some('\'')).then(|| prefix.len() + escaped(unprefixed, '\''))
         }
         _ => None,
     }
 }
 
-/// The length of a quoted text with escapes; the whole rest where it does not end.
+/// The length of a quoted text with escapes. If it does not end, the length of `rest`.
 fn escaped(rest: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (at, c) in rest.char_indices().skip(1) {

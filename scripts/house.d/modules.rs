@@ -1,41 +1,41 @@
-//! The tree of modules, and to which file a path in the code leads.
+//! The tree of modules, and the file to which a path in the code leads.
 //!
 //! Test code is left out. Paths are followed through imports and re-exports to the file that defines the name.
-//! Not followed: macros, methods, fields, and names that a glob import brings from another crate.
+//! These are not followed: macros, methods, fields, and names that a glob import brings from another crate.
 
 use crate::lex::{Kind, Token, close_of};
 use crate::source::{File, folder_of, inside_of, path_attribute};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The library as its binaries and benches name it.
+/// The name by which binaries and benches refer to the library.
 const LIBRARY: &str = "hydrant";
-/// An import of an import of an import …; cycles of globs end here.
+/// The limit on following imports of imports. It ends cycles of glob imports.
 const MAX_DEPTH: usize = 12;
 
 #[derive(Debug, Default)]
 pub struct Module {
-    /// Index of the file.
+    /// The index of the file that contains the module.
     pub file: usize,
     pub parent: Option<usize>,
     root: usize,
     children: BTreeMap<String, usize>,
-    /// Items but modules, by name.
+    /// The names of the module's items, except the modules in it.
     items: BTreeSet<String>,
     pub imports: Vec<Import>,
-    /// Paths in the code (`human::bytes`).
+    /// The paths that occur in the code, for example `human::bytes`.
     pub paths: Vec<Vec<String>>,
 }
 
 #[derive(Debug)]
 pub struct Import {
     pub path: Vec<String>,
-    /// What it is called here; `*` for a glob.
+    /// The name that the import has in this module; `*` for a glob import.
     pub name: String,
-    /// `pub use`, `pub(crate) use` and the like.
+    /// Whether the import is a re-export: `pub use`, `pub(crate) use` and the like.
     pub is_public: bool,
 }
 
-/// A struct, enum, trait, union or type alias.
+/// A type that the code defines: a struct, enum, trait, union or type alias.
 #[derive(Debug)]
 pub struct Type {
     pub name: String,
@@ -43,7 +43,7 @@ pub struct Type {
     pub file: usize,
     pub line: usize,
     module: usize,
-    /// Inside a function.
+    /// Whether the type is defined inside a function, where no other file can use it.
     is_local: bool,
 }
 
@@ -53,7 +53,7 @@ impl Type {
     }
 }
 
-/// Where a path leads.
+/// The result of following a path in the code: a module or an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     Module(usize),
@@ -68,7 +68,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Every crate whose root is at one of the usual places.
+    /// Builds the tree of every crate whose root file is at one of the usual places.
     pub fn of(files: &[File]) -> Self {
         let mut tree = Self::default();
         for (i, file) in files.iter().enumerate() {
@@ -92,7 +92,7 @@ impl Tree {
         id
     }
 
-    /// Reads the file of `module`, and those of the modules that it declares.
+    /// Reads the file of `module`, and the files of the modules that it declares.
     fn read(&mut self, files: &[File], module: usize) {
         let file = self.modules[module].file;
         let tokens = &files[file].tokens;
@@ -218,7 +218,8 @@ impl Tree {
         Some(at)
     }
 
-    /// What `name` is in `module`. As the last segment of a path, an item comes before a module of that name.
+    /// Finds the meaning of `name` in `module`. If it is the last segment of a path, an item has precedence over a
+    /// module of the same name.
     fn look_up(&self, module: usize, name: &str, is_last: bool, depth: usize) -> Option<Target> {
         let here = &self.modules[module];
         let child = here.children.get(name).map(|c| Target::Module(*c));
@@ -240,7 +241,7 @@ impl Tree {
         by_name.or(child).or_else(by_glob)
     }
 
-    /// The first segment below the library's root that `path` names; None where it stays below it.
+    /// The top-level module of the library that `path` leads through. None if the path stays below the top level.
     pub fn names_top(&self, from: usize, path: &[String]) -> Option<&str> {
         let mut at = from;
         for segment in path {
@@ -257,8 +258,8 @@ impl Tree {
         None
     }
 
-    /// Types that one name of a module stands for besides its first: the compiler allows that only where no build
-    /// has both (`#[cfg(x)]` and `#[cfg(not(x))]`), so they are one thing.
+    /// The second and further types to which one name of a module refers. The compiler allows that only if no build
+    /// has both (`#[cfg(x)]` and `#[cfg(not(x))]`), so they count as one type.
     pub fn alternatives(&self) -> Vec<&Type> {
         let mut found = Vec::new();
         for (id, module) in self.modules.iter().enumerate() {
@@ -279,7 +280,7 @@ impl Tree {
         found
     }
 
-    /// The definition of a type that a path leads to.
+    /// The definition of the type to which a path leads.
     pub fn type_of(&self, target: &Target) -> Option<&Type> {
         let Target::Item { module, name } = target else { return None };
         self.types.iter().find(|t| t.module == *module && t.name == *name && !t.is_local)
@@ -287,9 +288,9 @@ impl Tree {
 }
 
 enum Block {
-    /// Which module goes on behind it.
+    /// The block of a module. The number is the module that continues after the block.
     Module(usize),
-    /// Of an `impl` or a trait.
+    /// The block of an `impl` or a trait, whose items belong to a type.
     Associated,
     Other,
 }
@@ -299,14 +300,15 @@ fn opened_by_pub(tokens: &[Token], close: usize) -> bool {
     open.is_some_and(|o| o > 0 && tokens[o - 1].text == "pub")
 }
 
-/// Reads the tree of a `use` from `i` on: paths, and what each is called. Returns the index of what ends it.
+/// Reads the tree of a `use` from token `i` on, into pairs of a path and the name that it gets. Returns the index
+/// of the token that ends the tree.
 fn use_tree(tokens: &[Token], mut i: usize, prefix: &[String], out: &mut Vec<(Vec<String>, String)>) -> usize {
     let mut path = prefix.to_vec();
     let mut name = None;
     while let Some(token) = tokens.get(i) {
         match token.text {
             "," | ";" | "}" => break,
-            // Of another crate.
+            // The path begins with `::`, so it belongs to another crate.
             "::" if path.is_empty() => path.push(String::new()),
             "::" => {}
             "{" => {

@@ -1,4 +1,5 @@
-//! What documents and comments say about the code: citations, the table of who uses whom; and the binary's size.
+//! Checks what documents and comments say about the code: citations of documents, and the table of which module
+//! uses which. Also measures the size of the binary.
 
 use crate::limits;
 use crate::modules::Tree;
@@ -7,11 +8,11 @@ use crate::source::{File, Page, folder_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Text that belongs together, with the line of each of its parts.
+/// Text that belongs together, with the line numbers of its parts.
 struct Paragraph<'a> {
     path: &'a str,
     text: String,
-    /// Where in `text` a line begins, and its number.
+    /// The offsets in `text` at which lines begin, and the number of each line.
     lines: Vec<(usize, usize)>,
     is_comment: bool,
 }
@@ -31,7 +32,8 @@ impl Paragraph<'_> {
     }
 }
 
-/// Comments on lines that follow each other; paragraphs, rows and code of documents.
+/// The paragraphs of comments and documents. Comments on consecutive lines form a paragraph. In documents a row of
+/// a table and a block of code are paragraphs too.
 fn paragraphs<'a>(pages: &'a [Page], files: &[File<'a>]) -> Vec<Paragraph<'a>> {
     let mut all = Vec::new();
     let new = |path, is_comment| Paragraph { path, text: String::new(), lines: Vec::new(), is_comment };
@@ -59,12 +61,12 @@ fn paragraphs<'a>(pages: &'a [Page], files: &[File<'a>]) -> Vec<Paragraph<'a>> {
     all
 }
 
-/// What can be cited of a document.
+/// The parts of a document that a citation may name: headings, anchors and numbered rows.
 #[derive(Default)]
 struct Document {
     headings: BTreeSet<String>,
     anchors: BTreeSet<String>,
-    /// Rows of tables that begin with a number.
+    /// The numbers with which rows of tables begin.
     numbers: BTreeSet<String>,
 }
 
@@ -139,10 +141,12 @@ struct Citation<'a> {
     numbers: Vec<&'a str>,
 }
 
-/// Paths of documents and of code, with the headings and numbers behind them: `docs/FORMAT.md, "Page frames"`.
+/// Finds citations: paths of documents and of code, with the headings and numbers behind them. Example:
+/// `docs/FORMAT.md, "Page frames"`.
 fn cited_in(text: &str, is_comment: bool) -> Vec<Citation<'_>> {
     let mut found = Vec::new();
-    // In comments a path may be relative to their own file; documents speak of the repository's.
+    // In a comment a path may be relative to the comment's own file, so only documents are checked there. In a
+    // document, paths are relative to the repository.
     let folders: &[&str] = if is_comment { &["docs/"] } else { &["docs/", "src/", "tests/", "benches/", "scripts/"] };
     for (at, _) in folders.iter().flat_map(|folder| text.match_indices(folder)) {
         let is_inside = text[..at].ends_with(|c: char| c.is_alphanumeric() || "/_-.".contains(c));
@@ -158,7 +162,7 @@ fn cited_in(text: &str, is_comment: bool) -> Vec<Citation<'_>> {
     found
 }
 
-/// Headings in quotes at the front: `, "A" and "B"`, ` ("A")`.
+/// The headings in quotes at the beginning of `rest`: `, "A" and "B"` or ` ("A")`.
 fn headings_in(mut rest: &str) -> Vec<&str> {
     let mut headings = Vec::new();
     let joints = [", and \"", ", \"", " and \"", " or \"", " (\"", " \""];
@@ -170,7 +174,7 @@ fn headings_in(mut rest: &str) -> Vec<&str> {
     headings
 }
 
-/// Numbers of rows at the front: `, 6 and 7`, `, number 10`.
+/// The numbers of table rows at the beginning of `rest`: `, 6 and 7` or `, number 10`.
 fn numbers_in(rest: &str) -> Vec<&str> {
     let mut numbers = Vec::new();
     let Some(mut rest) = rest.strip_prefix(", ") else { return numbers };
@@ -189,7 +193,7 @@ fn numbers_in(rest: &str) -> Vec<&str> {
     }
 }
 
-/// Names of documents that the repository does not have, outside of code in backticks.
+/// The names of documents that the repository does not have. Code in backticks is not searched.
 fn bare_names(text: &str) -> Vec<(usize, &'static str)> {
     let mut found = Vec::new();
     for name in limits::BARE_NAMES {
@@ -207,7 +211,7 @@ fn bare_names(text: &str) -> Vec<(usize, &'static str)> {
     found
 }
 
-/// Relative links of a document that lead to no file or no heading.
+/// The relative links of a document that lead to no file or to no heading.
 fn broken_links(root: &Path, paragraph: &Paragraph, documents: &BTreeMap<&str, Document>) -> Vec<String> {
     let mut broken = Vec::new();
     for (at, _) in paragraph.text.match_indices("](") {
@@ -238,7 +242,7 @@ fn joined(folder: &str, file: &str) -> String {
     parts.join("/")
 }
 
-/// The table below "Modules" in docs/ARCHITECTURE.md against the imports.
+/// Compares the table below "Modules" in docs/ARCHITECTURE.md with the real imports.
 pub fn uses(tree: &Tree, files: &[File], pages: &[Page]) -> Section {
     let mut section = Section::new("uses", String::new());
     let mut real = BTreeMap::<&str, BTreeSet<&str>>::new();
@@ -259,7 +263,7 @@ pub fn uses(tree: &Tree, files: &[File], pages: &[Page]) -> Section {
                 section.findings.push(format!("{}: no row for src/{name}", limits::USES_PAGE));
                 continue;
             }
-            // These two name everything and are named by nobody.
+            // `lib` and `main` need no row: they use every module, and no module uses them.
             None if ["lib", "main"].contains(name) => continue,
             None => &no_row,
         };
@@ -282,7 +286,7 @@ pub fn uses(tree: &Tree, files: &[File], pages: &[Page]) -> Section {
     section
 }
 
-/// Rows `| folder | what it is | uses |` below a header of these words; uses are separated by commas.
+/// Reads the rows `| folder | what it is | uses |` below a header of these words. The uses are separated by commas.
 fn uses_table(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     let cells = |line: &str| line.trim().trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().len();
     let mut rows = BTreeMap::new();
@@ -297,7 +301,7 @@ fn uses_table(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     rows
 }
 
-/// The size of the release binary, where one is built.
+/// Measures the size of the release binary, if there is one.
 pub fn size(target: &Path) -> Section {
     let path = target.join("release/hydrant");
     let mut section = Section::new("size", format!("no release binary at {}", path.display()));
@@ -313,7 +317,8 @@ pub fn size(target: &Path) -> Section {
     section
 }
 
-/// How much of a 64-bit little-endian ELF file `strip` would leave: up to the end of its last segment.
+/// The number of bytes of a 64-bit little-endian ELF file that `strip` would leave: everything up to the end of its
+/// last segment.
 fn loaded_bytes(elf: &[u8]) -> Option<u64> {
     let number = |at: usize, length: usize| {
         let bytes = elf.get(at..at.checked_add(length)?)?;

@@ -1,4 +1,4 @@
-//! What is measured of the code itself: type names, sizes of files, loops, file names, the limiter.
+//! Measures the code itself: type names, file sizes, import loops, file names, the limiter.
 
 use crate::graph::{edges_of, inside, loops, of_files, without_facades};
 use crate::lex::{Kind, Token, close_of};
@@ -7,14 +7,14 @@ use crate::modules::{Tree, Type};
 use crate::source::{File, Line, Page, folder_of};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What one item came to.
+/// The result of one measurement: a title, lines to print, and findings.
 #[derive(Debug, Default)]
 pub struct Section {
-    /// As `--check` names it; empty for what is only printed.
+    /// The name for `--check`. Empty for a measurement that is only printed.
     pub item: &'static str,
     pub title: String,
     pub lines: Vec<String>,
-    /// Each breaks a limit.
+    /// The violations of a limit, one line each.
     pub findings: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Section {
     }
 }
 
-/// Type names of src, without the simulator, that are defined more than once.
+/// The type names in src that are defined more than once. The simulator is left out.
 pub fn types(tree: &Tree, files: &[File]) -> Section {
     let path = |t: &Type| files[t.file].path;
     let mut by_name = BTreeMap::<&str, Vec<&Type>>::new();
@@ -51,7 +51,7 @@ pub fn types(tree: &Tree, files: &[File]) -> Section {
         section.lines.push(format!("{name} ×{}: {}", places.len(), shown.join(", ")));
     }
     section.at_most(many, limits::TYPE_NAMES, "type names with more than one definition");
-    // Which definitions of a name a file defines or imports: file, name → the definitions by their file.
+    // For each file and type name: the definitions of that name which the file contains or imports.
     let mut met = BTreeMap::<(usize, &str), BTreeMap<usize, String>>::new();
     for one in by_name.values().flatten() {
         met.entry((one.file, &one.name)).or_default().insert(one.file, place(one));
@@ -132,7 +132,7 @@ pub fn import_loops(tree: &Tree, files: &[File]) -> Section {
     section
 }
 
-/// The same file name twice below one top folder of src.
+/// The file names that occur twice below one top folder of src.
 pub fn names(files: &[File]) -> Section {
     let mut places = BTreeMap::<(&str, &str), Vec<&str>>::new();
     for file in files {
@@ -149,7 +149,7 @@ pub fn names(files: &[File]) -> Section {
     section
 }
 
-/// Numbers and lines of the limiter.
+/// Counts the tuned numbers and the lines of the limiter.
 pub fn limiter(files: &[File]) -> Section {
     let mut section = Section::new("limiter", String::new());
     let (mut tuned, mut lines, mut loose) = (0, 0, 0);
@@ -177,7 +177,8 @@ fn is_fraction(number: &str) -> bool {
     number.contains('.') && !["0.0", "0.5", "1.0"].contains(&is_plain)
 }
 
-/// Constants, and fields of `LimiterPolicy`'s default, each with how many numbers it holds: a tuple of two is two.
+/// The constants, and the fields of `LimiterPolicy`'s default, each with the number of numbers in it. A tuple of
+/// two counts as two.
 fn tuned_numbers<'a>(tokens: &[Token<'a>]) -> Vec<(&'a str, usize)> {
     let text = |i: usize| tokens.get(i).map_or("", |t| t.text);
     let mut found = Vec::new();
@@ -190,7 +191,7 @@ fn tuned_numbers<'a>(tokens: &[Token<'a>]) -> Vec<(&'a str, usize)> {
         let is_constant = ["const", "static"].contains(&text(i)) && text(i + 2) == ":" && !is_generic;
         let is_field = i < default_ends && tokens[i].kind == Kind::Ident && text(i + 1) == ":";
         if is_constant || is_field {
-            // A constant's value begins behind its type: the length of an array is no tuned number.
+            // The value of a constant begins behind its type, so that the length of an array type is not counted.
             let equals = || tokens[i..].iter().position(|t| t.text == "=").map_or(tokens.len(), |at| i + at + 1);
             let (name, value) = if is_constant { (text(i + 1), equals()) } else { (text(i), i + 2) };
             let (count, length) = numbers_of(tokens.get(value..).unwrap_or_default());
@@ -205,8 +206,8 @@ fn tuned_numbers<'a>(tokens: &[Token<'a>]) -> Vec<(&'a str, usize)> {
     found
 }
 
-/// How many parts of the value at the front hold a number, and how many tokens the value has. Parts are between
-/// commas and semicolons.
+/// Counts the parts of the value at the beginning that hold a number, and the tokens of the value. Commas and
+/// semicolons separate the parts.
 fn numbers_of(value: &[Token]) -> (usize, usize) {
     let (mut depth, mut count, mut has_number) = (0_i32, 0, false);
     for (i, token) in value.iter().enumerate() {
@@ -228,7 +229,7 @@ fn numbers_of(value: &[Token]) -> (usize, usize) {
     (count, value.len())
 }
 
-/// Lines by folder: a table, nothing more.
+/// Prints a table with the number of lines per folder. It has no limit.
 pub fn table(files: &[File]) -> Section {
     let mut folders = BTreeMap::<&str, Vec<&File>>::new();
     for file in files {

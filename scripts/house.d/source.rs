@@ -1,24 +1,24 @@
-//! Files of the repository, and which of their lines are tests.
+//! Reads the files of the repository and finds out which of their lines are tests.
 //!
-//! Tests are: files named tests.rs or *_tests.rs, files in folders named tests, files of modules
-//! declared under `#[cfg(test)]`, and every item under `#[test]` or a `cfg` that needs `test`.
+//! Tests are: files named tests.rs or *_tests.rs, files in folders named tests, files of modules that are declared
+//! under `#[cfg(test)]`, and every item under `#[test]` or under a `cfg` that needs `test`.
 
 use crate::lex::{Comment, Kind, Token, close_of, lex};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::{fs, io};
 
-/// A file as it is on disk.
+/// A text file of the repository as it is on disk.
 pub struct Page {
-    /// From the repository's root, with `/`.
+    /// The path of the file from the root of the repository, with `/`.
     pub path: String,
     pub text: String,
 }
 
-/// A Rust file.
+/// A Rust file, split into tokens.
 pub struct File<'a> {
     pub path: &'a str,
-    /// Without those of test code; empty for a test file.
+    /// The tokens without those of test code. Empty for a test file.
     pub tokens: Vec<Token<'a>>,
     pub comments: Vec<Comment<'a>>,
     pub lines: Vec<Line>,
@@ -38,14 +38,15 @@ impl File<'_> {
         self.lines.iter().filter(|l| **l == line).count()
     }
 
-    /// The first folder or file of `src` that this file is in (`store` for src/store/s3/get.rs); None outside.
+    /// The first folder or file of `src` that contains this file, for example `store` for src/store/s3/get.rs. None
+    /// for a file outside of src.
     pub fn top(&self) -> Option<&str> {
         let below = self.path.strip_prefix("src/")?;
         Some(below.split_once('/').map_or(below.trim_end_matches(".rs"), |(folder, _)| folder))
     }
 }
 
-/// Every file below `folders` that is text, but test data and what a build leaves.
+/// Reads every text file below `folders`, except test data and build outputs.
 pub fn read(root: &Path, folders: &[&str]) -> io::Result<Vec<Page>> {
     let mut pages = Vec::new();
     for folder in folders {
@@ -75,7 +76,7 @@ fn add(root: &Path, path: &str, pages: &mut Vec<Page>) -> io::Result<()> {
     Ok(())
 }
 
-/// The Rust files among `pages`.
+/// Parses the Rust files among `pages`.
 pub fn parse(pages: &[Page]) -> Vec<File<'_>> {
     let mut declared = BTreeSet::new();
     let mut files: Vec<_> =
@@ -130,10 +131,10 @@ pub fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// Where the files of the modules are that the file at `path` declares.
+/// The folder with the files of the modules that the file at `path` declares.
 pub fn inside_of(path: &str) -> &str {
     let name = path.rsplit('/').next().unwrap_or(path);
-    // Each file directly in these folders is the root of a crate.
+    // Each file directly in one of these folders is the root of a crate.
     let is_root = ["benches", "tests", "src/bin", "fuzz/fuzz_targets"].contains(&folder_of(path));
     if is_root || ["mod.rs", "lib.rs", "main.rs"].contains(&name) {
         folder_of(path)
@@ -144,15 +145,15 @@ pub fn inside_of(path: &str) -> &str {
 
 pub struct Split<'a> {
     pub kept: Vec<Token<'a>>,
-    /// First and last lines of test code.
+    /// The first and last lines of each range of test code.
     pub ranges: Vec<(usize, usize)>,
-    /// Test modules in files of their own: name, and what `#[path]` says.
+    /// The test modules in files of their own: the name, and the value of `#[path]`.
     pub modules: Vec<(&'a str, Option<&'a str>)>,
-    /// `#![cfg(test)]`
+    /// Whether the whole file is test code, by `#![cfg(test)]`.
     pub is_whole: bool,
 }
 
-/// Takes the items out that only tests have.
+/// Splits the items that exist only in tests from the rest.
 pub fn split_tests<'a>(tokens: &[Token<'a>]) -> Split<'a> {
     let mut split = Split { kept: Vec::new(), ranges: Vec::new(), modules: Vec::new(), is_whole: false };
     let text = |i: usize| tokens.get(i).map_or("", |t| t.text);
@@ -187,7 +188,7 @@ pub fn split_tests<'a>(tokens: &[Token<'a>]) -> Split<'a> {
     split
 }
 
-/// The text of `#[path = "…"]`.
+/// The text of a `#[path = "…"]` attribute, which names the file of a module.
 pub fn path_attribute<'a>(attribute: &[Token<'a>]) -> Option<&'a str> {
     match attribute {
         [name, equals, value] if name.text == "path" && equals.text == "=" => Some(value.text.trim_matches('"')),
@@ -195,7 +196,7 @@ pub fn path_attribute<'a>(attribute: &[Token<'a>]) -> Option<&'a str> {
     }
 }
 
-/// Whether an attribute (without its brackets) says that its item exists in tests only.
+/// Whether an attribute (without its brackets) makes its item exist in tests only.
 fn is_test_attribute(attribute: &[Token]) -> bool {
     match attribute {
         [name, open, .., _] if name.text == "cfg" && open.text == "(" => {
@@ -209,7 +210,7 @@ fn is_test_attribute(attribute: &[Token]) -> bool {
     }
 }
 
-/// What a `cfg` predicate is where `test` is not set; None where that depends on something else.
+/// The value of a `cfg` predicate if `test` is not set. None if it depends on another condition.
 fn holds_without_test(predicate: &[Token]) -> Option<bool> {
     match predicate {
         [name] if name.text == "test" => Some(false),
@@ -228,7 +229,7 @@ fn holds_without_test(predicate: &[Token]) -> Option<bool> {
     }
 }
 
-/// The parts between commas outside of brackets.
+/// The parts between commas that are outside of brackets.
 fn parts_of<'t, 'a>(tokens: &'t [Token<'a>]) -> Vec<&'t [Token<'a>]> {
     let (mut parts, mut begin, mut i) = (Vec::new(), 0, 0);
     while i < tokens.len() {
@@ -247,7 +248,7 @@ fn parts_of<'t, 'a>(tokens: &'t [Token<'a>]) -> Vec<&'t [Token<'a>]> {
     parts
 }
 
-/// The index behind the item, statement, field or arm that begins at `begin`.
+/// The index behind the item, statement, field or match arm that begins at `begin`.
 fn item_end(tokens: &[Token], begin: usize) -> usize {
     let text = |i: usize| tokens.get(i).map_or("", |t| t.text);
     let mut i = begin;

@@ -1,4 +1,4 @@
-//! Tests of the measurements: small repositories in a temporary folder, and the reading of Rust by itself.
+//! Tests of the measurements, on small repositories in a temporary folder, and tests of reading Rust text.
 
 use crate::lex::{Kind, close_of, lex};
 use crate::rules::Section;
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A repository that is removed when dropped.
+/// A repository in a temporary folder, which is removed when this is dropped.
 struct Repository(PathBuf);
 
 impl Repository {
@@ -136,7 +136,7 @@ fn a_name_imported_beside_its_namesake_is_found_through_re_exports_and_aliases()
     let found = alias.findings("types");
     assert_eq!(found, ["src/b.rs has Limits beside its namesake: struct src/a/x.rs:1, enum src/c.rs:1"]);
     assert_eq!(Repository::of(&files("use crate::a::Limits; fn f(_: crate::c::Limits) {}")).findings("types").len(), 0);
-    // The compiler never sees both.
+    // The two imports have opposite `cfg` conditions, so the compiler never sees both.
     let either = "#[cfg(x)] use crate::a::Limits; #[cfg(not(x))] use crate::c::Limits;";
     assert_eq!(Repository::of(&files(either)).findings("types").len(), 0);
 }
@@ -181,7 +181,7 @@ fn loops_are_found_through_re_exports_modules_and_inline_paths() {
     assert_eq!(section.findings, ["3 files import each other: src/f/a.rs, src/f/b.rs, src/f/c.rs"]);
     let edges = ["src/f/a.rs → src/f/b.rs: B", "src/f/b.rs → src/f/c.rs: go", "src/f/c.rs → src/f/a.rs: A"];
     assert_eq!(section.lines[1..].iter().map(|l| l.trim()).collect::<Vec<_>>(), edges);
-    // In a comment, in a test, or only as a module's name, it is no import.
+    // A path in a comment, in a test, or used only as a module's name is not an import.
     for c in [
         "// super::A\npub fn go() {}",
         "pub fn go() {} #[cfg(test)] mod t { use super::super::A; }",
@@ -331,7 +331,7 @@ fn the_table_of_uses_must_equal_the_imports() {
 fn the_binarys_size_is_that_of_its_segments() {
     let repository = Repository::of(&[("src/lib.rs", "")]);
     assert!(repository.section("size").title.starts_with("no release binary at "));
-    // A header of an ELF file with one segment that ends at `end`, and debug information behind it.
+    // The header of an ELF file with one segment that ends at `end`. Debug information follows behind it.
     let sized = |end: u64| {
         let mut elf = vec![0_u8; 1000];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");

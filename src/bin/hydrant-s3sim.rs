@@ -1,5 +1,5 @@
-//! The S3 simulator as a program: serves folders as buckets until SIGTERM or SIGINT, or generates
-//! replicas into such folders.
+//! The S3 simulator as a program. Without a subcommand it serves folders as S3 buckets until SIGTERM or SIGINT.
+//! With `generate` it writes Litestream replicas into a folder that it can serve later.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydrant::catalogue::Layout;
@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 type Failed = Box<dyn std::error::Error>;
 
-/// An S3 server in memory for tests and benchmarks, with latency, throttling and faults.
+/// An S3 server for tests and benchmarks, with simulated latency, throttling and faults.
 #[derive(Parser)]
 #[command(name = "hydrant-s3sim", args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -32,54 +32,59 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes generated replicas as a bucket's folder.
+    /// Writes generated Litestream replicas into a folder, which can then be served as a bucket.
     Generate(Generate),
 }
 
 #[derive(Args)]
 struct Serve {
-    /// A folder whose folders are the buckets; without it there are none at first.
+    /// The folder to serve. Each folder inside it is a bucket. Without this option the server starts with no
+    /// buckets.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The root itself is the bucket of this name.
+    /// Serves the folder given by --root itself as one bucket with this name.
     #[arg(long, value_name = "NAME", requires = "root")]
     bucket: Option<String>,
-    /// Read all files into memory first, so that serving them costs less.
+    /// Reads all files into memory before serving, so that a request reads nothing from the disk.
     #[arg(long)]
     in_memory: bool,
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Of everything that happens by chance.
+    /// The seed of the random numbers that decide latencies and faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// First-byte latency in milliseconds; the median where a sigma is given.
+    /// Latency until the first byte of an answer, in milliseconds. With --latency-sigma, the median of that
+    /// latency.
     #[arg(long, value_name = "MS", default_value_t = 0.0)]
     latency_ms: f64,
-    /// Makes the latency log-normal.
+    /// The sigma of a log-normal distribution of the latency. 0: every request has the same latency.
     #[arg(long, value_name = "SIGMA", default_value_t = 0.0)]
     latency_sigma: f64,
-    /// A fraction of the requests is slower to the first byte by a factor, e.g. 0.01,20.
+    /// The slow tail of the latency. This fraction of the requests waits for its first byte longer by this factor.
+    /// Example: 0.01,20 makes 1 % of the requests 20 times slower.
     #[arg(long, value_name = "FRACTION,FACTOR", value_parser = pair)]
     tail: Option<(f64, f64)>,
-    /// Bytes per second and connection.
+    /// The bandwidth limit of one connection, in bytes per second.
     #[arg(long, value_name = "BYTES")]
     bandwidth: Option<u64>,
-    /// Requests per second and bucket, above which the answer is 503 SlowDown.
+    /// The number of requests per second that one bucket serves. Requests beyond it get 503 SlowDown.
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<f64>,
-    /// The rate limit is per prefix of this many parts of the key.
+    /// Counts --rate-limit per key prefix instead of per bucket. The prefix is this many folders of the key. 0: per
+    /// bucket.
     #[arg(long, value_name = "PARTS", default_value_t = 0)]
     rate_limit_parts: usize,
-    /// Probabilities of failures: 500, 503, unavailable, timeout, reset, reset-after, half,
-    /// black-hole, stall, flip; e.g. 500=0.1,half=0.05.
+    /// The probability of each kind of failure, from 0 to 1. The kinds are 500, 503, unavailable, timeout, reset,
+    /// reset-after, half, black-hole, stall and flip. Example: 500=0.1,half=0.05.
     #[arg(long, value_name = "KIND=PROBABILITY,…", value_delimiter = ',', value_parser = failure)]
     fail: Vec<(Failure, f64)>,
-    /// Probability that an object was replaced since it was listed.
+    /// The probability that a GET or HEAD finds another ETag than the listing gave, as if the object had been
+    /// replaced.
     #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
     changed_etag: f64,
-    /// With a secret key: signatures are checked.
+    /// The access key that clients must use. With it and --secret-key, the server checks every signature.
     #[arg(long, value_name = "KEY", requires = "secret_key")]
     access_key: Option<String>,
     #[arg(long, value_name = "KEY", requires = "access_key")]
@@ -92,26 +97,26 @@ struct Serve {
 struct Generate {
     #[arg(long)]
     kind: Kind,
-    /// The bucket's folder.
+    /// The folder to write into.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Databases (fleet, sample, random).
+    /// The number of databases to generate (kinds fleet, sample and random).
     #[arg(long, default_value_t = 100)]
     count: usize,
-    /// Size of the database (large).
+    /// The size of the database in bytes (kind large).
     #[arg(long, default_value_t = 1_060_000_000)]
     bytes: u64,
-    /// Files after the snapshot (large).
+    /// The number of increments, which are the LTX files after the snapshot (kind large).
     #[arg(long, default_value_t = 0)]
     increments: u32,
     #[arg(long, default_value_t = 20)]
     pages_per_increment: u32,
-    /// 0: increments touch different pages; 1: the same ones (large).
+    /// How far increments change the same pages, from 0 (different pages) to 1 (the same pages) (kind large).
     #[arg(long, default_value_t = 0.8)]
     overlap: f64,
-    /// Page size (large, random).
+    /// The page size in bytes (kinds large and random).
     #[arg(long, default_value = "4096", value_parser = page_size)]
     page_size: PageSize,
     #[arg(long, default_value = "block")]
@@ -122,15 +127,15 @@ struct Generate {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Kind {
-    /// Small databases of five files each.
+    /// Many small databases with five LTX files each. The pages hold generated bytes, not SQLite content.
     Fleet,
-    /// One large SQLite database: a snapshot and increments.
+    /// One large SQLite database: a snapshot, and increments if --increments asks for them.
     Large,
-    /// Real SQLite databases.
+    /// Databases that SQLite itself has written.
     Sample,
-    /// One database that reaches past 1 GiB.
+    /// One database larger than 1 GiB, so that it contains SQLite's lock page.
     LockPage,
-    /// Random histories.
+    /// Databases with random histories of transactions, compactions and snapshots.
     Random,
 }
 
@@ -290,7 +295,8 @@ fn write_replicas(args: &Generate) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Streams the snapshot, so that its size does not matter.
+/// Writes the snapshot of the large database page by page, so that a database larger than the memory can be
+/// generated.
 fn write_large(args: &Generate, layout: Layout, encoding: EncodingMix) -> Result<(), Failed> {
     let large = LargeDatabase::without_snapshot(&LargeSpec {
         layout,

@@ -1,4 +1,4 @@
-//! Collects listed objects into replicas.
+//! Collects the objects of a listing into replicas, one per database.
 
 use super::key::{self, KeyKind};
 use super::{Layout, LtxFile, Replica, V3};
@@ -7,18 +7,19 @@ use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Collects a listing of many databases. The order of keys does not matter. Databases whose keys
-/// have all been listed can be taken out before the listing ends.
+/// Collects the objects of one listing, which may hold many databases. Objects may come in any order. A database
+/// whose keys have all been listed can be taken out before the listing ends.
 ///
-/// Memory: about 64 bytes per file and 100 per database. The files of the current database are
-/// gathered in one buffer and stored at their exact size when the next database begins.
+/// Memory: about 64 bytes per file and 100 bytes per database. The files of the database whose keys are arriving
+/// are gathered in one buffer. They are stored at their exact size when the next database begins.
 #[derive(Debug)]
 pub struct Catalogue {
-    /// The layout of this kind of store. It decides which lineage is chosen.
+    /// The key layout that Litestream uses for this kind of store. It decides which lineage of a database is
+    /// restored if the listing has several.
     native: Layout,
-    /// By root. The latest files of `current` are not in it yet.
+    /// The databases found so far, by root. The files of `current` that came last are still in `gathered`.
     done: BTreeMap<String, Gathered>,
-    /// The root that `gathered` belongs to.
+    /// The root of the database whose files are being gathered.
     current: String,
     gathered: Gathered,
 }
@@ -30,12 +31,12 @@ struct Gathered {
 }
 
 impl Catalogue {
-    /// For a listing of a store whose own layout is `native`.
+    /// Creates an empty catalogue for a listing of a store whose own key layout is `native`.
     pub fn new(native: Layout) -> Self {
         Self { native, done: BTreeMap::new(), current: String::new(), gathered: Gathered::default() }
     }
 
-    /// Adds one object. Objects that are not backup files are skipped.
+    /// Adds one object of the listing. An object whose key is not that of a backup file is skipped.
     pub fn insert(&mut self, object: ObjectMeta) {
         if let Some(parsed) = key::parse(&object.key) {
             if self.current != parsed.root {
@@ -47,14 +48,14 @@ impl Catalogue {
         }
     }
 
-    /// Removes and returns the databases whose root `is_complete`, sorted by root.
+    /// Removes the databases whose root satisfies `is_complete`, and returns them sorted by root.
     pub fn take(&mut self, is_complete: impl Fn(&str) -> bool) -> Vec<Replica> {
         self.store_current();
         let taken = self.done.extract_if(.., |root, _| is_complete(root));
         taken.map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
     }
 
-    /// Puts back a replica that [`Self::take`] returned.
+    /// Puts back a replica that [`Self::take`] returned, with the files of all its lineages.
     pub fn put_back(&mut self, replica: Replica) {
         let Replica { root, mut files, v3, others } = replica;
         files.extend(others.into_iter().flat_map(|other| other.files));
@@ -74,13 +75,13 @@ impl Catalogue {
             || (self.current.starts_with(prefix) && !self.gathered.is_empty())
     }
 
-    /// Number of databases in the catalogue.
+    /// The number of databases in the catalogue.
     pub fn databases(&self) -> usize {
         let current_is_new = !self.gathered.is_empty() && !self.done.contains_key(&self.current);
         self.done.len() + usize::from(current_is_new)
     }
 
-    /// Adds the databases of another catalogue. Both may hold the same keys.
+    /// Adds the databases of another catalogue. A file that is in both counts once.
     pub fn merge(&mut self, mut other: Self) {
         other.store_current();
         for (root, gathered) in other.done {
@@ -88,7 +89,7 @@ impl Catalogue {
         }
     }
 
-    /// All databases in the catalogue, sorted by root.
+    /// Returns all databases in the catalogue, sorted by root.
     pub fn finish(mut self) -> Vec<Replica> {
         self.store_current();
         self.done.into_iter().map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
@@ -98,7 +99,7 @@ impl Catalogue {
         if self.gathered.is_empty() {
             return;
         }
-        // The buffer keeps its capacity for the next database.
+        // `drain` leaves the buffer's capacity for the files of the next database.
         let exact = Gathered { files: self.gathered.files.drain(..).collect(), v3: self.gathered.v3.take() };
         match self.done.get_mut(&self.current) {
             Some(before) => before.append(exact),
@@ -137,7 +138,8 @@ impl Gathered {
     }
 
     fn append(&mut self, mut other: Self) {
-        // Grows by a quarter, not by doubling: in an unordered listing all databases grow at once.
+        // The capacity grows by a quarter. Doubling would waste memory: in an unordered listing the files of all
+        // databases grow at the same time.
         if self.files.capacity() - self.files.len() < other.files.len() {
             self.files.reserve_exact(other.files.len().max(self.files.len() / 4));
         }
@@ -155,7 +157,8 @@ impl Gathered {
 
     fn into_replica(self, mut root: String, native: Layout) -> Replica {
         let mut files = self.files;
-        // A key that was listed twice was replaced meanwhile: the newer object counts.
+        // A key that was listed twice was replaced while the listing ran. The object with the newer LastModified
+        // counts.
         files.sort_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout, std::cmp::Reverse(f.last_modified)));
         files.dedup_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
         root.shrink_to_fit();
@@ -170,15 +173,17 @@ impl Gathered {
 }
 
 impl Replica {
-    /// The replica at `path`, from listed objects. `path` is the configuration's or URL's path
-    /// without the bucket; for a replica on disk the absolute path. Objects of other databases,
-    /// also below `path`, are skipped. `native` is the store's layout: it decides between lineages.
+    /// Builds the replica at `path` from listed objects.
+    ///
+    /// `path` is the path from the configuration or the URL, without the bucket. For a replica on disk it is the
+    /// absolute path of the directory. Objects of other databases are skipped, also those below `path`. `native` is
+    /// the key layout of the store. It decides which lineage is chosen if there are several.
     pub fn of(path: &str, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Self {
         replica_of(Self::roots(path), native, objects)
     }
 }
 
-/// See [`Replica::of`]. `roots` is not empty.
+/// [`Replica::of`] for a list of roots, which must not be empty.
 fn replica_of(roots: Vec<String>, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Replica {
     let mut found: Vec<(String, Gathered)> = roots.into_iter().map(|root| (root, Gathered::default())).collect();
     for object in objects {

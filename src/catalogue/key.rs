@@ -1,13 +1,13 @@
-//! Parses a key: which database its file belongs to. Accepts exactly the structures in
+//! Parses a key of the bucket into the root of its database and the kind of file. Accepts exactly the structures in
 //! docs/FORMAT.md, "Key layouts".
 
 use super::Layout;
 use crate::ltx::{Level, Txid};
 
-/// The parts of a key.
+/// The result of parsing the key of a backup file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ParsedKey<'a> {
-    /// Everything before the level's directory, or before `generations/`.
+    /// Everything in the key before the directory of the level, or before `generations/`.
     pub root: &'a str,
     pub kind: KeyKind,
 }
@@ -19,7 +19,7 @@ pub(super) enum KeyKind {
     V3Wal,
 }
 
-/// None if the key is not that of a backup's file.
+/// Parses `key`. Returns None if it is not the key of a backup file.
 pub(super) fn parse(key: &str) -> Option<ParsedKey<'_>> {
     let (dir, name) = key.rsplit_once('/')?;
     if name.ends_with(".ltx") { ltx(dir, name) } else { v3(dir, name) }
@@ -38,7 +38,7 @@ fn ltx<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
         [digit] => (before.strip_suffix("ltx/")?, digit, Layout::Decimal),
         _ => return None,
     };
-    // `…/myltx/0/` is not the decimal layout.
+    // The directory must be named exactly `ltx`. A key such as `…/myltx/0/` is not in the decimal layout.
     if layout == Layout::Decimal && !(root.is_empty() || root.ends_with('/')) {
         return None;
     }
@@ -46,8 +46,8 @@ fn ltx<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
     Some(ParsedKey { root, kind: KeyKind::Ltx { level, layout, min_txid, max_txid } })
 }
 
-/// `generations/<16 hex>/snapshots/<8 hex>.snapshot.lz4`,
-/// `generations/<16 hex>/wal/<8 hex>_<8..16 hex>.wal.lz4`
+/// Parses the two kinds of keys of Litestream 0.3: `generations/<16 hex>/snapshots/<8 hex>.snapshot.lz4` and
+/// `generations/<16 hex>/wal/<8 hex>_<8 to 16 hex>.wal.lz4`.
 fn v3<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
     let (before, kind) = split_dir(dir);
     let kind = match kind {
@@ -71,7 +71,7 @@ fn is_hex(text: &str, min_len: usize, max_len: usize) -> bool {
     (min_len..=max_len).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `a/b/c` → (`a/b/`, `c`), `c` → (``, `c`)
+/// Splits a path before its last name: `a/b/c` gives (`a/b/`, `c`), and `c` gives (empty, `c`).
 fn split_dir(dir: &str) -> (&str, &str) {
     dir.split_at(dir.rfind('/').map_or(0, |slash| slash + 1))
 }

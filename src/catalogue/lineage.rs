@@ -1,4 +1,5 @@
-//! Chooses which of a database's lineages is restored, and describes the others for messages.
+//! Chooses which lineage of a database is restored, and describes the other lineages for messages. A lineage is the
+//! files under one root in one key layout.
 
 use super::{Layout, LtxFile, Replica};
 use crate::error::escaped;
@@ -10,20 +11,23 @@ use std::fmt;
 /// The facts about one lineage that a message names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
-    /// What its keys begin with: `app.db/000N/` or `app.db/ltx/`.
+    /// The text with which the lineage's keys begin, for example `app.db/000N/` or `app.db/ltx/`.
     pub folder: String,
+    /// The number of LTX files in the lineage.
     pub files: usize,
-    /// The newest TXID that any of its files holds.
+    /// The newest TXID that any file of the lineage holds.
     pub max_txid: Txid,
-    /// LastModified of its newest file.
+    /// LastModified of the lineage's newest file.
     pub last_modified: Timestamp,
 }
 
 impl Replica {
-    /// Chooses the lineage to restore among `candidates` and their `others`. The rest become its
-    /// `others`. Lineages in the `native` layout come first, otherwise the order is that of
-    /// `candidates`. Chosen is the first with a snapshot, else the first with files, else the first
-    /// with files of the v0.3.x format, else the first.
+    /// Chooses the lineage to restore among `candidates` and their `others`. The lineages that were not chosen
+    /// become the `others` of the result.
+    ///
+    /// Lineages in the `native` layout are considered first, then the rest in the order of `candidates`. The result
+    /// is the first lineage with a snapshot. If none has a snapshot, it is the first with LTX files, then the first
+    /// with files of Litestream 0.3, then the first of all.
     pub fn choose(candidates: impl IntoIterator<Item = Self>, native: Layout) -> Self {
         let mut lineages: Vec<Self> = Vec::new();
         for mut candidate in candidates {
@@ -40,8 +44,9 @@ impl Replica {
         Self::with_others(lineages, best.unwrap_or(0))
     }
 
-    /// The same database with the lineage of `chosen`: a fresh listing must not switch to another
-    /// one. If that lineage is gone, a replica without files; the others are its `others`.
+    /// Returns the same database with the lineage that `chosen` has, because a new listing during a restore must
+    /// not switch to another lineage. If that lineage is gone, the result has no files, and all lineages that were
+    /// found are its `others`.
     #[must_use]
     pub fn keeping_to(mut self, chosen: &Self) -> Self {
         let is_chosen = |lineage: &Self| lineage.root == chosen.root && lineage.layout() == chosen.layout();
@@ -57,7 +62,7 @@ impl Replica {
         }
     }
 
-    /// `lineages[at]`, with the other lineages that have files as its `others`.
+    /// Returns `lineages[at]`. Its `others` are the remaining lineages that have files.
     fn with_others(mut lineages: Vec<Self>, at: usize) -> Self {
         if at >= lineages.len() {
             return Self { root: String::new(), files: Vec::new(), v3: None, others: Vec::new() };
@@ -71,7 +76,7 @@ impl Replica {
         chosen
     }
 
-    /// The layout of the files; None without files.
+    /// The layout of the files. None if there are no files.
     pub fn layout(&self) -> Option<Layout> {
         self.files.first().map(|file| file.layout)
     }
@@ -80,7 +85,7 @@ impl Replica {
         self.files.iter().any(LtxFile::is_snapshot)
     }
 
-    /// This lineage, for a message; None without files.
+    /// The facts about this lineage for a message. None if it has no files.
     pub fn lineage(&self) -> Option<Lineage> {
         let folder = match self.layout()? {
             Layout::Hex => format!("{}000N/", self.root),
@@ -90,13 +95,15 @@ impl Replica {
         Some(Lineage { folder, files: self.files.len(), max_txid: self.max_txid()?, last_modified })
     }
 
-    /// The `others` that are not copies of this lineage: they have other names, sizes or contents.
+    /// Iterates over the `others` that are not copies of this lineage, because their files differ in name, size or
+    /// content.
     pub fn differing(&self) -> impl Iterator<Item = &Self> {
         self.others.iter().filter(|other| !is_copy(&self.files, &other.files))
     }
 }
 
-/// Whether the listing gives no sign that two lineages hold different files. Both are sorted alike.
+/// Whether two lineages may be copies of each other: the listing shows the same names, sizes and contents. Both
+/// lists must be sorted in the same way.
 fn is_copy(a: &[LtxFile], b: &[LtxFile]) -> bool {
     let facts = |file: &LtxFile| (file.level, file.max_txid, file.min_txid, file.size);
     let same_content = |a: &LtxFile, b: &LtxFile| match (&a.etag, &b.etag) {
@@ -106,8 +113,8 @@ fn is_copy(a: &[LtxFile], b: &[LtxFile]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| facts(a) == facts(b) && same_content(a, b))
 }
 
-/// Whether an ETag has the form of the content's MD5. A multipart upload's has not: it differs
-/// between copies.
+/// Whether an ETag has the form of an MD5 of the content. The ETag of a multipart upload has another form and may
+/// differ between two copies of the same bytes.
 const fn is_content_md5(etag: &Etag) -> bool {
     matches!(etag, Etag::Md5 { parts: 0, .. })
 }

@@ -1,15 +1,15 @@
-//! Sorts listed objects into databases, levels and files. Pure and compact: at most 1 KB per
+//! Sorts the objects of a listing into databases, levels and files. Makes no requests. Memory: at most 1 KB per
 //! database of ten files.
 //!
-//! A database is recognised by the structure of its keys alone (docs/FORMAT.md, "Key layouts").
-//! Everything before the level's directory is its root and is kept unchanged. Therefore `app.db`,
-//! `app.db-2`, `app.db//` and a database below another's prefix never mix, and every key can be
-//! rebuilt. Other keys are skipped. Whether the files make a chain is decided by `plan`.
+//! A database is recognised by the structure of its keys alone (docs/FORMAT.md, "Key layouts"). Everything in a key
+//! before the directory of the level is the database's root, and it is kept unchanged. Therefore `app.db`,
+//! `app.db-2`, `app.db//` and a database below another database's prefix never mix, and every key can be rebuilt.
+//! Keys with another structure are skipped. Whether the files form a complete chain is decided by `plan`.
 //!
-//! The files of one root in one layout are a lineage: one writer made them, and they may be
-//! chained. Files of two lineages are never joined (docs/FORMAT.md, "Two layouts under one
-//! prefix"). Joining an old copy in the other layout to a live replica would give an old database
-//! or a mixture. `lineage` chooses one of them.
+//! The files of one root in one layout are a lineage: one writer made them, and they can be chained. Files of two
+//! lineages are never joined (docs/FORMAT.md, "Two layouts under one prefix"). If an old copy in one layout was
+//! joined to a live replica in the other, the result would be an old database or a mixture of two. `lineage`
+//! chooses one lineage.
 
 mod collect;
 mod key;

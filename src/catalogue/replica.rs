@@ -1,22 +1,22 @@
-//! One database's files, and their keys.
+//! The files of one database as a listing shows them, and their keys.
 
 use crate::ltx::{Level, Txid};
 use crate::store::{Etag, Store};
 use crate::timestamp::Timestamp;
 use std::ops::Range;
 
-/// The layout of a file's key (docs/FORMAT.md, "Key layouts"). Keys are rebuilt from it, not
-/// stored.
+/// The layout of an LTX file's key (docs/FORMAT.md, "Key layouts"). Keys are not stored; they are rebuilt from the
+/// layout, the level and the TXIDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layout {
-    /// `<path>/<level as %04x>/<min>-<max>.ltx`
+    /// The layout on S3: `<path>/<level as %04x>/<min>-<max>.ltx`.
     Hex,
-    /// `<path>/ltx/<level>/<min>-<max>.ltx`
+    /// The layout on disks: `<path>/ltx/<level>/<min>-<max>.ltx`.
     Decimal,
 }
 
 impl Layout {
-    /// The layout in which Litestream writes to this kind of store.
+    /// The layout in which Litestream writes to this kind of store: hex on S3, decimal on disk.
     pub fn native_to(store: &Store) -> Self {
         match store {
             Store::S3(_) => Self::Hex,
@@ -25,60 +25,74 @@ impl Layout {
     }
 }
 
-/// One LTX file of a database, as the listing shows it. 1 ≤ `min_txid` ≤ `max_txid`.
+/// One LTX file of a database, as the listing shows it. `min_txid` is at least 1 and at most `max_txid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LtxFile {
+    /// The first transaction in the file, from its name.
     pub min_txid: Txid,
+    /// The last transaction in the file, from its name.
     pub max_txid: Txid,
+    /// The size of the file in bytes, from the listing.
     pub size: u64,
+    /// The time of the upload: LastModified on S3, mtime on disk.
     pub last_modified: Timestamp,
+    /// The object's ETag. None on disk, and if the store lists no ETags.
     pub etag: Option<Etag>,
+    /// The compaction level, 0 to 9. Level 9 holds snapshots.
     pub level: Level,
+    /// The layout of the file's key.
     pub layout: Layout,
+    /// Whether the object is in an archive storage class and cannot be read without restoring it first.
     pub archived: bool,
 }
 
 impl LtxFile {
-    /// `<min>-<max>.ltx`
+    /// The base name of the file: `<min>-<max>.ltx`.
     pub fn name(&self) -> String {
         format!("{}-{}.ltx", self.min_txid, self.max_txid)
     }
 
-    /// Whether the file holds a whole database: its first TXID is 1 (docs/FORMAT.md, "LTX header").
+    /// Whether the file is a snapshot, which holds a whole database: its first TXID is 1 (docs/FORMAT.md, "LTX
+    /// header").
     pub fn is_snapshot(&self) -> bool {
         self.min_txid == Txid(1)
     }
 }
 
-/// What a listing shows of a backup in the v0.3.x format (`generations/`).
+/// What a listing shows of a backup in the format of Litestream 0.3 (keys with `generations/`). Hydrant does not
+/// restore this format; it only reports that such a backup exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct V3 {
+    /// The number of snapshots in the backup.
     pub snapshots: u32,
+    /// The number of WAL segments in the backup.
     pub wal_segments: u32,
     /// LastModified of the newest snapshot or WAL segment.
     pub last_modified: Timestamp,
 }
 
-/// The backup of one database: the LTX files of one lineage, and the other files at its path.
+/// The backup of one database: the LTX files of one lineage, and what else was listed at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
-    /// Everything before the level's directory in every key, unchanged. It ends in a slash, or is
-    /// empty if the keys begin with the level.
+    /// Everything in the keys before the directory of the level, unchanged. It ends in a slash, or it is empty if
+    /// the keys begin with the level.
     pub root: String,
-    /// Of one layout. Sorted by level, then max TXID, then min TXID; no two have one key.
+    /// The LTX files, all in one layout. They are sorted by level, then max TXID, then min TXID. No two have the
+    /// same key.
     pub files: Vec<LtxFile>,
-    /// Files of the v0.3.x format under the same root.
+    /// The backup of Litestream 0.3 under the same root, if there is one.
     pub v3: Option<Box<V3>>,
-    /// The database's lineages that were not chosen. None of them has `others`.
+    /// The lineages of the database that were not chosen. Their own `others` are empty.
     pub others: Vec<Replica>,
 }
 
 impl Replica {
-    /// The roots that the files of `path` may have. The first is the one that Litestream reads
-    /// (docs/FORMAT.md, "Key layouts"): it appends a slash to the path and cleans nothing. A
-    /// configured path that ends in a slash gives `//`. At a bucket's root an empty path gives `/`,
-    /// and `.` (the meaning of `s3://bucket` without a slash) gives `./`. The other roots are those
-    /// that copies may have.
+    /// The roots that the files of a replica at `path` may have, the most likely first.
+    ///
+    /// The first root is the one that Litestream reads (docs/FORMAT.md, "Key layouts"): it appends a slash to the
+    /// path and does not clean it. A configured path that ends in a slash gives `//`. At a bucket's root an empty
+    /// path gives `/`, and the path `.` (of the URL `s3://bucket` without a slash) gives `./`. The other roots
+    /// occur in buckets that were copied by other tools.
     pub fn roots(path: &str) -> Vec<String> {
         let bare = path.trim_end_matches('/');
         match bare {
@@ -89,8 +103,8 @@ impl Replica {
         }
     }
 
-    /// The prefixes whose listings contain all files of `path`. It is one prefix, except at a
-    /// bucket's root, where one prefix would list the whole bucket.
+    /// The prefixes to list in order to see all files of a replica at `path`. It is one prefix, except at a
+    /// bucket's root. There a single prefix would have to be empty and list the whole bucket.
     pub fn list_prefixes(path: &str) -> Vec<String> {
         let bare = path.trim_end_matches('/');
         match bare {
@@ -102,7 +116,7 @@ impl Replica {
         }
     }
 
-    /// The key of `file`, exactly as it was listed.
+    /// The key of `file`, exactly as the listing had it.
     pub fn key(&self, file: &LtxFile) -> String {
         let (root, level) = (&self.root, file.level.get());
         match file.layout {
@@ -111,18 +125,18 @@ impl Replica {
         }
     }
 
-    /// The root without slashes at its end: the database's name in messages.
+    /// The root without the slashes at its end. Messages show it as the database's name.
     pub fn name(&self) -> &str {
         self.root.trim_end_matches('/')
     }
 
-    /// The range of `files` that belongs to `level`.
+    /// The range of indexes in `files` that belongs to `level`.
     pub fn level(&self, level: Level) -> Range<usize> {
         let start = self.files.partition_point(|f| f.level < level);
         start..self.files.partition_point(|f| f.level <= level)
     }
 
-    /// The newest TXID that any file holds; None without files.
+    /// The newest TXID that any file holds. None if there are no files.
     pub fn max_txid(&self) -> Option<Txid> {
         self.files.iter().map(|f| f.max_txid).max()
     }

@@ -24,7 +24,7 @@ fn keys(replica: &Replica) -> Vec<String> {
     replica.files.iter().map(|f| replica.key(f)).collect()
 }
 
-/// Those of all lineages.
+/// The keys of the files in all lineages of `replica`.
 fn all_keys(replica: &Replica) -> Vec<String> {
     std::iter::once(replica).chain(&replica.others).flat_map(keys).collect()
 }
@@ -197,7 +197,8 @@ fn databases_are_taken_out_and_put_back() {
     assert_eq!(roots(&catalogue.take(|root| root == "a.db-2/")), ["a.db-2/"]);
     assert!(!catalogue.contains("a.db-2/") && catalogue.contains("a.db/") && !catalogue.contains("a.db/old/"));
     assert!(catalogue.contains_below("a.db/o") && !catalogue.contains_below("a.db/p"));
-    // The latest, not stored yet.
+    // The files of the database that was inserted last are still in the gathering buffer. The look-ups must find
+    // that database too.
     insert(&mut catalogue, "a.db/older.db/0000/");
     assert!(catalogue.contains("a.db/older.db/") && catalogue.contains_below("a.db/older"));
     let mut taken = catalogue.take(|root| root.starts_with("a.db/o"));
@@ -230,7 +231,8 @@ fn files_are_compact() {
     assert!(size_of::<Replica>() <= 80, "{}", size_of::<Replica>());
 }
 
-/// Every key of the fleet's bucket: exactly its databases, and every file's key rebuilt.
+/// The listing of the corpus' fleet gives exactly the databases in fleet.json, and every file's key is rebuilt as
+/// it was listed.
 #[test]
 fn the_corpus_fleet() {
     let Some(fleet) = crate::plan::corpus::json("fleet/fleet.json") else { return };
@@ -250,7 +252,8 @@ fn the_corpus_fleet() {
     assert!(left.iter().all(|key| !key.ends_with(".ltx")), "{left:?}");
 }
 
-/// `dirs` below `a.db/`, each with a file of the TXIDs that stand before it.
+/// Builds the replica of `a.db`. Each element of `files` is a directory below `a.db/`, and the min and max TXID of
+/// the one file in it.
 fn replica_of(native: Layout, files: &[(&str, u64, u64)]) -> Replica {
     let key = |(dir, min, max): &(&str, u64, u64)| format!("a.db/{dir}/{min:016x}-{max:016x}.ltx");
     Replica::of("a.db", native, files.iter().map(|file| listed(&key(file))))
@@ -267,11 +270,11 @@ fn a_layout_is_a_lineage_of_its_own() {
         assert_eq!(others, [Some(Txid(other_newest))]);
         assert_eq!(replica.differing().count(), 1);
     }
-    // Without a snapshot of its own the native one is not taken, unless there is no other.
+    // A native lineage without a snapshot is not chosen, unless no other lineage has a snapshot.
     assert_eq!(replica_of(Layout::Hex, &[("0000", 4, 4), decimal]).layout(), Some(Layout::Decimal));
     assert_eq!(replica_of(Layout::Hex, &[("0000", 4, 4), ("ltx/0", 4, 4)]).layout(), Some(Layout::Hex));
     assert_eq!(replica_of(Layout::Hex, &[decimal]).layout(), Some(Layout::Decimal));
-    // A whole copy is nothing to speak of.
+    // A lineage that is a complete copy of the chosen one does not count as differing, so no message names it.
     let copied = replica_of(Layout::Hex, &[hex, ("0000", 4, 4), ("ltx/9", 1, 3), ("ltx/0", 4, 4)]);
     assert_eq!((copied.others.len(), copied.differing().count()), (1, 0));
 }
@@ -299,7 +302,7 @@ fn a_fresh_listing_keeps_to_the_lineage_chosen_first() {
     assert_eq!(now().layout(), Some(Layout::Hex));
     let kept = now().keeping_to(&chosen);
     assert_eq!((kept.layout(), kept.others.len()), (Some(Layout::Decimal), 1));
-    // If the chosen lineage is gone, nothing takes its place.
+    // If the chosen lineage is gone, the other lineage does not take its place.
     let gone = replica_of(Layout::Hex, &[("0009", 1, 4)]).keeping_to(&chosen);
     assert_eq!((gone.files.len(), gone.others.len()), (0, 1));
 }

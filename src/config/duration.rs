@@ -1,4 +1,5 @@
-//! Durations as Go writes them: `5s`, `1m30s`, `500ms`, `1.5h`.
+//! Parses durations in the syntax of Go, which litestream.yml and the command line use: `5s`, `1m30s`, `500ms`,
+//! `1.5h`.
 
 use std::time::Duration;
 use thiserror::Error;
@@ -35,7 +36,7 @@ pub fn parse_go_duration(text: &str) -> Result<Duration, DurationError> {
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
-    // Ends: each turn takes a number of at least one digit, or fails.
+    // This loop ends: each turn takes a number of at least one digit from the text, or returns an error.
     while !rest.is_empty() {
         let (whole, after) = digits(rest);
         let (fraction, after) = match after.strip_prefix('.') {
@@ -77,11 +78,13 @@ fn unit_ns(unit: &str) -> Result<u64, DurationError> {
     }
 }
 
-/// `whole.fraction` units, in nanoseconds, cut to whole ones.
+/// Converts the number `whole.fraction` of a unit of `unit_ns` nanoseconds to nanoseconds. Fractions of a
+/// nanosecond are cut off.
 fn scaled(whole: &str, fraction: &str, unit_ns: u64) -> Result<u64, DurationError> {
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::TooLong)? };
     let mut ns = whole.checked_mul(unit_ns).ok_or(DurationError::TooLong)?;
-    // Digits past the fifteenth are below a nanosecond for every unit.
+    // Only 15 digits of the fraction are read. Further digits are below one nanosecond for every unit up to an
+    // hour.
     let mut place = 1_u128;
     let mut value = 0_u128;
     for digit in fraction.bytes().take(15) {

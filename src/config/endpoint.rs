@@ -1,19 +1,21 @@
-//! Endpoints: their schemes, and what the host of an `s3://` URL implies.
+//! Endpoints of S3 services: their scheme (http or https), and the settings that the host of an `s3://` URL
+//! implies.
 
 use super::ConfigError;
 use url::{Host, Url};
 
-/// The scheme of an endpoint that is given without one (docs/FORMAT.md, "Replica URLs").
+/// The scheme that an endpoint gets if it is given without one (docs/FORMAT.md, "Replica URLs").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DefaultScheme {
-    /// For the config's `endpoint:`.
+    /// https is the default. This is the rule for `endpoint:` in litestream.yml.
     Https,
-    /// For the URL's query and the environment: http for this host and private networks, else https.
+    /// http for this machine and private networks, else https. Used for endpoints in a URL's query and in the
+    /// environment.
     ByHost,
 }
 
-/// Normalises an endpoint to `scheme://host[:port][/path]` without a slash at the end. `setting`
-/// names its origin in messages.
+/// Normalises an endpoint to `scheme://host[:port][/path]` without a slash at the end. `setting` is the name of the
+/// setting that holds the endpoint; error messages show it.
 pub(super) fn normalized(
     text: &str,
     default_scheme: DefaultScheme,
@@ -50,8 +52,8 @@ pub(super) fn normalized(
     Ok(format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/')))
 }
 
-/// Whether a customer's key (SSE-C) may be sent to `endpoint`: by https, or within this host or a
-/// private network.
+/// Whether a customer's encryption key (SSE-C) may be sent to `endpoint`. It may be sent by https, or by http to
+/// this machine or a private network.
 pub(super) fn may_carry_sse_key(endpoint: &str) -> bool {
     Url::parse(endpoint).is_ok_and(|url| url.scheme() == "https" || url.host().as_ref().is_some_and(is_private))
 }
@@ -79,13 +81,14 @@ fn is_private(host: &Host<&str>) -> bool {
 pub(super) struct HostParts {
     pub bucket: String,
     pub region: Option<String>,
-    /// With its scheme. None: the configured endpoint, else AWS's.
+    /// The endpoint with its scheme. None if the host implies none: then the configured endpoint is used, else that
+    /// of AWS.
     pub endpoint: Option<String>,
     pub path_style: bool,
 }
 
-/// Parses `bucket.host:port` and the hosts of AWS, DigitalOcean, Backblaze, Filebase and Scaleway.
-/// Any other host is a bucket's name.
+/// Parses the host of an `s3://` URL: `bucket.host:port`, or a host name of AWS, DigitalOcean, Backblaze, Filebase
+/// or Scaleway. Any other host is the name of a bucket.
 pub(super) fn host_parts(host: &str) -> Result<HostParts, ConfigError> {
     let parts = if host.contains(':') && !host.contains(".com") {
         minio(host)
@@ -120,7 +123,8 @@ pub(super) fn host_parts(host: &str) -> Result<HostParts, ConfigError> {
     parts.ok_or(ConfigError::BadBucket)
 }
 
-/// Parses `bucket.host:port`, which is reached by http (docs/FORMAT.md, "Replica URLs").
+/// Parses `bucket.host:port`, the form for MinIO and other servers, which are reached by http (docs/FORMAT.md,
+/// "Replica URLs").
 fn minio(host: &str) -> Option<HostParts> {
     let (bucket, endpoint) = host.split_once('.')?;
     let is_address = host.rsplit_once(':').is_some_and(|(name, _)| name.parse::<std::net::Ipv4Addr>().is_ok());
@@ -135,7 +139,8 @@ fn minio(host: &str) -> Option<HostParts> {
     })
 }
 
-/// Parses `bucket.s3.REGION` of a service with path-style or virtual-host style.
+/// Parses `bucket.s3.REGION.DOMAIN`, the host form of services other than AWS. `path_style` says how the service
+/// addresses buckets.
 fn regional(front: &str, domain: &str, path_style: bool) -> Result<Option<HostParts>, ConfigError> {
     let Some((front, region)) = front.rsplit_once('.') else { return Ok(None) };
     if front == "s3" {
@@ -149,9 +154,10 @@ fn regional(front: &str, domain: &str, path_style: bool) -> Result<Option<HostPa
     }))
 }
 
-/// `bucket.s3`, `bucket.s3.REGION`, `bucket.s3-REGION`, `bucket.s3.dualstack.REGION`,
-/// `bucket.s3-fips[.dualstack].REGION`, `bucket.s3-accelerate[.dualstack]` (read without
-/// acceleration). A bucket's name may contain dots: the last label that fits is the service.
+/// Parses the part of an AWS host before its domain: `bucket.s3`, `bucket.s3.REGION`, `bucket.s3-REGION`,
+/// `bucket.s3.dualstack.REGION`, `bucket.s3-fips[.dualstack].REGION` or `bucket.s3-accelerate[.dualstack]`. A
+/// bucket with acceleration is read without it. A bucket name may contain dots, so the last label that looks like
+/// `s3` or `s3-…` is taken for the service.
 fn aws(front: &str, domain: &str) -> Option<HostParts> {
     let labels: Vec<&str> = front.split('.').collect();
     let at = labels.iter().rposition(|label| *label == "s3" || label.starts_with("s3-")).filter(|&at| at > 0)?;

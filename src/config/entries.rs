@@ -1,52 +1,63 @@
-//! The contents of litestream.yml, typed.
+//! The contents of litestream.yml as Rust types, after parsing and validation.
 
 use super::{ConfigError, DirPattern, Location};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// litestream.yml, as far as restoring needs it.
+/// The contents of litestream.yml that matter for a restore.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// In the file's order.
+    /// The entries of `dbs:`, in the order of the file.
     pub databases: Vec<DatabaseEntry>,
-    /// The section `restore-pattern:`.
+    /// The section `restore-pattern:`, if the file has one.
     pub restore_pattern: Option<RestorePattern>,
 }
 
-/// One element of `dbs:`.
+/// One element of the list `dbs:` in litestream.yml.
 #[derive(Debug, Clone)]
 pub struct DatabaseEntry {
+    /// The database or the directory of databases that the entry names.
     pub kind: EntryKind,
-    /// Where its backups are. For a directory: the location below which each database has its own
-    /// ([`Location::join`]). If the entry is invalid, the reason.
+    /// The location of the backups. For a `dir:` entry it is the location below which each database has its own
+    /// replica ([`Location::join`]). If the entry is invalid, it is the reason. An invalid entry does not affect
+    /// the others.
     pub replica: Result<Location, ConfigError>,
 }
 
-/// What an entry of `dbs:` names. Paths are absolute and clean. An entry without `path:` and `dir:`
-/// has an empty path, which matches no database.
+/// The database or directory that an element of `dbs:` names. Paths are absolute and clean. An entry with neither
+/// `path:` nor `dir:` has an empty path, which matches no database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
-    /// `path:`, one database.
+    /// A `path:` entry, which names one database file.
     Path(PathBuf),
-    /// `dir:`, every database below it whose base name matches.
-    Dir { dir: PathBuf, pattern: DirPattern, recursive: bool },
+    /// A `dir:` entry: every database below `dir` whose base name matches `pattern`. Only direct children match,
+    /// unless the entry is `recursive`.
+    Dir {
+        /// The directory of the entry, absolute and clean.
+        dir: PathBuf,
+        /// The pattern for base names. `*` stands for an invalid pattern.
+        pattern: DirPattern,
+        /// Whether databases in its subdirectories match too.
+        recursive: bool,
+    },
 }
 
-/// `restore-pattern:`, the defaults of that command's flags. Hydrant's own; Litestream ignores it.
+/// The section `restore-pattern:`, which holds defaults for the flags of `hydrant restore-pattern`. The section is
+/// Hydrant's own. Litestream ignores it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestorePattern {
-    /// `parallel-workers`, at least 1.
+    /// `parallel-workers`, the number of worker threads, at least 1.
     pub parallel_workers: Option<u32>,
-    /// `max-retries`; 0 means none.
+    /// `max-retries`, the number of retries per database. 0 means none.
     pub max_retries: Option<u32>,
-    /// `retry-delay`, e.g. `5s`.
+    /// `retry-delay`, the pause before a retry, for example `5s`.
     pub retry_delay: Option<Duration>,
 }
 
 impl Config {
-    /// Where the backups of the database at `db_path` are; `db_path` comes from
-    /// [`super::clean_path`]. An entry that names the path has precedence over `dir:` entries that
-    /// cover it. Of several, the first counts.
+    /// Finds the location of the backups of the database at `db_path`, a path that [`super::clean_path`] returned.
+    /// A `path:` entry with this path has precedence over `dir:` entries that cover it. If several entries match,
+    /// the first counts.
     pub fn find(&self, db_path: &Path) -> Result<Location, ConfigError> {
         let named = self.databases.iter().find(|entry| matches!(&entry.kind, EntryKind::Path(p) if p == db_path));
         if let Some(entry) = named {
@@ -61,16 +72,16 @@ impl Config {
 }
 
 impl EntryKind {
-    /// For a `dir:` entry that covers `db_path`: the path relative to its directory, with
-    /// slashes. None for a path that it does not cover, and for `path:` entries.
+    /// The path of `db_path` relative to the directory of a `dir:` entry, with slashes. None if the entry does not
+    /// cover `db_path`, and for `path:` entries.
     pub fn relative(&self, db_path: &Path) -> Option<String> {
         let Self::Dir { dir, .. } = self else { return None };
         let relative = db_path.strip_prefix(dir).ok()?.to_str()?;
         self.accepts(relative).then(|| relative.to_owned())
     }
 
-    /// Whether a `dir:` entry backs up the database at `relative`, a path below its directory:
-    /// the base name matches the pattern, and it is a direct child or the entry is recursive.
+    /// Whether a `dir:` entry backs up the database at `relative`, a path below its directory. The base name must
+    /// match the pattern. A path with folders matches only if the entry is recursive.
     pub fn accepts(&self, relative: &str) -> bool {
         let Self::Dir { pattern, recursive, .. } = self else { return false };
         let (parents, base) = relative.rsplit_once('/').unwrap_or(("", relative));

@@ -1,17 +1,17 @@
-//! The environment, and the default path of litestream.yml.
+//! Access to environment variables, and the default path of litestream.yml.
 
 use std::path::PathBuf;
 
-/// The environment: returns the value of a variable, or None if it is not set.
+/// A source of environment variables. It returns the value of the named variable, or None if the variable is not
+/// set. Tests pass their own.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// The process's environment, for the composition root. A value that is not UTF-8 counts as not
-/// set.
+/// Reads a variable of this process's environment. A value that is not UTF-8 counts as not set.
 pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// The path of litestream.yml without `-config`: `$LITESTREAM_CONFIG`, else `/etc/litestream.yml`
+/// The path of litestream.yml if `-config` is not given: `$LITESTREAM_CONFIG`, else `/etc/litestream.yml`
 /// (docs/CLI.md, "hydrant restore").
 pub fn default_config_path(env: &Env<'_>) -> PathBuf {
     env("LITESTREAM_CONFIG")

@@ -1,7 +1,7 @@
-//! Resolves one replica's settings, from the configuration or from a URL alone, to a location.
+//! Resolves the settings of one replica, from litestream.yml or from a URL, to a location.
 //!
-//! Precedence (docs/FORMAT.md, "litestream.yml"): the replica's key, the global key, the URL's
-//! query, the URL's host, the environment. An empty setting counts as not set.
+//! If several sources give a setting, the first of these counts (docs/FORMAT.md, "litestream.yml"): the replica's
+//! key, the global key, the URL's query, the URL's host, the environment. An empty setting counts as not set.
 
 use crate::config::endpoint::{self, DefaultScheme};
 use crate::config::s3url::{self, RawUrl, S3Url};
@@ -11,11 +11,11 @@ use crate::store::s3::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentia
 use std::io::Read;
 use std::path::Path;
 
-/// Maximum number of bytes read from a file that holds one key.
+/// The size limit, in bytes, of a file that holds an encryption key.
 const KEY_FILE_LIMIT_BYTES: u64 = 4096;
 
-/// Whether an argument is a replica URL rather than a path: it begins with letters, digits or
-/// underscores and `://`, and is not an `sqlite://` or `sqlite3://` path.
+/// Whether an argument is a replica URL and not a path: it begins with letters, digits or underscores and `://`,
+/// and the scheme is not `sqlite` or `sqlite3`.
 pub fn is_replica_url(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, _)| {
         !scheme.is_empty()
@@ -24,15 +24,15 @@ pub fn is_replica_url(text: &str) -> bool {
     })
 }
 
-/// Resolves a replica URL as typed, with the environment, to a location.
+/// Resolves a replica URL as typed, with the settings of the environment, to a location.
 pub fn parse_replica_url(url: &str, env: &Env<'_>) -> Result<Location, ConfigError> {
     let replica = ReplicaYaml { url: Some(url.to_owned()), ..ReplicaYaml::default() };
     location(&replica, &ReplicaYaml::default(), env)
 }
 
-/// The URL of a pattern, e.g. `s3://bucket/prefix/**/*.db?endpoint=…`: the store at its root
-/// (`Location::path` is empty, for files `/`), and the pattern, %-decoded, otherwise as typed,
-/// without its first slash. A `#` is an ordinary character here.
+/// Resolves the URL of a pattern, for example `s3://bucket/prefix/**/*.db?endpoint=…`, to the store and the
+/// pattern. The location is the root of the store: its `path` is empty on S3 and `/` on disk. The pattern is the
+/// URL's path without the first slash, with %-escapes decoded. A `#` does not begin a fragment here.
 pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String), ConfigError> {
     let display = s3url::redacted(url);
     let raw = raw_url(url)?;
@@ -52,7 +52,7 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
     }
 }
 
-/// Resolves the settings of `replica`, with `global` as defaults.
+/// Resolves the settings of `replica`, with those of `global` as defaults.
 pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_>) -> Result<Location, ConfigError> {
     if replica.path.as_deref().is_some_and(is_replica_url) {
         return Err(ConfigError::PathIsUrl);
@@ -70,7 +70,7 @@ pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_
     }
 }
 
-/// A replica's own settings before the global ones.
+/// The settings of one replica and the global ones. A replica's own setting has precedence.
 #[derive(Clone, Copy)]
 struct ReplicaSettings<'a> {
     replica: &'a ReplicaYaml,
@@ -102,8 +102,8 @@ fn raw_url(url: &str) -> Result<RawUrl<'_>, ConfigError> {
         .ok_or_else(|| ConfigError::UrlSchemeMissing { url: s3url::redacted(url) })
 }
 
-/// The path of a `file:` URL, not decoded. As in Litestream, the host is its first component:
-/// `file://a/b` is `/a/b`.
+/// The path of a `file:` URL, with its %-escapes. As in Litestream, the URL's host is the path's first component:
+/// `file://a/b` means `/a/b`.
 fn file_path(url: &RawUrl<'_>) -> String {
     if url.authority.is_empty() { url.path.to_owned() } else { format!("/{}{}", url.authority, url.path) }
 }
@@ -125,11 +125,12 @@ fn file_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>
             return Err(ConfigError::FilePathMissing { bucket_set });
         }
     };
-    // Not lossy: both paths were made from text.
+    // The conversion loses nothing: both paths were made from UTF-8 text.
     Ok(Location { store: StoreConfig::File, path: path.to_string_lossy().into_owned(), display })
 }
 
-/// The path with its %-escapes if it exists, as Litestream uses it; else the decoded path.
+/// Resolves the path of a `file:` URL. If a file with the undecoded name exists, that name is used, as Litestream
+/// does. Otherwise the %-escapes are decoded.
 fn literal_or_decoded(path: &str, env: &Env<'_>) -> Result<std::path::PathBuf, ConfigError> {
     let literal = paths::expand_home(Path::new(path), env)?;
     if !path.contains('%') || literal.exists() {
@@ -152,7 +153,8 @@ fn s3_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) 
     let parsed = match url {
         Some(url) => {
             let raw = raw_url(url)?;
-            // Litestream drops everything from `#` on, so its keys do not contain it.
+            // Litestream drops everything from `#` on before it writes, so the keys do not contain it either. ARNs
+            // are kept whole.
             let cut = if s3url::is_arn(raw.authority) { url } else { url.split('#').next().unwrap_or(url) };
             Some(S3Url::parse(&raw_url(cut)?)?)
         }
@@ -197,7 +199,7 @@ fn s3_config(settings: ReplicaSettings<'_>, url: Option<&S3Url>, env: &Env<'_>) 
         .or_else(|| arn.then(|| bucket.split(':').nth(3)).flatten())
         .filter(|region| !region.is_empty())
         .map(str::to_owned);
-    // If the configuration or URL names another service, AWS_REGION does not apply to it.
+    // If litestream.yml or the URL names an endpoint other than AWS, AWS_REGION does not apply to it.
     let region = match (region, given.is_some() || implied.is_some(), ambient.is_some()) {
         (Some(region), _, _) => Some(region),
         (None, true, _) => Some(DEFAULT_REGION.to_owned()),
@@ -246,8 +248,9 @@ fn region_of_environment(env: &Env<'_>) -> Option<String> {
     variable(env, "AWS_REGION").or_else(|| variable(env, "AWS_DEFAULT_REGION"))
 }
 
-/// The key pair from the configuration. Else, unless both AWS_* variables are set, the pair from
-/// the environment with LITESTREAM_* in place of missing AWS_* variables. None: the AWS chain.
+/// Finds the credentials for a replica. First is a complete key pair in litestream.yml. Otherwise the environment
+/// counts: LITESTREAM_* variables replace AWS_* variables that are not set. None means that the AWS credentials
+/// chain is used, which is also the case if both AWS_* variables are set.
 fn credentials(settings: ReplicaSettings<'_>, env: &Env<'_>) -> Option<StaticCredentials> {
     if let (Some(id), Some(secret)) = (settings.text(|s| &s.access_key_id), settings.text(|s| &s.secret_access_key)) {
         return Some(StaticCredentials {
@@ -302,7 +305,8 @@ fn sse_customer_key(
     Ok(Some(SseCustomerKey { algorithm: algorithm.to_owned(), key_base64, key_md5_base64 }))
 }
 
-/// The key of one level of the configuration. A key file has precedence over a literal key.
+/// The SSE-C key of one level of the configuration (the replica or the top level). A key file has precedence over a
+/// key in litestream.yml.
 fn configured_sse_key(yaml: &ReplicaYaml, env: &Env<'_>) -> Result<Option<String>, ConfigError> {
     let Some(path) = non_empty(&yaml.sse_customer_key_path) else {
         return Ok(non_empty(&yaml.sse_customer_key).map(str::to_owned));

@@ -1,15 +1,15 @@
-//! Parses litestream.yml and replica URLs into typed locations (docs/FORMAT.md, "litestream.yml"
-//! and "Replica URLs").
+//! Parses litestream.yml and replica URLs into typed locations (docs/FORMAT.md, "litestream.yml" and "Replica
+//! URLs").
 //!
-//! Input: text (a URL as typed, a YAML file) and the environment, which is passed in and never read
-//! from the process. Output: a [`Location`] with everything the store needs, or a [`ConfigError`]
-//! whose text scripts rely on (docs/CLI.md, "Texts that scripts rely on"). No request is made.
-//! Besides litestream.yml only the key file named by `sse-customer-key-path` is read.
+//! Input is text (a URL as typed, a YAML file) and the environment variables, which the caller passes in. Output is
+//! a [`Location`] with everything that the store needs, or a [`ConfigError`] whose text scripts rely on
+//! (docs/CLI.md, "Texts that scripts rely on"). This module makes no request. It reads litestream.yml and the key
+//! file that `sse-customer-key-path` names, and no other file.
 //!
 //! Invariants:
 //! - An invalid entry does not affect the other entries of a file.
-//! - No error, `Debug` or display text holds a secret or a URL's user info.
-//! - Bytes, YAML nodes and alias expansions of a file are bounded.
+//! - No error, `Debug` output or display text holds a secret or the user info of a URL.
+//! - The size of a file, its number of YAML nodes and the expansions of its aliases are bounded.
 
 mod duration;
 mod endpoint;

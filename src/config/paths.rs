@@ -1,13 +1,13 @@
-//! Paths as Litestream makes them: absolute, clean, `~/` and `sqlite://` understood.
+//! Normalises paths as Litestream does: they become absolute and clean, and `~/` and `sqlite://` are resolved.
 
 use super::{ConfigError, Env};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-/// A database's path as typed or configured, made absolute and clean: `sqlite://` and
-/// `sqlite3://` are stripped, `~/` is `$HOME`, `.`, `..` and doubled slashes are resolved by
-/// their text alone (docs/CLI.md, "hydrant restore").
+/// Makes the path of a database, as typed or configured, absolute and clean. A leading `sqlite://` or `sqlite3://`
+/// is stripped, and `~/` becomes `$HOME`. The components `.` and `..` and doubled slashes are removed without
+/// looking at the disk (docs/CLI.md, "hydrant restore").
 pub fn clean_path(path: &Path, env: &Env<'_>) -> Result<PathBuf, ConfigError> {
     let bytes = path.as_os_str().as_bytes();
     let stripped = bytes.strip_prefix(b"sqlite3://").or_else(|| bytes.strip_prefix(b"sqlite://")).unwrap_or(bytes);
@@ -17,7 +17,7 @@ pub fn clean_path(path: &Path, env: &Env<'_>) -> Result<PathBuf, ConfigError> {
     expand_home(Path::new(OsStr::from_bytes(stripped)), env)
 }
 
-/// `path` absolute and clean, with `~` and `~/` replaced by `$HOME`.
+/// Makes `path` absolute and clean, and replaces a leading `~` by `$HOME`.
 pub(super) fn expand_home(path: &Path, env: &Env<'_>) -> Result<PathBuf, ConfigError> {
     let Ok(below_home) = path.strip_prefix("~") else { return absolute(path) };
     let home = env("HOME").filter(|home| !home.is_empty());
@@ -34,7 +34,7 @@ fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     Ok(clean(&current.join(path)))
 }
 
-/// Cleans an absolute path by its text; `..` at the root stays at the root.
+/// Cleans an absolute path without looking at the disk. A `..` at the root stays at the root.
 fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {
@@ -49,8 +49,8 @@ fn clean(path: &Path) -> PathBuf {
     out
 }
 
-/// `base` and `relative` joined by a slash and cleaned; a leading slash of `base` stays (it is
-/// part of the key), a `..` never climbs above the beginning.
+/// Joins `base` and `relative` by a slash and cleans the result. A leading slash of `base` stays, because it is
+/// part of the key. A `..` never leads above the beginning.
 pub(super) fn join_slash(base: &str, relative: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in base.split('/').chain(relative.split('/')) {
@@ -66,7 +66,7 @@ pub(super) fn join_slash(base: &str, relative: &str) -> String {
     if base.starts_with('/') { format!("/{joined}") } else { joined }
 }
 
-/// The same for people: `relative` goes before a URL's query string.
+/// Joins two paths for messages. If `display` is a URL, `relative` is inserted before its query string.
 pub(super) fn join_display(display: &str, relative: &str) -> String {
     let is_url = display.contains("://");
     let (base, query) = match display.split_once('?') {

@@ -1,23 +1,23 @@
-//! Replica URLs taken apart. `url::Url` cannot do it: S3 "hosts" hold underscores, ports that
-//! belong to an endpoint, and whole ARNs.
+//! Splits replica URLs into their parts. `url::Url` cannot parse them: the host of an `s3://` URL may hold
+//! underscores, the port of an endpoint, or a whole ARN.
 
 use super::endpoint::{self, DefaultScheme, HostParts};
 use super::{ConfigError, paths};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-/// A URL's text, cut but not decoded. The scheme is lower-case.
+/// A URL split into its parts, which are not decoded. The scheme is in lower case.
 pub(super) struct RawUrl<'a> {
     pub scheme: String,
     pub authority: &'a str,
-    /// With its leading slash, if any.
+    /// The path with its leading slash. Empty if the URL has no path.
     pub path: &'a str,
     pub query: &'a str,
 }
 
 impl<'a> RawUrl<'a> {
-    /// None where `text` has no `scheme://`. A `#` is an ordinary character: whoever cuts
-    /// fragments does it first.
+    /// Splits `text`. Returns None if it does not contain `://`. A `#` is an ordinary character; a caller that
+    /// wants no fragment cuts it off first.
     pub(super) fn split(text: &'a str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -26,20 +26,20 @@ impl<'a> RawUrl<'a> {
     }
 }
 
-/// An `s3://` URL: the bucket, the path, what the host implies, what the query says.
+/// An `s3://` URL: the bucket, the path, the settings that the host implies, and the settings in the query.
 pub(super) struct S3Url {
     pub host: HostParts,
-    /// Decoded, as typed, without the first slash.
+    /// The URL's path, decoded and without its first slash.
     pub path: String,
-    /// Nothing follows the bucket, not even a slash.
+    /// Whether the URL ends with the bucket's name, without a slash behind it.
     ends_with_bucket: bool,
     pub query: S3Query,
 }
 
-/// The parameters that matter here; all others are ignored.
+/// The query parameters that Hydrant understands. All others are ignored.
 #[derive(Default)]
 pub(super) struct S3Query {
-    /// Normalized.
+    /// The S3 endpoint that the query names, normalised to `scheme://host[:port]`.
     pub endpoint: Option<String>,
     pub region: Option<String>,
     pub path_style: Option<bool>,
@@ -50,11 +50,11 @@ pub(super) struct S3Query {
 }
 
 impl S3Url {
-    /// Of a URL whose scheme is `s3`.
+    /// Parses a replica URL whose scheme is `s3`.
     pub(super) fn parse(url: &RawUrl<'_>) -> Result<Self, ConfigError> {
         let query = S3Query::parse(url.query)?;
         if is_arn(url.authority) {
-            // Litestream does not decode these.
+            // The path of an access point is not decoded, because Litestream does not decode it either.
             let (host, path) = access_point(url.authority, url.path)?;
             return Ok(Self { host, path: path.to_owned(), ends_with_bucket: false, query });
         }
@@ -69,20 +69,20 @@ impl S3Url {
         Ok(Self { host, path, ends_with_bucket: url.path.is_empty(), query })
     }
 
-    /// The path as a key prefix: clean, without a slash at either end. At the bucket's root it is
-    /// empty, or `.` where the URL ends with the bucket: Litestream then puts `./` before its keys.
+    /// The path as a key prefix, clean and without a slash at either end. At the bucket's root it is empty, or `.`
+    /// if the URL ends with the bucket: Litestream then begins its keys with `./`.
     pub(super) fn clean_path(&self) -> String {
         if self.ends_with_bucket { ".".to_owned() } else { paths::join_slash("", &self.path) }
     }
 }
 
-/// Whether a bucket or a URL's authority begins as an ARN does.
+/// Whether `text`, a bucket or a URL's authority, begins with `arn:`.
 pub(super) fn is_arn(text: &str) -> bool {
     text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("arn:"))
 }
 
-/// `arn:aws:s3:REGION:ACCOUNT:accesspoint` in the authority, `/NAME/path` in the path: the whole
-/// ARN is what stands for the bucket.
+/// Parses the URL of an S3 access point. The authority is `arn:aws:s3:REGION:ACCOUNT:accesspoint` and the path is
+/// `/NAME/path`. The whole ARN with NAME takes the place of the bucket.
 fn access_point<'a>(authority: &str, path: &'a str) -> Result<(HostParts, &'a str), ConfigError> {
     let path = path.strip_prefix('/').ok_or(ConfigError::BadArn)?;
     let (name, path) = path.split_once('/').unwrap_or((path, ""));
@@ -112,10 +112,10 @@ impl S3Query {
                 _ => Err(ConfigError::BadBoolean { key }),
             },
         };
-        // Has no effect on reading: every request is signed. A value that is none is an error
-        // all the same.
+        // `sign-payload` has no effect on reads, but an invalid value is still an error.
         boolean("signPayload", "sign-payload")?;
-        // In a query string `+` is a space, which base64 never holds.
+        // A `+` that was not escaped arrives as a space, because a query string encodes spaces so. Base64 contains
+        // no spaces, so each one was a `+`.
         let base64 = |names: &[&str]| value(names).map(|text| text.replace(' ', "+"));
         Ok(Self {
             endpoint: value(&["endpoint"])
@@ -131,7 +131,7 @@ impl S3Query {
     }
 }
 
-/// %-escapes decoded; one that is malformed or not UTF-8 is an error.
+/// Decodes %-escapes. A malformed escape, or a result that is not UTF-8, is an error.
 pub(super) fn decoded(text: &str) -> Result<String, ConfigError> {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -143,7 +143,7 @@ pub(super) fn decoded(text: &str) -> Result<String, ConfigError> {
     percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(|_| ConfigError::BadEscape)
 }
 
-/// A URL for people: user info gone, and of the query only what is known to be harmless shown.
+/// The URL for messages, without secrets. The user info is removed, and only harmless query parameters are shown.
 pub(super) fn redacted(text: &str) -> String {
     let (base, query) = match text.split_once('?') {
         Some((base, query)) => (base, Some(query)),
@@ -153,7 +153,8 @@ pub(super) fn redacted(text: &str) -> String {
     let authority_end = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(authority_end).unwrap_or((rest, ""));
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    // A colon that is no port's may begin a password whose `/` or `?` ended the authority.
+    // A colon that does not precede a port may belong to a password. The authority then ended too early, at a `/`
+    // or `?` inside that password, so only the scheme is shown.
     let is_port = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if !is_arn(authority) && authority.rsplit_once(':').is_some_and(|(_, port)| !is_port(port)) {
         return format!("{scheme}://…");

@@ -1,10 +1,10 @@
-//! litestream.yml's shape, as far as restoring needs it.
+//! The YAML structure of litestream.yml, as far as a restore needs it.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// The settings that a replica and the top level share, and the replica's own (`type`, `path`,
-/// `url`, which are ignored at the top level). Not `Debug`: it holds secrets.
+/// The settings of a replica. Most of them are also allowed at the top level, as defaults. `type`, `path` and `url`
+/// have no effect at the top level. The type is not `Debug` because it holds secrets.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "kebab-case", default)]
 pub(super) struct ReplicaYaml {

@@ -1,11 +1,12 @@
-//! The `pattern:` of a `dir:` entry: Go's `filepath.Match` on a base name.
+//! Patterns for the base names of databases, as `pattern:` of a `dir:` entry in litestream.yml holds them. The
+//! syntax is that of Go's `filepath.Match`.
 //!
-//! globset's syntax differs where it matters (`{a,b}` is literal in Go, `[!a]` holds a `!`), so
-//! these patterns have a matcher of their own.
+//! The crate globset is not used, because its syntax differs from Go's: in Go `{a,b}` is literal text, and `[!a]`
+//! matches `!` or `a`.
 
 use crate::config::ConfigError;
 
-/// A checked pattern.
+/// A pattern for base names whose syntax has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirPattern {
     text: String,
@@ -15,9 +16,9 @@ pub struct DirPattern {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Char(char),
-    /// `?`
+    /// `?`: any one character.
     One,
-    /// `*`
+    /// `*`: any number of characters, also none.
     Many,
     Class {
         negated: bool,
@@ -26,7 +27,12 @@ enum Token {
 }
 
 impl DirPattern {
-    /// `*`, `?`, `[a-z]`, `[^a-z]`, and `\` before a literal.
+    /// Parses a pattern. The syntax is `*`, `?`, `[a-z]`, `[^a-z]`, and `\` before a character that is meant
+    /// literally.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::BadDirPattern`] if Go would refuse the pattern.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let bad = || ConfigError::BadDirPattern { pattern: text.to_owned() };
         let mut tokens = Vec::new();
@@ -44,22 +50,25 @@ impl DirPattern {
         Ok(Self { text: text.to_owned(), tokens })
     }
 
-    /// Matches every name; stands in for a pattern that could not be read.
+    /// The pattern that matches every name. It replaces a pattern that could not be parsed, in an entry that is
+    /// reported as invalid.
     pub(super) fn any() -> Self {
         Self { text: "*".to_owned(), tokens: vec![Token::Many] }
     }
 
+    /// The pattern as it was written in litestream.yml.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether the whole of `name`, a base name, matches.
+    /// Whether the pattern matches the whole of `name`, which is a base name.
     pub fn matches(&self, name: &str) -> bool {
-        // On a mismatch the last `*` takes one more character; going back further cannot help.
+        // After a mismatch, the last `*` is made to match one character more. An earlier `*` need not be tried
+        // again: it could reach no match that the last one cannot.
         let mut rest = name;
         let mut at = 0;
         let mut star: Option<(usize, &str)> = None;
-        // Ends: each turn takes a token or a character, or lets the last `*` take one character more.
+        // This loop ends: each turn consumes a token or a character, or makes the last `*` match one character more.
         loop {
             let mut next = rest.chars();
             match (self.tokens.get(at), next.next()) {
@@ -101,11 +110,11 @@ impl Token {
     }
 }
 
-/// What follows `[`, up to and with `]`.
+/// Parses a character class from after its `[` up to and including its `]`. Returns None if it is malformed.
 fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token> {
     let negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
-    // Ends: each turn takes a character, and without one it fails.
+    // This loop ends: each turn takes a character. Without one the function returns None.
     loop {
         if !ranges.is_empty() && chars.next_if_eq(&']').is_some() {
             return Some(Token::Class { negated, ranges });

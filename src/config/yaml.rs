@@ -1,4 +1,4 @@
-//! Parses the text of litestream.yml into entries.
+//! Parses the text of litestream.yml into typed entries.
 
 use super::schema::{DatabaseYaml, FileYaml, ReplicaYaml, RestorePatternYaml};
 use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths};
@@ -7,30 +7,36 @@ use serde::de::DeserializeOwned;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Maximum size of the file, and of its text after variables were expanded.
+/// The size limit of litestream.yml, and of its text after variables were expanded: 64 MiB.
 const TEXT_LIMIT_BYTES: usize = 64 << 20;
 
-/// Maximum number of YAML nodes and of parser events: a million databases with ten keys each.
+/// The limit on YAML nodes and on parser events. It is enough for a million databases with ten keys each.
 const NODE_LIMIT: usize = 20_000_000;
 
-/// Maximum number of parser events expanded from aliases: twenty in each of 100,000 entries.
+/// The limit on parser events that aliases expand to. It is enough for 20 events in each of 100,000 entries.
 const ALIAS_EVENT_LIMIT: usize = 2_000_000;
 
 impl Config {
-    /// Reads `path` (`~/` is understood). With `expand_env`, `$VAR` and `${VAR}` are replaced
-    /// first, as Go's `os.Expand` does it; `$PID` is the process's id.
+    /// Reads and parses the file at `path`, in which `~/` means `$HOME`. If `expand_env` is true, `$VAR` and
+    /// `${VAR}` are replaced by the variables of `env` first, as Go's `os.Expand` does. `$PID` is the ID of this
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] if the file cannot be read, is too large or is not valid YAML. An invalid entry of `dbs:`
+    /// is not an error here; it is kept in that entry.
     pub fn load(path: &Path, expand_env: bool, env: &Env<'_>) -> Result<Self, ConfigError> {
         let path = paths::expand_home(path, env)?;
         from_text(&path, &read(&path)?, expand_env, env)
     }
 
-    /// The same from text. `path` is used in messages only.
+    /// Parses `text` as [`Self::load`] does. `path` is the file's name in messages.
     pub fn parse(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result<Self, ConfigError> {
         from_text(path, text, expand_env, env)
     }
 }
 
-/// Reads the file, up to [`TEXT_LIMIT_BYTES`].
+/// Reads the file as text. A file larger than [`TEXT_LIMIT_BYTES`] is an error.
 fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable =
         |error: std::io::Error| ConfigError::FileUnreadable { path: path.to_owned(), detail: error.to_string() };
@@ -79,7 +85,7 @@ fn too_large(path: &Path) -> ConfigError {
     }
 }
 
-/// The `number`-th element of `dbs:`, counted from 1.
+/// Converts the element of `dbs:` with this number, counted from 1.
 fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>) -> DatabaseEntry {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     match (given(&yaml.path), given(&yaml.dir)) {
@@ -108,7 +114,7 @@ fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>
     }
 }
 
-/// The path, and the error if it could not be cleaned.
+/// The clean form of `path`. If it cannot be cleaned, the path as written and the error.
 fn cleaned(path: &str, env: &Env<'_>) -> (PathBuf, Option<ConfigError>) {
     match paths::clean_path(Path::new(path), env) {
         Ok(path) => (path, None),
@@ -141,7 +147,7 @@ fn restore_pattern(yaml: RestorePatternYaml) -> Result<RestorePattern, ConfigErr
     Ok(RestorePattern { parallel_workers: yaml.parallel_workers, max_retries: yaml.max_retries, retry_delay })
 }
 
-/// `text` as one YAML document; an empty one is the default.
+/// Parses `text` as one YAML document. An empty document gives the default value.
 fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, ConfigError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -150,7 +156,8 @@ fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, C
             max_recorded_anchor_events: ALIAS_EVENT_LIMIT,
             max_aliases: ALIAS_EVENT_LIMIT,
             max_merge_keys: ALIAS_EVENT_LIMIT,
-            // Off: thousands of databases may share one anchor.
+            // This check is off: it takes an anchor with many aliases for an attack, but thousands of databases
+            // may share one anchor.
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! {
@@ -159,7 +166,7 @@ fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, C
         },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         emit_comments: false,
-        // Off: the text around an error may hold a secret.
+        // Snippets are off: the text around an error may hold a secret.
         with_snippet: false,
     };
     let parsed: Result<Option<T>, _> = serde_saphyr::from_str_with_options(text, options);
@@ -170,7 +177,8 @@ fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, C
     })
 }
 
-/// What is wrong, without text from the file: the library's own messages quote values.
+/// Describes a YAML error without any text from the file, because the library's own messages quote values, which
+/// may be secrets.
 fn reason(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
     match error {
@@ -187,15 +195,15 @@ fn reason(error: &serde_saphyr::Error) -> String {
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "too large, too deeply nested, or too many aliases".to_owned(),
         Error::AliasError { error, .. } => reason(error),
-        // The parser's messages, which are about syntax only.
+        // The messages of the YAML scanner speak about syntax only and quote no values.
         Error::ExternalMessage { msg, .. } => format!("malformed YAML: {msg}"),
         _ => "malformed YAML".to_owned(),
     }
 }
 
-/// Replaces `$NAME` and `${NAME}` as Go's `os.Expand` does: a variable that is not set is
-/// empty, `${NAME:-default}` names a variable that does not exist, `$` before anything else
-/// stays, and malformed braces are removed. None if the result is too large.
+/// Replaces `$NAME` and `${NAME}` as Go's `os.Expand` does. A variable that is not set becomes empty.
+/// `${NAME:-default}` has no special meaning: it names a variable that does not exist. A `$` before any other
+/// character stays. Malformed braces are removed. Returns None if the result is larger than the limit.
 fn expand(text: &str, env: &Env<'_>) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -224,7 +232,7 @@ fn value_of(name: &str, env: &Env<'_>) -> String {
     if name == "PID" { std::process::id().to_string() } else { env(name).unwrap_or_default() }
 }
 
-/// What follows a `$`, and the text after that.
+/// What follows a `$`. The second text of `Name`, and the text of `Malformed`, is the rest of the input.
 enum Reference<'a> {
     Name(&'a str, &'a str),
     Malformed(&'a str),

@@ -1,27 +1,32 @@
-//! The choice between io_uring and pwrite, and the runtime that each needs.
+//! Chooses between io_uring and pwrite for writing, and starts the async runtime that the choice needs.
 
 use crate::io::{IoError, uring};
 use std::cell::Cell;
 use std::str::FromStr;
 
-/// `--io-engine`.
+/// The value of the option `--io-engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendChoice {
-    /// io_uring if it is available, else pwrite.
+    /// Use io_uring if it is available, else pwrite.
     #[default]
     Auto,
+    /// Use io_uring. It is an error if it is not available.
     Uring,
+    /// Use pwrite, and do not look for io_uring.
     Pwrite,
 }
 
-/// The writer in use.
+/// The way in which output files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoBackend {
+    /// O_DIRECT writes go through io_uring, all others through pwrite.
     Uring,
+    /// All writes go through pwrite.
     Pwrite,
 }
 
 impl IoBackend {
+    /// The name in messages and reports: `uring` or `pwrite`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Uring => "uring",
@@ -43,18 +48,20 @@ impl FromStr for BackendChoice {
     }
 }
 
-/// The result of [`probe`].
+/// The result of [`probe`]: the writer to use, and a note for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChosenBackend {
+    /// The writer that was chosen.
     pub kind: IoBackend,
-    /// One line for the operator, if io_uring was preferred but is not available.
+    /// One line for the operator. Present if io_uring was preferred but is not available.
     pub note: Option<String>,
 }
 
-/// Chooses the writer. To see whether io_uring is available, makes a ring, asks which operations the kernel
-/// supports, and runs one.
+/// Chooses the writer. To find out whether io_uring is available, it makes a ring, asks the kernel which operations
+/// it supports, and runs one operation.
 ///
 /// # Errors
+///
 /// [`IoError::NoUring`] if `choice` demands io_uring and it is not available.
 pub fn probe(choice: BackendChoice) -> Result<ChosenBackend, IoError> {
     if choice == BackendChoice::Pwrite {
@@ -70,31 +77,33 @@ pub fn probe(choice: BackendChoice) -> Result<ChosenBackend, IoError> {
     }
 }
 
-/// Entries of a worker's submission queue. With one entry, each submission flushes the one before; `uring::flush`
-/// relies on that (docs/decisions/03-ring-with-one-entry.md).
+/// The size of a worker's submission queue. With one entry, each submission pushes the one before it to the kernel,
+/// which `uring::flush` relies on (docs/decisions/03-ring-with-one-entry.md).
 const RING_ENTRIES: u32 = 1;
-/// Entries of the completion queue: more than there can be operations in flight.
+/// The size of a worker's completion queue. It is larger than the number of operations that can be in flight.
 const RING_COMPLETIONS: u32 = 2048;
 
 thread_local! {
-    /// Whether this thread runs inside tokio-uring's runtime.
+    /// Whether this thread runs inside the runtime of tokio-uring.
     static HAS_RING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread has a ring.
+/// Whether this thread has an io_uring ring.
 pub(super) fn has_ring() -> bool {
     HAS_RING.get()
 }
 
-/// Runs `future` to its end on this thread, in the runtime that `kind` needs: tokio-uring's, or tokio's
-/// current-thread runtime. Timers, sockets and `tokio::task::spawn_local` work in both. If the ring cannot be made
-/// on this thread after all, tokio's runtime is used, and [`crate::io::Io`] then writes with pwrite.
+/// Runs `future` to its end on this thread, in the runtime that `kind` needs: tokio-uring's, or the current-thread
+/// runtime of tokio. Timers, sockets and `tokio::task::spawn_local` work in both. If the ring cannot be made on
+/// this thread, tokio's runtime is used, and [`crate::io::Io`] then writes with pwrite.
 ///
 /// # Errors
-/// [`IoError::NoRuntime`] if the kernel refuses what both runtimes need (epoll, descriptors).
+///
+/// [`IoError::NoRuntime`] if the kernel refuses what both runtimes need (epoll, file descriptors).
 ///
 /// # Panics
-/// Inside another runtime.
+///
+/// If it is called inside another async runtime.
 pub fn block_on<F: Future>(kind: IoBackend, future: F) -> Result<F::Output, IoError> {
     if kind == IoBackend::Uring {
         let mut ring = tokio_uring::uring_builder();
@@ -113,7 +122,7 @@ pub fn block_on<F: Future>(kind: IoBackend, future: F) -> Result<F::Output, IoEr
     Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
 }
 
-/// Marks this thread as having a ring, until it is dropped.
+/// Sets `HAS_RING` for this thread. Dropping it clears `HAS_RING` again.
 struct RingScope;
 
 impl RingScope {

@@ -1,7 +1,8 @@
-//! Aligned write buffers: a fixed number for each worker, registered with the ring if the kernel permits.
+//! The write buffers of a worker: a fixed number of aligned buffers, registered with io_uring if the kernel
+//! permits.
 //!
-//! Each worker has one anonymous mapping, divided into buffers of equal size. No two buffers overlap. The mapping
-//! lives as long as any of its buffers (docs/decisions/04-write-buffers.md).
+//! Each worker has one anonymous memory mapping, divided into buffers of equal size that do not overlap. The
+//! mapping lives as long as any of its buffers (docs/decisions/04-write-buffers.md).
 
 use super::IoError;
 use memmap2::{Advice, MmapMut};
@@ -11,15 +12,15 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// The unit of O_DIRECT writes: offsets, lengths and buffer addresses are multiples of it.
+/// The unit of O_DIRECT writes, in bytes. File offsets, lengths and buffer addresses are multiples of it.
 pub const ALIGNMENT: usize = 4096;
 
-/// The buffers of one worker. They take `buffer_bytes * buffers` of memory.
+/// The size and number of one worker's buffers. They take `buffer_bytes * buffers` bytes of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IoOptions {
-    /// Capacity of each buffer in bytes, rounded up to a multiple of [`ALIGNMENT`].
+    /// The capacity of each buffer in bytes. It is rounded up to a multiple of [`ALIGNMENT`].
     pub buffer_bytes: usize,
-    /// The number of buffers, 1 to 1024. It also limits the writes in flight.
+    /// The number of buffers, 1 to 1024. It also limits the number of writes in flight.
     pub buffers: usize,
 }
 
@@ -29,23 +30,26 @@ impl Default for IoOptions {
     }
 }
 
-/// The size of huge pages on x86-64 and on most arm64 kernels. On other kernels it is only an alignment.
+/// The size of a huge page on x86-64 and on most arm64 kernels, in bytes. On other kernels it only serves as an
+/// alignment.
 const HUGE_PAGE: usize = 2 << 20;
 /// The largest number of buffers that the kernel registers in one call (UIO_MAXIOV).
 const MOST_BUFFERS: usize = 1024;
 
-/// A worker's buffers.
+/// The write buffers of one worker, and which of them are free.
 pub(super) struct BufferPool {
-    /// The first byte of the first buffer, inside `_map`.
+    /// The address of the first byte of the first buffer, inside `_map`.
     base: NonNull<u8>,
     buffer_bytes: usize,
     count: u16,
-    /// Indexes of the free buffers. Last in, first out keeps CPU caches warm.
+    /// The indexes of the free buffers. The buffer that was freed last is used first, because it is most likely
+    /// still in a CPU cache.
     free: RefCell<Vec<u16>>,
     freed: Notify,
-    /// Whether all buffers have been in use at the same time.
+    /// Whether all buffers have been in use at the same time at least once.
     was_drained: Cell<bool>,
-    /// Buffers with an index below this are registered with the thread's ring; None: not tried yet.
+    /// The number of registered buffers: those with a lower index than this are registered with the thread's ring.
+    /// None if registration was not tried yet.
     registered: Cell<Option<u16>>,
     _map: MmapMut,
 }
@@ -59,7 +63,7 @@ impl BufferPool {
         let buffer_bytes =
             options.buffer_bytes.max(ALIGNMENT).checked_next_multiple_of(ALIGNMENT).ok_or_else(too_much)?;
         let bytes = buffer_bytes.checked_mul(count).ok_or_else(too_much)?;
-        // The length of a write is a 32-bit number in a ring, and Linux caps it below 2 GiB.
+        // io_uring holds the length of a write in 32 bits, and Linux writes less than 2 GiB in one call.
         if buffer_bytes > 1 << 30 {
             return Err(too_much());
         }
@@ -68,7 +72,8 @@ impl BufferPool {
         let mapped = bytes.checked_add(align).ok_or_else(too_much)?;
         let mut map = MmapMut::map_anon(mapped).map_err(|_| too_much())?;
         if huge {
-            // The kernel refuses if huge pages are switched off. Writes are then only slower.
+            // The kernel refuses this advice if huge pages are switched off. Writes are then slower, but nothing
+            // fails.
             let _ = map.advise(Advice::HugePage);
         }
         let skip = map.as_ptr().align_offset(align).min(align);
@@ -94,22 +99,22 @@ impl BufferPool {
         self.count
     }
 
-    /// The number of buffers that are registered with the thread's ring; None: not tried yet.
+    /// The number of buffers that are registered with the thread's ring. None if registration was not tried yet.
     pub(super) fn registered(&self) -> Option<u16> {
         self.registered.get()
     }
 
-    /// Whether all buffers have been in use at the same time, so that their memory is resident.
+    /// Whether all buffers have been in use at the same time. If so, all their memory is resident.
     pub(super) fn was_drained(&self) -> bool {
         self.was_drained.get()
     }
 
-    /// Notes that buffers 0 to `count - 1` are registered, in order, with the thread's ring.
+    /// Notes that the buffers 0 to `count - 1` were registered, in this order, with the thread's ring.
     pub(super) fn set_registered(&self, count: u16) {
         self.registered.set(Some(count.min(self.count)));
     }
 
-    /// The first byte of buffer `index`.
+    /// The address of the first byte of buffer `index`.
     pub(super) fn start_of(&self, index: u16) -> NonNull<u8> {
         debug_assert!(index < self.count);
         // SAFETY: index < count, so the offset lies inside the mapping, which `self` owns.
@@ -127,7 +132,7 @@ impl BufferPool {
     }
 
     pub(super) async fn take(self: &Rc<Self>) -> Buffer {
-        // Ends when a buffer is free: each turn waits for one to come back.
+        // This loop ends when a buffer is free. Each turn waits until another user gives one back.
         loop {
             if let Some(buffer) = self.try_take() {
                 return buffer;
@@ -137,8 +142,8 @@ impl BufferPool {
     }
 }
 
-/// A buffer of the worker's pool, aligned for O_DIRECT. It derefs to its whole capacity, and drop returns it to the
-/// pool. It holds zeros at first, later what its last user left.
+/// One buffer of the worker's pool, aligned for O_DIRECT. It dereferences to its whole capacity. Dropping it
+/// returns it to the pool. A new buffer holds zeros; a reused one holds what its last user wrote.
 pub struct Buffer {
     pool: Rc<BufferPool>,
     index: u16,
@@ -149,7 +154,8 @@ impl Buffer {
         &self.pool
     }
 
-    /// The buffer's index in the thread's ring; None if it is not registered.
+    /// The buffer's index among the buffers that are registered with the thread's ring. None if it is not
+    /// registered.
     pub(super) fn registered_index(&self) -> Option<u16> {
         self.pool.registered().filter(|&count| self.index < count).map(|_| self.index)
     }

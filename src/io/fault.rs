@@ -1,5 +1,5 @@
-//! Injected faults, for tests only. The n-th step of a kind on an output or on a replica's file fails, is cut
-//! short, comes late, or kills the process.
+//! Injects faults into file operations, for tests only. A test chooses the n-th operation of a kind on one file.
+//! That operation then fails, transfers fewer bytes, is delayed, or kills the process.
 
 use crate::process::locks::lock;
 use rustix::io::Errno;
@@ -8,38 +8,45 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// An operation on an output or on a replica's file.
+/// A kind of operation on an output file or on a file of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Creating the output file.
     Create,
+    /// Reserving space for the output file (fallocate).
     Reserve,
+    /// Setting the length of the output file.
     Truncate,
+    /// One write to the output file.
     Write,
+    /// The sync of the output file before it gets its name.
     Sync,
-    /// Each system call that changes a name.
+    /// One system call that creates, changes or removes a name. Publishing a file takes several.
     Publish,
-    /// The second sync of a file that got its name after its first (`commit::journal`).
+    /// The second sync of a file, after it got its name (`commit::journal` says which file systems need it).
     SyncInode,
+    /// The sync of the directory that holds the output file.
     SyncDir,
     /// A stat of a replica's file while its directory is listed.
     Stat,
-    /// An open of a replica's file for reading.
+    /// Opening a replica's file for reading.
     Open,
-    /// One pread of a replica's file.
+    /// One pread (a read at an offset) of a replica's file.
     Read,
 }
 
-/// What happens instead of the step.
+/// The fault that replaces or changes an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
+    /// The operation is not done and returns this error.
     Fail(Errno),
     /// A write or a read transfers at most this number of bytes.
     Short(usize),
-    /// SIGKILL before the step is done.
+    /// The process kills itself with SIGKILL before the operation is done.
     Kill,
-    /// The step begins this much later.
+    /// The operation begins this much later than it would.
     Late(Duration),
-    /// The file at this path is truncated to this number of bytes, then the step is done.
+    /// The file at this path is truncated to this number of bytes, then the operation is done.
     Truncate(PathBuf, u64),
     /// A read returns 0 bytes although the file is longer. Only for [`Step::Read`].
     EndOfFile,
@@ -48,21 +55,21 @@ pub enum Effect {
 #[derive(Debug)]
 struct PlannedFault {
     path: PathBuf,
-    /// None: any step.
+    /// The kind of operation that the fault applies to. None means every kind.
     step: Option<Step>,
     effect: Effect,
-    /// The number of steps up to and including the fault. 0: the fault has struck.
+    /// The number of operations until the fault happens, counting the one that it hits. 0 if it has happened.
     left: AtomicU32,
 }
 
 static PLANNED: Mutex<Vec<Arc<PlannedFault>>> = Mutex::new(Vec::new());
 
-/// A fault that is in force until this is dropped.
+/// The handle of an injected fault. Dropping it removes the fault.
 #[derive(Debug)]
 pub struct Injected(Arc<PlannedFault>);
 
 impl Injected {
-    /// Whether the fault has struck.
+    /// Whether the fault has happened.
     pub fn struck(&self) -> bool {
         self.0.left.load(Relaxed) == 0
     }
@@ -74,9 +81,12 @@ impl Drop for Injected {
     }
 }
 
-/// Applies `effect` to the `nth` (from 1) `step` on the file at `path`. [`Effect::Short`] and [`Effect::EndOfFile`]
-/// also apply to all later ones. `step` None: steps of every kind are counted. The faults of an output are looked
-/// up when it is created, those of a replica's file each time it is opened.
+/// Applies `effect` to the `nth` operation (counted from 1) of kind `step` on the file at `path`. If `step` is
+/// None, operations of every kind are counted. [`Effect::Short`] and [`Effect::EndOfFile`] also apply to all later
+/// operations.
+///
+/// The faults of an output file are looked up when it is created. Those of a replica's file are looked up each time
+/// it is opened.
 pub fn inject(path: &Path, step: Option<Step>, nth: u32, effect: Effect) -> Injected {
     let planned = Arc::new(PlannedFault { path: path.to_owned(), step, effect, left: AtomicU32::new(nth.max(1)) });
     lock(&PLANNED).push(Arc::clone(&planned));
@@ -88,7 +98,7 @@ fn truncate(path: &Path, bytes: u64) -> Result<(), Errno> {
     file.and_then(|file| file.set_len(bytes)).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }
 
-/// The faults of one file.
+/// The faults that were injected for one file.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Arc<PlannedFault>>);
 
@@ -98,7 +108,8 @@ impl Faults {
         Self(planned.iter().filter(|fault| fault.path == path).cloned().collect())
     }
 
-    /// The number of bytes that the step may transfer, or its injected failure.
+    /// Applies the faults to one operation of kind `step`. Returns the number of bytes that the operation may
+    /// transfer, or the error with which it fails.
     pub(crate) fn pass(&self, step: Step) -> Result<usize, Errno> {
         let mut most = usize::MAX;
         for fault in &self.0 {

@@ -1,4 +1,5 @@
-//! The seam where tests inject faults. In builds without the feature `sim` it does nothing.
+//! The place where file operations ask whether a test has injected a fault. In builds without the feature `sim` it
+//! is empty and costs nothing.
 
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use super::fault::{Faults as FaultSeam, Step};
@@ -40,7 +41,8 @@ mod nothing {
     }
 }
 
-/// [`FaultSeam::pass`] for a file that is not open yet.
+/// Applies the faults for the file at `path` to one operation of kind `step`, before the file is open.
+/// [`FaultSeam::pass`] is for open files.
 pub(crate) fn fault_at(path: &std::path::Path, step: Step) -> Result<usize, rustix::io::Errno> {
     FaultSeam::of(path).pass(step)
 }

@@ -1,12 +1,12 @@
-//! System calls that a signal interrupted are made again.
+//! Repeats system calls that a signal interrupted (EINTR).
 
 use rustix::io::Errno;
 
-/// The largest number of interruptions of one call. Beyond it the cause is a file system that answers EINTR to
-/// everything, which must not keep a core busy for ever.
+/// The limit on repeats of one call. If a call is interrupted more often, the file system answers EINTR to
+/// everything. Without a limit such a file system would keep a CPU busy for ever.
 pub(super) const MOST_INTERRUPTIONS: u32 = 10_000;
 
-/// Makes a call again while it fails with EINTR, at most [`MOST_INTERRUPTIONS`] times. After that returns EINTR.
+/// Repeats `call` while it fails with EINTR, at most [`MOST_INTERRUPTIONS`] times. After that EINTR is returned.
 pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     for _ in 0..MOST_INTERRUPTIONS {
         match call() {

@@ -1,4 +1,5 @@
-//! The child processes of `tests` that run under limits, and a seccomp filter like that of a sandbox.
+//! Code that runs in child processes of the tests in `tests`: these processes run under resource limits or under a
+//! seccomp filter like that of a container.
 
 use super::tests::{options, output, pattern};
 use super::*;
@@ -7,8 +8,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::PathBuf;
 
-/// With both writers: bytes below the limit are written, the rest is refused. The files have their final size
-/// before the limit is set, so no write changes a size.
+/// Writes past RLIMIT_FSIZE with both writers. The bytes below the limit must be written, the rest must be refused.
+/// The files get their final size before the limit is set, so that no write changes a size.
 pub(super) fn past_the_file_size_limit() {
     const LIMIT: u64 = 5 << 20;
     signals::ignore_file_size_signal();
@@ -43,12 +44,12 @@ pub(super) fn past_the_file_size_limit() {
     }
 }
 
-/// On file systems that cannot begin O_DIRECT writes to fresh space at once (ext4), the kernel hands them to threads
-/// that it starts for the ring.
+/// Writes by io_uring where the kernel can start no threads. On ext4 the kernel cannot begin O_DIRECT writes to
+/// fresh space at once. It hands them to threads that it starts for the ring.
 pub(super) fn without_ring_threads() {
     let _ = setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) });
-    // The limit does not apply to root.
-    // SAFETY: the call takes a number.
+    // RLIMIT_NPROC does not apply to root, so the process changes its user.
+    // SAFETY: setuid takes a number and touches no memory.
     let _ = unsafe { libc::setuid(54_321) };
     assert!(std::thread::Builder::new().spawn(|| ()).is_err());
     let path = PathBuf::from(format!("/tmp/hydrant-ring-{}", std::process::id()));
@@ -71,7 +72,8 @@ pub(super) fn without_ring_threads() {
     assert!(found == expected);
 }
 
-/// A seccomp filter: from now on these calls end in `action`, in every thread of this process.
+/// Installs a seccomp filter for every thread of this process. From now on each of `calls` ends in `action`, for
+/// example an error.
 pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
     let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
@@ -87,7 +89,7 @@ pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
     }
     filter.push(statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
-    // SAFETY: prctl reads the program, which lives until the call has returned.
+    // SAFETY: prctl and seccomp read the program, which lives until the calls have returned.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(

@@ -1,9 +1,9 @@
-//! Writing outputs: io_uring and pwrite behind one trait, aligned buffers, and the probe that chooses between the
-//! two (docs/ARCHITECTURE.md, "io_uring traps" and "Durability").
+//! Writes output files. Two writers, io_uring and pwrite, stand behind one trait; a probe chooses between them.
+//! They share aligned buffers (docs/ARCHITECTURE.md, "io_uring traps" and "Durability").
 //!
-//! Not here: names, directories and publication (`commit`), and what is written where (`restore`).
-//! This is the only module with `unsafe`: for anonymous mapped memory, for the promise to the kernel that buffer
-//! and descriptor live until their operation has ended, for system calls on locks, and for signals.
+//! The names of files, directories and publication belong to `commit`. Which bytes are written where is decided by
+//! `restore`. This is the only module with `unsafe` code. It is necessary for anonymous memory mappings, for
+//! io_uring (buffer and descriptor must live until the operation has ended), for record locks, and for signals.
 
 #![allow(unsafe_code)]
 
@@ -39,7 +39,8 @@ pub use writer::Writer;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The buffers and the writer of one worker. Clones share them. Made and used inside [`block_on`], on one thread.
+/// The buffers and the writer of one worker. Clones share them. It must be created and used inside [`block_on`], on
+/// one thread.
 #[derive(Clone)]
 pub struct Io {
     kind: IoBackend,
@@ -48,42 +49,45 @@ pub struct Io {
 }
 
 impl Io {
-    /// `kind` is the choice of [`probe`]. Falls back to pwrite if this thread has no ring.
+    /// Creates the buffers of this worker. `kind` is the result of [`probe`]. If this thread has no io_uring ring,
+    /// pwrite is used.
     ///
     /// # Errors
+    ///
     /// [`IoError::NoRuntime`] if there is no memory for the buffers.
     pub fn new(kind: IoBackend, options: IoOptions) -> Result<Self, IoError> {
         let kind = if backend::has_ring() { kind } else { IoBackend::Pwrite };
         Ok(Self { kind, pool: buffer::BufferPool::new(options)?, syncs: sync::Syncs::new() })
     }
 
-    /// The writer in use.
+    /// The writer that is used on this thread: io_uring or pwrite.
     pub fn kind(&self) -> IoBackend {
         self.kind
     }
 
-    /// Capacity of each buffer, in bytes.
+    /// The capacity of each buffer, in bytes.
     pub fn buffer_bytes(&self) -> usize {
         self.pool.buffer_bytes()
     }
 
-    /// The number of buffers that are registered with the kernel. 0 until all have been in use at the same time and
-    /// an O_DIRECT write begins. Then all of them, or fewer if the limit on locked memory is low.
+    /// The number of buffers that are registered with the kernel. It is 0 until all buffers have been in use at the
+    /// same time and an O_DIRECT write begins. Then all are registered, or fewer if the limit on locked memory
+    /// (RLIMIT_MEMLOCK) is low.
     pub fn registered_buffers(&self) -> usize {
         usize::from(self.pool.registered().unwrap_or(0))
     }
 
-    /// A free buffer. Waits while all are in use. The buffer holds what its last user left.
+    /// Takes a free buffer. Waits while all are in use. The buffer may hold bytes of its last user.
     pub async fn buffer(&self) -> Buffer {
         self.pool.take().await
     }
 
-    /// A free buffer; None if all are in use.
+    /// Takes a free buffer. Returns None if all are in use.
     pub fn try_buffer(&self) -> Option<Buffer> {
         self.pool.try_take()
     }
 
-    /// A writer to `file` for this worker. Several workers may write to one file, each to different bytes.
+    /// Creates a writer to `file` for this worker. Several workers may write to one file, each to different bytes.
     pub fn writer(&self, file: &Arc<OutputFile>) -> Rc<dyn Writer> {
         let (file, syncs) = (Arc::clone(file), self.syncs.clone());
         match self.kind {

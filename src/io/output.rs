@@ -1,4 +1,4 @@
-//! The output file: its descriptors, shared by all workers, and whether its content is durable.
+//! The output file: its file descriptors, which all workers share, and the record of which changes are durable.
 
 use super::IoError;
 use super::fault_seam::{FaultSeam, Step};
@@ -10,28 +10,29 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// From this size on O_DIRECT takes less CPU, below it the page cache does (`cargo bench --bench io`).
+/// The size in bytes from which a file is written with O_DIRECT. Above it O_DIRECT takes less CPU time than the
+/// page cache, below it more (measured by `cargo bench --bench io`).
 const LARGE_BYTES: u64 = 4 << 20;
 
-/// A file that is open for reading and writing. All workers use it at once, each writes different bytes.
+/// An output file, open for reading and writing. All workers may use it at the same time, each for different bytes.
 #[derive(Debug)]
 pub struct OutputFile {
     fd: OwnedFd,
     path: PathBuf,
     large: AtomicBool,
-    /// Another descriptor of the file, with O_DIRECT; None if the file system refuses.
+    /// A second descriptor of the file, opened with O_DIRECT. None if the file system refuses O_DIRECT.
     direct: OnceLock<Option<OwnedFd>>,
     direct_refused: AtomicBool,
-    /// The number of changes begun.
+    /// The number of changes that were begun: writes, and changes of the length.
     changes: AtomicU64,
-    /// The number of changes that the last successful sync covers.
+    /// The number of changes that the last successful sync made durable.
     synced: AtomicU64,
     sync_failed: AtomicBool,
     faults: FaultSeam,
 }
 
 impl OutputFile {
-    /// `fd` is open for reading and writing; messages call the file `path`.
+    /// Wraps the descriptor `fd`, which must be open for reading and writing. Messages call the file `path`.
     pub fn new(fd: OwnedFd, path: PathBuf) -> Self {
         let faults = FaultSeam::of(&path);
         Self {
@@ -47,22 +48,27 @@ impl OutputFile {
         }
     }
 
-    /// The file's name in messages: the destination, as given.
+    /// The file's name in messages: the path of the destination, as the user gave it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Announces the final size in bytes. Large files are written with O_DIRECT if writer and file system can.
+    /// Announces the final size in bytes. It decides whether the file counts as large and is written with O_DIRECT
+    /// (if writer and file system can).
     pub fn expect_size(&self, bytes: u64) {
         self.large.store(bytes >= LARGE_BYTES, Ordering::Relaxed);
     }
 
-    /// See [`Self::expect_size`].
+    /// Whether the announced size is at least [`LARGE_BYTES`].
     pub(super) fn is_large(&self) -> bool {
         self.large.load(Ordering::Relaxed)
     }
 
     /// Writes all of `bytes` at offset `at` through the page cache, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::Refused`] if the kernel refuses, [`IoError::Impossible`] if it writes nothing.
     pub fn pwrite_all(&self, bytes: &[u8], at: u64) -> Result<(), IoError> {
         self.note_change();
         let mut rest = bytes;
@@ -86,7 +92,11 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Fills `bytes` from offset `at`; [`IoError::Short`] if the file ends before.
+    /// Fills `bytes` from offset `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::Short`] if the file ends before, [`IoError::Refused`] if the kernel refuses.
     pub fn pread_exact(&self, bytes: &mut [u8], at: u64) -> Result<(), IoError> {
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -100,7 +110,8 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Makes everything written so far durable, on this thread. A failure is final: later calls fail too.
+    /// Makes everything that was written so far durable, on this thread. After a failure all later calls fail too,
+    /// because the kernel may have dropped the unwritten pages.
     pub fn fsync(&self) -> Result<(), IoError> {
         let covered = self.sync_begins()?;
         self.sync_ended(covered, rustix::fs::fsync(&self.fd))
@@ -112,12 +123,17 @@ impl OutputFile {
             && self.synced.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire)
     }
 
-    /// To be called before each change, so that [`Self::is_synced`] counts it.
+    /// Counts a change. Must be called before each change, because [`Self::is_synced`] compares this count with
+    /// what was synced.
     pub(crate) fn note_change(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The number of changes that a sync which begins now will cover.
+    /// Begins a sync and returns the number of changes that it will cover.
+    ///
+    /// # Errors
+    ///
+    /// An earlier sync failed.
     pub(super) fn sync_begins(&self) -> Result<u64, IoError> {
         if self.sync_failed.load(Ordering::Acquire) {
             return Err(IoError::refused("sync", &self.path, Errno::IO));
@@ -144,25 +160,28 @@ impl OutputFile {
         }
     }
 
-    /// The O_DIRECT descriptor; None if the file is small or the file system refuses O_DIRECT.
+    /// The descriptor with O_DIRECT. None if the file is small or the file system refuses O_DIRECT.
     pub(super) fn direct(&self) -> Option<BorrowedFd<'_>> {
         if !self.is_large() || self.direct_refused.load(Ordering::Relaxed) {
             return None;
         }
         let open = || {
-            // Opened by descriptor: the name may not exist yet, or belong to another file by now.
+            // The file is opened again by its descriptor, not by its name: the name may not exist yet, or may
+            // belong to another file by now.
             let again = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
             rustix::fs::open(again, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).ok()
         };
         self.direct.get_or_init(open).as_ref().map(AsFd::as_fd)
     }
 
-    /// Sends later writes through the page cache. For file systems that accept O_DIRECT at open but not for a write.
+    /// Sends all later writes through the page cache. Some file systems accept O_DIRECT when a file is opened but
+    /// refuse it at a write.
     pub(super) fn refuse_direct(&self) {
         self.direct_refused.store(true, Ordering::Relaxed);
     }
 
-    /// The seam for tests: the step's injected failure, or the number of bytes that it may transfer.
+    /// Asks whether a test has injected a fault into an operation of kind `step`. Returns the number of bytes that
+    /// the operation may transfer, or the error with which it fails.
     pub(crate) fn fault(&self, step: Step) -> Result<usize, Errno> {
         self.faults.pass(step)
     }

@@ -1,5 +1,5 @@
-//! Writes by pwrite on the worker's own thread. Early writeback (`writeback`) keeps the disk busy. That is faster than
-//! handing each write to another thread.
+//! Writes with pwrite on the worker's own thread. The kernel is asked to begin writeback early (`writeback`), which
+//! keeps the disk busy. That is faster than handing each write to another thread.
 
 use super::writeback::Writeback;
 use super::writer::{Writer, part};

@@ -1,8 +1,8 @@
-//! fsync on threads of its own, so that many files are synced in parallel (docs/decisions/08-fsync-threads.md).
+//! Calls fsync on separate threads, so that many files are synced in parallel (docs/decisions/08-fsync-threads.md).
 //!
-//! A few threads take files from a queue. Another thread is woken only if more files wait than threads are at work,
-//! so under load no thread sleeps between two files. Invariant: if a file waits, some thread is awake or notified
-//! that is not busy with a large file, whose sync may take seconds.
+//! A few threads take files from a queue. A sleeping thread is woken only if more files wait than threads are
+//! awake, so under load no thread goes to sleep between two files. Invariant: while a file waits, at least one
+//! thread is awake or notified that is not busy with a large file, whose sync may take seconds.
 
 use super::{IoError, OutputFile};
 use crate::process::locks::{self, lock};
@@ -14,14 +14,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
-/// The largest number of syncs in flight per worker, and of threads for them.
+/// The limit on syncs in flight per worker, and on the threads for them.
 const AT_ONCE: usize = 16;
 
-/// A worker's syncs. The queue is never longer than the number of databases in flight.
+/// The syncs of one worker. Its queue is never longer than the number of databases in flight.
 #[derive(Clone)]
 pub(super) struct Syncs(Rc<SyncPool>);
 
-/// Drop waits for the syncs that have begun and gives up the others.
+/// The threads and the queue. Dropping the pool waits for the syncs that have begun and gives up the others.
 struct SyncPool {
     shared: Arc<SyncShared>,
 }
@@ -35,11 +35,11 @@ struct SyncShared {
 #[derive(Default)]
 struct SyncState {
     waiting: VecDeque<SyncJob>,
-    /// The number of threads that sleep.
+    /// The number of sync threads that sleep because they have no work.
     asleep: usize,
-    /// How many of them were notified and have not woken up yet.
+    /// The number of sleeping threads that were notified and have not woken up yet.
     notified: usize,
-    /// The number of threads that sync a large file.
+    /// The number of threads that are busy with the sync of a large file.
     with_large: usize,
     threads: Vec<JoinHandle<()>>,
     closed: bool,
@@ -60,7 +60,8 @@ impl Syncs {
         async move {
             let (done, synced) = oneshot::channel();
             pool.push(SyncJob { file: Arc::clone(&file), done });
-            // No answer: the worker is shutting down. A file that was not synced is not published.
+            // The channel is closed if the worker is shutting down. The file was then not synced, and it is not
+            // published.
             let canceled = |_| Err(IoError::refused("sync", file.path(), rustix::io::Errno::CANCELED));
             synced.await.unwrap_or_else(canceled)
         }
@@ -73,7 +74,7 @@ impl SyncPool {
         let mut state = self.shared.lock();
         state.waiting.push_back(job);
         let must_notify = self.shared.serve_waiting(&mut state);
-        // No thread could be started: sync on this one.
+        // If no thread could be started, the file is synced on this thread.
         let own = if state.threads.is_empty() { state.waiting.pop_back() } else { None };
         drop(state);
         if must_notify {
@@ -102,9 +103,9 @@ impl SyncShared {
         lock(&self.state)
     }
 
-    /// Makes sure that waiting files are synced soon: threads that are at work on small files, or notified, will each
-    /// take one. If more files wait, counts a sleeping thread as notified and returns true, and the caller must
-    /// notify it; if none sleeps, starts one.
+    /// Makes sure that the files in the queue are synced soon. Each thread that is notified, or busy with a small
+    /// file, will take one file. If more files wait than that, one more thread is needed. If a thread sleeps, it is
+    /// counted as notified and the result is true: the caller must notify it. If none sleeps, a thread is started.
     fn serve_waiting(self: &Arc<Self>, state: &mut SyncState) -> bool {
         let free = state.asleep.saturating_sub(state.notified);
         let soon = state.threads.len().saturating_sub(free).saturating_sub(state.with_large);
@@ -117,7 +118,7 @@ impl SyncShared {
         }
         if state.threads.len() < AT_ONCE {
             let shared = Arc::clone(self);
-            // If no thread can be started, the present ones sync the file later.
+            // If no thread can be started, the existing ones sync the file later.
             if let Ok(thread) = std::thread::Builder::new().name("sync".to_owned()).spawn(move || shared.work()) {
                 state.threads.push(thread);
             }
@@ -125,7 +126,7 @@ impl SyncShared {
         false
     }
 
-    /// Runs on each thread: syncs files until the pool is dropped.
+    /// The loop of each thread: syncs files until the pool is dropped.
     fn work(self: &Arc<Self>) {
         let mut state = self.lock();
         loop {
@@ -145,8 +146,8 @@ impl SyncShared {
             } else {
                 state.asleep += 1;
                 state = locks::wait(&self.changed, state);
-                // A thread may wake without having been notified. It is counted as the notified one. The
-                // thread that was really notified then finds the queue empty and sleeps again.
+                // A condition variable may wake a thread that nobody notified. Such a thread is counted as the
+                // notified one. The thread that was really notified then finds the queue empty and sleeps again.
                 state.asleep -= 1;
                 debug_assert!(state.notified <= state.asleep + 1);
                 state.notified = state.notified.saturating_sub(1);
@@ -157,7 +158,7 @@ impl SyncShared {
 
 impl SyncJob {
     fn run(self) {
-        // Closed: the restore was dropped.
+        // The receiver is gone if the restore was dropped. Its file need not be synced.
         if !self.done.is_closed() {
             let _ = self.done.send(self.file.fsync());
         }

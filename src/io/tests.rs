@@ -1,4 +1,4 @@
-//! Both writers on the same patterns give the same bytes and the same failures.
+//! Tests that both writers produce the same bytes and the same errors for the same writes.
 
 use super::fault::{Effect, inject};
 use super::*;
@@ -36,7 +36,7 @@ pub(super) fn output(path: &Path, size: u64) -> Arc<OutputFile> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).unwrap();
     file.set_len(size).unwrap();
     let output = OutputFile::new(file.into(), path.to_owned());
-    // Announced as large, so that even small tests write with O_DIRECT.
+    // The size is announced as large, so that even the small files of tests are written with O_DIRECT.
     output.expect_size(if size >= 1 << 20 { u64::MAX } else { size });
     Arc::new(output)
 }
@@ -45,7 +45,7 @@ pub(super) fn options(buffer_bytes: usize, buffers: usize) -> IoOptions {
     IoOptions { buffer_bytes, buffers }
 }
 
-/// Writes `expected` to a new file in the given pieces, with as many writes in flight as there are buffers.
+/// Writes `expected` to a new file in the given pieces. As many writes are in flight as there are buffers.
 fn write_pieces(kind: IoBackend, path: &Path, expected: &[u8], pieces: &[std::ops::Range<usize>], buffer: usize) {
     let file = output(path, expected.len() as u64);
     block_on(kind, async {
@@ -80,7 +80,7 @@ fn random_patterns_give_the_same_bytes() {
     for dir in dirs() {
         for seed in 0..12 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            // Below and above the size from which files are written with O_DIRECT.
+            // The sizes lie below and above the size from which files are written with O_DIRECT.
             let expected = pattern(rng.usize(1..3 << 20), seed);
             let buffer = ALIGNMENT << rng.usize(0..8);
             let mut pieces = Vec::new();
@@ -106,7 +106,8 @@ fn every_page_size_and_tail() {
     let dir = tempfile::tempdir().unwrap();
     for kind in kinds() {
         for page in (9..=16).map(|shift| 1_usize << shift) {
-            // An odd number of pages, in runs of up to the buffer, the last one short.
+            // The file has an odd number of pages. They are written in runs as long as the buffer, and the last run
+            // is shorter.
             let expected = pattern((1 << 20) + 3 * page, page as u64);
             let run = (256 << 10) / page * page;
             let pieces: Vec<_> =
@@ -161,7 +162,7 @@ fn a_failed_write_is_reported_with_its_place() {
             let writer = io.writer(&file);
             writer.write(io.buffer().await, 1 << 20, 0).await.unwrap();
             let error = writer.write(io.buffer().await, 1 << 20, 1 << 20).await.unwrap_err();
-            // The buffers have come back.
+            // After the failed write, both buffers must be back in the pool.
             let both = (io.try_buffer(), io.try_buffer());
             assert!(both.0.is_some() && both.1.is_some());
             error
@@ -191,7 +192,8 @@ fn a_failed_sync_is_final() {
     }
 }
 
-/// Syncs that take no time, so that the threads for them fall asleep and wake up as often as possible.
+/// Runs syncs that take almost no time. The sync threads then fall asleep and wake up as often as possible, which
+/// would show a lost notification.
 #[test]
 fn no_sync_is_forgotten() {
     for dir in dirs() {
@@ -208,7 +210,7 @@ fn no_sync_is_forgotten() {
                 );
                 let synced = syncs.await.unwrap_or_else(|_| panic!("round {round}: a sync never ended"));
                 assert!(synced.into_iter().all(|synced| synced.is_ok()));
-                // From time to time all threads are asleep.
+                // A pause every 50 rounds lets all threads fall asleep.
                 if round % 50 == 0 {
                     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
                 }
@@ -219,7 +221,7 @@ fn no_sync_is_forgotten() {
     }
 }
 
-/// The sync of a large file may take seconds; other files must not wait for it.
+/// The sync of a large file may take seconds. Other files must not wait for it.
 #[test]
 fn no_sync_waits_for_a_large_files() {
     for kind in kinds() {
@@ -230,7 +232,7 @@ fn no_sync_waits_for_a_large_files() {
         block_on(kind, async {
             let io = Io::new(kind, options(4096, 1)).unwrap();
             let syncing = tokio::task::spawn_local(io.writer(&large).sync());
-            // Gives a thread the time to take it.
+            // The pause gives a sync thread the time to take the large file.
             tokio::time::sleep(Duration::from_millis(100)).await;
             io.writer(&small).sync().await.unwrap();
             assert!(small.is_synced() && !large.is_synced());
@@ -254,7 +256,7 @@ fn a_runtime_that_ends_with_syncs_in_flight_ends() {
             tokio::task::yield_now().await;
         })
         .unwrap();
-        // Neither a thread nor a task has the file any more.
+        // After the drop, neither a thread nor a task may still hold the file.
         assert_eq!(Arc::strong_count(&file), 1);
     }
 }
@@ -312,7 +314,8 @@ fn a_dropped_write_keeps_its_buffer_until_the_kernel_is_done() {
                     assert!(futures_util::poll!(&mut write).is_ready() || kind == IoBackend::Uring);
                     drop(write);
                 }
-                // A buffer that is taken now must have no other user: only 7 is written.
+                // A buffer that can be taken now must not be in use by the kernel. If it were, a write would store
+                // 9 instead of 7.
                 for _ in 0..4 {
                     io.buffer().await.fill(9);
                 }
@@ -320,7 +323,7 @@ fn a_dropped_write_keeps_its_buffer_until_the_kernel_is_done() {
             })
             .unwrap();
             let written = std::fs::read(file.path()).unwrap();
-            // A dropped write may have been cancelled, but must not have written later content of its buffer.
+            // A dropped write may have been cancelled, but it must not have written what its buffer held later.
             assert!(written.iter().all(|byte| *byte == 7 || *byte == 0), "{kind:?}");
         }
     }
@@ -379,7 +382,7 @@ fn choices_are_parsed() {
     assert_eq!(probe(BackendChoice::Pwrite), Ok(ChosenBackend { kind: IoBackend::Pwrite, note: None }));
 }
 
-/// Runs [`child`] in another process, because it sets limits that cannot be undone.
+/// Runs [`child`] in another process, because the limits that it sets cannot be undone.
 fn in_child(what: &str) {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["io::tests::child", "--exact", "--nocapture"])
@@ -422,7 +425,7 @@ fn buffers_are_registered_once_all_have_been_in_use() {
         let io = Io::new(IoBackend::Uring, options(1 << 20, 4)).unwrap();
         let writer = io.writer(&file);
         for (n, piece) in expected.chunks(1 << 20).enumerate() {
-            // All four buffers have been in use at the same time before the fifth write.
+            // Before the fifth write, all four buffers are in use at the same time, so that they get registered.
             let held: Vec<_> = std::iter::from_fn(|| (n == 4).then(|| io.try_buffer()).flatten()).collect();
             drop(held);
             let mut buf = io.buffer().await;
@@ -453,7 +456,7 @@ fn child() {
                 return;
             }
             let limit = libc::rlimit { rlim_cur: 3 << 20, rlim_max: 3 << 20 };
-            // SAFETY: system calls that read one struct, or nothing.
+            // SAFETY: setrlimit reads one structure, setuid a number.
             unsafe {
                 assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit), 0);
                 if libc::setuid(54_321) != 0 {
@@ -500,7 +503,7 @@ fn child() {
             println!("{note}");
             assert!(note.contains("io_uring_setup") && !note.contains('\n'), "{note}");
             assert!(matches!(probe(BackendChoice::Uring), Err(IoError::NoUring { .. })));
-            // A worker that cannot make a ring writes with pwrite.
+            // A worker that cannot make a ring must write with pwrite.
             let dir = tempfile::tempdir().unwrap();
             let file = output(&dir.path().join("db"), 4096);
             block_on(IoBackend::Uring, async {
@@ -513,7 +516,7 @@ fn child() {
     }
 }
 
-/// A seccomp filter like that of containers: io_uring_setup fails with `errno`.
+/// Installs a seccomp filter like that of containers: io_uring_setup fails with `errno`.
 fn refuse_io_uring(errno: i32) {
     limits_tests::filter(&[libc::SYS_io_uring_setup], libc::SECCOMP_RET_ERRNO | errno as u32);
 }

@@ -1,8 +1,8 @@
-//! Writes by io_uring: large files with O_DIRECT, from registered buffers
+//! Writes large files by io_uring, with O_DIRECT and from registered buffers
 //! (docs/decisions/02-o-direct-by-io-uring.md).
 //!
-//! Only O_DIRECT writes go to the ring. The kernel hands buffered writes of a ring to threads of its own, which
-//! costs more CPU than a pwrite here.
+//! Only O_DIRECT writes go to the ring. For a buffered write the kernel would use a thread of its own, which costs
+//! more CPU time than a pwrite here.
 
 use super::buffer::{ALIGNMENT, Buffer, BufferPool};
 use super::fault_seam::Step;
@@ -20,7 +20,8 @@ use tokio_uring::buf::fixed::FixedBufPool;
 use tokio_uring::buf::{IoBuf, IoBufMut};
 use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
-/// The shortest O_DIRECT write. The disk takes a millisecond for each, so shorter ones go through the page cache.
+/// The shortest O_DIRECT write, in bytes. Shorter writes go through the page cache, because the disk takes about a
+/// millisecond for each O_DIRECT write.
 const MIN_DIRECT: usize = 64 << 10;
 
 pub(super) struct UringWriter {
@@ -70,10 +71,10 @@ async fn write(
                     return Err(IoError::NoProgress { what: "write", path, at: from, len });
                 }
                 Ok(n) => done = done.saturating_add(n).min(aligned),
-                // The rest of this buffer goes through the page cache.
+                // The rest of this buffer is written through the page cache.
                 Err(Errno::INTR | Errno::AGAIN) => break,
-                // ECANCELED: the kernel could not start a thread for the ring. Such threads count against the
-                // limits of this process (`ulimit -u`, pids.max).
+                // ECANCELED means that the kernel could not start a thread for the ring. Such threads count against
+                // the limits of this process (`ulimit -u`, pids.max).
                 Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED) => file.refuse_direct(),
                 Err(errno) => return Err(refused(errno)),
             }
@@ -87,8 +88,9 @@ async fn write(
     Ok(())
 }
 
-/// Writes `len` bytes of `buf` from `skip` on at offset `at` of the file. All three are multiples of [`ALIGNMENT`],
-/// and `skip + len` is inside the buffer. EINVAL if the file has no O_DIRECT descriptor.
+/// Writes `len` bytes of `buf`, from `skip` on, at offset `at` of the file. All three numbers must be multiples of
+/// [`ALIGNMENT`], and `skip + len` must lie inside the buffer. The result is EINVAL if the file has no O_DIRECT
+/// descriptor.
 async fn write_direct(
     file: Arc<OutputFile>,
     buf: Buffer,
@@ -104,8 +106,9 @@ async fn write_direct(
         return (Err(Errno::INVAL), buf);
     };
     let start = bytes.as_ptr();
-    // Registration makes the whole pool resident and locks the address space until it is, which takes tens of
-    // milliseconds if the kernel must find huge pages. So it waits until all buffers have been used anyway.
+    // Registration makes the whole pool resident and locks the address space until it is done. That takes tens of
+    // milliseconds if the kernel must find huge pages. It is therefore done only after all buffers have been used,
+    // when they are resident anyway.
     if buf.pool().registered().is_none() && buf.pool().was_drained() {
         register(buf.pool());
     }
@@ -118,14 +121,15 @@ async fn write_direct(
     writing.await
 }
 
-/// Sends submitted operations to the kernel. tokio-uring does that only when the thread parks or when the submission
-/// queue is full, and a thread that decodes may not park for long. The queue has one entry, so a NOP pushes the
-/// write out (docs/decisions/03-ring-with-one-entry.md). The NOP itself stays in the queue, and nobody waits for it.
+/// Sends submitted operations to the kernel. tokio-uring does that only when the thread parks or when the
+/// submission queue is full, and a thread that decodes pages may not park for a long time. The queue has one entry,
+/// so submitting a NOP pushes the write before it to the kernel (docs/decisions/03-ring-with-one-entry.md). The NOP
+/// itself stays in the queue; nobody waits for it.
 fn flush() {
     drop(UnsubmittedOneshot::new((), DropResult, opcode::Nop::new().build()).submit());
 }
 
-/// Drops the result of an operation.
+/// Ignores the result of an operation. Used for the NOP of [`flush`].
 struct DropResult;
 
 impl OneshotOutputTransform for DropResult {
@@ -135,14 +139,14 @@ impl OneshotOutputTransform for DropResult {
     fn transform_oneshot_output(self, (): (), _: cqueue::Entry) {}
 }
 
-/// The buffer and the descriptor of an operation that the kernel works on. tokio-uring keeps them until the operation
-/// has ended, also if the future or the runtime is dropped before.
+/// The buffer and the file descriptor that the kernel works on. tokio-uring keeps them until the operation has
+/// ended, even if the future or the runtime is dropped before.
 struct InFlight {
     buf: Buffer,
     _file: Arc<OutputFile>,
 }
 
-/// Turns the kernel's result of a write into the number of bytes written, and gives the buffer back.
+/// Converts the kernel's result of a write to the number of bytes written, and gives the buffer back.
 struct TakeResult;
 
 impl OneshotOutputTransform for TakeResult {
@@ -164,9 +168,9 @@ struct Region {
     index: u16,
 }
 
-// SAFETY: the memory does not move as long as `pool` lives, which the region keeps alive, and it
-// is initialized from the start. It is only registered: no fixed buffer is ever checked out of
-// the FixedBufPool, so nobody reads or writes through it.
+// SAFETY: the memory does not move while `pool` lives, and the region keeps `pool` alive. The memory is initialized
+// from the start. It is only registered: no buffer is ever checked out of the FixedBufPool, so nobody reads or
+// writes through the region.
 unsafe impl IoBuf for Region {
     fn stable_ptr(&self) -> *const u8 {
         self.pool.start_of(self.index).as_ptr()
@@ -179,7 +183,7 @@ unsafe impl IoBuf for Region {
     }
 }
 
-// SAFETY: as above.
+// SAFETY: the same reasons as for `IoBuf`.
 unsafe impl IoBufMut for Region {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
         self.pool.start_of(self.index).as_ptr()
@@ -187,8 +191,9 @@ unsafe impl IoBufMut for Region {
     unsafe fn set_init(&mut self, _: usize) {}
 }
 
-/// Registers as many of the pool's buffers as RLIMIT_MEMLOCK allows: all, half of them, a quarter, and so on.
-/// Buffers that are not registered work too; each write costs a little more CPU.
+/// Registers buffers of the pool with the ring. RLIMIT_MEMLOCK limits how many: if all are refused, half of them
+/// are tried, then a quarter, and so on. Buffers that are not registered work too, but each write then costs a
+/// little more CPU time.
 fn register(pool: &Rc<BufferPool>) {
     let mut count = pool.count();
     while count > 0 {
@@ -201,7 +206,8 @@ fn register(pool: &Rc<BufferPool>) {
     pool.set_registered(count);
 }
 
-/// Why io_uring cannot be used here; None: it works. Makes a ring, asks for the necessary operations, and runs one.
+/// Why io_uring cannot be used in this process. None if it works. The function makes a ring, asks whether the
+/// kernel supports the necessary operations, and runs one.
 pub(super) fn refusal() -> Option<String> {
     let because = |step: &str, error: &std::io::Error| {
         let why = match error.raw_os_error() {
@@ -235,7 +241,7 @@ pub(super) fn refusal() -> Option<String> {
         return Some("this kernel's io_uring may drop completions (Linux 5.5 does not)".to_owned());
     }
     let nop: squeue::Entry = opcode::Nop::new().build();
-    // SAFETY: a NOP refers to no memory and to no descriptor.
+    // SAFETY: a NOP uses no memory and no file descriptor.
     if unsafe { ring.submission().push(&nop) }.is_err() {
         return Some("a new ring has no room".to_owned());
     }

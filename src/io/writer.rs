@@ -3,23 +3,24 @@
 use super::{Buffer, IoError, OutputFile};
 use futures_util::future::LocalBoxFuture;
 
-/// Writes to one file, from one worker.
+/// A writer to one file, for one worker.
 pub trait Writer {
     /// Writes the first `len` bytes of `buf` at offset `at`. Nothing happens until the future is polled. The buffer
-    /// returns to its pool when the kernel is done with it, also if the future is dropped before. Full buffers at
-    /// aligned offsets are fastest; every other length and offset is correct too.
+    /// returns to its pool when the kernel is done with it, even if the future is dropped before. Full buffers at
+    /// aligned offsets are fastest. Every other length and offset is correct too.
     fn write(&self, buf: Buffer, len: usize, at: u64) -> LocalBoxFuture<'static, Result<(), IoError>>;
 
-    /// Makes durable what all workers have written to the file. To be called when all writes have ended. A failure is
-    /// final and the file must be given up: a second fsync would report success although the kernel has dropped
-    /// pages.
+    /// Makes everything that all workers have written to the file durable. Must be called after all writes have
+    /// ended. If it fails, the file must be given up: a second fsync could report success although the kernel has
+    /// dropped pages.
     fn sync(&self) -> LocalBoxFuture<'static, Result<(), IoError>>;
 }
 
-/// Bytes `from` to `to` of `buf`, which are to be written at offset `at + from`.
+/// The bytes `from` to `to` of `buf`, which are to be written at offset `at + from`.
 ///
 /// # Errors
-/// [`IoError::Internal`] if they are not inside the buffer.
+///
+/// [`IoError::Impossible`] if they do not lie inside the buffer.
 pub(super) fn part<'a>(
     file: &OutputFile,
     buf: &'a Buffer,

@@ -1,8 +1,8 @@
-//! The decoder of a whole file that arrives in order, in chunks of any size: checks everything
-//! docs/FORMAT.md says of a file, and leaves it to the caller where each page is decoded to.
+//! Decodes and checks a whole LTX file that arrives in order, in chunks of any size. All rules of docs/FORMAT.md
+//! for a file are checked. The caller chooses where each page is decoded to.
 //!
-//! Memory is bounded by one frame, whatever the file says. A file has passed only when
-//! [`DecodeStep::Done`] came: pages handed out before that may be those of a damaged file.
+//! Memory is bounded by the size of one page frame, whatever the file claims. A file is valid only when
+//! [`DecodeStep::Done`] was returned. Pages that were returned before may belong to a damaged file.
 
 use crate::ltx::crc::{DatabaseChecksum, FileCrc};
 use crate::ltx::error::{Checksum, Fault, FormatError, Part};
@@ -18,28 +18,31 @@ use bytes::Bytes;
 /// A file that has passed every check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
+    /// The parsed header of the file.
     pub header: Header,
+    /// The parsed trailer of the file.
     pub trailer: Trailer,
-    /// Frames in it.
+    /// The number of page frames in the file.
     pub pages: u64,
-    /// Bytes.
+    /// The size of the file in bytes.
     pub size: u64,
 }
 
-/// What comes next of a file.
+/// The result of one step of the decoder through an LTX file.
 #[derive(Debug)]
 pub enum DecodeStep<'a> {
-    /// Push the next chunk.
+    /// The decoder needs the next chunk: call [`FileDecoder::push`].
     NeedMore,
-    /// First of all, once.
+    /// The header of the file. This is the first result, and it comes once.
     Header(Header),
-    /// A page to decode, in the file's order. One that is not decoded fails the file.
+    /// One page, in the order of the file. The caller must decode it, otherwise the checksum of the file will not
+    /// match.
     Page(EncodedPage<'a>),
-    /// The file is whole and right. Every further step says so too.
+    /// The end of the file: all checks have passed. Further calls return the same.
     Done(Verified),
 }
 
-/// A page that waits to be decoded.
+/// A compressed page that the caller has to decode.
 #[derive(Debug)]
 pub struct EncodedPage<'a> {
     frame: Frame<'a>,
@@ -49,28 +52,32 @@ pub struct EncodedPage<'a> {
 }
 
 impl EncodedPage<'_> {
+    /// The number of the page in the database, from 1.
     pub const fn pgno(&self) -> Pgno {
         self.frame.pgno
     }
 
-    /// Of its frame in the file.
+    /// The offset of the page's frame in the file, in bytes.
     pub const fn offset(&self) -> u64 {
         self.frame.offset
     }
 
+    /// The way in which the page is compressed.
     pub const fn encoding(&self) -> Encoding {
         self.frame.encoding
     }
 
-    /// The page as it is stored, to be kept and decoded elsewhere too. Decoding it there does not
-    /// count for the file's checksums.
+    /// The page frame as it is stored, for callers that keep it and decode it later. Decoding that copy does not
+    /// add the page to the file's checksums; [`Self::decode_into`] still has to be called.
     pub const fn frame(&self) -> &Frame<'_> {
         &self.frame
     }
 
-    /// Decodes the page into `out`, one page long, and counts it into the file's checksums.
+    /// Decodes the page into `out` and adds it to the file's checksums.
     ///
-    /// Errors: as [`Frame::decode_into`]; also where `out` is not one page long.
+    /// # Errors
+    ///
+    /// Those of [`Frame::decode_into`], and malformed if `out` is not exactly one page long.
     #[inline]
     pub fn decode_into(self, out: &mut [u8]) -> Result<(), FormatError> {
         let expected = self.page_size.bytes();
@@ -98,16 +105,16 @@ enum DecoderStage {
     Done,
 }
 
-/// Decodes and verifies one file.
+/// The decoder of one LTX file, which also checks it.
 #[derive(Debug)]
 pub struct FileDecoder {
     stage: DecoderStage,
     size: u64,
     received: u64,
     name: Option<(Txid, Txid)>,
-    /// Unread bytes; those of the frames are with `frames`.
+    /// Bytes that were pushed and not read yet. While page frames are read, they are in `frames` instead.
     input: Bytes,
-    /// The header or trailer in progress, and how much of it has come.
+    /// The header or the trailer, as far as it has arrived.
     small: [u8; HEADER_SIZE],
     small_len: usize,
     crc: FileCrc,
@@ -115,7 +122,7 @@ pub struct FileDecoder {
     done: Option<Verified>,
 }
 
-/// What there is once the header is known.
+/// The parts of the decoder that can only be created when the file's header is known.
 #[derive(Debug)]
 struct Parts {
     header: Header,
@@ -128,7 +135,8 @@ struct Parts {
 }
 
 impl FileDecoder {
-    /// For a file of `expected_size` bytes (from the listing), whose name says `name`.
+    /// Creates a decoder for a file of `expected_size` bytes, the size that the listing shows. `name` holds the min
+    /// and max TXID in the file's name; if it is given, the header must agree.
     pub fn new(expected_size: u64, name: Option<(Txid, Txid)>) -> Self {
         Self {
             stage: DecoderStage::Header,
@@ -144,8 +152,8 @@ impl FileDecoder {
         }
     }
 
-    /// Adds the bytes that follow in the file. Meant to be called when [`Self::next_page`] has
-    /// said [`DecodeStep::NeedMore`]; earlier, what is unread is copied together with `chunk`.
+    /// Adds the bytes that follow in the file. Call it when [`Self::next_page`] has returned
+    /// [`DecodeStep::NeedMore`]. Calling it earlier is correct, but then unread bytes are copied.
     pub fn push(&mut self, chunk: Bytes) {
         self.received = self.received.saturating_add(chunk.len() as u64);
         match &mut self.parts {
@@ -154,14 +162,17 @@ impl FileDecoder {
         }
     }
 
-    /// Bytes pushed so far.
+    /// The number of bytes of the file that were pushed so far.
     pub const fn received(&self) -> u64 {
         self.received
     }
 
-    /// The next step of the file.
+    /// Takes the next step through the file.
     ///
-    /// Errors: whatever docs/FORMAT.md calls one; the decoder is of no use after it.
+    /// # Errors
+    ///
+    /// A [`FormatError`] if the file breaks a rule of docs/FORMAT.md. After an error the decoder must not be used
+    /// any more.
     #[inline]
     pub fn next_page(&mut self) -> Result<DecodeStep<'_>, FormatError> {
         let located = if self.stage == DecoderStage::Pages { self.next_frame()? } else { None };
@@ -177,7 +188,7 @@ impl FileDecoder {
         }))
     }
 
-    /// The next frame; None where more input is needed, or the stage has changed.
+    /// The next page frame. None if more input is needed or if the pages have ended.
     #[inline]
     fn next_frame(&mut self) -> Result<Option<Located>, FormatError> {
         let Some(parts) = &mut self.parts else { return Ok(None) };
@@ -264,7 +275,7 @@ impl FileDecoder {
         Ok(DecodeStep::Header(header))
     }
 
-    /// Moves input to `small` until it holds `N` bytes; whether it does.
+    /// Moves input to `small` until it holds `N` bytes. Returns whether it does.
     fn fill_small<const N: usize>(&mut self) -> bool {
         let Some(space) = self.small.get_mut(self.small_len..N) else { return false };
         let front = self.input.split_to(space.len().min(self.input.len()));
@@ -282,7 +293,7 @@ impl FileDecoder {
         Ok(DecodeStep::NeedMore)
     }
 
-    /// The trailer is in `small`, from `offset`.
+    /// Checks the trailer, which has arrived in `small`. It begins at `offset` of the file.
     fn end_file(&mut self, offset: u64, header: &Header) -> Result<(), FormatError> {
         let Some(bytes) = self.small.first_chunk::<TRAILER_SIZE>() else { return Ok(()) };
         let trailer = Trailer::parse(bytes, offset, header)?;
@@ -312,7 +323,7 @@ impl FileDecoder {
 }
 
 impl Parts {
-    /// The end mark has come; returns what was pushed behind it.
+    /// Ends the parsing of pages after the end mark. Returns the bytes that were pushed behind it.
     fn end_pages(&mut self, crc: &mut FileCrc) -> Result<Bytes, FormatError> {
         let index = self.frames.offset();
         if let Some(snapshot) = &self.snapshot {
@@ -324,9 +335,12 @@ impl Parts {
     }
 }
 
-/// Verifies a file held in memory and shows each page to `on_page`, before the file as a whole
-/// is known to be right. The program decodes as files arrive; this is for tests and for fuzzing, whose
-/// reference it is.
+/// Checks a file that is held in memory, and calls `on_page` for each page. When `on_page` is called, it is not
+/// known yet whether the rest of the file is valid.
+///
+/// # Errors
+///
+/// A [`FormatError`] if the file breaks a rule of docs/FORMAT.md.
 pub fn verify_file(
     bytes: Bytes,
     name: Option<(Txid, Txid)>,
@@ -336,7 +350,7 @@ pub fn verify_file(
     let mut decoder = FileDecoder::new(size, name);
     decoder.push(bytes);
     let mut page = Vec::new();
-    // Ends: each turn takes a part of the file, all of which has been pushed.
+    // This loop ends: each turn consumes a part of the file, and all of the file has been pushed.
     loop {
         match decoder.next_page()? {
             DecodeStep::Header(header) => page.resize(header.page_size.bytes(), 0),
@@ -346,7 +360,8 @@ pub fn verify_file(
                 on_page(pgno, &page);
             }
             DecodeStep::Done(verified) => return Ok(verified),
-            // All of the file has been pushed: the decoder asks for no more, it says truncated.
+            // All of the file has been pushed, so the decoder reports a truncated file instead of asking for more.
+            // This case cannot happen.
             DecodeStep::NeedMore => return Err(FormatError::Truncated { part: Part::Pages, size, needed: size }),
         }
     }

@@ -1,5 +1,5 @@
-//! Writes LTX files: for tests, benches and the sample fleet. Writes what it is told and checks
-//! nothing, so that damaged files can be made with it too.
+//! Writes LTX files for tests, benches and the sample fleet. Nothing is checked, so that damaged files can be made
+//! too.
 
 use super::Pgno;
 use super::crc::FileCrc;
@@ -11,24 +11,23 @@ use super::trailer::{HASHED_SIZE, Trailer};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use std::io::{self, Write};
 
-/// Writes one file from its first byte to its last. Holds the index in memory: about eight bytes
-/// per page.
+/// Writes one file from its first byte to its last. The page index is held in memory, about eight bytes per page.
 pub struct Encoder<W: Write = Vec<u8>> {
     out: W,
     encoding: Encoding,
     crc: FileCrc,
-    /// Of the next byte in the file.
+    /// The offset in the file of the next byte to write.
     offset: u64,
     index: Vec<u8>,
     table: CompressTable,
-    /// The page in progress, compressed.
+    /// The compressed form of the page that is being written.
     block: Vec<u8>,
-    /// Its frame.
+    /// The frame (head and compressed page) of the page that is being written.
     frame: Vec<u8>,
 }
 
 impl Encoder {
-    /// Begins a file in memory.
+    /// Begins an LTX file in memory, with this header.
     pub fn new(header: &Header, encoding: Encoding) -> Self {
         let mut encoder = Self::start(Vec::new(), encoding);
         encoder.out.extend_from_slice(&header.encode());
@@ -38,7 +37,7 @@ impl Encoder {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Begins a file in `out`, which should be buffered.
+    /// Begins an LTX file in the writer `out`, which should be buffered.
     pub fn to_writer(out: W, header: &Header, encoding: Encoding) -> io::Result<Self> {
         let mut encoder = Self::start(out, encoding);
         encoder.out.write_all(&header.encode())?;
@@ -59,12 +58,12 @@ impl<W: Write> Encoder<W> {
         }
     }
 
-    /// Switches the encoding of the pages that follow.
+    /// Changes the LZ4 form of the pages that follow.
     pub fn set_encoding(&mut self, encoding: Encoding) {
         self.encoding = encoding;
     }
 
-    /// Appends a page.
+    /// Appends a page frame for page `pgno` to the file.
     pub fn page(&mut self, pgno: Pgno, page: &[u8]) -> io::Result<()> {
         self.block.resize(get_maximum_output_size(page.len()), 0);
         let len = compress_into_with_table(page, &mut self.block, &mut self.table).map_err(io::Error::other)?;
@@ -95,8 +94,8 @@ impl<W: Write> Encoder<W> {
         self.out.write_all(&self.frame)
     }
 
-    /// Ends the file: end mark, index and trailer. `post_apply` is 0 where the file does not
-    /// track checksums. The writer is not flushed.
+    /// Ends the file: writes the end mark, the page index and the trailer. `post_apply` is the checksum of the
+    /// database after this file. It is 0 if the file does not track checksums. The writer is not flushed.
     pub fn finish(mut self, post_apply: u64) -> io::Result<W> {
         put_varint(0, &mut self.index);
         let size = self.index.len() as u64;

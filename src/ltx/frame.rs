@@ -1,10 +1,9 @@
-//! Page frames (docs/FORMAT.md, "Page frames"): a parser over a stream of chunks of any size, and
-//! the decoder of one frame.
+//! Page frames (docs/FORMAT.md, "Page frames"): a parser that splits a stream of chunks of any size into frames,
+//! and the decoder of one frame.
 //!
-//! A frame that lies inside a chunk is borrowed from it; only one that straddles chunks is put
-//! together in the parser's carry buffer, which holds at most one frame of legal size. Nothing is
-//! allocated per frame. The parser checks heads (order, flags, sizes); it does not decode, hash
-//! or compare with the index.
+//! A frame that lies inside one chunk is borrowed from it. A frame that spans several chunks is put together in the
+//! parser's carry buffer, which holds at most one frame of legal size. No memory is allocated per frame. The parser
+//! checks the heads of frames (page order, flags, sizes). It does not decode, hash, or compare with the index.
 
 use super::error::{Checksum, Fault, FormatError, Part};
 use super::lz4::{self, Extent, Lz4Error};
@@ -12,47 +11,53 @@ use super::{PageSize, Pgno};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
-/// Bytes of the mark after the last frame, all zero.
+/// The length in bytes of the end mark, the zeros after the last frame.
 pub const END_MARK_SIZE: usize = 6;
-/// Page number and flags.
+/// The length in bytes of page number and flags, with which each frame begins.
 const HEAD_SIZE: usize = 6;
-/// Page number, flags and the compressed size.
+/// The length in bytes of page number, flags and compressed size, the head of a frame with an LZ4 block.
 const BLOCK_HEAD_SIZE: usize = 10;
-/// The compressed size is stored, and one LZ4 block of that size follows.
+/// The flag for an LZ4 block: the head stores the compressed size, and one block of that size follows.
 const FLAG_BLOCK: u16 = 0x1;
 
-/// The most bytes a frame of the largest page takes, head included.
+/// The most bytes that a frame of the largest page takes, including its head.
 pub const MAX_FRAME_SIZE: usize = HEAD_SIZE + lz4::frame_bound(PageSize::MAX as usize);
 
-/// How a page is compressed; one file may mix both.
+/// The way in which a page is compressed. One file may contain both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// One LZ4 block, its size in the head.
+    /// One LZ4 block. The head of the frame stores its size.
     Block,
-    /// One LZ4 frame, no size stored.
+    /// The page is one LZ4 frame, whose size is not stored.
     Frame,
 }
 
-/// One page as it is stored.
+/// One page as it is stored in the file, still compressed.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
+    /// The number of the page in the database, from 1.
     pub pgno: Pgno,
-    /// Of its first byte in the file.
+    /// The offset of the frame's first byte in the file.
     pub offset: u64,
-    /// Of the whole frame in bytes, head included: as the index says it.
+    /// The size of the whole frame in bytes, including its head. The page index stores the same number.
     pub size: u32,
-    /// What the file checksum covers of the frame, before the decoded page: 6 or 10 bytes.
+    /// The part of the frame before the payload that the file checksum covers: 6 bytes for an LZ4 frame, 10 bytes
+    /// for an LZ4 block. The checksum continues with the decoded page.
     pub head: &'a [u8],
+    /// The bytes of the compressed page, without the frame's head.
     pub payload: &'a [u8],
+    /// The way in which the payload is compressed.
     pub encoding: Encoding,
 }
 
 impl Frame<'_> {
-    /// Decodes the page into `out`, which must be one page long. On error its content is
+    /// Decodes the page into `out`, which must be one page long. After an error the content of `out` is
     /// unspecified.
     ///
-    /// Errors: malformed when the payload is no valid LZ4 or not exactly a page, checksum mismatch
-    /// when one of an LZ4 frame's own checksums disagrees.
+    /// # Errors
+    ///
+    /// Malformed if the payload is not valid LZ4 or does not decode to exactly one page. Checksum mismatch if a
+    /// checksum inside the LZ4 frame does not match.
     #[inline]
     pub fn decode_into(&self, out: &mut [u8]) -> Result<(), FormatError> {
         let result = match self.encoding {
@@ -63,19 +68,21 @@ impl Frame<'_> {
     }
 }
 
-/// What the parser found.
+/// The result of [`FrameParser::next`].
 #[derive(Debug, Clone, Copy)]
 pub enum Next<'a> {
-    /// Nothing is whole: push the next chunk.
+    /// No frame is complete yet: push the next chunk.
     NeedMore,
+    /// The next page frame of the file.
     Frame(Frame<'a>),
-    /// The end mark; `offset` of the byte after it.
+    /// The end mark was read, so there are no more frames.
     End {
+        /// The offset in the file of the byte after the end mark.
         offset: u64,
     },
 }
 
-/// A frame's place in the parser's buffers; valid until the parser is touched again.
+/// The place of a frame in the parser's buffers. Valid until the parser is used again.
 #[derive(Debug, Clone)]
 pub(super) struct Located {
     pub pgno: Pgno,
@@ -93,9 +100,10 @@ pub(super) enum Poll {
     End,
 }
 
-/// What lies at the front of some bytes.
+/// What the parser finds at the beginning of its input.
 enum Scan {
-    /// The number of bytes, from the front, that must be there before more can be said.
+    /// The input is too short. The number is the least number of bytes, from the beginning, that must be present
+    /// before more can be said.
     Need(usize),
     Frame {
         pgno: Pgno,
@@ -110,24 +118,25 @@ enum Scan {
 pub struct FrameParser {
     page_size: PageSize,
     lock_page: Pgno,
-    /// Of the next frame in the file.
+    /// The offset in the file of the next frame.
     offset: u64,
     last: Option<Pgno>,
     chunk: Bytes,
-    /// How much of `chunk` is consumed.
+    /// The number of bytes of `chunk` that were consumed.
     pos: usize,
-    /// The front of a frame whose rest has not arrived; at most one frame.
+    /// The beginning of a frame whose rest has not arrived. It holds at most one frame.
     carry: Vec<u8>,
-    /// The carry was handed out as a frame and is free again.
+    /// Whether the frame in `carry` was returned to the caller, so that `carry` can be cleared.
     carry_spent: bool,
-    /// How many bytes from `offset` must be seen to go on; 0 when not known to be short.
+    /// The least number of bytes after `offset` that are needed to go on. 0 if it is not known that bytes are
+    /// missing.
     needed: usize,
     ended: bool,
 }
 
 impl FrameParser {
-    /// Begins at a frame's first byte, at `offset` of the file, after page `after` where the
-    /// frames before are known.
+    /// Creates a parser that begins at a frame's first byte, at `offset` of the file. `after` is the page number of
+    /// the frame before, or None if that is unknown. Page numbers must ascend from it.
     pub fn new(page_size: PageSize, offset: u64, after: Option<Pgno>) -> Self {
         Self {
             page_size,
@@ -143,17 +152,19 @@ impl FrameParser {
         }
     }
 
-    /// Adds the bytes that follow in the file. Meant to be called when [`Self::next`] has said
-    /// [`Next::NeedMore`]; earlier, what is unread is copied together with `chunk`.
+    /// Adds the bytes that follow in the file. Call it when [`Self::next`] has returned [`Next::NeedMore`]. Calling
+    /// it earlier is correct, but then unread bytes are copied.
     pub fn push(&mut self, chunk: Bytes) {
         let unread = self.chunk.get(self.pos..).unwrap_or_default();
         self.chunk = join(unread, chunk);
         self.pos = 0;
     }
 
-    /// The next frame, or what keeps it from being one.
+    /// Parses the next frame.
     ///
-    /// Errors: malformed. After an error, or the end, every further call says the same.
+    /// # Errors
+    ///
+    /// Malformed. After an error, and after the end mark, every further call returns the same.
     #[expect(clippy::should_implement_trait, reason = "it lends from self")]
     #[inline]
     pub fn next(&mut self) -> Result<Next<'_>, FormatError> {
@@ -164,25 +175,29 @@ impl FrameParser {
         })
     }
 
-    /// Of the next frame in the file; after the end, of the byte after the end mark.
+    /// The offset in the file of the next frame. After the end mark, the offset of the byte behind it.
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The last page found, or the one given at the start.
+    /// The number of the last page that was parsed. Before the first, the number that was given to [`Self::new`].
     pub const fn last(&self) -> Option<Pgno> {
         self.last
     }
 
-    /// Where the input has ended while more was needed: the error that says so. `size` is the
-    /// file's.
+    /// The error to report if the input has ended although the parser needs more. `size` is the size of the file in
+    /// bytes.
     pub fn truncated(&self, size: u64) -> FormatError {
         let part = self.carried_pgno().map_or(Part::Pages, Part::Page);
         let needed = self.offset.saturating_add(self.needed.max(END_MARK_SIZE) as u64);
         FormatError::Truncated { part, size, needed }
     }
 
-    /// Checks that the segment's frames have ended at `end`, as the index said.
+    /// Checks at the end of a segment that its frames end at offset `end`, which the index gave.
+    ///
+    /// # Errors
+    ///
+    /// Malformed if they end elsewhere or if bytes are left.
     pub fn end_segment(&self, end: u64) -> Result<(), FormatError> {
         let unread = self.chunk.len() > self.pos || (!self.carry.is_empty() && !self.carry_spent);
         if self.offset == end && !unread {
@@ -193,8 +208,8 @@ impl FrameParser {
         Err(FormatError::Malformed { part: Part::Pages, offset: self.offset, fault })
     }
 
-    /// To be called after the end mark. Takes the bytes that were pushed beyond it: they are the
-    /// beginning of the page index, which another parser reads.
+    /// Takes the bytes that were pushed behind the end mark. They are the beginning of the page index, which
+    /// another parser reads. Call it after [`Next::End`].
     pub fn take_rest(&mut self) -> Bytes {
         let pos = std::mem::take(&mut self.pos).min(self.chunk.len());
         std::mem::take(&mut self.chunk).split_off(pos)
@@ -232,9 +247,9 @@ impl FrameParser {
         }
     }
 
-    /// Completes the carried frame from the chunk.
+    /// Completes the frame in `carry` with bytes of the chunk.
     fn poll_carry(&mut self) -> Result<Poll, FormatError> {
-        // Ends: each turn but the last takes bytes from the chunk.
+        // This loop ends: each turn but the last takes bytes from the chunk.
         loop {
             match self.scan(&self.carry)? {
                 Scan::Need(needed) => {
@@ -274,7 +289,7 @@ impl FrameParser {
 
     fn found(&mut self, pgno: Pgno, encoding: Encoding, size: usize, in_carry: bool, range: Range<usize>) -> Located {
         let offset = self.offset;
-        // Lossless: a frame is at most MAX_FRAME_SIZE.
+        // The conversion loses nothing, because a frame has at most MAX_FRAME_SIZE bytes.
         let size = size as u32;
         self.offset = offset.saturating_add(u64::from(size));
         self.last = Some(pgno);
@@ -298,7 +313,7 @@ impl FrameParser {
         (pgno != 0 && !self.carry_spent).then_some(Pgno(pgno))
     }
 
-    /// What lies at the front of `buf`, a frame's first byte.
+    /// Examines the beginning of `buf`, which must be the first byte of a frame.
     #[inline]
     fn scan(&self, buf: &[u8]) -> Result<Scan, FormatError> {
         let Some((&head, rest)) = buf.split_first_chunk::<HEAD_SIZE>() else { return Ok(Scan::Need(HEAD_SIZE)) };
@@ -352,7 +367,7 @@ impl FrameParser {
     }
 }
 
-/// `unread` followed by `chunk`, copied only where there is something unread.
+/// Returns `unread` followed by `chunk`. Bytes are copied only if `unread` is not empty.
 pub(super) fn join(unread: &[u8], chunk: Bytes) -> Bytes {
     if unread.is_empty() {
         return chunk;

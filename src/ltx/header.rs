@@ -1,43 +1,55 @@
-//! The first 100 bytes of a file (docs/FORMAT.md, "LTX header"). A parsed header has passed every
-//! rule that can be checked without the rest of the file; a header built by hand has not.
+//! The header, which is the first 100 bytes of a file (docs/FORMAT.md, "LTX header"). A header that was parsed has
+//! passed every check that is possible without the rest of the file. A header that was built by a caller has not.
 
 use super::error::{Fault, FormatError, Part};
 use super::types::MIN_TXID_OFFSET;
 use super::{PageSize, Txid};
 use crate::timestamp::Timestamp;
 
-/// Bytes of the header; the first frame begins here.
+/// The length of the header in bytes. The first page frame begins at this offset.
 pub const HEADER_SIZE: usize = 100;
-/// "LTX1".
+/// The magic number at the beginning of each file, `LTX1` in ASCII.
 const MAGIC: u32 = 0x4c54_5831;
 /// The only defined flag: the file does not track checksums of the database.
 pub const FLAG_NO_CHECKSUM: u32 = 0x2;
-/// Set in every checksum that is present.
+/// The bit that is set in every checksum, so that a checksum is never 0. 0 means that there is none.
 pub(super) const CHECKSUM_BIT: u64 = 1 << 63;
 
+/// The fields of an LTX file's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// The flags: 0 or [`FLAG_NO_CHECKSUM`].
     pub flags: u32,
+    /// The page size of the database in bytes.
     pub page_size: PageSize,
-    /// Size of the database in pages after this file.
+    /// The size of the database in pages after this file was applied.
     pub commit: u32,
+    /// The first transaction in the file.
     pub min_txid: Txid,
+    /// The last transaction in the file.
     pub max_txid: Txid,
-    /// Milliseconds since the Unix epoch; any value is legal.
+    /// The time of the last transaction, in milliseconds since the Unix epoch. Any value is legal.
     pub timestamp_ms: i64,
+    /// The checksum of the database before this file. 0 in a snapshot and in a file that does not track checksums.
     pub pre_apply_checksum: u64,
+    /// The offset of these changes in the SQLite WAL, in bytes. A restore ignores the WAL fields.
     pub wal_offset: i64,
+    /// The length of these changes in the SQLite WAL, in bytes.
     pub wal_size: i64,
+    /// The first salt in the header of the SQLite WAL from which the file was made.
     pub wal_salt1: u32,
+    /// The second salt in the header of that WAL.
     pub wal_salt2: u32,
+    /// The node that wrote the file (used by LiteFS). A restore ignores it.
     pub node_id: u64,
 }
 
 impl Header {
-    /// Parses the first [`HEADER_SIZE`] bytes; what follows them is ignored.
+    /// Parses the first [`HEADER_SIZE`] bytes of `bytes` and ignores the rest.
     ///
-    /// Errors: truncated when there are fewer, malformed when they break a rule of docs/FORMAT.md,
-    /// "LTX header".
+    /// # Errors
+    ///
+    /// Truncated if there are fewer bytes, malformed if they break a rule of docs/FORMAT.md, "LTX header".
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let Some(mut rest) = bytes.get(..HEADER_SIZE) else {
             let (size, needed) = (bytes.len() as u64, HEADER_SIZE as u64);
@@ -99,7 +111,7 @@ impl Header {
         }
     }
 
-    /// The bytes that [`Header::parse`] reads.
+    /// Encodes the header into the bytes that [`Header::parse`] reads.
     #[expect(clippy::indexing_slicing, reason = "the fields add up to HEADER_SIZE")]
     pub fn encode(&self) -> [u8; HEADER_SIZE] {
         let mut out = [0; HEADER_SIZE];
@@ -124,7 +136,8 @@ impl Header {
         out
     }
 
-    /// Whether the file holds every page of the database, whatever its level.
+    /// Whether the file is a snapshot, which holds every page of the database. That depends on the min TXID, not on
+    /// the level.
     pub const fn is_snapshot(&self) -> bool {
         self.min_txid.0 == 1
     }
@@ -134,6 +147,7 @@ impl Header {
         self.flags & FLAG_NO_CHECKSUM == 0
     }
 
+    /// The time of the file's last transaction.
     pub const fn timestamp(&self) -> Timestamp {
         Timestamp::from_millis(self.timestamp_ms)
     }
@@ -143,7 +157,8 @@ const fn malformed(offset: u64, fault: Fault) -> FormatError {
     FormatError::Malformed { part: Part::Header, offset, fault }
 }
 
-/// Splits `N` bytes off the front; zeros where they are missing, which the caller has excluded.
+/// Splits `N` bytes off the front of `bytes`. If there are fewer, the result is zeros; callers have checked the
+/// length before.
 pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     match bytes.split_first_chunk() {
         Some((&front, rest)) => {

@@ -1,25 +1,29 @@
-//! The page index (docs/FORMAT.md, "Page index"): for each page its number, offset and size as
-//! varints, a varint 0, then the size of all that as u64. It repeats what the frames say: both
-//! sides feed a [`FrameHash`], and the hashes are compared.
+//! The page index (docs/FORMAT.md, "Page index"). It holds for each page the number, offset and size as varints,
+//! then a varint 0, then the size of all that as u64.
+//!
+//! The index repeats what the page frames say. To compare the two without keeping either, both are fed into a
+//! [`FrameHash`] and the hashes are compared.
 
 use super::Pgno;
 use super::error::{Fault, FormatError, Part};
 use super::frame::{END_MARK_SIZE, MAX_FRAME_SIZE};
 use super::header::HEADER_SIZE;
 
-/// A frame has a head of 6 bytes and something after it.
+/// The smallest possible frame in bytes: a head of 6 bytes and at least one byte of payload.
 const MIN_FRAME_SIZE: u64 = 7;
 
+/// One entry of the page index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexEntry {
+    /// The number of the page in the database, from 1.
     pub pgno: Pgno,
-    /// Of the frame in the file.
+    /// The offset of the page's frame in the file, in bytes.
     pub offset: u64,
-    /// Of the whole frame in bytes.
+    /// The size of the page's whole frame in bytes.
     pub size: u32,
 }
 
-/// What the next varint or byte is.
+/// The kind of value that comes next in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Pgno,
@@ -29,42 +33,44 @@ enum Field {
     Size {
         pgno: Pgno,
     },
-    /// In the size field: `bytes` of its 8 bytes were read.
+    /// The size field at the end of the index, of which `bytes` of 8 bytes were read.
     IndexSize {
         bytes: u8,
     },
     Done,
 }
 
-/// Parses the index from chunks of any size, storing no entries.
+/// Parses the page index from chunks of any size. It stores no entries.
 ///
-/// Checks that page numbers ascend, that the frames lie end to end from the header to the end
-/// mark before the index, and that the stored size is right.
+/// It checks that page numbers ascend, that the frames lie end to end from the header to the end mark before the
+/// index, and that the stored size of the index is correct.
 #[derive(Debug, Clone)]
 pub struct IndexParser {
-    /// Of the index in the file.
+    /// The offset of the index in the file.
     start: u64,
-    /// Bytes consumed.
+    /// The number of bytes of the index that were consumed.
     pos: u64,
     field: Field,
-    /// The varint or size field in progress.
+    /// The bits that were read of the varint or size field that is being parsed.
     value: u64,
     shift: u32,
     last: Option<Pgno>,
-    /// Where the next frame must begin.
+    /// The offset at which the next frame must begin.
     next_offset: u64,
 }
 
 impl IndexParser {
-    /// For the index that begins at `start` of the file.
+    /// Creates a parser for the index that begins at offset `start` of the file.
     pub fn new(start: u64) -> Self {
         Self { start, pos: 0, field: Field::Pgno, value: 0, shift: 0, last: None, next_offset: HEADER_SIZE as u64 }
     }
 
-    /// Takes bytes of the index and calls `f` for each entry in them. Returns how many bytes
-    /// belonged to the index: all of them until [`Self::is_done`].
+    /// Parses bytes of the index and calls `f` for each complete entry. Returns the number of bytes that belonged
+    /// to the index. That is all of them, unless the index has ended ([`Self::is_done`]).
     ///
-    /// Errors: malformed, or what `f` returns; the parser is of no use after either.
+    /// # Errors
+    ///
+    /// Malformed, or an error that `f` returns. After an error the parser must not be used any more.
     pub fn feed(
         &mut self,
         bytes: &[u8],
@@ -75,7 +81,7 @@ impl IndexParser {
                 Field::Done => return Ok(consumed),
                 Field::IndexSize { bytes } => self.size_byte(byte, bytes)?,
                 _ => {
-                    // The tenth byte of a varint has one bit left to give.
+                    // The tenth byte of a varint may only hold the last bit of a u64.
                     if self.shift == 63 && byte > 1 {
                         return Err(self.malformed(Fault::Varint));
                     }
@@ -94,18 +100,17 @@ impl IndexParser {
         Ok(bytes.len())
     }
 
-    /// The whole index has been taken, its size field included.
+    /// Whether the whole index has been read, including its size field.
     pub fn is_done(&self) -> bool {
         self.field == Field::Done
     }
 
-    /// Of the next byte in the file; once done, of the trailer.
+    /// The offset in the file of the next byte. After the end of the index, the offset of the trailer.
     pub const fn offset(&self) -> u64 {
         self.start.saturating_add(self.pos)
     }
 
-    /// Where the input has ended before the index did: the error that says so. `size` is the
-    /// file's.
+    /// The error to report if the input has ended before the index has. `size` is the size of the file in bytes.
     pub const fn truncated(&self, size: u64) -> FormatError {
         FormatError::Truncated { part: Part::Index, size, needed: self.offset().saturating_add(1) }
     }
@@ -178,7 +183,7 @@ impl IndexParser {
     }
 }
 
-/// Appends `value` as an unsigned LEB128 varint.
+/// Appends `value` to `out` as an unsigned LEB128 varint.
 pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -187,8 +192,8 @@ pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// A hash of a run of frames, in order: equal for the index's account of a segment and for the
-/// segment's frames exactly when they agree (but for chance, 1 in 2^64).
+/// A hash over the page number, offset and size of consecutive frames. A segment's hash is computed once from the
+/// index and once from the frames themselves. Equal hashes mean that both agree, except by a chance of 1 in 2^64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FrameHash {
     hash: u64,
@@ -196,10 +201,12 @@ pub struct FrameHash {
 }
 
 impl FrameHash {
+    /// The hash of an empty run of frames.
     pub const fn new() -> Self {
         Self { hash: 0, frames: 0 }
     }
 
+    /// Adds the next frame: its page number, its offset in the file and its size, both in bytes.
     #[inline]
     pub fn add(&mut self, pgno: Pgno, offset: u64, size: u32) {
         let key = u64::from(pgno.0) << 32 | u64::from(size);
@@ -207,13 +214,13 @@ impl FrameHash {
         self.frames += 1;
     }
 
-    /// How many frames were added.
+    /// The number of frames that were added to the hash.
     pub const fn frames(&self) -> u64 {
         self.frames
     }
 }
 
-/// One round of a multiply-and-fold hash.
+/// One round of the hash: multiplies and folds the 128-bit product to 64 bits.
 #[inline]
 const fn mix(value: u64) -> u64 {
     let product = (value ^ 0x9e37_79b9_7f4a_7c15) as u128 * 0xd6e8_feb8_6659_fd93;

@@ -1,14 +1,18 @@
-//! The LTX file format (docs/FORMAT.md, "LTX header" to "Trailer and checksums"): slices in, values
-//! or errors out. No I/O, no unsafe, and no allocation whose size a file asks for.
+//! The LTX file format (docs/FORMAT.md, "LTX header" to "Trailer and checksums"). Functions here take bytes and
+//! return values or errors. They do no I/O and contain no unsafe code. No field of a file decides how much memory
+//! is allocated.
 //!
 //! ```text
 //! header 100 B | page frame … | end-of-pages 6 B zero | page index | index size u64 | trailer 16 B
 //! ```
 //!
-//! A file fetched in one piece goes through [`decoder::FileDecoder`]. A file fetched in segments
-//! is put together from the same parts: [`tail::Tail`] and [`index::IndexParser`] for the cut
-//! points, a [`frame::FrameParser`] per segment, [`crc::FileCrc`] appended in the file's order,
-//! [`index::FrameHash`] per segment and [`snapshot::SnapshotPages`] over the index.
+//! A file that is fetched in one piece is checked by [`decoder::FileDecoder`]. A large file is fetched in segments
+//! and checked with these parts:
+//! - [`tail::Tail`] and [`index::IndexParser`] find the offsets where segments may begin.
+//! - A [`frame::FrameParser`] per segment finds the page frames.
+//! - A [`crc::FileCrc`] per segment; they are appended in the order of the file and compared with the trailer.
+//! - An [`index::FrameHash`] per segment, which must equal the hash of the index's entries.
+//! - [`snapshot::SnapshotPages`] checks from the index that a snapshot has all pages.
 //!
 //! To check a file, push its bytes in chunks of any size and decode every page:
 //!

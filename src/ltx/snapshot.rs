@@ -1,26 +1,27 @@
-//! Whether a snapshot holds every page of its database (docs/FORMAT.md, "Page frames"), told from
-//! the page numbers of its frames or of its index, in order.
+//! Checks that a snapshot holds every page of its database (docs/FORMAT.md, "LTX header"). The check is fed with
+//! page numbers in ascending order, from the page frames or from the page index.
 
 use super::error::{Fault, FormatError, Part};
 use super::{PageSize, Pgno};
 
-/// Counts through pages 1 … commit, the lock page left out.
+/// Counts through the pages 1 to `commit`, without the lock page.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotPages {
-    /// The page that must come next; beyond `commit` when all have come.
+    /// The page number that must come next. Greater than `commit` if all pages have come.
     next: u64,
     commit: u64,
     lock_page: u64,
 }
 
 impl SnapshotPages {
-    /// For a database of `commit` pages.
+    /// Creates the check for a snapshot of a database with `commit` pages.
     pub fn new(page_size: PageSize, commit: u32) -> Self {
         let lock_page = u64::from(page_size.lock_page().0);
         Self { next: 1, commit: u64::from(commit), lock_page }
     }
 
-    /// The next page's number, of the frame or index entry at `offset`.
+    /// Checks the number of the next page. `offset` is the place in the file of its frame or index entry; the error
+    /// names it.
     #[inline]
     pub fn see(&mut self, pgno: Pgno, offset: u64) -> Result<(), FormatError> {
         if u64::from(pgno.0) != self.next || self.next > self.commit {
@@ -33,7 +34,8 @@ impl SnapshotPages {
         Ok(())
     }
 
-    /// All pages have been seen; they end at `offset`.
+    /// Checks at the end of the pages that all have come. `offset` is where the pages end in the file; the error
+    /// names it.
     pub fn finish(&self, offset: u64) -> Result<(), FormatError> {
         if self.next > self.commit { Ok(()) } else { Err(self.missing(None, offset)) }
     }

@@ -1,7 +1,8 @@
-//! From the last bytes of a file and its size to where its parts lie. Nothing else of the file
-//! is known then, so a file that was cut cannot be told from one whose index size is damaged:
-//! where the tail makes no sense, [`crate::ltx::decoder::FileDecoder`] over the whole file names the
-//! damage.
+//! Finds the parts of a file from its size and its last bytes.
+//!
+//! At this point nothing else of the file is known. If the last bytes make no sense, the file may have been cut, or
+//! the size of its index may be damaged; both look the same. To find out which, check the whole file with
+//! [`crate::ltx::decoder::FileDecoder`].
 
 use super::error::{Fault, FormatError, Part};
 use super::frame::END_MARK_SIZE;
@@ -9,30 +10,34 @@ use super::header::HEADER_SIZE;
 use super::trailer::TRAILER_SIZE;
 use std::ops::Range;
 
-/// Bytes of the index's size field.
+/// The length in bytes of the field that holds the size of the index.
 const INDEX_SIZE_FIELD: u64 = 8;
-/// How many of the file's last bytes [`Tail::locate`] needs.
+/// The number of bytes at the end of a file that [`Tail::locate`] needs.
 pub const TAIL_SIZE: usize = INDEX_SIZE_FIELD as usize + TRAILER_SIZE;
-/// The smallest file: no pages, an index of one byte.
+/// The size in bytes of the smallest possible file: no pages, and an index of one byte.
 pub const MIN_FILE_SIZE: u64 = HEADER_SIZE as u64 + END_MARK_SIZE as u64 + 1 + TAIL_SIZE as u64;
 
-/// Where the parts of a file lie: ranges that follow one another without gaps.
+/// The byte ranges of the parts of a file. They follow one another without gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
-    /// All page frames, without the end mark.
+    /// The bytes of all page frames, without the end mark.
     pub frames: Range<u64>,
+    /// The six zero bytes that end the pages.
     pub end_mark: Range<u64>,
-    /// The whole index with its size field, as [`super::index::IndexParser`] takes it.
+    /// The whole index including its size field, as [`super::index::IndexParser`] reads it.
     pub index: Range<u64>,
+    /// The bytes of the trailer, the last 16 of the file.
     pub trailer: Range<u64>,
 }
 
 impl Tail {
-    /// From the file's size and its last bytes, of which there must be at least [`TAIL_SIZE`]
-    /// (where the file has as many).
+    /// Finds the parts from the size of the file and its last bytes. `last` must hold at least [`TAIL_SIZE`] bytes,
+    /// unless the file is shorter.
     ///
-    /// Errors: truncated for a file smaller than [`MIN_FILE_SIZE`], malformed for an index size
-    /// that does not fit into the file.
+    /// # Errors
+    ///
+    /// Truncated if the file is smaller than [`MIN_FILE_SIZE`], malformed if the stored size of the index does not
+    /// fit into the file.
     pub fn locate(file_size: u64, last: &[u8]) -> Result<Self, FormatError> {
         let truncated = FormatError::Truncated { part: Part::Index, size: file_size, needed: MIN_FILE_SIZE };
         if file_size < MIN_FILE_SIZE {

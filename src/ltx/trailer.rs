@@ -1,22 +1,29 @@
-//! The last 16 bytes of a file (docs/FORMAT.md, "Trailer and checksums").
+//! The trailer, which is the last 16 bytes of a file (docs/FORMAT.md, "Trailer and checksums").
 
 use super::error::{Fault, FormatError, Part};
 use super::header::{CHECKSUM_BIT, Header, take};
 
-/// Bytes of the trailer.
+/// The length of the trailer of an LTX file in bytes.
 pub const TRAILER_SIZE: usize = 16;
-/// Its bytes that the file checksum covers: the post-apply checksum.
+/// The number of bytes of the trailer that the file checksum covers: the post-apply checksum.
 pub const HASHED_SIZE: usize = 8;
 
+/// The fields of an LTX file's trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
-    /// The database's checksum after this file; 0 where the file does not track it.
+    /// The checksum of the database after this file was applied. 0 if the file does not track checksums.
     pub post_apply_checksum: u64,
+    /// The checksum of the file: CRC-64/GO-ISO with bit 63 set.
     pub file_checksum: u64,
 }
 
 impl Trailer {
-    /// Parses the trailer that begins at `offset` of the file with this `header`.
+    /// Parses the trailer, which begins at `offset` of a file with this `header`.
+    ///
+    /// # Errors
+    ///
+    /// Malformed if the post-apply checksum lacks bit 63 in a file that tracks checksums, or is not 0 in another
+    /// file.
     pub fn parse(bytes: &[u8; TRAILER_SIZE], offset: u64, header: &Header) -> Result<Self, FormatError> {
         let mut rest = &bytes[..];
         let post_apply_checksum = u64::from_be_bytes(take(&mut rest));
@@ -33,6 +40,7 @@ impl Trailer {
         Ok(Self { post_apply_checksum, file_checksum })
     }
 
+    /// Encodes the trailer into the bytes that [`Trailer::parse`] reads.
     pub fn encode(&self) -> [u8; TRAILER_SIZE] {
         let mut out = [0; TRAILER_SIZE];
         out[..8].copy_from_slice(&self.post_apply_checksum.to_be_bytes());

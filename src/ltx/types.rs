@@ -1,16 +1,17 @@
-//! The nouns of the format as types that cannot be mistaken for one another.
+//! The basic values of the format (transaction IDs, page numbers, page sizes, levels), each with a type of its own
+//! so that they cannot be confused.
 
 use std::fmt;
 
-/// Where the min TXID lies.
+/// The offset of the min TXID in the header, in bytes.
 pub(super) const MIN_TXID_OFFSET: u64 = 16;
 
-/// A transaction ID. Written as 16 lower-case hex digits; 0 means "none".
+/// A transaction ID (TXID). It is printed as 16 lower-case hexadecimal digits. 0 means "none".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Txid(pub u64);
 
 impl Txid {
-    /// Exactly 16 lower-case hex digits, as file names hold them.
+    /// Parses exactly 16 lower-case hexadecimal digits, the form in file names. Returns None for any other text.
     pub fn parse_name(text: &[u8]) -> Option<Self> {
         if text.len() != 16 {
             return None;
@@ -34,7 +35,7 @@ impl fmt::Display for Txid {
     }
 }
 
-/// A page number, from 1. 0 is no page: as a frame's number it ends the pages.
+/// A page number. Pages count from 1. In a file, the number 0 marks the end of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pgno(pub u32);
 
@@ -44,48 +45,57 @@ impl fmt::Display for Pgno {
     }
 }
 
-/// A page size: a power of two from 512 to 65536 bytes.
+/// A page size in bytes: a power of two from 512 to 65536.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageSize(u32);
 
 impl PageSize {
+    /// The smallest page size in bytes.
     pub const MIN: u32 = 512;
+    /// The largest page size in bytes.
     pub const MAX: u32 = 65536;
 
+    /// The page size of `bytes` bytes. None if SQLite does not allow this size.
     pub const fn new(bytes: u32) -> Option<Self> {
         if bytes >= Self::MIN && bytes <= Self::MAX && bytes.is_power_of_two() { Some(Self(bytes)) } else { None }
     }
 
+    /// The page size in bytes, as usize.
     pub const fn bytes(self) -> usize {
         self.0 as usize
     }
 
+    /// The page size in bytes, as u32.
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// The page that SQLite locks on, at 1 GiB: never stored, a page of zeros in the database.
+    /// The number of the page at offset 1 GiB, whose bytes SQLite uses for locks. LTX files never store it. In the
+    /// database it is a page of zeros.
     pub const fn lock_page(self) -> Pgno {
         Pgno(0x4000_0000 / self.0 + 1)
     }
 
-    /// Where page `pgno` (from 1) begins in the database file.
+    /// The offset of page `pgno` (from 1) in the database file, in bytes.
     pub const fn offset_of(self, pgno: Pgno) -> u64 {
         (pgno.0 as u64 - 1) * self.0 as u64
     }
 }
 
-/// A compaction level, 0 … 9; 9 is the snapshot level.
+/// A compaction level, 0 to 9. Level 9 holds snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(u8);
 
 impl Level {
+    /// The compaction level that holds snapshots, 9.
     pub const SNAPSHOT: Self = Self(9);
 
+    /// The compaction level with this number. None if the number is above 9.
     pub const fn new(level: u8) -> Option<Self> {
         if level <= 9 { Some(Self(level)) } else { None }
     }
 
+    /// The number of the level, 0 to 9.
     pub const fn get(self) -> u8 {
         self.0
     }

@@ -1,4 +1,5 @@
-//! Chains of files: the greedy choice, what it proves about holes, and what to say if it fails.
+//! Builds the chain of files to restore from, proves whether the replica has a hole, and chooses the error if there
+//! is no chain.
 
 use super::error::MAX_KEYS;
 use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Warning, eligible};
@@ -6,7 +7,7 @@ use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::{Level, Txid};
 use std::cmp::Reverse;
 
-/// See [`super::plan`].
+/// [`super::plan`], which documents arguments and result.
 pub(super) fn plan(
     replica: &Replica,
     target: &Target,
@@ -69,8 +70,9 @@ pub(super) fn plan(
     }))
 }
 
-/// A hole only if no file at all covers the gap (docs/FORMAT.md, "Holes"): if going on from
-/// `reached` with any file whatever does not lead to `goal` while there is a file beyond.
+/// Returns [`PlanError::Hole`] if the chain cannot be continued because the replica has a hole (docs/FORMAT.md,
+/// "Holes"). A gap is a hole only if no file of the replica covers it, whatever its time. The check therefore
+/// continues from `reached` with all files. It is a hole if they end before `goal` and a file lies behind the gap.
 fn check_no_hole(order: &FilesByMin<'_>, reached: Txid, goal: Txid) -> Result<(), PlanError> {
     let have = order.cover_from(reached);
     let next = order.first_beyond(have);
@@ -90,7 +92,7 @@ fn not_reachable(order: &FilesByMin<'_>, reached: Txid, txid: Txid) -> PlanError
     }
 }
 
-/// Whether `file` continues a chain that ends at `reached` (docs/FORMAT.md, "Choosing the files").
+/// Whether `file` continues a chain that ends at the TXID `reached` (docs/FORMAT.md, "Choosing the files").
 fn continues(file: &LtxFile, reached: Txid) -> bool {
     begins_within(file, reached) && file.max_txid > reached
 }
@@ -104,7 +106,7 @@ struct Chain {
     reached: Txid,
 }
 
-/// A replica's files by min TXID, for sweeps.
+/// A replica's files sorted by min TXID, so that one pass over them builds a chain.
 struct FilesByMin<'a> {
     replica: &'a Replica,
     times: &'a Times,
@@ -114,7 +116,7 @@ struct FilesByMin<'a> {
 impl<'a> FilesByMin<'a> {
     fn new(replica: &'a Replica, times: &'a Times) -> Self {
         let mut by_min: Vec<usize> = (0..replica.files.len()).collect();
-        // Stable: it merges the runs that the levels are.
+        // A stable sort is fast here, because the files of each level are sorted already and only need merging.
         by_min.sort_by_key(|&i| replica.files.get(i).map(|f| f.min_txid));
         Self { replica, times, by_min }
     }
@@ -123,8 +125,8 @@ impl<'a> FilesByMin<'a> {
         self.by_min.iter().filter_map(|&i| self.replica.files.get(i).map(|f| (i, f)))
     }
 
-    /// docs/FORMAT.md, "Choosing the files" (steps 1 and 2), over the files that `allowed` lets
-    /// pass.
+    /// Builds the longest chain of files that satisfy `allowed`, by docs/FORMAT.md, "Choosing the files", steps 1
+    /// to 3.
     fn chain(&self, allowed: impl Fn(usize) -> bool) -> Chain {
         let snapshots = self.replica.level(Level::SNAPSHOT);
         let snapshot = snapshots
@@ -137,7 +139,7 @@ impl<'a> FilesByMin<'a> {
         }
         let mut waiting = self.files().filter(|(i, _)| allowed(*i)).peekable();
         let mut best: Option<(usize, &LtxFile)> = None;
-        // Ends: each turn reaches a higher TXID, or returns.
+        // This loop ends: each turn reaches a higher TXID, or returns.
         loop {
             while let Some((i, file)) = waiting.next_if(|(_, f)| begins_within(f, chain.reached)) {
                 if best.is_none_or(|(b, best)| self.preference(i, file) > self.preference(b, best)) {
@@ -154,14 +156,14 @@ impl<'a> FilesByMin<'a> {
         }
     }
 
-    /// Which of two files that continue the chain to take: the greater (docs/FORMAT.md, "Choosing
-    /// the files").
+    /// The sort key that decides between two files that continue the chain: the greater one is taken
+    /// (docs/FORMAT.md, "Choosing the files").
     fn preference(&self, index: usize, f: &LtxFile) -> impl Ord + use<> {
         let time = self.times.get(index).unwrap_or(f.last_modified);
         (f.max_txid, Reverse(f.min_txid), f.level, Reverse(time), Reverse(index))
     }
 
-    /// How far any files whatever lead on from `reached` without a gap.
+    /// The highest TXID that is reached from `reached` without a gap, if all files of the replica may be used.
     fn cover_from(&self, reached: Txid) -> Txid {
         let mut end = reached;
         for (_, file) in self.files() {
@@ -173,12 +175,17 @@ impl<'a> FilesByMin<'a> {
         end
     }
 
-    /// Where the first file starts that begins after a gap behind `end`.
+    /// The min TXID of the first file behind a gap that begins after `end`. None if there is no such file.
     fn first_beyond(&self, end: Txid) -> Option<Txid> {
         self.files().find(|(_, f)| !begins_within(f, end)).map(|(_, f)| f.min_txid)
     }
 
-    /// A chain as far as `ideal`'s of files that can be used, where `ideal` has others.
+    /// Replaces damaged and archived files of the chain `ideal`, by building another chain that reaches the same
+    /// TXID. Files that were avoided are added to `warnings`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::NoOtherChain`] or [`PlanError::Archived`] if no other chain reaches that TXID.
     fn without(
         &self,
         ideal: Chain,
@@ -207,7 +214,8 @@ impl<'a> FilesByMin<'a> {
         Ok(chain)
     }
 
-    /// Which files would lead on from `reached` to `txid` if they could be used.
+    /// The error for a chain that ends at `reached` instead of `txid`. It names the files that would continue the
+    /// chain but are damaged or archived.
     fn blocked_at(&self, reached: Txid, txid: Txid, allowed: impl Fn(usize) -> bool, excluded: &Excluded) -> PlanError {
         let leads_on = |i: usize| allowed(i) && self.replica.files.get(i).is_some_and(|f| continues(f, reached));
         let candidates = || (0..self.replica.files.len()).filter(|&i| leads_on(i));

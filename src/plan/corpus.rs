@@ -1,8 +1,8 @@
-//! The corpus of real replicas, for tests: `$HYDRANT_CORPUS`, else `../shared/corpus`.
+//! Finds the corpus of real replicas for tests. It lies in `$HYDRANT_CORPUS`, else in `../shared/corpus`.
 
 use std::path::PathBuf;
 
-/// The path of a file of the corpus; None, with a printed line, where there is no corpus.
+/// The path of the corpus' file `name`. If there is no corpus, prints that the test is skipped and returns None.
 pub(crate) fn path(name: &str) -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus");
     let dir = std::env::var_os("HYDRANT_CORPUS").map_or_else(|| PathBuf::from(beside), PathBuf::from);

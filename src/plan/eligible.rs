@@ -1,19 +1,22 @@
-//! Which files are older than a moment, from as few looks as possible (docs/ARCHITECTURE.md, "Times
-//! by bisection").
+//! Decides which files were created before a point in time T, with as few requests as possible
+//! (docs/ARCHITECTURE.md, "Times by bisection").
 //!
-//! Within one level files are ordered by TXID and by time alike, so per level there is one
-//! boundary, enclosed by what the looks so far have shown. An object uploaded well before the
-//! moment was created before it: that raises the lower end without a look. Nothing else is
-//! concluded from LastModified; in a copied bucket all objects are new.
+//! A file's time is in its metadata and its header. Reading it costs a request, called a look. Within one level,
+//! files are ordered by TXID and by time alike. Each level therefore has one boundary between older and newer
+//! files, and each look narrows the range in which it lies. LastModified saves looks in one case: a file that was
+//! uploaded well before T was created before T. Nothing else is concluded from LastModified, because in a copied
+//! bucket all objects are new.
 //!
-//! How the boundaries are found, in rounds of looks side by side:
-//! 1. The open files of the levels 0 … 8 are pooled by max TXID and searched as if they were one
-//!    level: about three bits a round. Where LastModified passes the moment is tried first.
-//! 2. Then each level's boundary is expected where the pool's is, and the two files around it are
-//!    looked at. That proves it, by the level's own order. Where it fails, the level is searched.
+//! The boundaries are found in rounds. The looks of one round are done at the same time.
+//! 1. The undecided files of the levels 0 to 8 are pooled, sorted by max TXID, and searched as if they were one
+//!    level. Each round of 7 looks divides the pool by 8. The file at which LastModified passes T is looked at
+//!    first.
+//! 2. The boundary of each level is then expected at the same TXID as the pool's. The two files around it are
+//!    looked at, which proves the boundary by the order within the level. If the expectation was wrong, the level is
+//!    searched by itself.
 //!
-//! The pool is only a guess where to look; what is answered rests on each level's own order. That
-//! is checked as far as looks go: a level whose looks contradict it is looked at file by file.
+//! The pool only suggests where to look. The result depends on the order within each level alone. If the looks of a
+//! level contradict that order, all files of the level are looked at.
 
 use super::Times;
 use super::knowledge::TimeLook;
@@ -22,16 +25,18 @@ use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
 use std::ops::Range;
 
-/// How far a writer's clock may be behind the store's: five minutes, in nanoseconds.
+/// The tolerance for a writer's clock that is behind the store's clock: five minutes, in nanoseconds.
 const CLOCK_MARGIN: i64 = 5 * 60 * 1_000_000_000;
 
-/// Looks per round in the pooled search or a single level, and in each of several levels.
+/// The number of looks per round in the pooled search, and when only one level is searched.
 const POOL_FANOUT: usize = 7;
+/// The number of looks per round in each level, when several levels are searched at the same time.
 const LEVEL_FANOUT: usize = 3;
 
-/// Ok: for every file, whether it was created before `at`. Err: what is known does not suffice; the
-/// indexes of the files whose headers are to be read for their times before the next call. They ascend,
-/// are not empty, and hold no file whose time is known already.
+/// Decides for each file whether it was created before `at`.
+///
+/// Returns `Err` if the known times do not suffice. It holds the indexes of the files whose times must be looked up
+/// before the next call. They ascend, there is at least one, and none of these times is known yet.
 pub(super) fn before(replica: &Replica, at: Timestamp, times: &Times) -> Result<Vec<bool>, Vec<usize>> {
     let search = BoundarySearch { files: &replica.files, at, times };
     let levels: Vec<(Level, Boundary)> = (0..=Level::SNAPSHOT.get())
@@ -57,12 +62,12 @@ pub(super) fn before(replica: &Replica, at: Timestamp, times: &Times) -> Result<
     Ok(eligible)
 }
 
-/// What is known of one level, whose files are `all`.
+/// What is known about the boundary of one level. `all` are the indexes of the level's files.
 struct Boundary {
     all: Range<usize>,
-    /// The boundary lies in `open.start ..= open.end`: what is before is older than the moment,
-    /// what is behind is not. None where the looks contradict the order, or are not to be
-    /// concluded from: then each file counts by its own time.
+    /// The files that are not decided yet. Files before this range are older than T, files behind it are not. None
+    /// if the order within the level cannot be used, because looks contradict it or the times of all files are
+    /// required. Each file is then decided by its own time.
     open: Option<Range<usize>>,
 }
 
@@ -88,16 +93,17 @@ impl BoundarySearch<'_> {
         if start > end {
             return Boundary { all, open: None };
         }
-        // What looks have shown beats LastModified.
+        // The times that were looked up come first; LastModified only narrows the range that they left.
         let long_before = self.at.saturating_add_nanos(-CLOCK_MARGIN);
         let uploaded_long_before = |i: &usize| {
-            // A store that does not tell gives the epoch or less.
+            // A store that does not know the upload time reports the epoch or an earlier time.
             self.modified(*i).is_some_and(|t| t < long_before && t > Timestamp::from_nanos(0))
         };
         if let Some(last) = (start..end).rev().find(uploaded_long_before) {
             start = last + 1;
         }
-        // Files that cannot be looked at count as older: nothing newer on the level says otherwise.
+        // If all undecided files were looked at and none has a readable time, they count as older, because no newer
+        // file before them says otherwise.
         if (start..end).all(|i| !self.can_look(i)) {
             start = end;
         }
@@ -124,7 +130,7 @@ impl BoundarySearch<'_> {
         }
     }
 
-    /// The next round; empty where every boundary is found.
+    /// The indexes of the files to look at in the next round. Empty if every boundary is found.
     fn next_looks(&self, levels: &[(Level, Boundary)]) -> Vec<usize> {
         let open: Vec<(Level, &Boundary, Range<usize>)> = levels
             .iter()
@@ -134,8 +140,8 @@ impl BoundarySearch<'_> {
             return Vec::new();
         }
         let guess = self.guess(levels);
-        // Snapshots are written a little after the transactions that they end with, which would
-        // disturb the pool.
+        // Snapshots are left out of the pool. They are written a little after the transactions that they end with,
+        // so their times do not fit between those of the other levels.
         let mut pool: Vec<usize> = open
             .iter()
             .filter(|(level, ..)| *level != Level::SNAPSHOT)
@@ -152,8 +158,8 @@ impl BoundarySearch<'_> {
 
     fn pool_looks(&self, pool: &[usize]) -> Vec<usize> {
         let mut looks = spread(pool, POOL_FANOUT);
-        // Compactions are uploaded late, so it is the last file uploaded before the moment that
-        // tells; one or two behind it may have been on their way.
+        // Compactions are uploaded late. The best first guess is therefore the last file that was uploaded before
+        // T. One or two files behind it may also have been created before T and uploaded later.
         let uploaded_before = |i: &usize| self.modified(*i).is_some_and(|t| t < self.at);
         if let Some(&last) = pool.iter().rfind(|i| uploaded_before(i)) {
             let next = pool.partition_point(|&i| self.max_txid(i) <= self.max_txid(last));
@@ -166,8 +172,8 @@ impl BoundarySearch<'_> {
         looks
     }
 
-    /// Looks that enclose one level's boundary where `guess` puts it; where it was wrong, at
-    /// distances that grow.
+    /// The files to look at in order to find one level's boundary near the expected place `guess`. If the guess was
+    /// wrong, the distances between the looks grow.
     fn level_looks(&self, boundary: &Boundary, open: Range<usize>, guess: &Guess, fanout: usize) -> Vec<usize> {
         let candidates: Vec<usize> = open.clone().filter(|&i| self.can_look(i)).collect();
         let at_least = |txid: Option<Txid>, beyond: bool, none: usize| match txid {
@@ -177,10 +183,11 @@ impl BoundarySearch<'_> {
             }),
             None => none,
         };
-        // Expected: older before `from`, not older from `to` on; between is anyone's guess.
+        // Files before `from` are expected to be older than T, files from `to` on are not. For the files between,
+        // nothing is expected.
         let (a, b) = (at_least(guess.older_up_to, true, 0), at_least(guess.newer_from, false, candidates.len()));
         let (from, to) = (a.min(b), a.max(b));
-        // A look has shown that the expectation is wrong where it lies outside of what is open.
+        // The expectation is wrong if it lies outside the range that is still undecided.
         let wrong_before = from == candidates.len()
             && open.end < boundary.all.end
             && guess.older_up_to.is_some_and(|older| self.max_txid(open.end) <= older);
@@ -227,11 +234,11 @@ impl BoundarySearch<'_> {
     }
 }
 
-/// Where the moment lies in TXIDs, as the increments' levels have it so far.
+/// The expected place of T among the TXIDs, from what is known of the levels 0 to 8.
 struct Guess {
-    /// The largest max TXID of a file that is older.
+    /// The largest max TXID of a file that is older than T.
     older_up_to: Option<Txid>,
-    /// The smallest max TXID of a file that is not.
+    /// The smallest max TXID of a file that is not older than T.
     newer_from: Option<Txid>,
 }
 
@@ -241,7 +248,7 @@ impl Guess {
     }
 }
 
-/// At most `count` of `items`, evenly spread; all where there are no more.
+/// Chooses at most `count` of `items`, evenly spread. All of them if there are no more.
 fn spread(items: &[usize], count: usize) -> Vec<usize> {
     if items.len() <= count {
         return items.to_vec();

@@ -1,5 +1,5 @@
-//! What was learnt about a replica's files since they were listed. Files are named by their index
-//! in [`Replica::files`]; `carried` takes the knowledge over to a fresh listing.
+//! What was learnt about the files of a replica after they were listed: times and damage. Files are identified by
+//! their index in [`Replica::files`]. The methods `carried` translate this knowledge to a newer listing.
 
 use crate::catalogue::Replica;
 use crate::error::Class;
@@ -8,15 +8,15 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// What a look at a file's metadata or header said about its time.
+/// The result of looking up a file's time in its metadata or header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeLook {
     At(Timestamp),
-    /// Neither metadata nor a readable header.
+    /// The file has no time in its metadata and no readable header.
     Unknowable,
 }
 
-/// The times of files, as far as they were looked at. LastModified is no time (docs/FORMAT.md,
+/// The creation times of files, as far as they were looked up. LastModified is not a creation time (docs/FORMAT.md,
 /// "Times").
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Times {
@@ -25,22 +25,24 @@ pub struct Times {
 }
 
 impl Times {
+    /// Creates a record in which the time of no file is known.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `file` was created at `time`, by its metadata or its header.
+    /// Records that `file` was created at `time`, according to its metadata or its header.
     pub fn set(&mut self, file: usize, time: Timestamp) {
         self.looks.insert(file, TimeLook::At(time));
     }
 
-    /// `file` has no metadata and no readable header. It counts as old enough unless a file before
-    /// it on its level is not: a damaged file must not silently make the answer an older one.
+    /// Records that the time of `file` cannot be known, because it has no metadata and no readable header. The file
+    /// then counts as old enough, unless a file before it on its level is too new. The reason: a damaged file must
+    /// lead to an error, not silently to an older state.
     pub fn set_unknowable(&mut self, file: usize) {
         self.looks.insert(file, TimeLook::Unknowable);
     }
 
-    /// The time of `file` where it is known.
+    /// The creation time of `file`. None if it is not known.
     pub fn get(&self, file: usize) -> Option<Timestamp> {
         match self.look(file) {
             Some(TimeLook::At(time)) => Some(time),
@@ -48,26 +50,28 @@ impl Times {
         }
     }
 
-    /// From now on nothing is concluded from the order of files or LastModified: a plan by time
-    /// needs the time of every file. For when a planned file proved too new.
+    /// Requires the time of every file for a plan by time. From then on nothing is concluded from the order of
+    /// files or from LastModified. Used after a planned file turned out to be too new.
     pub fn require_all(&mut self) {
         self.all_required = true;
     }
 
+    /// Whether [`Self::require_all`] was called.
     pub fn are_all_required(&self) -> bool {
         self.all_required
     }
 
-    /// How many files were looked at.
+    /// The number of files that were looked up, also without a result.
     pub fn len(&self) -> usize {
         self.looks.len()
     }
 
+    /// Whether no file was looked up.
     pub fn is_empty(&self) -> bool {
         self.looks.is_empty()
     }
 
-    /// The same knowledge about the same, unchanged files of a newer listing.
+    /// Translates this knowledge from the listing `old` to the listing `new`. Files that changed are forgotten.
     pub fn carried(&self, old: &Replica, new: &Replica) -> Self {
         Self { looks: carried(&self.looks, old, new), all_required: self.all_required }
     }
@@ -81,45 +85,51 @@ impl Times {
     }
 }
 
-/// Files that must not be planned, and what is wrong with each (docs/FORMAT.md, "Damaged files").
+/// The files that must not be planned, with the class of damage of each (docs/FORMAT.md, "Damaged files").
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Excluded {
     files: BTreeMap<usize, Class>,
 }
 
 impl Excluded {
+    /// Creates a record in which no file is excluded.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Excludes `file` from later plans because of damage of this class.
     pub fn insert(&mut self, file: usize, class: Class) {
         self.files.insert(file, class);
     }
 
+    /// The class of damage of `file`. None if it is not excluded.
     pub fn get(&self, file: usize) -> Option<Class> {
         self.files.get(&file).copied()
     }
 
+    /// Whether `file` must not be planned.
     pub fn contains(&self, file: usize) -> bool {
         self.files.contains_key(&file)
     }
 
+    /// The number of files that must not be planned.
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
+    /// Whether no file is excluded.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// The same knowledge about the same, unchanged files of a newer listing.
+    /// Translates this knowledge from the listing `old` to the listing `new`. Files that changed are forgotten.
     pub fn carried(&self, old: &Replica, new: &Replica) -> Self {
         Self { files: carried(&self.files, old, new) }
     }
 }
 
-/// What is known of the files of `old` that `new` holds unchanged: same key, size, ETag,
-/// LastModified.
+/// Translates what is `known` about the files of `old` to the indexes of `new`. Only files with the same key, size,
+/// ETag and LastModified are translated.
 fn carried<T: Copy>(known: &BTreeMap<usize, T>, old: &Replica, new: &Replica) -> BTreeMap<usize, T> {
     if old.root != new.root {
         return BTreeMap::new();

@@ -1,17 +1,17 @@
-//! (catalogue, target) → the files to merge, oldest first. Pure: it returns a plan, or the files
-//! whose times it must know (docs/FORMAT.md, "Choosing the files").
+//! Plans a restore: from a replica's files and a target state to the list of files to merge, oldest first. The
+//! planner makes no requests. It returns a plan, or the files whose creation times it must know to make one
+//! (docs/FORMAT.md, "Choosing the files").
 //!
-//! Why the greedy choice (docs/FORMAT.md, "Choosing the files") finds a chain whenever there is
-//! one: call a TXID reached when a chain of allowed files ends there. From a reached `b` every file
-//! that continues a chain at some reached `a` < `b` and ends beyond `b` continues the chain at `b`
-//! too (its min is at most `a` + 1). So whatever a chain through `a` can reach, one through `b`
-//! can, and starting from the newest allowed snapshot and taking the furthest file each time ends
-//! at the furthest TXID of all. Files beyond a TXID target are not allowed to begin with; so is it
-//! with excluded ones, times that are too new, and archived ones. `tests` compares it with a search
-//! of all chains.
+//! The planner chooses greedily: it begins with the newest allowed snapshot and always takes the file that reaches
+//! furthest. This finds a chain to the highest possible TXID. The proof: call a TXID reached if a chain of allowed
+//! files ends there. Let `a` < `b` both be reached, and let a file continue the chain at `a` and end beyond `b`.
+//! Then it continues the chain at `b` too, because its min TXID is at most `a` + 1. So whatever can be reached
+//! through `a` can be reached through `b`, and taking the furthest file never loses anything. Files that end beyond a
+//! TXID target, are too new for a time target, are archived, or are excluded as damaged do not count as allowed.
+//! The module `tests` compares the result with a search of all chains.
 //!
-//! Not here: fetching times (`eligible` bounds how many), and listing again to confirm an
-//! error ([`PlanError::needs_fresh_listing`]).
+//! Other modules look up the times (`eligible` keeps their number low) and list the replica again to confirm an error
+//! ([`PlanError::needs_fresh_listing`]).
 //!
 //! ```
 //! use hydrant::catalogue::{Layout, Replica};
@@ -30,7 +30,7 @@
 //!     Replica::of("app.db", Layout::Hex, keys.iter().map(object).collect::<Vec<_>>())
 //! };
 //!
-//! // A snapshot up to TXID 3, a compaction of 2 to 5, and TXID 6.
+//! // The replica has a snapshot up to TXID 3, a compaction of TXIDs 2 to 5, and a file with TXID 6.
 //! let replica = listed(&[
 //!     "app.db/0009/0000000000000001-0000000000000003.ltx",
 //!     "app.db/0001/0000000000000002-0000000000000005.ltx",
@@ -69,9 +69,11 @@ pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning};
 
 use crate::catalogue::Replica;
 
-/// Plans a restore. Bounds: O(n log n) in the number of files. `excluded` never changes the TXID
-/// that is reached: without another chain to it the answer is an error (docs/FORMAT.md, "Damaged
-/// files").
+/// Plans a restore. Takes O(n log n) steps for n files. The files in `excluded` are avoided, but they never change the
+/// TXID that is reached (docs/FORMAT.md, "Damaged files").
+///
+/// # Errors
+/// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
 pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
     chain::plan(replica, target, times, excluded)
 }

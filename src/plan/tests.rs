@@ -27,7 +27,7 @@ fn replica(mut files: Vec<LtxFile>) -> Replica {
     Replica { root: "a.db/".into(), files, v3: None, others: Vec::new() }
 }
 
-/// (level, min, max) of the planned files.
+/// The planned files as (level, min TXID, max TXID).
 fn ranges(replica: &Replica, plan: &Plan) -> Vec<(u8, u64, u64)> {
     plan.files.iter().map(|&i| &replica.files[i]).map(|f| (f.level.get(), f.min_txid.0, f.max_txid.0)).collect()
 }

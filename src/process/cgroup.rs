@@ -1,11 +1,11 @@
-//! The limits of this process's control group, which containers and services set.
+//! Reads the limits of this process's control group (cgroup), which container runtimes and systemd set.
 
 use std::path::Path;
 
-/// A limit: the names of its files in cgroup v1 and v2.
+/// A kind of limit, and the names of its files in cgroup v1 and v2.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
-    /// The name of the cgroup v1 controller.
+    /// The name of the cgroup v1 controller that has this limit.
     controller: &'static str,
     v1: &'static str,
     v2: &'static str,
@@ -15,8 +15,8 @@ pub(crate) const MEMORY: Limit = Limit { controller: "memory", v1: "memory.limit
 pub(crate) const THREADS: Limit = Limit { controller: "pids", v1: "pids.max", v2: "pids.max" };
 
 impl Limit {
-    /// The smallest limit of this process's group and of those above it, in cgroup v2 or v1. None: there is no limit,
-    /// or it cannot be seen from here.
+    /// The smallest limit of this process's control group and of the groups above it, in cgroup v2 or v1. None if
+    /// there is no limit, or none is visible to this process.
     pub(crate) fn tightest(self) -> Option<u64> {
         self.tightest_of(Path::new("/sys/fs/cgroup"), Path::new("/proc/self/cgroup"))
     }
@@ -32,7 +32,8 @@ impl Limit {
                 v1 if v1.split(',').any(|name| name == self.controller) => (mount.join(self.controller), self.v1),
                 _ => continue,
             };
-            // A namespace may hide the upper part of the path. Then the root of the mount is this process's group.
+            // A cgroup namespace may hide the upper part of the path. The root of the mount is then this process's
+            // own group.
             let relative = Path::new(path.trim_start_matches('/'));
             for directory in relative.ancestors() {
                 if let Some(limit) = read_limit(&root.join(directory).join(file)) {
@@ -44,7 +45,8 @@ impl Limit {
     }
 }
 
-/// The limit in a file. No limit: `max` in v2 and v1, for memory in v1 a number near 2^63.
+/// Reads the limit from a file. None if there is no limit, which v2 writes as `max`. v1 writes a number near 2^63
+/// for memory, which needs no special case.
 fn read_limit(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -72,7 +74,7 @@ mod tests {
         write("memory/memory.limit_in_bytes", "9223372036854771712\n");
         write("memory/x/memory.limit_in_bytes", "500\n");
         assert_eq!(MEMORY.tightest_of(dir.path(), &own), Some(500));
-        // The limit on threads, in v1 although there is a v2 hierarchy too, then in v2.
+        // The limit on threads is found in v1 although a v2 hierarchy exists too, and then in v2.
         write("cgroup", "8:pids:/a/b\n0::/\n");
         write("pids/a/b/pids.max", "max\n");
         assert_eq!(THREADS.tightest_of(dir.path(), &own), None);

@@ -1,26 +1,28 @@
 //! Locks that stay usable after a panic.
 //!
-//! A thread that panics while it holds a lock poisons it. What Hydrant keeps under locks is whole after each
-//! statement, and the panic itself is reported by the thread's owner, so every other thread goes on.
+//! If a thread panics while it holds a lock, Rust marks the lock as poisoned. Hydrant ignores that mark: what it
+//! keeps under locks is consistent after every statement, and the owner of the thread reports the panic. The other
+//! threads therefore go on.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Locks `mutex`, poisoned or not.
+/// Locks `mutex`, even if it is poisoned.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks `lock` for reading, poisoned or not.
+/// Locks `lock` for reading, even if it is poisoned.
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks `lock` for writing, poisoned or not.
+/// Locks `lock` for writing, even if it is poisoned.
 pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for a notification, poisoned or not. May return without one.
+/// Waits for a notification, even if the lock is poisoned. May return without a notification, as every condition
+/// variable does.
 pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }

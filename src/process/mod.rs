@@ -1,4 +1,4 @@
-//! The process: threads for work that blocks, the limits of its control group, and locks.
+//! Facilities of the process: threads for blocking work, the limits of its control group, and locks.
 
 pub(crate) mod cgroup;
 pub(crate) mod locks;

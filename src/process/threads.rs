@@ -1,8 +1,9 @@
-//! Threads for work that blocks: SQLite's check, the resolution of names, the sync of directories.
+//! Threads for blocking work: SQLite's check, the resolution of host names, the sync of directories.
 //!
-//! tokio's `spawn_blocking` is not used: it panics if no thread can be started (`ulimit -u`, a cgroup's pids.max, a
-//! seccomp profile). Here the caller can start the first thread early ([`Threads::start_first`]). Otherwise the work
-//! is done on the caller's thread if no thread can be started.
+//! tokio's `spawn_blocking` is not used, because it panics if no thread can be started (`ulimit -u`, pids.max of a
+//! cgroup, a seccomp profile). A caller of this module can start the first thread early ([`Threads::start_first`])
+//! and gets an error if that fails. Later, if no thread exists and none can be started, the work is done on the
+//! caller's thread.
 
 use crate::process::cgroup;
 use crate::process::locks::{self, lock};
@@ -49,22 +50,23 @@ fn limits() -> String {
     format!("ulimit -u: {user}; pids.max of its container or service: {group}")
 }
 
-/// Starts a thread that does nothing. To be called before libraries that start threads themselves and panic if they
-/// cannot.
+/// Starts a thread that does nothing, to see whether threads can be started. Should be called before using
+/// libraries that start threads themselves and panic if they cannot.
 ///
 /// # Errors
+///
 /// The kernel refuses to start a thread.
 pub(crate) fn try_one() -> Result<(), NoThread> {
     let thread = std::thread::Builder::new().name("try".to_owned()).stack_size(64 << 10).spawn(|| ())?;
-    // The thread does nothing: it cannot panic and ends at once.
+    // `join` fails only if the thread panicked, and this thread does nothing.
     let _ = thread.join();
     Ok(())
 }
 
 type BoxedWork = Box<dyn FnOnce() + Send>;
 
-/// A few threads with one queue, first in, first out. Drop gives up the work that has not begun, and does not wait
-/// for the rest.
+/// A few threads that share one queue. Work is done in the order in which it was queued. Dropping the pool gives up
+/// the work that has not begun, and does not wait for the rest.
 #[derive(Debug)]
 pub struct Threads {
     shared: Arc<ThreadsShared>,
@@ -80,7 +82,8 @@ struct ThreadsShared {
 
 #[derive(Default)]
 struct ThreadsState {
-    /// Bounded by the callers: one piece of work for each database in flight, or for each name.
+    /// The work that has not begun. The callers bound its length: one piece of work per database in flight, or per
+    /// host name.
     waiting: VecDeque<BoxedWork>,
     threads: usize,
     idle: usize,
@@ -94,29 +97,30 @@ impl fmt::Debug for ThreadsState {
 }
 
 impl Threads {
-    /// At most `most` threads. None is started yet.
+    /// Creates a pool of at most `most` threads and starts none yet. `name` is the name of the threads.
     pub fn new(name: &'static str, most: usize) -> Self {
         Self { shared: Arc::default(), name, most: most.max(1) }
     }
 
-    /// Starts the first thread, so that no work is ever done on the caller's thread.
+    /// Starts the first thread. After that, no work is ever done on the caller's thread.
     ///
     /// # Errors
+    ///
     /// The kernel refuses to start a thread.
     pub fn start_first(&self) -> Result<(), NoThread> {
         let mut state = self.shared.lock();
         if state.threads == 0 { self.start(&mut state) } else { Ok(()) }
     }
 
-    /// Does `work` on one of the threads. If all are busy, another one is started. If there is none and none can be
-    /// started, `work` is done here before this returns.
+    /// Does `work` on one of the threads. If all are busy and fewer than the maximum run, another one is started.
+    /// If there is no thread and none can be started, `work` is done on this thread before the function returns.
     ///
-    /// The receiver fails if `work` panicked or was given up.
+    /// The receiver gets the result. It fails if `work` panicked or was given up.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
         let (reply, answer) = oneshot::channel();
         let mut state = self.shared.lock();
         state.waiting.push_back(Box::new(move || {
-            // Closed: nobody waits for the answer any more.
+            // If the receiver was dropped, nobody waits for the result and the work is skipped.
             if !reply.is_closed() {
                 let _ = reply.send(work());
             }
@@ -155,7 +159,7 @@ impl ThreadsShared {
         lock(&self.state)
     }
 
-    /// Runs on each thread: does the work in the queue until the pool is dropped.
+    /// The loop of each thread: does the work in the queue until the pool is dropped.
     fn live(&self) {
         let mut state = self.lock();
         loop {
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn work_is_done_elsewhere_and_side_by_side() {
         let threads = Threads::new("test", 2);
-        // Neither ends before the other has begun.
+        // The two pieces of work meet: neither ends before the other has begun, so both must run at the same time.
         let (to_first, first) = mpsc::channel();
         let (to_second, second) = mpsc::channel();
         let meet = |tell: mpsc::Sender<()>, heard: mpsc::Receiver<()>| {

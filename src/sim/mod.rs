@@ -1,6 +1,6 @@
-//! S3 simulator, replica generator and naive restorer, for tests, benches and scripts (feature
-//! `sim`). Nothing here is part of a restore; errors of the caller's own making (a folder that
-//! is not there) are errors, never panics.
+//! An S3 simulator, a generator of replicas, and a naive restorer, for tests, benches and scripts (only with the
+//! feature `sim`). A restore uses nothing of this module. Mistakes of the caller, such as a folder that does not
+//! exist, are errors and not panics.
 
 #![allow(clippy::indexing_slicing, reason = "what is indexed was generated here, not read")]
 

@@ -1,23 +1,32 @@
-//! The slow, simple restorer that the engine is compared with: whole files, pages in a map,
-//! written from docs/FORMAT.md alone. Shares no code with `ltx` or `plan`, checks everything,
-//! allocates as it likes: never for files from strangers.
+//! A slow and simple restorer with which the real one is compared. It was written from docs/FORMAT.md alone and
+//! shares no code with `ltx` or `plan`. It reads whole files, keeps pages in a map, and checks everything. Its
+//! memory use is not bounded, so it must not be used for files from strangers.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
 const CHECKSUM_BIT: u64 = 1 << 63;
 
-/// A decoded file.
+/// An LTX file after the naive decoder has decoded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NaiveFile {
+    /// The flags of the file's header.
     pub flags: u32,
+    /// The page size of the database in bytes.
     pub page_size: u32,
+    /// The size of the database in pages after this file.
     pub commit: u32,
+    /// The first TXID in the file.
     pub min_txid: u64,
+    /// The last TXID in the file.
     pub max_txid: u64,
+    /// The time in the header, in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
+    /// The checksum of the database before this file. 0 if it is not tracked.
     pub pre_apply_checksum: u64,
+    /// The checksum of the database after this file. 0 if it is not tracked.
     pub post_apply_checksum: u64,
+    /// The decoded pages of the file, by page number.
     pub pages: BTreeMap<u32, Vec<u8>>,
 }
 
@@ -30,7 +39,7 @@ fn wrong<T>(why: impl Into<String>) -> Result<T, NaiveError> {
     Err(NaiveError(why.into()))
 }
 
-/// CRC-64/GO-ISO, a table and a byte at a time.
+/// The naive decoder's own CRC-64/GO-ISO. It is computed byte by byte with a table.
 struct Crc(u64);
 
 static CRC_TABLE: [u64; 256] = crc_table();
@@ -67,7 +76,7 @@ impl Crc {
     }
 }
 
-/// A cursor over the file that says where it stopped.
+/// A cursor over the bytes of a file. It knows its offset, which errors name.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -105,7 +114,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Checksum of a page in a file that tracks checksums (docs/FORMAT.md, "Trailer and checksums").
+/// The checksum of a page in a file that tracks checksums (docs/FORMAT.md, "Trailer and checksums").
 fn page_checksum(pgno: u32, page: &[u8]) -> u64 {
     let mut crc = Crc::new();
     crc.update(&pgno.to_be_bytes());
@@ -117,7 +126,7 @@ fn lock_page(page_size: u32) -> u32 {
     0x4000_0000 / page_size + 1
 }
 
-/// Decodes and checks a whole file (docs/FORMAT.md).
+/// Decodes and checks a whole LTX file (docs/FORMAT.md).
 pub fn decode_file(bytes: &[u8]) -> Result<NaiveFile, NaiveError> {
     let mut file = Reader { bytes, at: 0 };
     let mut crc = Crc::new();
@@ -131,7 +140,7 @@ pub fn decode_file(bytes: &[u8]) -> Result<NaiveFile, NaiveError> {
     let max_txid = file.number(8)?;
     let timestamp_ms = file.number(8)? as i64;
     let pre_apply_checksum = file.number(8)?;
-    // WAL offset, size, salts, node id: of no concern to a restore.
+    // The WAL offset, WAL size, two salts and the node ID do not matter to a restore.
     file.take(8 + 8 + 4 + 4 + 8)?;
     if file.take(100 - 80)?.iter().any(|&byte| byte != 0) {
         return wrong("malformed: padding of the header");
@@ -174,7 +183,7 @@ pub fn decode_file(bytes: &[u8]) -> Result<NaiveFile, NaiveError> {
                 crc.update(size);
                 let size = size.iter().fold(0usize, |value, &byte| value << 8 | usize::from(byte));
                 let block = file.take(size)?;
-                // One byte more than a page, to see one that is too long.
+                // The limit is one byte more than a page, so that a page that is too long is noticed.
                 lz4_flex::block::decompress(block, page_size as usize + 1)
                     .map_err(|error| NaiveError(format!("malformed: page {pgno} at {start}: {error}")))?
             }
@@ -184,7 +193,8 @@ pub fn decode_file(bytes: &[u8]) -> Result<NaiveFile, NaiveError> {
                 let mut decoder = lz4_flex::frame::FrameDecoder::new(Cursor::new(frame));
                 let mut page = Vec::new();
                 loop {
-                    // It takes an empty block for the end; the end is where the frame ends.
+                    // The decoder of `lz4_flex` takes an empty block for the end of the data. This loop instead
+                    // reads to the end of the frame.
                     let before = decoder.get_ref().position();
                     let room = (u64::from(page_size) + 1).saturating_sub(page.len() as u64);
                     decoder
@@ -254,7 +264,7 @@ pub fn decode_file(bytes: &[u8]) -> Result<NaiveFile, NaiveError> {
     })
 }
 
-/// How long the LZ4 frame at the front of `bytes` is: header, blocks with their sizes, end mark,
+/// The length in bytes of the LZ4 frame at the beginning of `bytes`: header, blocks with their sizes, end mark and
 /// content checksum.
 fn frame_len(bytes: &[u8]) -> Result<usize, NaiveError> {
     let at = |at: usize| bytes.get(at).copied().map(usize::from).ok_or(NaiveError("truncated: LZ4 frame".into()));
@@ -283,8 +293,7 @@ fn frame_len(bytes: &[u8]) -> Result<usize, NaiveError> {
     Ok(len)
 }
 
-/// The database that the files of a plan make, oldest first (docs/FORMAT.md, "The restored
-/// database").
+/// Merges the files of a plan, oldest first, into the database (docs/FORMAT.md, "The restored database").
 pub fn restore<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, NaiveError> {
     let mut pages: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
     let mut last: Option<NaiveFile> = None;
@@ -322,27 +331,32 @@ pub fn restore<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>,
     Ok(database)
 }
 
-/// A file as the planner sees it.
+/// The facts about a file that decide whether it is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NaiveEntry {
+    /// The compaction level of the file.
     pub level: u8,
+    /// The first TXID in the file, from its name.
     pub min_txid: u64,
+    /// The last TXID in the file, from its name.
     pub max_txid: u64,
-    /// Nanoseconds since the epoch.
+    /// The creation time in nanoseconds since the Unix epoch.
     pub time_ns: i64,
 }
 
-/// What is to be restored.
+/// The state that the naive planner is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NaiveTarget {
+    /// The newest state of the replica.
     Latest,
+    /// The state after exactly this TXID.
     Txid(u64),
-    /// Nanoseconds since the epoch; files strictly before.
+    /// The newest state of files that were created strictly before this time, in nanoseconds since the Unix epoch.
     Before(i64),
 }
 
-/// Indexes of the files to restore from, oldest first (docs/FORMAT.md, "Choosing the files",
-/// without the rules about holes: the chain ends where no file continues it).
+/// Chooses the files to restore from, as indexes into `entries`, oldest first (docs/FORMAT.md, "Choosing the
+/// files"). The rules about holes are left out: the chain ends where no file continues it.
 pub fn plan(entries: &[NaiveEntry], target: NaiveTarget) -> Result<Vec<usize>, NaiveError> {
     let within = |entry: &NaiveEntry| match target {
         NaiveTarget::Latest => true,

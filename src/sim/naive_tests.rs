@@ -1,4 +1,4 @@
-//! The naive restorer against real replicas.
+//! Tests the naive restorer on replicas that Litestream wrote.
 
 use super::*;
 use crate::sim::server::Objects;
@@ -24,7 +24,7 @@ fn crc_check_value() {
     assert_eq!(crc.finish(), 0xb909_56c7_75a4_1001);
 }
 
-/// Every target of the smaller replicas, from the bytes alone.
+/// Restores the smaller replicas of the corpus to every target of their manifests, and compares the hashes.
 #[test]
 fn real_replicas_restore_to_their_hashes() {
     let Some(corpus) = corpus() else { return };
@@ -80,7 +80,8 @@ fn real_replicas_restore_to_their_hashes() {
                 ),
                 other => panic!("{name}: unknown target {other}"),
             };
-            // Time travel in whole is the engine's test; here a share keeps the time short.
+            // Of a replica with many files, every eighth target is checked, to keep the test short. A test of the
+            // real restorer checks all of them.
             if wanted != NaiveTarget::Latest && files.len() > 30 && checked % 8 != 0 {
                 checked += 1;
                 continue;
@@ -111,7 +112,9 @@ fn every_flipped_bit_is_an_error_or_harmless() {
     for bit in 0..bytes.len() * 8 {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        // The checksum covers pages, not their encoding: a match may come from another like place.
+        // The file checksum covers the decoded pages and not their LZ4 form. If the damaged file still passes, the
+        // damage must have left the content unchanged, for example a match that copies equal bytes from another
+        // place.
         if let Ok(file) = decode_file(&damaged) {
             assert_eq!(file, whole, "bit {bit}");
             harmless += 1;

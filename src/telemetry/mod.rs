@@ -1,4 +1,4 @@
-//! Counters that all workers share, and latency histograms per core.
+//! Counters that all workers share, and histograms of latencies, one set per worker.
 
 mod stages;
 
@@ -6,35 +6,42 @@ pub use stages::{Durations, Quantiles, Recorder, Spent, Stage, Stages, Stopwatch
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Process-wide counters. Relaxed: they are read for display and reports only.
+/// Counters for the whole process. They are read for display and reports only, so relaxed atomic operations are
+/// enough.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// LIST requests sent.
     pub lists: Counter,
+    /// GET requests sent.
     pub gets: Counter,
+    /// HEAD requests sent.
     pub heads: Counter,
-    /// Requests sent again, for any reason.
+    /// Requests that were sent again, for any reason.
     pub retries: Counter,
-    /// Hedges: requests sent because the first byte of another was late.
+    /// Hedges: second copies of requests, sent because the first byte of the answer was late.
     pub hedges: Counter,
-    /// Responses that ask for fewer requests, such as 503 SlowDown.
+    /// Answers that ask for fewer requests, such as 503 SlowDown.
     pub throttled: Counter,
-    /// Body bytes received.
+    /// Bytes of response bodies received from the store.
     pub bytes_in: Counter,
-    /// Bytes of databases written.
+    /// Bytes written to restored databases.
     pub bytes_out: Counter,
-    /// Bytes of databases to be written, of the restores planned so far.
+    /// Bytes of databases that the restores planned so far will write.
     pub bytes_out_planned: Counter,
-    /// Bytes to be received, of the restores planned so far.
+    /// Bytes of bodies that the restores planned so far will receive.
     pub bytes_in_planned: Counter,
 }
 
+/// A counter that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Adds `n` to the counter.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
+    /// The present value of the counter.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -1,7 +1,8 @@
-//! How long the stages of a restore take: one set of histograms per core, merged on request.
+//! Measures how long the stages of a restore take. Each worker thread has its own set of histograms; the sets are
+//! merged when a report asks for them.
 //!
-//! A core records into its own [`Recorder`], without a lock and without sharing a cache line.
-//! Durations are kept in nanoseconds to 1 %, up to an hour; counts saturate.
+//! A worker records into its own [`Recorder`], so recording needs no lock and shares no cache line. Durations are
+//! kept in nanoseconds with a precision of 1 %, up to one hour. Counts saturate.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -11,22 +12,22 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The stages that are timed. A request's time begins when it is sent, not when it starts to wait for
-/// the limiter. Failed attempts are not recorded.
+/// The stages that are timed. The time of a request begins when it is sent, not when it starts to wait for the
+/// request limiter. Failed attempts are not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// One page of a listing, sent to parsed.
+    /// One page of a listing: from sending the request until the answer is parsed.
     List,
-    /// A GET, sent to headers.
+    /// A GET: from sending the request until the headers arrive.
     FirstByte,
-    /// A GET, sent to last byte. Only time spent waiting counts, not what the reader of a stream does
-    /// between chunks.
+    /// A GET: from sending the request until the last byte arrives. Only waiting counts. What the reader of a
+    /// streamed body does between two chunks does not count.
     Fetch,
     /// Decoding and checking the pages of one file, or of one segment of a large file.
     Decode,
-    /// One write, from submission to completion.
+    /// One write to an output file, from submission to completion.
     Write,
-    /// One database: its sync and publication, without SQLite's check and the directory's sync.
+    /// The fsync and publication of one database. SQLite's check and the sync of the directory are not included.
     Commit,
 }
 
@@ -34,10 +35,10 @@ const LONGEST_NANOS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 2;
 
 impl Stage {
-    /// In the order of a restore.
+    /// All stages, in the order in which a restore passes them.
     pub const ALL: [Self; 6] = [Self::List, Self::FirstByte, Self::Fetch, Self::Decode, Self::Write, Self::Commit];
 
-    /// The name in reports.
+    /// The stage's name in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
@@ -53,22 +54,29 @@ impl Stage {
 /// A histogram of durations.
 #[derive(Clone, Default)]
 pub struct Durations(
-    /// None until the first duration: most sets stay small.
+    /// None until the first duration is recorded, because a histogram takes memory and many are never used.
     Option<Histogram<u32>>,
 );
 
-/// The quantiles of a histogram that reports show.
+/// The quantiles of a histogram that reports show, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
+    /// The number of durations in the histogram.
     pub count: u64,
+    /// The median duration in milliseconds.
     pub p50_ms: f64,
+    /// The duration in milliseconds that 90 % of the durations do not exceed.
     pub p90_ms: f64,
+    /// The duration in milliseconds that 99 % of the durations do not exceed.
     pub p99_ms: f64,
+    /// The duration in milliseconds that 99.9 % of the durations do not exceed.
     pub p999_ms: f64,
+    /// The longest duration in milliseconds.
     pub max_ms: f64,
 }
 
 impl Durations {
+    /// Records one duration. A duration above one hour counts as one hour.
     pub fn record(&mut self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         if let Some(histogram) = self.histogram() {
@@ -76,28 +84,30 @@ impl Durations {
         }
     }
 
+    /// Adds all durations of another histogram.
     pub fn add(&mut self, other: &Self) {
         if let Some(theirs) = &other.0
             && let Some(ours) = self.histogram()
         {
-            // The bounds are the same.
+            // Adding fails only if two histograms have different value ranges, but all ranges here are the same.
             let _ = ours.add(theirs);
         }
     }
 
+    /// The number of durations recorded.
     pub fn count(&self) -> u64 {
         self.0.as_ref().map_or(0, Histogram::len)
     }
 
-    /// In nanoseconds; None if nothing was recorded.
+    /// The histogram in nanoseconds. None if nothing was recorded.
     pub fn nanos(&self) -> Option<&Histogram<u32>> {
         self.0.as_ref().filter(|histogram| !histogram.is_empty())
     }
 
-    /// None if nothing was recorded.
+    /// The quantiles. None if nothing was recorded.
     pub fn quantiles(&self) -> Option<Quantiles> {
         let histogram = self.nanos()?;
-        // Rounded to microseconds: the histogram keeps no more digits.
+        // Values are rounded to microseconds, because the histogram is not more precise.
         let millis = |nanos: u64| (nanos as f64 / 1e3).round() / 1e3;
         let quantile = |q| millis(histogram.value_at_quantile(q).min(histogram.max()));
         Some(Quantiles {
@@ -124,31 +134,35 @@ impl fmt::Debug for Durations {
     }
 }
 
-/// A set of durations for each stage.
+/// One histogram of durations for each stage.
 #[derive(Debug, Clone, Default)]
 pub struct Stages([Durations; Stage::ALL.len()]);
 
 impl Stages {
+    /// Records one duration of `stage`.
     pub fn record(&mut self, stage: Stage, took: Duration) {
         if let Some(durations) = self.0.get_mut(stage as usize) {
             durations.record(took);
         }
     }
 
+    /// Adds all durations of another set.
     pub fn add(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(ours, theirs)| ours.add(theirs));
     }
 
-    /// Every stage with its durations, in the order of a restore.
+    /// Iterates over the stages and their durations, in the order of a restore.
     pub fn iter(&self) -> impl Iterator<Item = (Stage, &Durations)> {
         Stage::ALL.into_iter().zip(&self.0)
     }
 
+    /// The number of durations recorded for `stage`.
     pub fn count(&self, stage: Stage) -> u64 {
         self.0.get(stage as usize).map_or(0, Durations::count)
     }
 
-    /// For reports: every stage by name, with its quantiles in milliseconds where it has any.
+    /// The JSON of reports: for each stage its name and its quantiles in milliseconds. A stage without durations
+    /// has only `"count": 0`.
     pub fn to_json(&self) -> Map<String, Value> {
         let shown = |durations: &Durations| match durations.quantiles() {
             Some(quantiles) => serde_json::to_value(quantiles).unwrap_or_default(),
@@ -158,23 +172,24 @@ impl Stages {
     }
 }
 
-/// One core's set; never leaves its thread.
+/// The histograms of one worker. A recorder never leaves its thread.
 #[derive(Debug, Default)]
 pub struct Recorder(RefCell<Stages>);
 
 impl Recorder {
+    /// Records one duration of `stage`.
     pub fn record(&self, stage: Stage, took: Duration) {
         self.0.borrow_mut().record(stage, took);
     }
 
-    /// What was recorded since the last call.
+    /// Returns what was recorded since the last call, and starts anew.
     pub fn take(&self) -> Stages {
         self.0.take()
     }
 }
 
-/// The time of one operation that is awaited in parts. It is recorded when the operation is done; an
-/// abandoned operation is not recorded.
+/// The time of one operation that is awaited in several parts. It is recorded when the operation is done. An
+/// operation that is given up is not recorded.
 #[derive(Debug)]
 pub struct Spent {
     recorder: Rc<Recorder>,
@@ -183,24 +198,28 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// Begins the measurement of an operation in this stage, with zero time.
     pub fn new(recorder: &Rc<Recorder>, stage: Stage) -> Self {
         Self { recorder: Rc::clone(recorder), stage, spent: Duration::ZERO }
     }
 
+    /// Adds the time of one part of the operation.
     pub fn add(&mut self, took: Duration) {
         self.spent += took;
     }
 
+    /// Records the sum of the parts: the operation is done.
     pub fn done(&self) {
         self.recorder.record(self.stage, self.spent);
     }
 
+    /// The recorder that gets the measured time.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 }
 
-/// Measures the time of work that is interrupted by waiting.
+/// A stopwatch for work that is interrupted by waiting. The time of the waiting can be left out.
 #[derive(Debug)]
 pub struct Stopwatch {
     begun: Instant,
@@ -208,11 +227,12 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
+    /// Starts the stopwatch now.
     pub fn start() -> Self {
         Self { begun: Instant::now(), away: Duration::ZERO }
     }
 
-    /// Awaits `other`, whose time does not count.
+    /// Awaits `other`. The time that this takes does not count.
     pub async fn away<T>(&mut self, other: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let result = other.await;
@@ -220,11 +240,12 @@ impl Stopwatch {
         result
     }
 
-    /// Subtracts time that was measured elsewhere.
+    /// Subtracts `other`, a time that was measured elsewhere.
     pub fn less(&mut self, other: Duration) {
         self.away += other;
     }
 
+    /// The time since the start, without what was left out.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed().saturating_sub(self.away)
     }
@@ -253,7 +274,7 @@ mod tests {
         near(fetch.p99_ms, 990.0);
         near(fetch.p999_ms, 999.0);
         near(fetch.max_ms, 1000.0);
-        // Longer than can be kept: counted as the longest.
+        // A duration longer than the histogram's range counts as the longest.
         near(of(Stage::Commit).unwrap().max_ms, 3_600_000.0);
         assert_eq!(of(Stage::List), None);
     }

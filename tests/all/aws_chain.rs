@@ -1,4 +1,5 @@
-//! The AWS credentials chain in a process of its own, whose environment is made for it.
+//! Tests of the AWS credentials chain. It runs in a child process, because each test needs other environment
+//! variables.
 
 use crate::common::binary::only_test;
 use crate::common::client::{config, run};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 const ENDPOINT: &str = "HYDRANT_TEST_ENDPOINT";
 
-/// Nothing by itself: what the other tests run as a process.
+/// The code of the child process. It does nothing unless another test has started it.
 #[test]
 fn child() {
     let Ok(endpoint) = std::env::var(ENDPOINT) else { return };
@@ -60,7 +61,8 @@ fn container_credentials_are_fetched_past_the_proxy() {
         &[
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/creds", metadata.endpoint())),
             ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod"),
-            // The bucket plays its own proxy.
+            // The test's server also plays the HTTP proxy, to show that requests to a metadata address bypass
+            // proxies.
             ("HTTP_PROXY", &server.endpoint()),
         ],
     );

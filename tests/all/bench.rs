@@ -1,5 +1,5 @@
-//! `hydrant bench` as operators run it: each stage by itself and all together, what it leaves
-//! behind, how it ends. The binary against the simulator and files.
+//! Tests of `hydrant bench` as an operator runs it: each stage alone and all together, the files that it leaves,
+//! and the exit codes. The program runs against the simulator and against files.
 
 use crate::common::binary::hydrant;
 use crate::common::wait::{ended_soon, until};
@@ -32,7 +32,7 @@ impl Ran {
         ran
     }
 
-    /// By stage, in their order.
+    /// The stages of the JSON output in their order: name and values.
     fn stages(&self) -> Vec<(String, Value)> {
         let json: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stderr));
         let stages = json["stages"].as_array().unwrap();
@@ -44,7 +44,8 @@ fn run(dir: &Path, args: &[&str]) -> Ran {
     Ran::of(bench(dir, args).output().unwrap())
 }
 
-/// A server that checks signatures and answers after `latency_ms`, and the URL of all it has.
+/// Starts a server that checks signatures and answers after `latency_ms` milliseconds. Returns it with a URL that
+/// matches all of its databases.
 fn serve(databases: &[GeneratedDatabase], latency_ms: u64) -> (SimServer, String) {
     let latency = Latency::Fixed(Duration::from_millis(latency_ms));
     let credentials = SimCredentials {
@@ -68,7 +69,7 @@ fn number(stage: &Value, field: &str) -> u64 {
     stage[field].as_u64().unwrap_or_else(|| panic!("{field}: {stage}"))
 }
 
-/// Names in `dir`, sorted.
+/// The names of the files in `dir`, sorted.
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -119,14 +120,15 @@ fn each_stage_and_all_together() {
     assert_eq!(names(dir.path()), ["0", "hydrant-bench-mine"]);
 }
 
-/// Files in segments, by all workers: the same requests whether decoded or not.
+/// A large database is fetched in segments by all workers. The requests must be the same whether the pages are
+/// decoded or only fetched.
 #[test]
 fn a_large_database_is_fetched_as_a_restore_fetches_it() {
     let spec = LargeSpec { bytes: 50_000_000, increments: 6, ..LargeSpec::default() };
     let database = large_database(&spec).unwrap().to_database();
     let (_server, url) = serve(std::slice::from_ref(&database), 0);
     let dir = tempfile::tempdir().unwrap();
-    // A single replica's URL.
+    // The URL of the single replica, in place of the pattern.
     let url = url.replace("**", database.root.trim_end_matches('/'));
     for engine in ["auto", "pwrite"] {
         let ran = run(dir.path(), &["--json", "--output-dir", ".", "--io-engine", engine, &url]);
@@ -226,7 +228,7 @@ fn a_table_of_files_and_damaged_ones_fail_alone() {
     let databases = |name: &str| row(name)[3].parse::<u64>().unwrap();
     assert!(databases("decode") > 0 && databases("list") > databases("decode"), "{}", ran.stdout);
     assert_eq!(databases("decode"), databases("all"));
-    // Only stages that decode notice damage.
+    // Stages that decode pages notice the damaged database and skip it, so they count fewer databases than `fetch`.
     assert!(databases("fetch") > databases("decode"), "{}", ran.stdout);
     for name in ["list/list", "fetch/first_byte", "decode/decode", "all/commit", "all/database"] {
         assert_eq!(row(name).len(), 7, "{name}");
@@ -262,7 +264,8 @@ fn interrupted_it_tells_what_it_measured_and_leaves_nothing() {
         if stage == "all" {
             args.extend(["--output-dir", "."]);
         }
-        // A run of one pass sends `once()` requests. After twice as many the first pass has ended.
+        // A run with one pass over the databases sends `once()` requests. If more than twice that number was sent,
+        // the first pass has ended.
         let once = || {
             let before = answered();
             let pass: Vec<&str> = args.iter().copied().filter(|arg| !["--duration", "1h"].contains(arg)).collect();

@@ -1,4 +1,4 @@
-//! `hydrant ltx` as scripts see it: on a replica on disk, and on a server that does not answer.
+//! Tests of `hydrant ltx` as a script sees it, on a replica on disk and on a server that does not answer.
 
 use crate::common::wait::ended_soon;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program with nothing in its environment.
+/// A command for the program with an empty environment.
 fn hydrant(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(args).env_clear().env("AWS_EC2_METADATA_DISABLED", "true").stdin(Stdio::null());
@@ -19,13 +19,13 @@ fn ltx(args: &[&str], source: &str) -> Output {
     hydrant(&[&["ltx"], args, &[source]].concat()).output().unwrap()
 }
 
-/// Exit code, stdout, stderr.
+/// The exit code, stdout and stderr of a run.
 fn seen(output: &Output) -> (i32, &str, &str) {
     let text = |bytes| std::str::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-/// A whole LTX file as far as its header goes, last modified at `modified` seconds.
+/// Writes a file that has a valid LTX header and nothing else. Its mtime is `modified` seconds after the epoch.
 fn write(root: &Path, level: &str, min: u64, max: u64, time_ms: i64, modified: u64) {
     let mut bytes = b"LTX1".to_vec();
     for word in [2u32, 4096, 1] {
@@ -123,7 +123,7 @@ fn by_configured_path() {
 
 #[test]
 fn signals_end_a_run_that_waits() {
-    // Accepts and never answers.
+    // This server accepts connections and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("s3://bucket/p?endpoint=http://{}", listener.local_addr().unwrap());
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
@@ -134,7 +134,7 @@ fn signals_end_a_run_that_waits() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Waits until the request is under way.
+        // `accept` returns when the program has connected, so its request is under way.
         let connection = listener.accept().unwrap();
         let begun = Instant::now();
         let killed = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();

@@ -1,10 +1,11 @@
-//! The binary as scripts see it: exit codes, what goes to stdout and what to stderr, signals.
+//! Tests of the program's command line as a script sees it: exit codes, what goes to stdout and to stderr, and
+//! signals.
 
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// The program with nothing in its environment.
+/// A command for the program with an empty environment.
 fn hydrant(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(args).env_clear().env("AWS_EC2_METADATA_DISABLED", "true").stdin(Stdio::null());
@@ -19,7 +20,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Exit code, stdout, stderr.
+/// The exit code, stdout and stderr of a run.
 fn seen(output: &Output) -> (i32, &str, &str) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
@@ -133,7 +134,7 @@ fn secrets_in_urls_are_not_repeated() {
     }
 }
 
-/// docs/GUARANTEES.md, 11: unchecked certificates are never silent.
+/// docs/GUARANTEES.md, 11: if certificates are not checked, a warning says so.
 #[test]
 fn skip_verify_is_said() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! Real replicas, written by real Litestream: every target must restore to the hash in its
-//! manifest, from files and through an independent S3 server, with both writers; error targets
-//! fail as the manifest says; damaged databases fail with their class and leave nothing behind.
+//! Restores every replica of the corpus, which Litestream wrote. Every target must give the hash in the replica's
+//! manifest, from files and from an independent S3 server, with both writers. Targets that the manifest marks as
+//! errors must fail. Damaged databases must fail with the class that the manifest names, and leave no file behind.
 //!
-//! The whole corpus runs where it lies beside the project (or at $HYDRANT_CORPUS), the copies in
-//! tests/fixtures/corpus everywhere.
+//! The whole corpus is used if it lies beside the project or at $HYDRANT_CORPUS. The replicas in
+//! tests/fixtures/corpus are always used.
 
 use crate::common::{S3sServer, damaged_key};
 use hydrant::cancel::CancellationToken;
@@ -22,8 +22,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Databases larger than this are restored with one writer from files for every target, and
-/// otherwise for the newest state only.
+/// The database size in bytes up to which all combinations are tested. A larger database is restored to every
+/// target with one writer from files. With the other combinations only its newest state is restored.
 const EVERYTHING_BYTES: u64 = 64 << 20;
 
 fn corpus() -> PathBuf {
@@ -61,7 +61,7 @@ fn engine(kind: IoBackend) -> Workers {
     Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 
-/// Restores synchronously; the destination's directory must be empty but for the output.
+/// Restores one database and waits for the result. The directory of the output must be empty except for the output.
 fn run(
     engine: &Workers,
     store: &Store,
@@ -102,7 +102,7 @@ fn target_of(t: &Value) -> Target {
     }
 }
 
-/// Whether `result` is what the manifest's target says; the problem otherwise.
+/// Compares the result of a restore with the target in the manifest. Err describes the difference.
 fn judge(t: &Value, result: Result<RestoreOutcome, RestoreError>, output: &Path) -> Result<(), String> {
     match (t["error"].as_str(), result) {
         (None, Ok(_)) => {
@@ -142,7 +142,7 @@ fn manifests() -> Vec<(String, Value)> {
     all
 }
 
-/// Restores every target of every replica from `store_of`, with every writer.
+/// Restores every target of every replica from `store`, with every writer.
 fn every_target(source: &str, store: &Store, path_of: impl Fn(&str) -> String) {
     let mut restored = 0;
     let mut problems = Vec::new();
@@ -201,8 +201,8 @@ fn v3_replicas_are_refused_by_name() {
     }
 }
 
-/// The databases of the fleet with their expectations: healthy ones restore, damaged ones fail
-/// with the class that the manifest names and leave nothing behind.
+/// Restores the databases of the fleet. Healthy ones must give their hash. Damaged ones must fail with the class in
+/// the manifest and leave no file behind.
 fn fleet(store: &Store, path_of: impl Fn(&str) -> String) {
     let manifest: Value = serde_json::from_slice(&std::fs::read(corpus().join("fleet/fleet.json")).unwrap()).unwrap();
     let mut problems = Vec::new();

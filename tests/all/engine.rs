@@ -1,6 +1,6 @@
-//! The engine against the naive restorer, on histories made at random: growth, shrinking,
-//! shrinking and growing again, sparse files, overlaps, mixed encodings, every page size, tracked
-//! checksums; whole files and segments, with and without room for the overlay, with both writers.
+//! Compares restores with the naive restorer on random histories. The databases grow and shrink; files are sparse
+//! and overlap; encodings, page sizes and checksum tracking vary. Files are fetched whole and in segments, with and
+//! without memory for the overlay (the pages of increments that wait in memory), with both writers.
 
 use hydrant::cancel::CancellationToken;
 use hydrant::catalogue::Layout;
@@ -47,7 +47,8 @@ fn engine(kind: IoBackend, segment_bytes: u64, memory_bytes: u64) -> Workers {
     Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 
-/// What the naive restorer makes of the files that the naive planner takes.
+/// The database that the naive restorer makes of the files that the naive planner chooses. None if there is no
+/// plan.
 fn naively(database: &GeneratedDatabase, target: naive::NaiveTarget) -> Option<Vec<u8>> {
     let entries: Vec<_> = database
         .objects
@@ -69,7 +70,7 @@ fn params() -> impl Strategy<Value = (u64, HistoryParams)> {
         .prop_map(|(seed, page_bits, hex, encoding, tracked, retention)| {
             let page_size = PageSize::new(1 << page_bits).unwrap();
             let layout = if hex { Layout::Hex } else { Layout::Decimal };
-            // About a megabyte of pages, whatever their size.
+            // The database has about one megabyte of pages, whatever their size.
             let max_pages = (1 << 20 >> page_bits).clamp(8, 300);
             let defaults = HistoryParams::default();
             (seed, HistoryParams { layout, page_size, encoding, tracked, retention, max_pages, ..defaults })
@@ -91,7 +92,7 @@ proptest! {
             (Target::Latest, naive::NaiveTarget::Latest),
             (Target::Txid(state.txid), naive::NaiveTarget::Txid(state.txid.0)),
         ];
-        // Whole files; files in segments; segments without room for the overlay.
+        // The three cases: whole files, files in segments, and segments without memory for the overlay.
         for (kind, segment_bytes, memory_bytes) in
             [(auto, SEGMENT_BYTES, 64 << 20), (auto, 2_000, 64 << 20), (IoBackend::Pwrite, 2_000, 1 << 20)]
         {
@@ -107,7 +108,8 @@ proptest! {
                         prop_assert_eq!(found.len(), expected.len());
                         let differs = found.iter().zip(&expected).position(|(a, b)| a != b);
                         prop_assert_eq!(differs, None, "{:?} {} {}", kind, segment_bytes, memory_bytes);
-                        // What progress shows: overlaid and spilled pages count too.
+                        // The progress display counts every byte written once, whether a page was held in the
+                        // overlay or written at once.
                         prop_assert_eq!(written() - before, expected.len() as u64);
                         std::fs::remove_file(&output).unwrap();
                     }
@@ -120,8 +122,8 @@ proptest! {
     }
 }
 
-/// Reaches past 1 GiB with few stored bytes: the lock page is a page of zeros, and the pages
-/// around it are where they belong.
+/// The database is larger than 1 GiB but has few stored bytes. Its lock page must be a page of zeros, and the pages
+/// around it must be in the right places.
 #[test]
 fn the_lock_page_near_one_gibibyte() {
     use crate::common::ltx_header;

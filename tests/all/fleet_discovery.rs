@@ -1,5 +1,5 @@
-//! Which databases a pattern means, found in the simulator: the corpus's fleet in both modes,
-//! large fleets with their LISTs counted, listings out of order, refused and too long.
+//! Tests of which databases a pattern finds in the simulator: the corpus' fleet by URL and by configuration, large
+//! fleets with their number of LIST requests, and listings that are unsorted, refused or endless.
 
 use hydrant::cancel::CancellationToken;
 use hydrant::config::Config;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// An environment of its own, instead of the process's.
+/// The environment variables for tests, in place of the process's own.
 fn env(name: &str) -> Option<String> {
     match name {
         "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),
@@ -77,7 +77,7 @@ fn put(server: &SimServer, bucket: &str, keys: impl IntoIterator<Item = String>)
     }
 }
 
-/// The keys of a database of `files` files.
+/// The keys of a database with `files` files.
 fn files(root: &str, files: usize) -> Vec<String> {
     let key = |i: usize| format!("{root}/{}/{i:016x}-{i:016x}.ltx", if i == 1 { "0009" } else { "0000" });
     (1..=files).map(key).collect()
@@ -95,7 +95,7 @@ fn endpoint(server: &SimServer) -> String {
     format!("endpoint={}&forcePathStyle=true&region=us-east-1", server.endpoint())
 }
 
-/// The corpus's fleet: its folder and its manifest. None where it is not here.
+/// The folder and the manifest of the corpus' fleet. None if there is no corpus on this machine.
 fn corpus() -> Option<(PathBuf, serde_json::Value)> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let corpus = std::env::var_os("HYDRANT_CORPUS").map(PathBuf::from).unwrap_or(manifest.join("../shared/corpus"));
@@ -137,7 +137,7 @@ fn the_corpus_by_url() {
     assert_eq!(outputs, [Output::Relative("app.db".into()), Output::Relative("old/copy.db".into())]);
     let one = run(by_url(&format!("s3://fleet/backups/single/app.db?{query}")), Options::default());
     assert_eq!(names(&one), ["backups/single/app.db"]);
-    // %-escapes, a wildcard that is a question mark, one that is not.
+    // The patterns have %-escapes, a `?` as a wildcard, and an escaped `?` that is literal.
     let some = run(by_url(&format!("s3://fleet/backups/**/%61 b%2Edb?{query}")), Options::default());
     assert_eq!(names(&some), ["backups/tenants/with space/a b.db"]);
     let some = run(by_url(&format!("s3://fleet/backups/tenants/eu/*/order%3F.db?{query}")), Options::default());
@@ -176,12 +176,12 @@ fn the_corpus_by_config() {
             Output::Relative(_) => panic!("{found:?}"),
         }
     }
-    // Below --output-dir: the path below the pattern's longest literal directory.
+    // With --output-dir, an output is the path below the longest directory of the pattern that has no wildcards.
     let options = Options { relative_outputs: true, ..Options::default() };
     let some = run(by_config("/srv-host/srv/tenants/a*/*.db", &config), options);
     let outputs: Vec<_> = some.found.iter().map(|found| found.output.clone()).collect();
     assert_eq!(outputs, ["acme/app.db", "acme/app.db-2.db", "acme/sessions.db"].map(|o| Output::Relative(o.into())));
-    // A database that was never backed up is not known, as its pattern does not cover it.
+    // A database that was never backed up is unknown if its pattern in the configuration does not cover it.
     let none = run(by_config("/srv-host/**/*.sqlite3", &config), Options::default());
     assert_eq!(none.matched, 0);
 }
@@ -227,7 +227,7 @@ fn two_thousand_databases_take_few_lists() {
     assert_eq!(discovery.lists, lists(&server));
     assert_eq!((progress.keys.load(Relaxed), progress.databases.load(Relaxed)), (10_002, 2000));
 
-    // Every database is in one share, and shares do not meet.
+    // Every database is in exactly one shard.
     let mut shares = BTreeSet::new();
     for index in 0..3 {
         let source = by_url(&format!("s3://fleet/**/*.db?{}", endpoint(&server)));
@@ -252,7 +252,8 @@ fn a_listing_out_of_order_is_read_to_its_end() {
     assert!(lists(&server) <= 20, "{} LISTs", lists(&server));
 }
 
-/// Small pages and names that sort around each other's slashes: the same as in one row.
+/// Pages are small, and some names sort before or after the slashes of others. Listing in parallel ranges must find
+/// the same as one listing.
 #[test]
 fn ranges_and_one_row_find_the_same() {
     let roots =
@@ -357,7 +358,7 @@ fn a_refused_shared_listing_becomes_one_for_each() {
     assert_eq!((discovery.with_backups, discovery.without_backups), (2, 1));
     assert_eq!(discovery.failed.len(), 1);
     assert_eq!((discovery.failed[0].name.as_str(), discovery.failed[0].class()), ("/c.db", Class::AccessDenied));
-    // By URL there is no other way.
+    // By URL there is only one listing, so its error is the result.
     server.script(RequestKind::List, "p/", vec![Some(Failure::AccessDenied); 8]);
     match run_counting(by_url(&format!("s3://b/p/?{}", endpoint(&server))), Options::default()) {
         Err(e @ DiscoverError::Store(_)) => assert_eq!(e.class(), Class::AccessDenied),
@@ -399,7 +400,8 @@ fn directories_hold_what_their_patterns_say() {
         names(&deep),
         ["/srv/t/../../etc/passwd.db", "/srv/t//abs.db", "/srv/t/a.db", "/srv/t/named.db", "/srv/t/sub/c.db"]
     );
-    // What the bucket says is handed on as it is, to be refused where it leads outside.
+    // Paths from the bucket are passed on unchanged. A later check refuses those that lead outside of the output
+    // directory.
     let dir = PathBuf::from("/srv/t");
     assert_eq!(deep.found[0].output, Output::InDir { dir: dir.clone(), relative: "../../etc/passwd.db".into() });
     assert_eq!(deep.found[1].output, Output::InDir { dir, relative: "/abs.db".into() });

@@ -1,5 +1,5 @@
-//! Restores that begin while the listing still runs: when they begin, what must not change by it,
-//! and a listing that ends half-way or proves to be in no order.
+//! Tests of restores that begin while the listing still runs: when they begin, that the result is the same, and
+//! what happens if the listing fails half-way or is unsorted.
 
 use crate::common::fleet::{engine, env, open};
 use crate::common::raw::{RawServer, answer, answer_range, refuse};
@@ -35,7 +35,7 @@ fn source_at(endpoint: &str, pattern: &str) -> FleetSource {
     FleetSource::url(&url, &env, &mut |config| open(config)).unwrap()
 }
 
-/// Listing takes long until some databases have ended; everything else does not.
+/// Faults that make LIST requests slow until some databases have ended. All other requests are fast.
 fn slow_listing() -> Faults {
     Faults {
         latency: Latency::Fixed(Duration::from_millis(1)),
@@ -54,17 +54,17 @@ fn put(server: &SimServer, count: usize, rename: impl Fn(usize) -> String) {
     }
 }
 
-/// Databases that end while the listing takes long. After them it does not any more.
+/// The number of databases that must end while the listing is slow. After them it becomes fast.
 const EARLY: usize = 25;
 
-/// What a run came to, and in what order.
+/// The result of a run, and the order of its events.
 struct Came {
     ended: BTreeMap<String, Ended>,
-    /// Counted as failed after they had ended as restored.
+    /// Databases that were counted as restored and later as failed, because the listing showed more of their files.
     incomplete: BTreeMap<String, Ended>,
-    /// Ended before all were known.
+    /// The number of databases that ended before all were known.
     early: usize,
-    /// LISTs that had been sent when the first database was restored, and at the end.
+    /// The number of LIST requests sent when the first database was restored, and at the end of the run.
     lists: (u64, u64),
     found: Option<Discovered>,
     again: usize,
@@ -110,7 +110,8 @@ fn settings() -> Settings {
     }
 }
 
-/// `stop` is given when all databases are known. `late` is opened when [`LATE`] has ended.
+/// Runs a fleet. `feed` gives it databases while they are found. `late` is opened when the database [`LATE`] has
+/// ended.
 fn run_feed(
     server: Option<&SimServer>,
     engine: &Workers,
@@ -198,7 +199,7 @@ fn databases_are_restored_while_the_listing_runs() {
     assert!(is_all(&whole) && whole.early == 0 && whole.lists.0 == whole.lists.1);
     assert_eq!(whole.files, early.files);
 
-    // A shard's, and counts of the whole fleet.
+    // With a shard, the counts are those of the whole fleet.
     server.set_faults(slow_listing());
     let options = Options { shard: Some(Shard { index: 1, of: 3 }), ..Options::default() };
     let share = run(&server, "bucket/**", DiscoverySearch { options, ..search(true) });
@@ -207,8 +208,8 @@ fn databases_are_restored_while_the_listing_runs() {
     assert!(share.early >= EARLY && (60..140).contains(&share.files.len()));
 }
 
-/// Numbers sort before `ltx/`, so the listing cannot show in time that the directory above all
-/// databases is no database itself: one more request asks for it.
+/// The names of databases sort before `ltx/`. The listing therefore cannot show in time whether the directory above
+/// them is itself a database in that layout. One additional request must find out.
 #[test]
 fn a_flat_fleet_does_not_wait_for_its_directory() {
     let options = SimOptions { max_keys: 100, faults: slow_listing(), ..SimOptions::default() };
@@ -222,10 +223,11 @@ fn a_flat_fleet_does_not_wait_for_its_directory() {
 #[test]
 fn collisions_are_decided_as_by_the_whole_list() {
     let server = SimServer::start(SimOptions { max_keys: 7, faults: slow_listing(), ..SimOptions::default() }).unwrap();
-    // The shorter one's keys come last, and where its own lie is known late.
+    // The keys of `a/b.db` come after those of `a/b.db/…`, so a database inside another is complete before it is
+    // known where the outer one ends.
     let names = ["a/-x.db", "a/b.db/-c.db", "a/b.db/1.db", "a/b.db", "a/b.db-wal", "b/c.db"];
     put(&server, 60, |i| names.get(i).map_or_else(|| format!("z/{i:06}.db"), |name| (*name).to_owned()));
-    // Also where the upper one's keys are of the layout that comes last.
+    // The outer database also exists in the layout whose keys come last.
     for key in server.objects().keys("bucket", "b/c.db/") {
         let object = server.objects().get("bucket", &key).unwrap();
         let (level, name) = key.strip_prefix("b/c.db/000").unwrap().split_once('/').unwrap();
@@ -262,8 +264,9 @@ fn a_listing_that_fails_half_way_leaves_what_it_had_found() {
     assert_eq!((came.ended.len(), failures(&came).len(), came.ran.left), (came.files.len(), 0, 0));
     assert!(came.found.is_none());
 
-    // For a while only: listed again from the beginning, and nothing is restored twice. More often
-    // than there can be ranges, whose requests are each sent twice: one of them fails for certain.
+    // The listing fails for a while. It must begin again, and nothing may be restored twice. The number of failures
+    // is larger than the number of requests that all ranges can send, even if each is sent twice, so at least one
+    // range fails for certain.
     let server = SimServer::start(SimOptions { max_keys: 20, ..SimOptions::default() }).unwrap();
     put(&server, 200, |i| format!("p/{i:04}.db"));
     server.script(RequestKind::List, "p/", [vec![None; 20], vec![Some(Failure::InternalError); 40]].concat());
@@ -284,7 +287,7 @@ fn a_run_that_is_stopped_says_how_many_it_left() {
     assert_eq!((came.ended.len(), came.ran.left, came.files.len()), (0, 50, 0));
 }
 
-/// Workers that have stopped for a reason that the run does not know. All tasks fail at once.
+/// Workers that have stopped for a reason that the run does not know. All their tasks fail at once.
 fn stopped_engine() -> Workers {
     let cancel = CancellationToken::new();
     let options = WorkersOptions {
@@ -301,7 +304,7 @@ fn stopped_engine() -> Workers {
     engine
 }
 
-/// A discovery whose worker ends without a result does not look like an interruption.
+/// If the worker of the discovery ends without a result, the run must report an error and not an interruption.
 #[test]
 fn a_discovery_without_a_result_is_an_error() {
     let server = SimServer::start(SimOptions::default()).unwrap();
@@ -313,8 +316,8 @@ fn a_discovery_without_a_result_is_an_error() {
     assert!(e.to_string().starts_with("this is a bug in Hydrant, please report: "), "{e}");
 }
 
-/// Workers that a signal has stopped may answer before the run has noticed the signal. Databases that
-/// they did not restore count as interrupted, not as failed.
+/// Workers that a signal has stopped may return before the run has noticed the signal. The databases that they did
+/// not restore count as interrupted and not as failed.
 #[test]
 fn what_stopped_workers_leave_has_not_failed() {
     let (engine, cancel) = (stopped_engine(), CancellationToken::new());
@@ -344,7 +347,7 @@ fn what_stopped_workers_leave_has_not_failed() {
     let source = FleetSource::url("file:///**", &env, &mut |config| open(config)).unwrap();
     let first = First::new(&[], &source, &env).unwrap();
     let mut ended = Vec::new();
-    // The first answer comes from workers that stopped for no reason; with it comes the signal.
+    // The first result comes from workers that stopped for an unknown reason. The signal comes with it.
     let mut hear = |heard: RunEvent| {
         if let RunEvent::Ended(one) = heard {
             ended.push(one.ending);
@@ -357,7 +360,8 @@ fn what_stopped_workers_leave_has_not_failed() {
     assert_eq!(ran.left, 1);
 }
 
-/// What was handed over before a listing proved to be in no order, and has other files now.
+/// A database is restored, then the listing turns out to be unsorted, and the complete listing shows other files
+/// for that database. The report must name it.
 #[test]
 fn a_possibly_incomplete_database_is_named() {
     let server = SimServer::start(SimOptions::default()).unwrap();
@@ -389,17 +393,17 @@ fn a_possibly_incomplete_database_is_named() {
     assert!(reason.contains("does not list in order") && reason.contains("--force"), "{reason}");
 }
 
-/// A file of this database comes on the last page of the listing [`out_of_order`].
+/// A file of this database comes on the last page of the listing of [`out_of_order`].
 const LATE: &str = "p/000000.db";
 
-/// `count` databases `p/<number>.db`. The last page of their listing holds a file of the first, and
-/// comes once `late` is open.
+/// A server with `count` databases `p/<number>.db`. The last page of its listing holds a file of the first
+/// database. That page is sent when `late` is open.
 fn out_of_order(count: usize, late: Arc<Gate>) -> RawServer {
     let fleet = tiny_fleet(&TinyFleet { count, prefix: "p".into(), ..TinyFleet::default() }).unwrap();
     let objects: BTreeMap<String, Vec<u8>> =
         fleet.iter().flat_map(|d| &d.objects).map(|o| (o.key.clone(), o.bytes.to_vec())).collect();
     let mut keys: Vec<&String> = objects.keys().collect();
-    // The newest file of the first: without it there is an older state.
+    // The newest file of the first database. Without it an older state is restored.
     let newest = keys.iter().rposition(|key| key.starts_with("p/000000.db/0000/")).unwrap();
     let newest = keys.remove(newest);
     let page = |keys: &[&String], more: bool| {
@@ -437,7 +441,7 @@ fn out_of_order(count: usize, late: Arc<Gate>) -> RawServer {
     })
 }
 
-/// A listing in order, and then not: each database ends once and counts once.
+/// The listing is sorted at first and then is not. Each database must end once and be counted once.
 #[test]
 fn what_a_listing_out_of_order_shows_again_counts_once() {
     let late = Arc::new(Gate::default());
@@ -454,7 +458,7 @@ fn what_a_listing_out_of_order_shows_again_counts_once() {
     assert_eq!((came.ended.len(), came.files.len(), came.total, came.found.unwrap().matched), (8, 8, 8, 8));
     let incomplete: Vec<&str> = came.incomplete.keys().map(String::as_str).collect();
     assert_eq!(incomplete, ["p/000000.db"], "{} early", came.early);
-    // Each shard counts the whole fleet, also the one that does not restore the database.
+    // The counts of each shard are those of the whole fleet, also in the shards that do not restore the database.
     for index in 0..3 {
         let share = of(Options { shard: Some(Shard { index, of: 3 }), ..Options::default() });
         assert_eq!(share.found.unwrap().matched, 8, "{index}");

@@ -1,4 +1,4 @@
-//! Databases that fail for a while, or for good: what is tried again, how often, and what is said.
+//! Tests of databases that fail for a while or for good: which are tried again, how often, and what is reported.
 
 use crate::common::fleet::{engine, env, open};
 use hydrant::cancel::CancellationToken;
@@ -97,7 +97,7 @@ impl Bench {
         ended
     }
 
-    /// A planned file of database `i`.
+    /// The key of a file of database `i` that is in its plan.
     fn key(&self, i: usize) -> String {
         let keys = self.server.objects().keys("bucket", &format!("fleet/{i:06}.db/0009/"));
         keys.into_iter().next().unwrap()
@@ -114,7 +114,8 @@ fn is_restored(ended: &Ended) -> bool {
 fn transient_failures_are_tried_again_with_a_fresh_listing() {
     let bench = Bench::new();
     let discovery = bench.find(bench.by_url());
-    // Two attempts of the first try, two of the second.
+    // The client sends a request twice. Four failures therefore make the first try and the second try of the
+    // database fail.
     bench.server.script(RequestKind::Get, &bench.key(3), vec![Some(Failure::InternalError); 4]);
     bench.server.script(RequestKind::Get, &bench.key(5), vec![Some(Failure::ResetBeforeHeaders); 2]);
     let ended = bench.restore(discovery, 3);
@@ -149,7 +150,7 @@ fn retries_end_and_permanent_failures_have_none() {
         Some((Class::S3Error, 1)),
         Some((Class::AccessDenied, 0)),
         None,
-        // Listed, and deleted since.
+        // The database was listed and then deleted.
         Some((Class::BackupNotFound, 0)),
         None,
         None,

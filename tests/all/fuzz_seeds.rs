@@ -1,5 +1,5 @@
-//! The inputs that fuzzing begins with, and those that it has found where there are any, through
-//! the checks of the fuzz targets. `scripts/fuzz` looks for further ones.
+//! Runs inputs through the checks of the fuzz targets: the seeds, and those that fuzzing has found on this machine.
+//! `scripts/fuzz` searches for further ones.
 
 #[path = "../../fuzz/checks/config.rs"]
 mod config;
@@ -12,7 +12,7 @@ mod replica_url;
 
 use std::path::Path;
 
-/// Every input of the target: `fuzz/seeds` must have some; `fuzz/corpus` and `fuzz/artifacts` may.
+/// All inputs of the target. `fuzz/seeds` must have some; `fuzz/corpus` and `fuzz/artifacts` may have some.
 fn inputs(target: &str) -> Vec<Vec<u8>> {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let mut inputs = Vec::new();
@@ -24,7 +24,7 @@ fn inputs(target: &str) -> Vec<Vec<u8>> {
     inputs
 }
 
-/// The text of an input as far as it is UTF-8: what the fuzzer passes on to targets that take text.
+/// The beginning of an input that is valid UTF-8, which the fuzzer gives to targets that take text.
 fn text(input: &[u8]) -> &str {
     match std::str::from_utf8(input) {
         Ok(text) => text,

@@ -1,8 +1,8 @@
-//! Every integration test, in one program: SQLite, TLS and the AWS credentials chain are linked once.
+//! All integration tests in one program, so that SQLite, TLS and the AWS credentials chain are linked once.
 //!
-//! Tests here run beside each other in one process. A test that needs an environment, limits, a
-//! working directory or a signal of its own runs a child: the program itself (`common::binary::hydrant`)
-//! or one test of this program (`common::binary::only_test`).
+//! Tests run in parallel in one process. A test that needs its own environment variables, limits, working directory
+//! or signals runs a child process. The child is the program (`common::binary::hydrant`) or one test of this test
+//! program (`common::binary::only_test`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

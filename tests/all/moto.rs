@@ -1,5 +1,6 @@
-//! The S3 client against moto (`moto_server` on PATH, or named by HYDRANT_MOTO): entity tags in
-//! listings, conditional requests, url-encoded keys. Skipped where there is none.
+//! Tests the S3 client against moto, an independent S3 server: ETags in listings, conditional requests, URL-encoded
+//! keys. The program is `moto_server` on PATH or named by HYDRANT_MOTO. The tests are skipped if it is not
+//! installed.
 
 use hydrant::store::s3::{S3, S3Config, S3Options, StaticCredentials};
 use hydrant::store::{Etag, Http, ListRequest, Store, StoreErrorKind};
@@ -25,7 +26,7 @@ impl Drop for Moto {
 impl Moto {
     fn start() -> Option<Self> {
         let program = std::env::var("HYDRANT_MOTO").unwrap_or_else(|_| "moto_server".into());
-        // The port is free now, and with luck still when moto binds it.
+        // The port is free now. Another program could take it before moto does, which is unlikely.
         let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
         let child = Command::new(&program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])

@@ -1,5 +1,5 @@
-//! README.md against the program: its tables name every flag that `-h` shows and no other, with
-//! the same kind of value, and every command line in it is one that the program understands.
+//! Compares README.md with the program. Its tables must name every flag that `-h` shows and no other, with the same
+//! kind of value. Every command line in it must be one that the program accepts.
 
 use hydrant::cli;
 use std::collections::BTreeSet;
@@ -17,18 +17,19 @@ fn section<'a>(readme: &'a str, name: &str) -> &'a str {
     rest.split("\n#").next().unwrap()
 }
 
-/// Flags of the tables in `text`, as `name VALUE` or `name`.
+/// The flags in the tables of `text`, in the form `name VALUE` or `name`.
 fn documented(text: &str) -> BTreeSet<String> {
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `-")?.split_once('`'));
     rows.map(|(flag, _)| flag.trim_start_matches('-').to_owned()).collect()
 }
 
-/// Flags of `hydrant COMMAND -h`: its own, and those of all commands.
+/// The flags that `hydrant COMMAND -h` shows: its own, and those that all commands have.
 fn shown(command: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let output = Command::new(env!("CARGO_BIN_EXE_hydrant")).args([command, "-h"]).env_clear().output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let (own, common) = help.split_once("\nFlags of all commands:\n").expect("two groups of flags");
-    // `  -o <PATH>  …`, `      --txid <HEX>  …`, `  -v...  …`; texts are further to the right.
+    // Lines with flags look like `  -o <PATH>  …`, `      --txid <HEX>  …` or `  -v...  …`. Lines of text are
+    // indented further.
     let flags = |text: &str| {
         let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
         let flag = |line: &str| {
@@ -51,7 +52,7 @@ fn every_flag_is_in_the_readme_and_no_other() {
     }
 }
 
-/// The words of a shell's command line up to what ends it; quotes are understood, escapes not.
+/// The words of a shell's command line up to its end. Quotes are handled, backslashes are not.
 fn words(line: &str) -> Vec<OsString> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in line.chars() {
@@ -75,7 +76,7 @@ fn every_command_line_of_the_readme_is_understood() {
     let readme = readme();
     let mut seen = BTreeSet::new();
     for line in readme.lines().filter(|line| line.starts_with("    ")) {
-        // YAML writes a command as a list.
+        // YAML examples write a command as a list, which is converted to a command line.
         let line = if line.contains("[hydrant, ") { line.replace(", ", " ").replace(']', "") } else { line.to_owned() };
         let line = line.replace("$JOB_COMPLETION_INDEX", "0");
         for command in ["restore", "ltx", "restore-pattern", "bench", "completions", "man"] {

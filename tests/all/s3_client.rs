@@ -1,5 +1,5 @@
-//! The S3 client against an independent server; which hosts requests go to, and whose credentials
-//! sign them.
+//! Tests the S3 client against an independent server. Also tests which hosts requests go to, and with whose
+//! credentials they are signed.
 
 use crate::common::S3sServer;
 use crate::common::client::{Client, collect, config, object, options, run};
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-// --- against s3s ---
+// --- tests against s3s, an independent S3 server ---
 
 fn s3s(root: &std::path::Path) -> (S3sServer, S3Config) {
     let server = S3sServer::start(root);
@@ -92,7 +92,7 @@ fn an_independent_server_agrees() {
     assert_eq!(counters.gets.get(), 8);
     assert!(counters.bytes_in.get() > 4_000_000);
 
-    // On the runtime of the io_uring writer too, where the kernel has one.
+    // The same must work on the runtime of the io_uring writer, if the kernel has io_uring.
     let client = Client::new(config, &patient);
     let uring = std::thread::spawn(move || tokio_uring::start(async move { exercise(&client).await }));
     if let Err(panic) = uring.join() {
@@ -176,7 +176,7 @@ fn a_region_is_learned_once() {
         assert_eq!(client.read_now(0..100).unwrap(), *content);
         assert_eq!(server.requests().len(), 3, "{code}");
     }
-    // Two regions that redirect to each other.
+    // Two regions that redirect to each other must not lead to an endless loop.
     let server = RawServer::start(|request, to| {
         let other = if request.region() == "here" { "there" } else { "here" };
         refuse(to, "301 Moved Permanently", &format!("x-amz-bucket-region: {other}\r\n"), "PermanentRedirect")
@@ -210,7 +210,7 @@ mod expiring {
     use aws_credential_types::provider::{ProvideCredentials, future};
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-    /// TOKEN-0, TOKEN-1, …
+    /// A provider of credentials whose tokens are TOKEN-0, TOKEN-1, and so on.
     #[derive(Debug, Default)]
     pub(super) struct Provider(pub AtomicUsize);
 

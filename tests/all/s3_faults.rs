@@ -1,4 +1,4 @@
-//! The S3 client against a server that breaks off, halts, contradicts itself and throttles.
+//! Tests the S3 client against a server that ends connections, goes silent, contradicts itself and throttles.
 
 use crate::common::client::{Client, collect, config, object, options, run};
 use crate::common::raw::{Answered, RawServer, answer, answer_part, answer_range, close, range_head, refuse};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-// --- answers that are broken ---
+// --- tests with broken answers ---
 
 #[test]
 fn a_dropped_body_is_resumed_at_the_exact_offset() {
@@ -91,7 +91,7 @@ fn headers_that_contradict_the_question_are_refused() {
     let content = object(1000);
     let range = |text: &str, len: usize| (format!("content-range: {text}\r\n"), len);
     for (case, (headers, len)) in [
-        range("bytes 100-199/1000", 100), // right: see below
+        range("bytes 100-199/1000", 100), // This answer is correct; the check below treats it separately.
         range("bytes 101-199/1000", 99),
         range("bytes 0-99/1000", 100),
         range("bytes 100-198/1000", 99),
@@ -107,7 +107,7 @@ fn headers_that_contradict_the_question_are_refused() {
     {
         let served = Arc::clone(&content);
         let wrong = headers.clone();
-        // Once wrong, then right: asked again. Always wrong: refused.
+        // If only the first answer is wrong, the request is sent again and succeeds. If all are wrong, it fails.
         for always in [true, false] {
             let (served, wrong) = (Arc::clone(&served), wrong.clone());
             let server = RawServer::start(move |request, to| {
@@ -168,13 +168,13 @@ fn bodies_that_are_too_long_or_chunked() {
     assert_eq!(client.read_now(300..1000).unwrap(), content[300..]);
 }
 
-// --- time ---
+// --- tests of timeouts ---
 
-/// A server that goes silent: it keeps the connection open until another request has come.
+/// A server that goes silent. It keeps the connection open until another request has come.
 #[derive(Default)]
 struct Silence {
     broken: Gate,
-    /// No other request came before the wait ended.
+    /// Whether the server waited in vain: the client kept the silent connection and sent no other request.
     was_in_vain: AtomicBool,
 }
 
@@ -251,7 +251,7 @@ fn a_crawling_body_is_resumed_elsewhere() {
             return answer_range(to, request, &served, "e");
         }
         answer_part(to, request, &served, "e", 10)?;
-        // Half an hour, unless the client leaves.
+        // Sending the rest would take half an hour, but the client closes the connection.
         for byte in &served[10..] {
             to.write_all(&[*byte])?;
             std::thread::sleep(Duration::from_millis(20));
@@ -268,8 +268,8 @@ fn a_reader_that_takes_its_time_is_not_a_crawl() {
     let content = object(100_000);
     let served = Arc::clone(&content);
     let server = RawServer::start(move |request, to| answer_range(to, request, &served, "e"));
-    // The whole body has arrived before the reader's first pause ends. The client waits for nothing
-    // after it, so these short time-outs cannot strike.
+    // The whole body arrives during the reader's first pause. After that the client waits for nothing, so its short
+    // timeouts must not end the request.
     let timeouts =
         Timeouts { chunk: Duration::from_millis(400), crawl_window: Duration::from_millis(300), ..options().timeouts };
     let client = Client::new(config(&server.endpoint()), &S3Options { timeouts, ..options() });
@@ -286,7 +286,7 @@ fn a_reader_that_takes_its_time_is_not_a_crawl() {
     assert_eq!(server.requests().len(), 1);
 }
 
-// --- throttling and faults of the server ---
+// --- tests of throttling and server errors ---
 
 #[test]
 fn storms_pass() {
@@ -371,8 +371,9 @@ fn the_cap_holds_and_connections_are_used_again() {
 
 const STRAGGLERS: usize = 3;
 
-/// Keeps the first request for `late-0`, `late-1`, … until the second one has been answered: with
-/// this refusal, or with the object. All others are answered at once.
+/// A server that delays the first request for `late-0`, `late-1`, … until a second request for the same object was
+/// answered. The second answer is `refusal`, if it is given, else the object. All other requests are answered at
+/// once.
 struct Stragglers {
     server: RawServer,
     client: Client,
@@ -388,7 +389,8 @@ impl Stragglers {
             let (is_second, answered) = &gates[number.parse::<usize>().unwrap()];
             if !is_second.swap(true, Ordering::Relaxed) {
                 assert!(answered.wait(), "nothing was sent in its stead");
-                // A client that takes the refusal for the answer gets the time to send a retry.
+                // A client that takes the refusal for the final answer would send a retry now. The pause gives it
+                // the time.
                 std::thread::sleep(Duration::from_millis(if refusal.is_some() { 100 } else { 0 }));
                 return answer_range(to, request, &served, "e");
             }
@@ -400,14 +402,14 @@ impl Stragglers {
             answered.open();
             answer
         });
-        // A late answer must be hedged, not timed out.
+        // The timeout is long, because a late answer must lead to a hedge (a second request) and not to a timeout.
         let timeouts = Timeouts { first_byte: Duration::from_secs(300), ..options().timeouts };
         let client = Client::new(config(&server.endpoint()), &S3Options { timeouts, ..options() });
         Self { server, client }
     }
 
-    /// Reads objects one after another, and a late one whenever a hedge is certain to be allowed. 2 %
-    /// of the requests may be hedged; on a busy machine other requests may have used some of that.
+    /// Reads objects one after another. A late one is read whenever a hedge is certain to be allowed. Only 2 % of
+    /// the requests may be hedged, and on a busy machine other requests may have used a part of that.
     fn read(&self) {
         let content = object(100);
         run(async {
@@ -463,7 +465,7 @@ fn a_server_that_says_when_to_come_back_is_not_asked_before() {
         });
         let begun = Instant::now();
         assert_eq!(Client::of(&server).read_now(0..1000).unwrap().len(), 1000);
-        // Without it, 50 ms at most.
+        // Without `Retry-After` the pause would be 50 ms at most.
         assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
         assert_eq!(server.requests().len(), 2);
     }

@@ -1,4 +1,4 @@
-//! TLS, proxies, and AWS's own host names, by certificates made for the occasion.
+//! Tests of TLS, of proxies, and of the host names of AWS, with certificates that the tests make.
 
 use crate::common::raw::{RawServer, answer_range, refuse};
 use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
@@ -54,7 +54,7 @@ struct Tls {
 }
 
 impl Tls {
-    /// A certificate of its own for `names`.
+    /// Creates a certificate for the host names `names`.
     fn new(names: &[&str]) -> Self {
         Self::until(names, 2099)
     }
@@ -146,7 +146,7 @@ fn proxies_are_used_as_told() {
     assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
 }
 
-/// AWS itself, as far as names go, behind a proxy that tunnels.
+/// A server with the host names of AWS, behind a proxy that tunnels to it.
 #[test]
 fn the_region_is_asked_of_the_bucket() {
     let tls = Tls::new(&["bucket.s3.us-east-1.amazonaws.com", "bucket.s3.eu-west-3.amazonaws.com"]);

@@ -1,5 +1,5 @@
-//! Latencies by stage, as a report and `-v` tell them: counted once each, on every core, also
-//! when a run is interrupted. The binary against the simulator and files.
+//! Tests of the latencies by stage in a report and with `-v`. Each operation must be counted once, on every core,
+//! also when a run is interrupted. The program runs against the simulator and against files.
 
 use crate::common::binary::hydrant;
 use crate::common::wait::until;
@@ -18,7 +18,7 @@ fn ended(output: Output) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// A server that answers after 20 ms, and its fleet's URL.
+/// A server that answers after 20 ms, and the URL of its fleet.
 fn fleet(count: usize) -> (SimServer, String) {
     let latency = Latency::Fixed(Duration::from_millis(20));
     let options = SimOptions { faults: Faults { latency, ..Faults::default() }, ..SimOptions::default() };
@@ -46,12 +46,12 @@ fn a_report_counts_every_stage_of_every_core() {
     let summary = summary(&dir.path().join("report.json"));
     let stages = &summary["stages"];
     let count = |stage: &str| stages[stage]["count"].as_u64().unwrap();
-    // A request and the hedge beside it are one wait.
+    // A request and its hedge (a second copy of it) count as one wait.
     let of = |name: &str| summary[name].as_u64().unwrap();
     assert!((count("list")..=count("list") + of("hedged")).contains(&of("lists")), "{summary}");
     assert_eq!(count("list") + count("first_byte") + of("hedged"), of("requests"), "{summary}");
     assert_eq!(count("fetch"), count("first_byte"));
-    // Nothing here is large: a GET and a decoding for each file.
+    // No file here is large, so each file is one GET and one decoding.
     assert_eq!(count("decode"), summary["files"].as_u64().unwrap());
     assert_eq!(count("commit"), 60);
     assert!(count("write") >= 60, "{stages}");
@@ -59,7 +59,7 @@ fn a_report_counts_every_stage_of_every_core() {
     for stage in ["list", "first_byte", "fetch"] {
         assert!((20.0..took_ms).contains(&p50_ms(stage)), "{stage}: {stages}");
     }
-    // Waiting for the server does not count as decoding.
+    // The time of waiting for the server must not count as decoding.
     assert!(p50_ms("decode") < p50_ms("first_byte"), "{stages}");
     for quantiles in stages.as_object().unwrap().values() {
         let of = |name: &str| quantiles[name].as_f64().unwrap();

@@ -4,7 +4,8 @@ fn find(text: &str, path: &str) -> Result<Location, ConfigError> {
     yaml(text).find(Path::new(path))
 }
 
-/// The one replica of a database `/a` with these keys, with `top` at the top level.
+/// Parses a configuration with one database `/a`. `keys` are the settings of its replica, `top` are settings at the
+/// top level.
 fn replica(top: &str, keys: &str) -> Result<Location, ConfigError> {
     find(&format!("{top}\ndbs: [{{path: /a, replica: {{{keys}}}}}]"), "/a")
 }
@@ -102,7 +103,7 @@ fn precedence_of_keys() {
         ("", "url: 's3://b.s3.h.amazonaws.com/p'", Some("h"), None, false, false),
         ("", "url: 's3://b/p', region: ''", None, None, false, false),
         ("", "type: s3, bucket: b, region: ~", None, None, false, false),
-        // The config's endpoint is https without a scheme, the query's by its host.
+        // An endpoint without a scheme means https in litestream.yml; in a URL's query it depends on the host.
         (
             "",
             "url: 's3://b/p', endpoint: 'localhost:9000'",
@@ -150,7 +151,7 @@ fn precedence_of_keys() {
         ("", "url: 's3://b/p?skipVerify=true'", None, None, false, true),
         ("bucket: g", "type: s3, path: p", None, None, false, false),
         ("", "type: s3, bucket: 'arn:aws:s3:ap-south-1:1:accesspoint/n'", Some("ap-south-1"), None, false, false),
-        // A URL's scheme beats the type.
+        // The scheme of a URL has precedence over `type`.
         ("", "type: gs, url: 's3://b/p'", None, None, false, false),
     ] {
         let s3 = s3_of(top, keys);
@@ -256,7 +257,7 @@ fn anchors_merges_and_yaml_1_1() {
         let location = replica("", &format!("type: s3, bucket: b, skip-verify: {word}")).unwrap();
         assert_eq!(super::s3(&location).skip_verify, want, "{word}");
     }
-    // As Litestream's parser has it, the last of two equal keys counts.
+    // If a key occurs twice, the last one counts, as in Litestream's YAML parser.
     assert_eq!(replica("", "path: /x, path: /y").unwrap().path, "/y");
 }
 
@@ -289,10 +290,10 @@ fn variables() {
         assert_eq!(path_of(written, true), want, "{written}");
         assert_eq!(path_of(written, false), format!("/r{written}"), "{written}");
     }
-    // Brackets that never close are dropped with their dollar.
+    // An opening `${` without a closing brace is removed, as Go's os.Expand does.
     let text = "dbs: [] # ${A";
     assert!(Config::parse(Path::new("/c.yml"), text, true, &env).unwrap().databases.is_empty());
-    // The variable's text is YAML.
+    // The value of a variable is inserted before the text is parsed, so it may hold YAML syntax.
     let env = env_of(&[("REPLICA", "{url: 's3://b/p'}")]);
     let config = Config::parse(Path::new("/c.yml"), "dbs: [{path: /a, replica: $REPLICA}]", true, &env).unwrap();
     assert_eq!(config.find(Path::new("/a")).unwrap().path, "p");

@@ -1,4 +1,4 @@
-//! Tables of what is typed or configured, and what comes of it.
+//! Tests of the configuration as tables: what is typed or configured, and the location or error that follows.
 
 mod config_file;
 mod secrets;
@@ -9,7 +9,7 @@ use crate::store::s3::S3Config;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// An environment of these variables and no others.
+/// An environment that has these variables and no others.
 fn env_of<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
     |name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
 }

@@ -1,8 +1,9 @@
-//! What must never be printed, looked for in everything that can be.
+//! Secrets must never be printed. These tests put known secrets into a configuration and look for them in every
+//! text that can be printed.
 
 use super::*;
 
-/// Stands in every secret's place; 32 bytes when decoded.
+/// The value used for every secret in these tests. It is base64 of 32 bytes, the length of an SSE-C key.
 const CANARY: &str = "Q0FOQVJZQ0FOQVJZQ0FOQVJZQ0FOQVJZQ0FOQVJZLi4=";
 const CANARY_MD5: &str = "i5UTUPZZmRDK+QV+6XdnGQ==";
 
@@ -93,7 +94,7 @@ fn sse_customer_keys() {
     for location in [
         parse_replica_url(&format!("s3://b/p?sseCustomerKey={CANARY}&sseCustomerAlgorithm=AES256"), &nothing),
         parse_replica_url(&format!("s3://b/p?sse-customer-key={CANARY}&sse-customer-key-md5={escaped}"), &nothing),
-        // A plus that was not escaped.
+        // A `+` in the query that was not escaped as %2B.
         parse_replica_url(&format!("s3://b/p?sseCustomerKey={CANARY}&sseCustomerKeyMD5={CANARY_MD5}"), &nothing),
         from_yaml(&format!("sse-customer-key: {CANARY}")),
         from_yaml(&format!("sse-customer-key-path: {key_path}")),

@@ -1,6 +1,6 @@
 use super::*;
 
-/// bucket, path, region, endpoint, path-style
+/// The expected parts of a location: bucket, path, region, endpoint, path-style.
 type Parts<'a> = (&'a str, &'a str, Option<&'a str>, Option<&'a str>, bool);
 
 fn parts(location: &Location) -> Parts<'_> {
@@ -25,7 +25,7 @@ fn s3_urls() {
         ("s3://b_c.d/p", ("b_c.d", "p", None, None, false)),
         ("s3://b/p?region=eu-west-1", ("b", "p", Some("eu-west-1"), None, false)),
         ("s3://b/p?unknown=1&x", ("b", "p", None, None, false)),
-        // Query endpoints.
+        // The following URLs name the endpoint in their query.
         ("s3://b/p?endpoint=http://localhost:9000", ("b", "p", US, MINIO, true)),
         ("s3://b/p?endpoint=http%3A%2F%2Flocalhost%3A9000%2F", ("b", "p", US, MINIO, true)),
         ("s3://b/p?endpoint=localhost:9000", ("b", "p", US, MINIO, true)),
@@ -51,7 +51,7 @@ fn s3_urls() {
         ("s3://b/p?forcePathStyle=1", ("b", "p", None, None, true)),
         ("s3://b/p?force-path-style=T", ("b", "p", None, None, true)),
         ("s3://b/p?forcePathStyle=", ("b", "p", None, None, false)),
-        // Hosts.
+        // The following URLs have a host that implies the bucket, region or endpoint.
         ("s3://b.s3.amazonaws.com/p", ("b", "p", None, None, false)),
         ("s3://b.s3.eu-west-1.amazonaws.com/p", ("b", "p", Some("eu-west-1"), None, false)),
         ("s3://b.c.s3.eu-west-1.amazonaws.com/p", ("b.c", "p", Some("eu-west-1"), None, false)),
@@ -82,7 +82,7 @@ fn s3_urls() {
         ("s3://b.minio.lan:9000/p", ("b", "p", US, Some("http://minio.lan:9000"), true)),
         ("s3://b.10.0.0.7:9000/p", ("b", "p", US, Some("http://10.0.0.7:9000"), true)),
         ("s3://b.localhost:9000/p?region=r&forcePathStyle=f", ("b", "p", Some("r"), MINIO, false)),
-        // Access points.
+        // The following URLs name an S3 access point by its ARN.
         (
             "s3://arn:aws:s3:eu-west-1:123:accesspoint/name/p/a.db?x=1",
             ("arn:aws:s3:eu-west-1:123:accesspoint/name", "p/a.db", Some("eu-west-1"), None, false),

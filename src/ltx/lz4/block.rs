@@ -1,29 +1,30 @@
-//! The LZ4 block decoder: most of a restore's CPU time (docs/PERFORMANCE.md, "Decoding").
+//! A decoder for LZ4 blocks. Most of a restore's CPU time is spent here (docs/PERFORMANCE.md, "Decoding").
 //!
-//! What it is faster by than `lz4_flex`'s: literals and matches of the common lengths are copied
-//! in fixed pieces of 16 and 8 bytes, of which the next sequence overwrites what was too much, and
-//! literals of up to 32 bytes without a loop. Every piece is checked to lie in its slice; positions
-//! are `u32`, so that the compiler can see that adding to one as a `usize` never overflows.
+//! It is faster than the crate `lz4_flex` for these reasons. Literals and matches of common lengths are copied in
+//! pieces of fixed size (16 and 8 bytes); a piece may write too many bytes, which the next sequence overwrites.
+//! Literals of up to 32 bytes are copied without a loop. Every piece is checked to lie inside its slice. Positions
+//! are `u32`, so that the compiler can see that sums of positions as `usize` never overflow.
 //!
-//! It says what it could not decode, not why: `lz4_flex` is asked then, whose verdict counts.
+//! If a block cannot be decoded, the decoder does not say why. The caller then asks `lz4_flex`, whose result
+//! counts.
 
-/// The longest input and output that this decoder takes: far more than any page, and such that
-/// no sum of positions and lengths reaches 2^32.
+/// The longest input and output in bytes that this decoder accepts. It is far more than any page, and small enough
+/// that no sum of positions and lengths reaches 2^32.
 const MAX_LEN: usize = 1 << 20;
-/// A literal length, or a match length, of this much in a token goes on in the bytes that follow.
+/// The largest literal or match length in a token. It means that the length continues in the bytes that follow.
 const MORE: u32 = 15;
-/// What a match length counts from.
+/// The shortest match. A stored match length of 0 means this length.
 const MIN_MATCH: u32 = 4;
 
-/// Decodes `block` to the front of `out`; how many bytes that made. None where it is no valid
-/// block, or makes more than `out` holds; `out` is unspecified then, as is what lies behind the
-/// decoded bytes.
+/// Decodes `block` to the beginning of `out` and returns the number of decoded bytes. Returns None if the block is
+/// not valid or decodes to more than `out` holds. The content of `out` is then unspecified. So are the bytes behind
+/// the decoded ones in any case.
 pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
     if block.len() > MAX_LEN || out.len() > MAX_LEN {
         return None;
     }
     let (mut at, mut end) = (0u32, 0u32);
-    // Ends: each turn takes at least a token from the block.
+    // This loop ends: each turn takes at least one token byte from the block.
     loop {
         let token = u32::from(*block.get(at as usize)?);
         at += 1;
@@ -58,7 +59,8 @@ pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
         at += 2;
         let mut len = (token & MORE) + MIN_MATCH;
         let (from, to) = (end.checked_sub(offset)? as usize, end as usize);
-        // Each piece of 8 is stored before the next is read: that is what an offset from 8 on needs.
+        // Each piece of 8 bytes is stored before the next is read. Bytes that overlap are therefore copied
+        // correctly if the offset is at least 8.
         if len != MORE + MIN_MATCH && offset >= 8 && to + 18 <= out.len() {
             put(out, to, piece::<8>(out, from)?)?;
             put(out, to + 8, piece::<8>(out, from + 8)?)?;
@@ -67,7 +69,7 @@ pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
             if len == MORE + MIN_MATCH {
                 len = longer(block, &mut at, len)?;
             }
-            // Pieces of 16, of which the last may be too much.
+            // Copies pieces of 16 bytes. The last piece may write more than the match, if `out` has room for it.
             let whole = (len as usize).next_multiple_of(16);
             if offset >= 16 && len <= 128 && to + whole <= out.len() {
                 for done in (0..whole).step_by(16) {
@@ -92,10 +94,11 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, piece: [u8; N]) -> Option<()
     Some(())
 }
 
-/// `len` and the bytes that it goes on in.
+/// Reads the bytes in which a length continues, and adds them to `len`. A byte of 255 means that another byte
+/// follows.
 #[inline(always)]
 fn longer(block: &[u8], at: &mut u32, mut len: u32) -> Option<u32> {
-    // Ends: each turn takes a byte from the block.
+    // This loop ends: each turn takes a byte from the block.
     loop {
         let byte = *block.get(*at as usize)?;
         *at += 1;
@@ -106,14 +109,15 @@ fn longer(block: &[u8], at: &mut u32, mut len: u32) -> Option<u32> {
     }
 }
 
-/// Copies `len` bytes from `from` to `to`, again and again where that is more than lies between.
+/// Copies `len` bytes within `out`, from `from` to `to`. If `len` is greater than the distance between the two, the
+/// bytes in between are repeated, as the LZ4 format defines it.
 #[inline(never)]
 fn repeat(out: &mut [u8], from: usize, to: usize, len: usize) -> Option<()> {
     let period = to.checked_sub(from).filter(|&period| period > 0)?;
     if len > out.len().checked_sub(to)? {
         return None;
     }
-    // What is there doubles with every step.
+    // The number of repeated bytes doubles with every step.
     let (mut there, whole) = (period, period + len);
     while there < whole {
         let step = there.min(whole - there);
@@ -138,14 +142,14 @@ mod tests {
     }
 
     fn by_us(block: &[u8], len: usize) -> Option<Vec<u8>> {
-        // What is there before must not matter.
+        // The output buffer is filled before decoding, to show that its old content does not matter.
         let mut out = vec![0xa5; len];
         let decoded = decode(block, &mut out)?;
         out.truncate(decoded);
         Some(out)
     }
 
-    /// A block of one sequence and the end: `literals`, then `len` bytes from `offset` before.
+    /// Builds a block of one sequence and an end: `literals`, then a match of `len` bytes at distance `offset`.
     fn one_match(literals: &[u8], offset: u16, len: usize) -> Vec<u8> {
         let mut block = Vec::new();
         let code = |len: usize| len.min(15) as u8;
@@ -172,7 +176,7 @@ mod tests {
                 for len in (4..40).chain([269, 270, 271, 272, 529]) {
                     let block = one_match(&bytes, offset as u16, len);
                     let whole = literals + len;
-                    // Room to spare, exactly enough, one too few.
+                    // The output buffer has room to spare, is exactly long enough, or is one byte too short.
                     for room in [whole + 64, whole + 17, whole, whole - 1] {
                         let expected = by_lz4_flex(&block, room).ok();
                         assert_eq!(by_us(&block, room), expected, "{literals} {offset} {len} {room}");
@@ -201,7 +205,7 @@ mod tests {
         assert_eq!(decode(&zeros, &mut [0; 64]), None);
     }
 
-    /// Bytes with repetitions of all kinds: runs, words, noise, copies from far back.
+    /// Generates bytes with repetitions of all kinds: runs, repeated words, random bytes, copies from far back.
     fn text() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             (any::<u8>(), 1..300usize).prop_map(|(byte, len)| vec![byte; len]),

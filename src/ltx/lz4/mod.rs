@@ -1,6 +1,7 @@
-//! LZ4 as pages use it: one block, or one frame whose header is parsed here so that its blocks
-//! go straight to the block decoder (docs/decisions/01-lz4-decoder.md: a frame decoder per page
-//! costs a third).
+//! The two LZ4 forms in which pages are stored: a bare block, or a frame.
+//!
+//! The header of an LZ4 frame is parsed here, so that its blocks go straight to the block decoder. Creating a
+//! general frame decoder for each page would make decoding a third slower (docs/decisions/01-lz4-decoder.md).
 
 mod block;
 
@@ -16,26 +17,26 @@ const FLG_CONTENT_SIZE: u8 = 0x08;
 const FLG_CONTENT_CHECKSUM: u8 = 0x04;
 const FLG_RESERVED: u8 = 0x02;
 const FLG_DICTIONARY: u8 = 0x01;
-/// Flags of the frames that [`encode_frame`] writes: independent blocks, content checksum.
+/// The flags in the frames that [`encode_frame`] writes: independent blocks and a content checksum.
 const FLG_WRITTEN: u8 = FLG_VERSION | FLG_INDEPENDENT | FLG_CONTENT_CHECKSUM;
-/// Blocks of at most 64 KiB.
+/// The block descriptor byte in the frames that [`encode_frame`] writes: blocks of at most 64 KiB.
 const BD_WRITTEN: u8 = 0x40;
 const UNCOMPRESSED: u32 = 0x8000_0000;
 
-/// What a frame may take beside its data: 19 bytes of header, 8 of end, the rest for 8 bytes per
-/// block. A page is one block in every known writer.
+/// The most bytes that a frame may take in addition to its compressed data: 19 for the header, 8 for the end, and 8
+/// for each of up to 128 blocks. All known writers store a page as one block.
 const FRAME_OVERHEAD: usize = 19 + 8 + 8 * 128;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lz4Error {
     Header(&'static str),
     Block(&'static str),
-    /// More compressed bytes than a page can need.
+    /// The compressed data is longer than any page can need.
     TooLong {
         found: u64,
     },
-    /// The decoded bytes are not as many as a page has. `found`: the bytes decoded so far, and those that
-    /// the sequences seen so far say will follow.
+    /// The decoded length is not that of a page. `found` is the number of bytes decoded so far, plus the bytes that
+    /// the sequences seen so far announce.
     Length {
         found: u64,
     },
@@ -45,21 +46,22 @@ pub(super) enum Lz4Error {
     },
 }
 
-/// The most bytes an LZ4 block of `len` bytes takes.
+/// The most bytes that an LZ4 block takes for an input of `len` bytes.
 pub(super) const fn block_bound(len: usize) -> usize {
     len + len / 255 + 16
 }
 
-/// The most bytes an LZ4 frame of `len` bytes may take here.
+/// The most bytes that this decoder accepts for an LZ4 frame with an input of `len` bytes.
 pub(super) const fn frame_bound(len: usize) -> usize {
     block_bound(len) + FRAME_OVERHEAD
 }
 
-/// How far a frame reaches.
+/// The length of a frame, as far as its beginning shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     Complete(usize),
-    /// At least so many bytes of it must be seen to know more.
+    /// More input is needed. The number is the least length, from the beginning of the frame, that must be present
+    /// to go on.
     Need(usize),
 }
 
@@ -69,7 +71,7 @@ struct FrameHeader {
     len: usize,
 }
 
-/// Ok(Err(n)): at least `n` bytes are needed.
+/// Parses the header of a frame. `Ok(Err(n))` means that at least `n` bytes are needed.
 fn parse_header(buf: &[u8]) -> Result<Result<FrameHeader, usize>, Lz4Error> {
     let Some((&magic, rest)) = buf.split_first_chunk::<4>() else { return Ok(Err(7)) };
     if u32::from_le_bytes(magic) != MAGIC {
@@ -104,7 +106,7 @@ fn parse_header(buf: &[u8]) -> Result<Result<FrameHeader, usize>, Lz4Error> {
     Ok(Ok(FrameHeader { flg: *flg, content_size, len }))
 }
 
-/// How far the frame at the front of `buf` reaches; `max` bounds its length.
+/// Determines the length of the frame at the beginning of `buf`. A frame longer than `max` bytes is an error.
 pub(super) fn frame_extent(buf: &[u8], max: usize) -> Result<Extent, Lz4Error> {
     let header = match parse_header(buf)? {
         Ok(header) => header,
@@ -112,7 +114,7 @@ pub(super) fn frame_extent(buf: &[u8], max: usize) -> Result<Extent, Lz4Error> {
     };
     let block_checksum = if header.flg & FLG_BLOCK_CHECKSUM != 0 { 4 } else { 0 };
     let mut at = header.len;
-    // Ends: each turn goes at least 4 bytes further, and `max` bounds how far.
+    // This loop ends: each turn advances by at least 4 bytes, and `max` bounds the position.
     loop {
         let Some(field) = buf.get(at..).and_then(|rest| rest.first_chunk::<4>()) else {
             return Ok(Extent::Need(at + 4));
@@ -122,7 +124,8 @@ pub(super) fn frame_extent(buf: &[u8], max: usize) -> Result<Extent, Lz4Error> {
         if field == 0 {
             break;
         }
-        // At most 2^31 more than `max`: no overflow on 64-bit; usize is checked below.
+        // The sum is at most 2^31 more than `max`, which does not overflow a u64. The conversion to usize is
+        // checked in the next line.
         let end = at as u64 + u64::from(field & !UNCOMPRESSED) + block_checksum;
         at = usize::try_from(end).ok().filter(|&end| end <= max).ok_or(Lz4Error::TooLong { found: end })?;
     }
@@ -142,7 +145,7 @@ pub(super) fn decode_block(block: &[u8], out: &mut [u8]) -> Result<(), Lz4Error>
     if found == out.len() { Ok(()) } else { Err(Lz4Error::Length { found: found as u64 }) }
 }
 
-/// Decodes one block to the front of `out`; how many bytes that made.
+/// Decodes one block to the beginning of `out` and returns the number of decoded bytes.
 #[inline]
 fn decode_to_front(block: &[u8], out: &mut [u8]) -> Result<usize, Lz4Error> {
     match block::decode(block, out) {
@@ -162,7 +165,7 @@ pub(super) fn decode_frame(frame: &[u8], out: &mut [u8]) -> Result<(), Lz4Error>
     }
     let mut rest = frame.get(header.len..).ok_or(SHORT)?;
     let mut done = 0;
-    // Ends: each turn takes a block from the rest of the frame.
+    // This loop ends: each turn takes a block from the rest of the frame.
     loop {
         let field = split_u32(&mut rest).ok_or(SHORT)?;
         if field == 0 {
@@ -215,7 +218,8 @@ fn block_error(error: DecompressError) -> Lz4Error {
     })
 }
 
-/// Appends `block`, the compressed form of `page`, as a frame; `page` itself where it is smaller.
+/// Appends an LZ4 frame to `out`. It holds `block`, the compressed form of `page`, or `page` itself if that is
+/// shorter.
 pub(super) fn encode_frame(page: &[u8], block: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC.to_le_bytes());
     out.extend_from_slice(&[FLG_WRITTEN, BD_WRITTEN]);

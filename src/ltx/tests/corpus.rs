@@ -1,4 +1,4 @@
-//! Every real file, and the damaged ones.
+//! Checks all valid files of the corpus, and that all damaged ones are refused.
 
 use super::samples::{self, corpus};
 use crate::error::Class;
@@ -7,7 +7,7 @@ use crate::ltx::name;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Beyond this a file expands to too much for a test.
+/// The largest size of a compressed file in these tests, in bytes. Larger files decode to too much data.
 const MAX_BYTES: u64 = 4 << 20;
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -41,7 +41,8 @@ fn real_files_verify_in_one_piece_and_in_many() {
         }
         let pages = verify(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         sizes.extend(pages.first().map(|(_, page)| page.len()));
-        // The many small ones are alike.
+        // The many small files of the directory `many-files` are alike, so only every tenth is checked in chunks
+        // too.
         if i % 10 == 0 || !path.components().any(|part| part.as_os_str() == "many-files") {
             let (_, chunked) = samples::decode_chunked(&fs::read(path).unwrap(), &[1 + i % 999, 16384]).unwrap();
             assert!(chunked == pages, "{}", path.display());
@@ -71,7 +72,7 @@ fn damaged_files_fail_with_their_class() {
         assert!(classes.contains(&error.class()), "{database}: {}: {error}", error.class());
         println!("{database}: {}: {error}", error.class());
     }
-    // All the others are sound.
+    // All other files in the directory are valid.
     let mut found = Vec::new();
     files(&damaged, &mut found);
     let failing = found.iter().filter(|path| verify(path).is_err()).count();

@@ -1,5 +1,5 @@
-//! Whole files: what is written is read, however it is cut into chunks, and what is damaged is
-//! refused.
+//! Tests of whole files. A file that was written must be read back, however it is cut into chunks. A damaged file
+//! must be refused.
 
 use super::samples::{self, FIXTURES, any_encoding, any_file, decode, decode_chunked};
 use crate::error::Class;
@@ -33,7 +33,8 @@ proptest! {
         let mut file = samples::encode(&header, &pages, first, mix);
         let at = at.index(file.len());
         file[at] ^= xor;
-        // LZ4 can say one thing in two ways; nothing else can.
+        // If a damaged file still passes, the damage is in the LZ4 data, where two encodings may mean the same
+        // bytes. The header and the pages must then be unchanged.
         if let Ok((verified, found)) = decode(&file) {
             prop_assert_eq!((verified.header, found), (header, pages));
         }
@@ -215,8 +216,8 @@ fn a_tracked_snapshot_checks_the_database() {
 
 #[test]
 fn an_index_that_disagrees_is_refused() {
-    // Two pages of equal frame size: the index names the second one 3 instead of 2, and the
-    // checksum is made to fit.
+    // The file has two pages of equal frame size. Its index gives the second page the number 3 instead of 2, and
+    // the checksum is recomputed so that only the index is wrong.
     let header = samples::header(512, 9, 4, 4);
     let pages = |second: u32| [(Pgno(1), vec![0; 512]), (Pgno(second), vec![0; 512])];
     let (two, three) = (

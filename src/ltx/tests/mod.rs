@@ -1,4 +1,4 @@
-//! Tests of the format as a whole; `samples` makes files and reads the real ones.
+//! Tests of the whole format. The module `samples` makes test files and reads real ones.
 
 mod corpus;
 mod damage;

@@ -1,4 +1,5 @@
-//! Checksums, headers, names, varints, LZ4 frames: each part alone, against an independent one.
+//! Tests of each part of the format: checksums, headers, names, varints, LZ4 frames. Each is compared with an
+//! independent implementation.
 
 use super::samples;
 use crate::error::Class;
@@ -22,7 +23,7 @@ fn crc_of(bytes: &[u8]) -> u64 {
     crc.finish()
 }
 
-/// One bit at a time.
+/// The CRC computed one bit at a time, for comparison.
 fn naive_crc(bytes: &[u8]) -> u64 {
     let mut state = u64::MAX;
     for &byte in bytes {
@@ -63,13 +64,13 @@ fn crc_of_every_length_and_split() {
 
 #[test]
 fn crc_append_over_long_ranges_equals_crc_fast() {
-    // A range of 2^40 + 3 bytes that was never read: only its length and sum count.
+    // The range of 2^40 + 3 zero bytes is never read. Only its length and its CRC are used.
     let len = (1u64 << 40) + 3;
     let expected = crc_fast::checksum_combine(Crc64GoIso, crc_fast::checksum(Crc64GoIso, b"front"), 0, len) | TOP;
     let mut zeros = FileCrc::new();
     let mut run = FileCrc::new();
     run.update(&[0]);
-    // `run` doubles: the CRC of 2^i zero bytes.
+    // `run` is the CRC of 2^i zero bytes. It doubles in each turn.
     for bit in 0..41 {
         if len >> bit & 1 == 1 {
             zeros.append(&run);
@@ -81,7 +82,8 @@ fn crc_append_over_long_ranges_equals_crc_fast() {
     whole.update(b"front");
     whole.append(&zeros);
     assert_eq!(whole.len(), len + 5);
-    // checksum_combine was given 0 for the zeros' CRC: XOR it back in.
+    // `checksum_combine` was given 0 as the CRC of the zeros. XORing the real CRC gives the same as computing with
+    // it.
     assert_eq!((whole.finish() ^ (zeros.finish() & !TOP)) | TOP, expected);
 }
 
@@ -179,12 +181,12 @@ fn names() {
     assert_eq!(error.class(), Class::NameAndHeaderDisagree);
 }
 
-/// A frame's bytes: head and payload.
+/// Builds a frame from page number, flags and payload.
 fn frame(pgno: u32, flags: u16, payload: &[u8]) -> Vec<u8> {
     [&pgno.to_be_bytes()[..], &flags.to_be_bytes(), payload].concat()
 }
 
-/// Parses and decodes the first frame of `bytes`.
+/// Parses and decodes the first frame of `bytes`. None if the frame is not complete.
 fn first_page(page_size: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, FormatError> {
     let page_size = PageSize::new(page_size).unwrap();
     let mut parser = FrameParser::new(page_size, 100, None);
@@ -221,7 +223,7 @@ fn lz4_frames_of_every_form_decode() {
                 let bytes = frame(3, 0, &lz4);
                 assert_eq!(first_page(size as u32, &bytes), Ok(Some(page.clone())), "{size} {noise} {bits:#b}");
                 assert_eq!(first_page(size as u32, &bytes[..bytes.len() - 1]), Ok(None));
-                // The wrong page size: never a wrong page.
+                // A decoder that expects another page size must return an error, never a wrong page.
                 assert!(first_page(1024, &bytes).is_err(), "{size} {noise} {bits:#b}");
                 if bits & 4 != 0 {
                     let mut bytes = bytes;
@@ -249,10 +251,11 @@ fn frame_refusals() {
     assert_eq!(first_page(512, &frame(1, 1, &[0, 0, 2, 18])), Ok(None));
     assert!(matches!(refused(&frame(1, 1, &[0; 4])), Fault::Lz4Block(_)));
     assert_eq!(refused(&frame(1, 1, &[0, 0, 0, 2, 0x10, 7])), Fault::PageLength { expected: 512, found: 1 });
-    // A prerelease's page header: the number, and at once the LZ4 frame.
+    // A prerelease of Litestream 0.5 wrote only the page number before the LZ4 frame.
     let prerelease = refused(&[0, 0, 0, 1, 0x04, 0x22, 0x4d, 0x18, 0x64, 0x40]);
     assert!(prerelease.to_string().contains("prerelease"), "{prerelease}");
-    // LZ4 frames: magic, version, reserved bits, block size, dictionary, an endless run of blocks.
+    // Each LZ4 frame breaks one rule: magic, version, reserved bits, block size, dictionary, an endless run of
+    // blocks.
     let lz4 = |flg: u8, bd: u8| refused(&frame(1, 0, &[0x04, 0x22, 0x4d, 0x18, flg, bd, 0, 0, 0, 0, 0]));
     assert!(matches!(refused(&frame(1, 0, &[0; 7])), Fault::Lz4Header(_)));
     for (flg, bd) in [(0x24, 0x40), (0x66, 0x40), (0x64, 0x41), (0x64, 0xc0), (0x64, 0x30), (0x65, 0x40)] {
@@ -300,7 +303,7 @@ fn index_refusals() {
     assert_eq!(refused(200, &[2, 100, 10, 2]), order);
     assert_eq!(refused(200, &[0x80, 0x80, 0x80, 0x80, 0x10]), Fault::IndexPgno { found: 1 << 32 });
     assert_eq!(refused(200, &[0xff; 10]), Fault::Varint);
-    // Go's Uvarint takes padded numbers, and so must we.
+    // Go's Uvarint accepts varints with unnecessary zero bytes, so Hydrant must accept them too.
     let mut entries = Vec::new();
     let mut index = IndexParser::new(116);
     let bytes = [&[0x82, 0x00, 100, 10, 0x80, 0x00][..], &size(6), b"rest"].concat();

@@ -1,4 +1,4 @@
-//! Sample files: real ones from tests/fixtures and the corpus, and random ones.
+//! Sample files for tests: real ones from tests/fixtures and the corpus, and random ones.
 
 use crate::ltx::crc::DatabaseChecksum;
 use crate::ltx::decoder::{DecodeStep, FileDecoder, Verified, verify_file};
@@ -12,14 +12,15 @@ use std::path::PathBuf;
 
 pub(crate) type Pages = Vec<(Pgno, Vec<u8>)>;
 
-/// Real files: a snapshot in blocks, increments of 512-byte pages in blocks and in frames.
+/// Real files: a snapshot with LZ4 blocks, and increments of 512-byte pages, one with LZ4 blocks and one with LZ4
+/// frames.
 pub(crate) const FIXTURES: [&[u8]; 3] = [
     include_bytes!("../../../tests/fixtures/ltx/one-page-4096-block.ltx"),
     include_bytes!("../../../tests/fixtures/ltx/increment-512-block.ltx"),
     include_bytes!("../../../tests/fixtures/ltx/increment-512-frame.ltx"),
 ];
 
-/// The corpus of real replicas, where it is at hand.
+/// The directory with the corpus of real replicas. None if it is not on this machine.
 pub(crate) fn corpus() -> Option<PathBuf> {
     let path = match std::env::var_os("HYDRANT_CORPUS") {
         Some(path) => PathBuf::from(path),
@@ -49,7 +50,7 @@ pub(crate) fn header(page_size: u32, commit: u32, min: u64, max: u64) -> Header 
     }
 }
 
-/// Encodes pages, every second one (by `mix`'s bits) in the other encoding.
+/// Encodes pages into a file. The bits of `mix` choose which pages get the other encoding than `first`.
 pub(crate) fn encode(header: &Header, pages: &[(Pgno, Vec<u8>)], first: Encoding, mix: u64) -> Vec<u8> {
     let mut encoder = Encoder::new(header, first);
     let mut sum = DatabaseChecksum::default();
@@ -62,14 +63,14 @@ pub(crate) fn encode(header: &Header, pages: &[(Pgno, Vec<u8>)], first: Encoding
     encoder.finish(if header.is_tracked() { sum.finish() } else { 0 }).unwrap()
 }
 
-/// Verifies a file in one piece.
+/// Checks a file that is held in memory and returns its pages.
 pub(crate) fn decode(file: &[u8]) -> Result<(Verified, Pages), FormatError> {
     let mut pages = Pages::new();
     let verified = verify_file(Bytes::copy_from_slice(file), None, |pgno, page| pages.push((pgno, page.to_vec())))?;
     Ok((verified, pages))
 }
 
-/// Verifies a file that arrives in chunks of the given sizes, again and again.
+/// Checks a file that arrives in chunks of the given sizes, which are repeated until the file ends.
 pub(crate) fn decode_chunked(file: &[u8], sizes: &[usize]) -> Result<(Verified, Pages), FormatError> {
     let file = Bytes::copy_from_slice(file);
     let mut decoder = FileDecoder::new(file.len() as u64, None);
@@ -93,7 +94,7 @@ pub(crate) fn decode_chunked(file: &[u8], sizes: &[usize]) -> Result<(Verified, 
     }
 }
 
-/// Content like a database's: runs, repeats, and noise, from nothing to a whole page of it.
+/// Makes a page with content like a database's: runs and repeats, and `noise` random bytes at its end.
 pub(crate) fn page(size: usize, seed: u64, noise: usize) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut page: Vec<u8> = (0..size).map(|i| (i / 37) as u8 ^ seed as u8).collect();
@@ -102,7 +103,7 @@ pub(crate) fn page(size: usize, seed: u64, noise: usize) -> Vec<u8> {
     page
 }
 
-/// A header and pages that make a legal file.
+/// Generates a header and pages that make a valid file.
 pub(crate) fn any_file() -> impl Strategy<Value = (Header, Pages)> {
     let page = (1u32..5, any::<u64>(), 0usize..700, any::<bool>());
     (9u32..=16, prop::collection::vec(page, 0..9), any::<bool>(), any::<bool>()).prop_map(

@@ -1,4 +1,5 @@
-//! A file fetched as the engine fetches large ones: tail, index, then segments in any order.
+//! Tests of a file that is fetched as a restore fetches large files: first the tail, then the index, then the
+//! segments in any order.
 
 use super::samples::{self, FIXTURES};
 use crate::ltx::crc::FileCrc;
@@ -17,7 +18,7 @@ struct Segment {
     hash: FrameHash,
 }
 
-/// Restores pages segment by segment, last segment first.
+/// Decodes the pages segment by segment, beginning with the last segment.
 fn by_segments(file: &[u8], segment_size: u64, chunk: usize) -> Result<samples::Pages, FormatError> {
     let slice = |range: std::ops::Range<u64>| &file[range.start as usize..range.end as usize];
     let header = Header::parse(file)?;
@@ -107,7 +108,7 @@ fn a_segment_that_ends_inside_a_frame_is_refused() {
     parser.push(file.slice(end as usize..tail.frames.end as usize));
     assert!(matches!(parser.next(), Ok(Next::Frame(_))));
     assert_eq!(parser.end_segment(tail.frames.end), Ok(()));
-    // The end mark, split, and what follows it.
+    // The end mark arrives byte by byte, followed by the index.
     for byte in tail.end_mark.clone() {
         assert!(matches!(parser.next(), Ok(Next::NeedMore)));
         parser.push(file.slice(byte as usize..byte as usize + 1));

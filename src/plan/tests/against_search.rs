@@ -1,12 +1,12 @@
-//! Random small replicas, compared with a search of all chains and with docs/FORMAT.md, "Choosing
-//! the files" word for word.
+//! Compares plans of small random replicas with a search of all chains, and with a direct implementation of
+//! docs/FORMAT.md, "Choosing the files".
 
 use super::*;
 use crate::error::Class;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// Everything that decides a plan, as plain as can be.
+/// Everything on which a plan depends, in the simplest form.
 #[derive(Debug, Clone)]
 struct World {
     replica: Replica,
@@ -32,7 +32,7 @@ fn world() -> impl Strategy<Value = World> {
                 let min = if first || (level == 9 && min > 3) { 1 } else { min };
                 let mut f = file(level, min, min + length, time + modified);
                 f.archived = archived;
-                // Carries the true time to where the files are sorted.
+                // The field `size` carries the creation time until the files are sorted.
                 f.size = time as u64;
                 f
             });
@@ -56,7 +56,7 @@ impl World {
         self.is_allowed(i) && !self.excluded.contains(&i) && !self.replica.files[i].archived
     }
 
-    /// Every TXID at which some chain of `usable` files ends, tried one by one.
+    /// Every TXID at which some chain of `usable` files ends. All chains are tried.
     fn reachable(&self, usable: impl Fn(usize) -> bool) -> BTreeSet<u64> {
         let mut reached = BTreeSet::from([0]);
         loop {
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// docs/FORMAT.md, "Choosing the files", steps 1 and 2, literally.
+    /// The steps 1 to 3 of docs/FORMAT.md, "Choosing the files", implemented without any optimisation.
     fn literal(&self, usable: impl Fn(usize) -> bool) -> Vec<usize> {
         let files = &self.replica.files;
         let snapshot = (0..files.len())
@@ -117,7 +117,7 @@ fn check(world: &World) -> Result<(), TestCaseError> {
     };
     let ideal = world.reachable(|i| world.is_allowed(i));
     let ideal_end = ideal.last().copied().unwrap_or(0);
-    // The TXID to reach, from the listing alone; None where there is none.
+    // The TXID that the plan must reach, computed from the listing alone. None if there is none.
     let must_reach = match target {
         Target::Timestamp(_) if ideal_end > 0 && world.covers_all(ideal_end, goal) => Some(ideal_end),
         Target::Timestamp(_) => None,

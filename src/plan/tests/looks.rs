@@ -1,11 +1,12 @@
-//! How many times are asked for, and that they suffice, also where the times are odd.
+//! Tests how many file times the planner asks for, and that the result is right even if the times are unusual.
 
 use super::*;
 use proptest::prelude::*;
 
-/// A replica as Litestream writes it: `count` transactions, about one every `step_ms`; L0 kept for
-/// the last part only, compactions of `fan` files a level, snapshots now and then.
-/// The times are in `size`; `last_modified` is a little later.
+/// Builds a replica as Litestream writes it. It has `count` transactions, one about every `step_ms` milliseconds.
+/// Level 0 is kept only for the last `kept_l0` transactions. A compaction joins `fan` files of the level below. A
+/// snapshot is made after every `snapshot_every` transactions. The field `size` holds a file's creation time;
+/// `last_modified` is a little later.
 fn litestream(count: u64, step_ms: i64, kept_l0: u64, fan: u64, levels: u8, snapshot_every: u64) -> Replica {
     let time = |txid: u64| 1_000_000_000 + txid as i64 * step_ms + (txid as i64 * 7919) % step_ms.min(13);
     let mut files = Vec::new();
@@ -26,7 +27,7 @@ fn time_of(r: &Replica) -> impl Fn(usize) -> Option<Timestamp> + '_ {
     |i| Some(Timestamp::from_millis(r.files[i].size as i64))
 }
 
-/// Every time known, and each file judged by its own.
+/// Times in which the time of every file is known and required, so that each file is decided by its own.
 fn all_times(r: &Replica) -> Times {
     let mut times = Times::new();
     times.require_all();
@@ -34,7 +35,7 @@ fn all_times(r: &Replica) -> Times {
     times
 }
 
-/// The plan that all times known give.
+/// The plan that results if the times of all files are known.
 fn exhaustive(r: &Replica, target: Target) -> Result<Plan, PlanError> {
     plan_with(r, target, &mut all_times(r), &Excluded::new(), time_of(r)).result
 }
@@ -121,7 +122,8 @@ fn a_store_that_tells_no_modification_time_is_looked_at() {
 
 #[test]
 fn a_modification_time_that_lies_is_found_out() {
-    // Restored from an archive with old mtimes: all seem to be older than the moment.
+    // All modification times are old, as after unpacking an archive, so all files seem to be older than the target
+    // time.
     let mut r = litestream(100, 60_000, 100, 10, 1, 1_000);
     r.files.iter_mut().for_each(|f| f.last_modified = Timestamp::from_millis(5));
     let target = Target::Timestamp(Timestamp::from_millis(1_000_000_000 + 50 * 60_000));
@@ -155,18 +157,19 @@ fn a_damaged_file_without_time_does_not_give_an_older_state() {
         excluded.insert(bad, crate::error::Class::Truncated);
         plan_with(&r, target, &mut Times::new(), &excluded, unreadable(bad)).result
     };
-    // The newest file: it may be older than the moment.
+    // The newest file has no readable time, but it may be older than the target. The result must be an error and
+    // not an older state.
     let error = run(19, 1_000_000).unwrap_err();
     assert!(matches!(error, PlanError::NoOtherChain { txid: Txid(20), class: crate::error::Class::Truncated, .. }));
-    // Files before it on its level are not old enough: neither is it.
+    // Files before it on its level are too new, so the file with an unknown time is too new as well.
     assert_eq!(run(19, 10).unwrap().txid, Txid(10));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Each level in order of time, but the levels unrelated, LastModified meaningless, some
-    /// times unknowable: the same answer as with all times known.
+    /// Each level is ordered by time, but the levels are unrelated to each other, LastModified is random, and some
+    /// times are unknowable. The plan must be the same as if all times were known.
     #[test]
     fn the_answer_rests_on_the_order_within_a_level_only(
         levels in prop::collection::vec((0..10u8, 1..60usize, 0..200i64, 0..9i64, any::<u64>()), 1..8),
@@ -182,7 +185,8 @@ proptest! {
             }
         }
         let r = replica(files);
-        // Files of one level from two rounds of the generator may be out of order: sort them.
+        // The generator may make files of one level twice, and then their times are out of order. Sorting restores
+        // the order.
         let mut r = r;
         for level in (0..10).filter_map(Level::new) {
             let range = r.level(level);
@@ -195,7 +199,8 @@ proptest! {
         prop_assert_eq!(got.result, exhaustive(&r, target));
     }
 
-    /// No order at all, and looks that fail: it ends, and the planned files are as old as is known.
+    /// The times have no order at all, and some looks fail. Planning must end, and no planned file may be known to
+    /// be too new.
     #[test]
     fn any_disorder_ends(
         raw in prop::collection::vec((0..10u8, 1..40u64, 0..9u64, 0..40i64, 0..60_000_000i64, prop::bool::weighted(0.2)), 0..60),

@@ -1,4 +1,4 @@
-//! The replicas of the corpus, written by Litestream itself.
+//! Plans for the replicas of the corpus, which Litestream wrote.
 
 use super::*;
 use crate::catalogue::{Catalogue, Layout};
@@ -11,7 +11,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// The time in bytes 32 … 40 of an LTX file (docs/FORMAT.md, "LTX header"), in milliseconds.
+/// The creation time of an LTX file, from the bytes 32 to 39 of its header (docs/FORMAT.md, "LTX header").
 fn header_time(path: &std::path::Path) -> Timestamp {
     let bytes = std::fs::read(path).unwrap();
     Timestamp::from_millis(i64::from_be_bytes(bytes[32..40].try_into().unwrap()))
@@ -27,8 +27,8 @@ fn listed(object: &Value, etag: &str) -> ObjectMeta {
     }
 }
 
-/// The TXID at which docs/FORMAT.md, "Choosing the files" says that `timestamp` ends, by the naive
-/// rules and known times.
+/// The TXID that docs/FORMAT.md, "Choosing the files", gives for a timestamp target. All times are known, and the
+/// rule is implemented in the simplest way.
 fn expected_txid(replica: &Replica, times: &[Timestamp], at: Timestamp) -> u64 {
     let mut end = 0;
     loop {
@@ -57,7 +57,7 @@ fn every_target_of_every_single_replica() {
 fn check_single(dir: &std::path::Path, manifest: &Value) -> usize {
     let name = text(manifest, "name");
     let objects = manifest["objects"].as_array().unwrap();
-    // Below an empty path, as the replica's own folder holds them.
+    // The replica's path is empty, because the corpus' folder holds its levels at the top.
     let replica =
         Replica::of("", Layout::Hex, objects.iter().map(|o| listed(o, "\"d41d8cd98f00b204e9800998ecf8427e\"")));
     let times: Vec<Timestamp> = replica.files.iter().map(|f| header_time(&dir.join(replica.key(f)))).collect();
@@ -70,7 +70,7 @@ fn check_single(dir: &std::path::Path, manifest: &Value) -> usize {
         }
     }
     let targets = manifest["targets"].as_array().unwrap();
-    // The state that a hash stands for, where a TXID target says so.
+    // Finds the TXID of a state by its hash, if a TXID target of the manifest has the same hash.
     let state_of = |sha256: &str| {
         let same = targets.iter().filter(|t| text(t, "target") == "txid" && text(t, "sha256") == sha256);
         same.filter_map(|t| Txid::parse_name(text(t, "txid").as_bytes())).max()
@@ -136,11 +136,12 @@ fn the_fleet_and_its_holes() {
             "chain does not begin at 1" => {
                 assert_eq!(result.unwrap_err().class(), Class::ChainDoesNotBeginAtOne, "{key}");
             }
-            // The damage is inside a file: planned, and for the reader to find.
+            // The damage is inside a file and cannot be seen in a listing. The file is therefore planned; decoding
+            // it finds the damage.
             _ => assert_eq!(Some(result.unwrap().txid), replica.max_txid(), "{key}"),
         }
     }
-    // The damaged snapshot: through the lower levels where they go back to 1.
+    // If the damaged snapshot is excluded, the plan uses the lower levels if they go back to TXID 1.
     let without_snapshot = |key: &str| {
         let replica = replicas.iter().find(|r| r.name() == key).unwrap();
         let mut excluded = Excluded::new();

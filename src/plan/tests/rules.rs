@@ -1,4 +1,4 @@
-//! The rules of docs/FORMAT.md, "Choosing the files" and "Holes", on small replicas made by hand.
+//! Tests the rules of docs/FORMAT.md, "Choosing the files" and "Holes", on small replicas made by hand.
 
 use super::*;
 use crate::catalogue::{Layout, Replica, V3};
@@ -8,7 +8,7 @@ fn error_of(replica: &Replica, target: Target) -> PlanError {
     plan_now(replica, target).unwrap_err()
 }
 
-/// L0 1…20, compactions in tens and a snapshot at 7.
+/// A healthy replica: level 0 with the TXIDs 1 to 20, two compactions of ten and five, and a snapshot up to TXID 7.
 fn healthy() -> Replica {
     let mut files: Vec<LtxFile> = (1..=20).map(|t| file(0, t, t, t as i64 * 1000)).collect();
     files.extend([file(1, 1, 10, 10_000), file(1, 11, 15, 15_000), file(9, 1, 7, 7_500)]);
@@ -103,10 +103,10 @@ fn a_hole_is_an_error_in_every_mode_and_names_both_sides() {
     );
     assert_eq!(hole.class(), Class::Hole);
     assert!(hole.needs_fresh_listing());
-    // Before the hole all is well.
+    // States before the hole can still be restored.
     assert_eq!(plan_now(&r, Target::Txid(Txid(2))).unwrap().txid, Txid(2));
     assert_eq!(plan_now(&r, at(4)).unwrap().txid, Txid(2));
-    // A snapshot beyond it heals it.
+    // A snapshot that ends behind the hole heals it.
     let mut healed = r.files.clone();
     healed.push(file(9, 1, 4, 9));
     assert_eq!(plan_now(&replica(healed), Target::Latest).unwrap().txid, Txid(5));
@@ -123,7 +123,7 @@ fn a_gap_that_some_file_covers_is_no_hole() {
     assert_eq!(plan.txid, Txid(6));
     assert_eq!(plan.warnings, [Warning::StateBetweenRetired { reached: Txid(6), newest: Txid(8) }]);
     assert!(matches!(error_of(&r, Target::Txid(Txid(8))), PlanError::TxidNotReachable { .. }));
-    // Covered in part only: a hole, whose sides are those of all files.
+    // The gap is covered only in part, so it is a hole. The TXIDs around it are computed from all files.
     let r = replica(vec![file(0, 1, 6, 60), file(0, 12, 12, 80), file(1, 7, 9, 141)]);
     assert_eq!(error_of(&r, at(100)), PlanError::Hole { have: Txid(9), next: Txid(12) });
 }
@@ -136,7 +136,7 @@ fn before_the_first_state_there_is_no_timestamp() {
     assert!(error.to_string().starts_with("timestamp does not exist"));
     assert_eq!(plan_now(&r, at(1001)).unwrap().txid, Txid(1));
     assert_eq!(plan_now(&r, at(1_000_000)).unwrap().txid, Txid(20));
-    // Older files exist, but only a newer one leads to them.
+    // Older files exist, but only a file that is too new leads to them.
     let r = replica(vec![file(0, 5, 5, 50), file(9, 1, 9, 90)]);
     assert!(matches!(error_of(&r, at(60)), PlanError::TimestampDoesNotExist { .. }));
 }
@@ -193,14 +193,14 @@ fn damage_is_routed_around_to_the_same_txid() {
     let both = plan_without(&[(9, 1, 7), (1, 11, 15)], Target::Latest).unwrap();
     assert_eq!(both.txid, Txid(20));
     assert_eq!(ranges(&r, &both)[..2], [(1, 1, 10), (0, 11, 11)]);
-    // The newest file has no other: an error, never an older state.
+    // No other file covers the newest file. The result must be an error and never an older state.
     for target in [Target::Latest, Target::Txid(Txid(20)), at(1_000_000)] {
         let error = plan_without(&[(0, 20, 20)], target).unwrap_err();
         let keys = vec!["a.db/0000/0000000000000014-0000000000000014.ltx".into()];
         assert_eq!(error, PlanError::NoOtherChain { txid: Txid(20), class: Class::ChecksumMismatch, keys });
         assert_eq!(error.class(), Class::ChecksumMismatch);
     }
-    // What is beyond the target does not matter.
+    // Damaged files behind the target are not needed, so they cause no warning.
     assert!(plan_without(&[(0, 20, 20)], Target::Txid(Txid(19))).unwrap().warnings.is_empty());
 }
 

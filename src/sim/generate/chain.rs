@@ -1,4 +1,4 @@
-//! A database's transactions, and the files that hold any run of them.
+//! The transactions of one generated database, and the LTX files that hold any range of them.
 
 use super::{EncodingMix, GenerateError, GeneratedDatabase, GeneratedObject, State, key};
 use crate::catalogue::Layout;
@@ -13,13 +13,15 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// The first transaction of every generated database.
+/// The time of the first transaction of every generated database, in milliseconds since the Unix epoch (September
+/// 2026).
 pub(super) const EPOCH_MS: i64 = 1_790_000_000_000;
 
-/// Transactions 1, 2, 3 … of one database. Keeps what each changed, and the newest image.
+/// The transactions 1, 2, 3 … of one database. Keeps the pages that each one changed, and the newest content of the
+/// database.
 pub(super) struct Chain {
     page_size: PageSize,
-    /// Whether database checksums are kept, for files that track them.
+    /// Whether checksums of the database are computed, for files that track them.
     tracks: bool,
     image: Vec<u8>,
     transactions: Vec<Transaction>,
@@ -34,12 +36,12 @@ struct Transaction {
     state: State,
 }
 
-/// How a file of a chain is written.
+/// The way in which one LTX file of a chain is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileStyle {
     pub layout: Layout,
     pub encoding: EncodingMix,
-    /// Whether the file tracks checksums.
+    /// Whether the file tracks checksums of the database (docs/FORMAT.md, "Trailer and checksums").
     pub tracked: bool,
 }
 
@@ -56,8 +58,9 @@ impl Chain {
         self.transactions.last().map_or(0, |last| last.commit)
     }
 
-    /// The next transaction: the pages it writes (those beyond `commit` are ignored; all that
-    /// come into being must be among them) and the size it leaves.
+    /// Adds the next transaction. `pages` are the pages that it writes, and `commit` is the size of the database in
+    /// pages after it. All pages by which the database grows must be among `pages`. Pages beyond `commit` are
+    /// ignored.
     pub(super) fn push(&mut self, mut pages: BTreeMap<u32, Bytes>, commit: u32, timestamp_ms: i64) {
         pages.retain(|&pgno, _| pgno <= commit);
         self.image.resize(commit as usize * self.page_size.bytes(), 0);
@@ -82,7 +85,8 @@ impl Chain {
         self.transactions.push(Transaction { pages, commit, timestamp_ms, checksum: checksum.finish(), state });
     }
 
-    /// The next transaction, by the whole database after it; false where nothing changed.
+    /// Adds the next transaction, given by the content of the whole database after it. Returns false, and adds
+    /// nothing, if no page changed.
     pub(super) fn push_image(&mut self, image: &[u8], timestamp_ms: i64) -> bool {
         let page_bytes = self.page_size.bytes();
         let pages: BTreeMap<u32, Bytes> = (1..)
@@ -101,8 +105,8 @@ impl Chain {
         true
     }
 
-    /// Writes the file of transactions `min` to `max` (from 1, within the chain) at `level`.
-    /// Uploaded `delay_ms` after the last of them.
+    /// Writes the LTX file with the transactions `min` to `max` at `level`. The numbers count from 1 and must exist
+    /// in the chain. The file's upload time is `delay_ms` after the last transaction.
     pub(super) fn write(
         &mut self,
         root: &str,
@@ -166,7 +170,7 @@ impl Chain {
         &mut self.objects
     }
 
-    /// The replica, of what was written.
+    /// Returns the replica that consists of the files that were written.
     pub(super) fn finish(mut self, root: &str) -> Result<GeneratedDatabase, GenerateError> {
         self.objects.sort_by(|a, b| a.key.cmp(&b.key));
         let states: Vec<State> = self.transactions.into_iter().map(|transaction| transaction.state).collect();

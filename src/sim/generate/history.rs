@@ -1,4 +1,5 @@
-//! Random histories, for differential tests.
+//! Generates random histories of a database (transactions, compactions, deleted files). Tests restore them with two
+//! restorers and compare the results.
 
 use super::chain::{Chain, EPOCH_MS, FileStyle};
 use super::{EncodingMix, GenerateError, GeneratedDatabase, fill_page};
@@ -9,24 +10,30 @@ use crate::sim::random::Random;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// What a random history may hold.
+/// The properties that a random history may have.
 #[derive(Debug, Clone)]
 pub struct HistoryParams {
+    /// The prefix of the keys, with or without a slash at its end.
     pub root: String,
+    /// The key layout of the LTX files.
     pub layout: Layout,
+    /// The page size of the database.
     pub page_size: PageSize,
-    /// Bounds of the numbers of pages and transactions; at least 1 each.
+    /// The largest number of pages, at least 1.
     pub max_pages: u32,
+    /// The largest number of transactions, at least 1.
     pub max_transactions: u32,
+    /// The LZ4 form in which pages are stored.
     pub encoding: EncodingMix,
-    /// Probability that a file tracks checksums (docs/FORMAT.md, "Trailer and checksums").
+    /// The probability, 0 to 1, that a file tracks checksums of the database (docs/FORMAT.md, "Trailer and
+    /// checksums").
     pub tracked: f64,
-    /// Whether compactions, overlapping ones included, and later snapshots are made.
+    /// Whether compactions and later snapshots are made. Compactions may overlap.
     pub compactions: bool,
-    /// Whether files are deleted at random, so that some states cannot be reached any more; the
-    /// newest can.
+    /// Whether files are deleted at random. Some states then cannot be restored any more, but the newest always
+    /// can.
     pub retention: bool,
-    /// Whether the database may be emptied (commit 0) on its way.
+    /// Whether a transaction may empty the database (commit 0).
     pub may_empty: bool,
 }
 
@@ -47,8 +54,8 @@ impl Default for HistoryParams {
     }
 }
 
-/// Growth, shrinking, shrinking and growing again, files with few pages, overlaps between
-/// levels. [`GeneratedDatabase::states`] holds every state.
+/// Generates a random history. The database grows, shrinks and grows again, files may hold few pages, and levels
+/// may overlap. [`GeneratedDatabase::states`] of the result holds every state.
 pub fn random_history(seed: u64, params: &HistoryParams) -> Result<GeneratedDatabase, GenerateError> {
     let mut random = Random::new(seed);
     let mut chain = Chain::new(params.page_size, params.tracked > 0.0);
@@ -77,7 +84,8 @@ pub fn random_history(seed: u64, params: &HistoryParams) -> Result<GeneratedData
             while next <= transactions && random.chance(0.9) {
                 let max = (next + random.below(2 + 4 * u64::from(level))).min(transactions);
                 runs.push((level, next, max));
-                // Mostly the next run follows; now and then it overlaps or leaves a gap.
+                // In four of six cases the next compaction follows without a gap. In the others it overlaps or
+                // leaves a gap.
                 next = match random.below(6) {
                     0 => next.max(max.saturating_sub(2)) + 1,
                     1 => max + 3,
@@ -117,7 +125,7 @@ fn next_size(random: &mut Random, old: u32, max_pages: u64, may_empty: bool) -> 
     new.min(max_pages) as u32
 }
 
-/// Pages of every kind: as of a table, zeros, noise.
+/// Makes a page of a random kind: like that of a table, zeros, or random bytes.
 fn random_page(random: &mut Random, page_size: PageSize, pgno: u32, version: u32) -> Bytes {
     let mut page = vec![0; page_size.bytes()];
     match random.below(8) {
@@ -132,7 +140,7 @@ fn random_page(random: &mut Random, page_size: PageSize, pgno: u32, version: u32
     page.into()
 }
 
-/// Deletes half of the files, one by one, as long as the newest state stays within reach.
+/// Deletes each file with a probability of one half, unless the newest state could then no longer be restored.
 fn retire(chain: &mut Chain, newest: u64, random: &mut Random) {
     let mut at = 0;
     while let Some(object) = chain.objects().get(at).cloned() {

@@ -1,5 +1,5 @@
-//! One large SQLite database: a snapshot and small increments over it. Its pages can be made again,
-//! so that nobody has to keep it.
+//! One large SQLite database as a replica: a snapshot, and small increments (LTX files with few pages) after it.
+//! Any page of it can be computed again, so a test can compare a restored database without keeping a copy.
 
 use super::chain::EPOCH_MS;
 use super::table::Table;
@@ -14,20 +14,27 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 
-/// One large database.
+/// The properties of a large database.
 #[derive(Debug, Clone)]
 pub struct LargeSpec {
+    /// The prefix of the keys, with or without a slash at its end.
     pub root: String,
+    /// The key layout of the LTX files.
     pub layout: Layout,
+    /// The page size of the database.
     pub page_size: PageSize,
-    /// Size of the database; rounded down to whole pages.
+    /// The size of the database in bytes, rounded down to whole pages.
     pub bytes: u64,
-    /// L0 files after the snapshot.
+    /// The number of level 0 files after the snapshot.
     pub increments: u32,
+    /// The number of pages that each increment writes.
     pub pages_per_increment: u32,
-    /// 0.0: increments touch different pages; 1.0: the same ones again and again.
+    /// The probability, 0 to 1, that a page of an increment comes from a fixed set of hot pages. The set has
+    /// `pages_per_increment` pages. 0: increments write different pages; 1: all write the same ones.
     pub overlap: f64,
+    /// The LZ4 form in which pages are stored.
     pub encoding: EncodingMix,
+    /// The seed of all random choices. The same seed gives the same bytes.
     pub seed: u64,
 }
 
@@ -47,24 +54,28 @@ impl Default for LargeSpec {
     }
 }
 
-/// A large database.
+/// A generated large database: its increments, and what is needed to compute any of its pages.
 #[derive(Debug, Clone)]
 pub struct LargeDatabase {
+    /// The properties from which the database was generated.
     pub spec: LargeSpec,
-    /// The snapshot first, where it is kept in memory.
+    /// The LTX files. The snapshot comes first, if it is held in memory.
     pub objects: Vec<GeneratedObject>,
+    /// The size of the database in pages.
     pub pages: u32,
+    /// The newest TXID of the database.
     pub last_txid: Txid,
     table: Table,
-    /// The increment that wrote a page last, for pages that any wrote.
+    /// For each page that an increment wrote: the number of the last increment that did.
     newest: HashMap<u32, u32>,
 }
 
-/// A snapshot that compresses about 2:1 and small increments over it, all in memory; a few
-/// seconds per GB.
+/// Generates a large database with all its files in memory. The snapshot compresses to about half of its size. It
+/// takes a few seconds per GB.
 pub fn large_database(spec: &LargeSpec) -> Result<LargeDatabase, GenerateError> {
     let mut large = LargeDatabase::without_snapshot(spec)?;
-    // A snapshot is a little more than half of the database: no second copy while it grows.
+    // A snapshot is a little more than half as large as the database. Reserving that at once avoids copying the
+    // bytes when the vector grows.
     let capacity = usize::try_from(large.size_bytes() / 100 * 58 + 4096).map_err(|e| GenerateError(e.to_string()))?;
     let mut bytes = Vec::with_capacity(capacity);
     large.write_snapshot(&mut bytes)?;
@@ -74,7 +85,7 @@ pub fn large_database(spec: &LargeSpec) -> Result<LargeDatabase, GenerateError> 
 }
 
 impl LargeDatabase {
-    /// The increments alone; [`Self::write_snapshot`] writes the rest where it belongs.
+    /// Generates only the increments. [`Self::write_snapshot`] writes the snapshot where the caller wants it.
     pub fn without_snapshot(spec: &LargeSpec) -> Result<Self, GenerateError> {
         let pages = u32::try_from(spec.bytes / u64::from(spec.page_size.get()))
             .ok()
@@ -92,11 +103,11 @@ impl LargeDatabase {
         let mut page = vec![0; spec.page_size.bytes()];
         let hot = u64::from(spec.pages_per_increment.max(1)).min(u64::from(pages));
         for version in 1..=spec.increments {
-            // Every transaction writes page 1.
+            // Every transaction of SQLite writes page 1, so each increment does too.
             let mut written = BTreeSet::from([1u32]);
             for _ in 1..spec.pages_per_increment {
                 let place = if random.chance(spec.overlap) {
-                    // Hot pages lie all over the database.
+                    // The hot pages, which many increments write, are spread over the whole database.
                     mix(spec.seed ^ random.below(hot)) % u64::from(pages)
                 } else {
                     random.below(u64::from(pages))
@@ -118,7 +129,7 @@ impl LargeDatabase {
         Ok(large)
     }
 
-    /// Writes the snapshot's bytes.
+    /// Writes the bytes of the snapshot file to `out`, page by page.
     pub fn write_snapshot<W: Write>(&self, out: W) -> Result<W, GenerateError> {
         let mut random = Random::new(self.spec.seed);
         let mut encoder = Encoder::to_writer(out, &self.header(1, 1), self.spec.encoding.draw(&mut random))?;
@@ -132,7 +143,8 @@ impl LargeDatabase {
         Ok(encoder.finish(0)?)
     }
 
-    /// The snapshot without its bytes, for [`Self::write_snapshot`] to go with.
+    /// The key, TXIDs and times of the snapshot, without its bytes. For callers that write the bytes with
+    /// [`Self::write_snapshot`].
     pub fn snapshot_object(&self) -> GeneratedObject {
         self.object(Level::SNAPSHOT, 1, Vec::new())
     }
@@ -166,7 +178,7 @@ impl LargeDatabase {
         }
     }
 
-    /// Page `pgno` (from 1) of the newest state, into a page-sized buffer.
+    /// Computes page `pgno` (from 1) of the newest state into `page`, which must be one page long.
     pub fn expected_page(&self, pgno: u32, page: &mut [u8]) {
         if Pgno(pgno) == self.spec.page_size.lock_page() {
             page.fill(0);
@@ -175,7 +187,7 @@ impl LargeDatabase {
         }
     }
 
-    /// The newest state, by making and hashing every page: a second or two per GB.
+    /// Computes the newest state with its hash, by computing every page. It takes one to two seconds per GB.
     pub fn expected(&self) -> State {
         let mut hash = Sha256::new();
         let mut page = vec![0; self.spec.page_size.bytes()];
@@ -191,7 +203,7 @@ impl LargeDatabase {
         }
     }
 
-    /// As any other generated database, with its hash.
+    /// Converts to the common type of generated databases. This computes the hash of the newest state.
     pub fn to_database(&self) -> GeneratedDatabase {
         GeneratedDatabase {
             root: self.spec.root.clone(),
@@ -211,9 +223,9 @@ fn timestamp_ms(txid: u64) -> i64 {
     EPOCH_MS + 1000 * i64::try_from(txid).unwrap_or(0)
 }
 
-/// A database of 64 KiB pages that reaches a few pages past 1 GiB: the lock page (16385) is in no
-/// file. Almost all pages are zeros: the snapshot takes a few MB, the database 1.1 GB. The second
-/// transaction writes pages on both sides of the lock page.
+/// Generates a database of 64 KiB pages that ends a few pages behind 1 GiB, where SQLite's lock page (number 16385)
+/// lies. No file stores that page. The second transaction writes pages before and behind it. Almost all pages are
+/// zeros, so the snapshot takes a few MB for a database of 1.1 GB.
 pub fn lock_page_database(
     root: &str,
     layout: Layout,

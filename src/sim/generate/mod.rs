@@ -1,10 +1,10 @@
-//! Replicas made from a seed: the same seed, the same bytes.
+//! Generates replicas from a seed. The same seed always gives the same bytes.
 //!
-//! - [`sample_fleet`]: real SQLite databases, a few transactions each;
-//! - [`tiny_fleet`]: thousands of small databases that share a few contents;
-//! - [`large_database`]: one large SQLite database, a snapshot and small increments over it;
-//! - [`lock_page_database`]: one that reaches past 1 GiB and is almost empty;
-//! - [`random_history`]: everything that the format allows, for differential tests.
+//! - [`sample_fleet`]: databases that SQLite itself has written, with a few transactions each.
+//! - [`tiny_fleet`]: thousands of small databases that share a few contents.
+//! - [`large_database`]: one large SQLite database, with a snapshot and small increments after it.
+//! - [`lock_page_database`]: a database larger than 1 GiB that is almost empty.
+//! - [`random_history`]: everything that the format allows, for tests that compare two restorers.
 
 mod chain;
 mod history;
@@ -27,53 +27,66 @@ use crate::ltx::{Level, PageSize, Txid};
 use crate::timestamp::Timestamp;
 use bytes::Bytes;
 
-/// Which LZ4 encoding the files of a replica have.
+/// The LZ4 form of the pages in the files of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodingMix {
+    /// Every page is stored as one LZ4 block.
     Block,
+    /// Every page is stored as one LZ4 frame.
     Frame,
-    /// Per file, by chance; in compactions per page.
+    /// Both forms. A file chooses one at random; a compaction chooses for each page.
     Mixed,
 }
 
-/// One file of a replica.
+/// One generated LTX file of a replica.
 #[derive(Debug, Clone)]
 pub struct GeneratedObject {
+    /// The key of the file in its bucket.
     pub key: String,
+    /// The bytes of the LTX file.
     pub bytes: Bytes,
-    /// The same as the header's.
+    /// The value of the metadata `litestream-timestamp`, which equals the time in the header.
     pub litestream_timestamp: Timestamp,
-    /// The upload: never before the timestamp.
+    /// The time of the upload, which is never before the time in the header.
     pub last_modified: Timestamp,
+    /// The compaction level of the file.
     pub level: Level,
+    /// The first TXID in the file.
     pub min_txid: Txid,
+    /// The last TXID in the file.
     pub max_txid: Txid,
 }
 
-/// A database after one transaction.
+/// The state of a database after one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
+    /// The transaction that led to this state.
     pub txid: Txid,
+    /// The time of that transaction.
     pub timestamp: Timestamp,
+    /// The size of the database in bytes.
     pub bytes: u64,
+    /// The SHA-256 of the database file.
     pub sha256: [u8; 32],
 }
 
-/// A replica and what it must restore to.
+/// A replica, and the state that a restore of it must give.
 #[derive(Debug, Clone)]
 pub struct GeneratedDatabase {
-    /// The keys are below this.
+    /// The prefix with which all keys of the replica begin.
     pub root: String,
+    /// The LTX files of the replica.
     pub objects: Vec<GeneratedObject>,
+    /// The page size of the database.
     pub page_size: PageSize,
-    /// The newest state.
+    /// The newest state, which a restore must give.
     pub expected: State,
-    /// Every state, oldest first, the newest included; whether each can still be reached depends
-    /// on the files. Empty where only the newest is known (tiny fleets).
+    /// Every state, oldest first, including the newest. Deleted files may make some of them impossible to restore.
+    /// Empty if only the newest state is known, as in tiny fleets.
     pub states: Vec<State>,
 }
 
-/// The key of a file.
+/// The key of the file with the transactions `min` to `max` at `level`. `root` may end in a slash.
 pub fn key(root: &str, layout: Layout, level: Level, min: Txid, max: Txid) -> String {
     let slash = if root.is_empty() || root.ends_with('/') { "" } else { "/" };
     match layout {

@@ -1,5 +1,5 @@
-//! Pages that look like a table's leaf: a short head, records of keys, random bytes and words.
-//! LZ4 makes about half of them, as of most real databases.
+//! Makes pages that look like the leaf pages of a table: a short head, then records of keys, random bytes and
+//! words. LZ4 compresses them to about half, as it does most real databases.
 
 use crate::sim::random::{Random, mix};
 
@@ -38,11 +38,13 @@ const WORDS: [&[u8; 8]; 32] = [
     b"shipped ",
 ];
 
-/// Random bytes and words of one record.
+/// The number of random bytes in one record of a generated page.
 const RANDOM_BYTES: usize = 16;
+/// The number of words in one record of a generated page.
 const RECORD_WORDS: usize = 8;
 
-/// Page `pgno` as the `version`th writer left it. Any other seed, page or version gives other bytes.
+/// Fills `page` with page number `pgno` as the transaction number `version` left it. Another seed, page number or
+/// version gives other bytes.
 pub fn fill_page(seed: u64, pgno: u32, version: u32, page: &mut [u8]) {
     let mut random = Random::new(mix(seed) ^ (u64::from(pgno) << 32 | u64::from(version)));
     let mut head = [0u8; 16];

@@ -1,4 +1,5 @@
-//! Real SQLite databases: what SQLite left after each transaction, as files of a replica.
+//! Replicas of databases that SQLite itself wrote. After each transaction the database file is read, and the pages
+//! that changed become an LTX file.
 
 use super::chain::{Chain, EPOCH_MS, FileStyle};
 use super::{EncodingMix, GenerateError, GeneratedDatabase};
@@ -9,12 +10,12 @@ use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Page sizes of the sample, mostly the usual one.
+/// The page sizes of the sample databases in turn. 4096 is the usual size.
 const PAGE_SIZES: [u32; 8] = [4096, 4096, 1024, 4096, 8192, 4096, 512, 65536];
 
-/// `count` real SQLite databases of different sizes and page sizes under `sample/`, each with L0
-/// files, a compaction and a snapshot; all pass SQLite's integrity check and hold a table `notes`.
-/// Both encodings and both layouts occur. Uses the directory for temporary files.
+/// Generates `count` databases of different sizes and page sizes under `sample/`. Each has level 0 files, a
+/// compaction and a snapshot. Each passes SQLite's integrity check and has a table `notes`. Both LZ4 forms and both
+/// key layouts occur. The databases are made in a temporary directory.
 pub fn sample_fleet(count: usize, seed: u64) -> Result<Vec<GeneratedDatabase>, GenerateError> {
     let folder = TemporaryFolder::create()?;
     (0..count).map(|number| sample_database(number, mix(seed ^ mix(number as u64)), &folder.0)).collect()
@@ -87,7 +88,7 @@ fn transact(connection: &Connection, turn: u64, random: &mut Random) -> Result<(
     Ok(())
 }
 
-/// A folder of its own for databases in the making, removed when dropped.
+/// A temporary directory for the databases, removed when this is dropped.
 struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {

@@ -1,9 +1,10 @@
-//! A SQLite database of one table, any page of which can be made by itself: a b-tree whose shape
-//! follows from the number of pages, and rows that follow from a seed (the SQLite file format,
-//! <https://www.sqlite.org/fileformat2.html>, sections 1 and 2).
+//! Generates a SQLite database with one table, page by page. Any page can be computed without the others: the
+//! number of pages gives the shape of the table's b-tree, and a seed gives the rows. The format is described in
+//! <https://www.sqlite.org/fileformat2.html>, sections 1 and 2.
 //!
-//! Pages in order: the schema, the table's inner pages from the root down, its leaves, and where
-//! no tree has just that many pages, free ones. LZ4 makes about half of them.
+//! The database holds, in this order: the page with the schema, the inner pages of the b-tree from the root down,
+//! its leaves, and free pages. There are free pages only if no b-tree has exactly the wanted number of pages. LZ4
+//! compresses the pages to about half.
 
 use crate::ltx::{PageSize, Pgno};
 use crate::sim::random::{Random, mix};
@@ -13,18 +14,19 @@ const SCHEMA: &str =
     "CREATE TABLE events(id INTEGER PRIMARY KEY, at TEXT, account INTEGER, token BLOB, kind TEXT, body TEXT)";
 const LEAF: u8 = 0x0d;
 const INNER: u8 = 0x05;
-/// Bytes before a page's cell pointers: of a leaf, of an inner page, and of the file on page 1.
+/// The length of the header of a leaf page in bytes, before its cell pointers.
 const LEAF_HEAD: usize = 8;
 const INNER_HEAD: usize = 12;
 const FILE_HEAD: usize = 100;
-/// A cell of an inner page and its pointer, at most.
+/// The most bytes that an entry of an inner page takes: a cell pointer of 2 bytes, a page number of 4 and a key of
+/// up to 9.
 const INNER_CELL: usize = 2 + 4 + 9;
-/// No row is as small as this, so that no leaf has more of them than it has keys.
+/// A size in bytes that every row exceeds. A leaf therefore has fewer rows than the keys that are reserved for it.
 const LEAST_ROW: usize = 32;
-/// …nor as large as the smallest leaf.
+/// A size in bytes that no row exceeds. It is less than the smallest page, so every leaf holds a row.
 const MOST_ROW: usize = 400;
 
-/// What kinds of events there are, and where they are said to have come from.
+/// The kinds of events in the table's rows. A row also names the program that caused the event.
 const KINDS: [&str; 12] = [
     "session.begin",
     "session.end",
@@ -48,33 +50,35 @@ const WORDS: [&str; 64] = [
     "since", "week", "supplier", "late", "new", "price", "list", "applies", "only", "at", "end", "month",
 ];
 
-/// The shape of a database.
+/// The shape of a generated database: its b-tree and its free pages.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     seed: u64,
     page_size: PageSize,
     pages: u32,
-    /// How many pages each level of the tree has: from the root to the leaves. Empty: no table.
+    /// The number of pages on each level of the b-tree, from the root to the leaves. Empty if the database has no
+    /// table.
     levels: Vec<u32>,
-    /// Pages that are in no tree, at the end.
+    /// The number of free pages at the end of the database.
     free: u32,
 }
 
-/// What a page holds.
+/// The purpose of a page in the generated database.
 enum Role {
     Schema,
-    /// Level of the tree, and which page there.
+    /// A page of the b-tree: its level, where 0 is the root, and its position on that level.
     Tree(usize, u32),
-    /// How many free pages follow.
+    /// A free page: the number of free pages that follow it.
     Free(u32),
 }
 
 impl Table {
-    /// A database of so many pages, the lock page included where it reaches that far.
+    /// Computes the shape of a database of `pages` pages. They include SQLite's lock page if the database is larger
+    /// than 1 GiB.
     pub(super) fn new(seed: u64, page_size: PageSize, pages: u32) -> Self {
         let usable = pages - u32::from(pages >= page_size.lock_page().0);
         let room = usable.saturating_sub(1);
-        // The most leaves whose tree has room.
+        // A binary search finds the largest number of leaves whose b-tree fits.
         let (mut least, mut too_many) = (0, room + 1);
         while too_many - least > 1 {
             let leaves = least + (too_many - least) / 2;
@@ -88,8 +92,8 @@ impl Table {
         Self { seed, page_size, pages, levels, free }
     }
 
-    /// Page `pgno` (from 1, not the lock page) as the `version`th writer left it, into a page-sized
-    /// buffer. Of the schema's page and the leaves each version is another.
+    /// Fills `page` with page number `pgno` (from 1, not the lock page) as the transaction number `version` left
+    /// it. The page with the schema and the leaves differ in each version; the other pages are always the same.
     pub(super) fn fill(&self, pgno: u32, version: u32, page: &mut [u8]) {
         page.fill(0);
         match self.role(pgno) {
@@ -118,7 +122,7 @@ impl Table {
         Role::Free(self.free.saturating_sub(at + 1))
     }
 
-    /// Pages before this one, the lock page not counted.
+    /// The number of pages before page `pgno`, without the lock page.
     fn index(&self, pgno: u32) -> u32 {
         pgno - 1 - u32::from(pgno > self.page_size.lock_page().0)
     }
@@ -128,17 +132,18 @@ impl Table {
         if pgno >= self.page_size.lock_page() { pgno.0 + 1 } else { pgno.0 }
     }
 
-    /// The number of a page of the tree.
+    /// The page number of the page at position `at` on a level of the b-tree.
     fn tree_page(&self, level: usize, at: u32) -> u32 {
         self.pgno(1 + self.levels[..level].iter().sum::<u32>() + at)
     }
 
-    /// The children of the inner page `at` begin here in the level below.
+    /// The position of the first child of inner page `at`, on the level below.
     fn first_child(&self, level: usize, at: u32) -> u32 {
         (u64::from(at) * u64::from(self.levels[level + 1]) / u64::from(self.levels[level])) as u32
     }
 
-    /// What no key of this page and those below it exceeds, and every key of the next one does.
+    /// The largest key that may be stored in this page and the pages below it. All keys of the next page are
+    /// greater.
     fn last_key(&self, level: usize, at: u32) -> u64 {
         let end = (level..self.levels.len() - 1).fold(at + 1, |end, level| self.first_child(level, end));
         u64::from(end) * self.keys_per_leaf()
@@ -153,15 +158,17 @@ impl Table {
         let changes = (version + 1).to_be_bytes();
         let first_free = if self.free > 0 { self.pgno(1 + self.levels.iter().sum::<u32>()) } else { 0 };
         page[..16].copy_from_slice(b"SQLite format 3\0");
-        // 1 stands for 65536.
+        // SQLite stores a page size of 65536 as 1, because the field has 16 bits.
         page[16..18].copy_from_slice(&u16::try_from(size).unwrap_or(1).to_be_bytes());
-        // WAL; and the fractions of a page that may be one cell, which are fixed.
+        // The bytes mean: WAL mode for reading and writing, no reserved bytes, and three payload fractions that
+        // SQLite requires to be 64, 32, 32.
         page[18..24].copy_from_slice(&[2, 2, 0, 64, 32, 32]);
         page[24..28].copy_from_slice(&changes);
         page[28..32].copy_from_slice(&self.pages.to_be_bytes());
         page[32..36].copy_from_slice(&first_free.to_be_bytes());
         page[36..40].copy_from_slice(&self.free.to_be_bytes());
-        // Schema cookie and format, UTF-8, and the version that wrote this.
+        // The fields are the schema cookie, the schema format, the text encoding (1 is UTF-8), and below the SQLite
+        // version that wrote the file.
         page[43] = 1;
         page[47] = 4;
         page[59] = 1;
@@ -206,7 +213,7 @@ impl Table {
     }
 }
 
-/// Pages of each level above so many leaves, and theirs.
+/// The number of pages on each level of a b-tree with this number of leaves, from the root to the leaves.
 fn levels(page_size: PageSize, leaves: u32) -> Vec<u32> {
     let fan_out = ((page_size.bytes() - INNER_HEAD) / INNER_CELL) as u32;
     let mut levels: Vec<u32> = std::iter::successors(Some(leaves).filter(|&leaves| leaves > 0), |&count| {
@@ -219,7 +226,7 @@ fn levels(page_size: PageSize, leaves: u32) -> Vec<u32> {
 
 fn fill_row(key: u64, random: &mut Random, record: &mut Record) {
     record.clear();
-    // The key itself is where the row is.
+    // The primary key is stored as NULL in the record, because SQLite reads it from the cell's key.
     record.null();
     let second = key * 7 + random.below(7);
     let (day, of_day) = (second / 86_400, second % 86_400);
@@ -244,10 +251,11 @@ fn fill_row(key: u64, random: &mut Random, record: &mut Record) {
     });
 }
 
-/// A page's cells, laid down from its end.
+/// The cells of a b-tree page. They are written from the end of the page towards its beginning.
 struct Cells<'a> {
     page: &'a mut [u8],
-    /// Where the page's head begins, and how long it is.
+    /// The offset in the page at which the b-tree header begins: 100 on page 1, which begins with the file header,
+    /// else 0.
     start: usize,
     head: usize,
     count: u16,
@@ -264,7 +272,7 @@ impl<'a> Cells<'a> {
         new
     }
 
-    /// False if there is no room.
+    /// Adds a row. Returns false if the page has no room for it.
     fn push_row(&mut self, key: u64, record: &Record) -> bool {
         let mut cell = Vec::with_capacity(MOST_ROW);
         debug_assert!(record.head.len() < 127, "its length takes one byte");
@@ -290,12 +298,12 @@ impl<'a> Cells<'a> {
     fn note(&mut self) {
         let at = self.start;
         self.page[at + 3..at + 5].copy_from_slice(&self.count.to_be_bytes());
-        // 0 stands for 65536.
+        // SQLite stores an offset of 65536 as 0, because the field has 16 bits.
         self.page[at + 5..at + 7].copy_from_slice(&(self.content as u16).to_be_bytes());
     }
 }
 
-/// A row's columns: their types, and their bytes.
+/// One row in SQLite's record format: the types of its columns, and their bytes.
 #[derive(Default)]
 struct Record {
     head: Vec<u8>,
@@ -335,7 +343,8 @@ impl Record {
     }
 }
 
-/// SQLite's: seven bits a byte, the highest first; never more than 2^56 here.
+/// Appends a varint of SQLite: seven bits per byte, the highest bits first. Values here are below 2^56, so the
+/// special ninth byte never occurs.
 fn put_varint(out: &mut Vec<u8>, value: u64) {
     let more = (1..8).rev().filter(|&at| value >> (7 * at) > 0);
     out.extend(more.map(|at| (value >> (7 * at)) as u8 | 0x80));
@@ -356,7 +365,7 @@ mod tests {
         bytes
     }
 
-    /// How many rows SQLite finds.
+    /// Checks the database with SQLite and returns the number of rows that SQLite finds.
     fn check(bytes: &[u8], what: &str) -> i64 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table.db");

@@ -1,4 +1,5 @@
-//! Generated replicas restore, by the naive restorer, to what their generator says.
+//! Tests that generated replicas restore to the states that their generator promises. The naive restorer restores
+//! them.
 
 use super::*;
 use crate::sim::naive::{self, NaiveEntry, NaiveTarget};

@@ -8,16 +8,20 @@ use crate::sim::random::{Random, mix};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// Thousands of small databases.
+/// The properties of a fleet of small databases.
 #[derive(Debug, Clone)]
 pub struct TinyFleet {
+    /// The number of databases in the fleet.
     pub count: usize,
-    /// Keys are `<prefix>/<number, 6 digits>.db/…`.
+    /// The prefix of all keys. A key begins with `<prefix>/<number with 6 digits>.db/`.
     pub prefix: String,
+    /// The key layout of the LTX files.
     pub layout: Layout,
+    /// The LZ4 form in which pages are stored.
     pub encoding: EncodingMix,
-    /// Distinct contents, which the databases share in turn.
+    /// The number of different contents. The databases use them in turn.
     pub templates: usize,
+    /// The seed of all random choices. The same seed gives the same bytes.
     pub seed: u64,
 }
 
@@ -34,8 +38,9 @@ impl Default for TinyFleet {
     }
 }
 
-/// Databases of five files each (L9 1–4, L1 5–6, L0 5, 6, 7), three of them in the plan for the
-/// newest state (L9, L1, L0 7), of 32 to 36 KB. The bytes of a template are shared.
+/// Generates a fleet of databases of 32 to 36 KB. Each has five files: TXIDs 1 to 4 at level 9, 5 to 6 at level 1,
+/// and 5, 6 and 7 at level 0. A plan for the newest state uses three of them. Databases with the same content share
+/// its bytes in memory.
 pub fn tiny_fleet(spec: &TinyFleet) -> Result<Vec<GeneratedDatabase>, GenerateError> {
     let templates: Vec<GeneratedDatabase> = (0..spec.templates.clamp(1, spec.count.max(1)))
         .map(|number| template(spec, mix(spec.seed ^ number as u64)))

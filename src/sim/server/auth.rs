@@ -1,5 +1,5 @@
-//! Checks AWS Signature Version 4 in the Authorization header, from the request alone: the
-//! canonical request is put together here, not by the code that clients under test use.
+//! Checks AWS Signature Version 4 in the Authorization header. The canonical request is built here from the
+//! received request alone, without code of the client that is being tested.
 
 use super::options::SimCredentials;
 use super::text::{percent_encode, query_pairs};
@@ -10,22 +10,22 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-/// Why a request is refused: status, code, message.
+/// The reason why a request is refused: HTTP status, S3 error code and message.
 pub(super) struct Refusal {
     pub status: u16,
     pub code: &'static str,
     pub message: String,
 }
 
-/// How far a client's clock may be off.
+/// The largest difference allowed between the client's and the server's clock.
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
 fn refusal(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
     Refusal { status, code, message: message.into() }
 }
 
-/// Checks the signature of a request whose path, decoded, is `path`. Returns the payload's hash
-/// that was signed.
+/// Checks the signature of a request. `path` is the decoded path. Returns the hash of the payload that the
+/// signature covers.
 pub(super) fn check(parts: &Parts, path: &str, wanted: &SimCredentials, region: &str) -> Result<String, Refusal> {
     let Some(authorization) = parts.headers.get(http::header::AUTHORIZATION) else {
         return Err(refusal(403, "AccessDenied", "Access Denied (no Authorization header)"));
@@ -156,7 +156,7 @@ fn canonical_request(parts: &Parts, path: &str, signed: &[&str], signed_headers:
     canonical
 }
 
-/// `20261122T013236Z`.
+/// Parses a time of the form `20261122T013236Z`.
 fn parse_amz_date(text: &str) -> Option<SystemTime> {
     if text.len() != 16 || !text.is_ascii() {
         return None;

@@ -1,5 +1,5 @@
-//! Bodies of answers: slices of what lies in memory, pieces read or made as they are needed;
-//! paced, cut, stalled or damaged where a fault says so.
+//! The bodies of the simulator's answers. The bytes are slices of memory, or are read from a file or generated
+//! piece by piece. A fault may limit their rate, cut them, stall them or flip a bit.
 
 use super::objects::{CHUNK_BYTES, Content};
 use super::options::Failure;
@@ -18,17 +18,17 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// How long headers and earlier pieces get to leave before a connection is ended on purpose.
+/// The time that sent bytes get to reach the client before a fault ends the connection.
 const FLUSH_TIME: Duration = Duration::from_millis(2);
-/// How far a connection may fall behind its bandwidth and still catch up.
+/// The time by which a connection may be behind its bandwidth limit and still catch up with a burst.
 const PACE_SLACK: Duration = Duration::from_millis(5);
 
-/// An answer's body.
+/// The body of one answer of the simulator. It produces the bytes and applies the faults.
 pub(super) struct SimBody {
     source: Source,
     at: u64,
     end: u64,
-    /// Where the body stops before its end, and how.
+    /// The offset at which a fault ends the body before its end, and the way in which it does.
     stop: Option<(u64, Stop)>,
     flip_at: Option<u64>,
     bandwidth: Option<u64>,
@@ -51,7 +51,7 @@ enum Stop {
 }
 
 impl SimBody {
-    /// A short text, or nothing.
+    /// Creates a body with a short text, for example the XML of an error. The text may be empty.
     pub(super) fn text(text: impl Into<Bytes>, connection: &Arc<Connection>, in_flight: Option<InFlight>) -> Self {
         let text = text.into();
         Self {
@@ -68,7 +68,7 @@ impl SimBody {
         }
     }
 
-    /// `range` of an object's content; the range must lie within it.
+    /// Creates a body with the bytes `range` of an object. The range must lie inside the object.
     pub(super) fn object(
         content: &Content,
         range: Range<u64>,
@@ -91,7 +91,7 @@ impl SimBody {
         self
     }
 
-    /// Lets the body end as `failure` says; failures that are none of a body's change nothing.
+    /// Makes the body end as `failure` demands. Kinds of failures that do not concern bodies have no effect.
     pub(super) fn failing(mut self, failure: Option<Failure>, flip_at: u64) -> Self {
         let len = self.end - self.at;
         let half = self.at + len / 2;
@@ -137,7 +137,7 @@ impl SimBody {
         self.bandwidth.map_or(CHUNK_BYTES, |rate| (rate / 200).clamp(2048, CHUNK_BYTES))
     }
 
-    /// When the connection may send again; None: at once.
+    /// The time at which the connection may send again. None if it may send now.
     fn pace(&self, rate: u64, now: Instant) -> Option<Instant> {
         let mut due = lock(&self.connection.due);
         if *due > now {

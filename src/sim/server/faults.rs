@@ -1,6 +1,6 @@
-//! Which request meets which fault. What is drawn depends on the seed, on what is asked for and
-//! on how often it was asked for before, not on the order of arrival; the request rate alone
-//! depends on time.
+//! Decides which request meets which fault. The random choice depends on the seed, on the request, and on how often
+//! the same request came before. It does not depend on the order in which different requests arrive. Only the rate
+//! limit depends on time.
 
 use super::options::{Failure, Faults, RateLimit, RequestKind};
 use crate::process::locks::{self, lock};
@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-/// What a request is going to meet.
+/// The faults that one request meets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Verdict {
-    /// First-byte latency.
+    /// The latency before the first byte of the answer.
     pub delay: Duration,
     pub failure: Option<Failure>,
     pub changed_etag: bool,
-    /// Bytes per second of the connection.
+    /// The bandwidth limit of the connection, in bytes per second.
     pub bandwidth: Option<u64>,
-    /// Where in the body a bit is turned, in 2^-64 of its length.
+    /// The place in the body of the bit that is flipped, as a fraction of its length in units of 2^-64.
     pub flip_at: u64,
 }
 
@@ -29,7 +29,7 @@ type Scripts = HashMap<(RequestKind, String), VecDeque<Option<Failure>>>;
 pub(super) struct FaultState {
     seed: u64,
     faults: RwLock<Arc<Faults>>,
-    /// How often each request was made, by its hash.
+    /// The number of times that each request was made, by the hash of the request.
     seen: Mutex<HashMap<u64, u64>>,
     tokens: Mutex<HashMap<String, TokenBucket>>,
     scripts: Mutex<Scripts>,
@@ -67,7 +67,8 @@ impl FaultState {
         self.any_script.store(true, Ordering::Release);
     }
 
-    /// `detail` tells apart requests for the same key: the range, the continuation token.
+    /// Decides which faults a request meets. `detail` distinguishes requests for the same key: the range of a GET,
+    /// or the continuation token of a LIST.
     pub(super) fn judge(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8]) -> Verdict {
         let faults = self.current();
         let mut verdict = Verdict { bandwidth: faults.bandwidth_per_connection, ..Verdict::default() };

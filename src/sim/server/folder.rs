@@ -1,4 +1,4 @@
-//! Folders as buckets: read as they are served, and written by the generator.
+//! Folders that are served as buckets, and the writer of such folders.
 
 use super::objects::{Content, Object, Objects};
 use crate::hex::Hex;
@@ -10,21 +10,24 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
-/// At the root of a folder that is a bucket: what S3 knows of the objects beside their bytes.
-/// `{"objects": [{"key", "size", "metadata": {"litestream-timestamp": …}, "last_modified": …}]}`;
-/// and, for those who check restores, `"databases": [{"key", "txid", "sha256", "bytes"}]`.
+/// The name of a file at the top of a bucket's folder. It holds what S3 knows of the objects in addition to their
+/// bytes.
+///
+/// The format is JSON: `{"objects": [{"key", "size", "metadata": {"litestream-timestamp": …}, "last_modified":
+/// …}]}`. A list `"databases": [{"key", "txid", "sha256", "bytes"}]` holds the states that restores must give, for
+/// scripts that check them.
 pub const SIDECAR: &str = ".hydrant-meta.json";
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Sidecar {
     #[serde(default)]
     objects: Vec<Entry>,
-    /// Written only.
+    /// The states that restores must give. The server does not read them.
     #[serde(default, skip_deserializing)]
     databases: Vec<Expected>,
 }
 
-/// The newest state of a database.
+/// The newest state of one database, which a restore must give.
 #[derive(Debug, Serialize)]
 struct Expected {
     key: String,
@@ -45,10 +48,9 @@ struct Entry {
 }
 
 impl Objects {
-    /// Puts the files below `folder` under `prefix`, read as they are served. `manifest` is a
-    /// JSON file with an `objects` list of `key`, `metadata`, `last_modified` (see
-    /// [`SIDECAR`]), which is looked for in the folder where None is given. Returns how
-    /// many files there were.
+    /// Adds the files below `folder` to `bucket`, with keys that begin with `prefix`. The files are read when they
+    /// are served. `manifest` is a JSON file with metadata and times in the format of [`SIDECAR`]. If it is None,
+    /// the folder's own [`SIDECAR`] is used, if there is one. Returns the number of files.
     pub fn load_folder(&self, bucket: &str, prefix: &str, folder: &Path, manifest: Option<&Path>) -> io::Result<usize> {
         self.create_bucket(bucket);
         let in_folder = folder.join(SIDECAR);
@@ -87,7 +89,7 @@ impl Objects {
     }
 }
 
-/// Writes a bucket's folder, file by file; [`Self::finish`] writes its [`SIDECAR`].
+/// Writes the folder of a bucket file by file. [`Self::finish`] writes its [`SIDECAR`].
 #[derive(Debug)]
 pub struct FolderWriter {
     folder: PathBuf,
@@ -95,18 +97,19 @@ pub struct FolderWriter {
 }
 
 impl FolderWriter {
-    /// Makes the folder where there is none.
+    /// Begins a folder, which is created if it does not exist.
     pub fn create(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         Ok(Self { folder: folder.to_path_buf(), sidecar: Sidecar::default() })
     }
 
-    /// A file of a replica. Keys that a folder cannot hold (`..`, `//`) are an error.
+    /// Writes one file of a replica. It is an error if the key has parts that a folder cannot hold, such as `..` or
+    /// `//`.
     pub fn object(&mut self, object: &GeneratedObject) -> io::Result<()> {
         self.streamed(object, |file| file.write_all(&object.bytes))
     }
 
-    /// A file whose bytes `write` writes; the object's own are not looked at.
+    /// Writes one file whose bytes come from `write`. The bytes in `object` are ignored.
     pub fn streamed(
         &mut self,
         object: &GeneratedObject,
@@ -133,7 +136,7 @@ impl FolderWriter {
         Ok(())
     }
 
-    /// Says what the newest state of the database below `root` must be.
+    /// Records the newest state that a restore of the database below `root` must give.
     pub fn expected(&mut self, root: &str, state: &State) {
         self.sidecar.databases.push(Expected {
             key: root.to_owned(),
@@ -143,7 +146,7 @@ impl FolderWriter {
         });
     }
 
-    /// Returns how many files there are.
+    /// Writes the [`SIDECAR`] and returns the number of files in the folder.
     pub fn finish(self) -> io::Result<usize> {
         let mut file = io::BufWriter::new(File::create(self.folder.join(SIDECAR))?);
         serde_json::to_writer(&mut file, &self.sidecar)?;
@@ -152,7 +155,7 @@ impl FolderWriter {
     }
 }
 
-/// Writes databases as a bucket's folder; returns how many files there are.
+/// Writes databases as the folder of a bucket. Returns the number of files.
 pub fn write_folder(folder: &Path, databases: &[GeneratedDatabase]) -> io::Result<usize> {
     let mut writer = FolderWriter::create(folder)?;
     for database in databases {

@@ -1,4 +1,4 @@
-//! One request: what it asks for, what it meets, what it gets.
+//! Serves one request: parses it, applies the faults that it meets, and answers it.
 
 use super::auth;
 use super::body::SimBody;
@@ -20,12 +20,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The longest body of a PUT.
+/// The largest body of a PUT request that the simulator accepts, in bytes.
 const MAX_PUT_BYTES: usize = 512 * 1024 * 1024;
 
 pub(super) type Answer = Response<SimBody>;
 
-/// What is known while a request is served.
+/// The state of one request while it is served.
 struct Exchange<'a> {
     shared: &'a Arc<Shared>,
     connection: &'a Arc<Connection>,
@@ -35,7 +35,7 @@ struct Exchange<'a> {
     resource: String,
 }
 
-/// Serves a request. An error ends the connection without an answer.
+/// Serves a request. If it returns an error, the connection ends without an answer.
 pub(super) async fn handle(
     shared: Arc<Shared>,
     connection: Arc<Connection>,
@@ -156,7 +156,7 @@ fn is_hash(text: &str) -> bool {
 }
 
 impl Exchange<'_> {
-    /// An answer without a body.
+    /// Builds the answer to a request that has no body.
     fn answer(
         &mut self,
         status: u16,
@@ -187,7 +187,8 @@ impl Exchange<'_> {
         let builder = Response::builder()
             .status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
             .header("x-amz-request-id", format!("{:016X}", self.request_id));
-        // A header that cannot be sent (a hostile metadata value) leaves an empty 500.
+        // If a header cannot be sent, because the metadata of an object holds invalid characters, the answer is
+        // status 500 without a body.
         headers(builder).body(body).unwrap_or_else(|_| {
             let mut response = Response::new(SimBody::text("", self.connection, None));
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -223,7 +224,8 @@ impl Exchange<'_> {
         self.error(501, "NotImplemented", "The simulator does not do this.", Outcome::Refused)
     }
 
-    /// The failures that come instead of an answer.
+    /// Returns the answer or the end of the connection that `failure` puts in place of a normal answer. None if
+    /// there is no such failure.
     async fn fail(&mut self, failure: Option<Failure>) -> Option<io::Result<Answer>> {
         let (status, code, message) = match failure? {
             Failure::InternalError => (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -441,7 +443,7 @@ fn etag_matches(wanted: &str, etag: &str) -> bool {
     wanted.split(',').map(str::trim).any(|wanted| wanted == "*" || wanted.trim_matches('"') == etag)
 }
 
-/// What a Range header asks of an object.
+/// The part of an object that a Range header asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     Whole,
@@ -449,7 +451,8 @@ enum Asked {
     Unsatisfiable,
 }
 
-/// Headers that are not understood, and several ranges at once, get the whole object.
+/// Parses a Range header for an object of `len` bytes. A header that cannot be parsed, or that asks for several
+/// ranges, gets the whole object.
 fn parse_range(text: &str, len: u64) -> Asked {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Asked::Whole;

@@ -1,4 +1,4 @@
-//! ListObjectsV2.
+//! Answers ListObjectsV2 requests, S3's listing of a bucket.
 
 use super::objects::{Objects, Step};
 use super::text::{iso_time, url_encode_key, xml_escape};
@@ -7,7 +7,7 @@ use crate::sim::random::{Random, hash};
 use std::fmt::Write;
 use std::ops::Bound;
 
-/// The parameters of a listing.
+/// The query parameters of a ListObjectsV2 request.
 #[derive(Debug, Default)]
 pub(super) struct ListQuery {
     pub prefix: String,
@@ -18,14 +18,14 @@ pub(super) struct ListQuery {
     pub url_encoding: bool,
 }
 
-/// What of the server's options concerns listings.
+/// The options of the server that concern listings.
 pub(super) struct ListOptions {
     pub max_keys: usize,
     pub unsorted: bool,
     pub etags: bool,
 }
 
-/// A continuation token is the last key (or rolled-up prefix) of the page before, in hex.
+/// Decodes a continuation token. It holds, in hexadecimal, the last key or common prefix of the page before.
 fn parse_token(token: &str) -> Option<String> {
     let digits = token.strip_prefix("t")?;
     let bytes: Option<Vec<u8>> = (0..digits.len())
@@ -35,7 +35,7 @@ fn parse_token(token: &str) -> Option<String> {
     String::from_utf8(bytes?).ok()
 }
 
-/// The smallest string that is greater than all that begin with `prefix`.
+/// The smallest string that is greater than all strings that begin with `prefix`.
 fn after_prefix(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
@@ -48,7 +48,7 @@ fn after_prefix(prefix: &str) -> Option<String> {
     None
 }
 
-/// The XML of a page; None where there is no such bucket, Some(Err) where the token is none.
+/// Builds the XML of one page. None if the bucket does not exist. `Some(Err)` if the continuation token is invalid.
 pub(super) fn page(
     objects: &Objects,
     bucket: &str,
@@ -67,7 +67,8 @@ pub(super) fn page(
     let mut prefixes: Vec<String> = Vec::new();
     let mut last = String::new();
     let mut truncated = false;
-    // Where the page before ended in a rolled-up prefix, the keys below it are not shown again.
+    // If the page before ended with a common prefix, the keys below it belong to that prefix and are not listed
+    // again.
     let roll_up = |key: &str| -> Option<String> {
         let rest = key.strip_prefix(query.prefix.as_str()).filter(|_| !query.delimiter.is_empty())?;
         let at = rest.find(query.delimiter.as_str())?;

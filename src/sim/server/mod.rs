@@ -1,9 +1,9 @@
-//! An S3 server in this process: ListObjectsV2, GET with ranges and conditions, HEAD, and as
-//! much of PUT, DELETE and buckets as other clients need to fill it. It can check signatures,
-//! and misbehave as [`Faults`] says. It is no store: objects live as long as the server.
+//! An S3 server that runs in this process, for tests. It supports ListObjectsV2, GET with ranges and conditions,
+//! and HEAD. It also supports the parts of PUT, DELETE and bucket requests that other clients need to fill it. It
+//! can check signatures, and it misbehaves as [`Faults`] demands. Objects exist only as long as the server.
 //!
-//! It shares the machine with the client under test, so a GET costs little: bodies are slices of
-//! what lies in memory, and nothing random is drawn where no fault asks for it.
+//! The server shares the machine with the client that is tested, so a GET must cost little CPU time. Bodies are
+//! slices of memory, and random numbers are drawn only if a fault needs them.
 
 mod auth;
 mod body;
@@ -35,10 +35,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// Connections that wait to be taken by their thread.
+/// The limit on connections that wait until their thread accepts them.
 const WAITING_CONNECTIONS: usize = 1024;
 
-/// A running server. Stops when dropped, its connections with it.
+/// A running server. Dropping it stops the server and ends its connections.
 #[derive(Debug)]
 pub struct SimServer {
     address: SocketAddr,
@@ -48,11 +48,12 @@ pub struct SimServer {
 }
 
 impl SimServer {
-    /// Binds and serves.
+    /// Opens the listening socket and starts the threads that serve.
     pub fn start(options: SimOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen)?;
-        // Linux's default, whatever this machine's is: one that paces (BBR) does so by timers,
-        // which on loopback take their time from the clients. Its connections inherit it.
+        // The congestion control algorithm is set to CUBIC, the default of Linux. Another default such as BBR uses
+        // timers for pacing, which would take CPU time from the clients on the same machine. Accepted connections
+        // inherit the setting.
         let _ = rustix::net::sockopt::set_tcp_congestion(&listener, "cubic");
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -101,35 +102,38 @@ impl SimServer {
         Ok(())
     }
 
-    /// `http://127.0.0.1:port`.
+    /// The URL of the server, `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// The address that the server listens on, with the port that was chosen.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The buckets: add, change and remove while it runs.
+    /// The buckets and objects. They may be changed while the server runs.
     pub fn objects(&self) -> &Objects {
         &self.shared.objects
     }
 
+    /// The present values of the simulator's counters.
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()
     }
 
-    /// From the next request on.
+    /// Replaces the faults, beginning with the next request.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.faults.set(faults);
     }
 
+    /// The faults that the simulator applies at present.
     pub fn faults(&self) -> Faults {
         (*self.shared.faults.current()).clone()
     }
 
-    /// The next requests for exactly this key (a listing's prefix) fail so, one after another;
-    /// None lets one through. Comes before all random faults.
+    /// Makes the next requests of kind `kind` for exactly this key (for a LIST: this prefix) fail in this order. A
+    /// `None` lets one request succeed. Scripted failures have precedence over random ones.
     pub fn script(&self, kind: RequestKind, key: &str, failures: impl IntoIterator<Item = Option<Failure>>) {
         self.shared.faults.script(kind, key, failures);
     }
@@ -144,7 +148,7 @@ impl Drop for SimServer {
     }
 }
 
-/// Accepts connections and deals them out in turn, itself included.
+/// Accepts connections and gives them to the threads in turn. This thread is one of them.
 async fn accept(shared: Arc<Shared>, listener: TcpListener, others: Vec<mpsc::Sender<TcpStream>>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut turn = 0;
@@ -152,7 +156,8 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, others: Vec<mpsc::Se
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(_) => {
-                // Out of descriptors, most likely: some will come back.
+                // The most likely error is that the process has no free file descriptor. Waiting gives connections
+                // the time to end.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The buckets and objects of a simulator, changeable while it runs.
+//! The buckets and objects of the S3 simulator. Tests may change them while the simulator runs.
 
 use crate::process::locks;
 use crate::sim::generate::GeneratedDatabase;
@@ -11,24 +11,35 @@ use std::ops::{Bound, Range};
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
-/// Produces the bytes of a range of a generated object.
+/// A function that produces the bytes of a range of an object.
 pub type Generator = Arc<dyn Fn(Range<u64>) -> Bytes + Send + Sync>;
 
-/// Where an object's bytes come from.
+/// The source of an object's bytes.
 #[derive(Clone)]
 pub enum Content {
-    /// Served without copying.
+    /// Bytes in memory, which are served without copying.
     Memory(Bytes),
-    /// Read as it is served.
-    File { path: PathBuf, len: u64 },
-    /// Made as it is served, in ranges of at most [`CHUNK_BYTES`].
-    Generated { len: u64, make: Generator },
+    /// A file that is read while it is served.
+    File {
+        /// The path of the file on disk.
+        path: PathBuf,
+        /// The length of the file in bytes.
+        len: u64,
+    },
+    /// Bytes that are generated while they are served, in ranges of at most [`CHUNK_BYTES`].
+    Generated {
+        /// The length of the generated object in bytes.
+        len: u64,
+        /// The function that generates a range of the bytes.
+        make: Generator,
+    },
 }
 
-/// The size of the pieces in which bodies are handed to connections.
+/// The size in bytes of the pieces in which bodies are sent.
 pub const CHUNK_BYTES: u64 = 128 * 1024;
 
 impl Content {
+    /// The length of the object in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -36,6 +47,7 @@ impl Content {
         }
     }
 
+    /// Whether the object has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -51,25 +63,29 @@ impl fmt::Debug for Content {
     }
 }
 
-/// An object.
+/// An object in a bucket of the simulator.
 #[derive(Debug, Clone)]
 pub struct Object {
+    /// The bytes of the object.
     pub content: Content,
-    /// Without quotes.
+    /// The ETag of the object without quotes.
     pub etag: String,
+    /// The time of the upload, which S3 calls LastModified.
     pub last_modified: Timestamp,
-    /// `x-amz-meta-` and a name: the name, lower-case, and the value.
+    /// The user metadata as (name, value). The name is in lower case and lacks its prefix `x-amz-meta-`.
     pub metadata: Vec<(String, String)>,
-    /// STANDARD where None; GLACIER and DEEP_ARCHIVE cannot be read.
+    /// The storage class. None is STANDARD. A GET of GLACIER or DEEP_ARCHIVE is refused.
     pub storage_class: Option<String>,
 }
 
 impl Object {
-    /// Content in memory, uploaded now, with an ETag of its own (32 hex digits).
+    /// Creates an object with its content in memory. Its upload time is now, and its ETag (32 hexadecimal digits)
+    /// is computed from the content.
     pub fn new(content: impl Into<Bytes>) -> Self {
         Self::with_content(Content::Memory(content.into()))
     }
 
+    /// Creates an object whose upload time is now and whose ETag is computed from the content.
     pub fn with_content(content: Content) -> Self {
         Self {
             etag: etag_of(&content),
@@ -80,25 +96,27 @@ impl Object {
         }
     }
 
-    /// With the user metadata that Litestream writes.
+    /// Adds the metadata `litestream-timestamp`, which Litestream writes.
     pub fn litestream_timestamp(mut self, timestamp: Timestamp) -> Self {
         self.metadata.push(("litestream-timestamp".into(), timestamp.to_string()));
         self
     }
 
+    /// Sets the time of the upload, which S3 calls LastModified.
     pub fn last_modified(mut self, last_modified: Timestamp) -> Self {
         self.last_modified = last_modified;
         self
     }
 
+    /// Adds user metadata. `name` is without the prefix `x-amz-meta-`.
     pub fn metadata(mut self, name: &str, value: &str) -> Self {
         self.metadata.push((name.to_ascii_lowercase(), value.into()));
         self
     }
 }
 
-/// The ETag of given content: of the bytes where they are few, of samples where they are many.
-/// As opaque as S3 says ETags are: no MD5.
+/// Computes an ETag from the content: from all bytes if they are few, else from samples. As in S3, clients must not
+/// rely on its form; it is not an MD5.
 fn etag_of(content: &Content) -> String {
     let seed = match content {
         Content::Memory(bytes) if bytes.len() <= 64 * 1024 => hash(1, bytes),
@@ -116,16 +134,17 @@ fn etag_of(content: &Content) -> String {
 
 type Bucket = BTreeMap<Arc<str>, Arc<Object>>;
 
-/// The buckets. Cheap to clone: all clones are the same buckets.
+/// The buckets of a server. Clones refer to the same buckets.
 #[derive(Debug, Clone, Default)]
 pub struct Objects(Arc<RwLock<HashMap<String, Bucket>>>);
 
 impl Objects {
+    /// Creates an empty bucket, unless it exists.
     pub fn create_bucket(&self, bucket: &str) {
         self.write().entry(bucket.to_owned()).or_default();
     }
 
-    /// Removes an empty bucket; false where it is not empty.
+    /// Removes a bucket. Returns false, and removes nothing, if it is not empty.
     pub fn remove_bucket(&self, bucket: &str) -> bool {
         let mut buckets = self.write();
         let empty = buckets.get(bucket).is_none_or(BTreeMap::is_empty);
@@ -135,32 +154,34 @@ impl Objects {
         empty
     }
 
-    /// Sorted.
+    /// The names of all buckets, sorted.
     pub fn buckets(&self) -> Vec<String> {
         let mut names: Vec<String> = self.read().keys().cloned().collect();
         names.sort();
         names
     }
 
+    /// Whether the bucket exists.
     pub fn has_bucket(&self, bucket: &str) -> bool {
         self.read().contains_key(bucket)
     }
 
-    /// Puts an object, in place of any other of that key; makes the bucket where there is none.
+    /// Stores an object, replacing one with the same key. The bucket is created if it does not exist.
     pub fn put(&self, bucket: &str, key: &str, object: Object) {
         self.write().entry(bucket.to_owned()).or_default().insert(key.into(), Arc::new(object));
     }
 
-    /// Whether there was such an object.
+    /// Removes an object. Returns whether it existed.
     pub fn remove(&self, bucket: &str, key: &str) -> bool {
         self.write().get_mut(bucket).is_some_and(|objects| objects.remove(key).is_some())
     }
 
+    /// The object with this key, if it exists.
     pub fn get(&self, bucket: &str, key: &str) -> Option<Arc<Object>> {
         self.read().get(bucket)?.get(key).cloned()
     }
 
-    /// Changes an object in place, ETag and all.
+    /// Changes an object in place, for example its ETag. Returns whether it existed.
     pub fn update(&self, bucket: &str, key: &str, change: impl FnOnce(&mut Object)) -> bool {
         let mut buckets = self.write();
         let Some(object) = buckets.get_mut(bucket).and_then(|objects| objects.get_mut(key)) else { return false };
@@ -168,7 +189,7 @@ impl Objects {
         true
     }
 
-    /// Sorted keys that begin with `prefix`.
+    /// The keys that begin with `prefix`, sorted.
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         self.read().get(bucket).map_or_else(Vec::new, |objects| {
             let from = (Bound::Included(prefix), Bound::Unbounded);
@@ -180,12 +201,12 @@ impl Objects {
         })
     }
 
-    /// How many objects there are in all buckets.
+    /// The number of objects in all buckets of the simulator.
     pub fn count(&self) -> usize {
         self.read().values().map(BTreeMap::len).sum()
     }
 
-    /// Puts a generated database's files, with Litestream's metadata.
+    /// Stores the files of a generated database with the metadata that Litestream writes.
     pub fn put_database(&self, bucket: &str, database: &GeneratedDatabase) {
         let mut buckets = self.write();
         let objects = buckets.entry(bucket.to_owned()).or_default();
@@ -209,8 +230,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Calls `visit` with the objects of `bucket` whose keys lie after `from`, in order, until it
-    /// says where to go on: [`Step::Stop`], or past a prefix. False where there is no bucket.
+    /// Calls `visit` for the objects of `bucket` whose keys lie after `from`, in order. `visit` returns how to go
+    /// on: with the next key, behind a prefix, or not at all. The result is false if the bucket does not exist.
     pub(super) fn walk(&self, bucket: &str, from: Bound<&str>, mut visit: impl FnMut(&str, &Object) -> Step) -> bool {
         let buckets = self.read();
         let Some(objects) = buckets.get(bucket) else { return false };
@@ -244,10 +265,10 @@ impl Objects {
     }
 }
 
-/// Where a walk goes on.
+/// The way in which a walk over the objects goes on.
 pub(super) enum Step {
     Next,
-    /// To the first key that is not below this one.
+    /// Continue with the first key that is not less than this one.
     SkipTo(String),
     Stop,
 }

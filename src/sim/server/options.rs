@@ -1,32 +1,40 @@
-//! What a simulator can be told: credentials to check, and how it misbehaves. All randomness
-//! comes from one seed and from what is asked for (kind, key, range, how often it was asked
-//! before), not from the order in which requests arrive: the same requests meet the same faults.
+//! The options of a simulator: the credentials that it checks, and the faults that it simulates.
+//!
+//! Random choices depend on the seed and on the request (its kind, key and range, and how often the same request
+//! came before). They do not depend on the order in which requests arrive. The same requests therefore meet the
+//! same faults in every run.
 
 use crate::sim::random::Random;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How a simulator is started.
+/// The options with which a simulator is started.
 #[derive(Debug, Clone)]
 pub struct SimOptions {
-    /// Port 0 takes a free one.
+    /// The address to listen on. Port 0 means any free port.
     pub listen: SocketAddr,
-    /// Threads that serve, each with its own runtime; connections are dealt out in turn.
+    /// The number of threads that serve, each with its own async runtime. New connections are given to them in
+    /// turn.
     pub threads: usize,
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Signatures are checked where this is given; otherwise everything is public.
+    /// The key pair that clients must use. If it is given, all signatures are checked. If not, every request is
+    /// allowed.
     pub credentials: Option<SimCredentials>,
-    /// The buckets' region; a signature for another is refused as S3 does, with the right one.
+    /// The region of the buckets. A signature for another region is refused as S3 refuses it, with the right region
+    /// in the answer.
     pub region: String,
-    /// `bucket.<domain>` as host name means that bucket; any other host name means path-style.
+    /// The domain for virtual-host requests: the host name `bucket.<domain>` means that bucket. A request to any
+    /// other host name has the bucket in its path.
     pub virtual_host_domain: Option<String>,
-    /// Most keys on one page of a listing.
+    /// The largest number of keys on one page of a listing.
     pub max_keys: usize,
-    /// Whether pages of listings come in a shuffled order within the page, as S3 Express does.
+    /// Whether the keys of each page of a listing are shuffled. S3 Express lists unsorted too.
     pub unsorted_listings: bool,
-    /// Whether listings carry ETags.
+    /// Whether listings contain the ETags of objects. Some S3 services leave them out.
     pub listed_etags: bool,
+    /// The faults that are in force when the server starts.
     pub faults: Faults,
 }
 
@@ -47,12 +55,14 @@ impl Default for SimOptions {
     }
 }
 
-/// The one key pair that is accepted.
+/// The only key pair that the simulator accepts.
 #[derive(Clone)]
 pub struct SimCredentials {
+    /// The ID of the access key (AWS_ACCESS_KEY_ID).
     pub access_key: String,
+    /// The secret access key (AWS_SECRET_ACCESS_KEY).
     pub secret_key: String,
-    /// Where given, requests must carry it.
+    /// The session token that requests must carry. None if there is none.
     pub session_token: Option<String>,
 }
 
@@ -62,37 +72,42 @@ impl fmt::Debug for SimCredentials {
     }
 }
 
-/// How the server misbehaves. Changeable while it runs.
+/// The faults that the server simulates. They may be changed while it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// First-byte latency.
+    /// The latency before the first byte of an answer.
     pub latency: Latency,
-    /// Some requests are slower.
+    /// A fraction of the requests that is slower than the others.
     pub tail: Option<Tail>,
-    /// Bytes per second and connection.
+    /// The bandwidth limit of one connection, in bytes per second.
     pub bandwidth_per_connection: Option<u64>,
+    /// The limit on requests per second. None if there is no limit.
     pub rate_limit: Option<RateLimit>,
-    /// Probability of each failure; their sum must not exceed 1.
+    /// The probability of each failure, 0 to 1. Their sum must not exceed 1.
     pub fail: Vec<(Failure, f64)>,
-    /// Where given, `fail`, `tail` and `changed_etag` concern only keys (for listings: prefixes)
-    /// that begin so.
+    /// Limits `fail`, `tail` and `changed_etag` to keys that begin with this prefix. For a LIST the prefix of the
+    /// listing counts. None: all keys.
     pub only_prefix: Option<String>,
-    /// Where given, `fail` and `tail` concern only this kind of request.
+    /// Limits `fail` and `tail` to this kind of request. None: all kinds.
     pub only_kind: Option<RequestKind>,
-    /// Probability that a GET or HEAD meets an object with another ETag than the listing's: 412
-    /// where If-Match was sent, otherwise the body with that ETag.
+    /// The probability, 0 to 1, that a GET or HEAD finds another ETag than the listing gave, as if the object had
+    /// been replaced. A request with If-Match is answered 412, any other with the new ETag.
     pub changed_etag: f64,
 }
 
 /// The time between a request and the first byte of its answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum Latency {
+    /// Answers begin without any latency.
     #[default]
     None,
+    /// Every request has the same latency.
     Fixed(Duration),
-    /// `median · exp(sigma · normal)`.
+    /// A log-normal distribution: `median · exp(sigma · n)`, where n has the standard normal distribution.
     LogNormal {
+        /// The median latency, which half of the requests exceed.
         median: Duration,
+        /// The width of the distribution. 0 makes all latencies equal.
         sigma: f64,
     },
 }
@@ -107,89 +122,100 @@ impl Latency {
     }
 }
 
-/// A fraction of the requests takes `factor` times as long to the first byte.
+/// The slow tail of the latencies: a few requests that are much slower than the others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tail {
+    /// The fraction of the requests that is slower, 0 to 1.
     pub fraction: f64,
+    /// The factor by which the latency of these requests is multiplied.
     pub factor: f64,
 }
 
-/// A token bucket per prefix: above it, 503 SlowDown.
+/// A limit on requests per second, implemented as a token bucket per prefix. Requests beyond it get 503 SlowDown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateLimit {
+    /// The number of tokens per second that are added to the bucket. Each request takes one token.
     pub requests_per_second: f64,
-    /// Tokens that a quiet prefix saves up.
+    /// The most tokens that a prefix can save while it gets no requests.
     pub burst: f64,
-    /// How many `/`-separated parts of a key make its prefix; 0: the bucket is one prefix.
+    /// The number of folders of a key that form its prefix. 0: the limit is per bucket.
     pub prefix_parts: usize,
 }
 
 impl RateLimit {
-    /// One limit per bucket, with a tenth of a second's burst.
+    /// A limit per bucket, with a burst of a tenth of a second.
     pub fn per_bucket(requests_per_second: f64) -> Self {
         Self { requests_per_second, burst: (requests_per_second / 10.0).max(1.0), prefix_parts: 0 }
     }
 }
 
-/// A way for one request to fail.
+/// A way in which the simulator makes one request fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// 500 InternalError.
+    /// The answer is 500 InternalError.
     InternalError,
-    /// 503 SlowDown.
+    /// The answer is 503 SlowDown.
     SlowDown,
-    /// 503 ServiceUnavailable.
+    /// The answer is 503 ServiceUnavailable.
     Unavailable,
-    /// 400 RequestTimeout, as S3 says it; some servers say 408.
+    /// The answer is 400 RequestTimeout, as S3 sends it. Some other servers use 408.
     RequestTimeout,
-    /// 403 AccessDenied.
+    /// The answer is 403 AccessDenied.
     AccessDenied,
-    /// 404 NoSuchKey, as of an object that was deleted after it was listed.
+    /// The answer is 404 NoSuchKey, as if the object was deleted after it was listed.
     NoSuchKey,
-    /// The connection is reset instead of an answer.
+    /// The connection is reset before any answer.
     ResetBeforeHeaders,
-    /// The connection is reset after the headers.
+    /// The connection is reset after the headers of the answer.
     ResetAfterHeaders,
-    /// Half of the body, then the connection ends.
+    /// The connection ends after half of the body.
     HalfBody,
-    /// Never an answer.
+    /// The request is never answered.
     BlackHole,
-    /// Headers, half of the body, then never anything more.
+    /// After the headers and half of the body nothing more is sent, and the connection stays open.
     StalledBody,
-    /// The whole body, one bit of it turned. In compressed bytes that may change nothing.
+    /// One bit of the body is flipped. In compressed data this may not change the decoded bytes.
     FlippedBit,
 }
 
-/// Kinds of requests, as they are counted.
+/// The kinds of requests that the server counts separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestKind {
+    /// A ListObjectsV2 request.
     List,
+    /// A GET request for an object.
     Get,
+    /// A HEAD request for an object.
     Head,
+    /// A PUT request for an object.
     Put,
+    /// A DELETE request for an object.
     Delete,
-    /// Everything that concerns buckets, and everything unknown.
+    /// Requests about buckets, and requests that the server does not know.
     Other,
 }
 
-/// How requests end, as they are counted.
+/// The ways in which a request ends that the server counts separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
+    /// The request was answered with a success status.
     Ok,
+    /// The answer had status 404 (the object or bucket does not exist).
     NotFound,
-    /// 412.
+    /// The answer had status 412 (the ETag differs from If-Match).
     PreconditionFailed,
-    /// 400, 403: not understood or not allowed.
+    /// Status 400 or 403: the request was not understood or not allowed.
     Refused,
-    /// 416.
+    /// The answer had status 416 (the range lies outside of the object).
     BadRange,
-    /// 503.
+    /// The answer had status 503 (too many requests).
     SlowDown,
-    /// 500 and the other injected answers.
+    /// Status 500, or another error answer that a fault demanded.
     ServerError,
     /// The connection was reset without an answer.
     Reset,
     /// The body was cut, reset, stalled or damaged by a fault.
     Cut,
+    /// The request was never answered, because a fault demanded it.
     BlackHole,
 }

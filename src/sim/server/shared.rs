@@ -1,4 +1,4 @@
-//! What the connections of a server share, and what is counted for each.
+//! The state that all connections of a server share, and the state of one connection.
 
 use super::faults::FaultState;
 use super::objects::Objects;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) seed: u64,
@@ -24,13 +24,13 @@ pub(super) struct Shared {
     pub(super) next_request: AtomicU64,
 }
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
-    /// End with a reset instead of an orderly close.
+    /// Whether the connection is to end with a TCP reset instead of an orderly close.
     pub(super) reset: AtomicBool,
-    /// When the bandwidth cap lets the connection send again.
+    /// The time at which the bandwidth limit lets the connection send again.
     pub(super) due: Mutex<Instant>,
 }
 
@@ -51,7 +51,7 @@ impl Drop for Connection {
     }
 }
 
-/// A request in flight, from its headers to the last piece of the answer.
+/// Counts a request as in flight from its headers to the last piece of the answer, when this is dropped.
 pub(super) struct InFlight(Arc<Shared>);
 
 impl InFlight {

@@ -1,4 +1,4 @@
-//! Counters of a simulator: by kind and outcome, bytes, connections, requests in flight.
+//! The counters of a simulator: requests by kind and outcome, bytes, connections, and requests in flight.
 
 use super::options::{Outcome, RequestKind};
 use std::fmt;
@@ -26,7 +26,7 @@ pub(super) const OUTCOMES: [(Outcome, &str); 10] = [
     (Outcome::BlackHole, "black hole"),
 ];
 
-/// The live counters.
+/// The counters of the simulator while it runs.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     requests: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
@@ -35,7 +35,7 @@ pub(super) struct Counters {
     pub in_flight: Gauge,
 }
 
-/// A count that goes up and down, its peak and how often it went up.
+/// A count that goes up and down. It also keeps its maximum and how often it went up.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
     now: AtomicU64,
@@ -81,40 +81,46 @@ impl Counters {
     }
 }
 
-/// The counters at one moment.
+/// The values of all counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
     requests: [[u64; OUTCOMES.len()]; KINDS.len()],
-    /// Bytes of bodies that were handed to the connections.
+    /// The number of body bytes that were handed to the connections.
     pub body_bytes: u64,
+    /// The number of connections that were accepted.
     pub connections_made: u64,
+    /// The number of connections that are open.
     pub connections_now: u64,
+    /// The largest number of connections that were open at the same time.
     pub connections_max: u64,
+    /// The number of requests that are in flight.
     pub in_flight_now: u64,
+    /// The largest number of requests that were in flight at the same time.
     pub in_flight_max: u64,
 }
 
 impl Stats {
-    /// Requests of this kind that ended so.
+    /// The number of requests of this kind with this outcome.
     pub fn count(&self, kind: RequestKind, outcome: Outcome) -> u64 {
         self.requests.get(kind as usize).and_then(|row| row.get(outcome as usize)).copied().unwrap_or(0)
     }
 
-    /// All requests of this kind.
+    /// The number of requests of this kind.
     pub fn of_kind(&self, kind: RequestKind) -> u64 {
         self.requests.get(kind as usize).map_or(0, |row| row.iter().sum())
     }
 
-    /// All requests that ended so.
+    /// The number of requests with this outcome.
     pub fn with_outcome(&self, outcome: Outcome) -> u64 {
         self.requests.iter().filter_map(|row| row.get(outcome as usize)).sum()
     }
 
+    /// The number of all requests that the simulator has received.
     pub fn total(&self) -> u64 {
         self.requests.iter().flatten().sum()
     }
 
-    /// What was counted since `earlier`; peaks and present numbers are this moment's.
+    /// The differences of the counters since `earlier`. Maxima and present numbers are kept as they are.
     pub fn since(&self, earlier: &Self) -> Self {
         let mut delta = self.clone();
         for (row, before) in delta.requests.iter_mut().zip(&earlier.requests) {
@@ -128,7 +134,7 @@ impl Stats {
     }
 }
 
-/// A few lines for people.
+/// Prints the counters as a few lines of text.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, name) in KINDS {

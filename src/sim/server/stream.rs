@@ -1,4 +1,4 @@
-//! A connection's socket, which can be made to end in a reset.
+//! The socket of a connection, which can be made to end with a TCP reset.
 
 use super::handle::handle;
 use super::shared::{Connection, Shared};
@@ -24,14 +24,15 @@ impl Drop for SimStream {
     }
 }
 
-/// Serves one connection to its end.
+/// Serves the requests of one connection until it ends.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let connection = Arc::new(Connection::new(Arc::clone(&shared)));
     let stream = SimStream { stream, connection: Arc::clone(&connection) };
     let service =
         hyper::service::service_fn(move |request| handle(Arc::clone(&shared), Arc::clone(&connection), request));
-    // How a connection ends, by a fault or by the client, concerns nobody.
+    // The result is ignored. A connection may end by a fault or by the client, and neither is an error of the
+    // server.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

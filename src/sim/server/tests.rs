@@ -1,4 +1,4 @@
-//! The server by hand-written requests, and by clients that know nothing of this project.
+//! Tests of the server by requests written by hand, and by S3 clients that other projects wrote.
 
 use super::*;
 use crate::timestamp::Timestamp;
@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// An answer: status, head, body, whether the connection ended before its announced length.
+/// An answer: the status, the headers, the body, and whether the connection ended before the announced length.
 struct Answer {
     status: u16,
     head: String,
@@ -28,7 +28,7 @@ impl Answer {
     }
 }
 
-/// One request on a connection; None where it ends without an answer, or none comes in time.
+/// Sends one request on a connection. None if the connection ends without an answer or no answer comes in time.
 fn ask_on(stream: &mut TcpStream, request: &str) -> Option<Answer> {
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     stream.write_all(request.as_bytes()).ok()?;
@@ -136,7 +136,7 @@ fn virtual_hosts_and_generated_content() {
     assert!((500_000u64..).zip(&answer.body).all(|(at, &byte)| byte == (at % 251) as u8));
 }
 
-/// Follows a listing to its end; returns keys and rolled-up prefixes as they come.
+/// Reads a listing to its last page. Returns the keys, the common prefixes and the number of pages.
 fn list_all(server: &SimServer, query: &str) -> (Vec<String>, Vec<String>, usize) {
     let (mut keys, mut prefixes, mut pages) = (Vec::new(), Vec::new(), 0);
     let mut token = String::new();
@@ -326,7 +326,7 @@ fn signed_server() -> SimServer {
     server
 }
 
-/// A client's command, without this environment's own keys and proxies.
+/// A command that runs an S3 client without the credentials and proxies of this environment.
 fn client(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -345,12 +345,12 @@ fn client(program: &str) -> Command {
     command
 }
 
-/// The program that `variable` names, else `program` on PATH.
+/// The program that the environment variable `variable` names, else `program`, which is looked for on PATH.
 fn named(variable: &str, program: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| program.to_owned())
 }
 
-/// Whether `program args` runs here at all.
+/// Whether this program can be run on this machine.
 fn available(program: &str, args: &[&str]) -> bool {
     let found = client(program).args(args).output().is_ok_and(|output| output.status.success());
     if !found {

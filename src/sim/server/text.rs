@@ -1,11 +1,11 @@
-//! Encodings of names and times, as S3 has them.
+//! The encodings of names and times that S3 uses.
 
 use crate::timestamp::Timestamp;
 use std::borrow::Cow;
 use std::fmt::Write;
 use time::OffsetDateTime;
 
-/// Percent-encodes all but unreserved characters and `keep`.
+/// Percent-encodes `bytes`, except for unreserved characters and those in `keep`.
 pub(super) fn percent_encode(out: &mut String, bytes: &[u8], keep: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in bytes {
@@ -20,7 +20,7 @@ pub(super) fn percent_encode(out: &mut String, bytes: &[u8], keep: &[u8]) {
     }
 }
 
-/// As `encoding-type=url` has it: a space is `+`.
+/// Encodes a key as S3 does for `encoding-type=url`, where a space becomes `+`.
 pub(super) fn url_encode_key(out: &mut String, key: &str) {
     for (at, part) in key.split(' ').enumerate() {
         if at > 0 {
@@ -30,8 +30,8 @@ pub(super) fn url_encode_key(out: &mut String, key: &str) {
     }
 }
 
-/// Escapes for XML; control characters become references, as S3 writes them, though XML 1.0
-/// allows few of them.
+/// Escapes text for XML. Control characters become character references, as S3 writes them, although XML 1.0 allows
+/// few of them.
 pub(super) fn xml_escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -48,12 +48,12 @@ pub(super) fn xml_escape(out: &mut String, text: &str) {
     }
 }
 
-/// Decodes `%XX`; None where the result is not UTF-8.
+/// Decodes %-escapes. None if the result is not UTF-8.
 pub(super) fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     percent_encoding::percent_decode_str(text).decode_utf8().ok()
 }
 
-/// The parameters of a query string, decoded; `+` is a space. What is not UTF-8 is replaced.
+/// The decoded parameters of a query string. A `+` means a space. Bytes that are not UTF-8 are replaced.
 pub(super) fn query_pairs(query: &str) -> Vec<(String, String)> {
     let decode = |text: &str| {
         let spaced = text.replace('+', " ");
@@ -73,7 +73,7 @@ fn date_time(timestamp: Timestamp) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(timestamp.as_nanos())).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// `2026-11-22T01:32:36.216Z`, as listings have it.
+/// Appends a time of the form `2026-11-22T01:32:36.216Z`, which listings use.
 pub(super) fn iso_time(out: &mut String, timestamp: Timestamp) {
     let t = date_time(timestamp);
     let _ = write!(
@@ -89,7 +89,7 @@ pub(super) fn iso_time(out: &mut String, timestamp: Timestamp) {
     );
 }
 
-/// `Sun, 22 Nov 2026 01:32:36 GMT`, as headers have it.
+/// A time of the form `Sun, 22 Nov 2026 01:32:36 GMT`, which headers use.
 pub(super) fn http_date(timestamp: Timestamp) -> String {
     let t = date_time(timestamp);
     let weekday = t.weekday().to_string();

@@ -1,10 +1,10 @@
-//! Objects out of PUT requests.
+//! Converts PUT requests to objects of the simulator.
 
 use super::objects::Object;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-/// The object that a PUT brings; None where its chunked encoding is malformed.
+/// The object in a PUT request. None if its chunked encoding is malformed.
 pub(super) fn object_of(headers: &HeaderMap, body: Bytes) -> Option<Object> {
     let streaming = headers.get("x-amz-content-sha256").is_some_and(|hash| hash.as_bytes().starts_with(b"STREAMING-"));
     let mut object = Object::new(if streaming { unchunk(&body)? } else { body });
@@ -21,8 +21,8 @@ pub(super) fn object_of(headers: &HeaderMap, body: Bytes) -> Option<Object> {
     Some(object)
 }
 
-/// `aws-chunked`: lines `<hex size>[;extension]`, that many bytes, an empty line; size 0 ends
-/// them. Signatures of chunks and trailing checksums are not checked.
+/// Decodes the encoding `aws-chunked`. Each chunk is a line `<hex size>[;extension]`, that number of bytes, and an
+/// empty line. A chunk of size 0 ends the body. The signatures of chunks and trailing checksums are not checked.
 fn unchunk(body: &[u8]) -> Option<Bytes> {
     let mut content = BytesMut::new();
     let mut rest = body;

@@ -1,4 +1,4 @@
-//! The real binary, with nothing in its environment but a simulator's keys.
+//! Commands that run the real program. Its environment is empty except for the keys of the simulator.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,8 +18,8 @@ pub(crate) fn hydrant(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// This test program, to run one test in a process of its own: `name` in the module `module`,
-/// which is `module_path!()`.
+/// A command that runs one test of this test program in a process of its own. `module` is the value of
+/// `module_path!()` and `name` the test's name in it.
 pub(crate) fn only_test(module: &str, name: &str) -> Command {
     let (_program, module) = module.split_once("::").expect("a module of this program");
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -27,8 +27,9 @@ pub(crate) fn only_test(module: &str, name: &str) -> Command {
     command
 }
 
-/// A user that no other test has, and that containers know: they have 65,536 users at least. The
-/// kernel counts the threads of a user, and root may start threads whatever the limit.
+/// A user ID that no other test uses. The kernel counts threads per user, so a test that limits threads needs a
+/// user of its own; for root such a limit does not hold. The ID is below 65,536, because containers may have no
+/// more users.
 pub(crate) fn another_user() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let of_this_process = std::process::id().wrapping_mul(97);

@@ -1,4 +1,4 @@
-//! The S3 client as tests want it: impatient, and on a runtime of its own.
+//! The S3 client with short timeouts, on an async runtime of its own, for tests.
 
 use super::raw::RawServer;
 use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
@@ -12,7 +12,8 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Impatient, so that tests are quick; and yet patient enough for a sound answer on a busy machine.
+/// Timeouts and retries for tests. They are short, so that tests are quick, but long enough for a valid answer on a
+/// busy machine.
 pub(crate) fn options() -> S3Options {
     S3Options {
         timeouts: Timeouts {

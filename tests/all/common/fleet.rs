@@ -1,4 +1,4 @@
-//! A fleet's stores and workers, made without a command line.
+//! Creates the stores and workers of a fleet run without a command line.
 
 use hydrant::cancel::CancellationToken;
 use hydrant::config::StoreConfig;
@@ -10,7 +10,7 @@ use hydrant::telemetry::Counters;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An environment of its own, instead of the process's.
+/// The environment variables for tests, in place of the process's own.
 pub(crate) fn env(name: &str) -> Option<String> {
     match name {
         "AWS_ACCESS_KEY_ID" => Some("key".to_owned()),
@@ -19,7 +19,8 @@ pub(crate) fn env(name: &str) -> Option<String> {
     }
 }
 
-/// Gives up a request after two failures: the fleet's own retries are the subject.
+/// Opens a store whose client gives up a request after two failures. The tests that use it are about the retries of
+/// the fleet, not of the client.
 pub(crate) fn open(config: &StoreConfig) -> Store {
     let retries = Retries {
         base: Duration::from_millis(1),

@@ -1,4 +1,4 @@
-//! What integration tests share.
+//! Code that the integration tests share: commands, S3 servers and clients, waiting, LTX headers.
 
 pub(crate) mod binary;
 pub(crate) mod client;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// The header of an LTX file with one transaction, as Litestream's: without checksum tracking.
+/// The header of an LTX file with one transaction, as Litestream writes it: without checksums of the database.
 pub(crate) fn ltx_header(page_size: PageSize, commit: u32, txid: u64, timestamp_ms: i64) -> Header {
     Header {
         flags: FLAG_NO_CHECKSUM,
@@ -47,15 +47,16 @@ pub(crate) fn damaged_key(error: &RestoreError) -> Option<&str> {
     }
 }
 
-/// An independent S3 server (s3s-fs) over a directory, on a thread of its own. It checks
-/// signatures. Path-style only; buckets are the directories below the root. Ends when dropped.
+/// A server of an independent S3 implementation (s3s-fs) for the directories below `root`, on a thread of its own.
+/// Each directory is a bucket. It checks signatures and supports path-style requests only. It stops when this is
+/// dropped.
 pub(crate) struct S3sServer {
-    /// `http://127.0.0.1:PORT`.
+    /// The URL of the server, `http://127.0.0.1:PORT`.
     pub endpoint: String,
     pub access_key: &'static str,
     pub secret_key: &'static str,
     root: PathBuf,
-    /// Where the server serves a copy: gone with it.
+    /// The copy of the content that is served. It is removed together with the server.
     _copy: Option<tempfile::TempDir>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -84,7 +85,7 @@ impl S3sServer {
                     let connection = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service.clone());
                     tokio::spawn(async {
-                        // A client that goes away is not the server's failure.
+                        // A client that closes its connection is not an error of the server.
                         let _ = connection.await;
                     });
                 }
@@ -101,7 +102,7 @@ impl S3sServer {
         }
     }
 
-    /// Serves a copy of the directory `content` as `bucket`.
+    /// Starts a server that has a copy of the directory `content` as bucket `bucket`.
     pub(crate) fn serving_copy_of(content: &Path, bucket: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         copy(content, &root.path().join(bucket));
@@ -110,7 +111,7 @@ impl S3sServer {
         server
     }
 
-    /// A client of `bucket`, as a worker wants it.
+    /// Creates an S3 client for `bucket` of this server.
     pub(crate) fn store(&self, bucket: &str) -> Store {
         let config = S3Config {
             bucket: bucket.into(),
@@ -127,7 +128,8 @@ impl S3sServer {
         Store::S3(Arc::new(S3::new(config, &S3Options::default(), Arc::new(Counters::default()))))
     }
 
-    /// Puts an object by writing the server's files; `timestamp` is its litestream-timestamp.
+    /// Stores an object by writing the server's files. `timestamp` is the value of its metadata
+    /// `litestream-timestamp`.
     pub(crate) fn put(&self, bucket: &str, key: &str, content: &[u8], timestamp: Option<&str>) {
         let path = self.root.join(bucket).join(key);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -149,7 +151,7 @@ impl Drop for S3sServer {
     }
 }
 
-/// Copies a tree; what is copied may be written, whatever the original's modes.
+/// Copies a directory with everything in it. The copy can be written to, whatever the modes of the original.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -1,5 +1,5 @@
-//! A server that answers exactly the bytes a test wants, when it wants: for answers that no
-//! sound server gives.
+//! A server that sends exactly the bytes that a test wants, when the test wants. It serves for answers that no
+//! correct server gives.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A request's head; bodies are not read.
+/// The head of a request that the server received. The body is not read.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub method: String,
     pub target: String,
-    /// Names in lower case.
+    /// The headers; the names are in lower case.
     pub headers: HashMap<String, String>,
-    /// How many requests came before it, on all connections.
+    /// The number of requests that came before this one, on all connections.
     pub n: usize,
 }
 
@@ -24,14 +24,14 @@ impl Request {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// First and last byte of the Range header.
+    /// The first and the last byte of the Range header.
     pub(crate) fn range(&self) -> (usize, usize) {
         let range = self.header("range").strip_prefix("bytes=").expect("a range");
         let (first, last) = range.split_once('-').unwrap();
         (first.parse().unwrap(), last.parse().unwrap())
     }
 
-    /// The region of the credential's scope.
+    /// The region in the credential scope of the signature.
     pub(crate) fn region(&self) -> &str {
         self.header("authorization").split('/').nth(2).unwrap_or("")
     }
@@ -40,7 +40,7 @@ impl Request {
 pub(crate) trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
-/// Ok: the connection goes on; Err: it is closed.
+/// The result of a handler. Ok keeps the connection open, Err closes it.
 pub(crate) type Answered = io::Result<()>;
 type Handler = dyn Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync;
 
@@ -114,7 +114,8 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> Answered {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let tls = shared.tls.clone();
-    // A proxy's client asks for a tunnel first: what is asked for is answered here as well.
+    // A client that uses a proxy first asks for a tunnel. This server plays the proxy too and answers the tunnelled
+    // requests itself.
     let mut peeked = [0; 8];
     let len = stream.peek(&mut peeked)?;
     if peeked[..len].starts_with(b"CONNECT ") {
@@ -163,19 +164,19 @@ fn read_head(stream: &mut impl BufRead, shared: &Shared) -> io::Result<Request> 
     Ok(request)
 }
 
-/// Closes the connection.
+/// Ends the connection without an answer.
 pub(crate) fn close() -> Answered {
     Err(io::ErrorKind::ConnectionAborted.into())
 }
 
-/// An answer with a body of known length. `headers`: lines that end in CRLF.
+/// Sends an answer with a body and its length. `headers` are lines that end in CRLF.
 pub(crate) fn answer(to: &mut dyn Wire, status: &str, headers: &str, body: &[u8]) -> Answered {
     write!(to, "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len())?;
     to.write_all(body)?;
     to.flush()
 }
 
-/// An S3 error.
+/// Sends an S3 error with this status and error code.
 pub(crate) fn refuse(to: &mut dyn Wire, status: &str, headers: &str, code: &str) -> Answered {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>told {code}</Message>\
@@ -184,19 +185,19 @@ pub(crate) fn refuse(to: &mut dyn Wire, status: &str, headers: &str, code: &str)
     answer(to, status, headers, body.as_bytes())
 }
 
-/// The headers of a sound answer to `request` for an object of `size` bytes.
+/// The headers of a correct answer to `request` for an object of `size` bytes.
 pub(crate) fn range_head(request: &Request, size: usize, etag: &str) -> String {
     let (first, last) = request.range();
     format!("content-range: bytes {first}-{last}/{size}\r\netag: \"{etag}\"\r\n")
 }
 
-/// A sound answer.
+/// Sends a correct answer (status 206) to a request for a range of `object`.
 pub(crate) fn answer_range(to: &mut dyn Wire, request: &Request, object: &[u8], etag: &str) -> Answered {
     let (first, last) = request.range();
     answer(to, "206 Partial Content", &range_head(request, object.len(), etag), &object[first..=last])
 }
 
-/// A sound answer of which only `len` bytes are sent.
+/// Sends a correct answer to a range request, but only the first `len` bytes of the body.
 pub(crate) fn answer_part(to: &mut dyn Wire, request: &Request, object: &[u8], etag: &str, len: usize) -> Answered {
     let (first, last) = request.range();
     let head = range_head(request, object.len(), etag);

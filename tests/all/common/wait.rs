@@ -1,17 +1,17 @@
-//! Waiting for conditions. The bounds only end a test that would hang.
+//! Functions that wait for conditions. Their time limits only end a test that would otherwise hang.
 
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a condition may take on the busiest machine.
+/// The time that a condition may take on the busiest machine.
 const AT_MOST: Duration = Duration::from_secs(120);
 
-/// How long a process may take to end after a signal. 2 s are promised (docs/GUARANTEES.md, 16); a
-/// busy machine is given more, and yet less than the shortest time-out of a request (10 s), so that
-/// a process that only ends with its requests is noticed.
+/// The time that a process may take to end after a signal. The promise is 2 s (docs/GUARANTEES.md, 16), and a busy
+/// machine gets more. It is less than the shortest timeout of a request (10 s). A process that only ends when its
+/// requests time out is therefore noticed.
 const END_AT_MOST: Duration = Duration::from_secs(8);
 
-/// Waits until `condition` holds.
+/// Waits until `condition` is true.
 #[track_caller]
 pub(crate) fn until(condition: impl Fn() -> bool) {
     let begun = Instant::now();
@@ -21,7 +21,7 @@ pub(crate) fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Fails where the process that was sent a signal at `signalled` has taken too long to end.
+/// Fails if the process that got a signal at `signalled` has taken too long to end.
 #[track_caller]
 pub(crate) fn ended_soon(signalled: Instant) {
     let took = signalled.elapsed();
@@ -29,7 +29,7 @@ pub(crate) fn ended_soon(signalled: Instant) {
     assert!(took < END_AT_MOST, "ended only after {took:?}");
 }
 
-/// What one thread waits for and another opens.
+/// A gate that one thread waits for and another opens.
 #[derive(Default)]
 pub(crate) struct Gate {
     is_open: Mutex<bool>,
@@ -42,7 +42,7 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    /// Waits until the gate is open. Returns whether it is: not where that took too long.
+    /// Waits until the gate is open. Returns false if that took too long.
     pub(crate) fn wait(&self) -> bool {
         let is_open = self.is_open.lock().unwrap();
         *self.opened.wait_timeout_while(is_open, AT_MOST, |is_open| !*is_open).unwrap().0

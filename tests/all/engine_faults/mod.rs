@@ -1,6 +1,6 @@
-//! File-system errors at every step of a restore, with both writers: the output is absent, untouched
-//! or byte-equal to the reference, and there is no other file beside it
-//! (docs/GUARANTEES.md, 1, 4 and 14). A run killed at any step is followed by one that succeeds.
+//! Injects file-system errors into every step of a restore, with both writers. Afterwards the output must be
+//! absent, unchanged, or equal to the expected database, and no other file may lie beside it (docs/GUARANTEES.md,
+//! 1, 4 and 14). After a run that was killed at any step, the next run must succeed.
 
 mod replica;
 
@@ -21,16 +21,16 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-/// Small, so that one database has many segments.
+/// The segment size in bytes. It is small, so that one database has many segments.
 const SEGMENT_BYTES: u64 = 512 << 10;
 
-/// Larger than the size from which pages are written past the page cache.
+/// A database that is larger than the size from which files are written with O_DIRECT.
 static DATABASE: LazyLock<GeneratedDatabase> = LazyLock::new(|| {
     let spec = LargeSpec { bytes: 9 << 19, increments: 12, pages_per_increment: 30, ..LargeSpec::default() };
     large_database(&spec).unwrap().to_database()
 });
 
-/// The replica's folder.
+/// Writes the replica below `dir` and returns its folder.
 fn replica(dir: &Path) -> PathBuf {
     for object in &DATABASE.objects {
         let path = dir.join(&object.key);
@@ -48,7 +48,8 @@ fn kinds() -> Vec<IoBackend> {
     if auto.kind == IoBackend::Uring { vec![IoBackend::Pwrite, IoBackend::Uring] } else { vec![IoBackend::Pwrite] }
 }
 
-/// 1 MiB leaves no room for the overlay: its pages are written one by one.
+/// Starts the workers. With `memory_bytes` of 1 MiB there is no memory for the overlay, so the pages of increments
+/// are written one by one.
 fn engine(kind: IoBackend, memory_bytes: u64) -> Workers {
     let options =
         WorkersOptions { workers: 2, kind, memory_bytes, tasks: 2, segment_bytes: SEGMENT_BYTES, checks: false };
@@ -69,7 +70,7 @@ fn run(engine: &Workers, replica: &Path, output: &Path, replace: Replace) -> Res
     Ok(restored.published.sync_dir()?)
 }
 
-/// Name → hash of all that lies in `dir`.
+/// The files in `dir`: name → hash of the content.
 fn files(dir: &Path) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let hashed = entries.map(|path| {
@@ -87,7 +88,7 @@ fn restored() -> BTreeMap<String, String> {
     BTreeMap::from([("out.db".to_owned(), hex(&DATABASE.expected.sha256))])
 }
 
-/// What is at the output before the restore.
+/// The file at the output's path before the restore.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Before {
     Nothing,
@@ -139,12 +140,13 @@ fn a_refusal_at_every_step() {
             let engine = engine(kind, memory_bytes);
             for (before, replace) in SCENES {
                 for step in STEPS {
-                    // Writes are many and of one kind; the rest does not depend on memory.
+                    // Writes are many and all alike, so they are tested in one scene only. The other steps do not
+                    // depend on the amount of memory.
                     let is_write = step == Step::Write;
                     if is_write && before != Before::Old || !is_write && memory_bytes == 1 << 20 {
                         continue;
                     }
-                    // Every step at first; of very many, some.
+                    // The first eleven steps of a kind are all tested. Of later ones every ninth is.
                     for nth in (1..12).chain((12..).step_by(9)) {
                         let dir = tempfile::tempdir().unwrap();
                         arrange(dir.path(), before);
@@ -161,18 +163,20 @@ fn a_refusal_at_every_step() {
                         *struck.entry(format!("{kind:?} {step:?}")).or_insert(0) += 1;
                         let whole = found.get("out.db") == restored().get("out.db");
                         match &result {
-                            // What cannot be undone is a name that was given and not synced, or a
-                            // replaced file that could not be deleted.
+                            // Two things cannot be undone: a name that was given but whose directory could not be
+                            // synced, and an old file that was replaced but could not be deleted.
                             Ok(()) => assert!(whole, "{scene}: {found:?}"),
                             Err(_) if step == Step::SyncDir => assert!(whole, "{scene}: {found:?}"),
-                            // Before another file's place is taken; else after the name was given.
+                            // The second sync (`SyncInode`) fails. If an old file was to be replaced, nothing has
+                            // been exchanged yet and the old file must be there. If there was no old file, the new
+                            // one has its name already and must be complete.
                             Err(_) if step == Step::SyncInode && before == Before::Nothing => {
                                 assert!(whole, "{scene}: {found:?}");
                             }
                             Err(_) => assert_eq!(found, old, "{scene}"),
                         }
                         drop(fault);
-                        // Files that were left do not hinder the next run.
+                        // Files that a failed run left must not hinder the next run.
                         let again = if whole { Replace::Force } else { replace };
                         run(&engine, &replica, &output, again).unwrap();
                         assert_eq!(files(dir.path()).get("out.db"), restored().get("out.db"), "{scene}");
@@ -206,7 +210,7 @@ fn writes_cut_short_are_completed() {
     }
 }
 
-/// Where space cannot be reserved, only set aside by length.
+/// On file systems without fallocate, the length of the file is set instead of reserving its space.
 #[test]
 fn without_fallocate() {
     let source = tempfile::tempdir().unwrap();
@@ -222,8 +226,8 @@ fn without_fallocate() {
     }
 }
 
-/// The child of [`killed_at_every_step`]: restores, and is killed at step `nth`; not at all if that
-/// is 0.
+/// The child process of [`killed_at_every_step`]. It restores and is killed at step number `nth`; if `nth` is 0 it
+/// is not killed.
 #[test]
 fn child() {
     let Ok(words) = std::env::var("HYDRANT_TEST_KILL") else { return };
@@ -242,7 +246,7 @@ fn killed_at_every_step() {
     let replica = replica(source.path());
     for kind in kinds() {
         for (before, replace) in SCENES {
-            // The steps on names are the same, whoever writes.
+            // The steps that change names are the same for both writers.
             if kind == IoBackend::Uring && matches!(before, Before::Empty | Before::Sidecars) {
                 continue;
             }
@@ -267,7 +271,8 @@ fn killed_at_every_step() {
                 }
                 assert_eq!(child.status.signal(), Some(9), "{scene}");
                 kills += 1;
-                // Old or new, and no stale sidecar beside the new one.
+                // The output must be the old or the new database. No sidecar of the old database may lie beside the
+                // new one.
                 let out = found.get("out.db");
                 let is_new = out == restored().get("out.db");
                 assert!(is_new || out == old.get("out.db"), "{scene}: {found:?}");

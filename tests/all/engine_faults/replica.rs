@@ -1,6 +1,6 @@
-//! Replica files on disk that cannot be read, or become shorter: other files take their place
-//! where they hold the same (docs/ARCHITECTURE.md, "One database"), else the error names the file.
-//! Never another state than the one asked for, and never the end of the process.
+//! Tests of replica files on disk that cannot be read or that become shorter. If other files hold the same state,
+//! they must be used (docs/ARCHITECTURE.md, "One database"). Otherwise the error must name the file. The restored
+//! state must never be another than the one asked for, and the process must never be killed.
 
 use super::{DATABASE, SEGMENT_BYTES, files, hex, restored};
 use crate::common::binary::only_test;
@@ -23,20 +23,20 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is wrong with one file.
+/// The damage that a test does to one file of a replica.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Damage {
-    /// Its metadata cannot be read.
+    /// Reading the metadata of the file fails with this error.
     Stat(Errno),
-    /// It cannot be opened.
+    /// Opening the file fails with this error.
     Open(Errno),
-    /// It can be opened but not read.
+    /// Reading the opened file fails with this error.
     Read(Errno),
-    /// Its handle is stale, also after it was opened again.
+    /// The handle of the file is stale (ESTALE on NFS), also after the file was opened again.
     Stale,
-    /// Reading ends before its length.
+    /// Reads end before the length of the file.
     EndsEarly,
-    /// It is cut in half after it was listed.
+    /// The file is cut in half after it was listed.
     Truncated,
 }
 
@@ -68,7 +68,7 @@ impl Damage {
         }
     }
 
-    /// What the error says where no other files can be taken.
+    /// The class and a part of the text of the error, if no other files can be used.
     fn words(self) -> (Class, &'static str) {
         match self {
             Self::Open(Errno::ACCESS) => (Class::Io, "permission denied"),
@@ -116,21 +116,22 @@ impl Replica {
         std::fs::write(self.file(i), &self.database.objects[i].bytes).unwrap();
     }
 
-    /// Whether the files but `without` give the newest state.
+    /// Whether all files but number `without` give the newest state.
     fn suffices_without(&self, without: usize) -> bool {
         let mut entries = self.entries.clone();
         entries.remove(without);
         naive::plan(&entries, NaiveTarget::Txid(self.database.expected.txid.0)).is_ok()
     }
 
-    /// The state before a time; None where there is none.
+    /// The state of the database before a time. None if there is none.
     fn before(&self, time: Timestamp) -> Option<Vec<u8>> {
         let files = naive::plan(&self.entries, NaiveTarget::Before(time.as_nanos())).ok()?;
         Some(naive::restore(files.iter().map(|&i| &self.database.objects[i].bytes[..])).unwrap())
     }
 }
 
-/// Histories in which some files can be done without. In every second one others cannot.
+/// Random histories in which some files can be replaced by others. In every second history, others cannot be
+/// replaced.
 fn histories() -> impl Iterator<Item = Replica> {
     (1..5).map(|seed| {
         let retention = seed % 2 == 0;
@@ -168,7 +169,7 @@ fn run(engine: &Workers, root: &Path, target: Target, output: &Path) -> Result<R
 
 #[test]
 fn unreadable_and_shorter_files_are_restored_around() {
-    // Files in one piece, and in segments.
+    // The first workers read files in one piece, the second in segments.
     let engines = [engine(8 << 20), engine(2000)];
     let (mut around, mut failed) = (BTreeSet::new(), BTreeSet::new());
     for replica in histories() {
@@ -209,8 +210,8 @@ fn cases(files: usize, engines: &[Workers]) -> impl Iterator<Item = (usize, &Wor
     (0..files).flat_map(move |i| engines.iter().flat_map(move |engine| DAMAGES.map(|damage| (i, engine, damage))))
 }
 
-/// A header that cannot be read leaves its file's time unknown. The state is the one before the
-/// time, or the error names the file that may belong to it.
+/// If a header cannot be read, the time of its file is unknown. The restore must then give the state before the
+/// target time, or an error that names the file which may belong to that state.
 #[test]
 fn a_time_that_cannot_be_read_fails_no_restore_that_does_not_need_it() {
     let engine = engine(8 << 20);
@@ -220,7 +221,7 @@ fn a_time_that_cannot_be_read_fails_no_restore_that_does_not_need_it() {
             let time = state.timestamp.saturating_add_nanos(1_000_000);
             let Some(expected) = replica.before(time) else { continue };
             let (file, output) = (replica.file(i), replica.dir.path().join("out.db"));
-            // At the look for its time, and at every later one.
+            // Opening fails when the file's time is looked up, and at three later attempts.
             let faults: Vec<Injected> = (0..4).flat_map(|_| Damage::Open(Errno::IO).inject(&file)).collect();
             let result = run(&engine, &replica.root(), Target::Timestamp(time), &output);
             let struck = faults[0].struck();
@@ -241,14 +242,14 @@ fn a_time_that_cannot_be_read_fails_no_restore_that_does_not_need_it() {
     assert!(restored > 0 && failed > 0, "{restored} {failed}");
 }
 
-/// A snapshot, and `increments` of one page.
+/// A replica of a snapshot and `increments` increments of one page each.
 fn snapshot_and(increments: u32) -> Replica {
     let spec = LargeSpec { bytes: 9 << 19, increments, pages_per_increment: 1, ..LargeSpec::default() };
     Replica::write(large_database(&spec).unwrap().to_database())
 }
 
-/// What an unreadable base leaves is too little for the database: the base is to blame, not the
-/// increment whose header says how large the database is.
+/// If the base cannot be read, the remaining files are too small for the database. The error must name the base,
+/// and not the increment whose header says how large the database is.
 #[test]
 fn an_unreadable_base_is_not_mistaken_for_an_increment_that_lies() {
     let replica = snapshot_and(1);
@@ -262,13 +263,15 @@ fn an_unreadable_base_is_not_mistaken_for_an_increment_that_lies() {
     }
 }
 
-/// The child of [`a_file_that_is_truncated_meanwhile_ends_no_process`].
+/// The code of the child process of [`a_file_that_is_truncated_meanwhile_ends_no_process`]. It restores while its
+/// files are truncated.
 #[test]
 fn truncation_child() {
     let Ok(dir) = std::env::var("HYDRANT_TEST_TRUNCATION") else { return };
     let output = Path::new(&dir).join("out.db");
-    // Its header is decoded, its pages are read and decoded piece by piece; then in segments, of
-    // which some are being decoded and others not yet read.
+    // In the first two cases the file is read in one piece; it is truncated after its header was decoded, or while
+    // its pages are. In the third case it is read in segments, of which some are being decoded and others are not
+    // read yet.
     for (segment_bytes, step) in [(8 << 20, Step::Reserve), (8 << 20, Step::Write), (SEGMENT_BYTES, Step::Write)] {
         let replica = snapshot_and(0);
         let snapshot = replica.file(0);
@@ -289,14 +292,14 @@ fn a_file_that_is_truncated_meanwhile_ends_no_process() {
     assert!(child.status.success() && String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
 }
 
-/// A file that is shorter each time it is opened, so that it never matches its listing.
+/// The file becomes shorter each time it is opened, so it never has the size in the listing.
 #[test]
 fn a_file_that_keeps_shrinking_is_damaged_after_two_listings() {
     let dir = tempfile::tempdir().unwrap();
     let replica = snapshot_and(0);
     let snapshot = replica.file(0);
     let shrink = |nth, bytes| inject(&snapshot, Some(Step::Open), nth, Effect::Truncate(snapshot.clone(), bytes));
-    // Each time that it is opened it has lost more.
+    // Each time the file is opened, more of it is missing.
     let faults = [shrink(1, 2_000_000), shrink(2, 1_500_000), shrink(3, 1_000_000)];
     let error = run(&engine(8 << 20), &replica.root(), Target::Latest, &dir.path().join("out.db")).unwrap_err();
     assert_eq!(error.class(), Class::Truncated, "{error}");
@@ -305,7 +308,7 @@ fn a_file_that_keeps_shrinking_is_damaged_after_two_listings() {
     assert_eq!(faults.map(|fault| fault.struck()), [true, true, false]);
 }
 
-/// Reads that bring few bytes at a time change nothing.
+/// Reads that return few bytes at a time must not change the result.
 #[test]
 fn short_reads_are_completed() {
     let dir = tempfile::tempdir().unwrap();

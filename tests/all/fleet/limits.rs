@@ -1,4 +1,4 @@
-//! Fleets under limits: descriptors, threads, the size of a file.
+//! Tests of fleet runs under limits on file descriptors, threads and file sizes.
 
 use super::*;
 use crate::common::binary::another_user;
@@ -22,7 +22,7 @@ fn few_descriptors_are_enough() {
     }
 }
 
-/// Restores by name, from a bucket, with SQLite's check: every kind of thread is wanted.
+/// Every kind of thread is needed: the server is given by host name, and SQLite checks the databases.
 #[test]
 fn few_threads_are_enough() {
     let host = Host::new();
@@ -49,7 +49,8 @@ fn few_threads_are_enough() {
         let ran = host.ran(command.uid(user).gid(user).output().unwrap());
         assert!(!ran.stderr.contains("panicked"), "{threads}: {}", ran.stderr);
         if threads == 3 {
-            // The main thread, the one for signals and the one for SQLite: none is left for a worker.
+            // The main thread, the signal thread and the thread for SQLite use up the limit, so no worker can be
+            // started.
             assert!(
                 ran.stderr.contains("Error: no thread can be started here: the limit on threads"),
                 "{}",
@@ -73,7 +74,7 @@ fn a_database_past_the_file_size_limit_fails_alone() {
     let large = large_database(&LargeSpec { bytes: 8 << 20, increments: 0, ..LargeSpec::default() }).unwrap();
     server.objects().put_database("bucket", &large.to_database());
     let host = Host::new();
-    // 4 MiB, in blocks of 1 KiB.
+    // The limit is 4 MiB, because `ulimit -f` counts blocks of 1 KiB.
     let mut command = host.limited("-f 4096", &["--output-dir", "out", "-json", &url(&server, "bucket/**")]);
     let ran = host.ran(command.output().unwrap());
     assert_eq!(ran.code, 3, "{}", ran.stderr);

@@ -1,5 +1,6 @@
-//! `hydrant restore-pattern` as operators run it: the corpus's fleet in both modes, hostile keys,
-//! shards, faults, few descriptors, signals. The binary against the simulator and files.
+//! Tests of `hydrant restore-pattern` as an operator runs it: the corpus' fleet by URL and by configuration,
+//! hostile keys, shards, faults, few descriptors, signals. The program runs against the simulator and against
+//! files.
 
 mod limits;
 mod stopped;
@@ -33,17 +34,17 @@ fn manifest() -> Value {
     serde_json::from_slice(&std::fs::read(corpus().join("fleet/fleet.json")).unwrap()).unwrap()
 }
 
-/// An operator's shell in a directory of its own.
+/// A temporary directory in which a test runs the program.
 struct Host {
     dir: TempDir,
 }
 
-/// What a run said and did.
+/// The output and the error log of one run.
 struct Ran {
     code: i32,
     stdout: String,
     stderr: String,
-    /// The error log: name and reason.
+    /// The error log: name of the database → reason.
     failures: BTreeMap<String, String>,
 }
 
@@ -62,7 +63,7 @@ impl Host {
         self.in_its_own(command)
     }
 
-    /// With a limit as `ulimit` takes it: `-n 64`.
+    /// A command that runs under a limit in the form of `ulimit`, for example `-n 64`.
     fn limited(&self, limit: &str, args: &[&str]) -> Command {
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!("ulimit {limit} && exec \"$@\"")).arg("bash");
@@ -104,7 +105,7 @@ impl Host {
         }
     }
 
-    /// Every file below `dir`, relative.
+    /// The paths of all files below `dir`, relative to it.
     fn files(&self, dir: &str) -> BTreeSet<String> {
         fn walk(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -126,7 +127,7 @@ fn sha256(path: &Path) -> String {
     hydrant::hex::Hex(&Sha256::digest(std::fs::read(path).unwrap_or_default())).to_string()
 }
 
-/// Records by name, and the summary.
+/// Splits the lines of JSON into the records by name and the summary.
 fn json_lines(stdout: &str) -> (BTreeMap<String, Value>, Value) {
     let mut lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let summary = lines.pop().unwrap();
@@ -134,7 +135,7 @@ fn json_lines(stdout: &str) -> (BTreeMap<String, Value>, Value) {
     (lines.into_iter().map(|line| (line["name"].as_str().unwrap().to_owned(), line)).collect(), summary)
 }
 
-/// Whether the reason is of the class that the manifest expects.
+/// Whether the reason in the error log has the class that the manifest names.
 fn is_expected(reason: &str, expect: &str) -> bool {
     match expect {
         "checksum or malformed page" | "checksum or malformed index" => {
@@ -173,7 +174,8 @@ fn tiny(server: &SimServer, count: usize) -> Vec<GeneratedDatabase> {
     fleet
 }
 
-/// The databases of `fleet` below `dir`, byte for byte, and nothing else; how many there are.
+/// The number of databases of `fleet` that were restored below `dir`. Each must be correct byte for byte, and there
+/// must be no other file.
 fn whole_ones(host: &Host, dir: &str, fleet: &[GeneratedDatabase]) -> usize {
     let expected: BTreeMap<String, [u8; 32]> =
         fleet.iter().map(|d| (d.root.trim_end_matches('/').to_owned(), d.expected.sha256)).collect();
@@ -186,9 +188,10 @@ fn whole_ones(host: &Host, dir: &str, fleet: &[GeneratedDatabase]) -> usize {
     files.len()
 }
 
-// --- the corpus's fleet ---
+// --- tests with the corpus' fleet ---
 
-/// Runs the whole fleet from `pattern`; names are keys after `name_prefix`.
+/// Restores the whole fleet of the corpus from `pattern`. The names of databases are their keys behind
+/// `name_prefix`.
 fn the_whole_fleet(pattern: &str, name_prefix: &str) -> Ran {
     let host = Host::new();
     let ran = host.run(&["--output-dir", "out", "--report", "report.json", "-integrity-check", "full", pattern]);
@@ -204,7 +207,7 @@ fn the_whole_fleet(pattern: &str, name_prefix: &str) -> Ran {
         let record = records[name.as_str()];
         let expect = database["expect"].as_str().unwrap_or_default();
         match database["sha256"].as_str() {
-            // Lies below what is a file now.
+            // The output of this database would lie below a path that is a file now.
             _ if key == "nested/app.db/old/copy.db" => {
                 assert!(ran.failures[&name].starts_with("path collision: "), "{:?}", ran.failures[&name]);
                 damaged.insert(name);
@@ -231,7 +234,7 @@ fn the_whole_fleet(pattern: &str, name_prefix: &str) -> Ran {
     assert_eq!(report["summary"]["restored"], healthy.len());
     assert_eq!(report["summary"]["failed"], damaged.len());
 
-    // Again: only what failed is touched.
+    // A second run must touch only the databases that failed.
     let again = host.run(&["--output-dir", "out", "--if-db-not-exists", "-json", pattern]);
     assert_eq!(again.code, 3, "{}", again.stderr);
     let (records, summary) = json_lines(&again.stdout);
@@ -262,8 +265,8 @@ fn the_corpus_by_url_from_an_independent_server() {
     the_whole_fleet(&format!("s3://fleet/?endpoint={}&forcePathStyle=true", server.endpoint), "");
 }
 
-/// The fleet's own litestream.yml with a damaged tenant and one that was never backed up; its
-/// paths below `root`.
+/// Writes a litestream.yml for the fleet. A damaged tenant and a database that was never backed up are added. The
+/// paths of databases lie below `root`.
 fn write_config(host: &Host, server: &SimServer, root: &str) -> Value {
     let manifest = manifest();
     let endpoint = server.endpoint();
@@ -311,7 +314,7 @@ fn the_corpus_by_config_to_the_configured_paths() {
     let never = format!("{root}/new/never.db");
     assert_eq!(ran.failures[&never], "backup not found: no matching backup files available");
 
-    // A permitted skip; and nothing else is to be done.
+    // With `-if-replica-exists` the database without a backup may be skipped.
     let again = host.run(&["-config", "litestream.yml", "-if-replica-exists", "-if-db-not-exists", "-json", &pattern]);
     let (records, _) = json_lines(&again.stdout);
     assert_eq!(records[&never]["outcome"], "skipped");
@@ -342,7 +345,7 @@ fn the_corpus_by_config_below_another_directory() {
     assert_eq!(host.files("out"), expected);
 }
 
-// --- which, where, in what order ---
+// --- tests of which databases are restored, where, and in what order ---
 
 #[test]
 fn keys_never_lead_out_of_the_output_directory() {
@@ -423,7 +426,7 @@ fn shards_are_disjoint_and_their_union_is_the_fleet() {
         }
     }
     assert_eq!(seen.len(), 40);
-    // An empty share of a fleet that is not empty is done; a pattern that matches nothing is not.
+    // A shard without databases of a matching pattern is a success. A pattern that matches nothing is an error.
     let only = url(&server, "bucket/fleet/000000.db");
     let codes: Vec<i32> = (0..4).map(|i| host.run(&["--shard", &format!("{i}/4"), "-dry-run", &only]).code).collect();
     assert_eq!(codes, [0; 4]);
@@ -453,7 +456,7 @@ fn the_first_then_the_longest() {
         .collect();
     assert_eq!(order[..3], ["fleet/000004.db", "fleet/000002.db", "fleet/long.db"]);
     assert_eq!(order.last().unwrap(), "summary");
-    // Without --output-dir: below the current directory.
+    // Without --output-dir the databases are restored below the current directory.
     assert!(host.path("000001.db").is_file() && host.path("long.db").is_file());
 }
 
@@ -503,7 +506,7 @@ fn no_backups_is_never_a_failure_in_disguise() {
     assert_eq!(host.run(&permitted).code, 1);
 }
 
-// --- under adversity ---
+// --- tests with faults ---
 
 #[test]
 fn failing_requests_fail_no_healthy_database() {

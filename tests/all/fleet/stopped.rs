@@ -1,4 +1,4 @@
-//! Fleet runs that end early: listings that fail, signals.
+//! Tests of fleet runs that end early, because the listing fails or a signal comes.
 
 use super::*;
 use crate::common::wait::{ended_soon, until};
@@ -28,12 +28,12 @@ fn a_listing_that_fails_half_way_is_told_of_what_it_had_found() {
     assert!(ran.stderr.contains("AccessDenied") && !host.path("none").exists(), "{}", ran.stderr);
 }
 
-/// Outputs under their final names.
+/// The number of outputs that have their final names.
 fn published(host: &Host) -> usize {
     host.files("out").iter().filter(|path| !path.contains("/.") && !path.starts_with('.')).count()
 }
 
-/// Runs until `restored` databases are restored, then sends SIGINT.
+/// Starts a run, and sends SIGINT when `restored` databases are restored.
 fn interrupted(host: &Host, args: &[&str], restored: usize) -> Ran {
     let child = host.command(args).spawn().unwrap();
     until(|| published(host) >= restored);
@@ -102,7 +102,7 @@ fn a_signal_leaves_whole_databases_and_nothing_else() {
         assert_eq!(summary["interrupted"], 400 - whole);
         let report: Value = serde_json::from_slice(&std::fs::read(host.path("report.json")).unwrap()).unwrap();
         assert_eq!(report["databases"].as_array().unwrap().len(), whole);
-        // Picks up where it ended.
+        // The second run continues where the interrupted one ended.
         let ran = host.run(&["--output-dir", "out", "--if-db-not-exists", "-json", &pattern]);
         let (_, summary) = json_lines(&ran.stdout);
         assert_eq!((ran.code, &summary["skipped"]), (0, &whole.into()));

@@ -1,4 +1,4 @@
-//! `restore-pattern` while the server fails, and when it is stopped.
+//! The output of `restore-pattern` while the server fails, and when the run is stopped.
 
 use super::replicas::{NEWEST, SNAPSHOT, put, put_sound, refuse, simulator};
 use super::support::*;
@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How often a restore lists again when planned files are gone, before it gives up.
+/// The number of new listings after which a restore gives up if planned files are gone.
 const RELISTINGS: usize = 8;
 
 #[test]
@@ -17,7 +17,7 @@ fn tried_again_and_throttled() {
         put_sound(&server, &format!("fleet/{name}"));
     }
     server.script(RequestKind::Get, &format!("fleet/throttled.db/{NEWEST}"), [Some(Failure::SlowDown)]);
-    // One more than a restore accepts: it fails, and its second try succeeds.
+    // The number of failures is one more than a restore accepts. The restore fails, and its second try succeeds.
     let gone = vec![Some(Failure::NoSuchKey); RELISTINGS + 1];
     server.script(RequestKind::Get, &format!("fleet/again.db/{NEWEST}"), gone);
     refuse(&server, "fleet/gone.db", Failure::NoSuchKey);
@@ -31,7 +31,7 @@ fn tried_again_and_throttled() {
     seen.matches();
 }
 
-/// One page of the listing, of which one database is complete, and then none.
+/// One page of the listing arrives, then all LISTs fail. One database is complete on that page.
 #[test]
 fn a_listing_that_fails() {
     let server = simulator(6);
@@ -52,7 +52,8 @@ fn a_listing_that_fails() {
     seen.matches();
 }
 
-/// One database is restored, the other waits for an answer that never comes.
+/// A run in which one database is restored and the other waits for an answer that never comes. SIGINT then stops
+/// it.
 #[test]
 fn interrupted() {
     let server = simulator(1000);
@@ -63,7 +64,7 @@ fn interrupted() {
     let mut seen = Transcript::new("restore-pattern-interrupted", host.normal(&server));
     let files = ["--report", "report.json", "--io-engine", "pwrite", "-no-progress"];
     let url = url(&server, "fleet/**");
-    // Two requests: the one that waits leaves room for the others.
+    // Two requests may be in flight, so that the request that waits for ever does not block the other database.
     let args = [&["restore-pattern", "-json", "--parallel", "2", "--max-requests", "2"], &files[..]].concat();
     let args = [&args[..], &["--output-dir", "out", &url]].concat();
     let mut child = host.command(&args).spawn().unwrap();
@@ -76,7 +77,7 @@ fn interrupted() {
                 let line = line.unwrap();
                 all.push_str(&line);
                 all.push('\n');
-                // The receiver is dropped once both lines have come.
+                // Sending fails after the receiver is dropped, which happens when both lines have arrived.
                 let _ = said.send(line);
             }
             all

@@ -1,4 +1,4 @@
-//! `bench`: what it has measured as JSON, as a table and as a log of histograms.
+//! The output of `bench` as JSON, as a table and as a histogram log.
 
 use super::replicas::{put, put_sound, simulator};
 use super::support::*;
@@ -23,8 +23,8 @@ fn bench() {
     seen.matches();
 }
 
-/// The log's lines, each once: a slow run has several of one tag. Of a histogram only what says
-/// that it is one remains.
+/// The lines of the histogram log without repetitions, because a slow run has several lines with one tag.
+/// Histograms are replaced by a fixed text.
 fn without_numbers(log: &str) -> String {
     let line = |line: &str| {
         let fields: Vec<String> = line.split(',').map(shown).collect();
@@ -37,7 +37,7 @@ fn shown(field: &str) -> String {
     if field.starts_with("HISTFAAA") {
         return "HISTFAAA<histogram>".to_owned();
     }
-    // `#[StartTime: 1790000000.123 …]`, and the numbers of an interval.
+    // The fields are the line `#[StartTime: 1790000000.123 …]` and the numbers of an interval.
     let words = field.split(' ').map(|word| match word.parse::<f64>() {
         Ok(_) if word.contains('.') => "<n>",
         _ => word,

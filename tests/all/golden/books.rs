@@ -1,6 +1,5 @@
-//! What `-json`, the report and the error log say of a run in which databases ended in every way
-//! and for every reason there is, asked of the library: nothing is measured, so all values are
-//! pinned.
+//! The content of `-json`, the report and the error log for a run in which databases ended in every possible way.
+//! The library is called directly. Nothing is measured, so all values are compared.
 
 use super::normal::Normal;
 use super::support::Transcript;
@@ -62,7 +61,7 @@ fn planned() -> Ending {
 
 /// A database for each way to end, and for each class of failure.
 pub(super) fn every_ending() -> Vec<Ended> {
-    // Every variant is below.
+    // This match does not compile if a variant is missing. Each variant must be in the list below.
     let _all_named = |ending: &Ending| match ending {
         Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_) => {}
         Ending::Skipped(_) | Ending::Failed { .. } => {}
@@ -79,7 +78,8 @@ pub(super) fn every_ending() -> Vec<Ended> {
         failed.retries = 0;
         all.push(failed);
     }
-    // Has no place, neither in a bucket nor on the disk; and the class is not said twice.
+    // This database has no location, neither in a bucket nor on disk. Its reason begins with its class, which must
+    // not be printed twice.
     let reason = "hole: a reason that begins with its class".to_owned();
     let nowhere = Ending::Failed { class: Class::Hole, reason };
     all.push(Ended { subject: Subject::Entry("nowhere".to_owned()), output: None, ..ended("nowhere", nowhere) });
@@ -132,7 +132,7 @@ fn books() {
     seen.matches();
 }
 
-/// What the books say of one database.
+/// The record in the report for one database.
 pub(super) fn record(ended: &Ended) -> Record {
     RunSummary::open(None, None).unwrap().add(ended)
 }

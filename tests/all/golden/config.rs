@@ -1,15 +1,15 @@
-//! `restore-pattern` through litestream.yml: names are configured paths, and databases without
-//! backups are known.
+//! The output of `restore-pattern` with litestream.yml: names are configured paths, and databases without backups
+//! are known.
 
 use super::replicas::{Files, put, put_sound, simulator};
 use super::support::*;
 use hydrant::sim::server::SimServer;
 use std::os::unix::fs::symlink;
 
-/// More failures and warnings than stderr shows.
+/// A number of failures and of warnings that is more than stderr shows.
 const MANY: usize = 25;
 
-/// An entry of litestream.yml; `more` are lines of its replica.
+/// An entry of litestream.yml. `more` holds further lines of its replica.
 fn entry(host: &Host, server: &SimServer, path: &str, more: &str) -> String {
     let name = path.rsplit('/').next().unwrap();
     let (path, url) = (host.path(path), url(server, &format!("backups/{name}")));
@@ -33,7 +33,7 @@ fn by_config() {
         entry(&host, &server, "srv/sound.db", ""),
         entry(&host, &server, "srv/there.db", ""),
         entry(&host, &server, "srv/never.db", ""),
-        // A directory that is a link to itself.
+        // The directory of this database is a symbolic link to itself.
         entry(&host, &server, "srv/loop/loop.db", ""),
         entry(&host, &server, "srv/refused.db", "      age:\n        identities: [x]\n"),
         dir,
@@ -57,8 +57,7 @@ fn by_config() {
     seen.matches();
 }
 
-/// The messages of a run with more failures and warnings than stderr shows. Which of the databases
-/// are named differs from run to run.
+/// A run has more failures and warnings than stderr shows. Which databases are named differs from run to run.
 #[test]
 fn many_failures_and_warnings() {
     let (server, host) = (simulator(1000), Host::new());

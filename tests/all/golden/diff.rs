@@ -1,8 +1,8 @@
-//! The lines in which two texts differ, for people.
+//! Shows the lines in which two texts differ, for a developer who reads the failure of a test.
 
-/// Equal lines that are shown before and after a change.
+/// The number of equal lines that are shown before and after a change.
 const CONTEXT: usize = 2;
-/// Characters of a long line that are shown around its first difference.
+/// The number of characters that are shown on each side of the first difference in a long line.
 const AROUND: usize = 50;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,8 @@ enum Edit<'a> {
     Add(&'a str),
 }
 
-/// `-` before lines that are only in `expected`, `+` before those that are only in `found`. Below
-/// a line that replaces another: where the two begin to differ.
+/// Marks lines that are only in `expected` with `-`, and lines that are only in `found` with `+`. If a line
+/// replaces another, the place where they begin to differ is shown below it.
 pub(super) fn diff(expected: &str, found: &str) -> String {
     let edits = edits(&lines(expected), &lines(found));
     let is_near = |at: usize| {
@@ -44,7 +44,7 @@ pub(super) fn diff(expected: &str, found: &str) -> String {
     out
 }
 
-/// Lines with their ends, so that a missing newline at the end is a difference.
+/// The lines with their line ends, so that a missing newline at the end is a difference.
 fn lines(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.split('\n').collect();
     if lines.last() == Some(&"") {
@@ -55,7 +55,7 @@ fn lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// By the longest common subsequence.
+/// The edits that turn `old` into `new`, found by the longest common subsequence.
 fn edits<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Edit<'a>> {
     let mut longest = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {
@@ -82,8 +82,8 @@ fn edits<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Edit<'a>> {
     edits
 }
 
-/// The removed line that is in the same place of its block as the added line `at` in the
-/// block after it.
+/// The removed line that the added line `at` replaces: the one at the same position in the block of removed lines
+/// before.
 fn replaced_by<'a>(edits: &[Edit<'a>], at: usize) -> Option<&'a str> {
     let added = edits[..at].iter().rev().take_while(|edit| matches!(edit, Edit::Add(_))).count();
     let block = &edits[..at - added];

@@ -1,13 +1,12 @@
-//! What scripts read, pinned to the letter: every key, its order and its type, and every fixed word
-//! of what the commands print, log and write to files. The pinned texts are in
-//! `tests/fixtures/golden`; `HYDRANT_GOLDEN=write cargo test --test all golden::` writes them anew.
+//! Compares everything that scripts read with stored texts: every key, its order and its type, and every fixed word
+//! that the commands print, log and write to files. The stored texts are in `tests/fixtures/golden`.
+//! `HYDRANT_GOLDEN=write cargo test --test all golden::` writes them anew.
 //!
-//! `single`, `pattern`, `adverse`, `config` and `bench` run the program on the replicas of
-//! `replicas`. `books`, `words` and `texts` ask the library for what is hard to provoke in a run.
-//! `support` runs the program and compares; `normal` replaces what differs from run to run;
-//! `diff` shows what has changed.
+//! `single`, `pattern`, `adverse`, `config` and `bench` run the program on the replicas of `replicas`. `books`,
+//! `words` and `texts` call the library for cases that are hard to provoke in a run. `support` runs the program and
+//! compares. `normal` replaces values that differ from run to run. `diff` shows differences.
 
-/// All variants of an enum without fields. A variant that is missing here does not compile.
+/// Lists all variants of an enum without fields. If a variant is missing in the list, the code does not compile.
 macro_rules! every {
     ($kind:ident: $($variant:ident),+ $(,)?) => {{
         let _all_named = |one: $kind| match one {
@@ -17,8 +16,8 @@ macro_rules! every {
     }};
 }
 
-/// The texts of an enum of errors, its variants with their fields. A variant that is missing here
-/// does not compile.
+/// Makes the texts of an enum of errors from its variants with their fields. If a variant is missing, the code does
+/// not compile.
 macro_rules! texts {
     ($kind:ident, $shown:expr, { $($variant:ident { $($fields:tt)* }),+ $(,)? }) => {{
         #[allow(unreachable_patterns)]

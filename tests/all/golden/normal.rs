@@ -1,13 +1,13 @@
-//! Replaces what differs from run to run (times, speeds, paths, ports, request ids) by a
-//! placeholder of the same type. Keys, their order, spaces and all other values stay as they are.
+//! Replaces values that differ from run to run (times, speeds, paths, ports, request IDs) by a placeholder of the
+//! same type. Keys, their order, spaces and all other values stay unchanged.
 
 use hydrant::telemetry::Stage;
 
-/// Numbers that are measured, or count what depends on timing. Every number with a decimal point
-/// is a measurement as well.
+/// The JSON keys of values that are measured or that depend on timing. Every number with a decimal point is a
+/// measurement too.
 const MEASURED: [&str; 6] = ["duration_ms", "discovery_ms", "p50", "p90", "p99", "max"];
 
-/// Replaces what differs from run to run of one host.
+/// The replacements for the runs of one test.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Normal {
     replaced: Vec<(String, &'static str)>,
@@ -15,17 +15,17 @@ pub(super) struct Normal {
 }
 
 impl Normal {
-    /// Where nothing differs from run to run: all values stay as they are.
+    /// No replacements, for output without measurements: all values stay unchanged.
     pub(super) fn off() -> Self {
         Self { is_off: true, ..Self::default() }
     }
 
-    /// `what` is shown as `placeholder`.
+    /// Replaces the text `what` by `placeholder`.
     pub(super) fn replace(&mut self, what: impl Into<String>, placeholder: &'static str) {
         self.replaced.push((what.into(), placeholder));
     }
 
-    /// A message, or several lines of them.
+    /// Normalises one or several lines of messages.
     pub(super) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         if self.is_off {
@@ -48,7 +48,7 @@ impl Normal {
         text.split('\n').map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// One JSON document, or several: the text as it is, but for values that vary.
+    /// Normalises one or several JSON documents. The text stays as it is except for values that vary.
     pub(super) fn json(&self, text: &str) -> String {
         let (mut out, mut key, mut rest) = (String::new(), String::new(), text);
         while let Some(c) = rest.chars().next() {
@@ -84,7 +84,7 @@ fn number<'a>(key: &str, token: &'a str) -> &'a str {
     match key {
         _ if token.contains(['.', 'e', 'E']) => "0.0",
         _ if MEASURED.contains(&key) => "0",
-        // Of a stage: how many writes there are depends on timing, whether there are any does not.
+        // The count of a stage may depend on timing (how many writes there are). Whether it is 0 does not.
         "count" if token != "0" => "1",
         _ => token,
     }
@@ -94,7 +94,7 @@ fn unquoted(token: &str) -> String {
     serde_json::from_str(token).unwrap_or_else(|e| panic!("{e}: {token}"))
 }
 
-/// Where the string ends with which `text` begins, its quotes included.
+/// The length of the string at the beginning of `text`, including its quotes.
 fn end_of_string(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -108,7 +108,7 @@ fn end_of_string(text: &str) -> usize {
     panic!("a string without an end: {text}");
 }
 
-/// Replaces runs of characters between `before` and `after` by `placeholder`.
+/// Replaces the characters between `before` and `after` for which `is_run` is true by `placeholder`.
 fn replace_between(text: &str, before: &str, is_run: fn(char) -> bool, after: &str, placeholder: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find(before) {
@@ -124,7 +124,7 @@ fn replace_between(text: &str, before: &str, is_run: fn(char) -> bool, after: &s
     out + rest
 }
 
-/// Durations and speeds as people read them: `12 ms`, `1.5 s`, `4m05s`, `2.0 MiB/s`.
+/// Replaces durations and speeds in the form for people: `12 ms`, `1.5 s`, `4m05s`, `2.0 MiB/s`.
 fn without_measures(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let mut out: Vec<String> = Vec::with_capacity(words.len());
@@ -154,7 +154,7 @@ fn without_measures(line: &str) -> String {
     out.join(" ")
 }
 
-/// A line of the table of latencies.
+/// Whether the line belongs to the table of latencies.
 pub(super) fn is_latency(line: &str) -> bool {
     let mut words = line.split_whitespace();
     match words.next() {
@@ -170,19 +170,20 @@ fn is_number(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_digit() || c == '.')
 }
 
-/// `4m05s`, `2h03m`.
+/// Whether the text is a duration such as `4m05s` or `2h03m`.
 fn is_clock(text: &str) -> bool {
     let parts = text.strip_suffix('s').map(|t| t.split_once('m')).or(text.strip_suffix('m').map(|t| t.split_once('h')));
     parts.flatten().is_some_and(|(a, b)| is_number(a) && is_number(b) && b.len() == 2)
 }
 
-/// A line of a table of measurements: every number is `<n>`, columns are apart by one space.
+/// Normalises a line of a table of measurements: every number becomes `<n>`, and columns are separated by one
+/// space.
 pub(super) fn measured_row(line: &str) -> String {
     let words = line.split_whitespace();
     words.map(|word| if is_number(&word.replace(',', "")) { "<n>" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
-/// Columns two spaces apart, where their widths depend on how long a path is.
+/// Normalises a table whose column widths depend on the length of a path: columns are separated by two spaces.
 pub(super) fn squeezed(line: &str) -> String {
     let (mut out, mut spaces) = (String::new(), 0);
     for c in line.chars() {

@@ -1,5 +1,5 @@
-//! `restore-pattern` over a bucket in which databases end in every way that can be provoked at
-//! once; see `adverse` for what takes a failing server.
+//! The output of `restore-pattern` for a bucket in which databases end in many ways. `adverse` has the cases that
+//! need a failing server.
 
 use super::replicas::{FILE_SIZE_LIMIT, fleet, put_sound, simulator};
 use super::single::limited;
@@ -7,7 +7,7 @@ use super::support::*;
 use hydrant::sim::server::SimServer;
 use std::os::unix::fs::symlink;
 
-/// The fleet, and databases whose outputs cannot be written.
+/// A server with the fleet, and with databases whose outputs cannot be written.
 fn server() -> SimServer {
     let server = simulator(1000);
     fleet(&server);
@@ -27,7 +27,7 @@ fn server() -> SimServer {
     server
 }
 
-/// What is at the outputs of the databases in `there`, below `out`, before the run.
+/// Creates files at the outputs of the databases in `there`, below `out`, before the run.
 fn block(host: &Host, out: &str) {
     let there = |name: &str| format!("{out}/there/{name}");
     host.write(&there("file.db"), "mine");
@@ -54,7 +54,7 @@ fn lines_error_log_and_report() {
     seen.ran(&ran, Shape::JsonLines, Shape::Messages);
     seen.error_log(&host.read("errors.log"));
     seen.report(&host.read("report.json"), &ran);
-    // What was restored is skipped.
+    // In a second run with --if-db-not-exists, the restored databases are skipped.
     let again = [&["-json", "--if-db-not-exists", "--output-dir", "out"], &files[..], &[&url]].concat();
     seen.ran(&run(&host, &again), Shape::JsonLines, Shape::Messages);
     seen.matches();
@@ -76,7 +76,7 @@ fn messages() {
         let args = ["--output-dir", "few", "--first", "nothing", &url];
         seen.ran(&run(&host, &args), Shape::Text, Shape::Messages);
     }
-    // An error log that cannot be written changes nothing; without its report nothing begins.
+    // An error log that cannot be written does not stop the run. A report that cannot be written does.
     for file in ["--error-log", "--report"] {
         let damaged = url.replace("**", "bad/hole.db");
         let args = ["--output-dir", "few", file, "absent/file", &damaged];

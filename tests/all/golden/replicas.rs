@@ -1,24 +1,23 @@
-//! Replicas of every kind, sound and damaged, in a simulator. All have the same content, times and
-//! sizes in every run.
+//! Replicas of every kind, healthy and damaged, in a simulator. Content, times and sizes are the same in every run.
 
 use super::support::{ACCESS_KEY, SECRET_KEY};
 use hydrant::sim::generate::{LargeSpec, TinyFleet, large_database, tiny_fleet};
 use hydrant::sim::server::{Failure, Object, RequestKind, SimCredentials, SimOptions, SimServer};
 use hydrant::timestamp::Timestamp;
 
-/// The files of a sound replica, below its root. The plan for the newest state: the snapshot,
-/// `L1`, `NEWEST`; `FIFTH` and `SIXTH` hold what `L1` does.
+/// The files of a healthy replica, below its root. The plan for the newest state uses `SNAPSHOT`, `L1` and
+/// `NEWEST`. `FIFTH` and `SIXTH` hold the same transactions as `L1`.
 pub(super) const SNAPSHOT: &str = "0009/0000000000000001-0000000000000004.ltx";
 pub(super) const L1: &str = "0001/0000000000000005-0000000000000006.ltx";
 pub(super) const FIFTH: &str = "0000/0000000000000005-0000000000000005.ltx";
 pub(super) const SIXTH: &str = "0000/0000000000000006-0000000000000006.ltx";
 pub(super) const NEWEST: &str = "0000/0000000000000007-0000000000000007.ltx";
 
-/// More than a run can ask for.
+/// A number of failures that is larger than the number of requests in any run.
 const FOR_EVER: usize = 1000;
 
 pub(super) struct File {
-    /// Below the replica's root.
+    /// The path of the file below the root of its replica.
     pub path: String,
     pub bytes: Vec<u8>,
     pub is_archived: bool,
@@ -27,14 +26,14 @@ pub(super) struct File {
 }
 
 impl File {
-    /// A file in place of no LTX file.
+    /// Makes a file whose path is not that of an LTX file, so that restores must ignore it.
     fn other(path: &str) -> Self {
         let time = Timestamp::from_millis(1_790_000_000_000);
         Self { path: path.to_owned(), bytes: vec![0; 64], is_archived: false, created: time, uploaded: time }
     }
 }
 
-/// The files of a replica that are to be changed.
+/// The files of a replica, which a test may change before they are stored.
 pub(super) struct Files(Vec<File>);
 
 impl Files {
@@ -64,7 +63,7 @@ impl Files {
         self.0.retain(|file| file.path == path);
     }
 
-    /// A backup in the v0.3.x format.
+    /// Adds a backup in the format of Litestream 0.3 beside the LTX files.
     pub(super) fn add_v3(&mut self) {
         for name in
             ["snapshots/00000000.snapshot.lz4", "wal/00000000_00000000.wal.lz4", "wal/00000000_00001000.wal.lz4"]
@@ -80,7 +79,7 @@ impl Files {
     }
 }
 
-/// A simulator that checks signatures, with an empty bucket.
+/// Starts a simulator that checks signatures and has an empty bucket.
 pub(super) fn simulator(max_keys: usize) -> SimServer {
     let credentials =
         SimCredentials { access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into(), session_token: None };
@@ -90,7 +89,7 @@ pub(super) fn simulator(max_keys: usize) -> SimServer {
     server
 }
 
-/// A database of 32 KiB, its newest TXID 7, whose files `change` changes.
+/// Stores a database of 32 KiB with newest TXID 7. `change` may change its files before.
 pub(super) fn put(server: &SimServer, root: &str, change: impl FnOnce(&mut Files)) {
     let mut files = Files::sound();
     change(&mut files);
@@ -105,15 +104,15 @@ pub(super) fn put_sound(server: &SimServer, root: &str) {
     put(server, root, |_| {});
 }
 
-/// GETs of all planned files of `root` fail.
+/// Makes all GETs of the planned files of `root` fail.
 pub(super) fn refuse(server: &SimServer, root: &str, failure: Failure) {
     for file in [SNAPSHOT, L1, FIFTH, SIXTH, NEWEST] {
         server.script(RequestKind::Get, &format!("{root}/{file}"), vec![Some(failure); FOR_EVER]);
     }
 }
 
-/// Names of the databases below `fleet/` that [`fleet`] makes and that can be restored, or cannot
-/// because of what lies in the bucket.
+/// The databases that [`fleet`] stores below `fleet/`. Those of the first list can be restored; those of the second
+/// cannot, because of their files in the bucket.
 pub(super) const RESTORED: [&str; 4] = ["ok/plain.db", "ok/around.db", "ok/archived.db", "ok/v3-beside.db"];
 pub(super) const DAMAGED: [&str; 12] = [
     "bad/hole.db",
@@ -130,10 +129,10 @@ pub(super) const DAMAGED: [&str; 12] = [
     "bad/full.db",
 ];
 
-/// The limit on a file's size under which `bad/full.db` does not fit, and all else does.
+/// A limit on the size of a file, in bytes. `bad/full.db` is larger, all other databases are smaller.
 pub(super) const FILE_SIZE_LIMIT: u64 = 100 << 10;
 
-/// The databases named above.
+/// Stores the databases of the two lists above.
 pub(super) fn fleet(server: &SimServer) {
     let put = |name: &str, change: fn(&mut Files)| put(server, &format!("fleet/{name}"), change);
     put("ok/plain.db", |_| {});
@@ -156,7 +155,7 @@ pub(super) fn fleet(server: &SimServer) {
         let sixth = files.file(SIXTH).bytes.clone();
         files.file(NEWEST).bytes = sixth;
     });
-    // What would close the gap is damaged as well.
+    // The files that would close the gap are damaged as well.
     put("bad/gap.db", |files| {
         files.flip(L1, 1);
         files.flip(FIFTH, 1);

@@ -1,4 +1,4 @@
-//! The program in a directory of its own, and transcripts that are compared with the pinned ones.
+//! Runs the program in a directory of its own, and compares transcripts of the runs with the stored ones.
 
 use super::diff::diff;
 use super::normal::{Normal, is_latency, measured_row, squeezed};
@@ -10,13 +10,13 @@ use std::process::{Command, Output, Stdio};
 pub(super) const ACCESS_KEY: &str = "AKIDHYDRANTTESTS";
 pub(super) const SECRET_KEY: &str = "hydrant-tests-secret-key";
 
-/// One request and one database at a time: nothing is hedged, and how many requests there are does
-/// not depend on timing. No progress lines, which come by the clock.
+/// Flags that allow one request at a time, so that no request is hedged and the number of requests does not depend
+/// on timing. Progress lines are off, because they depend on the clock.
 pub(super) const STEADY: [&str; 5] = ["--io-engine", "pwrite", "--max-requests", "1", "-no-progress"];
-/// The same for a fleet; what may pass is tried again once, at once.
+/// Flags that allow one database at a time. A failed database is tried again once, without a pause.
 pub(super) const STEADY_FLEET: [&str; 6] = ["--parallel", "1", "--max-retries", "1", "--retry-delay", "1ms"];
 
-/// An operator's shell.
+/// A temporary directory in which a test runs the program.
 pub(super) struct Host {
     _dir: tempfile::TempDir,
     root: PathBuf,
@@ -61,7 +61,7 @@ impl Host {
         Ran::of(args, self.command(args).output().unwrap())
     }
 
-    /// Shows this directory as `<dir>` and the server's port as `<port>`.
+    /// Replaces this directory by `<dir>` and the server's port by `<port>`.
     pub(super) fn normal(&self, server: &SimServer) -> Normal {
         let mut normal = Normal::default();
         normal.replace(self.root.to_str().unwrap(), "<dir>");
@@ -70,12 +70,12 @@ impl Host {
     }
 }
 
-/// `s3://bucket/path` on `server`.
+/// The replica URL `s3://bucket/path` on the simulator `server`.
 pub(super) fn url(server: &SimServer, path: &str) -> String {
     format!("s3://bucket/{path}?endpoint={}&region=us-east-1", server.endpoint())
 }
 
-/// How a run ended.
+/// The result of one run of the program.
 pub(super) struct Ran {
     args: Vec<String>,
     code: i32,
@@ -97,7 +97,7 @@ impl Ran {
 }
 
 impl Ran {
-    /// Messages that `alike` shows alike are shown once, with how many there were.
+    /// Joins messages that `alike` maps to the same text. They are shown once, with their number.
     pub(super) fn counting(mut self, alike: impl Fn(&str) -> Option<String>) -> Self {
         let mut counted: Vec<(String, u64)> = Vec::new();
         for line in self.stderr.lines() {
@@ -113,27 +113,26 @@ impl Ran {
     }
 }
 
-/// What a text is, and so how it is normalised.
+/// The kind of a text, which decides how it is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// As it is.
+    /// A text that is compared as it is.
     Text,
-    /// Messages, in the order of a run: what is said of single databases comes in any order, and
-    /// is sorted.
+    /// Messages of a run. The messages about single databases come in any order, so they are sorted.
     Messages,
     /// JSON in the order in which it came.
     Json,
-    /// A line of JSON each, in any order, but for the last.
+    /// One JSON document per line, in any order except for the last.
     JsonLines,
-    /// A line of JSON each, in any order.
+    /// One JSON document per line, in any order.
     JsonMessages,
-    /// A table whose widths depend on the length of a path.
+    /// A table whose column widths depend on the length of a path.
     PathTable,
-    /// Tables of measurements.
+    /// Tables of measurements, whose numbers are replaced by placeholders.
     Measurements,
 }
 
-/// What a test has seen, to be compared with `tests/fixtures/golden/<name>.txt`.
+/// The transcript of a test, which is compared with `tests/fixtures/golden/<name>.txt`.
 pub(super) struct Transcript {
     name: &'static str,
     normal: Normal,
@@ -145,7 +144,7 @@ impl Transcript {
         Self { name, normal, text: String::new() }
     }
 
-    /// A run: its command line, exit code and output.
+    /// Adds a run: its command line, exit code and output.
     pub(super) fn ran(&mut self, ran: &Ran, stdout: Shape, stderr: Shape) {
         let args = self.normal.text(&shown(&ran.args));
         self.text.push_str(&format!("$ hydrant {args}\nexit {}\n", ran.code));
@@ -154,7 +153,7 @@ impl Transcript {
         self.text.push('\n');
     }
 
-    /// A file that a run wrote, or a group of lines.
+    /// Adds a file that a run wrote, or a group of lines.
     pub(super) fn file(&mut self, title: &str, text: &str) {
         self.part(title, text, Shape::Text);
         self.text.push('\n');
@@ -196,7 +195,7 @@ impl Transcript {
         }
     }
 
-    /// Compares.
+    /// Compares the transcript with the stored one, or stores it if HYDRANT_GOLDEN is set.
     #[track_caller]
     pub(super) fn matches(self) {
         let path = golden().join(format!("{}.txt", self.name));
@@ -220,7 +219,7 @@ impl Transcript {
     }
 }
 
-/// The command line without what keeps runs alike.
+/// The command line without the flags that only make runs equal.
 fn shown(args: &[String]) -> String {
     let mut shown = Vec::new();
     let mut args = args.iter().map(String::as_str);
@@ -242,14 +241,14 @@ fn joined(lines: Vec<String>) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-/// What is said of the whole run begins so; all else is said of a database.
+/// The beginnings of messages about the whole run. All other messages are about a database.
 const OF_THE_RUN: [&str; 6] = ["found ", "restored ", "can restore ", "Warning: further ", "Error: ", "Try: "];
 
-/// First what is said of databases, sorted; then the rest in its order.
+/// Orders messages: first those about databases, sorted, then the rest in its order.
 fn messages(text: &str) -> String {
     let is_of_the_run = |line: &&str| {
         let begins_so = OF_THE_RUN.iter().any(|begin| line.starts_with(begin));
-        // `restored NAME: … at txid …` with -v.
+        // With -v, a line `restored NAME: … at txid …` is about a database.
         (begins_so && !line.contains(" at txid ")) || is_latency(line)
     };
     let (of_the_run, mut of_databases): (Vec<&str>, Vec<&str>) = text.lines().partition(is_of_the_run);
@@ -258,14 +257,15 @@ fn messages(text: &str) -> String {
 }
 
 impl Transcript {
-    /// Lines in any order.
+    /// Adds the error log, with its lines sorted.
     pub(super) fn error_log(&mut self, text: &str) {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
         self.file("error log, sorted", &joined(lines));
     }
 
-    /// The report of `ran`: a line for each database, as on stdout, between the first and the last.
+    /// Adds the report of `ran`. Between its first and last line it must have one line per database, the same as on
+    /// stdout.
     pub(super) fn report(&mut self, text: &str, ran: &Ran) {
         assert!(text.ends_with("}\n") && serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text}");
         let lines: Vec<&str> = text.lines().collect();

@@ -1,5 +1,5 @@
-//! The texts of all errors and warnings, each behind its class, as they are in the error log, in
-//! `reason` and after `Error:`. Users search for them, and scripts for some.
+//! The texts of all errors and warnings with their class, as they appear in the error log, in `reason` and after
+//! `Error:`. Users search for these texts, and scripts depend on some.
 
 use super::normal::Normal;
 use super::support::Transcript;

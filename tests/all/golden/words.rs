@@ -1,4 +1,4 @@
-//! Every fixed word that a value in JSON, a log or an exit code can be.
+//! Every fixed word that can be a value in JSON or in a log, and every exit code.
 
 use super::books::{classes, every_ending, record};
 use super::normal::Normal;
@@ -53,7 +53,7 @@ impl Write for Buffer {
     }
 }
 
-/// A message of every severity with its facts, and a failure.
+/// A log with a message of every severity and with a failure.
 fn log(format: LogFormat, color: bool) -> String {
     let buffer = Buffer::default();
     let log = Log::new(Box::new(buffer.clone()), 2, format, color, color);
@@ -82,7 +82,8 @@ fn failures() -> Vec<String> {
     all.iter().chain(&reasons).map(shown).collect()
 }
 
-/// Of a request that failed: its class, and whether it is sent again or listed anew.
+/// For every kind of failed request: its class, and whether the request is sent again or the replica is listed
+/// again.
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
         NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,

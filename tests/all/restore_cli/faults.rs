@@ -1,4 +1,4 @@
-//! A bucket that changes, throttles, stalls or lies while a restore runs.
+//! Tests of buckets that change, throttle, stall or return wrong data during a restore.
 
 use super::support::*;
 use crate::common::ltx_header;
@@ -15,7 +15,7 @@ fn slow(ms: u64) -> Faults {
     Faults { latency: Latency::Fixed(Duration::from_millis(ms)), ..Faults::default() }
 }
 
-/// A replica of three L0 files and of a snapshot of all of them.
+/// A server whose replica has three level 0 files, and a snapshot of the same state that is not stored yet.
 fn compacted() -> (Served, Object) {
     let served = serve(large(1 << 20, 0), Faults::default());
     let snapshot = served.database.objects[0].clone();
@@ -25,7 +25,8 @@ fn compacted() -> (Served, Object) {
 
 #[test]
 fn files_compacted_away_meanwhile_are_planned_anew() {
-    // L0 files 1 … n, which a snapshot of the same state replaces between listing and fetching.
+    // The replica has level 0 files 1 to n. Between listing and fetching they are replaced by a snapshot of the
+    // same state.
     let database = sample_fleet(1, 7).unwrap().remove(0);
     let newest = database.expected.txid;
     let level_0 = database.objects.iter().filter(|o| o.level.get() == 0).cloned().collect::<Vec<_>>();
@@ -58,7 +59,7 @@ fn files_compacted_away_meanwhile_are_planned_anew() {
     assert!(served.server.stats().count(RequestKind::Get, Outcome::NotFound) > 0, "nothing was missing");
 }
 
-/// The snapshot that a compaction of these files makes.
+/// The bytes of the snapshot that a compaction of these files makes.
 fn merged(files: &[hydrant::sim::generate::GeneratedObject]) -> Vec<u8> {
     let mut pages = std::collections::BTreeMap::new();
     let mut last = None;
@@ -148,7 +149,7 @@ fn a_storm_of_503_passes() {
 #[test]
 fn a_bit_turned_on_the_way_is_found() {
     let served = serve(large(1 << 20, 2), Faults::default());
-    // Only this one file; no other chain exists.
+    // The faults concern only this one file, and no other chain of files exists.
     let key = served.database.objects[0].key.clone();
     let faults = Faults { only_prefix: Some(key), fail: vec![(Failure::FlippedBit, 1.0)], ..Faults::default() };
     served.server.set_faults(Faults { only_kind: Some(RequestKind::Get), ..faults });
@@ -172,7 +173,7 @@ fn a_damaged_file_is_restored_around_and_reported() {
     assert!(ran.stderr.contains("Warning: "), "{}", ran.stderr);
 }
 
-/// The error names the right class also for files that are too large for one GET.
+/// A damaged file that is too large for one GET must give the same class of error as a small one.
 #[test]
 fn damage_in_the_tail_of_a_large_file_gets_its_class() {
     let database = large(20 << 20, 1);
@@ -212,8 +213,7 @@ fn damage_in_the_tail_of_a_large_file_gets_its_class() {
     }
 }
 
-/// Whatever befalls the snapshot: the smaller files lead to the same state, and the snapshot is
-/// named.
+/// Whatever damage the snapshot has, the smaller files give the same state, and a message names the snapshot.
 #[test]
 fn redundancy_is_used() {
     let (folder, manifest) = fixture("block-4096");
@@ -248,7 +248,7 @@ fn redundancy_is_used() {
     }
 }
 
-/// A valid LTX file whose pages are no sound SQLite database.
+/// A valid LTX file with these pages, which are not a valid SQLite database.
 fn one_file(pages: &[u8], page_size: u32) -> Vec<u8> {
     let page_size = PageSize::new(page_size).unwrap();
     let header = ltx_header(page_size, (pages.len() / page_size.bytes()) as u32, 1, 1_790_000_000_000);
@@ -275,7 +275,7 @@ fn sqlite_checks_before_anything_is_published() {
     run(&mut hydrant_s3(&["restore", "-o", &place.out(), &served.url])).succeeded();
     let mut image = std::fs::read(place.out()).unwrap();
     let page_size = served.database.page_size.bytes();
-    // The cells of every page but the first: no header field that would stop SQLite early.
+    // Every page but the first gets wrong cells. The header stays valid, so that SQLite opens the database.
     for page in image.chunks_mut(page_size).skip(1) {
         page[page_size / 2..].iter_mut().for_each(|b| *b ^= 0x55);
     }
@@ -295,13 +295,13 @@ fn sqlite_checks_before_anything_is_published() {
             .failed("integrity check failed, nothing was published");
         assert_eq!(place.contents(), before);
     }
-    // Without -integrity-check nothing is checked.
+    // Without -integrity-check SQLite does not check the database.
     let place = Place::new();
     run(&mut hydrant(&["restore", "-o", &place.out(), &url])).succeeded();
     assert_eq!(std::fs::read(place.out()).unwrap(), image);
 }
 
-/// Pages that lead to one another for ever.
+/// Each page of the listing refers to a further page, for ever.
 #[test]
 fn a_listing_that_does_not_end_is_an_error() {
     let page = |token: &str| {

@@ -1,6 +1,6 @@
-//! After a `-force` that was killed just before its exchange: the old database is at its path, and its
-//! -wal, which holds rows that the file does not have, was moved aside. The next command that looks at
-//! the destination moves it back.
+//! Tests of a `-force` that was killed just before it exchanged the files. The old database is at its path, but its
+//! -wal, which holds rows that the database file does not have, was moved aside. The next command that looks at the
+//! destination must move it back.
 
 use super::support::*;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const ROWS: i64 = 3;
 
-/// A database in use, all of whose rows are in the -wal, as its killed program leaves it at `path`.
+/// Creates a database at `path` as a killed program leaves it: all of its rows are in the -wal.
 fn hot_database(path: &Path) {
     let dir = tempfile::tempdir().unwrap();
     let original = dir.path().join("app.db");
@@ -30,7 +30,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Moves its sidecars aside, as `-force` does before it exchanges the files.
+/// Moves the sidecars of the database at `path` aside, as `-force` does before it exchanges the files.
 fn interrupt_force_on(path: &Path) {
     let temp = |name: &str| {
         let own = path.file_name().unwrap().to_str().unwrap();
@@ -59,7 +59,7 @@ const PUT_RIGHT: &str = "is back in its place";
 
 #[test]
 fn restore_makes_the_old_database_whole_before_it_decides() {
-    // No server listens on this port.
+    // No server listens on this port, so a command that sent a request would fail.
     let nowhere = url("http://127.0.0.1:1", "db");
     let arrange = || {
         let place = Place::new();
@@ -67,7 +67,7 @@ fn restore_makes_the_old_database_whole_before_it_decides() {
         interrupt_force_on(Path::new(&place.out()));
         place
     };
-    // Without a look, the rows are not seen.
+    // While the -wal is moved aside, SQLite sees no rows.
     let place = arrange();
     assert_eq!(rows(Path::new(&place.out())), 0);
 
@@ -82,10 +82,10 @@ fn restore_makes_the_old_database_whole_before_it_decides() {
         assert_eq!((skip, &*ran.stdout), ("database already exists, skipping", ""));
         assert_eq!(names(&place), ["out.db", "out.db-shm", "out.db-wal"]);
         assert_eq!(rows(Path::new(&place.out())), ROWS);
-        // The second run has nothing to report.
+        // The second run has nothing left to repair, so it reports nothing.
         assert_eq!(run(&mut hydrant(&args)).stderr, "database already exists, skipping\n");
     }
-    // A dry run changes nothing.
+    // A dry run must not move the sidecars back.
     let place = arrange();
     let before = place.contents();
     run(&mut hydrant(&["restore", "-if-db-not-exists", "-dry-run", "-o", &place.out(), &nowhere])).succeeded();
@@ -101,7 +101,8 @@ fn restore_makes_the_old_database_whole_before_it_decides() {
     place.holds_only(&latest(&manifest));
 }
 
-/// What holds nothing that counts: a new file, one about to replace an empty one, one of another output.
+/// Leftover files without content that matters: a new file, one that was about to replace an empty file, and one of
+/// another output.
 #[test]
 fn other_leftovers_are_removed_without_a_word() {
     let nowhere = url("http://127.0.0.1:1", "db");
@@ -120,7 +121,7 @@ fn other_leftovers_are_removed_without_a_word() {
     assert_eq!(names(&place), ["out.db"]);
 }
 
-/// Both by URL, beneath a directory, and by the configured path.
+/// The databases are restored by URL into a directory, and by their configured paths.
 #[test]
 fn restore_pattern_makes_old_databases_whole_before_it_skips_them() {
     let (folder, _) = fixture("block-4096");
@@ -152,8 +153,8 @@ fn restore_pattern_makes_old_databases_whole_before_it_skips_them() {
     }
 }
 
-/// A program has written to the database before Hydrant looked: its rows and the old ones are both
-/// kept, and a message names both files.
+/// A program has written to the database before Hydrant ran again. The new rows and the old -wal must both be kept,
+/// and a message must name both files.
 #[test]
 fn what_no_longer_fits_is_kept_and_named() {
     let place = Place::new();

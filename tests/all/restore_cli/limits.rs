@@ -1,4 +1,4 @@
-//! Restores with few requests, little memory, few descriptors and forbidden system calls.
+//! Tests of restores with few requests, little memory, few descriptors and forbidden system calls.
 
 #![allow(unsafe_code)]
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[test]
 fn one_request_at_a_time() {
     for (bytes, increments) in [(256 << 10, 0), (1 << 20, 40), (24 << 20, 40)] {
-        // Slow enough for others to come in between.
+        // The latency is long enough that other requests could begin in between.
         let latency = Latency::Fixed(Duration::from_millis(2));
         let served = serve(large(bytes, increments), Faults { latency, ..Faults::default() });
         for cap in ["--max-requests", "-parallelism"] {
@@ -30,7 +30,8 @@ fn one_request_at_a_time() {
     }
 }
 
-/// Increments too large for one GET, with more index than the first look at their tails brings.
+/// The increments are too large for one GET, and their page indexes are longer than the first request for the end
+/// of a file returns.
 #[test]
 fn one_request_at_a_time_and_a_long_index() {
     let page_size = PageSize::new(512).unwrap();
@@ -48,7 +49,7 @@ fn one_request_at_a_time_and_a_long_index() {
         wal_salt2: 0,
         node_id: 0,
     };
-    // Pages that take some 30 bytes each: a file of 9 MB has an index of 2.5 MB.
+    // Pages take about 30 bytes each, so a file of 9 MB has a page index of 2.5 MB.
     let pages = 300_000u32;
     let page = |txid: u64, pgno: u32| {
         let mut page = vec![txid as u8; 512];
@@ -58,7 +59,7 @@ fn one_request_at_a_time_and_a_long_index() {
     let server = simulator(Faults::default());
     for (level, txid) in [("0009", 1), ("0000", 2), ("0000", 3), ("0000", 4), ("0000", 5)] {
         let mut encoder = Encoder::new(&header(txid, pages), Encoding::Block);
-        // The newest is large, small ones before it are fetched meanwhile.
+        // The newest file is large. The small files before it are fetched at the same time.
         let large = [1, 2, 5].contains(&txid);
         let step = if large { 1 } else { 997 };
         for pgno in (1..=pages).step_by(step) {
@@ -82,7 +83,7 @@ fn one_request_at_a_time_and_a_long_index() {
 
 #[test]
 fn little_memory() {
-    // Overlay, window and budget all overflow.
+    // The overlay, the write buffers and the memory budget are all too small for this database.
     let served = serve(large(96 << 20, 600), Faults::default());
     for engine in ["auto", "pwrite"] {
         let place = Place::new();
@@ -94,7 +95,8 @@ fn little_memory() {
     }
 }
 
-/// Segments that wait for a buffer, and segments that hold one and wait for leave to ask again.
+/// Some segments wait for a buffer, while others hold a buffer and wait until they may send a request again. The
+/// restore must not deadlock.
 #[test]
 fn little_memory_and_few_requests_and_broken_connections() {
     let faults = Faults { fail: vec![(Failure::HalfBody, 0.5)], ..Faults::default() };
@@ -169,7 +171,7 @@ fn a_file_size_limit_is_an_error_before_anything_is_fetched() {
             }
         }
     }
-    // One that fits, with nothing to spare.
+    // The limit is exactly the size of the database.
     let small = serve(large(1 << 20, 5), Faults::default());
     let place = Place::new();
     let mut command = hydrant_s3(&["restore", "-o", &place.out(), &small.url]);
@@ -181,7 +183,7 @@ fn a_file_size_limit_is_an_error_before_anything_is_fetched() {
 fn little_address_space() {
     let served = serve(large(24 << 20, 50), Faults::default());
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    // Stacks and the allocator's arenas of each thread are address space, too.
+    // The stacks and the allocator's arenas of each thread also take address space.
     let limit = (512 << 20) + workers * (160 << 20);
     let place = Place::new();
     let mut command = hydrant_s3(&["restore", "-o", &place.out(), &served.url]);
@@ -198,7 +200,7 @@ fn no_room_for_locked_memory() {
     place.holds_only(&served.sha256);
 }
 
-/// As the default profiles of container runtimes do.
+/// Forbids io_uring, as the default profiles of container runtimes do.
 fn without_uring(command: &mut Command) -> &mut Command {
     forbidden(command, libc::SYS_io_uring_setup)
 }
@@ -215,8 +217,8 @@ pub(super) fn forbidden(command: &mut Command, call: libc::c_long) -> &mut Comma
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
     ];
-    // SAFETY: prctl is async-signal-safe; the filter was copied into the closure and the kernel
-    // copies it once more.
+    // SAFETY: prctl is async-signal-safe. The filter was copied into the closure, and the kernel copies it once
+    // more.
     unsafe {
         command.pre_exec(move || {
             let mut filter = filter;

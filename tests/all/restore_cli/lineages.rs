@@ -1,5 +1,5 @@
-//! Files of two lineages at one path: an old copy in the other key layout beside a live replica,
-//! or old files that a new database's files only partly overwrote.
+//! Tests of files of two lineages at one path: an old copy in the other key layout beside a live replica, or old
+//! files of which a new database has overwritten only a part.
 
 use super::support::*;
 use crate::common::ltx_header;
@@ -11,19 +11,19 @@ use hydrant::timestamp::Timestamp;
 use std::ops::RangeInclusive;
 
 const HOUR_MS: i64 = 3_600_000;
-/// When the old lineage began; the live one begins a day later.
+/// The time at which the old lineage began, in milliseconds. The live one began a day later.
 const OLD_MS: i64 = 1_790_000_000_000;
 const LIVE_MS: i64 = OLD_MS + 24 * HOUR_MS;
 const PAGE_BYTES: usize = 512;
 
-/// The page of a database after this transaction.
+/// The page of the one-page database after this transaction of this lineage.
 fn page(lineage: u8, txid: u64) -> Vec<u8> {
     let mut page = vec![lineage; PAGE_BYTES];
     page[0] = txid as u8;
     page
 }
 
-/// A level 0 file of a database of one page.
+/// The bytes of a level 0 file for a database of one page.
 fn ltx_file(lineage: u8, txid: u64, timestamp_ms: i64) -> Vec<u8> {
     let page_size = PageSize::new(PAGE_BYTES as u32).unwrap();
     let header = ltx_header(page_size, 1, txid, timestamp_ms);
@@ -32,7 +32,7 @@ fn ltx_file(lineage: u8, txid: u64, timestamp_ms: i64) -> Vec<u8> {
     encoder.finish(0).unwrap()
 }
 
-/// Where a lineage's files lie: the folder of level 0, and when each was written.
+/// The files of one lineage: the folder of level 0, the TXIDs, and the times.
 struct Files {
     lineage: u8,
     folder: &'static str,
@@ -44,7 +44,7 @@ const OLD: Files = Files { lineage: b'o', folder: "a.db/ltx/0", txids: 1..=8, be
 const LIVE: Files = Files { lineage: b'l', folder: "a.db/0000", txids: 1..=3, begun_ms: LIVE_MS };
 
 impl Files {
-    /// Key, content, time.
+    /// The lineage's files as (key, content, time).
     fn all(&self) -> impl Iterator<Item = (String, Vec<u8>, Timestamp)> + '_ {
         self.txids.clone().map(|txid| {
             let ms = self.begun_ms + txid as i64 * HOUR_MS;
@@ -77,7 +77,7 @@ fn a_bucket_is_restored_from_the_files_that_litestream_writes_to_one() {
     for named in ["never joined", "a.db/000N/ (3 files up to TXID 0000000000000003", "a.db/ltx/ (8 files"] {
         assert!(ran.stderr.contains(named), "{named}: {ran:?}");
     }
-    // Also by a time that both have passed.
+    // The same must hold for a target time that is later than both lineages.
     let place = Place::new();
     let now = Timestamp::from_millis(LIVE_MS + 30 * HOUR_MS).to_string();
     run(&mut hydrant_s3(&["restore", "-timestamp", &now, "-o", &place.out(), &url])).succeeded();
@@ -102,7 +102,7 @@ fn what_only_the_other_lineage_reaches_is_an_error_that_names_it() {
         let ran = run(&mut hydrant_s3(&["restore", flag, value, "-o", &place.out(), &url])).failed(text);
         assert!(ran.stderr.contains("only the files below a.db/ltx/, another lineage, reach it"), "{ran:?}");
     }
-    // Neither reaches these.
+    // No lineage reaches these targets, so the error must not recommend another lineage.
     let too_old = Timestamp::from_millis(OLD_MS).to_string();
     for (flag, value) in [("-txid", "9"), ("-timestamp", too_old.as_str())] {
         let ran = run(&mut hydrant_s3(&["restore", flag, value, "-o", &place.out(), &url])).failed("");
@@ -181,7 +181,7 @@ fn times_that_run_backwards_are_a_warning_that_names_both_files() {
     let warning = ran.stderr.lines().find(|line| line.contains("run backwards")).unwrap_or_else(|| panic!("{ran:?}"));
     let (at, then) = (warning.find(&older), warning.find(&newer));
     assert!(at.is_some() && at < then, "{warning}");
-    // Without that, silence.
+    // Without files of an old lineage there must be no warning.
     let place = Place::new();
     let server = bucket(&[LIVE]);
     let ran = run(&mut hydrant_s3(&["restore", "-o", &place.out(), &url(&server.endpoint(), "a.db")])).succeeded();

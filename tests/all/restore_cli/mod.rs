@@ -1,6 +1,6 @@
-//! `hydrant restore` and `hydrant ltx` as a user meets them: the real binary with nothing in its
-//! environment, against folders, an independent S3 server and the simulator. Asserted are exit
-//! codes, texts, JSON, and what lies in the output's directory afterwards, byte for byte.
+//! Tests of `hydrant restore` and `hydrant ltx` as a user runs them. The program has an empty environment and reads
+//! from folders, an independent S3 server and the simulator. The tests check exit codes, texts, JSON, and every
+//! byte in the directory of the output.
 
 mod faults;
 mod interrupted;

@@ -1,4 +1,5 @@
-//! Outputs that exist already, or cannot be created: existing files keep their bytes in every failure.
+//! Tests of outputs that exist already or cannot be created. Existing files must keep their content in every
+//! failure.
 
 use super::support::*;
 use hydrant::sim::server::{Failure, Faults, RequestKind};
@@ -64,7 +65,7 @@ fn in_the_way() {
 
 #[test]
 fn if_db_not_exists_wins_before_any_request() {
-    // No server listens on this port.
+    // No server listens on this port, so a command that sent a request would fail.
     let url = url("http://127.0.0.1:1", "db");
     type Arrange = fn(&Place);
     let skipped: &[Arrange] = &[
@@ -111,7 +112,7 @@ fn force_replaces_files_and_sidecars_and_keeps_the_mode() {
     assert_eq!(place.contents().into_keys().collect::<Vec<_>>(), ["out.db", "out.db-other"]);
     assert_eq!(Path::new(&place.out()).metadata().unwrap().mode() & 0o777, 0o640);
 
-    // The sidecars alone.
+    // Sidecars exist, but no database.
     let place = Place::new();
     place.write("out.db-wal", "stale");
     run(&mut hydrant(&["restore", "-force", "-o", &place.out(), &url])).succeeded();
@@ -130,10 +131,10 @@ fn force_replaces_files_and_sidecars_and_keeps_the_mode() {
     }
 }
 
-/// The old database and its sidecars are untouched when any one request fails for good.
+/// The old database and its sidecars must be unchanged if any single request fails for good.
 #[test]
 fn force_loses_nothing_at_any_failing_request() {
-    // A large snapshot, so that it comes in parts.
+    // The snapshot is large, so it is fetched in parts.
     let served = serve(large(20 << 20, 3), Faults::default());
     let place = Place::new();
     place.write("out.db", "old");
@@ -151,14 +152,14 @@ fn force_loses_nothing_at_any_failing_request() {
         let ran = run(&mut hydrant_s3(&["restore", "-force", "-o", &place.out(), &served.url]));
         ran.failed("AccessDenied");
         assert_eq!(place.contents(), before, "{key} after {passing}");
-        // Removes scripted failures that this run did not reach, so that the next run does not meet them.
+        // Uses up scripted failures that this run did not reach, so that the next run does not meet them.
         while run_until_clean(&served, &place, &before) {}
     }
     run(&mut hydrant_s3(&["restore", "-force", "-o", &place.out(), &served.url])).succeeded();
     place.holds_only(&served.sha256);
 }
 
-/// Uses up what is left of a script. Returns whether there may be more.
+/// Uses up the rest of a script by restoring elsewhere. Returns whether more may be left.
 fn run_until_clean(served: &Served, place: &Place, before: &Contents) -> bool {
     let refused = served.server.stats().with_outcome(hydrant::sim::server::Outcome::Refused);
     let elsewhere = Place::new();
@@ -183,7 +184,7 @@ fn a_directory_that_cannot_be_written_is_found_before_anything_is_fetched() {
     assert_eq!(served.server.stats().body_bytes, 0);
     assert_eq!(served.server.stats().total(), 0);
 
-    // -force over a file of another user, in a directory of the restoring user.
+    // -force replaces a file of another user, in a directory of the restoring user.
     let place = Place::new();
     std::fs::set_permissions(place.dir(), std::fs::Permissions::from_mode(0o777)).unwrap();
     place.write("out.db", "root's");
@@ -232,7 +233,7 @@ fn a_full_disk_is_found_before_the_pages_are_fetched() {
             }
         }
     }
-    // A database that fits.
+    // This smaller database fits on the small file system and must be restored.
     let small = serve(large(1 << 20, 2), Faults::default());
     run(&mut hydrant_s3(&["restore", "-o", &mount.out(), &small.url])).succeeded();
     mount.holds_only(&small.sha256);

@@ -1,12 +1,12 @@
-//! What must fail, and how: keys, buckets, empty prefixes, networks, damaged chains. None of it
-//! is ever "no backups".
+//! Tests of restores that must fail: wrong keys, wrong buckets, empty prefixes, networks, damaged chains. None of
+//! them may be reported as "no backups".
 
 use super::support::*;
 use crate::common::S3sServer;
 use hydrant::sim::server::{Failure, Faults, RequestKind};
 use std::time::Duration;
 
-/// Runs with and without `-if-replica-exists`: the same failure, nothing written.
+/// Runs with and without `-if-replica-exists`. Both must fail in the same way and write nothing.
 #[track_caller]
 fn fails(url: &str, text: &str, prepare: impl Fn(&mut std::process::Command)) {
     for skip in ["-if-replica-exists", "-if-replica-exists=false"] {
@@ -33,7 +33,7 @@ fn wrong_keys() {
     fails(&served.url, "AWS_ACCESS_KEY_ID", |c| {
         c.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env_remove("AWS_SESSION_TOKEN");
     });
-    // An independent opinion.
+    // An independent S3 server must lead to the same error.
     let root = tempfile::tempdir().unwrap();
     let server = S3sServer::start(root.path());
     server.put("bucket", "db/0000/0000000000000001-0000000000000001.ltx", b"x", None);

@@ -1,5 +1,5 @@
-//! Secrets are never shown in errors, reports or messages, at any verbosity. The output of every run
-//! of these tests is searched for them. The tests here put them where they might be repeated.
+//! Secrets must never be shown in errors, reports or messages, at any verbosity. All tests of `restore` search the
+//! output of every run for secrets. The tests here put secrets where an error might repeat them.
 
 use super::support::*;
 use hydrant::sim::server::{Failure, Faults};

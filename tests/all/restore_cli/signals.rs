@@ -1,4 +1,4 @@
-//! Restores that are stopped half-way: by signals that can be handled, and by SIGKILL.
+//! Tests of restores that are stopped half-way, by signals that can be handled and by SIGKILL.
 
 use super::support::*;
 use crate::common::wait::ended_soon;
@@ -6,12 +6,12 @@ use hydrant::sim::server::{Faults, RequestKind};
 use std::process::Stdio;
 use std::time::Instant;
 
-/// A restore from here takes half a minute if it is not stopped.
+/// A server so slow that a restore takes half a minute unless it is stopped.
 fn slow() -> Served {
     serve(large(24 << 20, 3), Faults { bandwidth_per_connection: Some(200 << 10), ..Faults::default() })
 }
 
-/// Runs until the pages are being fetched.
+/// Starts a restore and waits until it is fetching pages.
 fn half_way(served: &Served, args: &[&str]) -> Running {
     let sent = served.server.stats().body_bytes;
     let running = start(&mut hydrant_s3(&[&["restore", &served.url], args].concat()));
@@ -119,7 +119,8 @@ fn after_a_kill_the_next_run_sweeps_and_succeeds() {
         let mut left = place.contents();
         left.retain(|name, _| !before.contains_key(name));
         println!("-integrity-check {check}: a kill leaves {:?}", left.keys());
-        // A file with a name is needed for SQLite, and on ext4 without a journal.
+        // A kill leaves a file with a name if SQLite is to check it, and on ext4 without a journal. Otherwise the
+        // new file has no name.
         assert!(left.len() <= 1 && left.keys().all(|name| name.starts_with(".out.db.hydrant-")), "{:?}", left.keys());
         assert!(check == "none" || left.len() == 1);
         for name in before.keys() {

@@ -1,12 +1,12 @@
-//! Where replicas lie and how they are named: by URL and by litestream.yml, on disk and in a
-//! bucket, in both layouts; plans, JSON, lists of files.
+//! Tests of the places where replicas lie and the ways to name them: by URL and by litestream.yml, on disk and in a
+//! bucket, in both key layouts. Also tests of plans, JSON and lists of files.
 
 use super::support::*;
 use crate::common::S3sServer;
 use hydrant::sim::server::Faults;
 use std::path::Path;
 
-/// The fixture's files in a bucket of an independent server.
+/// The files of the fixture in a bucket of an independent S3 server.
 fn in_bucket(name: &str) -> (tempfile::TempDir, S3sServer, serde_json::Value) {
     let (folder, manifest) = fixture(name);
     let root = tempfile::tempdir().unwrap();
@@ -58,14 +58,14 @@ fn a_bucket_by_url_and_by_config() {
     assert_eq!(ran.json()["replica"], "s3");
     assert_eq!(ran.json()["txid"], "0000000000000018");
 
-    // Litestream's own names of the variables.
+    // The credentials are given by Litestream's own variables.
     let place = Place::new();
     let mut command = hydrant(&["restore", &url, "-o", &place.out()]);
     command.env("LITESTREAM_ACCESS_KEY_ID", server.access_key);
     run(command.env("LITESTREAM_SECRET_ACCESS_KEY", server.secret_key)).succeeded();
     place.holds_only(&hash);
 
-    // Keys in the configuration are used alone, whatever token the environment holds.
+    // Keys in the configuration are used alone, although the environment holds a session token.
     let (place, config) = (Place::new(), Place::new());
     let yaml = format!(
         "access-key-id: {}\nsecret-access-key: {}\ndbs:\n- path: {}\n  replica:\n    type: s3\n    bucket: bucket\n    \
@@ -179,7 +179,7 @@ fn relative_outputs_and_new_parents() {
     let mode = |path: &str| Path::new(&place.path(path)).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("new/deep"), 0o700);
 
-    // The restore fails: the parent directories that it made are removed.
+    // The restore fails. The parent directories that it created must be removed.
     let place = Place::new();
     let missing = format!("file://{}", place.path("nowhere"));
     run(&mut hydrant(&["restore", "-o", &place.path("new/deep/out.db"), &missing]))

@@ -1,4 +1,4 @@
-//! The program as a child, replicas to restore from, and what lies in a directory.
+//! Runs the program as a child process, provides replicas to restore from, and compares directories.
 
 pub(super) use crate::common::wait::until;
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, large_database};
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 pub(super) const ACCESS_KEY: &str = "AKIDCANARY";
 pub(super) const SECRET_KEY: &str = "canary-secret-key";
 pub(super) const SESSION_TOKEN: &str = "canary-session-token";
-/// A run that takes longer counts as hanging.
+/// The time after which a run counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(150);
 
-/// The program with nothing in its environment.
+/// A command for the program with an empty environment.
 pub(super) fn hydrant(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(args).env_clear().env("AWS_EC2_METADATA_DISABLED", "true");
@@ -25,7 +25,7 @@ pub(super) fn hydrant(args: &[&str]) -> Command {
     command
 }
 
-/// The same with the simulator's keys.
+/// A command for the program with only the simulator's keys in its environment.
 pub(super) fn hydrant_s3(args: &[&str]) -> Command {
     let mut command = hydrant(args);
     command
@@ -35,14 +35,14 @@ pub(super) fn hydrant_s3(args: &[&str]) -> Command {
     command
 }
 
-/// How a run ended.
+/// The result of one run of the program.
 #[derive(Debug)]
 pub(super) struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
     pub took: Duration,
-    /// Most memory that was seen in use.
+    /// The largest resident memory that was observed, in bytes.
     pub peak_rss_bytes: u64,
 }
 
@@ -58,7 +58,7 @@ impl Ran {
         self
     }
 
-    /// Exit 1, one `Error:` line that holds `text`, nothing on stdout.
+    /// Checks that the exit code is 1, that stderr has one `Error:` line with `text`, and that stdout is empty.
     #[track_caller]
     pub(super) fn failed(self, text: &str) -> Self {
         assert_eq!((self.code, &*self.stdout), (Some(1), ""), "{self:?}");
@@ -69,7 +69,7 @@ impl Ran {
     }
 }
 
-/// A child that is still running, its output being read.
+/// A child process that is still running. Its output is being read.
 pub(super) struct Running {
     child: Child,
     begun: Instant,
@@ -96,11 +96,11 @@ pub(super) fn run(command: &mut Command) -> Ran {
 
 impl Running {
     pub(super) fn signal(&self, signal: Signal) {
-        // The child has not been waited for, so its process id cannot have been reused.
+        // The child has not been waited for, so its process ID cannot have been reused.
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end, for [`DEADLINE`] at most. Fails if its output holds a secret.
+    /// Waits until the child ends, for [`DEADLINE`] at most. Fails if its output holds a secret.
     pub(super) fn wait(mut self) -> Ran {
         let mut peak_rss_bytes = 0;
         let status: ExitStatus = loop {
@@ -132,7 +132,7 @@ fn peak_rss(pid: u32) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// A fresh directory, and the path of an output in it.
+/// A temporary directory, and the path of an output in it.
 pub(super) struct Place {
     dir: tempfile::TempDir,
 }
@@ -161,12 +161,12 @@ impl Place {
         path
     }
 
-    /// What lies there.
+    /// The content of the directory.
     pub(super) fn contents(&self) -> Contents {
         contents(self.dir())
     }
 
-    /// Nothing but the output, and that is what was expected.
+    /// Checks that the directory holds nothing but the output, with this hash.
     #[track_caller]
     pub(super) fn holds_only(&self, sha256: &str) {
         assert_eq!(self.contents(), Contents::from([("out.db".to_owned(), format!("file {sha256}"))]));
@@ -178,7 +178,7 @@ impl Place {
     }
 }
 
-/// Relative path → what it is, and the hash of a file's content.
+/// The content of a directory: relative path → kind of the entry, with the hash of a file's content.
 pub(super) type Contents = BTreeMap<String, String>;
 
 pub(super) fn contents(dir: &Path) -> Contents {
@@ -210,14 +210,14 @@ pub(super) fn sha256(path: &Path) -> String {
     hex(&Sha256::digest(std::fs::read(path).unwrap()))
 }
 
-/// A real replica from the fixtures: its folder, and its manifest.
+/// A real replica of the fixtures: its folder and its manifest.
 pub(super) fn fixture(name: &str) -> (PathBuf, serde_json::Value) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/corpus/single");
     let manifest = std::fs::read(root.join(format!("{name}.json"))).unwrap();
     (root.join(name), serde_json::from_slice(&manifest).unwrap())
 }
 
-/// The hash of the newest state.
+/// The SHA-256 of the newest state in a replica's manifest.
 pub(super) fn latest(manifest: &serde_json::Value) -> String {
     let targets = manifest["targets"].as_array().unwrap();
     let target = targets.iter().find(|t| t["target"] == "latest").unwrap();
@@ -229,7 +229,7 @@ pub(super) fn damaged(name: &str) -> String {
     format!("file://{}", root.join(name).join("app.db").display())
 }
 
-/// A simulator that checks signatures.
+/// Starts an S3 simulator that checks signatures.
 pub(super) fn simulator(faults: Faults) -> SimServer {
     let credentials = SimCredentials {
         access_key: ACCESS_KEY.into(),
@@ -239,12 +239,12 @@ pub(super) fn simulator(faults: Faults) -> SimServer {
     SimServer::start(SimOptions { credentials: Some(credentials), faults, ..SimOptions::default() }).unwrap()
 }
 
-/// `s3://bucket/path` on this endpoint.
+/// The replica URL `s3://bucket/path` on the server at `endpoint`.
 pub(super) fn url(endpoint: &str, path: &str) -> String {
     format!("s3://bucket/{path}?endpoint={endpoint}&region=us-east-1")
 }
 
-/// A database of 4 KiB pages: a snapshot of `bytes` and `increments`, below `large.db`.
+/// A database with 4 KiB pages below `large.db`: a snapshot of `bytes` bytes and `increments` increments.
 pub(super) fn large(bytes: u64, increments: u32) -> GeneratedDatabase {
     let spec = LargeSpec { bytes, increments, pages_per_increment: 8, overlap: 0.3, ..LargeSpec::default() };
     large_database(&spec).unwrap().to_database()

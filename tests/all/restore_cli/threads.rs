@@ -1,4 +1,4 @@
-//! Few threads, or none: `ulimit -u`, a cgroup's pids.max, a seccomp profile.
+//! Tests with few threads or none, because of `ulimit -u`, pids.max of a cgroup, or a seccomp profile.
 
 use super::limits::{forbidden, limited};
 use super::support::*;
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes `command` run as a user of its own, with at most `most` threads.
+/// Makes `command` run as a user of its own with at most `most` threads.
 fn with_threads(command: &mut Command, most: u64) -> &mut Command {
     let user = another_user();
     limited(command.uid(user).gid(user), libc::RLIMIT_NPROC, most)
@@ -38,11 +38,11 @@ fn a_few_threads_are_enough() {
     if !can_be_another() {
         return;
     }
-    // With segments for all workers, a name to resolve, files large enough for direct writes.
+    // The restore uses segments for all workers, a host name to resolve, and files large enough for O_DIRECT.
     let served = serve(large(24 << 20, 20), Faults::default());
     let url = served.url.replace("127.0.0.1", "localhost");
     for engine in ["auto", "pwrite"] {
-        // The command's own, the one for signals, one worker; one for SQLite.
+        // The threads are the main thread, the one for signals and one worker. SQLite's check needs one more.
         for (check, needed) in [("none", 3), ("quick", 4)] {
             for most in 1..=7 {
                 let place = open_place();
@@ -97,14 +97,14 @@ fn other_commands_need_few_too() {
         let args = ["bench", "-duration", "0s", "-output-dir", &dir, "-hlog", &hlog, &bucket];
         let ran = run(with_threads(&mut hydrant_s3(&args), most));
         assert!(!ran.stderr.contains("panicked"), "{ran:?}");
-        // The sampler of the histograms is one more; the workers come first.
+        // The thread that samples histograms is one more. The workers are started before it.
         if ran.code != Some(0) {
             ran.failed(NO_THREAD);
         }
     }
 }
 
-/// Docker before 20.10.10 answers EPERM to clone3, and the C library tries no other call then.
+/// Docker before 20.10.10 answers EPERM to clone3. The C library then tries no other system call.
 #[test]
 fn a_sandbox_that_forbids_threads_is_named() {
     let served = serve(large(64 << 10, 0), Faults::default());
@@ -122,7 +122,7 @@ fn a_sandbox_that_forbids_threads_is_named() {
     }
 }
 
-/// The AWS chain looks this host up on a thread of tokio's.
+/// The AWS credentials chain resolves this host name on a thread of tokio.
 #[test]
 fn credentials_of_a_container_by_name() {
     if !can_be_another() {

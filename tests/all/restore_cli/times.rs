@@ -1,11 +1,11 @@
-//! `-timestamp`: the right state with few header reads, also where every LastModified is wrong.
+//! Tests of `-timestamp`: it must give the right state with few header reads, even if every LastModified is wrong.
 
 use super::support::*;
 use hydrant::sim::naive::{self, NaiveEntry, NaiveTarget};
 use hydrant::sim::server::{Faults, RequestKind};
 use hydrant::timestamp::Timestamp;
 
-/// A snapshot and many small L0 files, one a second.
+/// A server with a snapshot and many small level 0 files, one per second.
 fn many() -> Served {
     serve(large(64 << 10, 1500), Faults::default())
 }
@@ -44,7 +44,8 @@ fn restores_in_few_looks(served: &Served) {
         println!("{time}: {files} of {n} files, {looks} looks, {} lists", made.of_kind(RequestKind::List));
         assert!(looks <= bound, "{looks} looks, {bound} allowed");
         assert_eq!(made.of_kind(RequestKind::List), 2);
-        // A hedge that was not needed after all may never have reached the server.
+        // A hedge that was cancelled may never have reached the server, so the server may have counted fewer
+        // requests.
         let (requests, hedged) = (ran.json()["requests"].as_u64().unwrap(), ran.json()["hedged"].as_u64().unwrap());
         assert!((requests - hedged..=requests).contains(&made.total()), "{requests} {hedged} {}", made.total());
     }
@@ -63,7 +64,7 @@ fn few_looks_in_a_copied_bucket() {
         served.server.objects().update("bucket", &object.key, |o| o.last_modified = now);
     }
     restores_in_few_looks(&served);
-    // `ltx -times` says so.
+    // `ltx -times` must say that the time comes from the metadata or the header.
     let ran = run(&mut hydrant_s3(&["ltx", "-level", "9", "-json", "-times", &served.url])).succeeded();
     assert_ne!(ran.json()[0]["time_source"], "last_modified");
     let snapshot = served.database.objects.iter().find(|o| o.level.get() == 9).unwrap();

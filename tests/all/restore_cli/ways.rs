@@ -1,12 +1,12 @@
-//! Outputs whose directory cannot exist. Every command and its dry run fail at once, and the error
-//! names the path component in the way.
+//! Tests of outputs whose directory cannot exist. Every command and its dry run must fail at once, and the error
+//! must name the part of the path that is in the way.
 
 use super::support::*;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// Of all that restores to `output`, or below it as `--output-dir`, each run's only error holds `texts`,
-/// and it comes before anything is fetched.
+/// Runs all commands that restore to `output`, or below it with `--output-dir`. Each must report exactly one error,
+/// which holds `texts`, before anything is fetched.
 #[track_caller]
 fn refused(place: &Place, output: &str, texts: &[&str]) {
     let (folder, _) = fixture("block-4096");
@@ -50,7 +50,7 @@ fn a_link_to_nothing() {
     }
     let text = format!("{} is a symbolic link to d/sub, which is not there", place.path("other"));
     refused(&place, &place.path("other/x"), &[&text]);
-    // By a relative path, as people type it.
+    // The output is given by a relative path, as people type it.
     let (folder, _) = fixture("block-4096");
     let source = format!("file://{}", folder.display());
     let mut command = hydrant(&["restore", "-o", "d/sub/x.db", &source]);
