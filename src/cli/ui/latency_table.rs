@@ -1,9 +1,10 @@
-//! The table of latencies by stage.
+//! The table of latencies: one row per stage of a restore (listing, first byte, decoding, writing …) with count,
+//! quantiles and maximum in milliseconds.
 
 use crate::cli::ui::log::{Log, Severity};
 use crate::telemetry::{Quantiles, Stages};
 
-/// Shows the table if `-v` was given: one message per row.
+/// Logs the table at severity Debug, one message per row. So it is shown if `-v` was given.
 pub fn show(log: &Log, stages: &Stages) {
     if log.shows(Severity::Debug) {
         let rows = stages.iter().filter_map(|(stage, durations)| Some((stage.as_str(), durations.quantiles()?)));
@@ -11,7 +12,7 @@ pub fn show(log: &Log, stages: &Stages) {
     }
 }
 
-/// A heading and one line per row. No lines at all if there are no rows.
+/// The lines of the table: a heading and one line per row. Empty if there are no rows.
 pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String> {
     let mut cells: Vec<[String; 7]> =
         vec![["latency (ms)", "count", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned)];
@@ -22,7 +23,8 @@ pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String
     if cells.len() == 1 { Vec::new() } else { aligned(&cells) }
 }
 
-/// Aligns a table: the first column left, the others right, two spaces between.
+/// Formats `rows` as a table: the first column is aligned left, the others right, with two spaces between
+/// columns. Widths are counted in characters.
 pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let widths: [usize; N] = std::array::from_fn(|i| {
         rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -37,7 +39,7 @@ pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Milliseconds with two decimals below 10, one below 100, none above.
+/// Formats milliseconds with at least three digits: two decimals below 10, one decimal below 100, none above.
 fn millis(ms: f64) -> String {
     match ms {
         ..9.995 => format!("{ms:.2}"),
