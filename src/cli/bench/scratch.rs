@@ -1,5 +1,5 @@
-//! The directory that a bench writes to: a new one below an existing one. It is removed at the end.
-//! Nothing outside it is changed.
+//! The temporary directory that `hydrant bench` restores databases to. It is a new directory inside the existing one
+//! of `-output-dir`, and is removed at the end. Nothing outside it is changed.
 
 use crate::cli::ui::failure::Failure;
 use crate::error::Class;
@@ -7,15 +7,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The directory. Dropping this removes it with everything in it.
+/// A temporary directory. Dropping this value removes the directory with everything in it.
 pub(super) struct Scratch {
-    /// The absolute path.
+    /// Its absolute path.
     dir: PathBuf,
+    /// Number of directories made inside it. The number is also the name of the next one.
     made: AtomicU64,
 }
 
 impl Scratch {
-    /// A new directory in `parent`.
+    /// Creates a new directory with a random name in the directory `parent`.
     ///
     /// # Errors
     /// `parent` does not exist or cannot be written to.
@@ -23,19 +24,19 @@ impl Scratch {
         let random: String = (0..8).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
         let dir = std::path::absolute(parent).map_err(|e| refused("use", parent, &e))?;
         let dir = dir.join(format!("hydrant-bench-{random}"));
-        // Fails if the directory exists.
+        // `create_dir` fails if the directory exists, so a directory of somebody else is never used or removed.
         std::fs::create_dir(&dir).map_err(|e| refused("make a directory in", parent, &e))?;
         Ok(Self { dir, made: AtomicU64::new(0) })
     }
 
-    /// A new, empty directory inside.
+    /// Creates a new, empty directory inside this one and returns its path.
     pub(super) fn fresh(&self) -> Result<PathBuf, Failure> {
         let dir = self.dir.join(self.made.fetch_add(1, Relaxed).to_string());
         std::fs::create_dir(&dir).map_err(|e| refused("make", &dir, &e))?;
         Ok(dir)
     }
 
-    /// Removes a directory that [`Self::fresh`] made.
+    /// Removes the directory `dir`, which [`Self::fresh`] has made, with everything in it.
     pub(super) fn remove(&self, dir: &Path) -> Result<(), Failure> {
         std::fs::remove_dir_all(dir).map_err(|e| refused("remove", dir, &e))
     }
@@ -47,6 +48,7 @@ impl Drop for Scratch {
     }
 }
 
+/// The failure `cannot WHAT PATH: ERROR`.
 fn refused(what: &str, path: &Path, e: &io::Error) -> Failure {
     Failure::failed(Class::Io, format!("cannot {what} {}: {e}", path.display()))
 }

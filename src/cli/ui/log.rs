@@ -72,7 +72,7 @@ struct Out {
     bar: Option<String>,
 }
 
-/// Moves to the start of the line and clears it.
+/// Terminal control sequence that moves the cursor to the start of the line and clears the line.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
 impl Log {
@@ -83,7 +83,8 @@ impl Log {
         Self::new(Box::new(std::io::stderr()), options.verbosity, options.format, terminal, !options.no_color)
     }
 
-    /// A log that writes to `to`. It draws bars if `to` is a `terminal`, and colours there if `color`.
+    /// Makes a log that writes to `to`. If `to` is a `terminal`, progress bars are drawn, and with `color` the
+    /// words `Warning:` and `Error:` are coloured.
     pub fn new(to: Box<dyn Write + Send>, verbosity: u8, format: LogFormat, terminal: bool, color: bool) -> Self {
         let least = match verbosity {
             0 => Severity::Info,
@@ -99,7 +100,7 @@ impl Log {
         }))
     }
 
-    /// Whether stderr is a terminal: a bar can be drawn.
+    /// Whether the log writes to a terminal, on which a progress bar can be drawn.
     pub fn is_terminal(&self) -> bool {
         self.0.terminal
     }
@@ -131,7 +132,8 @@ impl Log {
         }
     }
 
-    /// Writes `Error: …`, and `Try: …` if a better call is known. Always shown, and as text in both formats.
+    /// Writes `Error: …`, and `Try: …` if a command line is known that would work. They are written at any
+    /// verbosity, and as plain text also if the log format is JSON.
     pub fn failure(&self, failure: &Failure) {
         let (on, off) = if self.0.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         self.line(&format!("{on}Error:{off} {}", escaped(failure.message())));
@@ -140,7 +142,7 @@ impl Log {
         }
     }
 
-    /// Writes a line above the bar.
+    /// Writes a line of text. If a progress bar is shown on the last line, the text goes above it.
     pub fn line(&self, text: &str) {
         self.with(|out| {
             let bar = out.bar.as_deref();
@@ -149,7 +151,8 @@ impl Log {
         });
     }
 
-    /// Draws the bar; None removes it. Does nothing without a terminal.
+    /// Draws `bar` as the progress bar on the last line. None removes the bar. Does nothing if the log does not
+    /// write to a terminal.
     pub fn bar(&self, bar: Option<String>) {
         if !self.0.terminal {
             return;

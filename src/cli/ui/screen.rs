@@ -1,7 +1,8 @@
-//! What commands print on stdout: JSON, indented by two spaces, and tables aligned as Litestream's.
-//! Names and order of the JSON fields are a contract (docs/CLI.md, "JSON").
+//! Formats what commands print on stdout: JSON indented by two spaces, and tables with the layout of
+//! Litestream's. Scripts rely on the names and the order of the JSON fields (docs/CLI.md, "JSON").
 //!
-//! Names of files come from buckets and may hold control characters. Text output escapes them.
+//! File names come from buckets and may hold control characters, which could change what a terminal shows.
+//! Text output escapes them.
 
 use crate::cli::ui::failure::Failure;
 use crate::error::{Class, escaped};
@@ -10,25 +11,27 @@ use crate::timestamp::Timestamp;
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// The source of a file's time.
+/// Where the creation time of a file was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeSource {
-    /// The object's metadata, `x-amz-meta-litestream-timestamp`.
+    /// The object's metadata `x-amz-meta-litestream-timestamp`.
     Metadata,
-    /// The LTX header.
+    /// The header of the LTX file.
     Header,
-    /// The listing: the time of the upload, or of a copy.
+    /// LastModified in the listing: the time of the upload. If the bucket was copied, it is the time of the copy.
     LastModified,
 }
 
-/// One LTX file, as `ltx` and the dry run show it.
+/// One LTX file, as `hydrant ltx` and `-dry-run` show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLine {
     pub level: Level,
     pub min_txid: Txid,
     pub max_txid: Txid,
+    /// Size in bytes.
     pub size: u64,
+    /// Creation time, as exact as `time_source` allows.
     pub time: Timestamp,
     pub time_source: TimeSource,
 }
@@ -40,47 +43,52 @@ impl FileLine {
     }
 }
 
-/// The result of `-dry-run`.
+/// The result of `hydrant restore -dry-run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanReport {
-    /// The source as typed, with its secrets replaced.
+    /// The source (path or replica URL) as typed, with its secrets replaced.
     pub source: String,
-    /// `-o` as typed, else absolute.
+    /// Path of the database to create: `-o` as typed, else the configured path.
     pub target_path: String,
-    /// `s3` or `file`.
+    /// Kind of the replica: `s3` or `file`.
     pub replica: &'static str,
-    /// The chain of files, oldest first. Not empty.
+    /// The LTX files to fetch, from the oldest to the newest. Not empty.
     pub files: Vec<FileLine>,
 }
 
-/// The result of a restore.
+/// The result of `hydrant restore`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
-    /// `-o` as typed, else absolute.
+    /// Path of the restored database: `-o` as typed, else the configured path.
     pub db_path: String,
-    /// `s3` or `file`.
+    /// Kind of the replica: `s3` or `file`.
     pub replica: &'static str,
-    /// The TXID reached.
+    /// The TXID of the restored state.
     pub txid: Txid,
-    /// The time reached; None: it could be found only by a further request.
+    /// The time of the restored state, and where it was found. None if it is not known without a further
+    /// request.
     pub time: Option<(Timestamp, TimeSource)>,
+    /// Duration of the command in milliseconds.
     pub duration_ms: u64,
-    /// `none`, `quick` or `full`.
+    /// The check that SQLite has made: `none`, `quick` or `full`.
     pub integrity_check: &'static str,
-    /// Size of the database.
+    /// Size of the database in bytes.
     pub bytes: u64,
-    /// LTX files merged.
+    /// Number of LTX files that were merged.
     pub files: u64,
-    /// Bytes received.
+    /// Size of these files in bytes.
     pub bytes_fetched: u64,
+    /// Number of requests sent, including those in `retries` and `hedged`.
     pub requests: u64,
+    /// Number of requests that were sent again after a failure.
     pub retries: u64,
-    /// Requests that were sent a second time because the first was slow. `requests` includes them.
+    /// Number of requests that were sent a second time because the first response was slow.
     pub hedged: u64,
-    /// Damaged files that were avoided, and checks that could not be made.
+    /// Warnings, for example about damaged files that were avoided, or a check that SQLite could not make.
     pub warnings: Vec<String>,
 }
 
+/// The JSON object that `hydrant restore -dry-run -json` prints.
 #[derive(Serialize)]
 struct JsonPlan<'a> {
     source: &'a str,
@@ -91,6 +99,7 @@ struct JsonPlan<'a> {
     files: Vec<JsonFile>,
 }
 
+/// The JSON object of one LTX file. Only plans have its `name`.
 #[derive(Serialize)]
 struct JsonFile {
     level: u8,
@@ -103,6 +112,7 @@ struct JsonFile {
     time_source: TimeSource,
 }
 
+/// The JSON object that `hydrant restore -json` prints.
 #[derive(Serialize)]
 struct JsonResult<'a> {
     db_path: &'a str,
@@ -137,7 +147,7 @@ fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
 }
 
 impl PlanReport {
-    /// The first TXID of the first file and the last TXID of the last file.
+    /// The TXIDs that the plan covers: the lowest of the first file and the highest of the last file.
     fn range(&self) -> (Txid, Txid) {
         let min = self.files.first().map_or_else(Txid::default, |file| file.min_txid);
         let max = self.files.last().map_or_else(Txid::default, |file| file.max_txid);
@@ -200,12 +210,13 @@ impl RestoreReport {
     }
 }
 
-/// `ltx -json`: an array, `[]` when empty.
+/// The output of `hydrant ltx -json`: an array with one object per file. It is `[]` if there are no files.
 pub fn ltx_json(files: &[FileLine]) -> String {
     pretty(&files.iter().map(|file| json_file(file, None)).collect::<Vec<_>>())
 }
 
-/// `ltx`: the heading, also if there are no files, and a line per file.
+/// The output of `hydrant ltx`: a heading and one line per file. The heading is printed also if there are no
+/// files.
 pub fn ltx_text(files: &[FileLine]) -> String {
     let mut rows = vec![["level", "min_txid", "max_txid", "size", "created"].map(str::to_owned)];
     rows.extend(files.iter().map(|file| {
@@ -220,7 +231,8 @@ pub fn ltx_text(files: &[FileLine]) -> String {
     table(&rows)
 }
 
-/// Aligns a table to the left, with two spaces between columns. The last column is not padded.
+/// Formats `rows` as a table with all columns aligned left and two spaces between them. The last column is not
+/// padded.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -237,13 +249,17 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     out
 }
 
-/// JSON, indented by two spaces, with a newline at the end. Plain data can always be serialised.
+/// Formats `value` as JSON, indented by two spaces, with a newline at the end. The structs of this program can
+/// always be serialised; if that failed nevertheless, the result is an object with the error.
 pub(in crate::cli) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
 }
 
-/// Prints `text` on stdout. A closed pipe (`ltx … | head`) is not an error. Any other failure is:
-/// output that a full disk cut off must not pass for all of it.
+/// Prints `text` on stdout. A closed pipe, as in `hydrant ltx … | head`, is not an error.
+///
+/// # Errors
+/// Any other failure to write. If stdout is a file on a full disk, the output is incomplete, and the exit code
+/// must tell.
 pub fn print(text: &str) -> Result<(), Failure> {
     print_to(&mut io::stdout().lock(), text)
 }
