@@ -36,7 +36,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// A parsed command line: the command and its arguments.
+/// A parsed and checked command line: one command with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Print this text on stdout and exit with 0. The text is help, the version, a completion script or a man
@@ -120,7 +120,7 @@ fn parse_command(
     }
 }
 
-/// Converts clap's matches to the struct of a command's flags.
+/// Converts clap's matches to the struct `T` that holds a command's flags.
 fn typed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T, Failure> {
     T::from_arg_matches(matches).map_err(|e| from_clap(&e))
 }
@@ -171,7 +171,8 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     (log, ended)
 }
 
-/// Runs `work` with a token that SIGHUP, SIGINT and SIGTERM cancel.
+/// Runs `work` with a cancellation token. The signals SIGHUP, SIGINT and SIGTERM cancel the token, so that `work` can
+/// stop early.
 fn with_signals(work: impl FnOnce(&CancellationToken) -> Result<(), Failure>) -> Result<(), Failure> {
     let cancel = CancellationToken::new();
     signal::watch(&cancel)?;

@@ -14,15 +14,15 @@ use crate::config::{self, Config, Env, Location};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A request to restore one database.
+/// A request to plan or restore one database, made from the command line.
 #[derive(Clone, Copy)]
 pub struct RestoreRequest<'a> {
     pub args: &'a RestoreArgs,
-    /// The bucket or directory and the path in it that hold the replica.
+    /// Where the replica is: a bucket or a local directory, and the path in it.
     pub location: &'a Location,
-    /// The absolute path of the database to create.
+    /// The absolute path at which the database is to be created.
     pub output: &'a Path,
-    /// The same path as reports show it: `-o` as typed, else the absolute path.
+    /// The same path as messages and reports show it: `-o` as typed, else the configured path.
     pub output_shown: &'a str,
     pub log: &'a Log,
     pub cancel: &'a CancellationToken,
@@ -42,7 +42,7 @@ pub trait Restorer: Sync {
     /// this failure into a success.
     fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure>;
 
-    /// The progress of the running `restore`.
+    /// The progress of the running `restore` at this moment.
     fn snapshot(&self) -> ProgressSnapshot;
 }
 

@@ -22,12 +22,12 @@ use crate::telemetry::Counters;
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
-/// The running workers of a command and its open stores.
+/// The resources of a running command: its worker threads, its stores, and its limits.
 pub(super) struct Session {
     pub workers: Workers,
     /// At most this many databases may be restored at a time.
     pub max_databases: usize,
-    /// How files are written: by io_uring or by pwrite.
+    /// The I/O backend that writes files: io_uring or pwrite.
     pub backend: IoBackend,
     stores: Stores,
     cancel: CancellationToken,
@@ -78,7 +78,7 @@ impl Session {
         Ok(Self { workers, max_databases, backend: chosen.kind, stores, cancel: cancel.clone() })
     }
 
-    /// The limiter of this process's requests to all buckets.
+    /// The limiter that bounds the requests of this process to all buckets.
     pub(super) fn requests(&self) -> &RequestLimits {
         &self.stores.options.limits
     }

@@ -11,13 +11,13 @@ use futures_util::stream::FuturesOrdered;
 use std::collections::VecDeque;
 use std::pin::pin;
 
-/// A sequence of futures of which a bounded number run ahead of the result that was taken last.
+/// A sequence of futures, for example fetches. A bounded number of them run ahead of the one whose result is needed
+/// next.
 pub(super) struct Ahead<I, F: Future> {
-    /// The futures that have not been started.
+    /// The futures that have not been started yet.
     rest: I,
-    /// The futures that are running.
     running: FuturesOrdered<F>,
-    /// Results that [`Ahead::next`] has not returned yet, in order.
+    /// Results of finished futures that [`Ahead::next`] has not returned yet, in order.
     ready: VecDeque<F::Output>,
     /// Upper bound of the number of running futures and results together.
     most: usize,

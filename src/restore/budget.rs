@@ -12,12 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// would be only 4 GiB if a permit were a byte. In units of 1 KiB it is 4 TiB.
 const UNIT_BYTES: u64 = 1024;
 
-/// A budget of bytes from which memory is reserved. Clones share the same budget.
+/// A budget of bytes from which restores reserve memory. Clones share the same budget.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    /// One permit per free unit.
+    /// A semaphore with one permit per unit of memory that is not reserved.
     units: Arc<Semaphore>,
-    /// Size of the whole budget in bytes, free or reserved.
+    /// Size of the whole budget in bytes, including what is reserved now.
     total_bytes: u64,
 }
 
@@ -35,7 +35,7 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(units)), total_bytes: units as u64 * UNIT_BYTES }
     }
 
-    /// Size of the whole budget in bytes, free or reserved.
+    /// Size of the whole budget in bytes, including what is reserved now.
     pub const fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
@@ -65,7 +65,7 @@ impl Budget {
         Some(MemoryReservation { permit: Some(permit) })
     }
 
-    /// The number of units that hold `bytes`, at most those of the whole budget.
+    /// Converts `bytes` to a number of units, rounded up, and at most the number of units of the whole budget.
     fn units_for(&self, bytes: u64) -> u32 {
         bytes.div_ceil(UNIT_BYTES).min(self.total_bytes / UNIT_BYTES) as u32
     }

@@ -11,10 +11,11 @@ use crate::timestamp::Timestamp;
 /// of the clock of the machine that wrote the backups.
 const CLOCK_STEP: i64 = 1_000_000_000;
 
-/// The header times of a chain of files. They are added from the newest file to the oldest.
+/// Collects the creation times of a chain of LTX files, from the newest file to the oldest, and finds the largest
+/// step back in time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ChainTimes {
-    /// The file that was added last: its index in the chain, and its time.
+    /// Index in the chain and creation time of the file that was added last.
     last: Option<(usize, Timestamp)>,
     /// The largest step back in time found so far.
     largest: Option<StepBack>,
@@ -51,13 +52,13 @@ impl ChainTimes {
 }
 
 impl StepBack {
-    /// Size of the step in nanoseconds.
+    /// By how many nanoseconds the file with the higher TXIDs is the earlier one.
     fn nanos(&self) -> i64 {
         nanos(self.newer_time, self.older_time)
     }
 }
 
-/// The time from `from` to `to` in nanoseconds.
+/// The time from `from` to `to` in nanoseconds. Negative if `to` is the earlier one.
 fn nanos(from: Timestamp, to: Timestamp) -> i64 {
     to.as_nanos().saturating_sub(from.as_nanos())
 }
@@ -79,7 +80,7 @@ mod tests {
     fn the_largest_step_back_is_found() {
         assert_eq!(step_back(&[]), None);
         assert_eq!(step_back(&[5, 5, 6]), None);
-        // A step back of exactly one second is allowed.
+        // A step back in time of exactly one second gives no warning.
         assert_eq!(step_back(&[1_000, 0, 1_500, 500]), None);
         assert_eq!(step_back(&[1_001, 0]), Some((0, 1_001, 0)));
         assert_eq!(step_back(&[9_000, 7_000, 8_000, 20_000, 3_000, 4_000]), Some((3, 20_000, 3_000)));

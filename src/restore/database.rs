@@ -27,15 +27,16 @@ use tokio::sync::Semaphore;
 
 /// One database to restore: where its backup is, which state of it is wanted, and where to write it.
 pub struct Request {
-    /// The bucket or local directory that holds the replica.
+    /// The store (bucket or local disk) that holds the replica.
     pub store: Store,
-    /// Path of the database's replica in the store (docs/FORMAT.md, "Key layouts": `<path>`).
+    /// Path of the replica in the store, which the keys of its LTX files begin with (docs/FORMAT.md, "Key layouts":
+    /// `<path>`).
     pub path: String,
     /// The replica's files, if they were listed before. With None, [`restore`] lists them.
     pub replica: Option<Replica>,
-    /// The state to restore: the newest, the one at a TXID, or the last before a point in time.
+    /// The state of the database to restore: the newest, the one at a TXID, or the last one before a point in time.
     pub target: Target,
-    /// Path of the restored database, checked by [`Destination::prepare`].
+    /// Where the restored database is published, as [`Destination::prepare`] has checked it.
     pub destination: Arc<Destination>,
     /// SQLite's check to run before the database is published. With None, no check is run.
     pub check: Option<check::Mode>,
@@ -47,14 +48,14 @@ pub struct Request {
 /// A restored and published database. Its content is durable, its name not yet.
 #[derive(Debug)]
 pub struct Restored {
-    /// Numbers and warnings about this restore, for reports.
+    /// Sizes, counts and warnings of this restore, for reports.
     pub outcome: RestoreOutcome,
     /// The published file. The caller must fsync its directory ([`PublishedFile::sync_dir`]): until
     /// then a power failure can lose the file's name.
     pub published: PublishedFile,
 }
 
-/// Numbers and warnings about one restored database, for reports.
+/// Sizes, counts and warnings of one successful restore, for reports.
 #[derive(Debug, Clone)]
 pub struct RestoreOutcome {
     /// The lowest TXID that the planned LTX files cover. Always 1, because a plan begins with a snapshot.
@@ -63,17 +64,18 @@ pub struct RestoreOutcome {
     pub txid: Txid,
     /// Creation time of the newest planned LTX file, from its header.
     pub timestamp: Timestamp,
-    /// SQLite's page size in bytes.
+    /// Page size of the restored SQLite database in bytes.
     pub page_size: u32,
     /// Size of the restored database in bytes.
     pub bytes_out: u64,
     /// Total size of the planned LTX files in bytes.
     pub bytes_in: u64,
-    /// Number of LTX files that the restored state was made from.
+    /// Number of LTX files that the database was restored from.
     pub files: usize,
     /// Damaged LTX files that the final plan avoids: the file's key, and a text that says what is wrong.
     pub damaged: Vec<(String, String)>,
-    /// Oddities of the plan that did not prevent the restore.
+    /// Warnings about the replica that did not prevent the restore, for example that it also holds files of another
+    /// database.
     pub warnings: Vec<Warning>,
     /// Estimated number of LIST and GET requests, retries not counted.
     pub requests: u64,
@@ -118,7 +120,7 @@ pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restor
 /// The purpose for which a plan is executed. A restore executes it to fill a [`StagedFile`] (the
 /// unpublished new database). A measurement executes it and discards the pages.
 pub(super) trait Sink {
-    /// The result of a successful execution.
+    /// The result of a successful execution of the plan.
     type Done;
 
     /// The file that pages are written to. None if pages are discarded.
@@ -185,7 +187,8 @@ pub(super) async fn execute_plans<S: Sink>(
                 if let Some(damage) = planner.learn(&plan, &files, failure).await? {
                     first_damage.get_or_insert(damage);
                 }
-                // The old file is dropped before the new one is created, so that its disk space is free.
+                // The unfinished file is dropped (removed) before a new one is created, so that its disk space can be
+                // used.
                 drop(sink);
                 sink = create()?;
             }

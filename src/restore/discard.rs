@@ -14,7 +14,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use std::rc::Rc;
 
-/// After which step of a restore the data are thrown away.
+/// The step of a restore after which `hydrant bench` discards the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiscardStage {
     /// All planned files are fetched, and their bytes are discarded.
@@ -23,24 +23,24 @@ pub enum DiscardStage {
     Decode,
 }
 
-/// A database to restore without writing it.
+/// One database whose restore is to be measured without writing it.
 pub struct DiscardRequest {
-    /// The bucket or local directory that holds the replica.
+    /// The store (bucket or local disk) that holds the replica.
     pub store: Store,
-    /// Path of the database's replica in the store.
+    /// Path of the replica in the store, which the keys of its LTX files begin with.
     pub path: String,
     /// The replica's files, if they were listed before. With None, [`discard`] lists them.
     pub replica: Option<Replica>,
-    /// The state to restore.
+    /// The state of the database to restore: the newest, the one at a TXID, or the last one before a point in time.
     pub target: Target,
-    /// The step after which the data are thrown away.
+    /// The step of the restore after which the data are discarded.
     pub depth: DiscardStage,
 }
 
-/// The size of a restore whose pages were discarded.
+/// Sizes and counts of a restore whose data were discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Discarded {
-    /// Number of planned LTX files.
+    /// Number of LTX files that were planned and fetched.
     pub files: usize,
     /// Total size of the planned LTX files in bytes.
     pub bytes_in: u64,

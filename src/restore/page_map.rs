@@ -15,7 +15,7 @@
 use crate::ltx::{PageSize, Pgno};
 use crate::restore::budget::{Budget, MemoryReservation};
 
-/// Size in bytes of one slab. The overlay reserves and allocates its memory slab by slab.
+/// Size in bytes of one slab. [`Overlay`] reserves and allocates its memory in slabs of this size.
 const SLAB_BYTES: usize = 256 * 1024;
 
 /// A bit set with one bit per page of a database of `commit` pages. Pages are numbered from 1.
@@ -35,8 +35,8 @@ impl PageMap {
         (commit as u64 / 64 + 1) * 8
     }
 
-    /// Makes a map in which no page is claimed, for a database of `commit` pages. `memory` is the
-    /// reservation for [`PageMap::bytes_for`] bytes; None for a small map, which needs no reservation.
+    /// Makes a map for a database of `commit` pages, in which no page is claimed yet. `memory` is the reservation of
+    /// [`PageMap::bytes_for`] bytes in the memory budget. A small map needs none.
     pub fn new(commit: u32, memory: Option<MemoryReservation>) -> Self {
         Self { words: vec![0; commit as usize / 64 + 1], commit, _memory: memory }
     }
@@ -46,8 +46,8 @@ impl PageMap {
         self.commit
     }
 
-    /// Claims page `pgno`. Returns true if the page lies within the database (1 to `commit`) and was not
-    /// claimed before.
+    /// Claims page `pgno` for the file that is being read. Returns true if no newer file has claimed the page before,
+    /// and the page lies within the database (1 to `commit`). The file's copy of the page is then the newest.
     #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
     pub fn claim(&mut self, pgno: Pgno) -> bool {
         if pgno.0 == 0 || pgno.0 > self.commit {
@@ -59,8 +59,8 @@ impl PageMap {
         fresh
     }
 
-    /// Whether page `pgno` is claimed. A page beyond `commit` counts as claimed: the database has shrunk
-    /// since that page was written, so no file's copy of it may be used.
+    /// Whether page `pgno` is claimed by some file, so that older copies must not be used. A page beyond `commit`
+    /// counts as claimed: the database has shrunk since that page was written, so no copy of it may be used.
     #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
     pub fn is_claimed(&self, pgno: Pgno) -> bool {
         pgno.0 > self.commit || self.words[pgno.0 as usize / 64] >> (pgno.0 % 64) & 1 == 1
@@ -73,7 +73,8 @@ impl PageMap {
     }
 }
 
-/// The content of the winning pages of small increments, kept in memory until the base is written.
+/// The newest copies of pages from small increments, kept in memory until the snapshot's pages around them are
+/// written.
 #[derive(Debug)]
 pub(super) struct Overlay {
     page_size: PageSize,
@@ -82,7 +83,7 @@ pub(super) struct Overlay {
     /// One (page number, slot) per page. The slot is the page's index in the order of insertion. After
     /// [`Overlay::sort`], entries ascend by page number.
     entries: Vec<(u32, u32)>,
-    /// One reservation per slab.
+    /// The memory reserved for `slabs`, one reservation per slab.
     reservations: Vec<MemoryReservation>,
     /// Upper bound of the total size of all slabs, in bytes.
     max_bytes: u64,
@@ -94,8 +95,8 @@ impl Overlay {
         Self { page_size, slabs: Vec::new(), entries: Vec::new(), reservations: Vec::new(), max_bytes }
     }
 
-    /// Stores `page` as the winning content of page `pgno`. Returns false if `max_bytes` or the memory
-    /// budget leaves no room. The caller then writes the page to the output at once.
+    /// Stores `page`, the newest copy of page `pgno`. Returns false if `max_bytes` or the memory budget leaves no
+    /// room. The caller then writes the page to the output at once.
     pub(super) fn insert(&mut self, budget: &Budget, pgno: Pgno, page: &[u8]) -> bool {
         let per_slab = self.pages_per_slab();
         let slot = self.entries.len();
@@ -106,8 +107,8 @@ impl Overlay {
             }
             let Some(reservation) = budget.try_reserve(slab_bytes) else { return false };
             self.reservations.push(reservation);
-            // Only the second and later slabs are allocated in full. Most databases have few winning
-            // increment pages, so the first slab is usually far from full.
+            // Only the second and later slabs are allocated in full. Most databases have few pages in increments, so
+            // their first slab stays far from full.
             self.slabs.push(if slot == 0 { Vec::new() } else { Vec::with_capacity(slab_bytes as usize) });
         }
         if let Some(slab) = self.slabs.last_mut() {
@@ -128,7 +129,8 @@ impl Overlay {
         self.entries.len()
     }
 
-    /// Index of the first entry whose page number is at least `pgno`.
+    /// Index of the first entry whose page number is at least `pgno`. A segment begins with this entry if `pgno` is
+    /// its first page.
     pub(super) fn position(&self, pgno: Pgno) -> usize {
         self.entries.partition_point(|&(p, _)| p < pgno.0)
     }
@@ -148,13 +150,13 @@ impl Overlay {
     }
 }
 
-/// Page map and overlay after all increments have claimed their pages. The tasks that write the base
-/// share it and only read it.
+/// Which pages occur in increments, and the content of those that wait in memory, after all increments were read. The
+/// tasks that write the snapshot share it and only read it.
 #[derive(Debug)]
 pub(super) struct Winners {
-    /// The pages that an increment holds.
+    /// The pages that some increment holds, so that the snapshot's copies are not written.
     pub map: PageMap,
-    /// The content of those claimed pages that came from small increments and were not spilled.
+    /// The content of those pages that came from small increments and were not written to the output at once.
     pub overlay: Overlay,
 }
 

@@ -30,7 +30,7 @@ const BLOCK: u64 = 4096;
 /// Number and checksum of the pages that were written to the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Placed {
-    /// Number of pages.
+    /// Number of pages written.
     pub pages: u64,
     /// XOR of the pages' checksums. It stays 0 if the database has no checksum to compare it with.
     pub checksum: DatabaseChecksum,
@@ -60,27 +60,29 @@ pub(super) struct PageWriter {
     writer: Option<Rc<dyn Writer>>,
     page_size: PageSize,
     winners: Arc<Winners>,
-    /// The overlay entries that this writer has not written yet. Index 0 is the overlay's lowest page number.
+    /// The range of overlay entries (pages that wait in memory) that this writer has not written yet. Entry 0 has the
+    /// lowest page number.
     overlay: Range<usize>,
-    /// True if the checksums of the written pages are needed.
+    /// True if the checksums of the written pages are to be computed, because the database has a checksum to compare
+    /// with.
     tracked: bool,
-    /// The run that is being filled.
+    /// The run that pages are being added to. None if no page was added since the last run ended.
     run: Option<PageRun>,
-    /// The writes that have not ended.
+    /// The writes to the output that are in flight.
     writes: Vec<JoinHandle<Result<(), IoError>>>,
     placed: Placed,
     counters: Arc<Counters>,
     recorder: Rc<Recorder>,
-    /// Time spent waiting for buffers and writes.
+    /// Total time that calls have waited for free buffers and for writes.
     waited: Duration,
 }
 
-/// Consecutive pages in one buffer.
+/// A run: consecutive pages in one buffer, which are written to the output in one piece.
 struct PageRun {
     buffer: Buffer,
     /// Offset in the output file of the buffer's first byte.
     at: u64,
-    /// Number of bytes in the buffer that hold pages.
+    /// Number of bytes at the start of the buffer that hold pages.
     len: usize,
     /// Upper bound of `len`. If `at` is not a multiple of 4 KiB, the bound is smaller than the buffer by the
     /// remainder, so that a full run ends at a multiple of 4 KiB.
@@ -88,8 +90,8 @@ struct PageRun {
 }
 
 impl PageWriter {
-    /// Makes a writer for the pages that the caller decodes and for the overlay entries with the indexes
-    /// `overlay`. With an `output` of None, the pages are counted and discarded.
+    /// Makes a writer for two sources of pages: those that the caller decodes, and the overlay entries (pages that
+    /// wait in memory) with the indexes `overlay`. With an `output` of None, pages are counted and discarded.
     pub(super) fn new(
         worker: &Worker,
         output: Option<&Arc<OutputFile>>,
@@ -114,15 +116,16 @@ impl PageWriter {
         }
     }
 
-    /// Whether the base's copy of page `pgno` is the newest, because no increment has claimed that page.
+    /// Whether the snapshot's copy of page `pgno` is to be written, because no increment holds that page.
     pub(super) fn wants(&self, pgno: Pgno) -> bool {
         !self.winners.map.is_claimed(pgno)
     }
 
-    /// Adds those pages of the overlay that are still to be written, up to and including page `pgno`.
+    /// Adds the pages that wait in memory (the overlay) up to and including page `pgno`, as far as they are not
+    /// written yet. The caller calls this before it adds page `pgno`, so that pages come in ascending order.
     pub(super) async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
         while self.next_overlaid().is_some_and(|next| next <= pgno) {
-            // The `Arc` is cloned only if there is a page to write, not for each page of the base. Cloning
+            // The `Arc` is cloned only if there is a page to write, not for each page of the snapshot. Cloning
             // changes the reference count, for which the cores of all workers compete.
             let winners = Arc::clone(&self.winners);
             let Some((pgno, page)) = winners.overlay.get(self.overlay.start) else { break };
@@ -133,7 +136,7 @@ impl PageWriter {
         Ok(())
     }
 
-    /// Number of the next overlay page to write. None if all are written.
+    /// Number of the next page that waits in memory (in the overlay). None if all are written.
     fn next_overlaid(&self) -> Option<Pgno> {
         let next = (!self.overlay.is_empty()).then(|| self.winners.overlay.get(self.overlay.start));
         next.flatten().map(|(pgno, _)| pgno)
@@ -238,11 +241,11 @@ impl PageWriter {
     }
 }
 
-/// Waits for the task of one write and returns its result.
+/// Waits for the task of one write and returns the write's result.
 async fn joined(write: JoinHandle<Result<(), IoError>>) -> Result<(), IoError> {
     match write.await {
         Ok(result) => result,
-        // The write's task has panicked, or was dropped with its runtime.
+        // The task of the write has panicked, or was dropped together with its runtime.
         Err(_) => Err(IoError::NoRuntime { reason: "a write was given up".into() }),
     }
 }

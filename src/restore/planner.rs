@@ -22,11 +22,11 @@ const MAX_RELISTINGS: u32 = 8;
 
 /// A replica and the plan for restoring it, which `-dry-run` shows.
 pub struct PlannedRestore {
-    /// The replica's LTX files.
+    /// The LTX files that the replica has.
     pub replica: Replica,
-    /// The files to fetch, as indexes into `replica.files`.
+    /// The files that a restore fetches, as indexes into `replica.files`, and the state that they lead to.
     pub plan: Plan,
-    /// The header times that were read while planning.
+    /// The creation times that were read from files' headers while planning.
     pub times: Times,
 }
 
@@ -53,7 +53,7 @@ pub async fn plan_database(
 pub(super) struct Planner<'a> {
     worker: &'a Worker,
     pub store: &'a Store,
-    /// Path of the database's replica in the store.
+    /// Path of the replica in the store.
     path: &'a str,
     pub target: Target,
     /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
@@ -63,19 +63,20 @@ pub(super) struct Planner<'a> {
     pub replica: Replica,
     /// True if `replica` comes from a second listing, which was made to confirm that files are missing.
     fresh: bool,
-    /// The header times that were read so far.
+    /// The creation times that were read from files' headers so far.
     times: Times,
-    /// The files that proved damaged.
+    /// The files that proved damaged and must not be planned again.
     excluded: Excluded,
     /// Key of each file that proved damaged, and a text that says what is wrong.
     pub damaged: Vec<(String, String)>,
     /// Estimated number of LIST and GET requests, retries not counted.
     pub requests: u64,
-    /// Number of executions that have failed.
+    /// Number of executions that have failed, each of which led to a new plan.
     pub replanned: u32,
-    /// Number of listings after the first.
+    /// Number of listings after the first one. It is bounded by [`MAX_RELISTINGS`].
     relisted: u32,
-    /// Keys of the files that proved shorter than their listed size.
+    /// Keys of files that have proved shorter than their listed size once. The second time, such a file counts as
+    /// damaged.
     shorter: BTreeSet<String>,
 }
 

@@ -41,11 +41,11 @@ pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Repl
 /// The result of reading the creation time in a file's header.
 #[derive(Debug, Clone)]
 pub enum HeaderTime {
-    /// The header gives this time.
+    /// The time was read: the file was created at this time.
     At(Timestamp),
-    /// The header is malformed or cannot be read.
+    /// The header is malformed or cannot be read, so the creation time stays unknown.
     Unknowable,
-    /// The file was deleted or replaced since it was listed. The error tells which.
+    /// The file was deleted or replaced since it was listed, as the error says. The files must be listed again.
     Stale(StoreError),
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 #[derive(Debug)]
 pub struct WorkQueue<T> {
     items: Mutex<VecDeque<T>>,
-    /// One permit per item. The semaphore is closed when the queue is.
+    /// A semaphore with one permit per item, on which [`WorkQueue::pop`] waits. Closing the queue closes it.
     ready: Semaphore,
 }
 
@@ -22,7 +22,7 @@ impl<T> Default for WorkQueue<T> {
 }
 
 impl<T> WorkQueue<T> {
-    /// Appends `item`. If the queue is closed, `item` is dropped.
+    /// Appends `item` to the queue. If the queue is closed, `item` is dropped.
     pub fn push(&self, item: T) {
         let mut items = self.items();
         if !self.ready.is_closed() {

@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// At most this many segments are streamed at a time by one worker. The function [`work`] lowers the
-/// bound if there are fewer write buffers.
+/// At most this many segments (ranges of about 8 MiB of large files) are streamed at a time by one worker. The
+/// function [`work`] lowers the bound if there are fewer write buffers.
 const SEGMENTS_PER_WORKER: usize = 8;
 /// At most this many databases with large files are restored at a time. One such database has enough
 /// segments for all workers. While it reads its page index or waits for its last segments, the second
@@ -30,7 +30,8 @@ const LARGE_DATABASES: usize = 2;
 /// A file of up to 8 MiB is fetched by one GET. A larger file is fetched in segments of about this
 /// many bytes (docs/decisions/06-segments.md).
 pub const SEGMENT_BYTES: u64 = 8 << 20;
-/// Size of one write buffer in bytes (docs/decisions/04-write-buffers.md).
+/// Size in bytes of one write buffer, in which pages are collected before they are written to disk
+/// (docs/decisions/04-write-buffers.md).
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
 /// At most this many write buffers per worker. Its 8 segments fill one buffer each. The other 24 wait
 /// for a disk that accepts writes in bursts.
@@ -44,14 +45,14 @@ const CHECKS_PER_WORKER: usize = 4;
 pub struct WorkersOptions {
     /// Number of worker threads, at least 1. Usually one per core.
     pub workers: usize,
-    /// How files are written: by io_uring or by pwrite.
+    /// The I/O backend that writes files: io_uring or pwrite.
     pub kind: IoBackend,
     /// The memory budget of the process in bytes (`--memory`).
     pub memory_bytes: u64,
     /// At most this many tasks are in flight on all workers together.
     pub tasks: usize,
-    /// Files larger than this are fetched in segments of about this many bytes. [`SEGMENT_BYTES`],
-    /// except in tests.
+    /// Files larger than this many bytes are fetched in segments of about this size. It is [`SEGMENT_BYTES`], except
+    /// in tests.
     pub segment_bytes: u64,
     /// True if SQLite will check databases. A thread for checks is then started before the workers.
     pub checks: bool,
@@ -59,21 +60,21 @@ pub struct WorkersOptions {
 
 /// The resources that all workers share. Resources of a single database are not in here.
 pub struct SharedResources {
-    /// The memory budget of the process for file bodies, page maps and overlays.
+    /// The memory budget of the process, from which restores reserve memory for file bodies, page maps and overlays.
     pub budget: Budget,
-    /// Running totals of requests and bytes.
+    /// Running totals of requests and bytes, for progress and reports.
     pub counters: Arc<Counters>,
-    /// Cancelled when a signal ends the run.
+    /// The token that is cancelled when a signal ends the run. Workers then stop.
     pub cancel: CancellationToken,
     /// One permit per database with large files that may be in flight.
     pub large_databases: Semaphore,
-    /// The queue of segments of large files.
+    /// The queue of segments (ranges of about 8 MiB of large files), from which free workers take the next one.
     pub segments: WorkQueue<BoxedJob>,
     /// The queue of tasks: databases to restore, listings to make.
     tasks: WorkQueue<BoxedJob>,
     /// One permit per task that may be in flight.
     in_flight: Semaphore,
-    /// Files larger than this many bytes are fetched in segments.
+    /// Files larger than this many bytes are fetched in segments of about this size.
     pub segment_bytes: u64,
     /// The pool of threads that run SQLite's checks.
     pub checks: Threads,
@@ -83,9 +84,9 @@ pub struct SharedResources {
 
 /// The resources of one worker. They stay on its thread and need no locks.
 pub struct Worker {
-    /// The HTTP client with this worker's connections.
+    /// The HTTP client of this worker, with connections of its own.
     pub http: Http,
-    /// The I/O backend with this worker's write buffers.
+    /// The I/O backend of this worker, with write buffers of its own.
     pub io: Io,
     /// The resources that all workers share.
     pub shared: Arc<SharedResources>,
@@ -103,7 +104,7 @@ type HandIn = oneshot::Sender<()>;
 pub struct Workers {
     shared: Arc<SharedResources>,
     threads: Vec<JoinHandle<()>>,
-    /// One sender per worker, which asks it for its latencies.
+    /// One channel per worker. A message on it asks the worker to hand in its recorded latencies.
     hand_ins: Vec<mpsc::UnboundedSender<HandIn>>,
     /// Why fewer workers run than [`WorkersOptions::workers`] asked for. None if all run.
     fewer: Option<NoThread>,
@@ -322,7 +323,7 @@ impl SharedResources {
 }
 
 impl Worker {
-    /// The recorder of this worker's latencies.
+    /// The recorder to which the latencies of work on this worker are added.
     pub fn recorder(&self) -> &Rc<Recorder> {
         self.http.recorder()
     }

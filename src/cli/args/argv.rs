@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// The result of rewriting a command line.
+/// The result of rewriting a command line for clap.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Argv {
     /// The command line has `-h` or `-help`, and no error before it. The caller prints the help.
@@ -22,23 +22,22 @@ pub enum Argv {
     Args(Vec<OsString>),
 }
 
-/// How many values a flag takes, and which of them count.
+/// Whether a flag takes a value, and what counts if it is given more than once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FlagKind {
     /// A flag without a value (`-json`).
     Switch,
     /// A flag without a value of which the occurrences are counted (`-v -v`).
     Count,
-    /// A flag with a value. The last one counts.
+    /// A flag with a value (`-o PATH`). If it is given more than once, the last value counts.
     Value,
-    /// A flag with a value of which all values count (`-first A -first B`).
+    /// A flag with a value that may be given more than once (`-first A -first B`). All its values count.
     Repeatable,
 }
 
-/// A flag of a command.
 struct Flag {
     kind: FlagKind,
-    /// The long name, by which clap knows the flag.
+    /// The long name of the flag. The rewritten command line uses it, whatever name or alias was typed.
     long: String,
 }
 
@@ -170,7 +169,7 @@ fn undefined(command: &clap::Command, flags: &HashMap<String, Flag>, name: &[u8]
     }
 }
 
-/// An argument as text for messages. Bytes that are not UTF-8 are replaced.
+/// Converts an argument to text for error messages. Bytes that are not UTF-8 are replaced by U+FFFD.
 fn shown(bytes: &[u8]) -> String {
     OsStr::from_bytes(bytes).to_string_lossy().into_owned()
 }

@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::{Shell, generate};
 
-/// The shells for which there is a script.
+/// The shells for which `hydrant completions` can print a script.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// The completion script for `shell`, which is one of [`SHELLS`].
@@ -28,7 +28,7 @@ pub fn script(shell: &str) -> Result<String, Failure> {
     }
 }
 
-/// The script as clap_complete generates it.
+/// The completion script for `shell` as clap_complete generates it. It completes flags only in the form `--name`.
 fn generated(shell: Shell) -> Result<String, Failure> {
     let mut out = Vec::new();
     generate(shell, &mut program(), "hydrant", &mut out);
@@ -71,7 +71,8 @@ fn words(id: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-/// Adds to the definition of `command` what its flags and positionals are completed with.
+/// Prepares the clap definition of `command` for completion: tells clap_complete which words its flags and
+/// positionals accept, and that other positionals are paths.
 fn completed(command: Command) -> Command {
     command.mut_args(|arg| {
         let arg = match words(arg.get_id().as_str()) {
@@ -84,7 +85,8 @@ fn completed(command: Command) -> Command {
     })
 }
 
-/// Replaces each line of `script` by what `line` returns for it.
+/// Edits the completion script `script`: replaces each line by the line or lines that the function `line` returns for
+/// it.
 fn edited(script: &str, line: impl Fn(&str) -> String) -> String {
     script.lines().map(|text| line(text) + "\n").collect()
 }

@@ -1,10 +1,10 @@
 //! The texts that help and man pages show besides the flags: the meaning of the positionals, examples, exit codes.
 
-/// The texts of one command.
+/// The texts that help and man page of one command show besides its flags.
 pub struct HelpText {
-    /// The meaning of the positionals, and further notes. May be empty.
+    /// A paragraph before the examples: the meaning of the positionals, and further notes. May be empty.
     pub description: &'static str,
-    /// Example command lines with comments.
+    /// Example command lines of the command, each with a comment line above it.
     pub examples: &'static str,
     /// The text after the examples. If it lists exit codes, it begins with [`EXIT`].
     pub ending: &'static str,

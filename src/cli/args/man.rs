@@ -52,7 +52,7 @@ fn rendered(command: Command, title: &str, text: &HelpText) -> io::Result<Vec<u8
     Ok(out)
 }
 
-/// A roff paragraph with `text`. Empty if `text` is.
+/// Makes a paragraph of a man page, in roff, from `text`. If `text` is empty, there is no paragraph.
 fn paragraph(text: &str) -> Roff {
     let mut roff = Roff::new();
     if !text.is_empty() {

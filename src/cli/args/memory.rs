@@ -1,9 +1,9 @@
 //! The default of `-memory`: 256 MiB, or less in a container with a small memory limit.
 
-/// The default is at most this many bytes.
+/// The default memory budget is at most 256 MiB.
 const MOST_BYTES: u64 = 256 << 20;
-/// The default is at least this many bytes. In a container whose memory limit is less than twice this, the other
-/// memory of the process may not fit, and the operator has to raise the limit.
+/// The default memory budget is at least 32 MiB. In a container whose memory limit is below 64 MiB, budget and other
+/// memory of the process may exceed the limit together. The operator then has to raise it.
 const LEAST_BYTES: u64 = 32 << 20;
 
 /// The default memory budget in bytes: 256 MiB, or half of the cgroup's memory limit if that is less. The other

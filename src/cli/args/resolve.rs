@@ -18,7 +18,8 @@ use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// The default file name of the error log, without its extension. It is Litestream's.
+/// The default file name of the error log of `restore-pattern`, without the extension `.log`. It is the same name as
+/// Litestream's.
 const DEFAULT_ERROR_LOG: &str = "litestream-restore-errors";
 
 /// Resolves the flags of `hydrant restore`.
@@ -251,13 +252,14 @@ fn refuse_config_with_url(flags: &ConfigFlags) -> Result<(), Failure> {
     }
 }
 
-/// The configuration file to read: `-config`, else the default path.
+/// Finds the configuration file (litestream.yml) to read: the path that `-config` gives, else the default path.
 fn config_file(flags: &ConfigFlags, env: &Env<'_>) -> ConfigFile {
     let path = given(flags.config.clone()).unwrap_or_else(|| config::default_config_path(env));
     ConfigFile { path, expand_env: !flags.no_expand_env }
 }
 
-/// The path that a flag gives. An empty value (`-o ""`) counts as if the flag was not given.
+/// Converts the value of a flag to a path. An empty value (`-o ""`) counts as if the flag was not given (None), as in
+/// Litestream.
 fn given(value: Option<OsString>) -> Option<PathBuf> {
     value.filter(|value| !value.is_empty()).map(PathBuf::from)
 }

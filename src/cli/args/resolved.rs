@@ -17,7 +17,7 @@ pub use crate::cli::ui::log::LogFormat;
 pub use crate::cli::ui::progress::ProgressMode;
 pub use crate::fleet::Shard;
 
-/// The database that a command is about.
+/// The database that `hydrant restore` or `hydrant ltx` is about, as the positional argument names it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// A replica URL as typed. It may hold secrets, so messages show the field `source_shown` instead.
@@ -26,7 +26,7 @@ pub enum Source {
     Database { path: PathBuf, config: ConfigFile },
 }
 
-/// The configuration file to read.
+/// The configuration file (litestream.yml) to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
     pub path: PathBuf,
@@ -45,7 +45,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The arguments that all commands have.
+/// The arguments that `restore`, `restore-pattern`, `ltx` and `bench` have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonArgs {
     /// The memory budget of the process: `-memory`, else [`super::memory::default_budget_bytes`].
@@ -59,11 +59,11 @@ pub struct CommonArgs {
 /// SQLite's check of a restored database before it is published (`-integrity-check`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntegrityCheck {
-    /// No check.
+    /// SQLite does not check the database.
     None,
-    /// `PRAGMA quick_check`.
+    /// SQLite runs `PRAGMA quick_check`, which does not compare indexes with their tables.
     Quick,
-    /// `PRAGMA integrity_check`.
+    /// SQLite runs `PRAGMA integrity_check`.
     Full,
 }
 
@@ -77,7 +77,8 @@ impl IntegrityCheck {
         }
     }
 
-    /// The check that SQLite runs. None if no check is wanted.
+    /// Converts this to the mode in which the module `commit` has SQLite check a database. None if no check is
+    /// wanted.
     pub const fn mode(self) -> Option<check::Mode> {
         match self {
             Self::None => None,
@@ -91,20 +92,20 @@ impl IntegrityCheck {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreArgs {
     pub source: Source,
-    /// The source as typed, with the secrets in a URL replaced.
+    /// The source as typed, with the secrets in a URL replaced by `***`, so that it can be printed.
     pub source_shown: String,
     /// The path of the database to create: `-o` as typed. None stands for the path of the configured database.
     pub output: Option<PathBuf>,
-    /// The state to restore: the newest, a TXID, or a point in time.
+    /// The state to restore: the newest, the one at a TXID (`-txid`), or the last before a time (`-timestamp`).
     pub target: Target,
-    /// Exit with 0 if the output exists already.
+    /// `-if-db-not-exists`: if the output exists already, do nothing and exit with 0.
     pub if_db_not_exists: bool,
-    /// Exit with 0 if the replica is empty.
+    /// `-if-replica-exists`: if the replica has no backups, exit with 0 instead of 1.
     pub if_replica_exists: bool,
-    /// Show the plan and write nothing.
+    /// `-dry-run`: show which files would be fetched, and write nothing.
     pub dry_run: bool,
     pub json: bool,
-    /// Replace an existing output.
+    /// `-force`: replace an existing output once the new database is complete.
     pub force: bool,
     /// At most this many requests of this restore are in flight at a time. None if `-parallelism` is 0, negative
     /// or not given: no limit of its own.
@@ -116,7 +117,8 @@ pub struct RestoreArgs {
     pub common: CommonArgs,
 }
 
-/// The compaction levels that `hydrant ltx` lists.
+/// The compaction levels whose files `hydrant ltx` lists (`-level`). Litestream merges files of one level into larger
+/// files of the next; level 9 has the snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LevelFilter {
     All,
@@ -124,7 +126,7 @@ pub enum LevelFilter {
 }
 
 impl LevelFilter {
-    /// Whether files at `level` are listed.
+    /// Whether files at compaction level `level` are to be listed.
     pub fn admits(self, level: Level) -> bool {
         match self {
             Self::All => true,
@@ -137,13 +139,13 @@ impl LevelFilter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LtxArgs {
     pub source: Source,
-    /// The source as typed, with the secrets in a URL replaced.
+    /// The source as typed, with the secrets in a URL replaced by `***`, so that it can be printed.
     pub source_shown: String,
     pub level: LevelFilter,
     /// True if `-level` was not given. A message then tells how many files other levels have.
     pub level_is_default: bool,
     pub json: bool,
-    /// Read the creation time of each file, by one request per file.
+    /// `-times`: read the creation time of each file from the file itself, by one request per file.
     pub times: bool,
     pub common: CommonArgs,
 }
@@ -151,7 +153,8 @@ pub struct LtxArgs {
 /// The pattern by which `hydrant restore-pattern` selects databases.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PatternSource {
-    /// `s3://bucket/prefix/glob` or `file:///dir/glob`, as typed. It may hold secrets.
+    /// A URL with a glob as typed, such as `s3://bucket/prefix/**` or `file:///dir/**`. It selects databases by the
+    /// keys in the bucket or the files in the directory. It may hold secrets.
     Url(String),
     /// A valid glob that is matched against the paths of the databases in the configuration file.
     Configured { glob: String, config: ConfigFile },
@@ -172,40 +175,43 @@ impl fmt::Debug for PatternSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePatternArgs {
     pub source: PatternSource,
-    /// The pattern as typed, with the secrets in a URL replaced.
+    /// The pattern as typed, with the secrets in a URL replaced by `***`, so that it can be printed.
     pub source_shown: String,
-    /// Restore below this directory. None: configured databases go to their own paths, others below the current
-    /// directory.
+    /// `-output-dir`: restore databases below this directory. None: configured databases go to their own paths,
+    /// others below the current directory.
     pub output_dir: Option<PathBuf>,
     /// At most this many databases are restored at a time. None: the value in the configuration file; if it has
     /// none, the number adapts.
     pub parallel: Option<NonZeroUsize>,
-    /// Skip configured databases whose replica is empty.
+    /// `-if-replica-exists`: skip configured databases whose replica has no backups, instead of failing them.
     pub if_replica_exists: bool,
-    /// Skip databases whose output exists already.
+    /// `-if-db-not-exists`: skip databases whose output exists already.
     pub if_db_not_exists: bool,
-    /// Replace existing outputs.
+    /// `-force`: replace existing outputs, each once its new database is complete.
     pub force: bool,
-    /// Restore every database to its newest state before this time. None: to its newest state.
+    /// `-timestamp`: restore every database to its newest state before this time. None: to its newest state.
     pub timestamp: Option<Timestamp>,
     pub integrity_check: IntegrityCheck,
-    /// Show the plans and write nothing.
+    /// `-dry-run`: show what would be restored, and write nothing.
     pub dry_run: bool,
     pub json: bool,
     pub progress: ProgressMode,
-    /// A failed database is restored again at most this often. None: the value in the configuration file, else the
-    /// default.
+    /// `-max-retries`: a failed database is restored again at most this many times. None: the value in the
+    /// configuration file, else the default.
     pub max_retries: Option<u32>,
-    /// The pause before the first retry. None: the value in the configuration file, else the default.
+    /// `-retry-delay`: the pause before a failed database is restored again for the first time. None: the value in
+    /// the configuration file, else the default.
     pub retry_delay: Option<Duration>,
-    /// Path of the error log: `-error-log` as typed, else `litestream-restore-errors.log`. With `-shard`, the
-    /// default name holds the share.
+    /// `-error-log`: path of the file that failed databases are logged to. The default is
+    /// `litestream-restore-errors.log`. With `-shard`, the default name also has the number of the share, so that two
+    /// shares in the same directory have different logs.
     pub error_log: PathBuf,
-    /// Databases that match one of these globs are restored before all others, in the order of the globs.
+    /// `-first`: databases that match one of these globs are restored before all others, in the order of the globs.
     pub first: Vec<String>,
-    /// Restore only this share of the databases.
+    /// `-shard`: restore only this share of the databases, so that several machines can each restore another one.
+    /// None: restore all.
     pub shard: Option<Shard>,
-    /// Path of the report to write.
+    /// `-report`: path of the machine-readable report to write. None: no report.
     pub report: Option<PathBuf>,
     pub common: CommonArgs,
 }
@@ -213,18 +219,18 @@ pub struct RestorePatternArgs {
 /// A stage of a restore that `hydrant bench` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BenchStage {
-    /// The replicas are listed.
+    /// Only the listing is measured.
     List,
-    /// The files that a restore would fetch are fetched and discarded.
+    /// Only fetching is measured: the files that a restore would fetch are fetched and discarded.
     Fetch,
-    /// The files are fetched, decoded and checked, and the pages are discarded.
+    /// Fetching and decoding are measured: files are fetched, decoded and checked, and the pages are discarded.
     Decode,
-    /// The databases are listed, restored and written durably.
+    /// Whole restores are measured: databases are listed, restored, and written durably to disk.
     All,
 }
 
 impl BenchStage {
-    /// All stages, in the order in which they are measured.
+    /// All stages in the order in which `hydrant bench` measures them.
     pub const EACH: [Self; 4] = [Self::List, Self::Fetch, Self::Decode, Self::All];
 
     /// The word for this stage in `-stage`, in the table and in JSON.
@@ -243,18 +249,18 @@ impl BenchStage {
 pub struct BenchArgs {
     /// The URL of the databases as typed, in the syntax of `restore-pattern`. It may hold secrets.
     pub url: String,
-    /// `url` with its secrets replaced.
+    /// The field `url` with its secrets replaced by `***`, so that it can be printed.
     pub source_shown: String,
-    /// The stages to measure, in this order.
+    /// The stages of a restore to measure, in this order.
     pub stages: Vec<BenchStage>,
     /// The directory in which [`BenchStage::All`] restores databases. None if that stage is not measured.
     pub output_dir: Option<PathBuf>,
-    /// Each stage is repeated over all databases until this time is over, but measured at least once.
+    /// `-duration`: each stage is repeated over all databases until this time is over. It is measured at least once.
     pub duration: Duration,
-    /// At most this many databases are restored at a time. None: the number adapts.
+    /// `-parallel`: at most this many databases are processed at a time. None: the number adapts.
     pub parallel: Option<NonZeroUsize>,
     pub json: bool,
-    /// Path of the file for histograms of latencies.
+    /// `-hlog`: path of the file that histograms of latencies are written to. None: they are not written.
     pub hlog: Option<PathBuf>,
     pub common: CommonArgs,
 }

@@ -45,13 +45,13 @@ pub fn integer(text: &str) -> Result<i64, String> {
     i64::from_str_radix(&format!("{sign}{digits}"), radix).map_err(|_| "value out of range".to_owned())
 }
 
-/// Parses an integer of at least 1.
+/// Parses an integer of at least 1, such as the value of `-parallel`.
 pub fn at_least_one(text: &str) -> Result<std::num::NonZeroUsize, String> {
     let value = integer(text)?;
     usize::try_from(value).ok().and_then(std::num::NonZeroUsize::new).ok_or_else(|| "must be at least 1".to_owned())
 }
 
-/// Parses an integer of at least 0.
+/// Parses an integer of at least 0, such as the value of `-max-retries`.
 pub fn count(text: &str) -> Result<u32, String> {
     match integer(text)? {
         value if value < 0 => Err("must not be negative".to_owned()),

@@ -13,12 +13,12 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// A histogram log that is being written.
+/// A histogram log (`-hlog`) that is being written.
 pub(super) struct Hlog<'a> {
     writer: IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>,
-    /// When the log was begun. The times in it are relative to this.
+    /// The time when the log was begun. The start times of its intervals are relative to this.
     begun: Instant,
-    /// The first error while writing. Further ones are ignored.
+    /// The first error while writing the log. It is reported at the end of the run; further ones are ignored.
     error: Option<String>,
 }
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 /// The results of one run of `hydrant bench`.
 pub(super) struct Bench {
-    /// The URL as typed, with its secrets replaced.
+    /// The URL of the measured databases as typed, with its secrets replaced by `***`.
     pub source: String,
-    /// How files were written: `uring` or `pwrite`.
+    /// Name of the I/O backend that wrote files: `uring` (io_uring) or `pwrite`.
     pub io_engine: &'static str,
     /// The results of each stage that was measured.
     pub stages: Vec<Measured>,
@@ -23,33 +23,32 @@ pub(super) struct Bench {
 /// The results of one stage, summed over all its passes. A pass processes all databases once.
 pub(super) struct Measured {
     stage: BenchStage,
-    /// Number of complete passes.
+    /// Number of complete passes over all databases.
     pub passes: u64,
-    /// Elapsed time of all passes.
+    /// Elapsed time of all passes together.
     pub took: Duration,
-    /// CPU time of the process during all passes.
+    /// CPU time that the process used during all passes.
     cpu: Duration,
     /// Number of databases that were restored, read or listed without a failure.
     pub databases: u64,
-    /// Number of databases that have failed.
     pub failed: u64,
     /// Number of requests sent, including those in `requests_repeated` and `hedged`.
     requests: u64,
-    /// Number of requests that were sent again after a failure.
+    /// Number of requests that were sent again after a failed attempt.
     requests_repeated: u64,
     /// Number of responses by which a bucket refused a request for its rate.
     throttled: u64,
     /// Number of requests that were sent a second time because the first response was slow.
     hedged: u64,
-    /// Body bytes received from buckets.
+    /// Number of body bytes received from buckets. It stays 0 for replicas on a local disk.
     received: u64,
-    /// Total size of the planned files in bytes.
+    /// Total size in bytes of the LTX files that the restores had planned.
     planned: u64,
     /// Total size of the restored databases in bytes.
     bytes_out: u64,
-    /// Latencies by stage of a restore, such as time to first byte.
+    /// Histograms of latencies within restores: listing, time to first byte, decoding, writing and so on.
     pub latency: Stages,
-    /// The duration of each database, from when a worker first took it to its end.
+    /// Histogram of the time that each database took, from when a worker first took it to its end.
     each: Durations,
 }
 
@@ -66,7 +65,6 @@ struct ResourceMeter {
 }
 
 impl ResourceMeter {
-    /// Reads all values now.
     fn read(counters: &Counters) -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Self {
@@ -116,7 +114,7 @@ impl Measured {
         result
     }
 
-    /// Adds a database that has ended.
+    /// Adds the result of one database that has ended to these totals.
     pub(super) fn add(&mut self, ended: &Ended) {
         match &ended.ending {
             Ending::Restored { outcome, .. } => {
@@ -149,7 +147,7 @@ impl Measured {
         if self.received > 0 { self.received } else { self.planned }
     }
 
-    /// `n` divided by the elapsed seconds.
+    /// Converts a total to a rate: `n` divided by the elapsed seconds of this stage.
     fn per_second(&self, n: u64) -> f64 {
         n as f64 / self.took.as_secs_f64().max(1e-9)
     }
@@ -188,7 +186,7 @@ impl Measured {
         })
     }
 
-    /// The row of this stage in the printed table.
+    /// Formats the row of this stage in the table that the command prints.
     fn row(&self) -> [String; 11] {
         let or_none = |n: u64, text: String| if n == 0 { "-".to_owned() } else { text };
         let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out);
@@ -267,13 +265,13 @@ impl Bench {
         }
     }
 
-    /// The stages in which at least one database has ended.
+    /// The stages to print: those in which at least one database has ended.
     fn shown(&self) -> impl Iterator<Item = &Measured> {
         self.stages.iter().filter(|measured| measured.is_something())
     }
 }
 
-/// Rounds `n` to three decimals.
+/// Rounds `n` to three decimals, to keep the JSON output short.
 fn rounded(n: f64) -> f64 {
     (n * 1e3).round() / 1e3
 }

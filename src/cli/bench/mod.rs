@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// At most this many failed databases of a stage are shown on stderr.
+/// At most this many failed databases of each stage are shown on stderr, so that they do not flood the terminal.
 const MAX_FAILURES_SHOWN: u64 = 5;
 /// The histogram log (`-hlog`) has one line per latency for each interval of this length.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -68,7 +68,6 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
     }
 }
 
-/// A running `bench` command.
 struct BenchRun<'a> {
     args: &'a BenchArgs,
     session: Session,
@@ -138,7 +137,8 @@ impl BenchRun<'_> {
             let sampler = std::thread::Builder::new().name("sampler".to_owned());
             let sampler = sampler.spawn_scoped(scope, move || {
                 let mut total = Stages::default();
-                // This loop ends after `work`, because the channel is closed then.
+                // This loop ends after `work`: the sender is dropped then, and `recv_timeout` fails with another
+                // error than a timeout.
                 loop {
                     let begun = Instant::now();
                     let is_over = ended.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
@@ -206,7 +206,8 @@ impl BenchRun<'_> {
             let search = DiscoverySearch {
                 options: Options::default(),
                 early: self.source.is_handed_over() && !folds_case(&dir),
-                // Retries are off: their pauses would be measured as work.
+                // A failed database is not restored again here. The pauses before retries would be measured as if
+                // they were work.
                 max_retries: 0,
                 retry_delay: Duration::ZERO,
             };
@@ -258,7 +259,8 @@ impl BenchRun<'_> {
             replace: Replace::Never,
             if_db_not_exists: false,
             if_replica_exists: false,
-            // Retries are off: their pauses would be measured as work.
+            // A failed database is not restored again here. The pauses before retries would be measured as if they
+            // were work.
             max_retries: 0,
             retry_delay: Duration::ZERO,
         };

@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A temporary directory. Dropping this value removes the directory with everything in it.
+/// A temporary directory for the databases that `hydrant bench` restores. Dropping this value removes the directory
+/// with everything in it.
 pub(super) struct Scratch {
-    /// Its absolute path.
     dir: PathBuf,
-    /// Number of directories made inside it. The number is also the name of the next one.
+    /// Number of directories made inside this one so far. The number is also the name of the next directory.
     made: AtomicU64,
 }
 
@@ -48,7 +48,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The failure `cannot WHAT PATH: ERROR`.
+/// Makes the failure with the message `cannot WHAT PATH: ERROR`.
 fn refused(what: &str, path: &Path, e: &io::Error) -> Failure {
     Failure::failed(Class::Io, format!("cannot {what} {}: {e}", path.display()))
 }

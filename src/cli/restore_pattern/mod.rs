@@ -149,7 +149,6 @@ fn open_summary(args: &RestorePatternArgs) -> Result<RunSummary, Failure> {
     })
 }
 
-/// A running `restore-pattern` command.
 struct PatternRun<'a> {
     args: &'a RestorePatternArgs,
     settings: Settings,
@@ -258,7 +257,7 @@ impl PatternRun<'_> {
         }
     }
 
-    /// The progress of the run at this moment.
+    /// The progress of the run at this moment, for the progress bar.
     fn snapshot(&self) -> ProgressSnapshot {
         let progress = &self.progress;
         let all_found = progress.all_found.load(Relaxed);

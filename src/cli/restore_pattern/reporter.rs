@@ -22,7 +22,7 @@ pub(super) struct Reporter<'a> {
     summary: &'a mut RunSummary,
     /// The table of a dry run: one row per planned database.
     rows: Vec<Row>,
-    /// Number of warnings so far.
+    /// Number of warnings about databases so far. It is compared with [`MAX_WARNINGS_SHOWN`].
     warnings: u64,
     /// The first failure to write to stdout. After it, no more JSON is printed.
     stdout_failure: Option<Failure>,
@@ -41,7 +41,7 @@ impl<'a> Reporter<'a> {
         self.stdout_failure.map_or(Ok(self.rows), Err)
     }
 
-    /// Reports one event of the run.
+    /// Adds one event of the run to the summary and reports it.
     pub(super) fn event(&mut self, event: RunEvent) {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),

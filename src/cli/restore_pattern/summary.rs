@@ -65,7 +65,7 @@ pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) 
 /// One row of the table that a dry run prints: database, target path, TXID, number of files, bytes, requests.
 pub(super) type Row = [String; 6];
 
-/// Formats the row of a planned database.
+/// Formats the row of one planned database in the table of a dry run.
 pub(super) fn row(record: &Record) -> Row {
     let number = |n: Option<u64>| n.unwrap_or_default().to_string();
     [

@@ -9,25 +9,25 @@ use std::process::ExitCode;
 /// when they are printed. Scripts rely on some of the messages (docs/CLI.md, "Texts that scripts rely on").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// The command line is wrong. Exit code 2.
+    /// The command line is wrong. The exit code is 2.
     Usage { message: String, try_call: Option<String> },
-    /// The replica was listed and is empty. Exit code 1, or 0 with `-if-replica-exists`.
+    /// The replica was listed and has no backups. The exit code is 1, or 0 with `-if-replica-exists`.
     NoBackups,
-    /// Any other failure. Exit code 1.
+    /// The command has failed for any reason that has no variant of its own. The exit code is 1.
     Failed { class: Class, message: String, try_call: Option<String> },
-    /// Some of many databases were restored and some were not. Exit code 3.
+    /// Some of many databases were restored and some were not. The exit code is 3.
     Partial { message: String, try_call: Option<String> },
-    /// A signal has stopped the command. Exit code 129 (SIGHUP), 130 (SIGINT) or 143 (SIGTERM).
+    /// A signal has stopped the command. The exit code is 129 (SIGHUP), 130 (SIGINT) or 143 (SIGTERM).
     Cancelled(Reason),
 }
 
 impl Failure {
-    /// Makes a [`Failure::Usage`] without a better command line.
+    /// Makes a [`Failure::Usage`] that suggests no other command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), try_call: None }
     }
 
-    /// Makes a [`Failure::Failed`] without a better command line.
+    /// Makes a [`Failure::Failed`] that suggests no other command line.
     pub fn failed(class: Class, message: impl Into<String>) -> Self {
         Self::Failed { class, message: message.into(), try_call: None }
     }
@@ -43,7 +43,7 @@ impl Failure {
         cancel.reason().map_or_else(|| Self::internal(what), Self::Cancelled)
     }
 
-    /// Adds `call`, a command line that would work. It is printed after `Try: `.
+    /// Adds `call`, a command line that would work, to the failure. It is printed after `Try: `.
     pub fn try_call(self, call: impl Into<String>) -> Self {
         let call = Some(call.into());
         match self {
@@ -54,7 +54,7 @@ impl Failure {
         }
     }
 
-    /// The exit code of the process (docs/CLI.md, "Exit codes").
+    /// The exit code with which the process reports this failure (docs/CLI.md, "Exit codes").
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// The text that is printed after `Error: `.
+    /// The message of this failure, which is printed after `Error: `.
     pub fn message(&self) -> &str {
         match self {
             Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message, .. } => message,
@@ -76,7 +76,7 @@ impl Failure {
         }
     }
 
-    /// The command line that is printed after `Try: `. None if no command line is known that would work.
+    /// The command line that this failure suggests, which is printed after `Try: `. None if it suggests none.
     pub fn tried(&self) -> Option<&str> {
         match self {
             Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {

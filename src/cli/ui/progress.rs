@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 /// Whether progress is shown (`-progress`, `-no-progress`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressMode {
-    /// A bar if stderr is a terminal, otherwise nothing.
+    /// Neither flag was given. If stderr is a terminal, a progress bar is shown, otherwise nothing.
     Auto,
-    /// A bar if stderr is a terminal, otherwise a plain line of text every 5 s.
+    /// `-progress` was given. If stderr is a terminal, a progress bar is shown, otherwise a plain line of text every
+    /// 5 s.
     Always,
-    /// No progress is shown.
+    /// `-no-progress` was given. No progress is shown.
     Never,
 }
 
@@ -38,12 +39,12 @@ impl Phase {
     }
 }
 
-/// How many databases a command has found and finished.
+/// Numbers of databases, for the progress of `restore-pattern`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Databases {
-    /// Databases that were restored, have failed or were skipped.
+    /// Number of databases that were restored, have failed or were skipped.
     pub done: u64,
-    /// Databases found so far.
+    /// Number of databases found so far.
     pub total: u64,
     pub failed: u64,
     pub skipped: u64,
@@ -56,29 +57,30 @@ pub struct Databases {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProgressSnapshot {
     pub phase: Phase,
-    /// The bytes that were written or fetched so far.
+    /// Number of bytes written or fetched so far.
     pub bytes_done: u64,
-    /// The bytes to write or fetch, as far as they are known. 0 if nothing is known yet.
+    /// Number of bytes to write or fetch in the whole run, as far as it is known. 0 if nothing is known yet.
     pub bytes_total: u64,
-    /// None for `hydrant restore`, which restores one database.
+    /// Numbers of databases found and finished. None for `hydrant restore`, which restores a single database.
     pub databases: Option<Databases>,
-    /// Requests that were sent again after a failure.
+    /// Number of requests that were sent again after a failed attempt.
     pub retries: u64,
-    /// Responses by which a bucket refused a request for its rate (503, 429).
+    /// Number of responses by which a bucket asked for fewer requests, such as 503 SlowDown.
     pub throttled: u64,
-    /// The rate of requests per second that the limiter allows now. None while no bucket throttles.
+    /// The number of requests per second that the limiter allows now. None while no bucket throttles.
     pub per_second: Option<u64>,
 }
 
-/// The bar is drawn again after this time.
+/// The progress bar is drawn anew at intervals of this length.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Without a terminal, a line of text is written after each interval of this length.
+/// If stderr is not a terminal, a line with the progress is written at intervals of this length.
 const PLAIN_LINE: Duration = Duration::from_secs(5);
 /// The bar appears this long after the start of a run. A shorter run shows none, because nobody could read it.
 const QUIET_START: Duration = Duration::from_millis(300);
 /// The assumed width of a terminal that does not tell its width, in columns.
 const DEFAULT_COLUMNS: usize = 80;
-/// The bar's line is at most this many columns wide, even on a wider terminal.
+/// The line with the progress bar is at most this many columns wide, even on a wider terminal. A longer line would be
+/// hard to read.
 const MOST_COLUMNS: usize = 200;
 
 /// Runs `work` and returns its result. Meanwhile a thread calls `snapshot` repeatedly and shows the progress, if
@@ -106,7 +108,8 @@ pub fn during<T>(
     })
 }
 
-/// Draws the bar every [`REDRAW`] until the sender of `ended` is dropped.
+/// Draws the progress bar at intervals of [`REDRAW`]. Returns when the sender of `ended` is dropped, which means that
+/// the work has ended.
 fn show_bar(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
     let start = Instant::now();
     let mut meter = SpeedMeter::default();
@@ -120,7 +123,8 @@ fn show_bar(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::R
     log.bar(None);
 }
 
-/// Writes a line of text every [`PLAIN_LINE`] until the sender of `ended` is dropped.
+/// Writes a line with the progress at intervals of [`PLAIN_LINE`]. Returns when the sender of `ended` is dropped,
+/// which means that the work has ended.
 fn show_lines(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
     let start = Instant::now();
     let mut meter = SpeedMeter::default();
@@ -145,14 +149,14 @@ fn columns() -> usize {
 /// show them.
 #[derive(Debug, Default)]
 pub struct SpeedMeter {
-    /// Time of the last snapshot, from the run's start.
+    /// When the last snapshot was taken, as the time since the run's start.
     now: Duration,
-    /// The last snapshot.
     snapshot: ProgressSnapshot,
     /// Speed in bytes per second, as an exponential moving average that begins at 0. It is therefore too low at
     /// first. Dividing it by `weight` corrects that.
     speed: f64,
-    /// The same moving average of the constant 1. It grows from 0 to 1.
+    /// The moving average, with the same time constant as `speed`, of the constant 1. It grows from 0 to 1, and is
+    /// too low at first by the same factor as `speed`.
     weight: f64,
     /// The estimated end of the run, in seconds from its start. None if there is no estimate.
     end: Option<f64>,
@@ -201,12 +205,12 @@ impl SpeedMeter {
         let window = END_WINDOW.min(now / 4.0).min(left / speed / 2.0).max(0.01);
         self.end = match self.end {
             Some(before) if !grew => Some(blend(before, end, elapsed, window)),
-            // The total has grown, so the old estimate is wrong and is dropped.
+            // The total number of bytes has grown, so the old estimate of the end is wrong and is dropped.
             _ => Some(end),
         };
     }
 
-    /// The average speed of the last seconds.
+    /// The average speed of the last few seconds, in bytes per second.
     fn bytes_per_second(&self) -> f64 {
         if self.weight > 0.0 { self.speed / self.weight } else { 0.0 }
     }
@@ -226,7 +230,8 @@ impl SpeedMeter {
             .then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
     }
 
-    /// The texts beside the bar (counts, time left, speed …), the most important first.
+    /// The texts beside the progress bar (counts, time left, speed …), the most important first. Those that do not
+    /// fit are left out from the end.
     fn parts(&self) -> Vec<String> {
         let ProgressSnapshot { bytes_done, bytes_total, databases, retries, throttled, per_second, .. } = self.snapshot;
         let mut parts = Vec::new();
@@ -293,7 +298,7 @@ impl SpeedMeter {
         line
     }
 
-    /// Formats the same texts as a plain line without a bar, for a log.
+    /// Formats the progress as a plain line without a bar, for output that is not a terminal.
     pub fn plain(&self) -> String {
         let mut line = self.snapshot.phase.as_str().to_owned();
         if let Some(fraction) = self.fraction() {

@@ -1,7 +1,7 @@
 //! Removes secrets from URLs before they are printed: user names and passwords before an `@`, and the values of
 //! secret query parameters (docs/GUARANTEES.md, 10).
 
-/// The text that replaces a secret.
+/// The text that replaces a secret in a URL.
 const HIDDEN: &str = "***";
 
 /// A query parameter is secret if its name contains one of these words. Case and the characters `-`, `_` and `.`

@@ -11,15 +11,16 @@ use crate::timestamp::Timestamp;
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Where the creation time of a file was found.
+/// The source of the creation time that is shown for an LTX file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeSource {
-    /// The object's metadata `x-amz-meta-litestream-timestamp`.
+    /// The time is from the object's metadata `x-amz-meta-litestream-timestamp`, which Litestream writes.
     Metadata,
-    /// The header of the LTX file.
+    /// The time is from the header of the LTX file.
     Header,
-    /// LastModified in the listing: the time of the upload. If the bucket was copied, it is the time of the copy.
+    /// The time is LastModified in the listing, when the object was uploaded. If the bucket was copied, it is the
+    /// time of the copy.
     LastModified,
 }
 
@@ -29,34 +30,34 @@ pub struct FileLine {
     pub level: Level,
     pub min_txid: Txid,
     pub max_txid: Txid,
-    /// Size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// Creation time, as exact as `time_source` allows.
+    /// Creation time of the file. The field `time_source` tells where it is from and thus how exact it is.
     pub time: Timestamp,
     pub time_source: TimeSource,
 }
 
 impl FileLine {
-    /// The file's name: `<min>-<max>.ltx`.
+    /// The name of the file: its lowest and highest TXID in hexadecimal, as `<min>-<max>.ltx`.
     pub fn name(&self) -> String {
         format!("{}-{}.ltx", self.min_txid, self.max_txid)
     }
 }
 
-/// The result of `hydrant restore -dry-run`.
+/// The result of `hydrant restore -dry-run`, to be printed as text or JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanReport {
-    /// The source (path or replica URL) as typed, with its secrets replaced.
+    /// The source (path of a database or replica URL) as typed, with its secrets replaced by `***`.
     pub source: String,
     /// Path of the database to create: `-o` as typed, else the configured path.
     pub target_path: String,
     /// Kind of the replica: `s3` or `file`.
     pub replica: &'static str,
-    /// The LTX files to fetch, from the oldest to the newest. Not empty.
+    /// The LTX files that a restore would fetch, from the oldest to the newest. There is at least one.
     pub files: Vec<FileLine>,
 }
 
-/// The result of `hydrant restore`.
+/// The result of `hydrant restore`, to be printed as a message or as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
     /// Path of the restored database: `-o` as typed, else the configured path.
@@ -68,19 +69,19 @@ pub struct RestoreReport {
     /// The time of the restored state, and where it was found. None if it is not known without a further
     /// request.
     pub time: Option<(Timestamp, TimeSource)>,
-    /// Duration of the command in milliseconds.
+    /// Duration of the restore in milliseconds.
     pub duration_ms: u64,
-    /// The check that SQLite has made: `none`, `quick` or `full`.
+    /// The check that SQLite has made of the restored database: `none`, `quick` or `full`.
     pub integrity_check: &'static str,
-    /// Size of the database in bytes.
+    /// Size of the restored database in bytes.
     pub bytes: u64,
-    /// Number of LTX files that were merged.
+    /// Number of LTX files that the database was restored from.
     pub files: u64,
-    /// Size of these files in bytes.
+    /// Total size in bytes of the LTX files that the database was restored from.
     pub bytes_fetched: u64,
     /// Number of requests sent, including those in `retries` and `hedged`.
     pub requests: u64,
-    /// Number of requests that were sent again after a failure.
+    /// Number of requests that were sent again after a failed attempt.
     pub retries: u64,
     /// Number of requests that were sent a second time because the first response was slow.
     pub hedged: u64,
@@ -99,7 +100,7 @@ struct JsonPlan<'a> {
     files: Vec<JsonFile>,
 }
 
-/// The JSON object of one LTX file. Only plans have its `name`.
+/// The JSON object of one LTX file, in plans and in the output of `ltx -json`. Only plans have the field `name`.
 #[derive(Serialize)]
 struct JsonFile {
     level: u8,

@@ -54,9 +54,9 @@ pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The streams of the three signals that end a run.
+/// The tokio streams of the three signals that end a run: SIGHUP, SIGINT and SIGTERM.
 struct Signals {
-    /// None if SIGHUP is ignored.
+    /// The stream of SIGHUP. None if SIGHUP was ignored when the program began (`nohup`), and stays ignored.
     hangup: Option<Signal>,
     interrupt: Signal,
     terminate: Signal,
@@ -71,7 +71,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next of the three signals.
+    /// Waits for the next of the three signals and tells which it was.
     async fn next(&mut self) -> Reason {
         let Self { hangup, interrupt, terminate } = self;
         let hung_up = async {

@@ -21,36 +21,39 @@ use crate::telemetry::{Stage, Stopwatch};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The overlay of one database holds at most this many bytes of pages. Winning pages that do not fit are
-/// written to the output at once.
+/// The overlay (newest copies of changed pages, held in memory until the snapshot is written) has at most this many
+/// bytes per database. Pages that do not fit are written to the output at once.
 const OVERLAY_BYTES: u64 = 48 << 20;
 
-/// The page claims of one database while its increments are being read.
+/// Records which pages of one database occur in its increments, while these are being read. A page belongs to (is
+/// claimed by) the newest increment that holds it.
 pub(super) struct Claims<'a> {
     execution: &'a Execution<'a>,
-    /// None until the header of the newest file was read. It holds the page size and the page count.
+    /// The claims so far. None until the header of the newest file was read, which holds page size and page count.
     state: Option<ClaimState>,
 }
 
-/// The page claims of one database, as far as its increments were read.
+/// The claimed pages of one database, as far as its increments were read.
 struct ClaimState {
     shape: Shape,
-    /// The pages that an increment has claimed.
+    /// The pages that some increment holds, so far.
     map: PageMap,
-    /// Memory reserved for the page maps of large increments that are still to be read.
+    /// Memory reserved for the page maps of those large increments that are still to be read. A part is split off for
+    /// each.
     reserved_maps: Option<MemoryReservation>,
     overlay: Overlay,
     /// Number and checksum of the pages that were written at once because the overlay was full.
     spilled: Placed,
-    /// The large increments, of which only header, page index and trailer were read.
+    /// The increments that are too large for one GET. Only their header, page index and trailer were read so far.
     large: Vec<Indexed>,
     checksums: ChainChecksums,
 }
 
-/// The page claims of one database after all increments were read.
+/// Records which pages of one database occur in its increments, after all of them were read.
 pub(super) struct Claimed {
     pub shape: Shape,
-    /// The large increments. Their pages are still to be fetched and written, segment by segment.
+    /// The increments that are too large for one GET. Their pages are still to be fetched and written, in segments of
+    /// about 8 MiB.
     pub large: Vec<Indexed>,
     pub checksums: ChainChecksums,
     /// Number and checksum of the pages that were already written.
@@ -63,8 +66,8 @@ impl<'a> Claims<'a> {
         Self { execution, state: None }
     }
 
-    /// Claims the pages of the increment that is file `i` of the plan. Must be called from the newest
-    /// increment to the oldest.
+    /// Adds the increment that is file `i` of the plan. It claims those of its pages that no newer increment has
+    /// claimed. Must be called from the newest increment to the oldest.
     pub(super) async fn claim(&mut self, i: usize, fetched: Fetched) -> Result<(), ExecutionFailure> {
         match fetched {
             Fetched::Whole(body) => self.claim_whole(i, body).await,
@@ -72,8 +75,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Checks the base's header against the increments' headers, sorts the overlay, and returns the
-    /// finished claims.
+    /// Ends the reading of increments: checks `base`, the header of the snapshot, against the increments' headers,
+    /// sorts the pages held in memory, and returns the finished claims.
     pub(super) async fn finish(mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
         let mut state = self.admit(0, base).await?;
         state.overlay.sort();
@@ -86,8 +89,8 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Decodes and checks a small increment, which was fetched whole. Those of its pages that no newer
-    /// file holds are stored in the overlay, or written to the output if the overlay is full.
+    /// Decodes and checks a small increment, which was fetched whole. Those of its pages that no newer file holds are
+    /// kept in the overlay in memory, or written to the output if the overlay is full.
     async fn claim_whole(&mut self, i: usize, mut body: WholeBody) -> Result<(), ExecutionFailure> {
         let (execution, damaged) = (self.execution, |error| ExecutionFailure::Damaged { file: i, error });
         let mut decoder = execution.decoder(i)?;
@@ -120,8 +123,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Reads the page index of a large increment and claims its pages. The pages that it wins are marked
-    /// in a page map of its own, by which its segments later know which pages to write.
+    /// Reads the page index of a large increment and claims its pages. The pages of which it has the newest copy are
+    /// marked in a page map of its own. By this map the tasks that fetch its pages later know which of them to write.
     async fn claim_large(&mut self, i: usize, footer: Footer) -> Result<(), ExecutionFailure> {
         let execution = self.execution;
         let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: i, error })?;
@@ -172,14 +175,14 @@ fn admitted(state: &mut Option<ClaimState>) -> Result<&mut ClaimState, Execution
     state.as_mut().ok_or_else(|| ExecutionFailure::bug("a decoder gave a page before the file's header"))
 }
 
-/// Begins the claims with `header`, the header of the newest file, which is file `i` of the plan. Reserves
-/// disk space for the output and memory for the page maps.
+/// Begins with the newest file, which is file `i` of the plan and has the header `header`. The header gives page size
+/// and page count. Reserves disk space for the output and memory for the page maps.
 async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<ClaimState, ExecutionFailure> {
     debug_assert_eq!(i + 1, execution.files.len(), "the newest file comes first");
     let (commit, planned_bytes) = (header.commit, execution.planned_bytes());
     if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
-        // The header promises more pages than the plan's files can hold. Either the base was truncated, or
-        // this header is wrong. Reading the base again from its beginning tells which.
+        // The header promises more pages than the plan's files can hold. Either the snapshot was truncated, or this
+        // header is wrong. Reading the snapshot again from its beginning tells which.
         let base = execution.planned(0)?;
         let fault = execution.source(base).fault(0, base.file.etag.as_ref()).await;
         let wrong = || ExecutionFailure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
@@ -260,8 +263,8 @@ fn no_memory(execution: &Execution<'_>, needed_bytes: u64) -> ExecutionFailure {
     RestoreError::Memory { needed_bytes, budget_bytes: execution.worker.shared.budget.total_bytes() }.into()
 }
 
-/// Writes the winning page `page` to the output at byte offset `at` with a blocking pwrite. Returns how
-/// long that took. Without an output it does nothing.
+/// Writes a page that does not fit the overlay in memory to the output at byte offset `at`, with a blocking pwrite.
+/// Returns how long that took. Without an output it does nothing.
 fn spill(execution: &Execution<'_>, page: &[u8], at: u64) -> Result<Duration, IoError> {
     let begun = Instant::now();
     let Some(output) = execution.output else { return Ok(Duration::ZERO) };

@@ -13,16 +13,16 @@ use crate::timestamp::Timestamp;
 /// Size and age of the restored database, from the header of the newest planned file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// SQLite's page size.
+    /// Page size of the SQLite database.
     pub page_size: PageSize,
     /// Size of the database in pages.
     pub commit: u32,
     /// True if the newest file carries a checksum of the whole database, with which the written pages
     /// are compared.
     pub tracked: bool,
-    /// Creation time of the newest file.
+    /// Creation time of the newest planned file.
     pub timestamp: Timestamp,
-    /// The creation times of the planned files read so far.
+    /// The creation times of the planned files, to find out whether they run backwards.
     pub times: ChainTimes,
     /// Index of the newest file in the plan.
     pub newest: usize,
@@ -33,18 +33,17 @@ pub(super) struct Shape {
 #[derive(Default)]
 pub(super) struct ChainChecksums(Vec<TrackedFile>);
 
-/// The checksums of one tracked file.
+/// The two checksums of the whole database that one LTX file carries: before and after its changes.
 struct TrackedFile {
-    /// Index of the file in the plan.
     file: usize,
-    /// The header, which holds the pre-apply checksum.
+    /// The file's header, which holds its pre-apply checksum.
     header: Header,
-    /// The post-apply checksum, from the trailer.
+    /// The file's post-apply checksum, which its trailer holds.
     post_apply: u64,
 }
 
 impl ChainChecksums {
-    /// Stores the checksums of file `file` of the plan. Does nothing if that file is not tracked.
+    /// Stores the database checksums of file `file` of the plan. Does nothing if that file carries none.
     pub(super) fn note(&mut self, file: usize, header: &Header, trailer: &Trailer) {
         if header.is_tracked() {
             self.0.push(TrackedFile { file, header: *header, post_apply: trailer.post_apply_checksum });

@@ -24,9 +24,9 @@ pub(super) const MIN_STORED_PAGE_BYTES: u64 = 15;
 /// is small beside the buffers of the large files that such a database is made of.
 pub(super) const UNRESERVED_MAP_BYTES: u64 = 1 << 20;
 
-/// A plan and what is needed to execute it.
+/// A plan (a chain of LTX files) with the store to read them from and the output to write pages to.
 pub(crate) struct Execution<'a> {
-    /// The worker that runs this execution.
+    /// The worker thread that runs this execution, with its HTTP connections and write buffers.
     pub worker: &'a Rc<Worker>,
     /// The store that the planned files are read from.
     pub store: &'a Store,
@@ -81,7 +81,7 @@ impl Execution<'_> {
         }
     }
 
-    /// A reader for the large file `planned`.
+    /// Makes a reader for the large file `planned`, which is fetched in segments.
     pub(crate) fn source<'b>(&'b self, planned: &'b PlannedFile) -> LargeSource<'b> {
         LargeSource { worker: self.worker, store: self.store, planned, requests: self.requests.as_deref() }
     }

@@ -9,15 +9,15 @@ use crate::restore::large::{Footer, PlannedFile, request_permit};
 use crate::store::{Body, StoreError};
 use bytes::Bytes;
 
-/// At most this many increments of one database are fetched at a time, including those that wait to be
-/// decoded.
+/// At most this many increments (LTX files with changed pages) of one database are fetched at a time, including those
+/// that wait to be decoded.
 pub(super) const INCREMENTS_IN_FLIGHT: usize = 64;
 /// A body of up to 128 KiB is copied into one buffer of its own size. Without the copy, each chunk of it
 /// would keep the connection's whole receive buffer in memory, so hundreds of small bodies that wait to be
 /// decoded would take many times their size. A local file of up to this size is read in one call.
 const GATHERED_BYTES: u64 = 128 << 10;
 
-/// The fetched part of a planned file.
+/// The part of a planned file that was fetched before it is decoded.
 pub(super) enum Fetched {
     /// The body of a file that fits one GET.
     Whole(WholeBody),
@@ -28,18 +28,19 @@ pub(super) enum Fetched {
 /// When a file on a local disk is read. Objects of a bucket are always fetched at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// The file is read whole and closed at once. Used for increments, of which many wait to be decoded:
+    /// The file is read whole and closed at once. This is for increments, of which many wait to be decoded at a time:
     /// each would otherwise keep a file descriptor open.
     Now,
-    /// The file is read chunk by chunk while it is decoded. Used for the base. Two buffers are enough then,
-    /// and they stay in the CPU's cache. A file of up to [`GATHERED_BYTES`] is read at once nevertheless.
+    /// The file is read chunk by chunk while it is decoded. This is for the snapshot that a plan begins with. Two
+    /// buffers are enough then, and they stay in the CPU's cache. A file of up to [`GATHERED_BYTES`] is read at once
+    /// nevertheless.
     OnDemand,
 }
 
 /// The body of a file that fits one GET.
 #[derive(Default)]
 pub(super) struct WholeBody {
-    /// The chunks that are in memory and not decoded yet.
+    /// The chunks of the body that are in memory and not decoded yet.
     fetched: std::vec::IntoIter<Bytes>,
     /// The open file on a local disk from which the rest is read. None if all is in memory.
     unread: Option<Body>,

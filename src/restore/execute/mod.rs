@@ -25,14 +25,14 @@ use crate::restore::execute::place::place_base;
 use crate::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
-/// One database holds at most this many segments' worth of fetched increments in memory: 2 × 8 MiB. A
-/// single increment that is larger is held alone.
+/// One database holds fetched increments (LTX files with changed pages) of at most this many segments in memory: 2 ×
+/// 8 MiB. A single increment that is larger is held alone.
 const INCREMENTS_SEGMENTS: u64 = 2;
 
-/// The result of executing a plan.
+/// Size and times of a database whose plan was executed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Executed {
-    /// SQLite's page size in bytes.
+    /// Page size of the SQLite database in bytes.
     pub page_size: u32,
     /// Size of the database in pages.
     pub commit: u32,

@@ -16,8 +16,8 @@ use crate::telemetry::{Stage, Stopwatch};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Writes the base and the segments of large increments to the output, and checks that the database is
-/// complete. `claims` must hold the claims of all increments.
+/// Writes the snapshot `base` and the pages of large increments to the output, and checks that the database is
+/// complete. `claims` tells which pages increments hold; all increments must have been read.
 pub(super) async fn place_base(
     execution: &Execution<'_>,
     claims: Claims<'_>,
@@ -29,8 +29,8 @@ pub(super) async fn place_base(
     }
 }
 
-/// Writes a base that fits one GET. This worker decodes it. Other workers stream the segments of large
-/// increments at the same time.
+/// Writes a snapshot that fits one GET. This worker decodes it. Meanwhile all workers fetch and decode the segments
+/// of large increments.
 async fn place_whole(
     execution: &Execution<'_>,
     claims: Claims<'_>,
@@ -83,8 +83,8 @@ async fn place_whole(
     }
     watch.less(writer.waited());
     execution.worker.recorder().record(Stage::Decode, watch.elapsed());
-    // The growth is checked after the base's checksum was verified. Earlier, a page could seem to be missing
-    // only because the base's header is damaged, and the error would name the wrong file.
+    // This check of missing pages comes after the snapshot's checksum was verified. Earlier, a page could seem to be
+    // missing only because the snapshot's header is damaged, and the error would name the wrong file.
     shape.check_growth(&winners, &header)?;
     placed.add(writer.finish().await?);
     placed.add(segments.finish().await?);
@@ -92,8 +92,8 @@ async fn place_whole(
     Ok(shape)
 }
 
-/// Writes a base that is too large for one GET. Reads its page index, then queues its segments and those of
-/// large increments for all workers, and waits for them.
+/// Writes a snapshot that is too large for one GET. Reads its page index, then queues its segments (of about 8 MiB)
+/// and those of large increments for all workers, and waits for them.
 async fn place_large(execution: &Execution<'_>, claims: Claims<'_>, footer: Footer) -> Result<Shape, ExecutionFailure> {
     let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: 0, error })?;
     execution.check_name(0, &header)?;
@@ -108,7 +108,7 @@ async fn place_large(execution: &Execution<'_>, claims: Claims<'_>, footer: Foot
     Ok(shape)
 }
 
-/// Queues the segments of the files `large` for all workers. Returns at once.
+/// Queues the segments of the LTX files `large` for all workers, and returns without waiting for them.
 fn start_segments(execution: &Execution<'_>, large: Vec<Indexed>, winners: &Arc<Winners>, shape: Shape) -> Segments {
     let context = SegmentContext {
         store: execution.store.clone(),

@@ -6,24 +6,25 @@ use crate::ltx::Pgno;
 use crate::ltx::index::{FrameHash, IndexEntry};
 use std::ops::Range;
 
-/// When less than 16 full segments of a file are left, the next segment is 1/16 of the remaining bytes. The
-/// segments thus get shorter towards the end, so that connections of equal speed finish at about the same
-/// time.
+/// When less than 16 full segments (of 8 MiB) of a file are left, the next segment is 1/16 of the remaining bytes. So
+/// segments get shorter towards the end of the file, and connections of equal speed finish at about the same time.
 pub(super) const END_DIVISOR: u64 = 16;
-/// A segment is at least 1/8 as long as a full one. Only the last segment of a file may be shorter.
+/// A segment is at least 1/8 as long as a full one (1 MiB), so that the requests do not become too many. Only the
+/// last segment of a file may be shorter.
 const SMALLEST_DIVISOR: u64 = 8;
 
 /// The range of bytes and pages that one segment covers in its file.
 pub(crate) struct SegmentBounds {
-    /// The segment's byte range in the file. It holds whole page frames.
+    /// The segment's byte range in the file. It begins and ends between two page frames.
     pub bytes: Range<u64>,
-    /// The segment's first page.
+    /// Number of the segment's first page.
     pub first: Pgno,
-    /// The segment's last page.
+    /// Number of the segment's last page.
     last: Pgno,
-    /// The last page of the segment before this one. None for the first segment.
+    /// Number of the last page of the preceding segment. None for the first segment of a file. The parser checks that
+    /// page numbers ascend.
     pub after: Option<Pgno>,
-    /// The first page of the next segment. None for the last segment.
+    /// Number of the first page of the following segment. None for the last segment of a file.
     pub next: Option<Pgno>,
     /// Hash of (page number, offset, size) of all the segment's entries in the page index. The frames that
     /// are fetched later must give the same hash.
@@ -37,13 +38,13 @@ pub(super) fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
     (size.saturating_sub(offset) / END_DIVISOR).clamp(smallest, segment_bytes.max(smallest))
 }
 
-/// Groups the entries of a page index into segments, one entry at a time.
+/// Groups the entries of a large file's page index into segments, one entry at a time.
 pub(super) struct Cutter {
-    /// Size of the file in bytes.
+    /// Size of the large file in bytes.
     size: u64,
-    /// Length of a full segment in bytes.
+    /// Length of a full segment in bytes (8 MiB, except in tests).
     segment_bytes: u64,
-    /// The segment that is being filled. None before the first entry.
+    /// The segment that index entries are being added to. None before the first entry.
     cut: Option<SegmentBounds>,
 }
 
@@ -53,8 +54,8 @@ impl Cutter {
         Self { size, segment_bytes, cut: None }
     }
 
-    /// Adds the next index entry. If the segment being filled has reached its length, `entry` begins a new
-    /// segment, and the finished one is returned. Otherwise returns None. Entries must ascend by page
+    /// Adds the next entry of the page index. If the segment that is being filled has reached its length, `entry`
+    /// begins a new segment, and the finished one is returned. Otherwise returns None. Entries must ascend by page
     /// number and offset.
     pub(super) fn add(&mut self, entry: IndexEntry) -> Option<SegmentBounds> {
         let len = |start| segment_len(start, self.size, self.segment_bytes);
@@ -74,7 +75,7 @@ impl Cutter {
         whole
     }
 
-    /// Ends the last segment and returns it. None if no entry was added.
+    /// Ends the last segment of the file and returns it. None if no index entry was added.
     pub(super) fn finish(self) -> Option<SegmentBounds> {
         self.cut
     }

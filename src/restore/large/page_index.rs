@@ -21,22 +21,21 @@ use crate::restore::large::source::{Footer, LargeSource, request_permit};
 
 /// A large file whose header, page index and trailer were read. Its pages are still to be fetched.
 pub(crate) struct Indexed {
-    /// Key, ETag and header of the file.
+    /// Key, ETag and header of the file, which its segments need.
     pub file: LargeFile,
-    /// The segments, in the order of the file.
+    /// The segments in which the file is to be fetched: their byte ranges and pages, in ascending order.
     pub cuts: Vec<SegmentBounds>,
-    /// The checksums that the segments must have.
+    /// The checksums with which the file's segments are compared once they are fetched.
     pub expected: SegmentChecksums,
 }
 
 /// The checksums with which the fetched segments of a large file are compared.
 pub(crate) struct SegmentChecksums {
-    /// Size of the file in bytes.
     size: u64,
     header: Header,
     /// The trailer, which holds the checksum of the file and that of the database.
     pub trailer: Trailer,
-    /// CRC of the header's bytes, which precede the first segment.
+    /// CRC of the header's bytes, which precede the first segment. It is combined with the CRCs of the segments.
     head_crc: FileCrc,
     /// CRC of the bytes that follow the last segment: the end mark of the pages, the index, and the trailer
     /// up to its file checksum.
@@ -148,9 +147,9 @@ impl SegmentChecksums {
 struct IndexReader {
     parser: IndexParser,
     crc: FileCrc,
-    /// Byte offset of the end mark in the file.
+    /// Byte offset in the file of the end mark (6 zero bytes after the last page), for error messages.
     end_mark_at: u64,
-    /// Number of bytes of the end mark that are still to be read.
+    /// Number of bytes of the end mark that were not read yet.
     end_mark_left: usize,
     /// For a snapshot: checks that the index lists every page of the database. None for other files.
     snapshot: Option<SnapshotPages>,

@@ -21,62 +21,65 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, mpsc};
 
-/// The data that all segments of one database share.
+/// The data that all segments of one database's large files share.
 pub(crate) struct SegmentContext {
-    /// The store that segments are fetched from.
+    /// The store that the segments are fetched from.
     pub store: Store,
-    /// The file that pages are written to. With None, decoded pages are discarded.
+    /// The output file that pages are written to. With None, decoded pages are checked and discarded.
     pub output: Option<Arc<OutputFile>>,
-    /// If true, fetched bytes are discarded without being decoded.
+    /// True to discard fetched bytes without decoding them. `hydrant bench` uses this to measure fetching alone.
     pub fetch_only: bool,
-    /// The pages that increments have claimed, and those that wait in memory.
+    /// Which pages occur in increments (so the snapshot's copies are not written), and the content of those pages
+    /// that wait in memory.
     pub winners: Arc<Winners>,
-    /// True if the database has a checksum, with which the written pages are compared.
+    /// True if the checksums of the written pages are to be computed, to be compared with the database checksum of
+    /// the newest file.
     pub tracked: bool,
     /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub requests: Option<Arc<Semaphore>>,
-    /// Set once a segment has failed or the restore was dropped. The other segments then end at their next
-    /// chunk.
+    /// True once a segment has failed or the restore was dropped. The other segments then end at their next chunk.
     pub stopped: AtomicBool,
 }
 
-/// The properties of a large file that its segments need.
+/// A large file, with what its segments need to fetch and check their parts of it.
 pub(crate) struct LargeFile {
-    /// Index of the file in the plan.
+    /// Index of the file in the plan, for error messages and checksums.
     pub planned: usize,
     /// Key of the object, or path of the local file.
     pub key: String,
     /// ETag of the object. It is sent as `If-Match`, so that a replaced object is noticed.
     pub etag: Option<Etag>,
     pub header: Header,
-    /// For an increment: the pages of which it has the newest copy. None for the base, which has the newest
-    /// copy of every page that no increment claimed.
+    /// For an increment: the pages of which it has the newest copy, which are to be written. None for the snapshot,
+    /// which has the newest copy of every page that is in no increment.
     pub wins: Option<PageMap>,
 }
 
-/// One segment of one large file.
+/// One segment (a byte range of about 8 MiB) of one large file, as a job for any worker.
 pub(super) struct Segment {
     pub context: Arc<SegmentContext>,
     pub file: Arc<LargeFile>,
-    /// Index of the segment among the segments of all large files of the database.
+    /// Index of this segment among the segments of all large files of the database. Results arrive in any order and
+    /// are sorted by it.
     pub number: usize,
     pub bounds: SegmentBounds,
-    /// The channel that the result is sent to.
+    /// The channel on which the segment sends its result to the task that restores the database.
     pub done: mpsc::UnboundedSender<SegmentDone>,
 }
 
-/// The result of a segment, with the number that tells which segment it was.
+/// The message that a segment sends when it has ended: its number and its result.
 pub(super) struct SegmentDone {
-    /// Index of the segment among the segments of all large files of the database.
+    /// Index of this segment among the segments of all large files of the database. Results arrive in any order and
+    /// are sorted by it.
     pub number: usize,
     pub result: Result<SegmentOutput, ExecutionFailure>,
 }
 
 /// The checksums of a segment that was fetched and written.
 pub(crate) struct SegmentOutput {
-    /// CRC of the segment's frames.
+    /// CRC of the bytes of the segment's page frames.
     pub crc: FileCrc,
-    /// Number and checksum of the pages that were written.
+    /// Number and checksum of the pages that this segment has written to the output.
     pub placed: Placed,
     /// For a tracked snapshot: XOR of the checksums of all pages of the segment, whether they were written
     /// or not. For other files it stays 0.
@@ -84,8 +87,8 @@ pub(crate) struct SegmentOutput {
 }
 
 impl Segment {
-    /// Fetches the segment and sends its result to [`Segment::done`]. If another segment of the database has
-    /// failed, the result is [`ExecutionFailure::Stopped`].
+    /// Fetches the segment and sends its result on [`Segment::done`]. If another segment of the database has failed,
+    /// the result is [`ExecutionFailure::Stopped`].
     pub(super) async fn run(self, worker: &Worker) {
         let result = if self.context.stopped.load(Ordering::Relaxed) {
             Err(ExecutionFailure::Stopped)
@@ -99,7 +102,8 @@ impl Segment {
         let _ = self.done.send(SegmentDone { number: self.number, result });
     }
 
-    /// Fetches the segment with one GET, decodes its pages as they arrive, and writes the winning ones.
+    /// Fetches the segment with one GET, decodes its pages as they arrive, and writes those of which this file has
+    /// the newest copy.
     async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, ExecutionFailure> {
         let (context, file, bounds) = (&*self.context, &*self.file, &self.bounds);
         let damaged = |error| ExecutionFailure::Damaged { file: file.planned, error };

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
-/// The segments of one database that are queued or in flight. Dropping this value stops them.
+/// The segments of one database's large files that are queued or in flight. Dropping this value stops them.
 pub(crate) struct Segments {
     context: Arc<SegmentContext>,
     shared: Arc<SharedResources>,
-    /// The large files. Segments are numbered in this order, file after file.
+    /// The large files, in the order in which their segments are numbered: first all segments of the first file.
     files: Vec<ExpectedFile>,
-    /// Number of segments of all files together.
+    /// Number of segments of all large files together, and thus of results to wait for.
     count: usize,
     /// The channel on which the segments' results arrive, in any order.
     results: mpsc::UnboundedReceiver<SegmentDone>,
@@ -25,15 +25,14 @@ pub(crate) struct Segments {
 
 /// A large file with the checksums that its segments must have.
 struct ExpectedFile {
-    /// Index of the file in the plan.
     planned: usize,
-    /// Number of segments.
+    /// Number of segments that the file was divided into.
     segments: usize,
     checksums: SegmentChecksums,
 }
 
 impl Segments {
-    /// Queues the segments of the files `indexed` for the workers of `shared`. Returns at once.
+    /// Queues the segments of the large files `indexed` for all workers, and returns without waiting for them.
     pub(crate) fn start(context: SegmentContext, indexed: Vec<Indexed>, shared: &Arc<SharedResources>) -> Self {
         let context = Arc::new(context);
         // Only the segments hold clones of the sender. So when the last segment is dropped, the channel

@@ -34,18 +34,17 @@ const DIAGNOSED_BYTES: u64 = 1 << 30;
 pub(crate) struct PlannedFile {
     /// Key of the object, or path of the local file.
     pub key: String,
-    /// Level, TXIDs, size and ETag, from the listing.
+    /// The listed properties of the file: level, TXIDs, size, time and ETag.
     pub file: LtxFile,
 }
 
 /// A reader for one large file.
 #[derive(Clone, Copy)]
 pub(crate) struct LargeSource<'a> {
-    /// The worker that sends the requests.
+    /// The worker whose HTTP connections the requests use.
     pub worker: &'a Worker,
-    /// The store that holds the file.
+    /// The store (bucket or local disk) that holds the file.
     pub store: &'a Store,
-    /// The file to read.
     pub planned: &'a PlannedFile,
     /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub requests: Option<&'a Semaphore>,
@@ -57,7 +56,8 @@ pub(crate) struct Footer {
     pub head: [u8; HEADER_SIZE],
     /// The last bytes of the file. They hold the trailer and most likely the whole page index.
     pub tail: Vec<u8>,
-    /// ETag of the object that the bytes came from.
+    /// ETag of the object that these bytes came from. Segments send it as `If-Match`, so that all parts are from the
+    /// same object.
     pub etag: Option<Etag>,
 }
 
