@@ -193,7 +193,7 @@ impl<'a> Planner<'a> {
                         self.requests += wanted.len() as u64;
                         let requests = self.parallelism.as_deref();
                         let looks = look_at_times(self.worker, self.store, other, &wanted, requests).await;
-                        // If a request fails, no times are added, and this lineage is given up. The caller's
+                        // If a request fails here, no times are added, and the loop ends without a plan. The caller's
                         // `error` is returned then, which is true in any case.
                         for (file, time) in looks.unwrap_or_default() {
                             match time {

@@ -33,8 +33,8 @@ pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// Size in bytes of one write buffer, in which pages are collected before they are written to disk
 /// (docs/decisions/04-write-buffers.md).
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
-/// At most this many write buffers per worker. Its 8 segments fill one buffer each. The other 24 wait
-/// for a disk that accepts writes in bursts.
+/// At most this many write buffers per worker, of 512 KiB each. 8 of them are filled with pages by the worker's 8
+/// segments. The other 24 are being written; this many are useful because disks accept writes in bursts.
 const MOST_BUFFERS: u64 = 32;
 /// At most this many of SQLite's checks run at a time, per worker. More than one per core pays off,
 /// because a check of a large database mostly waits for the disk.
@@ -49,7 +49,7 @@ pub struct WorkersOptions {
     pub kind: IoBackend,
     /// The memory budget of the process in bytes (`--memory`).
     pub memory_bytes: u64,
-    /// At most this many tasks are in flight on all workers together.
+    /// At most this many tasks (databases to restore, listings to make) are in flight on all workers together.
     pub tasks: usize,
     /// Files larger than this many bytes are fetched in segments of about this size. It is [`SEGMENT_BYTES`], except
     /// in tests.
@@ -106,7 +106,7 @@ pub struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// One channel per worker. A message on it asks the worker to hand in its recorded latencies.
     hand_ins: Vec<mpsc::UnboundedSender<HandIn>>,
-    /// Why fewer workers run than [`WorkersOptions::workers`] asked for. None if all run.
+    /// The reason why fewer workers run than [`WorkersOptions::workers`] asked for. None if all run.
     fewer: Option<NoThread>,
 }
 

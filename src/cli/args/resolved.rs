@@ -233,7 +233,7 @@ impl BenchStage {
     /// All stages in the order in which `hydrant bench` measures them.
     pub const EACH: [Self; 4] = [Self::List, Self::Fetch, Self::Decode, Self::All];
 
-    /// The word for this stage in `-stage`, in the table and in JSON.
+    /// The name of this stage in `-stage`, in the printed table and in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",

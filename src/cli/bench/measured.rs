@@ -27,7 +27,7 @@ pub(super) struct Measured {
     pub passes: u64,
     /// Elapsed time of all passes together.
     pub took: Duration,
-    /// CPU time that the process used during all passes.
+    /// CPU time (of all threads) that the process used during all passes.
     cpu: Duration,
     /// Number of databases that were restored, read or listed without a failure.
     pub databases: u64,
@@ -36,7 +36,7 @@ pub(super) struct Measured {
     requests: u64,
     /// Number of requests that were sent again after a failed attempt.
     requests_repeated: u64,
-    /// Number of responses by which a bucket refused a request for its rate.
+    /// Number of responses by which a bucket asked for fewer requests, such as 503 SlowDown.
     throttled: u64,
     /// Number of requests that were sent a second time because the first response was slow.
     hedged: u64,

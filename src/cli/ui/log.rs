@@ -1,8 +1,9 @@
-//! Messages on stderr, as text or JSON lines, and the progress bar below them
+//! Writes messages to stderr, as text or as lines of JSON, with the progress bar on the line below them
 //! (docs/LOGGING.md).
 //!
-//! Everything on stderr is written by a [`Log`], so that no message lands inside the bar. Errors
-//! of writing are ignored: a closed stderr must not stop a restore.
+//! All parts of the program write to stderr through a [`Log`]. Otherwise a message could be written into the
+//! middle of the progress bar. Errors of writing to stderr are ignored, because a closed stderr must not stop
+//! a restore.
 
 use crate::cli::ui::failure::Failure;
 use crate::error::escaped;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 
-/// How messages are written: `-log-format`.
+/// The format of messages on stderr (`-log-format`): text, or one JSON object per line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     #[default]
@@ -20,22 +21,22 @@ pub enum LogFormat {
     Json,
 }
 
-/// What the command line says about messages.
+/// The options of the command line about messages on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogOptions {
-    /// 0, 1 (`-v`) or 2 (`-vv`).
+    /// How much is logged: 0 by default, 1 with `-v`, 2 with `-vv`.
     pub verbosity: u8,
     pub format: LogFormat,
-    /// `-no-color` or `NO_COLOR`.
+    /// True if `-no-color` or the environment variable `NO_COLOR` forbids colours.
     pub no_color: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Warn,
-    /// Shown without any flag: skips, and the summary of a run.
+    /// Messages that are shown without any flag, such as databases that were skipped, and the summary of a run.
     Info,
-    /// Shown with `-v`.
+    /// Messages that are shown with `-v` and `-vv`.
     Debug,
     /// Shown with `-vv`. No message has this severity today.
     Trace,
@@ -52,15 +53,15 @@ impl Severity {
     }
 }
 
-/// A writer of messages. Clones share its state.
+/// A writer of messages to stderr. Clones write to the same output, so that messages and progress bar do not mix.
 #[derive(Clone)]
 pub struct Log(Arc<LogState>);
 
 struct LogState {
-    /// The lowest severity that is shown.
+    /// The lowest severity of which messages are shown.
     least: Severity,
     format: LogFormat,
-    /// The output is a terminal that understands control sequences.
+    /// True if the output is a terminal that understands control sequences, so that a progress bar can be drawn.
     terminal: bool,
     color: bool,
     out: Mutex<Out>,
@@ -68,7 +69,7 @@ struct LogState {
 
 struct Out {
     to: Box<dyn Write + Send>,
-    /// The bar now shown on the last line.
+    /// The progress bar that the last line of the terminal shows now. None if it shows none.
     bar: Option<String>,
 }
 
@@ -76,7 +77,8 @@ struct Out {
 const CLEAR_LINE: &str = "\r\x1b[K";
 
 impl Log {
-    /// A log that writes to stderr.
+    /// Makes a log that writes to stderr. If stderr is a terminal, progress bars can be drawn, unless `TERM` is
+    /// `dumb`.
     pub fn stderr(options: LogOptions) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
@@ -105,7 +107,7 @@ impl Log {
         self.0.terminal
     }
 
-    /// Whether messages of this severity are shown. Lets the caller skip making an expensive one.
+    /// Whether messages of this severity are shown. With it, a caller can avoid building a message that nobody sees.
     pub fn shows(&self, severity: Severity) -> bool {
         severity <= self.0.least
     }
@@ -122,7 +124,8 @@ impl Log {
         self.say(Severity::Debug, message, &[]);
     }
 
-    /// Writes a message with facts. The message and the values are escaped.
+    /// Writes a message, followed by facts (names and values). Control characters in message and values are escaped,
+    /// because they may come from file names in a bucket.
     pub fn say(&self, severity: Severity, message: &str, facts: &[(&str, &str)]) {
         if self.shows(severity) {
             self.line(&match self.0.format {

@@ -8,7 +8,7 @@ use crate::cli::ui::log::Log;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Whether progress is shown (`-progress`, `-no-progress`).
+/// Whether and how progress is shown on stderr, from the flags `-progress` and `-no-progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressMode {
     /// Neither flag was given. If stderr is a terminal, a progress bar is shown, otherwise nothing.

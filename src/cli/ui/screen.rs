@@ -148,7 +148,7 @@ fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
 }
 
 impl PlanReport {
-    /// The TXIDs that the plan covers: the lowest of the first file and the highest of the last file.
+    /// The range of TXIDs that the plan covers: from the lowest of the first file to the highest of the last file.
     fn range(&self) -> (Txid, Txid) {
         let min = self.files.first().map_or_else(Txid::default, |file| file.min_txid);
         let max = self.files.last().map_or_else(Txid::default, |file| file.max_txid);

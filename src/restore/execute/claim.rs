@@ -1,6 +1,6 @@
 //! Finds out which file of a plan has the newest copy of each page (docs/ARCHITECTURE.md, "Winners
-//! first"). The increments claim their pages from the newest file to the oldest. The first file that
-//! claims a page wins it.
+//! first"). The increments (files with changed pages) claim their pages from the newest file to the
+//! oldest. The first file that claims a page wins it: its copy is written, older copies are not.
 //!
 //! A small increment is decoded here, and its winning pages wait in the overlay in memory. Of a large
 //! increment only the page index is read here. Its pages are written later, segment by segment.
@@ -190,8 +190,8 @@ async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<C
     }
     let shared = &execution.worker.shared;
     let bytes = u64::from(commit) * header.page_size.bytes() as u64;
-    // The disk space is reserved before the first page is written and before a large file is fetched, so
-    // that a full disk is found early.
+    // The disk space for the database is reserved before the first page is written and before a large file is
+    // fetched, so that a full disk is found early.
     if let Some(output) = execution.output {
         output.reserve(bytes)?;
     }

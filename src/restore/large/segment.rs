@@ -43,7 +43,7 @@ pub(crate) struct SegmentContext {
 
 /// A large file, with what its segments need to fetch and check their parts of it.
 pub(crate) struct LargeFile {
-    /// Index of the file in the plan, for error messages and checksums.
+    /// Index of the file in the plan. Errors name the file by it.
     pub planned: usize,
     /// Key of the object, or path of the local file.
     pub key: String,
