@@ -7,8 +7,8 @@
 
 use crate::timestamp::Timestamp;
 
-/// A step back in time of up to one second (in nanoseconds) gives no warning. It may come from a correction
-/// of the clock of the machine that wrote the backups.
+/// A step back in time of up to 1 s (10⁹ ns) gives no warning. It may come from a correction of the clock of the
+/// machine that wrote the backups.
 const CLOCK_STEP: i64 = 1_000_000_000;
 
 /// Collects the creation times of a chain of LTX files, from the newest file to the oldest, and finds the largest

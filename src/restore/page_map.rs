@@ -15,7 +15,7 @@
 use crate::ltx::{PageSize, Pgno};
 use crate::restore::budget::{Budget, MemoryReservation};
 
-/// Size in bytes of one slab. [`Overlay`] reserves and allocates its memory in slabs of this size.
+/// [`Overlay`] reserves and allocates its memory in slabs of 256 KiB.
 const SLAB_BYTES: usize = 256 * 1024;
 
 /// A bit set with one bit per page of a database of `commit` pages. Pages are numbered from 1.
@@ -36,7 +36,7 @@ impl PageMap {
     }
 
     /// Makes a map for a database of `commit` pages, in which no page is claimed yet. `memory` is the reservation of
-    /// [`PageMap::bytes_for`] bytes in the memory budget. A small map needs none.
+    /// [`PageMap::bytes_for`] bytes in the memory budget. A map of up to 1 MiB needs none.
     pub fn new(commit: u32, memory: Option<MemoryReservation>) -> Self {
         Self { words: vec![0; commit as usize / 64 + 1], commit, _memory: memory }
     }

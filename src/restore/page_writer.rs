@@ -24,7 +24,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// Direct writes (O_DIRECT) begin and end at multiples of this many bytes.
+/// Direct writes (O_DIRECT) begin and end at multiples of 4,096 bytes, as the kernel requires.
 const BLOCK: u64 = 4096;
 
 /// Number and checksum of the pages that were written to the output.
@@ -37,7 +37,7 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Adds the pages that another task has written.
+    /// Adds number and checksum of the pages that another task has written.
     pub(super) fn add(&mut self, other: Self) {
         self.pages += other.pages;
         self.checksum.join(other.checksum);

@@ -20,24 +20,24 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// At most this many segments (ranges of about 8 MiB of large files) are streamed at a time by one worker. The
-/// function [`work`] lowers the bound if there are fewer write buffers.
+/// At most 8 segments (ranges of about 8 MiB of large files) are streamed at a time by one worker. The function
+/// [`work`] lowers the bound if there are fewer write buffers.
 const SEGMENTS_PER_WORKER: usize = 8;
-/// At most this many databases with large files are restored at a time. One such database has enough
-/// segments for all workers. While it reads its page index or waits for its last segments, the second
-/// one gives the workers something to do.
+/// At most 2 databases with large files are restored at a time. One such database has enough segments for all
+/// workers. While it reads its page index or waits for its last segments, the second one gives the workers something
+/// to do.
 const LARGE_DATABASES: usize = 2;
-/// A file of up to 8 MiB is fetched by one GET. A larger file is fetched in segments of about this
-/// many bytes (docs/decisions/06-segments.md).
+/// A file of up to 8 MiB is fetched by one GET. A larger file is fetched in segments of about 8 MiB
+/// (docs/decisions/06-segments.md).
 pub const SEGMENT_BYTES: u64 = 8 << 20;
-/// Size in bytes of one write buffer, in which pages are collected before they are written to disk
+/// Size of one write buffer: 512 KiB. In it pages are collected before they are written to disk
 /// (docs/decisions/04-write-buffers.md).
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
-/// At most this many write buffers per worker, of 512 KiB each. 8 of them are filled with pages by the worker's 8
-/// segments. The other 24 are being written; this many are useful because disks accept writes in bursts.
+/// One worker has at most 32 write buffers of 512 KiB each. 8 of them are filled with pages by the worker's 8
+/// segments. The other 24 are being written; a number above 8 is useful because disks accept writes in bursts.
 const MOST_BUFFERS: u64 = 32;
-/// At most this many of SQLite's checks run at a time, per worker. More than one per core pays off,
-/// because a check of a large database mostly waits for the disk.
+/// At most 4 of SQLite's checks run at a time, per worker thread. More than one per core pays off, because a check of
+/// a large database also waits for the disk.
 const CHECKS_PER_WORKER: usize = 4;
 
 /// How many threads, tasks and bytes the workers may use.

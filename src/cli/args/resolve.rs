@@ -18,8 +18,8 @@ use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// The default file name of the error log of `restore-pattern`, without the extension `.log`. It is the same name as
-/// Litestream's.
+/// The default name of the error log of `restore-pattern` begins with this word, as Litestream's does. The extension
+/// is `.log`.
 const DEFAULT_ERROR_LOG: &str = "litestream-restore-errors";
 
 /// Resolves the flags of `hydrant restore`.

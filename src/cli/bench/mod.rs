@@ -33,9 +33,9 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// At most this many failed databases of each stage are shown on stderr, so that they do not flood the terminal.
+/// At most 5 failed databases of each stage are shown on stderr, so that they do not flood the terminal.
 const MAX_FAILURES_SHOWN: u64 = 5;
-/// The histogram log (`-hlog`) has one line per latency for each interval of this length.
+/// The histogram log (`-hlog`) has one line per latency and second.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command `hydrant bench` and prints the results on stdout. If a signal ends the run early, the results

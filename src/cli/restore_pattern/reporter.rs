@@ -9,10 +9,10 @@ use crate::cli::ui::{human, screen};
 use crate::error::escaped;
 use crate::fleet::{Ended, Ending, RunEvent, RunSummary};
 
-/// At most this many failures are shown on stderr without `-v`, so that they do not flood the terminal. All of
+/// At most 20 failures of databases are shown on stderr without `-v`, so that they do not flood the terminal. All of
 /// them are in the error log and in the report.
 const MAX_FAILURES_SHOWN: u64 = 20;
-/// At most this many warnings are shown on stderr without `-v`. All of them are in the report.
+/// At most 20 warnings about databases are shown on stderr without `-v`. All of them are in the report.
 const MAX_WARNINGS_SHOWN: u64 = 20;
 
 /// Adds each event of a run to the summary, and reports it to the user.

@@ -58,7 +58,7 @@ impl Severity {
 pub struct Log(Arc<LogState>);
 
 struct LogState {
-    /// The lowest severity of which messages are shown.
+    /// Messages of this severity and of higher ones are shown.
     least: Severity,
     format: LogFormat,
     /// True if the output is a terminal that understands control sequences, so that a progress bar can be drawn.

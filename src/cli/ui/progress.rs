@@ -71,16 +71,16 @@ pub struct ProgressSnapshot {
     pub per_second: Option<u64>,
 }
 
-/// The progress bar is drawn anew at intervals of this length.
+/// The progress bar is drawn anew every 100 ms.
 const REDRAW: Duration = Duration::from_millis(100);
-/// If stderr is not a terminal, a line with the progress is written at intervals of this length.
+/// If stderr is not a terminal, a line with the progress is written every 5 s.
 const PLAIN_LINE: Duration = Duration::from_secs(5);
-/// The bar appears this long after the start of a run. A shorter run shows none, because nobody could read it.
+/// The bar appears 300 ms after the start of a run. A shorter run shows none, because nobody could read it.
 const QUIET_START: Duration = Duration::from_millis(300);
-/// The assumed width of a terminal that does not tell its width, in columns.
+/// A terminal that does not tell its width is assumed to be 80 columns wide.
 const DEFAULT_COLUMNS: usize = 80;
-/// The line with the progress bar is at most this many columns wide, even on a wider terminal. A longer line would be
-/// hard to read.
+/// The line with the progress bar is at most 200 columns wide, even on a wider terminal. A longer line would be hard
+/// to read.
 const MOST_COLUMNS: usize = 200;
 
 /// Runs `work` and returns its result. Meanwhile a thread calls `snapshot` repeatedly and shows the progress, if
@@ -162,15 +162,16 @@ pub struct SpeedMeter {
     end: Option<f64>,
 }
 
-/// Time constant of the moving average of the speed, in seconds.
+/// Time constant of the moving average of the speed: 4 s. A value that is 4 s old has a weight of 37 %.
 const SPEED_WINDOW: f64 = 4.0;
-/// The bar has at least this many cells. If there is room for fewer, no bar is drawn.
+/// The progress bar has at least 10 cells (characters between its brackets). If there is room for fewer, no bar is
+/// drawn.
 const LEAST_CELLS: usize = 10;
-/// On a terminal with at least this many columns the bar is always shown, and numbers beside it are left out if
-/// they do not fit. On a narrower one the numbers come first.
+/// On a terminal with at least 60 columns the bar is always shown, and numbers beside it are left out if they do not
+/// fit. On a narrower one the numbers come first.
 const BAR_COLUMNS: usize = 60;
-/// Time constant of the moving average of the estimated end, in seconds. A shorter one is used early in a run and
-/// near its end.
+/// Time constant of the moving average of the estimated end: 3 s. A shorter one is used early in a run and near its
+/// end.
 const END_WINDOW: f64 = 3.0;
 
 impl SpeedMeter {

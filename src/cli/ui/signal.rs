@@ -10,12 +10,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The process exits this long after the first signal, even if work is still in flight, because it has to end
-/// within 2 s (docs/GUARANTEES.md, 16). An unfinished output does no harm: it either has no name and vanishes
-/// with the process, or the next run removes it.
+/// The process exits 1.8 s after the first signal, even if work is still in flight, because it has to end within 2 s
+/// (docs/GUARANTEES.md, 16). An unfinished output does no harm: it either has no name and vanishes with the process,
+/// or the next run removes it.
 const GRACE: Duration = Duration::from_millis(1_800);
-/// Before the handlers are installed, this many socket pairs are opened and closed, to find out whether the
-/// process may open enough file descriptors. They are 12 descriptors, twice what signal handling needs.
+/// Before the handlers are installed, 6 socket pairs (12 file descriptors) are opened and closed, to find out whether
+/// the process may open enough descriptors. That is twice what signal handling needs.
 const SPARE_SOCKET_PAIRS: usize = 6;
 
 /// Installs handlers for SIGHUP, SIGINT and SIGTERM, and starts a thread that waits for signals until the

@@ -21,8 +21,8 @@ use crate::telemetry::{Stage, Stopwatch};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The overlay (newest copies of changed pages, held in memory until the snapshot is written) has at most this many
-/// bytes per database. Pages that do not fit are written to the output at once.
+/// The overlay (newest copies of changed pages, held in memory until the snapshot is written) has at most 48 MiB per
+/// database. Pages that do not fit are written to the output at once.
 const OVERLAY_BYTES: u64 = 48 << 20;
 
 /// Records which pages of one database occur in its increments, while these are being read. A page belongs to (is

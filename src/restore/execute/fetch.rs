@@ -9,8 +9,8 @@ use crate::restore::large::{Footer, PlannedFile, request_permit};
 use crate::store::{Body, StoreError};
 use bytes::Bytes;
 
-/// At most this many increments (LTX files with changed pages) of one database are fetched at a time, including those
-/// that wait to be decoded.
+/// At most 64 increments (LTX files with changed pages) of one database are fetched at a time, including those that
+/// wait to be decoded.
 pub(super) const INCREMENTS_IN_FLIGHT: usize = 64;
 /// A body of up to 128 KiB is copied into one buffer of its own size. Without the copy, each chunk of it
 /// would keep the connection's whole receive buffer in memory, so hundreds of small bodies that wait to be

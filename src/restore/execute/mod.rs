@@ -25,8 +25,8 @@ use crate::restore::execute::place::place_base;
 use crate::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
-/// One database holds fetched increments (LTX files with changed pages) of at most this many segments in memory: 2 ×
-/// 8 MiB. A single increment that is larger is held alone.
+/// One database holds at most 2 segments' worth (2 × 8 MiB) of fetched increments (LTX files with changed pages) in
+/// memory. A single increment that is larger is held alone.
 const INCREMENTS_SEGMENTS: u64 = 2;
 
 /// Size and times of a database whose plan was executed.

@@ -115,9 +115,9 @@ impl Indexed {
 }
 
 impl SegmentChecksums {
-    /// Combines the CRCs of `segments` and compares the result with the file checksum in the trailer.
-    /// `segments` must be in the order of the file. A tracked snapshot also carries a checksum of the whole
-    /// database. It is compared with the XOR of the checksums of all pages.
+    /// Combines the CRCs of `segments` and compares the result with the file checksum in the trailer. `segments` must
+    /// be in the order of the file. A snapshot may also carry a checksum of the whole database. It is compared with
+    /// the XOR of the checksums of all pages.
     ///
     /// # Errors
     /// [`FormatError::ChecksumMismatch`] if one of the two differs.

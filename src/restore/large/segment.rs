@@ -81,8 +81,8 @@ pub(crate) struct SegmentOutput {
     pub crc: FileCrc,
     /// Number and checksum of the pages that this segment has written to the output.
     pub placed: Placed,
-    /// For a tracked snapshot: XOR of the checksums of all pages of the segment, whether they were written
-    /// or not. For other files it stays 0.
+    /// For a snapshot that carries a checksum of the whole database: XOR of the checksums of all pages of the
+    /// segment, whether they were written or not. For other files it stays 0.
     pub checksum: DatabaseChecksum,
 }
 
