@@ -193,8 +193,8 @@ impl<'a> Planner<'a> {
                         self.requests += wanted.len() as u64;
                         let requests = self.parallelism.as_deref();
                         let looks = look_at_times(self.worker, self.store, other, &wanted, requests).await;
-                        // If a request fails here, no times are added, and the loop ends without a plan. The caller's
-                        // `error` is returned then, which is true in any case.
+                        // If a request fails here, it is not known whether this lineage reaches the target. No times
+                        // are added, the loop ends without a plan, and the original `error` is returned.
                         for (file, time) in looks.unwrap_or_default() {
                             match time {
                                 HeaderTime::At(time) => times.set(file, time),

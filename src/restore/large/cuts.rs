@@ -49,7 +49,7 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// Makes a cutter for a file of `size` bytes and full segments of about `segment_bytes`.
+    /// Makes a [`Cutter`] for a file of `size` bytes and full segments of about `segment_bytes`.
     pub(super) const fn new(size: u64, segment_bytes: u64) -> Self {
         Self { size, segment_bytes, cut: None }
     }
