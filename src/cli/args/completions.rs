@@ -14,7 +14,7 @@ use clap_complete::{Shell, generate};
 /// The shells for which `hydrant completions` can print a script.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
-/// The completion script for `shell`, which is one of [`SHELLS`].
+/// The completion script for `shell`, which is `bash`, `zsh` or `fish`.
 ///
 /// # Errors
 /// `shell` is another word.
