@@ -1,4 +1,5 @@
-//! Errors of the modules below → [`Failure`]s of a command.
+//! Conversions of the errors of other modules (config, store, fleet) to the [`Failure`] of a command, which
+//! has the message and the exit code.
 
 use crate::cli::ui::failure::Failure;
 use crate::config::ConfigError;
@@ -15,7 +16,8 @@ pub(super) fn from_store(error: &StoreError) -> Failure {
     Failure::failed(error.class(), error.to_string())
 }
 
-/// A pattern that cannot be read is wrong usage; any other error is a failure.
+/// Converts an error of finding databases. A pattern that cannot be parsed is wrong usage (exit code 2). Any
+/// other error is a failure (exit code 1).
 pub(super) fn from_discovery(error: &DiscoverError) -> Failure {
     match error {
         DiscoverError::Pattern(e) => Failure::usage(e.to_string()),
@@ -23,16 +25,16 @@ pub(super) fn from_discovery(error: &DiscoverError) -> Failure {
     }
 }
 
-/// A pattern that was understood and that no database matches.
+/// The failure of a command whose pattern `source_shown` matches no database.
 pub(super) fn no_match(source_shown: &str) -> Failure {
     let pattern = crate::error::escaped(source_shown);
     Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}"))
 }
 
-/// `path` below the current directory, if it is relative.
+/// Makes `path` absolute. A relative path is taken to be below the current directory.
 ///
 /// # Errors
-/// The current directory is gone or cannot be read.
+/// The current directory was deleted or cannot be read.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
         .map_err(|e| Failure::failed(Class::Io, format!("cannot make {} absolute: {e}", path.display())))

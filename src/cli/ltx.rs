@@ -1,4 +1,4 @@
-//! `hydrant ltx`: lists the LTX files of a replica.
+//! The command `hydrant ltx`: lists the LTX files of one database's replica.
 
 use super::restore::locate;
 use crate::cancel::CancellationToken;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// At most this many headers are fetched at a time.
 const HEADERS_IN_FLIGHT: usize = 32;
 
-/// Runs the command. Returns the text for stdout.
+/// Runs the command `hydrant ltx` and returns the text to print on stdout.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
     let stores = Stores::new(s3_options(&args.common), Arc::default(), log.clone());
@@ -40,6 +40,8 @@ pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken)
     Ok(if args.json { screen::ltx_json(&files) } else { screen::ltx_text(&files) })
 }
 
+/// Lists the files at the levels that `-level` admits, in the order of level and TXIDs. With `-times`, also
+/// reads the creation time of each file.
 async fn list(args: &LtxArgs, location: &Location, store: &Store, log: &Log) -> Result<Vec<FileLine>, Failure> {
     let http = Http::default();
     let replica = list_replica(&http, store, &location.path).await.map_err(|e| from_store(&e))?;
@@ -61,6 +63,8 @@ async fn list(args: &LtxArgs, location: &Location, store: &Store, log: &Log) -> 
     Ok(lines)
 }
 
+/// Logs what the listing does not show: files at other levels, files of another lineage (another database
+/// that was backed up to the same path), and backups in the format of Litestream 0.3.
 fn report_unlisted(args: &LtxArgs, replica: &Replica, log: &Log) {
     let hidden = replica.files.iter().filter(|file| !args.level.admits(file.level)).count() as u64;
     if args.level_is_default && hidden > 0 && log.is_terminal() {

@@ -1,12 +1,14 @@
-//! The command line: arguments, help, messages, exit codes. docs/CLI.md is its contract.
+//! The command line of the program: arguments, help, messages, exit codes. docs/CLI.md describes what users
+//! and scripts may rely on.
 //!
 //! ```text
 //! argv (Go's rules) ─► flags (clap) ─► resolve ─► restore | ltx | restore_pattern | bench ─► ui (screen, log)
 //! ```
-//! `args` reads the command line, `ui` writes to the terminal and knows nothing of `args`.
-//! `session` is the composition root: it starts the workers and opens the stores of a command.
-//! stdout holds what was asked for and nothing else. All the rest goes to stderr through a
-//! [`Log`].
+//! `args` reads the command line. `ui` writes to the terminal and does not depend on `args`. `session` is the
+//! composition root: it starts the worker threads and opens the stores of a command.
+//!
+//! stdout gets only the output that the user asked for: a listing, a plan, JSON. Messages, warnings and
+//! progress go to stderr through a [`Log`].
 
 pub mod args;
 mod bench;
@@ -34,10 +36,11 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// What a command line asks for.
+/// A parsed and checked command line: one command with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Print this text on stdout and exit with 0: help, version, a completion script, a man page.
+    /// Print this text on stdout and exit with 0. The text is help, the version, a completion script or a man
+    /// page.
     Show(String),
     Restore(RestoreArgs),
     Ltx(LtxArgs),
@@ -45,13 +48,15 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
-/// Runs the program. `args` are the process's arguments, its own name first.
+/// Runs the program with the process's arguments and returns its exit code. The first of `args` is the
+/// program's own name.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     ignore_file_size_signal();
     let env: &Env<'_> = &config::process_env;
     let mut args = args.skip(1).peekable();
     if args.peek().is_none() {
-        // Nobody asked for help: it goes to stderr, and a script sees a failure.
+        // `hydrant` without arguments prints help on stderr and exits with 2. A script that forgot the
+        // arguments sees a failure, and its stdout stays empty.
         Log::stderr(plain(env)).line(help::top().trim_end());
         return ExitCode::from(2);
     }
@@ -68,7 +73,11 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Reads a command line, given without the program's name. Looks at `env` alone: no file, no network.
+/// Parses a command line. `args` do not include the program's name. Besides them only the environment `env`
+/// is read: no file and nothing on the network.
+///
+/// # Errors
+/// [`Failure::Usage`] if the command line is wrong.
 pub fn parse(mut args: impl Iterator<Item = OsString>, env: &Env<'_>) -> Result<Command, Failure> {
     let first = args.next().unwrap_or_default();
     match first.to_str().unwrap_or_default() {
@@ -85,6 +94,7 @@ pub fn parse(mut args: impl Iterator<Item = OsString>, env: &Env<'_>) -> Result<
     }
 }
 
+/// Parses the arguments `args` of the command `name`, whose flags are defined by `command`.
 fn parse_command(
     name: &str,
     mut command: clap::Command,
@@ -110,18 +120,20 @@ fn parse_command(
     }
 }
 
+/// Converts clap's matches to the struct `T` that holds a command's flags.
 fn typed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T, Failure> {
     T::from_arg_matches(matches).map_err(|e| from_clap(&e))
 }
 
-/// clap's error, in Go's words. Unknown flags and missing values were refused by `argv`; what
-/// remains are values that cannot be parsed.
+/// Converts an error of clap to a failure with the text that Go's package `flag` would print, because scripts
+/// written for Litestream (a Go program) rely on it. Nearly all errors here are values that cannot be parsed:
+/// `argv` has already refused unknown flags and missing values.
 fn from_clap(error: &clap::Error) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
     };
-    // clap shows the flag as `--txid <HEX>` or `-o <PATH>`.
+    // clap gives the flag with its placeholder, as in `--txid <HEX>` or `-o <PATH>`. Only the name is wanted.
     let flag = context(ContextKind::InvalidArg).trim_start_matches('-');
     let flag = flag.split_once(' ').map_or(flag, |(name, _)| name);
     match error.kind() {
@@ -137,7 +149,8 @@ fn from_clap(error: &clap::Error) -> Failure {
     }
 }
 
-/// Runs a command and prints its output. Returns the log too, for the failure.
+/// Runs a command and prints its output. Returns the result with the log by which the caller reports a
+/// failure.
 fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     let log = Log::stderr(match command {
         Command::Show(_) => plain(env),
@@ -158,13 +171,16 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     (log, ended)
 }
 
+/// Runs `work` with a cancellation token. The signals SIGHUP, SIGINT and SIGTERM cancel the token, so that `work` can
+/// stop early.
 fn with_signals(work: impl FnOnce(&CancellationToken) -> Result<(), Failure>) -> Result<(), Failure> {
     let cancel = CancellationToken::new();
     signal::watch(&cancel)?;
     work(&cancel)
 }
 
-/// How a command line that could not be understood is answered.
+/// The log options for messages about a command line that could not be parsed, so that its own log flags are
+/// not known: plain text, and colours unless `NO_COLOR` is set.
 fn plain(env: &Env<'_>) -> LogOptions {
     LogOptions { no_color: resolve::no_color(env), ..LogOptions::default() }
 }

@@ -1,4 +1,5 @@
-//! `hydrant restore`: what is checked before the engine runs, and what is reported after.
+//! The command `hydrant restore`: the checks before the restore and the report after it. The restore itself
+//! is behind the trait [`Restorer`], so that tests of this command need no replica.
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{RestoreArgs, Source};
@@ -12,21 +13,22 @@ use crate::config::{self, Config, Env, Location};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// One database to restore.
+/// A request to plan or restore one database, made from the command line.
 #[derive(Clone, Copy)]
 pub struct RestoreRequest<'a> {
     pub args: &'a RestoreArgs,
+    /// Where the replica is: a bucket or a local directory, and the path in it.
     pub location: &'a Location,
-    /// The absolute path of the output.
+    /// The absolute path at which the database is to be created.
     pub output: &'a Path,
-    /// The output as reports show it: `-o` as typed, else the absolute path.
+    /// The same path as messages and reports show it: `-o` as typed, else the configured path.
     pub output_shown: &'a str,
     pub log: &'a Log,
     pub cancel: &'a CancellationToken,
 }
 
-/// Plans or restores one database. `plan` or `restore` is called once, by the thread that runs
-/// the command. Another thread calls `snapshot` meanwhile.
+/// Plans or restores one database. The command calls either `plan` or `restore`, once. Meanwhile another
+/// thread calls `snapshot` repeatedly to show progress.
 pub trait Restorer: Sync {
     /// Repairs what an interrupted run left beside `output`, and reports it. Must run before any check
     /// of the output.
@@ -38,14 +40,15 @@ pub trait Restorer: Sync {
     /// Checks the output, then lists the replica, then restores (docs/CLI.md, "Order of checks").
     ///
     /// # Errors
-    /// [`Failure::NoBackups`] only if the replica was listed and is empty.
+    /// [`Failure::NoBackups`] only if the replica was listed and is empty, because `-if-replica-exists` turns
+    /// this failure into a success.
     fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure>;
 
-    /// The progress of `restore`.
+    /// The progress of the running `restore` at this moment.
     fn snapshot(&self) -> ProgressSnapshot;
 }
 
-/// Runs the command. Returns the text for stdout.
+/// Runs the command `hydrant restore` and returns the text to print on stdout.
 pub fn run(
     args: &RestoreArgs,
     env: &Env<'_>,
@@ -57,7 +60,7 @@ pub fn run(
     if args.if_db_not_exists && !args.dry_run {
         engine.put_right(&output, log);
     }
-    // Follows links, so that a dangling one does not count as a database.
+    // `metadata` follows symbolic links, so a link to nothing does not count as an existing database.
     if args.if_db_not_exists && output.metadata().is_ok() {
         log.info("database already exists, skipping");
         return Ok(String::new());
@@ -94,7 +97,8 @@ pub fn locate(source: &Source, env: &Env<'_>) -> Result<Location, Failure> {
     found.map_err(|e| from_config(&e))
 }
 
-/// The output's absolute path, and the path that reports show.
+/// The path of the database to create, absolute and as reports show it. It is `-o`, else the path of the
+/// configured database.
 fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
     let typed = match (&args.output, &args.source) {
         (Some(output), _) => output,
@@ -104,7 +108,9 @@ fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
     Ok((absolute(typed)?, typed.display().to_string()))
 }
 
-/// `restored /tmp/db: 1.1 GiB at txid 00000000000003e8 (…), 502 files, 565 MiB fetched in 640 ms (1.7 GiB/s)`
+/// The message after a successful restore, for example
+/// `restored /tmp/db: 1.1 GiB at txid 00000000000003e8 (…), 502 files, 565 MiB fetched in 640 ms (1.7 GiB/s)`.
+/// The speed is the size of the database divided by the time.
 fn summary(report: &RestoreReport) -> String {
     let took = Duration::from_millis(report.duration_ms);
     let time = report.time.map(|(time, _)| format!(" ({})", time.to_rfc3339_seconds())).unwrap_or_default();
@@ -131,7 +137,7 @@ mod tests {
     use crate::timestamp::Timestamp;
     use std::ffi::OsString;
 
-    /// Returns a fixed result, and checks the request.
+    /// A [`Restorer`] that reads and writes nothing. It returns a fixed result.
     struct Fake(Result<RestoreReport, Failure>);
 
     impl Restorer for Fake {

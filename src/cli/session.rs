@@ -1,5 +1,6 @@
-//! The composition root: starts the workers and opens the stores of a command. Restores one
-//! database by them.
+//! The composition root of a command: starts the worker threads, opens the stores (buckets or local
+//! directories), and connects them with limits, counters and log. It also implements `hydrant restore`, the
+//! restore of one database, with them.
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::CommonArgs;
@@ -22,19 +23,24 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
-/// The workers of a command and its stores.
+/// The resources of a running command: its worker threads, its stores, and its limits.
 pub(super) struct Session {
     pub workers: Workers,
-    /// At most this many databases may be in flight.
+    /// At most this many databases may be restored at a time.
     pub max_databases: usize,
+    /// The I/O backend that writes files: io_uring or pwrite.
     pub backend: IoBackend,
     stores: Stores,
     cancel: CancellationToken,
 }
 
 impl Session {
-    /// Probes the I/O backend and starts the workers. At most `max_databases` databases may be in flight,
-    /// fewer if the limit of open files is low. With `checks`, the workers can run SQLite's checks.
+    /// Finds out whether io_uring can be used, and starts one worker per core. At most `max_databases`
+    /// databases are restored at a time, fewer if the limit of open files (`ulimit -n`) is low. `checks` says
+    /// whether the command will have SQLite check databases.
+    ///
+    /// # Errors
+    /// The I/O backend that `-io-engine` names cannot be used, or no worker can be started.
     pub(super) fn open(
         common: &CommonArgs,
         max_databases: usize,
@@ -54,7 +60,7 @@ impl Session {
             workers: cores,
             kind: chosen.kind,
             memory_bytes: common.memory_bytes,
-            // The discovery of a fleet is a task too.
+            // One task more than databases, because finding the databases of a fleet is a task as well.
             tasks: max_databases + 1,
             segment_bytes: SEGMENT_BYTES,
             checks,
@@ -73,7 +79,7 @@ impl Session {
         Ok(Self { workers, max_databases, backend: chosen.kind, stores, cancel: cancel.clone() })
     }
 
-    /// The limiter of this process's requests.
+    /// The limiter that bounds the requests of this process to all buckets.
     pub(super) fn requests(&self) -> &RequestLimits {
         &self.stores.options.limits
     }
@@ -82,7 +88,8 @@ impl Session {
         self.stores.open(config)
     }
 
-    /// The command's failure for an error of a restore; None: the workers ended without a result.
+    /// Converts the error of a restore to the failure of the command. `error` is None if the workers ended
+    /// before the restore had a result.
     pub(super) fn failure(&self, error: Option<RestoreError>) -> Failure {
         match error {
             Some(RestoreError::Plan(PlanError::NoBackups)) => Failure::NoBackups,
@@ -92,24 +99,25 @@ impl Session {
         }
     }
 
-    /// Work ended without a result: a signal stopped it, else `what` describes a bug.
+    /// The failure of work that ended without a result. If a signal has cancelled the run, that is the failure.
+    /// Otherwise it is a bug in Hydrant, which `what` describes.
     pub(super) fn cancelled(&self, what: &str) -> Failure {
         Failure::ended_early(&self.cancel, what)
     }
 }
 
-/// The options that all stores of a command share, from flags and environment.
+/// The S3 options that all stores of a command share, from its flags and from the environment.
 pub(super) fn s3_options(common: &CommonArgs) -> S3Options {
     let limits = RequestLimits::new(common.max_requests.map(usize::from));
     S3Options { limits, ..S3Options::from_process() }
 }
 
-/// Opens the stores of a command. They share their options and counters.
+/// Opens the stores of a command, which all share the same options and counters.
 pub(super) struct Stores {
     options: S3Options,
     counters: Arc<Counters>,
     log: Log,
-    /// The warning about `skip-verify` was given.
+    /// Makes sure that the warning about `skip-verify` (TLS certificates are not checked) is logged only once.
     warned: Once,
 }
 
@@ -133,7 +141,7 @@ impl Stores {
     }
 }
 
-/// `hydrant restore`: one database, by the engine that restores fleets.
+/// The [`Restorer`] of `hydrant restore`. It restores one database with the same engine that restores fleets.
 #[derive(Default)]
 pub(super) struct OneDatabase {
     counters: Arc<Counters>,
@@ -235,19 +243,21 @@ impl Restorer for OneDatabase {
     }
 }
 
-/// Restores a database and makes its new name durable.
+/// Restores a database and makes its name durable, by an fsync of its directory.
 async fn restore_durably(
     worker: std::rc::Rc<restore::Worker>,
     order: Request,
 ) -> Result<restore::RestoreOutcome, RestoreError> {
     let restored = restore::restore(&worker, order).await?;
     let Restored { published, outcome } = restored;
-    // Synced on the worker: it is one directory, and a few new parents at most.
+    // These fsyncs block the worker thread. That is acceptable, because there is one directory to sync, plus
+    // its new parents, and no other database waits.
     published.sync_dir()?;
     Ok(outcome)
 }
 
-/// The files of a plan, with the times that are known without a further request.
+/// The files of a plan as `-dry-run` shows them. A file's time is the one in its header if planning has read
+/// it, else the LastModified of the listing, because reading more headers would take more requests.
 fn file_lines(planned: &PlannedRestore) -> Result<Vec<FileLine>, Failure> {
     let line = |&i: &usize| {
         let Some(file) = planned.replica.files.get(i) else {

@@ -1,5 +1,5 @@
-//! Command lines as typed → what they mean, and every text of wrong usage
-//! (docs/CLI.md, "Texts that scripts rely on").
+//! Tests of parsing: command lines and the arguments that they result in, and every error text about a wrong command
+//! line (docs/CLI.md, "Texts that scripts rely on").
 
 use super::*;
 use crate::cli::args::resolved::*;
@@ -243,7 +243,7 @@ fn restore_pattern_flags() {
     assert_eq!(pattern(&["--error-log", "e", "x"]).error_log, Path::new("e"));
 }
 
-/// Arguments after the command, the text, and the `Try:` text where one is pinned.
+/// A wrong command line (its arguments) and the text of its error.
 type Refusal = (&'static [&'static str], &'static str);
 
 const REFUSED: &[Refusal] = &[

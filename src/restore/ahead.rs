@@ -1,32 +1,36 @@
-//! A bounded number of futures that run ahead of their turn; their results come in order.
+//! [`Ahead`] runs a bounded number of futures at a time and returns their results in order. It is used
+//! to fetch files ahead of the one that is being decoded.
 //!
-//! Unlike a buffered stream, they also run while a result is being worked on ([`Ahead::during`]).
-//! Without that, restores would deadlock: a GET that nobody polls keeps its place among the requests
-//! in flight, and the work on a result may need such a place.
+//! `futures_util` has this as `StreamExt::buffered`. But a buffered stream polls its futures only while
+//! the caller waits for the next result. [`Ahead::during`] polls them also while the caller works on a
+//! result. Without that, restores would deadlock: a GET that nobody polls still counts against the limit
+//! of requests in flight, and the work on a result may wait for that limit to send a request of its own.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use std::collections::VecDeque;
 use std::pin::pin;
 
-/// See the file.
+/// A sequence of futures, for example fetches. A bounded number of them run ahead of the one whose result is needed
+/// next.
 pub(super) struct Ahead<I, F: Future> {
-    /// Futures not started yet.
+    /// The futures that have not been started yet.
     rest: I,
     running: FuturesOrdered<F>,
-    /// Results not taken yet, in order.
+    /// Results of finished futures that [`Ahead::next`] has not returned yet, in order.
     ready: VecDeque<F::Output>,
-    /// Upper bound of the length of `running` and `ready` together.
+    /// Upper bound of the number of running futures and results together.
     most: usize,
 }
 
 impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
-    /// Runs up to `most` of `futures` at once, at least 1.
+    /// Makes a sequence that runs up to `most` of `futures` at a time. A `most` of 0 counts as 1.
     pub(super) fn new(futures: I, most: usize) -> Self {
         Self { rest: futures, running: FuturesOrdered::new(), ready: VecDeque::new(), most: most.max(1) }
     }
 
-    /// The next result, in the order of the futures; None after the last.
+    /// Starts futures up to the bound and waits for the next result, in the order of the futures. Returns
+    /// None after the last one.
     pub(super) async fn next(&mut self) -> Option<F::Output> {
         while self.running.len() + self.ready.len() < self.most {
             match self.rest.next() {
@@ -40,11 +44,12 @@ impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
         }
     }
 
-    /// Awaits `work`. Running futures are polled meanwhile; no further ones are started.
+    /// Awaits `work` and returns its result. The futures that are running are polled meanwhile. No further
+    /// futures are started.
     pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        // The loop ends: each turn either finishes `work` and returns, or removes one of the running
-        // futures, and none is added here.
+        // This loop ends. Each turn either finishes `work` and returns, or removes one of the running
+        // futures, to which nothing is added here.
         loop {
             if self.running.is_empty() {
                 return work.await;
@@ -79,7 +84,8 @@ mod tests {
         let mut answers = Vec::new();
         while let Some(i) = ahead.next().await {
             answers.push(i);
-            // The running futures hold the only permit or wait for it.
+            // `during` must poll the running futures here, or this work waits for ever: one of them
+            // holds the semaphore's only permit.
             ahead.during(async { drop(permits.acquire().await) }).await;
         }
         assert_eq!(answers, (0..10).collect::<Vec<_>>());

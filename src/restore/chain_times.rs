@@ -1,34 +1,39 @@
-//! Whether the times of a chain's files run backwards.
+//! Detects plans whose files seem to continue each other but come from two different databases.
 //!
-//! When a database was replaced or reset, Litestream numbers its transactions from 1 again. The new
-//! files overwrite old ones with the same TXIDs. Old files with higher TXIDs remain and seem to
-//! continue the chain. If the schema is the same, no check of the content fails. The times show it: a
-//! file that continues the chain is older than the file before it.
+//! If a database was replaced or reset, Litestream numbers its transactions from 1 again. The new LTX files
+//! overwrite old ones with the same TXIDs. Old files with higher TXIDs remain, and seem to continue the chain
+//! of the new ones. If both databases have the same schema, no check of the content notices this. The
+//! creation times do: a file that continues the chain was created before the file that it follows.
 
 use crate::timestamp::Timestamp;
 
-/// A writer's clock may be set back by one second without a warning; in nanoseconds.
+/// A step back in time of up to 1 s (10⁹ ns) gives no warning. It may come from a correction of the clock of the
+/// machine that wrote the backups.
 const CLOCK_STEP: i64 = 1_000_000_000;
 
-/// The times of the headers of a chain. They are noted from the newest file to the oldest.
+/// Collects the creation times of a chain of LTX files, from the newest file to the oldest, and finds the largest
+/// step back in time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ChainTimes {
-    /// The file noted last: its index in the chain, and its time.
+    /// Index in the chain and creation time of the file that was added last.
     last: Option<(usize, Timestamp)>,
+    /// The largest step back in time found so far.
     largest: Option<StepBack>,
 }
 
-/// Two neighbouring files of a chain. The one with the higher TXIDs was created earlier.
+/// Two neighbouring files of a chain, of which the one with the higher TXIDs was created earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StepBack {
-    /// Index in the chain of the file with the lower TXIDs. The other file is the next.
+    /// Index in the chain of the file with the lower TXIDs. The other file has the next index.
     pub older: usize,
+    /// Creation time of the file with the lower TXIDs.
     pub older_time: Timestamp,
+    /// Creation time of the file with the higher TXIDs.
     pub newer_time: Timestamp,
 }
 
 impl ChainTimes {
-    /// Notes that file `place` of the chain was created at `time`. `place` descends from call to call.
+    /// Adds the creation time `time` of file `place` of the chain. `place` must descend from call to call.
     pub(super) fn note(&mut self, place: usize, time: Timestamp) {
         if let Some((newer, newer_time)) = self.last
             && newer == place + 1
@@ -40,18 +45,20 @@ impl ChainTimes {
         self.last = Some((place, time));
     }
 
-    /// The largest step back among the files noted so far.
+    /// The largest step back in time among the files added so far. None if there is none above one second.
     pub(super) const fn step_back(&self) -> Option<StepBack> {
         self.largest
     }
 }
 
 impl StepBack {
+    /// By how many nanoseconds the file with the higher TXIDs is the earlier one.
     fn nanos(&self) -> i64 {
         nanos(self.newer_time, self.older_time)
     }
 }
 
+/// The time from `from` to `to` in nanoseconds. Negative if `to` is the earlier one.
 fn nanos(from: Timestamp, to: Timestamp) -> i64 {
     to.as_nanos().saturating_sub(from.as_nanos())
 }
@@ -73,7 +80,7 @@ mod tests {
     fn the_largest_step_back_is_found() {
         assert_eq!(step_back(&[]), None);
         assert_eq!(step_back(&[5, 5, 6]), None);
-        // Exactly one second is allowed.
+        // A step back in time of exactly one second gives no warning.
         assert_eq!(step_back(&[1_000, 0, 1_500, 500]), None);
         assert_eq!(step_back(&[1_001, 0]), Some((0, 1_001, 0)));
         assert_eq!(step_back(&[9_000, 7_000, 8_000, 20_000, 3_000, 4_000]), Some((3, 20_000, 3_000)));

@@ -1,6 +1,8 @@
-//! One database from listing to publication (docs/ARCHITECTURE.md, "One database"): list, plan,
-//! execute, sync, check, publish. If a file is damaged, a new plan avoids it. If files were deleted
-//! or replaced, the replica is listed and planned again.
+//! The steps of restoring one database (docs/ARCHITECTURE.md, "One database"): list the replica,
+//! plan which LTX files to use, execute the plan, fsync the new file, let SQLite check it, publish it.
+//!
+//! If a planned file proves damaged, a new plan is made without it. If planned files were deleted or
+//! replaced since the listing, the replica is listed again and a new plan is made.
 
 use crate::catalogue::Replica;
 use crate::commit::check::{self, Check};
@@ -23,55 +25,70 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// What to restore and where to.
+/// One database to restore: where its backup is, which state of it is wanted, and where to write it.
 pub struct Request {
+    /// The store (bucket or local disk) that holds the replica.
     pub store: Store,
-    /// Path of the database in the store (docs/FORMAT.md, "Key layouts": `<path>`).
+    /// Path of the replica in the store, which the keys of its LTX files begin with (docs/FORMAT.md, "Key layouts":
+    /// `<path>`).
     pub path: String,
-    /// Its files, if they have been listed already.
+    /// The replica's files, if they were listed before. With None, [`restore`] lists them.
     pub replica: Option<Replica>,
+    /// The state of the database to restore: the newest, the one at a TXID, or the last one before a point in time.
     pub target: Target,
+    /// Where the restored database is published, as [`Destination::prepare`] has checked it.
     pub destination: Arc<Destination>,
-    /// None: SQLite does not check the database.
+    /// SQLite's check to run before the database is published. With None, no check is run.
     pub check: Option<check::Mode>,
-    /// Upper bound of the database's requests in flight (`-parallelism`).
+    /// At most this many requests for this database are in flight at a time (`-parallelism`). With
+    /// None, only the limit of the process applies.
     pub parallelism: Option<usize>,
 }
 
-/// A restored database.
+/// A restored and published database. Its content is durable, its name not yet.
 #[derive(Debug)]
 pub struct Restored {
+    /// Sizes, counts and warnings of this restore, for reports.
     pub outcome: RestoreOutcome,
-    /// The name is durable once this is synced.
+    /// The published file. The caller must fsync its directory ([`PublishedFile::sync_dir`]): until
+    /// then a power failure can lose the file's name.
     pub published: PublishedFile,
 }
 
-/// Facts about a restored database.
+/// Sizes, counts and warnings of one successful restore, for reports.
 #[derive(Debug, Clone)]
 pub struct RestoreOutcome {
+    /// The lowest TXID that the planned LTX files cover. Always 1, because a plan begins with a snapshot.
     pub min_txid: Txid,
+    /// The TXID whose state was restored.
     pub txid: Txid,
-    /// The time in the newest file's header.
+    /// Creation time of the newest planned LTX file, from its header.
     pub timestamp: Timestamp,
+    /// Page size of the restored SQLite database in bytes.
     pub page_size: u32,
-    /// Size of the database in bytes.
+    /// Size of the restored database in bytes.
     pub bytes_out: u64,
-    /// Size of the planned files in bytes.
+    /// Total size of the planned LTX files in bytes.
     pub bytes_in: u64,
+    /// Number of LTX files that the database was restored from.
     pub files: usize,
-    /// Damaged files that were avoided: key, and what is wrong.
+    /// Damaged LTX files that the final plan avoids: the file's key, and a text that says what is wrong.
     pub damaged: Vec<(String, String)>,
+    /// Warnings about the replica that did not prevent the restore, for example that it also holds files of another
+    /// database.
     pub warnings: Vec<Warning>,
-    /// Requests sent, retries not counted.
+    /// Estimated number of LIST and GET requests, retries not counted.
     pub requests: u64,
-    /// How many new plans were made.
+    /// Number of times that an execution failed and the planner was asked again. 0 if the first plan
+    /// succeeded.
     pub replanned: u32,
-    /// The result of SQLite's check; None if it was not asked for.
+    /// The result of SQLite's check. None if no check was asked for.
     pub check: Option<check::CheckOutcome>,
 }
 
 impl RestoreOutcome {
-    /// Warnings about a database that was restored nevertheless.
+    /// All warnings as texts for the user: damaged files that were avoided, oddities of the plan, and
+    /// a check that SQLite could not carry out.
     pub fn all_warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = self.damaged.iter().map(|(_, what)| what.clone()).collect();
         all.extend(self.warnings.iter().map(ToString::to_string));
@@ -82,15 +99,16 @@ impl RestoreOutcome {
     }
 }
 
-/// Restores one database. It is published then and its content is durable. Its name is durable once
-/// [`Restored::published`] is synced.
+/// Restores one database and publishes it at its destination. When this returns, the file's content
+/// is durable. Its name is durable once the caller has synced [`Restored::published`].
 ///
 /// # Errors
-/// Nothing was published, and the staged file is gone.
+/// Any [`RestoreError`]. The destination is then as it was before, and the temporary file is removed.
 pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
     let replica = request.replica.take();
     let create = || request.destination.create(request.check.is_some()).map_err(RestoreError::from);
-    // Before the first request, so that nothing is fetched for a destination that cannot be written.
+    // The temporary file is created before the first request, so that nothing is fetched for a
+    // directory that cannot be written.
     let output = create()?;
     let Request { store, path, target, .. } = &request;
     let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
@@ -99,13 +117,16 @@ pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restor
     finish(worker, &request, planner, plan, executed, output).await
 }
 
-/// What executes a plan: a staged file that is restored into, or a stage at which pages are discarded.
+/// The purpose for which a plan is executed. A restore executes it to fill a [`StagedFile`] (the
+/// unpublished new database). A measurement executes it and discards the pages.
 pub(super) trait Sink {
+    /// The result of a successful execution of the plan.
     type Done;
 
-    /// The file that pages are written to; None: they are discarded.
+    /// The file that pages are written to. None if pages are discarded.
     fn output(&self) -> Option<&StagedFile>;
 
+    /// Executes the plan that `execution` holds.
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Self::Done, ExecutionFailure>>;
 }
 
@@ -121,9 +142,10 @@ impl Sink for StagedFile {
     }
 }
 
-/// Plans and executes until an execution succeeds or no further plan can help. The first execution is
-/// for `sink`. Each further one is for a new sink of `create`, because pages of a failed execution are
-/// not kept.
+/// Makes plans and executes them, until one execution succeeds or no further plan can help. The first
+/// execution uses `sink`. Each later one uses a new sink, which `create` makes, because the pages that a
+/// failed execution wrote are not reused. Returns the plan that succeeded, the execution's result, and
+/// its sink.
 pub(super) async fn execute_plans<S: Sink>(
     worker: &Rc<Worker>,
     planner: &mut Planner<'_>,
@@ -131,14 +153,16 @@ pub(super) async fn execute_plans<S: Sink>(
     create: impl Fn() -> Result<S, RestoreError>,
 ) -> Result<(Plan, S::Done, S), RestoreError> {
     let mut first_damage: Option<RestoreError> = None;
-    // Terminates: after a failure, either there is one file less, or all times are read (once), or the
-    // files were listed again (at most `MAX_RELISTINGS` times). Else `learn` fails.
+    // This loop terminates. After each failed execution, `learn` does one of four things: it excludes a
+    // file from further plans, requires that all times be read (once), lists the files again (at most
+    // `MAX_RELISTINGS` times), or returns an error.
     loop {
         let plan = match planner.plan().await {
             Ok(plan) => plan,
             Err(error) => {
                 return Err(match (error, first_damage) {
-                    // The damage says more than that there is no other chain.
+                    // A damaged file left no chain to the target. The damage is the cause, so it is the
+                    // error that the user sees.
                     (RestoreError::Plan(PlanError::NoOtherChain { .. }), Some(damage)) => damage,
                     (error, _) => error,
                 });
@@ -163,7 +187,8 @@ pub(super) async fn execute_plans<S: Sink>(
                 if let Some(damage) = planner.learn(&plan, &files, failure).await? {
                     first_damage.get_or_insert(damage);
                 }
-                // First, so that its disk space is free for the next.
+                // The unfinished file is dropped (removed) before a new one is created, so that its disk space can be
+                // used.
                 drop(sink);
                 sink = create()?;
             }
@@ -171,7 +196,8 @@ pub(super) async fn execute_plans<S: Sink>(
     }
 }
 
-/// Syncs, checks, publishes.
+/// Finishes a restore whose pages are all written: fsyncs the new file, runs SQLite's check if one was
+/// asked for, publishes the file, and collects the outcome.
 async fn finish(
     worker: &Rc<Worker>,
     request: &Request,
@@ -210,6 +236,8 @@ async fn finish(
     Ok(Restored { outcome, published })
 }
 
+/// The warning about two neighbouring planned files of which the one with higher TXIDs was created
+/// earlier.
 fn times_run_backwards(replica: &Replica, plan: &Plan, step: StepBack) -> Option<Warning> {
     let dated = |place: usize, time| {
         let file = replica.files.get(*plan.files.get(place)?)?;
@@ -219,8 +247,11 @@ fn times_run_backwards(replica: &Replica, plan: &Plan, step: StepBack) -> Option
     Some(Warning::TimesRunBackwards { older: dated(step.older, step.older_time)?, newer })
 }
 
-/// SQLite's check reads the whole database: it runs on a thread for checks. It is interrupted when
-/// the restore is dropped.
+/// Runs SQLite's check of the file at `path`. The check reads the whole database and blocks, so it runs
+/// on a thread of its own pool instead of the worker's. It is interrupted if the restore is dropped.
+///
+/// # Errors
+/// SQLite found damage, the file could not be opened or read, or the run was cancelled.
 async fn check_database(
     worker: &Worker,
     path: &std::path::Path,

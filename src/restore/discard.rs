@@ -1,5 +1,5 @@
-//! A restore whose pages are discarded, for measurements: the same plan, requests and decoding, by
-//! the same code.
+//! Restores whose pages are discarded, for the measurements of `hydrant bench`. Plan, requests and
+//! decoding are those of a real restore and run the same code. Nothing is written.
 
 use crate::catalogue::Replica;
 use crate::commit::StagedFile;
@@ -14,33 +14,39 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use std::rc::Rc;
 
-/// How far such a restore goes.
+/// The step of a restore after which `hydrant bench` discards the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiscardStage {
-    /// All files are fetched and discarded.
+    /// All planned files are fetched, and their bytes are discarded.
     Fetch,
-    /// All files are fetched, decoded and checked; the pages are discarded.
+    /// All planned files are fetched, decoded and checked, and their pages are discarded.
     Decode,
 }
 
-/// What to restore and discard. Fields as in [`crate::restore::Request`].
+/// One database whose restore is to be measured without writing it.
 pub struct DiscardRequest {
+    /// The store (bucket or local disk) that holds the replica.
     pub store: Store,
+    /// Path of the replica in the store, which the keys of its LTX files begin with.
     pub path: String,
+    /// The replica's files, if they were listed before. With None, [`discard`] lists them.
     pub replica: Option<Replica>,
+    /// The state of the database to restore: the newest, the one at a TXID, or the last one before a point in time.
     pub target: Target,
+    /// The step of the restore after which the data are discarded.
     pub depth: DiscardStage,
 }
 
-/// What was planned and fetched.
+/// Sizes and counts of a restore whose data were discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Discarded {
+    /// Number of LTX files that were planned and fetched.
     pub files: usize,
-    /// Size of the planned files in bytes.
+    /// Total size of the planned LTX files in bytes.
     pub bytes_in: u64,
-    /// Size of the database in bytes; 0 for [`DiscardStage::Fetch`].
+    /// Size of the database in bytes. 0 for [`DiscardStage::Fetch`], which does not decode it.
     pub bytes_out: u64,
-    /// Requests sent, retries not counted.
+    /// Estimated number of LIST and GET requests, retries not counted.
     pub requests: u64,
 }
 
@@ -62,10 +68,11 @@ impl Sink for DiscardStage {
     }
 }
 
-/// Does what [`crate::restore::restore`] does, up to `request.depth`, and writes nothing.
+/// Runs a restore as [`crate::restore::restore`] does, up to the step `request.depth`. Writes nothing to
+/// disk.
 ///
 /// # Errors
-/// Those of [`crate::restore::restore`], except for the destination's.
+/// The same as for [`crate::restore::restore`], except for errors of the destination.
 pub async fn discard(worker: &Rc<Worker>, request: DiscardRequest) -> Result<Discarded, RestoreError> {
     let DiscardRequest { store, path, replica, target, depth } = request;
     let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;

@@ -1,9 +1,10 @@
-//! The engine: restores one database, from listing to publication (docs/ARCHITECTURE.md, "One
-//! database" and "The engine").
+//! The restore engine. For one database it lists the replica's LTX files, plans which of them to
+//! fetch, fetches and decodes them, and publishes the result (docs/ARCHITECTURE.md, "One database"
+//! and "The engine").
 //!
-//! There is one engine: [`Workers`] runs the worker threads, and each database is one call of
-//! [`restore`] on one of them. `hydrant restore` makes that call once; the fleet makes it for each
-//! of its databases.
+//! [`Workers`] starts the worker threads. One database is one call of [`restore`] on one of these
+//! threads. The command `hydrant restore` makes one such call, `hydrant restore-pattern` one for
+//! each database that it finds.
 
 mod ahead;
 mod budget;

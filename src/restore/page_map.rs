@@ -1,44 +1,53 @@
-//! Which pages the increments win, and their content (docs/ARCHITECTURE.md, "Winners first" and
-//! "Overlay").
+//! Two data structures that record which copy of each database page is the newest
+//! (docs/ARCHITECTURE.md, "Winners first" and "Overlay").
 //!
-//! [`PageMap`]: one bit per page says that an increment holds it, so the base's copy is discarded.
-//! Increments are claimed from the newest to the oldest, so the first claim of a page wins.
+//! A plan is a chain of LTX files: a snapshot (the base) and later files that each hold changed pages
+//! (increments). A page may be in several of them. The newest copy wins and is written to the output;
+//! the others are discarded.
 //!
-//! [`Overlay`]: the winning pages of small increments. They are written together with the base's
-//! pages around them. If the overlay is full, further winners are written at once ("spilled"): they
-//! are claimed, but not in the overlay.
+//! - [`PageMap`] has one bit per page. The bit says that an increment holds the page, so the base's
+//!   copy loses. Increments claim their pages from the newest to the oldest, so the first claim wins.
+//! - [`Overlay`] holds the content of the winning pages of small increments in memory. They are
+//!   written together with the base's pages around them, because few long writes are faster than many
+//!   short ones. If the overlay is full, further winners are written at once ("spilled"). A spilled
+//!   page is claimed in the map, but is not in the overlay.
 
 use crate::ltx::{PageSize, Pgno};
 use crate::restore::budget::{Budget, MemoryReservation};
 
-/// The overlay reserves and allocates memory in slabs of 256 KiB.
+/// [`Overlay`] reserves and allocates its memory in slabs of 256 KiB.
 const SLAB_BYTES: usize = 256 * 1024;
 
-/// One bit per page, for pages 1 to `commit`.
+/// A bit set with one bit per page of a database of `commit` pages. Pages are numbered from 1.
 #[derive(Debug)]
 pub struct PageMap {
+    /// Bit `p % 64` of word `p / 64` belongs to page `p`.
     words: Vec<u64>,
+    /// Size of the database in pages.
     commit: u32,
-    /// Given back when the map is dropped.
+    /// The memory reserved for `words`. It goes back to the budget when the map is dropped.
     _memory: Option<MemoryReservation>,
 }
 
 impl PageMap {
-    /// Size in bytes of a map of `commit` pages.
+    /// Size in bytes of the map of a database of `commit` pages.
     pub const fn bytes_for(commit: u32) -> u64 {
         (commit as u64 / 64 + 1) * 8
     }
 
-    /// A map without claims. `memory` was reserved for it, if it is large.
+    /// Makes a map for a database of `commit` pages, in which no page is claimed yet. `memory` is the reservation of
+    /// [`PageMap::bytes_for`] bytes in the memory budget. A map of up to 1 MiB needs none.
     pub fn new(commit: u32, memory: Option<MemoryReservation>) -> Self {
         Self { words: vec![0; commit as usize / 64 + 1], commit, _memory: memory }
     }
 
+    /// Size of the database in pages.
     pub const fn commit(&self) -> u32 {
         self.commit
     }
 
-    /// Claims page `pgno`. True if it lies within the database and was not claimed before.
+    /// Claims page `pgno` for the file that is being read. Returns true if no newer file has claimed the page before,
+    /// and the page lies within the database (1 to `commit`). The file's copy of the page is then the newest.
     #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
     pub fn claim(&mut self, pgno: Pgno) -> bool {
         if pgno.0 == 0 || pgno.0 > self.commit {
@@ -50,37 +59,44 @@ impl PageMap {
         fresh
     }
 
-    /// Whether page `pgno` is claimed. Pages beyond `commit` count as claimed: no file's copy is wanted.
+    /// Whether page `pgno` is claimed by some file, so that older copies must not be used. A page beyond `commit`
+    /// counts as claimed: the database has shrunk since that page was written, so no copy of it may be used.
     #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
     pub fn is_claimed(&self, pgno: Pgno) -> bool {
         pgno.0 > self.commit || self.words[pgno.0 as usize / 64] >> (pgno.0 % 64) & 1 == 1
     }
 
-    /// The first page in `after + 1 ..= commit` that is not claimed and is not the lock page.
+    /// The first page in `after + 1 ..= commit` that is not claimed. `lock_page` is skipped: SQLite locks
+    /// bytes of that page (the one at 1 GiB) and never stores data in it, so LTX files do not hold it.
     pub fn first_unclaimed_after(&self, after: u32, lock_page: Pgno) -> Option<Pgno> {
         (after.checked_add(1)?..=self.commit).map(Pgno).find(|&p| p != lock_page && !self.is_claimed(p))
     }
 }
 
-/// Winning pages of small increments, kept until the base is placed.
+/// The newest copies of pages from small increments, kept in memory until the snapshot's pages around them are
+/// written.
 #[derive(Debug)]
 pub(super) struct Overlay {
     page_size: PageSize,
+    /// Page contents in the order of insertion, [`SLAB_BYTES`] per slab.
     slabs: Vec<Vec<u8>>,
-    /// (page, slot). Ascending by page after [`Overlay::sort`].
+    /// One (page number, slot) per page. The slot is the page's index in the order of insertion. After
+    /// [`Overlay::sort`], entries ascend by page number.
     entries: Vec<(u32, u32)>,
+    /// The memory reserved for `slabs`, one reservation per slab.
     reservations: Vec<MemoryReservation>,
-    /// Upper bound of the pages' size in bytes.
+    /// Upper bound of the total size of all slabs, in bytes.
     max_bytes: u64,
 }
 
 impl Overlay {
-    /// An overlay for at most `max_bytes` of pages.
+    /// Makes an empty overlay that holds at most `max_bytes` of pages.
     pub(super) fn new(page_size: PageSize, max_bytes: u64) -> Self {
         Self { page_size, slabs: Vec::new(), entries: Vec::new(), reservations: Vec::new(), max_bytes }
     }
 
-    /// Keeps `page` as the winner of `pgno`. False if there is no room: the caller spills it.
+    /// Stores `page`, the newest copy of page `pgno`. Returns false if `max_bytes` or the memory budget leaves no
+    /// room. The caller then writes the page to the output at once.
     pub(super) fn insert(&mut self, budget: &Budget, pgno: Pgno, page: &[u8]) -> bool {
         let per_slab = self.pages_per_slab();
         let slot = self.entries.len();
@@ -89,9 +105,10 @@ impl Overlay {
             if (self.slabs.len() as u64 + 1) * slab_bytes > self.max_bytes {
                 return false;
             }
-            // The first slab grows as needed, because most databases have few winners.
             let Some(reservation) = budget.try_reserve(slab_bytes) else { return false };
             self.reservations.push(reservation);
+            // Only the second and later slabs are allocated in full. Most databases have few pages in increments, so
+            // their first slab stays far from full.
             self.slabs.push(if slot == 0 { Vec::new() } else { Vec::with_capacity(slab_bytes as usize) });
         }
         if let Some(slab) = self.slabs.last_mut() {
@@ -101,21 +118,25 @@ impl Overlay {
         true
     }
 
-    /// Sorts the entries by page. To be called once, after the last insert and before the first read.
+    /// Sorts the entries by page number. Must be called after the last [`Overlay::insert`] and before the
+    /// first [`Overlay::get`] or [`Overlay::position`].
     pub(super) fn sort(&mut self) {
         self.entries.sort_unstable();
     }
 
+    /// Number of pages in the overlay.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Index of the first entry whose page is `pgno` or a later one.
+    /// Index of the first entry whose page number is at least `pgno`. A segment begins with this entry if `pgno` is
+    /// its first page.
     pub(super) fn position(&self, pgno: Pgno) -> usize {
         self.entries.partition_point(|&(p, _)| p < pgno.0)
     }
 
-    /// Entry `i` in the order of pages.
+    /// Page number and content of entry `i`, counted from 0 in ascending order of page numbers. None if
+    /// there are fewer entries.
     pub(super) fn get(&self, i: usize) -> Option<(Pgno, &[u8])> {
         let &(pgno, slot) = self.entries.get(i)?;
         let (per_slab, size) = (self.pages_per_slab(), self.page_size.bytes());
@@ -129,10 +150,13 @@ impl Overlay {
     }
 }
 
-/// The result of all claims. Shared by the segments, which only read it.
+/// Which pages occur in increments, and the content of those that wait in memory, after all increments were read. The
+/// tasks that write the snapshot share it and only read it.
 #[derive(Debug)]
 pub(super) struct Winners {
+    /// The pages that some increment holds, so that the snapshot's copies are not written.
     pub map: PageMap,
+    /// The content of those pages that came from small increments and were not written to the output at once.
     pub overlay: Overlay,
 }
 

@@ -1,10 +1,14 @@
-//! Collects winning pages in long runs and writes each run at once (docs/ARCHITECTURE.md,
-//! "Overlay").
+//! Collects consecutive pages in a buffer of 512 KiB and writes them to the output in one piece
+//! (docs/ARCHITECTURE.md, "Overlay"). Such a piece is called a run.
 //!
-//! Pages come in ascending order and each page once: the caller decodes those of its file, the
-//! [`PageWriter`] adds those of the overlay. A run ends when a page of the sequence is missing
-//! (spilled, or won by another large file) and when the buffer is full. A full buffer ends on a
-//! 4 KiB boundary of the file, so all writes of a sequence but the first can bypass the page cache.
+//! Pages come in ascending order, and each page comes once. The caller decodes the pages of its file into
+//! the buffer. The [`PageWriter`] adds the pages of the overlay (winning pages that wait in memory) between
+//! them.
+//!
+//! A run ends when the buffer is full. It also ends when the next page number is missing, because that
+//! page was written before or is written by another large file. A full buffer ends on a 4 KiB boundary of
+//! the output, so that the next run begins on one. Direct writes (O_DIRECT), which bypass the page cache,
+//! need this alignment.
 
 use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
 use crate::ltx::crc::DatabaseChecksum;
@@ -20,24 +24,27 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// Direct writes begin and end on multiples of this many bytes.
+/// Direct writes (O_DIRECT) begin and end at multiples of 4,096 bytes, as the kernel requires.
 const BLOCK: u64 = 4096;
 
-/// Pages that were placed.
+/// Number and checksum of the pages that were written to the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Placed {
+    /// Number of pages written.
     pub pages: u64,
-    /// XOR of the pages' checksums, if the database has a checksum to compare with.
+    /// XOR of the pages' checksums. It stays 0 if the database has no checksum to compare it with.
     pub checksum: DatabaseChecksum,
 }
 
 impl Placed {
+    /// Adds number and checksum of the pages that another task has written.
     pub(super) fn add(&mut self, other: Self) {
         self.pages += other.pages;
         self.checksum.join(other.checksum);
     }
 
-    /// Counts `page`. Adds its checksum if `tracked`.
+    /// Counts one page with number `pgno` and content `page`. Adds its checksum if `tracked`: the database
+    /// has a checksum to compare with.
     pub(super) fn count(&mut self, pgno: Pgno, page: &[u8], tracked: bool) {
         self.pages += 1;
         if tracked {
@@ -46,38 +53,45 @@ impl Placed {
     }
 }
 
-/// See the file.
+/// Writes an ascending sequence of pages to the output in runs of consecutive pages.
 pub(super) struct PageWriter {
     io: Io,
-    /// None: pages are discarded.
+    /// The writer of the output file. With None, pages are discarded.
     writer: Option<Rc<dyn Writer>>,
     page_size: PageSize,
     winners: Arc<Winners>,
-    /// Overlay entries still to be written: indexes in the order of pages.
+    /// The range of overlay entries (pages that wait in memory) that this writer has not written yet. Entry 0 has the
+    /// lowest page number.
     overlay: Range<usize>,
+    /// True if the checksums of the written pages are to be computed, because the database has a checksum to compare
+    /// with.
     tracked: bool,
+    /// The run that pages are being added to. None if no page was added since the last run ended.
     run: Option<PageRun>,
+    /// The writes to the output that are in flight.
     writes: Vec<JoinHandle<Result<(), IoError>>>,
     placed: Placed,
     counters: Arc<Counters>,
     recorder: Rc<Recorder>,
-    /// Time spent waiting for buffers and writes.
+    /// Total time that calls have waited for free buffers and for writes.
     waited: Duration,
 }
 
-/// Consecutive pages in one buffer.
+/// A run: consecutive pages in one buffer, which are written to the output in one piece.
 struct PageRun {
     buffer: Buffer,
-    /// File offset of the buffer's first byte.
+    /// Offset in the output file of the buffer's first byte.
     at: u64,
+    /// Number of bytes at the start of the buffer that hold pages.
     len: usize,
-    /// Upper bound of `len`: the buffer's size, less what lies before `at` in its block, so that the
-    /// next run begins on a block.
+    /// Upper bound of `len`. If `at` is not a multiple of 4 KiB, the bound is smaller than the buffer by the
+    /// remainder, so that a full run ends at a multiple of 4 KiB.
     max: usize,
 }
 
 impl PageWriter {
-    /// A writer that adds the overlay's entries `overlay` to the pages of its caller.
+    /// Makes a writer for two sources of pages: those that the caller decodes, and the overlay entries (pages that
+    /// wait in memory) with the indexes `overlay`. With an `output` of None, pages are counted and discarded.
     pub(super) fn new(
         worker: &Worker,
         output: Option<&Arc<OutputFile>>,
@@ -102,15 +116,17 @@ impl PageWriter {
         }
     }
 
-    /// Whether the base's copy of `pgno` wins.
+    /// Whether the snapshot's copy of page `pgno` is to be written, because no increment holds that page.
     pub(super) fn wants(&self, pgno: Pgno) -> bool {
         !self.winners.map.is_claimed(pgno)
     }
 
-    /// Writes the overlay's pages up to and including `pgno`.
+    /// Adds the pages that wait in memory (the overlay) up to and including page `pgno`, as far as they are not
+    /// written yet. The caller calls this before it adds page `pgno`, so that pages come in ascending order.
     pub(super) async fn advance_to(&mut self, pgno: Pgno) -> Result<(), IoError> {
         while self.next_overlaid().is_some_and(|next| next <= pgno) {
-            // Cloned here and not for each page: all workers count references in one cache line.
+            // The `Arc` is cloned only if there is a page to write, not for each page of the snapshot. Cloning
+            // changes the reference count, for which the cores of all workers compete.
             let winners = Arc::clone(&self.winners);
             let Some((pgno, page)) = winners.overlay.get(self.overlay.start) else { break };
             self.overlay.start += 1;
@@ -120,14 +136,17 @@ impl PageWriter {
         Ok(())
     }
 
-    /// The next page of the overlay.
+    /// Number of the next page that waits in memory (in the overlay). None if all are written.
     fn next_overlaid(&self) -> Option<Pgno> {
         let next = (!self.overlay.is_empty()).then(|| self.winners.overlay.get(self.overlay.start));
         next.flatten().map(|(pgno, _)| pgno)
     }
 
-    /// Reserves the bytes into which page `pgno` is to be decoded. [`PageWriter::commit`] keeps them;
-    /// without it, the next call reserves them again.
+    /// Returns the part of the buffer into which the caller is to decode page `pgno`. The caller then calls
+    /// [`PageWriter::commit`] to keep the page. Without that call, the next `reserve` returns the same part.
+    ///
+    /// # Errors
+    /// [`IoError`] if an earlier write has failed.
     #[expect(clippy::indexing_slicing, reason = "`len + size <= max`, which is within the buffer")]
     pub(super) async fn reserve(&mut self, pgno: Pgno) -> Result<&mut [u8], IoError> {
         let at = self.page_size.offset_of(pgno);
@@ -147,7 +166,8 @@ impl PageWriter {
         }
     }
 
-    /// Keeps the bytes reserved for `pgno`: they hold its page now.
+    /// Keeps the page that the caller has decoded into the bytes of the last [`PageWriter::reserve`]. `pgno`
+    /// must be the same as in that call.
     #[expect(clippy::indexing_slicing, reason = "`reserve` found that the page fits")]
     pub(super) fn commit(&mut self, pgno: Pgno) {
         let size = self.page_size.bytes();
@@ -161,15 +181,21 @@ impl PageWriter {
         }
     }
 
-    /// How long calls of this writer have waited for buffers and writes.
+    /// How long calls of this writer have waited for free buffers and for the disk. The caller subtracts it
+    /// from the time that it measures for decoding.
     pub(super) const fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Writes the rest of the overlay and waits for all writes.
+    /// Adds the remaining pages of the overlay, ends the last run, and waits for all writes. Returns number
+    /// and checksum of the pages.
+    ///
+    /// # Errors
+    /// [`IoError`] if a write has failed.
     pub(super) async fn finish(mut self) -> Result<Placed, IoError> {
         self.advance_to(Pgno(u32::MAX)).await?;
-        // Without a task of its own: for most databases it is the only write.
+        // The last write runs in this task. A task of its own would cost more, and for most databases this
+        // is the only write.
         if let Some(write) = self.take_run() {
             write.await?;
         }
@@ -179,7 +205,8 @@ impl PageWriter {
         Ok(self.placed)
     }
 
-    /// Ends the run and returns its write; None if there is nothing to write.
+    /// Ends the run that is being filled and returns the future that writes it. None if the run is empty or
+    /// pages are discarded.
     fn take_run(&mut self) -> Option<impl Future<Output = Result<(), IoError>> + use<>> {
         let run = self.run.take().filter(|run| run.len > 0)?;
         debug_assert!(run.len <= run.max && run.max <= run.buffer.len(), "a run fits its buffer");
@@ -193,17 +220,20 @@ impl PageWriter {
         })
     }
 
+    /// Ends the run that is being filled and begins to write it. Does not wait for the write. Returns the
+    /// errors of earlier writes that have ended.
     async fn flush(&mut self) -> Result<(), IoError> {
         let Some(write) = self.take_run() else { return Ok(()) };
         let mut write = Box::pin(write);
-        // Polled once here. A new task would begin only when this one waits for something; while it
-        // decodes, that may take long, and the disk would be idle.
+        // The write is polled once here, which sends it to the kernel. A new task would begin only when the
+        // current task waits for something. That may take long while it decodes, and the disk would be idle.
         match poll!(&mut write) {
             Poll::Ready(written) => written?,
-            // In a task of its own, so that the buffer returns to the pool whatever this task waits for.
+            // The write continues in a task of its own, so that its buffer returns to the pool as soon as it
+            // has ended, also while this task waits for something else.
             Poll::Pending => self.writes.push(tokio::task::spawn_local(write)),
         }
-        // Terminates: each turn takes one of the writes away.
+        // This loop terminates, because each turn removes one write from the list.
         while let Some(i) = self.writes.iter().position(JoinHandle::is_finished) {
             joined(self.writes.swap_remove(i)).await?;
         }
@@ -211,10 +241,11 @@ impl PageWriter {
     }
 }
 
+/// Waits for the task of one write and returns the write's result.
 async fn joined(write: JoinHandle<Result<(), IoError>>) -> Result<(), IoError> {
     match write.await {
         Ok(result) => result,
-        // The write's task has panicked, or was dropped with its runtime.
+        // The task of the write has panicked, or was dropped together with its runtime.
         Err(_) => Err(IoError::NoRuntime { reason: "a write was given up".into() }),
     }
 }
@@ -241,9 +272,11 @@ mod tests {
             Box::pin(async move {
                 let mut writer = PageWriter::new(&worker, Some(&output), page_size, winners, 0..0, false);
                 let pages = (worker.io.buffer_bytes() / page_size.bytes()) as u32;
-                // One page more: a buffer is full once the next page does not fit.
+                // One page more than the buffer holds is added. The buffer is written when the next page
+                // does not fit.
                 for pgno in (1..=pages + 1).map(Pgno) {
-                    // Nothing here waits, so no other task runs.
+                    // No call in this loop has to wait, so no other task runs. Thus the write below can only
+                    // have been done by this task.
                     writer.reserve(pgno).await.unwrap().fill(pgno.0 as u8);
                     writer.commit(pgno);
                 }

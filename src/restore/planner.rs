@@ -1,6 +1,8 @@
-//! Plans one database: lists its files, reads the times that the planner asks for, and plans. After a
-//! failed execution, plans again without the damaged file or with a new listing
-//! (docs/ARCHITECTURE.md, "One database").
+//! Plans the restore of one database. [`Planner`] lists the replica's LTX files, reads the header times that
+//! the pure function [`plan::plan`] asks for, and has it choose the files.
+//!
+//! If the execution of a plan fails, [`Planner`] makes another plan: without the damaged file, or from a new
+//! listing if files were deleted or replaced (docs/ARCHITECTURE.md, "One database").
 
 use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::Txid;
@@ -14,21 +16,26 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// After 8 new listings because planned files were deleted or replaced, the restore fails.
+/// A replica is listed again at most 8 times because planned files were deleted or replaced. Then the restore
+/// fails.
 const MAX_RELISTINGS: u32 = 8;
 
-/// A replica and the plan for it: `-dry-run` shows it.
+/// A replica and the plan for restoring it, which `-dry-run` shows.
 pub struct PlannedRestore {
+    /// The LTX files that the replica has.
     pub replica: Replica,
+    /// The files that a restore fetches, as indexes into `replica.files`, and the state that they lead to.
     pub plan: Plan,
+    /// The creation times that were read from files' headers while planning.
     pub times: Times,
 }
 
-/// Lists the files (unless `replica` has them), reads the times that it needs and plans. Fetches no
-/// page.
+/// Plans the restore of the database at `path` to the state `target`. Lists the files unless `replica` has
+/// them, and reads the header times that the plan depends on. Fetches no pages.
 ///
 /// # Errors
-/// A plan cannot be made. If files are missing, a new listing has confirmed it.
+/// [`RestoreError::Plan`] if no chain of files leads to `target`. If files seem to be missing, a second
+/// listing has confirmed that. Otherwise the failure of a request.
 pub async fn plan_database(
     worker: &Worker,
     store: &Store,
@@ -41,50 +48,59 @@ pub async fn plan_database(
     Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times })
 }
 
-/// Plans one database, again and again until a plan can be executed. Keeps what was learnt between the
-/// plans: the listed files, the times read from their headers, and the files that proved damaged and
-/// must not be planned again.
+/// Plans one database, repeatedly if executions fail. Between two plans it remembers the listed files, the
+/// times read from their headers, and the files that proved damaged and must not be planned again.
 pub(super) struct Planner<'a> {
     worker: &'a Worker,
     pub store: &'a Store,
+    /// Path of the replica in the store.
     path: &'a str,
     pub target: Target,
-    /// Bounds the database's requests in flight (`-parallelism`).
+    /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub parallelism: Option<Arc<Semaphore>>,
-    /// The TXID of the first plan: each further plan must reach the same state.
+    /// The TXID of the first plan. Each further plan must reach the same TXID. None before the first plan.
     pinned: Option<Txid>,
     pub replica: Replica,
-    /// The listing was made to confirm that files are missing.
+    /// True if `replica` comes from a second listing, which was made to confirm that files are missing.
     fresh: bool,
+    /// The creation times that were read from files' headers so far.
     times: Times,
+    /// The files that proved damaged and must not be planned again.
     excluded: Excluded,
+    /// Key of each file that proved damaged, and a text that says what is wrong.
     pub damaged: Vec<(String, String)>,
-    /// Requests sent, retries not counted.
+    /// Estimated number of LIST and GET requests, retries not counted.
     pub requests: u64,
+    /// Number of executions that have failed, each of which led to a new plan.
     pub replanned: u32,
+    /// Number of listings after the first one. It is bounded by [`MAX_RELISTINGS`].
     relisted: u32,
-    /// Keys of files that were shorter than listed.
+    /// Keys of files that have proved shorter than their listed size once. The second time, such a file counts as
+    /// damaged.
     shorter: BTreeSet<String>,
 }
 
 impl PlannedRestore {
-    /// Size of the planned files in bytes.
+    /// Total size of the planned files in bytes.
     pub fn bytes(&self) -> u64 {
         planned_files(&self.replica, &self.plan).map(|file| file.size).sum()
     }
 
-    /// About how many GETs the plan takes if files larger than `segment_bytes` are cut.
+    /// Estimated number of GETs that fetch the planned files, if files larger than `segment_bytes` are fetched
+    /// in segments.
     pub fn gets(&self, segment_bytes: u64) -> u64 {
         planned_files(&self.replica, &self.plan).map(|file| gets(file.size, segment_bytes)).sum()
     }
 }
 
+/// The files of `plan`, from the oldest to the newest. `plan` must have been made for `replica`.
 pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
     debug_assert!(plan.files.iter().all(|&i| i < replica.files.len()), "a plan is made of listed files");
     plan.files.iter().filter_map(|&i| replica.files.get(i))
 }
 
-/// How many LISTs show a database of up to 1,000 files.
+/// The number of LIST requests that list a database of up to 1,000 files: one per prefix. S3 returns at most
+/// 1,000 keys per LIST.
 fn lists(path: &str) -> u64 {
     Replica::list_prefixes(path).len() as u64
 }
@@ -121,9 +137,13 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// A plan for the target. Reads the times that the planner asks for.
+    /// Makes a plan for the target. Reads header times and lists the files again where planning needs it.
+    ///
+    /// # Errors
+    /// [`RestoreError::Plan`] if no chain of files leads to the target, or the failure of a request.
     pub(super) async fn plan(&mut self) -> Result<Plan, RestoreError> {
-        // Terminates: each turn sets times of files that had none, or lists again, which is bounded.
+        // This loop terminates. Each turn that does not return either sets the times of files that had none,
+        // or lists the files again, which happens a bounded number of times.
         loop {
             let target = match (self.target, self.pinned) {
                 (Target::Timestamp(_), _) | (_, None) => self.target,
@@ -132,7 +152,8 @@ impl<'a> Planner<'a> {
             match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
                 Ok(plan::PlanOutcome::NeedTimes(wanted)) => self.look(&wanted).await?,
                 Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
-                    // Planned by time again: it must be the same state.
+                    // A further plan for a point in time must reach the same TXID as the first one. Otherwise
+                    // avoiding a damaged file would silently give an older state.
                     Some(txid) if txid != plan.txid => {
                         return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
                     }
@@ -142,25 +163,29 @@ impl<'a> Planner<'a> {
                     }
                 },
                 Err(e) if e.needs_fresh_listing() && !self.fresh => {
-                    // LIST is not atomic: missing files may have been written while it ran.
+                    // A listing of several LIST requests is not atomic. Litestream may have merged files while
+                    // it ran, so files may seem to be missing. A second listing confirms or refutes that.
                     self.list_again().await?;
                     self.fresh = true;
                 }
-                // Not a skip that may be permitted: there were backups before.
+                // The first listing showed backups, so they were deleted meanwhile. `-if-replica-exists`, which
+                // permits "no backups", must not turn this into a success.
                 Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
                 Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
             }
         }
     }
 
-    /// `error`, unless another lineage at this path reaches the target: then an error that says so.
+    /// Looks for the target in other lineages at the same path. (A lineage is the history of one database. If
+    /// the database was replaced, the path may hold files of two lineages.) If another lineage reaches the
+    /// target, returns an error that says so. Otherwise returns `error`.
     async fn or_only_another_lineage(&mut self, error: PlanError, target: &Target) -> PlanError {
         if matches!(error, PlanError::NoOtherChain { .. }) {
             return error;
         }
         for other in &self.replica.others {
             let mut times = Times::new();
-            // Terminates: a turn that adds no times is the last.
+            // This loop terminates. A turn that adds no times ends it, and there are finitely many files.
             let planned = loop {
                 let known = times.len();
                 match plan::plan(other, target, &times, &Excluded::new()) {
@@ -168,7 +193,8 @@ impl<'a> Planner<'a> {
                         self.requests += wanted.len() as u64;
                         let requests = self.parallelism.as_deref();
                         let looks = look_at_times(self.worker, self.store, other, &wanted, requests).await;
-                        // If a request fails, this lineage is not looked at further.
+                        // If a request fails here, it is not known whether this lineage reaches the target. No times
+                        // are added, the loop ends without a plan, and the original `error` is returned.
                         for (file, time) in looks.unwrap_or_default() {
                             match time {
                                 HeaderTime::At(time) => times.set(file, time),
@@ -192,12 +218,13 @@ impl<'a> Planner<'a> {
         error
     }
 
-    /// Reads the times of the files `wanted`. Lists again if one of them was replaced.
+    /// Reads the header times of the files `wanted` (indexes into the replica). If one of them was deleted or
+    /// replaced since the listing, lists the files again.
     async fn look(&mut self, wanted: &[usize]) -> Result<(), RestoreError> {
         self.requests += wanted.len() as u64;
         let looks = look_at_times(self.worker, self.store, &self.replica, wanted, self.parallelism.as_deref()).await?;
         if looks.len() != wanted.len() {
-            // Else the planner would ask for the same times for ever.
+            // Without this check, the planner would ask for the same times again and again.
             return Err(RestoreError::Internal { what: "a plan needs the time of a file that is not listed" });
         }
         let mut stale = None;
@@ -217,17 +244,19 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether the file was shorter than listed, was listed again for that, and is shorter than the new
-    /// listing says. Then it was not replaced: it is damaged.
+    /// Whether the file `key` is shorter than its listed size for the second time. The first time, the file may
+    /// have been replaced, so the files are listed again. If it is also shorter than the new listing says, it
+    /// is damaged.
     fn is_shorter_again(&mut self, key: &str, error: &StoreError) -> bool {
         error.kind == StoreErrorKind::SizeDiffers && !self.shorter.insert(key.to_owned())
     }
 
-    /// Prepares the next plan after an execution has failed. Returns the damage if a file is damaged:
-    /// it is reported if no other chain exists.
+    /// Prepares the next plan after the execution of `plan` has failed with `failure`. If a file is damaged,
+    /// excludes it and returns the damage, which is the error to report if no other chain exists.
     ///
     /// # Errors
-    /// No further plan can help.
+    /// No further plan can help: the failure is not about a file, the file was excluded before, or the files
+    /// were listed again too often.
     pub(super) async fn learn(
         &mut self,
         plan: &Plan,
@@ -257,7 +286,8 @@ impl<'a> Planner<'a> {
                 if self.times.are_all_required() {
                     return Err(RestoreError::Chain { key: key(file)?, error });
                 }
-                // The order of the files or their LastModified was wrong: all times are read from now on.
+                // The planner had guessed this file's time from the order of the files or their LastModified,
+                // and the guess was wrong. From now on it reads the header times of all files.
                 self.times.require_all();
                 self.pinned = None;
                 return Ok(None);
@@ -267,22 +297,28 @@ impl<'a> Planner<'a> {
         };
         match at(i) {
             Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),
-            // It was avoided already: no further plan can help.
+            // The file was excluded before and is planned nevertheless, so no further plan can help.
             _ => return Err(error),
         }
         self.damaged.push((key(i)?, error.to_string()));
         Ok(Some(error))
     }
 
+    /// Lists the files again, because `e` says that a file was deleted or replaced.
+    ///
+    /// # Errors
+    /// [`RestoreError::Restless`] after [`MAX_RELISTINGS`] listings, or the failure of the listing.
     async fn list_again_after(&mut self, e: StoreError) -> Result<(), RestoreError> {
         if self.relisted >= MAX_RELISTINGS {
             return Err(RestoreError::Restless { attempts: self.relisted, last: e });
         }
-        // The bucket is being changed: a hole in the new listing must be confirmed by another.
+        // The bucket is changing at this moment. If files are missing in the new listing, yet another listing
+        // has to confirm that.
         self.fresh = false;
         self.list_again().await
     }
 
+    /// Lists the files again. Keeps the known times and exclusions of files that are still there unchanged.
     async fn list_again(&mut self) -> Result<(), RestoreError> {
         self.relisted += 1;
         self.requests += lists(self.path);
@@ -293,7 +329,10 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// The files of `plan`, oldest first.
+    /// The files of `plan` with their keys, from the oldest to the newest.
+    ///
+    /// # Errors
+    /// [`RestoreError::Internal`] if `plan` was made for another listing, which is a bug.
     pub(super) fn files(&self, plan: &Plan) -> Result<Vec<PlannedFile>, RestoreError> {
         let planned = plan.files.iter().map(|&i| {
             let what = "a planned file is not in the listing";

@@ -1,4 +1,4 @@
-//! Lists the files of one database, and reads the times in their headers.
+//! Lists the LTX files of one database's replica, and reads the creation times in the files' headers.
 
 use crate::catalogue::{Layout, LtxFile, Replica};
 use crate::ltx::header::{HEADER_SIZE, Header};
@@ -12,11 +12,12 @@ use tokio::sync::Semaphore;
 /// Headers that are fetched side by side for one database.
 const LOOKS_IN_FLIGHT: usize = 32;
 
-/// Lists the files of the database at `path`: one flat LIST for each prefix that its files may have
-/// (three if the path is empty; docs/FORMAT.md, "Key layouts").
+/// Lists the files of the database whose replica is at `path` in the store. Makes one listing without a
+/// delimiter for each prefix that the files' keys may have. There are three prefixes if `path` is empty,
+/// otherwise one (docs/FORMAT.md, "Key layouts").
 ///
 /// # Errors
-/// The store's, after its retries.
+/// [`StoreError`] if a LIST fails and all its retries do, or if the listing does not end.
 pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Replica, StoreError> {
     let listings = Replica::list_prefixes(path).into_iter().map(|prefix| async move {
         let mut objects: Vec<ObjectMeta> = Vec::new();
@@ -37,13 +38,14 @@ pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Repl
     Ok(Replica::of(path, Layout::native_to(store), objects))
 }
 
-/// The time in a file's header.
+/// The result of reading the creation time in a file's header.
 #[derive(Debug, Clone)]
 pub enum HeaderTime {
+    /// The time was read: the file was created at this time.
     At(Timestamp),
-    /// The header is malformed or cannot be read.
+    /// The header is malformed or cannot be read, so the creation time stays unknown.
     Unknowable,
-    /// The file was deleted or replaced since it was listed.
+    /// The file was deleted or replaced since it was listed, as the error says. The files must be listed again.
     Stale(StoreError),
 }
 

@@ -1,16 +1,17 @@
-//! A queue of work that the workers share: a free worker takes the next item.
+//! A queue that all worker threads share. Any thread appends items; a free worker takes the next one.
 
 use crate::process::locks::lock;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
-/// A queue with many producers and many consumers: first in, first out. Its length is bounded by
-/// the producers: one item per segment of a plan, or per database of the fleet's window.
+/// A first-in, first-out queue with many producers and many consumers. The queue itself sets no bound on
+/// its length. The producers do: they add one item per segment of a plan, or one per database that may be
+/// in flight.
 #[derive(Debug)]
 pub struct WorkQueue<T> {
     items: Mutex<VecDeque<T>>,
-    /// One permit per item. Closed when no more items will come.
+    /// A semaphore with one permit per item, on which [`WorkQueue::pop`] waits. Closing the queue closes it.
     ready: Semaphore,
 }
 
@@ -21,7 +22,7 @@ impl<T> Default for WorkQueue<T> {
 }
 
 impl<T> WorkQueue<T> {
-    /// Appends `item`. Drops it if the queue is closed.
+    /// Appends `item` to the queue. If the queue is closed, `item` is dropped.
     pub fn push(&self, item: T) {
         let mut items = self.items();
         if !self.ready.is_closed() {
@@ -30,22 +31,24 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// Waits for the next item; None once the queue is closed. A caller that is dropped while it
-    /// waits has taken nothing.
+    /// Waits for the next item and takes it. Returns None once the queue is closed. A future that is
+    /// dropped while it waits has taken no item.
     pub async fn pop(&self) -> Option<T> {
         let permit = self.ready.acquire().await.ok()?;
         permit.forget();
         self.items().pop_front()
     }
 
-    /// Closes the queue: waiting calls of [`WorkQueue::pop`] return None, items not taken are dropped.
+    /// Closes the queue. Waiting calls of [`WorkQueue::pop`] return None, and the remaining items are
+    /// dropped.
     pub fn close(&self) {
         let dropped = {
             let mut items = self.items();
             self.ready.close();
             std::mem::take(&mut *items)
         };
-        // Not under the lock: dropping an item may run any code, also `push`.
+        // The items are dropped after the lock is released. Dropping an item may run any code, also
+        // `push`, which takes the same lock.
         drop(dropped);
     }
 

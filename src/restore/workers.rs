@@ -1,6 +1,9 @@
-//! The worker threads: one per core, each with its own runtime, HTTP connections and write buffers.
-//! They share two queues: of tasks (a database, a listing) and of segments of large files. A free
-//! worker takes the next item. `hydrant restore` is one task.
+//! The worker threads of the process: one per core, each with its own async runtime, HTTP connections
+//! and write buffers.
+//!
+//! All workers take their work from two shared queues. One holds tasks: a task restores one database or
+//! makes one listing. The other holds segments, which are ranges of about 8 MiB of LTX files that are
+//! too large for one GET. A free worker takes the next item. `hydrant restore` submits one task.
 
 use crate::cancel::CancellationToken;
 use crate::io::{self, Io, IoBackend, IoError, IoOptions};
@@ -17,87 +20,103 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Upper bound of the segments that one worker streams at once; see [`work`].
+/// At most 8 segments (ranges of about 8 MiB of large files) are streamed at a time by one worker. The function
+/// [`work`] lowers the bound if there are fewer write buffers.
 const SEGMENTS_PER_WORKER: usize = 8;
-/// Databases with large files in flight. One of them keeps all workers busy; the second has work for
-/// them while the first begins and ends.
+/// At most 2 databases with large files are restored at a time. One such database has enough segments for all
+/// workers. While it reads its page index or waits for its last segments, the second one gives the workers something
+/// to do.
 const LARGE_DATABASES: usize = 2;
-/// A file up to 8 MiB is one GET; a larger one is fetched in segments of about this size
+/// A file of up to 8 MiB is fetched by one GET. A larger file is fetched in segments of about 8 MiB
 /// (docs/decisions/06-segments.md).
 pub const SEGMENT_BYTES: u64 = 8 << 20;
-/// Size of a write buffer (docs/decisions/04-write-buffers.md).
+/// Size of one write buffer: 512 KiB. In it pages are collected before they are written to disk
+/// (docs/decisions/04-write-buffers.md).
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
-/// Upper bound of the write buffers of one worker: 8 are filled by its segments, 24 are being written
-/// by a disk that accepts writes in bursts.
+/// One worker has at most 32 write buffers of 512 KiB each. 8 of them are filled with pages by the worker's 8
+/// segments. The other 24 are being written; a number above 8 is useful because disks accept writes in bursts.
 const MOST_BUFFERS: u64 = 32;
-/// SQLite's checks that run side by side, per worker. A check uses the processor and, for large
-/// files, waits for the disk.
+/// At most 4 of SQLite's checks run at a time, per worker thread. More than one per core pays off, because a check of
+/// a large database also waits for the disk.
 const CHECKS_PER_WORKER: usize = 4;
 
 /// How many threads, tasks and bytes the workers may use.
 #[derive(Debug, Clone)]
 pub struct WorkersOptions {
+    /// Number of worker threads, at least 1. Usually one per core.
     pub workers: usize,
+    /// The I/O backend that writes files: io_uring or pwrite.
     pub kind: IoBackend,
     /// The memory budget of the process in bytes (`--memory`).
     pub memory_bytes: u64,
-    /// Upper bound of the tasks in flight on all workers together.
+    /// At most this many tasks (databases to restore, listings to make) are in flight on all workers together.
     pub tasks: usize,
-    /// Larger files are cut into segments of about this size. [`SEGMENT_BYTES`] except in tests.
+    /// Files larger than this many bytes are fetched in segments of about this size. It is [`SEGMENT_BYTES`], except
+    /// in tests.
     pub segment_bytes: u64,
-    /// SQLite will check databases: a thread for that is started before the workers.
+    /// True if SQLite will check databases. A thread for checks is then started before the workers.
     pub checks: bool,
 }
 
-/// What all workers share. Not a part of it: what belongs to one database.
+/// The resources that all workers share. Resources of a single database are not in here.
 pub struct SharedResources {
+    /// The memory budget of the process, from which restores reserve memory for file bodies, page maps and overlays.
     pub budget: Budget,
+    /// Running totals of requests and bytes, for progress and reports.
     pub counters: Arc<Counters>,
+    /// The token that is cancelled when a signal ends the run. Workers then stop.
     pub cancel: CancellationToken,
-    /// Bounds the databases with large files in flight.
+    /// One permit per database with large files that may be in flight.
     pub large_databases: Semaphore,
-    /// Segments of large files.
+    /// The queue of segments (ranges of about 8 MiB of large files), from which free workers take the next one.
     pub segments: WorkQueue<BoxedJob>,
+    /// The queue of tasks: databases to restore, listings to make.
     tasks: WorkQueue<BoxedJob>,
-    /// Bounds the tasks in flight.
+    /// One permit per task that may be in flight.
     in_flight: Semaphore,
+    /// Files larger than this many bytes are fetched in segments of about this size.
     pub segment_bytes: u64,
-    /// Threads for SQLite's checks.
+    /// The pool of threads that run SQLite's checks.
     pub checks: Threads,
-    /// Durations that workers have handed in; [`Workers::take_stages`] takes them.
+    /// Latencies that the workers have handed in since [`Workers::take_stages`] was last called.
     stages: Mutex<Stages>,
 }
 
-/// What one worker has for itself. It never leaves its thread.
+/// The resources of one worker. They stay on its thread and need no locks.
 pub struct Worker {
+    /// The HTTP client of this worker, with connections of its own.
     pub http: Http,
+    /// The I/O backend of this worker, with write buffers of its own.
     pub io: Io,
+    /// The resources that all workers share.
     pub shared: Arc<SharedResources>,
 }
 
-/// Runs on some worker.
+/// A piece of work that any worker can run. The worker that runs it passes its own resources in.
 pub(super) type BoxedJob = Box<dyn FnOnce(Rc<Worker>) -> LocalBoxFuture<'static, ()> + Send>;
 
-/// Asks a worker to hand in what it has recorded. Answered when that is done.
+/// A request to a worker to add its recorded latencies to the shared ones. The worker sends on this
+/// channel once it has done so.
 type HandIn = oneshot::Sender<()>;
 
-/// The running workers. Dropping it stops them: tasks in flight are dropped, which removes their
-/// staged files.
+/// The running worker threads. Dropping this value stops them. The tasks in flight are then dropped,
+/// which removes the temporary files of unfinished restores.
 pub struct Workers {
     shared: Arc<SharedResources>,
     threads: Vec<JoinHandle<()>>,
-    /// One per worker.
+    /// One channel per worker. A message on it asks the worker to hand in its recorded latencies.
     hand_ins: Vec<mpsc::UnboundedSender<HandIn>>,
-    /// Why there are fewer workers than asked for; None if there are not.
+    /// The reason why fewer workers run than [`WorkersOptions::workers`] asked for. None if all run.
     fewer: Option<NoThread>,
 }
 
 impl Workers {
-    /// Starts the workers. If the kernel refuses further threads, there are fewer, at least one.
+    /// Starts the worker threads. If the kernel allows fewer threads than `options.workers`, fewer
+    /// workers run, but at least one.
     ///
     /// # Errors
-    /// No thread can be started for a worker or for SQLite's checks; a worker's ring or buffers cannot
-    /// be made.
+    /// [`IoError`] if the kernel refuses the first worker's thread or the thread for SQLite's checks, or
+    /// if a worker cannot make its io_uring or its write buffers.
     pub fn start(
         options: &WorkersOptions,
         counters: Arc<Counters>,
@@ -105,8 +124,8 @@ impl Workers {
     ) -> Result<Self, IoError> {
         let workers = options.workers.max(1);
         let memory_bytes = options.memory_bytes;
-        // A quarter of the memory is for write buffers and bodies being streamed, with at least 2
-        // buffers per worker. The rest is the budget.
+        // A quarter of the memory is set aside: one eighth for write buffers (at least 2 per worker),
+        // one eighth for bodies that are being streamed. The other three quarters are the budget.
         let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, MOST_BUFFERS) as usize;
         let shared = Arc::new(SharedResources {
             budget: Budget::new(memory_bytes - memory_bytes / 4),
@@ -120,8 +139,9 @@ impl Workers {
             checks: Threads::new("check", workers.saturating_mul(CHECKS_PER_WORKER)),
             stages: Mutex::default(),
         });
-        // Before the workers, which may use up the threads that the kernel allows. Without a thread
-        // for checks a worker would do them itself, and do nothing else meanwhile.
+        // The thread for checks is started before the workers, because the workers may use up all
+        // threads that the kernel allows. Without this thread a worker would run the checks itself, and
+        // its other tasks would wait meanwhile.
         if options.checks {
             shared.checks.start_first().map_err(IoError::from)?;
         }
@@ -160,25 +180,26 @@ impl Workers {
             running.hand_ins.push(ask);
             starts.push(start);
         }
-        // A worker that died has dropped its sender.
+        // A worker thread that panicked has dropped its sender without sending, so `recv` fails.
         for start in starts {
             start.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
         }
         Ok(running)
     }
 
-    /// How many workers there are and why there are no more. None if there are as many as asked for.
+    /// If fewer workers run than were asked for: their number, and the kernel's reason. None otherwise.
     pub fn fewer_workers(&self) -> Option<(usize, &NoThread)> {
         self.fewer.as_ref().map(|reason| (self.threads.len(), reason))
     }
 
+    /// The resources that all workers share.
     pub fn shared(&self) -> &Arc<SharedResources> {
         &self.shared
     }
 
-    /// Takes what all workers have recorded since the last call, also after the run was cancelled.
-    /// Waits until each worker has answered; one that decodes takes milliseconds. Not to be called
-    /// from within a runtime.
+    /// Returns the latencies that all workers have recorded since the last call, and resets them. Works
+    /// also after the run was cancelled. Blocks until each worker has answered, which takes milliseconds
+    /// if it is decoding. Must not be called from an async runtime, because it blocks.
     pub fn take_stages(&self) -> Stages {
         let asked: Vec<_> = (self.hand_ins.iter())
             .filter_map(|worker| {
@@ -187,13 +208,15 @@ impl Workers {
             })
             .collect();
         for handed_in in asked {
-            // Fails if the worker has stopped: it handed in before.
+            // `blocking_recv` fails if the worker has stopped. A worker hands in its latencies before it
+            // stops, so nothing is lost.
             let _ = handed_in.blocking_recv();
         }
         std::mem::take(&mut *lock(&self.shared.stages))
     }
 
-    /// Runs `task` on some worker. The receiver fails if the workers stop first.
+    /// Queues `task` for the next free worker and returns at once. The receiver gets the task's result. It
+    /// fails if the workers stop before the task has ended.
     pub fn submit<T, F>(&self, task: F) -> oneshot::Receiver<T>
     where
         T: Send + 'static,
@@ -202,7 +225,8 @@ impl Workers {
         submit(&self.shared, task)
     }
 
-    /// Runs `task` on some worker and waits for it. None if the workers stop first.
+    /// Queues `task` for the next free worker and blocks until it has ended. Returns None if the workers
+    /// stop before that.
     pub fn run<T, F>(&self, task: F) -> Option<T>
     where
         T: Send + 'static,
@@ -212,7 +236,8 @@ impl Workers {
     }
 }
 
-/// As [`Workers::submit`], for tasks that submit further tasks.
+/// Does the same as [`Workers::submit`]. It takes the shared resources instead of [`Workers`], so that a
+/// task on a worker can submit further tasks.
 pub fn submit<T, F>(shared: &SharedResources, task: F) -> oneshot::Receiver<T>
 where
     T: Send + 'static,
@@ -232,18 +257,21 @@ impl Drop for Workers {
         self.shared.tasks.close();
         self.shared.segments.close();
         for thread in self.threads.drain(..) {
-            // Fails if the worker has panicked. The panic was printed, and its tasks' receivers failed.
+            // `join` fails if the worker has panicked. The error is ignored here: the panic message was
+            // printed, and the receivers of the worker's tasks have failed.
             let _ = thread.join();
         }
     }
 }
 
-/// Takes tasks and segments until the queues close or the run is cancelled. Then everything in
-/// flight is dropped with the runtime.
+/// The main loop of one worker. It takes tasks and segments from the shared queues until they are closed
+/// or the run is cancelled. Then the runtime drops all work in flight.
 ///
-/// There are no more segments at once than write buffers, because they could deadlock. A segment that
-/// waits for a buffer holds a place among the requests in flight. A segment that holds a buffer needs
-/// such a place if its connection breaks. With one buffer for each segment, none waits for another.
+/// The number of segments that a worker streams at a time is at most its number of write buffers.
+/// Otherwise two segments could wait for each other for ever. The first waits for a buffer and holds an
+/// open request, which counts against the limit of requests in flight. The second holds a buffer, loses
+/// its connection, and waits for that limit to send a new request. With one buffer per segment the first
+/// never waits.
 async fn work(worker: Rc<Worker>, buffers: usize, mut asked: mpsc::UnboundedReceiver<HandIn>) {
     for _ in 0..SEGMENTS_PER_WORKER.min(buffers) {
         let worker = Rc::clone(&worker);
@@ -277,13 +305,15 @@ async fn work(worker: Rc<Worker>, buffers: usize, mut asked: mpsc::UnboundedRece
         () = take_tasks => {}
         _ = shared.cancel.cancelled() => {}
     }
-    // No worker takes tasks any more: drops them, so that the receivers of their results fail.
+    // No worker takes tasks any more. Closing the queue drops the remaining tasks, so that the receivers
+    // of their results fail instead of waiting for ever.
     shared.tasks.close();
     worker.hand_in();
 }
 
 impl SharedResources {
-    /// Why something has ended without a result: the run was cancelled, or else `what`, a bug.
+    /// The error for work that ended without a result. It is [`RestoreError::Cancelled`] if the run was
+    /// cancelled. Otherwise nothing can explain it, so it is a bug in Hydrant that `what` describes.
     pub fn stopped(&self, what: &'static str) -> RestoreError {
         match self.cancel.is_cancelled() {
             true => RestoreError::Cancelled,
@@ -293,18 +323,20 @@ impl SharedResources {
 }
 
 impl Worker {
-    /// Records the durations of this worker.
+    /// The recorder to which the latencies of work on this worker are added.
     pub fn recorder(&self) -> &Rc<Recorder> {
         self.http.recorder()
     }
 
+    /// Moves the latencies that this worker has recorded to the shared ones.
     fn hand_in(&self) {
         let stages = self.recorder().take();
         lock(&self.shared.stages).add(&stages);
     }
 }
 
-/// A task's place among those in flight. Given back also if the task panics or is dropped.
+/// One permit of the tasks in flight. `drop` returns it, so it is returned also if the task panics or is
+/// dropped before its end.
 struct Slot(Arc<SharedResources>);
 
 impl Drop for Slot {

@@ -1,46 +1,51 @@
-//! Rewrites a command line by Go's rules to one that clap reads unambiguously
-//! (docs/CLI.md, "How flags are written").
+//! Rewrites a command line from the notation of Go's package `flag` to that of clap (docs/CLI.md, "How flags are
+//! written"). Litestream is a Go program, and Hydrant accepts the same command lines.
 //!
-//! Go's rules: `-name`, `--name`, `-name value`, `-name=value`, `-switch=false`, a lone `--`. Flags
-//! may also follow the positionals. Which flags there are, the [`clap::Command`] says; the messages
-//! are Go's. Values are not parsed here, so a value may begin with a dash (`-parallelism -1`). The
-//! last value of a flag counts, unless the flag may be repeated.
+//! Go accepts `-name`, `--name`, `-name value`, `-name=value`, `-switch=false`, and `--` before positionals that
+//! begin with a dash. Beyond Go's rules, flags may also follow the positionals. If a flag is given more than once,
+//! its last value counts, unless the flag may be repeated.
+//!
+//! The known flags are those of the [`clap::Command`]. Errors have Go's texts. Values are not parsed here, so a
+//! value may begin with a dash (`-parallelism -1`).
 
 use crate::cli::ui::failure::Failure;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// The result of rewriting a command line.
+/// The result of rewriting a command line for clap.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Argv {
-    /// `-h` or `-help` was found before any error.
+    /// The command line has `-h` or `-help`, and no error before it. The caller prints the help.
     Help,
-    /// The arguments for clap: one `--name` or `--name=value` per flag, `--`, the positionals.
+    /// The arguments for clap: one `--name` or `--name=value` per flag, then `--`, then the positionals.
     Args(Vec<OsString>),
 }
 
+/// Whether a flag takes a value, and what counts if it is given more than once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FlagKind {
+    /// A flag without a value (`-json`).
     Switch,
-    /// A switch that is counted (`-v -v`).
+    /// A flag without a value of which the occurrences are counted (`-v -v`).
     Count,
+    /// A flag with a value (`-o PATH`). If it is given more than once, the last value counts.
     Value,
-    /// A flag that keeps all its values (`-first A -first B`).
+    /// A flag with a value that may be given more than once (`-first A -first B`). All its values count.
     Repeatable,
 }
 
 struct Flag {
     kind: FlagKind,
-    /// The long name, by which clap finds the flag.
+    /// The long name of the flag. The rewritten command line uses it, whatever name or alias was typed.
     long: String,
 }
 
-/// The flags of `command` by each of their names. A flag of one letter has the letter as a hidden
-/// long alias too (see `flags`).
+/// All flags of `command`, in a map from each of their names. A flag of one letter, such as `-o`, is found by its
+/// long alias, which the module `flags` gives it for this purpose.
 fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
     let mut flags = HashMap::new();
-    // Help is not in the map. As in Go, -h and -help work because no flag has their name.
+    // -h and -help are not in the map. As in Go, they show the help if the command has no flag of that name.
     for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_id() != "help") {
         let kind = match arg.get_action() {
             clap::ArgAction::SetTrue | clap::ArgAction::SetFalse => FlagKind::Switch,
@@ -61,7 +66,10 @@ fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
     flags
 }
 
-/// Rewrites `args` by the rules of Go's package `flag`.
+/// Rewrites the arguments `args` of `command` from the notation of Go's package `flag` to that of clap.
+///
+/// # Errors
+/// A flag is unknown, lacks its value, or is malformed. The failure has Go's text.
 pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) -> Result<Argv, Failure> {
     let flags = flags_of(command);
     let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
@@ -107,6 +115,7 @@ pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) 
     Ok(Argv::Args(for_clap(given, positionals)))
 }
 
+/// The arguments for clap: the given flags with their values, then `--`, then the positionals.
 fn for_clap(given: Vec<(&Flag, Option<OsString>)>, positionals: Vec<OsString>) -> Vec<OsString> {
     let mut out = Vec::with_capacity(given.len() + positionals.len() + 1);
     for (flag, value) in given {
@@ -122,7 +131,8 @@ fn for_clap(given: Vec<(&Flag, Option<OsString>)>, positionals: Vec<OsString>) -
     out
 }
 
-/// `-name=value` → name and value; None for what Go calls "bad flag syntax".
+/// Splits `-name=value` or `--name=value` into the name and, if there is one, the value. Returns None for three
+/// dashes or an empty name, which Go calls "bad flag syntax".
 fn split(arg: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let rest = arg.strip_prefix(b"--").or_else(|| arg.strip_prefix(b"-"))?;
     if matches!(rest.first(), None | Some(b'-' | b'=')) {
@@ -134,7 +144,7 @@ fn split(arg: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     }
 }
 
-/// A boolean in any spelling of Go's `strconv.ParseBool`.
+/// Parses a boolean in any of the spellings that Go's `strconv.ParseBool` accepts. None if it is none of them.
 fn parse_bool(value: &[u8]) -> Option<bool> {
     match value {
         b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
@@ -143,12 +153,13 @@ fn parse_bool(value: &[u8]) -> Option<bool> {
     }
 }
 
-/// `invalid value "X" for flag -NAME: reason`.
+/// The failure with Go's text for a value that cannot be parsed: `invalid value "X" for flag -NAME: reason`.
 pub fn invalid_value(value: &str, name: &str, reason: &str) -> Failure {
     let value = value.replace('\\', "\\\\").replace('"', "\\\"");
     Failure::usage(format!("invalid value \"{value}\" for flag -{name}: {reason}"))
 }
 
+/// The failure for an unknown flag. It suggests the flag with the most similar name.
 fn undefined(command: &clap::Command, flags: &HashMap<String, Flag>, name: &[u8]) -> Failure {
     let name = shown(name);
     let failure = Failure::usage(format!("flag provided but not defined: -{name}"));
@@ -158,6 +169,7 @@ fn undefined(command: &clap::Command, flags: &HashMap<String, Flag>, name: &[u8]
     }
 }
 
+/// Converts an argument to text for error messages. Bytes that are not UTF-8 are replaced by U+FFFD.
 fn shown(bytes: &[u8]) -> String {
     OsStr::from_bytes(bytes).to_string_lossy().into_owned()
 }

@@ -1,7 +1,8 @@
-//! `hydrant completions`: scripts from the clap definitions, by clap_complete.
+//! The command `hydrant completions`: prints scripts by which bash, zsh and fish complete command lines. The crate
+//! clap_complete generates them from the clap definitions.
 //!
-//! clap knows the flag `--name` alone; the program also understands `-name` (Go's rules). The
-//! generated scripts are therefore edited line by line, so that both forms are offered.
+//! clap knows a flag only as `--name`, but the program also accepts `-name`, as Go programs do. The generated
+//! scripts are therefore edited line by line, so that they offer both forms.
 
 use crate::cli::args::help;
 use crate::cli::args::resolved::BenchStage;
@@ -10,9 +11,13 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::{Shell, generate};
 
+/// The shells for which `hydrant completions` can print a script.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
-/// The script for `shell`.
+/// The completion script for `shell`, which is `bash`, `zsh` or `fish`.
+///
+/// # Errors
+/// `shell` is another word.
 pub fn script(shell: &str) -> Result<String, Failure> {
     match shell {
         "bash" => Ok(edited(&generated(Shell::Bash)?, bash)),
@@ -23,14 +28,16 @@ pub fn script(shell: &str) -> Result<String, Failure> {
     }
 }
 
+/// The completion script for `shell` as clap_complete generates it. It completes flags only in the form `--name`.
 fn generated(shell: Shell) -> Result<String, Failure> {
     let mut out = Vec::new();
     generate(shell, &mut program(), "hydrant", &mut out);
     String::from_utf8(out).map_err(|_| Failure::internal("a completion script is not UTF-8"))
 }
 
-/// The program as completed: its definition, with the values that flags and positionals may have,
-/// and with what `cli::parse` understands beside the commands.
+/// The clap definition that completion scripts are generated from. Beyond the program's own definition it has the
+/// words that flags and positionals accept, and the arguments `help`, `version`, `-h` and `-V`, which `cli::parse`
+/// handles without clap.
 fn program() -> Command {
     let flag = |name, about| Arg::new(name).help(about).action(ArgAction::SetTrue);
     let commands = help::COMMANDS.into_iter().filter_map(help::definition).map(|(command, _)| completed(command));
@@ -49,7 +56,8 @@ fn program() -> Command {
         .subcommand(Command::new("version").about("Show the version").disable_help_flag(true))
 }
 
-/// The flags and positionals that take one of few words.
+/// The words that the flag or positional with the clap id `id` accepts. None if it accepts more than a few fixed
+/// words.
 fn words(id: &str) -> Option<Vec<&'static str>> {
     Some(match id {
         "integrity_check" => vec!["none", "quick", "full"],
@@ -63,22 +71,28 @@ fn words(id: &str) -> Option<Vec<&'static str>> {
     })
 }
 
+/// Prepares the clap definition of `command` for completion: tells clap_complete which words its flags and
+/// positionals accept, and that other positionals are paths.
 fn completed(command: Command) -> Command {
     command.mut_args(|arg| {
         let arg = match words(arg.get_id().as_str()) {
             Some(words) => arg.value_parser(PossibleValuesParser::new(words)),
             None => arg,
         };
-        // The databases and URLs are shown by the usage; here a path on disk is completed.
+        // Positionals are hidden in the definition, because the usage line of the help names them. Completion needs
+        // them: it completes paths on disk.
         if arg.is_positional() { arg.hide(false).value_hint(ValueHint::AnyPath) } else { arg }
     })
 }
 
+/// Edits the completion script `script`: replaces each line by the line or lines that the function `line` returns for
+/// it.
 fn edited(script: &str, line: impl Fn(&str) -> String) -> String {
     script.lines().map(|text| line(text) + "\n").collect()
 }
 
-/// `opts="… --name"` gets `-name` too, and so does the label `--name)` of its values.
+/// Edits a line of the bash script. To the list of flags, `opts="… --name"`, it adds `-name`. To the case label of
+/// a flag's values, `--name)`, it adds the pattern `-name`.
 fn bash(line: &str) -> String {
     let (indent, text) = line.split_at(line.len() - line.trim_start().len());
     if let Some(words) = text.strip_prefix("opts=\"").and_then(|rest| rest.strip_suffix('"')) {
@@ -95,7 +109,8 @@ fn bash(line: &str) -> String {
     }
 }
 
-/// `'--name[…]'` is repeated as `'-name[…]'`. Flags of one letter cannot be joined (`-s`).
+/// Edits a line of the zsh script. A flag's line `'--name[…]'` is repeated as `'-name[…]'`. The option `-s` of
+/// `_arguments` is removed: it would let flags of one letter be joined (`-ab`), which this program does not accept.
 fn zsh(line: &str) -> String {
     for (long, short) in [("'--", "'-"), ("'*--", "'*-")] {
         let (indent, text) = line.split_at(line.len() - line.trim_start().len());
@@ -106,7 +121,8 @@ fn zsh(line: &str) -> String {
     line.replace("_arguments_options=(-s ", "_arguments_options=(")
 }
 
-/// fish knows `-name` as an option of the old style: `-o name` beside `-l name`.
+/// Edits a line of the fish script. `-l name` declares `--name`. The edit adds `-o name`, which declares `-name`
+/// (what fish calls an old-style option).
 fn fish(line: &str) -> String {
     let (flags, description) = line.split_at(line.find(" -d '").unwrap_or(line.len()));
     match flags.split_once(" -l ") {
@@ -118,7 +134,7 @@ fn fish(line: &str) -> String {
     }
 }
 
-/// The words of positionals, which clap_complete leaves out for fish.
+/// Lines for the fish script that complete the words of positionals. clap_complete does not generate them for fish.
 fn fish_positionals() -> String {
     let words = |id| words(id).unwrap_or_default().join(" ");
     [("completions", "shell"), ("man", "command"), ("help", "command")]
@@ -137,7 +153,8 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    /// What `shell` prints when it runs `program`; None, with a word on stderr, if it is not installed.
+    /// Runs the script `program` with `shell` in the directory `dir` and returns what it prints. If the shell is not
+    /// installed, prints a note on stderr and returns None, and the test is skipped.
     fn run(shell: &str, args: &[&str], program: &str, dir: &Path) -> Option<String> {
         let output = match Command::new(shell).args(args).arg(program).env("HOME", dir).current_dir(dir).output() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -150,7 +167,7 @@ mod tests {
         Some(String::from_utf8(output.stdout).unwrap())
     }
 
-    /// A directory with the script in it, as `script`.
+    /// A temporary directory that holds the completion script for `shell` in the file `script`.
     fn dir(shell: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let Ok(Parsed::Show(script)) = parse(["completions", shell].iter().map(OsString::from), &|_| None) else {
@@ -160,7 +177,7 @@ mod tests {
         dir
     }
 
-    /// Command lines whose last word is completed, and every word that it may become.
+    /// Command lines whose last word is to be completed, each with all completions that are expected.
     const COMPLETED: [(&str, &[&str]); 8] = [
         ("hydrant restore -dry", &["-dry-run"]),
         ("hydrant restore --dry", &["--dry-run"]),
@@ -202,7 +219,9 @@ mod tests {
     #[test]
     fn zsh_completes_both_forms() {
         let dir = dir("zsh");
-        // A terminal in which each line is typed, Tab pressed, and the completed line run.
+        // zsh completes only in a terminal, so the script opens a pseudo-terminal (zpty). In it each line is typed,
+        // Tab is pressed, and the completed line is run. The function `hydrant` writes its arguments to the file
+        // `ran`.
         let mut program = "zmodload zsh/zpty; zpty z zsh -f -i; \
             zpty -w z 'PROMPT=; autoload -Uz compinit; compinit -u -D; source ./script'; \
             zpty -w z 'hydrant() { print -r -- hydrant $* >> ran }'; "

@@ -1,20 +1,20 @@
-//! The texts that help and man pages show around the flags: what the positionals are, examples,
-//! exit codes.
+//! The texts that help and man pages show besides the flags: the meaning of the positionals, examples, exit codes.
 
-/// The texts of one command.
+/// The texts that help and man page of one command show besides its flags.
 pub struct HelpText {
-    /// What the positionals mean, and what else is to be known. May be empty.
+    /// A paragraph before the examples: the meaning of the positionals, and further notes. May be empty.
     pub description: &'static str,
+    /// Example command lines of the command, each with a comment line above it.
     pub examples: &'static str,
-    /// What follows the examples: exit codes, after [`EXIT`].
+    /// The text after the examples. If it lists exit codes, it begins with [`EXIT`].
     pub ending: &'static str,
 }
 
-/// How a text about exit codes begins.
+/// The word that a text about exit codes begins with. By it `man` finds the text for its section EXIT STATUS.
 pub(super) const EXIT: &str = "Exit: ";
 
 impl HelpText {
-    /// What help shows below the flags.
+    /// The text that help shows below the flags.
     pub fn after_help(&self) -> String {
         let begin = if self.description.is_empty() { String::new() } else { format!("{}\n\n", self.description) };
         format!("{begin}Examples:\n{}\n\n{}", self.examples, self.ending)

@@ -1,7 +1,8 @@
-//! The flags of each command, for clap: names, help texts, types of values.
+//! The flags of each command as clap definitions: names, help texts, types of values. The doc comments of the
+//! fields are the help texts that users read.
 //!
-//! `argv` hands every flag to clap as `--name`, also one of a single letter. Such a flag therefore
-//! has its letter as a hidden long alias too.
+//! The module `argv` passes every flag to clap as `--name`, also a flag of one letter, such as `-o`. A flag of one
+//! letter therefore also has a hidden long alias, `--o`.
 
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::args::{examples, values};

@@ -1,5 +1,5 @@
-//! The clap definitions of the program and its commands, and the help made from them and from the
-//! texts in `examples`.
+//! The clap definitions of the program and of its commands. clap makes the help from these definitions and from
+//! the texts in `examples`.
 
 use crate::cli::args::examples::{self, HelpText};
 use crate::cli::args::flags::{BenchFlags, CompletionsFlags, LtxFlags, ManFlags, PatternFlags, RestoreFlags};
@@ -7,10 +7,11 @@ use crate::cli::ui::failure::Failure;
 use crate::cli::ui::suggest;
 use clap::{Command, CommandFactory};
 
-/// The commands, in the order in which help shows them.
+/// The names of the commands, in the order in which help lists them.
 pub const COMMANDS: [&str; 6] = ["restore", "ltx", "restore-pattern", "bench", "completions", "man"];
 
-/// The clap definition of one of [`COMMANDS`], and the texts around its flags.
+/// The clap definition of the command `name`, and the help texts around its flags. None if there is no such
+/// command.
 pub fn definition(name: &str) -> Option<(Command, &'static HelpText)> {
     let (command, text) = match name {
         "restore" => (RestoreFlags::command(), &examples::RESTORE),
@@ -24,7 +25,7 @@ pub fn definition(name: &str) -> Option<(Command, &'static HelpText)> {
     Some((command.no_binary_name(true), text))
 }
 
-/// The clap definition of the program, all commands included.
+/// The clap definition of the program with all its commands.
 pub fn program() -> Command {
     Command::new("hydrant")
         .about("Restores SQLite databases from Litestream replicas, as fast as network and disk allow")
@@ -35,18 +36,22 @@ pub fn program() -> Command {
         .after_help(examples::TOP.after_help())
 }
 
-/// `hydrant --help`.
+/// The text that `hydrant --help` prints.
 pub fn top() -> String {
     program().render_help().to_string()
 }
 
-/// `hydrant help COMMAND`.
+/// The text that `hydrant help COMMAND` prints, for the command `name`.
+///
+/// # Errors
+/// There is no such command.
 pub fn of(name: &str) -> Result<String, Failure> {
     let (mut command, _) = definition(name).ok_or_else(|| unknown(name))?;
     Ok(command.render_help().to_string())
 }
 
-/// What was typed in the place of a command is none.
+/// The failure for a first argument `name` that is not a command. It suggests the command with the most similar
+/// name.
 pub fn unknown(name: &str) -> Failure {
     if name.starts_with('-') {
         return Failure::usage(format!("flag provided but not defined: {name}"))
@@ -60,7 +65,7 @@ pub fn unknown(name: &str) -> Failure {
     }
 }
 
-/// `hydrant --version`.
+/// The name and version of the program, as `hydrant --version` prints them.
 pub fn version() -> &'static str {
     concat!("hydrant ", env!("CARGO_PKG_VERSION"))
 }

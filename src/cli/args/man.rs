@@ -1,4 +1,4 @@
-//! `hydrant man`: man pages from the clap definitions and the texts of help.
+//! The command `hydrant man`: makes man pages from the clap definitions and the texts of the help.
 
 use crate::cli::args::examples::{EXIT, HelpText, TOP};
 use crate::cli::args::help;
@@ -8,7 +8,10 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use std::io;
 
-/// The page of the program, or of one command, as roff.
+/// The man page of the command `command`, or of the program if it is None, in roff (the input format of `man`).
+///
+/// # Errors
+/// There is no such command.
 pub fn page(command: Option<&str>) -> Result<String, Failure> {
     let rendered = match command {
         None => rendered(help::program(), "hydrant", &TOP),
@@ -21,6 +24,7 @@ pub fn page(command: Option<&str>) -> Result<String, Failure> {
     String::from_utf8(page).map_err(|_| Failure::internal("a man page is not UTF-8"))
 }
 
+/// Renders the man page of `command` with the given title and the texts around its flags.
 fn rendered(command: Command, title: &str, text: &HelpText) -> io::Result<Vec<u8>> {
     let commands = command.get_subcommands().next().is_some();
     let man =
@@ -48,6 +52,7 @@ fn rendered(command: Command, title: &str, text: &HelpText) -> io::Result<Vec<u8
     Ok(out)
 }
 
+/// Makes a paragraph of a man page, in roff, from `text`. If `text` is empty, there is no paragraph.
 fn paragraph(text: &str) -> Roff {
     let mut roff = Roff::new();
     if !text.is_empty() {
@@ -59,7 +64,8 @@ fn paragraph(text: &str) -> Roff {
     roff
 }
 
-/// A section with `text`: filled, or `verbatim`, with its line breaks and spaces.
+/// A roff section with a heading and `text`. `verbatim` keeps the text's line breaks and spaces; otherwise its
+/// lines are joined and filled.
 fn section(heading: &str, text: &str, verbatim: bool) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", [heading]);

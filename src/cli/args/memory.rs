@@ -1,12 +1,13 @@
-//! The default memory budget: 256 MiB, or less in a small container.
+//! The default of `-memory`: 256 MiB, or less in a container with a small memory limit.
 
+/// The default memory budget is at most 256 MiB.
 const MOST_BYTES: u64 = 256 << 20;
-/// Nothing can be restored with less. In a container that allows less than twice this, the operator
-/// has to raise the limit.
+/// The default memory budget is at least 32 MiB. In a container whose memory limit is below 64 MiB, budget and other
+/// memory of the process may exceed the limit together. The operator then has to raise it.
 const LEAST_BYTES: u64 = 32 << 20;
 
-/// 256 MiB, or half of the cgroup's memory limit if that is less. The other half is for memory that
-/// the budget does not count: code, stacks, TLS, the allocator's overhead.
+/// The default memory budget in bytes: 256 MiB, or half of the cgroup's memory limit if that is less. The other
+/// half of the limit is for memory that the budget does not count: code, stacks, TLS, the allocator's overhead.
 pub fn default_budget_bytes() -> u64 {
     budget_for(crate::process::cgroup::MEMORY.tightest())
 }

@@ -1,9 +1,11 @@
-//! The command line: what was typed → what a command is to do.
+//! Reads the command line and converts it to the arguments of a command.
 //!
-//! `argv` applies Go's rules, `flags` defines the flags for clap, `values` reads the value of a
-//! single flag, `resolve` adds defaults and environment and checks what excludes what, `resolved`
-//! is the result. `help`, `man` and `completions` are made from the same definitions, `examples`
-//! holds their texts.
+//! - `argv` rewrites the command line from the notation of Go's package `flag` to that of clap.
+//! - `flags` defines the flags of each command for clap, and `values` parses the value of a single flag.
+//! - `resolve` adds defaults and environment variables, and refuses flags that exclude each other.
+//! - `resolved` has the structs of the result.
+//! - `help`, `man` and `completions` are made from the same definitions, with texts from `examples`.
+//! - `memory` computes the default of `-memory`.
 
 pub mod argv;
 pub mod completions;

@@ -1,6 +1,6 @@
-//! Flags → arguments: adds defaults and the environment, and refuses flags that exclude each other
-//! (docs/CLI.md, "Texts that scripts rely on"). Reads no database, no bucket and no configuration
-//! file.
+//! Converts the parsed flags of a command to its arguments: adds defaults and environment variables, and refuses
+//! flags that exclude each other. Scripts rely on the texts of these errors (docs/CLI.md, "Texts that scripts rely
+//! on"). Nothing in here reads a database, a bucket or the configuration file.
 
 use crate::cli::args::flags::{
     BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, ProgressFlags,
@@ -18,8 +18,14 @@ use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+/// The default name of the error log of `restore-pattern` begins with this word, as Litestream's does. The extension
+/// is `.log`.
 const DEFAULT_ERROR_LOG: &str = "litestream-restore-errors";
 
+/// Resolves the flags of `hydrant restore`.
+///
+/// # Errors
+/// The source is missing, a value is invalid, or flags exclude each other.
 pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failure> {
     let source = one_source(&flags.source, "hydrant restore -o /path/to/db s3://bucket/prefix")?;
     let integrity_check = integrity_check(&flags.integrity_check)?;
@@ -59,8 +65,8 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
     })
 }
 
-/// Follow mode is refused. A combination that will be an error even with follow mode gets its own
-/// message.
+/// The failure for `-f` (follow mode), which this version does not have. If `-f` is combined with a flag that it
+/// excludes in Litestream too, the message names that flag instead.
 fn refuse_follow(target: &Target, dry_run: bool) -> Failure {
     Failure::usage(match target {
         _ if dry_run => "cannot use -dry-run with -f",
@@ -70,6 +76,10 @@ fn refuse_follow(target: &Target, dry_run: bool) -> Failure {
     })
 }
 
+/// Resolves the flags of `hydrant ltx`. `level_is_default` says that `-level` was not given.
+///
+/// # Errors
+/// The source is missing, or flags exclude each other.
 pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<LtxArgs, Failure> {
     let source = one_source(&flags.source, "hydrant ltx /path/to/db")?;
     let (source, source_shown) = resolve_source(source, &flags.config, env)?;
@@ -84,6 +94,10 @@ pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<Ltx
     })
 }
 
+/// Resolves the flags of `hydrant restore-pattern`.
+///
+/// # Errors
+/// The pattern is missing or malformed, a value is invalid, or flags exclude each other.
 pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatternArgs, Failure> {
     let pattern = match flags.pattern.as_slice() {
         [] => None,
@@ -128,6 +142,10 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
     })
 }
 
+/// Resolves the flags of `hydrant bench`.
+///
+/// # Errors
+/// The source is missing or not a URL, or flags exclude each other.
 pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
     const CALL: &str = "hydrant bench 's3://bucket/prefix/**'";
     let source = match flags.source.as_slice() {
@@ -169,7 +187,10 @@ pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
     })
 }
 
-/// The shell that `completions` is for.
+/// The shell for which `hydrant completions` prints a script, as typed.
+///
+/// # Errors
+/// No shell was given, or more than one.
 pub fn shell(flags: &CompletionsFlags) -> Result<String, Failure> {
     const CALL: &str = "hydrant completions bash";
     match flags.shell.as_slice() {
@@ -179,7 +200,10 @@ pub fn shell(flags: &CompletionsFlags) -> Result<String, Failure> {
     }
 }
 
-/// The command whose man page is asked for; None: the program's.
+/// The command whose man page `hydrant man` prints, as typed. None stands for the page of the program itself.
+///
+/// # Errors
+/// More than one command was given.
 pub fn man_command(flags: &ManFlags) -> Result<Option<String>, Failure> {
     match flags.command.as_slice() {
         [] => Ok(None),
@@ -188,6 +212,8 @@ pub fn man_command(flags: &ManFlags) -> Result<Option<String>, Failure> {
     }
 }
 
+/// The default path of the error log. With `-shard` the name holds the share, so that processes that restore
+/// different shares in the same directory write different logs.
 fn default_error_log(shard: Option<Shard>) -> PathBuf {
     PathBuf::from(match shard {
         None => format!("{DEFAULT_ERROR_LOG}.log"),
@@ -195,7 +221,8 @@ fn default_error_log(shard: Option<Shard>) -> PathBuf {
     })
 }
 
-/// The single positional argument, which is required.
+/// The only positional argument of a command: a database path or a replica URL. `call` is the command line that
+/// the error suggests if it is missing.
 fn one_source<'a>(sources: &'a [OsString], call: &str) -> Result<&'a OsStr, Failure> {
     match sources {
         [_, _, ..] => Err(Failure::usage("too many arguments")),
@@ -204,6 +231,8 @@ fn one_source<'a>(sources: &'a [OsString], call: &str) -> Result<&'a OsStr, Fail
     }
 }
 
+/// Converts the positional argument to a [`Source`]: a replica URL, else the path of a configured database. Also
+/// returns the text by which messages name it, with the secrets in a URL replaced.
 fn resolve_source(source: &OsStr, flags: &ConfigFlags, env: &Env<'_>) -> Result<(Source, String), Failure> {
     let shown = redact::url(&source.to_string_lossy());
     if let Some(url) = source.to_str().filter(|text| config::is_replica_url(text)) {
@@ -214,6 +243,7 @@ fn resolve_source(source: &OsStr, flags: &ConfigFlags, env: &Env<'_>) -> Result<
     Ok((Source::Database { path, config: config_file(flags, env) }, shown))
 }
 
+/// Refuses `-config` together with a URL, for which no configuration file is read.
 fn refuse_config_with_url(flags: &ConfigFlags) -> Result<(), Failure> {
     match flags.config.as_deref() {
         None => Ok(()),
@@ -222,12 +252,14 @@ fn refuse_config_with_url(flags: &ConfigFlags) -> Result<(), Failure> {
     }
 }
 
+/// Finds the configuration file (litestream.yml) to read: the path that `-config` gives, else the default path.
 fn config_file(flags: &ConfigFlags, env: &Env<'_>) -> ConfigFile {
     let path = given(flags.config.clone()).unwrap_or_else(|| config::default_config_path(env));
     ConfigFile { path, expand_env: !flags.no_expand_env }
 }
 
-/// An empty value means that the flag was not given.
+/// Converts the value of a flag to a path. An empty value (`-o ""`) counts as if the flag was not given (None), as in
+/// Litestream.
 fn given(value: Option<OsString>) -> Option<PathBuf> {
     value.filter(|value| !value.is_empty()).map(PathBuf::from)
 }
@@ -262,12 +294,13 @@ fn common(flags: CommonFlags, env: &Env<'_>) -> CommonArgs {
     }
 }
 
-/// `NO_COLOR` (no-color.org): set, and not empty.
+/// Whether the environment variable `NO_COLOR` forbids colours (no-color.org): it is set and not empty.
 pub fn no_color(env: &Env<'_>) -> bool {
     env("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// `word`, quoted if a shell would not read it as one word.
+/// Returns `word` for use in a command line that an error suggests. If it has characters that are special to a
+/// shell, it is quoted.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/:._-=+,@%~".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }

@@ -1,5 +1,5 @@
-//! The arguments of a command after flags, defaults and environment were combined and checked.
-//! Nothing on disk or in a bucket has been read yet.
+//! The arguments of each command, after flags, defaults and environment variables were combined and checked. At
+//! this point nothing on disk or in a bucket has been read.
 
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
@@ -17,19 +17,20 @@ pub use crate::cli::ui::log::LogFormat;
 pub use crate::cli::ui::progress::ProgressMode;
 pub use crate::fleet::Shard;
 
-/// The database that is asked for.
+/// The database that `hydrant restore` or `hydrant ltx` is about, as the positional argument names it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A replica URL as typed. It may hold secrets, so messages show `source_shown`.
+    /// A replica URL as typed. It may hold secrets, so messages show the field `source_shown` instead.
     Url(String),
-    /// The path of a configured database: absolute, cleaned, without `sqlite://`.
+    /// The path of a database in the configuration file: absolute, without `.` and `..`, without `sqlite://`.
     Database { path: PathBuf, config: ConfigFile },
 }
 
-/// The configuration file to read.
+/// The configuration file (litestream.yml) to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
     pub path: PathBuf,
+    /// True if `$VAR` in the file is replaced by the value of that environment variable.
     pub expand_env: bool,
 }
 
@@ -44,26 +45,30 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The arguments that all commands have.
+/// The arguments that `restore`, `restore-pattern`, `ltx` and `bench` have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonArgs {
     /// The memory budget of the process: `-memory`, else [`super::memory::default_budget_bytes`].
     pub memory_bytes: u64,
     pub io_engine: BackendChoice,
-    /// `-max-requests`; None: adapts.
+    /// At most this many requests are in flight in the whole process (`-max-requests`). None: the limit adapts.
     pub max_requests: Option<NonZeroUsize>,
     pub log: LogOptions,
 }
 
+/// SQLite's check of a restored database before it is published (`-integrity-check`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntegrityCheck {
+    /// SQLite does not check the database.
     None,
+    /// SQLite runs `PRAGMA quick_check`, which does not compare indexes with their tables.
     Quick,
+    /// SQLite runs `PRAGMA integrity_check`.
     Full,
 }
 
 impl IntegrityCheck {
-    /// The word of the flag and of `-json`.
+    /// The word for this check in `-integrity-check` and in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -72,7 +77,8 @@ impl IntegrityCheck {
         }
     }
 
-    /// The check to run; None: no check.
+    /// Converts this to the mode in which the module `commit` has SQLite check a database. None if no check is
+    /// wanted.
     pub const fn mode(self) -> Option<check::Mode> {
         match self {
             Self::None => None,
@@ -82,20 +88,27 @@ impl IntegrityCheck {
     }
 }
 
+/// The arguments of `hydrant restore`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreArgs {
     pub source: Source,
-    /// The source as typed, secrets in a URL replaced.
+    /// The source as typed, with the secrets in a URL replaced by `***`, so that it can be printed.
     pub source_shown: String,
-    /// `-o` as typed. None only for a configured database.
+    /// The path of the database to create: `-o` as typed. None stands for the path of the configured database.
     pub output: Option<PathBuf>,
+    /// The state to restore: the newest, the one at a TXID (`-txid`), or the last before a time (`-timestamp`).
     pub target: Target,
+    /// `-if-db-not-exists`: if the output exists already, do nothing and exit with 0.
     pub if_db_not_exists: bool,
+    /// `-if-replica-exists`: if the replica has no backups, exit with 0 instead of 1.
     pub if_replica_exists: bool,
+    /// `-dry-run`: show which files would be fetched, and write nothing.
     pub dry_run: bool,
     pub json: bool,
+    /// `-force`: replace an existing output once the new database is complete.
     pub force: bool,
-    /// At most this many requests at a time; None: no limit (0, negative, or not given).
+    /// At most this many requests of this restore are in flight at a time. None if `-parallelism` is 0, negative
+    /// or not given: no limit of its own.
     pub parallelism: Option<NonZeroUsize>,
     pub integrity_check: IntegrityCheck,
     pub follow: bool,
@@ -104,7 +117,8 @@ pub struct RestoreArgs {
     pub common: CommonArgs,
 }
 
-/// Which levels `ltx` shows.
+/// The compaction levels whose files `hydrant ltx` lists (`-level`). Litestream merges files of one level into larger
+/// files of the next; level 9 has the snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LevelFilter {
     All,
@@ -112,6 +126,7 @@ pub enum LevelFilter {
 }
 
 impl LevelFilter {
+    /// Whether files at compaction level `level` are to be listed.
     pub fn admits(self, level: Level) -> bool {
         match self {
             Self::All => true,
@@ -120,25 +135,28 @@ impl LevelFilter {
     }
 }
 
+/// The arguments of `hydrant ltx`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LtxArgs {
     pub source: Source,
-    /// The source as typed, secrets in a URL replaced.
+    /// The source as typed, with the secrets in a URL replaced by `***`, so that it can be printed.
     pub source_shown: String,
     pub level: LevelFilter,
-    /// `-level` was not given, so other levels may have files that are not listed.
+    /// True if `-level` was not given. A message then tells how many files other levels have.
     pub level_is_default: bool,
     pub json: bool,
+    /// `-times`: read the creation time of each file from the file itself, by one request per file.
     pub times: bool,
     pub common: CommonArgs,
 }
 
-/// The pattern of `restore-pattern`.
+/// The pattern by which `hydrant restore-pattern` selects databases.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PatternSource {
-    /// `s3://bucket/prefix/glob` or `file:///dir/glob`, as typed. It may hold secrets.
+    /// A URL with a glob as typed, such as `s3://bucket/prefix/**` or `file:///dir/**`. It selects databases by the
+    /// keys in the bucket or the files in the directory. It may hold secrets.
     Url(String),
-    /// A valid glob over the configured paths.
+    /// A valid glob that is matched against the paths of the databases in the configuration file.
     Configured { glob: String, config: ConfigFile },
 }
 
@@ -153,51 +171,69 @@ impl fmt::Debug for PatternSource {
     }
 }
 
+/// The arguments of `hydrant restore-pattern`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePatternArgs {
     pub source: PatternSource,
-    /// The pattern as typed, secrets in a URL replaced.
+    /// The pattern as typed, with the secrets in a URL replaced by `***`, so that it can be printed.
     pub source_shown: String,
+    /// `-output-dir`: restore databases below this directory. None: configured databases go to their own paths,
+    /// others below the current directory.
     pub output_dir: Option<PathBuf>,
-    /// At most this many databases in flight; None: the configuration's value, else adapts.
+    /// At most this many databases are restored at a time. None: the value in the configuration file; if it has
+    /// none, the number adapts.
     pub parallel: Option<NonZeroUsize>,
+    /// `-if-replica-exists`: skip configured databases whose replica has no backups, instead of failing them.
     pub if_replica_exists: bool,
+    /// `-if-db-not-exists`: skip databases whose output exists already.
     pub if_db_not_exists: bool,
+    /// `-force`: replace existing outputs, each once its new database is complete.
     pub force: bool,
-    /// The same for all databases.
+    /// `-timestamp`: restore every database to its newest state before this time. None: to its newest state.
     pub timestamp: Option<Timestamp>,
     pub integrity_check: IntegrityCheck,
+    /// `-dry-run`: show what would be restored, and write nothing.
     pub dry_run: bool,
     pub json: bool,
     pub progress: ProgressMode,
-    /// None: the configuration's value, else the default. So is `retry_delay`.
+    /// `-max-retries`: a failed database is restored again at most this many times. None: the value in the
+    /// configuration file, else the default.
     pub max_retries: Option<u32>,
+    /// `-retry-delay`: the pause before a failed database is restored again for the first time. None: the value in
+    /// the configuration file, else the default.
     pub retry_delay: Option<Duration>,
-    /// As typed, else `litestream-restore-errors.log`, with the share in the name if there is `-shard`.
+    /// `-error-log`: path of the file that failed databases are logged to. The default is
+    /// `litestream-restore-errors.log`. With `-shard`, the default name also has the number of the share, so that two
+    /// shares in the same directory have different logs.
     pub error_log: PathBuf,
-    /// Valid globs, in the order typed.
+    /// `-first`: databases that match one of these globs are restored before all others, in the order of the globs.
     pub first: Vec<String>,
+    /// `-shard`: restore only this share of the databases, so that several machines can each restore another one.
+    /// None: restore all.
     pub shard: Option<Shard>,
+    /// `-report`: path of the machine-readable report to write. None: no report.
     pub report: Option<PathBuf>,
     pub common: CommonArgs,
 }
 
-/// What `bench` measures.
+/// A stage of a restore that `hydrant bench` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BenchStage {
-    /// Listing only.
+    /// Only the listing is measured.
     List,
-    /// Fetching only: the files that a restore would fetch.
+    /// Only fetching is measured: the files that a restore would fetch are fetched and discarded.
     Fetch,
-    /// Fetching, decoding and checking.
+    /// Fetching and decoding are measured: files are fetched, decoded and checked, and the pages are discarded.
     Decode,
-    /// A whole restore, from listing to durable files.
+    /// Whole restores are measured: databases are listed, restored, and written durably to disk.
     All,
 }
 
 impl BenchStage {
+    /// All stages in the order in which `hydrant bench` measures them.
     pub const EACH: [Self; 4] = [Self::List, Self::Fetch, Self::Decode, Self::All];
 
+    /// The name of this stage in `-stage`, in the printed table and in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
@@ -208,21 +244,23 @@ impl BenchStage {
     }
 }
 
+/// The arguments of `hydrant bench`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BenchArgs {
-    /// A URL as `restore-pattern` takes it, as typed. It may hold secrets.
+    /// The URL of the databases as typed, in the syntax of `restore-pattern`. It may hold secrets.
     pub url: String,
-    /// `url` with its secrets replaced.
+    /// The field `url` with its secrets replaced by `***`, so that it can be printed.
     pub source_shown: String,
-    /// The stages to measure, in this order.
+    /// The stages of a restore to measure, in this order.
     pub stages: Vec<BenchStage>,
-    /// The directory that [`BenchStage::All`] writes to; None if that stage is not measured.
+    /// The directory in which [`BenchStage::All`] restores databases. None if that stage is not measured.
     pub output_dir: Option<PathBuf>,
-    /// Each stage is repeated until this time is over. One pass is always made.
+    /// `-duration`: each stage is repeated over all databases until this time is over. It is measured at least once.
     pub duration: Duration,
-    /// At most this many databases in flight; None: adapts.
+    /// `-parallel`: at most this many databases are processed at a time. None: the number adapts.
     pub parallel: Option<NonZeroUsize>,
     pub json: bool,
+    /// `-hlog`: path of the file that histograms of latencies are written to. None: they are not written.
     pub hlog: Option<PathBuf>,
     pub common: CommonArgs,
 }

@@ -1,4 +1,5 @@
-//! The text of a single flag → its value. The error is the reason in `invalid value "X" for flag …`.
+//! Parsers for the values of single flags. An error is the reason that the message `invalid value "X" for flag
+//! -NAME: reason` ends with.
 
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::ui::failure::Failure;
@@ -8,7 +9,7 @@ use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
 use std::time::Duration;
 
-/// `-txid`: 1 to 16 hex digits. Zero means the newest state.
+/// Parses `-txid`: 1 to 16 hexadecimal digits. Zero stands for the newest state.
 pub fn txid(text: &str) -> Result<Txid, String> {
     let ok = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     match u64::from_str_radix(text, 16) {
@@ -17,7 +18,7 @@ pub fn txid(text: &str) -> Result<Txid, String> {
     }
 }
 
-/// `-level`: 0 … 9 or `all`.
+/// Parses `-level`: a number from 0 to 9, or `all`.
 pub fn level(text: &str) -> Result<LevelFilter, String> {
     if text == "all" {
         return Ok(LevelFilter::All);
@@ -26,8 +27,8 @@ pub fn level(text: &str) -> Result<LevelFilter, String> {
     level.map(LevelFilter::Only).ok_or_else(|| "level must be between 0 and 9".to_owned())
 }
 
-/// An integer as Go's flags read it: decimal, or hexadecimal after `0x`. Go's octal, binary and
-/// underscores are not understood.
+/// Parses an integer as Go's package `flag` does: decimal, or hexadecimal after `0x`. Unlike Go it accepts no
+/// octal or binary numbers and no underscores.
 pub fn integer(text: &str) -> Result<i64, String> {
     let (digits, negative) = match text.strip_prefix('-') {
         Some(rest) => (rest, true),
@@ -44,13 +45,13 @@ pub fn integer(text: &str) -> Result<i64, String> {
     i64::from_str_radix(&format!("{sign}{digits}"), radix).map_err(|_| "value out of range".to_owned())
 }
 
-/// A count of at least 1.
+/// Parses an integer of at least 1, such as the value of `-parallel`.
 pub fn at_least_one(text: &str) -> Result<std::num::NonZeroUsize, String> {
     let value = integer(text)?;
     usize::try_from(value).ok().and_then(std::num::NonZeroUsize::new).ok_or_else(|| "must be at least 1".to_owned())
 }
 
-/// A count, 0 included.
+/// Parses an integer of at least 0, such as the value of `-max-retries`.
 pub fn count(text: &str) -> Result<u32, String> {
     match integer(text)? {
         value if value < 0 => Err("must not be negative".to_owned()),
@@ -58,8 +59,9 @@ pub fn count(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A size in bytes: a number, perhaps with a fraction, and a unit. K, Ki, KiB … T, Ti, TiB are powers of
-/// 1024; KB … TB are powers of 1000; B or no unit means bytes. Case does not matter.
+/// Parses a size and returns it in bytes. A size is a number, with or without a decimal fraction, and a unit. The
+/// units K, Ki, KiB to T, Ti, TiB are powers of 1024. KB to TB are powers of 1000. B or no unit means bytes. Case
+/// does not matter.
 pub fn size(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(split).unwrap_or((text, ""));
@@ -80,8 +82,8 @@ pub fn size(text: &str) -> Result<u64, String> {
     if bytes == 0 { Err("must be more than 0".to_owned()) } else { Ok(bytes) }
 }
 
-/// `number` × `factor`, rounded down. None if `number` is not a decimal number of at most 20 digits and
-/// 9 decimals.
+/// Multiplies the decimal number in the text `number` by `factor`, and rounds down. None if the text is not a
+/// decimal number with at most 20 digits before and 9 after the point.
 fn scaled(number: &str, factor: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || whole.len() > 20 || fraction.len() > 9 || (fraction.is_empty() && number.contains('.')) {
@@ -95,17 +97,17 @@ fn scaled(number: &str, factor: u64) -> Option<u128> {
     Some(bytes)
 }
 
-/// A duration as Go writes it (`500ms`, `1m30s`), not negative.
+/// Parses a duration in Go's notation (`500ms`, `1m30s`). It must not be negative.
 pub fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_go_duration(text).map_err(|_| "parse error".to_owned())
 }
 
-/// `-io-engine`.
+/// Parses `-io-engine`: auto, uring or pwrite.
 pub fn engine(text: &str) -> Result<BackendChoice, String> {
     text.parse().map_err(|_| "must be auto, uring or pwrite".to_owned())
 }
 
-/// `-log-format`.
+/// Parses `-log-format`: text or json.
 pub fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -114,7 +116,7 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// `-shard I/N`, 0 ≤ I < N.
+/// Parses `-shard`: the index of a share and the number of shares, as `I/N` with 0 ≤ I < N.
 pub fn shard(text: &str) -> Result<Shard, String> {
     let parsed = text.split_once('/').and_then(|(index, of)| Some((decimal(index)?, decimal(of)?)));
     match parsed {
@@ -124,22 +126,23 @@ pub fn shard(text: &str) -> Result<Shard, String> {
     }
 }
 
+/// Parses a number that consists of decimal digits only. Rust's own parser would also accept a `+`.
 fn decimal(text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// `-stage`.
+/// Parses `-stage`: list, fetch, decode or all.
 pub fn bench_stage(text: &str) -> Result<BenchStage, String> {
     let named = BenchStage::EACH.into_iter().find(|stage| stage.as_str() == text);
     named.ok_or_else(|| "must be list, fetch, decode or all".to_owned())
 }
 
-/// A valid glob (docs/CLI.md, "hydrant restore-pattern").
+/// Checks that `text` is a valid glob (docs/CLI.md, "hydrant restore-pattern") and returns it unchanged.
 pub fn glob(text: &str) -> Result<String, String> {
     crate::fleet::glob(text).map(|_| text.to_owned())
 }
 
-/// `-timestamp`; an empty value means that the flag was not given.
+/// Parses `-timestamp`: an RFC 3339 time. An empty text counts as if the flag was not given (None).
 pub fn timestamp(text: &str) -> Result<Option<Timestamp>, Failure> {
     if text.is_empty() {
         return Ok(None);

@@ -1,5 +1,6 @@
-//! `-hlog`: histograms of latencies, interval by interval, in HdrHistogram's log format. Values are
-//! nanoseconds. Tags are `stage/what`, as in the table.
+//! The log file of `hydrant bench -hlog`. It holds a histogram of each latency for each second, in the log format
+//! of HdrHistogram. Values are in nanoseconds. A histogram's tag is `STAGE/LATENCY`, for example
+//! `fetch/first_byte`, as in the printed table.
 
 use crate::cli::args::resolved::BenchStage;
 use crate::cli::ui::failure::Failure;
@@ -12,19 +13,20 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// A log that is being written.
+/// A histogram log (`-hlog`) that is being written.
 pub(super) struct Hlog<'a> {
     writer: IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>,
+    /// The time when the log was begun. The start times of its intervals are relative to this.
     begun: Instant,
-    /// The first error of writing.
+    /// The first error while writing the log. It is reported at the end of the run; further ones are ignored.
     error: Option<String>,
 }
 
-/// Runs `work` with a log at `path`, if there is a path. Returns its result, and the failure to
-/// write the log.
+/// Creates a histogram log at `path`, passes it to `work`, and closes it. Without a path, `work` gets None. Returns
+/// the result of `work`, and the failure if the log could not be written completely.
 ///
 /// # Errors
-/// The file cannot be created. `work` is not run then.
+/// The file cannot be created. `work` is then not run.
 pub(super) fn within<T>(
     path: Option<&Path>,
     work: impl FnOnce(Option<&mut Hlog<'_>>) -> T,
@@ -51,7 +53,8 @@ pub(super) fn within<T>(
 }
 
 impl Hlog<'_> {
-    /// Writes the histograms that were recorded from `begun` until now.
+    /// Writes one line per latency: the histogram of the durations in `stages`, which were recorded from `begun`
+    /// until now while the stage `bench` was measured.
     pub(super) fn write(&mut self, bench: BenchStage, begun: Instant, stages: &Stages) {
         for (stage, durations) in stages.iter() {
             let tag = format!("{}/{}", bench.as_str(), stage.as_str());

@@ -1,4 +1,4 @@
-//! The results of a bench, as a table and as JSON.
+//! The results of `hydrant bench`, and their output as a table or as JSON.
 
 use crate::cli::args::resolved::BenchStage;
 use crate::cli::ui::failure::Failure;
@@ -11,38 +11,50 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// The results of a run.
+/// The results of one run of `hydrant bench`.
 pub(super) struct Bench {
-    /// The source as typed, with its secrets replaced.
+    /// The URL of the measured databases as typed, with its secrets replaced by `***`.
     pub source: String,
+    /// Name of the I/O backend that wrote files: `uring` (io_uring) or `pwrite`.
     pub io_engine: &'static str,
+    /// The results of each stage that was measured.
     pub stages: Vec<Measured>,
 }
 
-/// The results of one stage, over all its passes.
+/// The results of one stage, summed over all its passes. A pass processes all databases once.
 pub(super) struct Measured {
     stage: BenchStage,
-    /// Complete passes over the fleet.
+    /// Number of complete passes over all databases.
     pub passes: u64,
+    /// Elapsed time of all passes together.
     pub took: Duration,
+    /// CPU time (of all threads) that the process used during all passes.
     cpu: Duration,
-    /// Databases that were restored, read or listed without a failure.
+    /// Number of databases that were restored, read or listed without a failure.
     pub databases: u64,
     pub failed: u64,
+    /// Number of requests sent, including those in `requests_repeated` and `hedged`.
     requests: u64,
+    /// Number of requests that were sent again after a failed attempt.
     requests_repeated: u64,
+    /// Number of responses by which a bucket asked for fewer requests, such as 503 SlowDown.
     throttled: u64,
+    /// Number of requests that were sent a second time because the first response was slow.
     hedged: u64,
+    /// Number of body bytes received from buckets. It stays 0 for replicas on a local disk.
     received: u64,
-    /// Bytes of the planned files.
+    /// Total size in bytes of the LTX files that the restores had planned.
     planned: u64,
+    /// Total size of the restored databases in bytes.
     bytes_out: u64,
+    /// Histograms of latencies within restores: listing, time to first byte, decoding, writing and so on.
     pub latency: Stages,
-    /// The time of each database, from its first turn to its end.
+    /// Histogram of the time that each database took, from when a worker first took it to its end.
     each: Durations,
 }
 
-/// A reading of counters and CPU time, both of which only grow.
+/// A reading of the process's counters and CPU time. All values only grow, so the difference of two readings is what
+/// the work between them took.
 #[derive(Clone, Copy)]
 struct ResourceMeter {
     cpu: Duration,
@@ -88,7 +100,7 @@ impl Measured {
         }
     }
 
-    /// Runs `work` and adds its time, CPU time and requests to the stage.
+    /// Runs `work`, and adds its elapsed time, CPU time, requests and bytes to these results.
     pub(super) fn time<T>(&mut self, counters: &Counters, work: impl FnOnce(&mut Self) -> T) -> T {
         let (before, begun) = (ResourceMeter::read(counters), Instant::now());
         let result = work(self);
@@ -103,6 +115,7 @@ impl Measured {
         result
     }
 
+    /// Adds the result of one database that has ended to these totals.
     pub(super) fn add(&mut self, ended: &Ended) {
         match &ended.ending {
             Ending::Restored { outcome, .. } => {
@@ -123,23 +136,25 @@ impl Measured {
         self.each.record(ended.elapsed);
     }
 
-    /// Whether at least one database was restored or failed in this stage. The table leaves out a stage
-    /// in which none did, as after an interruption.
+    /// Whether at least one database has ended in this stage, successfully or not. A stage without any, for example
+    /// after an interruption, is left out of the table.
     pub(super) fn is_something(&self) -> bool {
         self.databases + self.failed > 0
     }
 
-    /// Bytes received. From a replica on disk nothing is received, so the planned bytes count.
+    /// The bytes read from the replicas. For buckets they are the body bytes received. Reads of local files are not
+    /// counted, so for them it is the total size of the planned files.
     fn bytes_in(&self) -> u64 {
         if self.received > 0 { self.received } else { self.planned }
     }
 
+    /// Converts a total to a rate: `n` divided by the elapsed seconds of this stage.
     fn per_second(&self, n: u64) -> f64 {
         n as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
-    /// CPU time per GB of databases; per GB fetched if the stage makes no databases; None if it fetches
-    /// nothing.
+    /// CPU seconds per GB (10⁹ bytes) of restored databases. For a stage that decodes no databases it is per GB
+    /// fetched. None for listing, which fetches no files.
     fn cpu_seconds_per_gb(&self) -> Option<f64> {
         let bytes = match (self.stage, self.bytes_out) {
             (BenchStage::List, _) => 0,
@@ -172,6 +187,7 @@ impl Measured {
         })
     }
 
+    /// Formats the row of this stage in the table that the command prints.
     fn row(&self) -> [String; 11] {
         let or_none = |n: u64, text: String| if n == 0 { "-".to_owned() } else { text };
         let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out);
@@ -192,6 +208,7 @@ impl Measured {
 }
 
 impl Bench {
+    /// Formats the results as JSON. `interrupted` says that a signal has ended the run early.
     pub(super) fn to_json(&self, interrupted: bool) -> String {
         screen::pretty(&json!({
             "source": self.source,
@@ -201,6 +218,7 @@ impl Bench {
         }))
     }
 
+    /// Formats the results as two tables: one row per stage, and one row per latency.
     pub(super) fn to_text(&self) -> String {
         let mut rows = vec![
             [
@@ -236,7 +254,8 @@ impl Bench {
         lines.join("\n") + "\n"
     }
 
-    /// Success, or the failure that `restore-pattern` would end with.
+    /// The result of the command, by the rules of `restore-pattern`: success if no database has failed, a failure if
+    /// all have, otherwise a partial failure.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
         let (done, failed) = self.stages.iter().fold((0, 0), |(d, f), m| (d + m.databases, f + m.failed));
         let message = || format!("{} failed", human::count(failed, "database"));
@@ -247,12 +266,13 @@ impl Bench {
         }
     }
 
+    /// The stages to print: those in which at least one database has ended.
     fn shown(&self) -> impl Iterator<Item = &Measured> {
         self.stages.iter().filter(|measured| measured.is_something())
     }
 }
 
-/// Rounded to three decimals.
+/// Rounds `n` to three decimals, to keep the JSON output short.
 fn rounded(n: f64) -> f64 {
     (n * 1e3).round() / 1e3
 }

@@ -1,8 +1,8 @@
-//! `hydrant bench`: measures each stage of restoring an existing fleet, alone and together, by the
-//! engine that restores it.
+//! The command `hydrant bench`: measures how fast the databases that a pattern selects are listed, fetched, decoded
+//! and restored. Each stage is measured alone, by the same code that restores databases.
 //!
-//! `measured` holds the results, `hlog` writes histograms of latencies, `scratch` is the directory
-//! that is written to. The command removes only what it made.
+//! `measured` holds the results. `hlog` writes histograms of latencies. `scratch` is the temporary directory that
+//! databases are restored to. The command deletes no files but its own.
 
 mod hlog;
 mod measured;
@@ -33,14 +33,16 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// This many failures of a stage are shown on stderr.
+/// At most 5 failed databases of each stage are shown on stderr, so that they do not flood the terminal.
 const MAX_FAILURES_SHOWN: u64 = 5;
-/// The histograms' log has a line per latency for each interval of this length.
+/// The histogram log (`-hlog`) has one line per latency and second.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the command. Prints the results on stdout, also after an interruption.
+/// Runs the command `hydrant bench` and prints the results on stdout. If a signal ends the run early, the results
+/// until then are printed.
 pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
-    // Declared before the workers, so that it is removed after they have stopped writing.
+    // The directory is declared before the workers. Rust drops variables in reverse order, so if this function
+    // returns early, the workers have stopped writing before the directory is removed.
     let scratch = args.output_dir.as_deref().map(Scratch::new).transpose()?;
     let counters = Arc::new(Counters::default());
     let parallel = args.parallel.map(usize::from);
@@ -75,12 +77,11 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
     }
 }
 
-/// A running bench.
 struct BenchRun<'a> {
     args: &'a BenchArgs,
     session: Session,
     source: Arc<FleetSource>,
-    /// Empty: no database comes before the others.
+    /// The databases to restore before all others. Always empty: the command has no flag `-first`.
     first: First,
     counters: Arc<Counters>,
     commit: CommitContext,
@@ -90,21 +91,24 @@ struct BenchRun<'a> {
 }
 
 impl BenchRun<'_> {
-    /// Measures one stage after the other. `measured` gets the results of all stages that ran, also if
-    /// this fails.
+    /// Measures one stage after the other and appends the results to `measured`.
+    ///
+    /// # Errors
+    /// A stage could not be completed, for example because the listing failed or a signal arrived. `measured` has the
+    /// results until then.
     fn all(&self, measured: &mut Vec<Measured>, mut hlog: Option<&mut Hlog<'_>>) -> Result<(), Failure> {
         let mut found = match self.args.stages.first() {
             Some(BenchStage::Fetch | BenchStage::Decode) => self.discover()?,
             _ => Discovery::default(),
         };
-        // The latencies of the discovery belong to no stage.
+        // Latencies that were recorded while the databases were listed here belong to no stage, so they are dropped.
         drop(self.session.workers.take_stages());
         for &stage in &self.args.stages {
             let mut now = Measured::new(stage);
             let (ended, latency) =
                 self.sampled(stage, hlog.as_deref_mut(), || self.passes(stage, &mut found, &mut now))?;
             now.latency = latency;
-            // A stage that failed before its first database is reported by its error alone.
+            // If a stage failed before its first database, only its error is reported.
             if now.passes > 0 || now.is_something() {
                 self.log.info(&format!(
                     "{} measured: {} over {} in {}{}",
@@ -121,7 +125,11 @@ impl BenchRun<'_> {
         Ok(())
     }
 
-    /// Runs `work`. Meanwhile writes the latencies of the workers to `hlog`, interval by interval.
+    /// Runs `work`, which measures `stage`, and returns its result and the latencies recorded meanwhile. If `hlog` is
+    /// given, a thread also writes these latencies to it, once per [`INTERVAL`].
+    ///
+    /// # Errors
+    /// The thread cannot be started, or it panicked.
     fn sampled<T>(
         &self,
         stage: BenchStage,
@@ -133,13 +141,14 @@ impl BenchRun<'_> {
             let result = work();
             return Ok((result, engine.take_stages()));
         };
-        // Dropped when `work` ends, also by a panic. That ends the thread.
+        // The sender `working` is dropped when `work` ends, also if it panics. That ends the thread.
         let (working, ended) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
             let sampler = std::thread::Builder::new().name("sampler".to_owned());
             let sampler = sampler.spawn_scoped(scope, move || {
                 let mut total = Stages::default();
-                // Ends when `work` does: the channel is closed then.
+                // This loop ends after `work`: the sender is dropped then, and `recv_timeout` fails with another
+                // error than a timeout.
                 loop {
                     let begun = Instant::now();
                     let is_over = ended.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
@@ -159,7 +168,8 @@ impl BenchRun<'_> {
         })
     }
 
-    /// Repeats passes over the whole fleet until the time is over. Makes at least one.
+    /// Measures `stage` in passes over all databases, until the time of `-duration` is over. Makes at least one pass.
+    /// `found` are the databases from the last listing; the stage `list` replaces them.
     fn passes(&self, stage: BenchStage, found: &mut Discovery, measured: &mut Measured) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
@@ -179,21 +189,24 @@ impl BenchRun<'_> {
         }
     }
 
+    /// Makes one pass of the stage `list`: lists all replicas and returns the databases found.
     fn list(&self, measured: &mut Measured) -> Result<Discovery, Failure> {
         let found = measured.time(&self.counters, |_| self.discover())?;
         measured.databases += found.found.len() as u64;
         Ok(found)
     }
 
+    /// Makes one pass of the stage `fetch` or `decode` over the databases `found`. Pages are discarded.
     fn rehearse(&self, depth: DiscardStage, found: &Discovery, measured: &mut Measured) -> Result<(), Failure> {
         let found = found.clone();
         measured.time(&self.counters, |measured| {
-            // Nothing is written, so the output directory is not looked at: any path will do.
+            // Nothing is written in this stage, so the output directory is never used and may be any path.
             self.work(Work::Rehearse(depth), Feed::of(found), Path::new("/"), |_| false, measured)
         })
     }
 
-    /// Restores the fleet as `restore-pattern` does, into a directory that is removed afterwards.
+    /// Makes one pass of the stage `all`: restores all databases as `restore-pattern` does, into a new directory, and
+    /// removes the directory.
     fn restore(&self, measured: &mut Measured) -> Result<(), Failure> {
         let Some(scratch) = self.scratch else {
             return Err(Failure::internal("stage all was let through without -output-dir"));
@@ -203,7 +216,8 @@ impl BenchRun<'_> {
             let search = DiscoverySearch {
                 options: Options::default(),
                 early: self.source.is_handed_over() && !folds_case(&dir),
-                // Retries are off: their pauses would be measured as work.
+                // A failed database is not restored again here. The pauses before retries would be measured as if
+                // they were work.
                 max_retries: 0,
                 retry_delay: Duration::ZERO,
             };
@@ -211,12 +225,17 @@ impl BenchRun<'_> {
             self.work(Work::Restore, feed, &dir, folds_case, measured)
         })?;
         if self.cancel.is_cancelled() {
-            // Workers may still write. The directory is removed after they have stopped.
+            // After a cancellation the workers may still be writing. The directory is removed by `Scratch` when they
+            // have stopped.
             return Ok(());
         }
         scratch.remove(&dir)
     }
 
+    /// Lists the replicas and returns the databases that the pattern matches.
+    ///
+    /// # Errors
+    /// The listing failed, or no database matches.
     fn discover(&self) -> Result<Discovery, Failure> {
         let (source, progress) = (Arc::clone(&self.source), Arc::default());
         let found = self.session.workers.run(move |worker| {
@@ -230,6 +249,11 @@ impl BenchRun<'_> {
         }
     }
 
+    /// Does `work` for all databases of `feed`, with outputs below `dir`, and adds each one's result to `measured`.
+    ///
+    /// # Errors
+    /// The listing failed, no database matches, or a signal arrived. The failure of a single database is not an error
+    /// here; it is counted in `measured`.
     fn work(
         &self,
         work: Work,
@@ -245,7 +269,8 @@ impl BenchRun<'_> {
             replace: Replace::Never,
             if_db_not_exists: false,
             if_replica_exists: false,
-            // Retries are off: their pauses would be measured as work.
+            // A failed database is not restored again here. The pauses before retries would be measured as if they
+            // were work.
             max_retries: 0,
             retry_delay: Duration::ZERO,
         };
@@ -277,6 +302,7 @@ impl BenchRun<'_> {
         }
     }
 
+    /// Adds a database that has ended to the results, and logs its failure unless there were too many.
     fn ended(&self, ended: &Ended, measured: &mut Measured) {
         measured.add(ended);
         if let Ending::Failed { class, reason } = &ended.ending

@@ -1,8 +1,9 @@
-//! `hydrant restore-pattern`: the arguments become a fleet's settings; the fleet's events become
-//! messages, JSON, a report and an exit code.
+//! The command `hydrant restore-pattern`. The module `fleet` finds and restores the databases. This folder
+//! converts the arguments to the fleet's settings, and the fleet's events to messages, JSON, a report and an
+//! exit code.
 //!
-//! `reporter` says what becomes of each database, `summary` makes the lines that sum up a run,
-//! `verdict` decides on the exit code. Finding and restoring is `fleet`'s work.
+//! `reporter` reports the result of each database. `summary` formats the lines that sum up a run. `verdict`
+//! decides on the exit code.
 
 mod reporter;
 mod summary;
@@ -32,12 +33,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use summary::{plan_text, totals_line};
 
-/// How often a database is tried again, unless the flag or the configuration says otherwise.
+/// The default of `-max-retries`: a failed database is restored again at most 3 times. The section
+/// `restore-pattern` of the configuration file can change the default.
 const MAX_RETRIES: u32 = 3;
-/// The pause before the first retry, unless the flag or the configuration says otherwise.
+/// The default of `-retry-delay`: the pause before the first retry is 5 s. The section `restore-pattern` of the
+/// configuration file can change the default.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Runs the command. stdout gets what `-json` and `-dry-run` ask for.
+/// Runs the command `hydrant restore-pattern`. With `-json` or `-dry-run` it prints results on stdout.
 pub(super) fn run(
     args: &RestorePatternArgs,
     env: &Env<'_>,
@@ -51,7 +54,7 @@ pub(super) fn run(
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
-    // A dry run writes no database, so there is none for SQLite to check.
+    // A dry run writes no database that SQLite could check, so it needs no threads for checks.
     let checks = settings.check.is_some() && settings.work == Work::Restore;
     let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, &counters, log, cancel)?;
     if let Some(asked) = parallel.filter(|asked| *asked > session.max_databases) {
@@ -68,12 +71,13 @@ pub(super) fn run(
     let restored =
         progress::during(progress_mode(args), log, || run.snapshot(), || run.restore(source, parallel, &mut summary));
     let ended = run.finish(&mut summary, restored);
-    // The workers stop before the process reports how it ended.
+    // Dropping `run` stops the workers. They must have stopped before the process prints its result and exits.
     drop(run);
     ended
 }
 
-/// Without a terminal the default is a line every few seconds: a fleet takes long enough for it.
+/// The progress mode of this command. Unlike `hydrant restore`, it writes a line of progress every 5 s also if
+/// stderr is not a terminal and no flag asks for it, because restoring many databases takes long.
 fn progress_mode(args: &RestorePatternArgs) -> ProgressMode {
     match args.progress {
         ProgressMode::Auto => ProgressMode::Always,
@@ -81,6 +85,7 @@ fn progress_mode(args: &RestorePatternArgs) -> ProgressMode {
     }
 }
 
+/// The settings of the fleet from the flags, else from `section` of the configuration file, else the defaults.
 fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
     Settings {
         work: if args.dry_run { Work::Plan } else { Work::Restore },
@@ -94,14 +99,16 @@ fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
     }
 }
 
-/// The pattern, with the configuration that it is matched against.
+/// The pattern that selects databases, with the configuration file if it was read.
 enum LoadedPattern<'a> {
+    /// The pattern is a URL such as `s3://bucket/prefix/**`. It is matched against the keys in the bucket.
     Url(&'a str),
+    /// The pattern is a glob. It is matched against the paths of the databases in the configuration file.
     Configured { glob: &'a str, config: Config },
 }
 
 impl<'a> LoadedPattern<'a> {
-    /// Reads the configuration file if the pattern is about configured databases.
+    /// Takes the pattern from the arguments. Reads the configuration file only if the pattern is a glob.
     fn load(source: &'a PatternSource, env: &Env<'_>) -> Result<Self, Failure> {
         match source {
             PatternSource::Url(url) => Ok(Self::Url(url)),
@@ -112,7 +119,8 @@ impl<'a> LoadedPattern<'a> {
         }
     }
 
-    /// The section `restore-pattern` of the configuration file.
+    /// The section `restore-pattern` of the configuration file, which holds defaults of flags. It is empty for a
+    /// URL, for which no configuration file is read.
     fn defaults(&self) -> RestorePattern {
         match self {
             Self::Url(_) => RestorePattern::default(),
@@ -120,6 +128,7 @@ impl<'a> LoadedPattern<'a> {
         }
     }
 
+    /// Opens the stores (buckets or directories) that the pattern's databases may be in.
     fn open(&self, env: &Env<'_>, session: &Session) -> Result<FleetSource, Failure> {
         let open = &mut |store: &_| session.store(store);
         let source = match self {
@@ -130,6 +139,8 @@ impl<'a> LoadedPattern<'a> {
     }
 }
 
+/// Opens the error log (except for a dry run) and the report (`-report`), to which each database is written when
+/// it ends.
 fn open_summary(args: &RestorePatternArgs) -> Result<RunSummary, Failure> {
     let error_log = (!args.dry_run).then_some(args.error_log.as_path());
     RunSummary::open(error_log, args.report.as_deref()).map_err(|e| {
@@ -138,7 +149,6 @@ fn open_summary(args: &RestorePatternArgs) -> Result<RunSummary, Failure> {
     })
 }
 
-/// A run under way.
 struct PatternRun<'a> {
     args: &'a RestorePatternArgs,
     settings: Settings,
@@ -152,7 +162,12 @@ struct PatternRun<'a> {
 }
 
 impl PatternRun<'_> {
-    /// Finds and restores all databases. Returns what is to be printed on stdout at the end.
+    /// Finds and restores all databases. Returns the text to print on stdout at the end: the table of a dry run,
+    /// otherwise nothing.
+    ///
+    /// # Errors
+    /// The listing failed, no database matches the pattern, stdout cannot be written, or a signal stopped the run.
+    /// The failure of a single database is not an error here; it is counted in `summary`.
     fn restore(
         &self,
         source: FleetSource,
@@ -161,7 +176,8 @@ impl PatternRun<'_> {
     ) -> Result<String, Failure> {
         let places = self.places()?;
         let search = DiscoverySearch {
-            // With `-output-dir`, configured databases are restored below it, else to their own paths.
+            // With `-output-dir`, configured databases are restored below that directory. Without it, each is
+            // restored to its own configured path.
             options: Options { shard: self.args.shard, relative_outputs: self.args.output_dir.is_some() },
             early: source.is_handed_over() && !self.args.dry_run && !(places.folds)(&places.output_dir),
             max_retries: self.settings.max_retries,
@@ -201,16 +217,20 @@ impl PatternRun<'_> {
         }
     }
 
+    /// The directory to restore to, the paths that no database may overwrite (report and error log), and the test
+    /// whether the file system ignores case.
     fn places(&self) -> Result<Places, Failure> {
         let output_dir = absolute(self.args.output_dir.as_deref().unwrap_or(Path::new(".")))?;
         let own = self.args.report.as_deref().into_iter().chain(Some(self.args.error_log.as_path()));
         let reserved = own.map(absolute).collect::<Result<_, _>>()?;
-        // A dry run creates no file, so it cannot test whether the file system ignores case.
+        // The test for a file system that ignores case creates a file. A dry run creates none, so it assumes that
+        // case matters.
         let folds = if self.args.dry_run { |_: &Path| false } else { folds_case };
         Ok(Places { output_dir: Arc::from(output_dir), reserved, folds })
     }
 
-    /// Prints the summary and completes the report. The result is the command's.
+    /// Prints the summary, completes the report, and returns the result of the command. `restored` is the result
+    /// of [`Self::restore`].
     fn finish(&self, summary: &mut RunSummary, restored: Result<String, Failure>) -> Result<(), Failure> {
         let took = self.begun.elapsed();
         let stages = self.session.workers.take_stages();
@@ -231,13 +251,14 @@ impl PatternRun<'_> {
         if restored.is_ok() || !self.cancel.is_cancelled() {
             screen::print(&restored?)?;
         }
-        // A signal decides on the exit code, whatever else failed.
+        // If a signal stopped the run, the exit code names the signal, even if databases have failed as well.
         match self.cancel.reason() {
             Some(reason) => Err(Failure::Cancelled(reason)),
             None => verdict::of_totals(self.args, &summary.totals),
         }
     }
 
+    /// The progress of the run at this moment, for the progress bar.
     fn snapshot(&self) -> ProgressSnapshot {
         let progress = &self.progress;
         let all_found = progress.all_found.load(Relaxed);

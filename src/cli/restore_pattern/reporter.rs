@@ -1,4 +1,5 @@
-//! What is said while a run goes on: a message, a line of JSON or a row of a table for each database.
+//! Reports each database of a `restore-pattern` run when it has ended: by a message on stderr, a line of JSON on
+//! stdout (`-json`), or a row of the table that a dry run prints.
 
 use super::summary::{Row, found_line, row};
 use crate::cli::args::resolved::RestorePatternArgs;
@@ -8,20 +9,22 @@ use crate::cli::ui::{human, screen};
 use crate::error::escaped;
 use crate::fleet::{Ended, Ending, RunEvent, RunSummary};
 
-/// This many failures are shown on stderr; with `-v`, and in the error log and the report, all are.
+/// At most 20 failures of databases are shown on stderr without `-v`, so that they do not flood the terminal. All of
+/// them are in the error log and in the report.
 const MAX_FAILURES_SHOWN: u64 = 20;
-/// This many warnings are shown on stderr; with `-v`, and in the report, all are.
+/// At most 20 warnings about databases are shown on stderr without `-v`. All of them are in the report.
 const MAX_WARNINGS_SHOWN: u64 = 20;
 
-/// Records each event of a run in the summary, and reports it.
+/// Adds each event of a run to the summary, and reports it to the user.
 pub(super) struct Reporter<'a> {
     args: &'a RestorePatternArgs,
     log: &'a Log,
     summary: &'a mut RunSummary,
-    /// The table of a dry run.
+    /// The table of a dry run: one row per planned database.
     rows: Vec<Row>,
+    /// Number of warnings about databases so far. It is compared with [`MAX_WARNINGS_SHOWN`].
     warnings: u64,
-    /// The first failure to write to stdout. No JSON is printed after it.
+    /// The first failure to write to stdout. After it, no more JSON is printed.
     stdout_failure: Option<Failure>,
 }
 
@@ -30,14 +33,15 @@ impl<'a> Reporter<'a> {
         Self { args, log, summary, rows: Vec::new(), warnings: 0, stdout_failure: None }
     }
 
-    /// The table of a dry run.
+    /// Ends the reporting and returns the rows of a dry run's table.
     ///
     /// # Errors
-    /// stdout could not be written to.
+    /// A line of JSON could not be written to stdout.
     pub(super) fn finish(self) -> Result<Vec<Row>, Failure> {
         self.stdout_failure.map_or(Ok(self.rows), Err)
     }
 
+    /// Adds one event of the run to the summary and reports it.
     pub(super) fn event(&mut self, event: RunEvent) {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
@@ -59,6 +63,7 @@ impl<'a> Reporter<'a> {
         }
     }
 
+    /// Reports a database that was restored or planned, has failed or was skipped.
     fn ended(&mut self, ended: &Ended) {
         let (args, log) = (self.args, self.log);
         let record = self.summary.add(ended);
@@ -87,6 +92,7 @@ impl<'a> Reporter<'a> {
         }
     }
 
+    /// Logs a warning about one database. Beyond [`MAX_WARNINGS_SHOWN`], warnings are shown only with `-v`.
     fn warning(&mut self, text: &str) {
         self.warnings += 1;
         let severity = if self.warnings <= MAX_WARNINGS_SHOWN { Severity::Warn } else { Severity::Debug };
@@ -96,6 +102,7 @@ impl<'a> Reporter<'a> {
         }
     }
 
+    /// Logs the failure of the database `name`. Beyond [`MAX_FAILURES_SHOWN`], failures are shown only with `-v`.
     fn failed(&self, name: &str, reason: &str) {
         let failed = self.summary.totals.failed;
         let line = format!("{name}: {reason}");

@@ -1,4 +1,4 @@
-//! The lines and tables that sum up a run, made from plain numbers.
+//! Formats the lines and tables that sum up a `restore-pattern` run.
 
 use crate::cli::ui::{human, screen};
 use crate::error::escaped;
@@ -6,7 +6,8 @@ use crate::fleet::{Discovered, Record, Shard, Totals};
 use crate::telemetry::Counters;
 use std::time::Duration;
 
-/// `found 49 databases in 22 folders: 47 with backups, 2 without (3 listings, 120 ms)`
+/// The message when all databases were found, for example
+/// `found 49 databases in 22 folders: 47 with backups, 2 without (3 listings, 120 ms)`.
 pub(super) fn found_line(discovered: &Discovered, shard: Option<Shard>) -> String {
     let mut line = format!(
         "found {} in {}: {} with backups, {} without",
@@ -26,7 +27,8 @@ pub(super) fn found_line(discovered: &Discovered, shard: Option<Shard>) -> Strin
     line
 }
 
-/// `restored 45, skipped 0, failed 4; 1.2 MiB from 800 KiB fetched (3.0 MiB/s); 195 requests in 0.4 s`
+/// The message at the end of a run, for example
+/// `restored 45, skipped 0, failed 4; 1.2 MiB from 800 KiB fetched (3.0 MiB/s); 195 requests in 0.4 s`.
 pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) -> String {
     let mut line = match totals.planned {
         0 => format!("restored {}", human::thousands(totals.restored)),
@@ -50,7 +52,7 @@ pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) 
     }
     let took = human::duration(took);
     line.push_str(&match counters.lists.get() + counters.gets.get() + counters.heads.get() {
-        // A replica on disk takes no requests.
+        // No requests are counted for replicas on a local disk, so their number is left out.
         0 => format!("; in {took}"),
         requests => format!("; {} in {took}", human::count(requests, "request")),
     });
@@ -60,10 +62,10 @@ pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) 
     line
 }
 
-/// One database in the table of a dry run.
+/// One row of the table that a dry run prints: database, target path, TXID, number of files, bytes, requests.
 pub(super) type Row = [String; 6];
 
-/// The row of a database that was planned.
+/// Formats the row of one planned database in the table of a dry run.
 pub(super) fn row(record: &Record) -> Row {
     let number = |n: Option<u64>| n.unwrap_or_default().to_string();
     [
@@ -76,7 +78,7 @@ pub(super) fn row(record: &Record) -> Row {
     ]
 }
 
-/// What a dry run prints: the rows in byte order, and a line with the totals.
+/// The output of a dry run: the table, sorted by the bytes of the databases' names, and a line with the totals.
 pub(super) fn plan_text(mut rows: Vec<Row>, totals: &Totals) -> String {
     rows.sort();
     rows.insert(0, ["database", "target", "txid", "files", "bytes", "requests"].map(str::to_owned));

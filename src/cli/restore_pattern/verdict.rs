@@ -1,4 +1,5 @@
-//! Totals of a run → success, or a failure with its exit code (docs/CLI.md, "Exit codes").
+//! Decides from the totals of a `restore-pattern` run whether the command succeeded or failed, and with which
+//! exit code (docs/CLI.md, "Exit codes").
 
 use crate::cli::args::resolved::RestorePatternArgs;
 use crate::cli::failures::from_discovery;
@@ -7,7 +8,8 @@ use crate::cli::ui::human;
 use crate::error::Class;
 use crate::fleet::{DiscoverError, Totals};
 
-/// How a run ends that found all databases: it failed if a database did, partially if another did not.
+/// The result of a run that found all databases. It is a success if no database failed, a failure (exit code 1) if
+/// none succeeded, and a partial failure (exit code 3) if some did.
 pub(super) fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failure> {
     let Totals { failed, .. } = *totals;
     if failed == 0 {
@@ -33,8 +35,9 @@ pub(super) fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<()
     }
 }
 
-/// How a run ends whose listing failed: partially if databases listed before were restored.
-/// `reason` is `error` with its class.
+/// The result of a run whose listing failed with `error`. It is a partial failure (exit code 3) if databases that
+/// had been listed before were restored, otherwise a failure. `reason` is the text of `error` after the name of its
+/// class.
 pub(super) fn of_listing(error: &DiscoverError, reason: &str, totals: &Totals) -> Failure {
     match totals.done() {
         0 => from_discovery(error),

@@ -1,45 +1,49 @@
-//! The failures of a command: message, better call, exit code.
+//! [`Failure`]: the reason why a command failed, with the message, the exit code, and (if one is known) a
+//! command line that would work.
 
 use crate::cancel::{CancellationToken, Reason};
 use crate::error::{BUG, Class};
 use std::process::ExitCode;
 
-/// Why a command failed. Scripts rely on some of the texts (docs/CLI.md, "Texts that scripts rely on").
-/// They are escaped when they are shown.
+/// The reason why a command failed. Messages are stored as they are; control characters in them are escaped
+/// when they are printed. Scripts rely on some of the messages (docs/CLI.md, "Texts that scripts rely on").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Wrong usage: exit 2.
+    /// The command line is wrong. The exit code is 2.
     Usage { message: String, try_call: Option<String> },
-    /// The replica was listed and is empty: exit 1, or 0 with `-if-replica-exists`.
+    /// The replica was listed and has no backups. The exit code is 1, or 0 with `-if-replica-exists`.
     NoBackups,
-    /// Any other failure: exit 1.
+    /// The command has failed for any reason that has no variant of its own. The exit code is 1.
     Failed { class: Class, message: String, try_call: Option<String> },
-    /// Some of many databases were restored and some were not: exit 3.
+    /// Some of many databases were restored and some were not. The exit code is 3.
     Partial { message: String, try_call: Option<String> },
-    /// Stopped by a signal: exit 129, 130 or 143.
+    /// A signal has stopped the command. The exit code is 129 (SIGHUP), 130 (SIGINT) or 143 (SIGTERM).
     Cancelled(Reason),
 }
 
 impl Failure {
+    /// Makes a [`Failure::Usage`] that suggests no other command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), try_call: None }
     }
 
+    /// Makes a [`Failure::Failed`] that suggests no other command line.
     pub fn failed(class: Class, message: impl Into<String>) -> Self {
         Self::Failed { class, message: message.into(), try_call: None }
     }
 
-    /// A state that is impossible unless Hydrant itself has a bug.
+    /// The failure for a state that only a bug in Hydrant can cause. `what` describes the state.
     pub fn internal(what: &str) -> Self {
         Self::failed(Class::Io, format!("{BUG}: {what}"))
     }
 
-    /// Work that ended without a result: stopped by a signal, else by a bug, which `what` describes.
+    /// The failure for work that ended without a result. If a signal has cancelled the run, the failure names
+    /// the signal. Otherwise it is a bug in Hydrant, which `what` describes.
     pub fn ended_early(cancel: &CancellationToken, what: &str) -> Self {
         cancel.reason().map_or_else(|| Self::internal(what), Self::Cancelled)
     }
 
-    /// Adds a call that would work.
+    /// Adds `call`, a command line that would work, to the failure. It is printed after `Try: `.
     pub fn try_call(self, call: impl Into<String>) -> Self {
         let call = Some(call.into());
         match self {
@@ -50,6 +54,7 @@ impl Failure {
         }
     }
 
+    /// The exit code with which the process reports this failure (docs/CLI.md, "Exit codes").
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
@@ -59,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// The text after `Error: `.
+    /// The message of this failure, which is printed after `Error: `.
     pub fn message(&self) -> &str {
         match self {
             Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message, .. } => message,
@@ -71,7 +76,7 @@ impl Failure {
         }
     }
 
-    /// The text after `Try: `; None: no better call is known.
+    /// The command line that this failure suggests, which is printed after `Try: `. None if it suggests none.
     pub fn tried(&self) -> Option<&str> {
         match self {
             Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {

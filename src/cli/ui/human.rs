@@ -1,8 +1,9 @@
-//! Numbers for people: sizes in binary units, durations, speeds.
+//! Formats numbers for people: sizes in binary units, speeds, durations, counts.
 
 use std::time::Duration;
 
-/// `0 B`, `1023 B`, `1.0 KiB`, `12.3 MiB`, `456 GiB`: at most four digits.
+/// Formats a size in bytes with a binary unit and at most four digits: `1023 B`, `1.0 KiB`, `12.3 MiB`,
+/// `456 GiB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if n < 1024 {
@@ -11,7 +12,7 @@ pub fn bytes(n: u64) -> String {
     let mut value = n as f64 / 1024.0;
     let mut unit = "KiB";
     for next in UNITS.into_iter().skip(1) {
-        // 1023.95 would be shown as 1024.
+        // 1023.5 and more would be rounded to 1024, so the next unit is used.
         if value < 1023.5 {
             break;
         }
@@ -21,13 +22,14 @@ pub fn bytes(n: u64) -> String {
     if value < 99.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
-/// `812 MiB/s`.
+/// Formats a speed, given in bytes per second: `812 MiB/s`. Negative, infinite and undefined speeds are shown
+/// as `0 B/s`.
 pub fn speed(bytes_per_second: f64) -> String {
     let whole = if bytes_per_second.is_finite() && bytes_per_second > 0.0 { bytes_per_second as u64 } else { 0 };
     format!("{}/s", bytes(whole))
 }
 
-/// `640 ms`, `12.3 s`, `4m05s`, `2h03m`.
+/// Formats a duration, rounded down: `640 ms`, `12.3 s`, `4m05s`, `2h03m`.
 pub fn duration(d: Duration) -> String {
     let seconds = d.as_secs();
     match seconds {
@@ -38,7 +40,7 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
-/// The time left, as a clock: `0:09`, `12:34`, `3:02:01`, `>99h`.
+/// Formats the time left of a run as a clock: `0:09`, `12:34`, `3:02:01`. From 100 hours on it is `>99h`.
 pub fn clock(d: Duration) -> String {
     let seconds = d.as_secs();
     match seconds {
@@ -48,12 +50,12 @@ pub fn clock(d: Duration) -> String {
     }
 }
 
-/// `1 file`, `2 files`, `12,345 files`.
+/// Formats a count with its noun, to which an `s` is added unless the count is 1: `1 file`, `12,345 files`.
 pub fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
 }
 
-/// `1,234,567`.
+/// Formats a number with a comma between groups of three digits: `1,234,567`.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);

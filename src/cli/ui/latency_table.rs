@@ -1,10 +1,11 @@
-//! The table of latencies by stage.
+//! The table of latencies: one row per stage of a restore (listing, first byte, decoding, writing …) with count,
+//! quantiles and maximum in milliseconds.
 
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::table::{Align, aligned};
 use crate::telemetry::{Quantiles, Stages};
 
-/// Shows the table if `-v` was given: one message per row.
+/// Logs the table at severity Debug, one message per row. So it is shown if `-v` was given.
 pub fn show(log: &Log, stages: &Stages) {
     if log.shows(Severity::Debug) {
         let rows = stages.iter().filter_map(|(stage, durations)| Some((stage.as_str(), durations.quantiles()?)));
@@ -12,7 +13,7 @@ pub fn show(log: &Log, stages: &Stages) {
     }
 }
 
-/// A heading and one line per row. No lines at all if there are no rows.
+/// The lines of the table: a heading and one line per row. Empty if there are no rows.
 pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String> {
     let mut cells: Vec<[String; 7]> =
         vec![["latency (ms)", "count", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned)];
@@ -23,7 +24,7 @@ pub fn table<'a>(rows: impl Iterator<Item = (&'a str, Quantiles)>) -> Vec<String
     if cells.len() == 1 { Vec::new() } else { aligned(&cells, Align::Numbers) }
 }
 
-/// Milliseconds with two decimals below 10, one below 100, none above.
+/// Formats milliseconds with at least three digits: two decimals below 10, one decimal below 100, none above.
 fn millis(ms: f64) -> String {
     match ms {
         ..9.995 => format!("{ms:.2}"),

@@ -1,8 +1,9 @@
-//! Messages on stderr, as text or JSON lines, and the progress bar below them
+//! Writes messages to stderr, as text or as lines of JSON, with the progress bar on the line below them
 //! (docs/LOGGING.md).
 //!
-//! Everything on stderr is written by a [`Log`], so that no message lands inside the bar. Errors
-//! of writing are ignored: a closed stderr must not stop a restore.
+//! All parts of the program write to stderr through a [`Log`]. Otherwise a message could be written into the
+//! middle of the progress bar. Errors of writing to stderr are ignored, because a closed stderr must not stop
+//! a restore.
 
 use crate::cli::ui::failure::Failure;
 use crate::error::escaped;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 
-/// How messages are written: `-log-format`.
+/// The format of messages on stderr (`-log-format`): text, or one JSON object per line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     #[default]
@@ -20,22 +21,22 @@ pub enum LogFormat {
     Json,
 }
 
-/// What the command line says about messages.
+/// The options of the command line about messages on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogOptions {
-    /// 0, 1 (`-v`) or 2 (`-vv`).
+    /// How much is logged: 0 by default, 1 with `-v`, 2 with `-vv`.
     pub verbosity: u8,
     pub format: LogFormat,
-    /// `-no-color` or `NO_COLOR`.
+    /// True if `-no-color` or the environment variable `NO_COLOR` forbids colours.
     pub no_color: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Warn,
-    /// Shown without any flag: skips, and the summary of a run.
+    /// Messages that are shown without any flag, such as databases that were skipped, and the summary of a run.
     Info,
-    /// Shown with `-v`.
+    /// Messages that are shown with `-v` and `-vv`.
     Debug,
     /// Shown with `-vv`. No message has this severity today.
     Trace,
@@ -52,15 +53,15 @@ impl Severity {
     }
 }
 
-/// A writer of messages. Clones share its state.
+/// A writer of messages to stderr. Clones write to the same output, so that messages and progress bar do not mix.
 #[derive(Clone)]
 pub struct Log(Arc<LogState>);
 
 struct LogState {
-    /// The lowest severity that is shown.
+    /// Messages of this severity and of higher ones are shown.
     least: Severity,
     format: LogFormat,
-    /// The output is a terminal that understands control sequences.
+    /// True if the output is a terminal that understands control sequences, so that a progress bar can be drawn.
     terminal: bool,
     color: bool,
     out: Mutex<Out>,
@@ -68,22 +69,24 @@ struct LogState {
 
 struct Out {
     to: Box<dyn Write + Send>,
-    /// The bar now shown on the last line.
+    /// The progress bar that the last line of the terminal shows now. None if it shows none.
     bar: Option<String>,
 }
 
-/// Moves to the start of the line and clears it.
+/// Terminal control sequence that moves the cursor to the start of the line and clears the line.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
 impl Log {
-    /// A log that writes to stderr.
+    /// Makes a log that writes to stderr. If stderr is a terminal, progress bars can be drawn, unless `TERM` is
+    /// `dumb`.
     pub fn stderr(options: LogOptions) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
         Self::new(Box::new(std::io::stderr()), options.verbosity, options.format, terminal, !options.no_color)
     }
 
-    /// A log that writes to `to`. It draws bars if `to` is a `terminal`, and colours there if `color`.
+    /// Makes a log that writes to `to`. If `to` is a `terminal`, progress bars are drawn, and with `color` the
+    /// words `Warning:` and `Error:` are coloured.
     pub fn new(to: Box<dyn Write + Send>, verbosity: u8, format: LogFormat, terminal: bool, color: bool) -> Self {
         let least = match verbosity {
             0 => Severity::Info,
@@ -99,12 +102,12 @@ impl Log {
         }))
     }
 
-    /// Whether stderr is a terminal: a bar can be drawn.
+    /// Whether the log writes to a terminal, on which a progress bar can be drawn.
     pub fn is_terminal(&self) -> bool {
         self.0.terminal
     }
 
-    /// Whether messages of this severity are shown. Lets the caller skip making an expensive one.
+    /// Whether messages of this severity are shown. With it, a caller can avoid building a message that nobody sees.
     pub fn shows(&self, severity: Severity) -> bool {
         severity <= self.0.least
     }
@@ -121,7 +124,8 @@ impl Log {
         self.say(Severity::Debug, message, &[]);
     }
 
-    /// Writes a message with facts. The message and the values are escaped.
+    /// Writes a message, followed by facts (names and values). Control characters in message and values are escaped,
+    /// because they may come from file names in a bucket.
     pub fn say(&self, severity: Severity, message: &str, facts: &[(&str, &str)]) {
         if self.shows(severity) {
             self.line(&match self.0.format {
@@ -131,7 +135,8 @@ impl Log {
         }
     }
 
-    /// Writes `Error: …`, and `Try: …` if a better call is known. Always shown, and as text in both formats.
+    /// Writes `Error: …`, and `Try: …` if a command line is known that would work. They are written at any
+    /// verbosity, and as plain text also if the log format is JSON.
     pub fn failure(&self, failure: &Failure) {
         let (on, off) = if self.0.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         self.line(&format!("{on}Error:{off} {}", escaped(failure.message())));
@@ -140,7 +145,7 @@ impl Log {
         }
     }
 
-    /// Writes a line above the bar.
+    /// Writes a line of text. If a progress bar is shown on the last line, the text goes above it.
     pub fn line(&self, text: &str) {
         self.with(|out| {
             let bar = out.bar.as_deref();
@@ -149,7 +154,8 @@ impl Log {
         });
     }
 
-    /// Draws the bar; None removes it. Does nothing without a terminal.
+    /// Draws `bar` as the progress bar on the last line. None removes the bar. Does nothing if the log does not
+    /// write to a terminal.
     pub fn bar(&self, bar: Option<String>) {
         if !self.0.terminal {
             return;

@@ -1,4 +1,5 @@
-//! Everything a person sees: messages, progress, tables, failures. Knows nothing of `args`.
+//! Everything that a person sees: messages, progress, tables, failures. Nothing in here depends on the folder
+//! `args`, which parses the command line.
 
 pub mod failure;
 pub mod human;

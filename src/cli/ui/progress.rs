@@ -1,22 +1,26 @@
-//! Progress of a run: a bar on a terminal, else a plain line every 5 s. On stderr only.
+//! Shows the progress of a run on stderr: a bar on a terminal, otherwise a plain line of text every 5 s.
 //!
-//! A thread reads the run's counters ten times a second. Workers do nothing for it but count.
+//! A thread of its own reads the run's counters up to ten times a second. The workers only increment these
+//! counters, so showing progress costs them nothing.
 
 use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+/// Whether and how progress is shown on stderr, from the flags `-progress` and `-no-progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressMode {
-    /// A bar where stderr is a terminal, else nothing.
+    /// Neither flag was given. If stderr is a terminal, a progress bar is shown, otherwise nothing.
     Auto,
-    /// A bar where stderr is a terminal, else a plain line every few seconds.
+    /// `-progress` was given. If stderr is a terminal, a progress bar is shown, otherwise a plain line of text every
+    /// 5 s.
     Always,
+    /// `-no-progress` was given. No progress is shown.
     Never,
 }
 
-/// The work that a run is doing.
+/// The phase that a run is in. It is the first word of the progress line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
     #[default]
@@ -35,44 +39,52 @@ impl Phase {
     }
 }
 
-/// Counts of a fleet's databases.
+/// Numbers of databases, for the progress of `restore-pattern`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Databases {
-    /// Restored, failed or skipped.
+    /// Number of databases that were restored, have failed or were skipped.
     pub done: u64,
-    /// The databases found so far.
+    /// Number of databases found so far.
     pub total: u64,
     pub failed: u64,
     pub skipped: u64,
-    /// All databases are found: `total` will not grow.
+    /// True if all databases were found, so that `total` does not grow any more.
     pub all_found: bool,
 }
 
-/// The state of a run at one moment. `bytes_done` and `bytes_total` count the same kind of bytes.
-/// Both may grow while databases are still being planned.
+/// The state of a run at one moment. `hydrant restore` counts the bytes of the database, `restore-pattern` the
+/// bytes to fetch. Both numbers of bytes may grow while further databases are being planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProgressSnapshot {
     pub phase: Phase,
+    /// Number of bytes written or fetched so far.
     pub bytes_done: u64,
-    /// 0: not known yet.
+    /// Number of bytes to write or fetch in the whole run, as far as it is known. 0 if nothing is known yet.
     pub bytes_total: u64,
-    /// None for a single restore.
+    /// Numbers of databases found and finished. None for `hydrant restore`, which restores a single database.
     pub databases: Option<Databases>,
+    /// Number of requests that were sent again after a failed attempt.
     pub retries: u64,
+    /// Number of responses by which a bucket asked for fewer requests, such as 503 SlowDown.
     pub throttled: u64,
-    /// Requests per second that the buckets which throttle allow.
+    /// The number of requests per second that the limiter allows now. None while no bucket throttles.
     pub per_second: Option<u64>,
 }
 
+/// The progress bar is drawn anew every 100 ms.
 const REDRAW: Duration = Duration::from_millis(100);
+/// If stderr is not a terminal, a line with the progress is written every 5 s.
 const PLAIN_LINE: Duration = Duration::from_secs(5);
-/// A run that ends sooner shows no bar, which could not be read.
+/// The bar appears 300 ms after the start of a run. A shorter run shows none, because nobody could read it.
 const QUIET_START: Duration = Duration::from_millis(300);
+/// A terminal that does not tell its width is assumed to be 80 columns wide.
 const DEFAULT_COLUMNS: usize = 80;
+/// The line with the progress bar is at most 200 columns wide, even on a wider terminal. A longer line would be hard
+/// to read.
 const MOST_COLUMNS: usize = 200;
 
-/// Runs `work`, and shows `snapshot` meanwhile if `mode` and the terminal allow it. The bar is removed
-/// before this returns.
+/// Runs `work` and returns its result. Meanwhile a thread calls `snapshot` repeatedly and shows the progress, if
+/// `mode` and the terminal allow it. The bar is removed before this function returns.
 pub fn during<T>(
     mode: ProgressMode,
     log: &Log,
@@ -83,7 +95,7 @@ pub fn during<T>(
         (ProgressMode::Never, _) | (ProgressMode::Auto, false) => return work(),
         (_, terminal) => terminal,
     };
-    // Dropped when `work` ends, also by a panic. That wakes the thread and ends it.
+    // The sender `working` is dropped when `work` ends, also if it panics. That wakes the thread and ends it.
     let (working, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let shower = std::thread::Builder::new().name("progress".to_owned());
@@ -96,19 +108,23 @@ pub fn during<T>(
     })
 }
 
+/// Draws the progress bar at intervals of [`REDRAW`]. Returns when the sender of `ended` is dropped, which means that
+/// the work has ended.
 fn show_bar(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
     let start = Instant::now();
     let mut meter = SpeedMeter::default();
     let mut wait = QUIET_START;
     while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         meter.observe(start.elapsed(), snapshot());
-        // One column stays free, because some terminals wrap a full line.
+        // The last column stays free, because some terminals begin a new line when the last column is used.
         log.bar(Some(meter.bar(columns().saturating_sub(1))));
         wait = REDRAW;
     }
     log.bar(None);
 }
 
+/// Writes a line with the progress at intervals of [`PLAIN_LINE`]. Returns when the sender of `ended` is dropped,
+/// which means that the work has ended.
 fn show_lines(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc::Receiver<()>) {
     let start = Instant::now();
     let mut meter = SpeedMeter::default();
@@ -123,37 +139,44 @@ fn show_lines(log: &Log, snapshot: &impl Fn() -> ProgressSnapshot, ended: &mpsc:
     }
 }
 
-/// The width of the terminal on stderr.
+/// The width in columns of the terminal on stderr.
 fn columns() -> usize {
     let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
     if columns == 0 { DEFAULT_COLUMNS } else { columns }
 }
 
-/// Computes speed and time left, averaged over the last seconds, and makes the lines that show them.
+/// Computes the speed of a run and the time left, as averages over the last seconds, and formats the lines that
+/// show them.
 #[derive(Debug, Default)]
 pub struct SpeedMeter {
+    /// When the last snapshot was taken, as the time since the run's start.
     now: Duration,
     snapshot: ProgressSnapshot,
-    /// Bytes per second, as an exponential average that began at 0. Divided by `weight` it is unbiased.
+    /// Speed in bytes per second, as an exponential moving average that begins at 0. It is therefore too low at
+    /// first. Dividing it by `weight` corrects that.
     speed: f64,
-    /// The same average of the constant 1: it goes from 0 to 1 as the run goes on.
+    /// The moving average, with the same time constant as `speed`, of the constant 1. It grows from 0 to 1, and is
+    /// too low at first by the same factor as `speed`.
     weight: f64,
-    /// The estimated end, in seconds from the run's start; None: no estimate.
+    /// The estimated end of the run, in seconds from its start. None if there is no estimate.
     end: Option<f64>,
 }
 
-/// The time constant of the average speed, in seconds.
+/// Time constant of the moving average of the speed: 4 s. A value that is 4 s old has a weight of 37 %.
 const SPEED_WINDOW: f64 = 4.0;
-/// A bar with fewer cells is not drawn.
+/// The progress bar has at least 10 cells (characters between its brackets). If there is room for fewer, no bar is
+/// drawn.
 const LEAST_CELLS: usize = 10;
-/// On a terminal with at least this many columns, facts are left out rather than the bar.
+/// On a terminal with at least 60 columns the bar is always shown, and numbers beside it are left out if they do not
+/// fit. On a narrower one the numbers come first.
 const BAR_COLUMNS: usize = 60;
-/// The time constant of the average of estimated ends, in seconds. It is shorter early in a run and
-/// near its end.
+/// Time constant of the moving average of the estimated end: 3 s. A shorter one is used early in a run and near its
+/// end.
 const END_WINDOW: f64 = 3.0;
 
 impl SpeedMeter {
-    /// Records the state at `now`, which is the time since the run's start and never decreases.
+    /// Adds the snapshot taken at `now`, the time since the run's start. `now` must not decrease from call to
+    /// call.
     pub fn observe(&mut self, now: Duration, snapshot: ProgressSnapshot) {
         let elapsed = now.saturating_sub(self.now).as_secs_f64();
         if elapsed > 0.0 {
@@ -167,6 +190,8 @@ impl SpeedMeter {
         self.estimate_end(elapsed, grew);
     }
 
+    /// Computes the estimated end from the last snapshot. `elapsed` is the time in seconds since the snapshot
+    /// before. `grew` says that the total number of bytes has changed since then.
     fn estimate_end(&mut self, elapsed: f64, grew: bool) {
         let left = self.snapshot.bytes_total.saturating_sub(self.snapshot.bytes_done) as f64;
         let speed = self.bytes_per_second();
@@ -176,34 +201,38 @@ impl SpeedMeter {
         }
         let now = self.now.as_secs_f64();
         let end = now + left / speed;
-        // Early estimates are poor, and near the end the newest one is the best: both give way sooner.
+        // The average is short early in a run, so that the first, poor estimates are forgotten soon. It is also
+        // short near the end, where the newest estimate is the best.
         let window = END_WINDOW.min(now / 4.0).min(left / speed / 2.0).max(0.01);
         self.end = match self.end {
             Some(before) if !grew => Some(blend(before, end, elapsed, window)),
-            // There is more to do than was known, so the old estimate is dropped.
+            // The total number of bytes has grown, so the old estimate of the end is wrong and is dropped.
             _ => Some(end),
         };
     }
 
+    /// The average speed of the last few seconds, in bytes per second.
     fn bytes_per_second(&self) -> f64 {
         if self.weight > 0.0 { self.speed / self.weight } else { 0.0 }
     }
 
-    /// The time left; None if it is unknown, or a fleet's databases are not all found.
+    /// The estimated time left. None if there is no estimate, or if not all databases were found yet.
     fn eta(&self) -> Option<Duration> {
         let known = self.snapshot.databases.is_none_or(|databases| databases.all_found);
         let left = self.end.filter(|_| known)? - self.now.as_secs_f64();
         Duration::try_from_secs_f64(left.max(0.0)).ok()
     }
 
-    /// The part done, 0 to 1; None if the total is unknown, or a fleet's databases are not all found.
+    /// The fraction of the bytes that is done, from 0 to 1. None if the total is not known, or if not all
+    /// databases were found yet.
     fn fraction(&self) -> Option<f64> {
         let ProgressSnapshot { bytes_done, bytes_total, databases, .. } = self.snapshot;
         (bytes_total > 0 && databases.is_none_or(|databases| databases.all_found))
             .then(|| (bytes_done as f64 / bytes_total as f64).min(1.0))
     }
 
-    /// The facts beside the bar, the most important first.
+    /// The texts beside the progress bar (counts, time left, speed …), the most important first. Those that do not
+    /// fit are left out from the end.
     fn parts(&self) -> Vec<String> {
         let ProgressSnapshot { bytes_done, bytes_total, databases, retries, throttled, per_second, .. } = self.snapshot;
         let mut parts = Vec::new();
@@ -237,15 +266,17 @@ impl SpeedMeter {
         parts
     }
 
-    /// A line of at most `columns` characters: the phase, the bar, and the facts that fit.
+    /// Formats a line of at most `columns` characters: the phase, the percentage, the bar, and those of the other
+    /// texts that fit.
     pub fn bar(&self, columns: usize) -> String {
         let columns = columns.min(MOST_COLUMNS);
         let mut line = self.snapshot.phase.as_str().to_owned();
         if let Some(fraction) = self.fraction() {
-            // Rounded down, so that 100 % is shown only when all is done.
+            // The percentage is rounded down, so that 100 % appears only when everything is done.
             line.push_str(&format!(" {:3}%", (fraction * 100.0) as u64));
         }
-        // The bar's place is reserved: otherwise it would come and go as the facts get longer.
+        // Room for the bar is reserved. Otherwise the bar would appear and vanish as the other texts change
+        // their length.
         let reserved = if self.fraction().is_some() && columns >= BAR_COLUMNS { 3 + LEAST_CELLS } else { 0 };
         let mut tail = String::new();
         for part in self.parts() {
@@ -256,7 +287,7 @@ impl SpeedMeter {
             tail.push_str(&part);
         }
         if let Some(fraction) = self.fraction() {
-            // 3 is for a space and two brackets. More than 40 cells show nothing more.
+            // The number 3 stands for a space and two brackets. A bar of more than 40 cells would be no clearer.
             let cells = columns.saturating_sub(line.len() + tail.len() + 3).min(40);
             if cells >= LEAST_CELLS {
                 let full = ((fraction * cells as f64) as usize).min(cells);
@@ -268,7 +299,7 @@ impl SpeedMeter {
         line
     }
 
-    /// The same facts as a plain line for a log.
+    /// Formats the progress as a plain line without a bar, for output that is not a terminal.
     pub fn plain(&self) -> String {
         let mut line = self.snapshot.phase.as_str().to_owned();
         if let Some(fraction) = self.fraction() {
@@ -282,7 +313,8 @@ impl SpeedMeter {
     }
 }
 
-/// An exponential average with time constant `window`: `old`, and `new` for the time `elapsed`.
+/// One step of an exponential moving average. `old` is the average so far, `new` the value that was measured for
+/// the last `elapsed` seconds, and `window` the time constant in seconds.
 fn blend(old: f64, new: f64, elapsed: f64, window: f64) -> f64 {
     new + (old - new) * (-elapsed / window).exp()
 }
@@ -295,7 +327,7 @@ mod tests {
         ProgressSnapshot { phase: Phase::Restoring, bytes_done, bytes_total, ..Default::default() }
     }
 
-    /// 100 MiB/s for `seconds` of a restore of 2 GiB.
+    /// A meter after `seconds` of a restore of 2 GiB that has run at 100 MiB/s.
     fn steady(seconds: u64) -> SpeedMeter {
         let mut meter = SpeedMeter::default();
         for tick in 0..=seconds * 10 {
@@ -346,7 +378,7 @@ mod tests {
 
     #[test]
     fn the_eta_is_smooth() {
-        // Chunks arrive in bursts: nothing for 0.4 s, then 50 MiB at once.
+        // The snapshots show bursts: nothing for 0.4 s, then 50 MiB at once.
         let mut meter = SpeedMeter::default();
         let mut last = None::<f64>;
         for tick in 0u64..150 {
@@ -364,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_slow_beginning_is_forgotten_by_the_end() {
-        // As a fleet's: few databases in flight at first, then ever more.
+        // The speed grows as in a restore of many databases: few are in flight at first, then more and more.
         let mut meter = SpeedMeter::default();
         let (mut done, total) = (0, 200u64 << 20);
         for tick in 0u64.. {

@@ -1,13 +1,15 @@
-//! Removes secrets from URLs: user information and the values of secret parameters
-//! (docs/GUARANTEES.md, 10).
+//! Removes secrets from URLs before they are printed: user names and passwords before an `@`, and the values of
+//! secret query parameters (docs/GUARANTEES.md, 10).
 
+/// The text that replaces a secret in a URL.
 const HIDDEN: &str = "***";
 
-/// A parameter is secret if its name, without `-`, `_` and `.`, contains one of these words.
+/// A query parameter is secret if its name contains one of these words. Case and the characters `-`, `_` and `.`
+/// in the name do not matter.
 const SECRET_PARTS: [&str; 6] = ["key", "secret", "token", "password", "signature", "credential"];
 
-/// `url` with user information and secret query values replaced. A text that is no URL is returned
-/// unchanged.
+/// Returns `url` with user name, password and the values of secret query parameters replaced by `***`. A text
+/// without `://` is not a URL and is returned unchanged.
 pub fn url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     if let Some(shown) = unescaped_password(rest) {
@@ -22,7 +24,7 @@ pub fn url(url: &str) -> String {
         None => (before_fragment, None),
     };
     let (authority, path) = location.split_at(location.find('/').unwrap_or(location.len()));
-    // Split at the last @, because a password may contain one.
+    // The user information ends at the last @, because a password may contain further ones.
     let authority = match authority.rsplit_once('@') {
         Some((_, host)) => format!("{HIDDEN}@{host}"),
         None => authority.to_owned(),
@@ -39,8 +41,10 @@ pub fn url(url: &str) -> String {
     out
 }
 
-/// Finds a password that contains an unescaped `/`, `?` or `#`, as in `user:pass/word@host…`, and
-/// returns the text after the last @. A port or an ARN after the first colon is not a password.
+/// Handles a password with an unescaped `/`, `?` or `#`, as in `user:pass/word@host…`. Such a URL is malformed:
+/// a URL parser would take a part of the password for the path. If `rest` (the URL without its scheme) looks
+/// like this, returns the text after the last `@`; otherwise None. A port (`host:9000/a@b`) and an ARN
+/// (`arn:aws:…/a@b`) also have a colon before an `@`, but are not passwords.
 fn unescaped_password(rest: &str) -> Option<&str> {
     let (user, after) = rest.split_once(':')?;
     let end = after.find(['/', '?', '#'])?;
@@ -52,11 +56,12 @@ fn unescaped_password(rest: &str) -> Option<&str> {
     tail.rsplit_once('@').map(|(_, host)| host)
 }
 
+/// Returns the query parameter `pair` (`name=value`), with its value replaced if it is secret.
 fn parameter(pair: &str) -> String {
     let Some((name, value)) = pair.split_once('=') else { return pair.to_owned() };
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
     let plain: String = decoded.chars().filter(|c| !matches!(c, '-' | '_' | '.')).collect();
-    // The URL of an endpoint may contain user information too.
+    // The value may itself be a URL with a password, as in `endpoint=http://user:password@host`.
     let holds_user = value.contains('@') || value.contains("%40");
     let is_secret = holds_user || SECRET_PARTS.iter().any(|part| plain.contains(part));
     if is_secret { format!("{name}={HIDDEN}") } else { pair.to_owned() }

@@ -1,7 +1,8 @@
-//! What commands print on stdout: JSON, indented by two spaces, and tables aligned as Litestream's.
-//! Names and order of the JSON fields are a contract (docs/CLI.md, "JSON").
+//! Formats what commands print on stdout: JSON indented by two spaces, and tables with the layout of
+//! Litestream's. Scripts rely on the names and the order of the JSON fields (docs/CLI.md, "JSON").
 //!
-//! Names of files come from buckets and may hold control characters. Text output escapes them.
+//! File names come from buckets and may hold control characters, which could change what a terminal shows.
+//! Text output escapes them.
 
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::table::{Align, aligned};
@@ -11,77 +12,85 @@ use crate::timestamp::Timestamp;
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// The source of a file's time.
+/// The source of the creation time that is shown for an LTX file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeSource {
-    /// The object's metadata, `x-amz-meta-litestream-timestamp`.
+    /// The time is from the object's metadata `x-amz-meta-litestream-timestamp`, which Litestream writes.
     Metadata,
-    /// The LTX header.
+    /// The time is from the header of the LTX file.
     Header,
-    /// The listing: the time of the upload, or of a copy.
+    /// The time is LastModified in the listing, when the object was uploaded. If the bucket was copied, it is the
+    /// time of the copy.
     LastModified,
 }
 
-/// One LTX file, as `ltx` and the dry run show it.
+/// One LTX file, as `hydrant ltx` and `-dry-run` show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLine {
     pub level: Level,
     pub min_txid: Txid,
     pub max_txid: Txid,
+    /// Size of the file in bytes.
     pub size: u64,
+    /// Creation time of the file. The field `time_source` tells where it is from and thus how exact it is.
     pub time: Timestamp,
     pub time_source: TimeSource,
 }
 
 impl FileLine {
-    /// The file's name: `<min>-<max>.ltx`.
+    /// The name of the file: its lowest and highest TXID in hexadecimal, as `<min>-<max>.ltx`.
     pub fn name(&self) -> String {
         format!("{}-{}.ltx", self.min_txid, self.max_txid)
     }
 }
 
-/// The result of `-dry-run`.
+/// The result of `hydrant restore -dry-run`, to be printed as text or JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanReport {
-    /// The source as typed, with its secrets replaced.
+    /// The source (path of a database or replica URL) as typed, with its secrets replaced by `***`.
     pub source: String,
-    /// `-o` as typed, else absolute.
+    /// Path of the database to create: `-o` as typed, else the configured path.
     pub target_path: String,
-    /// `s3` or `file`.
+    /// Kind of the replica: `s3` or `file`.
     pub replica: &'static str,
-    /// The chain of files, oldest first. Not empty.
+    /// The LTX files that a restore would fetch, from the oldest to the newest. There is at least one.
     pub files: Vec<FileLine>,
 }
 
-/// The result of a restore.
+/// The result of `hydrant restore`, to be printed as a message or as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
-    /// `-o` as typed, else absolute.
+    /// Path of the restored database: `-o` as typed, else the configured path.
     pub db_path: String,
-    /// `s3` or `file`.
+    /// Kind of the replica: `s3` or `file`.
     pub replica: &'static str,
-    /// The TXID reached.
+    /// The TXID of the restored state.
     pub txid: Txid,
-    /// The time reached; None: it could be found only by a further request.
+    /// The time of the restored state, and where it was found. None if it is not known without a further
+    /// request.
     pub time: Option<(Timestamp, TimeSource)>,
+    /// Duration of the restore in milliseconds.
     pub duration_ms: u64,
-    /// `none`, `quick` or `full`.
+    /// The check that SQLite has made of the restored database: `none`, `quick` or `full`.
     pub integrity_check: &'static str,
-    /// Size of the database.
+    /// Size of the restored database in bytes.
     pub bytes: u64,
-    /// LTX files merged.
+    /// Number of LTX files that the database was restored from.
     pub files: u64,
-    /// Bytes received.
+    /// Total size in bytes of the LTX files that the database was restored from.
     pub bytes_fetched: u64,
+    /// Number of requests sent, including those in `retries` and `hedged`.
     pub requests: u64,
+    /// Number of requests that were sent again after a failed attempt.
     pub retries: u64,
-    /// Requests that were sent a second time because the first was slow. `requests` includes them.
+    /// Number of requests that were sent a second time because the first response was slow.
     pub hedged: u64,
-    /// Damaged files that were avoided, and checks that could not be made.
+    /// Warnings, for example about damaged files that were avoided, or a check that SQLite could not make.
     pub warnings: Vec<String>,
 }
 
+/// The JSON object that `hydrant restore -dry-run -json` prints.
 #[derive(Serialize)]
 struct JsonPlan<'a> {
     source: &'a str,
@@ -92,6 +101,7 @@ struct JsonPlan<'a> {
     files: Vec<JsonFile>,
 }
 
+/// The JSON object of one LTX file, in plans and in the output of `ltx -json`. Only plans have the field `name`.
 #[derive(Serialize)]
 struct JsonFile {
     level: u8,
@@ -104,6 +114,7 @@ struct JsonFile {
     time_source: TimeSource,
 }
 
+/// The JSON object that `hydrant restore -json` prints.
 #[derive(Serialize)]
 struct JsonResult<'a> {
     db_path: &'a str,
@@ -138,7 +149,7 @@ fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
 }
 
 impl PlanReport {
-    /// The first TXID of the first file and the last TXID of the last file.
+    /// The range of TXIDs that the plan covers: from the lowest of the first file to the highest of the last file.
     fn range(&self) -> (Txid, Txid) {
         let min = self.files.first().map_or_else(Txid::default, |file| file.min_txid);
         let max = self.files.last().map_or_else(Txid::default, |file| file.max_txid);
@@ -201,12 +212,13 @@ impl RestoreReport {
     }
 }
 
-/// `ltx -json`: an array, `[]` when empty.
+/// The output of `hydrant ltx -json`: an array with one object per file. It is `[]` if there are no files.
 pub fn ltx_json(files: &[FileLine]) -> String {
     pretty(&files.iter().map(|file| json_file(file, None)).collect::<Vec<_>>())
 }
 
-/// `ltx`: the heading, also if there are no files, and a line per file.
+/// The output of `hydrant ltx`: a heading and one line per file. The heading is printed also if there are no
+/// files.
 pub fn ltx_text(files: &[FileLine]) -> String {
     let mut rows = vec![["level", "min_txid", "max_txid", "size", "created"].map(str::to_owned)];
     rows.extend(files.iter().map(|file| {
@@ -221,18 +233,23 @@ pub fn ltx_text(files: &[FileLine]) -> String {
     table(&rows)
 }
 
-/// A table as Litestream's: aligned to the left.
+/// Formats `rows` as a table with all columns aligned left and two spaces between them. The last column is not
+/// padded.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     aligned(rows, Align::Left).into_iter().map(|line| line + "\n").collect()
 }
 
-/// JSON, indented by two spaces, with a newline at the end. Plain data can always be serialised.
+/// Formats `value` as JSON, indented by two spaces, with a newline at the end. The structs of this program can
+/// always be serialised; if that failed nevertheless, the result is an object with the error.
 pub(in crate::cli) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
 }
 
-/// Prints `text` on stdout. A closed pipe (`ltx … | head`) is not an error. Any other failure is:
-/// output that a full disk cut off must not pass for all of it.
+/// Prints `text` on stdout. A closed pipe, as in `hydrant ltx … | head`, is not an error.
+///
+/// # Errors
+/// Any other failure to write. If stdout is a file on a full disk, the output is incomplete, and the exit code
+/// must tell.
 pub fn print(text: &str) -> Result<(), Failure> {
     print_to(&mut io::stdout().lock(), text)
 }

@@ -1,4 +1,5 @@
-//! SIGHUP, SIGINT and SIGTERM cancel the run. If the run does not end in time, the process exits.
+//! Signal handling: SIGHUP, SIGINT and SIGTERM cancel the run. If the run has not ended 1.8 s after the signal,
+//! or if a second signal arrives, the process exits.
 
 use crate::cancel::{CancellationToken, Reason};
 use crate::cli::ui::failure::Failure;
@@ -9,23 +10,29 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The process exits this long after the signal, whatever it is doing: it has to end within 2 s
-/// (docs/GUARANTEES.md, 16). A staged file that still exists then has no name, or is swept by the next run.
+/// The process exits 1.8 s after the first signal, even if work is still in flight, because it has to end within 2 s
+/// (docs/GUARANTEES.md, 16). An unfinished output does no harm: it either has no name and vanishes with the process,
+/// or the next run removes it.
 const GRACE: Duration = Duration::from_millis(1_800);
-/// Each pair takes two descriptors: twice what watching takes.
+/// Before the handlers are installed, 6 socket pairs (12 file descriptors) are opened and closed, to find out whether
+/// the process may open enough descriptors. That is twice what signal handling needs.
 const SPARE_SOCKET_PAIRS: usize = 6;
 
-/// Installs the handlers and starts a thread that waits for signals until the process ends. It is a
-/// thread of its own, so that a busy or blocked runtime does not delay it. A second signal ends the
-/// process at once. If SIGHUP was ignored when the program began (`nohup`), it stays ignored. Without
-/// handlers a process that is PID 1 of a container would ignore all three.
+/// Installs handlers for SIGHUP, SIGINT and SIGTERM, and starts a thread that waits for signals until the
+/// process ends.
+///
+/// The first signal cancels `cancel`. A second signal ends the process at once. The thread is separate from the
+/// workers, so that a busy or blocked worker does not delay the reaction. If SIGHUP was ignored when the
+/// program began (as under `nohup`), it stays ignored. A process that is PID 1 of a container needs handlers in
+/// any case: without them, Linux would not deliver these signals to it.
 ///
 /// # Errors
-/// The handlers cannot be installed, or the thread not started.
+/// The handlers cannot be installed, or the thread cannot be started.
 pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::failed(Class::Io, format!("cannot watch for signals: {e}"));
     let cancel = cancel.clone();
-    // tokio panics if it runs out of descriptors here. Trying for more than it needs makes that an error.
+    // tokio panics if it cannot open the descriptors that it needs for signals. Opening more than it needs
+    // beforehand turns that panic into an error message.
     let spare = (0..SPARE_SOCKET_PAIRS).map(|_| UnixStream::pair()).collect::<Result<Vec<_>, _>>();
     drop(spare.map_err(failed)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -47,9 +54,9 @@ pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The signals that end a run.
+/// The tokio streams of the three signals that end a run: SIGHUP, SIGINT and SIGTERM.
 struct Signals {
-    /// None: SIGHUP is ignored.
+    /// The stream of SIGHUP. None if SIGHUP was ignored when the program began (`nohup`), and stays ignored.
     hangup: Option<Signal>,
     interrupt: Signal,
     terminate: Signal,
@@ -64,6 +71,7 @@ impl Signals {
         })
     }
 
+    /// Waits for the next of the three signals and tells which it was.
     async fn next(&mut self) -> Reason {
         let Self { hangup, interrupt, terminate } = self;
         let hung_up = async {
@@ -76,7 +84,7 @@ impl Signals {
             Some(()) = hung_up => Reason::Hangup,
             Some(()) = interrupt.recv() => Reason::Interrupt,
             Some(()) = terminate.recv() => Reason::Terminate,
-            // The streams of signals never end, so this branch is never taken.
+            // tokio's signal streams never end, so this branch is never taken. The macro needs it.
             else => std::future::pending().await,
         }
     }

@@ -1,9 +1,11 @@
-//! "Did you mean": the known word nearest to one that was mistyped.
+//! Suggestions for mistyped commands and flags ("did you mean …").
 
-/// The candidate with the smallest Levenshtein distance to `word`; of equally near ones, the first
-/// in byte order. The distance may be a third of `word`'s length, at least 1 and at most 3. A word
-/// of more than 64 characters has no suggestion: it is not a typing error, and comparing costs
-/// time in proportion to its length.
+/// Returns the candidate with the smallest Levenshtein distance (number of edits) to the mistyped `word`. Of
+/// several with the same distance, the first in byte order is taken.
+///
+/// The distance may be at most a third of `word`'s length, but at least 1 and at most 3 edits are allowed.
+/// Returns None if no candidate is that near. A word of more than 64 characters has no suggestion: it is not a
+/// typing error, and a comparison takes time in proportion to its length.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     if length > 64 {

@@ -1,8 +1,9 @@
-//! Which file wins each page (docs/ARCHITECTURE.md, "Winners first"). Files are claimed from the
-//! newest to the oldest: the first that holds a page wins it.
+//! Finds out which file of a plan has the newest copy of each page (docs/ARCHITECTURE.md, "Winners
+//! first"). The increments (files with changed pages) claim their pages from the newest file to the
+//! oldest. The first file that claims a page wins it: its copy is written, older copies are not.
 //!
-//! Pages of small increments are decoded here and wait in the overlay. Of large increments only the
-//! index is read here; their pages are placed later, by segments.
+//! A small increment is decoded here, and its winning pages wait in the overlay in memory. Of a large
+//! increment only the page index is read here. Its pages are written later, segment by segment.
 
 use crate::io::IoError;
 use crate::ltx::decoder::DecodeStep;
@@ -20,35 +21,42 @@ use crate::telemetry::{Stage, Stopwatch};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of pages that one database's overlay holds; further winners are written at once.
+/// The overlay (newest copies of changed pages, held in memory until the snapshot is written) has at most 48 MiB per
+/// database. Pages that do not fit are written to the output at once.
 const OVERLAY_BYTES: u64 = 48 << 20;
 
-/// The claims of one database while its increments are read.
+/// Records which pages of one database occur in its increments, while these are being read. A page belongs to (is
+/// claimed by) the newest increment that holds it.
 pub(super) struct Claims<'a> {
     execution: &'a Execution<'a>,
-    /// None until the newest file's header is known.
+    /// The claims so far. None until the header of the newest file was read, which holds page size and page count.
     state: Option<ClaimState>,
 }
 
+/// The claimed pages of one database, as far as its increments were read.
 struct ClaimState {
     shape: Shape,
+    /// The pages that some increment holds, so far.
     map: PageMap,
-    /// Memory for the page maps of large increments.
+    /// Memory reserved for the page maps of those large increments that are still to be read. A part is split off for
+    /// each.
     reserved_maps: Option<MemoryReservation>,
     overlay: Overlay,
-    /// Pages written at once because the overlay was full.
+    /// Number and checksum of the pages that were written at once because the overlay was full.
     spilled: Placed,
+    /// The increments that are too large for one GET. Only their header, page index and trailer were read so far.
     large: Vec<Indexed>,
     checksums: ChainChecksums,
 }
 
-/// The claims of one database, all increments read.
+/// Records which pages of one database occur in its increments, after all of them were read.
 pub(super) struct Claimed {
     pub shape: Shape,
-    /// The large increments: their segments are still to be streamed.
+    /// The increments that are too large for one GET. Their pages are still to be fetched and written, in segments of
+    /// about 8 MiB.
     pub large: Vec<Indexed>,
     pub checksums: ChainChecksums,
-    /// What has been placed already.
+    /// Number and checksum of the pages that were already written.
     pub placed: Placed,
     pub winners: Arc<Winners>,
 }
@@ -58,7 +66,8 @@ impl<'a> Claims<'a> {
         Self { execution, state: None }
     }
 
-    /// Claims the pages of increment `i`. Increments come from the newest to the oldest.
+    /// Adds the increment that is file `i` of the plan. It claims those of its pages that no newer increment has
+    /// claimed. Must be called from the newest increment to the oldest.
     pub(super) async fn claim(&mut self, i: usize, fetched: Fetched) -> Result<(), ExecutionFailure> {
         match fetched {
             Fetched::Whole(body) => self.claim_whole(i, body).await,
@@ -66,7 +75,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Checks the base's header and ends the claims.
+    /// Ends the reading of increments: checks `base`, the header of the snapshot, against the increments' headers,
+    /// sorts the pages held in memory, and returns the finished claims.
     pub(super) async fn finish(mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
         let mut state = self.admit(0, base).await?;
         state.overlay.sort();
@@ -79,13 +89,14 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Decodes and checks a small increment. Its pages that no newer file holds go to the overlay.
+    /// Decodes and checks a small increment, which was fetched whole. Those of its pages that no newer file holds are
+    /// kept in the overlay in memory, or written to the output if the overlay is full.
     async fn claim_whole(&mut self, i: usize, mut body: WholeBody) -> Result<(), ExecutionFailure> {
         let (execution, damaged) = (self.execution, |error| ExecutionFailure::Damaged { file: i, error });
         let mut decoder = execution.decoder(i)?;
         let mut page = Vec::new();
         let mut watch = Stopwatch::start();
-        // Terminates: each turn takes a part of the body, which is in memory.
+        // This loop terminates, because each turn consumes a part of the body, which is finite.
         loop {
             match decoder.next_page().map_err(damaged)? {
                 DecodeStep::NeedMore => body.feed(&mut decoder, i).await?,
@@ -112,7 +123,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Reads the index of a large increment and marks the pages that it wins.
+    /// Reads the page index of a large increment and claims its pages. The pages of which it has the newest copy are
+    /// marked in a page map of its own. By this map the tasks that fetch its pages later know which of them to write.
     async fn claim_large(&mut self, i: usize, footer: Footer) -> Result<(), ExecutionFailure> {
         let execution = self.execution;
         let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: i, error })?;
@@ -133,8 +145,11 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// Takes the claims, after checking file `i`'s header against those of newer files. The newest
-    /// file's header begins the claims.
+    /// Checks the header of file `i` against the headers of the newer files, and takes the claims out of
+    /// `self`. The first call is for the newest file, whose header sets page size and page count.
+    ///
+    /// # Errors
+    /// The file is not older than the target time, or its page size differs from the newest file's.
     async fn admit(&mut self, i: usize, header: &Header) -> Result<ClaimState, ExecutionFailure> {
         if let Some(before) = self.execution.before
             && header.timestamp() >= before
@@ -160,12 +175,14 @@ fn admitted(state: &mut Option<ClaimState>) -> Result<&mut ClaimState, Execution
     state.as_mut().ok_or_else(|| ExecutionFailure::bug("a decoder gave a page before the file's header"))
 }
 
-/// Begins the claims with the newest file, file `i`: reserves the output's space and the page maps.
+/// Begins with the newest file, which is file `i` of the plan and has the header `header`. The header gives page size
+/// and page count. Reserves disk space for the output and memory for the page maps.
 async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<ClaimState, ExecutionFailure> {
     debug_assert_eq!(i + 1, execution.files.len(), "the newest file comes first");
     let (commit, planned_bytes) = (header.commit, execution.planned_bytes());
     if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
-        // Either the base was cut short, or this header is wrong.
+        // The header promises more pages than the plan's files can hold. Either the snapshot was truncated, or this
+        // header is wrong. Reading the snapshot again from its beginning tells which.
         let base = execution.planned(0)?;
         let fault = execution.source(base).fault(0, base.file.etag.as_ref()).await;
         let wrong = || ExecutionFailure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
@@ -173,7 +190,8 @@ async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<C
     }
     let shared = &execution.worker.shared;
     let bytes = u64::from(commit) * header.page_size.bytes() as u64;
-    // Reserved before the first page is placed, and before a large body is fetched.
+    // The disk space for the database is reserved before the first page is written and before a large file is
+    // fetched, so that a full disk is found early.
     if let Some(output) = execution.output {
         output.reserve(bytes)?;
     }
@@ -200,12 +218,13 @@ async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<C
     })
 }
 
-/// Reserves memory for the page map and for those of large increments (up to a quarter of the
-/// budget) in one step.
+/// Reserves memory for the database's page map and for the page maps of its large increments, together at
+/// most a quarter of the budget, in one step.
 ///
-/// Restores cannot deadlock here. Small databases hold memory but wait for no more, so they give it
-/// back. At most two large databases run at once. The bodies that each holds are at most a quarter
-/// of the budget, and so are its maps: two of them fit.
+/// This is the second reservation of a database that already holds memory for file bodies. It cannot
+/// deadlock. A small database reserves no map, so it waits for nothing and gives its memory back. At most
+/// two large databases run at a time. The bodies of each take at most a quarter of the budget, and so do
+/// its maps. Two times two quarters fit.
 async fn page_maps(
     execution: &Execution<'_>,
     commit: u32,
@@ -224,8 +243,11 @@ async fn page_maps(
     Ok((PageMap::new(commit, maps.split(map_bytes)), Some(maps)))
 }
 
-/// A map for the pages that a large increment wins. If the memory reserved by [`page_maps`] is used
-/// up, it takes what is free, and fails instead of waiting.
+/// Makes a page map for the pages that one large increment wins. Its memory comes from the reservation
+/// that [`page_maps`] made. If that is used up, it is reserved from the free part of the budget.
+///
+/// # Errors
+/// The budget has too little free memory. Waiting for more could deadlock, as this restore holds memory.
 fn another_page_map(execution: &Execution<'_>, state: &mut ClaimState) -> Result<PageMap, ExecutionFailure> {
     let commit = state.shape.commit;
     let map_bytes = PageMap::bytes_for(commit);
@@ -241,7 +263,8 @@ fn no_memory(execution: &Execution<'_>, needed_bytes: u64) -> ExecutionFailure {
     RestoreError::Memory { needed_bytes, budget_bytes: execution.worker.shared.budget.total_bytes() }.into()
 }
 
-/// Writes a winner to the output at once. Returns how long that took.
+/// Writes a page that does not fit the overlay in memory to the output at byte offset `at`, with a blocking pwrite.
+/// Returns how long that took. Without an output it does nothing.
 fn spill(execution: &Execution<'_>, page: &[u8], at: u64) -> Result<Duration, IoError> {
     let begun = Instant::now();
     let Some(output) = execution.output else { return Ok(Duration::ZERO) };

@@ -1,4 +1,5 @@
-//! What a plan is executed with: its files, where they are read from, where their pages go.
+//! [`Execution`]: a plan's files, the store that they are read from, and the output that their pages are
+//! written to.
 
 use crate::catalogue::LtxFile;
 use crate::commit::StagedFile;
@@ -14,48 +15,64 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A stored page takes at least 15 bytes: a frame of 6 + 4 + 2 and an index entry of 3. A header
-/// whose page count would need more bytes than the plan has is refused.
+/// A page takes at least 15 bytes in an LTX file: 12 in its frame (6 for page number and flags, 4 for the
+/// compressed size, 2 of LZ4 data) and 3 in its index entry. If a header's page count would need more bytes
+/// than the plan's files have, the header is refused. So a wrong header cannot make Hydrant reserve much
+/// memory or disk space.
 pub(super) const MIN_STORED_PAGE_BYTES: u64 = 15;
-/// Page maps up to 1 MiB are not reserved: they are no larger than a large file's own buffers.
+/// A page map of up to 1 MiB (8 million pages) is allocated without a reservation in the memory budget. It
+/// is small beside the buffers of the large files that such a database is made of.
 pub(super) const UNRESERVED_MAP_BYTES: u64 = 1 << 20;
 
-/// A plan to execute.
+/// A plan (a chain of LTX files) with the store to read them from and the output to write pages to.
 pub(crate) struct Execution<'a> {
+    /// The worker thread that runs this execution, with its HTTP connections and write buffers.
     pub worker: &'a Rc<Worker>,
+    /// The store that the planned files are read from.
     pub store: &'a Store,
-    /// Oldest first; the first is the base, the others are increments.
+    /// The planned files, oldest first. The first is the base (a snapshot), the others are increments.
     pub files: &'a [PlannedFile],
-    /// None: what is decoded is checked and discarded.
+    /// The file that pages are written to. With None, pages are decoded, checked and discarded.
     pub output: Option<&'a StagedFile>,
-    /// Each header's time must be before this.
+    /// For a restore to a point in time: every file's header time must be before this.
     pub before: Option<Timestamp>,
-    /// Bounds the database's requests in flight (`-parallelism`).
+    /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub requests: Option<Arc<Semaphore>>,
 }
 
 impl Execution<'_> {
-    /// The base, and the increments from the oldest to the newest.
+    /// Splits the planned files into the base and the increments, which are ordered from the oldest to the
+    /// newest.
+    ///
+    /// # Errors
+    /// The plan has no files, which is a bug.
     pub(crate) fn base_and_increments(&self) -> Result<(&PlannedFile, &[PlannedFile]), ExecutionFailure> {
         self.files.split_first().ok_or_else(|| ExecutionFailure::bug("a plan has no files"))
     }
 
-    /// File `i` of the plan.
+    /// File `i` of the plan, counted from 0.
+    ///
+    /// # Errors
+    /// The plan has fewer files, which is a bug.
     pub(crate) fn planned(&self, i: usize) -> Result<&PlannedFile, ExecutionFailure> {
         self.files.get(i).ok_or_else(|| ExecutionFailure::bug("a file is not in the plan"))
     }
 
+    /// Total size of the planned files in bytes.
     pub(crate) fn planned_bytes(&self) -> u64 {
         self.files.iter().map(|f| f.file.size).sum()
     }
 
-    /// Whether `file` is fetched in segments.
+    /// Whether `file` is too large for one GET (more than 8 MiB) and is fetched in segments.
     pub(crate) fn is_large(&self, file: &LtxFile) -> bool {
         file.size > self.worker.shared.segment_bytes
     }
 
-    /// Waits while two other databases are in flight that have large files, or so many bytes that
-    /// their page map may have to be reserved in a second step. None for other databases.
+    /// For a large database, waits until fewer than two other large databases are in flight, and returns
+    /// the permit. For any other database, returns None at once.
+    ///
+    /// A database is large if one of its files is fetched in segments. It is large also if its page map may
+    /// exceed [`UNRESERVED_MAP_BYTES`], because it then reserves memory in a second step.
     pub(crate) async fn large_database_permit(&self) -> Option<SemaphorePermit<'_>> {
         let may_reserve_a_map = self.planned_bytes() / MIN_STORED_PAGE_BYTES / 8 >= UNRESERVED_MAP_BYTES;
         match may_reserve_a_map || self.files.iter().any(|f| self.is_large(&f.file)) {
@@ -64,17 +81,22 @@ impl Execution<'_> {
         }
     }
 
+    /// Makes a reader for the large file `planned`, which is fetched in segments.
     pub(crate) fn source<'b>(&'b self, planned: &'b PlannedFile) -> LargeSource<'b> {
         LargeSource { worker: self.worker, store: self.store, planned, requests: self.requests.as_deref() }
     }
 
-    /// A decoder for file `i`.
+    /// A decoder for file `i` of the plan. It also checks the header's TXIDs against those in the file's
+    /// name.
     pub(crate) fn decoder(&self, i: usize) -> Result<FileDecoder, ExecutionFailure> {
         let file = &self.planned(i)?.file;
         Ok(FileDecoder::new(file.size, Some((file.min_txid, file.max_txid))))
     }
 
-    /// Compares the TXIDs in the name of file `i` with those in its header.
+    /// Compares the TXIDs in the name of file `i` with those in `header`.
+    ///
+    /// # Errors
+    /// [`ExecutionFailure::Damaged`] if they differ.
     pub(crate) fn check_name(&self, i: usize, header: &Header) -> Result<(), ExecutionFailure> {
         let file = &self.planned(i)?.file;
         check_name(header, file.min_txid, file.max_txid).map_err(|error| ExecutionFailure::Damaged { file: i, error })

@@ -1,5 +1,5 @@
-//! Sends the requests of a restore and discards the bodies: measures network and client by
-//! themselves.
+//! Sends all requests of a restore and discards the bodies without decoding them. `hydrant bench` uses it
+//! to measure the network and the HTTP client alone.
 
 use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::execution::Execution;
@@ -11,10 +11,11 @@ use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Fetches small files whole, and of large ones the footer and then the segments, by all workers.
+/// Fetches all planned files and discards their bytes. Small files are fetched whole. Of large files the
+/// header and the page index are fetched first, then all workers fetch the segments.
 ///
 /// # Errors
-/// The store's; a large file whose index cannot be read.
+/// A request fails, or the page index of a large file is damaged, so that its segments are not known.
 pub(crate) async fn fetch_only(execution: &Execution<'_>) -> Result<(), ExecutionFailure> {
     let _permit = execution.large_database_permit().await;
     let fetches = execution.files.iter().enumerate().rev().map(|(i, file)| async move {
@@ -44,6 +45,7 @@ pub(crate) async fn fetch_only(execution: &Execution<'_>) -> Result<(), Executio
     Segments::start(context, indexed, &execution.worker.shared).finish().await.map(drop)
 }
 
+/// Fetches the small file `file` with one GET and discards its bytes. An empty file needs no request.
 async fn fetch_and_discard(execution: &Execution<'_>, file: &PlannedFile) -> Result<(), StoreError> {
     let _permit = request_permit(execution.requests.as_deref()).await;
     if file.file.size > 0 {

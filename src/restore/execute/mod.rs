@@ -1,6 +1,10 @@
-//! Executes a plan: the increments first, from the newest to the oldest, then the base around
-//! them (docs/ARCHITECTURE.md, "The engine"). Every planned file is decoded and checked whole.
-//! Every page is written once.
+//! Executes a plan: fetches its LTX files, decodes them, and writes the pages to the output
+//! (docs/ARCHITECTURE.md, "The engine").
+//!
+//! The increments (files with changed pages) are read first, from the newest to the oldest. Then the base
+//! (the snapshot) is written, except for those pages of which an increment has a newer copy. So every page
+//! is written once. Every planned file is decoded to its end and its checksums are verified, also where
+//! its pages are not used.
 
 mod claim;
 mod completeness;
@@ -21,31 +25,36 @@ use crate::restore::execute::place::place_base;
 use crate::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
-/// Increments of one database are held up to the size of 2 segments; a larger file is held alone.
+/// One database holds at most 2 segments' worth (2 × 8 MiB) of fetched increments (LTX files with changed pages) in
+/// memory. A single increment that is larger is held alone.
 const INCREMENTS_SEGMENTS: u64 = 2;
 
-/// An executed plan.
+/// Size and times of a database whose plan was executed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Executed {
+    /// Page size of the SQLite database in bytes.
     pub page_size: u32,
     /// Size of the database in pages.
     pub commit: u32,
-    /// The last file's header time.
+    /// Creation time of the newest planned file, from its header.
     pub timestamp: Timestamp,
+    /// The largest step back in time between two neighbouring files. None if their times ascend.
     pub step_back: Option<StepBack>,
 }
 
-/// Fetches, checks and places all files. The output is complete then, but not synced.
+/// Fetches all planned files, checks them, and writes their pages to the output. The output is complete
+/// when this returns, but not fsynced.
 ///
 /// # Errors
-/// A file of the plan is damaged, unreadable or was replaced; a failure of the store or the disk.
+/// A planned file is damaged, cannot be read, or was replaced or deleted since the listing; or the store,
+/// the disk or the memory budget fails.
 pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, ExecutionFailure> {
     let (base, increments) = execution.base_and_increments()?;
     let shared = &execution.worker.shared;
     shared.counters.bytes_in_planned.add(execution.planned_bytes());
     let _permit = execution.large_database_permit().await;
-    // One reservation for all bodies that are held at once: nobody waits for memory while holding
-    // some.
+    // All bodies that this database will hold at a time are reserved in one step. A database that already
+    // held a part of its memory while it waited for the rest could wait for another one that does the same.
     let base_bytes = if execution.is_large(&base.file) { 0 } else { base.file.size };
     let window_bytes = increments.iter().map(|f| f.file.size.min(shared.segment_bytes)).sum::<u64>();
     let window_bytes =

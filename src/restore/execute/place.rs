@@ -1,4 +1,6 @@
-//! The base is placed around the winners: decoded here if it fits one GET, else in segments.
+//! Writes the base (the snapshot that a plan begins with) to the output. Pages of which an increment holds
+//! a newer copy are taken from the increment instead. A base that fits one GET is decoded here. A larger
+//! one is decoded segment by segment, by all workers.
 
 use crate::commit::StagedFile;
 use crate::ltx::decoder::DecodeStep;
@@ -14,8 +16,8 @@ use crate::telemetry::{Stage, Stopwatch};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Places the base, streams the segments of large files and checks that the database is complete.
-/// All increments have been claimed.
+/// Writes the snapshot `base` and the pages of large increments to the output, and checks that the database is
+/// complete. `claims` tells which pages increments hold; all increments must have been read.
 pub(super) async fn place_base(
     execution: &Execution<'_>,
     claims: Claims<'_>,
@@ -27,7 +29,8 @@ pub(super) async fn place_base(
     }
 }
 
-/// Places a base that fits one GET: decodes it here.
+/// Writes a snapshot that fits one GET. This worker decodes it. Meanwhile all workers fetch and decode the segments
+/// of large increments.
 async fn place_whole(
     execution: &Execution<'_>,
     claims: Claims<'_>,
@@ -37,7 +40,7 @@ async fn place_whole(
     let out_of_order = || ExecutionFailure::bug("a decoder gave the header twice, or not first");
     let mut decoder = execution.decoder(0)?;
     let mut watch = Stopwatch::start();
-    // This loop and the next terminate: each turn takes a part of the body.
+    // This loop and the next one terminate, because each turn consumes a part of the body, which is finite.
     let header = loop {
         match decoder.next_page().map_err(damaged)? {
             DecodeStep::NeedMore => watch.away(body.feed(&mut decoder, 0)).await?,
@@ -80,7 +83,8 @@ async fn place_whole(
     }
     watch.less(writer.waited());
     execution.worker.recorder().record(Stage::Decode, watch.elapsed());
-    // Only now: until the base's checksum is verified, its header may be what is wrong.
+    // This check of missing pages comes after the snapshot's checksum was verified. Earlier, a page could seem to be
+    // missing only because the snapshot's header is damaged, and the error would name the wrong file.
     shape.check_growth(&winners, &header)?;
     placed.add(writer.finish().await?);
     placed.add(segments.finish().await?);
@@ -88,8 +92,8 @@ async fn place_whole(
     Ok(shape)
 }
 
-/// Places a large base: reads its index, then hands its segments and those of large increments to
-/// all workers.
+/// Writes a snapshot that is too large for one GET. Reads its page index, then queues its segments (of about 8 MiB)
+/// and those of large increments for all workers, and waits for them.
 async fn place_large(execution: &Execution<'_>, claims: Claims<'_>, footer: Footer) -> Result<Shape, ExecutionFailure> {
     let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: 0, error })?;
     execution.check_name(0, &header)?;
@@ -104,6 +108,7 @@ async fn place_large(execution: &Execution<'_>, claims: Claims<'_>, footer: Foot
     Ok(shape)
 }
 
+/// Queues the segments of the LTX files `large` for all workers, and returns without waiting for them.
 fn start_segments(execution: &Execution<'_>, large: Vec<Indexed>, winners: &Arc<Winners>, shape: Shape) -> Segments {
     let context = SegmentContext {
         store: execution.store.clone(),

@@ -1,54 +1,62 @@
-//! Where a large file is cut into segments: at frame boundaries, which its page index gives.
-//! Sizes: docs/decisions/06-segments.md.
+//! Divides a large LTX file into segments, which different workers fetch and decode side by side. A
+//! segment begins and ends at a boundary between two page frames (the stored form of one page). The file's
+//! page index tells where these boundaries are. docs/decisions/06-segments.md explains the sizes.
 
 use crate::ltx::Pgno;
 use crate::ltx::index::{FrameHash, IndexEntry};
 use std::ops::Range;
 
-/// Near the end of a file a segment is 1/16 of what is left, so that equally fast connections end
-/// at about the same time.
+/// When less than 16 full segments (of 8 MiB) of a file are left, the next segment is 1/16 of the remaining bytes. So
+/// segments get shorter towards the end of the file, and connections of equal speed finish at about the same time.
 pub(super) const END_DIVISOR: u64 = 16;
-/// No segment but the last is shorter than 1/8 of a full one.
+/// A segment is at least 1/8 as long as a full one (1 MiB), so that the requests do not become too many. Only the
+/// last segment of a file may be shorter.
 const SMALLEST_DIVISOR: u64 = 8;
 
-/// A segment's place in its file.
+/// The range of bytes and pages that one segment covers in its file.
 pub(crate) struct SegmentBounds {
-    /// Bytes of the file: whole frames.
+    /// The segment's byte range in the file. It begins and ends between two page frames.
     pub bytes: Range<u64>,
+    /// Number of the segment's first page.
     pub first: Pgno,
+    /// Number of the segment's last page.
     last: Pgno,
-    /// The last page of the segment before; None for the first segment.
+    /// Number of the last page of the preceding segment. None for the first segment of a file. The parser checks that
+    /// page numbers ascend.
     pub after: Option<Pgno>,
-    /// The first page of the next segment; None for the last segment.
+    /// Number of the first page of the following segment. None for the last segment of a file.
     pub next: Option<Pgno>,
-    /// Hash of (page, offset, size) of its index entries.
+    /// Hash of (page number, offset, size) of all the segment's entries in the page index. The frames that
+    /// are fetched later must give the same hash.
     pub frames: FrameHash,
 }
 
-/// Smallest length of the segment that begins at `offset` of a file of `size` bytes. The segment ends
-/// at the first frame boundary from there on.
+/// The smallest length in bytes of the segment that begins at byte `offset` of a file of `size` bytes. The
+/// segment ends at the first frame boundary at or after this length.
 pub(super) fn segment_len(offset: u64, size: u64, segment_bytes: u64) -> u64 {
     let smallest = (segment_bytes / SMALLEST_DIVISOR).max(1);
     (size.saturating_sub(offset) / END_DIVISOR).clamp(smallest, segment_bytes.max(smallest))
 }
 
-/// Cuts the entries of an index into segments.
+/// Groups the entries of a large file's page index into segments, one entry at a time.
 pub(super) struct Cutter {
-    /// Size of the file in bytes.
+    /// Size of the large file in bytes.
     size: u64,
+    /// Length of a full segment in bytes (8 MiB, except in tests).
     segment_bytes: u64,
-    /// The segment that the next entry may belong to.
+    /// The segment that index entries are being added to. None before the first entry.
     cut: Option<SegmentBounds>,
 }
 
 impl Cutter {
-    /// A cutter for a file of `size` bytes.
+    /// Makes a [`Cutter`] for a file of `size` bytes and full segments of about `segment_bytes`.
     pub(super) const fn new(size: u64, segment_bytes: u64) -> Self {
         Self { size, segment_bytes, cut: None }
     }
 
-    /// Adds the next entry. Returns the segment before it if that is complete: it has reached its
-    /// length and `entry` begins another. Entries ascend by page and offset.
+    /// Adds the next entry of the page index. If the segment that is being filled has reached its length, `entry`
+    /// begins a new segment, and the finished one is returned. Otherwise returns None. Entries must ascend by page
+    /// number and offset.
     pub(super) fn add(&mut self, entry: IndexEntry) -> Option<SegmentBounds> {
         let len = |start| segment_len(start, self.size, self.segment_bytes);
         let is_full = |cut: &SegmentBounds| entry.offset - cut.bytes.start >= len(cut.bytes.start);
@@ -67,7 +75,7 @@ impl Cutter {
         whole
     }
 
-    /// The last segment; None if there was no entry.
+    /// Ends the last segment of the file and returns it. None if no index entry was added.
     pub(super) fn finish(self) -> Option<SegmentBounds> {
         self.cut
     }

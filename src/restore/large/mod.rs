@@ -1,9 +1,11 @@
-//! Files too large for one GET: header and page index are fetched first, then segments of about
-//! 8 MiB that are cut at frame boundaries and streamed by any free worker
-//! (docs/ARCHITECTURE.md, "Segments").
+//! Fetching of LTX files that are too large for one GET (more than 8 MiB). The file's header and page index
+//! are fetched first. Then the rest is fetched in segments of about 8 MiB that begin and end at frame
+//! boundaries. Any free worker can take a segment (docs/ARCHITECTURE.md, "Segments").
 //!
-//! Each segment yields the CRC of its frames and a hash of (page, offset, size). The CRCs are
-//! combined in order and compared with the trailer. The hash must equal that of the index.
+//! The segments of a file end in any order, so its checksum cannot be computed from beginning to end.
+//! Instead each segment computes the CRC of its own frames. These CRCs are combined in the order of the
+//! file and compared with the trailer. Each segment also computes a hash of (page number, offset, size) of
+//! its frames, which must equal the hash that the page index gives.
 
 mod cuts;
 mod page_index;

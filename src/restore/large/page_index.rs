@@ -1,8 +1,10 @@
-//! The page index of a large file: where its segments are cut, which pages it holds, and what the
-//! segments' bytes are compared with.
+//! Reads the page index of a large LTX file. The index lists each page with the offset and size of its
+//! frame. From it this file computes where the segments begin and end, which pages they hold, and the
+//! checksums that the segments must have.
 //!
-//! Input: the file's [`Footer`], and the rest of the index where the footer is too short. The index
-//! is parsed as it comes; of its entries only the cuts are kept.
+//! The index is at the end of the file. Most of it is in the file's [`Footer`], which was fetched before.
+//! If the footer is too short, the rest is fetched here. Entries are parsed as they arrive and are not
+//! kept, so the index of a file of any size needs little memory.
 
 use crate::ltx::crc::{DatabaseChecksum, FileCrc};
 use crate::ltx::error::Checksum;
@@ -17,31 +19,36 @@ use crate::restore::large::cuts::{Cutter, SegmentBounds};
 use crate::restore::large::segment::{LargeFile, SegmentOutput, is_tracked_snapshot};
 use crate::restore::large::source::{Footer, LargeSource, request_permit};
 
-/// A large file whose index has been read.
+/// A large file whose header, page index and trailer were read. Its pages are still to be fetched.
 pub(crate) struct Indexed {
+    /// Key, ETag and header of the file, which its segments need.
     pub file: LargeFile,
+    /// The segments in which the file is to be fetched: their byte ranges and pages, in ascending order.
     pub cuts: Vec<SegmentBounds>,
+    /// The checksums with which the file's segments are compared once they are fetched.
     pub expected: SegmentChecksums,
 }
 
-/// What the segments of a large file are compared with.
+/// The checksums with which the fetched segments of a large file are compared.
 pub(crate) struct SegmentChecksums {
     size: u64,
     header: Header,
+    /// The trailer, which holds the checksum of the file and that of the database.
     pub trailer: Trailer,
-    /// CRC of the header.
+    /// CRC of the header's bytes, which precede the first segment. It is combined with the CRCs of the segments.
     head_crc: FileCrc,
-    /// CRC from the end mark of the pages to the checksum in the trailer.
+    /// CRC of the bytes that follow the last segment: the end mark of the pages, the index, and the trailer
+    /// up to its file checksum.
     tail_crc: FileCrc,
 }
 
 impl Indexed {
-    /// Reads header, index and trailer of file `planned` of the plan. Calls `on_page` for each page
-    /// of the index, in order.
+    /// Reads header, page index and trailer of file number `planned` of the plan. Calls `on_page` for each
+    /// page in the index, in ascending order.
     ///
     /// # Errors
-    /// [`ExecutionFailure::Damaged`] if header, index or trailer are malformed or disagree, else
-    /// the store's.
+    /// [`ExecutionFailure::Damaged`] if header, index or trailer are malformed or contradict each other.
+    /// Otherwise the failure of a request.
     pub(crate) async fn read(
         source: LargeSource<'_>,
         planned: usize,
@@ -50,7 +57,8 @@ impl Indexed {
     ) -> Result<Self, ExecutionFailure> {
         match Self::read_once(source, planned, &footer, on_page).await {
             Err(ExecutionFailure::Damaged { file, error }) => {
-                // If a file was cut off, its last bytes are arbitrary and so is this error.
+                // If the file was truncated, its last bytes are not an index, and `error` says nothing
+                // useful. Reading the file from its beginning finds the true cause.
                 let fault = source.fault(file, footer.etag.as_ref()).await;
                 Err(fault.unwrap_or(ExecutionFailure::Damaged { file, error }))
             }
@@ -81,7 +89,7 @@ impl Indexed {
             on_page(entry.pgno);
         };
         if parts.end_mark.start < tail_at {
-            // The index begins before the bytes that were fetched: its first part is streamed.
+            // The index begins before the bytes of the footer, so its first part is fetched now.
             let _permit = request_permit(source.requests).await;
             let rest = source.get(parts.end_mark.start..tail_at, footer.etag.as_ref());
             let mut body = rest.await.map_err(failed)?;
@@ -107,11 +115,12 @@ impl Indexed {
 }
 
 impl SegmentChecksums {
-    /// Compares the file checksum with the segments' CRCs, which are in the order of the cuts. For
-    /// a tracked snapshot, compares the database checksum with the XOR of all its pages.
+    /// Combines the CRCs of `segments` and compares the result with the file checksum in the trailer. `segments` must
+    /// be in the order of the file. A snapshot may also carry a checksum of the whole database. It is compared with
+    /// the XOR of the checksums of all pages.
     ///
     /// # Errors
-    /// A checksum differs.
+    /// [`FormatError::ChecksumMismatch`] if one of the two differs.
     pub(crate) fn verify(&self, segments: &[SegmentOutput]) -> Result<(), FormatError> {
         let mut crc = self.head_crc;
         for segment in segments {
@@ -133,12 +142,16 @@ impl SegmentChecksums {
     }
 }
 
-/// Feeds the end mark and the index to their parsers and to the CRC.
+/// Parses the bytes from the end mark of the pages (6 zero bytes) to the end of the index, and computes
+/// their CRC.
 struct IndexReader {
     parser: IndexParser,
     crc: FileCrc,
+    /// Byte offset in the file of the end mark (6 zero bytes after the last page), for error messages.
     end_mark_at: u64,
+    /// Number of bytes of the end mark that were not read yet.
     end_mark_left: usize,
+    /// For a snapshot: checks that the index lists every page of the database. None for other files.
     snapshot: Option<SnapshotPages>,
 }
 
@@ -154,6 +167,7 @@ impl IndexReader {
         }
     }
 
+    /// Parses the next `bytes` and calls `on_entry` for each complete index entry.
     fn feed(&mut self, bytes: &[u8], on_entry: &mut dyn FnMut(IndexEntry)) -> Result<(), FormatError> {
         self.crc.update(bytes);
         let (mark, rest) = bytes.split_at(self.end_mark_left.min(bytes.len()));
@@ -173,7 +187,11 @@ impl IndexReader {
         Ok(())
     }
 
-    /// The CRC from the end mark to the end of the index. `size` is the file's size in bytes.
+    /// Ends the parsing and returns the CRC of all bytes from the end mark to the end of the index. `size`
+    /// is the file's size in bytes.
+    ///
+    /// # Errors
+    /// The index is not complete, or the file is a snapshot and lacks a page.
     fn finish(self, size: u64) -> Result<FileCrc, FormatError> {
         if !self.parser.is_done() {
             return Err(self.parser.truncated(size));

@@ -1,5 +1,6 @@
-//! One segment of a large file: a range of whole frames, streamed, checked and placed by one
-//! worker. Any worker can take any segment.
+//! Fetches one segment of a large LTX file. A segment is a range of whole page frames, about 8 MiB long.
+//! One worker streams it, decodes and checks its pages, and writes those that win to the output. Any worker
+//! can take any segment.
 
 use crate::io::OutputFile;
 use crate::ltx::crc::{DatabaseChecksum, FileCrc};
@@ -20,61 +21,74 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, mpsc};
 
-/// What all segments of one database share.
+/// The data that all segments of one database's large files share.
 pub(crate) struct SegmentContext {
+    /// The store that the segments are fetched from.
     pub store: Store,
-    /// None: decoded pages are discarded.
+    /// The output file that pages are written to. With None, decoded pages are checked and discarded.
     pub output: Option<Arc<OutputFile>>,
-    /// Fetched bytes are discarded without being decoded.
+    /// True to discard fetched bytes without decoding them. `hydrant bench` uses this to measure fetching alone.
     pub fetch_only: bool,
+    /// Which pages occur in increments (so the snapshot's copies are not written), and the content of those pages
+    /// that wait in memory.
     pub winners: Arc<Winners>,
-    /// The database has a checksum to compare with.
+    /// True if the checksums of the written pages are to be computed, to be compared with the database checksum of
+    /// the newest file.
     pub tracked: bool,
-    /// Bounds the database's requests in flight (`-parallelism`).
+    /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub requests: Option<Arc<Semaphore>>,
-    /// Set once a part of the restore has failed: the other segments end at their next chunk.
+    /// True once a segment has failed or the restore was dropped. The other segments then end at their next chunk.
     pub stopped: AtomicBool,
 }
 
-/// A large file as its segments need it.
+/// A large file, with what its segments need to fetch and check their parts of it.
 pub(crate) struct LargeFile {
-    /// Index of the file in the plan.
+    /// Index of the file in the plan. Errors name the file by it.
     pub planned: usize,
+    /// Key of the object, or path of the local file.
     pub key: String,
+    /// ETag of the object. It is sent as `If-Match`, so that a replaced object is noticed.
     pub etag: Option<Etag>,
     pub header: Header,
-    /// The pages that it wins. None for the base: it wins each page that no increment claimed.
+    /// For an increment: the pages of which it has the newest copy, which are to be written. None for the snapshot,
+    /// which has the newest copy of every page that is in no increment.
     pub wins: Option<PageMap>,
 }
 
-/// One segment of one file of one database.
+/// One segment (a byte range of about 8 MiB) of one large file, as a job for any worker.
 pub(super) struct Segment {
     pub context: Arc<SegmentContext>,
     pub file: Arc<LargeFile>,
-    /// Index among the segments of all files of the database.
+    /// Index of this segment among the segments of all large files of the database. Results arrive in any order and
+    /// are sorted by it.
     pub number: usize,
     pub bounds: SegmentBounds,
+    /// The channel on which the segment sends its result to the task that restores the database.
     pub done: mpsc::UnboundedSender<SegmentDone>,
 }
 
-/// The end of a segment.
+/// The message that a segment sends when it has ended: its number and its result.
 pub(super) struct SegmentDone {
-    /// [`Segment::number`].
+    /// Index of this segment among the segments of all large files of the database. Results arrive in any order and
+    /// are sorted by it.
     pub number: usize,
     pub result: Result<SegmentOutput, ExecutionFailure>,
 }
 
-/// What a segment has computed.
+/// The checksums of a segment that was fetched and written.
 pub(crate) struct SegmentOutput {
-    /// CRC of its frames.
+    /// CRC of the bytes of the segment's page frames.
     pub crc: FileCrc,
+    /// Number and checksum of the pages that this segment has written to the output.
     pub placed: Placed,
-    /// For tracked snapshots: XOR of the checksums of all its pages, winners or not.
+    /// For a snapshot that carries a checksum of the whole database: XOR of the checksums of all pages of the
+    /// segment, whether they were written or not. For other files it stays 0.
     pub checksum: DatabaseChecksum,
 }
 
 impl Segment {
-    /// Streams the segment and sends the result to [`Segment::done`].
+    /// Fetches the segment and sends its result on [`Segment::done`]. If another segment of the database has failed,
+    /// the result is [`ExecutionFailure::Stopped`].
     pub(super) async fn run(self, worker: &Worker) {
         let result = if self.context.stopped.load(Ordering::Relaxed) {
             Err(ExecutionFailure::Stopped)
@@ -84,10 +98,12 @@ impl Segment {
         if result.is_err() {
             self.context.stopped.store(true, Ordering::Relaxed);
         }
-        // Fails if nobody waits for the database any more.
+        // `send` fails if the restore of this database was dropped. The result is not needed then.
         let _ = self.done.send(SegmentDone { number: self.number, result });
     }
 
+    /// Fetches the segment with one GET, decodes its pages as they arrive, and writes those of which this file has
+    /// the newest copy.
     async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, ExecutionFailure> {
         let (context, file, bounds) = (&*self.context, &*self.file, &self.bounds);
         let damaged = |error| ExecutionFailure::Damaged { file: file.planned, error };
@@ -118,7 +134,8 @@ impl Segment {
         let mut loser = vec![0; page_size.bytes()];
         let (mut crc, mut frames, mut checksum) = (FileCrc::new(), FrameHash::new(), DatabaseChecksum::default());
         let mut watch = Stopwatch::start();
-        // Terminates: each turn takes a frame, or a chunk of the body, which has the segment's length.
+        // This loop terminates. Each turn consumes a frame or a chunk of the body, and the body is as long
+        // as the segment.
         while parser.offset() < bounds.bytes.end {
             let frame = match parser.next().map_err(damaged)? {
                 Next::Frame(frame) => frame,
@@ -164,9 +181,10 @@ impl Segment {
         Ok(SegmentOutput { crc, placed: writer.finish().await?, checksum })
     }
 
-    /// The overlay's entries that this segment lays out. A segment of the base takes those from
-    /// its first page to the next segment's first page. The first segment also takes those before,
-    /// the last those behind. A segment of an increment takes none.
+    /// The range of overlay entries (winning pages that wait in memory) that this segment writes between its
+    /// own pages. A segment of the base takes the pages from its first page up to the next segment's first
+    /// page. The first segment also takes all pages before it, the last one all pages after it. So each
+    /// entry is written by exactly one segment. A segment of an increment takes none.
     fn overlay_share(&self) -> Range<usize> {
         let (overlay, bounds) = (&self.context.winners.overlay, &self.bounds);
         if self.file.wins.is_some() {
@@ -178,7 +196,8 @@ impl Segment {
     }
 }
 
-/// Whether the database checksum in the trailer is that of this file's own pages.
+/// Whether the file is a snapshot with a database checksum. Its checksum then covers exactly the pages in
+/// this file, so it can be verified from this file alone.
 pub(super) const fn is_tracked_snapshot(header: &Header) -> bool {
     header.is_snapshot() && header.is_tracked()
 }

@@ -1,4 +1,5 @@
-//! The segments of one database's large files: handed to all workers, waited for, verified.
+//! Coordinates the segments of one database's large files: queues them for all workers, waits for their
+//! results, and verifies each file's checksums.
 
 use crate::restore::error::ExecutionFailure;
 use crate::restore::large::page_index::{Indexed, SegmentChecksums};
@@ -10,30 +11,32 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
-/// Segments in flight. Dropping it stops them.
+/// The segments of one database's large files that are queued or in flight. Dropping this value stops them.
 pub(crate) struct Segments {
     context: Arc<SegmentContext>,
     shared: Arc<SharedResources>,
-    /// In the order in which the files' segments are numbered.
+    /// The large files, in the order in which their segments are numbered: first all segments of the first file.
     files: Vec<ExpectedFile>,
-    /// Segments of all files.
+    /// Number of segments of all large files together, and thus of results to wait for.
     count: usize,
+    /// The channel on which the segments' results arrive, in any order.
     results: mpsc::UnboundedReceiver<SegmentDone>,
 }
 
-/// What the segments of one file must yield.
+/// A large file with the checksums that its segments must have.
 struct ExpectedFile {
-    /// Index of the file in the plan.
     planned: usize,
+    /// Number of segments that the file was divided into.
     segments: usize,
     checksums: SegmentChecksums,
 }
 
 impl Segments {
-    /// Hands the segments of the files `indexed` to the workers of `shared`.
+    /// Queues the segments of the large files `indexed` for all workers, and returns without waiting for them.
     pub(crate) fn start(context: SegmentContext, indexed: Vec<Indexed>, shared: &Arc<SharedResources>) -> Self {
         let context = Arc::new(context);
-        // Only the segments hold a sender: the channel closes when the last of them is dropped.
+        // Only the segments hold clones of the sender. So when the last segment is dropped, the channel
+        // closes and `finish` does not wait for ever.
         let (done, results) = mpsc::unbounded_channel();
         let mut files = Vec::with_capacity(indexed.len());
         let mut count = 0;
@@ -50,16 +53,18 @@ impl Segments {
         Self { context, shared: Arc::clone(shared), files, count, results }
     }
 
-    /// Waits for all segments and verifies each file's checksums.
+    /// Waits for all segments and verifies each file's checksums. Returns number and checksum of the pages
+    /// that were written.
     ///
     /// # Errors
-    /// The first failure of a segment; that a segment has ended without a result.
+    /// The first failure of a segment, a checksum that differs, or (a bug, unless the run was cancelled) a
+    /// segment that ended without a result.
     pub(crate) async fn finish(mut self) -> Result<Placed, ExecutionFailure> {
         let mut outputs: Vec<Option<SegmentOutput>> = Vec::new();
         outputs.resize_with(self.count, || None);
         let mut failure = None;
-        // Terminates: a segment sends one result, also if it is stopped. If the workers end, the
-        // queue drops its segments and the channel closes.
+        // This loop terminates. Each segment sends one result, also if it is stopped. If the workers end
+        // before that, the queue drops its segments, the channel closes, and `recv` returns None.
         for _ in 0..self.count {
             let Some(SegmentDone { number, result }) = self.results.recv().await else {
                 let stopped = || self.shared.stopped("a segment has ended without a result").into();
@@ -70,7 +75,7 @@ impl Segments {
                 (Ok(_), None) => {
                     return Err(ExecutionFailure::bug("a segment that was never started has ended"));
                 }
-                // The failure that stopped it comes from another segment.
+                // This segment stopped because another one failed. That one reports the failure.
                 (Err(ExecutionFailure::Stopped), _) => {}
                 (Err(error), _) => {
                     failure.get_or_insert(error);
@@ -117,7 +122,8 @@ mod tests {
     use crate::store::Store;
     use std::sync::atomic::AtomicBool;
 
-    /// One segment that was dropped before it had a result, as when its worker panics.
+    /// Makes a [`Segments`] of one segment that was dropped before it had a result, as happens if its worker
+    /// panics.
     fn dropped(shared: &Arc<SharedResources>) -> Segments {
         let overlay = Overlay::new(PageSize::new(4096).unwrap(), 0);
         let context = SegmentContext {

@@ -1,5 +1,5 @@
-//! Where a large file is read from: GETs of its header, of its last bytes, and of all of it where
-//! it is damaged and the error is to be named.
+//! The requests for a large file apart from its segments: GETs of its header and of its last bytes. If the
+//! file proves damaged, it is read once more from its beginning, to find the first error for the message.
 
 use crate::catalogue::LtxFile;
 use crate::ltx::FormatError;
@@ -13,57 +13,66 @@ use futures_util::future::{LocalBoxFuture, try_join, try_join_all};
 use std::ops::Range;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The last 1/128 of a file is fetched first. An index entry takes about 1/256 of its frame, so
-/// these bytes most likely hold the whole index.
+/// The last 1/128 of a large file (the tail) is fetched first, because the page index is at the file's end
+/// and its size is not known. An index entry takes about 1/256 of the size of its frame, so 1/128 most likely
+/// holds the whole index.
 const TAIL_GUESS_DIVISOR: u64 = 128;
-/// Bounds of that guess, in bytes.
+/// The tail that is fetched first has at least 64 KiB and at most 4 MiB.
 const TAIL_GUESS_BYTES: Range<u64> = 64 << 10..4 << 20;
-/// The tail is fetched in parts of 1/16 of a segment, side by side, because no segment can begin
-/// before the index is there.
+/// The tail is fetched by several GETs side by side, each of 1/16 of a segment (512 KiB). This saves time,
+/// because no segment can begin before the index was read.
 const TAIL_PART_DIVISOR: u64 = 16;
-/// Smallest part of the tail that gets a request of its own.
+/// A GET of a part of the tail fetches at least 16 KiB.
 const SMALLEST_TAIL_PART_BYTES: u64 = 16 << 10;
-/// A large file is checked in segments, so the first error found need not be the first in the file. If
-/// the file is no larger than this, it is read once more from its beginning, and the error message names
-/// the first error. Larger files would take too long.
+/// A damaged large file of up to 1 GiB is read once more from its beginning, so that the error message names
+/// the first error in the file. Without that it would name the error of the segment that failed first. Files
+/// larger than 1 GiB are not read again, because that would take too long.
 const DIAGNOSED_BYTES: u64 = 1 << 30;
 
-/// A file of the plan.
+/// A file of the plan, with the key that it is fetched by.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedFile {
+    /// Key of the object, or path of the local file.
     pub key: String,
+    /// The listed properties of the file: level, TXIDs, size, time and ETag.
     pub file: LtxFile,
 }
 
-/// Where a large file is read from.
+/// A reader for one large file.
 #[derive(Clone, Copy)]
 pub(crate) struct LargeSource<'a> {
+    /// The worker whose HTTP connections the requests use.
     pub worker: &'a Worker,
+    /// The store (bucket or local disk) that holds the file.
     pub store: &'a Store,
     pub planned: &'a PlannedFile,
-    /// Bounds the database's requests in flight (`-parallelism`).
+    /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub requests: Option<&'a Semaphore>,
 }
 
-/// The bytes of a large file that are fetched before its pages: its header, and its last bytes.
+/// The bytes of a large file that are fetched before its pages: the header and the last bytes.
 pub(crate) struct Footer {
+    /// The header: the first 100 bytes of the file.
     pub head: [u8; HEADER_SIZE],
+    /// The last bytes of the file. They hold the trailer and most likely the whole page index.
     pub tail: Vec<u8>,
+    /// ETag of the object that these bytes came from. Segments send it as `If-Match`, so that all parts are from the
+    /// same object.
     pub etag: Option<Etag>,
 }
 
-/// How many of the last bytes of a file of `size` bytes are fetched first.
+/// The number of bytes at the end of a file of `size` bytes that are fetched first.
 fn tail_guess(size: u64) -> u64 {
     (size / TAIL_GUESS_DIVISOR).clamp(TAIL_GUESS_BYTES.start, TAIL_GUESS_BYTES.end).min(size)
 }
 
-/// How many bytes of the tail one GET fetches.
+/// The number of bytes of the tail that one GET fetches.
 fn tail_part(segment_bytes: u64) -> u64 {
     (segment_bytes / TAIL_PART_DIVISOR).max(SMALLEST_TAIL_PART_BYTES)
 }
 
-/// About how many GETs a file of `size` bytes takes: 1 up to `segment_bytes`; beyond, 1 for the
-/// header, 1 for each part of the tail and 1 for each segment.
+/// Estimates the number of GETs that fetch a file of `size` bytes. A file of up to `segment_bytes` takes one.
+/// A larger one takes one for the header, one for each part of the tail, and one for each segment.
 pub(crate) fn gets(size: u64, segment_bytes: u64) -> u64 {
     if size <= segment_bytes {
         return 1;
@@ -72,7 +81,7 @@ pub(crate) fn gets(size: u64, segment_bytes: u64) -> u64 {
     let whole = size.saturating_sub(segment_bytes.saturating_mul(END_DIVISOR)) / segment_bytes;
     let tail = tail_guess(size).div_ceil(tail_part(segment_bytes));
     let (mut gets, mut offset) = (1 + tail + whole, whole * segment_bytes);
-    // Terminates: a segment has at least 1 byte.
+    // This loop terminates, because `segment_len` returns at least 1.
     while offset < size {
         gets += 1;
         offset = offset.saturating_add(segment_len(offset, size, segment_bytes));
@@ -80,7 +89,8 @@ pub(crate) fn gets(size: u64, segment_bytes: u64) -> u64 {
     gets
 }
 
-/// Waits until the database may make one more request. None if their number is not bounded.
+/// Waits until the database may have one more request in flight (`-parallelism`), and returns the permit.
+/// Returns None at once if the number of requests has no limit.
 pub(crate) async fn request_permit(requests: Option<&Semaphore>) -> Option<SemaphorePermit<'_>> {
     let permit = requests?.acquire().await;
     debug_assert!(permit.is_ok(), "the semaphore of -parallelism is never closed");
@@ -88,10 +98,10 @@ pub(crate) async fn request_permit(requests: Option<&Semaphore>) -> Option<Semap
 }
 
 impl LargeSource<'_> {
-    /// Fetches the header and the tail, side by side.
+    /// Fetches the file's header and its last bytes, with several GETs side by side.
     ///
     /// # Errors
-    /// The store's, after its retries.
+    /// [`StoreError`] if a GET fails and all its retries do.
     pub(crate) async fn footer(self) -> Result<Footer, StoreError> {
         let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
         let begin = size - tail_guess(size);
@@ -103,7 +113,7 @@ impl LargeSource<'_> {
         Ok(Footer { head, tail, etag: etag.cloned().or(head_etag) })
     }
 
-    /// Fills `into` with the file's bytes from `at` on. Returns the ETag of the response.
+    /// Fills `into` with the file's bytes, beginning at byte offset `at`. Returns the ETag of the response.
     async fn fetch(self, at: u64, into: &mut [u8]) -> Result<Option<Etag>, StoreError> {
         let _permit = request_permit(self.requests).await;
         let mut body = self.get(at..at + into.len() as u64, self.planned.file.etag.as_ref()).await?;
@@ -120,19 +130,22 @@ impl LargeSource<'_> {
         Ok(etag)
     }
 
-    /// Requests `range` of the file; 412 if the file's ETag is not `etag`.
+    /// Sends a GET for the bytes `range` of the file. If `etag` is given, it is sent as `If-Match`, so that the
+    /// store answers 412 (Precondition Failed) if the object was replaced.
     pub(crate) async fn get(self, range: Range<u64>, etag: Option<&Etag>) -> Result<Body, StoreError> {
         self.store.get(&self.worker.http, &self.planned.key, range, etag).await
     }
 
-    /// Reads file `file` of the plan from its beginning to its end and returns the first error in
-    /// its content. None if there is none, if a request fails for a reason that is not the file's
-    /// own, or if the file is larger than [`DIAGNOSED_BYTES`].
+    /// Reads the whole file, which is file `file` of the plan, and returns the first error in its content.
+    ///
+    /// Returns None in three cases: the content has no error, a request fails for a reason that has nothing to
+    /// do with this file, or the file is larger than [`DIAGNOSED_BYTES`].
     pub(crate) fn fault<'b>(self, file: usize, etag: Option<&'b Etag>) -> LocalBoxFuture<'b, Option<ExecutionFailure>>
     where
         Self: 'b,
     {
-        // Boxed because it is rare: every restore's future would else have room for it.
+        // The future is boxed. Otherwise the future of every restore would be larger by its size, although
+        // it is rarely needed.
         Box::pin(async move {
             match self.read_whole(etag).await {
                 Ok(error) => error.map(|error| ExecutionFailure::Damaged { file, error }),
@@ -142,6 +155,8 @@ impl LargeSource<'_> {
         })
     }
 
+    /// Reads and decodes the whole file. Returns the first error in its content, or None if it has none or is
+    /// larger than [`DIAGNOSED_BYTES`].
     async fn read_whole(self, etag: Option<&Etag>) -> Result<Option<FormatError>, StoreError> {
         let LtxFile { size, min_txid, max_txid, .. } = self.planned.file;
         if size > DIAGNOSED_BYTES {
@@ -151,7 +166,7 @@ impl LargeSource<'_> {
         let mut body = self.get(0..size, etag).await?;
         let mut decoder = FileDecoder::new(size, Some((min_txid, max_txid)));
         let mut page = Vec::new();
-        // Terminates: each turn takes a part of the body, whose length is `size`.
+        // This loop terminates, because each turn consumes a part of the body, which has `size` bytes.
         loop {
             let step = match decoder.next_page() {
                 Ok(DecodeStep::NeedMore) => {
