@@ -1,12 +1,11 @@
 //! Injected faults, for tests only. The n-th step of a kind on an output or on a replica's file fails, is cut
-//! short, comes late, or kills the process.
+//! short, is held, or kills the process.
 
 use crate::process::locks::lock;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Barrier, Mutex};
 
 /// An operation on an output or on a replica's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +29,16 @@ pub enum Step {
 }
 
 /// What happens instead of the step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Effect {
     Fail(Errno),
     /// A write or a read transfers at most this number of bytes.
     Short(usize),
     /// SIGKILL before the step is done.
     Kill,
-    /// The step begins this much later.
-    Late(Duration),
+    /// The step is done after two waits at this barrier. The first shows that it has been reached,
+    /// the second lets it go on.
+    Held(Arc<Barrier>),
     /// The file at this path is truncated to this number of bytes, then the step is done.
     Truncate(PathBuf, u64),
     /// A read returns 0 bytes although the file is longer. Only for [`Step::Read`].
@@ -111,7 +111,10 @@ impl Faults {
                 (Ok(1), Effect::Kill) => {
                     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
                 }
-                (Ok(1), Effect::Late(by)) => std::thread::sleep(*by),
+                (Ok(1), Effect::Held(barrier)) => {
+                    barrier.wait();
+                    barrier.wait();
+                }
                 (Ok(1), Effect::Truncate(path, bytes)) => truncate(path, *bytes)?,
                 (Ok(1) | Err(_), Effect::Short(bytes)) => most = most.min((*bytes).max(1)),
                 (Ok(1) | Err(_), Effect::EndOfFile) => most = 0,

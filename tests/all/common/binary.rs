@@ -1,5 +1,6 @@
 //! The real binary, with nothing in its environment but a simulator's keys.
 
+use super::wait::grant_time_to_end;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +15,7 @@ pub(crate) fn hydrant(dir: &Path, args: &[&str]) -> Command {
     ] {
         command.env(name, value);
     }
+    grant_time_to_end(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
