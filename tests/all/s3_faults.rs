@@ -276,13 +276,18 @@ fn a_crawling_body_is_resumed_elsewhere() {
     let served = Arc::clone(&content);
     let (send, may_send) = mpsc::channel();
     let may_send = Mutex::new(may_send);
+    let was_in_vain = Arc::new(AtomicBool::new(false));
+    let waits_in_vain = Arc::clone(&was_in_vain);
     let server = RawServer::start(move |request, to| {
         if request.n > 0 {
             return answer_range(to, request, &served, "e");
         }
         answer_part(to, request, &served, "e", 10)?;
         for byte in &served[10..] {
-            let Ok(()) = may_send.lock().unwrap().recv_timeout(AT_MOST) else { break };
+            if may_send.lock().unwrap().recv_timeout(AT_MOST).is_err() {
+                waits_in_vain.store(true, Ordering::Relaxed);
+                break;
+            }
             to.write_all(&[*byte])?;
         }
         close()
@@ -307,6 +312,7 @@ fn a_crawling_body_is_resumed_elsewhere() {
         read.extend(collect(&mut body).await.unwrap());
         assert_eq!(read, *content);
     });
+    assert!(!was_in_vain.load(Ordering::Relaxed), "the client waits for the next byte");
     assert_eq!(server.requests().iter().map(|request| request.range().0).collect::<Vec<_>>(), [0, 60]);
 }
 
