@@ -100,6 +100,7 @@ impl CancellationToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Barrier};
     use std::time::Duration;
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -109,17 +110,22 @@ mod tests {
     #[test]
     fn wakes_waiters_in_several_runtimes_and_keeps_the_first_reason() {
         let cancel = CancellationToken::new();
+        let all_wait = Arc::new(Barrier::new(4));
         let waiters: Vec<_> = (0..3)
             .map(|_| {
-                let cancel = cancel.clone();
+                let (cancel, waiting) = (cancel.clone(), Arc::clone(&all_wait));
                 std::thread::spawn(move || {
                     runtime().block_on(async {
-                        tokio::time::timeout(Duration::from_secs(20), cancel.cancelled()).await.unwrap()
+                        let mut cancelled = std::pin::pin!(cancel.cancelled());
+                        assert!(futures_util::poll!(cancelled.as_mut()).is_pending());
+                        waiting.wait();
+                        // The bound only ends a test that would hang.
+                        tokio::time::timeout(Duration::from_secs(120), cancelled).await.unwrap()
                     })
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(20));
+        all_wait.wait();
         assert!(!cancel.is_cancelled());
         cancel.cancel(Reason::Terminate);
         cancel.cancel(Reason::Interrupt);

@@ -5,8 +5,7 @@ use crate::process::locks::lock;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Barrier, Mutex};
 
 /// A kind of operation on an output file or on a file of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +34,8 @@ pub enum Step {
     Read,
 }
 
-/// The fault that replaces or changes an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What happens instead of the step.
+#[derive(Debug, Clone)]
 pub enum Effect {
     /// The operation is not done and returns this error.
     Fail(Errno),
@@ -44,9 +43,10 @@ pub enum Effect {
     Short(usize),
     /// The process kills itself with SIGKILL before the operation is done.
     Kill,
-    /// The operation begins this much later than it would.
-    Late(Duration),
-    /// The file at this path is truncated to this number of bytes, then the operation is done.
+    /// The step is done after two waits at this barrier. The first shows that it has been reached,
+    /// the second lets it go on.
+    Held(Arc<Barrier>),
+    /// The file at this path is truncated to this number of bytes, then the step is done.
     Truncate(PathBuf, u64),
     /// A read returns 0 bytes although the file is longer. Only for [`Step::Read`].
     EndOfFile,
@@ -122,7 +122,10 @@ impl Faults {
                 (Ok(1), Effect::Kill) => {
                     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
                 }
-                (Ok(1), Effect::Late(by)) => std::thread::sleep(*by),
+                (Ok(1), Effect::Held(barrier)) => {
+                    barrier.wait();
+                    barrier.wait();
+                }
                 (Ok(1), Effect::Truncate(path, bytes)) => truncate(path, *bytes)?,
                 (Ok(1) | Err(_), Effect::Short(bytes)) => most = most.min((*bytes).max(1)),
                 (Ok(1) | Err(_), Effect::EndOfFile) => most = 0,

@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 /// The environment variable that tells a child process of a test what to do.
@@ -227,16 +228,22 @@ fn no_sync_waits_for_a_large_files() {
     for kind in kinds() {
         let dir = tempfile::tempdir().unwrap();
         let (large, small) = (dir.path().join("large"), dir.path().join("small"));
-        let _late = inject(&large, Some(fault::Step::Sync), 1, Effect::Late(Duration::from_secs(2)));
+        let barrier = Arc::new(Barrier::new(2));
+        let _held = inject(&large, Some(fault::Step::Sync), 1, Effect::Held(Arc::clone(&barrier)));
         let (large, small) = (output(&large, 1 << 20), output(&small, 1));
         block_on(kind, async {
             let io = Io::new(kind, options(4096, 1)).unwrap();
-            let syncing = tokio::task::spawn_local(io.writer(&large).sync());
-            // The pause gives a sync thread the time to take the large file.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            io.writer(&small).sync().await.unwrap();
-            assert!(small.is_synced() && !large.is_synced());
-            syncing.await.unwrap().unwrap();
+            let mut syncing = std::pin::pin!(io.writer(&large).sync());
+            assert!(futures_util::poll!(syncing.as_mut()).is_pending());
+            // A thread has begun the large file's sync.
+            barrier.wait();
+            // The bound only ends a test that would hang.
+            let synced = tokio::time::timeout(Duration::from_secs(60), io.writer(&small).sync()).await;
+            let are_synced = (small.is_synced(), large.is_synced());
+            barrier.wait();
+            synced.expect("the small file's sync waits for the large one's").unwrap();
+            assert_eq!(are_synced, (true, false));
+            syncing.await.unwrap();
         })
         .unwrap();
         assert!(large.is_synced());
@@ -289,7 +296,7 @@ fn buffers_are_bounded_aligned_and_come_back() {
                 let io = io.clone();
                 async move { io.buffer().await.len() }
             });
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
             assert!(!waiting.is_finished());
             held.pop();
             assert_eq!(waiting.await.unwrap(), 12_288);

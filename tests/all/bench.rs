@@ -2,7 +2,7 @@
 //! and the exit codes. The program runs against the simulator and against files.
 
 use crate::common::binary::hydrant;
-use crate::common::wait::{ended_soon, until};
+use crate::common::wait::{ended, until};
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, TinyFleet, large_database, tiny_fleet};
@@ -273,12 +273,11 @@ fn interrupted_it_tells_what_it_measured_and_leaves_nothing() {
             answered() - before
         };
         let enough = once() * 2 + answered();
-        let child = bench(dir.path(), &args).spawn().unwrap();
+        let mut child = bench(dir.path(), &args).spawn().unwrap();
         until(|| answered() >= enough);
-        let signalled = Instant::now();
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        ended(&mut child);
         let ran = Ran::of(child.wait_with_output().unwrap());
-        ended_soon(signalled);
         assert_eq!(ran.code, 130, "{}", ran.stderr);
         assert!(ran.stderr.contains("Error: interrupted"), "{}", ran.stderr);
         assert_eq!(serde_json::from_str::<Value>(&ran.stdout).unwrap()["interrupted"], true);

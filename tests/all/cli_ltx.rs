@@ -1,17 +1,18 @@
 //! Tests of `hydrant ltx` as a script sees it, on a replica on disk and on a server that does not answer.
 
-use crate::common::wait::ended_soon;
+use crate::common::wait::{ended, grant_time_to_end};
 use serde_json::Value;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A command for the program with an empty environment.
 fn hydrant(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(args).env_clear().env("AWS_EC2_METADATA_DISABLED", "true").stdin(Stdio::null());
+    grant_time_to_end(&mut command);
     command
 }
 
@@ -134,13 +135,15 @@ fn signals_end_a_run_that_waits() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // `accept` returns when the program has connected, so its request is under way.
+        // Waits until the request is under way.
+        listener.set_nonblocking(false).unwrap();
         let connection = listener.accept().unwrap();
-        let begun = Instant::now();
+        listener.set_nonblocking(true).unwrap();
         let killed = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         assert!(killed.success());
-        assert_eq!(child.wait().unwrap().code(), Some(code));
-        ended_soon(begun);
+        assert_eq!(ended(&mut child).code(), Some(code));
+        // It has not waited for the request's time-out, after which it would have sent another.
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert!(stderr.starts_with("Error: "), "{stderr}");

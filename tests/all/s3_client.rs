@@ -4,11 +4,13 @@
 use crate::common::S3sServer;
 use crate::common::client::{Client, collect, config, object, options, run};
 use crate::common::raw::{RawServer, answer, answer_range, close, refuse};
+use crate::common::wait::Gate;
 use hydrant::store::s3::{S3, S3Config, S3Options, SseCustomerKey, StaticCredentials};
 use hydrant::store::{Etag, Http, ListRequest, Store, StoreErrorKind};
 use hydrant::telemetry::Counters;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 // --- tests against s3s, an independent S3 server ---
@@ -236,10 +238,17 @@ mod expiring {
 
 #[test]
 fn an_expired_token_is_renewed_once_for_all() {
+    const AT_ONCE: usize = 20;
     let content = object(100);
     let served = Arc::clone(&content);
+    let (refused, all_have_come) = (AtomicUsize::new(0), Gate::default());
     let server = RawServer::start(move |request, to| {
-        std::thread::sleep(Duration::from_millis(10));
+        let expired = (request.header("x-amz-security-token"), request.method.as_str()) == ("TOKEN-0", "GET");
+        if expired && refused.fetch_add(1, SeqCst) + 1 == AT_ONCE {
+            all_have_come.open();
+        }
+        // All are signed with the expired token before the first is refused.
+        assert!(!expired || all_have_come.wait(), "not all have come");
         match (request.header("x-amz-security-token"), request.method.as_str()) {
             ("TOKEN-0", "HEAD") => write!(to, "HTTP/1.1 400 Bad Request\r\n\r\n").and_then(|()| close()),
             ("TOKEN-0", _) => refuse(to, "400 Bad Request", "", "ExpiredToken"),
@@ -258,13 +267,13 @@ fn an_expired_token_is_renewed_once_for_all() {
             if head_first {
                 assert_eq!(client.store.head(&http, "key").await.unwrap().size, 100);
             } else {
-                let all = (0..20).map(|_| client.read("key", 0..100, None));
+                let all = (0..AT_ONCE).map(|_| client.read("key", 0..100, None));
                 for read in futures_util::future::join_all(all).await {
                     assert_eq!(read.unwrap(), *content);
                 }
             }
         });
-        assert_eq!(provider.0.0.load(std::sync::atomic::Ordering::SeqCst), 2);
+        assert_eq!(provider.0.0.load(SeqCst), 2);
     }
 }
 

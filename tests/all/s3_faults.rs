@@ -1,13 +1,14 @@
 //! Tests the S3 client against a server that ends connections, goes silent, contradicts itself and throttles.
 
-use crate::common::client::{Client, collect, config, object, options, run};
+use crate::common::client::{Client, collect, config, object, options, pass_until, run, run_frozen};
 use crate::common::raw::{Answered, RawServer, answer, answer_part, answer_range, close, range_head, refuse};
-use crate::common::wait::Gate;
+use crate::common::wait::{AT_MOST, Gate};
 use hydrant::store::s3::{ProcessLimiter, Retries, S3Options, Timeouts};
 use hydrant::store::{Http, ListRequest, StoreErrorKind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+use tokio::time::{Instant, advance};
 
 // --- tests with broken answers ---
 
@@ -49,8 +50,9 @@ fn a_body_that_progresses_is_never_given_up() {
         let (first, last) = request.range();
         answer_part(to, request, &served, "e1", 20_000.min(last + 1 - first)).and_then(|()| close())
     });
-    assert_eq!(Client::of(&server).read_now(0..2_000_000).unwrap(), *content);
-    assert_eq!(server.requests().len(), 100);
+    let client = Client::of(&server);
+    assert_eq!(client.read_now(0..2_000_000).unwrap(), *content);
+    assert_eq!(client.gets_without_hedges(), 100);
 }
 
 #[test]
@@ -173,6 +175,7 @@ fn bodies_that_are_too_long_or_chunked() {
 /// A server that goes silent. It keeps the connection open until another request has come.
 #[derive(Default)]
 struct Silence {
+    begun: Gate,
     broken: Gate,
     /// Whether the server waited in vain: the client kept the silent connection and sent no other request.
     was_in_vain: AtomicBool,
@@ -180,6 +183,7 @@ struct Silence {
 
 impl Silence {
     fn keep(&self) -> Answered {
+        self.begun.open();
         if !self.broken.wait() {
             self.was_in_vain.store(true, Ordering::Relaxed);
         }
@@ -191,9 +195,18 @@ impl Silence {
     }
 }
 
+/// A time-out of one kind.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A client whose pauses take no time, so that only time-outs need a clock.
+fn impatient(server: &RawServer, timeouts: Timeouts) -> Client {
+    let retries = Retries { base: Duration::ZERO, ..Retries::default() };
+    Client::new(config(&server.endpoint()), &S3Options { timeouts, retries, ..options() })
+}
+
 #[test]
 fn a_black_hole_at_each_stage_is_left() {
-    fn at(stage: &str) {
+    for stage in ["request", "headers", "body", "error body"] {
         let content = object(200_000);
         let (served, silence) = (Arc::clone(&content), Arc::new(Silence::default()));
         let (keeping, of) = (Arc::clone(&silence), stage.to_owned());
@@ -211,16 +224,26 @@ fn a_black_hole_at_each_stage_is_left() {
             to.flush()?;
             keeping.keep()
         });
-        let client = Client::of(&server);
-        assert_eq!(client.read_now(0..200_000).unwrap(), *content, "{stage}");
+        let before_headers = matches!(stage, "request" | "headers");
+        let timeouts = if before_headers {
+            Timeouts { first_byte: TIMEOUT, ..options().timeouts }
+        } else {
+            Timeouts { chunk: TIMEOUT, ..options().timeouts }
+        };
+        let client = impatient(&server, timeouts);
+        let time = async {
+            pass_until(Duration::ZERO, || silence.begun.is_open()).await;
+            if before_headers {
+                // Once only: the next request has the same time-out.
+                advance(TIMEOUT).await;
+            }
+            pass_until(if before_headers { Duration::ZERO } else { TIMEOUT }, || silence.broken.is_open()).await;
+        };
+        let (read, ()) = run_frozen(async { tokio::join!(client.read("key", 0..200_000, None), time) });
+        assert_eq!(read.unwrap(), *content, "{stage}");
         assert!(silence.was_left(), "{stage}");
         assert_eq!((client.counters.retries.get(), server.connections()), (1, 2), "{stage}");
     }
-    std::thread::scope(|scope| {
-        for stage in ["request", "headers", "body", "error body"] {
-            scope.spawn(move || at(stage));
-        }
-    });
 }
 
 #[test]
@@ -237,15 +260,24 @@ fn a_listing_that_halts_is_asked_for_again() {
         keeping.broken.open();
         answer(to, "200 OK", "", PAGE.as_bytes())
     });
-    assert_eq!(Client::of(&server).list_now(&ListRequest::default()).unwrap(), Default::default());
+    let client = impatient(&server, Timeouts { chunk: TIMEOUT, ..options().timeouts });
+    let (http, request) = (Http::default(), ListRequest::default());
+    let time = pass_until(TIMEOUT, || silence.broken.is_open());
+    let (page, ()) = run_frozen(async { tokio::join!(client.store.list_page(&http, &request), time) });
+    assert_eq!(page.unwrap(), Default::default());
     assert!(silence.was_left());
     assert_eq!(server.requests().len(), 2);
 }
 
 #[test]
 fn a_crawling_body_is_resumed_elsewhere() {
+    const EVERY: Duration = Duration::from_millis(20);
     let content = object(100_000);
     let served = Arc::clone(&content);
+    let (send, may_send) = mpsc::channel();
+    let may_send = Mutex::new(may_send);
+    let was_in_vain = Arc::new(AtomicBool::new(false));
+    let waits_in_vain = Arc::clone(&was_in_vain);
     let server = RawServer::start(move |request, to| {
         if request.n > 0 {
             return answer_range(to, request, &served, "e");
@@ -253,14 +285,36 @@ fn a_crawling_body_is_resumed_elsewhere() {
         answer_part(to, request, &served, "e", 10)?;
         // Sending the rest would take half an hour, but the client closes the connection.
         for byte in &served[10..] {
+            if may_send.lock().unwrap().recv_timeout(AT_MOST).is_err() {
+                waits_in_vain.store(true, Ordering::Relaxed);
+                break;
+            }
             to.write_all(&[*byte])?;
-            std::thread::sleep(Duration::from_millis(20));
         }
         close()
     });
-    assert_eq!(Client::of(&server).read_now(0..100_000).unwrap(), *content);
-    let resumed = server.requests()[1].range().0;
-    assert!((10..1_000).contains(&resumed), "{resumed}");
+    let client = impatient(&server, Timeouts { crawl_window: 50 * EVERY, ..options().timeouts });
+    run_frozen(async {
+        let http = Http::default();
+        let mut body = client.store.get(&http, "key", 0..100_000, None).await.unwrap();
+        let mut read = Vec::new();
+        while read.len() < 10 {
+            read.extend_from_slice(&body.chunk().await.unwrap().unwrap());
+        }
+        for _ in 0..50 {
+            let later = async {
+                advance(EVERY).await;
+                send.send(()).unwrap();
+            };
+            let (byte, ()) = tokio::join!(body.chunk(), later);
+            read.extend_from_slice(&byte.unwrap().unwrap());
+        }
+        assert_eq!((read.len(), server.requests().len()), (60, 1));
+        read.extend(collect(&mut body).await.unwrap());
+        assert_eq!(read, *content);
+    });
+    assert!(!was_in_vain.load(Ordering::Relaxed), "the client waits for the next byte");
+    assert_eq!(server.requests().iter().map(|request| request.range().0).collect::<Vec<_>>(), [0, 60]);
 }
 
 #[test]
@@ -268,18 +322,14 @@ fn a_reader_that_takes_its_time_is_not_a_crawl() {
     let content = object(100_000);
     let served = Arc::clone(&content);
     let server = RawServer::start(move |request, to| answer_range(to, request, &served, "e"));
-    // The whole body arrives during the reader's first pause. After that the client waits for nothing, so its short
-    // timeouts must not end the request.
-    let timeouts =
-        Timeouts { chunk: Duration::from_millis(400), crawl_window: Duration::from_millis(300), ..options().timeouts };
-    let client = Client::new(config(&server.endpoint()), &S3Options { timeouts, ..options() });
-    run(async {
+    let client = impatient(&server, Timeouts { chunk: TIMEOUT, crawl_window: TIMEOUT, ..options().timeouts });
+    run_frozen(async {
         let http = Http::default();
         let mut body = client.store.get(&http, "key", 0..100_000, None).await.unwrap();
         let mut len = 0;
         while let Some(bytes) = body.chunk().await.unwrap() {
             len += bytes.len();
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            advance(100 * TIMEOUT).await;
         }
         assert_eq!(len, 100_000);
     });
@@ -343,21 +393,19 @@ fn a_third_of_failures_costs_no_more_than_they_must() {
         });
         futures_util::future::join_all(all).await;
     });
-    let sent = server.requests().len();
-    assert!(sent <= 901, "{sent}: 900 are unavoidable");
+    // A hedge may fail too, and what is then sent again.
+    let (sent, hedges) = (client.counters.gets.get(), client.counters.hedges.get());
+    assert!(sent <= 901 + 2 * hedges, "{sent}: 900 are unavoidable, {hedges} were hedges");
 }
 
 #[test]
 fn the_cap_holds_and_connections_are_used_again() {
     let content = object(100);
     let served = Arc::clone(&content);
-    let server = RawServer::start(move |request, to| {
-        std::thread::sleep(Duration::from_millis(2));
-        answer_range(to, request, &served, "e")
-    });
+    let server = RawServer::start(move |request, to| answer_range(to, request, &served, "e"));
     let capped = S3Options { limits: ProcessLimiter::new(Some(3)), ..options() };
     let client = Client::new(config(&server.endpoint()), &capped);
-    run(async {
+    run_frozen(async {
         let http = Http::default();
         let all = (0..100).map(|_| async {
             let mut body = client.store.get(&http, "key", 0..100, None).await.unwrap();
@@ -377,60 +425,69 @@ const STRAGGLERS: usize = 3;
 struct Stragglers {
     server: RawServer,
     client: Client,
+    late: Arc<[Late; STRAGGLERS]>,
+}
+
+#[derive(Default)]
+struct Late {
+    has_come: AtomicBool,
+    hedge_answered: Gate,
+    release: Gate,
 }
 
 impl Stragglers {
     fn new(refusal: Option<&'static str>) -> Self {
         let served = object(100);
-        let gates: [(AtomicBool, Gate); STRAGGLERS] = Default::default();
+        let late: Arc<[Late; STRAGGLERS]> = Arc::default();
+        let of = Arc::clone(&late);
         let server = RawServer::start(move |request, to| {
             let number = request.target.strip_prefix("/bucket/late-").and_then(|rest| rest.split('?').next());
             let Some(number) = number else { return answer_range(to, request, &served, "e") };
-            let (is_second, answered) = &gates[number.parse::<usize>().unwrap()];
-            if !is_second.swap(true, Ordering::Relaxed) {
-                assert!(answered.wait(), "nothing was sent in its stead");
-                // A client that takes the refusal for the final answer would send a retry now. The pause gives it
-                // the time.
-                std::thread::sleep(Duration::from_millis(if refusal.is_some() { 100 } else { 0 }));
+            let late = &of[number.parse::<usize>().unwrap()];
+            if !late.has_come.swap(true, Ordering::Relaxed) {
+                assert!(late.release.wait(), "the test has ended");
                 return answer_range(to, request, &served, "e");
             }
             let answer = match refusal {
                 Some(status) => refuse(to, status, "", "InternalError"),
                 None => answer_range(to, request, &served, "e"),
             };
-            to.flush()?;
-            answered.open();
+            late.hedge_answered.open();
             answer
         });
-        // The timeout is long, because a late answer must lead to a hedge (a second request) and not to a timeout.
-        let timeouts = Timeouts { first_byte: Duration::from_secs(300), ..options().timeouts };
-        let client = Client::new(config(&server.endpoint()), &S3Options { timeouts, ..options() });
-        Self { server, client }
+        let client = impatient(&server, options().timeouts);
+        Self { server, client, late }
+    }
+
+    async fn get(&self, key: &str) {
+        assert_eq!(self.client.read(key, 0..100, None).await.unwrap(), *object(100), "{key}");
     }
 
     /// Reads objects one after another. A late one is read whenever a hedge is certain to be allowed. Only 2 % of
     /// the requests may be hedged, and on a busy machine other requests may have used a part of that.
     fn read(&self) {
-        let content = object(100);
-        run(async {
-            let http = Http::default();
-            let mut late = 0;
-            for n in 0..20_000 {
-                let hedges = self.client.counters.hedges.get();
-                let is_late = n >= 100 && 0.02 * f64::from(n) >= hedges as f64 + 1.5;
-                let key = if is_late { format!("late-{late}") } else { "key".to_owned() };
-                let mut body = self.client.store.get(&http, &key, 0..100, None).await.unwrap();
-                assert_eq!(collect(&mut body).await.unwrap(), *content);
-                if is_late {
-                    assert!(self.client.counters.hedges.get() > hedges, "{key}");
-                    late += 1;
-                }
-                if late == STRAGGLERS {
-                    return;
-                }
+        run_frozen(async {
+            for _ in 0..300 {
+                self.get("key").await;
             }
-            panic!("hedges for everything: {}", self.client.counters.hedges.get());
+            for (n, late) in self.late.iter().enumerate() {
+                let hedges = &self.client.counters.hedges;
+                assert_eq!(hedges.get(), n as u64);
+                let release = async {
+                    pass_until(Duration::from_millis(10), || hedges.get() > n as u64).await;
+                    pass_until(Duration::ZERO, || late.hedge_answered.is_open()).await;
+                    // The client gets the hedge's answer before those of later requests. If it takes
+                    // a refusal for the answer, it sends a retry meanwhile.
+                    for _ in 0..20 {
+                        self.get("key").await;
+                    }
+                    late.release.open();
+                };
+                let key = format!("late-{n}");
+                tokio::join!(self.get(&key), release);
+            }
         });
+        assert_eq!(self.client.counters.hedges.get(), STRAGGLERS as u64);
     }
 }
 
@@ -463,10 +520,18 @@ fn a_server_that_says_when_to_come_back_is_not_asked_before() {
             0 => refuse(to, status, "Retry-After: 1\r\n", code),
             _ => answer_range(to, request, &content, "e1"),
         });
-        let begun = Instant::now();
-        assert_eq!(Client::of(&server).read_now(0..1000).unwrap().len(), 1000);
-        // Without `Retry-After` the pause would be 50 ms at most.
-        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+        let client = Client::of(&server);
+        let counters = &client.counters;
+        let pause = async {
+            pass_until(Duration::ZERO, || counters.throttled.get() == 1).await;
+            let begun = Instant::now();
+            pass_until(Duration::from_millis(1), || counters.retries.get() == 1).await;
+            begun.elapsed()
+        };
+        let (read, pause) = run_frozen(async { tokio::join!(client.read("key", 0..1000, None), pause) });
+        assert_eq!(read.unwrap().len(), 1000);
+        // The spread is the pause that was due anyway: 4 ms at most.
+        assert!((1000..1010).contains(&pause.as_millis()), "{status}: {pause:?}");
         assert_eq!(server.requests().len(), 2);
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of TLS, of proxies, and of the host names of AWS, with certificates that the tests make.
 
+use crate::common::client::NEVER;
 use crate::common::raw::{RawServer, answer_range, refuse};
 use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
 use hydrant::store::{Http, Store, StoreError, StoreErrorKind};
@@ -11,11 +12,7 @@ use std::time::Duration;
 
 fn options() -> S3Options {
     S3Options {
-        timeouts: Timeouts {
-            connect: Duration::from_secs(10),
-            first_byte: Duration::from_secs(10),
-            ..Timeouts::default()
-        },
+        timeouts: Timeouts { connect: NEVER, first_byte: NEVER, chunk: NEVER, crawl_window: NEVER },
         retries: Retries { base: Duration::from_millis(4), cap: Duration::from_millis(40), ..Retries::default() },
         ..S3Options::default()
     }

@@ -44,9 +44,7 @@ pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
     let watcher = std::thread::Builder::new().name("signals".to_owned()).stack_size(128 << 10);
     let watching = watcher.spawn(move || {
         runtime.block_on(async {
-            let first = signals.next().await;
-            cancel.cancel(first);
-            let last = tokio::time::timeout(GRACE, signals.next()).await.unwrap_or(first);
+            let last = last_signal(async || signals.next().await, &cancel, grace()).await;
             std::process::exit(i32::from(last.exit_code()));
         });
     });
@@ -54,7 +52,24 @@ pub fn watch(cancel: &CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The tokio streams of the three signals that end a run: SIGHUP, SIGINT and SIGTERM.
+/// Cancels the run at the first signal. Returns when the process must exit: at the second signal, or
+/// `grace` after the first.
+async fn last_signal(mut next: impl AsyncFnMut() -> Reason, cancel: &CancellationToken, grace: Duration) -> Reason {
+    let first = next().await;
+    cancel.cancel(first);
+    tokio::time::timeout(grace, next()).await.unwrap_or(first)
+}
+
+/// [`GRACE`]. Tests of what a stopped run leaves give it more time: a busy machine may need it.
+fn grace() -> Duration {
+    #[cfg(feature = "sim")]
+    if let Some(seconds) = std::env::var("HYDRANT_TEST_GRACE_SECONDS").ok().and_then(|text| text.parse().ok()) {
+        return Duration::from_secs(seconds);
+    }
+    GRACE
+}
+
+/// The signals that end a run.
 struct Signals {
     /// The stream of SIGHUP. None if SIGHUP was ignored when the program began (`nohup`), and stays ignored.
     hangup: Option<Signal>,
@@ -87,5 +102,40 @@ impl Signals {
             // tokio's signal streams never end, so this branch is never taken. The macro needs it.
             else => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use tokio::time::{Instant, sleep};
+
+    /// Signals, each with the time since the one before it. Afterwards none comes.
+    async fn exit(signals: &[(u64, Reason)]) -> (Option<Reason>, Reason, Duration) {
+        let (cancel, begun) = (CancellationToken::new(), Instant::now());
+        let mut signals: VecDeque<_> = signals.iter().copied().collect();
+        let next = async || match signals.pop_front() {
+            Some((after_ms, reason)) => {
+                sleep(Duration::from_millis(after_ms)).await;
+                reason
+            }
+            None => std::future::pending().await,
+        };
+        let last = last_signal(next, &cancel, GRACE).await;
+        (cancel.reason(), last, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_does_not_end_is_ended_after_its_grace() {
+        let (cancelled, last, took) = exit(&[(5000, Reason::Terminate)]).await;
+        assert_eq!((cancelled, last, took), (Some(Reason::Terminate), Reason::Terminate, Duration::from_millis(6800)));
+        assert!(GRACE < Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_the_run_at_once() {
+        let (cancelled, last, took) = exit(&[(5000, Reason::Terminate), (700, Reason::Interrupt)]).await;
+        assert_eq!((cancelled, last, took), (Some(Reason::Terminate), Reason::Interrupt, Duration::from_millis(5700)));
     }
 }

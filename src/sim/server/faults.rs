@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// The faults that one request meets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,6 +35,9 @@ pub(super) struct FaultState {
     tokens: Mutex<HashMap<String, TokenBucket>>,
     scripts: Mutex<Scripts>,
     any_script: AtomicBool,
+    /// How many more requests of a kind are answered. Kinds that are not in it are not limited.
+    answers_left: Mutex<HashMap<RequestKind, u64>>,
+    more_answers: Notify,
 }
 
 #[derive(Debug)]
@@ -51,6 +55,8 @@ impl FaultState {
             tokens: Mutex::default(),
             scripts: Mutex::default(),
             any_script: AtomicBool::new(false),
+            answers_left: Mutex::default(),
+            more_answers: Notify::new(),
         }
     }
 
@@ -67,9 +73,39 @@ impl FaultState {
         self.any_script.store(true, Ordering::Release);
     }
 
-    /// Decides which faults a request meets. `detail` distinguishes requests for the same key: the range of a GET,
-    /// or the continuation token of a LIST.
-    pub(super) fn judge(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8]) -> Verdict {
+    pub(super) fn answer_only(&self, kind: RequestKind, count: Option<u64>) {
+        let mut left = lock(&self.answers_left);
+        match count {
+            Some(count) => drop(left.insert(kind, count)),
+            None => drop(left.remove(&kind)),
+        }
+        drop(left);
+        self.more_answers.notify_waiters();
+    }
+
+    fn may_answer(&self, kind: RequestKind) -> bool {
+        let mut answers_left = lock(&self.answers_left);
+        let Some(left) = answers_left.get_mut(&kind) else { return true };
+        let may_answer = *left > 0;
+        *left = left.saturating_sub(1);
+        may_answer
+    }
+
+    /// Waits until a request of this kind may be answered.
+    pub(super) async fn admitted(&self, kind: RequestKind) {
+        loop {
+            let mut more = std::pin::pin!(self.more_answers.notified());
+            // Registered before the count is read, so that no notice in between is missed.
+            more.as_mut().enable();
+            if self.may_answer(kind) {
+                return;
+            }
+            more.await;
+        }
+    }
+
+    /// `detail` tells apart requests for the same key: the range, the continuation token.
+    pub(super) fn judge(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8], now: Instant) -> Verdict {
         let faults = self.current();
         let mut verdict = Verdict { bandwidth: faults.bandwidth_per_connection, ..Verdict::default() };
         let mut random =
@@ -93,7 +129,7 @@ impl FaultState {
             }
         }
         if let Some(limit) = faults.rate_limit
-            && !self.take_token(limit, bucket, key)
+            && !self.take_token(limit, bucket, key, now)
         {
             verdict.failure = Some(Failure::SlowDown);
         }
@@ -114,13 +150,12 @@ impl FaultState {
         mix(what ^ mix(*times))
     }
 
-    fn take_token(&self, limit: RateLimit, bucket: &str, key: &str) -> bool {
+    fn take_token(&self, limit: RateLimit, bucket: &str, key: &str, now: Instant) -> bool {
         let end = match limit.prefix_parts {
             0 => 0,
             parts => key.match_indices('/').nth(parts - 1).map_or(key.len(), |(at, _)| at),
         };
         let prefix = key.get(..end).unwrap_or(key);
-        let now = Instant::now();
         let mut buckets = lock(&self.tokens);
         let name = format!("{bucket}/{prefix}");
         let tokens = buckets.entry(name).or_insert(TokenBucket { tokens: limit.burst, filled: now });
@@ -145,5 +180,29 @@ impl Faults {
             || self.tail.is_some()
             || self.changed_etag > 0.0
             || matches!(self.latency, super::Latency::LogNormal { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Latency;
+    use super::*;
+
+    #[test]
+    fn latency_bandwidth_and_rate() {
+        let faults = Faults {
+            latency: Latency::Fixed(Duration::from_millis(20)),
+            bandwidth_per_connection: Some(5_000_000),
+            rate_limit: Some(RateLimit::per_bucket(500.0)),
+            ..Faults::default()
+        };
+        let (state, begun) = (FaultState::new(1, faults), Instant::now());
+        // 2,000 requests a second for 600 ms, of which 300 and a burst of 50 are allowed.
+        let judge = |i| state.judge(RequestKind::Get, "b", "k", b"", begun + Duration::from_micros(500) * i);
+        let verdicts: Vec<Verdict> = (0..1200).map(judge).collect();
+        assert!(verdicts.iter().all(|v| (v.delay, v.bandwidth) == (Duration::from_millis(20), Some(5_000_000))));
+        let allowed = verdicts.iter().filter(|v| v.failure.is_none()).count();
+        assert!((348..=350).contains(&allowed), "{allowed}");
+        assert!(verdicts.iter().all(|v| matches!(v.failure, None | Some(Failure::SlowDown))));
     }
 }

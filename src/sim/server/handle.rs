@@ -19,6 +19,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// The largest body of a PUT request that the simulator accepts, in bytes.
 const MAX_PUT_BYTES: usize = 512 * 1024 * 1024;
@@ -75,7 +76,8 @@ pub(super) async fn handle(
     } else {
         (key, parts.headers.get(header::RANGE).map_or(&[][..], |range| range.as_bytes()))
     };
-    let verdict = shared.faults.judge(kind, bucket, asked, detail);
+    shared.faults.admitted(kind).await;
+    let verdict = shared.faults.judge(kind, bucket, asked, detail, Instant::now());
     if !verdict.delay.is_zero() {
         tokio::time::sleep(verdict.delay).await;
     }

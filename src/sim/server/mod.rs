@@ -137,6 +137,12 @@ impl SimServer {
     pub fn script(&self, kind: RequestKind, key: &str, failures: impl IntoIterator<Item = Option<Failure>>) {
         self.shared.faults.script(kind, key, failures);
     }
+
+    /// The next `count` requests of this kind are answered. Those after them wait for the next call.
+    /// None: all are answered.
+    pub fn answer_only(&self, kind: RequestKind, count: Option<u64>) {
+        self.shared.faults.answer_only(kind, count);
+    }
 }
 
 impl Drop for SimServer {

@@ -6,7 +6,8 @@ use super::limiter::Permit;
 use super::options::Timeouts;
 use bytes::Bytes;
 use http::HeaderMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A successful response whose body is still to be read. Holds a permit of the limiter until it is
 /// dropped.

@@ -64,9 +64,8 @@ impl RetryTokenBucket {
     }
 
     /// Takes a token, on credit if there is none. Returns how long to wait for it.
-    pub(super) fn take(&self) -> Duration {
+    pub(super) fn take(&self, now: Instant) -> Duration {
         let mut state = lock(&self.state);
-        let now = Instant::now();
         let refilled = now.duration_since(state.1).as_secs_f64() * FLOOR_PER_SECOND;
         state.1 = now;
         state.0 = ((state.0 + refilled).min(CAPACITY) - 1.0).max(-DEBT);
@@ -90,12 +89,15 @@ mod tests {
     #[test]
     fn a_storm_is_slowed_not_stopped_and_successes_refill() {
         let quota = RetryTokenBucket::default();
-        let waits: Vec<Duration> = (0..600).map(|_| quota.take()).collect();
+        let now = Instant::now();
+        let waits: Vec<Duration> = (0..600).map(|_| quota.take(now)).collect();
         assert_eq!(waits[499], Duration::ZERO);
-        assert!(waits[599] > Duration::from_secs(4) && waits[599] < Duration::from_secs(6), "{:?}", waits[599]);
+        assert_eq!(waits[599], Duration::from_secs(5));
+        // A second later 20 tokens have been added, of which this take needs one.
+        assert_eq!(quota.take(now + Duration::from_secs(1)), Duration::from_millis(4050));
         for _ in 0..200 {
             quota.on_success();
         }
-        assert_eq!(quota.take(), Duration::ZERO);
+        assert_eq!(quota.take(now), Duration::ZERO);
     }
 }

@@ -261,7 +261,7 @@ impl S3 {
         let pause = backoff(&self.retries, tries.failed).min(longest);
         // Spread: all clients received the same Retry-After.
         let asked_for = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MOST_SPREAD) };
-        tokio::time::sleep(pause.max(asked_for).max(self.quota.take())).await;
+        tokio::time::sleep(pause.max(asked_for).max(self.quota.take(Instant::now()))).await;
         true
     }
 

@@ -1,5 +1,6 @@
 //! Commands that run the real program. Its environment is empty except for the keys of the simulator.
 
+use super::wait::grant_time_to_end;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +15,7 @@ pub(crate) fn hydrant(dir: &Path, args: &[&str]) -> Command {
     ] {
         command.env(name, value);
     }
+    grant_time_to_end(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

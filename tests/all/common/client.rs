@@ -1,27 +1,52 @@
 //! The S3 client with short timeouts, on an async runtime of its own, for tests.
 
 use super::raw::RawServer;
+use super::wait::AT_MOST;
 use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
 use hydrant::store::{Body, Etag, Http, ListPage, ListRequest, Store, StoreError};
 use hydrant::telemetry::Counters;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Timeouts and retries for tests. They are short, so that tests are quick, but long enough for a valid answer on a
-/// busy machine.
+/// Runs `future` on a runtime whose clock stands still. Only [`pass_until`] and
+/// `tokio::time::advance` move it, so no time-out strikes by itself, however busy the machine is.
+pub(crate) fn run_frozen<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        // A runtime without work moves a paused clock to its next timer, unless a blocking task runs.
+        let (ended, until_ended) = std::sync::mpsc::channel::<()>();
+        let blocking = tokio::task::spawn_blocking(move || until_ended.recv().is_ok());
+        let result = future.await;
+        drop(ended);
+        assert!(!blocking.await.unwrap());
+        result
+    })
+}
+
+/// Moves the clock of [`run_frozen`] by `step` after `step` until `condition` holds. A step of zero
+/// only waits for the condition.
+pub(crate) async fn pass_until(step: Duration, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < AT_MOST, "the condition never held");
+        tokio::time::advance(step).await;
+        // Leaves the processor to the server's threads.
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// Longer than any test, also by the clock of [`run_frozen`]: a year.
+pub(crate) const NEVER: Duration = Duration::from_secs(31_536_000);
+
+/// No time-out strikes, however busy the machine is. Pauses are short, so that tests are quick.
 pub(crate) fn options() -> S3Options {
     S3Options {
-        timeouts: Timeouts {
-            connect: Duration::from_secs(10),
-            first_byte: Duration::from_secs(3),
-            chunk: Duration::from_secs(3),
-            crawl_window: Duration::from_secs(1),
-        },
+        timeouts: Timeouts { connect: NEVER, first_byte: NEVER, chunk: NEVER, crawl_window: NEVER },
         retries: Retries { base: Duration::from_millis(4), cap: Duration::from_millis(40), ..Retries::default() },
         ..S3Options::default()
     }
@@ -66,6 +91,11 @@ impl Client {
         let http = Http::default();
         let mut body = self.store.get(&http, key, range, if_match).await?;
         collect(&mut body).await
+    }
+
+    /// Requests, except hedges: a busy machine hedges answers that are late only because of it.
+    pub(crate) fn gets_without_hedges(&self) -> u64 {
+        self.counters.gets.get() - self.counters.hedges.get()
     }
 
     pub(crate) fn read_now(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {

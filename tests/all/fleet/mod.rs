@@ -6,10 +6,9 @@ mod limits;
 mod stopped;
 
 use crate::common::S3sServer;
+use crate::common::wait::grant_time_to_end;
 use hydrant::sim::generate::{GeneratedDatabase, TinyFleet, tiny_fleet};
-use hydrant::sim::server::{
-    Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer, Tail,
-};
+use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,8 +71,7 @@ impl Host {
     }
 
     fn in_its_own(&self, mut command: Command) -> Command {
-        command
-            .env_clear()
+        grant_time_to_end(command.env_clear())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_ACCESS_KEY_ID", "AKIDHYDRANTTESTS")

@@ -2,6 +2,7 @@
 
 use super::diff::diff;
 use super::normal::{Normal, is_latency, measured_row, squeezed};
+use crate::common::wait::grant_time_to_end;
 pub(super) use crate::common::wait::until;
 use hydrant::sim::server::SimServer;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,7 @@ impl Host {
         ] {
             command.env(name, value);
         }
+        grant_time_to_end(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

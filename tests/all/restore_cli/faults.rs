@@ -8,12 +8,7 @@ use hydrant::ltx::frame::Encoding;
 use hydrant::ltx::header::Header;
 use hydrant::ltx::{PageSize, Pgno, Txid};
 use hydrant::sim::generate::sample_fleet;
-use hydrant::sim::server::{Failure, Faults, Latency, Object, Outcome, RequestKind};
-use std::time::Duration;
-
-fn slow(ms: u64) -> Faults {
-    Faults { latency: Latency::Fixed(Duration::from_millis(ms)), ..Faults::default() }
-}
+use hydrant::sim::server::{Failure, Faults, Object, Outcome, RequestKind};
 
 /// A server whose replica has three level 0 files, and a snapshot of the same state that is not stored yet.
 fn compacted() -> (Served, Object) {
@@ -30,7 +25,8 @@ fn files_compacted_away_meanwhile_are_planned_anew() {
     let database = sample_fleet(1, 7).unwrap().remove(0);
     let newest = database.expected.txid;
     let level_0 = database.objects.iter().filter(|o| o.level.get() == 0).cloned().collect::<Vec<_>>();
-    let served = serve(database, slow(250));
+    let served = serve(database, Faults::default());
+    served.server.answer_only(RequestKind::Get, Some(0));
     let objects = served.server.objects();
     for key in objects.keys("bucket", "") {
         objects.remove("bucket", &key);
@@ -53,6 +49,7 @@ fn files_compacted_away_meanwhile_are_planned_anew() {
         newest,
     );
     objects.put("bucket", &key, Object::new(snapshot));
+    served.server.answer_only(RequestKind::Get, None);
     let ran = running.wait().succeeded();
     place.holds_only(&served.sha256);
     assert_eq!(ran.json()["txid"], newest.to_string());
@@ -79,13 +76,15 @@ fn merged(files: &[hydrant::sim::generate::GeneratedObject]) -> Vec<u8> {
 
 #[test]
 fn a_file_that_was_replaced_meanwhile_is_listed_anew() {
-    let served = serve(large(1 << 20, 3), slow(250));
+    let served = serve(large(1 << 20, 3), Faults::default());
+    served.server.answer_only(RequestKind::Get, Some(0));
     let place = Place::new();
     let running = start(&mut hydrant_s3(&["restore", "-o", &place.out(), &served.url]));
     until(|| served.server.stats().count(RequestKind::List, Outcome::Ok) > 0);
     for object in &served.database.objects {
         served.server.objects().update("bucket", &object.key, |o| o.etag = "0123456789abcdef0123456789abcdef".into());
     }
+    served.server.answer_only(RequestKind::Get, None);
     running.wait().succeeded();
     place.holds_only(&served.sha256);
     assert!(served.server.stats().count(RequestKind::Get, Outcome::PreconditionFailed) > 0);

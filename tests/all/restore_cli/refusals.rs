@@ -3,8 +3,7 @@
 
 use super::support::*;
 use crate::common::S3sServer;
-use hydrant::sim::server::{Failure, Faults, RequestKind};
-use std::time::Duration;
+use hydrant::sim::server::{Failure, Faults, Outcome, RequestKind};
 
 /// Runs with and without `-if-replica-exists`. Both must fail in the same way and write nothing.
 #[track_caller]
@@ -119,15 +118,15 @@ fn damaged_chains_fail_with_their_class_and_leave_nothing() {
 
 #[test]
 fn every_file_deleted_meanwhile_is_no_permitted_skip() {
-    let faults =
-        Faults { latency: hydrant::sim::server::Latency::Fixed(Duration::from_millis(250)), ..Faults::default() };
-    let served = serve(large(64 << 10, 2), faults);
+    let served = serve(large(64 << 10, 2), Faults::default());
+    served.server.answer_only(RequestKind::Get, Some(0));
     let place = Place::new();
     let running = start(&mut hydrant_s3(&["restore", "-if-replica-exists", "-o", &place.out(), &served.url]));
-    until(|| served.server.stats().of_kind(RequestKind::List) > 0);
+    until(|| served.server.stats().count(RequestKind::List, Outcome::Ok) > 0);
     for object in &served.database.objects {
         assert!(served.server.objects().remove("bucket", &object.key));
     }
+    served.server.answer_only(RequestKind::Get, None);
     let ran = running.wait();
     assert_eq!(ran.code, Some(1), "{ran:?}");
     place.is_empty();

@@ -1,5 +1,6 @@
 //! Runs the program as a child process, provides replicas to restore from, and compares directories.
 
+use crate::common::wait::grant_time_to_end;
 pub(super) use crate::common::wait::until;
 use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, large_database};
 use hydrant::sim::server::{Faults, SimCredentials, SimOptions, SimServer};
@@ -21,6 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(150);
 pub(super) fn hydrant(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(args).env_clear().env("AWS_EC2_METADATA_DISABLED", "true");
+    grant_time_to_end(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
