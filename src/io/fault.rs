@@ -55,6 +55,7 @@ struct PlannedFault {
     left: AtomicU32,
 }
 
+/// Static: a test injects faults into files that other code opens, without a way to hand them through.
 static PLANNED: Mutex<Vec<Arc<PlannedFault>>> = Mutex::new(Vec::new());
 
 /// A fault that is in force until this is dropped.
