@@ -62,6 +62,7 @@ struct PlannedFault {
     left: AtomicU32,
 }
 
+/// Static: a test injects faults into files that other code opens, without a way to hand them through.
 static PLANNED: Mutex<Vec<Arc<PlannedFault>>> = Mutex::new(Vec::new());
 
 /// The handle of an injected fault. Dropping it removes the fault.
