@@ -117,7 +117,7 @@ impl OutputFile {
         self.sync_ended(covered, rustix::fs::fsync(&self.fd))
     }
 
-    /// Whether all changes are durable and no sync ever failed.
+    /// Whether all changes of the file are durable and no sync of it ever failed.
     pub fn is_synced(&self) -> bool {
         !self.sync_failed.load(Ordering::Acquire)
             && self.synced.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire)

@@ -214,6 +214,7 @@ impl LargeDatabase {
         }
     }
 
+    /// The size of the database in bytes, which is whole pages.
     pub fn size_bytes(&self) -> u64 {
         u64::from(self.pages) * u64::from(self.spec.page_size.get())
     }
