@@ -93,6 +93,7 @@ impl FaultState {
 
     /// Waits until a request of this kind may be answered.
     pub(super) async fn admitted(&self, kind: RequestKind) {
+        // Ends: with the connection, if no call lets the request through.
         loop {
             let mut more = std::pin::pin!(self.more_answers.notified());
             // Registered before the count is read, so that no notice in between is missed.
