@@ -57,7 +57,7 @@ pub struct S3 {
     region_flight: tokio::sync::Mutex<()>,
     /// The server's clock minus this machine's.
     clock_offset_secs: AtomicI64,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
     quota: retry::RetryTokenBucket,
     born: Instant,
     /// Milliseconds after `born`; 0: no request has succeeded yet.
