@@ -2,6 +2,7 @@
 //! share, and the attempts of one operation.
 
 use super::options::Retries;
+use crate::process::backoff::backoff;
 use crate::process::locks::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -29,11 +30,9 @@ impl RetryState {
     }
 }
 
-/// A random time between 0 and `base` · 2^(failed − 1), at most `cap`.
-pub(super) fn backoff(retries: &Retries, failed: u32) -> Duration {
-    let doublings = failed.saturating_sub(1).min(20);
-    let most = retries.base.saturating_mul(1 << doublings).min(retries.cap);
-    most.mul_f64(fastrand::f64())
+/// The pause after `failed` failures in a row: exponential, with full jitter.
+pub(super) fn pause_after(retries: &Retries, failed: u32) -> Duration {
+    backoff(retries.base, failed.saturating_sub(1), retries.cap, 0.0..1.0)
 }
 
 /// Tokens per second that are added whatever happens.
@@ -81,7 +80,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_cap() {
         let retries = Retries::default();
-        let most = |failed| (0..500).map(|_| backoff(&retries, failed)).max().unwrap();
+        let most = |failed| (0..500).map(|_| pause_after(&retries, failed)).max().unwrap();
         assert!(most(1) <= retries.base);
         assert!(most(4) <= retries.base * 8 && most(4) > retries.base * 4);
         assert!(most(u32::MAX) <= retries.cap);
@@ -89,13 +88,13 @@ mod tests {
 
     #[test]
     fn a_storm_is_slowed_not_stopped_and_successes_refill() {
-        let quota = RetryTokenBucket::default();
-        let waits: Vec<Duration> = (0..600).map(|_| quota.take()).collect();
+        let tokens = RetryTokenBucket::default();
+        let waits: Vec<Duration> = (0..600).map(|_| tokens.take()).collect();
         assert_eq!(waits[499], Duration::ZERO);
         assert!(waits[599] > Duration::from_secs(4) && waits[599] < Duration::from_secs(6), "{:?}", waits[599]);
         for _ in 0..200 {
-            quota.on_success();
+            tokens.on_success();
         }
-        assert_eq!(quota.take(), Duration::ZERO);
+        assert_eq!(tokens.take(), Duration::ZERO);
     }
 }

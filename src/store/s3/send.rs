@@ -4,7 +4,7 @@ use super::super::{StoreError, StoreErrorKind};
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
 use super::response::Answer;
-use super::retry::{RetryState, backoff};
+use super::retry::{RetryState, pause_after};
 use super::xml::ErrorBody;
 use super::{DEFAULT_REGION, S3, sign};
 use crate::process::locks;
@@ -204,7 +204,7 @@ impl S3 {
             RetryAction::Credentials { generation } => {
                 tries.refreshed += 1;
                 if tries.refreshed > 1 {
-                    tokio::time::sleep(backoff(&self.retries, tries.refreshed)).await;
+                    tokio::time::sleep(pause_after(&self.retries, tries.refreshed)).await;
                 }
                 match self.credentials.refresh(*generation).await {
                     Ok(_) => tries.refreshed <= MAX_REFRESHES,
@@ -258,7 +258,7 @@ impl S3 {
         }
         let is_well = !last_success.is_zero() && self.born.elapsed().saturating_sub(last_success) < WELL_NOW;
         let longest = if is_well { WELL_PAUSE } else { Duration::MAX };
-        let pause = backoff(&self.retries, tries.failed).min(longest);
+        let pause = pause_after(&self.retries, tries.failed).min(longest);
         // Spread: all clients received the same Retry-After.
         let asked_for = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MOST_SPREAD) };
         tokio::time::sleep(pause.max(asked_for).max(self.quota.take())).await;
