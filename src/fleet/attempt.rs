@@ -75,8 +75,8 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                 warnings: planned.plan.warnings.iter().map(ToString::to_string).collect(),
             }));
         }
-        Work::Rehearse(depth) => {
-            let request = DiscardRequest { store, path, replica, target: settings.target, depth };
+        Work::Rehearse(stage) => {
+            let request = DiscardRequest { store, path, replica, target: settings.target, stage };
             return discard(&worker, request).await.map(DatabaseAnswer::Rehearsed);
         }
     }

@@ -29,7 +29,7 @@ pub struct DiscardRequest {
     pub path: String,
     pub replica: Option<Replica>,
     pub target: Target,
-    pub depth: DiscardStage,
+    pub stage: DiscardStage,
 }
 
 /// What was planned and fetched.
@@ -62,14 +62,14 @@ impl Sink for DiscardStage {
     }
 }
 
-/// Does what [`crate::restore::restore`] does, up to `request.depth`, and writes nothing.
+/// Does what [`crate::restore::restore`] does, up to `request.stage`, and writes nothing.
 ///
 /// # Errors
 /// Those of [`crate::restore::restore`], except for the destination's.
 pub async fn discard(worker: &Rc<Worker>, request: DiscardRequest) -> Result<Discarded, RestoreError> {
-    let DiscardRequest { store, path, replica, target, depth } = request;
+    let DiscardRequest { store, path, replica, target, stage } = request;
     let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;
-    let (plan, executed, _) = execute_plans(worker, &mut planner, depth, || Ok(depth)).await?;
+    let (plan, executed, _) = execute_plans(worker, &mut planner, stage, || Ok(stage)).await?;
     Ok(Discarded {
         files: plan.files.len(),
         bytes_in: planned_files(&planner.replica, &plan).map(|file| file.size).sum(),

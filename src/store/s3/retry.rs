@@ -15,7 +15,7 @@ pub(super) struct RetryState {
     /// Failures since the last progress.
     pub(super) failed: u32,
     /// Responses that contradict the request, since the last progress.
-    pub(super) bad_answers: u32,
+    pub(super) invalid_responses: u32,
     pub(super) refreshed: u32,
     pub(super) relocated: u32,
     pub(super) clock_set: bool,
@@ -25,7 +25,7 @@ impl RetryState {
     /// New bytes have arrived: earlier failures no longer count.
     pub(super) fn progressed(&mut self) {
         self.failed = 0;
-        self.bad_answers = 0;
+        self.invalid_responses = 0;
         self.refreshed = 0;
     }
 }
