@@ -19,7 +19,6 @@ use super::Results;
 use cubic::Cubic;
 use rate::Rate;
 use simulation::{Allowed, Control, Course, World};
-use std::sync::Arc;
 use std::time::Instant;
 
 const SEEDS: u64 = 10;
@@ -111,7 +110,7 @@ pub(crate) fn simulated(results: &Results) {
         let title = format!("Simulated, {cores}: of what is possible in 10 s; after 5 s; refused beyond chance");
         results.table(&title, &["bucket", "Hydrant", "after 5 s", "503s", "CUBIC", "after 5 s", "503s"]);
         for case in cases() {
-            let own = Totals::of(|| Rate::new(Arc::default(), Instant::now()), is_busy, &case);
+            let own = Totals::of(|| Rate::new(Instant::now()), is_busy, &case);
             let cubic = Totals::of(|| Cubic::new(Instant::now()), is_busy, &case);
             let mut row = vec![case.0.to_owned()];
             row.extend(own.cells().into_iter().chain(cubic.cells()));

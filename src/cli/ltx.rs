@@ -12,17 +12,14 @@ use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::screen::{self, FileLine, TimeSource};
 use crate::config::{Env, Location};
 use crate::error::Class;
-use crate::ltx::header::{HEADER_SIZE, Header};
-use crate::restore::list_replica;
-use crate::store::{Http, Store, StoreError};
+use crate::ltx::header::Header;
+use crate::restore::{HEADERS_IN_FLIGHT, list_replica, read_header};
+use crate::store::{Http, Store};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 use std::sync::Arc;
 
-/// At most this many headers are fetched at a time.
-const HEADERS_IN_FLIGHT: usize = 32;
-
-/// Runs the command `hydrant ltx` and returns the text to print on stdout.
+/// Runs the command. Returns the text for stdout.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<String, Failure> {
     let location = locate(&args.source, env)?;
     let stores = Stores::new(s3_options(&args.common), Arc::default(), log.clone());
@@ -102,7 +99,7 @@ async fn own_time(
         log.say(Severity::Warn, "archived, its time cannot be looked at", &[("file", &key)]);
         return Ok(listed);
     }
-    match header_of(http, store, &key, file).await {
+    match read_header(http, store, &key, file).await {
         Ok((_, Some(time))) => Ok((time, TimeSource::Metadata)),
         Ok((head, None)) => match Header::parse(&head) {
             Ok(header) => Ok((header.timestamp(), TimeSource::Header)),
@@ -122,22 +119,6 @@ async fn own_time(
         }
         Err(e) => Err(from_store(&e)),
     }
-}
-
-/// The header's bytes of a file, and the time in its metadata.
-async fn header_of(
-    http: &Http,
-    store: &Store,
-    key: &str,
-    file: &LtxFile,
-) -> Result<(Vec<u8>, Option<Timestamp>), StoreError> {
-    let size = file.size.min(HEADER_SIZE as u64);
-    let mut body = store.get(http, key, 0..size, file.etag.as_ref()).await?;
-    let mut head = Vec::with_capacity(HEADER_SIZE);
-    while let Some(chunk) = body.chunk().await? {
-        head.extend_from_slice(&chunk);
-    }
-    Ok((head, body.litestream_timestamp()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::fleet::discovery::found::DatabaseRef;
 use crate::fleet::job::PlannedDatabase;
 use crate::fleet::outputs::{OutputPath, Roots, stale_state};
 use crate::plan::Target;
+use crate::process::backoff::backoff;
 use crate::restore::{
     DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, Worker, discard, plan_database, restore,
 };
@@ -74,8 +75,8 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                 warnings: planned.plan.warnings.iter().map(ToString::to_string).collect(),
             }));
         }
-        Work::Rehearse(depth) => {
-            let request = DiscardRequest { store, path, replica, target: settings.target, depth };
+        Work::Rehearse(stage) => {
+            let request = DiscardRequest { store, path, replica, target: settings.target, stage };
             return discard(&worker, request).await.map(DatabaseAnswer::Rehearsed);
         }
     }
@@ -110,8 +111,7 @@ pub(super) fn may_pass(error: &RestoreError) -> bool {
 /// The pause before retry number `retries` (from 0). It doubles with each retry and varies by half, so
 /// that databases that failed together are not tried again together.
 pub(super) fn retry_delay(delay: Duration, retries: u32) -> Duration {
-    let doubled = delay.saturating_mul(1u32.checked_shl(retries).unwrap_or(u32::MAX));
-    doubled.min(RETRY_DELAY_CAP).mul_f64(0.5 + fastrand::f64())
+    backoff(delay, retries, RETRY_DELAY_CAP, 0.5..1.5)
 }
 
 #[cfg(test)]

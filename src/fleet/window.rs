@@ -33,7 +33,7 @@ impl DatabaseWindow {
 
     /// How many databases of one prefix may be at work while others wait. None: no bucket throttles.
     pub fn share(&self) -> Option<usize> {
-        self.requests.is_throttled().then(|| (self.size / SHARES).max(1))
+        self.requests.per_second().is_some().then(|| (self.size / SHARES).max(1))
     }
 
     /// Adapts the size. To be called when a database has ended.

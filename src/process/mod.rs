@@ -1,5 +1,7 @@
-//! Facilities of the process: threads for blocking work, the limits of its control group, and locks.
+//! The process: threads for work that blocks, the limits of its control group, locks, and pauses
+//! between attempts.
 
+pub(crate) mod backoff;
 pub(crate) mod cgroup;
 pub(crate) mod locks;
 pub(crate) mod threads;

@@ -33,8 +33,7 @@ pub struct DiscardRequest {
     pub replica: Option<Replica>,
     /// The state of the database to restore: the newest, the one at a TXID, or the last one before a point in time.
     pub target: Target,
-    /// The step of the restore after which the data are discarded.
-    pub depth: DiscardStage,
+    pub stage: DiscardStage,
 }
 
 /// Sizes and counts of a restore whose data were discarded.
@@ -68,15 +67,14 @@ impl Sink for DiscardStage {
     }
 }
 
-/// Runs a restore as [`crate::restore::restore`] does, up to the step `request.depth`. Writes nothing to
-/// disk.
+/// Does what [`crate::restore::restore`] does, up to `request.stage`, and writes nothing.
 ///
 /// # Errors
 /// The same as for [`crate::restore::restore`], except for errors of the destination.
 pub async fn discard(worker: &Rc<Worker>, request: DiscardRequest) -> Result<Discarded, RestoreError> {
-    let DiscardRequest { store, path, replica, target, depth } = request;
+    let DiscardRequest { store, path, replica, target, stage } = request;
     let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;
-    let (plan, executed, _) = execute_plans(worker, &mut planner, depth, || Ok(depth)).await?;
+    let (plan, executed, _) = execute_plans(worker, &mut planner, stage, || Ok(stage)).await?;
     Ok(Discarded {
         files: plan.files.len(),
         bytes_in: planned_files(&planner.replica, &plan).map(|file| file.size).sum(),

@@ -26,5 +26,5 @@ pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, disca
 pub use crate::restore::error::{ChainError, RestoreError};
 pub use crate::restore::page_map::PageMap;
 pub use crate::restore::planner::{PlannedRestore, plan_database};
-pub use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
+pub use crate::restore::replica_listing::{HEADERS_IN_FLIGHT, HeaderTime, list_replica, look_at_times, read_header};
 pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};

@@ -9,8 +9,8 @@ use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-/// Headers that are fetched side by side for one database.
-const LOOKS_IN_FLIGHT: usize = 32;
+/// Headers that are fetched at a time for one database.
+pub const HEADERS_IN_FLIGHT: usize = 32;
 
 /// Lists the files of the database whose replica is at `path` in the store. Makes one listing without a
 /// delimiter for each prefix that the files' keys may have. There are three prefixes if `path` is empty,
@@ -64,14 +64,16 @@ pub async fn look_at_times(
     debug_assert!(wanted.iter().all(|&i| i < replica.files.len()), "a plan speaks of listed files");
     let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
         let _permit = request_permit(requests).await;
-        match head_of(worker, store, replica, file).await {
-            Ok(head) => Ok((i, Header::parse(&head).map_or(HeaderTime::Unknowable, |h| HeaderTime::At(h.timestamp())))),
+        match read_header(&worker.http, store, &replica.key(file), file).await {
+            Ok((header, _)) => {
+                Ok((i, Header::parse(&header).map_or(HeaderTime::Unknowable, |h| HeaderTime::At(h.timestamp()))))
+            }
             Err(e) if e.is_unreadable() => Ok((i, HeaderTime::Unknowable)),
             Err(e) if e.is_stale_listing() => Ok((i, HeaderTime::Stale(e))),
             Err(e) => Err(e),
         }
     });
-    let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS_IN_FLIGHT);
+    let mut looks = futures_util::stream::iter(looks).buffer_unordered(HEADERS_IN_FLIGHT);
     let mut times = Vec::with_capacity(wanted.len());
     while let Some(look) = looks.next().await {
         times.push(look?);
@@ -79,13 +81,22 @@ pub async fn look_at_times(
     Ok(times)
 }
 
-/// Fetches the file's header, less if the file is shorter.
-async fn head_of(worker: &Worker, store: &Store, replica: &Replica, file: &LtxFile) -> Result<Vec<u8>, StoreError> {
+/// The bytes of a file's header, fewer if the file is shorter, and the time in the object's metadata.
+///
+/// # Errors
+/// The store's, after its retries. A file that was deleted or replaced since it was listed is one.
+pub async fn read_header(
+    http: &Http,
+    store: &Store,
+    key: &str,
+    file: &LtxFile,
+) -> Result<(Vec<u8>, Option<Timestamp>), StoreError> {
     let size = file.size.min(HEADER_SIZE as u64);
-    let mut body = store.get(&worker.http, &replica.key(file), 0..size, file.etag.as_ref()).await?;
-    let mut head = Vec::with_capacity(HEADER_SIZE);
+    let mut body = store.get(http, key, 0..size, file.etag.as_ref()).await?;
+    let mut header = Vec::with_capacity(HEADER_SIZE);
+    // Ends: the body yields the bytes of the range, then None, or an error.
     while let Some(chunk) = body.chunk().await? {
-        head.extend_from_slice(&chunk);
+        header.extend_from_slice(&chunk);
     }
-    Ok(head)
+    Ok((header, body.litestream_timestamp()))
 }

@@ -3,6 +3,7 @@
 
 use crate::fleet::discovery::discover::{DiscoverError, FleetSource, HandOver, discover_early};
 use crate::fleet::discovery::found::{Discovery, DiscoveryProgress, Found, Options};
+use crate::process::backoff::backoff;
 use crate::restore::Workers;
 use crate::store::StoreError;
 use std::sync::Arc;
@@ -19,6 +20,13 @@ pub struct DiscoverySearch {
     pub max_retries: u32,
     /// The pause before the first retry. It doubles with each retry, up to 64 times.
     pub retry_delay: Duration,
+}
+
+impl DiscoverySearch {
+    /// The pause before retry number `retries` (from 0).
+    fn pause(&self, retries: u32) -> Duration {
+        backoff(self.retry_delay, retries, self.retry_delay.saturating_mul(64), 1.0..1.0)
+    }
 }
 
 /// What a discovery sends.
@@ -59,7 +67,7 @@ impl Feed {
                     match discover_early(&worker, &source, search.options, &progress, &mut hand_over).await {
                         Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {
                             let _ = events.send(DiscoveryEvent::Again(e));
-                            tokio::time::sleep(search.retry_delay.saturating_mul(1 << tries.min(6))).await;
+                            tokio::time::sleep(search.pause(tries)).await;
                             tries += 1;
                         }
                         ended => break ended,
@@ -82,5 +90,25 @@ impl Feed {
     /// The next event. None: the discovery was stopped before its end, or its worker has panicked.
     pub(in crate::fleet) async fn next(&mut self) -> Option<DiscoveryEvent> {
         self.0.recv().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_64_times_the_first() {
+        let search = |seconds| DiscoverySearch {
+            options: Options::default(),
+            early: false,
+            max_retries: 9,
+            retry_delay: Duration::from_secs(seconds),
+        };
+        for (retries, seconds) in [(0, 5), (1, 10), (5, 160), (6, 320), (7, 320), (u32::MAX, 320)] {
+            assert_eq!(search(5).pause(retries), Duration::from_secs(seconds), "{retries}");
+        }
+        assert_eq!(search(0).pause(3), Duration::ZERO);
+        assert!(search(u64::MAX).pause(3) >= Duration::from_secs(u64::MAX));
     }
 }

@@ -24,7 +24,7 @@ const CLOCK_END_SECS: i64 = 253_370_764_800;
 #[derive(Debug)]
 pub(super) struct RequestError {
     pub(super) error: Box<StoreError>,
-    pub(super) cure: RetryAction,
+    pub(super) action: RetryAction,
     /// The minimum pause before the next request by Retry-After, at most [`MAX_RETRY_AFTER`]; zero
     /// if the server names none.
     pub(super) retry_after: Duration,
@@ -42,7 +42,7 @@ pub(super) enum RetryAction {
     /// Pause; no connection could be established.
     Connect,
     /// The response contradicts the request or itself: at most two retries.
-    BadAnswer,
+    InvalidResponse,
     /// Renew the credentials, if they are still those of this generation.
     Credentials { generation: u64 },
     /// Adopt a clock this many seconds ahead of this machine's.
@@ -52,10 +52,10 @@ pub(super) enum RetryAction {
 }
 
 impl RequestError {
-    pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, cure: RetryAction) -> Self {
+    pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, action: RetryAction) -> Self {
         let error =
             StoreError { kind, what: String::new(), detail: detail.into(), request_id: None, hint: None, attempts: 0 };
-        Self { error: Box::new(error), cure, retry_after: Duration::ZERO }
+        Self { error: Box::new(error), action, retry_after: Duration::ZERO }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -63,8 +63,8 @@ impl RequestError {
         self
     }
 
-    pub(super) fn bad_answer(detail: impl Into<String>) -> Self {
-        Self::new(StoreErrorKind::InvalidResponse, detail, RetryAction::BadAnswer)
+    pub(super) fn invalid_response(detail: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::InvalidResponse, detail, RetryAction::InvalidResponse)
     }
 
     pub(super) fn timeout(stage: &str, after: Duration) -> Self {
@@ -97,9 +97,9 @@ impl RequestError {
             _ => None,
         };
         let kind = if timeout { StoreErrorKind::Timeout } else { StoreErrorKind::Network };
-        let mut trouble = Self::new(kind, detail, if connect { RetryAction::Connect } else { RetryAction::Again });
-        trouble.error.hint = hint.map(str::to_owned);
-        trouble
+        let mut error = Self::new(kind, detail, if connect { RetryAction::Connect } else { RetryAction::Again });
+        error.error.hint = hint.map(str::to_owned);
+        error
     }
 }
 
@@ -149,9 +149,9 @@ const THROTTLED: [&str; 11] = [
 ];
 
 impl ErrorResponse<'_> {
-    pub(super) fn into_trouble(self) -> RequestError {
+    pub(super) fn into_request_error(self) -> RequestError {
         let code = self.body.code.as_deref().unwrap_or("");
-        let (kind, cure, hint) = self.classify(code);
+        let (kind, action, hint) = self.classify(code);
         let mut detail = format!("HTTP {}", self.status.as_u16());
         for text in [self.body.code.as_deref(), self.body.message.as_deref()].into_iter().flatten() {
             detail.push_str(": ");
@@ -163,25 +163,25 @@ impl ErrorResponse<'_> {
             detail.push(' ');
             detail.push_str(reason);
         }
-        let mut trouble = RequestError::new(kind, detail, cure);
+        let mut error = RequestError::new(kind, detail, action);
         if matches!(self.status.as_u16(), 429 | 503) {
-            trouble.retry_after = retry_after(self.headers);
+            error.retry_after = retry_after(self.headers);
         }
         let id = self.headers.get("x-amz-request-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
-        trouble.error.request_id = id.or(self.body.request_id);
-        trouble.error.hint = hint;
-        trouble
+        error.error.request_id = id.or(self.body.request_id);
+        error.error.hint = hint;
+        error
     }
 
     fn classify(&self, code: &str) -> (StoreErrorKind, RetryAction, Option<String>) {
         use StoreErrorKind as K;
         let status = self.status.as_u16();
-        let told = |hint: &str| Some(hint.to_owned());
+        let hint = |hint: &str| Some(hint.to_owned());
         if THROTTLED.contains(&code) || (status == 429 || status == 503) {
             return (
                 K::Throttled,
                 RetryAction::Throttled,
-                told("the bucket throttles: fewer requests (--max-requests) may help"),
+                hint("the bucket throttles: fewer requests (--max-requests) may help"),
             );
         }
         match code {
@@ -190,22 +190,22 @@ impl ErrorResponse<'_> {
                 return (K::Server, RetryAction::Again, None);
             }
             "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
-                let cure = RetryAction::Credentials { generation: self.generation };
-                return (K::Credentials, cure, told("the credentials have expired: renew them"));
+                let action = RetryAction::Credentials { generation: self.generation };
+                return (K::Credentials, action, hint("the credentials have expired: renew them"));
             }
             "RequestTimeTooSkewed" | "RequestExpired" => {
-                let hint = told("this machine's clock differs from the server's: set it");
+                let hint = hint("this machine's clock differs from the server's: set it");
                 return (K::AccessDenied, self.clock(0), hint);
             }
             "InvalidObjectState" => {
                 return (
                     K::Unsupported,
                     RetryAction::None,
-                    told("the object is archived: restore it from its storage class first"),
+                    hint("the object is archived: restore it from its storage class first"),
                 );
             }
             "NoSuchBucket" => {
-                return (K::NoSuchBucket, RetryAction::None, told("check the bucket's name, region and endpoint"));
+                return (K::NoSuchBucket, RetryAction::None, hint("check the bucket's name, region and endpoint"));
             }
             _ => {}
         }
@@ -215,14 +215,14 @@ impl ErrorResponse<'_> {
                 self.moved()
             }
             // Responses to HEAD have no body: the region in the header shows that it is another.
-            400 if code.is_empty() && self.told_region().is_some() => self.moved(),
+            400 if code.is_empty() && self.named_region().is_some() => self.moved(),
             401 | 403 => {
                 let suspicious = code.is_empty() || code == "AccessDenied" || code == "SignatureDoesNotMatch";
-                let cure = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { RetryAction::None };
-                (K::AccessDenied, cure, Some(self.denied(code).to_owned()))
+                let action = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { RetryAction::None };
+                (K::AccessDenied, action, Some(self.denied(code).to_owned()))
             }
             404 if self.object => (K::NotFound, RetryAction::None, None),
-            404 => (K::NoSuchBucket, RetryAction::None, told("check the bucket's name, region and endpoint")),
+            404 => (K::NoSuchBucket, RetryAction::None, hint("check the bucket's name, region and endpoint")),
             408 => (K::Timeout, RetryAction::Again, None),
             412 => (K::PreconditionFailed, RetryAction::None, None),
             416 => (K::SizeDiffers, RetryAction::None, None),
@@ -231,7 +231,7 @@ impl ErrorResponse<'_> {
             400 if self.object && matches!(code, "InvalidRequest" | "" | "InvalidArgument") => (
                 K::Unsupported,
                 RetryAction::None,
-                told("if the objects are encrypted with a key of yours (SSE-C), set sse-customer-key"),
+                hint("if the objects are encrypted with a key of yours (SSE-C), set sse-customer-key"),
             ),
             _ => (K::Unsupported, RetryAction::None, None),
         }
@@ -249,7 +249,7 @@ impl ErrorResponse<'_> {
         }
     }
 
-    fn told_region(&self) -> Option<&str> {
+    fn named_region(&self) -> Option<&str> {
         let header = self.headers.get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
         header.or(self.body.region.as_deref()).filter(|r| is_region(r))
     }
@@ -257,7 +257,7 @@ impl ErrorResponse<'_> {
     /// A redirect: it is never followed. If it names another region, the request is signed anew for
     /// it.
     fn moved(&self) -> (StoreErrorKind, RetryAction, Option<String>) {
-        match self.told_region() {
+        match self.named_region() {
             Some(region) if region != self.region => {
                 let hint = format!("the bucket is in region {region}, not {}: set it so", self.region);
                 (StoreErrorKind::InvalidResponse, RetryAction::Region(region.to_owned()), Some(hint))
@@ -304,7 +304,7 @@ mod tests {
     use crate::store::s3::classify::*;
     use http::HeaderValue;
 
-    fn trouble(status: u16, code: &str, headers: &[(&'static str, &'static str)], object: bool) -> RequestError {
+    fn classified(status: u16, code: &str, headers: &[(&'static str, &'static str)], object: bool) -> RequestError {
         let headers =
             headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
         ErrorResponse {
@@ -322,13 +322,13 @@ mod tests {
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
             object,
         }
-        .into_trouble()
+        .into_request_error()
     }
 
     #[test]
-    fn verdicts() {
+    fn statuses_and_codes_decide_kind_and_action() {
         use StoreErrorKind as K;
-        for (status, code, object, kind, cure) in [
+        for (status, code, object, kind, action) in [
             (503, "SlowDown", true, K::Throttled, RetryAction::Throttled),
             (400, "KMS.ThrottlingException", true, K::Throttled, RetryAction::Throttled),
             (429, "", true, K::Throttled, RetryAction::Throttled),
@@ -346,8 +346,8 @@ mod tests {
             (403, "AccessDenied", true, K::AccessDenied, RetryAction::None),
             (301, "PermanentRedirect", false, K::InvalidResponse, RetryAction::None),
         ] {
-            let t = trouble(status, code, &[], object);
-            assert_eq!((t.error.kind, t.cure), (kind, cure), "{status} {code}");
+            let t = classified(status, code, &[], object);
+            assert_eq!((t.error.kind, t.action), (kind, action), "{status} {code}");
         }
     }
 
@@ -367,32 +367,32 @@ mod tests {
             (500, "3", 0),
             (404, "3", 0),
         ] {
-            let t = trouble(status, "SlowDown", &[("retry-after", said)], true);
+            let t = classified(status, "SlowDown", &[("retry-after", said)], true);
             assert_eq!(t.retry_after, Duration::from_secs(seconds), "{status} {said:?}");
         }
-        assert_eq!(trouble(503, "SlowDown", &[], true).retry_after, Duration::ZERO);
+        assert_eq!(classified(503, "SlowDown", &[], true).retry_after, Duration::ZERO);
     }
 
     #[test]
     fn regions_and_clocks_are_learned_from_headers() {
-        let t = trouble(301, "PermanentRedirect", &[("x-amz-bucket-region", "eu-north-1")], false);
-        assert_eq!(t.cure, RetryAction::Region("eu-north-1".into()));
+        let t = classified(301, "PermanentRedirect", &[("x-amz-bucket-region", "eu-north-1")], false);
+        assert_eq!(t.action, RetryAction::Region("eu-north-1".into()));
         assert!(t.error.hint.unwrap().contains("eu-north-1"));
         assert_eq!(
-            trouble(400, "", &[("x-amz-bucket-region", "eu-north-1")], true).cure,
+            classified(400, "", &[("x-amz-bucket-region", "eu-north-1")], true).action,
             RetryAction::Region("eu-north-1".into())
         );
-        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "evil.com/")], false).cure, RetryAction::None);
-        assert_eq!(trouble(301, "", &[("x-amz-bucket-region", "us-east-1")], false).cure, RetryAction::None);
+        assert_eq!(classified(301, "", &[("x-amz-bucket-region", "evil.com/")], false).action, RetryAction::None);
+        assert_eq!(classified(301, "", &[("x-amz-bucket-region", "us-east-1")], false).action, RetryAction::None);
         let date = [("date", "Sun, 09 Sep 2001 02:46:40 GMT"), ("x-amz-request-id", "HEADER")];
-        let t = trouble(403, "RequestTimeTooSkewed", &date, true);
-        assert_eq!(t.cure, RetryAction::Clock { offset_secs: 3600 });
+        let t = classified(403, "RequestTimeTooSkewed", &date, true);
+        assert_eq!(t.action, RetryAction::Clock { offset_secs: 3600 });
         assert_eq!(t.error.request_id.as_deref(), Some("HEADER"));
-        assert_eq!(trouble(403, "", &date, true).cure, RetryAction::Clock { offset_secs: 3600 });
-        assert_eq!(trouble(403, "InvalidAccessKeyId", &date, true).cure, RetryAction::None);
+        assert_eq!(classified(403, "", &date, true).action, RetryAction::Clock { offset_secs: 3600 });
+        assert_eq!(classified(403, "InvalidAccessKeyId", &date, true).action, RetryAction::None);
         let far = [("date", "Fri, 31 Dec 9999 23:59:59 GMT")];
-        assert_eq!(trouble(403, "RequestTimeTooSkewed", &far, true).cure, RetryAction::None);
+        assert_eq!(classified(403, "RequestTimeTooSkewed", &far, true).action, RetryAction::None);
         let last = [("date", "Thu, 31 Dec 9998 23:59:59 GMT")];
-        assert!(matches!(trouble(403, "RequestTimeTooSkewed", &last, true).cure, RetryAction::Clock { .. }));
+        assert!(matches!(classified(403, "RequestTimeTooSkewed", &last, true).action, RetryAction::Clock { .. }));
     }
 }

@@ -87,15 +87,15 @@ impl S3 {
 impl S3Body {
     /// The next bytes, as received; None at the end of the range.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        // Ends: each turn returns bytes or is a failure, which `cure` counts. Progress resets the
+        // Ends: each turn returns bytes or is a failure, which `prepare_retry` counts. Progress resets the
         // count, but the range is finite.
         while self.position < self.end {
             if std::mem::take(&mut self.crawled) {
                 // A new connection may be as slow: the window doubles each time.
                 let patience = self.s3.timeouts.crawl_window.saturating_mul(MAX_PATIENCE);
-                let trouble = RequestError::timeout("the body came at a crawl", self.crawl_window);
+                let error = RequestError::timeout("the body came at a crawl", self.crawl_window);
                 self.crawl_window = self.crawl_window.saturating_mul(2).min(patience);
-                self.broke(trouble).await?;
+                self.interrupted(error).await?;
             }
             let Some(answer) = &mut self.answer else {
                 self.open().await?;
@@ -107,11 +107,11 @@ impl S3Body {
                 Ok(Chunk::Slow(bytes)) => (bytes, true),
                 Ok(Chunk::End) => {
                     let detail = format!("the body ended at {} instead of {}", self.position, self.end);
-                    self.broke(RequestError::new(StoreErrorKind::Network, detail, RetryAction::Again)).await?;
+                    self.interrupted(RequestError::new(StoreErrorKind::Network, detail, RetryAction::Again)).await?;
                     continue;
                 }
-                Err(trouble) => {
-                    self.broke(trouble).await?;
+                Err(error) => {
+                    self.interrupted(error).await?;
                     continue;
                 }
             };
@@ -153,7 +153,7 @@ impl S3Body {
         bytes
     }
 
-    async fn broke(&mut self, trouble: RequestError) -> Result<(), StoreError> {
+    async fn interrupted(&mut self, error: RequestError) -> Result<(), StoreError> {
         if let Some(answer) = self.answer.take() {
             self.spent.add(answer.waited);
         }
@@ -161,12 +161,12 @@ impl S3Body {
             self.tries.progressed();
         }
         let operation = operation(&self.key, HeaderMap::new());
-        self.s3.cure(trouble, &operation, &mut self.tries).await
+        self.s3.prepare_retry(error, &operation, &mut self.tries).await
     }
 
     /// Requests the missing bytes until a response fits the request.
     async fn open(&mut self) -> Result<(), StoreError> {
-        // Ends: `send` and `cure` count the attempts and return an error after the last one.
+        // Ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
             let operation = operation(&self.key, self.headers());
             let answer = self.s3.send(&self.client, &operation, &mut self.tries).await?;
@@ -185,9 +185,9 @@ impl S3Body {
                     self.answer = Some(answer);
                     return Ok(());
                 }
-                Err(trouble) => {
+                Err(error) => {
                     drop(answer);
-                    self.s3.cure(trouble, &operation, &mut self.tries).await?;
+                    self.s3.prepare_retry(error, &operation, &mut self.tries).await?;
                 }
             }
         }
@@ -217,7 +217,7 @@ impl S3Body {
         if let Some(coding) = text(CONTENT_ENCODING)
             && !coding.split(',').all(|c| matches!(c.trim(), "" | "identity" | "aws-chunked"))
         {
-            return Err(RequestError::bad_answer(format!("an answer encoded as {coding}"))
+            return Err(RequestError::invalid_response(format!("an answer encoded as {coding}"))
                 .hint("something between here and the bucket compresses, or the objects were stored so"));
         }
         if let (Some(expected), Some(found)) = (&self.if_match, etag(headers))
@@ -229,7 +229,7 @@ impl S3Body {
         let length = match text(CONTENT_LENGTH) {
             Some(length) => match length.parse::<u64>() {
                 Ok(length) => Some(length),
-                Err(_) => return Err(RequestError::bad_answer("a Content-Length that is no number")),
+                Err(_) => return Err(RequestError::invalid_response("a Content-Length that is no number")),
             },
             None => None,
         };
@@ -238,10 +238,10 @@ impl S3Body {
             StatusCode::OK => match length {
                 Some(size) if size < self.end => Err(self.too_short(size)),
                 _ if self.position <= MAX_SKIP_BYTES => Ok(self.position),
-                _ => Err(RequestError::bad_answer("HTTP 200: the range was ignored")
+                _ => Err(RequestError::invalid_response("HTTP 200: the range was ignored")
                     .hint("the service or a proxy before it does not support ranges")),
             },
-            status => Err(RequestError::bad_answer(format!("HTTP {} to a GET", status.as_u16()))),
+            status => Err(RequestError::invalid_response(format!("HTTP {} to a GET", status.as_u16()))),
         }
     }
 
@@ -249,7 +249,7 @@ impl S3Body {
         let (position, end) = (self.position, self.end);
         let contradiction = || {
             let shown = content_range.unwrap_or("none").escape_default().take(80).collect::<String>();
-            RequestError::bad_answer(format!("asked for bytes {position}-{}, Content-Range is {shown}", end - 1))
+            RequestError::invalid_response(format!("asked for bytes {position}-{}, Content-Range is {shown}", end - 1))
         };
         let (first, last, size) = content_range.and_then(parse_content_range).ok_or_else(contradiction)?;
         if let Some(size) = size
@@ -261,7 +261,7 @@ impl S3Body {
             return Err(contradiction());
         }
         match length {
-            Some(length) if length != end - position => Err(RequestError::bad_answer(format!(
+            Some(length) if length != end - position => Err(RequestError::invalid_response(format!(
                 "Content-Length {length} for a range of {} bytes",
                 end - position
             ))),

@@ -29,8 +29,8 @@ impl S3 {
                 headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
                 let get = Operation { method: Method::GET, headers, counter: |c| &c.gets, ..head };
                 // The permit of GET is released before HEAD acquires one.
-                let told = self.send(&client, &get, &mut tries).await.map(drop);
-                if let Err(error) = told
+                let allowed = self.send(&client, &get, &mut tries).await.map(drop);
+                if let Err(error) = allowed
                     && error.kind != StoreErrorKind::SizeDiffers
                 {
                     return Err(error);
@@ -50,7 +50,7 @@ impl S3 {
             headers: HeaderMap::new(),
             counter: |c| &c.heads,
         };
-        found.ok_or_else(|| self.store_error(*RequestError::bad_answer("no Content-Length").error, &head, &tries))
+        found.ok_or_else(|| self.store_error(*RequestError::invalid_response("no Content-Length").error, &head, &tries))
     }
 }
 

@@ -33,16 +33,16 @@ impl S3 {
         let query = query(request);
         let operation = Operation { method: Method::GET, key: None, query: &query, headers, counter: |c| &c.lists };
         let mut tries = RetryState::default();
-        // Ends: `send` and `cure` count the attempts and return an error after the last one.
+        // Ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
             let answer = self.send(&client, &operation, &mut tries).await?;
             match self.read_page(answer, request, http.recorder()).await {
                 Ok(page) => return Ok(page),
-                Err(mut trouble) => {
+                Err(mut error) => {
                     if !request.prefix.is_empty() {
-                        let _ = write!(trouble.error.detail, " (prefix {})", request.prefix);
+                        let _ = write!(error.error.detail, " (prefix {})", request.prefix);
                     }
-                    self.cure(trouble, &operation, &mut tries).await?;
+                    self.prepare_retry(error, &operation, &mut tries).await?;
                 }
             }
         }
@@ -60,7 +60,7 @@ impl S3 {
             match answer.chunk(self, self.timeouts.crawl_window).await? {
                 Chunk::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
                 Chunk::Bytes(_) => {
-                    return Err(RequestError::bad_answer(format!("a page of more than {MAX_PAGE_BYTES} bytes")));
+                    return Err(RequestError::invalid_response(format!("a page of more than {MAX_PAGE_BYTES} bytes")));
                 }
                 Chunk::Slow(_) => {
                     return Err(RequestError::timeout("the page came at a crawl", self.timeouts.crawl_window));
@@ -72,7 +72,7 @@ impl S3 {
         drop(answer);
         let begun = Instant::now();
         let page = parse_list_page(&body, request.continuation.as_deref())
-            .map_err(|e| RequestError::bad_answer(format!("listing: {e}")))?;
+            .map_err(|e| RequestError::invalid_response(format!("listing: {e}")))?;
         recorder.record(Stage::List, waited + begun.elapsed());
         Ok(page)
     }

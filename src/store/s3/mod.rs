@@ -60,10 +60,10 @@ pub struct S3 {
     region_flight: tokio::sync::Mutex<()>,
     /// The server's clock minus this machine's.
     clock_offset_secs: AtomicI64,
-    limiter: Limiter,
-    quota: retry::RetryTokenBucket,
-    born: Instant,
-    /// Milliseconds after `born`; 0: no request has succeeded yet.
+    limiter: Arc<Limiter>,
+    retry_tokens: retry::RetryTokenBucket,
+    created: Instant,
+    /// Milliseconds after `created`; 0: no request has succeeded yet.
     last_success_ms: AtomicU64,
     counters: Arc<Counters>,
 }
@@ -104,8 +104,8 @@ impl S3 {
             config,
             region_flight: tokio::sync::Mutex::default(),
             clock_offset_secs: AtomicI64::new(0),
-            quota: retry::RetryTokenBucket::default(),
-            born: Instant::now(),
+            retry_tokens: retry::RetryTokenBucket::default(),
+            created: Instant::now(),
             last_success_ms: AtomicU64::new(0),
             counters,
         }
@@ -120,9 +120,9 @@ impl S3 {
         environment: &'a Environment,
     ) -> Option<&'a str> {
         let endpoint = endpoint.as_ref().ok();
-        let said = endpoint.and_then(|e| e.region.as_deref()).or(config.region.as_deref());
+        let configured = endpoint.and_then(|e| e.region.as_deref()).or(config.region.as_deref());
         let custom = endpoint.is_some_and(|e| !e.is_aws()).then_some(DEFAULT_REGION);
-        said.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r))
+        configured.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r))
     }
 
     fn client(&self, http: &Http) -> Result<reqwest::Client, StoreError> {

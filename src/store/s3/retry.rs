@@ -2,6 +2,7 @@
 //! share, and the attempts of one operation.
 
 use super::options::Retries;
+use crate::process::backoff::backoff;
 use crate::process::locks::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ pub(super) struct RetryState {
     /// Failures since the last progress.
     pub(super) failed: u32,
     /// Responses that contradict the request, since the last progress.
-    pub(super) bad_answers: u32,
+    pub(super) invalid_responses: u32,
     pub(super) refreshed: u32,
     pub(super) relocated: u32,
     pub(super) clock_set: bool,
@@ -24,16 +25,14 @@ impl RetryState {
     /// New bytes have arrived: earlier failures no longer count.
     pub(super) fn progressed(&mut self) {
         self.failed = 0;
-        self.bad_answers = 0;
+        self.invalid_responses = 0;
         self.refreshed = 0;
     }
 }
 
-/// A random time between 0 and `base` · 2^(failed − 1), at most `cap`.
-pub(super) fn backoff(retries: &Retries, failed: u32) -> Duration {
-    let doublings = failed.saturating_sub(1).min(20);
-    let most = retries.base.saturating_mul(1 << doublings).min(retries.cap);
-    most.mul_f64(fastrand::f64())
+/// The pause after `failed` failures in a row: exponential, with full jitter.
+pub(super) fn pause_after(retries: &Retries, failed: u32) -> Duration {
+    backoff(retries.base, failed.saturating_sub(1), retries.cap, 0.0..1.0)
 }
 
 /// Tokens per second that are added whatever happens.
@@ -80,7 +79,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_cap() {
         let retries = Retries::default();
-        let most = |failed| (0..500).map(|_| backoff(&retries, failed)).max().unwrap();
+        let most = |failed| (0..500).map(|_| pause_after(&retries, failed)).max().unwrap();
         assert!(most(1) <= retries.base);
         assert!(most(4) <= retries.base * 8 && most(4) > retries.base * 4);
         assert!(most(u32::MAX) <= retries.cap);
@@ -88,16 +87,16 @@ mod tests {
 
     #[test]
     fn a_storm_is_slowed_not_stopped_and_successes_refill() {
-        let quota = RetryTokenBucket::default();
+        let tokens = RetryTokenBucket::default();
         let now = Instant::now();
-        let waits: Vec<Duration> = (0..600).map(|_| quota.take(now)).collect();
+        let waits: Vec<Duration> = (0..600).map(|_| tokens.take(now)).collect();
         assert_eq!(waits[499], Duration::ZERO);
         assert_eq!(waits[599], Duration::from_secs(5));
         // A second later 20 tokens have been added, of which this take needs one.
         assert_eq!(quota.take(now + Duration::from_secs(1)), Duration::from_millis(4050));
         for _ in 0..200 {
-            quota.on_success();
+            tokens.on_success();
         }
-        assert_eq!(quota.take(now), Duration::ZERO);
+        assert_eq!(tokens.take(now), Duration::ZERO);
     }
 }

@@ -4,7 +4,7 @@ use super::super::{StoreError, StoreErrorKind};
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
 use super::response::Answer;
-use super::retry::{RetryState, backoff};
+use super::retry::{RetryState, pause_after};
 use super::xml::ErrorBody;
 use super::{DEFAULT_REGION, S3, sign};
 use crate::process::locks;
@@ -20,13 +20,13 @@ use std::time::{Duration, Instant, SystemTime};
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// If any request succeeded within this time, the bucket counts as healthy, and
 /// `Retries::attempts_while_others_succeed` applies.
-const WELL_FOR: Duration = Duration::from_secs(30);
-/// If any request succeeded within this time, pauses are at most [`WELL_PAUSE`].
-const WELL_NOW: Duration = Duration::from_secs(2);
-const WELL_PAUSE: Duration = Duration::from_secs(2);
+const HEALTHY_FOR: Duration = Duration::from_secs(30);
+/// If any request succeeded within this time, pauses are at most [`HEALTHY_PAUSE`].
+const HEALTHY_NOW: Duration = Duration::from_secs(2);
+const HEALTHY_PAUSE: Duration = Duration::from_secs(2);
 /// Retry-After is extended by up to this long at random, so that not all clients return at once.
-const MOST_SPREAD: Duration = Duration::from_secs(1);
-const MAX_BAD_ANSWERS: u32 = 3;
+const MAX_SPREAD: Duration = Duration::from_secs(1);
+const MAX_INVALID_RESPONSES: u32 = 3;
 const MAX_REFRESHES: u32 = 3;
 const MAX_RELOCATIONS: u32 = 2;
 /// Attempts to connect before the bucket has answered once: a wrong endpoint is reported early.
@@ -43,7 +43,7 @@ pub(super) struct Operation<'a> {
 }
 
 /// Whether a status describes the server's state and not the requested object.
-fn is_trouble(status: StatusCode) -> bool {
+fn is_server_failure(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
@@ -56,16 +56,16 @@ impl S3 {
         operation: &Operation<'_>,
         tries: &mut RetryState,
     ) -> Result<Answer, StoreError> {
-        // Ends: `cure` counts the attempts and returns an error after the last one.
+        // Ends: `prepare_retry` counts the attempts and returns an error after the last one.
         loop {
             match self.attempt(client, operation, tries).await {
                 Ok(answer) => {
-                    self.quota.on_success();
-                    let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    self.retry_tokens.on_success();
+                    let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
                     self.last_success_ms.fetch_max(now.max(1), Relaxed);
                     return Ok(answer);
                 }
-                Err(trouble) => self.cure(trouble, operation, tries).await?,
+                Err(error) => self.prepare_retry(error, operation, tries).await?,
             }
         }
     }
@@ -118,7 +118,7 @@ impl S3 {
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.error_body(response).await;
-        let refusal = ErrorResponse {
+        let response = ErrorResponse {
             status,
             headers: &headers,
             body,
@@ -128,12 +128,12 @@ impl S3 {
             now: SystemTime::now(),
             object: operation.key.is_some(),
         };
-        let trouble = refusal.into_trouble();
-        if trouble.cure == RetryAction::Throttled {
+        let error = response.into_request_error();
+        if error.action == RetryAction::Throttled {
             self.counters.throttled.add(1);
             permit.throttled();
         }
-        Err(trouble)
+        Err(error)
     }
 
     /// Sends a request and waits for the headers of its response. If they are late, the request is
@@ -163,7 +163,8 @@ impl S3 {
         count();
         self.counters.hedges.add(1);
         let second = std::pin::pin!(client.execute(request()?));
-        let is_good = |answer: &Result<reqwest::Response, _>| answer.as_ref().is_ok_and(|a| !is_trouble(a.status()));
+        let is_good =
+            |answer: &Result<reqwest::Response, _>| answer.as_ref().is_ok_and(|a| !is_server_failure(a.status()));
         let (answer, permit) = match select(first, second).await {
             Either::Left((answer, _)) if is_good(&answer) => (answer, permit),
             Either::Left((_, second)) => (second.await, second_permit.in_place_of(permit)),
@@ -191,26 +192,26 @@ impl S3 {
         ErrorBody::parse(&body)
     }
 
-    /// Prepares the retry that `trouble` calls for: renews credentials, adopts clock or region,
+    /// Prepares the retry that `error` calls for: renews credentials, adopts clock or region,
     /// waits. An error if no retry can succeed, or all have been used.
-    pub(super) async fn cure(
+    pub(super) async fn prepare_retry(
         &self,
-        mut trouble: RequestError,
+        mut error: RequestError,
         operation: &Operation<'_>,
         tries: &mut RetryState,
     ) -> Result<(), StoreError> {
-        let helped = match &trouble.cure {
+        let may_retry = match &error.action {
             RetryAction::None => false,
             RetryAction::Credentials { generation } => {
                 tries.refreshed += 1;
                 if tries.refreshed > 1 {
-                    tokio::time::sleep(backoff(&self.retries, tries.refreshed)).await;
+                    tokio::time::sleep(pause_after(&self.retries, tries.refreshed)).await;
                 }
                 match self.credentials.refresh(*generation).await {
                     Ok(_) => tries.refreshed <= MAX_REFRESHES,
                     Err(reason) => {
-                        trouble.error.detail.push_str("; renewal failed: ");
-                        trouble.error.detail.push_str(&reason);
+                        error.error.detail.push_str("; renewal failed: ");
+                        error.error.detail.push_str(&reason);
                         false
                     }
                 }
@@ -224,31 +225,31 @@ impl S3 {
                 self.set_region(region);
                 tries.relocated <= MAX_RELOCATIONS
             }
-            RetryAction::Again | RetryAction::Throttled | RetryAction::Connect | RetryAction::BadAnswer => {
-                self.wait(&trouble.cure, trouble.retry_after, tries).await
+            RetryAction::Again | RetryAction::Throttled | RetryAction::Connect | RetryAction::InvalidResponse => {
+                self.wait(&error.action, error.retry_after, tries).await
             }
         };
-        if helped { Ok(()) } else { Err(self.store_error(*trouble.error, operation, tries)) }
+        if may_retry { Ok(()) } else { Err(self.store_error(*error.error, operation, tries)) }
     }
 
     /// Waits before the next attempt, at least as long as Retry-After. False if all attempts are
     /// used.
-    async fn wait(&self, cure: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> bool {
+    async fn wait(&self, action: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> bool {
         tries.failed += 1;
-        if *cure == RetryAction::BadAnswer {
-            tries.bad_answers += 1;
-            if tries.bad_answers >= MAX_BAD_ANSWERS {
+        if *action == RetryAction::InvalidResponse {
+            tries.invalid_responses += 1;
+            if tries.invalid_responses >= MAX_INVALID_RESPONSES {
                 return false;
             }
         }
         let last_success = Duration::from_millis(self.last_success_ms.load(Relaxed));
         let most = if last_success.is_zero() {
-            if *cure == RetryAction::Connect {
+            if *action == RetryAction::Connect {
                 self.retries.attempts.min(FIRST_CONNECTS)
             } else {
                 self.retries.attempts
             }
-        } else if self.born.elapsed().saturating_sub(last_success) < WELL_FOR {
+        } else if self.created.elapsed().saturating_sub(last_success) < HEALTHY_FOR {
             self.retries.attempts_while_others_succeed.max(self.retries.attempts)
         } else {
             self.retries.attempts
@@ -256,12 +257,12 @@ impl S3 {
         if tries.failed >= most {
             return false;
         }
-        let is_well = !last_success.is_zero() && self.born.elapsed().saturating_sub(last_success) < WELL_NOW;
-        let longest = if is_well { WELL_PAUSE } else { Duration::MAX };
-        let pause = backoff(&self.retries, tries.failed).min(longest);
+        let is_healthy = !last_success.is_zero() && self.created.elapsed().saturating_sub(last_success) < HEALTHY_NOW;
+        let longest = if is_healthy { HEALTHY_PAUSE } else { Duration::MAX };
+        let pause = pause_after(&self.retries, tries.failed).min(longest);
         // Spread: all clients received the same Retry-After.
-        let asked_for = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MOST_SPREAD) };
-        tokio::time::sleep(pause.max(asked_for).max(self.quota.take(Instant::now()))).await;
+        let requested = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MAX_SPREAD) };
+        tokio::time::sleep(pause.max(requested).max(self.retry_tokens.take(Instant::now()))).await;
         true
     }
 
@@ -328,9 +329,9 @@ impl S3 {
                 RequestError::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte)
             })?
             .map_err(RequestError::transport)?;
-        let told = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
+        let header = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
         let status = response.status();
-        match told.filter(|r| is_region(r)) {
+        match header.filter(|r| is_region(r)) {
             Some(region) => {
                 self.set_region(region);
                 Ok(Arc::from(region))
@@ -347,7 +348,7 @@ impl S3 {
             None => {
                 let detail =
                     format!("HTTP {} without a region to the question for the bucket's region", status.as_u16());
-                Err(RequestError::bad_answer(detail).hint("set AWS_REGION or the region in URL or configuration"))
+                Err(RequestError::invalid_response(detail).hint("set AWS_REGION or the region in URL or configuration"))
             }
         }
     }

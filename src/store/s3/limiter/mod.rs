@@ -1,15 +1,11 @@
-//! Limits requests, for all workers together.
+//! Limits requests, for all workers together (docs/ARCHITECTURE.md, "Adaptive concurrency").
 //!
-//! - Each bucket has an adaptive number of requests in flight ([`concurrency`]).
-//! - A bucket that throttles also has a number of requests per second ([`rate`], with a diagram of
-//!   its states). Prefixes that are throttled separately have rates of their own ([`prefixes`]).
-//! - The process has one cap of requests in flight ([`ProcessLimiter`]).
-//! - Late requests are hedged ([`hedge`]).
-//! - All numbers are in [`policy`].
+//! The process has one cap of requests in flight, and each bucket an adaptive number. A bucket that
+//! throttles also has a rate in requests per second, and so has each prefix that is throttled
+//! separately. Late requests are hedged. All numbers are in [`policy`].
 //!
-//! Invariants: permits held + permits free − debt = the concurrency limit. A permit is held until
-//! the body of its response has been read or dropped. A request that waits for a rate holds no
-//! permit, so that a throttled prefix does not delay others.
+//! Invariants: a permit is held until the body of its response has been read or dropped. A request
+//! that waits for a rate holds no permit, so that a throttled prefix does not delay others.
 
 mod concurrency;
 mod hedge;
@@ -23,33 +19,22 @@ mod simulation;
 
 use crate::process::locks::lock;
 use concurrency::ConcurrencyLimit;
-use hedge::{Hedge, RequestKind};
-use policy::LimiterPolicy;
+use hedge::Hedge;
+pub use policy::default_max_requests;
+use prefixes::Prefixes;
 pub use prefixes::prefix_of_folder;
-use prefixes::{Prefixes, prefix_of};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The limits of a process: one cap, and the state of each bucket. Clones share them.
+/// The limits of a process: one cap, and the limiter of each bucket. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ProcessLimiter {
-    shared: Arc<Process>,
-}
-
-#[derive(Debug)]
-struct Process {
-    policy: Arc<LimiterPolicy>,
     max: usize,
     permits: Arc<Semaphore>,
-    buckets: Mutex<BTreeMap<String, Limiter>>,
-}
-
-/// The default cap of requests in flight over all buckets.
-pub fn default_max_requests() -> usize {
-    LimiterPolicy::default().default_max_requests()
+    buckets: Arc<Mutex<BTreeMap<String, Arc<Limiter>>>>,
 }
 
 impl Default for ProcessLimiter {
@@ -62,47 +47,35 @@ impl ProcessLimiter {
     /// At most `max` requests in flight (`--max-requests`), at least 1;
     /// None: [`default_max_requests`].
     pub fn new(max: Option<usize>) -> Self {
-        let policy = Arc::new(LimiterPolicy::default());
         // A cap that the user has set includes hedges.
-        let hedges = if max.is_some() { 0 } else { policy.hedge_burst };
-        let max = max.unwrap_or_else(|| policy.default_max_requests()).clamp(1, Semaphore::MAX_PERMITS >> 8);
-        let permits = Arc::new(Semaphore::new(max + hedges));
-        Self { shared: Arc::new(Process { policy, max, permits, buckets: Mutex::default() }) }
+        let hedges = if max.is_some() { 0 } else { policy::HEDGE_BURST };
+        let max = max.unwrap_or_else(default_max_requests).clamp(1, Semaphore::MAX_PERMITS >> 8);
+        Self { max, permits: Arc::new(Semaphore::new(max + hedges)), buckets: Arc::default() }
     }
 
     /// The limiter of `bucket` at `endpoint` (None: AWS's). All stores of that bucket share it.
-    pub(super) fn of_bucket(&self, endpoint: Option<&str>, bucket: &str) -> Limiter {
+    pub(super) fn of_bucket(&self, endpoint: Option<&str>, bucket: &str) -> Arc<Limiter> {
         let name = format!("{}/{bucket}", endpoint.unwrap_or("s3:/").trim_end_matches('/'));
-        let Process { policy, max, permits, .. } = &*self.shared;
-        let make = || Limiter::new(Arc::clone(policy), *max, Arc::clone(permits));
-        lock(&self.shared.buckets).entry(name).or_insert_with(make).clone()
+        let make = || Limiter::new(self.max, Arc::clone(&self.permits));
+        Arc::clone(lock(&self.buckets).entry(name).or_insert_with(make))
     }
 
     /// Requests that may be in flight now over all buckets; None before there is any bucket.
     pub fn window(&self) -> Option<usize> {
-        let sizes =
-            lock(&self.shared.buckets).values().map(|l| l.shared.state().concurrency.size()).reduce(|a, b| a + b);
-        sizes.map(|sum| sum.min(self.shared.max))
+        let sum = self.snapshot().into_iter().map(|bucket| bucket.window).reduce(|a, b| a + b);
+        sum.map(|sum| sum.min(self.max))
     }
 
     /// Requests per second of all buckets and prefixes that throttle; None if none does.
     pub fn per_second(&self) -> Option<u64> {
-        let rates = self
-            .snapshot()
-            .into_iter()
-            .flat_map(|b| b.per_second.into_iter().chain(b.prefixes.into_iter().map(|p| p.1)));
-        rates.reduce(|a, b| a + b).map(|sum| sum.round() as u64)
-    }
-
-    /// Whether any bucket, or any prefix in one, throttles.
-    pub fn is_throttled(&self) -> bool {
-        lock(&self.shared.buckets).values().any(|limiter| limiter.shared.prefixes.any_limited())
+        let of_bucket = |b: BucketLimits| b.per_second.into_iter().chain(b.prefixes.into_iter().map(|p| p.1));
+        let sum = self.snapshot().into_iter().flat_map(of_bucket).reduce(|a, b| a + b);
+        sum.map(|sum| sum.round() as u64)
     }
 
     /// The state of each bucket, by name.
     pub fn snapshot(&self) -> Vec<BucketLimits> {
-        let buckets: Vec<_> = lock(&self.shared.buckets).iter().map(|(n, l)| (n.clone(), l.clone())).collect();
-        buckets.into_iter().map(|(bucket, limiter)| limiter.snapshot(bucket)).collect()
+        lock(&self.buckets).iter().map(|(name, limiter)| limiter.snapshot(name.clone())).collect()
     }
 }
 
@@ -120,18 +93,12 @@ pub struct BucketLimits {
 }
 
 /// The limiter of one bucket.
-#[derive(Debug, Clone)]
-pub(super) struct Limiter {
-    shared: Arc<Shared>,
-}
-
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Limiter {
     process: Arc<Semaphore>,
     permits: Arc<Semaphore>,
-    /// Sum of bytes received, plus the policy's `answer_bytes` for each response.
+    /// Bytes of bodies received, plus [`policy::ANSWER_BYTES`] for each response.
     goodput: AtomicU64,
-    answer_bytes: u64,
     prefixes: Prefixes,
     state: Mutex<BucketState>,
 }
@@ -139,124 +106,79 @@ struct Shared {
 #[derive(Debug)]
 struct BucketState {
     concurrency: ConcurrencyLimit,
-    /// Permits that are removed when they are released.
-    debt: usize,
+    /// Permits that exist, free or held. More than the limit after it has fallen, until enough of
+    /// them are released.
+    permits: usize,
     hedge: Hedge,
 }
 
 impl Limiter {
-    fn new(policy: Arc<LimiterPolicy>, max: usize, process: Arc<Semaphore>) -> Self {
-        let concurrency = ConcurrencyLimit::new(Arc::clone(&policy), max);
-        let permits = Arc::new(Semaphore::new(concurrency.size()));
-        let state = Mutex::new(BucketState { concurrency, debt: 0, hedge: Hedge::new(Arc::clone(&policy)) });
-        Self {
-            shared: Arc::new(Shared {
-                process,
-                permits,
-                goodput: AtomicU64::new(0),
-                answer_bytes: policy.answer_bytes,
-                prefixes: Prefixes::new(policy, Instant::now()),
-                state,
-            }),
-        }
+    fn new(max: usize, process: Arc<Semaphore>) -> Arc<Self> {
+        let concurrency = ConcurrencyLimit::new(max);
+        let permits = concurrency.size();
+        Arc::new(Self {
+            process,
+            permits: Arc::new(Semaphore::new(permits)),
+            goodput: AtomicU64::new(0),
+            prefixes: Prefixes::new(Instant::now()),
+            state: Mutex::new(BucketState { concurrency, permits, hedge: Hedge::default() }),
+        })
     }
 
     /// Waits, first come first served, until a request for `key` (None: a listing) may be sent.
-    pub(super) async fn acquire(&self, key: Option<&str>) -> Permit {
-        let prefix = key.and_then(prefix_of);
-        // The rates, of prefix and bucket, that have admitted this request.
-        let mut has_passed = [false; 2];
-        // Ends: at most three turns. Each but the last is admitted by another rate.
+    pub(super) async fn acquire(self: &Arc<Self>, key: Option<&str>) -> Permit {
+        let mut passed = [false; 2];
+        // Ends: `next` returns each of the two rates at most once.
         loop {
-            let own = self.shared.prefixes.of(prefix);
-            let rates = [own.as_deref(), Some(self.shared.prefixes.bucket())];
-            for (rate, has_passed) in rates.into_iter().zip(&mut has_passed) {
-                if let Some(rate) = rate.filter(|rate| !*has_passed && rate.is_limited()) {
-                    rate.acquire().await;
-                    *has_passed = true;
-                }
+            while let Some(rate) = self.prefixes.next(key, &mut passed) {
+                rate.acquire().await;
             }
             // The semaphores are never closed. If they were, requests would not be limited.
-            let permit = Arc::clone(&self.shared.permits).acquire_owned().await.ok();
-            let process = Arc::clone(&self.shared.process).acquire_owned().await.ok();
-            let taken = Permit::new(&self.shared, key, permit, process);
-            // If a rate became limited meanwhile, its admission is awaited: at most once for each
-            // rate.
-            let own = self.shared.prefixes.of(prefix);
-            let rates = [own.as_deref(), Some(self.shared.prefixes.bucket())];
-            if rates.into_iter().zip(has_passed).all(|(rate, passed)| passed || !rate.is_some_and(|r| r.is_limited())) {
-                return taken;
-            }
+            let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+            let process = Arc::clone(&self.process).acquire_owned().await.ok();
+            let permit = Permit::new(self, key, permit, process);
+            // A rate that began meanwhile must admit the request too.
+            let Some(rate) = self.prefixes.next(key, &mut passed) else { return permit };
+            drop(permit);
+            rate.acquire().await;
         }
     }
 
     /// Counts bytes of a body.
     pub(super) fn received(&self, bytes: u64) {
-        self.shared.goodput.fetch_add(bytes, Relaxed);
+        self.goodput.fetch_add(bytes, Relaxed);
     }
 
-    /// How long to wait for the first byte of `key` (None: of a listing) before the request is
-    /// hedged.
+    /// How long a request for `key` (None: a listing) waits for its first byte before it is hedged.
     pub(super) fn hedge_after(&self, key: Option<&str>) -> Option<Duration> {
-        self.shared.state().hedge.threshold(kind_of(key))
+        lock(&self.state).hedge.threshold(key)
     }
 
     /// A permit for a hedge, if one is free now. It does not count towards the concurrency limit:
     /// the late request does, until one of the two is dropped ([`Permit::in_place_of`]).
-    pub(super) fn try_hedge(&self, key: Option<&str>) -> Option<Permit> {
-        let own = self.shared.prefixes.of(key.and_then(prefix_of));
+    pub(super) fn try_hedge(self: &Arc<Self>, key: Option<&str>) -> Option<Permit> {
         // No hedges while the bucket throttles: they would not make it faster.
-        if own.is_some() || self.shared.prefixes.bucket().is_limited() {
+        if self.prefixes.next(key, &mut [false; 2]).is_some() {
             return None;
         }
-        let process = Arc::clone(&self.shared.process).try_acquire_owned().ok()?;
-        let taken = self.shared.state().hedge.take();
-        taken.then(|| Permit::new(&self.shared, key, None, Some(process)))
+        let process = Arc::clone(&self.process).try_acquire_owned().ok()?;
+        let is_allowed = lock(&self.state).hedge.take();
+        is_allowed.then(|| Permit::new(self, key, None, Some(process)))
     }
 
     fn snapshot(&self, bucket: String) -> BucketLimits {
-        BucketLimits {
-            bucket,
-            window: self.shared.state().concurrency.size(),
-            per_second: self.shared.prefixes.bucket().per_second(),
-            prefixes: self.shared.prefixes.limited(),
-        }
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, BucketState> {
-        lock(&self.state)
+        let window = lock(&self.state).concurrency.size();
+        let (per_second, prefixes) = (self.prefixes.bucket.per_second(), self.prefixes.limited());
+        BucketLimits { bucket, window, per_second, prefixes }
     }
 
-    fn answered(&self, kind: RequestKind, prefix: Option<&str>, sent: Instant, throttled: bool) {
-        let now = Instant::now();
-        self.prefixes.answered(prefix, now, sent, throttled);
-        if throttled {
-            return;
-        }
-        let latency = now.saturating_duration_since(sent);
-        let goodput = self.goodput.fetch_add(self.answer_bytes, Relaxed);
-        let is_full = self.permits.available_permits() == 0;
-        let mut state = self.state();
-        state.hedge.answered(kind, latency);
-        state.concurrency.answered(latency);
-        let before = state.concurrency.size();
-        if state.concurrency.measure(now, goodput, is_full) {
-            self.resize(&mut state, before);
-        }
-    }
-
-    /// Adapts the number of permits to the concurrency limit, which was `before`.
-    fn resize(&self, state: &mut BucketState, before: usize) {
-        let size = state.concurrency.size();
-        if size >= before {
-            let more = size - before;
-            let paid = more.min(state.debt);
-            state.debt -= paid;
-            self.permits.add_permits(more - paid);
+    /// Adapts the number of permits to the concurrency limit `size`.
+    fn resize(&self, state: &mut BucketState, size: usize) {
+        if size > state.permits {
+            self.permits.add_permits(size - state.permits);
+            state.permits = size;
         } else {
-            state.debt += (before - size) - self.permits.forget_permits(before - size);
+            state.permits -= self.permits.forget_permits(state.permits - size);
         }
     }
 }
@@ -266,31 +188,39 @@ impl Shared {
 pub(super) struct Permit {
     permit: Option<OwnedSemaphorePermit>,
     _process: Option<OwnedSemaphorePermit>,
-    shared: Arc<Shared>,
-    kind: RequestKind,
-    prefix: Option<Box<str>>,
+    limiter: Arc<Limiter>,
+    key: Option<Box<str>>,
     sent: Instant,
 }
 
 impl Permit {
     fn new(
-        shared: &Arc<Shared>,
+        limiter: &Arc<Limiter>,
         key: Option<&str>,
         permit: Option<OwnedSemaphorePermit>,
         process: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let prefix = key.and_then(prefix_of).map(Into::into);
-        Self { permit, _process: process, shared: Arc::clone(shared), kind: kind_of(key), prefix, sent: Instant::now() }
+        let (limiter, key) = (Arc::clone(limiter), key.map(Into::into));
+        Self { permit, _process: process, limiter, key, sent: Instant::now() }
     }
 
     /// The headers of the response have arrived.
     pub(super) fn answered(&self) {
-        self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, false);
+        let (limiter, now) = (&*self.limiter, Instant::now());
+        limiter.prefixes.answered(self.key.as_deref(), now, self.sent, false);
+        let latency = now.saturating_duration_since(self.sent);
+        let goodput = limiter.goodput.fetch_add(policy::ANSWER_BYTES, Relaxed);
+        let is_full = limiter.permits.available_permits() == 0;
+        let mut state = lock(&limiter.state);
+        state.hedge.answered(self.key.as_deref(), latency);
+        state.concurrency.answered(now, latency, goodput, is_full);
+        let size = state.concurrency.size();
+        limiter.resize(&mut state, size);
     }
 
     /// The bucket asked for fewer requests.
     pub(super) fn throttled(&self) {
-        self.shared.answered(self.kind, self.prefix.as_deref(), self.sent, true);
+        self.limiter.prefixes.answered(self.key.as_deref(), Instant::now(), self.sent, true);
     }
 
     /// Takes over the place of `straggler`, which is dropped, in the concurrency limit.
@@ -302,18 +232,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        if state.debt > 0
+        let mut state = lock(&self.limiter.state);
+        if state.permits > state.concurrency.size()
             && let Some(permit) = self.permit.take()
         {
-            state.debt -= 1;
+            state.permits -= 1;
             permit.forget();
         }
     }
-}
-
-fn kind_of(key: Option<&str>) -> RequestKind {
-    if key.is_some() { RequestKind::Object } else { RequestKind::Listing }
 }
 
 #[cfg(test)]
@@ -326,42 +252,50 @@ mod tests {
         let limits = ProcessLimiter::new(Some(3));
         assert_eq!(limits.window(), None);
         let (a, b) = (limits.of_bucket(None, "a"), limits.of_bucket(Some("http://h:1"), "b"));
-        assert!(Arc::ptr_eq(&a.shared, &limits.of_bucket(None, "a").shared));
-        assert!(!Arc::ptr_eq(&a.shared, &b.shared));
+        assert!(Arc::ptr_eq(&a, &limits.of_bucket(None, "a")));
+        assert!(!Arc::ptr_eq(&a, &b));
         assert_eq!(limits.window(), Some(3));
         let mut held = vec![a.acquire(None).await, a.acquire(Some("k")).await, b.acquire(None).await];
         assert!(b.acquire(None).now_or_never().is_none());
-        let in_flight = || [&a, &b].map(|l| l.shared.state().concurrency.size() - l.shared.permits.available_permits());
+        let in_flight = || [&a, &b].map(|l| lock(&l.state).concurrency.size() - l.permits.available_permits());
         // The one that waited has given back what it had.
-        assert_eq!((in_flight(), limits.shared.permits.available_permits()), ([2, 1], 0));
+        assert_eq!((in_flight(), limits.permits.available_permits()), ([2, 1], 0));
         held.swap_remove(1);
         drop(b.acquire(None).await);
         drop(held);
-        assert_eq!((in_flight(), limits.shared.permits.available_permits()), ([0, 0], 3));
+        assert_eq!((in_flight(), limits.permits.available_permits()), ([0, 0], 3));
     }
 
     #[tokio::test]
-    async fn permits_follow_the_window_and_debts_are_paid() {
-        let limiter = Limiter::new(Arc::default(), 64, Arc::new(Semaphore::new(64)));
-        let size = LimiterPolicy::default().first_requests;
+    async fn permits_follow_the_window_also_while_they_are_held() {
+        let limiter = Limiter::new(64, Arc::new(Semaphore::new(64)));
+        let size = policy::FIRST_REQUESTS;
         let mut out = Vec::new();
         for _ in 0..size {
             out.push(limiter.acquire(None).await);
         }
-        let free = || limiter.shared.permits.available_permits();
-        limiter.shared.resize(&mut limiter.shared.state(), size + 10);
-        assert_eq!((free(), limiter.shared.state().debt), (0, 10));
+        let free = || limiter.permits.available_permits();
+        let resize = |to: usize| limiter.resize(&mut lock(&limiter.state), to);
+        let existing = || lock(&limiter.state).permits;
+        // A larger limit frees permits, which a smaller one takes away again.
+        resize(size + 10);
+        assert_eq!((free(), existing()), (10, size + 10));
+        resize(size);
+        assert_eq!((free(), existing()), (0, size));
+        resize(size - 10);
+        assert_eq!((free(), existing()), (0, size));
+        resize(size + 1);
+        assert_eq!((free(), existing()), (1, size + 1));
+        // The limit is `size`: the first permit that is released pays, the others become free.
         out.truncate(size - 4);
-        assert_eq!((free(), limiter.shared.state().debt), (0, 6));
-        limiter.shared.resize(&mut limiter.shared.state(), size - 8);
-        assert_eq!((free(), limiter.shared.state().debt), (2, 0));
+        assert_eq!((free(), existing()), (4, size));
         out.clear();
-        assert_eq!(free(), size - 2);
+        assert_eq!((free(), existing()), (size, size));
     }
 
     #[tokio::test]
     async fn what_is_sent_in_a_stragglers_stead_counts_as_it_did() {
-        let limiter = Limiter::new(Arc::default(), 1, Arc::new(Semaphore::new(2)));
+        let limiter = Limiter::new(1, Arc::new(Semaphore::new(2)));
         for _ in 0..100 {
             limiter.acquire(Some("key")).await.answered();
         }
@@ -375,16 +309,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_throttled_prefix_waits_and_others_do_not() {
-        let limiter = Limiter::new(Arc::default(), 64, Arc::new(Semaphore::new(64)));
-        let prefixes = &limiter.shared.prefixes;
+        let limiter = Limiter::new(64, Arc::new(Semaphore::new(64)));
+        let prefixes = &limiter.prefixes;
         let begun = Instant::now();
+        let snapshot = || limiter.snapshot(String::new());
         // Every other answer of b is a 503, whatever the rate of the bucket.
         for i in 0..1000_u32 {
             let sent = begun + Duration::from_millis(4) * i;
-            prefixes.answered(Some("a/x"), sent, sent, false);
-            prefixes.answered(Some("b/x"), sent, sent, prefixes.of(Some("b/x")).is_none() && i % 2 == 0);
+            prefixes.answered(Some("a/x/1"), sent, sent, false);
+            prefixes.answered(Some("b/x/1"), sent, sent, snapshot().prefixes.is_empty() && i % 2 == 0);
         }
-        let snapshot = limiter.snapshot(String::new());
+        let snapshot = snapshot();
         assert_eq!(snapshot.per_second, None);
         assert_eq!(snapshot.prefixes.len(), 1, "{snapshot:?}");
         assert_eq!(snapshot.prefixes[0].0, "b/x");

@@ -3,123 +3,68 @@
 
 use std::time::Duration;
 
-/// How the limiter of a bucket behaves.
-#[derive(Debug, Clone)]
-pub(super) struct LimiterPolicy {
-    /// Requests in flight per core, over all buckets, counted as for two cores at least. More
-    /// brings nothing that a core could decode.
-    pub requests_per_core: usize,
-    /// Requests in flight over all buckets, however many cores there are: each costs memory.
-    pub max_requests: usize,
+/// Requests in flight per core, over all buckets, counted as for two cores at least. A core cannot
+/// decode more.
+const REQUESTS_PER_CORE: usize = 128;
+/// Requests in flight over all buckets on any machine. Each costs memory.
+const MAX_REQUESTS: usize = 1024;
 
-    /// Requests in flight to a bucket of which nothing is known.
-    pub first_requests: usize,
-    /// What an answer counts beside the bytes of bodies, in bytes: many small objects are worth
-    /// as much as few large ones.
-    pub answer_bytes: u64,
-    /// How long goodput is measured, at least: shorter than two first bytes tells nothing.
-    pub goodput_time: Duration,
-    /// Part of an increase that must come back as goodput: a doubling must bring 20 %, a quarter
-    /// more 5 %.
-    pub least_gain: f64,
-    /// Measurements after which an increase that brought too little is taken back. The first one
-    /// has answers to requests from before the increase in it.
-    pub gain_measurements: u32,
-    /// Time between attempts with a quarter more in flight.
-    pub probe_every: Duration,
+/// Requests in flight to a new bucket.
+pub(super) const FIRST_REQUESTS: usize = 32;
+/// Bytes that a response counts in addition to its body. Small objects count by their number.
+pub(super) const ANSWER_BYTES: u64 = 32 << 10;
+/// Minimum time for which goodput is measured. Otherwise it is twice the time to the first byte.
+pub(super) const GOODPUT_TIME: Duration = Duration::from_millis(20);
+/// Part of an increase that must come back as goodput: a doubling must raise it by 20 %, a quarter
+/// more by 5 %.
+pub(super) const LEAST_GAIN: f64 = 0.2;
+/// Measurements that must show too little gain before an increase is taken back. The first one
+/// includes responses to earlier requests.
+pub(super) const GAIN_MEASUREMENTS: u32 = 3;
+/// Time between attempts with a quarter more requests in flight.
+pub(super) const PROBE_EVERY: Duration = Duration::from_secs(2);
 
-    /// First bytes that the threshold for hedging is found from; an eighth is enough to begin with,
-    /// fewer say little about the slowest twentieth.
-    pub hedge_sample: usize,
-    /// Part of the first bytes that are faster than the usual slow one.
-    pub hedge_quantile: f64,
-    /// A request is hedged after this many times the usual slow first byte.
-    pub hedge_factor: u32,
-    /// Nothing is hedged sooner: less is the noise of a scheduler.
-    pub hedge_least_wait: Duration,
-    /// Hedges per request: what hedging may cost the bucket.
-    pub hedge_share: f64,
-    /// Hedges that quiet times save up, and requests in flight beyond the default maximum that
-    /// are kept for them.
-    pub hedge_burst: usize,
+/// Number of newest times to the first byte that a hedge's threshold is computed from. An eighth
+/// of them is enough for the first threshold.
+pub(super) const HEDGE_SAMPLE: usize = 256;
+/// Requests slower than this part of the sample are slow.
+pub(super) const HEDGE_QUANTILE: f64 = 0.95;
+/// A request is hedged after this many times the time of a slow one.
+pub(super) const HEDGE_FACTOR: u32 = 2;
+/// No request is hedged earlier. Shorter delays come from the scheduler.
+pub(super) const HEDGE_LEAST_WAIT: Duration = Duration::from_millis(10);
+/// Hedges per request: what hedging may cost the bucket.
+pub(super) const HEDGE_SHARE: f64 = 0.02;
+/// Maximum number of hedges saved up. The default cap has as many permits more, for hedges.
+pub(super) const HEDGE_BURST: usize = 16;
 
-    /// How long the share of 503s is measured. A longer measurement finds a limit later, a
-    /// shorter one is at the mercy of a core that is busy for some milliseconds.
-    pub measurement: Duration,
-    /// Answers in a measurement, at least: with 20, one more or less is 5 %.
-    pub least_answers: u32,
-    /// Requests per second that may always be sent. Below this rate a measurement takes so long
-    /// that the end of an outage would be noticed late.
-    pub least_rate: f64,
-    /// How far below the limit that was found the rate is held, and the first step above it.
-    pub margin: f64,
-    /// The largest step of a probe. A larger one finds a limit that was raised sooner, and more is
-    /// refused where it was not raised.
-    pub largest_step: f64,
-    /// While a limit is searched for, a share of 503s below this does not end the search: refusals
-    /// by chance would. The next doubling shows a limit beyond doubt.
-    pub tolerated: f64,
-    /// How long a rate is held before more is tried.
-    pub hold: Duration,
-    /// Standard deviations above the expected number of 503s that are not chance: at 2.5, one
-    /// measurement in 160 is mistaken.
-    pub deviations: f64,
-    /// A share from here on is "nearly all": of answers that are 503s, the bucket is down and
-    /// nothing can be learnt; of the rate that was used, the rate is what holds requests back.
-    pub nearly: f64,
-    /// Without a 503 for this long, a rate ends.
-    pub forget_after: Duration,
-    /// Prefixes of a bucket that may have rates of their own: a bound for memory.
-    pub max_prefixes: usize,
-}
+/// Time for which the share of 503s is measured. More finds a limit later. Less is disturbed by a
+/// core that is busy for some milliseconds.
+pub(super) const MEASUREMENT: Duration = Duration::from_millis(100);
+/// Minimum number of responses in a measurement. With 20, one 503 is 5 %.
+pub(super) const LEAST_ANSWERS: u32 = 20;
+/// Minimum rate in requests per second. At lower rates, the end of an outage is noticed late.
+pub(super) const LEAST_RATE: f64 = 40.0;
+/// The rate is held this part below the limit. It is also the first step when it is raised.
+pub(super) const MARGIN: f64 = 0.02;
+/// Maximum step of a probe. A larger one finds a raised limit sooner and costs more 503s.
+pub(super) const LARGEST_STEP: f64 = 0.15;
+/// A larger share of 503s ends a doubling. A smaller one can be chance; the next doubling shows.
+pub(super) const TOLERATED: f64 = 0.25;
+/// Time for which a rate is held before more is tried.
+pub(super) const HOLD: Duration = Duration::from_secs(1);
+/// Standard deviations above the expected number of 503s that are not chance. With 2.5, one
+/// measurement in 160 is wrong.
+pub(super) const DEVIATIONS: f64 = 2.5;
+/// If a larger share of responses is 503, the bucket is down, and no limit can be measured.
+pub(super) const NEARLY_ALL: f64 = 0.9;
+/// A rate ends after this time without a 503.
+pub(super) const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// Maximum number of prefixes with rates of their own. Bounds memory.
+pub(super) const MAX_PREFIXES: usize = 1024;
 
-impl Default for LimiterPolicy {
-    fn default() -> Self {
-        Self {
-            requests_per_core: 128,
-            max_requests: 1024,
-
-            first_requests: 32,
-            answer_bytes: 32 << 10,
-            goodput_time: Duration::from_millis(20),
-            least_gain: 0.2,
-            gain_measurements: 3,
-            probe_every: Duration::from_secs(2),
-
-            hedge_sample: 256,
-            hedge_quantile: 0.95,
-            hedge_factor: 2,
-            hedge_least_wait: Duration::from_millis(10),
-            hedge_share: 0.02,
-            hedge_burst: 16,
-
-            measurement: Duration::from_millis(100),
-            least_answers: 20,
-            least_rate: 40.0,
-            margin: 0.02,
-            largest_step: 0.15,
-            tolerated: 0.25,
-            hold: Duration::from_secs(1),
-            deviations: 2.5,
-            nearly: 0.9,
-            forget_after: Duration::from_secs(60),
-            max_prefixes: 1024,
-        }
-    }
-}
-
-impl LimiterPolicy {
-    /// Requests in flight over all buckets on this machine.
-    pub(super) fn default_max_requests(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        (self.requests_per_core * cores.max(2)).min(self.max_requests)
-    }
-
-    /// Whether more of `answers` were refused than chance explains where the share `usual`, itself
-    /// found from `known` answers, is refused.
-    pub(super) fn is_more_than_chance(&self, refused: u32, answers: u32, usual: f64, known: u32) -> bool {
-        let answers = f64::from(answers);
-        let variance = usual * (1.0 - usual) * answers * (1.0 + answers / f64::from(known.max(1)));
-        f64::from(refused) > usual * answers + self.deviations * variance.sqrt()
-    }
+/// The default cap of requests in flight over all buckets on this machine.
+pub fn default_max_requests() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (REQUESTS_PER_CORE * cores.max(2)).min(MAX_REQUESTS)
 }

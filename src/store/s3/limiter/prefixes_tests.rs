@@ -5,21 +5,18 @@ use super::*;
 
 impl Control for Prefixes {
     fn may_send(&mut self, now: Instant, prefix: usize, passed: &mut [bool; 2]) -> bool {
-        let own = self.of(Some(&name(prefix)));
-        for (rate, passed) in [own.as_deref(), Some(self.bucket())].into_iter().zip(passed) {
-            let Some(rate) = rate else { continue };
-            if !*passed && rate.is_limited() {
-                if lock(&rate.rate).take(now).is_err() {
-                    return false;
-                }
-                *passed = true;
+        let (key, mut next) = (key(prefix), *passed);
+        while let Some(rate) = self.next(Some(&key), &mut next) {
+            if lock(&rate.rate).take(now).is_err() {
+                return false;
             }
+            *passed = next;
         }
         true
     }
 
     fn answered(&mut self, now: Instant, sent: Instant, prefix: usize, throttled: bool) {
-        Self::answered(self, Some(&name(prefix)), now, sent, throttled);
+        Self::answered(self, Some(&key(prefix)), now, sent, throttled);
     }
 }
 
@@ -27,8 +24,12 @@ fn name(prefix: usize) -> String {
     format!("p/{prefix:04}")
 }
 
+fn key(prefix: usize) -> String {
+    format!("p/{prefix:04}/file")
+}
+
 fn world(seed: u64) -> World<Prefixes> {
-    let mut world = World::new(Prefixes::new(Arc::default(), Instant::now()), seed);
+    let mut world = World::new(Prefixes::new(Instant::now()), seed);
     world.backs_off = true;
     world
 }
@@ -99,17 +100,19 @@ fn one_throttled_prefix_does_not_hold_others_back() {
         let course = world.run_prefixes(5.0, 400, allowed, |random| random.usize(..30));
         assert!(course.taken > 10_000 && course.waste() < 0.01, "{seed}: {course:?}");
         assert!(course.by_prefix.get(&0).is_some_and(|&taken| taken > 450), "{seed}: {course:?}");
-        assert!(!world.control.bucket().is_limited() && world.control.limited().len() == 1, "{seed}");
+        assert!(world.control.bucket.per_second().is_none() && world.control.limited().len() == 1, "{seed}");
     }
 }
 
 #[test]
 fn rates_of_prefixes_are_bounded_and_end_a_minute_after_the_last_503() {
-    let policy = LimiterPolicy { max_prefixes: 2, ..LimiterPolicy::default() };
     let begun = Instant::now();
-    let prefixes = Prefixes::new(Arc::new(policy), begun);
-    let counts = (0..3).map(|prefix| (name(prefix).into(), (40, 30))).collect();
-    let mut all = Rate::limited(Arc::default(), begun, 1000.0);
+    let prefixes = Prefixes::new(begun);
+    let mut counts = Counts::new(begun);
+    (counts.answers, counts.refused) = (40, 30);
+    let counts = (0..policy::MAX_PREFIXES + 1).map(|prefix| (name(prefix).into(), counts)).collect();
+    let mut all = Rate::new(begun);
+    all.hold(begun, 1000.0);
     let mut now = begun;
     let trial = loop {
         // Every tenth is refused, whatever the rate.
@@ -119,12 +122,11 @@ fn rates_of_prefixes_are_bounded_and_end_a_minute_after_the_last_503() {
         }
         assert!(now < begun + std::time::Duration::from_secs(10), "no trial has ended: {all:?}");
     };
-    assert!(prefixes.blame(now, &counts, trial));
-    assert_eq!(prefixes.limited().len(), 2);
-    let limited: Vec<_> = (0..3).filter(|&prefix| prefixes.of(Some(&name(prefix))).is_some()).collect();
+    assert!(prefixes.blame(now, counts, trial));
+    assert_eq!(prefixes.limited().len(), policy::MAX_PREFIXES);
     let later = now + std::time::Duration::from_secs(61);
-    for prefix in limited {
-        prefixes.answered(Some(&name(prefix)), later, later, false);
+    for prefix in 0..policy::MAX_PREFIXES + 1 {
+        prefixes.answered(Some(&key(prefix)), later, later, false);
     }
-    assert!(!prefixes.any_limited() && prefixes.limited().is_empty());
+    assert!(prefixes.bucket.per_second().is_none() && prefixes.limited().is_empty());
 }

@@ -1,65 +1,50 @@
 //! Requests per second to one bucket, or to one prefix in it, once it has answered 503.
 //!
 //! ```text
-//!                 503                            over a quarter of the
-//!  ┌───────────┐ at rate of answers  ┌───────────┐ answers are 503  ┌─────────┐
-//!  │ unlimited │────────────────────▶│ measuring │─────────────────▶│ holding │◀─┐ 503s: the rate
-//!  └───────────┘                     │  doubles  │                  │  1 s at │  │ times the share
-//!        ▲                           └───────────┘                  │   98 %  │  │ that was taken
-//!        │ a minute                     ▲     │ 503s though       ┌─└─────────┘  │
-//!        │ without 503                  │     │ the rate      503s│  ▲   │ over ┌─────────┐
-//!    from any                           │     │ is not used       │  │   └─────▶│ probing │
-//!                                       │     ▼                   ▼  │          │ 2, 4, 8,│
-//!             as many 503s as before: ┌─────────────────────────────┐│ fewer    │  15 %   │
-//!             no rate cures them      │ trial: far below the limit  │┘ 503s     └─────────┘
-//!                                     └─────────────────────────────┘
+//!                503: doubles from the     more 503s than
+//!  ┌───────────┐ rate of the responses  ┌─────────┐ the step ┌─────────┐ 503s  ┌───────────────┐
+//!  │ unlimited │───────────────────────▶│ raising │─────────▶│ holding │──────▶│     trial     │
+//!  └───────────┘                        │ by 2, 4,│          │ 1 s, at │◀──────│ far below the │
+//!        ▲                              │ 8, 15 % │◀─────────│   98 %  │ fewer │     limit     │
+//!        │ from any: a minute           │ or 100 %│  no 503s └─────────┘ 503s  └───────────────┘
+//!        │ without a 503                └─────────┘◀──────────────────────────── as many 503s
 //! ```
 //!
-//! A limit shows as a share of 503s that grows with the rate; some buckets refuse a share whatever
-//! the rate. One rate cannot tell the two apart, two can: where 503s go on at a rate that was held
-//! below the limit, a trial sends far less for a moment. If fewer are refused, there was a limit.
-//! If the share stays, no rate cures it: it becomes the usual share, and from then on only what
-//! exceeds it by more than chance counts.
+//! Some buckets refuse a share of the requests at any rate. If 503s go on while the rate is held, a
+//! trial at a much lower rate finds out. If the share stays, it becomes the usual share, and only
+//! what exceeds it by more than chance counts.
 //!
-//! Pure: the time is passed in. Only answers to requests that were sent since the last change of
-//! the rate count: the others tell of another rate.
+//! Pure: the time is passed in. Only responses to requests sent since the last change of the rate
+//! count.
 
-use super::policy::LimiterPolicy;
-use std::sync::Arc;
+use super::policy;
 use std::time::{Duration, Instant};
 
 /// The rate of one bucket, or of one prefix in it.
 #[derive(Debug)]
 pub(super) struct Rate {
-    policy: Arc<LimiterPolicy>,
     state: RateState,
     /// Requests per second; meaningless while unlimited.
     rate: f64,
     /// Requests that may be sent at once.
     tokens: f64,
     filled: Instant,
-    /// When the rate was last changed.
+    /// When the state or the rate was last changed.
     changed: Instant,
     throttled_at: Instant,
     measured: Counts,
-    /// Successes per second in the previous measurement, while unlimited.
-    before: f64,
-    /// The share of 503s that is refused at any rate; no responses: none.
+    /// The usual share of 503s, found by the trial that ended at `usual.since`.
     usual: Counts,
-    /// When the usual share is tested by a trial again: it may have ended, or hide a limit.
-    next_trial: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum RateState {
     /// No 503 yet, or none for a minute.
     Unlimited,
-    /// The rate doubles until it meets a limit.
-    Measuring,
+    /// The rate is raised by `step`, a part of it, until it exceeds the limit.
+    Raising { step: f64 },
     /// Just below the limit that was found.
-    Holding { until: Instant },
-    /// The rate is raised step by step; `step` is the next part to add.
-    Probing { step: f64 },
+    Holding,
     /// Far below `rate`, at which `share` of the responses were 503s.
     Trial { rate: f64, share: f64 },
 }
@@ -76,19 +61,31 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    const fn new(since: Instant) -> Self {
+    pub(super) const fn new(since: Instant) -> Self {
         Self { since, answers: 0, refused: 0, sent: 0, is_met: false }
+    }
+
+    pub(super) fn add(&mut self, throttled: bool) {
+        self.answers += 1;
+        self.refused += u32::from(throttled);
     }
 
     pub(super) fn share(&self) -> f64 {
         f64::from(self.refused) / f64::from(self.answers.max(1))
     }
+
+    /// Whether more were refused than chance explains. `usual` is the share of 503s that `known`
+    /// earlier responses showed.
+    pub(super) fn is_more_than_chance(&self, usual: f64, known: u32) -> bool {
+        let expected = usual * f64::from(self.answers);
+        let variance = expected * (1.0 - usual) * (1.0 + f64::from(self.answers) / f64::from(known.max(1)));
+        f64::from(self.refused) > expected + policy::DEVIATIONS * variance.sqrt()
+    }
 }
 
 impl Rate {
-    pub(super) fn new(policy: Arc<LimiterPolicy>, now: Instant) -> Self {
+    pub(super) const fn new(now: Instant) -> Self {
         Self {
-            policy,
             state: RateState::Unlimited,
             rate: 0.0,
             tokens: 0.0,
@@ -96,17 +93,8 @@ impl Rate {
             changed: now,
             throttled_at: now,
             measured: Counts::new(now),
-            before: 0.0,
             usual: Counts::new(now),
-            next_trial: now,
         }
-    }
-
-    /// Held just below a known `limit`.
-    pub(super) fn limited(policy: Arc<LimiterPolicy>, now: Instant, limit: f64) -> Self {
-        let mut rate = Self::new(policy, now);
-        rate.hold(now, limit);
-        rate
     }
 
     /// Requests per second; None while there is no limit.
@@ -114,12 +102,12 @@ impl Rate {
         (self.state != RateState::Unlimited).then_some(self.rate)
     }
 
-    /// Whether the answer to a request sent at `sent` counts for a trial.
+    /// Whether the response to a request sent at `sent` counts for a trial.
     pub(super) fn is_trial_of(&self, sent: Instant) -> bool {
         matches!(self.state, RateState::Trial { .. }) && sent >= self.changed
     }
 
-    /// Lets one request be sent now, or says how long to wait before asking again.
+    /// Admits one request, or returns how long to wait.
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         if self.state == RateState::Unlimited {
             return Ok(());
@@ -143,47 +131,37 @@ impl Rate {
         }
         if self.state == RateState::Unlimited {
             self.watch(now, throttled);
-            return None;
-        }
-        if now.saturating_duration_since(self.throttled_at) > self.policy.forget_after {
-            *self = Self::new(Arc::clone(&self.policy), now);
-            return None;
-        }
-        if sent < self.changed {
-            return None;
-        }
-        // The first 503 of a measurement shows that the bucket's saved-up tokens are used. Earlier
-        // responses would hide the true share of 503s, so counting restarts.
-        if throttled && !self.measured.is_met && !self.is_trial_of(sent) {
+        } else if now.saturating_duration_since(self.throttled_at) > policy::FORGET_AFTER {
+            *self = Self::new(now);
+        } else if sent >= self.changed && throttled && !self.measured.is_met && !self.is_trial_of(sent) {
+            // Counting restarts at the first 503: until then the bucket used tokens that it had saved up.
             self.measured = Counts { is_met: true, ..Counts::new(now) };
-            return None;
+        } else if sent >= self.changed {
+            self.measured.add(throttled);
+            return self.judge(now);
         }
-        self.measured.answers += 1;
-        self.measured.refused += u32::from(throttled);
-        self.judge(now)
+        None
     }
 
     /// Counts responses per second while unlimited. The first 503 starts at that rate.
     fn watch(&mut self, now: Instant, throttled: bool) {
         let span = now.saturating_duration_since(self.measured.since);
         // At least half a measurement: a few responses may arrive together.
-        let per_second = f64::from(self.measured.answers) / span.max(self.policy.measurement / 2).as_secs_f64();
+        let per_second = f64::from(self.measured.answers) / span.max(policy::MEASUREMENT / 2).as_secs_f64();
         if throttled {
-            self.set(now, RateState::Measuring, per_second.max(self.before));
-        } else if span >= self.policy.measurement {
-            self.before = per_second;
+            self.set(now, RateState::Raising { step: 1.0 }, per_second);
+        } else if span >= policy::MEASUREMENT {
             self.measured = Counts::new(now);
         }
         self.measured.answers += u32::from(!throttled);
     }
 
     fn judge(&mut self, now: Instant) -> Option<Counts> {
-        let policy = Arc::clone(&self.policy);
         let measured = self.measured;
         let span = now.saturating_duration_since(measured.since);
-        let is_over = span >= policy.measurement && measured.answers >= policy.least_answers;
+        let is_over = span >= policy::MEASUREMENT && measured.answers >= policy::LEAST_ANSWERS;
         // If many are refused, half a measurement is enough.
-        let is_clear = span >= policy.measurement / 2 && measured.refused >= policy.least_answers;
+        let is_clear = span >= policy::MEASUREMENT / 2 && measured.refused >= policy::LEAST_ANSWERS;
         if !is_over && !is_clear {
             return None;
         }
@@ -193,32 +171,34 @@ impl Rate {
         self.measured = Counts::new(now);
         let usual = self.usual.share();
         let excess = (measured.share() - usual).max(0.0);
-        let is_more = policy.is_more_than_chance(measured.refused, measured.answers, usual, self.usual.answers);
-        // A rate that is not used up shows nothing if there are no 503s.
+        let is_more = measured.is_more_than_chance(usual, self.usual.answers);
+        let is_due = usual > 0.0 && now >= self.usual.since + 2 * policy::HOLD;
+        // Without 503s, a rate that is not used shows nothing.
         let sent = f64::from(measured.sent) / span.as_secs_f64();
         let is_used = sent >= self.rate / 2.0;
-        let exceeded = if is_used { self.rate } else { sent };
-        let is_due = usual > 0.0 && now >= self.next_trial;
         match self.state {
-            RateState::Measuring if excess > policy.tolerated => self.hold(now, exceeded * (1.0 - excess)),
-            RateState::Measuring if is_used => self.set(now, RateState::Measuring, self.rate * 2.0),
-            RateState::Measuring if is_more => self.begin_trial(now, measured.share()),
-            RateState::Measuring if is_due => self.begin_trial(now, usual),
-            RateState::Probing { .. } if is_more => self.hold(now, exceeded * (1.0 - excess)),
-            RateState::Probing { step } if is_used => {
-                let next = RateState::Probing { step: (step * 2.0).min(policy.largest_step) };
-                self.set(now, next, self.rate * (1.0 + step));
+            RateState::Raising { step } if is_more && excess > policy::TOLERATED * step => {
+                let exceeded = if is_used { self.rate } else { sent };
+                self.hold(now, exceeded * (1.0 - excess));
+            }
+            RateState::Raising { step } if is_used => {
+                let next = if step < 1.0 { (step * 2.0).min(policy::LARGEST_STEP) } else { step };
+                self.set(now, RateState::Raising { step: next }, self.rate * (1.0 + step));
             }
             // After an outage. No limit is this low, and a trial would take seconds.
-            RateState::Holding { .. } if self.rate <= policy.least_rate && excess <= policy.tolerated => {
-                self.set(now, RateState::Measuring, self.rate * 2.0);
+            RateState::Holding if self.rate <= policy::LEAST_RATE && excess <= policy::TOLERATED => {
+                self.set(now, RateState::Raising { step: 1.0 }, self.rate * 2.0);
             }
-            RateState::Holding { .. } if is_more => self.begin_trial(now, measured.share()),
-            RateState::Holding { .. } if is_due => self.begin_trial(now, usual),
-            RateState::Holding { until } => {
+            RateState::Raising { step: 1.0.. } | RateState::Holding if is_more || is_due => {
+                let share = if is_more { measured.share() } else { usual };
+                // So low that a limit would refuse nothing, even if it was overestimated by `share`.
+                let low = self.rate * policy::NEARLY_ALL * (1.0 - share).powi(2);
+                self.set(now, RateState::Trial { rate: self.rate, share }, low);
+            }
+            RateState::Holding => {
                 self.follow(measured);
-                if now >= until {
-                    self.state = RateState::Probing { step: policy.margin };
+                if now >= self.changed + policy::HOLD {
+                    self.state = RateState::Raising { step: policy::MARGIN };
                 }
             }
             _ => {}
@@ -231,56 +211,44 @@ impl Rate {
         if self.usual.refused > 0 {
             self.usual.answers += measured.answers;
             self.usual.refused += measured.refused;
-            if self.usual.answers > 50 * self.policy.least_answers {
+            if self.usual.answers > 50 * policy::LEAST_ANSWERS {
                 self.usual.answers /= 2;
                 self.usual.refused /= 2;
             }
         }
     }
 
-    /// Starts a trial: `share` was refused although the rate was held. The trial's rate is so low
-    /// that a limit would refuse nothing, even if it had been overestimated by this share.
-    fn begin_trial(&mut self, now: Instant, share: f64) {
-        let rate = self.rate * self.policy.nearly * (1.0 - share).powi(2);
-        self.set(now, RateState::Trial { rate: self.rate, share }, rate);
-    }
-
     fn judge_trial(&mut self, now: Instant, rate: f64, share: f64) -> Option<Counts> {
         let tried = self.measured;
-        // The trial ends once this many 503s are expected if the share stays; half as many if none
-        // came.
-        let due = if tried.refused > 0 { self.policy.least_answers / 2 } else { self.policy.least_answers / 4 };
+        // So many 503s must be expected if the share stays. Half are enough if none came.
+        let due = if tried.refused > 0 { policy::LEAST_ANSWERS / 2 } else { policy::LEAST_ANSWERS / 4 };
         if share * f64::from(tried.answers) < f64::from(due) {
             return None;
         }
         let left = tried.share();
-        let was_known = self.usual.refused > 0;
-        self.next_trial = now + 2 * self.policy.hold;
-        if left > self.policy.nearly || left > 2.0 * share {
+        let step = if self.usual.refused > 0 { policy::LARGEST_STEP } else { 1.0 };
+        self.usual = if tried.refused > 1 { Counts { since: now, ..tried } } else { Counts::new(now) };
+        if left > policy::NEARLY_ALL || left > 2.0 * share {
             // The bucket is down, or its limit has fallen.
             self.usual = Counts::new(now);
             self.hold(now, self.rate * (1.0 - left));
-            return None;
-        }
-        self.usual = if tried.refused < 2 { Counts::new(now) } else { tried };
-        if left < share / 2.0 {
+        } else if left < share / 2.0 {
             self.hold(now, rate * (1.0 - (share - left)));
-            return None;
+        } else {
+            self.set(now, RateState::Raising { step }, rate);
+            return Some(tried);
         }
-        let search =
-            if was_known { RateState::Probing { step: self.policy.largest_step } } else { RateState::Measuring };
-        self.set(now, search, rate);
-        Some(tried)
+        None
     }
 
-    fn hold(&mut self, now: Instant, limit: f64) {
-        let until = now + self.policy.hold;
-        self.set(now, RateState::Holding { until }, limit * (1.0 - self.policy.margin));
+    /// Holds the rate just below `limit`.
+    pub(super) fn hold(&mut self, now: Instant, limit: f64) {
+        self.set(now, RateState::Holding, limit * (1.0 - policy::MARGIN));
     }
 
     fn set(&mut self, now: Instant, state: RateState, rate: f64) {
         self.state = state;
-        self.rate = rate.max(self.policy.least_rate);
+        self.rate = rate.max(policy::LEAST_RATE);
         self.tokens = self.tokens.min(self.most_tokens());
         self.changed = now;
         self.measured = Counts::new(now);
@@ -288,6 +256,6 @@ impl Rate {
 
     /// Maximum number of tokens saved up in a pause: those of a tenth of a measurement.
     fn most_tokens(&self) -> f64 {
-        self.rate * self.policy.measurement.as_secs_f64() / 10.0
+        self.rate * policy::MEASUREMENT.as_secs_f64() / 10.0
     }
 }

@@ -1,13 +1,12 @@
 //! A rate against a bucket in simulated time.
 
-use super::policy::LimiterPolicy;
+use super::policy;
 use super::rate::Rate;
 use super::simulation::{Allowed, Course, World};
-use std::sync::Arc;
 use std::time::Instant;
 
 fn world(seed: u64) -> World<Rate> {
-    World::new(Rate::new(Arc::default(), Instant::now()), seed)
+    World::new(Rate::new(Instant::now()), seed)
 }
 
 /// Clients enough for 2.5 times the limit, at 20 ms for an answer.
@@ -118,10 +117,9 @@ fn an_outage_is_asked_little_and_its_end_is_noticed() {
     let mut used = Vec::new();
     for seed in 1..=20 {
         let mut world = world(seed);
-        let least = LimiterPolicy::default().least_rate;
         world.run(5.0, 64, Allowed::refusing(1.0));
         let outage = world.run(10.0, 64, Allowed::refusing(1.0));
-        assert!(f64::from(outage.refused) <= 1.5 * least * 10.0, "{seed}: {outage:?}");
+        assert!(f64::from(outage.refused) <= 1.5 * policy::LEAST_RATE * 10.0, "{seed}: {outage:?}");
         // What comes after it: no limit, or one with refusals by chance.
         world.run(5.0, 64, Allowed::refusing(0.0));
         let after = world.run(1.0, 64, Allowed::refusing(0.0)).per_second();
