@@ -74,7 +74,7 @@ async fn write(
                 Err(Errno::INTR | Errno::AGAIN) => break,
                 // ECANCELED: the kernel could not start a thread for the ring. Such threads count against the
                 // limits of this process (`ulimit -u`, pids.max).
-                Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED) => file.refuse_direct(),
+                Err(errno @ (Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED)) => file.refuse_direct(errno),
                 Err(errno) => return Err(refused(errno)),
             }
         }
@@ -198,6 +198,7 @@ fn register(pool: &Rc<BufferPool>) {
         }
         count /= 2;
     }
+    tracing::debug!(target: "hydrant::io", registered = count, of = pool.count(), "write buffers registered");
     pool.set_registered(count);
 }
 

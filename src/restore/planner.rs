@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
+const TARGET: &str = "hydrant::plan";
+
 /// After 8 new listings because planned files were deleted or replaced, the restore fails.
 const MAX_RELISTINGS: u32 = 8;
 
@@ -84,6 +86,18 @@ pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl It
     plan.files.iter().filter_map(|&i| replica.files.get(i))
 }
 
+/// The files of a plan as `level×files`, oldest first.
+fn files_by_level(replica: &Replica, plan: &Plan) -> String {
+    let mut runs: Vec<(u8, u32)> = Vec::new();
+    for file in planned_files(replica, plan) {
+        match runs.last_mut() {
+            Some((level, files)) if *level == file.level.get() => *files += 1,
+            _ => runs.push((file.level.get(), 1)),
+        }
+    }
+    runs.iter().map(|(level, files)| format!("{level}×{files}")).collect::<Vec<_>>().join(",")
+}
+
 /// How many LISTs show a database of up to 1,000 files.
 fn lists(path: &str) -> u64 {
     Replica::list_prefixes(path).len() as u64
@@ -130,7 +144,10 @@ impl<'a> Planner<'a> {
                 (_, Some(txid)) => Target::Txid(txid),
             };
             match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
-                Ok(plan::PlanOutcome::NeedTimes(wanted)) => self.look(&wanted).await?,
+                Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
+                    tracing::trace!(target: TARGET, database = self.path, files = wanted.len(), "reads times in headers");
+                    self.look(&wanted).await?;
+                }
                 Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
                     // Planned by time again: it must be the same state.
                     Some(txid) if txid != plan.txid => {
@@ -138,18 +155,37 @@ impl<'a> Planner<'a> {
                     }
                     _ => {
                         self.pinned = Some(plan.txid);
+                        self.log_plan(&plan);
                         return Ok(plan);
                     }
                 },
                 Err(e) if e.needs_fresh_listing() && !self.fresh => {
                     // LIST is not atomic: missing files may have been written while it ran.
-                    self.list_again().await?;
+                    self.list_again(&e).await?;
                     self.fresh = true;
                 }
                 // Not a skip that may be permitted: there were backups before.
                 Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
                 Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
             }
+        }
+    }
+
+    fn log_plan(&self, plan: &Plan) {
+        if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
+            tracing::debug!(
+                target: TARGET,
+                database = self.path,
+                txid = %plan.txid,
+                files = plan.files.len(),
+                levels = files_by_level(&self.replica, plan),
+                bytes = planned_files(&self.replica, plan).map(|file| file.size).sum::<u64>(),
+                listed = self.replica.files.len(),
+                avoided = self.damaged.len(),
+                other_lineages = self.replica.others.len(),
+                newer_exist = plan.newer_exist,
+                "plan"
+            );
         }
     }
 
@@ -258,6 +294,7 @@ impl<'a> Planner<'a> {
                     return Err(RestoreError::Chain { key: key(file)?, error });
                 }
                 // The order of the files or their LastModified was wrong: all times are read from now on.
+                tracing::debug!(target: TARGET, database = self.path, key = key(file)?, %error, "reads the times of all files");
                 self.times.require_all();
                 self.pinned = None;
                 return Ok(None);
@@ -270,6 +307,7 @@ impl<'a> Planner<'a> {
             // It was avoided already: no further plan can help.
             _ => return Err(error),
         }
+        tracing::debug!(target: TARGET, database = self.path, key = key(i)?, %error, "plans around a file");
         self.damaged.push((key(i)?, error.to_string()));
         Ok(Some(error))
     }
@@ -280,11 +318,12 @@ impl<'a> Planner<'a> {
         }
         // The bucket is being changed: a hole in the new listing must be confirmed by another.
         self.fresh = false;
-        self.list_again().await
+        self.list_again(&e).await
     }
 
-    async fn list_again(&mut self) -> Result<(), RestoreError> {
+    async fn list_again(&mut self, why: &dyn std::error::Error) -> Result<(), RestoreError> {
         self.relisted += 1;
+        tracing::debug!(target: TARGET, database = self.path, times = self.relisted, %why, "lists again");
         self.requests += lists(self.path);
         let new = list_replica(&self.worker.http, self.store, self.path).await?.keeping_to(&self.replica);
         self.times = self.times.carried(&self.replica, &new);

@@ -12,6 +12,8 @@ pub struct Counters {
     pub lists: Counter,
     pub gets: Counter,
     pub heads: Counter,
+    /// Numbers of requests in the log. They are given only while requests are logged.
+    pub request_numbers: Counter,
     /// Requests sent again, for any reason.
     pub retries: Counter,
     /// Hedges: requests sent because the first byte of another was late.
@@ -37,5 +39,9 @@ impl Counter {
     }
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+    /// Adds one and returns the new value.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed) + 1
     }
 }

@@ -1,5 +1,6 @@
 //! Everything a person sees: messages, progress, tables, failures. Knows nothing of `args`.
 
+pub mod events;
 pub mod failure;
 pub mod human;
 pub mod latency_table;

@@ -153,14 +153,15 @@ impl S3Body {
         bytes
     }
 
-    async fn broke(&mut self, trouble: RequestError) -> Result<(), StoreError> {
+    async fn broke(&mut self, mut trouble: RequestError) -> Result<(), StoreError> {
         if let Some(answer) = self.answer.take() {
             self.spent.add(answer.waited);
+            trouble.sent = answer.sent;
         }
         if self.position - self.resumed_at >= PROGRESS_BYTES {
             self.tries.progressed();
         }
-        let operation = operation(&self.key, HeaderMap::new());
+        let operation = operation(&self.key, self.headers());
         self.s3.cure(trouble, &operation, &mut self.tries).await
     }
 
@@ -181,11 +182,12 @@ impl S3Body {
                     if self.if_match.is_none() {
                         self.if_match.clone_from(&self.etag);
                     }
-                    self.spent.recorder().record(Stage::FirstByte, answer.latency);
+                    self.spent.recorder().record(Stage::FirstByte, answer.sent.latency);
                     self.answer = Some(answer);
                     return Ok(());
                 }
                 Err(trouble) => {
+                    let trouble = trouble.of(answer.sent);
                     drop(answer);
                     self.s3.cure(trouble, &operation, &mut self.tries).await?;
                 }
@@ -276,7 +278,7 @@ impl S3Body {
 }
 
 fn operation(key: &str, headers: HeaderMap) -> Operation<'_> {
-    Operation { method: Method::GET, key: Some(key), query: "", headers, counter: |c| &c.gets }
+    Operation { method: Method::GET, key: Some(key), query: "", headers, listed: None, counter: |c| &c.gets }
 }
 
 /// `bytes first-last/size`, size possibly `*`.

@@ -31,18 +31,26 @@ impl S3 {
             headers.insert("x-amz-optional-object-attributes", HeaderValue::from_static("RestoreStatus"));
         }
         let query = query(request);
-        let operation = Operation { method: Method::GET, key: None, query: &query, headers, counter: |c| &c.lists };
+        let operation = Operation {
+            method: Method::GET,
+            key: None,
+            query: &query,
+            headers,
+            listed: Some(request),
+            counter: |c| &c.lists,
+        };
         let mut tries = RetryState::default();
         // Ends: `send` and `cure` count the attempts and return an error after the last one.
         loop {
             let answer = self.send(&client, &operation, &mut tries).await?;
+            let sent = answer.sent;
             match self.read_page(answer, request, http.recorder()).await {
                 Ok(page) => return Ok(page),
                 Err(mut trouble) => {
                     if !request.prefix.is_empty() {
                         let _ = write!(trouble.error.detail, " (prefix {})", request.prefix);
                     }
-                    self.cure(trouble, &operation, &mut tries).await?;
+                    self.cure(trouble.of(sent), &operation, &mut tries).await?;
                 }
             }
         }

@@ -21,6 +21,7 @@ mod rate_tests;
 #[cfg(test)]
 mod simulation;
 
+use super::request_log::TARGET;
 use crate::process::locks::lock;
 use concurrency::ConcurrencyLimit;
 use hedge::{Hedge, RequestKind};
@@ -250,6 +251,7 @@ impl Shared {
     /// Adapts the number of permits to the concurrency limit, which was `before`.
     fn resize(&self, state: &mut BucketState, before: usize) {
         let size = state.concurrency.size();
+        tracing::debug!(target: TARGET, before, now = size, "requests in flight: the limit changed");
         if size >= before {
             let more = size - before;
             let paid = more.min(state.debt);

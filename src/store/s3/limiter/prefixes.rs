@@ -12,6 +12,7 @@
 use super::policy::LimiterPolicy;
 use super::rate::{Counts, Rate};
 use crate::process::locks::lock;
+use crate::store::s3::request_log::TARGET;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -91,7 +92,7 @@ impl Prefixes {
     /// A request sent at `sent` was answered.
     pub(super) fn answered(&self, prefix: Option<&str>, now: Instant, sent: Instant, throttled: bool) {
         if let Some(own) = self.of(prefix) {
-            own.answered(now, sent, throttled);
+            own.answered(prefix, now, sent, throttled);
             if !own.is_limited() {
                 self.forget(prefix);
             }
@@ -104,6 +105,7 @@ impl Prefixes {
         if is_tried && let Some(prefix) = prefix {
             self.count(prefix, throttled);
         }
+        let before = rate.per_second();
         let not_cured = rate.answered(now, sent, throttled);
         if is_tried && !rate.is_trial_of(now) {
             let tried = std::mem::take(&mut *lock(&self.tried));
@@ -111,6 +113,7 @@ impl Prefixes {
                 *rate = Rate::new(Arc::clone(&self.policy), now);
             }
         }
+        log_change(None, before, rate.per_second());
         self.bucket.is_limited.store(rate.per_second().is_some(), Relaxed);
     }
 
@@ -135,6 +138,7 @@ impl Prefixes {
             if is_blamed && limited.len() < self.policy.max_prefixes {
                 let allowed = f64::from(answers - refused) / seconds;
                 let rate = Rate::limited(Arc::clone(&self.policy), now, allowed);
+                log_change(Some(prefix), None, rate.per_second());
                 limited.insert(prefix.clone(), Arc::new(PrefixLimiter::new(rate)));
             }
         }
@@ -177,10 +181,21 @@ impl PrefixLimiter {
         }
     }
 
-    fn answered(&self, now: Instant, sent: Instant, throttled: bool) {
+    fn answered(&self, prefix: Option<&str>, now: Instant, sent: Instant, throttled: bool) {
         let mut rate = lock(&self.rate);
+        let before = rate.per_second();
         rate.answered(now, sent, throttled);
+        log_change(prefix, before, rate.per_second());
         self.is_limited.store(rate.per_second().is_some(), Relaxed);
+    }
+}
+
+/// Logs that the allowed requests per second changed, of the bucket or of one prefix in it. None: no
+/// limit.
+fn log_change(prefix: Option<&str>, before: Option<f64>, now: Option<f64>) {
+    if before != now {
+        let (before, now) = (before.map(f64::round), now.map(f64::round));
+        tracing::debug!(target: TARGET, prefix, before, now, "requests per second: the limit changed");
     }
 }
 
