@@ -63,7 +63,7 @@ impl Subscriber for EventWriter {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= self.most(metadata.target())
+        !metadata.is_span() && *metadata.level() <= self.most(metadata.target())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -219,6 +219,8 @@ mod tests {
         let text = shown(2, LogFormat::Text, || {
             let span = tracing::debug_span!(target: "hydrant::s3", "a span", key = 1);
             span.in_scope(|| tracing::debug!(target: "hydrant::s3", "inside"));
+            assert!(tracing::enabled!(target: "hydrant::s3", Level::TRACE));
+            assert!(!tracing::enabled!(target: "hyper", Level::ERROR));
         });
         assert_eq!(text, "hydrant::s3: inside\n");
     }

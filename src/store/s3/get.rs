@@ -6,6 +6,7 @@
 
 use super::super::{Etag, StoreError, StoreErrorKind};
 use super::head::{etag, litestream_timestamp};
+use super::request_log::{TARGET, ms};
 use super::response::{Answer, Chunk};
 use super::retry::RetryState;
 use super::send::Operation;
@@ -147,6 +148,14 @@ impl S3Body {
         if self.position == self.end
             && let Some(answer) = self.answer.take()
         {
+            tracing::trace!(
+                target: TARGET,
+                request = answer.sent.number,
+                key = self.key,
+                bytes = self.end - self.resumed_at,
+                waited_ms = ms(answer.waited),
+                "body"
+            );
             self.spent.add(answer.waited);
             self.spent.done();
         }

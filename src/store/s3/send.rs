@@ -306,6 +306,9 @@ impl S3 {
         error.what = format!("{} s3://{}/{}", operation.name(), self.config.bucket, operation.key.unwrap_or_default());
         error.attempts = tries.sent;
         self.redact(&mut error.detail);
+        if let Some(id) = &mut error.request_id {
+            self.redact(id);
+        }
         error
     }
 
