@@ -27,7 +27,7 @@ use crate::cli::args::resolved::{BenchArgs, LtxArgs, RestoreArgs, RestorePattern
 use crate::cli::args::{argv, completions, help, man, resolve};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, LogOptions};
-use crate::cli::ui::{screen, signal};
+use crate::cli::ui::{events, screen, signal};
 use crate::config::{self, Env};
 use crate::io::signals::ignore_file_size_signal;
 use clap::FromArgMatches;
@@ -159,6 +159,7 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         Command::RestorePattern(args) => args.common.log,
         Command::Bench(args) => args.common.log,
     });
+    events::show(&log);
     let ended = match command {
         Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {

@@ -31,7 +31,10 @@ impl Descriptors {
         {
             limit = maximum.unwrap_or(u64::MAX);
         }
-        Self::of(limit, workers)
+        let divided = Self::of(limit, workers);
+        let Self { databases, requests } = divided;
+        tracing::debug!(target: "hydrant::fleet", descriptors = limit, databases, requests, "open files divided");
+        divided
     }
 
     /// How many databases in flight keep all requests busy. Each has a few requests at a time, then it is

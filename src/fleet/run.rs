@@ -305,6 +305,13 @@ impl<'a> FleetRun<'a> {
         };
         let answer = self.fleet.engine.submit(move |worker| Box::pin(work(worker, assignment)));
         self.counts.in_flight += 1;
+        tracing::trace!(
+            target: "hydrant::fleet",
+            database = job.database.name,
+            in_flight = self.counts.in_flight,
+            window = self.window.size(),
+            "database begins"
+        );
         self.queue.started(&job);
         self.active.push(Box::pin(async move { Event::Answered(job, answer.await.ok()) }));
     }
@@ -389,6 +396,15 @@ impl<'a> FleetRun<'a> {
         }
         let pause = retry_delay(settings.retry_delay, job.retries);
         job.retries += 1;
+        tracing::debug!(
+            target: "hydrant::fleet",
+            database = job.database.name,
+            retry = job.retries,
+            of = settings.max_retries,
+            pause_ms = pause.as_millis() as u64,
+            %error,
+            "database failed, tried again later"
+        );
         self.counts.delayed += 1;
         self.active.push(Box::pin(async move {
             tokio::time::sleep(pause).await;

@@ -67,7 +67,9 @@ pub fn probe(choice: BackendChoice) -> Result<ChosenBackend, IoError> {
     if choice == BackendChoice::Pwrite {
         return Ok(ChosenBackend { kind: IoBackend::Pwrite, note: None });
     }
-    match uring::refusal() {
+    let refusal = uring::refusal();
+    tracing::debug!(target: "hydrant::io", refusal, "looked whether io_uring is available");
+    match refusal {
         None => Ok(ChosenBackend { kind: IoBackend::Uring, note: None }),
         Some(reason) if choice == BackendChoice::Uring => Err(IoError::NoUring { reason }),
         Some(reason) => Ok(ChosenBackend {
@@ -110,9 +112,14 @@ pub fn block_on<F: Future>(kind: IoBackend, future: F) -> Result<F::Output, IoEr
         ring.setup_cqsize(RING_COMPLETIONS);
         let mut builder = tokio_uring::builder();
         builder.entries(RING_ENTRIES).uring_builder(&ring);
-        if let Ok(runtime) = tokio_uring::Runtime::new(&builder) {
-            let _scope = RingScope::new();
-            return Ok(runtime.block_on(future));
+        match tokio_uring::Runtime::new(&builder) {
+            Ok(runtime) => {
+                let _scope = RingScope::new();
+                return Ok(runtime.block_on(future));
+            }
+            Err(error) => {
+                tracing::debug!(target: "hydrant::io", %error, "this thread gets no ring, and writes with pwrite");
+            }
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

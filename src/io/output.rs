@@ -169,15 +169,22 @@ impl OutputFile {
             // The file is opened again by its descriptor, not by its name: the name may not exist yet, or may
             // belong to another file by now.
             let again = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
-            rustix::fs::open(again, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).ok()
+            let opened = rustix::fs::open(again, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
+            opened.inspect_err(|error| self.log_buffered(*error)).ok()
         };
         self.direct.get_or_init(open).as_ref().map(AsFd::as_fd)
     }
 
-    /// Sends all later writes through the page cache. Some file systems accept O_DIRECT when a file is opened but
-    /// refuse it at a write.
-    pub(super) fn refuse_direct(&self) {
-        self.direct_refused.store(true, Ordering::Relaxed);
+    /// Sends later writes through the page cache. For file systems that accept O_DIRECT at open but not for a write.
+    pub(super) fn refuse_direct(&self, errno: Errno) {
+        if !self.direct_refused.swap(true, Ordering::Relaxed) {
+            self.log_buffered(errno);
+        }
+    }
+
+    fn log_buffered(&self, error: Errno) {
+        let path = self.path.display();
+        tracing::debug!(target: "hydrant::io", %path, %error, "no O_DIRECT: written through the page cache");
     }
 
     /// Asks whether a test has injected a fault into an operation of kind `step`. Returns the number of bytes that

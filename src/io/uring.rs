@@ -73,9 +73,9 @@ async fn write(
                 Ok(n) => done = done.saturating_add(n).min(aligned),
                 // The rest of this buffer is written through the page cache.
                 Err(Errno::INTR | Errno::AGAIN) => break,
-                // ECANCELED means that the kernel could not start a thread for the ring. Such threads count against
-                // the limits of this process (`ulimit -u`, pids.max).
-                Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED) => file.refuse_direct(),
+                // ECANCELED: the kernel could not start a thread for the ring. Such threads count against the
+                // limits of this process (`ulimit -u`, pids.max).
+                Err(errno @ (Errno::INVAL | Errno::OPNOTSUPP | Errno::CANCELED)) => file.refuse_direct(errno),
                 Err(errno) => return Err(refused(errno)),
             }
         }
@@ -203,6 +203,7 @@ fn register(pool: &Rc<BufferPool>) {
         }
         count /= 2;
     }
+    tracing::debug!(target: "hydrant::io", registered = count, of = pool.count(), "write buffers registered");
     pool.set_registered(count);
 }
 

@@ -216,6 +216,8 @@ async fn finish(
     debug_assert!(output.output().is_synced(), "only durable content is published");
     let published = output.publish()?;
     worker.recorder().record(Stage::Commit, watch.elapsed());
+    let output = request.destination.path().display();
+    tracing::trace!(target: "hydrant::commit", database = request.path, %output, "synced and published");
     let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
     let warnings = plan.warnings.into_iter().chain(step_back).collect();

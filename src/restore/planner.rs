@@ -16,8 +16,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// A replica is listed again at most 8 times because planned files were deleted or replaced. Then the restore
-/// fails.
+const TARGET: &str = "hydrant::plan";
+
+/// After 8 new listings because planned files were deleted or replaced, the restore fails.
 const MAX_RELISTINGS: u32 = 8;
 
 /// A replica and the plan for restoring it, which `-dry-run` shows.
@@ -99,8 +100,19 @@ pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl It
     plan.files.iter().filter_map(|&i| replica.files.get(i))
 }
 
-/// The number of LIST requests that list a database of up to 1,000 files: one per prefix. S3 returns at most
-/// 1,000 keys per LIST.
+/// The files of a plan as `level×files`, oldest first.
+fn files_by_level(replica: &Replica, plan: &Plan) -> String {
+    let mut runs: Vec<(u8, u32)> = Vec::new();
+    for file in planned_files(replica, plan) {
+        match runs.last_mut() {
+            Some((level, files)) if *level == file.level.get() => *files += 1,
+            _ => runs.push((file.level.get(), 1)),
+        }
+    }
+    runs.iter().map(|(level, files)| format!("{level}×{files}")).collect::<Vec<_>>().join(",")
+}
+
+/// How many LISTs show a database of up to 1,000 files.
 fn lists(path: &str) -> u64 {
     Replica::list_prefixes(path).len() as u64
 }
@@ -150,7 +162,10 @@ impl<'a> Planner<'a> {
                 (_, Some(txid)) => Target::Txid(txid),
             };
             match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
-                Ok(plan::PlanOutcome::NeedTimes(wanted)) => self.look(&wanted).await?,
+                Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
+                    tracing::trace!(target: TARGET, database = self.path, files = wanted.len(), "reads times in headers");
+                    self.look(&wanted).await?;
+                }
                 Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
                     // A further plan for a point in time must reach the same TXID as the first one. Otherwise
                     // avoiding a damaged file would silently give an older state.
@@ -159,13 +174,13 @@ impl<'a> Planner<'a> {
                     }
                     _ => {
                         self.pinned = Some(plan.txid);
+                        self.log_plan(&plan);
                         return Ok(plan);
                     }
                 },
                 Err(e) if e.needs_fresh_listing() && !self.fresh => {
-                    // A listing of several LIST requests is not atomic. Litestream may have merged files while
-                    // it ran, so files may seem to be missing. A second listing confirms or refutes that.
-                    self.list_again().await?;
+                    // LIST is not atomic: missing files may have been written while it ran.
+                    self.list_again(&e).await?;
                     self.fresh = true;
                 }
                 // The first listing showed backups, so they were deleted meanwhile. `-if-replica-exists`, which
@@ -176,9 +191,25 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Looks for the target in other lineages at the same path. (A lineage is the history of one database. If
-    /// the database was replaced, the path may hold files of two lineages.) If another lineage reaches the
-    /// target, returns an error that says so. Otherwise returns `error`.
+    fn log_plan(&self, plan: &Plan) {
+        if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
+            tracing::debug!(
+                target: TARGET,
+                database = self.path,
+                txid = %plan.txid,
+                files = plan.files.len(),
+                levels = files_by_level(&self.replica, plan),
+                bytes = planned_files(&self.replica, plan).map(|file| file.size).sum::<u64>(),
+                listed = self.replica.files.len(),
+                avoided = self.damaged.len(),
+                other_lineages = self.replica.others.len(),
+                newer_exist = plan.newer_exist,
+                "plan"
+            );
+        }
+    }
+
+    /// `error`, unless another lineage at this path reaches the target: then an error that says so.
     async fn or_only_another_lineage(&mut self, error: PlanError, target: &Target) -> PlanError {
         if matches!(error, PlanError::NoOtherChain { .. }) {
             return error;
@@ -286,8 +317,8 @@ impl<'a> Planner<'a> {
                 if self.times.are_all_required() {
                     return Err(RestoreError::Chain { key: key(file)?, error });
                 }
-                // The planner had guessed this file's time from the order of the files or their LastModified,
-                // and the guess was wrong. From now on it reads the header times of all files.
+                // The order of the files or their LastModified was wrong: all times are read from now on.
+                tracing::debug!(target: TARGET, database = self.path, key = key(file)?, %error, "reads the times of all files");
                 self.times.require_all();
                 self.pinned = None;
                 return Ok(None);
@@ -300,6 +331,7 @@ impl<'a> Planner<'a> {
             // The file was excluded before and is planned nevertheless, so no further plan can help.
             _ => return Err(error),
         }
+        tracing::debug!(target: TARGET, database = self.path, key = key(i)?, %error, "plans around a file");
         self.damaged.push((key(i)?, error.to_string()));
         Ok(Some(error))
     }
@@ -315,12 +347,12 @@ impl<'a> Planner<'a> {
         // The bucket is changing at this moment. If files are missing in the new listing, yet another listing
         // has to confirm that.
         self.fresh = false;
-        self.list_again().await
+        self.list_again(&e).await
     }
 
-    /// Lists the files again. Keeps the known times and exclusions of files that are still there unchanged.
-    async fn list_again(&mut self) -> Result<(), RestoreError> {
+    async fn list_again(&mut self, why: &dyn std::error::Error) -> Result<(), RestoreError> {
         self.relisted += 1;
+        tracing::debug!(target: TARGET, database = self.path, times = self.relisted, %why, "lists again");
         self.requests += lists(self.path);
         let new = list_replica(&self.worker.http, self.store, self.path).await?.keeping_to(&self.replica);
         self.times = self.times.carried(&self.replica, &new);

@@ -184,6 +184,14 @@ impl Workers {
         for start in starts {
             start.recv().unwrap_or_else(|_| Err(IoError::NoRuntime { reason: "a worker died".into() }))?;
         }
+        tracing::debug!(
+            target: "hydrant::io",
+            workers = running.threads.len(),
+            backend = options.kind.as_str(),
+            memory = memory_bytes,
+            buffers_per_worker = buffers,
+            "workers started"
+        );
         Ok(running)
     }
 

@@ -16,7 +16,9 @@ pub struct Counters {
     pub gets: Counter,
     /// HEAD requests sent.
     pub heads: Counter,
-    /// Requests that were sent again, for any reason.
+    /// Numbers of requests in the log. They are given only while requests are logged.
+    pub request_numbers: Counter,
+    /// Requests sent again, for any reason.
     pub retries: Counter,
     /// Hedges: second copies of requests, sent because the first byte of the answer was late.
     pub hedges: Counter,
@@ -44,5 +46,9 @@ impl Counter {
     /// The present value of the counter.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+    /// Adds one and returns the new value.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed) + 1
     }
 }

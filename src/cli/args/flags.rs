@@ -319,11 +319,11 @@ pub struct CommonFlags {
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     pub max_requests: Option<NonZeroUsize>,
 
-    /// Show more: latencies by stage, and each database; -vv shows the same
+    /// Show more: latencies by stage, each database and its plan, failed requests and what is done; -vv: each request
     #[arg(short = 'v', alias = "v", action = clap::ArgAction::Count)]
     pub verbose: u8,
 
-    /// The same as -v
+    /// As -v, and each request and the AWS credentials chain
     #[arg(long = "vv", hide = true)]
     pub very_verbose: bool,
 

@@ -38,7 +38,7 @@ pub enum Severity {
     Info,
     /// Messages that are shown with `-v` and `-vv`.
     Debug,
-    /// Shown with `-vv`. No message has this severity today.
+    /// Shown with `-vv`.
     Trace,
 }
 
@@ -128,15 +128,26 @@ impl Log {
     /// because they may come from file names in a bucket.
     pub fn say(&self, severity: Severity, message: &str, facts: &[(&str, &str)]) {
         if self.shows(severity) {
-            self.line(&match self.0.format {
-                LogFormat::Text => self.text(severity, message, facts),
-                LogFormat::Json => json(Timestamp::now(), severity, message, facts),
-            });
+            let facts: Vec<_> = facts.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
+            self.write(severity, None, message, &facts);
         }
     }
 
-    /// Writes `Error: …`, and `Try: …` if a command line is known that would work. They are written at any
-    /// verbosity, and as plain text also if the log format is JSON.
+    /// Writes an event of the modules below the command line. `target` says which: `hydrant::s3`.
+    pub fn event(&self, severity: Severity, target: &str, message: &str, facts: &[(&str, Value)]) {
+        if self.shows(severity) {
+            self.write(severity, Some(target), message, facts);
+        }
+    }
+
+    fn write(&self, severity: Severity, target: Option<&str>, message: &str, facts: &[(&str, Value)]) {
+        self.line(&match self.0.format {
+            LogFormat::Text => self.text(severity, target, message, facts),
+            LogFormat::Json => json(Timestamp::now(), severity, target, message, facts),
+        });
+    }
+
+    /// Writes `Error: …`, and `Try: …` if a better call is known. Always shown, and as text in both formats.
     pub fn failure(&self, failure: &Failure) {
         let (on, off) = if self.0.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         self.line(&format!("{on}Error:{off} {}", escaped(failure.message())));
@@ -178,15 +189,23 @@ impl Log {
         }
     }
 
-    fn text(&self, severity: Severity, message: &str, facts: &[(&str, &str)]) -> String {
+    fn text(&self, severity: Severity, target: Option<&str>, message: &str, facts: &[(&str, Value)]) -> String {
         let head = match (severity, self.0.color) {
             (Severity::Warn, false) => "Warning: ",
             (Severity::Warn, true) => "\x1b[1;33mWarning:\x1b[0m ",
             _ => "",
         };
-        let mut line = format!("{head}{}", escaped(message));
+        let mut line = head.to_owned();
+        if let Some(target) = target {
+            line.push_str(target);
+            line.push_str(": ");
+        }
+        line.push_str(&escaped(message));
         for (name, value) in facts {
-            let value = escaped(value);
+            let value = match value {
+                Value::String(text) => escaped(text),
+                other => other.to_string(),
+            };
             if value.is_empty() || value.contains([' ', '"', '=']) {
                 line.push_str(&format!(" {name}={value:?}"));
             } else {
@@ -197,13 +216,21 @@ impl Log {
     }
 }
 
-fn json(now: Timestamp, severity: Severity, message: &str, facts: &[(&str, &str)]) -> String {
+fn json(now: Timestamp, severity: Severity, target: Option<&str>, message: &str, facts: &[(&str, Value)]) -> String {
     let mut object = Map::new();
     object.insert("time".to_owned(), now.to_string().into());
     object.insert("level".to_owned(), severity.as_str().into());
+    if let Some(target) = target {
+        object.insert("target".to_owned(), target.into());
+    }
     object.insert("msg".to_owned(), escaped(message).into());
     for (name, value) in facts {
-        object.insert((*name).to_owned(), escaped(value).into());
+        let value = match value {
+            Value::String(text) => escaped(text).into(),
+            other => other.clone(),
+        };
+        // A fact cannot take the place of a key above: an event of a library may have any names.
+        object.entry(*name).or_insert(value);
     }
     Value::Object(object).to_string()
 }

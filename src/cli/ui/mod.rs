@@ -1,6 +1,7 @@
 //! Everything that a person sees: messages, progress, tables, failures. Nothing in here depends on the folder
 //! `args`, which parses the command line.
 
+pub mod events;
 pub mod failure;
 pub mod human;
 pub mod latency_table;

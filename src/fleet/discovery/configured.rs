@@ -281,6 +281,17 @@ fn is_below(prefixes: &[String], key: &str) -> bool {
     after.checked_sub(1).and_then(|i| prefixes.get(i)).is_some_and(|prefix| key.starts_with(prefix.as_str()))
 }
 
+fn log_failed(prefix: &str, entries: usize, error: &ListingError) {
+    match error {
+        ListingError::Store(error) => {
+            tracing::debug!(target: "hydrant::fleet", prefix, entries, %error, "a shared listing failed");
+        }
+        ListingError::TooLong => {
+            tracing::debug!(target: "hydrant::fleet", prefix, entries, "a shared listing brings too much, given up");
+        }
+    }
+}
+
 /// A discovery under way.
 struct ConfiguredDiscovery<'a> {
     worker: &'a Worker,
@@ -356,7 +367,10 @@ impl<'a> ConfiguredDiscovery<'a> {
                     self.shelve(shared.store, listing.catalogue);
                     listed.push(shared);
                 }
-                Err(e) => failed.push((shared, e)),
+                Err(e) => {
+                    log_failed(&shared.prefix, shared.members.len(), &e);
+                    failed.push((shared, e));
+                }
             }
         }
         (listed, failed)

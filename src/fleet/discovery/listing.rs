@@ -103,6 +103,7 @@ impl Lister<'_> {
         }
         // The keys came out of order, so ranges can overlap or leave gaps. Only a listing without
         // ranges is sure to have every key.
+        tracing::debug!(target: "hydrant::fleet", prefix, "keys out of order: listed again without ranges");
         match self.run(Split::serial(prefix), limits.max_pages, wanted, None).await? {
             Some(FleetListing { catalogue, .. }) => Ok(FleetListing { catalogue, unordered: true }),
             None => Err(ListingError::Store(internal(prefix, "a listing ended before its last page"))),

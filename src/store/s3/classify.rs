@@ -3,6 +3,7 @@
 
 use crate::store::s3::endpoint::is_region;
 use crate::store::s3::network::chain;
+use crate::store::s3::request_log::{SentRequest, request_id};
 use crate::store::s3::xml::ErrorBody;
 use crate::store::{StoreError, StoreErrorKind};
 use aws_smithy_types::DateTime;
@@ -28,6 +29,8 @@ pub(super) struct RequestError {
     /// The minimum pause before the next request by Retry-After, at most [`MAX_RETRY_AFTER`]; zero
     /// if the server names none.
     pub(super) retry_after: Duration,
+    /// The request that failed.
+    pub(super) sent: SentRequest,
 }
 
 /// What to do before the request is sent again.
@@ -51,15 +54,32 @@ pub(super) enum RetryAction {
     Region(String),
 }
 
+impl RetryAction {
+    /// What the log says is sent after a pause.
+    pub(super) fn what_is_sent(&self) -> &'static str {
+        match self {
+            Self::Connect => "another connection",
+            Self::Throttled => "limiter told, sent again",
+            _ => "sent again",
+        }
+    }
+}
+
 impl RequestError {
     pub(super) fn new(kind: StoreErrorKind, detail: impl Into<String>, action: RetryAction) -> Self {
         let error =
             StoreError { kind, what: String::new(), detail: detail.into(), request_id: None, hint: None, attempts: 0 };
-        Self { error: Box::new(error), action, retry_after: Duration::ZERO }
+        Self { error: Box::new(error), action, retry_after: Duration::ZERO, sent: SentRequest::default() }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.error.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error, of this request.
+    pub(super) fn of(mut self, sent: SentRequest) -> Self {
+        self.sent = sent;
         self
     }
 
@@ -167,7 +187,7 @@ impl ErrorResponse<'_> {
         if matches!(self.status.as_u16(), 429 | 503) {
             error.retry_after = retry_after(self.headers);
         }
-        let id = self.headers.get("x-amz-request-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let id = request_id(self.headers).map(str::to_owned);
         error.error.request_id = id.or(self.body.request_id);
         error.error.hint = hint;
         error

@@ -4,8 +4,10 @@
 use super::aws_chain;
 use super::network::{Network, chain};
 use super::options::Environment;
+use super::request_log::TARGET;
 use super::{S3Config, StaticCredentials};
 use crate::process::locks;
+use crate::timestamp::Timestamp;
 use aws_credential_types::Credentials as Keys;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::identity::Identity;
@@ -171,9 +173,12 @@ impl Credentials {
                 flight.failed = None;
                 let current = Arc::new(Current::new(keys, generation + 1));
                 self.set(Arc::clone(&current));
+                let expires = current.expiry.map(|at| Timestamp::from_system_time(at).to_string());
+                tracing::debug!(target: TARGET, generation = current.generation, expires, "credentials loaded");
                 Ok(current)
             }
             Err(reason) => {
+                tracing::debug!(target: TARGET, generation, error = reason, "credentials could not be loaded");
                 flight.failed = Some((Instant::now(), reason.clone()));
                 Err(reason)
             }

@@ -6,6 +6,7 @@
 
 use super::super::{Etag, StoreError, StoreErrorKind};
 use super::head::{etag, litestream_timestamp};
+use super::request_log::{TARGET, ms};
 use super::response::{Answer, Chunk};
 use super::retry::RetryState;
 use super::send::Operation;
@@ -147,20 +148,29 @@ impl S3Body {
         if self.position == self.end
             && let Some(answer) = self.answer.take()
         {
+            tracing::trace!(
+                target: TARGET,
+                request = answer.sent.number,
+                key = self.key,
+                bytes = self.end - self.resumed_at,
+                waited_ms = ms(answer.waited),
+                "body"
+            );
             self.spent.add(answer.waited);
             self.spent.done();
         }
         bytes
     }
 
-    async fn interrupted(&mut self, error: RequestError) -> Result<(), StoreError> {
+    async fn interrupted(&mut self, mut error: RequestError) -> Result<(), StoreError> {
         if let Some(answer) = self.answer.take() {
             self.spent.add(answer.waited);
+            trouble.sent = answer.sent;
         }
         if self.position - self.resumed_at >= PROGRESS_BYTES {
             self.tries.progressed();
         }
-        let operation = operation(&self.key, HeaderMap::new());
+        let operation = operation(&self.key, self.headers());
         self.s3.prepare_retry(error, &operation, &mut self.tries).await
     }
 
@@ -181,11 +191,12 @@ impl S3Body {
                     if self.if_match.is_none() {
                         self.if_match.clone_from(&self.etag);
                     }
-                    self.spent.recorder().record(Stage::FirstByte, answer.latency);
+                    self.spent.recorder().record(Stage::FirstByte, answer.sent.latency);
                     self.answer = Some(answer);
                     return Ok(());
                 }
                 Err(error) => {
+                    let error = error.of(answer.sent);
                     drop(answer);
                     self.s3.prepare_retry(error, &operation, &mut self.tries).await?;
                 }
@@ -276,7 +287,7 @@ impl S3Body {
 }
 
 fn operation(key: &str, headers: HeaderMap) -> Operation<'_> {
-    Operation { method: Method::GET, key: Some(key), query: "", headers, counter: |c| &c.gets }
+    Operation { method: Method::GET, key: Some(key), query: "", headers, listed: None, counter: |c| &c.gets }
 }
 
 /// `bytes first-last/size`, size possibly `*`.

@@ -1,6 +1,7 @@
 //! HEAD of an object.
 
 use super::super::{Etag, Head, StoreError, StoreErrorKind};
+use super::request_log::TARGET;
 use super::retry::RetryState;
 use super::send::Operation;
 use super::{Http, S3};
@@ -17,6 +18,7 @@ impl S3 {
             key: Some(key),
             query: "",
             headers: self.object_headers(),
+            listed: None,
             counter: |c| &c.heads,
         };
         let mut tries = RetryState::default();
@@ -25,6 +27,7 @@ impl S3 {
             // A denied HEAD has no body with the reason (an expired token, for example). A GET of
             // one byte has, and `send` acts on it.
             Err(error) if matches!(error.kind, StoreErrorKind::AccessDenied | StoreErrorKind::Unsupported) => {
+                tracing::debug!(target: TARGET, key, "HEAD was denied: a GET of one byte shows why");
                 let mut headers = self.object_headers();
                 headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
                 let get = Operation { method: Method::GET, headers, counter: |c| &c.gets, ..head };
@@ -48,6 +51,7 @@ impl S3 {
             key: Some(key),
             query: "",
             headers: HeaderMap::new(),
+            listed: None,
             counter: |c| &c.heads,
         };
         found.ok_or_else(|| self.store_error(*RequestError::invalid_response("no Content-Length").error, &head, &tries))

@@ -31,18 +31,26 @@ impl S3 {
             headers.insert("x-amz-optional-object-attributes", HeaderValue::from_static("RestoreStatus"));
         }
         let query = query(request);
-        let operation = Operation { method: Method::GET, key: None, query: &query, headers, counter: |c| &c.lists };
+        let operation = Operation {
+            method: Method::GET,
+            key: None,
+            query: &query,
+            headers,
+            listed: Some(request),
+            counter: |c| &c.lists,
+        };
         let mut tries = RetryState::default();
         // Ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
             let answer = self.send(&client, &operation, &mut tries).await?;
+            let sent = answer.sent;
             match self.read_page(answer, request, http.recorder()).await {
                 Ok(page) => return Ok(page),
                 Err(mut error) => {
                     if !request.prefix.is_empty() {
                         let _ = write!(error.error.detail, " (prefix {})", request.prefix);
                     }
-                    self.prepare_retry(error, &operation, &mut tries).await?;
+                    self.prepare_retry(error.of(sent), &operation, &mut tries).await?;
                 }
             }
         }

@@ -31,6 +31,8 @@ mod limiter;
 mod list;
 mod network;
 mod options;
+mod request_events;
+mod request_log;
 mod response;
 mod retry;
 mod send;

@@ -2,6 +2,7 @@
 //! because a connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
+use super::request_log::{TARGET, ms};
 use super::tls::{TlsConfigs, Trust};
 use crate::process::threads::Threads;
 use crate::store::buffers::ReadBuffers;
@@ -175,7 +176,15 @@ impl Resolve for Resolver {
                 Some((_, addresses)) => addresses.clone(),
                 None => {
                     let asked = name.as_str().to_owned();
+                    let begun = Instant::now();
                     let found = threads.run(move || look_up(&asked)).await??;
+                    tracing::trace!(
+                        target: TARGET,
+                        name = name.as_str(),
+                        addresses = found.len(),
+                        latency_ms = ms(begun.elapsed()),
+                        "name resolved"
+                    );
                     if known.len() >= DNS_ENTRIES {
                         known.clear();
                     }

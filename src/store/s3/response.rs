@@ -4,6 +4,7 @@ use super::S3;
 use super::classify::RequestError;
 use super::limiter::Permit;
 use super::options::Timeouts;
+use super::request_log::SentRequest;
 use bytes::Bytes;
 use http::HeaderMap;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 pub(super) struct Answer {
     pub(super) response: reqwest::Response,
     _permit: Permit,
-    pub(super) latency: Duration,
+    pub(super) sent: SentRequest,
     /// Time spent waiting for headers and body. Time between two calls of [`Answer::chunk`] does
     /// not count.
     pub(super) waited: Duration,
@@ -51,9 +52,8 @@ pub(super) enum Chunk {
 }
 
 impl Answer {
-    /// `latency` is the time from the request to the headers.
-    pub(super) fn new(response: reqwest::Response, permit: Permit, latency: Duration) -> Self {
-        Self { response, _permit: permit, latency, waited: latency, crawl: StalledStreamProtection::default() }
+    pub(super) fn new(response: reqwest::Response, permit: Permit, sent: SentRequest) -> Self {
+        Self { response, _permit: permit, sent, waited: sent.latency, crawl: StalledStreamProtection::default() }
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {

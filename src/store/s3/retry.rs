@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(waits[499], Duration::ZERO);
         assert_eq!(waits[599], Duration::from_secs(5));
         // A second later 20 tokens have been added, of which this take needs one.
-        assert_eq!(quota.take(now + Duration::from_secs(1)), Duration::from_millis(4050));
+        assert_eq!(tokens.take(now + Duration::from_secs(1)), Duration::from_millis(4050));
         for _ in 0..200 {
             tokens.on_success();
         }

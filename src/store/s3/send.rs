@@ -1,8 +1,9 @@
 //! One operation: sign, send, and retry while a retry can succeed.
 
-use super::super::{StoreError, StoreErrorKind};
+use super::super::{ListRequest, StoreError, StoreErrorKind};
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
+use super::request_log::{SentRequest, TARGET, ms};
 use super::response::Answer;
 use super::retry::{RetryState, pause_after};
 use super::xml::ErrorBody;
@@ -39,6 +40,8 @@ pub(super) struct Operation<'a> {
     /// Percent-encoded.
     pub(super) query: &'a str,
     pub(super) headers: HeaderMap,
+    /// What a listing asks for.
+    pub(super) listed: Option<&'a ListRequest>,
     pub(super) counter: fn(&Counters) -> &Counter,
 }
 
@@ -105,16 +108,23 @@ impl S3 {
             self.counters.retries.add(1);
         }
         tries.sent = tries.sent.saturating_add(1);
+        let mut sent = SentRequest { number: self.next_number(), ..SentRequest::default() };
+        self.log_sent(operation, sent.number, tries.sent, None);
         let begun = Instant::now();
-        let exchange = self.exchange(client, operation, &request, permit);
-        let (response, permit) = tokio::time::timeout(self.timeouts.first_byte, exchange)
-            .await
-            .map_err(|_| RequestError::timeout("no answer", self.timeouts.first_byte))??;
+        let exchange = self.exchange(client, operation, &request, permit, &mut sent.number, tries.sent);
+        let ended = tokio::time::timeout(self.timeouts.first_byte, exchange).await;
+        // The time to first byte is measured from the first attempt, also if a hedge answered: the
+        // caller waited for both.
+        sent.latency = begun.elapsed();
+        let (response, permit) = match ended {
+            Ok(answer) => answer.map_err(|e| e.of(sent))?,
+            Err(_) => return Err(RequestError::timeout("no answer", self.timeouts.first_byte).of(sent)),
+        };
+        sent.status = Some(response.status());
+        self.log_answer(operation, &sent, tries.sent, response.headers());
         if response.status().is_success() {
             permit.answered();
-            // The time to first byte is measured from the first attempt, also if a hedge answered: the
-            // caller waited for both.
-            return Ok(Answer::new(response, permit, begun.elapsed()));
+            return Ok(Answer::new(response, permit, sent));
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.error_body(response).await;
@@ -128,7 +138,7 @@ impl S3 {
             now: SystemTime::now(),
             object: operation.key.is_some(),
         };
-        let error = response.into_request_error();
+        let error = response.into_request_error().of(sent);
         if error.action == RetryAction::Throttled {
             self.counters.throttled.add(1);
             permit.throttled();
@@ -138,13 +148,16 @@ impl S3 {
 
     /// Sends a request and waits for the headers of its response. If they are late, the request is
     /// hedged: sent once more on another connection. The first response that is not a server error
-    /// counts (docs/ARCHITECTURE.md, "Adaptive concurrency").
+    /// counts (docs/ARCHITECTURE.md, "Adaptive concurrency"). `number` becomes that of the request
+    /// that was answered.
     async fn exchange(
         &self,
         client: &reqwest::Client,
         operation: &Operation<'_>,
         request: &dyn Fn() -> Result<reqwest::Request, RequestError>,
         permit: Permit,
+        number: &mut u64,
+        attempt: u32,
     ) -> Result<(reqwest::Response, Permit), RequestError> {
         let count = || (operation.counter)(&self.counters).add(1);
         count();
@@ -162,15 +175,23 @@ impl S3 {
         };
         count();
         self.counters.hedges.add(1);
+        let hedge = self.next_number();
+        self.log_hedge(operation, *number, hedge, hedge_after);
+        self.log_sent(operation, hedge, attempt, Some(*number));
         let second = std::pin::pin!(client.execute(request()?));
         let is_good =
             |answer: &Result<reqwest::Response, _>| answer.as_ref().is_ok_and(|a| !is_server_failure(a.status()));
-        let (answer, permit) = match select(first, second).await {
-            Either::Left((answer, _)) if is_good(&answer) => (answer, permit),
-            Either::Left((_, second)) => (second.await, second_permit.in_place_of(permit)),
-            Either::Right((answer, _)) if is_good(&answer) => (answer, second_permit.in_place_of(permit)),
-            Either::Right((_, first)) => (first.await, permit),
+        let (answer, is_hedge) = match select(first, second).await {
+            Either::Left((answer, _)) if is_good(&answer) => (answer, false),
+            Either::Left((_, second)) => (second.await, true),
+            Either::Right((answer, _)) if is_good(&answer) => (answer, true),
+            Either::Right((_, first)) => (first.await, false),
         };
+        let permit = if is_hedge { second_permit.in_place_of(permit) } else { permit };
+        if is_hedge {
+            *number = hedge;
+        }
+        self.log_hedge_ended(operation, *number, is_hedge);
         answer.map(|answer| (answer, permit)).map_err(RequestError::transport)
     }
 
@@ -200,46 +221,57 @@ impl S3 {
         operation: &Operation<'_>,
         tries: &mut RetryState,
     ) -> Result<(), StoreError> {
-        let may_retry = match &error.action {
-            RetryAction::None => false,
+        let mut pause = None;
+        // What is done, for the log. None: no retry can succeed.
+        let done: Option<String> = match &error.action {
+            RetryAction::None => None,
             RetryAction::Credentials { generation } => {
                 tries.refreshed += 1;
                 if tries.refreshed > 1 {
                     tokio::time::sleep(pause_after(&self.retries, tries.refreshed)).await;
                 }
                 match self.credentials.refresh(*generation).await {
-                    Ok(_) => tries.refreshed <= MAX_REFRESHES,
+                    Ok(_) => (tries.refreshed <= MAX_REFRESHES).then(|| "signed with renewed credentials".to_owned()),
                     Err(reason) => {
                         error.error.detail.push_str("; renewal failed: ");
                         error.error.detail.push_str(&reason);
-                        false
+                        None
                     }
                 }
             }
             RetryAction::Clock { offset_secs } => {
                 self.clock_offset_secs.store(*offset_secs, Relaxed);
-                !std::mem::replace(&mut tries.clock_set, true)
+                let is_first = !std::mem::replace(&mut tries.clock_set, true);
+                is_first.then(|| format!("signed by the server's clock, {offset_secs:+} s"))
             }
             RetryAction::Region(region) => {
                 tries.relocated += 1;
                 self.set_region(region);
-                tries.relocated <= MAX_RELOCATIONS
+                (tries.relocated <= MAX_RELOCATIONS).then(|| format!("signed for region {region}"))
             }
             RetryAction::Again | RetryAction::Throttled | RetryAction::Connect | RetryAction::InvalidResponse => {
-                self.wait(&error.action, error.retry_after, tries).await
+                pause = self.pause(&error.action, error.retry_after, tries);
+                pause.map(|pause| format!("{} in {} ms", error.action.what_is_sent(), pause.as_millis()))
             }
         };
-        if may_retry { Ok(()) } else { Err(self.store_error(*error.error, operation, tries)) }
+        self.log_failed(&error, operation, tries, done.as_deref());
+        if done.is_none() {
+            return Err(self.store_error(*error.error, operation, tries));
+        }
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
     }
 
-    /// Waits before the next attempt, at least as long as Retry-After. False if all attempts are
+    /// The pause before the next attempt, at least as long as Retry-After. None if all attempts are
     /// used.
-    async fn wait(&self, action: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> bool {
+    fn pause(&self, action: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> Option<Duration> {
         tries.failed += 1;
         if *action == RetryAction::InvalidResponse {
             tries.invalid_responses += 1;
             if tries.invalid_responses >= MAX_INVALID_RESPONSES {
-                return false;
+                return None;
             }
         }
         let last_success = Duration::from_millis(self.last_success_ms.load(Relaxed));
@@ -255,15 +287,14 @@ impl S3 {
             self.retries.attempts
         };
         if tries.failed >= most {
-            return false;
+            return None;
         }
         let is_healthy = !last_success.is_zero() && self.created.elapsed().saturating_sub(last_success) < HEALTHY_NOW;
         let longest = if is_healthy { HEALTHY_PAUSE } else { Duration::MAX };
         let pause = pause_after(&self.retries, tries.failed).min(longest);
         // Spread: all clients received the same Retry-After.
         let requested = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MAX_SPREAD) };
-        tokio::time::sleep(pause.max(requested).max(self.retry_tokens.take(Instant::now()))).await;
-        true
+        Some(pause.max(requested).max(self.retry_tokens.take(Instant::now())))
     }
 
     /// Completes an error for the caller, and removes secrets from it.
@@ -273,18 +304,25 @@ impl S3 {
         operation: &Operation<'_>,
         tries: &RetryState,
     ) -> StoreError {
-        let verb = if operation.key.is_some() { operation.method.as_str() } else { "LIST" };
-        error.what = format!("{verb} s3://{}/{}", self.config.bucket, operation.key.unwrap_or_default());
+        error.what = format!("{} s3://{}/{}", operation.name(), self.config.bucket, operation.key.unwrap_or_default());
         error.attempts = tries.sent;
-        if let Some(current) = self.credentials.cached() {
-            current.redact(&mut error.detail);
-        }
-        if let Some(sse) = &self.config.sse_customer
-            && error.detail.contains(&sse.key_base64)
-        {
-            error.detail = error.detail.replace(&sse.key_base64, "…");
+        self.redact(&mut error.detail);
+        if let Some(id) = &mut error.request_id {
+            self.redact(id);
         }
         error
+    }
+
+    /// Removes the secrets in use from `text`.
+    pub(super) fn redact(&self, text: &mut String) {
+        if let Some(current) = self.credentials.cached() {
+            current.redact(text);
+        }
+        if let Some(sse) = &self.config.sse_customer
+            && text.contains(&sse.key_base64)
+        {
+            *text = text.replace(&sse.key_base64, "…");
+        }
     }
 
     fn endpoint(&self) -> Result<&Endpoint, RequestError> {
@@ -305,7 +343,7 @@ impl S3 {
         *locks::write(&self.region) = Some(Arc::from(region));
     }
 
-    fn known_region(&self) -> Option<Arc<str>> {
+    pub(super) fn known_region(&self) -> Option<Arc<str>> {
         locks::read(&self.region).clone()
     }
 
@@ -323,6 +361,7 @@ impl S3 {
             || RequestError::new(StoreErrorKind::Unsupported, "no URL can name this bucket", RetryAction::None);
         let address = endpoint.address(DEFAULT_REGION, None, "").ok_or_else(unsupported)?;
         self.counters.heads.add(1);
+        let begun = Instant::now();
         let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent).send())
             .await
             .map_err(|_| {
@@ -331,6 +370,16 @@ impl S3 {
             .map_err(RequestError::transport)?;
         let header = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
         let status = response.status();
+        tracing::debug!(
+            target: TARGET,
+            request = self.next_number(),
+            op = "HEAD",
+            bucket = self.config.bucket,
+            status = status.as_u16(),
+            region = header,
+            latency_ms = ms(begun.elapsed()),
+            "asked the bucket for its region"
+        );
         match header.filter(|r| is_region(r)) {
             Some(region) => {
                 self.set_region(region);

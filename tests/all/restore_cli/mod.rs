@@ -14,4 +14,5 @@ mod sources;
 mod support;
 mod threads;
 mod times;
+mod verbose;
 mod ways;

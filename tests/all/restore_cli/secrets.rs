@@ -2,6 +2,7 @@
 //! output of every run for secrets. The tests here put secrets where an error might repeat them.
 
 use super::support::*;
+use crate::common::raw::{RawServer, refuse};
 use hydrant::sim::server::{Failure, Faults};
 
 const SSE_KEY: &str = "Y2FuYXJ5LXNzZS1rZXktY2FuYXJ5LXNzZS1rZXktMTI=";
@@ -14,7 +15,7 @@ fn silent(args: &[&str], env: &[(&str, &str)]) {
         let mut command = hydrant_s3(&all);
         command.envs(env.iter().copied());
         let ran = run(&mut command);
-        for secret in [SECRET_KEY, SESSION_TOKEN, SSE_KEY, "canary-password", "canary%2Dpassword"] {
+        for secret in [SECRET_KEY, SESSION_TOKEN, SSE_KEY, "canary-password", "canary%2Dpassword", "Signature="] {
             assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{secret} in {ran:?}");
         }
         if let Some(backtrace) = ran.stderr.lines().find(|line| line.contains("panicked")) {
@@ -67,6 +68,52 @@ fn in_no_output() {
         [("HTTP_PROXY", "http://user:canary-password@127.0.0.1:1"), ("HTTPS_PROXY", "http://u:canary-password@x y")];
     let place = Place::new();
     silent(&["restore", "-o", &place.out(), "s3://bucket/db?endpoint=http://198.51.100.7&region=us-east-1"], &proxy);
+}
+
+/// A server that repeats what was sent to it, once, and whose answer is shown with `-v`.
+#[test]
+fn in_no_answer_that_repeats_them() {
+    let server = RawServer::start(|request, to| {
+        let repeated = format!("AccessDenied {SECRET_KEY} {SESSION_TOKEN} {SSE_KEY} {}", request.header("range"));
+        match request.n {
+            0 => refuse(to, "500 Internal Server Error", "", &repeated),
+            1 => refuse(to, "503 Slow Down", "", &repeated),
+            _ => refuse(to, "403 Forbidden", "", &repeated),
+        }
+    });
+    let sse = format!("sse-customer-algorithm=AES256&sse-customer-key={SSE_KEY}");
+    let url = format!("s3://bucket/large.db?endpoint={}&region=us-east-1&{sse}", server.endpoint());
+    silent(&["ltx", &url], &[]);
+    assert!(server.requests().len() > 3);
+    let ran = run(&mut hydrant_s3(&["ltx", "-v", &url]));
+    assert!(ran.stderr.contains("request failed") && ran.stderr.contains("AccessDenied … …"), "{ran:?}");
+}
+
+#[test]
+fn in_nothing_that_the_credentials_chain_says() {
+    let served = serve(large(64 << 10, 0), Faults::default());
+    let place = Place::new();
+    let json = format!(
+        "{{\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"{ACCESS_KEY}\\\",\\\"SecretAccessKey\\\":\\\"{SECRET_KEY}\\\",\
+         \\\"SessionToken\\\":\\\"{SESSION_TOKEN}\\\"}}"
+    );
+    let keys = format!(
+        "aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\naws_session_token = {SESSION_TOKEN}\n"
+    );
+    let profiles = format!("[profile program]\ncredential_process = /bin/echo \"{json}\"\n[profile keys]\n{keys}");
+    let file = place.write("profiles", &profiles);
+    for (i, profile) in ["program", "keys"].into_iter().enumerate() {
+        for (verbosity, shown) in [("-vv", true), ("-v", false)] {
+            let out = place.path(&format!("{i}{verbosity}.db"));
+            let mut command = hydrant(&["restore", verbosity, "-o", &out, &served.url]);
+            command.envs([("AWS_CONFIG_FILE", &*file), ("AWS_PROFILE", profile), ("PATH", "/usr/bin:/bin")]);
+            let ran = run(&mut command).succeeded();
+            let chain: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("aws_config::")).collect();
+            assert_eq!(chain.iter().any(|line| line.contains("loaded credentials")), shown, "{ran:?}");
+            assert!(ran.stderr.contains("hydrant::s3: credentials loaded"), "{ran:?}");
+            assert!(!ran.stderr.contains(SECRET_KEY) && !ran.stderr.contains(ACCESS_KEY), "{ran:?}");
+        }
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod rate_tests;
 #[cfg(test)]
 mod simulation;
 
+use super::request_log::TARGET;
 use crate::process::locks::lock;
 use concurrency::ConcurrencyLimit;
 use hedge::Hedge;
@@ -174,6 +175,7 @@ impl Limiter {
 
     /// Adapts the number of permits to the concurrency limit `size`.
     fn resize(&self, state: &mut BucketState, size: usize) {
+        tracing::debug!(target: TARGET, before = state.permits, now = size, "requests in flight: the limit changed");
         if size > state.permits {
             self.permits.add_permits(size - state.permits);
             state.permits = size;

@@ -9,6 +9,7 @@
 use super::policy;
 use super::rate::{Counts, Rate};
 use crate::process::locks::lock;
+use crate::store::s3::request_log::TARGET;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -75,7 +76,9 @@ impl Prefixes {
         if let Some(prefix) = prefix
             && let Some(own) = self.of(Some(prefix))
         {
+            let before = own.per_second();
             lock(&own.rate).answered(now, sent, throttled);
+            log_change(Some(prefix), before, own.per_second());
             if own.per_second().is_none() {
                 lock(&self.limited).remove(prefix);
             }
@@ -91,6 +94,7 @@ impl Prefixes {
                 tried.entry(prefix.into()).or_insert(Counts::new(now)).add(throttled);
             }
         }
+        let before = rate.per_second();
         let not_cured = rate.answered(now, sent, throttled);
         if is_tried && !rate.is_trial_of(now) {
             let tried = std::mem::take(&mut *lock(&self.tried));
@@ -98,6 +102,7 @@ impl Prefixes {
                 *rate = Rate::new(now);
             }
         }
+        log_change(None, before, rate.per_second());
     }
 
     /// The limiter of a prefix that is throttled separately.
@@ -118,6 +123,7 @@ impl Prefixes {
                 let allowed = f64::from(counts.answers - counts.refused) / seconds;
                 let mut rate = Rate::new(now);
                 rate.hold(now, allowed);
+                log_change(Some(&prefix), None, rate.per_second());
                 limited.insert(prefix, Arc::new(PrefixLimiter::new(rate)));
             }
         }
@@ -147,6 +153,15 @@ impl PrefixLimiter {
                 Err(pause) => tokio::time::sleep(pause).await,
             }
         }
+    }
+}
+
+/// Logs that the allowed requests per second changed, of the bucket or of one prefix in it. None: no
+/// limit.
+fn log_change(prefix: Option<&str>, before: Option<f64>, now: Option<f64>) {
+    if before != now {
+        let (before, now) = (before.map(f64::round), now.map(f64::round));
+        tracing::debug!(target: TARGET, prefix, before, now, "requests per second: the limit changed");
     }
 }
 
