@@ -4,6 +4,7 @@
 // The files of the limiter are included here, because it has no public interface. Parts of them are unused in this
 // bench.
 #[allow(dead_code)]
+#[allow(unreachable_pub)]
 #[path = "../../src/store/s3/limiter/policy.rs"]
 mod policy;
 #[allow(dead_code)]

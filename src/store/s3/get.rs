@@ -165,7 +165,7 @@ impl S3Body {
     async fn interrupted(&mut self, mut error: RequestError) -> Result<(), StoreError> {
         if let Some(answer) = self.answer.take() {
             self.spent.add(answer.waited);
-            trouble.sent = answer.sent;
+            error.sent = answer.sent;
         }
         if self.position - self.resumed_at >= PROGRESS_BYTES {
             self.tries.progressed();
