@@ -1,11 +1,10 @@
 //! Totals of a run → success, or a failure with its exit code (docs/CLI.md, "Exit codes").
 
 use crate::cli::args::resolved::RestorePatternArgs;
-use crate::cli::failures::from_discovery;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::error::Class;
-use crate::fleet::{DiscoverError, Totals};
+use crate::fleet::Totals;
 
 /// How a run ends that found all databases: it failed if a database did, partially if another did not.
 pub(super) fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failure> {
@@ -30,17 +29,5 @@ pub(super) fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<()
             "hydrant restore-pattern --if-db-not-exists …, which skips outputs that exist; --force replaces them",
         )),
         _ => Err(failure),
-    }
-}
-
-/// How a run ends whose listing failed: partially if databases listed before were restored.
-/// `reason` is `error` with its class.
-pub(super) fn of_listing(error: &DiscoverError, reason: &str, totals: &Totals) -> Failure {
-    match totals.done() {
-        0 => from_discovery(error),
-        _ => Failure::Partial {
-            message: format!("not all databases are known, only those listed before this were restored: {reason}"),
-            try_call: Some("hydrant restore-pattern --if-db-not-exists …, which restores what is missing".to_owned()),
-        },
     }
 }

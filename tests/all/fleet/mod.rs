@@ -6,9 +6,7 @@ mod stopped;
 
 use crate::common::S3sServer;
 use hydrant::sim::generate::{GeneratedDatabase, TinyFleet, tiny_fleet};
-use hydrant::sim::server::{
-    Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer, Tail,
-};
+use hydrant::sim::server::{Failure, Faults, Latency, Object, RequestKind, SimCredentials, SimOptions, SimServer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};

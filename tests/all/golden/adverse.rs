@@ -31,7 +31,7 @@ fn tried_again_and_throttled() {
     seen.matches();
 }
 
-/// One page of the listing, of which one database is complete, and then none.
+/// A listing fails after its first page, and another with its first.
 #[test]
 fn a_listing_that_fails() {
     let server = simulator(6);
