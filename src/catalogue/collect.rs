@@ -5,7 +5,6 @@ use super::{Layout, LtxFile, Replica, V3};
 use crate::store::ObjectMeta;
 use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 /// Collects the objects of one listing, which may hold many databases. Objects may come in any order. A database
 /// whose keys have all been listed can be taken out before the listing ends.
@@ -48,34 +47,7 @@ impl Catalogue {
         }
     }
 
-    /// Removes the databases whose root satisfies `is_complete`, and returns them sorted by root.
-    pub fn take(&mut self, is_complete: impl Fn(&str) -> bool) -> Vec<Replica> {
-        self.store_current();
-        let taken = self.done.extract_if(.., |root, _| is_complete(root));
-        taken.map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
-    }
-
-    /// Puts back a replica that [`Self::take`] returned, with the files of all its lineages.
-    pub fn put_back(&mut self, replica: Replica) {
-        let Replica { root, mut files, v3, others } = replica;
-        files.extend(others.into_iter().flat_map(|other| other.files));
-        self.done.entry(root).or_default().append(Gathered { files, v3 });
-    }
-
-    /// Whether the catalogue holds a database with exactly this root.
-    pub fn contains(&self, root: &str) -> bool {
-        self.done.contains_key(root) || (self.current == root && !self.gathered.is_empty())
-    }
-
-    /// Whether the catalogue holds a database whose root begins with `prefix`.
-    pub fn contains_below(&self, prefix: &str) -> bool {
-        let range = (Bound::Included(prefix), Bound::Unbounded);
-        let first = self.done.range::<str, _>(range).next();
-        first.is_some_and(|(root, _)| root.starts_with(prefix))
-            || (self.current.starts_with(prefix) && !self.gathered.is_empty())
-    }
-
-    /// The number of databases in the catalogue.
+    /// Number of databases in the catalogue.
     pub fn databases(&self) -> usize {
         let current_is_new = !self.gathered.is_empty() && !self.done.contains_key(&self.current);
         self.done.len() + usize::from(current_is_new)

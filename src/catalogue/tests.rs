@@ -190,28 +190,6 @@ fn files_are_sorted_and_a_key_listed_twice_counts_once() {
 }
 
 #[test]
-fn databases_are_taken_out_and_put_back() {
-    let mut catalogue = Catalogue::new(Layout::Hex);
-    let insert = |catalogue: &mut Catalogue, dir: &str| catalogue.insert(listed(&format!("{dir}{NAME}")));
-    ["a.db-2/0000/", "a.db/0000/", "a.db/old/b.db/0000/"].iter().for_each(|dir| insert(&mut catalogue, dir));
-    assert_eq!(roots(&catalogue.take(|root| root == "a.db-2/")), ["a.db-2/"]);
-    assert!(!catalogue.contains("a.db-2/") && catalogue.contains("a.db/") && !catalogue.contains("a.db/old/"));
-    assert!(catalogue.contains_below("a.db/o") && !catalogue.contains_below("a.db/p"));
-    // The files of the database that was inserted last are still in the gathering buffer. The look-ups must find
-    // that database too.
-    insert(&mut catalogue, "a.db/older.db/0000/");
-    assert!(catalogue.contains("a.db/older.db/") && catalogue.contains_below("a.db/older"));
-    let mut taken = catalogue.take(|root| root.starts_with("a.db/o"));
-    assert_eq!(roots(&taken), ["a.db/old/b.db/", "a.db/older.db/"]);
-    assert_eq!(catalogue.databases(), 1);
-    insert(&mut catalogue, "a.db/older.db/0009/");
-    catalogue.put_back(taken.remove(1));
-    let rest = catalogue.finish();
-    assert_eq!(roots(&rest), ["a.db/", "a.db/older.db/"]);
-    assert_eq!(rest[1].files.len(), 2);
-}
-
-#[test]
 fn two_listings_are_joined() {
     let mut first = Catalogue::new(Layout::Hex);
     first.insert(listed(&format!("a.db/0000/{NAME}")));
@@ -280,14 +258,11 @@ fn a_layout_is_a_lineage_of_its_own() {
 }
 
 #[test]
-fn the_same_through_a_catalogue_that_gave_it_away_and_took_it_back() {
+fn the_same_through_a_catalogue() {
     let key = |dir: &str, txid: u64| format!("a.db/{dir}/{:016x}-{txid:016x}.ltx", 1);
     let mut catalogue = Catalogue::new(Layout::Hex);
     for (dir, txid) in [("0000", 1), ("ltx/9", 7), ("0009", 3)] {
         catalogue.insert(listed(&key(dir, txid)));
-    }
-    for replica in catalogue.take(|_| true) {
-        catalogue.put_back(replica);
     }
     let found = catalogue.finish();
     let newest = |replica: &Replica| replica.max_txid().unwrap().0;

@@ -99,14 +99,10 @@ pub struct Places {
     pub folds: fn(&Path) -> bool,
 }
 
-/// Turns found databases into jobs and refuses outputs that collide. Of several databases that are
-/// admitted in one call the winner is chosen by [`Admitted::claim`]; a database that was admitted in
-/// an earlier call keeps its output.
+/// Turns found databases into jobs and refuses outputs that collide ([`Admitted::claim`]).
 pub struct Admission<'a> {
-    output_dir: Arc<Path>,
+    places: Places,
     first: &'a First,
-    admitted: Admitted,
-    any_first: bool,
 }
 
 /// What is to be done, and what cannot be done.
@@ -114,6 +110,8 @@ pub struct Admission<'a> {
 pub struct Jobs {
     pub jobs: Vec<Job>,
     pub refused: Vec<Ended>,
+    /// Whether any of `jobs` matches `--first`.
+    pub any_first: bool,
 }
 
 impl Subject {
@@ -161,24 +159,12 @@ impl Ended {
 }
 
 impl<'a> Admission<'a> {
-    pub fn new(places: Places, first: &'a First) -> Self {
-        let Places { output_dir, reserved, folds } = places;
-        Self { output_dir, first, admitted: Admitted::new(&reserved, folds), any_first: false }
+    pub const fn new(places: Places, first: &'a First) -> Self {
+        Self { places, first }
     }
 
-    /// Whether any admitted database matches `--first`.
-    pub const fn any_first(&self) -> bool {
-        self.any_first
-    }
-
-    /// Admits some of the databases. No database that is found later may have a better claim to one
-    /// of their outputs.
-    pub fn some(&mut self, found: Vec<Found>) -> Jobs {
-        self.admit(found.into_iter().map(|found| (found, None)), Jobs::default())
-    }
-
-    /// Admits all other databases.
-    pub fn rest(&mut self, discovery: Discovery) -> Jobs {
+    /// Admits the databases of `discovery`.
+    pub fn admit(&self, discovery: Discovery) -> Jobs {
         let mut all = Jobs::default();
         let mut again = Vec::new();
         for error in discovery.failed {
@@ -190,20 +176,7 @@ impl<'a> Admission<'a> {
                 }
             }
         }
-        self.admit(discovery.found.into_iter().map(|found| (found, None)).chain(again), all)
-    }
-
-    /// How a database ends whose restore started from a listing that later proved to be out of order,
-    /// and whose files in the full listing are others.
-    pub(super) fn possibly_incomplete(&self, found: Found) -> Ended {
-        let output = OutputPath::of(found.output, &self.output_dir).ok().map(|place| place.path());
-        let reason = "the bucket does not list in order, and showed more of this database's files after its \
-                      restore had begun with those before: restore it again, with --force";
-        let why = Refused { class: Class::S3Error, reason: reason.to_owned() };
-        refused(Subject::Database(found.database), output, why)
-    }
-
-    fn admit(&mut self, found: impl Iterator<Item = (Found, Option<StoreError>)>, mut all: Jobs) -> Jobs {
+        let found = discovery.found.into_iter().map(|found| (found, None)).chain(again);
         let mut jobs = Vec::new();
         for (found, error) in found {
             let turn = self.first.turn_of(&found);
@@ -214,7 +187,7 @@ impl<'a> Admission<'a> {
                 (None, Some(replica)) => Known::Known(replica),
                 (None, None) => Known::Absent,
             };
-            match OutputPath::of(output, &self.output_dir) {
+            match OutputPath::of(output, &self.places.output_dir) {
                 Err(why) => all.refused.push(refused(Subject::Database(database), None, why)),
                 Ok(place) => {
                     jobs.push(Job { database, place, listing, estimated_bytes, turn, begun: None, retries: 0 });
@@ -222,12 +195,12 @@ impl<'a> Admission<'a> {
             }
         }
         let paths: Vec<PathBuf> = jobs.iter().map(|job| job.place.path()).collect();
-        let mut colliding = self.admitted.claim(&paths);
+        let mut colliding = Admitted::new(&self.places.reserved, self.places.folds).claim(&paths);
         for (i, (job, path)) in jobs.into_iter().zip(paths).enumerate() {
             match colliding.remove(&i) {
                 Some(why) => all.refused.push(refused(Subject::Database(job.database), Some(path), why)),
                 None => {
-                    self.any_first |= job.turn < self.first.len();
+                    all.any_first |= job.turn < self.first.len();
                     all.jobs.push(job);
                 }
             }

@@ -4,13 +4,12 @@
 //! discovery ─► feed ─► job (outputs, priority) ─► queue ─► run (window, attempt, durable) ─► outcome
 //! ```
 //! - `discovery` finds the databases that a pattern matches, in a bucket or through litestream.yml, with
-//!   as few listings as possible. It can hand databases over while the listing still runs.
+//!   as few listings as possible. Restores begin when all databases are known.
 //! - `job` turns found databases into jobs. `outputs` gives each its output path and refuses unsafe and
 //!   colliding ones. `priority` says which come first.
 //! - `queue` holds the jobs that wait. `window` bounds how many are in flight, `descriptors` how many can
 //!   be.
-//! - `run` restores them: `attempt` is one try at one database, `durable` syncs directories in batches,
-//!   and `possibly_incomplete` handles stores that list out of order.
+//! - `run` restores them: `attempt` is one try at one database, `durable` syncs directories in batches.
 //! - `outcome` reports: the error log, the report, the totals. `progress` has the counts for display.
 
 mod attempt;
@@ -20,7 +19,6 @@ mod durable;
 mod job;
 mod outcome;
 mod outputs;
-mod possibly_incomplete;
 mod priority;
 mod progress;
 mod queue;

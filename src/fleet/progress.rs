@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub struct Progress {
     pub discovery: Arc<DiscoveryProgress>,
-    /// Databases of this run that were found so far. Once `all_found` is true this is the total.
+    /// The databases of this run. 0 until `all_found`.
     pub total: AtomicU64,
     pub done: AtomicU64,
     pub failed: AtomicU64,
@@ -22,21 +22,16 @@ pub struct Progress {
     ended_bytes: AtomicU64,
     /// The bytes that these databases really fetched.
     fetched_bytes: AtomicU64,
-    /// Bytes received until all was found that no ended database had fetched: mostly listings.
+    /// Bytes received until all was found: listings.
     received_before: AtomicU64,
 }
 
 impl Progress {
-    /// Adds databases, with the estimate of their bytes.
-    pub(super) fn found(&self, databases: u64, estimated_bytes: u64) {
-        self.total.fetch_add(databases, Relaxed);
-        self.bytes.fetch_add(estimated_bytes, Relaxed);
-    }
-
-    /// Discovery has ended.
-    pub(super) fn found_all(&self, counters: &Counters) {
-        let fetched = self.fetched_bytes.load(Relaxed);
-        self.received_before.store(counters.bytes_in.get().saturating_sub(fetched), Relaxed);
+    /// Discovery has ended: all databases are known, with the estimate of their bytes.
+    pub(super) fn found_all(&self, databases: u64, estimated_bytes: u64, counters: &Counters) {
+        self.total.store(databases, Relaxed);
+        self.bytes.store(estimated_bytes, Relaxed);
+        self.received_before.store(counters.bytes_in.get(), Relaxed);
         self.all_found.store(true, Relaxed);
     }
 
@@ -60,18 +55,13 @@ impl Progress {
         self.done.fetch_add(1, Relaxed);
     }
 
-    /// A database that was counted as restored counts as failed, too.
-    pub(super) fn possibly_incomplete(&self) {
-        self.failed.fetch_add(1, Relaxed);
-    }
-
     /// Bytes done and bytes in all, by the estimates. Bytes done are the estimates of the databases that
-    /// have ended and, once all are found, the bytes received for those in flight.
+    /// have ended, and the bytes received for those in flight. Both are 0 until `all_found`.
     pub fn bytes(&self, counters: &Counters) -> (u64, u64) {
-        let total = self.bytes.load(Relaxed);
         if !self.all_found.load(Relaxed) {
-            return (self.ended_bytes.load(Relaxed).min(total), total);
+            return (0, 0);
         }
+        let total = self.bytes.load(Relaxed);
         let received = counters.bytes_in.get().saturating_sub(self.received_before.load(Relaxed));
         let in_flight = received.saturating_sub(self.fetched_bytes.load(Relaxed));
         ((self.ended_bytes.load(Relaxed) + in_flight).min(total), total)

@@ -5,11 +5,10 @@
 //! of the databases in flight as long as databases of other prefixes wait. Otherwise databases that
 //! wait for a throttled prefix would take the places of those that could go on.
 
-use crate::fleet::discovery::found::Found;
-use crate::fleet::job::{Job, Known};
+use crate::fleet::job::Job;
 use crate::store::s3;
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 /// Jobs that have not started.
 #[derive(Debug, Default)]
@@ -29,7 +28,9 @@ pub(super) struct JobQueue {
 struct Waiting(Job);
 
 impl JobQueue {
+    /// Adds all jobs. To be called once.
     pub(super) fn add(&mut self, jobs: Vec<Job>) {
+        debug_assert!(self.len() == 0, "jobs were added before");
         self.waiting.extend(jobs.into_iter().map(Waiting));
     }
 
@@ -44,17 +45,11 @@ impl JobQueue {
             return Some(job);
         }
         let share = share.unwrap_or(usize::MAX);
-        let turn_of_passed = |queue: &Self| queue.passed.values().next()?.front().map(|job| job.turn);
-        let waiting = self.waiting.peek().map(|next| next.0.turn);
-        if waiting.is_some_and(|turn| turn_of_passed(self).is_some_and(|passed| turn < passed)) {
-            // Jobs with an earlier turn were found since.
-            let passed = self.passed.drain().flat_map(|(_, jobs)| jobs);
-            self.waiting.extend(passed.map(Waiting));
-        }
         if let Some(job) = self.passed_below(share) {
             return Some(job);
         }
-        let turn = turn_of_passed(self).or(waiting);
+        let passed = self.passed.values().next().and_then(VecDeque::front);
+        let turn = passed.or(self.waiting.peek().map(|Waiting(job)| job)).map(|job| job.turn);
         while self.waiting.peek().is_some_and(|next| Some(next.0.turn) == turn)
             && let Some(Waiting(job)) = self.waiting.pop()
         {
@@ -108,22 +103,6 @@ impl JobQueue {
         }
         job
     }
-
-    /// Forgets the listings of these databases, which may be incomplete. Those that wait here will be
-    /// listed again when they start. Returns the others.
-    pub(super) fn forget_listings(&mut self, mut possibly_incomplete: Vec<Found>) -> Vec<Found> {
-        let paths: HashSet<String> = possibly_incomplete.iter().map(|found| found.database.path.clone()).collect();
-        let mut waiting: HashSet<String> = self.again.iter().map(|job| job.database.path.clone()).collect();
-        let mut jobs = std::mem::take(&mut self.waiting).into_vec();
-        jobs.extend(self.passed.drain().flat_map(|(_, jobs)| jobs).map(Waiting));
-        for Waiting(job) in jobs.iter_mut().filter(|Waiting(job)| paths.contains(&job.database.path)) {
-            job.listing = Known::Unknown;
-            waiting.insert(job.database.path.clone());
-        }
-        possibly_incomplete.retain(|found| !waiting.contains(&found.database.path));
-        self.waiting = jobs.into();
-        possibly_incomplete
-    }
 }
 
 /// The bucket, and the prefix that the bucket's limiter takes for the keys below the database's
@@ -163,10 +142,11 @@ impl Eq for Waiting {}
 #[cfg(test)]
 mod tests {
     use crate::catalogue::Replica;
-    use crate::fleet::discovery::found::{DatabaseRef, Output};
+    use crate::fleet::discovery::found::{DatabaseRef, Discovery, Found, Output};
     use crate::fleet::discovery::pattern::Pattern;
     use crate::fleet::priority::First;
     use crate::fleet::queue::*;
+    use std::collections::HashSet;
     use std::sync::Arc;
 
     /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
@@ -181,7 +161,7 @@ mod tests {
             let database = Arc::new(DatabaseRef { name, id, store: store.clone(), path });
             Found { database, replica: Some(replica), output }
         });
-        Admission::new(places, first).some(found.collect()).jobs
+        Admission::new(places, first).admit(Discovery { found: found.collect(), ..Discovery::default() }).jobs
     }
 
     fn name(job: &Job) -> &str {
@@ -233,21 +213,16 @@ mod tests {
         assert_eq!((rest.len(), queue.len()), (23, 0));
     }
 
-    /// A job that `--first` names starts before all other known jobs, whatever the shares are.
+    /// A job that `--first` names starts before all others, whatever the shares are.
     #[test]
     fn no_share_brings_a_later_turn_before_an_earlier() {
         let glob = Pattern::for_keys("t/b/*").unwrap();
         let first = First(vec![[glob.clone(), glob]]);
         let mut queue = JobQueue::default();
-        queue.add(jobs(&["t/a", "t/c"], 10, &first));
-        // Jobs of t/a are passed over for jobs of t/c.
-        let begun: Vec<Job> = (0..3).filter_map(|_| next(&mut queue, Some(1))).collect();
-        assert_eq!(begun.len(), 3);
-        queue.stopped(&begun[0]);
-        queue.add(jobs(&["t/b"], 10, &first));
+        queue.add(jobs(&["t/a", "t/b", "t/c"], 10, &first));
         let names: Vec<String> =
             std::iter::from_fn(|| next(&mut queue, Some(1))).map(|job| name(&job).to_owned()).collect();
         let named = |names: &[String]| names.iter().filter(|name| name.starts_with("t/b/")).count();
-        assert_eq!((named(&names[..10]), names.len()), (10, 27), "{names:?}");
+        assert_eq!((named(&names[..10]), names.len()), (10, 30), "{names:?}");
     }
 }

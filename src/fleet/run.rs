@@ -1,13 +1,8 @@
-//! Restores databases as discovery finds them: in order, several at a time. Each is published as soon
-//! as it is complete. Each fails by itself. After a transient failure it is tried again later.
+//! Restores the databases that discovery has found: in order, several at a time. Each is published as
+//! soon as it is complete. Each fails by itself. After a transient failure it is tried again later.
 //!
-//! By URL from a bucket, restores begin while the listing still runs. `--first` and largest-first then
-//! hold among the databases that are known. In four cases all databases come at once, when all are
-//! known (the caller's [`crate::fleet::DiscoverySearch::early`]):
-//! - with litestream.yml, where entries share listings and paths;
-//! - from a disk, where listing is quick;
-//! - in a dry run, which shows all or nothing;
-//! - on a file system that ignores case, where a later name can win an earlier one's output.
+//! Restores begin when all databases are known (docs/decisions/18-early-hand-over.md). If discovery
+//! fails, none is restored.
 //!
 //! This runs on the command's own thread. The restore workers do the work. No step waits for all
 //! databases, so one giant among thousands uses whatever the small ones leave.
@@ -28,7 +23,6 @@ use crate::fleet::durable::DirectorySyncs;
 use crate::fleet::job::{Admission, Ended, Ending, Job, Jobs, Known, Subject};
 use crate::fleet::outcome::record::Discovered;
 use crate::fleet::outputs::Roots;
-use crate::fleet::possibly_incomplete::PossiblyIncomplete;
 use crate::fleet::progress::Progress;
 use crate::fleet::queue::JobQueue;
 use crate::fleet::window::DatabaseWindow;
@@ -71,9 +65,6 @@ pub enum RunEvent {
         any_first: bool,
     },
     Ended(Ended),
-    /// A database that was reported as restored was possibly restored from only some of its files. It
-    /// counts as failed.
-    PossiblyIncomplete(Ended),
     /// What an interrupted run had left beside a database was cleaned up, or could not be.
     PutRight(Notice),
 }
@@ -95,8 +86,7 @@ enum Event {
 }
 
 impl Fleet<'_> {
-    /// Restores what `feed` brings and passes each event to `hear`. Where discovery fails, the
-    /// databases that it had handed over are restored all the same.
+    /// Restores what `feed` brings and passes each event to `hear`.
     ///
     /// # Errors
     /// This thread cannot wait for the workers.
@@ -118,7 +108,6 @@ impl Fleet<'_> {
             counts: RunCounts::default(),
             roots: Arc::new(Roots::new(self.commit.clone())),
             syncs: DirectorySyncs::new(),
-            possibly_incomplete: PossiblyIncomplete::default(),
             hear,
         };
         runtime.block_on(run.drive());
@@ -135,7 +124,6 @@ struct FleetRun<'a> {
     counts: RunCounts,
     roots: Arc<Roots>,
     syncs: DirectorySyncs,
-    possibly_incomplete: PossiblyIncomplete,
     hear: &'a mut dyn FnMut(RunEvent),
 }
 
@@ -224,47 +212,27 @@ impl<'a> FleetRun<'a> {
     /// None: the discovery was stopped, or its worker has panicked.
     fn take(&mut self, event: Option<DiscoveryEvent>) {
         match event {
-            Some(DiscoveryEvent::Found(found)) => {
-                let jobs = self.incoming.admission.some(found);
-                self.accept(jobs);
-            }
             Some(DiscoveryEvent::Again(e)) => (self.hear)(RunEvent::ListingAgain(e)),
             Some(DiscoveryEvent::Ended(ended)) => {
                 self.incoming.feed = None;
                 self.incoming.discovered = Some(ended.map(|discovery| self.found_all(discovery)));
-                self.possibly_incomplete.discovery_ended();
             }
             None => {
                 self.incoming.feed = None;
                 if !self.fleet.cancel.is_cancelled() {
                     self.incoming.discovered = Some(Err(DiscoverError::NoResult));
                 }
-                self.possibly_incomplete.discovery_ended();
             }
         }
     }
 
-    fn found_all(&mut self, mut discovery: Discovery) {
+    fn found_all(&mut self, discovery: Discovery) {
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
-        let possibly_incomplete = self.queue.forget_listings(std::mem::take(&mut discovery.possibly_incomplete));
-        let admission = &mut self.incoming.admission;
-        let mut jobs = admission.rest(discovery);
-        (self.hear)(RunEvent::AllFound { discovered, any_first: admission.any_first() });
-        let ended = possibly_incomplete.into_iter().map(|found| admission.possibly_incomplete(found));
-        let sorted = self.possibly_incomplete.sort_out(ended);
-        for restored in sorted.restored {
-            self.fleet.progress.possibly_incomplete();
-            (self.hear)(RunEvent::PossiblyIncomplete(restored));
-        }
-        jobs.refused.extend(sorted.never_started);
-        self.accept(jobs);
-        self.fleet.progress.found_all(self.fleet.counters);
-    }
-
-    fn accept(&mut self, jobs: Jobs) {
-        let Jobs { jobs, refused } = jobs;
+        let Jobs { jobs, refused, any_first } = self.incoming.admission.admit(discovery);
+        (self.hear)(RunEvent::AllFound { discovered, any_first });
         let estimated = jobs.iter().map(|job| job.estimated_bytes).sum();
-        self.fleet.progress.found((jobs.len() + refused.len()) as u64, estimated);
+        let databases = (jobs.len() + refused.len()) as u64;
+        self.fleet.progress.found_all(databases, estimated, self.fleet.counters);
         self.queue.add(jobs);
         for refused in refused {
             self.fleet.progress.count(&refused.ending);
@@ -276,7 +244,6 @@ impl<'a> FleetRun<'a> {
     fn start(&mut self, mut job: Job) {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
-        self.possibly_incomplete.started(&job.database.name);
         if settings.if_db_not_exists && settings.work == Work::Restore {
             self.roots.sweep(&job.place);
             self.report_notices();
@@ -325,7 +292,6 @@ impl<'a> FleetRun<'a> {
             }
             Event::Retry(job) => {
                 self.counts.delayed -= 1;
-                self.possibly_incomplete.listed_again(&job.database.name);
                 self.queue.add_again(job);
             }
             Event::Synced(endings) => {
@@ -413,7 +379,6 @@ impl<'a> FleetRun<'a> {
     }
 
     fn end(&mut self, job: Job, ending: Ending) {
-        let ending = self.possibly_incomplete.ended(&job.database.name, ending);
         let ended = Ended {
             output: Some(job.place.path()),
             subject: Subject::Database(job.database),

@@ -215,9 +215,7 @@ impl BenchRun<'_> {
         measured.time(&self.counters, |measured| {
             let search = DiscoverySearch {
                 options: Options::default(),
-                early: self.source.is_handed_over() && !folds_case(&dir),
-                // A failed database is not restored again here. The pauses before retries would be measured as if
-                // they were work.
+                // Retries are off: their pauses would be measured as work.
                 max_retries: 0,
                 retry_delay: Duration::ZERO,
             };
@@ -292,7 +290,7 @@ impl BenchRun<'_> {
         let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| match event {
             RunEvent::Ended(ended) => self.ended(&ended, measured),
             RunEvent::AllFound { discovered, .. } => matched = discovered.matched,
-            RunEvent::ListingAgain(_) | RunEvent::PossiblyIncomplete(_) | RunEvent::PutRight(_) => {}
+            RunEvent::ListingAgain(_) | RunEvent::PutRight(_) => {}
         });
         match result.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.session.cancelled("a listing ended without a result")),

@@ -179,7 +179,6 @@ impl PatternRun<'_> {
             // With `-output-dir`, configured databases are restored below that directory. Without it, each is
             // restored to its own configured path.
             options: Options { shard: self.args.shard, relative_outputs: self.args.output_dir.is_some() },
-            early: source.is_handed_over() && !self.args.dry_run && !(places.folds)(&places.output_dir),
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
@@ -205,13 +204,11 @@ impl PatternRun<'_> {
             Some(Ok(())) if self.args.dry_run && !self.args.json => Ok(plan_text(rows, &summary.totals)),
             Some(Ok(())) => Ok(String::new()),
             Some(Err(e)) => {
-                let reason = format!("{}: {e}", e.class());
-                let failure = verdict::of_listing(&e, &reason, &summary.totals);
-                summary.not_all_known(reason);
-                Err(failure)
+                summary.listing_error = Some(format!("{}: {e}", e.class()));
+                Err(from_discovery(&e))
             }
             None => {
-                summary.not_all_known("interrupted before all was listed".to_owned());
+                summary.listing_error = Some("interrupted before all was listed".to_owned());
                 Err(self.session.cancelled("the listing of the databases ended without a result"))
             }
         }
@@ -264,9 +261,8 @@ impl PatternRun<'_> {
         let all_found = progress.all_found.load(Relaxed);
         let (bytes_done, bytes_total) = progress.bytes(&self.counters);
         let found = if all_found { &progress.total } else { &progress.discovery.databases };
-        let begun = all_found || progress.total.load(Relaxed) > 0;
         ProgressSnapshot {
-            phase: match (begun, self.args.dry_run) {
+            phase: match (all_found, self.args.dry_run) {
                 (false, _) => Phase::Listing,
                 (true, true) => Phase::Planning,
                 (true, false) => Phase::Restoring,

@@ -47,12 +47,6 @@ impl<'a> Reporter<'a> {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
             RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
             RunEvent::Ended(ended) => self.ended(&ended),
-            RunEvent::PossiblyIncomplete(ended) => {
-                self.summary.possibly_incomplete(&ended);
-                if let Ending::Failed { reason, .. } = &ended.ending {
-                    self.failed(&escaped(ended.name()), reason);
-                }
-            }
             RunEvent::AllFound { discovered, any_first } => {
                 self.log.info(&found_line(&discovered, self.args.shard));
                 if !any_first && !self.args.first.is_empty() && discovered.matched > 0 {

@@ -355,7 +355,7 @@ impl<'a> ConfiguredDiscovery<'a> {
         let listings = shared.into_iter().map(|shared| async move {
             let wanted = |key: &str| shared.wanted.as_ref().is_none_or(|prefixes| is_below(prefixes, key));
             let lister = this.lister(shared.store);
-            let answer = lister.list(&shared.prefix, shared.limits.clone(), &wanted, None).await;
+            let answer = lister.list(&shared.prefix, shared.limits.clone(), &wanted).await;
             (shared, answer)
         });
         let answers: Vec<_> = futures_util::stream::iter(listings).buffer_unordered(LISTINGS_IN_FLIGHT).collect().await;
@@ -385,7 +385,7 @@ impl<'a> ConfiguredDiscovery<'a> {
             let lister = this.lister(&entry.store);
             let mut catalogue = Catalogue::new(Layout::native_to(lister.store));
             for prefix in Replica::list_prefixes(&entry.key) {
-                match lister.list(&prefix, ListingLimits::default(), &|_| true, None).await {
+                match lister.list(&prefix, ListingLimits::default(), &|_| true).await {
                     Ok(listing) => catalogue.merge(listing.catalogue),
                     Err(e) => return (*entry, Err(e.without_limits(&prefix))),
                 }

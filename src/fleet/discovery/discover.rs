@@ -3,9 +3,6 @@
 //! With a URL, one listing shows all of them. With litestream.yml (`configured`), databases that lie
 //! close together share listings. Nothing is planned here: a database whose files make no chain, or
 //! are in the v0.3.x format, is found too.
-//!
-//! With the URL of a bucket, databases are handed over while the listing still runs (`handover`).
-//! With litestream.yml, and on a disk, all are found first.
 
 use crate::catalogue::Replica;
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
@@ -14,15 +11,12 @@ use crate::fleet::discovery::configured::{self, ConfigSource};
 use crate::fleet::discovery::found::{
     DatabaseRef, Discovery, DiscoveryProgress, Found, Options, Output, id_of, key_of, path_of,
 };
-use crate::fleet::discovery::handover::{Early, Owner};
 use crate::fleet::discovery::listing::{Lister, ListingLimits};
 use crate::fleet::discovery::pattern::{Pattern, PatternError, relative_output};
-use crate::fleet::discovery::shard::Shard;
 use crate::restore::Worker;
 use crate::store::{Store, StoreError};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
@@ -39,28 +33,6 @@ pub struct UrlSource {
     /// The part of ids before the key. It is empty for files.
     bucket: String,
     pattern: Pattern,
-}
-
-/// Hands databases over before all are found, and remembers which. It is kept when a failed discovery
-/// begins again, so no database is handed over twice.
-#[derive(Default)]
-pub(crate) struct HandOver {
-    /// Gets the databases. None: nothing is handed over, and all are in [`Discovery::found`].
-    give: Option<Box<dyn FnMut(Vec<Found>)>>,
-    /// The [`fingerprint`]s of the databases that were handed over, by root.
-    handed: HashMap<Box<str>, u64>,
-    tally: Tally,
-}
-
-/// Counts of this shard's databases.
-#[derive(Debug, Default)]
-struct Tally {
-    with_backups: u64,
-    without_backups: u64,
-    v3_only: u64,
-    /// Hashes of the directories that hold them.
-    folders: HashSet<u64>,
-    hasher: RandomState,
 }
 
 /// Why the databases could not be found. [`discover`] returns it, and [`FleetSource::url`] before anything is listed.
@@ -96,11 +68,6 @@ impl FleetSource {
         Ok(Self::keys(open(&location.store), &bucket, Pattern::for_keys(&pattern)?))
     }
 
-    /// Whether databases can be handed over before all are known.
-    pub const fn is_handed_over(&self) -> bool {
-        matches!(self, Self::Url(UrlSource { store: Store::S3(_), .. }))
-    }
-
     /// `pattern` over the keys of `store`.
     pub fn keys(store: Store, bucket: &str, pattern: Pattern) -> Self {
         Self::Url(UrlSource { store, bucket: bucket.to_owned(), pattern })
@@ -133,30 +100,30 @@ pub async fn discover(
     options: Options,
     progress: &DiscoveryProgress,
 ) -> Result<Discovery, DiscoverError> {
-    discover_early(worker, source, options, progress, &mut HandOver::default()).await
-}
-
-/// Finds the databases of `source`. With the URL of a bucket, each is handed over as soon as it is
-/// complete.
-///
-/// # Errors
-/// As [`discover`]. Databases that were handed over before an error are complete.
-pub(in crate::fleet) async fn discover_early(
-    worker: &Worker,
-    source: &FleetSource,
-    options: Options,
-    progress: &DiscoveryProgress,
-    hand_over: &mut HandOver,
-) -> Result<Discovery, DiscoverError> {
     let mut discovery = match source {
-        FleetSource::Url(source) => by_url(worker, source, options, progress, hand_over).await?,
+        FleetSource::Url(source) => by_url(worker, source, options, progress).await?,
         FleetSource::Config(source) => configured::discover(worker, source, options, progress).await,
     };
     discovery.lists = progress.lists.load(Relaxed);
     discovery.found.sort_by(|a, b| (&a.database.name, &a.database.path).cmp(&(&b.database.name, &b.database.path)));
-    discovery.found.iter().for_each(|found| hand_over.tally.count(found));
-    hand_over.tally.tell(&mut discovery);
+    count(&mut discovery);
     Ok(discovery)
+}
+
+/// Counts what was found.
+fn count(discovery: &mut Discovery) {
+    let mut folders = HashSet::new();
+    for found in &discovery.found {
+        match &found.replica {
+            None => discovery.without_backups += 1,
+            Some(replica) => {
+                discovery.with_backups += 1;
+                discovery.v3_only += u64::from(replica.files.is_empty());
+            }
+        }
+        folders.insert(found.database.name.rsplit_once('/').map_or("", |(folder, _)| folder));
+    }
+    discovery.folders = folders.len() as u64;
 }
 
 async fn by_url(
@@ -164,7 +131,6 @@ async fn by_url(
     source: &UrlSource,
     options: Options,
     progress: &DiscoveryProgress,
-    hand_over: &mut HandOver,
 ) -> Result<Discovery, DiscoverError> {
     let UrlSource { store, pattern, .. } = source;
     let prefix = match store {
@@ -172,58 +138,24 @@ async fn by_url(
         // The disk can only list whole directories.
         Store::File(_) => pattern.literal_dir().to_owned(),
     };
-    let owner = |root: &str| source.owner(root, options.shard);
-    let own_name = relative_output(pattern.literal_dir(), source.name_of(pattern.literal_dir()));
-    let HandOver { give, handed, tally } = hand_over;
-    let mut give_all = give.as_mut().map(|give| {
-        |replicas: Vec<Replica>| {
-            let mut found = Vec::with_capacity(replicas.len());
-            for replica in replicas {
-                if !handed.contains_key(replica.root.as_str()) {
-                    handed.insert(replica.root.as_str().into(), fingerprint(&replica));
-                    found.push(source.found(replica));
-                }
-            }
-            found.iter().for_each(|found| tally.count(found));
-            give(found);
-        }
-    });
-    let literal_dir = pattern.literal_dir();
-    let mut early = give_all.as_mut().map(|give_all| Early::new(literal_dir, &own_name, &owner, give_all));
     let lister = Lister { http: &worker.http, store, progress };
-    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, early.as_mut()).await;
-    let mut others = early.map(Early::into_others).unwrap_or_default();
+    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true).await;
     let listing = listed.map_err(|e| DiscoverError::Store(e.without_limits(&prefix)))?;
     let mut discovery = Discovery { unordered: listing.unordered, ..Discovery::default() };
     for replica in listing.catalogue.finish() {
-        match owner(&replica.root) {
-            Owner::Nobody => {}
-            Owner::OtherShard => others.count(&replica.root),
-            Owner::Us => match handed.get(replica.root.as_str()) {
-                None => discovery.found.push(source.found(replica)),
-                Some(files) if listing.unordered && *files != fingerprint(&replica) => {
-                    discovery.possibly_incomplete.push(source.found(replica));
-                }
-                Some(_) => {}
-            },
+        let key = key_of(&replica.root);
+        if !pattern.matches(key) {
+            continue;
+        }
+        discovery.matched += 1;
+        if options.shard.is_none_or(|shard| shard.takes(&id_of(&source.bucket, key))) {
+            discovery.found.push(source.found(replica));
         }
     }
-    discovery.matched = others.len() + (handed.len() + discovery.found.len()) as u64;
     Ok(discovery)
 }
 
 impl UrlSource {
-    fn owner(&self, root: &str, shard: Option<Shard>) -> Owner {
-        let key = key_of(root);
-        if !self.pattern.matches(key) {
-            return Owner::Nobody;
-        }
-        match shard {
-            Some(shard) if !shard.takes(&id_of(&self.bucket, key)) => Owner::OtherShard,
-            _ => Owner::Us,
-        }
-    }
-
     /// The name of the database under `root`.
     fn name_of<'a>(&'a self, root: &'a str) -> &'a str {
         let key = key_of(root);
@@ -240,44 +172,6 @@ impl UrlSource {
         };
         let output = Output::Relative(relative_output(self.pattern.literal_dir(), name));
         Found { database: Arc::new(database), replica: Some(replica), output }
-    }
-}
-
-/// A hash of which files a replica has. It differs if a later listing shows other files.
-fn fingerprint(replica: &Replica) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for file in replica.files.iter().chain(replica.others.iter().flat_map(|other| &other.files)) {
-        (file.level.get(), file.layout, file.min_txid.0, file.max_txid.0).hash(&mut hasher);
-    }
-    replica.v3.is_some().hash(&mut hasher);
-    hasher.finish()
-}
-
-impl HandOver {
-    /// Hands databases to `give` as soon as they are complete.
-    pub(crate) fn to(give: impl FnMut(Vec<Found>) + 'static) -> Self {
-        Self { give: Some(Box::new(give)), ..Self::default() }
-    }
-}
-
-impl Tally {
-    fn count(&mut self, found: &Found) {
-        match &found.replica {
-            None => self.without_backups += 1,
-            Some(replica) => {
-                self.with_backups += 1;
-                self.v3_only += u64::from(replica.files.is_empty());
-            }
-        }
-        let folder = found.database.name.rsplit_once('/').map_or("", |(folder, _)| folder);
-        self.folders.insert(self.hasher.hash_one(folder));
-    }
-
-    fn tell(&self, discovery: &mut Discovery) {
-        discovery.with_backups = self.with_backups;
-        discovery.without_backups = self.without_backups;
-        discovery.v3_only = self.v3_only;
-        discovery.folders = self.folders.len() as u64;
     }
 }
 

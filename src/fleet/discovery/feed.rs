@@ -1,8 +1,7 @@
-//! Brings found databases from discovery, which runs on a worker, to the run: as they are found, or all
-//! at the end.
+//! Brings the found databases from discovery, which runs on a worker, to the run.
 
-use crate::fleet::discovery::discover::{DiscoverError, FleetSource, HandOver, discover_early};
-use crate::fleet::discovery::found::{Discovery, DiscoveryProgress, Found, Options};
+use crate::fleet::discovery::discover::{DiscoverError, FleetSource, discover};
+use crate::fleet::discovery::found::{Discovery, DiscoveryProgress, Options};
 use crate::process::backoff::backoff;
 use crate::restore::Workers;
 use crate::store::StoreError;
@@ -14,8 +13,6 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 #[derive(Debug, Clone, Copy)]
 pub struct DiscoverySearch {
     pub options: Options,
-    /// Hand databases over before all are known.
-    pub early: bool,
     /// How often discovery begins again after transient failures.
     pub max_retries: u32,
     /// The pause before the first retry. It doubles with each retry, up to 64 times.
@@ -32,15 +29,13 @@ impl DiscoverySearch {
 /// What a discovery sends.
 #[derive(Debug)]
 pub enum DiscoveryEvent {
-    /// Some of the databases.
-    Found(Vec<Found>),
     /// The discovery failed and begins again.
     Again(StoreError),
-    /// All other databases. This is the last event.
+    /// All databases, or why they are not known. This is the last event.
     Ended(Box<Result<Discovery, DiscoverError>>),
 }
 
-/// The events of a discovery. The channel holds no more than there are databases.
+/// The events of a discovery: at most one for each retry, and the last.
 #[derive(Debug)]
 pub struct Feed(UnboundedReceiver<DiscoveryEvent>);
 
@@ -56,15 +51,10 @@ impl Feed {
         // Its result is the events. If nobody receives them the run was cancelled, and the worker stops.
         let submitted = engine.submit(move |worker| {
             Box::pin(async move {
-                let to_run = events.clone();
-                let mut hand_over = match search.early {
-                    true => HandOver::to(move |found| drop(to_run.send(DiscoveryEvent::Found(found)))),
-                    false => HandOver::default(),
-                };
                 let mut tries = 0;
                 // Bounded by `max_retries`.
                 let ended = loop {
-                    match discover_early(&worker, &source, search.options, &progress, &mut hand_over).await {
+                    match discover(&worker, &source, search.options, &progress).await {
                         Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {
                             let _ = events.send(DiscoveryEvent::Again(e));
                             tokio::time::sleep(search.pause(tries)).await;
@@ -101,7 +91,6 @@ mod tests {
     fn pauses_double_up_to_64_times_the_first() {
         let search = |seconds| DiscoverySearch {
             options: Options::default(),
-            early: false,
             max_retries: 9,
             retry_delay: Duration::from_secs(seconds),
         };

@@ -2,7 +2,6 @@
 //! Everything else in `discovery` uses this file; it uses none of them but `shard`.
 
 use crate::catalogue::Replica;
-use crate::commit::SIDECARS;
 use crate::config::ConfigError;
 use crate::error::Class;
 use crate::fleet::discovery::shard::Shard;
@@ -96,15 +95,11 @@ pub enum FoundFailure {
 /// What was found.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
-    /// Sorted by name. Only databases of this shard, and only those that were not handed over
-    /// before.
+    /// Sorted by name. Only databases of this shard.
     pub found: Vec<Found>,
     /// Databases of this shard. An entry without a key in a bucket has no shard: it is in every
     /// shard's list.
     pub failed: Vec<FoundError>,
-    /// Databases that were handed over too early: the listing later proved to be out of order, and
-    /// the full listing shows other files of them.
-    pub possibly_incomplete: Vec<Found>,
     /// Databases of the whole fleet: all shards, failed ones included.
     pub matched: u64,
     /// Databases of this shard with LTX files or a v0.3.x backup.
@@ -176,9 +171,4 @@ pub(in crate::fleet) fn path_of(root: &str) -> &str {
 /// `bucket/key`; without a bucket (files) the path alone.
 pub(in crate::fleet) fn id_of(bucket: &str, key: &str) -> String {
     if bucket.is_empty() { key.to_owned() } else { format!("{bucket}/{key}") }
-}
-
-/// Whether SQLite would take a file of this name for the sidecar of another database.
-pub(crate) fn has_sidecar_name(name: &str) -> bool {
-    SIDECARS.iter().any(|suffix| name.ends_with(suffix))
 }

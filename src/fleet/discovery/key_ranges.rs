@@ -167,12 +167,6 @@ impl Split {
         self.ranges.len() > 1
     }
 
-    /// The keys that are still to be listed. This holds only while the listing is in order.
-    pub(crate) fn unlisted(&self) -> Unlisted<'_> {
-        let open = self.ranges.iter().filter(|range| range.state != RangeState::Done);
-        Unlisted(open.map(|range| (range.position.as_str(), range.end.as_deref())).collect())
-    }
-
     /// Whether no key can be missing. To be called once all is done.
     pub(crate) fn is_sound(&self) -> bool {
         if !self.is_split() {
@@ -324,20 +318,6 @@ impl Split {
     }
 }
 
-/// The keys that are still to be listed: of each pair, those after the first key, up to and including
-/// the second.
-#[derive(Debug)]
-pub(crate) struct Unlisted<'a>(Vec<(&'a str, Option<&'a str>)>);
-
-impl Unlisted<'_> {
-    /// Whether none of them begins with `prefix`.
-    pub(crate) fn is_listed(&self, prefix: &str) -> bool {
-        self.0
-            .iter()
-            .all(|(after, end)| end.is_some_and(|end| end < prefix) || (*after > prefix && !after.starts_with(prefix)))
-    }
-}
-
 impl Range {
     fn new(after: Option<String>, end: Option<String>) -> Self {
         Self {
@@ -406,4 +386,4 @@ fn is_inside_database(name: &str) -> bool {
 
 #[cfg(test)]
 #[path = "key_ranges_tests.rs"]
-pub(in crate::fleet) mod tests;
+mod tests;

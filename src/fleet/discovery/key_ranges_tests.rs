@@ -9,20 +9,20 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A server with these keys, which lists them in `order`.
-pub(crate) struct Server {
-    pub keys: Vec<String>,
+struct Server {
+    keys: Vec<String>,
     order: fn(&str, &str) -> Ordering,
     max_keys: usize,
-    pub shuffles: bool,
+    shuffles: bool,
     knows_start_after: bool,
 }
 
-pub(crate) fn bytewise(a: &str, b: &str) -> Ordering {
+fn bytewise(a: &str, b: &str) -> Ordering {
     a.cmp(b)
 }
 
 /// The order of a walk through directories: `a/b` before `a-b`.
-pub(crate) fn by_directory(a: &str, b: &str) -> Ordering {
+fn by_directory(a: &str, b: &str) -> Ordering {
     a.split('/').cmp(b.split('/'))
 }
 
@@ -35,20 +35,20 @@ fn backwards(a: &str, b: &str) -> Ordering {
 }
 
 impl Server {
-    pub(crate) fn new(keys: impl IntoIterator<Item = String>, max_keys: usize) -> Self {
+    fn new(keys: impl IntoIterator<Item = String>, max_keys: usize) -> Self {
         let mut keys: Vec<String> = keys.into_iter().collect();
         keys.sort();
         keys.dedup();
         Self { keys, order: bytewise, max_keys, shuffles: false, knows_start_after: true }
     }
 
-    pub(crate) fn ordered(mut self, order: fn(&str, &str) -> Ordering) -> Self {
+    fn ordered(mut self, order: fn(&str, &str) -> Ordering) -> Self {
         self.keys.sort_by(|a, b| order(a, b));
         self.order = order;
         self
     }
 
-    pub(crate) fn list(&self, request: &ListRequest) -> ListPage {
+    fn list(&self, request: &ListRequest) -> ListPage {
         let from = request.continuation.as_ref().or(request.start_after.as_ref().filter(|_| self.knows_start_after));
         let rolled = |key: &str| -> Option<String> {
             let below = key.strip_prefix(request.prefix.as_str())?;
@@ -87,7 +87,7 @@ impl Server {
     }
 }
 
-pub(crate) fn object(key: &str) -> ObjectMeta {
+fn object(key: &str) -> ObjectMeta {
     ObjectMeta { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
 }
 

@@ -4,7 +4,6 @@
 
 use crate::catalogue::{Catalogue, Layout};
 use crate::fleet::discovery::found::DiscoveryProgress;
-use crate::fleet::discovery::handover::Early;
 use crate::fleet::discovery::key_ranges::{Ask, Split};
 use crate::store::{Http, ListRequest, ListingBound, Store, StoreError, StoreErrorKind};
 use futures_util::StreamExt;
@@ -69,16 +68,8 @@ fn internal(prefix: &str, what: &str) -> StoreError {
     }
 }
 
-/// What was asked for.
-enum Asked {
-    Page(Ask),
-    /// [`Early::next_question`].
-    Vacancy(String),
-}
-
 impl Lister<'_> {
-    /// Lists all objects under `prefix` whose keys are `wanted`. Databases that `early` hands over are
-    /// not in the result.
+    /// Lists all objects under `prefix` whose keys are `wanted`.
     ///
     /// # Errors
     /// The store's, after its retries; more pages than `limits` allow.
@@ -87,7 +78,6 @@ impl Lister<'_> {
         prefix: &str,
         limits: ListingLimits,
         wanted: &dyn Fn(&str) -> bool,
-        mut early: Option<&mut Early<'_>>,
     ) -> Result<FleetListing, ListingError> {
         let may_look = limits.cuts.is_none();
         let split = match self.store {
@@ -95,16 +85,13 @@ impl Lister<'_> {
             // One task walks the disk.
             Store::File(_) => Split::serial(prefix),
         };
-        if let Some(listing) = self.run(split, limits.max_pages, wanted, early.as_deref_mut()).await? {
+        if let Some(listing) = self.run(split, limits.max_pages, wanted).await? {
             return Ok(listing);
-        }
-        if let Some(early) = early {
-            early.forget();
         }
         // The keys came out of order, so ranges can overlap or leave gaps. Only a listing without
         // ranges is sure to have every key.
         tracing::debug!(target: "hydrant::fleet", prefix, "keys out of order: listed again without ranges");
-        match self.run(Split::serial(prefix), limits.max_pages, wanted, None).await? {
+        match self.run(Split::serial(prefix), limits.max_pages, wanted).await? {
             Some(FleetListing { catalogue, .. }) => Ok(FleetListing { catalogue, unordered: true }),
             None => Err(ListingError::Store(internal(prefix, "a listing ended before its last page"))),
         }
@@ -116,49 +103,32 @@ impl Lister<'_> {
         mut split: Split,
         max_pages: u64,
         wanted: &dyn Fn(&str) -> bool,
-        mut early: Option<&mut Early<'_>>,
     ) -> Result<Option<FleetListing>, ListingError> {
         let mut catalogue = Catalogue::new(Layout::native_to(self.store));
         let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
         let mut bounds: HashMap<Ask, ListingBound> = HashMap::new();
         let mut in_flight = FuturesUnordered::new();
-        let ask = |asked: Asked, request: ListRequest| async move {
-            (asked, self.store.list_page(self.http, &request).await, request.prefix)
+        let ask = |ask: Ask, request: ListRequest| async move {
+            (ask, self.store.list_page(self.http, &request).await, request.prefix)
         };
         loop {
             while let Some(job) = split.next_job() {
-                in_flight.push(ask(Asked::Page(job.ask), job.request));
+                in_flight.push(ask(job.ask, job.request));
             }
-            while let Some(prefix) = early.as_mut().and_then(|early| early.next_question()) {
-                let request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
-                in_flight.push(ask(Asked::Vacancy(prefix), request));
-            }
-            let Some((asked, answer, listed)) = in_flight.next().await else { break };
-            let answer = match &asked {
-                Asked::Page(ask) => answer.and_then(|page| {
-                    bounds.entry(*ask).or_default().check(&listed, &page)?;
-                    Ok(page)
-                }),
-                Asked::Vacancy(_) => answer,
-            };
-            let (ask, page) = match (asked, answer) {
-                (Asked::Page(ask), Ok(page)) => (ask, page),
-                (Asked::Page(Ask::Look(_)), Err(_)) => {
+            let Some((ask, answer, listed)) = in_flight.next().await else { break };
+            let answer = answer.and_then(|page| {
+                bounds.entry(ask).or_default().check(&listed, &page)?;
+                Ok(page)
+            });
+            let page = match (ask, answer) {
+                (_, Ok(page)) => page,
+                (Ask::Look(_), Err(_)) => {
                     split.look_failed();
                     continue;
                 }
-                (Asked::Page(Ask::Keys(_)), Err(e)) => {
+                (Ask::Keys(_), Err(e)) => {
                     self.progress.forget(keys, databases);
                     return Err(ListingError::Store(e));
-                }
-                (Asked::Vacancy(prefix), answer) => {
-                    self.progress.answered(0);
-                    if let (Ok(page), Some(early)) = (answer, &mut early)
-                        && early.answered(prefix, &page)
-                    {
-                        early.advance(&split, &mut catalogue);
-                    }
-                    continue;
                 }
             };
             let before = keys;
@@ -169,13 +139,7 @@ impl Lister<'_> {
                 }
             });
             self.progress.answered(keys - before);
-            if let Some(early) = &mut early
-                && !split.is_done()
-            {
-                early.advance(&split, &mut catalogue);
-            }
-            let taken = early.as_ref().map_or(0, |early| early.taken());
-            databases = self.progress.seen(databases, catalogue.databases() + taken);
+            databases = self.progress.seen(databases, catalogue.databases());
             pages += 1;
             if split.is_split() && split.is_unordered() {
                 break;
@@ -189,9 +153,6 @@ impl Lister<'_> {
             }
         }
         if split.is_sound() && split.is_done() {
-            if let Some(early) = early {
-                early.give_back(&mut catalogue);
-            }
             return Ok(Some(FleetListing { catalogue, unordered: split.is_unordered() }));
         }
         self.progress.forget(keys, databases);

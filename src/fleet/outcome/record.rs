@@ -239,7 +239,7 @@ impl Discovered {
 pub struct RunSummary {
     pub totals: Totals,
     pub discovered: Discovered,
-    /// Why not all databases are known.
+    /// Why the databases are not known. None of them was restored then.
     pub listing_error: Option<String>,
     error_log: Option<ErrorLog>,
     report: Option<Report>,
@@ -247,8 +247,6 @@ pub struct RunSummary {
     times: Option<Histogram<u64>>,
     /// Why the report cannot be written.
     trouble: Option<String>,
-    /// Names of databases that the report has as restored and that count as failed.
-    possibly_incomplete: Vec<String>,
 }
 
 impl RunSummary {
@@ -266,16 +264,7 @@ impl RunSummary {
             error_log: error_log.map(ErrorLog::fresh),
             times: Histogram::new(3).ok(),
             trouble: None,
-            possibly_incomplete: Vec::new(),
         })
-    }
-
-    /// Records that not all databases are known. The known ones are then counted as found.
-    pub fn not_all_known(&mut self, why: String) {
-        let known = self.totals.done() + self.totals.failed + self.totals.left;
-        self.discovered.matched = known;
-        self.discovered.databases = known;
-        self.listing_error = Some(why);
     }
 
     /// Records how a database ended.
@@ -295,21 +284,6 @@ impl RunSummary {
             self.trouble = Some(format!("cannot write the report: {e}"));
         }
         record
-    }
-
-    /// Counts a database as failed that was recorded as restored and was possibly restored from only some
-    /// of its files.
-    pub fn possibly_incomplete(&mut self, possibly_incomplete: &Ended) {
-        let Ending::Failed { class, reason } = &possibly_incomplete.ending else {
-            return debug_assert!(false, "a possibly incomplete database has not failed");
-        };
-        self.totals.restored = self.totals.restored.saturating_sub(1);
-        self.totals.failed += 1;
-        *self.totals.classes.entry(*class).or_default() += 1;
-        if let Some(log) = &mut self.error_log {
-            log.append(possibly_incomplete.name(), *class, reason);
-        }
-        self.possibly_incomplete.push(possibly_incomplete.name().to_owned());
     }
 
     /// Returns errors with the error log and the report themselves, each once.
@@ -366,9 +340,6 @@ impl RunSummary {
         put("failed", failed.into());
         if left > 0 {
             put("interrupted", left.into());
-        }
-        if !self.possibly_incomplete.is_empty() {
-            put("in_doubt", json!(self.possibly_incomplete));
         }
         put("failures", self.totals.classes.iter().map(|(class, n)| (class.to_string(), json!(n))).collect());
         put("bytes", bytes.into());

@@ -276,7 +276,7 @@ impl Transcript {
         let lines: Vec<&str> = text.lines().collect();
         let [first, databases @ .., last] = lines.as_slice() else { panic!("{text}") };
         let separated = databases.join("\n");
-        let mut reported: Vec<&str> = separated.split(",\n").collect();
+        let mut reported: Vec<&str> = separated.split(",\n").filter(|line| !line.is_empty()).collect();
         let mut printed: Vec<&str> = ran.stdout.lines().filter(|line| !line.contains(r#""type":"summary""#)).collect();
         reported.sort();
         printed.sort();
