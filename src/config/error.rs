@@ -1,4 +1,4 @@
-//! Why an argument or a configuration gives no location.
+//! The errors of arguments and of litestream.yml: the reasons why they do not give the location of a replica.
 
 #![allow(missing_docs, reason = "the text in #[error] says what each variant and field is")]
 
@@ -8,18 +8,18 @@ use thiserror::Error;
 
 /// An error in the arguments or in litestream.yml. Everything that reads URLs, paths or the configuration returns it,
 /// before any request is sent; `restore-pattern` also returns it for one database whose entry cannot be used.
-/// Holds no secret: of a value that could be one, only the name of its key is kept.
+/// An error holds no secrets. Of a value that could be one, only the name of its setting is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
     #[error("config file not found: {}", shown(.0))]
     FileNotFound(PathBuf),
     #[error("cannot read config file {}: {}", shown(.path), escaped(.detail))]
     FileUnreadable { path: PathBuf, detail: String },
-    /// The file, or its text after variables were expanded, exceeds the limit.
+    /// The configuration file, or its text after variables were expanded, is larger than the limit.
     #[error("config file {} is larger than {limit_bytes} bytes", shown(.path))]
     FileTooLarge { path: PathBuf, limit_bytes: u64 },
-    /// Not YAML, or not of litestream.yml's shape. Line and column count from 1 in the text after
-    /// variables were expanded; 0 if the parser does not know them.
+    /// The configuration file is not valid YAML, or does not have the structure of litestream.yml. Line and column
+    /// count from 1, in the text after variables were expanded. They are 0 if the parser does not know them.
     #[error("config file {}{}: {}", shown(.path), place(*.line, *.column), escaped(.reason))]
     Yaml { path: PathBuf, line: u64, column: u64, reason: String },
     #[error("database not found in config: {}", shown(.0))]
@@ -36,12 +36,12 @@ pub enum ConfigError {
     UrlAndBucket,
     #[error("cannot specify url & path for {kind} replica")]
     UrlAndPath { kind: &'static str },
-    /// `path:` holds a URL.
+    /// The replica's setting `path:` holds a URL, which belongs into `url:`.
     #[error("replica path cannot be a url, please use the 'url' field instead")]
     PathIsUrl,
     #[error("replica url scheme required: {}", escaped(.url))]
     UrlSchemeMissing { url: String },
-    /// A replica type or URL scheme that Hydrant does not read.
+    /// The replica type or the URL scheme is one from which Hydrant cannot read.
     #[error(
         "replica type '{}' is not supported: replicas are read from s3:// and file:// \
          (a copy of the replica's folder in either of them can be restored)",
@@ -50,19 +50,19 @@ pub enum ConfigError {
     UnsupportedType { kind: String },
     #[error("bucket required for s3 replica")]
     BucketMissing,
-    /// The name is not shown: it may be a part of a password.
+    /// The bucket's name is malformed. The message does not show it, because it may be a part of a password.
     #[error("the S3 bucket's name is malformed (another service's host is given as s3://bucket/path?endpoint=HOST)")]
     BadBucket,
     #[error("invalid S3 access point ARN, expected s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/path")]
     BadArn,
-    /// `bucket:` is set, but neither `type:` nor `url:`: then the type is `file` (docs/FORMAT.md,
-    /// "litestream.yml").
+    /// A replica of type `file` has no path. If `bucket_set`, the user probably meant S3: a replica with `bucket:` but
+    /// neither `type:` nor `url:` has the type `file` (docs/FORMAT.md, "litestream.yml").
     #[error(
         "file replica path required{}",
         if *.bucket_set { " (without 'type: s3' or an s3:// url, a replica is of type file)" } else { "" }
     )]
     FilePathMissing { bucket_set: bool },
-    /// A malformed %-escape, or one that is not UTF-8.
+    /// The URL has a malformed %-escape, or one that does not decode to UTF-8.
     #[error("replica url has a malformed %-escape (a literal % is written %25)")]
     BadEscape,
     #[error(
@@ -90,7 +90,7 @@ pub enum ConfigError {
     DirPatternMissing { number: usize },
     #[error("syntax error in pattern '{}'", escaped(.pattern))]
     BadDirPattern { pattern: String },
-    /// A value of the section `restore-pattern:`.
+    /// A value in the section `restore-pattern:` of litestream.yml is invalid.
     #[error("restore-pattern: {key}: {}", escaped(.reason))]
     RestorePattern { key: &'static str, reason: String },
     #[error("cannot expand path {}, no home directory available", shown(.0))]

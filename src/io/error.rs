@@ -1,4 +1,4 @@
-//! Errors of reads, writes and syncs of an output.
+//! The errors of reading, writing and syncing an output file.
 
 #![allow(missing_docs, reason = "the text in #[error] says what each field is")]
 
@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// A failed operation on an output, or a writer that is not available. The buffers and writers of this module return
+/// A failed operation on an output file, or a writer that is not available. The buffers and writers of this module return
 /// it while they are made ([`Io::new`](super::Io::new), [`probe`](super::probe)) and for each read, write and sync.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IoError {
@@ -28,7 +28,7 @@ pub enum IoError {
     /// `--io-engine uring` was given, and io_uring is not available.
     #[error("io_uring cannot be had ({reason}); use --io-engine auto or --io-engine pwrite")]
     NoUring { reason: String },
-    /// A worker's runtime or its buffers could not be made.
+    /// The async runtime or the write buffers of a worker could not be created.
     #[error("cannot start a worker: {reason}")]
     NoRuntime { reason: String },
     /// A necessary thread could not be started.
@@ -59,8 +59,8 @@ impl IoError {
     }
 }
 
-/// The class of a refusal by the kernel. EFBIG does not count as a full disk: free space does not help, and the
-/// smaller databases of a fleet can still be restored.
+/// The class of an error number from the kernel. EFBIG (file too large) does not count as a full disk: freeing space
+/// would not help, and the smaller databases of a fleet can still be restored.
 pub(crate) fn class_of(errno: Errno) -> Class {
     match errno {
         Errno::NOSPC | Errno::DQUOT => Class::DiskFull,
@@ -68,7 +68,7 @@ pub(crate) fn class_of(errno: Errno) -> Class {
     }
 }
 
-/// The system's text for `errno`, in lower case and without the number that std appends.
+/// The system's text for `errno`, in lower case and without the number that Rust's standard library appends.
 pub(crate) fn text_of(errno: Errno) -> String {
     if errno == Errno::FBIG {
         return match getrlimit(Resource::Fsize).current {
@@ -83,7 +83,7 @@ pub(crate) fn text_of(errno: Errno) -> String {
     }
 }
 
-/// A path as messages show it, with control characters escaped.
+/// The text of a path in messages, with control characters escaped.
 pub(crate) fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }

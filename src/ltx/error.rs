@@ -1,5 +1,5 @@
-//! What can be wrong with an LTX file. Texts name the place and the facts; the caller adds the
-//! object's name and the class's first words.
+//! The errors of an LTX file that breaks its format. A text names the place in the file and the facts. The caller
+//! puts the class of the error and the name of the object before it.
 
 #![allow(missing_docs, reason = "the text in #[error] says what each variant and field is")]
 
@@ -8,11 +8,11 @@ use crate::error::Class;
 use std::fmt;
 use thiserror::Error;
 
-/// A part of the file.
+/// A part of an LTX file, which an error names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Header,
-    /// The run of frames, where no page number is known yet.
+    /// The page frames, if the number of the page at fault is not known yet.
     Pages,
     Page(Pgno),
     Index,
@@ -31,10 +31,10 @@ impl fmt::Display for Part {
     }
 }
 
-/// Which of the checksums disagrees.
+/// The kinds of checksums that may not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// The CRC-64 in the trailer, over the whole file.
+    /// The CRC-64 in the trailer, which covers the whole file.
     File,
     /// The post-apply checksum in the trailer of a snapshot that tracks checksums. It must equal the one
     /// computed over all pages of the snapshot.
@@ -66,24 +66,25 @@ impl Checksum {
 /// module return it, at the first byte that is wrong or missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FormatError {
-    /// The file has `size` bytes and ends inside `part`, which needs the file to have at least
-    /// `needed`.
+    /// The file ends too early: it has `size` bytes and ends inside `part`, for which it would have to have at least
+    /// `needed` bytes.
     #[error(fmt = truncated)]
     Truncated { part: Part, size: u64, needed: u64 },
     #[error("{part} at offset {offset}: {fault}")]
     Malformed { part: Part, offset: u64, fault: Fault },
-    /// `offset` is the stored checksum's; for `Lz4` the frame's.
+    /// A stored checksum differs from the computed one. `offset` is the place of the stored checksum in the file; for
+    /// an `Lz4` checksum it is the beginning of the page's frame.
     #[error(
         "{part} at offset {offset}: the {what} is stored as {stored:0digits$x}, the data gives {computed:0digits$x}",
         digits = .what.hex_digits()
     )]
     ChecksumMismatch { what: Checksum, part: Part, offset: u64, stored: u64, computed: u64 },
-    /// The name and the header say other TXIDs: (min, max) of each.
+    /// The TXIDs in the file's name differ from those in its header. Both are given as (min, max).
     #[error("the name says TXIDs {}-{}, the header {}-{}", .name.0, .name.1, .header.0, .header.1)]
     NameDisagrees { name: (Txid, Txid), header: (Txid, Txid) },
 }
 
-/// What rule of docs/FORMAT.md is broken. Always inside [`FormatError::Malformed`], which adds the place.
+/// The rule of docs/FORMAT.md that a file breaks. Always inside [`FormatError::Malformed`], which adds the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Fault {
     #[error("begins with {found:08x}, not with LTX1 (4c545831)")]
@@ -130,15 +131,15 @@ pub enum Fault {
     IndexEnd { frames_end: u64, expected: u64 },
     #[error("its size is stored as {found}, but should be {expected}")]
     IndexSize { expected: u64, found: u64 },
-    /// As `IndexSize`, where only the file's size bounds it.
+    /// The stored size of the page index is 0 or larger than the file has room for.
     #[error("its size is stored as {found}, but the file has room for 1 to {max}")]
     IndexSizeBeyondFile { found: u64, max: u64 },
     #[error("does not agree with the frames")]
     IndexDisagrees,
-    /// The frames of a segment do not end where the index says.
+    /// The page frames of a segment (a part of a large file) do not end at the offset that the page index gives.
     #[error("a frame should end at offset {expected} by the index, but one ends at {found}")]
     SegmentEnd { expected: u64, found: u64 },
-    /// Of a snapshot: `None` is the end of the pages.
+    /// A snapshot lacks a page or has one too many. `None` stands for the end of the pages.
     #[error(fmt = snapshot_page)]
     SnapshotPage { expected: Option<Pgno>, found: Option<Pgno> },
     #[error("post-apply checksum {found:016x} {rule}")]
@@ -158,7 +159,7 @@ impl FormatError {
         }
     }
 
-    /// Where in the file the fault lies, in bytes from its start.
+    /// The place of the error in the file, in bytes from its start.
     pub const fn offset(&self) -> u64 {
         match self {
             Self::Truncated { size, .. } => *size,
@@ -177,7 +178,8 @@ fn truncated(part: &Part, size: &u64, needed: &u64, f: &mut fmt::Formatter<'_>) 
 
 fn frame_flags(found: &u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match found {
-        // A 4-byte page header is followed at once by the magic of an LZ4 frame, 04 22 4d 18.
+        // Prereleases wrote a page header of 4 bytes without flags. The first two bytes of the LZ4 frame behind it,
+        // 04 22, are then read as the flags.
         0x0422 => f.write_str("no page flags: written by a prerelease of Litestream 0.5, which cannot be read"),
         _ => write!(f, "unknown page flags {found:#06x}"),
     }

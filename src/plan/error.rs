@@ -1,4 +1,4 @@
-//! Why there is no plan.
+//! The errors of planning: the reasons why a replica's files do not give the target state.
 
 #![allow(missing_docs, reason = "the text in #[error] says what each field is")]
 
@@ -7,7 +7,7 @@ use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
 use thiserror::Error;
 
-/// How many keys an error names at most.
+/// The largest number of keys that an error names.
 pub(super) const MAX_KEYS: usize = 3;
 
 /// Why no plan reaches the target. [`plan`](super::plan()) returns it from the names in a listing, and again each time
@@ -17,44 +17,44 @@ pub enum PlanError {
     /// The replica holds no file at all.
     #[error("no matching backup files available")]
     NoBackups,
-    /// The replica holds files of the v0.3.x format only.
+    /// The replica holds only a backup in the format of Litestream 0.3, which Hydrant cannot restore.
     #[error(
         "the backups are in the v0.3.x format (generations/, {snapshots} snapshots), which is not supported \
          yet: restore them with Litestream v0.3.13"
     )]
     OnlyV3 { snapshots: u32 },
-    /// No file begins at TXID 1, so nothing can be built upon (docs/FORMAT.md, "Holes").
+    /// No file begins at TXID 1, so there is no file from which a restore could begin (docs/FORMAT.md, "Holes").
     #[error(
         "cannot calc restore plan: the chain of ltx files does not begin at TXID 1: the first file starts at \
          {first} and there is no snapshot; files were deleted from the backup"
     )]
     ChainDoesNotBeginAtOne { first: Txid },
-    /// No file holds what lies between `have` and `next` (docs/FORMAT.md, "Holes").
+    /// The replica has a hole: no file holds the transactions between `have` and `next` (docs/FORMAT.md, "Holes").
     #[error("cannot calc restore plan: non-contiguous ltx files: have up to {have} but next file starts at {next}")]
     Hole { have: Txid, next: Txid },
-    /// No chain ends exactly at `txid`: it lies inside a compacted file, beyond a file that is
-    /// no longer there, or past the end. `below` and `above` are the nearest that can be reached.
+    /// No chain of files ends exactly at `txid`. It lies inside a compacted file, behind a deleted file, or behind the
+    /// newest file. `below` and `above` are the nearest TXIDs that can be reached.
     #[error(
         "no matching backup files available: TXID {txid} cannot be reached exactly{}",
         nearest(*.below, *.above)
     )]
     TxidNotReachable { txid: Txid, below: Option<Txid>, above: Option<Txid> },
-    /// The first state is not older than `at`.
+    /// The oldest state that can be restored is not older than the target time `at`.
     #[error("timestamp does not exist: the backups hold no state older than {at}")]
     TimestampDoesNotExist { at: Timestamp },
-    /// Every chain to `txid` needs a file that was excluded; `keys` are those that would close
-    /// the first gap (not all, if many), `class` is what is wrong with the first.
+    /// Every chain to `txid` needs a file that was excluded as damaged. `keys` are the excluded files that would close
+    /// the first gap (not all if there are many). `class` is the damage of the first of them.
     #[error("no chain of files reaches TXID {txid} without {}", list(.keys))]
     NoOtherChain { txid: Txid, class: Class, keys: Vec<String> },
-    /// The chosen lineage does not reach the target (`error`), another one at the same path does:
-    /// its keys begin with `folder`.
+    /// The chosen lineage does not reach the target, for the reason in `error`, but another lineage at the same path
+    /// does. Its keys begin with `folder`.
     #[error(
         "{error}; only the files below {}, another lineage, reach it: to restore from them, copy them to a \
          path of their own",
         escaped(.folder)
     )]
     OnlyOtherLineage { error: Box<Self>, folder: String },
-    /// Every chain to `txid` needs a file in an archived storage class.
+    /// Every chain to `txid` needs a file in an archived storage class, which cannot be read. `keys` names such files.
     #[error(
         "TXID {txid} cannot be reached without {}, in an archived storage class: bring it back to a readable one first",
         list(.keys)
@@ -78,8 +78,8 @@ impl PlanError {
         }
     }
 
-    /// Whether a listing that was not atomic can have caused it: list again before saying so
-    /// (docs/FORMAT.md, "Holes").
+    /// Whether the error may only come from files that changed while the listing ran. The replica must then be listed
+    /// again before the error is reported (docs/FORMAT.md, "Holes").
     pub fn needs_fresh_listing(&self) -> bool {
         matches!(self, Self::ChainDoesNotBeginAtOne { .. } | Self::Hole { .. } | Self::TxidNotReachable { .. })
     }
@@ -94,7 +94,7 @@ fn nearest(below: Option<Txid>, above: Option<Txid>) -> String {
     }
 }
 
-/// Keys as messages show them.
+/// A list of keys for messages, escaped and separated by commas.
 pub(super) fn list(keys: &[String]) -> String {
     keys.iter().map(|key| escaped(key)).collect::<Vec<_>>().join(", ")
 }
