@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 /// Too slow for a restore to end before it is stopped, and not so slow that a body is given up.
 fn crawling() -> Faults {
-    Faults { bandwidth_per_connection: Some(80 << 10), ..Faults::default() }
+    Faults { bandwidth_per_connection: Some(40 << 10), ..Faults::default() }
 }
 
 fn slow() -> Served {
