@@ -36,3 +36,12 @@ pub(super) fn ms(time: Duration) -> f64 {
 pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
     headers.get("x-amz-request-id").and_then(|value| value.to_str().ok())
 }
+
+/// Logs that the allowed requests per second changed, of the bucket or of one prefix in it. None: no
+/// limit.
+pub(super) fn log_rate_change(prefix: Option<&str>, before: Option<f64>, now: Option<f64>) {
+    if before != now {
+        let (before, now) = (before.map(f64::round), now.map(f64::round));
+        tracing::debug!(target: TARGET, prefix, before, now, "requests per second: the limit changed");
+    }
+}

@@ -1,6 +1,6 @@
-//! The number of requests in flight to one bucket. It starts at 32 and doubles while a doubling
-//! raises goodput by 20 %. Then it is held, and every 2 s a quarter more is tried, which must raise
-//! goodput by 5 %. Pure: the time is passed in.
+//! The number of requests in flight to one bucket. It starts at 32 and doubles while a doubling raises goodput by 20
+//! %. Then it is held, and every 2 s a quarter more is tried, which must raise goodput by 5 %. Pure: the time is
+//! passed in.
 //!
 //! Goodput is the bytes of bodies plus [`policy::ANSWER_BYTES`] for each response.
 
@@ -56,8 +56,8 @@ impl ConcurrencyLimit {
         self.size
     }
 
-    /// A first byte arrived after `latency`. `goodput` is the sum since the start; `is_full` says
-    /// whether requests wait for a permit. Adapts the size at the end of a measurement.
+    /// A first byte arrived after `latency`. `goodput` is the sum since the start; `is_full` says whether requests
+    /// wait for a permit. Adapts the size at the end of a measurement.
     pub(super) fn answered(&mut self, now: Instant, latency: Duration, goodput: u64, is_full: bool) {
         let latency = latency.min(policy::PROBE_EVERY);
         self.first_byte = if self.first_byte.is_zero() { latency } else { (self.first_byte * 15 + latency) / 16 };

@@ -1,11 +1,11 @@
-//! When a request is so late that it is sent once more (hedged), and how many hedges are allowed.
-//! Pure: measurements are passed in.
+//! When a request is so late that it is sent once more (hedged), and how many hedges are allowed. Pure: measurements
+//! are passed in.
 
 use super::policy;
 use std::time::Duration;
 
-/// Listings and objects are compared with their own kind: a page of a listing takes longer than an
-/// object's first byte.
+/// Listings and objects are compared with their own kind: a page of a listing takes longer than an object's first
+/// byte.
 #[derive(Debug, Default)]
 pub(super) struct Hedge {
     objects: FirstBytes,

@@ -1,11 +1,11 @@
 //! Limits requests, for all workers together (docs/ARCHITECTURE.md, "Adaptive concurrency").
 //!
-//! The process has one cap of requests in flight, and each bucket an adaptive number. A bucket that
-//! throttles also has a rate in requests per second, and so has each prefix that is throttled
-//! separately. Late requests are hedged. All numbers are in [`policy`].
+//! The process has one cap of requests in flight, and each bucket an adaptive number. A bucket that throttles also
+//! has a rate in requests per second, and so has each prefix that is throttled separately. Late requests are hedged.
+//! All numbers are in [`policy`].
 //!
-//! Invariants: a permit is held until the body of its response has been read or dropped. A request
-//! that waits for a rate holds no permit, so that a throttled prefix does not delay others.
+//! Invariants: a permit is held until the body of its response has been read or dropped. A request that waits for a
+//! rate holds no permit, so that a throttled prefix does not delay others.
 
 mod concurrency;
 mod hedge;
@@ -45,8 +45,7 @@ impl Default for ProcessLimiter {
 }
 
 impl ProcessLimiter {
-    /// At most `max` requests in flight (`--max-requests`), at least 1;
-    /// None: [`default_max_requests`].
+    /// At most `max` requests in flight (`--max-requests`), at least 1; None: [`default_max_requests`].
     pub fn new(max: Option<usize>) -> Self {
         // A cap that the user has set includes hedges.
         let hedges = if max.is_some() { 0 } else { policy::HEDGE_BURST };
@@ -107,8 +106,7 @@ pub(super) struct Limiter {
 #[derive(Debug)]
 struct BucketState {
     concurrency: ConcurrencyLimit,
-    /// Permits that exist, free or held. More than the limit after it has fallen, until enough of
-    /// them are released.
+    /// Permits that exist, free or held. More than the limit after it has fallen, until enough of them are released.
     permits: usize,
     hedge: Hedge,
 }
@@ -155,8 +153,8 @@ impl Limiter {
         lock(&self.state).hedge.threshold(key)
     }
 
-    /// A permit for a hedge, if one is free now. It does not count towards the concurrency limit:
-    /// the late request does, until one of the two is dropped ([`Permit::in_place_of`]).
+    /// A permit for a hedge, if one is free now. It does not count towards the concurrency limit: the late request
+    /// does, until one of the two is dropped ([`Permit::in_place_of`]).
     pub(super) fn try_hedge(self: &Arc<Self>, key: Option<&str>) -> Option<Permit> {
         // No hedges while the bucket throttles: they would not make it faster.
         if self.prefixes.next(key, &mut [false; 2]).is_some() {

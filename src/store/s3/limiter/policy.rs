@@ -1,10 +1,9 @@
-//! Every number that the limiter was tuned by, with its unit and its reason. What was measured is
-//! in docs/decisions/16-limiter-policy.md.
+//! Every number that the limiter was tuned by, with its unit and its reason. What was measured is in
+//! docs/decisions/16-limiter-policy.md.
 
 use std::time::Duration;
 
-/// Requests in flight per core, over all buckets, counted as for two cores at least. A core cannot
-/// decode more.
+/// Requests in flight per core, over all buckets, counted as for two cores at least. A core cannot decode more.
 const REQUESTS_PER_CORE: usize = 128;
 /// Requests in flight over all buckets on any machine. Each costs memory.
 const MAX_REQUESTS: usize = 1024;
@@ -15,17 +14,16 @@ pub(super) const FIRST_REQUESTS: usize = 32;
 pub(super) const ANSWER_BYTES: u64 = 32 << 10;
 /// Minimum time for which goodput is measured. Otherwise it is twice the time to the first byte.
 pub(super) const GOODPUT_TIME: Duration = Duration::from_millis(20);
-/// Part of an increase that must come back as goodput: a doubling must raise it by 20 %, a quarter
-/// more by 5 %.
+/// Part of an increase that must come back as goodput: a doubling must raise it by 20 %, a quarter more by 5 %.
 pub(super) const LEAST_GAIN: f64 = 0.2;
-/// Measurements that must show too little gain before an increase is taken back. The first one
-/// includes responses to earlier requests.
+/// Measurements that must show too little gain before an increase is taken back. The first one includes responses to
+/// earlier requests.
 pub(super) const GAIN_MEASUREMENTS: u32 = 3;
 /// Time between attempts with a quarter more requests in flight.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(2);
 
-/// Number of newest times to the first byte that a hedge's threshold is computed from. An eighth
-/// of them is enough for the first threshold.
+/// Number of newest times to the first byte that a hedge's threshold is computed from. An eighth of them is enough
+/// for the first threshold.
 pub(super) const HEDGE_SAMPLE: usize = 256;
 /// Requests slower than this part of the sample are slow.
 pub(super) const HEDGE_QUANTILE: f64 = 0.95;
@@ -38,8 +36,8 @@ pub(super) const HEDGE_SHARE: f64 = 0.02;
 /// Maximum number of hedges saved up. The default cap has as many permits more, for hedges.
 pub(super) const HEDGE_BURST: usize = 16;
 
-/// Time for which the share of 503s is measured. More finds a limit later. Less is disturbed by a
-/// core that is busy for some milliseconds.
+/// Time for which the share of 503s is measured. More finds a limit later. Less is disturbed by a core that is busy
+/// for some milliseconds.
 pub(super) const MEASUREMENT: Duration = Duration::from_millis(100);
 /// Minimum number of responses in a measurement. With 20, one 503 is 5 %.
 pub(super) const LEAST_ANSWERS: u32 = 20;
@@ -53,8 +51,8 @@ pub(super) const LARGEST_STEP: f64 = 0.15;
 pub(super) const TOLERATED: f64 = 0.25;
 /// Time for which a rate is held before more is tried.
 pub(super) const HOLD: Duration = Duration::from_secs(1);
-/// Standard deviations above the expected number of 503s that are not chance. With 2.5, one
-/// measurement in 160 is wrong.
+/// Standard deviations above the expected number of 503s that are not chance. With 2.5, one measurement in 160 is
+/// wrong.
 pub(super) const DEVIATIONS: f64 = 2.5;
 /// If a larger share of responses is 503, the bucket is down, and no limit can be measured.
 pub(super) const NEARLY_ALL: f64 = 0.9;

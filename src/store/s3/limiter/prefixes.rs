@@ -1,21 +1,19 @@
-//! The rates that apply to a request: its bucket's, and its prefix's if the prefix is throttled
-//! separately. S3 limits parts of a bucket and does not say which. Here a part is a prefix: a key's
-//! first two folders.
+//! The rates that apply to a request: its bucket's, and its prefix's if the prefix is throttled separately. S3 limits
+//! parts of a bucket and does not say which. Here a part is a prefix: a key's first two folders.
 //!
-//! A trial of the bucket's rate counts the responses of each prefix. If the share of 503s does not
-//! fall, prefixes that were refused more often than the bucket, by more than chance, get rates of
-//! their own, and the bucket's rate ends.
+//! A trial of the bucket's rate counts the responses of each prefix. If the share of 503s does not fall, prefixes
+//! that were refused more often than the bucket, by more than chance, get rates of their own, and the bucket's rate
+//! ends.
 
 use super::policy;
 use super::rate::{Counts, Rate};
 use crate::process::locks::lock;
-use crate::store::s3::request_log::TARGET;
+use crate::store::s3::request_log::log_rate_change;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// The rates of one bucket. Locks are taken in this order: the bucket's rate, one of the maps, a
-/// prefix's rate.
+/// The rates of one bucket. Locks are taken in this order: the bucket's rate, one of the maps, a prefix's rate.
 #[derive(Debug)]
 pub(super) struct Prefixes {
     pub bucket: Arc<PrefixLimiter>,
@@ -37,8 +35,8 @@ fn prefix_of(key: &str) -> Option<&str> {
     key.rsplit_once('/').map(|(folder, _)| prefix_of_folder(folder))
 }
 
-/// The prefix of the keys below `folder` (without a slash at its end): its first two folders, or all
-/// of it where it is not two deep.
+/// The prefix of the keys below `folder` (without a slash at its end): its first two folders, or all of it where it
+/// is not two deep.
 pub fn prefix_of_folder(folder: &str) -> &str {
     let end = folder.match_indices('/').nth(1).map_or(folder.len(), |(at, _)| at);
     folder.get(..end).unwrap_or(folder)
@@ -78,7 +76,7 @@ impl Prefixes {
         {
             let before = own.per_second();
             lock(&own.rate).answered(now, sent, throttled);
-            log_change(Some(prefix), before, own.per_second());
+            log_rate_change(Some(prefix), before, own.per_second());
             if own.per_second().is_none() {
                 lock(&self.limited).remove(prefix);
             }
@@ -102,7 +100,7 @@ impl Prefixes {
                 *rate = Rate::new(now);
             }
         }
-        log_change(None, before, rate.per_second());
+        log_rate_change(None, before, rate.per_second());
     }
 
     /// The limiter of a prefix that is throttled separately.
@@ -110,8 +108,8 @@ impl Prefixes {
         lock(&self.limited).get(prefix?).map(Arc::clone)
     }
 
-    /// Gives rates to the prefixes that were refused more often than the bucket (`all`) in a trial.
-    /// Returns whether there were any.
+    /// Gives rates to the prefixes that were refused more often than the bucket (`all`) in a trial. Returns whether
+    /// there were any.
     fn blame(&self, now: Instant, tried: HashMap<Box<str>, Counts>, all: Counts) -> bool {
         let seconds = now.saturating_duration_since(all.since).as_secs_f64();
         let mut limited = lock(&self.limited);
@@ -123,7 +121,7 @@ impl Prefixes {
                 let allowed = f64::from(counts.answers - counts.refused) / seconds;
                 let mut rate = Rate::new(now);
                 rate.hold(now, allowed);
-                log_change(Some(&prefix), None, rate.per_second());
+                log_rate_change(Some(&prefix), None, rate.per_second());
                 limited.insert(prefix, Arc::new(PrefixLimiter::new(rate)));
             }
         }
@@ -144,8 +142,8 @@ impl PrefixLimiter {
     /// Waits, first come first served, until the rate allows one more request.
     pub(super) async fn acquire(&self) {
         let _turn = self.turn.lock().await;
-        // Ends: the rate never falls to zero, so a token becomes free, and nobody else can take it
-        // while `_turn` is held.
+        // Ends: the rate never falls to zero, so a token becomes free, and nobody else can take it while `_turn` is
+        // held.
         loop {
             let taken = lock(&self.rate).take(Instant::now());
             match taken {
@@ -153,15 +151,6 @@ impl PrefixLimiter {
                 Err(pause) => tokio::time::sleep(pause).await,
             }
         }
-    }
-}
-
-/// Logs that the allowed requests per second changed, of the bucket or of one prefix in it. None: no
-/// limit.
-fn log_change(prefix: Option<&str>, before: Option<f64>, now: Option<f64>) {
-    if before != now {
-        let (before, now) = (before.map(f64::round), now.map(f64::round));
-        tracing::debug!(target: TARGET, prefix, before, now, "requests per second: the limit changed");
     }
 }
 

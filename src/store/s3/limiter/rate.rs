@@ -10,12 +10,11 @@
 //!        │ without a 503                └─────────┘◀──────────────────────────── as many 503s
 //! ```
 //!
-//! Some buckets refuse a share of the requests at any rate. If 503s go on while the rate is held, a
-//! trial at a much lower rate finds out. If the share stays, it becomes the usual share, and only
-//! what exceeds it by more than chance counts.
+//! Some buckets refuse a share of the requests at any rate. If 503s go on while the rate is held, a trial at a much
+//! lower rate finds out. If the share stays, it becomes the usual share, and only what exceeds it by more than chance
+//! counts.
 //!
-//! Pure: the time is passed in. Only responses to requests sent since the last change of the rate
-//! count.
+//! Pure: the time is passed in. Only responses to requests sent since the last change of the rate count.
 
 use super::policy;
 use std::time::{Duration, Instant};
@@ -74,8 +73,8 @@ impl Counts {
         f64::from(self.refused) / f64::from(self.answers.max(1))
     }
 
-    /// Whether more were refused than chance explains. `usual` is the share of 503s that `known`
-    /// earlier responses showed.
+    /// Whether more were refused than chance explains. `usual` is the share of 503s that `known` earlier responses
+    /// showed.
     pub(super) fn is_more_than_chance(&self, usual: f64, known: u32) -> bool {
         let expected = usual * f64::from(self.answers);
         let variance = expected * (1.0 - usual) * (1.0 + f64::from(self.answers) / f64::from(known.max(1)));
@@ -123,8 +122,8 @@ impl Rate {
         Ok(())
     }
 
-    /// A request sent at `sent` was answered, with 503 if `throttled`. Some if a trial has ended
-    /// with these counts and the share of 503s is as large as before.
+    /// A request sent at `sent` was answered, with 503 if `throttled`. Some if a trial has ended with these counts
+    /// and the share of 503s is as large as before.
     pub(super) fn answered(&mut self, now: Instant, sent: Instant, throttled: bool) -> Option<Counts> {
         if throttled {
             self.throttled_at = now;

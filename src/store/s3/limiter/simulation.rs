@@ -1,6 +1,6 @@
-//! A bucket and its clients in simulated time: the tests of [`super::rate`] and
-//! [`super::prefixes`] run in it, and `benches/limits.rs` compares policies in it. Nothing sleeps,
-//! and no clock is read but once, to have an `Instant` to count from.
+//! A bucket and its clients in simulated time: the tests of [`super::rate`] and [`super::prefixes`] run in it, and
+//! `benches/limits.rs` compares policies in it. Nothing sleeps, and no clock is read but once, to have an `Instant`
+//! to count from.
 
 use super::rate::Rate;
 use std::collections::{HashMap, VecDeque};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 const LATENCY: Duration = Duration::from_millis(20);
 /// A timer's grain: how far time moves at once.
 const STEP: Duration = Duration::from_millis(1);
-/// With busy cores, how long client and server wait for one: on average in seconds, usually and
-/// one time in a hundred.
+/// With busy cores, how long client and server wait for one: on average in seconds, usually and one time in a
+/// hundred.
 const CORE_WAITS: (f64, f64) = (0.002, 0.02);
 
 /// What is tried: decides when a request may be sent, and learns from the answers.
 pub(super) trait Control {
-    /// Whether a request for `prefix` may be sent now. `passed` belongs to the request and begins
-    /// as false: the rates of its prefix and of its bucket have let it pass.
+    /// Whether a request for `prefix` may be sent now. `passed` belongs to the request and begins as false: the rates
+    /// of its prefix and of its bucket have let it pass.
     fn may_send(&mut self, now: Instant, prefix: usize, passed: &mut [bool; 2]) -> bool;
     /// A request for `prefix` that was sent at `sent` has been answered.
     fn answered(&mut self, now: Instant, sent: Instant, prefix: usize, throttled: bool);
