@@ -21,7 +21,7 @@ pub mod ui;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
-use crate::cli::args::resolved::{BenchArgs, LtxArgs, RestoreArgs, RestorePatternArgs};
+use crate::cli::args::resolved::{BenchArgs, CommonArgs, LtxArgs, RestoreArgs, RestorePatternArgs};
 use crate::cli::args::{argv, completions, help, man, resolve};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, LogOptions};
@@ -43,6 +43,19 @@ pub enum Command {
     Ltx(LtxArgs),
     RestorePattern(RestorePatternArgs),
     Bench(BenchArgs),
+}
+
+impl Command {
+    /// The arguments that all commands have which read a store.
+    fn common(&self) -> Option<&CommonArgs> {
+        match self {
+            Self::Show(_) => None,
+            Self::Restore(args) => Some(&args.common),
+            Self::Ltx(args) => Some(&args.common),
+            Self::RestorePattern(args) => Some(&args.common),
+            Self::Bench(args) => Some(&args.common),
+        }
+    }
 }
 
 /// Runs the program. `args` are the process's arguments, its own name first.
@@ -91,11 +104,12 @@ fn parse_command(
     args: impl Iterator<Item = OsString>,
     env: &Env<'_>,
 ) -> Result<Command, Failure> {
-    let args = match argv::normalise(&command, args)? {
+    let args = match argv::normalise(&command, args, env)? {
         Argv::Help => return Ok(Command::Show(command.render_help().to_string())),
         Argv::Args(args) => args,
     };
-    let matches = command.try_get_matches_from(args).map_err(|e| from_clap(&e))?;
+    let definition = command.clone();
+    let matches = command.try_get_matches_from(args).map_err(|e| from_clap(&e, &definition, env))?;
     match name {
         "restore" => resolve::restore(typed(&matches)?, env).map(Command::Restore),
         "ltx" => {
@@ -111,12 +125,12 @@ fn parse_command(
 }
 
 fn typed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T, Failure> {
-    T::from_arg_matches(matches).map_err(|e| from_clap(&e))
+    T::from_arg_matches(matches).map_err(|e| Failure::internal(&e.to_string()))
 }
 
 /// clap's error, in Go's words. Unknown flags and missing values were refused by `argv`; what
 /// remains are values that cannot be parsed.
-fn from_clap(error: &clap::Error) -> Failure {
+fn from_clap(error: &clap::Error, command: &clap::Command, env: &Env<'_>) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -127,7 +141,12 @@ fn from_clap(error: &clap::Error) -> Failure {
     match error.kind() {
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let reason = error.source().map_or_else(|| "parse error".to_owned(), ToString::to_string);
-            argv::invalid_value(context(ContextKind::InvalidValue), flag, &reason)
+            let value = context(ContextKind::InvalidValue);
+            // The value may have come from the environment.
+            match argv::variable_of(command, flag).filter(|variable| env(variable).as_deref() == Some(value)) {
+                Some(variable) => argv::invalid_value(value, flag, &format!("{reason} (from {variable})")),
+                None => argv::invalid_value(value, flag, &reason),
+            }
         }
         ErrorKind::InvalidUtf8 => Failure::usage("a flag's value is not UTF-8"),
         _ => {
@@ -139,13 +158,9 @@ fn from_clap(error: &clap::Error) -> Failure {
 
 /// Runs a command and prints its output. Returns the log too, for the failure.
 fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
-    let log = Log::stderr(match command {
-        Command::Show(_) => plain(env),
-        Command::Restore(args) => args.common.log,
-        Command::Ltx(args) => args.common.log,
-        Command::RestorePattern(args) => args.common.log,
-        Command::Bench(args) => args.common.log,
-    });
+    let log = Log::stderr(command.common().map_or_else(|| plain(env), |common| common.log));
+    let profile = command.common().and_then(|common| common.store.profile.clone());
+    let env: &Env<'_> = &|name| with_profile(profile.as_deref(), env, name);
     let ended = match command {
         Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {
@@ -162,6 +177,23 @@ fn with_signals(work: impl FnOnce(&CancellationToken) -> Result<(), Failure>) ->
     let cancel = CancellationToken::new();
     signal::watch(&cancel)?;
     work(&cancel)
+}
+
+/// The value of a variable if `-profile` was given: the profile has precedence over keys in the
+/// environment, as with the AWS CLI.
+fn with_profile(profile: Option<&str>, env: &Env<'_>, name: &str) -> Option<String> {
+    match (profile, name) {
+        (Some(profile), "AWS_PROFILE") => Some(profile.to_owned()),
+        (
+            Some(_),
+            "AWS_ACCESS_KEY_ID"
+            | "AWS_SECRET_ACCESS_KEY"
+            | "AWS_SESSION_TOKEN"
+            | "LITESTREAM_ACCESS_KEY_ID"
+            | "LITESTREAM_SECRET_ACCESS_KEY",
+        ) => None,
+        _ => env(name),
+    }
 }
 
 /// How a command line that could not be understood is answered.

@@ -52,7 +52,21 @@ pub struct CommonArgs {
     pub io_engine: BackendChoice,
     /// `-max-requests`; None: adapts.
     pub max_requests: Option<NonZeroUsize>,
+    pub store: StoreArgs,
     pub log: LogOptions,
+}
+
+/// What is stronger than URL, configuration and environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreArgs {
+    /// `-endpoint`: `scheme://host[:port]`.
+    pub endpoint: Option<String>,
+    /// `-region`.
+    pub region: Option<String>,
+    /// `-profile`.
+    pub profile: Option<String>,
+    /// `-no-sign-request`.
+    pub anonymous: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

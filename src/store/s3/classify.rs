@@ -226,7 +226,8 @@ impl ErrorResponse<'_> {
             408 => (K::Timeout, RetryAction::Again, None),
             412 => (K::PreconditionFailed, RetryAction::None, None),
             416 => (K::SizeDiffers, RetryAction::None, None),
-            501 | 505 => (K::Unsupported, RetryAction::None, None),
+            501 => (K::NotImplemented, RetryAction::None, None),
+            505 => (K::Unsupported, RetryAction::None, None),
             500.. => (K::Server, RetryAction::Again, None),
             400 if self.object && matches!(code, "InvalidRequest" | "" | "InvalidArgument") => (
                 K::Unsupported,
@@ -335,7 +336,7 @@ mod tests {
             (400, "RequestTimeout", true, K::Timeout, RetryAction::Again),
             (408, "RequestCanceled", true, K::Timeout, RetryAction::Again),
             (500, "", false, K::Server, RetryAction::Again),
-            (501, "", false, K::Unsupported, RetryAction::None),
+            (501, "", false, K::NotImplemented, RetryAction::None),
             (400, "ExpiredToken", true, K::Credentials, RetryAction::Credentials { generation: 7 }),
             (404, "", true, K::NotFound, RetryAction::None),
             (404, "", false, K::NoSuchBucket, RetryAction::None),

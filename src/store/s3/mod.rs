@@ -15,11 +15,12 @@ use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
 use network::{Network, Trust};
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 mod aws_chain;
+mod aws_files;
 mod classify;
 mod config;
 mod credentials;
@@ -30,18 +31,22 @@ mod limiter;
 mod list;
 mod network;
 mod options;
+mod proxies;
 mod response;
 mod retry;
 mod send;
 mod sign;
+mod verify;
 mod xml;
 
+pub use aws_files::{AwsFiles, ProfileEndpoint};
 pub use config::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 pub use get::S3Body;
 pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests, prefix_of_folder};
 pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
+pub use proxies::ProxySettings;
 
 /// One bucket. Shared by all workers, so that credentials, region and limits are determined once.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub struct S3 {
     born: Instant,
     /// Milliseconds after `born`; 0: no request has succeeded yet.
     last_success_ms: AtomicU64,
+    /// Whether listings ask for encoded keys. False once the service refused to.
+    encodes_keys: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -104,6 +111,7 @@ impl S3 {
             quota: retry::RetryTokenBucket::default(),
             born: Instant::now(),
             last_success_ms: AtomicU64::new(0),
+            encodes_keys: AtomicBool::new(true),
             counters,
         }
     }
@@ -119,7 +127,9 @@ impl S3 {
         let endpoint = endpoint.as_ref().ok();
         let said = endpoint.and_then(|e| e.region.as_deref()).or(config.region.as_deref());
         let custom = endpoint.is_some_and(|e| !e.is_aws()).then_some(DEFAULT_REGION);
-        said.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r))
+        let region = said.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r));
+        // AWS's regions have no capitals: the bucket is asked. Other services may have them.
+        region.filter(|r| custom.is_some() || !r.bytes().any(|b| b.is_ascii_uppercase()))
     }
 
     fn client(&self, http: &Http) -> Result<reqwest::Client, StoreError> {

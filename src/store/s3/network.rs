@@ -2,16 +2,16 @@
 //! because a connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
+use super::proxies::{Proxies, ProxySettings};
+use super::verify::{NoVerification, OwnCertificates};
 use crate::process::locks::lock;
 use crate::process::threads::Threads;
 use crate::store::buffers::ReadBuffers;
 use crate::telemetry::Recorder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use url::Url;
 
 /// Idle connections are dropped after this time: S3 drops them after about 20 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -82,9 +83,7 @@ pub(super) struct Network {
     id: u64,
     trust: Trust,
     ca_bundle: Option<PathBuf>,
-    https_proxy: Option<String>,
-    http_proxy: Option<String>,
-    no_proxy: Option<String>,
+    proxies: ProxySettings,
     connect_timeout: Duration,
 }
 
@@ -97,14 +96,13 @@ impl fmt::Debug for Network {
 
 impl Network {
     pub(super) fn new(options: &S3Options, trust: Trust) -> Self {
-        let Environment { ca_bundle, https_proxy, http_proxy, no_proxy, .. } = options.environment.clone();
+        let Environment { ca_bundle, proxies, .. } = options.environment.clone();
         let connect_timeout = options.timeouts.connect;
         // Roots are needed for TLS to a proxy, even if the endpoint is plain HTTP.
-        let proxied = https_proxy.is_some() || http_proxy.is_some();
-        let trust = if trust == Trust::NoOne && proxied { Trust::Roots } else { trust };
+        let trust = if trust == Trust::NoOne && !proxies.is_empty() { Trust::Roots } else { trust };
         let mut hasher = DefaultHasher::new();
-        (trust, &ca_bundle, &https_proxy, &http_proxy, &no_proxy, connect_timeout).hash(&mut hasher);
-        Self { id: hasher.finish(), trust, ca_bundle, https_proxy, http_proxy, no_proxy, connect_timeout }
+        (trust, &ca_bundle, &proxies, connect_timeout).hash(&mut hasher);
+        Self { id: hasher.finish(), trust, ca_bundle, proxies, connect_timeout }
     }
 
     /// Builds a client with its own connection pool. Errors say what to correct and hold no
@@ -123,18 +121,16 @@ impl Network {
             .dns_resolver(Resolver::default())
             .no_proxy()
             .tls_backend_preconfigured(tls_config(self.trust, self.ca_bundle.as_deref())?);
-        if proxies {
-            let none = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-            if let Some(url) = &self.https_proxy {
-                let proxy = reqwest::Proxy::https(url).map_err(|_| "HTTPS_PROXY is not a URL".to_owned())?;
-                builder = builder.proxy(proxy.no_proxy(none.clone()));
-            }
-            if let Some(url) = &self.http_proxy {
-                let proxy = reqwest::Proxy::http(url).map_err(|_| "HTTP_PROXY is not a URL".to_owned())?;
-                builder = builder.proxy(proxy.no_proxy(none));
-            }
+        if proxies && !self.proxies.is_empty() {
+            let proxies = Proxies::parse(&self.proxies)?;
+            builder = builder.proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url)));
         }
         builder.build().map_err(|e| format!("cannot make an HTTP client: {}", chain(&e.without_url())))
+    }
+
+    /// The proxy through which `url` is reached, for people. None: it is reached directly.
+    pub(super) fn proxy_of(&self, url: &Url) -> Option<String> {
+        Proxies::parse(&self.proxies).ok()?.described(url)
     }
 }
 
@@ -173,7 +169,11 @@ fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, St
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("cannot set up TLS: {e}"))?;
     let builder = match trust {
-        Trust::Roots => builder.with_root_certificates(roots(ca_bundle)?),
+        Trust::Roots => {
+            let (roots, certificates) = roots(ca_bundle)?;
+            let verifier = OwnCertificates::new(roots, certificates, provider)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
         Trust::NoOne => builder.with_root_certificates(RootCertStore::empty()),
     };
@@ -183,61 +183,25 @@ fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, St
     Ok(config)
 }
 
-fn roots(ca_bundle: Option<&Path>) -> Result<RootCertStore, String> {
+/// The trusted roots, and the certificates they come from.
+fn roots(ca_bundle: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut certificates = rustls_native_certs::load_native_certs().certs;
+    store.add_parsable_certificates(certificates.iter().cloned());
     if store.is_empty() {
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     if let Some(path) = ca_bundle {
-        let certificates = CertificateDer::pem_file_iter(path)
+        let own = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|e| format!("AWS_CA_BUNDLE {} cannot be read: {e}", path.display()))?;
-        let (added, _) = store.add_parsable_certificates(certificates);
+        let (added, _) = store.add_parsable_certificates(own.iter().cloned());
         if added == 0 {
             return Err(format!("AWS_CA_BUNDLE {} holds no certificate", path.display()));
         }
+        certificates.extend(own);
     }
-    Ok(store)
-}
-
-/// `skip-verify`: accepts any certificate. Signatures of the handshake are still checked.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    Ok((store, certificates))
 }
 
 type KnownNames = HashMap<String, (Instant, Vec<IpAddr>)>;
@@ -323,16 +287,16 @@ mod tests {
         assert_ne!(plain.id, Network::new(&options, Trust::Anyone).id);
         let http_only = Network::new(&options, Trust::NoOne);
         assert_eq!((http_only.trust, http_only.id == plain.id), (Trust::NoOne, false));
-        options.environment.http_proxy = Some("https://proxy:1".into());
+        options.environment.proxies.http = Some("https://proxy:1".into());
         assert_eq!(Network::new(&options, Trust::NoOne).trust, Trust::Roots);
-        options.environment.http_proxy = None;
-        options.environment.https_proxy = Some("http://user:canary@proxy:1".into());
+        options.environment.proxies.http = None;
+        options.environment.proxies.https = Some("http://user:canary@proxy:1".into());
         let proxied = Network::new(&options, Trust::Roots);
         assert_ne!(plain.id, proxied.id);
         assert!(!format!("{proxied:?}").contains("canary"));
         let http = Http::default();
         http.client(&proxied).unwrap();
-        options.environment.https_proxy = Some("http://[canary".into());
+        options.environment.proxies.https = Some("http://[canary".into());
         let error = http.client(&Network::new(&options, Trust::Roots)).unwrap_err();
         assert!(error.contains("HTTPS_PROXY") && !error.contains("canary"), "{error}");
     }

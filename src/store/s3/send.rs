@@ -1,6 +1,7 @@
 //! One operation: sign, send, and retry while a retry can succeed.
 
 use super::super::{StoreError, StoreErrorKind};
+use super::credentials::Current;
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
 use super::response::Answer;
@@ -78,10 +79,7 @@ impl S3 {
     ) -> Result<Answer, RequestError> {
         let endpoint = self.endpoint()?;
         let region = self.region(client, endpoint).await?;
-        let current = self.credentials.get(self.now()).await.map_err(|reason| {
-            RequestError::new(StoreErrorKind::Credentials, reason, RetryAction::None)
-                .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file")
-        })?;
+        let current = self.signing_credentials().await?;
         let permit = self.limiter.acquire(operation.key).await;
         let address = endpoint.address(&region, operation.key, operation.query).ok_or_else(|| {
             RequestError::new(StoreErrorKind::Unsupported, "no URL can name this key", RetryAction::None)
@@ -90,9 +88,11 @@ impl S3 {
         let request = || {
             let mut headers = operation.headers.clone();
             let (method, signed) = (operation.method.as_str(), &address.signed);
-            sign::authenticate(method, signed, &mut headers, &current.identity, &region, signed_at).map_err(|e| {
-                RequestError::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), RetryAction::None)
-            })?;
+            if let Some(current) = &current {
+                sign::authenticate(method, signed, &mut headers, &current.identity, &region, signed_at).map_err(
+                    |e| RequestError::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), RetryAction::None),
+                )?;
+            }
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if endpoint.is_tigris() {
                 headers.insert("x-tigris-consistent", HeaderValue::from_static("true"));
@@ -123,7 +123,7 @@ impl S3 {
             headers: &headers,
             body,
             region: &region,
-            generation: current.generation,
+            generation: current.map_or(0, |current| current.generation),
             signed_at,
             now: SystemTime::now(),
             object: operation.key.is_some(),
@@ -134,6 +134,19 @@ impl S3 {
             permit.throttled();
         }
         Err(trouble)
+    }
+
+    /// The credentials to sign with; None if requests are not signed.
+    async fn signing_credentials(&self) -> Result<Option<Arc<Current>>, RequestError> {
+        if self.config.anonymous {
+            return Ok(None);
+        }
+        self.credentials.get(self.now()).await.map(Some).map_err(|reason| {
+            RequestError::new(StoreErrorKind::Credentials, reason, RetryAction::None).hint(
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file; \
+                 for a public bucket --no-sign-request",
+            )
+        })
     }
 
     /// Sends a request and waits for the headers of its response. If they are late, the request is
