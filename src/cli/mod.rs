@@ -23,7 +23,7 @@ pub mod ui;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
-use crate::cli::args::resolved::{BenchArgs, LtxArgs, RestoreArgs, RestorePatternArgs};
+use crate::cli::args::resolved::{BenchArgs, CommonArgs, LtxArgs, RestoreArgs, RestorePatternArgs};
 use crate::cli::args::{argv, completions, help, man, resolve};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, LogOptions};
@@ -48,8 +48,20 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
-/// Runs the program with the process's arguments and returns its exit code. The first of `args` is the
-/// program's own name.
+impl Command {
+    /// The arguments that all commands have which read a store.
+    fn common(&self) -> Option<&CommonArgs> {
+        match self {
+            Self::Show(_) => None,
+            Self::Restore(args) => Some(&args.common),
+            Self::Ltx(args) => Some(&args.common),
+            Self::RestorePattern(args) => Some(&args.common),
+            Self::Bench(args) => Some(&args.common),
+        }
+    }
+}
+
+/// Runs the program. `args` are the process's arguments, its own name first.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     ignore_file_size_signal();
     let env: &Env<'_> = &config::process_env;
@@ -101,11 +113,12 @@ fn parse_command(
     args: impl Iterator<Item = OsString>,
     env: &Env<'_>,
 ) -> Result<Command, Failure> {
-    let args = match argv::normalise(&command, args)? {
+    let args = match argv::normalise(&command, args, env)? {
         Argv::Help => return Ok(Command::Show(command.render_help().to_string())),
         Argv::Args(args) => args,
     };
-    let matches = command.try_get_matches_from(args).map_err(|e| from_clap(&e))?;
+    let definition = command.clone();
+    let matches = command.try_get_matches_from(args).map_err(|e| from_clap(&e, &definition, env))?;
     match name {
         "restore" => resolve::restore(typed(&matches)?, env).map(Command::Restore),
         "ltx" => {
@@ -122,13 +135,12 @@ fn parse_command(
 
 /// Converts clap's matches to the struct `T` that holds a command's flags.
 fn typed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T, Failure> {
-    T::from_arg_matches(matches).map_err(|e| from_clap(&e))
+    T::from_arg_matches(matches).map_err(|e| Failure::internal(&e.to_string()))
 }
 
-/// Converts an error of clap to a failure with the text that Go's package `flag` would print, because scripts
-/// written for Litestream (a Go program) rely on it. Nearly all errors here are values that cannot be parsed:
-/// `argv` has already refused unknown flags and missing values.
-fn from_clap(error: &clap::Error) -> Failure {
+/// clap's error, in Go's words. Unknown flags and missing values were refused by `argv`; what
+/// remains are values that cannot be parsed.
+fn from_clap(error: &clap::Error, command: &clap::Command, env: &Env<'_>) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -139,7 +151,12 @@ fn from_clap(error: &clap::Error) -> Failure {
     match error.kind() {
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let reason = error.source().map_or_else(|| "parse error".to_owned(), ToString::to_string);
-            argv::invalid_value(context(ContextKind::InvalidValue), flag, &reason)
+            let value = context(ContextKind::InvalidValue);
+            // The value may have come from the environment.
+            match argv::variable_of(command, flag).filter(|variable| env(variable).as_deref() == Some(value)) {
+                Some(variable) => argv::invalid_value(value, flag, &format!("{reason} (from {variable})")),
+                None => argv::invalid_value(value, flag, &reason),
+            }
         }
         ErrorKind::InvalidUtf8 => Failure::usage("a flag's value is not UTF-8"),
         _ => {
@@ -152,14 +169,10 @@ fn from_clap(error: &clap::Error) -> Failure {
 /// Runs a command and prints its output. Returns the result with the log by which the caller reports a
 /// failure.
 fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
-    let log = Log::stderr(match command {
-        Command::Show(_) => plain(env),
-        Command::Restore(args) => args.common.log,
-        Command::Ltx(args) => args.common.log,
-        Command::RestorePattern(args) => args.common.log,
-        Command::Bench(args) => args.common.log,
-    });
+    let log = Log::stderr(command.common().map_or_else(|| plain(env), |common| common.log));
     events::show(&log);
+    let profile = command.common().and_then(|common| common.store.profile.clone());
+    let env: &Env<'_> = &|name| with_profile(profile.as_deref(), env, name);
     let ended = match command {
         Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {
@@ -180,8 +193,24 @@ fn with_signals(work: impl FnOnce(&CancellationToken) -> Result<(), Failure>) ->
     work(&cancel)
 }
 
-/// The log options for messages about a command line that could not be parsed, so that its own log flags are
-/// not known: plain text, and colours unless `NO_COLOR` is set.
+/// The value of a variable if `-profile` was given: the profile has precedence over keys in the
+/// environment, as with the AWS CLI.
+fn with_profile(profile: Option<&str>, env: &Env<'_>, name: &str) -> Option<String> {
+    match (profile, name) {
+        (Some(profile), "AWS_PROFILE") => Some(profile.to_owned()),
+        (
+            Some(_),
+            "AWS_ACCESS_KEY_ID"
+            | "AWS_SECRET_ACCESS_KEY"
+            | "AWS_SESSION_TOKEN"
+            | "LITESTREAM_ACCESS_KEY_ID"
+            | "LITESTREAM_SECRET_ACCESS_KEY",
+        ) => None,
+        _ => env(name),
+    }
+}
+
+/// How a command line that could not be understood is answered.
 fn plain(env: &Env<'_>) -> LogOptions {
     LogOptions { no_color: resolve::no_color(env), ..LogOptions::default() }
 }

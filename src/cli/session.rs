@@ -3,7 +3,7 @@
 //! restore of one database, with them.
 
 use crate::cancel::CancellationToken;
-use crate::cli::args::resolved::CommonArgs;
+use crate::cli::args::resolved::{CommonArgs, StoreArgs};
 use crate::cli::restore::{RestoreRequest, Restorer};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
@@ -17,7 +17,7 @@ use crate::io::{self, IoBackend};
 use crate::plan::PlanError;
 use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
 use crate::store::Store;
-use crate::store::s3::{ProcessLimiter as RequestLimits, S3, S3Options};
+use crate::store::s3::{DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options};
 use crate::telemetry::Counters;
 use std::path::Path;
 use std::sync::{Arc, Once};
@@ -75,7 +75,7 @@ impl Session {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         });
-        let stores = Stores::new(s3_options, Arc::clone(counters), log.clone());
+        let stores = Stores::new(s3_options, common.store.clone(), Arc::clone(counters), log.clone());
         Ok(Self { workers, max_databases, backend: chosen.kind, stores, cancel: cancel.clone() })
     }
 
@@ -108,13 +108,18 @@ impl Session {
 
 /// The S3 options that all stores of a command share, from its flags and from the environment.
 pub(super) fn s3_options(common: &CommonArgs) -> S3Options {
-    let limits = RequestLimits::new(common.max_requests.map(usize::from));
-    S3Options { limits, ..S3Options::from_process() }
+    let mut options = S3Options::from_process();
+    options.limits = RequestLimits::new(common.max_requests.map(usize::from));
+    if common.store.profile.is_some() {
+        options.environment.use_profile(common.store.profile.clone());
+    }
+    options
 }
 
 /// Opens the stores of a command, which all share the same options and counters.
 pub(super) struct Stores {
     options: S3Options,
+    overrides: StoreArgs,
     counters: Arc<Counters>,
     log: Log,
     /// Makes sure that the warning about `skip-verify` (TLS certificates are not checked) is logged only once.
@@ -122,8 +127,8 @@ pub(super) struct Stores {
 }
 
 impl Stores {
-    pub(super) fn new(options: S3Options, counters: Arc<Counters>, log: Log) -> Self {
-        Self { options, counters, log, warned: Once::new() }
+    pub(super) fn new(options: S3Options, overrides: StoreArgs, counters: Arc<Counters>, log: Log) -> Self {
+        Self { options, overrides, counters, log, warned: Once::new() }
     }
 
     pub(super) fn open(&self, config: &StoreConfig) -> Store {
@@ -134,14 +139,33 @@ impl Stores {
                         self.log.warn("skip-verify: the server's certificate is not checked, anyone in between can read and change what is fetched");
                     });
                 }
-                Store::S3(Arc::new(S3::new(config.clone(), &self.options, Arc::clone(&self.counters))))
+                let config = overridden(config.clone(), &self.overrides);
+                Store::S3(Arc::new(S3::new(config, &self.options, Arc::clone(&self.counters))))
             }
             StoreConfig::File => Store::File(Default::default()),
         }
     }
 }
 
-/// The [`Restorer`] of `hydrant restore`. It restores one database with the same engine that restores fleets.
+/// A bucket's settings with what flags say about the service.
+fn overridden(mut config: S3Config, flags: &StoreArgs) -> S3Config {
+    if let Some(endpoint) = &flags.endpoint {
+        config.endpoint = Some(endpoint.clone());
+        config.path_style = true;
+        // The region of another service says nothing about this one.
+        config.region = config.region.or_else(|| Some(DEFAULT_REGION.to_owned()));
+    }
+    if let Some(region) = &flags.region {
+        config.region = Some(region.clone());
+    }
+    if flags.profile.is_some() || flags.anonymous {
+        config.credentials = None;
+    }
+    config.anonymous = flags.anonymous;
+    config
+}
+
+/// `hydrant restore`: one database, by the engine that restores fleets.
 #[derive(Default)]
 pub(super) struct OneDatabase {
     counters: Arc<Counters>,

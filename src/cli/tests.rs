@@ -182,6 +182,55 @@ fn the_environment_names_the_config_and_turns_colours_off() {
 }
 
 #[test]
+fn a_flag_s_default_may_stand_in_the_environment() {
+    let with = |variables: &[(&str, &str)], args: &[&str]| {
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        parse(args.iter().map(OsString::from), &env)
+    };
+    let restore = |variables: &[(&str, &str)], args: &[&str]| match with(variables, args) {
+        Ok(Command::Restore(args)) => args,
+        other => panic!("{other:?}"),
+    };
+    let set = [
+        ("HYDRANT_OUTPUT", "out"),
+        ("HYDRANT_MEMORY", "64MiB"),
+        ("HYDRANT_JSON", "true"),
+        ("HYDRANT_FORCE", "0"),
+        ("HYDRANT_VERBOSE", "2"),
+        ("HYDRANT_REGION", "r"),
+        ("HYDRANT_TXID", ""),
+    ];
+    let args = restore(&set, &["restore", "s3://b/p"]);
+    assert_eq!(args.output, Some(PathBuf::from("out")));
+    assert_eq!((args.common.memory_bytes, args.json, args.force), (64 << 20, true, false));
+    assert_eq!((args.common.log.verbosity, args.common.store.region.as_deref()), (2, Some("r")));
+    let args = restore(&set, &["restore", "-o", "typed", "-json=false", "-memory", "65MiB", "s3://b/p"]);
+    assert_eq!((args.output, args.json, args.common.memory_bytes), (Some(PathBuf::from("typed")), false, 65 << 20));
+    for (variable, value) in [("HYDRANT_MEMORY", "much"), ("HYDRANT_JSON", "maybe"), ("HYDRANT_VERBOSE", "9")] {
+        let failure = with(&[(variable, value)], &["restore", "-o", "x", "s3://b/p"]).unwrap_err();
+        assert!(failure.message().contains(variable), "{}", failure.message());
+    }
+    // -config has its own variable.
+    restore(&[("HYDRANT_CONFIG", "c.yml")], &["restore", "-o", "x", "s3://b/p"]);
+}
+
+#[test]
+fn a_store_s_flags() {
+    let args = restore(&["-endpoint", "minio:9000", "-region", "ENAM", "-no-sign-request", "-o", "x", "s3://b/p"]);
+    let expected = StoreArgs {
+        endpoint: Some("https://minio:9000".to_owned()),
+        region: Some("ENAM".to_owned()),
+        profile: None,
+        anonymous: true,
+    };
+    assert_eq!(args.common.store, expected);
+    for bad in [&["-endpoint", "ftp://h"][..], &["-profile", "p", "-no-sign-request"]] {
+        let all: Vec<&str> = ["restore", "-o", "x"].iter().chain(bad).chain(&["s3://b/p"]).copied().collect();
+        assert_eq!(parsed(&all).unwrap_err().exit_code(), 2, "{bad:?}");
+    }
+}
+
+#[test]
 fn ltx_flags() {
     let args = ltx(&["s3://b/p"]);
     assert_eq!(args.level, LevelFilter::Only(Level::new(0).unwrap()));

@@ -14,8 +14,14 @@ pub(super) enum DefaultScheme {
     ByHost,
 }
 
-/// Normalises an endpoint to `scheme://host[:port][/path]` without a slash at the end. `setting` is the name of the
-/// setting that holds the endpoint; error messages show it.
+/// An endpoint given by a flag: `scheme://host[:port][/path]`. Without a scheme it is http for this
+/// host and private networks, else https.
+pub fn parse_endpoint(text: &str) -> Result<String, ConfigError> {
+    normalized(text, DefaultScheme::ByHost, "endpoint")
+}
+
+/// Normalises an endpoint to `scheme://host[:port][/path]` without a slash at the end. `setting`
+/// names its origin in messages.
 pub(super) fn normalized(
     text: &str,
     default_scheme: DefaultScheme,

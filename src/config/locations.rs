@@ -4,6 +4,7 @@
 //! key, the global key, the URL's query, the URL's host, the environment. An empty setting counts as not set.
 
 use crate::config::endpoint::{self, DefaultScheme};
+use crate::config::env::Ambient;
 use crate::config::s3url::{self, RawUrl, S3Url};
 use crate::config::schema::ReplicaYaml;
 use crate::config::{ConfigError, Env, Location, StoreConfig, paths};
@@ -27,7 +28,7 @@ pub fn is_replica_url(text: &str) -> bool {
 /// Resolves a replica URL as typed, with the settings of the environment, to a location.
 pub fn parse_replica_url(url: &str, env: &Env<'_>) -> Result<Location, ConfigError> {
     let replica = ReplicaYaml { url: Some(url.to_owned()), ..ReplicaYaml::default() };
-    location(&replica, &ReplicaYaml::default(), env)
+    location(&replica, &ReplicaYaml::default(), &Ambient::new(env))
 }
 
 /// Resolves the URL of a pattern, for example `s3://bucket/prefix/**/*.db?endpoint=…`, to the store and the
@@ -40,7 +41,11 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
         "s3" => {
             let s3 = S3Url::parse(&raw)?;
             let none = ReplicaYaml::default();
-            let store = StoreConfig::S3(s3_config(ReplicaSettings { replica: &none, global: &none }, Some(&s3), env)?);
+            let store = StoreConfig::S3(s3_config(
+                ReplicaSettings { replica: &none, global: &none },
+                Some(&s3),
+                &Ambient::new(env),
+            )?);
             Ok((Location { store, path: String::new(), display }, s3.path))
         }
         "file" => {
@@ -52,8 +57,12 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
     }
 }
 
-/// Resolves the settings of `replica`, with those of `global` as defaults.
-pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_>) -> Result<Location, ConfigError> {
+/// Resolves the settings of `replica`, with `global` as defaults.
+pub(super) fn location(
+    replica: &ReplicaYaml,
+    global: &ReplicaYaml,
+    ambient: &Ambient<'_>,
+) -> Result<Location, ConfigError> {
     if replica.path.as_deref().is_some_and(is_replica_url) {
         return Err(ConfigError::PathIsUrl);
     }
@@ -64,8 +73,8 @@ pub(super) fn location(replica: &ReplicaYaml, global: &ReplicaYaml, env: &Env<'_
     let url = non_empty(&replica.url);
     let scheme = url.filter(|url| is_replica_url(url)).and_then(RawUrl::split).map(|url| url.scheme);
     match scheme.as_deref().or(non_empty(&replica.kind)).unwrap_or("file") {
-        "file" => file_location(settings, url, env),
-        "s3" => s3_location(settings, url, env),
+        "file" => file_location(settings, url, ambient.env()),
+        "s3" => s3_location(settings, url, ambient),
         kind => Err(ConfigError::UnsupportedType { kind: kind.to_owned() }),
     }
 }
@@ -89,10 +98,6 @@ impl<'a> ReplicaSettings<'a> {
 
 fn non_empty(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
-}
-
-fn variable(env: &Env<'_>, name: &str) -> Option<String> {
-    env(name).filter(|value| !value.is_empty())
 }
 
 fn raw_url(url: &str) -> Result<RawUrl<'_>, ConfigError> {
@@ -142,7 +147,11 @@ fn literal_or_decoded(path: &str, env: &Env<'_>) -> Result<std::path::PathBuf, C
     }
 }
 
-fn s3_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
+fn s3_location(
+    settings: ReplicaSettings<'_>,
+    url: Option<&str>,
+    ambient: &Ambient<'_>,
+) -> Result<Location, ConfigError> {
     let path = non_empty(&settings.replica.path);
     if url.is_some() && path.is_some() {
         return Err(ConfigError::UrlAndPath { kind: "s3" });
@@ -160,7 +169,7 @@ fn s3_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) 
         }
         None => None,
     };
-    let config = s3_config(settings, parsed.as_ref(), env)?;
+    let config = s3_config(settings, parsed.as_ref(), ambient)?;
     let path = match &parsed {
         Some(url) => url.clean_path(),
         None => path.unwrap_or("").to_owned(),
@@ -172,7 +181,11 @@ fn s3_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) 
     Ok(Location { store: StoreConfig::S3(config), path, display })
 }
 
-fn s3_config(settings: ReplicaSettings<'_>, url: Option<&S3Url>, env: &Env<'_>) -> Result<S3Config, ConfigError> {
+fn s3_config(
+    settings: ReplicaSettings<'_>,
+    url: Option<&S3Url>,
+    ambient: &Ambient<'_>,
+) -> Result<S3Config, ConfigError> {
     let bucket = match url {
         Some(url) => url.host.bucket.as_str(),
         None => settings.text(|s| &s.bucket).unwrap_or(""),
@@ -191,7 +204,7 @@ fn s3_config(settings: ReplicaSettings<'_>, url: Option<&S3Url>, env: &Env<'_>) 
         .transpose()?
         .or_else(|| url.and_then(|url| url.query.endpoint.clone()));
     let implied = url.and_then(|url| url.host.endpoint.clone());
-    let ambient = if given.is_some() || implied.is_some() || arn { None } else { endpoint_of_environment(env)? };
+    let surrounding = if given.is_some() || implied.is_some() || arn { None } else { endpoint_around(ambient)? };
     let region = settings
         .text(|s| &s.region)
         .or_else(|| url.and_then(|url| url.query.region.as_deref()))
@@ -199,23 +212,23 @@ fn s3_config(settings: ReplicaSettings<'_>, url: Option<&S3Url>, env: &Env<'_>) 
         .or_else(|| arn.then(|| bucket.split(':').nth(3)).flatten())
         .filter(|region| !region.is_empty())
         .map(str::to_owned);
-    // If litestream.yml or the URL names an endpoint other than AWS, AWS_REGION does not apply to it.
-    let region = match (region, given.is_some() || implied.is_some(), ambient.is_some()) {
+    // If the configuration or URL names another service, AWS_REGION does not apply to it.
+    let region = match (region, given.is_some() || implied.is_some(), surrounding.is_some()) {
         (Some(region), _, _) => Some(region),
         (None, true, _) => Some(DEFAULT_REGION.to_owned()),
-        (None, false, true) => region_of_environment(env).or_else(|| Some(DEFAULT_REGION.to_owned())),
-        (None, false, false) => region_of_environment(env),
+        (None, false, true) => region_around(ambient).or_else(|| Some(DEFAULT_REGION.to_owned())),
+        (None, false, false) => region_of_environment(ambient),
     };
     let path_style = settings
         .boolean(|s| s.force_path_style)
         .or_else(|| url.and_then(|url| url.query.path_style))
-        .or((given.is_some() || ambient.is_some()).then_some(true))
+        .or((given.is_some() || surrounding.is_some()).then_some(true))
         .or_else(|| url.map(|url| url.host.path_style))
         .unwrap_or(false);
     let skip_verify =
         settings.boolean(|s| s.skip_verify).or_else(|| url.and_then(|url| url.query.skip_verify)).unwrap_or(false);
-    let endpoint = given.or(implied).or(ambient);
-    let sse_customer = sse_customer_key(settings, url, env)?;
+    let endpoint = given.or(implied).or(surrounding);
+    let sse_customer = sse_customer_key(settings, url, ambient.env())?;
     if sse_customer.is_some() && endpoint.as_deref().is_some_and(|endpoint| !endpoint::may_carry_sse_key(endpoint)) {
         return Err(ConfigError::SseNeedsHttps);
     }
@@ -225,49 +238,58 @@ fn s3_config(settings: ReplicaSettings<'_>, url: Option<&S3Url>, env: &Env<'_>) 
         endpoint,
         path_style,
         skip_verify,
-        credentials: credentials(settings, env),
+        credentials: credentials(settings, ambient),
         sse_customer,
+        anonymous: false,
     })
 }
 
-fn endpoint_of_environment(env: &Env<'_>) -> Result<Option<String>, ConfigError> {
-    let ignored = variable(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-    let names: &[&'static str] = if ignored {
-        &["LITESTREAM_S3_ENDPOINT"]
-    } else {
-        &["LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-    };
-    names
-        .iter()
-        .find_map(|&name| Some((name, variable(env, name)?)))
-        .map(|(name, text)| endpoint::normalized(&text, DefaultScheme::ByHost, name))
-        .transpose()
+/// The endpoint of the environment, else that of the AWS profile.
+fn endpoint_around(ambient: &Ambient<'_>) -> Result<Option<String>, ConfigError> {
+    let named = |name: &'static str| ambient.variable(name).map(|text| (name, text));
+    let found = named("LITESTREAM_S3_ENDPOINT").or_else(|| {
+        let ignored = match ambient.variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+            Some(value) => value.eq_ignore_ascii_case("true"),
+            None => ambient.profile().ignore,
+        };
+        if ignored {
+            return None;
+        }
+        named("AWS_ENDPOINT_URL_S3")
+            .or_else(|| named("AWS_ENDPOINT_URL"))
+            .or_else(|| Some(("endpoint_url of the AWS profile", ambient.profile().endpoint_url.clone()?)))
+    });
+    found.map(|(name, text)| endpoint::normalized(&text, DefaultScheme::ByHost, name)).transpose()
 }
 
-fn region_of_environment(env: &Env<'_>) -> Option<String> {
-    variable(env, "AWS_REGION").or_else(|| variable(env, "AWS_DEFAULT_REGION"))
+fn region_of_environment(ambient: &Ambient<'_>) -> Option<String> {
+    ambient.variable("AWS_REGION").or_else(|| ambient.variable("AWS_DEFAULT_REGION"))
 }
 
-/// Finds the credentials for a replica. First is a complete key pair in litestream.yml. Otherwise the environment
-/// counts: LITESTREAM_* variables replace AWS_* variables that are not set. None means that the AWS credentials
-/// chain is used, which is also the case if both AWS_* variables are set.
-fn credentials(settings: ReplicaSettings<'_>, env: &Env<'_>) -> Option<StaticCredentials> {
+/// The region that belongs to [`endpoint_around`].
+fn region_around(ambient: &Ambient<'_>) -> Option<String> {
+    region_of_environment(ambient).or_else(|| ambient.profile().region.clone())
+}
+
+/// The key pair from the configuration. Else, unless both AWS_* variables are set, the pair from
+/// the environment with LITESTREAM_* in place of missing AWS_* variables. None: the AWS chain.
+fn credentials(settings: ReplicaSettings<'_>, ambient: &Ambient<'_>) -> Option<StaticCredentials> {
     if let (Some(id), Some(secret)) = (settings.text(|s| &s.access_key_id), settings.text(|s| &s.secret_access_key)) {
         return Some(StaticCredentials {
-            access_key_id: id.to_owned(),
-            secret_access_key: secret.to_owned(),
-            session_token: settings.text(|s| &s.session_token).map(str::to_owned),
+            access_key_id: id.trim().to_owned(),
+            secret_access_key: secret.trim().to_owned(),
+            session_token: settings.text(|s| &s.session_token).map(|token| token.trim().to_owned()),
         });
     }
-    let aws_id = variable(env, "AWS_ACCESS_KEY_ID");
-    let aws_secret = variable(env, "AWS_SECRET_ACCESS_KEY");
+    let aws_id = ambient.variable("AWS_ACCESS_KEY_ID");
+    let aws_secret = ambient.variable("AWS_SECRET_ACCESS_KEY");
     if aws_id.is_some() && aws_secret.is_some() {
         return None;
     }
     Some(StaticCredentials {
-        access_key_id: aws_id.or_else(|| variable(env, "LITESTREAM_ACCESS_KEY_ID"))?,
-        secret_access_key: aws_secret.or_else(|| variable(env, "LITESTREAM_SECRET_ACCESS_KEY"))?,
-        session_token: variable(env, "AWS_SESSION_TOKEN"),
+        access_key_id: aws_id.or_else(|| ambient.variable("LITESTREAM_ACCESS_KEY_ID"))?,
+        secret_access_key: aws_secret.or_else(|| ambient.variable("LITESTREAM_SECRET_ACCESS_KEY"))?,
+        session_token: ambient.variable("AWS_SESSION_TOKEN"),
     })
 }
 

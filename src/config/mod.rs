@@ -26,6 +26,7 @@ mod tests;
 mod url_pattern;
 mod yaml;
 
+pub use crate::config::endpoint::parse_endpoint;
 pub use crate::config::locations::{is_replica_url, parse_pattern_url, parse_replica_url};
 pub use crate::config::url_pattern::DirPattern;
 pub use duration::{DurationError, parse_go_duration};

@@ -2,6 +2,7 @@
 
 use super::schema::{DatabaseYaml, FileYaml, ReplicaYaml, RestorePatternYaml};
 use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths};
+use crate::config::env::Ambient;
 use crate::config::locations;
 use serde::de::DeserializeOwned;
 use std::io::{ErrorKind, Read};
@@ -67,12 +68,13 @@ fn from_text(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result
     // first of two errors by position, not the one in `dbs` first.
     let file: FileYaml = parsed(path, text)?;
     let global: ReplicaYaml = parsed(path, text)?;
+    let ambient = Ambient::new(env);
     let databases = file
         .dbs
         .into_iter()
         .flatten()
         .enumerate()
-        .map(|(index, yaml)| entry(index + 1, &yaml.unwrap_or_default(), &global, env))
+        .map(|(index, yaml)| entry(index + 1, &yaml.unwrap_or_default(), &global, &ambient))
         .collect();
     let restore_pattern = file.restore_pattern.map(restore_pattern).transpose()?;
     Ok(Config { databases, restore_pattern })
@@ -85,14 +87,15 @@ fn too_large(path: &Path) -> ConfigError {
     }
 }
 
-/// Converts the element of `dbs:` with this number, counted from 1.
-fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>) -> DatabaseEntry {
+/// The `number`-th element of `dbs:`, counted from 1.
+fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, ambient: &Ambient<'_>) -> DatabaseEntry {
+    let env = ambient.env();
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     match (given(&yaml.path), given(&yaml.dir)) {
         (Some(path), dir) => {
             let both = dir.is_some().then_some(ConfigError::PathAndDir { number });
             let (path, bad_path) = cleaned(&path, env);
-            let replica = both.or(bad_path).map_or_else(|| replica(yaml, global, env), Err);
+            let replica = both.or(bad_path).map_or_else(|| replica(yaml, global, ambient), Err);
             DatabaseEntry { kind: EntryKind::Path(path), replica }
         }
         (None, Some(dir)) => {
@@ -104,7 +107,7 @@ fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>
                 Ok(pattern) => (pattern, None),
                 Err(error) => (DirPattern::any(), Some(error)),
             };
-            let replica = bad_dir.or(bad_pattern).map_or_else(|| replica(yaml, global, env), Err);
+            let replica = bad_dir.or(bad_pattern).map_or_else(|| replica(yaml, global, ambient), Err);
             DatabaseEntry { kind: EntryKind::Dir { dir, pattern, recursive: yaml.recursive.unwrap_or(false) }, replica }
         }
         (None, None) => DatabaseEntry {
@@ -122,15 +125,15 @@ fn cleaned(path: &str, env: &Env<'_>) -> (PathBuf, Option<ConfigError>) {
     }
 }
 
-fn replica(yaml: &DatabaseYaml, global: &ReplicaYaml, env: &Env<'_>) -> Result<super::Location, ConfigError> {
+fn replica(yaml: &DatabaseYaml, global: &ReplicaYaml, ambient: &Ambient<'_>) -> Result<super::Location, ConfigError> {
     let replicas = yaml.replicas.as_deref().unwrap_or_default();
     let unset = ReplicaYaml::default();
     match (&yaml.replica, replicas) {
         (None, []) => Err(ConfigError::ReplicaMissing),
         (Some(_), [_, ..]) => Err(ConfigError::ReplicaAndReplicas),
         (None, [_, _, ..]) => Err(ConfigError::MultipleReplicas),
-        (Some(replica), []) => locations::location(replica, global, env),
-        (None, [replica]) => locations::location(replica.as_ref().unwrap_or(&unset), global, env),
+        (Some(replica), []) => locations::location(replica, global, ambient),
+        (None, [replica]) => locations::location(replica.as_ref().unwrap_or(&unset), global, ambient),
     }
 }
 

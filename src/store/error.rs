@@ -27,6 +27,8 @@ pub enum StoreErrorKind {
     Network,
     /// HTTP 5xx after all retries.
     Server,
+    /// HTTP 501: the service does not know a header or a parameter of the request.
+    NotImplemented,
     /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
     /// An archived storage class or an unsupported kind of bucket: no retry can succeed.
@@ -71,6 +73,7 @@ impl StoreError {
             | StoreErrorKind::SizeDiffers
             | StoreErrorKind::Network
             | StoreErrorKind::Server
+            | StoreErrorKind::NotImplemented
             | StoreErrorKind::InvalidResponse
             | StoreErrorKind::Unsupported => Class::S3Error,
         }

@@ -1,11 +1,11 @@
 //! Tests of TLS, of proxies, and of the host names of AWS, with certificates that the tests make.
 
 use crate::common::client::NEVER;
-use crate::common::raw::{RawServer, answer_range, refuse};
+use crate::common::raw::{RawServer, answer, answer_range, refuse};
 use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
 use hydrant::store::{Http, Store, StoreError, StoreErrorKind};
 use hydrant::telemetry::Counters;
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,7 @@ fn read(config: S3Config, options: &S3Options) -> Result<Vec<u8>, StoreError> {
 struct Tls {
     config: Arc<rustls::ServerConfig>,
     dir: tempfile::TempDir,
+    key_pem: String,
 }
 
 impl Tls {
@@ -57,10 +58,25 @@ impl Tls {
     }
 
     fn until(names: &[&str], year: i32) -> Self {
+        Self::signed(names, year, IsCa::NoCa, KeyPair::generate().unwrap())
+    }
+
+    /// The same, and it says that it is a certificate authority's.
+    fn authority(names: &[&str], year: i32) -> Self {
+        Self::signed(names, year, IsCa::Ca(BasicConstraints::Unconstrained), KeyPair::generate().unwrap())
+    }
+
+    /// Another authority's certificate of the same key.
+    fn again(&self, names: &[&str]) -> Self {
+        let key = KeyPair::from_pem(&self.key_pem).unwrap();
+        Self::signed(names, 2098, IsCa::Ca(BasicConstraints::Unconstrained), key)
+    }
+
+    fn signed(names: &[&str], year: i32, is_ca: IsCa, signing_key: KeyPair) -> Self {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.not_after = date_time_ymd(year, 1, 1);
-        let signing_key = KeyPair::generate().unwrap();
+        params.is_ca = is_ca;
         let cert = params.self_signed(&signing_key).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), cert.pem()).unwrap();
@@ -71,7 +87,7 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key.into())
             .unwrap();
-        Self { config: Arc::new(config), dir }
+        Self { config: Arc::new(config), dir, key_pem: signing_key.serialize_pem() }
     }
 
     fn bundle(&self) -> PathBuf {
@@ -120,27 +136,53 @@ fn a_handshake_that_never_ends_is_left() {
 }
 
 #[test]
+fn a_trusted_certificate_may_be_the_server_s_own() {
+    let own = Tls::authority(&["127.0.0.1"], 2099);
+    let mut trusting = options();
+    trusting.environment.ca_bundle = Some(own.bundle());
+    assert_eq!(read(config(&own.serve().endpoint()), &trusting).unwrap(), b"content");
+    // Another certificate of the same key.
+    let other = own.again(&["127.0.0.1"]);
+    let error = read(config(&other.serve().endpoint()), &trusting).unwrap_err();
+    assert_eq!((error.kind, error.attempts), (StoreErrorKind::Network, 1), "{error}");
+    for bad in [Tls::authority(&["other.example"], 2099), Tls::authority(&["127.0.0.1"], 2020)] {
+        let server = bad.serve();
+        trusting.environment.ca_bundle = Some(bad.bundle());
+        let error = read(config(&server.endpoint()), &trusting).unwrap_err();
+        assert_eq!((error.kind, error.attempts), (StoreErrorKind::Network, 1), "{error}");
+        assert_eq!(server.requests().len(), 0);
+    }
+}
+
+#[test]
 fn proxies_are_used_as_told() {
     let proxy = RawServer::start(|request, to| answer_range(to, request, b"proxied", "e"));
     let server = RawServer::start(|request, to| answer_range(to, request, b"content", "e"));
-    let at = config(&server.endpoint());
+    let elsewhere = config("http://s3.example:9000");
     let mut through = options();
-    through.environment.http_proxy = Some(format!("http://user:canary@{}", proxy.address));
-    assert_eq!(read(at.clone(), &through).unwrap(), b"proxied");
-    assert_eq!(proxy.requests()[0].target, format!("{}/bucket/key", server.endpoint()));
+    through.environment.proxies.http = Some(format!("http://user:canary@{}", proxy.address));
+    assert_eq!(read(elsewhere.clone(), &through).unwrap(), b"proxied");
+    assert_eq!(proxy.requests()[0].target, "http://s3.example:9000/bucket/key");
     assert!(proxy.requests()[0].header("proxy-authorization").starts_with("Basic "));
-    through.environment.no_proxy = Some("localhost,127.0.0.0/8".into());
-    assert_eq!(read(at.clone(), &through).unwrap(), b"content");
-    through.environment.no_proxy = None;
-    through.environment.http_proxy = None;
-    through.environment.https_proxy = Some(format!("http://{}", proxy.address));
-    assert_eq!(read(at, &through).unwrap(), b"content");
+    // A proxy cannot reach this machine's own addresses.
+    assert_eq!(read(config(&server.endpoint()), &through).unwrap(), b"content");
+    through.environment.proxies.http = None;
+    through.environment.proxies.all = Some(format!("http://{}", proxy.address));
+    assert_eq!(read(elsewhere.clone(), &through).unwrap(), b"proxied");
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    through.environment.http_proxy = Some(format!("http://user:canary@{}", listener.local_addr().unwrap()));
+    let dead = listener.local_addr().unwrap();
+    through.environment.proxies.http = Some(format!("http://user:canary@{dead}"));
     drop(listener);
-    let error = read(config(&server.endpoint()), &through).unwrap_err();
+    let error = read(elsewhere.clone(), &through).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    let named = format!("cannot connect to s3.example:9000 through the proxy http://{dead} (HTTP_PROXY): ");
+    assert!(error.detail.starts_with(&named), "{error}");
+
+    let closed = RawServer::start(|_, to| answer(to, "407 Proxy Authentication Required", "", b""));
+    through.environment.proxies.http = Some(format!("http://{}", closed.address));
+    let error = read(elsewhere, &through).unwrap_err();
+    assert!(error.to_string().contains("USER:PASSWORD@HOST:PORT") && error.attempts == 1, "{error}");
 }
 
 /// A server with the host names of AWS, behind a proxy that tunnels to it.
@@ -164,7 +206,7 @@ fn the_region_is_asked_of_the_bucket() {
     });
     let mut options = options();
     options.environment.ca_bundle = Some(tls.bundle());
-    options.environment.https_proxy = Some(format!("http://{}", server.address));
+    options.environment.proxies.https = Some(format!("http://{}", server.address));
     let aws = S3Config { endpoint: None, path_style: false, ..config("") };
     assert_eq!(read(aws.clone(), &options).unwrap(), b"content");
     let methods: Vec<_> = server.requests().into_iter().map(|r| r.method).collect();

@@ -9,7 +9,9 @@
 //! value may begin with a dash (`-parallelism -1`).
 
 use crate::cli::ui::failure::Failure;
-use std::collections::HashMap;
+use crate::config::Env;
+use crate::error::escaped;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -39,6 +41,8 @@ struct Flag {
     kind: FlagKind,
     /// The long name of the flag. The rewritten command line uses it, whatever name or alias was typed.
     long: String,
+    /// `HYDRANT_` and the flag's name in capitals: the variable that is its default.
+    variable: String,
 }
 
 /// All flags of `command`, in a map from each of their names. A flag of one letter, such as `-o`, is found by its
@@ -59,20 +63,24 @@ fn flags_of(command: &clap::Command) -> HashMap<String, Flag> {
             debug_assert!(false, "{} has no long name and no alias: nobody can type it", arg.get_id());
             continue;
         };
+        let variable = format!("HYDRANT_{}", arg.get_id().as_str().to_uppercase());
         for name in names {
-            flags.insert(name, Flag { kind, long: long.clone() });
+            flags.insert(name, Flag { kind, long: long.clone(), variable: variable.clone() });
         }
     }
     flags
 }
 
-/// Rewrites the arguments `args` of `command` from the notation of Go's package `flag` to that of clap.
-///
-/// # Errors
-/// A flag is unknown, lacks its value, or is malformed. The failure has Go's text.
-pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) -> Result<Argv, Failure> {
+/// Rewrites `args` by the rules of Go's package `flag`. A flag that is not among them gets the value
+/// of its variable in `env`, if that is set and not empty.
+pub fn normalise(
+    command: &clap::Command,
+    args: impl Iterator<Item = OsString>,
+    env: &Env<'_>,
+) -> Result<Argv, Failure> {
     let flags = flags_of(command);
     let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
+    let mut typed: HashSet<&str> = HashSet::new();
     let mut positionals = Vec::new();
     let mut args = args;
     while let Some(arg) = args.next() {
@@ -92,6 +100,7 @@ pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) 
             }
             return Err(undefined(command, &flags, name));
         };
+        typed.insert(&flag.long);
         let value = match (flag.kind, value) {
             (FlagKind::Switch | FlagKind::Count, None) => None,
             (FlagKind::Switch | FlagKind::Count, Some(value)) => match parse_bool(value) {
@@ -112,10 +121,51 @@ pub fn normalise(command: &clap::Command, args: impl Iterator<Item = OsString>) 
         }
         given.push((flag, value));
     }
+    given.extend(from_environment(&flags, &typed, env)?);
     Ok(Argv::Args(for_clap(given, positionals)))
 }
 
-/// The arguments for clap: the given flags with their values, then `--`, then the positionals.
+/// The flags that were not `typed` and whose variable is set: `HYDRANT_MEMORY=1GiB` for `-memory`,
+/// `HYDRANT_JSON=true` for `-json`, `HYDRANT_VERBOSE=2` for `-vv`.
+fn from_environment<'a>(
+    flags: &'a HashMap<String, Flag>,
+    typed: &HashSet<&str>,
+    env: &Env<'_>,
+) -> Result<Vec<(&'a Flag, Option<OsString>)>, Failure> {
+    let mut found = Vec::new();
+    // A flag with several names is in the map under each of them.
+    for flag in flags.iter().filter(|(name, flag)| **name == flag.long).map(|(_, flag)| flag) {
+        // -config has LITESTREAM_CONFIG, which a URL in the place of a path overrides.
+        if typed.contains(flag.long.as_str()) || flag.long == "config" {
+            continue;
+        }
+        let Some(value) = env(&flag.variable).filter(|value| !value.is_empty()) else { continue };
+        let invalid = |expected| invalid_variable(&flag.variable, &value, expected);
+        match flag.kind {
+            FlagKind::Value | FlagKind::Repeatable => found.push((flag, Some(OsString::from(value)))),
+            FlagKind::Switch => {
+                if parse_bool(value.as_bytes()).ok_or_else(|| invalid("true or false"))? {
+                    found.push((flag, None));
+                }
+            }
+            FlagKind::Count => {
+                let times = value.parse::<u8>().ok().filter(|times| *times <= 2).ok_or_else(|| invalid("0, 1 or 2"))?;
+                found.extend((0..times).map(|_| (flag, None)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn invalid_variable(variable: &str, value: &str, expected: &str) -> Failure {
+    Failure::usage(format!("invalid value \"{}\" of {variable}: expected {expected}", escaped(value)))
+}
+
+/// The variable of a flag's long name.
+pub fn variable_of(command: &clap::Command, long: &str) -> Option<String> {
+    flags_of(command).remove(long).map(|flag| flag.variable)
+}
+
 fn for_clap(given: Vec<(&Flag, Option<OsString>)>, positionals: Vec<OsString>) -> Vec<OsString> {
     let mut out = Vec::with_capacity(given.len() + positionals.len() + 1);
     for (flag, value) in given {

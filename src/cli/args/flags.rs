@@ -304,9 +304,33 @@ pub struct ProgressFlags {
     pub no_progress: bool,
 }
 
+/// The store's settings, stronger than those of URL, configuration file and environment.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Flags of all commands")]
+pub struct StoreFlags {
+    /// The S3 service, e.g. http://minio:9000, whatever URL and configuration say
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub endpoint: Option<String>,
+
+    /// The bucket's region, whatever URL and configuration say
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+
+    /// The AWS profile whose credentials are used, before keys in the environment
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+
+    /// Sign no requests: the bucket is public
+    #[arg(long)]
+    pub no_sign_request: bool,
+}
+
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Flags of all commands")]
 pub struct CommonFlags {
+    #[command(flatten)]
+    pub store: StoreFlags,
+
     /// Memory budget, e.g. 256MiB [default: 256MiB, less in a small container]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub memory: Option<u64>,

@@ -4,7 +4,7 @@
 
 use crate::cli::args::flags::{
     BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, ProgressFlags,
-    RestoreFlags,
+    RestoreFlags, StoreFlags,
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
@@ -61,7 +61,7 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         follow: flags.follow,
         follow_interval: flags.follow_interval,
         progress: progress(&flags.progress),
-        common: common(flags.common, env),
+        common: common(flags.common, env)?,
     })
 }
 
@@ -90,7 +90,7 @@ pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<Ltx
         level_is_default,
         json: flags.json,
         times: flags.times,
-        common: common(flags.common, env),
+        common: common(flags.common, env)?,
     })
 }
 
@@ -138,7 +138,7 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
         first: flags.first,
         shard: flags.shard,
         report: given(flags.report),
-        common: common(flags.common, env),
+        common: common(flags.common, env)?,
     })
 }
 
@@ -183,7 +183,7 @@ pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
         parallel: flags.parallel,
         json: flags.json,
         hlog: given(flags.hlog),
-        common: common(flags.common, env),
+        common: common(flags.common, env)?,
     })
 }
 
@@ -281,17 +281,33 @@ fn progress(flags: &ProgressFlags) -> ProgressMode {
     }
 }
 
-fn common(flags: CommonFlags, env: &Env<'_>) -> CommonArgs {
-    CommonArgs {
+fn common(flags: CommonFlags, env: &Env<'_>) -> Result<CommonArgs, Failure> {
+    Ok(CommonArgs {
         memory_bytes: flags.memory.unwrap_or_else(memory::default_budget_bytes),
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
+        store: store(flags.store)?,
         log: LogOptions {
             verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },
             format: flags.log_format,
             no_color: flags.no_color || no_color(env),
         },
+    })
+}
+
+fn store(flags: StoreFlags) -> Result<StoreArgs, Failure> {
+    let given = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let endpoint = given(flags.endpoint).map(|text| config::parse_endpoint(&text)).transpose();
+    let store = StoreArgs {
+        endpoint: endpoint.map_err(|e| Failure::usage(format!("-endpoint: {e}")))?,
+        region: given(flags.region),
+        profile: given(flags.profile),
+        anonymous: flags.no_sign_request,
+    };
+    if store.anonymous && store.profile.is_some() {
+        return Err(Failure::usage("cannot specify -profile and -no-sign-request"));
     }
+    Ok(store)
 }
 
 /// Whether the environment variable `NO_COLOR` forbids colours (no-color.org): it is set and not empty.

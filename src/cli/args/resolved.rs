@@ -53,10 +53,23 @@ pub struct CommonArgs {
     pub io_engine: BackendChoice,
     /// At most this many requests are in flight in the whole process (`-max-requests`). None: the limit adapts.
     pub max_requests: Option<NonZeroUsize>,
+    pub store: StoreArgs,
     pub log: LogOptions,
 }
 
-/// SQLite's check of a restored database before it is published (`-integrity-check`).
+/// What is stronger than URL, configuration and environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreArgs {
+    /// `-endpoint`: `scheme://host[:port]`.
+    pub endpoint: Option<String>,
+    /// `-region`.
+    pub region: Option<String>,
+    /// `-profile`.
+    pub profile: Option<String>,
+    /// `-no-sign-request`.
+    pub anonymous: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntegrityCheck {
     /// SQLite does not check the database.

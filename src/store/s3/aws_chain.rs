@@ -4,14 +4,18 @@
 //! Every call builds a client of its own: calls are rare and may come from any worker, and a
 //! connection pool must not be used from two runtimes.
 
+use super::aws_files::AwsFiles;
 use super::config::DEFAULT_REGION;
 use super::network::{Network, chain};
 use crate::process::threads::{NoThread, try_one};
 use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -20,23 +24,98 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_types::region::Region;
+use std::fmt::Write;
 use std::time::Duration;
 
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The chain's provider. `region` is for STS, if neither environment nor profile names one.
-pub(super) async fn provider(network: &Network, region: Option<&str>) -> Result<SharedCredentialsProvider, String> {
-    // The metadata service is not asked for a region: on machines without one that would time out.
-    let regions = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-        .or_else(ProfileFileRegionProvider::new())
-        .or_else(Region::new(region.unwrap_or(DEFAULT_REGION).to_owned()));
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(Client { network: network.clone() })
-        .region(regions)
-        .load()
-        .await;
-    config.credentials_provider().ok_or_else(|| "the AWS configuration gives no credentials".to_owned())
+/// The chain, and what explains its failures.
+pub(super) struct Chain {
+    provider: SharedCredentialsProvider,
+    files: AwsFiles,
+}
+
+impl Chain {
+    /// Sets the chain up. `region` is for STS, if neither environment nor profile names one.
+    /// `profile` has precedence over `AWS_PROFILE`.
+    pub(super) async fn new(network: &Network, region: Option<&str>, profile: Option<&str>) -> Result<Self, String> {
+        let files = AwsFiles::read(profile, &|name| std::env::var(name).ok());
+        let (contents, name) = (files.contents(), files.profile_name());
+        let of_profile = ProfileFileRegionProvider::builder().profile_files(contents.clone()).profile_name(&name);
+        // The metadata service is not asked for a region: on machines without one that would time out.
+        let regions = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(of_profile.build())
+            .or_else(Region::new(region.unwrap_or(DEFAULT_REGION).to_owned()));
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(Client { network: network.clone() })
+            .profile_files(contents.clone())
+            .profile_name(&name)
+            .region(regions)
+            .load()
+            .await;
+        if profile.is_some() {
+            // Keys in the environment, which are first in the chain, are not asked for.
+            let provider = ProfileFileCredentialsProvider::builder()
+                .configure(
+                    &ProviderConfig::without_region()
+                        .with_http_client(Client { network: network.clone() })
+                        .with_region(config.region().cloned()),
+                )
+                .profile_files(contents)
+                .profile_name(name)
+                .build();
+            return Ok(Self { provider: SharedCredentialsProvider::new(provider), files });
+        }
+        let provider = config.credentials_provider().ok_or("the AWS configuration gives no credentials")?;
+        Ok(Self { provider, files })
+    }
+
+    /// Asks the chain. The error names every source that was tried, and holds no secret.
+    pub(super) async fn credentials(&self) -> Result<Credentials, String> {
+        self.provider.provide_credentials().await.map_err(|error| self.explained(&error))
+    }
+
+    fn explained(&self, error: &CredentialsError) -> String {
+        if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+            let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+            return missing(&set, &self.files.described());
+        }
+        let mut text = self.files.unescaped(&chain(error));
+        if let Some(file) = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE")
+            && let Err(reason) = std::fs::File::open(&file)
+        {
+            let _ = write!(text, "; AWS_WEB_IDENTITY_TOKEN_FILE {}: {reason}", file.to_string_lossy());
+        }
+        if let Some(login) = self.files.sso_login() {
+            let _ = write!(text, "; a session of IAM Identity Center is renewed by: {login}");
+        }
+        text
+    }
+}
+
+/// That no source has credentials, one part for each source. `set` says whether a variable is set.
+fn missing(set: &dyn Fn(&str) -> bool, profile: &str) -> String {
+    let environment = match (set("AWS_ACCESS_KEY_ID"), set("AWS_SECRET_ACCESS_KEY")) {
+        (true, false) => "AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not",
+        (false, true) => "AWS_SECRET_ACCESS_KEY is set, AWS_ACCESS_KEY_ID is not",
+        _ => "AWS_ACCESS_KEY_ID is not set",
+    };
+    let web_identity = match (set("AWS_WEB_IDENTITY_TOKEN_FILE"), set("AWS_ROLE_ARN")) {
+        (false, _) => "AWS_WEB_IDENTITY_TOKEN_FILE is not set",
+        (true, false) => "AWS_WEB_IDENTITY_TOKEN_FILE is set, AWS_ROLE_ARN is not",
+        (true, true) => "none",
+    };
+    let container = if set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") || set("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
+        "none"
+    } else {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI is not set"
+    };
+    let metadata = if set("AWS_EC2_METADATA_DISABLED") { "disabled" } else { "no role, or no answer" };
+    format!(
+        "there are no credentials. Environment: {environment}. AWS files: {profile}. Web identity: {web_identity}. \
+         Container: {container}. EC2 metadata: {metadata}"
+    )
 }
 
 /// Checks that a thread can be started if AWS_CONTAINER_CREDENTIALS_FULL_URI is set: the chain

@@ -21,6 +21,10 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
 /// year, and aws-sigv4 panics beyond them.
 const CLOCK_END_SECS: i64 = 253_370_764_800;
 
+/// For a proxy that answers 407.
+const PROXY_AUTHORIZATION: &str = "the proxy asks for a user and a password: put them into the variable that names \
+                                   it, http://USER:PASSWORD@HOST:PORT";
+
 /// One attempt that failed.
 #[derive(Debug)]
 pub(super) struct RequestError {
@@ -103,6 +107,9 @@ impl RequestError {
                 "the server's certificate is not trusted: name its CA's PEM file in AWS_CA_BUNDLE, \
                  or set skip-verify if you must",
             );
+        }
+        if detail.contains("proxy authorization required") {
+            return Self::new(StoreErrorKind::Network, detail, RetryAction::None).hint(PROXY_AUTHORIZATION);
         }
         let io = find::<std::io::Error>(&error).map(std::io::Error::kind);
         let hint = match io {
@@ -243,10 +250,12 @@ impl ErrorResponse<'_> {
             }
             404 if self.object => (K::NotFound, RetryAction::None, None),
             404 => (K::NoSuchBucket, RetryAction::None, hint("check the bucket's name, region and endpoint")),
+            407 => (K::Unsupported, RetryAction::None, hint(PROXY_AUTHORIZATION)),
             408 => (K::Timeout, RetryAction::Again, None),
             412 => (K::PreconditionFailed, RetryAction::None, None),
             416 => (K::SizeDiffers, RetryAction::None, None),
-            501 | 505 => (K::Unsupported, RetryAction::None, None),
+            501 => (K::NotImplemented, RetryAction::None, None),
+            505 => (K::Unsupported, RetryAction::None, None),
             500.. => (K::Server, RetryAction::Again, None),
             400 if self.object && matches!(code, "InvalidRequest" | "" | "InvalidArgument") => (
                 K::Unsupported,
@@ -355,7 +364,7 @@ mod tests {
             (400, "RequestTimeout", true, K::Timeout, RetryAction::Again),
             (408, "RequestCanceled", true, K::Timeout, RetryAction::Again),
             (500, "", false, K::Server, RetryAction::Again),
-            (501, "", false, K::Unsupported, RetryAction::None),
+            (501, "", false, K::NotImplemented, RetryAction::None),
             (400, "ExpiredToken", true, K::Credentials, RetryAction::Credentials { generation: 7 }),
             (404, "", true, K::NotFound, RetryAction::None),
             (404, "", false, K::NoSuchBucket, RetryAction::None),

@@ -19,6 +19,8 @@ pub struct S3Config {
     /// From litestream.yml; None: the AWS credentials chain.
     pub credentials: Option<StaticCredentials>,
     pub sse_customer: Option<SseCustomerKey>,
+    /// Requests are not signed: the bucket is public.
+    pub anonymous: bool,
 }
 
 /// A key pair from the configuration. `Debug` hides it.

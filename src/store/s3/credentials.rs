@@ -1,7 +1,7 @@
 //! Signing credentials: static, or from a provider whose answer is cached. One task renews them for
 //! all.
 
-use super::aws_chain;
+use super::aws_chain::{self, Chain};
 use super::network::{Network, chain};
 use super::options::Environment;
 use super::request_log::TARGET;
@@ -73,7 +73,8 @@ enum CredentialSource {
     Chain {
         network: Box<Network>,
         region: Option<String>,
-        provider: OnceCell<SharedCredentialsProvider>,
+        profile: Option<String>,
+        chain: OnceCell<Chain>,
     },
     Provider(SharedCredentialsProvider),
     Missing(&'static str),
@@ -98,8 +99,8 @@ impl Credentials {
         }
         if environment.aws_chain {
             let region = environment.region.clone().or_else(|| config.region.clone());
-            let network = Box::new(network.clone());
-            return Self::of(CredentialSource::Chain { network, region, provider: OnceCell::new() });
+            let (network, profile) = (Box::new(network.clone()), environment.profile.clone());
+            return Self::of(CredentialSource::Chain { network, region, profile, chain: OnceCell::new() });
         }
         Self::of(CredentialSource::Missing("there are no credentials"))
     }
@@ -186,16 +187,18 @@ impl Credentials {
     }
 
     async fn ask(&self) -> Result<Keys, String> {
-        let provider = match &self.source {
+        let chain = match &self.source {
             CredentialSource::Fixed => return Err("these keys cannot be renewed".to_owned()),
             CredentialSource::Missing(reason) => return Err((*reason).to_owned()),
-            CredentialSource::Provider(provider) => provider,
-            CredentialSource::Chain { network, region, provider } => {
+            CredentialSource::Provider(provider) => {
+                return provider.provide_credentials().await.map_err(|e| chain(&e));
+            }
+            CredentialSource::Chain { network, region, profile, chain } => {
                 aws_chain::check_threads().map_err(|e| e.to_string())?;
-                provider.get_or_try_init(|| aws_chain::provider(network, region.as_deref())).await?
+                chain.get_or_try_init(|| Chain::new(network, region.as_deref(), profile.as_deref())).await?
             }
         };
-        provider.provide_credentials().await.map_err(|e| chain(&e))
+        chain.credentials().await
     }
 }
 

@@ -168,7 +168,7 @@ fn partition_of(region: &str) -> Option<&'static str> {
 /// Whether `text` has the form of a region. It is checked because a region becomes part of a host
 /// name.
 pub(super) fn is_region(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 struct Bucket<'a> {
@@ -311,8 +311,8 @@ mod tests {
             let error = endpoint(bucket, at, false).unwrap_err();
             assert!(!error.contains("canary"), "{error}");
         }
-        assert!(is_region("us-gov-west-1") && is_region("auto"));
-        assert!(!is_region("evil.com/") && !is_region("") && !is_region("US"));
+        assert!(is_region("us-gov-west-1") && is_region("auto") && is_region("ENAM"));
+        assert!(!is_region("evil.com/") && !is_region("") && !is_region("a.b") && !is_region("a b"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! token, or the token it was requested with, is an error and never the end
 //! (docs/GUARANTEES.md, 9 and 26).
 
-use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError};
+use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind};
 use super::endpoint::encoded;
 use super::response::{Answer, Chunk};
 use super::retry::RetryState;
@@ -14,9 +14,12 @@ use super::{Http, S3};
 use crate::store::s3::classify::RequestError;
 use crate::telemetry::{Recorder, Stage};
 use crate::timestamp::Timestamp;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Maximum size of a page. 1,000 keys of 1,024 bytes, each byte encoded as three, are 3 MiB.
@@ -30,21 +33,31 @@ impl S3 {
             // Asks for RestoreStatus: archived objects that were restored are readable.
             headers.insert("x-amz-optional-object-attributes", HeaderValue::from_static("RestoreStatus"));
         }
-        let query = query(request);
-        let operation = Operation {
-            method: Method::GET,
-            key: None,
-            query: &query,
-            headers,
-            listed: Some(request),
-            counter: |c| &c.lists,
-        };
+        let mut encoding = self.encodes_keys.load(Relaxed);
+        let mut query_text = query(request, encoding);
         let mut tries = RetryState::default();
         // Ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
-            let answer = self.send(&client, &operation, &mut tries).await?;
+            let operation = Operation {
+                method: Method::GET,
+                key: None,
+                query: &query_text,
+                headers: headers.clone(),
+                listed: Some(request),
+                counter: |c| &c.lists,
+            };
+            let answer = match self.send(&client, &operation, &mut tries).await {
+                // Some servers do not know `encoding-type`.
+                Err(error) if encoding && error.kind == StoreErrorKind::NotImplemented => {
+                    self.encodes_keys.store(false, Relaxed);
+                    encoding = false;
+                    query_text = query(request, encoding);
+                    continue;
+                }
+                answer => answer?,
+            };
             let sent = answer.sent;
-            match self.read_page(answer, request, http.recorder()).await {
+            match self.read_page(answer, request, encoding, http.recorder()).await {
                 Ok(page) => return Ok(page),
                 Err(mut error) => {
                     if !request.prefix.is_empty() {
@@ -60,6 +73,7 @@ impl S3 {
         &self,
         mut answer: Answer,
         request: &ListRequest,
+        encoding: bool,
         recorder: &Recorder,
     ) -> Result<ListPage, RequestError> {
         let mut body = Vec::new();
@@ -79,15 +93,23 @@ impl S3 {
         let waited = answer.waited;
         drop(answer);
         let begun = Instant::now();
-        let page = parse_list_page(&body, request.continuation.as_deref())
+        let (mut page, declared) = parse(&body, request.continuation.as_deref())
             .map_err(|e| RequestError::invalid_response(format!("listing: {e}")))?;
+        if encoding && !declared {
+            decode_undeclared(&mut page, &request.prefix);
+        }
         recorder.record(Stage::List, waited + begun.elapsed());
         Ok(page)
     }
 }
 
-fn query(request: &ListRequest) -> String {
-    let mut query = String::from("list-type=2&encoding-type=url");
+/// The query of a page's request. `encoding`: keys are asked for in %-encoding, because XML cannot
+/// hold all characters that keys can.
+fn query(request: &ListRequest, encoding: bool) -> String {
+    let mut query = String::from("list-type=2");
+    if encoding {
+        query.push_str("&encoding-type=url");
+    }
     let delimiter = request.delimiter.map(String::from);
     for (name, value) in [
         ("prefix", Some(&request.prefix)),
@@ -105,6 +127,11 @@ fn query(request: &ListRequest) -> String {
 /// Parses the page in `body`. `asked` is the continuation token of the request. The error says what
 /// is wrong with the document.
 pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, String> {
+    parse(body, asked).map(|(page, _)| page)
+}
+
+/// The page, and whether the document says that its keys are encoded.
+fn parse(body: &[u8], asked: Option<&str>) -> Result<(ListPage, bool), String> {
     let mut parser = Parser::default();
     walk(body, &mut parser)?;
     let Parser { mut page, url_encoded, truncated, next, .. } = parser;
@@ -129,7 +156,24 @@ pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, Str
             *prefix = decoded(prefix)?;
         }
     }
-    Ok(page)
+    Ok((page, url_encoded))
+}
+
+/// Decodes the keys of a server that encodes them as asked and does not say so. It shows where no
+/// key begins with the prefix that was asked for, and each one does once it is decoded.
+fn decode_undeclared(page: &mut ListPage, prefix: &str) {
+    let keys = || page.objects.iter().map(|object| &object.key).chain(&page.common_prefixes);
+    if prefix.is_empty() || keys().any(|key| key.starts_with(prefix)) {
+        return;
+    }
+    let begins = |key: &String| decoded(key).is_ok_and(|key| key.starts_with(prefix));
+    if keys().all(begins) {
+        for key in page.objects.iter_mut().map(|object| &mut object.key).chain(&mut page.common_prefixes) {
+            if let Ok(plain) = decoded(key) {
+                *key = plain;
+            }
+        }
+    }
 }
 
 /// Decodes a key by `encoding-type=url`: `+` is a space, `%2B` is a plus.
@@ -139,6 +183,14 @@ fn decoded(text: &str) -> Result<String, String> {
         Ok(text) => Ok(text.into_owned()),
         Err(_) => Err("a key that is not UTF-8".to_owned()),
     }
+}
+
+/// A time in RFC 3339's form, or in that of HTTP dates, which some servers write.
+fn time(text: &str) -> Option<Timestamp> {
+    Timestamp::parse_rfc3339(text).or_else(|| {
+        let date = DateTime::from_str(text, Format::HttpDate).ok()?;
+        Timestamp::parse_rfc3339(&date.fmt(Format::DateTime).ok()?)
+    })
 }
 
 #[derive(Default)]
@@ -182,8 +234,7 @@ impl Visitor for Parser {
                 self.object.size = Some(text.trim().parse().map_err(|_| field("Size"))?);
             }
             (Some("Contents"), Some("LastModified"), None) => {
-                self.object.last_modified =
-                    Some(Timestamp::parse_rfc3339(text.trim()).ok_or_else(|| field("LastModified"))?);
+                self.object.last_modified = Some(time(text.trim()).ok_or_else(|| field("LastModified"))?);
             }
             (Some("Contents"), Some("ETag"), None) => self.object.etag = Etag::parse(text),
             (Some("Contents"), Some("StorageClass"), None) => {
@@ -300,6 +351,33 @@ mod tests {
     }
 
     #[test]
+    fn a_server_may_encode_keys_and_not_say_so() {
+        let object = |key: &str| OBJECT.replace("a+b%2Bc%2F%C3%BC&amp;", key);
+        let page = |keys: &[&str], prefix: &str| {
+            let objects: String = keys.iter().map(|key| object(key)).collect();
+            let body = listing(&format!("<IsTruncated>false</IsTruncated>{objects}"));
+            let (mut page, declared) = parse(body.as_bytes(), None).unwrap();
+            assert!(!declared);
+            decode_undeclared(&mut page, prefix);
+            page.objects.into_iter().map(|object| object.key).collect::<Vec<_>>()
+        };
+        assert_eq!(page(&["a+b%2F1", "a%20b%2F2"], "a b/"), ["a b/1", "a b/2"]);
+        assert_eq!(page(&["p%2F1"], "p/"), ["p/1"]);
+        // A key that is not encoded shows that none is.
+        assert_eq!(page(&["p/%41", "p/2"], "p/"), ["p/%41", "p/2"]);
+        assert_eq!(page(&["p%2F1", "q%2F2"], "p/"), ["p%2F1", "q%2F2"]);
+        assert_eq!(page(&["p%2F1"], ""), ["p%2F1"]);
+    }
+
+    #[test]
+    fn times_may_be_http_dates() {
+        let object = OBJECT.replace("2026-11-22T01:32:36.000Z", "Sun, 22 Nov 2026 01:32:36 GMT");
+        let body = listing(&format!("<IsTruncated>false</IsTruncated>{object}"));
+        let page = parse_list_page(body.as_bytes(), None).unwrap();
+        assert_eq!(page.objects[0].last_modified.to_string(), "2026-11-22T01:32:36Z");
+    }
+
+    #[test]
     fn queries_are_encoded() {
         let request = ListRequest {
             prefix: "a b/ü+".into(),
@@ -308,7 +386,7 @@ mod tests {
             continuation: Some("t=/+".into()),
         };
         assert_eq!(
-            query(&request),
+            query(&request, true),
             "list-type=2&encoding-type=url&prefix=a%20b%2F%C3%BC%2B&delimiter=%2F&start-after=x%26y&continuation-token=t%3D%2F%2B"
         );
     }

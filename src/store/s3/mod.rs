@@ -15,12 +15,13 @@ use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
 use network::Network;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tls::Trust;
 
 mod aws_chain;
+mod aws_files;
 mod classify;
 mod config;
 mod credentials;
@@ -31,6 +32,7 @@ mod limiter;
 mod list;
 mod network;
 mod options;
+mod proxies;
 mod request_events;
 mod request_log;
 mod response;
@@ -38,14 +40,17 @@ mod retry;
 mod send;
 mod sign;
 mod tls;
+mod verify;
 mod xml;
 
+pub use aws_files::{AwsFiles, ProfileEndpoint};
 pub use config::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 pub use get::S3Body;
 pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests, prefix_of_folder};
 pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
+pub use proxies::ProxySettings;
 pub use tls::TlsConfigs;
 
 /// One bucket. Shared by all workers, so that credentials, region and limits are determined once.
@@ -67,6 +72,8 @@ pub struct S3 {
     created: Instant,
     /// Milliseconds after `created`; 0: no request has succeeded yet.
     last_success_ms: AtomicU64,
+    /// Whether listings ask for encoded keys. False once the service refused to.
+    encodes_keys: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -109,6 +116,7 @@ impl S3 {
             retry_tokens: retry::RetryTokenBucket::default(),
             created: Instant::now(),
             last_success_ms: AtomicU64::new(0),
+            encodes_keys: AtomicBool::new(true),
             counters,
         }
     }
@@ -124,7 +132,9 @@ impl S3 {
         let endpoint = endpoint.as_ref().ok();
         let configured = endpoint.and_then(|e| e.region.as_deref()).or(config.region.as_deref());
         let custom = endpoint.is_some_and(|e| !e.is_aws()).then_some(DEFAULT_REGION);
-        configured.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r))
+        let region = configured.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r));
+        // AWS's regions have no capitals: the bucket is asked. Other services may have them.
+        region.filter(|r| custom.is_some() || !r.bytes().any(|b| b.is_ascii_uppercase()))
     }
 
     fn client(&self, http: &Http) -> Result<reqwest::Client, StoreError> {

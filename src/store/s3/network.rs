@@ -2,6 +2,7 @@
 //! because a connection belongs to the runtime that opened it.
 
 use super::options::{Environment, S3Options};
+use super::proxies::{Proxies, ProxySettings};
 use super::request_log::{TARGET, ms};
 use super::tls::{TlsConfigs, Trust};
 use crate::process::threads::Threads;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use url::Url;
 
 /// Idle connections are dropped after this time: S3 drops them after about 20 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -68,9 +70,7 @@ pub(super) struct Network {
     tls: TlsConfigs,
     trust: Trust,
     ca_bundle: Option<PathBuf>,
-    https_proxy: Option<String>,
-    http_proxy: Option<String>,
-    no_proxy: Option<String>,
+    proxies: ProxySettings,
     connect_timeout: Duration,
 }
 
@@ -83,23 +83,13 @@ impl fmt::Debug for Network {
 
 impl Network {
     pub(super) fn new(options: &S3Options, trust: Trust) -> Self {
-        let Environment { ca_bundle, https_proxy, http_proxy, no_proxy, .. } = options.environment.clone();
+        let Environment { ca_bundle, proxies, .. } = options.environment.clone();
         let connect_timeout = options.timeouts.connect;
         // Roots are needed for TLS to a proxy, even if the endpoint is plain HTTP.
-        let proxied = https_proxy.is_some() || http_proxy.is_some();
-        let trust = if trust == Trust::NoOne && proxied { Trust::Roots } else { trust };
+        let trust = if trust == Trust::NoOne && !proxies.is_empty() { Trust::Roots } else { trust };
         let mut hasher = DefaultHasher::new();
-        (trust, &ca_bundle, &https_proxy, &http_proxy, &no_proxy, connect_timeout).hash(&mut hasher);
-        Self {
-            id: hasher.finish(),
-            tls: options.tls.clone(),
-            trust,
-            ca_bundle,
-            https_proxy,
-            http_proxy,
-            no_proxy,
-            connect_timeout,
-        }
+        (trust, &ca_bundle, &proxies, connect_timeout).hash(&mut hasher);
+        Self { id: hasher.finish(), tls: options.tls.clone(), trust, ca_bundle, proxies, connect_timeout }
     }
 
     /// Builds a client with its own connection pool. Errors say what to correct and hold no
@@ -118,18 +108,16 @@ impl Network {
             .dns_resolver(Resolver::default())
             .no_proxy()
             .tls_backend_preconfigured(self.tls.of(self.trust, self.ca_bundle.as_deref())?);
-        if proxies {
-            let none = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-            if let Some(url) = &self.https_proxy {
-                let proxy = reqwest::Proxy::https(url).map_err(|_| "HTTPS_PROXY is not a URL".to_owned())?;
-                builder = builder.proxy(proxy.no_proxy(none.clone()));
-            }
-            if let Some(url) = &self.http_proxy {
-                let proxy = reqwest::Proxy::http(url).map_err(|_| "HTTP_PROXY is not a URL".to_owned())?;
-                builder = builder.proxy(proxy.no_proxy(none));
-            }
+        if proxies && !self.proxies.is_empty() {
+            let proxies = Proxies::parse(&self.proxies)?;
+            builder = builder.proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url)));
         }
         builder.build().map_err(|e| format!("cannot make an HTTP client: {}", chain(&e.without_url())))
+    }
+
+    /// The proxy through which `url` is reached, for people. None: it is reached directly.
+    pub(super) fn proxy_of(&self, url: &Url) -> Option<String> {
+        Proxies::parse(&self.proxies).ok()?.described(url)
     }
 }
 
@@ -240,16 +228,16 @@ mod tests {
         assert_ne!(plain.id, Network::new(&options, Trust::Anyone).id);
         let http_only = Network::new(&options, Trust::NoOne);
         assert_eq!((http_only.trust, http_only.id == plain.id), (Trust::NoOne, false));
-        options.environment.http_proxy = Some("https://proxy:1".into());
+        options.environment.proxies.http = Some("https://proxy:1".into());
         assert_eq!(Network::new(&options, Trust::NoOne).trust, Trust::Roots);
-        options.environment.http_proxy = None;
-        options.environment.https_proxy = Some("http://user:canary@proxy:1".into());
+        options.environment.proxies.http = None;
+        options.environment.proxies.https = Some("http://user:canary@proxy:1".into());
         let proxied = Network::new(&options, Trust::Roots);
         assert_ne!(plain.id, proxied.id);
         assert!(!format!("{proxied:?}").contains("canary"));
         let http = Http::default();
         http.client(&proxied).unwrap();
-        options.environment.https_proxy = Some("http://[canary".into());
+        options.environment.proxies.https = Some("http://[canary".into());
         let error = http.client(&Network::new(&options, Trust::Roots)).unwrap_err();
         assert!(error.contains("HTTPS_PROXY") && !error.contains("canary"), "{error}");
     }

@@ -4,6 +4,7 @@
 //! the AWS chain (aws-config) reads variables by itself.
 
 use super::limiter::ProcessLimiter;
+use super::proxies::ProxySettings;
 use super::tls::TlsConfigs;
 use std::fmt;
 use std::path::PathBuf;
@@ -95,11 +96,11 @@ pub struct Environment {
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`. Used if neither configuration, URL nor a custom
     /// endpoint decides the region.
     pub region: Option<String>,
+    /// The AWS profile that was asked for by a flag. None: `AWS_PROFILE`, else `default`.
+    pub profile: Option<String>,
     /// `AWS_CA_BUNDLE`: certificates trusted in addition to the system's.
     pub ca_bundle: Option<PathBuf>,
-    pub https_proxy: Option<String>,
-    pub http_proxy: Option<String>,
-    pub no_proxy: Option<String>,
+    pub proxies: ProxySettings,
     /// Whether the AWS chain (profiles, SSO, web identity, ECS, IMDS) may be asked if there are no
     /// keys. It reads variables and files of its own.
     pub aws_chain: bool,
@@ -120,12 +121,24 @@ impl Environment {
             secret_access_key: first(&["AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY"]),
             session_token: first(&["AWS_SESSION_TOKEN"]),
             region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+            profile: None,
             ca_bundle: first(&["AWS_CA_BUNDLE"]).map(PathBuf::from),
-            https_proxy: first(&["HTTPS_PROXY", "https_proxy"]),
-            http_proxy: first(&["HTTP_PROXY", "http_proxy"]),
-            no_proxy: first(&["NO_PROXY", "no_proxy"]),
+            proxies: ProxySettings {
+                https: first(&["HTTPS_PROXY", "https_proxy"]),
+                http: first(&["HTTP_PROXY", "http_proxy"]),
+                all: first(&["ALL_PROXY", "all_proxy"]),
+                none: first(&["NO_PROXY", "no_proxy"]),
+            },
             aws_chain: false,
         }
+    }
+}
+
+impl Environment {
+    /// Uses the credentials of an AWS profile, and no keys from variables.
+    pub fn use_profile(&mut self, profile: Option<String>) {
+        self.profile = profile;
+        (self.access_key_id, self.secret_access_key, self.session_token) = (None, None, None);
     }
 }
 
@@ -153,7 +166,7 @@ mod tests {
         assert_eq!(env.access_key_id.as_deref(), Some("L"));
         assert_eq!(env.secret_access_key.as_deref(), Some("S"));
         assert_eq!(env.region.as_deref(), Some("eu-west-1"));
-        assert!(env.https_proxy.is_some() && env.http_proxy.is_none());
+        assert!(env.proxies.https.is_some() && env.proxies.http.is_none());
         assert!(!format!("{env:?}").contains("secret"));
 
         let both = |name: &str| match name {

@@ -1,6 +1,7 @@
 //! One operation: sign, send, and retry while a retry can succeed.
 
 use super::super::{ListRequest, StoreError, StoreErrorKind};
+use super::credentials::Current;
 use super::endpoint::{Endpoint, is_region};
 use super::limiter::Permit;
 use super::request_log::{SentRequest, TARGET, ms};
@@ -17,6 +18,7 @@ use http::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
+use url::Url;
 
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// If any request succeeded within this time, the bucket counts as healthy, and
@@ -81,10 +83,7 @@ impl S3 {
     ) -> Result<Answer, RequestError> {
         let endpoint = self.endpoint()?;
         let region = self.region(client, endpoint).await?;
-        let current = self.credentials.get(self.now()).await.map_err(|reason| {
-            RequestError::new(StoreErrorKind::Credentials, reason, RetryAction::None)
-                .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file")
-        })?;
+        let current = self.signing_credentials().await?;
         let permit = self.limiter.acquire(operation.key).await;
         let address = endpoint.address(&region, operation.key, operation.query).ok_or_else(|| {
             RequestError::new(StoreErrorKind::Unsupported, "no URL can name this key", RetryAction::None)
@@ -93,9 +92,11 @@ impl S3 {
         let request = || {
             let mut headers = operation.headers.clone();
             let (method, signed) = (operation.method.as_str(), &address.signed);
-            sign::authenticate(method, signed, &mut headers, &current.identity, &region, signed_at).map_err(|e| {
-                RequestError::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), RetryAction::None)
-            })?;
+            if let Some(current) = &current {
+                sign::authenticate(method, signed, &mut headers, &current.identity, &region, signed_at).map_err(
+                    |e| RequestError::new(StoreErrorKind::Credentials, format!("cannot sign: {e}"), RetryAction::None),
+                )?;
+            }
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if endpoint.is_tigris() {
                 headers.insert("x-tigris-consistent", HeaderValue::from_static("true"));
@@ -133,7 +134,7 @@ impl S3 {
             headers: &headers,
             body,
             region: &region,
-            generation: current.generation,
+            generation: current.map_or(0, |current| current.generation),
             signed_at,
             now: SystemTime::now(),
             object: operation.key.is_some(),
@@ -144,6 +145,19 @@ impl S3 {
             permit.throttled();
         }
         Err(error)
+    }
+
+    /// The credentials to sign with; None if requests are not signed.
+    async fn signing_credentials(&self) -> Result<Option<Arc<Current>>, RequestError> {
+        if self.config.anonymous {
+            return Ok(None);
+        }
+        self.credentials.get(self.now()).await.map(Some).map_err(|reason| {
+            RequestError::new(StoreErrorKind::Credentials, reason, RetryAction::None).hint(
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys in the configuration file; \
+                 for a public bucket --no-sign-request",
+            )
+        })
     }
 
     /// Sends a request and waits for the headers of its response. If they are late, the request is
@@ -161,17 +175,20 @@ impl S3 {
     ) -> Result<(reqwest::Response, Permit), RequestError> {
         let count = || (operation.counter)(&self.counters).add(1);
         count();
-        let first = client.execute(request()?);
+        let request_once = request()?;
+        let url = request_once.url().clone();
+        let failed = |error| self.transport_error(error, &url);
+        let first = client.execute(request_once);
         let hedge_after = self.limiter.hedge_after(operation.key).filter(|_| operation.method == Method::GET);
         let Some(hedge_after) = hedge_after else {
-            return first.await.map(|answer| (answer, permit)).map_err(RequestError::transport);
+            return first.await.map(|answer| (answer, permit)).map_err(failed);
         };
         let mut first = std::pin::pin!(first);
         if let Ok(answer) = tokio::time::timeout(hedge_after, &mut first).await {
-            return answer.map(|answer| (answer, permit)).map_err(RequestError::transport);
+            return answer.map(|answer| (answer, permit)).map_err(failed);
         }
         let Some(second_permit) = self.limiter.try_hedge(operation.key) else {
-            return first.await.map(|answer| (answer, permit)).map_err(RequestError::transport);
+            return first.await.map(|answer| (answer, permit)).map_err(failed);
         };
         count();
         self.counters.hedges.add(1);
@@ -192,7 +209,25 @@ impl S3 {
             *number = hedge;
         }
         self.log_hedge_ended(operation, *number, is_hedge);
-        answer.map(|answer| (answer, permit)).map_err(RequestError::transport)
+        answer.map(|answer| (answer, permit)).map_err(failed)
+    }
+
+    /// A request without a response. If there was no connection, the error names the host, and the
+    /// proxy on the way.
+    fn transport_error(&self, error: reqwest::Error, url: &Url) -> RequestError {
+        let is_connect = error.is_connect();
+        let mut failed = RequestError::transport(error);
+        if is_connect {
+            let reason = std::mem::take(&mut failed.error.detail);
+            let reason = reason.strip_prefix("error sending request: client error (Connect): ").unwrap_or(&reason);
+            let port = url.port_or_known_default().unwrap_or_default();
+            let to = format!("{}:{port}", url.host_str().unwrap_or_default());
+            failed.error.detail = match self.network.proxy_of(url) {
+                Some(proxy) => format!("cannot connect to {to} through the proxy {proxy}: {reason}"),
+                None => format!("cannot connect to {to}: {reason}"),
+            };
+        }
+        failed
     }
 
     /// Reads an error's body within bounds of size and time. If it fails, the status is enough.
@@ -362,12 +397,12 @@ impl S3 {
         let address = endpoint.address(DEFAULT_REGION, None, "").ok_or_else(unsupported)?;
         self.counters.heads.add(1);
         let begun = Instant::now();
-        let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent).send())
+        let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent.clone()).send())
             .await
             .map_err(|_| {
                 RequestError::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte)
             })?
-            .map_err(RequestError::transport)?;
+            .map_err(|error| self.transport_error(error, &address.sent))?;
         let header = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
         let status = response.status();
         tracing::debug!(

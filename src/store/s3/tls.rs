@@ -1,11 +1,10 @@
 //! TLS: which certificates are accepted, and the configurations that all clients of a command share.
 
+use super::verify::{NoVerification, OwnCertificates};
 use crate::process::locks::lock;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -59,7 +58,11 @@ fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, St
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("cannot set up TLS: {e}"))?;
     let builder = match trust {
-        Trust::Roots => builder.with_root_certificates(roots(ca_bundle)?),
+        Trust::Roots => {
+            let (roots, certificates) = roots(ca_bundle)?;
+            let verifier = OwnCertificates::new(roots, certificates, provider)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
         Trust::NoOne => builder.with_root_certificates(RootCertStore::empty()),
     };
@@ -68,61 +71,25 @@ fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, St
     Ok(config)
 }
 
-fn roots(ca_bundle: Option<&Path>) -> Result<RootCertStore, String> {
+/// The trusted roots, and the certificates they come from.
+fn roots(ca_bundle: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut certificates = rustls_native_certs::load_native_certs().certs;
+    store.add_parsable_certificates(certificates.iter().cloned());
     if store.is_empty() {
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     if let Some(path) = ca_bundle {
-        let certificates = CertificateDer::pem_file_iter(path)
+        let own = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|e| format!("AWS_CA_BUNDLE {} cannot be read: {e}", path.display()))?;
-        let (added, _) = store.add_parsable_certificates(certificates);
+        let (added, _) = store.add_parsable_certificates(own.iter().cloned());
         if added == 0 {
             return Err(format!("AWS_CA_BUNDLE {} holds no certificate", path.display()));
         }
+        certificates.extend(own);
     }
-    Ok(store)
-}
-
-/// `skip-verify`: accepts any certificate. Signatures of the handshake are still checked.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    Ok((store, certificates))
 }
 
 #[cfg(test)]

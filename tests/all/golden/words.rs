@@ -87,7 +87,7 @@ fn failures() -> Vec<String> {
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
         NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,
-        InvalidResponse, Unsupported, Unreadable, Io
+        NotImplemented, InvalidResponse, Unsupported, Unreadable, Io
     );
     let error = |kind| StoreError {
         kind,
@@ -108,6 +108,7 @@ fn requests() -> Vec<String> {
         "throttled",
         "network",
         "5xx",
+        "a request of a kind that it does not know",
         "an answer that is none",
         "unsupported",
         "an unreadable file",

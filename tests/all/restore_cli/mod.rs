@@ -9,6 +9,7 @@ mod lineages;
 mod places;
 mod refusals;
 mod secrets;
+mod services;
 mod signals;
 mod sources;
 mod support;
