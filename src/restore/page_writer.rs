@@ -152,18 +152,19 @@ impl PageWriter {
         let at = self.page_size.offset_of(pgno);
         let size = self.page_size.bytes();
         let fits = self.run.as_ref().is_some_and(|run| run.at + run.len as u64 == at && run.len + size <= run.max);
-        if !fits {
-            let begun = Instant::now();
-            self.flush().await?;
-            let buffer = self.io.buffer().await;
-            self.waited += begun.elapsed();
-            let max = buffer.len() - (at % BLOCK) as usize;
-            self.run = Some(PageRun { buffer, at, len: 0, max });
-        }
-        match &mut self.run {
-            Some(run) => Ok(&mut run.buffer[run.len..run.len + size]),
-            None => unreachable!("a run was begun above"),
-        }
+        let run = match if fits { self.run.take() } else { None } {
+            Some(run) => run,
+            None => {
+                let begun = Instant::now();
+                self.flush().await?;
+                let buffer = self.io.buffer().await;
+                self.waited += begun.elapsed();
+                let max = buffer.len() - (at % BLOCK) as usize;
+                PageRun { buffer, at, len: 0, max }
+            }
+        };
+        let run = self.run.insert(run);
+        Ok(&mut run.buffer[run.len..run.len + size])
     }
 
     /// Keeps the page that the caller has decoded into the bytes of the last [`PageWriter::reserve`]. `pgno`
