@@ -43,9 +43,9 @@ pub struct Settings {
 /// What a run does with each database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Restores it to its output path.
+    /// Restores each database to its output path.
     Restore,
-    /// `-dry-run`: plans the restore and writes nothing.
+    /// `-dry-run`: plans the restore of each database and writes nothing.
     Plan,
     /// `hydrant bench`: runs the given stages of a restore and discards the data.
     Rehearse(DiscardStage),

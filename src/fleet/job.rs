@@ -48,7 +48,7 @@ pub enum Known {
 /// What a result is about: a database or an entry of litestream.yml.
 #[derive(Debug, Clone)]
 pub enum Subject {
-    /// A database.
+    /// A database that discovery found.
     Database(Arc<DatabaseRef>),
     /// The path of an entry in litestream.yml that cannot be used, or of a `dir:` entry whose databases could
     /// not be listed.
@@ -73,20 +73,20 @@ pub struct Ended {
 /// How a database ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// It was restored and its file is durable.
+    /// The database was restored, and its file is durable.
     Restored {
         /// Sizes, TXID and timestamp of the restored database.
         outcome: Box<RestoreOutcome>,
         /// Warnings besides those in `outcome`.
         warnings: Vec<String>,
     },
-    /// `-dry-run`: the restore was planned.
+    /// `-dry-run`: the restore was planned, and nothing was written.
     Planned(PlannedDatabase),
     /// `hydrant bench`: the files were fetched and their data discarded.
     Rehearsed(Discarded),
-    /// It was skipped, for this reason.
+    /// The database was skipped for this reason.
     Skipped(&'static str),
-    /// It failed.
+    /// The database failed.
     Failed {
         /// Class of the failure in the error log.
         class: Class,

@@ -12,7 +12,7 @@ const BEGIN: usize = 10;
 /// others wait.
 const SHARES: usize = 4;
 
-/// Current limit of databases in flight.
+/// Limits how many databases of a run are in flight, and adapts the limit while the run goes on.
 #[derive(Debug)]
 pub struct DatabaseWindow {
     size: usize,

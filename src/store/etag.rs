@@ -14,7 +14,7 @@ pub enum Etag {
     /// 32 lower-case hexadecimal digits. If `parts` > 0, `-` and that number follow, as for S3's multipart
     /// uploads.
     Md5 {
-        /// The MD5 hash.
+        /// The 32 hexadecimal digits as 16 bytes. For most objects they are the MD5 hash of the content.
         hash: [u8; 16],
         /// Number of parts of a multipart upload; 0 if the tag has no such number.
         parts: u32,

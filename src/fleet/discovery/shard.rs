@@ -5,10 +5,10 @@ use sha2::{Digest, Sha256};
 
 /// Value of `--shard I/N`. `index` counts from 0 and is less than `of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-/// Number of this shard, counted from 0.
 pub struct Shard {
-    /// Number of shards, at least 1.
+    /// Number of this shard, counted from 0.
     pub index: u32,
+    /// Number of shards, at least 1.
     pub of: u32,
 }
 
