@@ -20,7 +20,7 @@ pub enum Class {
     Hole,
     /// The first LTX file does not begin at transaction 1, so it is no complete snapshot.
     ChainDoesNotBeginAtOne,
-    /// An LTX file ends early.
+    /// An LTX file is shorter than its header or its listed size says.
     Truncated,
     /// An LTX file does not have the format that docs/FORMAT.md describes.
     Malformed,

@@ -29,7 +29,7 @@ pub enum Mode {
 /// Result of SQLite's check of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckOutcome {
-    /// SQLite found no damage.
+    /// SQLite found no damage in the database.
     Ok,
     /// SQLite found damage. Holds the first lines of its report, at most 20.
     Damaged(Vec<String>),

@@ -51,7 +51,7 @@ impl OutputRoot {
         &self.context
     }
 
-    /// Absolute path of the root directory.
+    /// Absolute path of the directory below which all these outputs lie.
     pub fn path(&self) -> &Path {
         &self.directory.path
     }

@@ -30,7 +30,7 @@ pub struct Destination {
     root: Option<Arc<OutputRoot>>,
 }
 
-/// Kind of file that is at the destination now.
+/// What exists at the path of an output before the restore: nothing, an empty file, or a file with content.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Standing {
     Nothing,
@@ -89,7 +89,7 @@ impl Destination {
         Ok(self)
     }
 
-    /// Path of the output file, exactly as the caller gave it.
+    /// Path of the output file, for messages, exactly as the caller gave it to [`Self::prepare`].
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! Errors of writing and publishing an output file.
+//! Errors of creating, writing, checking and publishing an output file.
 
 #![allow(missing_docs, reason = "the text in #[error] says what each variant and field is")]
 

@@ -38,7 +38,7 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Result of one attempt to publish the new file.
 pub(super) enum Attempt {
-    /// The new file has its final name.
+    /// The new file has its final name. The old files are still there under temporary names.
     Done(Replaced),
     /// Another program changed the destination during the attempt. The caller must look at it again.
     Again,

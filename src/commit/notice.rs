@@ -26,14 +26,14 @@ pub enum Why {
     InUse { pid: Option<u32> },
     /// A program wrote to the database while its sidecars were aside. They no longer match the database.
     Changed,
-    /// Other sidecars with the original names exist now.
+    /// Other files exist now under the original names of the sidecars (-wal, -shm, -journal).
     Occupied,
     /// The file at the destination is a different database, or no file is there.
     Another,
     /// The files are the replaced database and its sidecars. The new database, which had replaced them, no
     /// longer exists, so they may be the only copy of the data.
     NewIsLost,
-    /// The kernel refused a system call with this error.
+    /// The kernel refused, with this error, a system call that would have put the files back.
     Refused(Errno),
 }
 

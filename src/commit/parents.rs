@@ -39,7 +39,8 @@ struct Names {
     /// `made` when the last such entry was created. A sync covers only the entries that existed when the sync
     /// began.
     unsynced: HashMap<PathBuf, u64>,
-    /// Counter of directories created so far.
+    /// Number of directories that this run has created so far. It serves as a time stamp: a sync covers the
+    /// directories that were created before it.
     made: u64,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Directory {
     pub(super) fd: OwnedFd,
     /// Directory part of the output's path; `.` if the path has none.
     pub(super) path: PathBuf,
-    /// None if fstat failed.
+    /// Device and inode number of the directory. None if fstat failed.
     pub(super) id: Option<DirectoryId>,
     /// Whether this directory was created when it was opened. If so, it was empty then.
     pub(super) is_new: bool,
@@ -69,7 +70,7 @@ impl Directory {
         Self::at(directory_of(output), unsynced)
     }
 
-    /// Opens the directory `path`, and creates its missing parts.
+    /// Opens the directory `path`, and creates it and its parents if they are missing.
     pub(super) fn at(path: PathBuf, unsynced: &UnsyncedNames) -> Result<Self, CommitError> {
         let at = path.clone();
         Self::open_or_make(path, unsynced, |made| match open(&at) {
@@ -142,7 +143,8 @@ impl Directory {
         synced
     }
 
-    /// Keeps the directories that were created, whatever happens later.
+    /// Keeps the directories that were created for an output, because something was published in them. Dropping
+    /// `self` then removes nothing.
     pub(super) fn keep(&self) {
         lock(&self.made).clear();
     }
@@ -177,7 +179,7 @@ pub(super) fn directory_of(output: &Path) -> PathBuf {
     }
 }
 
-/// Result of [`hold`].
+/// Result of an attempt to take the shared flock that protects a directory from removal by other restores.
 enum Hold {
     /// The lock is held, or the file system cannot lock directories, so nothing protects the directory from
     /// removal.
@@ -188,7 +190,7 @@ enum Hold {
     Gone,
 }
 
-/// Takes the shared flock on a directory without waiting.
+/// Takes the shared flock that protects a directory from removal by other restores. Does not wait for the lock.
 fn hold(fd: &OwnedFd) -> Hold {
     let locked = rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared);
     let stat = rustix::fs::fstat(fd);

@@ -35,7 +35,7 @@ pub struct PublishedFile {
 }
 
 impl PublishedFile {
-    /// Path of the output file, exactly as the caller gave it.
+    /// Path of the output file, for messages, exactly as the caller gave it.
     pub fn path(&self) -> &Path {
         self.destination.path()
     }
@@ -204,7 +204,7 @@ fn done(new: &StagedFile, replaced: Replaced) -> PublishedFile {
     PublishedFile { output: Arc::clone(new.output()), is_named_late: new.is_named_late(), replaced, destination }
 }
 
-/// Gives the new file its final name if no file has that name.
+/// Gives the new file its final name by a link, or by a rename that fails if a file has that name already.
 fn publish_new(new: &mut StagedFile) -> Result<Attempt, CommitError> {
     let destination = new.destination();
     let (dir, name) = (destination.dir(), destination.name());

@@ -9,7 +9,7 @@ pub(crate) const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// committed transactions. The clean-up after a killed run puts them back in the reverse order.
 pub(super) const MOVE_ORDER: [&str; 3] = ["-shm", "-journal", "-wal"];
 
-/// Whether a restore may replace an existing output file.
+/// Whether a restore may replace an existing output file (option `-force`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
     /// Without `-force`: the output must be absent or a file of 0 bytes.
@@ -18,7 +18,7 @@ pub enum Replace {
     Force,
 }
 
-/// Returns `name` followed by `suffix`.
+/// Returns the file name `name` followed by `suffix`, such as `app.db-wal`.
 pub(super) fn suffixed(name: &OsStr, suffix: &str) -> OsString {
     let mut suffixed = name.to_owned();
     suffixed.push(suffix);

@@ -70,7 +70,7 @@ impl StagedFile {
         Ok(new)
     }
 
-    /// The open file, for writing the content.
+    /// The open file, into which the restore writes the database.
     pub fn output(&self) -> &Arc<OutputFile> {
         &self.output
     }
@@ -135,7 +135,7 @@ impl StagedFile {
         self.temp.as_ref()
     }
 
-    /// Returns the file's metadata from fstat.
+    /// Returns the new file's inode number, size and times (fstat).
     pub(super) fn stat(&self) -> Result<Stat, CommitError> {
         let path = self.output.path();
         rustix::fs::fstat(&self.output).map_err(|errno| CommitError::refused("look at the new file for", path, errno))

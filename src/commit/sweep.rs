@@ -40,7 +40,7 @@ use std::time::Duration;
 const MOST_REMEMBERED: usize = 1 << 16;
 /// Maximum number of attempts to lock a database whose sidecars are to be put back.
 const TRIES: usize = 20;
-/// Pause between two attempts to lock a database.
+/// Pause between two attempts to lock a database whose sidecars are to be put back.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Directories that this run has swept. The value says whether the sweep knew, for every temporary name, the
@@ -388,7 +388,7 @@ impl Sweep<'_> {
         let _ = rustix::fs::openat(self.dir, base, flags, Mode::empty());
     }
 
-    /// Point at which tests inject faults.
+    /// Tests can inject an error or a SIGKILL here. Called before each step of a sweep that changes files.
     fn step(&self) -> Result<(), Errno> {
         fault_at(&self.path.join(self.own), Step::Publish).map(drop)
     }

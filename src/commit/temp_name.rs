@@ -29,7 +29,7 @@ pub(super) const LONGEST_STEM: usize = 176;
 pub(super) enum Replacing {
     /// A file of 0 bytes. It must still be empty after the exchange.
     Empty,
-    /// Any file, because `-force` was given.
+    /// A file with any content, because `-force` was given.
     Forced,
 }
 
@@ -48,14 +48,15 @@ pub(super) struct Exchange {
     pub(super) kind: Replacing,
     /// Inode number of the replaced file; 0 if there is none.
     pub(super) old: u64,
-    /// None in temporary names of earlier Hydrant versions.
+    /// Inode number of the new file and modification time of the old one. None in temporary names of earlier
+    /// Hydrant versions.
     pub(super) more: Option<More>,
 }
 
 /// What a temporary name records besides the old file's inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct More {
-    /// Inode number of the new file.
+    /// Inode number of the restored file that replaces the old one.
     pub(super) new: u64,
     /// Modification time of the old file, as [`modified`] computes it.
     pub(super) modified: u64,
@@ -83,7 +84,7 @@ pub(super) fn modified(stat: &Stat) -> u64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)
 }
 
-/// A temporary file name, without directory.
+/// Name of a temporary file in the output's directory, without that directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TempName(OsString);
 
@@ -108,7 +109,7 @@ impl TempName {
         plain
     }
 
-    /// The name, without directory.
+    /// The temporary file name, without directory.
     pub(super) fn as_os_str(&self) -> &OsStr {
         &self.0
     }
@@ -132,10 +133,11 @@ fn stem(name: &OsStr) -> Vec<u8> {
     stem
 }
 
-/// The parts of a temporary name.
+/// The parts of a temporary file name that a sweep found in a directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ParsedName {
-    /// Temporary name without the suffix of a sidecar.
+    /// The temporary name without the suffix of a sidecar (-wal, -shm, -journal): the name of the database's
+    /// own file.
     pub(super) base: OsString,
     stem: Vec<u8>,
     pub(super) exchange: Option<Exchange>,

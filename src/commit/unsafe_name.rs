@@ -15,7 +15,7 @@ const LONGEST_PATH: usize = 4095;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum UnsafeName {
     #[error("it is empty")]
-    /// The name has no characters.
+    /// The name is empty.
     Empty,
     /// A component is `.`, `..` or empty. A path that begins or ends with a slash has an empty component.
     #[error("it holds '.', '..' or an empty name")]
@@ -24,7 +24,7 @@ pub enum UnsafeName {
     #[error("it holds a control character")]
     Control,
     #[error("a name in it is longer than {LONGEST_NAME} bytes")]
-    /// A component is longer than 255 bytes.
+    /// A path component is longer than 255 bytes, which Linux does not allow.
     NameTooLong,
     #[error("it is longer than {LONGEST_PATH} bytes")]
     /// The root directory and the name together are longer than 4,095 bytes.

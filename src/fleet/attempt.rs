@@ -22,11 +22,12 @@ const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
 /// How the databases of a run are to be restored. The same for every database.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What is done with each database.
+    /// Whether databases are restored, only planned, or read without writing (bench).
     pub work: Work,
     /// State that each database is restored to: the newest, a TXID, or a point in time.
     pub target: Target,
-    /// SQLite's check of each restored file. None: no check.
+    /// Check by SQLite that each restored file must pass before it is published (`-integrity-check`). None: no
+    /// check.
     pub check: Option<check::Mode>,
     /// Whether existing output files may be replaced (`-force`).
     pub replace: Replace,
@@ -40,7 +41,7 @@ pub struct Settings {
     pub retry_delay: Duration,
 }
 
-/// What a run does with each database.
+/// What a run does with each of its databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Restores each database to its output path.
@@ -51,7 +52,7 @@ pub enum Work {
     Rehearse(DiscardStage),
 }
 
-/// One database as it is handed to a worker.
+/// Order for a worker: one database with everything that its restore needs.
 pub(super) struct Assignment {
     pub database: Arc<DatabaseRef>,
     pub place: OutputPath,
@@ -61,7 +62,7 @@ pub(super) struct Assignment {
     pub roots: Arc<Roots>,
 }
 
-/// Result of a worker for one database.
+/// What a worker returns for one database.
 pub(super) enum DatabaseAnswer {
     /// The restored database, and warnings in addition to those that the restore itself returns.
     Restored(Box<Restored>, Vec<String>),

@@ -16,7 +16,7 @@ const MOST_DATABASES: u64 = 4096;
 /// Numbers of databases and requests in flight that the process's file descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// Maximum number of databases in flight, at least 1.
+    /// Maximum number of databases that can be restored at the same time, at least 1.
     pub databases: usize,
     /// Maximum number of requests in flight, at least 2. None: the limiter's own maximum is lower.
     pub requests: Option<usize>,

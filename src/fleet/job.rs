@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A database that waits to be restored or is being restored.
+/// A database of the run, from discovery until its restore has ended.
 #[derive(Debug)]
 pub struct Job {
     /// Name, id and location of the database.
     pub database: Arc<DatabaseRef>,
-    /// The checked output path.
+    /// Path to which the database is restored. Its text was checked.
     pub place: OutputPath,
-    /// The backup files that discovery found.
+    /// What discovery found out about the database's backup files.
     pub listing: Known,
     /// Estimated number of bytes that the restore fetches, for ordering the jobs.
     pub estimated_bytes: u64,
@@ -58,26 +58,26 @@ pub enum Subject {
 /// Result of one database, and how long it took.
 #[derive(Debug)]
 pub struct Ended {
-    /// The database or the entry of litestream.yml.
+    /// The database or the entry of litestream.yml that this result is about.
     pub subject: Subject,
     /// Absolute output path. None: the database has no safe output path.
     pub output: Option<PathBuf>,
-    /// Number of retries after transient failures.
+    /// Number of times that the database was tried again after transient failures.
     pub retries: u32,
     /// Time since the database was first started, including the pauses between retries.
     pub elapsed: Duration,
-    /// How the database ended.
+    /// Whether the database was restored, planned, skipped or failed, with details.
     pub ending: Ending,
 }
 
-/// How a database ended.
+/// Outcome of one database, with its details.
 #[derive(Debug)]
 pub enum Ending {
     /// The database was restored, and its file is durable.
     Restored {
         /// Sizes, TXID and timestamp of the restored database.
         outcome: Box<RestoreOutcome>,
-        /// Warnings besides those in `outcome`.
+        /// Warnings about the output path, in addition to those about the backup in `outcome`.
         warnings: Vec<String>,
     },
     /// `-dry-run`: the restore was planned, and nothing was written.
@@ -90,7 +90,7 @@ pub enum Ending {
     Failed {
         /// Class of the failure in the error log.
         class: Class,
-        /// What failed, for the operator.
+        /// Text for the operator that says what failed.
         reason: String,
     },
 }
@@ -104,9 +104,9 @@ pub struct PlannedDatabase {
     pub files: u64,
     /// Number of bytes that a restore would fetch.
     pub bytes: u64,
-    /// Estimated number of GET requests.
+    /// Estimated number of GET requests that a restore would send.
     pub requests: u64,
-    /// Warnings of the planner.
+    /// What the planner warns about, such as a hole after the target.
     pub warnings: Vec<String>,
 }
 
@@ -131,7 +131,7 @@ pub struct Admission<'a> {
 /// The jobs of a run, and the databases that cannot be restored.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    /// Databases to restore.
+    /// The databases to restore. The queue will order them.
     pub jobs: Vec<Job>,
     /// Databases and entries that failed before they could be started.
     pub refused: Vec<Ended>,
@@ -190,7 +190,7 @@ impl<'a> Admission<'a> {
         Self { places, first }
     }
 
-    /// Turns the databases of `discovery` into jobs.
+    /// Turns the databases of `discovery` into jobs, and refuses those without a safe, free output path.
     pub fn admit(&self, discovery: Discovery) -> Jobs {
         let mut all = Jobs::default();
         let mut again = Vec::new();

@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex, Weak};
 /// An output path that passed the checks of its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputPath {
-    /// Absolute path that the operator chose.
+    /// Absolute path that the operator chose in the configuration.
     Path(PathBuf),
     /// Path `relative` below the directory `root`. `relative` is a checked name from a bucket.
     Beneath { root: Arc<Path>, relative: String },
 }
 
-/// Why a database is not restored.
+/// Why a database is not restored: its output path is unsafe or collides with another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Class of the failure in the error log.
@@ -56,7 +56,7 @@ impl OutputPath {
         }
     }
 
-    /// Returns the absolute output path.
+    /// Returns the absolute path to which the database is restored.
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Path(path) => path.clone(),

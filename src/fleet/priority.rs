@@ -41,7 +41,7 @@ impl First {
         globs.iter().map(pattern).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Number of globs.
+    /// Number of globs that were given with `--first`.
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -9,21 +9,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 /// Counters of a run. Numbers of databases unless they say otherwise.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Counters of the discovery.
+    /// Counters of the discovery that finds the databases.
     pub discovery: Arc<DiscoveryProgress>,
-    /// Databases of this run. 0 until `all_found` is true.
+    /// Number of databases of this run. 0 until `all_found` is true.
     pub total: AtomicU64,
-    /// Databases that have ended: restored, failed or skipped.
+    /// Number of databases that have ended: restored, planned, failed or skipped.
     pub done: AtomicU64,
-    /// Databases that failed.
+    /// Number of databases that failed.
     pub failed: AtomicU64,
-    /// Databases that were skipped.
+    /// Number of databases that were skipped.
     pub skipped: AtomicU64,
     /// Whether discovery has ended, so that `total` is known.
     pub all_found: AtomicBool,
-    /// Estimated number of bytes that all databases fetch.
+    /// Estimated number of bytes that all databases together will fetch.
     bytes: AtomicU64,
-    /// Part of that estimate that belongs to databases that have ended.
+    /// Estimated number of bytes of those databases that have ended.
     ended_bytes: AtomicU64,
     /// Number of bytes that the ended databases really fetched.
     fetched_bytes: AtomicU64,

@@ -19,7 +19,7 @@ pub(super) struct JobQueue {
     /// Jobs that were skipped because their prefix already had its share, by prefix, each list in order. All of
     /// them have the same `turn`.
     passed: HashMap<Box<str>, VecDeque<Job>>,
-    /// Number of jobs that are being restored, by prefix.
+    /// Number of databases that are being restored, by key prefix.
     at_work: HashMap<Box<str>, usize>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct JobQueue {
 struct Waiting(Job);
 
 impl JobQueue {
-    /// Adds all jobs. Call this once.
+    /// Adds all jobs of the run. Call this once, when discovery has ended.
     pub(super) fn add(&mut self, jobs: Vec<Job>) {
         debug_assert!(self.len() == 0, "jobs were added before");
         self.waiting.extend(jobs.into_iter().map(Waiting));

@@ -44,30 +44,30 @@ use std::time::{Duration, Instant};
 const MANY: usize = 32;
 const BEAT: Duration = Duration::from_millis(3);
 
-/// What a run needs to restore databases.
+/// What a run needs to restore its databases: workers, settings and counters.
 pub struct Fleet<'a> {
     /// Worker threads that do the restores.
     pub engine: &'a Workers,
-    /// Settings that apply to every database.
+    /// Settings that apply to every database, such as the target and the number of retries.
     pub settings: &'a Settings,
     /// Counters that the run updates for the progress display.
     pub progress: &'a Progress,
     /// Counters of requests and bytes of the process.
     pub counters: &'a Counters,
-    /// Memory that all outputs of this command share.
+    /// What all outputs of this command remember in common, such as directories that are not synced yet.
     pub commit: &'a CommitContext,
     /// Token that stops the run when the operator presses Ctrl-C, for example.
     pub cancel: &'a CancellationToken,
 }
 
-/// What a run reports while it is running.
+/// What a run reports to the command line while it is running.
 #[derive(Debug)]
 pub enum RunEvent {
     /// The listing failed with a transient error and starts again.
     ListingAgain(StoreError),
     /// Discovery has ended, so all databases are known.
     AllFound {
-        /// What discovery found.
+        /// Counts of what discovery found.
         discovered: Discovered,
         /// Whether any database matches a `--first` glob.
         any_first: bool,
@@ -78,7 +78,7 @@ pub enum RunEvent {
     PutRight(Notice),
 }
 
-/// Result of a run.
+/// How a run ended. The results of the databases were reported as events.
 #[derive(Debug)]
 pub struct RunResult {
     /// Number of known databases that neither succeeded nor failed, because the run was cancelled.
@@ -137,10 +137,10 @@ struct FleetRun<'a> {
     hear: &'a mut dyn FnMut(RunEvent),
 }
 
-/// Databases that discovery has not delivered yet.
+/// The running discovery, from which the run receives its databases.
 struct Incoming<'a> {
     begun: Instant,
-    /// None: discovery has ended.
+    /// Receiver of discovery's events. None: discovery has ended.
     feed: Option<Feed>,
     admission: Admission<'a>,
     discovered: Option<Result<(), DiscoverError>>,

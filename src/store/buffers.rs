@@ -23,7 +23,7 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffers {
-    /// Returns an empty buffer with a capacity of [`BUFFER_BYTES`].
+    /// Returns an empty buffer of 128 KiB capacity, a used one if one is free.
     pub(super) fn take(&self) -> ReadBuffer {
         let free = self.free().pop();
         ReadBuffer { bytes: free.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)), pool: self.clone() }

@@ -19,7 +19,7 @@ pub enum Etag {
         /// Number of parts of a multipart upload; 0 if the tag has no such number.
         parts: u32,
     },
-    /// Any other visible ASCII text.
+    /// An entity tag of any other form, of visible ASCII characters.
     Other(Box<str>),
 }
 

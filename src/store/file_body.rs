@@ -187,7 +187,7 @@ mod tests {
         (0..600_000u32).map(|i| (i % 253) as u8).collect()
     }
 
-    /// Creates a file with [`content`] and returns its key.
+    /// Creates a test file with the bytes of [`content`]. Returns its folder and its key (its absolute path).
     fn file() -> (tempfile::TempDir, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");

@@ -32,7 +32,7 @@ use std::time::Instant;
 pub enum Store {
     /// A bucket of an S3-compatible service.
     S3(Arc<s3::S3>),
-    /// Files on this machine.
+    /// Files on a disk of this machine.
     File(file::FileStore),
 }
 
@@ -107,9 +107,9 @@ impl Store {
 
 /// The bytes of a requested range, as a stream of chunks.
 pub enum Body {
-    /// The body of an HTTP response.
+    /// The bytes of an S3 object, from one or more HTTP responses.
     S3(Box<s3::S3Body>),
-    /// A file, and the time that was spent reading it.
+    /// The bytes of a file on disk, and the time that was spent reading them.
     File(file_body::FileBody, Spent),
 }
 

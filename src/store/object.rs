@@ -8,7 +8,7 @@ use crate::timestamp::Timestamp;
 pub struct ObjectMeta {
     /// Key of the object; for files the absolute path.
     pub key: String,
-    /// Size in bytes.
+    /// Size of the object in bytes.
     pub size: u64,
     /// Time of the last change, by the clock of the store.
     pub last_modified: Timestamp,
@@ -36,7 +36,7 @@ pub struct ListRequest {
 /// sorts them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
-    /// The objects of the page.
+    /// The objects on this page, with full keys.
     pub objects: Vec<ObjectMeta>,
     /// Beginnings of keys up to the first delimiter after the prefix, if the request has a delimiter.
     pub common_prefixes: Vec<String>,
@@ -44,10 +44,10 @@ pub struct ListPage {
     pub continuation: Option<String>,
 }
 
-/// Response to a HEAD request.
+/// Metadata of one object, from the response to a HEAD request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Size in bytes.
+    /// Size of the object in bytes.
     pub size: u64,
     /// Entity tag. None for files, or if the tag cannot be used in If-Match.
     pub etag: Option<Etag>,

@@ -95,7 +95,7 @@ impl Subscriber for EventWriter {
     fn exit(&self, _: &Id) {}
 }
 
-/// The message of an event and its other fields.
+/// Collects the message and the other fields of one event, for its line in the log.
 #[derive(Default)]
 struct Fields {
     message: String,

@@ -1,6 +1,6 @@
 //! Formats text tables with two spaces between the columns.
 
-/// Alignment of a table's cells.
+/// How the cells of a text table are aligned in their columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// All columns to the left. The last column is not padded with spaces.

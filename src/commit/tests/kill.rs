@@ -54,7 +54,7 @@ fn killed_at_every_step() {
                 sweep(dir.path());
                 let swept = tree(dir.path());
                 assert!(swept == before || swept == new, "{what}: {after:?} became {swept:?}");
-                // The next restore to the same path succeeds.
+                // The killed run left nothing that makes the next restore to the same path fail.
                 if swept == before {
                     commit(&dir.path().join("app.db"), Replace::Force, false, b"new").unwrap();
                     assert_eq!(tree(dir.path()), new, "{what}");

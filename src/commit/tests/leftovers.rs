@@ -73,7 +73,7 @@ fn what_was_exchanged_by_mistake_is_put_back() {
             let aside = TempName::replacing("app.db".as_ref(), exchange);
             std::fs::write(at(aside.as_os_str()), b"theirs").unwrap();
             if third {
-                // Another program has replaced the new file since.
+                // After the kill, another program has replaced the new file at the destination.
                 std::fs::write(at("other".as_ref()), b"other").unwrap();
                 std::fs::rename(at("other".as_ref()), at("app.db".as_ref())).unwrap();
             }
@@ -245,7 +245,7 @@ fn a_program_that_was_first() {
         assert!(said.contains(&format!("process {}", user.id())), "{said}");
         assert_eq!(std::fs::read(aside_wal(dir.path())).unwrap(), aside);
         if is_killed {
-            // The killed program leaves an empty -wal and a -shm.
+            // SQLite cannot clean up in a killed process, so an empty -wal and a -shm stay.
             user.kill().unwrap();
         }
         drop(user.stdin.take());
@@ -341,7 +341,7 @@ fn a_directory_is_swept_once() {
     let notices = run.sweep_beside(&at(&long));
     assert!(matches!(&*notices, [Notice::PutBack { .. }]), "{notices:?}");
     assert_eq!(std::fs::read(at(&format!("{long}-wal"))).unwrap(), b"old wal");
-    // Another run sweeps the directory again.
+    // A new run does not know that the directory was swept, so it sweeps the directory again.
     std::fs::rename(at("kept"), &leftover).unwrap();
     assert_eq!(CommitContext::default().sweep_beside(&at("app.db")), []);
     assert!(!leftover.exists());

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 /// Maximum number of shared listings at a time. Each of them is split into ranges of keys.
 const LISTINGS_IN_FLIGHT: usize = 4;
-/// Maximum number of listings of single databases at a time.
+/// Maximum number of databases that are listed one by one at the same time.
 const SINGLES_IN_FLIGHT: usize = 64;
 /// A shared listing is given up after 10 pages plus 2 pages for each of its databases.
 const SHARED_PAGES: u64 = 10;
@@ -34,12 +34,12 @@ pub struct ConfigSource {
     stores: Vec<Arc<OpenStore>>,
     paths: Vec<PathEntry>,
     dirs: Vec<DirEntry>,
-    /// Matching entries that cannot be used: path of the entry, and why.
+    /// Path and error of each `path:` or `dir:` entry that matches the pattern but cannot be used.
     unusable: Vec<(String, ConfigError)>,
 }
 
 struct OpenStore {
-    /// Index of this store in [`ConfigSource::stores`].
+    /// Index of this store in [`ConfigSource::stores`], by which stores are told apart.
     index: usize,
     config: StoreConfig,
     store: Store,
@@ -53,7 +53,7 @@ struct PathEntry {
     name: String,
     path: PathBuf,
     store: Arc<OpenStore>,
-    /// Path of its replica in the store.
+    /// Path of the database's replica in the store.
     key: String,
 }
 
@@ -62,7 +62,7 @@ struct DirEntry {
     dir: PathBuf,
     kind: EntryKind,
     store: Arc<OpenStore>,
-    /// Prefix of the keys of all databases below the entry.
+    /// Prefix that the keys of all databases of this `dir:` entry have.
     prefix: String,
     /// Prefix of the keys of those databases that can match the pattern: `prefix` or longer. Only this prefix
     /// is listed.
@@ -152,7 +152,7 @@ impl PathEntry {
     }
 }
 
-/// Returns `dir` as text that ends with a slash.
+/// Returns the directory `dir` as text that ends with a slash, to compare beginnings of paths.
 fn below(dir: &Path) -> String {
     let mut dir = dir.to_string_lossy().into_owned();
     if !dir.ends_with('/') {
@@ -294,7 +294,7 @@ fn log_failed(prefix: &str, entries: usize, error: &ListingError) {
     }
 }
 
-/// State of one discovery through litestream.yml.
+/// State of a running discovery of the databases in litestream.yml.
 struct ConfiguredDiscovery<'a> {
     worker: &'a Worker,
     source: &'a ConfigSource,

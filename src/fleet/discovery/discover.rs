@@ -25,7 +25,7 @@ use thiserror::Error;
 pub enum FleetSource {
     /// All databases below the prefix of a URL.
     Url(UrlSource),
-    /// The databases of a litestream.yml.
+    /// The databases that a litestream.yml configures.
     Config(ConfigSource),
 }
 
@@ -42,7 +42,7 @@ pub struct UrlSource {
 /// [`FoundError`](super::found::FoundError) says so instead.
 #[derive(Debug, Clone, Error)]
 pub enum DiscoverError {
-    /// The pattern is not valid.
+    /// The pattern that selects databases has a syntax error.
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// The URL or litestream.yml does not name a usable location.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-/// How databases are looked for.
+/// Settings of a discovery: which databases to return, and how to retry.
 #[derive(Debug, Clone, Copy)]
 pub struct DiscoverySearch {
-    /// Shard and output settings.
+    /// Which shard to return, and how output paths are formed.
     pub options: Options,
     /// Maximum number of times that discovery starts again after a transient failure.
     pub max_retries: u32,
@@ -27,7 +27,7 @@ impl DiscoverySearch {
     }
 }
 
-/// An event that discovery sends to the run.
+/// An event that discovery, on a worker thread, sends to the thread that runs the fleet.
 #[derive(Debug)]
 pub enum DiscoveryEvent {
     /// Discovery failed with a transient error and starts again.
@@ -41,7 +41,7 @@ pub enum DiscoveryEvent {
 pub struct Feed(UnboundedReceiver<DiscoveryEvent>);
 
 impl Feed {
-    /// Starts a discovery on one of the workers.
+    /// Starts a discovery on one of the worker threads. Its events arrive through [`Self::next`].
     pub fn start(
         engine: &Workers,
         source: Arc<FleetSource>,

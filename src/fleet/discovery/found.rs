@@ -20,7 +20,7 @@ pub struct DatabaseRef {
     pub name: String,
     /// `bucket/key`, or for files on disk the absolute path. The number of the shard is computed from it.
     pub id: String,
-    /// Store that has the replica.
+    /// Store from which the database is restored.
     pub store: Store,
     /// Path of the replica in the store, in the form that [`crate::restore::Request`] takes.
     pub path: String,
@@ -38,12 +38,12 @@ pub struct Options {
 /// A database that the pattern matches, and its backup files.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Name, id and location of the database.
+    /// Name, id and location of the database, shared with queue and reports.
     pub database: Arc<DatabaseRef>,
     /// The backup files that the listing showed. None: the database is configured, but the store has no file of
     /// it.
     pub replica: Option<Replica>,
-    /// Where the restored database is written.
+    /// Path to which the database will be restored, not checked yet.
     pub output: Output,
 }
 
@@ -78,7 +78,7 @@ impl Output {
 pub struct FoundError {
     /// The configured path of the database, or the directory of the `dir:` entry.
     pub name: String,
-    /// Reason of the failure.
+    /// Why the database or entry could not be looked for.
     pub failure: FoundFailure,
     /// The database, if only its own listing failed, so that it can be tried again. `replica` is None in it.
     pub found: Option<Box<Found>>,
@@ -87,10 +87,10 @@ pub struct FoundError {
 /// Why one database or `dir:` entry could not be looked for.
 #[derive(Debug, Clone, Error)]
 pub enum FoundFailure {
-    /// The entry in litestream.yml cannot be used.
+    /// The database's entry in litestream.yml cannot be used.
     #[error(transparent)]
     Config(ConfigError),
-    /// The listing failed, after all retries.
+    /// The listing of the database's files failed, after all retries.
     #[error(transparent)]
     Store(StoreError),
 }
@@ -128,7 +128,7 @@ pub struct DiscoveryProgress {
     pub keys: AtomicU64,
     /// Number of databases seen in listings, whether they match the pattern or not.
     pub databases: AtomicU64,
-    /// Number of LIST requests answered.
+    /// Number of LIST requests that were answered so far.
     pub lists: AtomicU64,
 }
 

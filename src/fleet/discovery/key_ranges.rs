@@ -24,12 +24,12 @@ const FREE_LOOKS: usize = 2;
 /// Maximum number of cuts. With more, every second cut is dropped, which bounds memory.
 const MAX_CUTS: usize = 1 << 16;
 
-/// What a requested page contains.
+/// Identifies what a requested page is for: the keys of a range, or a look (names in a directory).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ask {
-    /// Keys of the range with this index.
+    /// The page lists keys of the range with this index.
     Keys(usize),
-    /// Names in a directory, for the look with this index.
+    /// The page lists names in a directory, for the look with this index.
     Look(usize),
 }
 
@@ -43,18 +43,18 @@ pub(crate) struct RangeRequest {
 pub(crate) struct Split {
     prefix: String,
     ranges: Vec<Range>,
-    /// Keys at which ranges may begin, sorted.
+    /// Cuts: keys at which ranges may begin, in sorted order.
     cuts: Vec<String>,
     looks: Vec<RangeLook>,
     may_split: bool,
     may_look: bool,
-    /// Number of pages of keys that were received.
+    /// Number of pages of keys that were received so far, by which looks and ranges are limited.
     pages: usize,
-    /// Number of looks that were requested.
+    /// Number of looks (LISTs with a delimiter) that were requested so far.
     looked: usize,
-    /// Largest number of keys on one page so far.
+    /// Largest number of keys on one page so far, an estimate of the store's page size.
     page_keys: usize,
-    /// Whether keys of a range came out of order.
+    /// Whether the store returned keys out of order, so that no further ranges are made.
     unordered: bool,
 }
 
@@ -68,17 +68,17 @@ struct Range {
     position: String,
     /// The last key that was received for this range. It can be greater than `end`.
     last_seen: Option<String>,
-    /// The first key that was received for this range.
+    /// The first key that was received for this range. It must meet the end of the range before it.
     first: Option<String>,
-    /// The first received key that is greater than `end`.
+    /// The first received key that is greater than `end`. It must meet the beginning of the next range.
     beyond: Option<String>,
-    /// The first key of the latest page.
+    /// The first key of the latest page, from which the density of cuts is estimated.
     page_first: Option<String>,
     /// Number of keys of the latest page that lie in this range.
     page_taken: usize,
 }
 
-/// Progress of a range or of a look.
+/// State of the requests of one range or one look.
 #[derive(Debug, PartialEq, Eq)]
 enum RangeState {
     /// The next page must be requested: with this continuation token, or from the beginning if there is none.
@@ -92,7 +92,7 @@ enum RangeState {
 struct RangeLook {
     dir: String,
     state: RangeState,
-    /// The last name on the latest page.
+    /// The last name on the look's latest page.
     last: String,
 }
 

@@ -91,7 +91,7 @@ fn object(key: &str) -> ObjectMeta {
     ObjectMeta { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
 }
 
-/// Result of a simulated listing.
+/// What a simulated listing returned, and how many requests it took.
 #[derive(Debug, Default)]
 struct Came {
     keys: BTreeMap<String, u32>,

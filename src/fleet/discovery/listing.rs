@@ -9,19 +9,19 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
 
-/// Lists one store.
+/// Lists objects of one store with the connections of one worker, and counts them for the display.
 pub(crate) struct Lister<'a> {
     pub http: &'a Http,
     pub store: &'a Store,
     pub progress: &'a DiscoveryProgress,
 }
 
-/// What the caller knows about a listing in advance.
+/// Where a listing may be split, and when it is given up.
 #[derive(Debug, Clone)]
 pub(crate) struct ListingLimits {
     /// Keys at which ranges may begin. None: the listing searches for such keys itself.
     pub cuts: Option<Vec<String>>,
-    /// Maximum number of pages. A longer listing is given up.
+    /// Maximum number of pages. A longer listing is given up with [`ListingError::TooLong`].
     pub max_pages: u64,
 }
 
@@ -31,7 +31,7 @@ impl Default for ListingLimits {
     }
 }
 
-/// Result of a complete listing.
+/// Result of a listing that is certain to have every key.
 #[derive(Debug)]
 pub(crate) struct FleetListing {
     pub catalogue: Catalogue,

@@ -10,7 +10,7 @@ use globset::{Glob, GlobBuilder, GlobMatcher};
 use std::path::Path;
 use thiserror::Error;
 
-/// Maximum nesting depth of braces in a pattern.
+/// Maximum nesting depth of braces in a pattern. globset panics on deeper ones.
 const MOST_BRACES: usize = 100;
 
 /// A valid pattern that selects databases by name.
@@ -34,7 +34,7 @@ pub enum PatternError {
     Syntax {
         /// The pattern as the user typed it.
         pattern: String,
-        /// globset's message.
+        /// The message of globset that says what is wrong.
         reason: String,
     },
     /// The directories that the pattern begins with cannot be made absolute, for example `~/` without a home
@@ -148,7 +148,7 @@ pub fn relative_output(literal_dir: &str, name: &str) -> String {
 
 /// Text of a pattern before its first wildcard.
 struct Literal {
-    /// The text without escapes.
+    /// The text without the backslashes that escape characters.
     text: String,
     /// Length in bytes of `text` up to and including its last slash.
     dir_len: usize,

@@ -22,7 +22,7 @@ pub struct Record {
     /// Serialized as the fields `name` and `key`.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Absolute output path.
+    /// Absolute path of the restored database. None: it has no safe output path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub db_path: Option<String>,
     /// Word for the result: `restored`, `planned`, `rehearsed`, `skipped` or `failed`.
@@ -51,7 +51,7 @@ pub struct Record {
     pub requests: Option<u64>,
     /// Number of times that the database was tried again.
     pub retries: u32,
-    /// Milliseconds from the first start to the end.
+    /// Milliseconds from the first start of the database to its end, pauses between retries included.
     pub duration_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// Class of the failure, if the database failed (docs/CLI.md, "Error log classes").
@@ -60,7 +60,7 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    /// Warnings about the backup or the output.
+    /// Warnings about the database's backup or its output path.
     pub warnings: Vec<String>,
 }
 
@@ -154,13 +154,13 @@ fn bucket_json(bucket: BucketLimits) -> Value {
 /// Totals of a run. All are numbers of databases unless they say otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
-    /// Databases restored.
+    /// Number of databases restored.
     pub restored: u64,
-    /// Databases planned by `-dry-run`.
+    /// Number of databases planned by `-dry-run`.
     pub planned: u64,
-    /// Databases skipped.
+    /// Number of databases skipped.
     pub skipped: u64,
-    /// Databases and entries of litestream.yml that failed.
+    /// Number of databases and entries of litestream.yml that failed.
     pub failed: u64,
     /// Total size of the restored databases in bytes.
     pub bytes: u64,
@@ -170,11 +170,11 @@ pub struct Totals {
     pub files: u64,
     /// Number of requests for restored and planned databases.
     pub requests: u64,
-    /// Number of retries of databases.
+    /// Number of times that databases were tried again, over all databases.
     pub retries: u64,
     /// Number of failures of each class.
     pub classes: BTreeMap<Class, u64>,
-    /// Databases that were not restored because the run was interrupted.
+    /// Number of databases that were not restored because the run was interrupted.
     pub left: u64,
 }
 
@@ -219,19 +219,19 @@ impl Totals {
 /// What discovery found. All are numbers of databases unless they say otherwise.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Discovered {
-    /// Databases of all shards that match the pattern.
+    /// Number of databases of all shards that match the pattern.
     pub matched: u64,
-    /// Databases of this run's shard.
+    /// Number of databases in this run's shard, including those that could not be looked for.
     pub databases: u64,
-    /// Number of directories that contain these databases.
+    /// Number of directories that contain the databases of this shard.
     pub folders: u64,
-    /// Databases with LTX files or a v0.3.x backup.
+    /// Number of this shard's databases that have LTX files or a v0.3.x backup.
     pub with_backups: u64,
-    /// Databases of which the store has no file.
+    /// Number of this shard's databases of which the store has no file.
     pub without_backups: u64,
-    /// Databases that have only a backup in the v0.3.x format.
+    /// Number of this shard's databases that have only a backup in the v0.3.x format.
     pub v3_only: u64,
-    /// Number of LIST requests that were answered.
+    /// Number of LIST requests that discovery needed.
     pub lists: u64,
     /// Milliseconds that discovery took.
     pub discovery_ms: u64,
@@ -255,9 +255,9 @@ impl Discovered {
 
 /// Collects what a run reports, and writes the error log and the report.
 pub struct RunSummary {
-    /// Totals so far.
+    /// Totals of the databases that have ended so far.
     pub totals: Totals,
-    /// What discovery found. Zero until then.
+    /// Counts of what discovery found. All are 0 until it has ended.
     pub discovered: Discovered,
     /// Why discovery failed. No database was restored then.
     pub listing_error: Option<String>,
@@ -265,7 +265,7 @@ pub struct RunSummary {
     report: Option<Report>,
     /// Histogram of the milliseconds that each restored database took.
     times: Option<Histogram<u64>>,
-    /// Why the report cannot be written.
+    /// Why the report file cannot be written. It is reported to the operator once.
     trouble: Option<String>,
 }
 

@@ -42,7 +42,7 @@ impl Report {
         serde_json::to_writer(&mut self.out, record).map_err(io::Error::from)
     }
 
-    /// Writes the summary and renames the file to its final name.
+    /// Writes the totals as the last part of the report, and renames the file to its final name.
     pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
         self.out.write_all(b"\n],\"summary\":")?;
         serde_json::to_writer(&mut self.out, summary)?;

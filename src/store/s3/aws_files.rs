@@ -51,7 +51,7 @@ pub struct ProfileEndpoint {
     pub endpoint_url: Option<String>,
     /// True if the profile sets `ignore_configured_endpoint_urls = true`.
     pub ignore: bool,
-    /// The profile's `region`.
+    /// Region that the profile sets. None: it sets none.
     pub region: Option<String>,
 }
 

@@ -33,20 +33,21 @@ pub(super) struct RequestError {
     /// Minimum pause before the next attempt, from the header Retry-After: at most [`MAX_RETRY_AFTER`], and
     /// zero if the response has no such header.
     pub(super) retry_after: Duration,
-    /// The request that failed, for the log.
+    /// Number, status and latency of the request that failed, for the log.
     pub(super) sent: SentRequest,
 }
 
-/// What to do before the request is sent again.
+/// What to do about a failed request before it is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RetryAction {
-    /// Do not send it again: no retry can succeed.
+    /// The request is not sent again, because no retry can succeed.
     None,
-    /// Pause.
+    /// Pause, then send the request again.
     Again,
-    /// Pause. The bucket asked for fewer requests, so the limiter reduces its rate.
+    /// Pause, then send the request again. The bucket asked for fewer requests, so the limiter reduces its
+    /// rate.
     Throttled,
-    /// Pause. No connection could be established.
+    /// Pause, then connect again, because no connection could be established.
     Connect,
     /// The response contradicts the request or itself. At most two retries follow.
     InvalidResponse,
@@ -54,12 +55,12 @@ pub(super) enum RetryAction {
     Credentials { generation: u64 },
     /// Sign with a clock that is this many seconds ahead of this machine's (negative: behind).
     Clock { offset_secs: i64 },
-    /// Sign for this region.
+    /// Sign the request for this region, which the response named, and send it again.
     Region(String),
 }
 
 impl RetryAction {
-    /// Returns the log's description of what is sent after the pause.
+    /// Returns a text for the log that says what is sent after the pause.
     pub(super) fn what_is_sent(&self) -> &'static str {
         match self {
             Self::Connect => "another connection",
@@ -81,7 +82,7 @@ impl RequestError {
         self
     }
 
-    /// Returns this error with the request that it belongs to.
+    /// Returns this error with the number, status and latency of the request that failed, for the log.
     pub(super) fn of(mut self, sent: SentRequest) -> Self {
         self.sent = sent;
         self
@@ -153,11 +154,11 @@ pub(super) struct ErrorResponse<'a> {
     pub(super) body: ErrorBody,
     pub(super) region: &'a str,
     pub(super) generation: u64,
-    /// Time that was used for the signature.
+    /// Time that the request's signature contains, by which the server's clock is compared.
     pub(super) signed_at: SystemTime,
-    /// Time of this machine's clock.
+    /// Time of this machine's clock when the response arrived.
     pub(super) now: SystemTime,
-    /// Whether the request was for an object and not for the bucket.
+    /// Whether the request was for an object and not for the bucket, which decides what 404 means.
     pub(super) object: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Settings of one bucket, as `config` determines them.
+//! Settings of one bucket, which the folder `config` determines from litestream.yml, URL and environment.
 
 use std::fmt;
 
@@ -29,22 +29,22 @@ pub struct S3Config {
 /// A key pair from the configuration. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
-    /// AWS access key id.
+    /// Access key id, the public part of the key pair.
     pub access_key_id: String,
-    /// AWS secret access key.
+    /// Secret access key, with which requests are signed.
     pub secret_access_key: String,
-    /// Session token of temporary credentials.
+    /// Session token, which temporary credentials need in addition.
     pub session_token: Option<String>,
 }
 
 /// A customer's encryption key (SSE-C). `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SseCustomerKey {
-    /// Algorithm; S3 knows only `AES256`.
+    /// Encryption algorithm, as sent to S3. S3 knows only `AES256`.
     pub algorithm: String,
-    /// The key in base64.
+    /// Encryption key in base64, as sent to S3 with each request for an object.
     pub key_base64: String,
-    /// The key's MD5 hash in base64.
+    /// MD5 hash of the key in base64, by which S3 checks the key.
     pub key_md5_base64: String,
 }
 

@@ -25,7 +25,7 @@ const FAILURE_STANDS: Duration = Duration::from_secs(2);
 /// Maximum time for one answer of a provider, which may run programs and ask several services.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The credentials in use. They are never printed.
+/// The credentials that requests are signed with now. They are never printed.
 pub(super) struct Current {
     pub(super) identity: Identity,
     /// Counter that grows with every renewal. A request that the server denied names the generation it used. If

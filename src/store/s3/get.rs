@@ -44,7 +44,7 @@ pub struct S3Body {
     answer: Option<Answer>,
     /// Number of bytes of the current response that precede `position` and are discarded.
     skip: u64,
-    /// Offset at which the current response began.
+    /// Offset in the object at which the current response began.
     resumed_at: u64,
     crawl_window: Duration,
     /// Whether the current response is too slow. It is then dropped before more of it is read.

@@ -1,4 +1,4 @@
-//! HEAD of an object: its size, times and entity tag.
+//! HEAD requests, which return the size, times and entity tag of an object.
 
 use super::super::{Etag, Head, StoreError, StoreErrorKind};
 use super::request_log::TARGET;

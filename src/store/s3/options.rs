@@ -19,11 +19,11 @@ pub struct S3Options {
     pub limits: ProcessLimiter,
     /// TLS configurations of all clients. Clones share them.
     pub tls: TlsConfigs,
-    /// Time limits of the stages of a request.
+    /// Time limits for the stages of a request: connecting, waiting for headers, reading the body.
     pub timeouts: Timeouts,
-    /// Number of attempts, and pauses between them.
+    /// How often a failed request is sent again, and the pauses between attempts.
     pub retries: Retries,
-    /// Settings from environment variables.
+    /// Settings that come from environment variables, such as credentials and proxies.
     pub environment: Environment,
 }
 
@@ -34,14 +34,14 @@ impl S3Options {
     }
 }
 
-/// Time limits of the stages of a request.
+/// Time limits for the stages of a request: connecting, waiting for headers, reading the body.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// Maximum time for name resolution, TCP and TLS together.
     pub connect: Duration,
     /// Maximum time from sending the request, connecting included, to the headers of the response.
     pub first_byte: Duration,
-    /// Maximum time between two chunks of a body.
+    /// Maximum time to wait for the next bytes of a response's body.
     pub chunk: Duration,
     /// Time over which the speed of a body is measured, counting only time spent waiting for it. If it brings
     /// less than [`Timeouts::MIN_BYTES_PER_SECOND`], the response is dropped and resumed on another connection.
@@ -49,7 +49,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Minimum speed of a body in bytes per second.
+    /// Minimum speed in bytes per second at which the body of a response must arrive.
     pub const MIN_BYTES_PER_SECOND: u64 = 4096;
 }
 
@@ -70,7 +70,7 @@ pub struct Retries {
     /// Maximum of the first pause. It doubles with every further failure. The actual pause is a random part of
     /// it.
     pub base: Duration,
-    /// Upper limit of the maximum pause.
+    /// Maximum length of any pause, however many attempts have failed.
     pub cap: Duration,
     /// Maximum number of attempts for one operation while no request to the bucket succeeds.
     pub attempts: u32,
@@ -97,7 +97,7 @@ pub struct Environment {
     pub access_key_id: Option<String>,
     /// Value of `AWS_SECRET_ACCESS_KEY`, else `LITESTREAM_SECRET_ACCESS_KEY`.
     pub secret_access_key: Option<String>,
-    /// Value of `AWS_SESSION_TOKEN`.
+    /// Value of `AWS_SESSION_TOKEN`, which temporary credentials need.
     pub session_token: Option<String>,
     /// Value of `AWS_REGION`, else `AWS_DEFAULT_REGION`. It is used only if configuration, URL and a custom
     /// endpoint leave the region open.
@@ -106,7 +106,7 @@ pub struct Environment {
     pub profile: Option<String>,
     /// Value of `AWS_CA_BUNDLE`: path of a PEM file with certificates to trust in addition to the system's.
     pub ca_bundle: Option<PathBuf>,
-    /// Proxies from `HTTPS_PROXY` and similar variables.
+    /// Proxies that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name.
     pub proxies: ProxySettings,
     /// Whether the AWS credentials chain (profiles, SSO, web identity, ECS, IMDS) may be used if no keys are
     /// set. The chain reads environment variables and files by itself.

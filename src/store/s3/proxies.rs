@@ -24,7 +24,7 @@ impl fmt::Debug for ProxySettings {
     }
 }
 
-/// A proxy, and the variable that names it.
+/// URL of a proxy, and the environment variable that it comes from, for messages.
 #[derive(Clone)]
 struct Proxy {
     url: Url,
@@ -39,7 +39,7 @@ pub(super) struct Proxies {
     direct: Vec<Direct>,
 }
 
-/// One entry of `NO_PROXY`.
+/// One entry of `NO_PROXY`: hosts that are reached without a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Direct {
     hosts: Hosts,

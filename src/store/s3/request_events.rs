@@ -19,7 +19,7 @@ impl Operation<'_> {
         if self.key.is_some() { self.method.as_str() } else { "LIST" }
     }
 
-    /// The requested byte range as `first-last`.
+    /// The byte range that the request asks for, as `first-last`. None: the whole object or a listing.
     fn range(&self) -> Option<&str> {
         self.headers.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")
     }

@@ -42,9 +42,9 @@ impl StalledStreamProtection {
     }
 }
 
-/// Result of [`Answer::chunk`].
+/// Next part of a response's body, or its end.
 pub(super) enum Chunk {
-    /// The next bytes of the body.
+    /// The next bytes of the body, which arrived fast enough.
     Bytes(Bytes),
     /// The next bytes of the body. The connection is so slow that the response should be dropped.
     Slow(Bytes),

@@ -7,14 +7,14 @@ use crate::process::locks::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// The attempts of one operation so far.
+/// What has been tried so far for one operation, to decide whether a further retry is allowed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RetryState {
-    /// Number of requests sent.
+    /// Number of requests sent for the operation so far.
     pub(super) sent: u32,
-    /// Number of failures since the last progress.
+    /// Number of failures in a row, since new bytes of the body last arrived.
     pub(super) failed: u32,
-    /// Number of responses since the last progress that contradicted the request.
+    /// Number of responses that contradicted the request, since new bytes of the body last arrived.
     pub(super) invalid_responses: u32,
     pub(super) refreshed: u32,
     pub(super) relocated: u32,

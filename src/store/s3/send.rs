@@ -37,7 +37,7 @@ const MAX_RELOCATIONS: u32 = 2;
 /// reported early.
 const FIRST_CONNECTS: u32 = 4;
 
-/// A request before it is signed.
+/// One operation on the bucket (GET, HEAD or LIST), before it is signed.
 pub(super) struct Operation<'a> {
     pub(super) method: Method,
     pub(super) key: Option<&'a str>,

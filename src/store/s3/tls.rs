@@ -9,12 +9,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Which server certificates are accepted.
+/// Which certificates of servers a TLS client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Trust {
     /// Certificates signed by this machine's root certificates or by those in `AWS_CA_BUNDLE`.
     Roots,
-    /// Any certificate (`skip-verify`).
+    /// Any certificate, because the user has set `skip-verify`.
     Anyone,
     /// No certificate: the endpoint uses plain HTTP, so root certificates are not read.
     NoOne,

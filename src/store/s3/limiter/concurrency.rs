@@ -10,14 +10,14 @@ pub(super) struct ConcurrencyLimit {
     size: usize,
     max: usize,
     phase: Phase,
-    /// The limit before the last increase.
+    /// The limit before the last increase, to which an increase without gain falls back.
     from: usize,
     /// Goodput in bytes per second before the last increase. 0: unknown, so any goodput counts as a gain.
     before: f64,
     /// Number of measurements since the last increase that showed too little gain.
     strikes: u32,
     measuring: Option<Measuring>,
-    /// Time to the first byte, as an exponential moving average.
+    /// Average time from a request to its first byte (exponential), by which measurements are timed.
     first_byte: Duration,
 }
 

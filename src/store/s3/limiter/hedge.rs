@@ -18,7 +18,7 @@ pub(super) struct Hedge {
 #[derive(Debug, Default)]
 struct FirstBytes {
     latencies: Vec<Duration>,
-    /// Index of the oldest latency, which the next one replaces.
+    /// Index of the oldest latency in `latencies`, which the next one replaces.
     next: usize,
     threshold: Option<Duration>,
 }

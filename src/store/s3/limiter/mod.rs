@@ -84,7 +84,7 @@ impl ProcessLimiter {
 pub struct BucketLimits {
     /// Endpoint and name of the bucket.
     pub bucket: String,
-    /// Number of requests that may be in flight.
+    /// Number of requests that may be in flight to the bucket now.
     pub window: usize,
     /// Limit of requests per second. None: the bucket does not throttle.
     pub per_second: Option<f64>,
@@ -97,7 +97,7 @@ pub struct BucketLimits {
 pub(super) struct Limiter {
     process: Arc<Semaphore>,
     permits: Arc<Semaphore>,
-    /// Bytes of bodies received, plus 32 KiB ([`policy::ANSWER_BYTES`]) for each response.
+    /// Goodput so far: bytes of bodies received, plus 32 KiB ([`policy::ANSWER_BYTES`]) for each response.
     goodput: AtomicU64,
     prefixes: Prefixes,
     state: Mutex<BucketState>,
@@ -143,7 +143,7 @@ impl Limiter {
         }
     }
 
-    /// Counts received bytes of a body towards goodput.
+    /// Adds received bytes of a body to the goodput, by which the limit of requests in flight is judged.
     pub(super) fn received(&self, bytes: u64) {
         self.goodput.fetch_add(bytes, Relaxed);
     }

@@ -23,10 +23,10 @@ pub(super) struct Prefixes {
     limited: Mutex<BTreeMap<Box<str>, Arc<PrefixLimiter>>>,
 }
 
-/// One rate, and the queue of the requests that wait for it.
+/// One limit of requests per second, and the queue of the requests that wait for it.
 #[derive(Debug)]
 pub(super) struct PrefixLimiter {
-    /// Held by the first of the waiting requests.
+    /// Lock that the first of the waiting requests holds, so that they are served in order.
     turn: tokio::sync::Mutex<()>,
     rate: Mutex<Rate>,
 }

@@ -34,10 +34,10 @@ pub(super) struct Rate {
     usual: Counts,
 }
 
-/// States of a rate, as in the diagram above.
+/// State of a rate: how the limit is searched for or held.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum RateState {
-    /// There was no 503 yet, or none for a minute.
+    /// No limit: the bucket has not answered 503 yet, or not for a minute.
     Unlimited,
     /// The rate is raised again and again by the fraction `step` of it, until the bucket answers with more 503s.
     Raising { step: f64 },
@@ -54,7 +54,7 @@ pub(super) struct Counts {
     pub answers: u32,
     pub refused: u32,
     sent: u32,
-    /// Whether counting was restarted at the first 503.
+    /// Whether the first 503 of the period has come and the counts were restarted there.
     is_met: bool,
 }
 
@@ -94,7 +94,7 @@ impl Rate {
         }
     }
 
-    /// Limit of requests per second. None: there is no limit.
+    /// Limit of requests per second. None: requests are not limited.
     pub(super) fn per_second(&self) -> Option<f64> {
         (self.state != RateState::Unlimited).then_some(self.rate)
     }
@@ -157,7 +157,7 @@ impl Rate {
         let measured = self.measured;
         let span = now.saturating_duration_since(measured.since);
         let is_over = span >= policy::MEASUREMENT && measured.answers >= policy::LEAST_ANSWERS;
-        // If many responses are 503s, half a measurement is enough.
+        // If at least 20 responses are 503s, half a measurement (50 ms) is enough.
         let is_clear = span >= policy::MEASUREMENT / 2 && measured.refused >= policy::LEAST_ANSWERS;
         if !is_over && !is_clear {
             return None;
@@ -204,7 +204,7 @@ impl Rate {
         None
     }
 
-    /// Adapts the usual share to the 503s below the limit, as an average over 50 measurements.
+    /// Adapts the usual share of 503s to those that come below the limit, as an average over 50 measurements.
     fn follow(&mut self, measured: Counts) {
         if self.usual.refused > 0 {
             self.usual.answers += measured.answers;

@@ -33,7 +33,7 @@ impl Control for Rate {
     }
 }
 
-/// Limits of the simulated server.
+/// Limits that the simulated server applies to the requests it receives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowed {
     /// Maximum requests per second to the whole bucket.
@@ -58,7 +58,7 @@ impl Allowed {
     }
 }
 
-/// Tokens of one of the simulated server's limits.
+/// Token bucket with which the simulated server applies one limit.
 #[derive(Debug)]
 struct Tokens {
     count: f64,
@@ -73,7 +73,7 @@ struct Request {
     refused: u32,
 }
 
-/// What happened in a part of the simulation.
+/// Numbers of accepted and refused requests in one part of the simulation.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Course {
     pub seconds: f64,
