@@ -266,7 +266,8 @@ pub(super) fn check_way(path: &Path) -> Result<(), CommitError> {
     }
 }
 
-/// Returns the deepest directory on the way to `path` that exists.
+/// Returns the deepest existing directory on the way to `path`. Fails if a file, a dangling symbolic link or a
+/// loop of links is on the way.
 fn nearest_directory(path: &Path) -> Result<PathBuf, CommitError> {
     let mut nearest = Path::new(if path.is_absolute() { "/" } else { "." });
     let outermost_first: Vec<&Path> = components(path).collect();

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Maximum of the mean pause before a database is tried again.
+/// Upper limit of the mean pause before a database is tried again. The mean pause doubles with each retry.
 const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
 
 /// How the databases of a run are to be restored. The same for every database.

@@ -135,7 +135,7 @@ pub struct Jobs {
     pub jobs: Vec<Job>,
     /// Databases and entries that failed before they could be started.
     pub refused: Vec<Ended>,
-    /// Whether any of `jobs` matches a `--first` glob.
+    /// Whether any of `jobs` matches a glob of `--first`. If none does, the command says so.
     pub any_first: bool,
 }
 

@@ -61,12 +61,12 @@ impl JobQueue {
         self.passed_below(usize::MAX)
     }
 
-    /// Counts a job as being restored, until [`Self::stopped`] is called for it.
+    /// Counts a job towards the share of its key prefix, until [`Self::stopped`] is called for it.
     pub(super) fn started(&mut self, job: &Job) {
         *self.at_work.entry(prefix_of(job).into()).or_default() += 1;
     }
 
-    /// Counts a job as no longer being restored.
+    /// Notes that a job is no longer being restored, which frees a place in the share of its key prefix.
     pub(super) fn stopped(&mut self, job: &Job) {
         debug_assert!(self.count(prefix_of(job)) > 0, "stopped without started");
         if let Some(count) = self.at_work.get_mut(prefix_of(job)) {

@@ -87,7 +87,7 @@ pub struct RunResult {
     pub discovered: Option<Result<(), DiscoverError>>,
 }
 
-/// What the run waits for while jobs are in flight.
+/// What a run waits for: the answer of a worker, the end of a retry's pause, or a sync of directories.
 enum Event {
     /// A worker has answered for a job. None: the worker ended without an answer.
     Answered(Job, Option<Result<DatabaseAnswer, RestoreError>>),

@@ -24,7 +24,7 @@ pub enum StoreErrorKind {
     Throttled,
     /// DNS, connecting or TLS failed, or a response's body ended early, in all attempts.
     Network,
-    /// HTTP 5xx in all attempts.
+    /// The server answered with HTTP 5xx in all attempts.
     Server,
     /// HTTP 501: the service does not know a header or parameter of the request.
     NotImplemented,

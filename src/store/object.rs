@@ -12,7 +12,7 @@ pub struct ObjectMeta {
     pub size: u64,
     /// Time of the last change, by the clock of the store.
     pub last_modified: Timestamp,
-    /// Entity tag. None for files, or if the tag cannot be used in If-Match.
+    /// Entity tag (ETag) of the object. None for files, or if the tag cannot be used in the header If-Match.
     pub etag: Option<Etag>,
     /// Whether the object is in a storage class that GET cannot read (GLACIER, DEEP_ARCHIVE).
     pub archived: bool,
@@ -49,7 +49,7 @@ pub struct ListPage {
 pub struct Head {
     /// Size of the object in bytes.
     pub size: u64,
-    /// Entity tag. None for files, or if the tag cannot be used in If-Match.
+    /// Entity tag (ETag) of the object. None for files, or if the tag cannot be used in the header If-Match.
     pub etag: Option<Etag>,
     /// Time of the last change, if the response has it.
     pub last_modified: Option<Timestamp>,

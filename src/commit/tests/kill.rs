@@ -188,7 +188,8 @@ pub(super) fn looking_child(words: &[&str]) {
 
 const TO_THE_END: u32 = 1000;
 
-/// Whether `dir` has the database of `hot` without its sidecars, as between moving them aside and the exchange.
+/// Returns whether `dir` has the old database without its sidecars (-wal, -journal): the state between moving
+/// the sidecars aside and exchanging the old file with the new one.
 fn is_in_the_window(dir: &Path, hot: &Path) -> bool {
     let holds = |name: &&str| dir.join(name).metadata().is_ok_and(|file| file.len() > 0);
     let is_old = std::fs::read(dir.join("app.db")).unwrap() == std::fs::read(hot.join("app.db")).unwrap();

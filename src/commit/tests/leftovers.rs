@@ -40,8 +40,8 @@ fn the_living_are_not_swept() {
 #[test]
 fn data_that_came_into_an_empty_file_are_put_back() {
     let _no_forks = no_forks();
-    // The run was killed after it exchanged an old file that had been empty and before it undid the exchange.
-    // The old file has another program's data now.
+    // A run exchanged its new file with an empty file, into which another program had just written. The run was
+    // killed before it could exchange them back.
     for which in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &OsStr| dir.path().join(name);
@@ -232,7 +232,8 @@ fn what_was_replaced_is_kept_until_the_exchange_is_durable() {
     }
 }
 
-/// Another program opens the old database without its -wal before the next sweep.
+/// A `-force` was killed after it had moved the old -wal aside. Another program opens the old database before
+/// the next sweep puts the -wal back.
 #[test]
 fn a_program_that_was_first() {
     let (new, hot) = (new_database(), hot_database("wal"));

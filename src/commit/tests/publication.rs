@@ -289,7 +289,8 @@ fn without_fallocate_the_length_is_set() {
     assert_eq!(std::fs::metadata(new.path().unwrap()).unwrap().len(), 5000);
 }
 
-/// Runs without privileges: on Linux before 6.10, linkat by file descriptor fails then.
+/// Links an unnamed file as a process without privileges does on Linux before 6.10: through /proc, because
+/// linkat with AT_EMPTY_PATH fails.
 #[test]
 fn a_file_without_a_name_is_linked_through_proc_as_well() {
     let dir = tempfile::tempdir().unwrap();

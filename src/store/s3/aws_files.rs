@@ -16,7 +16,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Maximum size of one file in bytes.
+/// Maximum size of an AWS config or credentials file in bytes. A larger file is not read.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
 /// Characters of a name that are percent-encoded. `%` is one of them, so that `a%20b` and `a b` stay different
 /// names.

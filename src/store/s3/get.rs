@@ -42,7 +42,8 @@ pub struct S3Body {
     etag: Option<Etag>,
     litestream_timestamp: Option<Timestamp>,
     answer: Option<Answer>,
-    /// Number of bytes of the current response that precede `position` and are discarded.
+    /// Number of bytes that are still to be discarded from the current response, because the server ignored the
+    /// range and began at offset 0.
     skip: u64,
     /// Offset in the object at which the current response began.
     resumed_at: u64,

@@ -167,7 +167,7 @@ impl Direct {
     }
 }
 
-/// Returns whether the first `bits` bits of both addresses are equal.
+/// Returns whether `address` lies in the network that the first `bits` bits of `network` define.
 fn within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     let (address, network, width) = match (address, network) {
         (IpAddr::V4(a), IpAddr::V4(n)) => (u128::from(u32::from(a)), u128::from(u32::from(n)), 32),

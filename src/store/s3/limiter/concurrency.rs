@@ -17,7 +17,7 @@ pub(super) struct ConcurrencyLimit {
     /// Number of measurements since the last increase that showed too little gain.
     strikes: u32,
     measuring: Option<Measuring>,
-    /// Average time from a request to its first byte (exponential), by which measurements are timed.
+    /// Moving average of the time from a request to its first byte. A measurement lasts twice that time.
     first_byte: Duration,
 }
 
@@ -135,7 +135,8 @@ mod tests {
             assert!((knee * 9 / 10..=knee * 2).contains(&limit.size()), "{knee}: {}", limit.size());
             run(&mut limit, &mut now, &mut total, 20.0, goodput);
             assert!((knee * 9 / 10..=knee * 5 / 2).contains(&limit.size()), "{knee}: {}", limit.size());
-            // The server can do more now, and the limit must find it.
+            // From now on, goodput grows with each further request in flight, so the limit must reach its
+            // maximum.
             run(&mut limit, &mut now, &mut total, 30.0, |n| n as f64 * 1e6);
             assert_eq!(limit.size(), 512, "{knee}");
         }
