@@ -12,18 +12,36 @@ use std::path::PathBuf;
 pub enum Notice {
     /// An earlier run had renamed sidecars (-wal, -journal) of `database`. They have their original names
     /// again. `files` are these names.
-    PutBack { database: PathBuf, files: Vec<PathBuf> },
+    PutBack {
+        /// Path of the database.
+        database: PathBuf,
+        /// Paths of the sidecars.
+        files: Vec<PathBuf>,
+    },
     /// An earlier run had exchanged the file at `path` by mistake. The file is back at `path`.
-    FilePutBack { path: PathBuf },
+    FilePutBack {
+        /// Path of the file, which is the output path of that run.
+        path: PathBuf,
+    },
     /// `files` belong or belonged to `database` and still have temporary names, for the reason `why`.
-    Kept { database: PathBuf, files: Vec<PathBuf>, why: Why },
+    Kept {
+        /// Path of the database.
+        database: PathBuf,
+        /// Paths of the files, with their temporary names.
+        files: Vec<PathBuf>,
+        /// Why the files were not put back.
+        why: Why,
+    },
 }
 
 /// Why files of a database were left under their temporary names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Another process uses the database. `pid` is its process id, if known.
-    InUse { pid: Option<u32> },
+    /// Another process uses the database.
+    InUse {
+        /// Process id. None: not known.
+        pid: Option<u32>,
+    },
     /// A program wrote to the database while its sidecars were aside. They no longer match the database.
     Changed,
     /// Other files exist now under the original names of the sidecars (-wal, -shm, -journal).

@@ -23,7 +23,12 @@ pub enum OutputPath {
     /// Absolute path that the operator chose in the configuration.
     Path(PathBuf),
     /// Path `relative` below the directory `root`. `relative` is a checked name from a bucket.
-    Beneath { root: Arc<Path>, relative: String },
+    Beneath {
+        /// Absolute path of the directory.
+        root: Arc<Path>,
+        /// Path below `root`, with `/` between its components.
+        relative: String,
+    },
 }
 
 /// Why a database is not restored: its output path is unsafe or collides with another one.

@@ -55,7 +55,12 @@ pub enum Output {
     Configured(PathBuf),
     /// Path below the absolute directory `dir` of a `dir:` entry. `relative` comes from the bucket and has `/`
     /// between its components.
-    InDir { dir: PathBuf, relative: String },
+    InDir {
+        /// Absolute path of the directory, from the configuration.
+        dir: PathBuf,
+        /// Path below `dir`.
+        relative: String,
+    },
     /// Path below `--output-dir`, or below the current directory without that option. Components are separated
     /// by `/`.
     Relative(String),
