@@ -97,8 +97,8 @@ impl OutputRoot {
         }
         Directory::open_or_make(path, self.context.unsynced(), |made| match open_beneath(&self.directory.fd, parents) {
             Ok(fd) => Ok(fd),
-            // `walk` opens component by component. It also creates missing directories, and its error names the
-            // component that is in the way.
+            // If openat2 fails, `walk` opens the path component by component. It creates missing directories, and its
+            // error names the component that is in the way.
             Err(_) => self.walk(parents, made),
         })
     }

@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(window.size(), 10);
         (0..500).for_each(|_| window.ended());
         assert_eq!(window.size(), 510);
-        // The limit of requests to a new bucket begins small.
+        // A new bucket starts with a low limit of requests in flight, so fewer databases in flight are useful.
         let _bucket = s3::S3::new(s3::S3Config::default(), &s3_options(&limits), Default::default());
         let useful = Descriptors::useful_databases(limits.window());
         assert!((10..100).contains(&useful), "{useful}");

@@ -274,7 +274,8 @@ mod tests {
             (Step::Open, 1, format!("open {key}: stale file handle")),
             (Step::Read, 2, format!("read {key}: stale file handle at offset 131072")),
         ] {
-            // The first of two faults at the same step keeps the second from counting.
+            // Two faults are injected at the same step. When the first one strikes, the second does not count that
+            // call.
             let faults = [stale(step, nth), stale(step, nth)];
             let error = whole(&key).unwrap_err();
             assert!(faults.iter().all(|fault| fault.struck()));

@@ -59,7 +59,7 @@ fn links_and_files_on_the_way_are_refused() {
     }
     assert_eq!(tree(&elsewhere).len(), 1, "nothing came to stand elsewhere");
     assert!(tree(&elsewhere.join("sub")).is_empty());
-    // The operator's own output directory may be a symbolic link.
+    // The output directory that the operator names may be a symbolic link. Only links below it are refused.
     publish_beneath(&out.join("link"), "x.db").unwrap();
     assert!(elsewhere.join("x.db").is_file());
 }

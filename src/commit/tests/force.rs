@@ -133,7 +133,8 @@ pub(super) fn where_chown_kills() {
     crate::io::limits_tests::filter(&[libc::SYS_fchown, libc::SYS_fchownat], libc::SECCOMP_RET_KILL_PROCESS);
     commit(Path::new("app.db"), Replace::Force, true, b"new").unwrap();
     assert_eq!(std::fs::metadata("app.db").unwrap().mode() & 0o7777, 0o640);
-    // Setting the inode's times before the second sync needs no chown either.
+    // A second fsync, which some file systems need, is preceded by setting the file's times. That needs no chown
+    // either.
     let other = unpublished(Path::new("other.db"), Replace::Never, false, b"new").unwrap();
     sys::sync_inode(other.output()).unwrap();
     other.publish().unwrap().sync_dir().unwrap();

@@ -27,7 +27,8 @@ fn the_living_are_not_swept() {
     assert_eq!(tree(dir.path()).len(), 1);
     new.publish().unwrap().sync_dir().unwrap();
 
-    // A run that is still alive, between its exchange and the deletion of the old file, is left alone.
+    // The run is still alive, between exchanging the new file with the old one and deleting the old one. A sweep must
+    // change nothing.
     std::fs::write(dir.path().join("app.db-wal"), b"old wal").unwrap();
     let published = unpublished(&path, Replace::Force, false, b"newer").unwrap().publish().unwrap();
     let before = tree(dir.path());

@@ -206,8 +206,8 @@ impl Split {
         let active = self.ranges.iter().enumerate().filter(|(_, range)| range.state != RangeState::Done);
         let longest = active.map(|(id, range)| (id, self.ahead(range))).max_by_key(|(_, ahead)| ahead.len());
         let (id, ahead) = longest?;
-        // One of the remaining pages is already in flight. Less than a third of a page is not worth a range of
-        // its own.
+        // The range's next page is already in flight, so only the cuts after that page count. If they are less than a
+        // third of a page, they are not worth a range of their own.
         let open = ahead.len().checked_sub(per_page)?;
         if open == 0 || open < per_page / 3 {
             return None;

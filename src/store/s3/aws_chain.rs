@@ -182,7 +182,7 @@ impl Connector {
             *whole.headers_mut() = std::mem::take(answer.headers_mut());
             HttpResponse::try_from(whole).map_err(|e| ConnectorError::user(e.into()))
         };
-        // The client limits only the time to connect. This limit covers the whole exchange.
+        // The HTTP client limits only the time to connect. This time-out covers the request and the whole response.
         match tokio::time::timeout(self.connect + self.read, exchange).await {
             Ok(result) => result,
             Err(_) => Err(ConnectorError::timeout("no answer in time".into())),

@@ -225,7 +225,8 @@ mod tests {
             Self: 'a,
         {
             future::ProvideCredentials::new(async {
-                // The other tasks ask for credentials meanwhile.
+                // The provider lets other tasks run before it answers, so that they ask for credentials at the same
+                // time.
                 tokio::task::yield_now().await;
                 let n = self.asked.fetch_add(1, Ordering::Relaxed);
                 let expiry = SystemTime::now() + self.lifetime;

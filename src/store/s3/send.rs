@@ -259,7 +259,7 @@ impl S3 {
         tries: &mut RetryState,
     ) -> Result<(), StoreError> {
         let mut pause = None;
-        // Description of the preparation, for the log. None: no retry can succeed.
+        // What was done to prepare the retry, as text for the log. None: no retry can succeed.
         let done: Option<String> = match &error.action {
             RetryAction::None => None,
             RetryAction::Credentials { generation } => {

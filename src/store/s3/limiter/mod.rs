@@ -278,7 +278,7 @@ mod tests {
         let free = || limiter.permits.available_permits();
         let resize = |to: usize| limiter.resize(&mut lock(&limiter.state), to);
         let existing = || lock(&limiter.state).permits;
-        // A higher limit adds free permits, and a lower one removes them again.
+        // A higher limit of requests in flight adds free permits, and a lower one removes them again.
         resize(size + 10);
         assert_eq!((free(), existing()), (10, size + 10));
         resize(size);

@@ -115,7 +115,7 @@ fn rates_of_prefixes_are_bounded_and_end_a_minute_after_the_last_503() {
     all.hold(begun, 1000.0);
     let mut now = begun;
     let trial = loop {
-        // Every tenth request is refused, whatever the rate.
+        // The simulated bucket refuses every tenth request, whatever the rate.
         now += std::time::Duration::from_millis(1);
         if let Some(trial) = all.answered(now, now, (now - begun).as_millis().is_multiple_of(10)) {
             break trial;

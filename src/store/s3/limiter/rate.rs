@@ -131,7 +131,7 @@ impl Rate {
         } else if now.saturating_duration_since(self.throttled_at) > policy::FORGET_AFTER {
             *self = Self::new(now);
         } else if sent >= self.changed && throttled && !self.measured.is_met && !self.is_trial_of(sent) {
-            // Counting restarts at the first 503, because until then the bucket used tokens that it had saved up.
+            // Counting restarts at the first 503: until then the server still allowed a burst above its limit.
             self.measured = Counts { is_met: true, ..Counts::new(now) };
         } else if sent >= self.changed {
             self.measured.add(throttled);
@@ -227,7 +227,7 @@ impl Rate {
         let step = if self.usual.refused > 0 { policy::LARGEST_STEP } else { 1.0 };
         self.usual = if tried.refused > 1 { Counts { since: now, ..tried } } else { Counts::new(now) };
         if left > policy::NEARLY_ALL || left > 2.0 * share {
-            // The bucket is down, or its limit has fallen.
+            // Even at this low rate there are more 503s than before: the bucket is down, or its limit has fallen.
             self.usual = Counts::new(now);
             self.hold(now, self.rate * (1.0 - left));
         } else if left < share / 2.0 {
