@@ -59,7 +59,8 @@ impl KnownDevices {
     }
 }
 
-/// Does the same as [`KnownDevices::keep_late_names`], without remembering the answer.
+/// Returns whether a file in `dir` that is linked after its fsync is durable once `dir` is synced. Examines the file
+/// system each time; [`KnownDevices`] remembers the answer.
 pub(super) fn keeps_late_names(dir: BorrowedFd<'_>) -> bool {
     looks_durable(dir).unwrap_or(false)
 }
@@ -73,7 +74,8 @@ pub(super) fn mark_inode(file: impl AsFd) {
     let _ = rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now });
 }
 
-/// Does the same as [`keeps_late_names`], but returns the kernel's error.
+/// Returns whether a file in `dir` that is linked after its fsync is durable once `dir` is synced, or the kernel's
+/// error if that cannot be found out.
 fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     match rustix::fs::fstatfs(dir)?.f_type as u64 {
         EXT_MAGIC => {}

@@ -159,7 +159,7 @@ impl StagedFile {
     }
 }
 
-/// Publishes `new`; [`StagedFile::publish`] has the contract.
+/// Gives the new file its final name, by a link or by an exchange with the old file ([`StagedFile::publish`]).
 fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
     if !new.output().is_synced() {
         let (what, path) = ("the content to publish was not synced", new.output().path().to_owned());

@@ -50,7 +50,8 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct SweptDirectories(Mutex<HashMap<DirectoryId, Arc<OnceLock<bool>>>>);
 
 impl SweptDirectories {
-    /// Sweeps the directory of `output`; [`crate::commit::CommitContext::sweep_beside`] has the contract.
+    /// Cleans up what killed runs left in the directory of `output`, once per run and directory. Returns notices for
+    /// the operator ([`crate::commit::CommitContext::sweep_beside`]).
     pub(super) fn sweep_beside(&self, output: &Path) -> Vec<Notice> {
         let parent = parents::directory_of(output);
         match (parents::open(&parent), output.file_name()) {
@@ -59,8 +60,8 @@ impl SweptDirectories {
         }
     }
 
-    /// Does the same as [`Self::sweep_beside`] for the output with the file name `own` in the open directory
-    /// `dir`, whose path is `path`.
+    /// Cleans up what killed runs left in the open directory `dir`, once per run and directory. `path` is the
+    /// directory's path, and `own` the file name of the caller's output in it.
     pub(super) fn sweep(&self, dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
         let Some(id) = id else { return Vec::new() };
         let done = {

@@ -174,7 +174,7 @@ pub(super) fn look(dir: &Path) -> String {
     sweep(dir).iter().map(|notice| format!("notice: {notice}\n")).collect()
 }
 
-/// Does the same as [`look`], in a child process that is killed at step number `nth`.
+/// Sweeps `dir` in a child process that is killed at step number `nth` of the sweep.
 fn look_and_die(dir: &Path, nth: u32) -> ExitStatus {
     ended(&mut child_of(&format!("look {nth}"), dir)).status
 }

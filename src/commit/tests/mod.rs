@@ -71,7 +71,7 @@ fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Re
     unpublished_by(&CommitContext::default(), path, replace, named, content)
 }
 
-/// Does the same as [`unpublished`] for one of several files of the run `run`.
+/// Creates a file with the given content, written and synced but not published, as one of several files of `run`.
 fn unpublished_by(
     run: &CommitContext,
     path: &Path,

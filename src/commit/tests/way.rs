@@ -14,7 +14,8 @@ fn refused(path: &Path) -> CommitError {
     error
 }
 
-/// Does the same as [`refused`] for a name from a bucket.
+/// Returns the error of a restore to the name `relative` from a bucket, below `root`. The check that changes nothing
+/// must give the same error.
 fn refused_beneath(root: &Path, relative: &str) -> CommitError {
     let error = open_root(root)
         .map(Arc::new)

@@ -39,7 +39,7 @@ pub struct ConfigSource {
 }
 
 struct OpenStore {
-    /// Index of this store in [`ConfigSource::stores`], by which stores are told apart.
+    /// Index of this store in [`ConfigSource::stores`]. Two entries use the same store if it is equal.
     index: usize,
     config: StoreConfig,
     store: Store,
@@ -161,7 +161,8 @@ fn below(dir: &Path) -> String {
     dir
 }
 
-/// Finds the databases of `source`; [`crate::fleet::discovery::discover::discover`] has the contract.
+/// Finds the databases of litestream.yml that match the pattern of `source`, and the backup files that the stores
+/// have of each. Failures of single databases are in the result.
 pub(in crate::fleet) async fn discover(
     worker: &Worker,
     source: &ConfigSource,

@@ -128,7 +128,7 @@ impl<C: Control> World<C> {
         self.run_prefixes(seconds, clients, allowed, |_| 0)
     }
 
-    /// Does the same as [`Self::run`] with several prefixes. `next` chooses the prefix of the next request.
+    /// Runs `clients` clients for `seconds` of simulated time. `next` chooses the key prefix of each request.
     pub(super) fn run_prefixes(
         &mut self,
         seconds: f64,
