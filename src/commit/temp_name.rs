@@ -24,7 +24,7 @@ const RANDOM_LEN: usize = 8;
 /// temporary name then fits into the 255 bytes that Linux allows.
 pub(super) const LONGEST_STEM: usize = 176;
 
-/// Kind of file that the new file will replace.
+/// Kind of the file at the output path that a new file will replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replacing {
     /// A file of 0 bytes. It must still be empty after the exchange.

@@ -51,17 +51,17 @@ fn folder(named: bool) -> tempfile::TempDir {
     in_memory.and_then(Result::ok).unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
-/// Sweeps `dir` as a run that has just started does.
+/// Cleans up after killed runs in `dir` (a sweep), as a run does that has just started.
 fn sweep(dir: &Path) -> Vec<Notice> {
     CommitContext::default().sweep_beside(&dir.join("app.db"))
 }
 
-/// Prepares a destination as a run that has just started does.
+/// Checks the output path `path` and opens its directory, as a run does that has just started.
 fn prepare(path: &Path, replace: Replace) -> Result<Destination, CommitError> {
     Destination::prepare(&CommitContext::default(), path, replace)
 }
 
-/// Opens the output directory `path` as a run that has just started does.
+/// Opens the directory `path` for outputs with names from a bucket, as a run does that has just started.
 fn open_root(path: &Path) -> Result<OutputRoot, CommitError> {
     OutputRoot::open(&CommitContext::default(), path)
 }

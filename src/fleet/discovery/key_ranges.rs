@@ -17,11 +17,12 @@ use crate::store::{ListPage, ListRequest, ObjectMeta};
 
 /// Maximum number of ranges that are listed at the same time.
 pub(crate) const MAX_RANGES: usize = 16;
-/// Maximum number of looks at the same time. Each is in another directory.
+/// Maximum number of looks (LISTs with a delimiter) in flight. Each reads the names in another directory.
 const MAX_LOOKS: usize = 4;
-/// Number of looks that are allowed in addition to one for every two pages of keys.
+/// Number of looks (LISTs with a delimiter) that are allowed in addition to one for every two pages of keys.
 const FREE_LOOKS: usize = 2;
-/// Maximum number of cuts. With more, every second cut is dropped, which bounds memory.
+/// Maximum number of cuts (keys at which ranges may begin). With more, every second one is dropped, which bounds
+/// memory.
 const MAX_CUTS: usize = 1 << 16;
 
 /// Identifies what a requested page is for: the keys of a range, or a look (names in a directory).
@@ -29,7 +30,7 @@ const MAX_CUTS: usize = 1 << 16;
 pub(crate) enum Ask {
     /// The page lists keys of the range with this index.
     Keys(usize),
-    /// The page lists names in a directory, for the look with this index.
+    /// The page lists names in a directory, for the look (LIST with a delimiter) with this index.
     Look(usize),
 }
 
@@ -150,7 +151,8 @@ impl Split {
         }
     }
 
-    /// Notes that a look has failed. The listing goes on without looks, because they only make it faster.
+    /// Notes that a look (LIST for the names in a directory) has failed. The listing goes on without looks, because
+    /// they only make it faster.
     pub(crate) fn look_failed(&mut self) {
         self.may_look = false;
     }
@@ -195,8 +197,8 @@ impl Split {
         Some(RangeRequest { ask: Ask::Keys(id), request })
     }
 
-    /// Splits the range that has most cuts before it, and returns the request for the first page of the new
-    /// range.
+    /// Splits the range of keys that has most cuts (possible beginnings of ranges) left, and returns the request for
+    /// the first page of the new range.
     fn further_range(&mut self) -> Option<RangeRequest> {
         let free = MAX_RANGES.checked_sub(self.active())?;
         if free == 0 || self.ranges.len() > MAX_RANGES + self.pages / 2 {
@@ -222,7 +224,8 @@ impl Split {
         self.continued()
     }
 
-    /// Starts a look for cuts in a range that has too few of them.
+    /// Starts a look (LIST with a delimiter) in a range that has too few cuts, that is, keys at which it could be
+    /// split.
     fn further_look(&mut self) -> Option<RangeRequest> {
         let in_flight = self.looks.iter().filter(|look| look.state == RangeState::InFlight).count();
         let allowed = self.may_look && in_flight < MAX_LOOKS && self.looked < FREE_LOOKS + self.pages / 2;
@@ -303,15 +306,16 @@ impl Split {
         self.ranges.iter().filter(|range| range.state != RangeState::Done).count()
     }
 
-    /// Returns the indexes of the cuts inside a range that its listing has not reached yet.
+    /// Returns the indexes of the cuts (keys at which ranges may begin) inside a range that its listing has not
+    /// reached yet.
     fn ahead(&self, range: &Range) -> std::ops::Range<usize> {
         let start = self.cuts.partition_point(|cut| *cut <= range.position);
         let end = range.end.as_ref().map_or(self.cuts.len(), |end| self.cuts.partition_point(|cut| cut < end));
         start..end.max(start)
     }
 
-    /// Returns the estimated number of cuts that lie within one page of keys, at least 1. The estimate uses the
-    /// latest page of every range.
+    /// Returns the estimated number of cuts (keys at which ranges may begin) on one page of keys, at least 1. The
+    /// estimate uses the latest page of every range.
     fn cuts_per_page(&self) -> usize {
         let (mut passed, mut keys) = (0, 0);
         for range in &self.ranges {

@@ -295,7 +295,7 @@ fn what_fleets_cost() {
     }
 }
 
-/// Looks do not enter the directories inside a database.
+/// Looks (LISTs for the names in a directory) do not enter the directories inside a database.
 #[test]
 fn names_inside_databases() {
     for name in ["0000/", "0009/", "ltx/", "generations/"] {

@@ -36,7 +36,7 @@ impl Hedge {
         if key.is_some() { self.objects.threshold } else { self.listings.threshold }
     }
 
-    /// Takes one hedge from the credit. Returns false if none is allowed.
+    /// Takes the permission for one hedge (a second request). Returns false if the credit is used up.
     pub(super) fn take(&mut self) -> bool {
         let allowed = self.credit >= 1.0;
         if allowed {

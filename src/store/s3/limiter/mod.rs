@@ -184,7 +184,7 @@ impl Limiter {
     }
 }
 
-/// The right to have one request in flight. Dropping it releases the right.
+/// A permit is the right to have one request in flight. Dropping it releases that right.
 #[derive(Debug)]
 pub(super) struct Permit {
     permit: Option<OwnedSemaphorePermit>,

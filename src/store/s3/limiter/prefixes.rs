@@ -18,7 +18,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Prefixes {
     pub bucket: Arc<PrefixLimiter>,
-    /// Numbers of responses to each prefix in the current trial.
+    /// Numbers of responses and of 503s for each prefix in the current trial (a time at a very low rate).
     tried: Mutex<HashMap<Box<str>, Counts>>,
     limited: Mutex<BTreeMap<Box<str>, Arc<PrefixLimiter>>>,
 }

@@ -43,7 +43,7 @@ enum RateState {
     Raising { step: f64 },
     /// The rate is 2 % below the limit that was found.
     Holding,
-    /// A trial at a rate far below `rate`. At `rate`, the fraction `share` of the responses were 503s.
+    /// A trial: requests are far below `rate` for a while, to see whether the fraction `share` of 503s falls.
     Trial { rate: f64, share: f64 },
 }
 
@@ -99,7 +99,7 @@ impl Rate {
         (self.state != RateState::Unlimited).then_some(self.rate)
     }
 
-    /// Returns whether the response to a request that was sent at `sent` counts for a trial.
+    /// Whether a trial (a time at a very low rate) runs, and the response to a request sent at `sent` counts for it.
     pub(super) fn is_trial_of(&self, sent: Instant) -> bool {
         matches!(self.state, RateState::Trial { .. }) && sent >= self.changed
     }

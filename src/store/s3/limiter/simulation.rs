@@ -22,7 +22,7 @@ pub(super) trait Control {
     fn answered(&mut self, now: Instant, sent: Instant, prefix: usize, throttled: bool);
 }
 
-/// One limit for all prefixes together.
+/// The simplest limiter under test: one limit for all prefixes together.
 impl Control for Rate {
     fn may_send(&mut self, now: Instant, _prefix: usize, _passed: &mut [bool; 2]) -> bool {
         self.take(now).is_ok()
@@ -99,7 +99,7 @@ pub(super) struct World<C> {
     pub control: C,
     now: Instant,
     random: fastrand::Rng,
-    /// Whether client and server wait for busy cores.
+    /// Whether the simulation adds delays, as on machines whose cores are busy.
     pub is_busy: bool,
     /// Whether refused requests are sent again after a pause that doubles each time. Otherwise they are sent again at
     /// once.
