@@ -1,42 +1,62 @@
-//! The classes of failures that operators and scripts distinguish (docs/CLI.md, "Error log classes").
+//! Classes of failures, which operators and scripts distinguish (docs/CLI.md, "Error log classes").
 //!
-//! Each module has its own error type with the facts (key, offset, expected, found). All of them have a class. The
-//! class is the first part of a reason in the error log.
+//! Each module has its own error type, which contains the facts (object key, offset, expected and found value).
+//! Every error type assigns one of these classes. The error log names the class in front of the reason.
 
 use std::fmt;
 
-/// How the reason begins if a case that cannot happen has happened.
+/// First words of the message if a case that the code rules out has happened.
 pub(crate) const BUG: &str = "this is a bug in Hydrant, please report";
 
-/// The class of a failure: the first words of the reason in the error log. Every error has one.
+/// Class of a failure. Its name is the first part of the reason in the error log. Every error has one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
+    /// The bucket or directory has no backup of the database.
     BackupNotFound,
-    /// The backups do not hold the wanted state: they do not reach the TXID, or they begin after the timestamp.
+    /// The backups do not contain the wanted state: they end before the TXID, or they begin after the
+    /// timestamp.
     TargetNotReachable,
+    /// Transactions are missing between two LTX files of the chain.
     Hole,
+    /// The first LTX file does not begin at transaction 1, so it is no complete snapshot.
     ChainDoesNotBeginAtOne,
+    /// An LTX file is shorter than its header or its listed size says.
     Truncated,
+    /// An LTX file does not have the format that docs/FORMAT.md describes.
     Malformed,
+    /// A checksum in an LTX file does not match the data.
     ChecksumMismatch,
+    /// An LTX file's name and its header contradict each other.
     NameAndHeaderDisagree,
+    /// A file exists at the output path and must not be replaced.
     OutputExists,
+    /// Two databases have output paths that cannot both exist.
     PathCollision,
+    /// The output path would lead out of the output directory, is not allowed as a file name, or is a symbolic
+    /// link or a special file.
     UnsafePath,
+    /// The store denied access (HTTP 401 or 403), or credentials are missing or have expired.
     AccessDenied,
+    /// The store did not answer in time, in all attempts.
     S3Timeout,
+    /// The bucket asked for fewer requests (HTTP 503 or 429), in all attempts.
     Throttled,
+    /// Any other failure of a request to the store.
     S3Error,
+    /// The disk or the user's quota is full.
     DiskFull,
+    /// Any other error of the local file system, or a bug in Hydrant.
     Io,
+    /// SQLite's check found damage in the restored database, or could not run.
     IntegrityCheck,
-    /// The command line or the configuration is invalid, for example a bad URL or an unknown replica type.
+    /// The command line or the configuration cannot be used, for example because of a malformed URL.
     Config,
-    /// A signal stopped the run.
+    /// A signal such as SIGINT stopped the run.
     Cancelled,
 }
 
 impl Class {
+    /// The name of the class as the error log shows it, such as `disk full`. Scripts rely on these names.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BackupNotFound => "backup not found",
@@ -69,8 +89,9 @@ impl fmt::Display for Class {
     }
 }
 
-/// Returns `text` with control characters and Unicode marks of text direction escaped. Names and error texts come
-/// from buckets. Without this they could control the terminal or break a line of the log (docs/CLI.md, "Escaping").
+/// Returns `text` with control characters and Unicode's text-direction marks escaped. Names and error texts
+/// come from buckets: unescaped, they could send commands to the terminal or start a new line in the log
+/// (docs/CLI.md, "Escaping").
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

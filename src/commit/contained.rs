@@ -1,9 +1,11 @@
-//! Outputs whose names come from a bucket: every name stays beneath the directory that the operator named
-//! (docs/GUARANTEES.md, 6 and 7).
+//! Output files whose names come from keys in a bucket. Whoever can write to the bucket chooses these names, so
+//! this file ensures that every output stays below the directory that the operator named (docs/GUARANTEES.md, 6
+//! and 7).
 //!
-//! A name is first checked as text (`unsafe_name`). Then its directory is opened by `openat2` with RESOLVE_BENEATH
-//! and without symbolic links. If that call fails (no such call in the kernel or the sandbox, or missing
-//! directories), the components are opened one after the other without following links, which is equally safe.
+//! A name is first checked as text (`unsafe_name`). Then the output's directory is opened with the system call
+//! `openat2` and the flags RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. If that fails, because the kernel or a
+//! sandbox does not offer `openat2` or because directories are missing, the path's components are opened one
+//! after the other with O_NOFOLLOW, which is equally safe.
 
 use crate::commit::context::CommitContext;
 use crate::commit::parents::{self, Directory, Missing};
@@ -18,26 +20,27 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
-/// The number of remembered directories from which on closed ones are forgotten.
+/// When 1,024 directories are remembered, those that are no longer open are forgotten, which bounds memory.
 const MOST_REMEMBERED: usize = 1024;
 
-/// The directory beneath which outputs lie. It is made if it is missing. A directory that was made is removed on
-/// drop if nothing was published beneath it.
+/// The directory below which outputs with names from a bucket are written. [`Self::open`] creates the directory
+/// if it is missing. If it was created and nothing was published below it, dropping this value removes it
+/// again.
 #[derive(Debug)]
 pub struct OutputRoot {
     context: CommitContext,
     directory: Arc<Directory>,
-    /// Directories beneath it that are in use, by relative path. All outputs of one directory share its descriptor
-    /// and its lock.
+    /// Directories below the root that are in use, by their path relative to the root. All outputs in one
+    /// directory share its file descriptor and its flock.
     open: Mutex<HashMap<Box<str>, Weak<Directory>>>,
 }
 
 impl OutputRoot {
-    /// Opens `path`, and makes it if it is missing. Symbolic links on the way to it are followed: the operator set
-    /// them.
+    /// Opens the directory `path`, and creates it if it is missing. Symbolic links on the way to it are
+    /// followed, because the operator set them, not the bucket.
     ///
     /// # Errors
-    /// The directory cannot be made or opened.
+    /// [`CommitError`] if the directory cannot be created or opened.
     pub fn open(context: &CommitContext, path: &Path) -> Result<Self, CommitError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let directory = Arc::new(Directory::at(path, context.unsynced())?);
@@ -48,18 +51,20 @@ impl OutputRoot {
         &self.context
     }
 
-    /// The path, made absolute.
+    /// Absolute path of the directory below which all these outputs lie.
     pub fn path(&self) -> &Path {
         &self.directory.path
     }
 
-    /// Keeps the directory on drop: something was published beneath it.
+    /// Notes that an output was published below the root, so that dropping this value does not remove the
+    /// directory.
     pub(super) fn keep(&self) {
         self.directory.keep();
     }
 
-    /// Opens the directory of the output `relative` and makes what is missing of it. `relative` must have passed
-    /// [`check_relative`]. An open directory is shared as long as its path still leads to it.
+    /// Opens the directory that the output `relative` belongs to, and creates its missing parts. The caller
+    /// must have checked the name with [`check_relative`]. If the directory is open already, its descriptor is
+    /// shared, unless the directory was moved or replaced since.
     pub(super) fn directory_of(&self, relative: &str) -> Result<Arc<Directory>, CommitError> {
         let parents = parents_of(relative);
         let known = match parents {
@@ -78,7 +83,8 @@ impl OutputRoot {
         Ok(directory)
     }
 
-    /// Whether the path `parents` still leads to `directory`.
+    /// Returns whether the relative path `parents` still leads to the open `directory`. It does not if another
+    /// program has renamed, removed or replaced the directory.
     fn leads_to(&self, parents: &str, directory: &Directory) -> bool {
         let stat = rustix::fs::statat(&self.directory.fd, dot_if_empty(parents), AtFlags::SYMLINK_NOFOLLOW);
         stat.is_ok_and(|stat| stat.st_nlink > 0 && directory.id == Some((stat.st_dev, stat.st_ino)))
@@ -91,12 +97,14 @@ impl OutputRoot {
         }
         Directory::open_or_make(path, self.context.unsynced(), |made| match open_beneath(&self.directory.fd, parents) {
             Ok(fd) => Ok(fd),
-            // The walk finds the reason and the component.
+            // If openat2 fails, `walk` opens the path component by component. It creates missing directories, and its
+            // error names the component that is in the way.
             Err(_) => self.walk(parents, made),
         })
     }
 
-    /// Opens one component after the other, and makes those that are missing.
+    /// Opens the directory `parents` one component after the other, and creates the components that are
+    /// missing.
     fn walk(&self, parents: &str, made: &mut Missing<'_>) -> Result<OwnedFd, CommitError> {
         let mut path = self.directory.path.clone();
         let mut fd = open_beneath_slowly(&self.directory.fd, OsStr::new("."))
@@ -117,11 +125,12 @@ impl OutputRoot {
     }
 }
 
-/// Checks the directories on the way to the output `relative` beneath `root` without making anything. See
-/// [`super::check_way`].
+/// Checks the directories between `root` and the output `relative`, without creating anything. A dry run uses
+/// this to find the errors that a restore would meet. See also [`super::check_way`].
 ///
 /// # Errors
-/// What is in the way.
+/// [`CommitError`] that names the obstacle: an unsafe name, a symbolic link, or a file where a directory must
+/// be.
 pub fn check_way_beneath(root: &Path, relative: &str) -> Result<(), CommitError> {
     let unsafe_name = |why| CommitError::UnsafeName { name: relative.to_owned(), why };
     check_relative(root, relative).map_err(unsafe_name)?;
@@ -139,7 +148,8 @@ pub fn check_way_beneath(root: &Path, relative: &str) -> Result<(), CommitError>
     Ok(())
 }
 
-/// Opens the directory of the output `relative`; None if there is none, or if a symbolic link leads to it.
+/// Opens the directory of the output `relative`. Returns None if the directory does not exist, or if a symbolic
+/// link is on the way to it.
 fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
     let root = parents::open(root).ok()?;
     if parents_of(relative).is_empty() {
@@ -148,7 +158,7 @@ fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
     match open_beneath(&root, parents_of(relative)) {
         Ok(fd) => Some(fd),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
-        // The kernel or the sandbox has no openat2.
+        // The kernel or a sandbox does not offer openat2: open the components one after the other.
         Err(_) => {
             parents_of(relative).split('/').try_fold(root, |dir, name| open_beneath_slowly(&dir, OsStr::new(name)).ok())
         }
@@ -156,8 +166,9 @@ fn open_existing(root: &Path, relative: &str) -> Option<OwnedFd> {
 }
 
 impl CommitContext {
-    /// [`Self::sweep_beside`] for the output `relative` beneath `root`, a name from a bucket: no symbolic link
-    /// beneath `root` is followed.
+    /// Cleans up after killed runs in the directory of the output `relative` below `root`, as
+    /// [`Self::sweep_beside`] does. `relative` is a name from a bucket, so no symbolic link below `root` is
+    /// followed.
     pub fn sweep_beneath(&self, root: &Path, relative: &str) -> Vec<Notice> {
         if check_relative(root, relative).is_err() {
             return Vec::new();
@@ -170,7 +181,7 @@ impl CommitContext {
     }
 }
 
-/// The directories of an output: its relative path without the last component.
+/// Returns the directory part of an output's relative path: the path without its last component.
 fn parents_of(relative: &str) -> &str {
     relative.rsplit_once('/').map_or("", |(parents, _)| parents)
 }
@@ -185,14 +196,15 @@ fn dot_if_empty(parents: &str) -> &str {
     if parents.is_empty() { "." } else { parents }
 }
 
-/// Opens the directory `name` in `dir` without following a link. `name` must be one component, and not `..`.
+/// Opens the directory `name` in `dir` with O_NOFOLLOW. `name` must be a single component and not `..`.
 fn open_beneath_slowly(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     debug_assert!(!name.as_encoded_bytes().contains(&b'/') && name != "..");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
-/// Why the component `name` of `path` could not be opened as a directory.
+/// Returns the error for a component `name` that could not be opened as a directory: a symbolic link, a file,
+/// or the kernel's error `errno`. `path` is the whole path up to `name`.
 fn not_opened(dir: &OwnedFd, name: &str, path: &Path, errno: Errno) -> CommitError {
     match rustix::fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map(|s| FileType::from_raw_mode(s.st_mode)) {
         Ok(FileType::Symlink) => CommitError::IsSymlink { path: path.to_owned() },

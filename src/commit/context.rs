@@ -1,4 +1,4 @@
-//! What the commits of one run know in common.
+//! What all restores of one command remember in common while they write their outputs.
 
 use crate::commit::Notice;
 use crate::commit::journal::KnownDevices;
@@ -8,10 +8,11 @@ use crate::commit::sys::UnnamedLinks;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The memory of a run: which directories were swept, which new directories are not durable yet, and what file
-/// systems and the kernel were found to do. Each command makes one. Clones share it.
+/// The memory of one command: which directories were cleaned up after killed runs, which new directories are
+/// not durable yet, and which features file systems and the kernel were found to have. Each command makes one.
+/// Clones share the same memory.
 ///
-/// Two contexts behave towards each other like two processes: nothing is lost, but work is done twice.
+/// Two contexts in one process behave like two processes: both are safe, but each repeats the other's work.
 #[derive(Debug, Clone, Default)]
 pub struct CommitContext(Arc<Memory>);
 
@@ -24,11 +25,12 @@ struct Memory {
 }
 
 impl CommitContext {
-    /// Puts right what killed runs left in the directory of `output`, once per context and directory. Other callers
-    /// wait until that is done. To be called before every decision that depends on what is at `output`. Files that
-    /// cannot be put right stay where they are.
+    /// Cleans up what killed runs of Hydrant left in the directory of `output`: it puts moved files back and
+    /// deletes temporary files. This happens once per context and directory; concurrent callers wait until it
+    /// is done. Call it before every decision that depends on which file is at `output`. Files that cannot be
+    /// put back stay where they are.
     ///
-    /// Returns notices for the operator.
+    /// Returns messages for the operator about what was put back and what was left.
     pub fn sweep_beside(&self, output: &Path) -> Vec<Notice> {
         self.swept().sweep_beside(output)
     }

@@ -1,4 +1,5 @@
-//! The path of an output, checked, with its open directory. All later steps are relative to that directory.
+//! The checked path of an output file, and the open directory that it belongs to. All later steps use the
+//! directory's file descriptor, so that a renamed directory cannot redirect them.
 
 use super::parents::{self, Directory, DirectoryId};
 use super::sidecars::{Replace, SIDECARS, suffixed};
@@ -14,8 +15,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A checked destination. While it lives, other restores do not remove its directory. When the last destination in
-/// a directory is dropped and nothing was published there, the directories that were made for it are removed.
+/// The checked path of an output file. While a `Destination` exists, no other restore removes its directory.
+/// Directories that were created for it are removed again when the last `Destination` in them is dropped and
+/// nothing was published there.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
@@ -23,11 +25,12 @@ pub struct Destination {
     replace: Replace,
     context: CommitContext,
     directory: Arc<Directory>,
-    // Declared after `directory`, so dropped after it: `directory` removes directories beneath the root.
+    // `root` is declared after `directory` because fields are dropped in the order of declaration: dropping
+    // `directory` removes new directories below `root`, which must happen before `root` removes itself.
     root: Option<Arc<OutputRoot>>,
 }
 
-/// What is at a destination.
+/// What exists at the path of an output before the restore: nothing, an empty file, or a file with content.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Standing {
     Nothing,
@@ -36,24 +39,27 @@ pub(super) enum Standing {
 }
 
 impl Destination {
-    /// Opens the directory of `path`, makes its missing parents (mode 0700 less the umask), sweeps it once per
-    /// context ([`CommitContext::sweep_beside`]), and checks `path` in the order of docs/CLI.md, "Order of checks". An
-    /// existing empty file counts as absent.
+    /// Opens the directory of `path`, creates its missing parents (mode 0700 minus the umask) and cleans up
+    /// after killed runs there, once per context ([`CommitContext::sweep_beside`]). Then checks `path` in the
+    /// order that docs/CLI.md, "Order of checks", lists. An existing file of 0 bytes counts as absent.
     ///
     /// # Errors
-    /// What is in the way, or a directory that cannot be opened or made. Symbolic links, files that are not
-    /// regular, and a database that another process uses are refused, with [`Replace::Force`] too.
+    /// [`CommitError`] if an existing file forbids the restore, or if the directory cannot be opened or
+    /// created. Symbolic links, files that are not regular, and databases that another process uses are refused
+    /// even with [`Replace::Force`].
     pub fn prepare(context: &CommitContext, path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
         let directory = Arc::new(Directory::of(path, context.unsynced())?);
         Self { path: path.to_owned(), name, replace, context: context.clone(), directory, root: None }.checked()
     }
 
-    /// As [`Self::prepare`], for `relative` (with slashes between its components) beneath `root`, a name from a
-    /// bucket. The name is refused if it, or a symbolic link on its way, would lead out of `root`.
+    /// Does the same as [`Self::prepare`] for an output below `root` whose name comes from a bucket. `relative`
+    /// is its path with `/` between the components. The name is refused if the name itself, or a symbolic link
+    /// on the way, would lead out of `root`.
     ///
     /// # Errors
-    /// As [`Self::prepare`]; [`CommitError::UnsafeName`], [`CommitError::IsNoDirectory`].
+    /// The errors of [`Self::prepare`]. Also [`CommitError::UnsafeName`] for a name that is not allowed, and
+    /// [`CommitError::IsNoDirectory`] if a file is where a directory must be.
     pub fn prepare_beneath(root: &Arc<OutputRoot>, relative: &str, replace: Replace) -> Result<Self, CommitError> {
         let unsafe_name = |why| CommitError::UnsafeName { name: relative.to_owned(), why };
         check_relative(root.path(), relative).map_err(unsafe_name)?;
@@ -63,15 +69,17 @@ impl Destination {
         Self { path, name, replace, context, directory, root: Some(Arc::clone(root)) }.checked()
     }
 
-    /// Sweeps its directory and checks what is there. An error drops it, which removes new directories.
+    /// Cleans up after killed runs in the directory and checks the existing file and its sidecars (-wal, -shm,
+    /// -journal). On error `self` is dropped, which removes directories that were just created.
     fn checked(self) -> Result<Self, CommitError> {
-        // A new directory holds no leftovers. Notices are dropped here: the caller gets them from `sweep_beside`,
-        // which it calls first.
+        // A new directory cannot hold files of killed runs. The messages of this clean-up are dropped, because
+        // callers that show messages have called `sweep_beside` before.
         if !self.directory.is_new {
             drop(self.context.swept().sweep(self.dir(), self.directory.id, &self.directory.path, &self.name));
         }
         let standing = look_at(self.dir(), &self.name, &self.path, self.replace)?;
-        // A new directory holds no sidecars. Sidecars that appear later are found by the publication.
+        // A new directory holds no sidecars. Sidecars that another program creates later are found when the
+        // output is published.
         if !self.directory.is_new {
             look_at_sidecars(self.dir(), &self.name, &self.path, self.replace)?;
         }
@@ -81,12 +89,13 @@ impl Destination {
         Ok(self)
     }
 
-    /// The path, as given.
+    /// Path of the output file, for messages, exactly as the caller gave it to [`Self::prepare`].
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether its directory was made for it, or for another destination of this run that still lives.
+    /// Whether the output's directory was created by this run, for this destination or for another one that
+    /// still exists.
     pub fn is_in_new_directory(&self) -> bool {
         self.directory.is_new
     }
@@ -119,7 +128,7 @@ impl Destination {
         self.directory.id
     }
 
-    /// Keeps the directories that were made for it: something was published.
+    /// Notes that an output was published here, so that the directories that were created for it are kept.
     pub(super) fn keep_parents(&self) {
         self.directory.keep();
         if let Some(root) = &self.root {
@@ -127,7 +136,8 @@ impl Destination {
         }
     }
 
-    /// Whether there is certainly no sidecar beside it. False if the kernel refuses the look.
+    /// Returns true if certainly no sidecar (-wal, -shm or -journal) is beside the output. Returns false if the
+    /// kernel refuses to say.
     pub(super) fn has_no_sidecar(&self) -> bool {
         SIDECARS.iter().all(|suffix| {
             let sidecar = rustix::fs::statat(self.dir(), suffixed(&self.name, suffix), AtFlags::SYMLINK_NOFOLLOW);
@@ -135,10 +145,10 @@ impl Destination {
         })
     }
 
-    /// What is at the destination now.
+    /// Returns what is at the destination now.
     ///
     /// # Errors
-    /// The reason why it must not be replaced.
+    /// [`CommitError`] that says why the existing file must not be replaced.
     pub(super) fn standing(&self) -> Result<Standing, CommitError> {
         let standing = look_at(self.dir(), &self.name, &self.path, self.replace)?;
         look_at_sidecars(self.dir(), &self.name, &self.path, self.replace)?;
@@ -146,17 +156,18 @@ impl Destination {
     }
 }
 
-/// Checks the directories on the way to `output` without making anything, for runs that change nothing.
-/// [`Destination::prepare`] finds the same obstacles: a dangling link, a loop of links, a file, a file system of
-/// the kernel.
+/// Checks the directories on the way to `output` without creating anything, for `-dry-run`. It finds the same
+/// obstacles as [`Destination::prepare`]: a dangling symbolic link, a loop of links, a file where a directory
+/// must be, or a file system of the kernel such as /proc.
 ///
 /// # Errors
-/// What is in the way.
+/// [`CommitError`] that names the obstacle.
 pub fn check_way(output: &Path) -> Result<(), CommitError> {
     parents::check_way(&parents::directory_of(output))
 }
 
-/// The last component of `path`, if it names a file.
+/// Returns the last component of `path`. It is an error if `path` names a directory or no file at all, as `a/`
+/// and `..` do.
 fn file_name(path: &Path) -> Result<OsString, CommitError> {
     let bytes = path.as_os_str().as_bytes();
     let no_file = || CommitError::NotAFileName { path: path.to_owned() };
@@ -170,7 +181,8 @@ fn file_name(path: &Path) -> Result<OsString, CommitError> {
     path.file_name().map(OsStr::to_owned).ok_or_else(no_file)
 }
 
-/// What is at `name` in `dir`. This comes first in docs/CLI.md, "Order of checks".
+/// Determines what is at `name` in the directory `dir`. This is the first check in docs/CLI.md, "Order of
+/// checks".
 fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(Standing::Nothing),
@@ -186,12 +198,14 @@ fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> 
     }
 }
 
-/// Checks the sidecars beside `name`: without `-force` there must be none, with it none may be a directory.
+/// Checks the sidecars (-wal, -shm, -journal) beside `name`. Without `-force` any sidecar is an error. With
+/// `-force` only a directory with a sidecar's name is an error.
 fn look_at_sidecars(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<(), CommitError> {
     for suffix in SIDECARS {
         let sidecar = PathBuf::from(suffixed(path.as_os_str(), suffix));
         match rustix::fs::statat(dir, suffixed(name, suffix), AtFlags::SYMLINK_NOFOLLOW) {
-            // NAMETOOLONG: there can be no sidecar of that name.
+            // ENAMETOOLONG: a sidecar's name would be longer than the file system allows, so no such sidecar
+            // can exist.
             Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
             Err(errno) => return Err(CommitError::refused("look at", &sidecar, errno)),
             Ok(_) if replace == Replace::Never => return Err(CommitError::SidecarExists { path: sidecar }),

@@ -1,4 +1,4 @@
-//! Why an output cannot be written or published.
+//! Errors of creating, writing, checking and publishing an output file.
 
 #![allow(missing_docs, reason = "the text in #[error] says what each variant and field is")]
 
@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why an output cannot be written or published. [`Destination`](super::Destination),
-/// [`StagedFile`](super::StagedFile), [`PublishedFile`](super::PublishedFile) and [`Check`](super::check::Check) return it,
-/// from the first look at the destination to the sync of its directory. docs/CLI.md, "Texts that scripts rely on",
-/// lists the first three texts.
+/// Why an output file cannot be written or published. [`Destination`](super::Destination),
+/// [`StagedFile`](super::StagedFile), [`PublishedFile`](super::PublishedFile) and
+/// [`Check`](super::check::Check) return it. docs/CLI.md, "Texts that scripts rely on", lists the texts of the
+/// first three variants, which must not change.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
     #[error("cannot restore, output path already exists and is not empty: {}. Use -force to overwrite", shown(.path))]
@@ -25,59 +25,61 @@ pub enum CommitError {
     IsSymlink { path: PathBuf },
     #[error("cannot restore, output path is not a regular file: {}", shown(.path))]
     NotRegular { path: PathBuf },
-    /// A path that names no file: empty, or ending in `..` or `/`.
+    /// The path names no file: it is empty, or it ends in `..` or `/`.
     #[error("cannot restore, output path names no file: {}", shown(.path))]
     NotAFileName { path: PathBuf },
-    /// A name from a bucket that cannot be the name of an output.
+    /// The output's name comes from a bucket and is not allowed as a file name.
     #[error("cannot restore, '{}' is not a safe output path: {why}", escaped(.name))]
     UnsafeName { name: String, why: UnsafeName },
-    /// A file is where a directory on the way to the output should be.
+    /// A file is where a directory on the way to the output must be.
     #[error(
         "cannot restore, a file stands where a directory must be: {}. Remove it, or choose another output",
         shown(.path)
     )]
     IsNoDirectory { path: PathBuf },
-    /// A dangling symbolic link is where a directory on the way to the output should be. `target` is the link's text.
+    /// A symbolic link whose target does not exist is where a directory on the way to the output must be.
+    /// `target` is the path that the link holds.
     #[error(
         "cannot restore, {} is a symbolic link to {}, which is not there: make that directory, or remove the link",
         shown(.path),
         shown(.target)
     )]
     DanglingLink { path: PathBuf, target: PathBuf },
-    /// Symbolic links on the way to the output lead back to themselves.
+    /// Symbolic links on the way to the output lead in a circle (ELOOP).
     #[error(
         "cannot restore, the symbolic link {} leads back to itself: remove it, or choose another output",
         shown(.path)
     )]
     LinkLoop { path: PathBuf },
-    /// The directory exists, but nothing can be made in it (/proc).
+    /// The directory exists, but the kernel lets nobody create files in it. /proc is such a directory.
     #[error(
         "cannot restore, nothing can be made in {}: its file system takes no new files or directories, or another \
          program removes them at once. Choose another output",
         shown(.path)
     )]
     TakesNothing { path: PathBuf },
-    /// Another program uses the database that is to be replaced; `pid` if it is known.
+    /// Another process uses the database that would be replaced. `pid` is its process id, if known.
     #[error("cannot restore, the database is in use by {}: {}", process(*.pid), shown(.path))]
     InUse { path: PathBuf, pid: Option<u32> },
-    /// The destination changed at every attempt to replace it: another restore publishes to it.
+    /// Another program changed the file at the destination during each of the attempts to replace it.
     #[error(
         "cannot restore, {} keeps changing: another restore or program puts files there. Try again when it is done",
         shown(.path)
     )]
     Busy { path: PathBuf },
-    /// `needed` bytes do not fit; `free` bytes are available to this user. EFBIG: the limit on the size of one file.
+    /// The disk has no room for a file of `needed` bytes. `free` is the number of bytes available to this user.
+    /// If `errno` is EFBIG, the limit is the maximum size of one file and not the free space.
     #[error("cannot reserve {needed} bytes for {}: {}{}", shown(.path), text_of(*.errno), free_bytes(*.free))]
     NoSpace { path: PathBuf, needed: u64, free: Option<u64>, errno: Errno },
-    /// The kernel refused `what`.
+    /// The kernel refused the system call that does `what`.
     #[error("cannot {what} {}: {}", shown(.path), text_of(*.errno))]
     Refused { what: &'static str, path: PathBuf, errno: Errno },
-    /// SQLite could not open or check the file.
+    /// SQLite could not open or check the file, for a reason other than damage.
     #[error("cannot check {}: {}", shown(.path), escaped(.reason))]
     Sqlite { path: PathBuf, reason: String },
     #[error(transparent)]
     Io(#[from] IoError),
-    /// A case that cannot happen has happened: `what` is wrong.
+    /// A case that the code rules out has happened, which is a bug in Hydrant. `what` describes it.
     #[error("{BUG}: {what}: {}", shown(.path))]
     Internal { what: &'static str, path: PathBuf },
 }
@@ -87,7 +89,7 @@ impl CommitError {
         Self::Refused { what, path: path.to_owned(), errno }
     }
 
-    /// The class that the error log names.
+    /// Class of this error in the error log (docs/CLI.md, "Error log classes").
     pub fn class(&self) -> Class {
         match self {
             Self::Exists { .. }

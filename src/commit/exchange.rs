@@ -1,23 +1,26 @@
-//! The new file takes the place of the file at the destination: an empty file, or with `-force` a database and
-//! its sidecars.
+//! Replaces the existing file at the destination with the new one. The existing file is either empty, or a
+//! database with its sidecars (-wal, -shm, -journal) that `-force` permits to replace.
 //!
 //! The steps, in this order:
-//! 1. Lock the old file (SQLite's locks and a flock), and check that it is still the file that was chosen.
-//! 2. Give the new file a temporary name that holds both inode numbers and the old file's last change. Sync it
-//!    under that name if its file system needs that (`journal`).
-//! 3. Move the old sidecars aside, to that name and their suffixes: -shm, -journal, -wal.
-//! 4. Exchange the two files. The old file and its sidecars are now under the temporary name.
-//! 5. After the directory was synced: delete the old sidecars, then the old file.
+//! 1. Lock the old file (with SQLite's locks and with flock), and check that it is still the file that was
+//!    chosen.
+//! 2. Give the new file a temporary name that contains both inode numbers and the old file's modification time.
+//!    Sync it under that name if its file system needs that (`journal`).
+//! 3. Rename each old sidecar to that temporary name plus the sidecar's suffix: -shm, -journal, then -wal.
+//! 4. Exchange the names of the two files with RENAME_EXCHANGE. The old file and its sidecars now have the
+//!    temporary name.
+//! 5. Sync the directory. Then delete the old sidecars, and last the old file.
 //!
-//! If the process is killed before step 4, the next `sweep` puts the sidecars back; after step 4, it deletes the
-//! old files. Killed between 3 and 4, the old file is without its sidecars until that sweep, and a program that
-//! opens it does not see what only the sidecars hold. No order of steps avoids that: no system call renames
-//! several names at once, and a -wal beside the new file would damage the new file. The window is kept short: step
-//! 4 follows step 3 at once, nothing is synced in between, and the -wal is moved last
-//! (docs/ARCHITECTURE.md, "Interrupted runs").
+//! If the process is killed before step 4, the next clean-up (`sweep`) puts the sidecars back. If it is killed
+//! after step 4, the clean-up deletes the old files. Between steps 3 and 4 the old database is without its
+//! sidecars. A program that opens it then misses the transactions that only the -wal or -journal holds. No
+//! order of steps avoids that: no system call renames several files at once, and an old -wal beside the new
+//! database would corrupt it. The time between 3 and 4 is therefore kept short: nothing is synced in it, and
+//! the -wal is moved last (docs/ARCHITECTURE.md, "Interrupted runs").
 //!
-//! Without RENAME_EXCHANGE (NFS, some FUSE file systems) step 4 is a rename that replaces. It is still atomic, but
-//! data written to an empty file in the instant before it are lost.
+//! NFS and some FUSE file systems do not offer RENAME_EXCHANGE. Step 4 is then a plain rename. It is still
+//! atomic, but if another program writes to an empty old file in the instant before the rename, that data is
+//! lost.
 
 use crate::commit::in_use::{self, DatabaseLock};
 use crate::commit::sidecars::{MOVE_ORDER, suffixed};
@@ -30,26 +33,28 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// The pause before another look at a file that another restore has locked.
+/// Pause before the next attempt if another restore has locked the file.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
-/// The result of an attempt to publish.
+/// Result of one attempt to publish the new file.
 pub(super) enum Attempt {
+    /// The new file has its final name. The old files are still there under temporary names.
     Done(Replaced),
-    /// The destination changed in the meantime: look at it again.
+    /// Another program changed the destination during the attempt. The caller must look at it again.
     Again,
 }
 
-/// The replaced files. They are deleted once the new name is durable.
+/// The old files that were replaced. They are deleted once the directory with the new name is synced.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
-    /// Names in the destination's directory, in the order in which they are deleted.
+    /// Names of the old files in the destination's directory, in the order in which they are deleted.
     pub(super) names: Vec<OsString>,
-    /// Keeps other runs from sweeping the old file before that.
+    /// Lock on the old file. It keeps other runs from cleaning up the old file before the new name is durable.
     pub(super) _held: Option<DatabaseLock>,
 }
 
-/// Exchanges `new` with `old`, the file that was found at its destination.
+/// Exchanges the new file `new` with the file at its destination. `old` is the metadata of the file that was
+/// there when the caller looked.
 pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Result<Attempt, CommitError> {
     let destination = new.destination().clone();
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
@@ -58,13 +63,13 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
         result => result?,
     };
     if rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        // Another restore is about to replace this file or has just published it. A child of that process also
-        // holds the lock between its fork and its exec.
+        // Another restore holds the lock: it is about to replace this file or has just published it. The lock
+        // can also be held for a moment by a child process of that restore, between fork and exec.
         std::thread::sleep(LOCKED_PAUSE);
         return Ok(Attempt::Again);
     }
-    // The database was looked at before it was locked. Check, with the lock held, that the same file is
-    // still at the destination: another program may have replaced it in between.
+    // The caller looked at the file before it was locked. Check again under the lock that the same file is
+    // still at the destination, because another program may have replaced it in between.
     let locked = rustix::fs::fstat(&held.fd).map_err(|errno| CommitError::refused("look at", path, errno))?;
     let same = |stat: &Stat| {
         (stat.st_dev, stat.st_ino) == (old.st_dev, old.st_ino) && (kind == Replacing::Forced || stat.st_size == 0)
@@ -75,8 +80,9 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
     }
 
     if kind == Replacing::Forced && !destination.has_no_sidecar() {
-        // Makes the time of the last change durable: `sweep` compares it. If the sync fails, a sweep after a power
-        // failure may leave the sidecars under their temporary names; they are not lost.
+        // The fsync makes the old file's modification time durable, because a later clean-up (`sweep`) compares
+        // it. If the fsync fails and the power fails too, that clean-up may leave the sidecars under their
+        // temporary names. Their data is still there.
         let _ = uninterrupted(|| rustix::fs::fsync(&held.fd));
     }
     let exchange = Exchange::of(kind, Some(&locked), &new.stat()?);
@@ -101,8 +107,8 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
     let exchanged = rustix::fs::statat(dir, &temp, AtFlags::SYMLINK_NOFOLLOW);
     if !exchanged.is_ok_and(|stat| same(&stat)) {
         rustix::fs::renameat_with(dir, &temp, dir, name, RenameFlags::EXCHANGE).map_err(|errno| {
-            // The other program's file is under the temporary name now. It must not be deleted, and the old
-            // sidecars must not be put beside the new file.
+            // The other program's file has the temporary name now, so that name must not be deleted. The old
+            // sidecars belong to neither file at the destination, so they are left aside.
             new.forget_name();
             aside.keep();
             CommitError::refused("put back what stood at", path, errno)
@@ -115,7 +121,8 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
     Ok(Attempt::Done(Replaced { names, _held: Some(held) }))
 }
 
-/// Publishes `new` where there are sidecars but no database. `-force` removes the sidecars.
+/// Publishes the new file where the destination has sidecars but no database. The sidecars belonged to a
+/// deleted database. `-force` permits to remove them.
 pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Attempt, CommitError> {
     let destination = new.destination().clone();
     let (dir, name, path) = (destination.dir(), destination.name(), destination.path());
@@ -134,17 +141,18 @@ pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Attempt, C
     }
 }
 
-/// The temporary name of `new`.
+/// Returns the temporary name of the new file. It is a bug if the file has none here.
 fn temp_of(new: &StagedFile) -> Result<OsString, CommitError> {
     let temp = new.temp().map(|temp| temp.as_os_str().to_owned());
     let path = new.output().path();
     temp.ok_or_else(|| CommitError::Internal { what: "the new file has no temporary name", path: path.to_owned() })
 }
 
-/// Sidecars that were moved aside. Drop puts them back.
+/// Sidecars that were renamed to temporary names. Dropping this value renames them back, so that a failed
+/// attempt leaves the old database complete.
 #[derive(Default)]
 struct MovedAside {
-    /// Pairs of names: the one under which a sidecar is now, and its own.
+    /// For each sidecar: its temporary name, then its original name.
     moved: Vec<(OsString, OsString)>,
     destination: Option<std::sync::Arc<crate::commit::Destination>>,
 }
@@ -170,7 +178,8 @@ impl MovedAside {
         Ok(())
     }
 
-    /// Leaves the sidecars where they are. Returns their present names.
+    /// Keeps the sidecars under their temporary names, so that dropping this value does not put them back.
+    /// Returns these names.
     fn keep(&mut self) -> Vec<OsString> {
         std::mem::take(&mut self.moved).into_iter().map(|(aside, _)| aside).collect()
     }

@@ -1,7 +1,8 @@
-//! Whether another process uses a database, found by SQLite's own lock bytes (docs/GUARANTEES.md, 27).
+//! Finds out whether another process uses a database, by looking for locks on the byte ranges that SQLite locks
+//! (docs/GUARANTEES.md, 27).
 //!
-//! In WAL mode each connection holds a lock as long as it is open. Limit: in a rollback-journal mode a connection
-//! between two transactions holds no lock and is not seen.
+//! In WAL mode every open connection holds a lock, so it is found. In a rollback-journal mode a connection
+//! holds a lock only during a transaction, so an idle connection is not found.
 
 use super::CommitError;
 use super::sidecars::suffixed;
@@ -12,19 +13,22 @@ use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// Offset and length of SQLite's PENDING, RESERVED and SHARED lock bytes in a database file.
+/// Offset and length in bytes of the PENDING, RESERVED and SHARED lock ranges in an SQLite database file.
 const DATABASE_LOCKS: (u64, u64) = (0x4000_0000, 512);
-/// Offset and length of the lock bytes in a -shm file: eight locks of the WAL, and the dead man's switch.
+/// Offset and length in bytes of the locks in a -shm file: eight WAL locks and the "dead man's switch" (DMS)
+/// lock.
 const SHM_LOCKS: (u64, u64) = (120, 9);
 
-/// SQLite's locks on a database: no transaction can begin while this lives.
+/// A database file that is held open with SQLite's locks on it. While this value exists, no other process can
+/// begin a transaction on the database.
 #[derive(Debug)]
 pub(super) struct DatabaseLock {
     pub(super) fd: OwnedFd,
 }
 
-/// Opens the database `name` in `dir` and fails if another process uses it. Takes SQLite's locks on it if
-/// permissions allow: a program that opens it in the meantime finds it busy, not half replaced.
+/// Opens the database `name` in `dir`, and fails if another process uses it. If the file can be opened for
+/// writing, takes SQLite's locks on it. A program that opens the database meanwhile then gets SQLITE_BUSY
+/// instead of a half-replaced database.
 pub(super) fn hold(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<DatabaseLock, CommitError> {
     let refused = |errno| CommitError::refused("open", path, errno);
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -49,12 +53,12 @@ pub(super) fn hold(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<Dat
     Ok(DatabaseLock { fd })
 }
 
-/// Fails if another process holds a lock on these bytes.
+/// Fails if another process holds a lock on the `len` bytes at offset `start`.
 fn refuse_if_locked(fd: &OwnedFd, start: u64, len: u64, path: &Path) -> Result<(), CommitError> {
     match lock::holder(fd, start, len) {
         Ok(Some(held)) => Err(CommitError::InUse { path: path.to_owned(), pid: held.pid }),
         Ok(None) => Ok(()),
-        // The file system has no locks, so nobody holds one.
+        // The file system does not support locks, so no process can hold one.
         Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
         Err(errno) => Err(CommitError::refused("look for locks on", path, errno)),
     }

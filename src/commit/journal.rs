@@ -1,14 +1,16 @@
-//! File systems on which a file that gets its name late needs a second sync (docs/GUARANTEES.md, 2;
-//! docs/decisions/09-unnamed-files.md).
+//! Finds the file systems on which a file that gets its name after its fsync needs a second fsync
+//! (docs/GUARANTEES.md, 2; docs/decisions/09-unnamed-files.md).
 //!
-//! On ext4 without a journal (and ext2) an O_TMPFILE file that is linked later can be lost in a power failure
-//! although file and directory were synced. The file's sync writes its inode with link count 0, the directory's
-//! sync writes the name, and nothing writes the inode again. A check of the file system then finds a name of a
-//! deleted file. Such a file is synced once more when it has its name. The second sync comes after the link, or
-//! before the exchange if the file replaces another.
+//! The affected file systems are ext4 without a journal and ext2. An output is first an unnamed file
+//! (O_TMPFILE), which is fsynced and then linked to its name. The first fsync writes the inode with link count
+//! 0. The fsync of the directory writes the name. Nothing writes the inode again, so after a power failure the
+//! file system check finds a name that points to a deleted inode, and removes it. Such a file is therefore
+//! fsynced a second time: after it was linked to its final name or, if it replaces another file, under its
+//! temporary name before the exchange.
 //!
-//! A link alone does not mark the inode as changed, and before Linux 6.18.21 an fsync on ext4 without a journal
-//! skipped an inode that was not marked. Calls that could mark it:
+//! The second fsync needs help. link() does not mark the inode as changed, and Linux before 6.18.21 skips an
+//! fsync of an unmarked inode on ext4 without a journal. This table lists the system calls that could mark the
+//! inode, and which one is used:
 //!
 //! | call | used | reason |
 //! |---|---|---|
@@ -27,20 +29,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// The `f_type` of ext2, ext3 and ext4.
+/// `f_type` in statfs of ext2, ext3 and ext4, which share one number.
 const EXT_MAGIC: u64 = 0xef53;
-/// The `f_type` of overlayfs, the root of most containers. The file system below it cannot be seen from within.
+/// `f_type` in statfs of overlayfs, the root file system of most containers. A process cannot see which file
+/// system is below it.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
-/// The number of remembered devices. Above it all are forgotten and looked at again.
+/// When this many devices are remembered, all are forgotten and examined again, which bounds memory.
 const MOST_REMEMBERED: usize = 1024;
 
-/// Known devices: the number, and whether late names are durable there.
+/// Devices examined so far: device number, and whether a file that was linked after its fsync is durable there.
 #[derive(Debug, Default)]
 pub(super) struct KnownDevices(Mutex<Vec<(u64, bool)>>);
 
 impl KnownDevices {
-    /// Whether a file in `dir` that is linked after its sync is durable once `dir` is synced. False if that cannot be
-    /// found out.
+    /// Returns whether a file in `dir` that is linked after its fsync is durable once `dir` is synced. Returns
+    /// false if that cannot be found out, so that the file is synced a second time.
     pub(super) fn keep_late_names(&self, dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
         let Some((device, _)) = id else { return keeps_late_names(dir) };
         let mut known = lock(&self.0);
@@ -56,21 +59,23 @@ impl KnownDevices {
     }
 }
 
-/// As [`KnownDevices::keep_late_names`], without the memory.
+/// Returns whether a file in `dir` that is linked after its fsync is durable once `dir` is synced. Examines the file
+/// system each time; [`KnownDevices`] remembers the answer.
 pub(super) fn keeps_late_names(dir: BorrowedFd<'_>) -> bool {
     looks_durable(dir).unwrap_or(false)
 }
 
-/// Marks the inode of `file` as changed, for its next fsync. Sets the file's times to now.
+/// Sets both times of `file` to now, which marks its inode as changed, so that the next fsync writes the inode.
 ///
-/// A refusal by the kernel is ignored: only kernels before 6.18.21 need the mark, and a restore must not fail
-/// because, say, the file belongs to another user by now.
+/// Errors are ignored. Only Linux before 6.18.21 needs the mark, and a restore must not fail because, for
+/// example, the file was given to another user meanwhile.
 pub(super) fn mark_inode(file: impl AsFd) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ = rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now });
 }
 
-/// As [`keeps_late_names`], with the kernel's refusal.
+/// Returns whether a file in `dir` that is linked after its fsync is durable once `dir` is synced, or the kernel's
+/// error if that cannot be found out.
 fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     match rustix::fs::fstatfs(dir)?.f_type as u64 {
         EXT_MAGIC => {}
@@ -85,7 +90,8 @@ fn looks_durable(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(journals.flatten().any(|journal| is_journal_of(&journal.file_name(), device)))
 }
 
-/// Whether `journal`, a name in /proc/fs/jbd2, is the journal of `device`: `vda1-8` is inside `vda1`.
+/// Returns whether `journal`, a name in /proc/fs/jbd2 such as `vda1-8`, is the journal of the block device
+/// `device`, such as `vda1`. The number after `-` is the journal's inode.
 fn is_journal_of(journal: &OsStr, device: &OsStr) -> bool {
     let inode = journal.as_bytes().strip_prefix(device.as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
     inode.is_some_and(|inode| !inode.is_empty() && inode.iter().all(u8::is_ascii_digit))
@@ -106,7 +112,8 @@ mod tests {
         let earliest = SystemTime::now() - Duration::from_secs(60);
         mark_inode(&file);
         let after = file.metadata().unwrap();
-        // The clock of file times lags behind by a tick.
+        // The clock of file times advances only with the kernel's timer tick, so it can lag behind by some
+        // milliseconds.
         assert!(after.modified().unwrap() > earliest, "{after:?}");
         assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
     }

@@ -1,26 +1,28 @@
-//! From a file that nobody sees to a durable output: stage, verify, fsync, publish without replacing, fsync the
-//! directory (docs/GUARANTEES.md, 1 to 6, 14, 15, 24, 27 and 30; docs/ARCHITECTURE.md, "Interrupted runs").
+//! Turns a file that nobody sees yet into a durable output: create, write, verify, fsync, publish under its
+//! final name, fsync the directory (docs/GUARANTEES.md, 1 to 6, 14, 15, 24, 27 and 30; docs/ARCHITECTURE.md,
+//! "Interrupted runs").
 //!
 //! ```text
-//! CommitContext          the memory of a run: what was swept, what is not durable yet
-//!   .sweep_beside        puts right what killed runs left (sweep_beneath: for names from a bucket)
-//! Destination::prepare   sweeps too; opens the directory, makes parents, checks what is there
-//!   .create              an O_TMPFILE, else a locked file with a random name    nobody sees it
-//!     .reserve … writes … Writer::sync                                         content durable
-//!     .publish           a link that does not replace, or an exchange           visible, whole
-//!       .sync_dir        the inode again if its file system needs that (`journal`);
-//!                        directory durable, then the old file is deleted
+//! CommitContext          memory of one command: which directories were cleaned up, which are not durable yet
+//!   .sweep_beside        cleans up after killed runs in one directory (sweep_beneath: for names from a bucket)
+//! Destination::prepare   also cleans up; opens the directory, creates parents, checks the existing file
+//!   .create              an unnamed file (O_TMPFILE), else a locked file with a random name
+//!     .reserve … writes … Writer::sync                                         the content is durable
+//!     .publish           a link that cannot replace a file, or an exchange     the file is visible and whole
+//!       .sync_dir        the inode once more if its file system needs that (`journal`); then the
+//!                        directory is synced, so the name is durable; then the old file is deleted
 //! ```
 //!
 //! Invariants:
-//! - A file gets its name only after it was synced after its last write.
-//! - Only an empty file is replaced, or with `-force` a database that nobody uses.
-//! - A replaced file is deleted only when the new name is durable.
-//! - A process that is killed at any point leaves the old state, or the new state, or the old database beside its
-//!   own sidecars under temporary names. The next run that looks at that directory puts the third case right, and
-//!   removes everything else that was left (`sweep`).
+//! - A file gets its final name only if it was fsynced after the last write to it.
+//! - Only an empty file is replaced or, with `-force`, a database that no other process uses.
+//! - A replaced file is deleted only when the new file's name is durable.
+//! - A process that is killed at any point leaves one of three states: the old files, the new file, or the old
+//!   database with its sidecars (-wal, -shm, -journal) under temporary names. The next run that looks at the
+//!   directory restores the third state and deletes all temporary files (`sweep`).
 //!
-//! Not here: the content of the file (`restore`) and the writing (`io`). No `unsafe`.
+//! This folder does not know the content of the file (`restore` does) and does not write it (`io` does). It has
+//! no `unsafe` code.
 
 pub mod check;
 mod contained;

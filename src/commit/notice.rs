@@ -1,36 +1,57 @@
-//! Messages to the operator about an interrupted replacement: a database is whole again, or some of its files are
-//! still under temporary names, and why.
+//! Messages for the operator about a `-force` that an earlier run began and did not finish: the database is
+//! complete again, or some of its files still have temporary names, and why.
 
 use crate::io::{shown, text_of};
 use rustix::io::Errno;
 use std::fmt;
 use std::path::PathBuf;
 
-/// What a sweep did about an interrupted replacement, apart from deleting debris.
+/// What the clean-up after a killed run (`sweep`) did or left, apart from deleting temporary files without
+/// value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Sidecars of the database had been moved aside. They are back in place.
-    PutBack { database: PathBuf, files: Vec<PathBuf> },
-    /// The file at the destination had been moved aside. It is back in place.
-    FilePutBack { path: PathBuf },
-    /// Files that belong or belonged to the database stay under their temporary names.
-    Kept { database: PathBuf, files: Vec<PathBuf>, why: Why },
+    /// An earlier run had renamed sidecars (-wal, -journal) of `database`. They have their original names
+    /// again. `files` are these names.
+    PutBack {
+        /// Path of the database.
+        database: PathBuf,
+        /// Paths of the sidecars.
+        files: Vec<PathBuf>,
+    },
+    /// An earlier run had exchanged the file at `path` by mistake. The file is back at `path`.
+    FilePutBack {
+        /// Path of the file, which is the output path of that run.
+        path: PathBuf,
+    },
+    /// `files` belong or belonged to `database` and still have temporary names, for the reason `why`.
+    Kept {
+        /// Path of the database.
+        database: PathBuf,
+        /// Paths of the files, with their temporary names.
+        files: Vec<PathBuf>,
+        /// Why the files were not put back.
+        why: Why,
+    },
 }
 
-/// Why files were not put back.
+/// Why files of a database were left under their temporary names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Another program uses the database.
-    InUse { pid: Option<u32> },
-    /// A program wrote to the database without them, so they no longer fit.
+    /// Another process uses the database.
+    InUse {
+        /// Process id. None: not known.
+        pid: Option<u32>,
+    },
+    /// A program wrote to the database while its sidecars were aside. They no longer match the database.
     Changed,
-    /// Other sidecars are in their place.
+    /// Other files exist now under the original names of the sidecars (-wal, -shm, -journal).
     Occupied,
-    /// The file at the destination is another database, or there is none.
+    /// The file at the destination is a different database, or no file is there.
     Another,
-    /// They are the replaced database and its sidecars, and the new database is gone.
+    /// The files are the replaced database and its sidecars. The new database, which had replaced them, no
+    /// longer exists, so they may be the only copy of the data.
     NewIsLost,
-    /// The kernel refused.
+    /// The kernel refused, with this error, a system call that would have put the files back.
     Refused(Errno),
 }
 

@@ -1,7 +1,8 @@
-//! The output's missing parent directories: they are made, made durable, and removed again if nothing is published.
+//! Parent directories of an output that did not exist: they are created, made durable, and removed again if
+//! nothing is published in them.
 //!
-//! A restore holds a shared flock on the directory that it is going to publish into. A directory is removed only
-//! under an exclusive flock, so a restore cannot remove a directory that another restore is using.
+//! A restore holds a shared flock on the directory that it publishes into. A directory is removed only under an
+//! exclusive flock. A restore therefore cannot remove a directory that another restore is using.
 
 use super::CommitError;
 use crate::io::uninterrupted;
@@ -17,56 +18,59 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The number of attempts to open a directory while other restores remove it.
+/// Maximum number of attempts to open a directory that other restores remove at the same time.
 const TRIES: usize = 16;
-/// The pause before another attempt to lock a new parent directory. Another run holds the lock only while
-/// it removes the directory, which takes less time than this.
+/// Pause before the next attempt to lock a new directory. Another run holds the exclusive lock only while it
+/// removes the directory, which takes less than 1 ms.
 const LOCKED_PAUSE: Duration = Duration::from_millis(1);
-/// The `f_type` of /proc.
+/// `f_type` in statfs of /proc, where no files can be created.
 const PROC_MAGIC: u64 = 0x9fa0;
-/// The `f_type` of /sys.
+/// `f_type` in statfs of /sys, where no files can be created.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-/// The directories that this run made and that are not durable yet. One restore makes a directory and many publish
-/// below it, so each of them checks this before it ends.
+/// Directories that this run created and whose names are not durable yet. One restore can create a directory
+/// that many others publish below. Each of them consults this list before it reports success.
 #[derive(Debug, Default)]
 pub(super) struct UnsyncedNames(Mutex<Names>);
 
 #[derive(Debug, Default)]
 struct Names {
-    /// Keys: directories with entries that are not durable. Values: the value of `made` at the last such entry, as
-    /// a sync covers only entries made before it began.
+    /// Key: a directory that was not synced since entries were created in it. Value: the value of the counter
+    /// `made` when the last such entry was created. A sync covers only the entries that existed when the sync
+    /// began.
     unsynced: HashMap<PathBuf, u64>,
-    /// The number of directories made so far.
+    /// Number of directories that this run has created so far. It serves as a time stamp: a sync covers the
+    /// directories that were created before it.
     made: u64,
 }
 
-/// Device and inode.
+/// Device number and inode number, which together identify a directory.
 pub(super) type DirectoryId = (u64, u64);
 
-/// An open directory with a shared flock against its removal. Drop removes the directories that were made for it,
-/// unless [`Self::keep`] was called.
+/// An open directory with a shared flock that protects it from removal by other restores. Dropping it removes
+/// the directories that were created for it, unless [`Self::keep`] was called.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) fd: OwnedFd,
-    /// The directory part of the output's path; `.` if there is none.
+    /// Directory part of the output's path; `.` if the path has none.
     pub(super) path: PathBuf,
-    /// None if fstat failed.
+    /// Device and inode number of the directory. None if fstat failed.
     pub(super) id: Option<DirectoryId>,
-    /// Whether it was made when it was opened, so that it was empty.
+    /// Whether this directory was created when it was opened. If so, it was empty then.
     pub(super) is_new: bool,
-    /// The directories that were made for it, outermost first.
+    /// Directories that were created for this one, the outermost first.
     made: Mutex<Vec<PathBuf>>,
     sync_failed: AtomicBool,
 }
 
 impl Directory {
-    /// Opens the directory of `output`, and makes what is missing of it (mode 0700 less the umask).
+    /// Opens the directory part of the path `output`, and creates its missing directories (mode 0700 minus the
+    /// umask).
     pub(super) fn of(output: &Path, unsynced: &UnsyncedNames) -> Result<Self, CommitError> {
         Self::at(directory_of(output), unsynced)
     }
 
-    /// Opens the directory `path`, and makes what is missing of it.
+    /// Opens the directory `path`, and creates it and its parents if they are missing.
     pub(super) fn at(path: PathBuf, unsynced: &UnsyncedNames) -> Result<Self, CommitError> {
         let at = path.clone();
         Self::open_or_make(path, unsynced, |made| match open(&at) {
@@ -79,8 +83,8 @@ impl Directory {
         })
     }
 
-    /// Opens `path` with `open`, which also makes what is missing, and takes the shared flock. Tries again if the
-    /// directory is removed in the meantime.
+    /// Takes the shared flock on the directory that the closure `open` opens. `open` also creates missing
+    /// directories. If another restore removes the directory meanwhile, tries again, at most 16 times.
     pub(super) fn open_or_make(
         path: PathBuf,
         unsynced: &UnsyncedNames,
@@ -96,7 +100,8 @@ impl Directory {
                     id = held;
                     break;
                 }
-                // No removal takes this long: another program has the lock for reasons of its own.
+                // Removing a directory never takes this long. Another program holds the lock for its own
+                // reasons, so this restore goes on without the lock.
                 Ok(Hold::LockedByOther(locked)) if tries_left == 0 => {
                     id = locked;
                     break;
@@ -126,8 +131,8 @@ impl Directory {
         }
     }
 
-    /// Makes the directory's entries durable, unless `before` is an error. A failure is final for all restores that
-    /// share this directory: the kernel reports a failed write only once per descriptor.
+    /// Syncs the directory, unless `before` is an error. Once a sync has failed, it fails for all restores that
+    /// share this directory, because the kernel reports a failed write only once per file descriptor.
     pub(super) fn sync(&self, before: Result<usize, Errno>) -> Result<(), Errno> {
         let synced = before.and_then(|_| sync(&self.fd));
         if synced.is_err() {
@@ -138,14 +143,16 @@ impl Directory {
         synced
     }
 
-    /// Keeps the directories that were made, whatever happens later.
+    /// Keeps the directories that were created for an output, because something was published in them. Dropping
+    /// `self` then removes nothing.
     pub(super) fn keep(&self) {
         lock(&self.made).clear();
     }
 }
 
 impl Drop for Directory {
-    /// Removes the directories that were made for it and are empty, unless another restore uses them.
+    /// Removes the directories that were created for this one, if they are empty and no other restore uses
+    /// them.
     fn drop(&mut self) {
         let made = std::mem::take(&mut *lock(&self.made));
         if !made.is_empty() {
@@ -159,12 +166,12 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Device and inode of an open directory; None if fstat failed.
+/// Returns device and inode number of an open directory. None if fstat failed.
 pub(super) fn id_of(fd: &OwnedFd) -> Option<DirectoryId> {
     rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-/// The directory part of the path `output`; `.` if there is none.
+/// Returns the directory part of the path `output`; `.` if the path has none.
 pub(super) fn directory_of(output: &Path) -> PathBuf {
     match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -172,17 +179,18 @@ pub(super) fn directory_of(output: &Path) -> PathBuf {
     }
 }
 
-/// The result of [`hold`].
+/// Result of an attempt to take the shared flock that protects a directory from removal by other restores.
 enum Hold {
-    /// Held, or on a file system that cannot lock directories, where there is no protection.
+    /// The lock is held, or the file system cannot lock directories, so nothing protects the directory from
+    /// removal.
     Held(Option<DirectoryId>),
-    /// Another process holds an exclusive lock: it removes the directory, or has other reasons.
+    /// Another process holds an exclusive lock. It is removing the directory, or locked it for its own reasons.
     LockedByOther(Option<DirectoryId>),
-    /// The directory was removed in the meantime.
+    /// The directory was removed after it was opened: its link count is 0.
     Gone,
 }
 
-/// Takes the shared flock on a directory.
+/// Takes the shared flock that protects a directory from removal by other restores. Does not wait for the lock.
 fn hold(fd: &OwnedFd) -> Hold {
     let locked = rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared);
     let stat = rustix::fs::fstat(fd);
@@ -194,7 +202,7 @@ fn hold(fd: &OwnedFd) -> Hold {
     }
 }
 
-/// Directories that were missing and were made, outermost first.
+/// Directories that were missing and were created, the outermost first.
 #[derive(Debug)]
 pub(super) struct Missing<'a> {
     directories: Vec<PathBuf>,
@@ -206,7 +214,7 @@ impl<'a> Missing<'a> {
         Self { directories: Vec::new(), unsynced }
     }
 
-    /// Notes that `path` was made and that its name is not durable yet.
+    /// Notes that the directory `path` was created and that its name is not durable yet.
     pub(super) fn note(&mut self, path: &Path) {
         if !self.directories.iter().any(|dir| dir == path) {
             self.directories.push(path.to_owned());
@@ -215,9 +223,9 @@ impl<'a> Missing<'a> {
     }
 }
 
-/// Makes `path` and its missing parents, and adds them to `made`, outermost first. Goes up the path once and down
-/// once, so it ends. If another process removes a parent in the meantime, this fails with ENOENT, and
-/// [`Directory::open_or_make`] tries again.
+/// Creates the directory `path` and its missing parents, and adds them to `made`, the outermost first. The loop
+/// goes up the path once and down once, so it terminates. If another process removes a parent meanwhile, this
+/// fails with ENOENT, and [`Directory::open_or_make`] tries again.
 fn make(path: &Path, made: &mut Missing<'_>) -> Result<(), CommitError> {
     let mut missing = Vec::new();
     for dir in components(path) {
@@ -241,13 +249,14 @@ fn make(path: &Path, made: &mut Missing<'_>) -> Result<(), CommitError> {
     Ok(())
 }
 
-/// `path`, its parent, and so on, up to the last one that has a name.
+/// Iterates over `path`, its parent, that one's parent and so on, as long as the path is not empty.
 fn components(path: &Path) -> impl Iterator<Item = &Path> {
     path.ancestors().filter(|dir| !dir.as_os_str().is_empty())
 }
 
-/// Checks, without making anything, whether the directory `path` can be opened or made. Finds a dangling link, a
-/// loop of links, a file, or a file system of the kernel on the way. Does not look at permissions.
+/// Checks whether the directory `path` could be opened or created, without creating anything. It finds a
+/// dangling symbolic link, a loop of links, a file, or /proc and /sys on the way. It does not check
+/// permissions.
 pub(super) fn check_way(path: &Path) -> Result<(), CommitError> {
     let nearest = nearest_directory(path)?;
     let magic = rustix::fs::statfs(&nearest).map(|fs| fs.f_type as u64);
@@ -257,7 +266,8 @@ pub(super) fn check_way(path: &Path) -> Result<(), CommitError> {
     }
 }
 
-/// The innermost directory on the way to `path` that exists.
+/// Returns the deepest existing directory on the way to `path`. Fails if a file, a dangling symbolic link or a
+/// loop of links is on the way.
 fn nearest_directory(path: &Path) -> Result<PathBuf, CommitError> {
     let mut nearest = Path::new(if path.is_absolute() { "/" } else { "." });
     let outermost_first: Vec<&Path> = components(path).collect();
@@ -282,7 +292,8 @@ fn nearest_directory(path: &Path) -> Result<PathBuf, CommitError> {
     Ok(nearest.to_owned())
 }
 
-/// The error that says what is in the way of the directory `path`, if that can be found; else `error`.
+/// Returns an error that names what is in the way of the directory `path`. Returns `error` unchanged if no
+/// obstacle is found.
 fn explained(error: CommitError, path: &Path) -> CommitError {
     let CommitError::Refused { errno, .. } = &error else { return error };
     if !matches!(*errno, Errno::NOENT | Errno::LOOP | Errno::NOTDIR) {
@@ -290,13 +301,14 @@ fn explained(error: CommitError, path: &Path) -> CommitError {
     }
     match nearest_directory(path) {
         Err(obstacle) => obstacle,
-        // The directory exists, but nothing can be made in it, or other programs remove what is made.
+        // The directory exists, but the kernel lets nobody create files in it, or another program removes them
+        // at once.
         Ok(nearest) if *errno == Errno::NOENT => CommitError::TakesNothing { path: nearest },
         Ok(_) => error,
     }
 }
 
-/// Removes the directories in `made`, innermost first, up to the first one that is in use or not empty.
+/// Removes the directories `made`, the innermost first. Stops at the first one that is in use or not empty.
 fn remove(made: &[PathBuf]) {
     for path in made.iter().rev() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -311,7 +323,7 @@ fn remove(made: &[PathBuf]) {
 }
 
 impl UnsyncedNames {
-    /// Notes that the directory `path` was made.
+    /// Notes that the directory `path` was created, so that its parent must be synced.
     fn note(&self, path: &Path) {
         let mut names = lock(&self.0);
         names.made += 1;
@@ -319,8 +331,8 @@ impl UnsyncedNames {
         names.unsynced.insert(parent_of(&absolute(path)), made);
     }
 
-    /// Makes durable all directories on the way to `directory` that this run made. Skips those in `done`, which were
-    /// synced after `directory` was made, and adds what it synced.
+    /// Syncs all directories above `directory` in which this run created directories. `done` holds directories
+    /// that were synced after `directory` was created: they are skipped, and those synced here are added.
     pub(super) fn sync_above(&self, directory: &Path, done: &mut HashSet<PathBuf>) -> Result<(), CommitError> {
         for (path, made) in self.above(directory) {
             if done.contains(&path) {
@@ -336,7 +348,8 @@ impl UnsyncedNames {
         Ok(())
     }
 
-    /// The directories above `directory` with entries that are not durable, and their values in `Names::unsynced`.
+    /// Returns the directories above `directory` that have to be synced, with the value of the counter
+    /// `Names::made` at their last new entry.
     pub(super) fn above(&self, directory: &Path) -> Vec<(PathBuf, u64)> {
         let absolute = absolute(directory);
         let names = lock(&self.0);
@@ -347,8 +360,8 @@ impl UnsyncedNames {
         absolute.ancestors().skip(1).filter_map(last_made).collect()
     }
 
-    /// Notes that a sync of `path` has ended that covers entries up to `made`. To be called only after the sync:
-    /// another restore that finds no note relies on the entries being durable.
+    /// Notes that `path` was synced and that the sync covers the entries up to counter `made`. Call this only
+    /// after the sync has ended, because other restores report success when they find no note.
     fn synced(&self, path: &Path, made: u64) {
         let mut names = lock(&self.0);
         if names.unsynced.get(path) == Some(&made) {
@@ -357,7 +370,7 @@ impl UnsyncedNames {
     }
 }
 
-/// Syncs a directory. A file system that cannot sync directories is no error.
+/// Syncs a directory with fsync. If the file system cannot sync directories (EINVAL), that is not an error.
 pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
     match uninterrupted(|| rustix::fs::fsync(&directory)) {
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),

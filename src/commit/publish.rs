@@ -1,4 +1,5 @@
-//! Publication: the file gets its name by a link that cannot replace anything, or by an exchange that loses nothing.
+//! Publication of an output: the new file gets its final name. A new name is made by a link, which cannot
+//! replace a file. An existing file is exchanged, so that it still exists if something fails.
 
 use super::destination::Standing;
 use super::parents::DirectoryId;
@@ -13,35 +14,38 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The number of looks at a destination that keeps changing.
+/// Maximum number of attempts to publish at a destination that other programs keep changing.
 const TRIES: usize = 8;
-/// Threads that sync the inodes of a batch. 2, 8 and 16 take equally long (docs/decisions/09-unnamed-files.md).
+/// Number of threads that sync the inodes of a batch of files. 2, 8 and 16 threads take equally long
+/// (docs/decisions/09-unnamed-files.md).
 const INODE_THREADS: usize = 4;
-/// The smallest number of inodes that is worth another thread.
+/// Minimum number of inodes per thread. Fewer are not worth starting a thread.
 const FEWEST_INODES: usize = 8;
 
-/// A file under its final name; not yet durable.
+/// A file that has its final name. The name can still be lost in a power failure until [`Self::sync_dir`] has
+/// ended.
 #[derive(Debug)]
 #[must_use = "the name is not durable before sync_dir"]
 pub struct PublishedFile {
     output: Arc<OutputFile>,
-    /// Whether its inode must be synced once more (`journal`).
+    /// Whether the inode must be synced once more, because the file got its name after its fsync (`journal`).
     is_named_late: bool,
     replaced: Replaced,
     destination: Arc<Destination>,
 }
 
 impl PublishedFile {
-    /// The destination, as given.
+    /// Path of the output file, for messages, exactly as the caller gave it.
     pub fn path(&self) -> &Path {
         self.destination.path()
     }
 
-    /// Makes the name durable, and the names of new parent directories, then deletes what the file replaced.
+    /// Makes the file's name and the names of newly created parent directories durable. Then deletes the file
+    /// that the new one replaced.
     ///
     /// # Errors
-    /// The kernel refuses a sync. The new file is then at its destination and the replaced one beside it under a
-    /// temporary name, but either can be lost in a power failure.
+    /// [`CommitError::Refused`] if a sync fails. The new file is then at its destination and the replaced file
+    /// is beside it under a temporary name. Either can be lost in a power failure.
     pub fn sync_dir(mut self) -> Result<(), CommitError> {
         let synced = self.sync_name().and_then(|()| self.sync_above(&mut HashSet::new()));
         if synced.is_ok() {
@@ -52,7 +56,8 @@ impl PublishedFile {
         synced
     }
 
-    /// Makes the names of new parent directories durable. `done`: see [`crate::commit::parents::UnsyncedNames::sync_above`].
+    /// Makes the names of newly created parent directories durable. For `done` see
+    /// [`crate::commit::parents::UnsyncedNames::sync_above`].
     fn sync_above(&self, done: &mut HashSet<PathBuf>) -> Result<(), CommitError> {
         self.destination.context().unsynced().sync_above(self.destination.dir_path(), done)
     }
@@ -61,12 +66,12 @@ impl PublishedFile {
         self.sync_inode().and_then(|()| self.sync_entry())
     }
 
-    /// Makes it durable that the file has a name (its link count), if its file system needs that.
+    /// Syncs the inode with its link count, if the file system needs that for a file that got its name late.
     fn sync_inode(&self) -> Result<(), CommitError> {
         if self.is_named_late { sync_inode(&self.output) } else { Ok(()) }
     }
 
-    /// Makes the directory's entry durable.
+    /// Syncs the directory, which makes the file's name durable.
     fn sync_entry(&self) -> Result<(), CommitError> {
         let refused = |errno| CommitError::refused("sync the directory of", self.path(), errno);
         self.destination.directory().sync(self.output.fault(Step::SyncDir)).map_err(refused)
@@ -74,7 +79,8 @@ impl PublishedFile {
 
     fn delete_replaced(&mut self) {
         for name in std::mem::take(&mut self.replaced.names) {
-            // A file that cannot be deleted stays: it does no harm, and the next run tries again.
+            // A replaced file that cannot be deleted stays under its temporary name. It does no harm, and the
+            // next run tries to delete it again.
             if self.output.fault(Step::Publish).is_ok() {
                 let _ = rustix::fs::unlinkat(self.destination.dir(), &name, AtFlags::empty());
             }
@@ -83,7 +89,8 @@ impl PublishedFile {
 }
 
 impl Drop for PublishedFile {
-    /// Without [`Self::sync_dir`] the replaced files are deleted after a sync, or not at all.
+    /// Handles a file for which [`Self::sync_dir`] was not called: its replaced files are deleted if a sync
+    /// succeeds here. Otherwise they stay.
     fn drop(&mut self) {
         if !self.replaced.names.is_empty() && self.sync_name().is_ok() {
             self.delete_replaced();
@@ -91,8 +98,8 @@ impl Drop for PublishedFile {
     }
 }
 
-/// [`PublishedFile::sync_dir`] for many files. Each directory is synced once. The results are in the order of
-/// `published`.
+/// Does for many files what [`PublishedFile::sync_dir`] does for one, and syncs each directory only once. The
+/// results have the order of `published`.
 pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> {
     let inodes = sync_inodes(&published);
     let mut synced: HashMap<DirectoryId, Result<(), CommitError>> = HashMap::new();
@@ -104,7 +111,7 @@ pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> 
             None => published.sync_entry(),
             Some(id) => synced.entry(id).or_insert_with(|| published.sync_entry()).clone(),
         };
-        // For each file: different paths can lead to one directory.
+        // Parents are synced for each file, because different paths can lead to one directory.
         let result = inode.and(entry).and_then(|()| published.sync_above(&mut done_above));
         if result.is_ok() {
             published.delete_replaced();
@@ -116,7 +123,7 @@ pub fn sync_dirs(published: Vec<PublishedFile>) -> Vec<Result<(), CommitError>> 
     results
 }
 
-/// [`PublishedFile::sync_inode`] for all, on several threads if there are many.
+/// Does [`PublishedFile::sync_inode`] for all files, on several threads if there are many.
 fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
     let sync = |part: &[PublishedFile]| part.iter().map(PublishedFile::sync_inode).collect::<Vec<_>>();
     let part = published.len().div_ceil(INODE_THREADS).max(FEWEST_INODES);
@@ -131,7 +138,7 @@ fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
         for other in others {
             results.extend(match other {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                // The thread could not be started.
+                // The operating system could not start the thread, so this thread syncs its part.
                 Err(part) => sync(part),
             });
         }
@@ -140,25 +147,27 @@ fn sync_inodes(published: &[PublishedFile]) -> Vec<Result<(), CommitError>> {
 }
 
 impl StagedFile {
-    /// Gives the file its name. The content must have been synced (`Writer::sync`) after the last write. The name is
-    /// durable after [`PublishedFile::sync_dir`] or [`sync_dirs`].
+    /// Gives the file its final name. The content must have been synced with `Writer::sync` after the last
+    /// write. The name is durable once [`PublishedFile::sync_dir`] or [`sync_dirs`] has ended.
     ///
     /// # Errors
-    /// [`CommitError::Internal`] if it was not synced, and everything that [`Destination::prepare`] refuses, if it appeared since. The
-    /// new file is then gone, and the destination unchanged.
+    /// [`CommitError::Internal`] if the content was not synced. Otherwise the errors of
+    /// [`Destination::prepare`], if an obstacle appeared since. The new file is then deleted, and the
+    /// destination is unchanged.
     pub fn publish(self) -> Result<PublishedFile, CommitError> {
         publish(self)
     }
 }
 
-/// See [`StagedFile::publish`].
+/// Gives the new file its final name, by a link or by an exchange with the old file ([`StagedFile::publish`]).
 fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
     if !new.output().is_synced() {
         let (what, path) = ("the content to publish was not synced", new.output().path().to_owned());
         return Err(CommitError::Internal { what, path });
     }
     let destination = Arc::clone(new.destination());
-    // No look at the destination: the link itself fails if the name is taken.
+    // The destination is not examined before the link, because the link itself fails with EEXIST if the name is
+    // taken.
     if destination.replace() == Replace::Never
         && destination.has_no_sidecar()
         && let Attempt::Done(replaced) = publish_new(&mut new)?
@@ -195,7 +204,7 @@ fn done(new: &StagedFile, replaced: Replaced) -> PublishedFile {
     PublishedFile { output: Arc::clone(new.output()), is_named_late: new.is_named_late(), replaced, destination }
 }
 
-/// Gives the file its name if that is free.
+/// Gives the new file its final name by a link, or by a rename that fails if a file has that name already.
 fn publish_new(new: &mut StagedFile) -> Result<Attempt, CommitError> {
     let destination = new.destination();
     let (dir, name) = (destination.dir(), destination.name());

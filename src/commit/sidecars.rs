@@ -1,24 +1,24 @@
-//! The files that SQLite puts beside a database.
+//! Sidecars: the files that SQLite creates beside a database (-wal, -shm, -journal).
 
 use std::ffi::{OsStr, OsString};
 
-/// What SQLite puts beside a database, in the order in which a destination is checked.
+/// Suffixes of the files that SQLite creates beside a database, in the order in which a destination is checked.
 pub(crate) const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// The order in which `-force` moves sidecars aside: the -wal last, because the database misses transactions
-/// without it. A sweep puts them back in the reverse order.
+/// Order in which `-force` renames the old sidecars. The -wal is last, because without it the database misses
+/// committed transactions. The clean-up after a killed run puts them back in the reverse order.
 pub(super) const MOVE_ORDER: [&str; 3] = ["-shm", "-journal", "-wal"];
 
-/// Whether an existing output may be replaced.
+/// Whether a restore may replace an existing output file (option `-force`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
-    /// Only an absent or empty output is written.
+    /// Without `-force`: the output must be absent or a file of 0 bytes.
     Never,
-    /// `-force`: an existing output is replaced once the new one is complete.
+    /// With `-force`: an existing output is replaced once the new file is complete.
     Force,
 }
 
-/// `name` with `suffix` after it.
+/// Returns the file name `name` followed by `suffix`, such as `app.db-wal`.
 pub(super) fn suffixed(name: &OsStr, suffix: &str) -> OsString {
     let mut suffixed = name.to_owned();
     suffixed.push(suffix);

@@ -1,4 +1,4 @@
-//! The new file before its publication, while nobody sees it.
+//! The new output file before its publication. No other program sees it under its final name.
 
 use crate::commit::destination::Standing;
 use crate::commit::sys::{mode, rename_to_absent, sync_inode};
@@ -13,30 +13,34 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The number of temporary names that are tried. Each is one of 36^8.
+/// Maximum number of random temporary names that are tried. A name has 8 random letters or digits (36^8
+/// possible names).
 const TRIES: usize = 16;
 
 impl Destination {
-    /// Makes a new, empty file in the destination's directory. `named`: the file gets a temporary name
-    /// ([`StagedFile::path`]), so that SQLite can open it before it is published.
+    /// Creates a new, empty file in the destination's directory. If `named` is true, the file gets a temporary
+    /// name ([`StagedFile::path`]), which SQLite needs to open it before publication. Otherwise the file has no
+    /// name where the file system offers that (O_TMPFILE).
     ///
     /// # Errors
-    /// The directory cannot be written into. This is found here, before anything is fetched.
+    /// [`CommitError`] if no file can be created in the directory. The restore thus fails before it fetches
+    /// anything.
     pub fn create(self: &Arc<Self>, named: bool) -> Result<StagedFile, CommitError> {
         StagedFile::create(self, named)
     }
 }
 
-/// A file that is not published yet. Drop deletes it.
+/// A new output file that is not published yet. Dropping it deletes the file.
 #[derive(Debug)]
 pub struct StagedFile {
     output: Arc<OutputFile>,
-    /// None: the file has no name.
+    /// Temporary name of the file. None if it is an unnamed file (O_TMPFILE).
     temp: Option<TempName>,
     path: Option<PathBuf>,
-    /// Whether its inode must be synced once more when it has a name (`journal`).
+    /// Whether the inode must be synced once more after the file got its name (`journal`).
     is_named_late: bool,
-    // Last field, so dropped last: its drop removes directories, which must be empty by then.
+    // `destination` is the last field, so it is dropped last: its drop removes new directories, which must be
+    // empty by then.
     destination: Arc<Destination>,
 }
 
@@ -66,21 +70,22 @@ impl StagedFile {
         Ok(new)
     }
 
-    /// The file, to be written.
+    /// The open file, into which the restore writes the database.
     pub fn output(&self) -> &Arc<OutputFile> {
         &self.output
     }
 
-    /// The file's path; None if it has no name.
+    /// Path of the file under its temporary name. None if the file is unnamed.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// Reserves `len` bytes of disk and makes the file that long, so that a full disk is found before anything is
-    /// fetched.
+    /// Reserves `len` bytes on the disk and sets the file's length to `len`. A full disk is thus found before
+    /// anything is fetched.
     ///
     /// # Errors
-    /// [`CommitError::NoSpace`] says how much is needed and how much is free.
+    /// [`CommitError::NoSpace`], with the bytes needed and the bytes free, if the disk or the user's quota is
+    /// too small.
     pub fn reserve(&self, len: u64) -> Result<(), CommitError> {
         let file = &self.output;
         file.expect_size(len);
@@ -90,13 +95,13 @@ impl StagedFile {
         }
         let reserved = match file.fault(Step::Reserve) {
             Err(errno) => Err(errno),
-            // Mode 0 also sets the file's size, so that later writes need not.
+            // fallocate with mode 0 also sets the file's size, so later writes do not have to.
             Ok(_) => uninterrupted(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)),
         };
         match reserved {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                // This file system cannot reserve space (ZFS, NFS). Check the free space instead.
+                // The file system cannot reserve space (ZFS, NFS). Check the free space instead.
                 match self.free() {
                     Some(free) if free < len => Err(self.no_space(len, Errno::NOSPC)),
                     _ => self.truncate(len),
@@ -107,7 +112,7 @@ impl StagedFile {
         }
     }
 
-    /// Makes the file exactly `len` bytes long.
+    /// Sets the file's length to exactly `len` bytes.
     pub fn truncate(&self, len: u64) -> Result<(), CommitError> {
         debug_assert!(len <= i64::MAX as u64, "no file is that long");
         self.output.note_change();
@@ -117,7 +122,7 @@ impl StagedFile {
             .map_err(|errno| CommitError::refused("set the length of", self.output.path(), errno))
     }
 
-    /// Whether its inode must be synced once more when it has its name.
+    /// Whether the inode must be synced once more after the file got its name (`journal`).
     pub(super) fn is_named_late(&self) -> bool {
         self.is_named_late
     }
@@ -130,26 +135,28 @@ impl StagedFile {
         self.temp.as_ref()
     }
 
-    /// The file's metadata.
+    /// Returns the new file's inode number, size and times (fstat).
     pub(super) fn stat(&self) -> Result<Stat, CommitError> {
         let path = self.output.path();
         rustix::fs::fstat(&self.output).map_err(|errno| CommitError::refused("look at the new file for", path, errno))
     }
 
-    /// Forgets the temporary name, so that drop deletes nothing: the file was published, or the name now belongs to
-    /// the file that it replaced.
+    /// Forgets the temporary name, so that dropping this value deletes nothing. Called when the file was
+    /// published, or when the temporary name now belongs to the old file.
     pub(super) fn forget_name(&mut self) {
         self.temp = None;
     }
 
-    /// Gives the file a temporary name made by `make`, in place of the one it has.
+    /// Gives the file a new temporary name, which the closure `make` generates. If the name is taken, tries
+    /// another one.
     pub(super) fn rename(&mut self, make: impl Fn() -> TempName) -> Result<(), CommitError> {
         let (dir, links) = (self.destination.dir(), self.destination.context().links());
         let mut result = Err(Errno::EXIST);
         for _ in 0..TRIES {
             let name = make();
             result = self.output.fault(Step::Publish).and_then(|_| match &self.temp {
-                // Locked before it has a name. The lock tells sweeps that its run is alive.
+                // The file is locked before it gets a name. The lock tells the clean-up of other runs that this
+                // run is alive.
                 None => {
                     let _ = rustix::fs::flock(&self.output, FlockOperation::NonBlockingLockExclusive);
                     links.link(&self.output, dir, name.as_os_str())
@@ -169,8 +176,8 @@ impl StagedFile {
         Err(CommitError::refused("name the new file beside", self.output.path(), errno))
     }
 
-    /// Syncs the inode if its file system needs that: a file must be durable, under any name, before it replaces
-    /// another.
+    /// Syncs the inode if the file system needs that (`journal`). The new file must be durable under some name
+    /// before it replaces another file.
     fn sync_late_name(&mut self) -> Result<(), CommitError> {
         if self.is_named_late {
             sync_inode(&self.output)?;
@@ -185,13 +192,14 @@ impl StagedFile {
     }
 
     fn no_space(&self, needed: u64, errno: Errno) -> CommitError {
-        // EFBIG is a limit on one file; the free space of the disk does not matter.
+        // EFBIG is a limit on the size of one file, so the free space of the disk does not matter.
         let free = if errno == Errno::FBIG { None } else { self.free() };
         CommitError::NoSpace { path: self.output.path().to_owned(), needed, free, errno }
     }
 
-    /// Copies owner, group and mode of the file that is to be replaced, as far as permitted. Never grants more than
-    /// the old file: if the group cannot be kept, the new group gets the permissions that others had.
+    /// Copies owner, group and mode of the old file `old` to the new file, as far as this process may. The new
+    /// file never grants more than the old one: if the group cannot be kept, the new group gets only the
+    /// permissions of "others".
     fn take_after(&self, old: &Stat) {
         let kept = self.take_owner(old);
         let mut mode = old.st_mode & 0o777;
@@ -202,9 +210,9 @@ impl StagedFile {
         let _ = rustix::fs::fchmod(&self.output, Mode::from_raw_mode(mode));
     }
 
-    /// Copies owner and group. Returns whether the group is the old one. Calls chown only for what differs: a
-    /// sandbox can kill the caller of chown (systemd's `SystemCallFilter=~@privileged`), and most databases belong
-    /// to the user who restores them.
+    /// Copies owner and group of the old file. Returns whether the new file has the old group now. chown is
+    /// called only if something differs, because a sandbox can kill a process that calls it (systemd's
+    /// `SystemCallFilter=~@privileged`), and most databases belong to the user who restores them.
     fn take_owner(&self, old: &Stat) -> bool {
         let new = rustix::fs::fstat(&self.output).ok();
         let owner = new.is_none_or(|new| new.st_uid != old.st_uid).then(|| Uid::from_raw(old.st_uid));
@@ -212,7 +220,7 @@ impl StagedFile {
         let chown = |owner, group| rustix::fs::fchown(&self.output, owner, group).is_ok();
         match (owner, group) {
             (None, None) => true,
-            // The group is the same already, whether the owner can be kept or not.
+            // The group is equal already, so true is returned whether or not chown can change the owner.
             (owner, None) => {
                 chown(owner, None);
                 true
@@ -230,18 +238,18 @@ impl Drop for StagedFile {
     }
 }
 
-/// The error for a file that could not be created in the destination's directory.
+/// Returns the error for a file that could not be created in the destination's directory.
 fn not_created(destination: &Destination, errno: Errno) -> CommitError {
     let path = destination.dir_path();
     match rustix::fs::fstat(destination.dir()) {
-        // /proc answers ENOENT although the directory exists.
+        // In /proc, creating a file fails with ENOENT although the directory exists.
         Ok(stat) if errno == Errno::NOENT && stat.st_nlink > 0 => CommitError::TakesNothing { path: path.to_owned() },
         _ => CommitError::refused("create a file in", path, errno),
     }
 }
 
-/// Opens a file without a name (O_TMPFILE). None if the file system has no such files, or if /proc, which a later
-/// link may need, is missing.
+/// Creates an unnamed file (O_TMPFILE) in the destination's directory. Returns None if the file system does not
+/// offer unnamed files, or if /proc is not mounted, through which the file may have to be linked later.
 fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
     if !destination.context().links().has_proc() {
         return Ok(None);
@@ -254,11 +262,12 @@ fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// Makes a file with a temporary name beside `path`, for a file other than an output. Returns the file, which must
-/// stay open as long as the name is in use, and its path. A later run deletes the file if this one is killed.
+/// Creates a file with a temporary name beside `path`, for a file that is not an output, such as a report.
+/// Returns the open file and its path. Keep the file open as long as the name is in use: its lock tells other
+/// runs that this run is alive. If this run is killed, a later run deletes the file.
 ///
 /// # Errors
-/// The directory cannot be opened or written into, or `path` has no file name.
+/// The error of the kernel if the directory cannot be opened or written to; EISDIR if `path` has no file name.
 pub(crate) fn create_temporary(path: &Path) -> std::io::Result<(File, PathBuf)> {
     let name = path.file_name().ok_or(Errno::ISDIR)?;
     let dir = parents::open(&parents::directory_of(path))?;
@@ -266,8 +275,8 @@ pub(crate) fn create_temporary(path: &Path) -> std::io::Result<(File, PathBuf)> 
     Ok((File::from(fd), path.with_file_name(temp.as_os_str())))
 }
 
-/// Makes a file in `dir` with a random temporary name that is to become `name`, and locks it. The lock tells sweeps
-/// that its run is alive.
+/// Creates a file with a random temporary name in `dir`, which will later be renamed to `name`, and locks it
+/// with flock. The lock tells the clean-up of other runs that this run is alive.
 fn create_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, TempName), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
     for _ in 0..TRIES {
@@ -279,7 +288,8 @@ fn create_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, TempName)
                 if locked != Err(Errno::WOULDBLOCK) && linked == Ok(true) {
                     return Ok((fd, temp));
                 }
-                // A sweep of another run took the file between open and flock, or fstat failed.
+                // Another run's clean-up deleted the file between openat and flock, or fstat failed. Try the
+                // next name.
                 let _ = rustix::fs::unlinkat(dir, temp.as_os_str(), AtFlags::empty());
                 linked?;
             }

@@ -1,18 +1,22 @@
-//! Puts right what killed runs left under temporary names (`temp_name`). This comes before every decision that
-//! depends on what is at a destination (docs/ARCHITECTURE.md, "Interrupted runs").
+//! Sweep: the clean-up of files that killed runs left under temporary names (`temp_name`). A sweep runs before
+//! every decision that depends on which file is at a destination (docs/ARCHITECTURE.md, "Interrupted runs").
 //!
-//! | killed under `-force` | the destination is | so the sweep |
+//! This table says what a sweep does after a run with `-force` was killed. "Exchange" is the step that gives
+//! the new file the destination's name and the old file the temporary name.
+//!
+//! | the run was killed | file at the destination | the sweep |
 //! |---|---|---|
-//! | before the exchange | the old file | puts its sidecars back, deletes the new file |
-//! | after it | the new file | deletes the old file and its sidecars |
-//! | after it, and the new one is lost | absent | leaves the old file and its sidecars where they are |
-//! | before it, and others changed the destination since | a third file, or absent | leaves the old sidecars where they are |
+//! | before the exchange | the old file | puts the old sidecars back, deletes the new file |
+//! | after the exchange | the new file | deletes the old file and its sidecars |
+//! | after the exchange, and the new file was deleted since | none | leaves the old file and its sidecars |
+//! | before the exchange, and another program changed the destination since | a third file, or none | leaves the old sidecars |
 //!
-//! After a kill before the exchange, a program may have opened the old file without its sidecars. The sidecars are
-//! put back only if the file is unchanged, nobody uses it, and no sidecar with content is in their place.
-//! Otherwise both stay where they are, and a notice tells the operator.
+//! After a kill before the exchange, a program may have opened the old database without its sidecars. They are
+//! put back only if the database is unchanged, no process uses it, and no other sidecar with content has their
+//! name. Otherwise they stay under their temporary names, and a notice tells the operator.
 //!
-//! A run holds a flock on the file under each temporary name that it works on. Only unlocked files are swept.
+//! A live run holds a flock on each file under a temporary name that it works on. A sweep touches only files
+//! that nobody has locked.
 
 use crate::commit::CommitError;
 use crate::commit::in_use::{self, DatabaseLock};
@@ -32,20 +36,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-/// The number of directories that are remembered as swept. Above it all are forgotten and swept again.
+/// When this many swept directories are remembered, all are forgotten and swept again, which bounds memory.
 const MOST_REMEMBERED: usize = 1 << 16;
-/// The number of attempts to lock a database whose sidecars are to be put back.
+/// Maximum number of attempts to lock a database whose sidecars are to be put back.
 const TRIES: usize = 20;
-/// The pause between two of those attempts.
+/// Pause between two attempts to lock a database whose sidecars are to be put back.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
-/// The directories that were swept. For each: whether the sweep could tell, for every temporary name, which database
-/// it belongs to. Long names are shortened by a hash, so a later caller may have to sweep again for its own database.
+/// Directories that this run has swept. The value says whether the sweep knew, for every temporary name, the
+/// database it belongs to. Temporary names contain long names only as a hash, so a sweep recognises a long name
+/// only if it is the caller's own. A later caller with a long name may have to sweep again.
 #[derive(Debug, Default)]
 pub(super) struct SweptDirectories(Mutex<HashMap<DirectoryId, Arc<OnceLock<bool>>>>);
 
 impl SweptDirectories {
-    /// See [`crate::commit::CommitContext::sweep_beside`].
+    /// Cleans up what killed runs left in the directory of `output`, once per run and directory. Returns notices for
+    /// the operator ([`crate::commit::CommitContext::sweep_beside`]).
     pub(super) fn sweep_beside(&self, output: &Path) -> Vec<Notice> {
         let parent = parents::directory_of(output);
         match (parents::open(&parent), output.file_name()) {
@@ -54,7 +60,8 @@ impl SweptDirectories {
         }
     }
 
-    /// As [`Self::sweep_beside`], for the output named `own` in the directory `dir`, whose path is `path`.
+    /// Cleans up what killed runs left in the open directory `dir`, once per run and directory. `path` is the
+    /// directory's path, and `own` the file name of the caller's output in it.
     pub(super) fn sweep(&self, dir: BorrowedFd<'_>, id: Option<DirectoryId>, path: &Path, own: &OsStr) -> Vec<Notice> {
         let Some(id) = id else { return Vec::new() };
         let done = {
@@ -72,15 +79,17 @@ impl SweptDirectories {
         });
         match found {
             Some(notices) => notices,
-            // The first sweep left a file whose original it did not know: it may be `own`.
+            // The first sweep left a file because it did not know the database it belongs to. That database may
+            // be `own`.
             None if !all_told && own.len() >= LONGEST_STEM => sweep_directory(dir, path, own).0,
             None => Vec::new(),
         }
     }
 }
 
-/// A sweep without the memory. Also returns whether the original of every temporary name was found. A long name is
-/// shortened in temporary names, and is recognised only if it is `own`.
+/// Sweeps the directory `dir` without remembering it. Also returns whether the original name of every temporary
+/// name was found. Temporary names contain a long name only as a hash, which is recognised only if the name is
+/// `own`.
 fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> (Vec<Notice>, bool) {
     let mut sweep = Sweep { dir, path, own, notices: Vec::new(), all_told: true };
     let Ok(entries) = Dir::read_from(dir) else { return (Vec::new(), true) };
@@ -103,7 +112,7 @@ struct Sweep<'a> {
     all_told: bool,
 }
 
-/// A sidecar under a temporary name.
+/// A sidecar (-wal, -shm or -journal) that an earlier run renamed to a temporary name.
 struct AsideSidecar {
     name: OsString,
     suffix: &'static str,
@@ -111,7 +120,8 @@ struct AsideSidecar {
 }
 
 impl AsideSidecar {
-    /// Whether it can be deleted without loss. SQLite makes a -shm again from the -wal.
+    /// Returns whether the sidecar can be deleted without losing data: it is empty, or it is a -shm, which
+    /// SQLite rebuilds from the -wal.
     fn holds_nothing(&self) -> bool {
         self.suffix == "-shm" || self.stat.st_size == 0
     }
@@ -149,12 +159,14 @@ impl Sweep<'_> {
         let is_old = |stat: &Stat| exchange.old != 0 && stat.st_ino == exchange.old;
         let old_is_aside = there.as_ref().is_some_and(is_old);
         match &there {
-            // The old file was empty when it was chosen. Now it holds another program's data.
+            // The destination's file was empty when the run chose it. It has data now, which another program
+            // wrote.
             Some(stat) if old_is_aside && exchange.kind == Replacing::Empty && stat.st_size > 0 => {
                 self.undo_exchange(&name, base, &exchange, standing);
                 return;
             }
-            // A third file: it came to the destination just before the exchange.
+            // The file under the temporary name is neither the old nor the new one: another program put it at
+            // the destination just before the exchange.
             Some(stat) if !old_is_aside && !exchange.is_new(stat.st_ino) => {
                 self.undo_exchange(&name, base, &exchange, standing);
                 return;
@@ -168,7 +180,7 @@ impl Sweep<'_> {
             }
             (Replacing::Forced, Some(_)) if old_is_aside => self.delete_sidecars(base),
             (Replacing::Forced, Some(inode)) if exchange.is_new(inode) => self.delete_sidecars(base),
-            // The new file was lost after the exchange. The old file is the only copy of its data.
+            // The new file was deleted after the exchange. The old file is the only copy of its data.
             (Replacing::Forced, None) if old_is_aside => {
                 let files = self.aside(base).into_iter().map(|aside| aside.name);
                 let files = std::iter::once(base.to_owned()).chain(files).collect();
@@ -185,7 +197,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// Puts the file under the temporary name `base` back to `name`, if the new file is there or nothing is.
+    /// Renames the file `base` (a temporary name) back to `name`, if the new file is at `name` or nothing is.
     fn undo_exchange(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange, standing: Option<u64>) {
         let back = match standing {
             None => self.rename(base, name).map_err(Why::Refused),
@@ -206,7 +218,8 @@ impl Sweep<'_> {
         }
     }
 
-    /// Exchanges the new file at `name` with the file that it replaced, unless a program has begun to use it.
+    /// Exchanges the new file at `name` with the file that it replaced, unless a program already uses the new
+    /// file.
     fn exchange_back(&self, name: &OsStr, base: &OsStr, inode: u64) -> Result<(), Why> {
         let _held = self.hold(name, inode)?;
         if SIDECARS.iter().any(|suffix| self.look_at(&suffixed(name, suffix)).is_ok()) {
@@ -217,14 +230,15 @@ impl Sweep<'_> {
             .map_err(Why::Refused)
     }
 
-    /// For a kill before the exchange. Returns whether no sidecar with content is left under a temporary name.
+    /// Puts the sidecars of a run that was killed before the exchange back. Returns whether no sidecar with
+    /// content has a temporary name any more.
     fn put_sidecars_back(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange) -> bool {
         let aside = self.aside(base);
         if aside.is_empty() {
             return true;
         }
-        // The lock is held until the sidecars are back: no program opens the database half-way, and no other sweep
-        // works on it.
+        // The lock is held until all sidecars are back. No program can then open the database with only some of
+        // them, and no other sweep works on it.
         let held = match exchange.old {
             0 => Ok(None),
             old => self.hold(name, old).map(Some),
@@ -237,7 +251,7 @@ impl Sweep<'_> {
         let is_unchanged = |aside: &AsideSidecar| match (&stat, exchange.more) {
             (None, _) => true,
             (Some(Ok(stat)), Some(more)) => modified(stat) == more.modified,
-            // A rename sets the time of change.
+            // A rename sets the ctime, so the sidecar's ctime is the time when it was moved aside.
             (Some(Ok(stat)), None) => {
                 (stat.st_mtime, stat.st_mtime_nsec) <= (aside.stat.st_ctime, aside.stat.st_ctime_nsec)
             }
@@ -262,7 +276,7 @@ impl Sweep<'_> {
         why.is_none() && synced.is_ok()
     }
 
-    /// Puts one sidecar back and returns true, or deletes it because it holds nothing and returns false.
+    /// Puts one sidecar back and returns true. If it holds no data, deletes it and returns false.
     fn put_back(&self, name: &OsStr, aside: &AsideSidecar, is_unchanged: bool) -> Result<bool, Why> {
         let place = suffixed(name, aside.suffix);
         let there = match self.look_at(&place) {
@@ -270,7 +284,8 @@ impl Sweep<'_> {
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(Why::Refused(errno)),
         };
-        // The rename was a link, and the kill came before the old name was removed.
+        // The earlier run moved the sidecar with link and unlink, and was killed between the two, so the file
+        // has both names.
         let is_same = there.is_some_and(|there| there.st_ino == aside.stat.st_ino);
         if is_same || aside.holds_nothing() && (there.is_some() || !is_unchanged) {
             self.unlink(&aside.name);
@@ -278,7 +293,7 @@ impl Sweep<'_> {
         }
         match there {
             _ if !is_unchanged => return Err(Why::Changed),
-            // A program that only reads leaves an empty sidecar.
+            // A program that only reads the database leaves an empty sidecar, which can be deleted.
             Some(there) if there.st_size == 0 && is_regular(&there) => self.unlink(&place),
             Some(_) => return Err(Why::Occupied),
             None => {}
@@ -289,7 +304,8 @@ impl Sweep<'_> {
         })
     }
 
-    /// Locks the file at `name` for SQLite and for sweeps. It must be this inode.
+    /// Locks the database at `name` with SQLite's locks and with flock. Fails if the file's inode is not
+    /// `inode`.
     fn hold(&self, name: &OsStr, inode: u64) -> Result<DatabaseLock, Why> {
         let held = in_use::hold(self.dir, name, &self.path.join(name)).map_err(|error| match error {
             CommitError::InUse { pid, .. } => Why::InUse { pid },
@@ -299,7 +315,7 @@ impl Sweep<'_> {
         for tries_left in (0..TRIES).rev() {
             match rustix::fs::flock(&held.fd, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) if tries_left == 0 => return Err(Why::InUse { pid: None }),
-                // Locked by another sweep, or by a child of this process between its fork and its exec.
+                // The lock is held by another sweep, or by a child of this process between fork and exec.
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCKED_PAUSE),
                 _ => break,
             }
@@ -311,7 +327,8 @@ impl Sweep<'_> {
         }
     }
 
-    /// For a kill after the exchange. Deletes the old sidecars once the exchange is durable, and returns true.
+    /// Deletes the old sidecars of a run that was killed after the exchange. Syncs the directory first, so that
+    /// the exchange is durable. Returns false if the sync failed and nothing was deleted.
     fn delete_sidecars(&mut self, base: &OsStr) -> bool {
         if self.step().and_then(|()| parents::sync(self.dir)).is_err() {
             return false;
@@ -320,7 +337,8 @@ impl Sweep<'_> {
         true
     }
 
-    /// Leaves sidecars with content under their temporary names. Returns whether there are none.
+    /// Leaves sidecars that have content under their temporary names, and adds a notice. Returns true if there
+    /// are none.
     fn keep_sidecars(&mut self, name: &OsStr, base: &OsStr, why: Why) -> bool {
         let (empty, kept): (Vec<_>, Vec<_>) = self.aside(base).into_iter().partition(AsideSidecar::holds_nothing);
         if why == Why::Another {
@@ -333,13 +351,13 @@ impl Sweep<'_> {
         false
     }
 
-    /// Leaves `files` where they are, with a notice.
+    /// Leaves `files` where they are, and adds a notice for the operator.
     fn keep(&mut self, name: &OsStr, files: Vec<OsString>, why: Why) {
         let files = files.into_iter().map(|file| self.path.join(file)).collect();
         self.notices.push(Notice::Kept { database: self.path.join(name), files, why });
     }
 
-    /// The sidecars under the temporary name `base`: the -wal first, the -shm last.
+    /// Returns the sidecars that have the temporary name `base` plus a suffix: the -wal first, the -shm last.
     fn aside(&self, base: &OsStr) -> Vec<AsideSidecar> {
         let look = |suffix| {
             let name = suffixed(base, suffix);
@@ -357,28 +375,28 @@ impl Sweep<'_> {
         rename_to_absent(self.dir, from, to)
     }
 
-    /// Deletes a file. One that cannot be deleted stays: it does no harm, and the next run tries again.
+    /// Deletes a file. If that fails, the file stays: it does no harm, and the next run tries again.
     fn unlink(&self, name: &OsStr) {
         if self.step().is_ok() {
             let _ = rustix::fs::unlinkat(self.dir, name, AtFlags::empty());
         }
     }
 
-    /// Truncates the new file but keeps its inode: as long as sidecars are under its temporary name, no other file
-    /// must get its inode number.
+    /// Truncates the new file to 0 bytes but does not delete it. Its inode number is part of the temporary
+    /// names of the sidecars that stay, so no other file may get this number.
     fn empty(&self, base: &OsStr) {
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let _ = rustix::fs::openat(self.dir, base, flags, Mode::empty());
     }
 
-    /// The seam where tests inject faults.
+    /// Tests can inject an error or a SIGKILL here. Called before each step of a sweep that changes files.
     fn step(&self) -> Result<(), Errno> {
         fault_at(&self.path.join(self.own), Step::Publish).map(drop)
     }
 }
 
-/// Locks a file under a temporary name. None if a live run holds its lock, or if it is not a regular file with a
-/// name.
+/// Locks a file that has a temporary name. Returns None if a live run holds its lock, if it is not a regular
+/// file, or if its name is gone.
 fn locked(fd: &OwnedFd) -> Option<Stat> {
     rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive).ok()?;
     let stat = rustix::fs::fstat(fd).ok()?;

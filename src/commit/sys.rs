@@ -1,4 +1,4 @@
-//! System calls on names and inodes, with the ways that older kernels and other file systems need.
+//! System calls on names and inodes, with substitutes for older kernels and for file systems that lack a call.
 
 use super::{CommitError, journal};
 use crate::io::{OutputFile, Step, uninterrupted};
@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Syncs the inode, and so the link count, of a file that got its name after its sync (`journal`).
+/// Fsyncs the inode, and with it the link count, of a file that got its name after its content was synced
+/// (`journal`).
 pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
     let synced = file.fault(Step::SyncInode).and_then(|_| {
         journal::mark_inode(file);
@@ -18,30 +19,32 @@ pub(super) fn sync_inode(file: &OutputFile) -> Result<(), CommitError> {
     synced.map_err(|errno| CommitError::refused("sync the name of", file.path(), errno))
 }
 
-/// The mode of new files: 0666. The kernel subtracts the umask.
+/// Returns the mode for new files, 0666. The kernel subtracts the umask.
 pub(super) fn mode() -> Mode {
     Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH
 }
 
-/// How the kernel lets this process link files without a name.
+/// Remembers how the kernel lets this process give a name to an unnamed file (O_TMPFILE).
 #[derive(Debug, Default)]
 pub(super) struct UnnamedLinks {
     has_proc: OnceLock<bool>,
-    /// Whether a link by the descriptor failed and one through /proc worked.
+    /// True once linkat with AT_EMPTY_PATH failed and linkat through /proc/self/fd succeeded. The first way is
+    /// then no longer tried.
     needs_proc: AtomicBool,
 }
 
 impl UnnamedLinks {
-    /// Whether there is a /proc, which a link may need.
+    /// Returns whether /proc is mounted. linkat of an unnamed file may need it.
     pub(super) fn has_proc(&self) -> bool {
         *self.has_proc.get_or_init(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok())
     }
 
-    /// Links a file without a name as `name`. EEXIST if the name is taken.
+    /// Gives an unnamed file the name `name` in `dir`. Fails with EEXIST if the name is taken.
     pub(super) fn link(&self, file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
         if !self.needs_proc.load(Ordering::Relaxed) {
             match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
-                // Before Linux 6.10 only privileged processes may. Others get ENOENT, as for a directory that is gone.
+                // Before Linux 6.10 only privileged processes may use AT_EMPTY_PATH. Others get ENOENT, the
+                // same error as for a directory that was removed. Try the way through /proc.
                 Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {}
                 result => return result,
             }
@@ -54,19 +57,19 @@ impl UnnamedLinks {
     }
 }
 
-/// As [`UnnamedLinks::link`], through /proc, which needs no privilege.
+/// Gives an unnamed file a name through /proc/self/fd, which needs no privilege.
 pub(super) fn link_through_proc(file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW)
 }
 
-/// Renames a file. EEXIST if the new name is taken.
+/// Renames a file only if the new name is free. Fails with EEXIST otherwise.
 pub(super) fn rename_to_absent(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
     match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
             rustix::fs::unlinkat(dir, from, AtFlags::empty()).inspect_err(|_| {
-                // Leave one name, not two.
+                // The old name could not be removed, so remove the new one: the file must not have two names.
                 let _ = rustix::fs::unlinkat(dir, to, AtFlags::empty());
             })
         }

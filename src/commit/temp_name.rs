@@ -1,13 +1,15 @@
-//! Temporary names. They tell a later run what to do with the file if the run that made it was killed.
+//! Temporary file names of a restore. They contain all that a later run needs to clean up if the run that
+//! created them was killed.
 //!
-//! - `.NAME.hydrant-XXXXXXXX` is a new file that is to become NAME.
-//! - `.NAME.hydrant-XXXXXXXX-fOLD-NEW-TIME` is a new file that is about to be exchanged, under `-force`, with the
-//!   file at NAME. The sidecars of NAME are moved to this name followed by `-wal`, `-shm` or `-journal`.
-//! - `.NAME.hydrant-XXXXXXXX-eOLD-NEW-TIME` is the same where the file at NAME is empty.
+//! - `.NAME.hydrant-XXXXXXXX` is a new file that will get the name NAME. XXXXXXXX is random.
+//! - `.NAME.hydrant-XXXXXXXX-fOLD-NEW-TIME` is a new file that, under `-force`, will be exchanged with the file
+//!   at NAME. The sidecars of NAME are renamed to this name plus `-wal`, `-shm` or `-journal`.
+//! - `.NAME.hydrant-XXXXXXXX-eOLD-NEW-TIME` is the same for a file at NAME that is empty.
 //!
-//! OLD is the inode of the replaced file (0 if there is none), NEW the inode of the new file, and TIME the last
-//! change of OLD's content in nanoseconds, all in hexadecimal. They tell whether the kill came before or after the
-//! exchange, and whether OLD was written to since. Names of earlier versions, which hold OLD alone, are understood.
+//! OLD is the inode number of the replaced file (0 if there is none), NEW the inode number of the new file, and
+//! TIME the modification time of OLD in nanoseconds, all in hexadecimal. A later run compares them with the
+//! files it finds to see whether the exchange was made and whether a program wrote to OLD since. Names of
+//! earlier Hydrant versions, which contain only OLD, are understood too.
 
 use super::sidecars::SIDECARS;
 use crate::hex::Hex;
@@ -18,15 +20,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 const MARK: &[u8] = b".hydrant-";
 const RANDOM_LEN: usize = 8;
-/// The longest NAME that is used unshortened. Everything that is put around it still fits in 255 bytes.
+/// Maximum length of NAME in bytes for which a temporary name contains it whole. With everything around it, the
+/// temporary name then fits into the 255 bytes that Linux allows.
 pub(super) const LONGEST_STEM: usize = 176;
 
-/// What the new file is going to replace.
+/// Kind of the file at the output path that a new file will replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replacing {
-    /// An empty file, which must still be empty after the exchange.
+    /// A file of 0 bytes. It must still be empty after the exchange.
     Empty,
-    /// Any file, by `-force`.
+    /// A file with any content, because `-force` was given.
     Forced,
 }
 
@@ -39,51 +42,54 @@ impl Replacing {
     }
 }
 
-/// An exchange that is going to be made or was made.
+/// The exchange of an old file with a new file, as a temporary name records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exchange {
     pub(super) kind: Replacing,
-    /// The inode of the replaced file; 0: none.
+    /// Inode number of the replaced file; 0 if there is none.
     pub(super) old: u64,
-    /// None in names of earlier versions.
+    /// Inode number of the new file and modification time of the old one. None in temporary names of earlier
+    /// Hydrant versions.
     pub(super) more: Option<More>,
 }
 
-/// What a temporary name holds besides the old inode.
+/// What a temporary name records besides the old file's inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct More {
-    /// The inode of the new file.
+    /// Inode number of the restored file that replaces the old one.
     pub(super) new: u64,
-    /// [`modified`] of the old file.
+    /// Modification time of the old file, as [`modified`] computes it.
     pub(super) modified: u64,
 }
 
 impl Exchange {
-    /// The exchange in which `new` replaces `old`; None: there is no old file.
+    /// Describes the exchange of the file `old` with the file `new`. `old` is None if only sidecars are
+    /// replaced.
     pub(super) fn of(kind: Replacing, old: Option<&Stat>, new: &Stat) -> Self {
         let more = More { new: new.st_ino, modified: old.map_or(0, modified) };
         Self { kind, old: old.map_or(0, |old| old.st_ino), more: Some(more) }
     }
 
-    /// Whether `inode` is the new file. If the name does not hold that inode, every inode but the old one is taken
-    /// for it.
+    /// Returns whether `inode` is the new file. A temporary name of an earlier version does not contain that
+    /// inode number: then every inode but the old one counts as new.
     pub(super) fn is_new(&self, inode: u64) -> bool {
         self.more.map_or(inode != self.old, |more| inode == more.new)
     }
 }
 
-/// When the content of a file was last changed, in nanoseconds. It wraps, so it is good for equality only.
+/// Returns the modification time of a file in nanoseconds since 1970. The value wraps around, so compare it
+/// only for equality.
 pub(super) fn modified(stat: &Stat) -> u64 {
     let seconds = stat.st_mtime as u64;
     seconds.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)
 }
 
-/// A temporary name in the destination's directory.
+/// Name of a temporary file in the output's directory, without that directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TempName(OsString);
 
 impl TempName {
-    /// A new random name for a file that is to become `name`.
+    /// Returns a new random name for a file that will get the name `name`.
     pub(super) fn plain(name: &OsStr) -> Self {
         let mut bytes = vec![b'.'];
         bytes.extend(stem(name));
@@ -92,7 +98,7 @@ impl TempName {
         Self(OsString::from_vec(bytes))
     }
 
-    /// A new random name for a file that is about to replace another.
+    /// Returns a new random name for a file that will replace the file `name`.
     pub(super) fn replacing(name: &OsStr, exchange: Exchange) -> Self {
         let mut plain = Self::plain(name);
         plain.0.push(format!("-{}{:x}", exchange.kind.letter(), exchange.old));
@@ -103,18 +109,19 @@ impl TempName {
         plain
     }
 
-    /// The name, without a directory.
+    /// The temporary file name, without directory.
     pub(super) fn as_os_str(&self) -> &OsStr {
         &self.0
     }
 }
 
-/// The part of a temporary name that makes it unlike all others: lower-case letters and digits.
+/// Returns 8 random lower-case letters and digits, which make a temporary name unique.
 pub(crate) fn random_letters() -> String {
     (0..RANDOM_LEN).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect()
 }
 
-/// The NAME part of a temporary name: `name` itself, or if that is too long its beginning and a hash.
+/// Returns the NAME part of a temporary name: `name` itself, or if it is too long, its beginning and a hash of
+/// it.
 fn stem(name: &OsStr) -> Vec<u8> {
     let bytes = name.as_bytes();
     if bytes.len() <= LONGEST_STEM {
@@ -126,17 +133,19 @@ fn stem(name: &OsStr) -> Vec<u8> {
     stem
 }
 
-/// A parsed temporary name.
+/// The parts of a temporary file name that a sweep found in a directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ParsedName {
-    /// The name without a sidecar's suffix.
+    /// The temporary name without the suffix of a sidecar (-wal, -shm, -journal): the name of the database's
+    /// own file.
     pub(super) base: OsString,
     stem: Vec<u8>,
     pub(super) exchange: Option<Exchange>,
 }
 
 impl ParsedName {
-    /// The name that the file was to get. `own` is a candidate. None if the name was shortened and is not `own`.
+    /// Returns the name that the file was to get. Returns None if the temporary name contains only a hash, and
+    /// it is not the hash of `own`, the one candidate that the caller knows.
     pub(super) fn original(&self, own: &OsStr) -> Option<OsString> {
         if stem(own) == self.stem {
             return Some(own.to_owned());
@@ -145,7 +154,7 @@ impl ParsedName {
     }
 }
 
-/// Parses a temporary name; None: Hydrant makes no such names.
+/// Splits a temporary name into its parts. Returns None if Hydrant does not create names of this form.
 pub(super) fn parse(name: &[u8]) -> Option<ParsedName> {
     let rest = name.strip_prefix(b".")?;
     let at = rest.windows(MARK.len()).rposition(|window| window == MARK).filter(|at| *at > 0)?;
@@ -176,11 +185,11 @@ pub(super) fn parse(name: &[u8]) -> Option<ParsedName> {
 }
 
 fn hex(digits: &str) -> Option<u64> {
-    // from_str_radix alone would accept a sign.
+    // `from_str_radix` alone would accept a sign, as in `+1f`.
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
-/// Whether a sweep would take a file of this name for a leftover.
+/// Returns whether a sweep would treat a file of this name as the leftover of a killed run.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
     parse(name.as_bytes()).is_some()
 }

@@ -1,41 +1,45 @@
-//! The text of a name from a bucket: whether it can name an output at all.
+//! Checks of names that come from a bucket, as text: whether they can be file names of outputs at all.
 
 use super::temp_name;
 use std::ffi::OsStr;
 use std::path::Path;
 use thiserror::Error;
 
-/// The longest name of a file, in bytes (NAME_MAX).
+/// Maximum length of one path component in bytes (Linux's NAME_MAX).
 const LONGEST_NAME: usize = 255;
-/// The longest path that a program can open, in bytes: PATH_MAX without the NUL at its end.
+/// Maximum length of a path in bytes: Linux's PATH_MAX without the terminating NUL.
 const LONGEST_PATH: usize = 4095;
 
-/// Why a name from a bucket cannot be the name of an output. [`check_relative`] returns it before a database is
-/// restored; [`CommitError::UnsafeName`](super::CommitError::UnsafeName) adds the name.
+/// Why a name from a bucket cannot be an output's path. [`check_relative`] returns it before anything is
+/// restored. [`CommitError::UnsafeName`](super::CommitError::UnsafeName) adds the name to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum UnsafeName {
     #[error("it is empty")]
+    /// The name is empty.
     Empty,
-    /// One component is `.`, `..` or empty. A path that begins or ends with a slash has an empty component.
+    /// A component is `.`, `..` or empty. A path that begins or ends with a slash has an empty component.
     #[error("it holds '.', '..' or an empty name")]
     NoName,
-    /// It holds a control character: a newline, an escape, a NUL.
+    /// The name has a control character, such as a newline, an escape or a NUL.
     #[error("it holds a control character")]
     Control,
     #[error("a name in it is longer than {LONGEST_NAME} bytes")]
+    /// A path component is longer than 255 bytes, which Linux does not allow.
     NameTooLong,
     #[error("it is longer than {LONGEST_PATH} bytes")]
+    /// The root directory and the name together are longer than 4,095 bytes.
     PathTooLong,
-    /// One component looks like a temporary name of a restore: another run would sweep that file away.
+    /// A component has the form of Hydrant's temporary names, so the clean-up of another run would delete that
+    /// file.
     #[error("it is named as a temporary file of a restore")]
     Temporary,
 }
 
-/// Checks as text whether `relative`, with slashes between its components, can name a file beneath `root`. Looks at
-/// no file.
+/// Checks the text of `relative`, a path with `/` between its components, as the name of a file below `root`.
+/// Does not access the file system.
 ///
 /// # Errors
-/// The first reason why it cannot.
+/// The first reason why the name is not allowed.
 pub fn check_relative(root: &Path, relative: &str) -> Result<(), UnsafeName> {
     if relative.is_empty() {
         return Err(UnsafeName::Empty);

@@ -1,4 +1,5 @@
-//! One attempt at one database, on a worker, and whether another attempt may succeed.
+//! One attempt to restore one database on a worker, and the decision whether a failed attempt is worth
+//! repeating.
 
 use crate::catalogue::Replica;
 use crate::commit::{Replace, check};
@@ -15,45 +16,55 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest mean pause before a database is tried again.
+/// Upper limit of the mean pause before a database is tried again. The mean pause doubles with each retry.
 const RETRY_DELAY_CAP: Duration = Duration::from_secs(300);
 
-/// How each database is to be restored.
+/// How the databases of a run are to be restored. The same for every database.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Whether databases are restored, only planned, or read without writing (bench).
     pub work: Work,
+    /// State that each database is restored to: the newest, a TXID, or a point in time.
     pub target: Target,
+    /// Check by SQLite that each restored file must pass before it is published (`-integrity-check`). None: no
+    /// check.
     pub check: Option<check::Mode>,
+    /// Whether existing output files may be replaced (`-force`).
     pub replace: Replace,
+    /// If true, a database whose output exists is skipped, not failed (`-if-db-not-exists`).
     pub if_db_not_exists: bool,
+    /// If true, a database without backups is skipped, not failed (`-if-replica-exists`).
     pub if_replica_exists: bool,
+    /// Maximum number of retries of one database after transient failures.
     pub max_retries: u32,
-    /// The mean pause before the first retry. It doubles with each retry.
+    /// Mean pause before the first retry of a database. It doubles with each further retry.
     pub retry_delay: Duration,
 }
 
+/// What a run does with each of its databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
+    /// Restores each database to its output path.
     Restore,
-    /// `-dry-run`.
+    /// `-dry-run`: plans the restore of each database and writes nothing.
     Plan,
-    /// `hydrant bench`: nothing is written.
+    /// `hydrant bench`: runs the given stages of a restore and discards the data.
     Rehearse(DiscardStage),
 }
 
-/// What a worker is to do.
+/// Order for a worker: one database with everything that its restore needs.
 pub(super) struct Assignment {
     pub database: Arc<DatabaseRef>,
     pub place: OutputPath,
-    /// What the listing showed. None: list first.
+    /// The files that the listing showed. None: the worker lists them first.
     pub replica: Option<Replica>,
     pub settings: Settings,
     pub roots: Arc<Roots>,
 }
 
-/// A worker's answer.
+/// What a worker returns for one database.
 pub(super) enum DatabaseAnswer {
-    /// With warnings besides those of the restore.
+    /// The restored database, and warnings in addition to those that the restore itself returns.
     Restored(Box<Restored>, Vec<String>),
     Planned(PlannedDatabase),
     Rehearsed(Discarded),
@@ -96,20 +107,22 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
     restore(&worker, request).await.map(|restored| DatabaseAnswer::Restored(Box::new(restored), warnings))
 }
 
-/// Whether another attempt may succeed although nobody has repaired anything. A damaged or incomplete
-/// backup stays as it is.
+/// Returns whether another attempt may succeed without anybody repairing anything: after a failed connection,
+/// for example, but not after damage, because a damaged or incomplete backup stays so.
 pub(super) fn may_pass(error: &RestoreError) -> bool {
     match error {
         RestoreError::Store(e) => e.is_transient() || e.is_stale_listing(),
-        // A file was shorter than listed in every try. It may have been replaced.
+        // The file was shorter than listed in every attempt. It may have been replaced, so a new listing can
+        // help.
         RestoreError::Unreadable { error, .. } => error.is_stale_listing(),
         RestoreError::Restless { .. } => true,
         _ => false,
     }
 }
 
-/// The pause before retry number `retries` (from 0). It doubles with each retry and varies by half, so
-/// that databases that failed together are not tried again together.
+/// Returns the pause before retry number `retries`, counted from 0. The mean doubles with each retry. The pause
+/// is chosen at random between 50 % and 150 % of the mean, so that databases that failed together are not
+/// retried together.
 pub(super) fn retry_delay(delay: Duration, retries: u32) -> Duration {
     backoff(delay, retries, RETRY_DELAY_CAP, 0.5..1.5)
 }

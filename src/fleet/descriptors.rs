@@ -1,28 +1,30 @@
-//! Divides the descriptors that the process may open (`ulimit -n`) between databases and connections.
+//! Divides the file descriptors that the process may open (`ulimit -n`) between databases and HTTP connections.
 
 use crate::store::s3::default_max_requests;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of one database in flight: the new file, the same for direct writes, its directory, the
-/// output directory, the file that it replaces, and SQLite's.
+/// File descriptors that one database needs while it is restored: the new file, the same file for direct I/O,
+/// its directory, the output directory, the file that it replaces, and SQLite's.
 const PER_DATABASE: u64 = 6;
-/// Descriptors of the process itself.
+/// File descriptors that the process needs besides workers, databases and connections.
 const OWN: u64 = 24;
-/// Descriptors of each worker: ring, timers and wakers.
+/// File descriptors that one worker needs: io_uring, timers and wakers.
 const PER_WORKER: u64 = 6;
+/// Maximum number of databases in flight, however many descriptors are free.
 const MOST_DATABASES: u64 = 4096;
 
-/// What the descriptors allow.
+/// Numbers of databases and requests in flight that the process's file descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// Databases in flight, at least 1.
+    /// Maximum number of databases that can be restored at the same time, at least 1.
     pub databases: usize,
-    /// Requests in flight, at least 2. None: the descriptors do not limit them.
+    /// Maximum number of requests in flight, at least 2. None: the limiter's own maximum is lower.
     pub requests: Option<usize>,
 }
 
 impl Descriptors {
-    /// Raises the soft limit to the hard limit and divides it.
+    /// Raises the soft limit of open files to the hard limit, and divides it. `workers` is the number of worker
+    /// threads.
     pub fn of_process(workers: usize) -> Self {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         let mut limit = current.unwrap_or(u64::MAX);
@@ -37,8 +39,9 @@ impl Descriptors {
         divided
     }
 
-    /// How many databases in flight keep all requests busy. Each has a few requests at a time, then it is
-    /// written and synced. More databases would only need more memory.
+    /// Returns the number of databases in flight that keep `max_requests` requests busy: three quarters of
+    /// them. A database sends a few requests at a time and is then written and synced. More databases only need
+    /// more memory.
     pub fn useful_databases(max_requests: Option<usize>) -> usize {
         max_requests.unwrap_or_else(default_max_requests).saturating_mul(3).div_ceil(4).max(4)
     }
@@ -48,7 +51,8 @@ impl Descriptors {
         let free = descriptors.saturating_sub(OWN + PER_WORKER * workers);
         let databases = (free / 2 / PER_DATABASE).clamp(1, MOST_DATABASES);
         let sockets = free.saturating_sub(databases * PER_DATABASE);
-        // A connection stays open for a while after its request, and workers do not share connections.
+        // With several workers only half of the descriptors count, because a connection stays open for a while
+        // after its request, and workers do not share connections.
         let requests = (sockets / if workers > 1 { 2 } else { 1 }).max(2);
         Self {
             databases: databases as usize,

@@ -1,5 +1,5 @@
-//! Makes published databases durable, in batches: each directory is synced once for all databases of
-//! a batch. While one batch is synced, the next is collected.
+//! Makes restored databases durable in batches: each directory is synced once for all databases of a batch.
+//! While one batch is being synced, the next is collected.
 
 use crate::commit::{PublishedFile, sync_dirs};
 use crate::error::Class;
@@ -8,11 +8,11 @@ use crate::process::threads::Threads;
 use crate::restore::{RestoreOutcome, Restored};
 use std::future::Future;
 
-/// Databases that have their names, but whose directories are not synced.
+/// Databases that have their final names but whose directories are not synced yet.
 pub(super) struct DirectorySyncs {
     unsynced: Vec<Pending>,
     is_syncing: bool,
-    /// The thread that syncs. If it cannot be started, the run's own thread syncs.
+    /// Thread that syncs directories. If the operating system cannot start it, the run's own thread syncs.
     thread: Threads,
 }
 
@@ -33,9 +33,9 @@ impl DirectorySyncs {
         self.unsynced.push(Pending { job, outcome, warnings, published });
     }
 
-    /// A future that syncs the directories of all databases added so far. None: nothing was added, or a
-    /// batch is being synced. Call [`Self::batch_ended`] after the future has ended, or no further batch
-    /// begins.
+    /// Returns a future that syncs the directories of all databases added so far. Returns None if nothing was
+    /// added, or if a batch is already being synced. When the future has ended, call [`Self::batch_ended`].
+    /// Otherwise no further batch begins.
     pub(super) fn next_batch(&mut self) -> Option<impl Future<Output = Vec<(Job, Ending)>> + use<>> {
         if self.is_syncing || self.unsynced.is_empty() {
             return None;
@@ -48,7 +48,7 @@ impl DirectorySyncs {
         }
         let syncing = self.thread.run(move || sync_dirs(published));
         Some(async move {
-            // No results: the thread panicked. Then every database of the batch fails.
+            // An empty result means that the thread panicked. Every database of the batch then fails.
             let mut synced = syncing.await.unwrap_or_default().into_iter();
             let endings = restored.into_iter().map(|(job, outcome, warnings)| match synced.next() {
                 Some(Ok(())) => (job, Ending::Restored { outcome: Box::new(outcome), warnings }),

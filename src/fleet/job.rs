@@ -1,4 +1,4 @@
-//! The databases of a fleet as jobs, and how each of them ended.
+//! The databases of a fleet as jobs, and the result of each job.
 
 use crate::catalogue::Replica;
 use crate::error::Class;
@@ -13,65 +13,84 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A database that is to be restored.
+/// A database of the run, from discovery until its restore has ended.
 #[derive(Debug)]
 pub struct Job {
+    /// Name, id and location of the database.
     pub database: Arc<DatabaseRef>,
+    /// Path to which the database is restored. Its text was checked.
     pub place: OutputPath,
+    /// What discovery found out about the database's backup files.
     pub listing: Known,
+    /// Estimated number of bytes that the restore fetches, for ordering the jobs.
     pub estimated_bytes: u64,
-    /// The index of the glob of `--first` that it matches ([`First::turn_of`]).
+    /// Index of the `--first` glob that the database matches ([`First::turn_of`]). Lower numbers are restored
+    /// earlier.
     pub(super) turn: usize,
-    /// When it was first started.
+    /// Time when the database was started for the first time. None: not started.
     pub(super) begun: Option<Instant>,
     pub(super) retries: u32,
 }
 
-/// What discovery knows of a database's files.
+/// What discovery knows about a database's backup files.
 #[derive(Debug)]
 pub enum Known {
+    /// Discovery listed these files.
     Known(Replica),
-    /// The bucket holds nothing of it.
+    /// The store has no file of this database.
     Absent,
-    /// Its listing failed.
+    /// The listing of this database failed.
     Failed(StoreError),
-    /// Its files are to be listed (again) when it is restored.
+    /// The worker must list the files when it restores the database, because it was tried before.
     Unknown,
 }
 
-/// What an [`Ended`] speaks of.
+/// What a result is about: a database or an entry of litestream.yml.
 #[derive(Debug, Clone)]
 pub enum Subject {
+    /// A database that discovery found.
     Database(Arc<DatabaseRef>),
-    /// An entry of litestream.yml that cannot be used, or a `dir:` entry whose databases could not be
-    /// listed: its path.
+    /// The path of an entry in litestream.yml that cannot be used, or of a `dir:` entry whose databases could
+    /// not be listed.
     Entry(String),
 }
 
-/// How one database ended.
+/// Result of one database, and how long it took.
 #[derive(Debug)]
 pub struct Ended {
+    /// The database or the entry of litestream.yml that this result is about.
     pub subject: Subject,
-    /// The absolute output path. None: it has no safe one.
+    /// Absolute output path. None: the database has no safe output path.
     pub output: Option<PathBuf>,
+    /// Number of times that the database was tried again after transient failures.
     pub retries: u32,
-    /// The time since it was first started, pauses between retries included.
+    /// Time since the database was first started, including the pauses between retries.
     pub elapsed: Duration,
+    /// Whether the database was restored, planned, skipped or failed, with details.
     pub ending: Ending,
 }
 
+/// Outcome of one database, with its details.
 #[derive(Debug)]
 pub enum Ending {
+    /// The database was restored, and its file is durable.
     Restored {
+        /// Sizes, TXID and timestamp of the restored database.
         outcome: Box<RestoreOutcome>,
-        /// Warnings besides those in `outcome`.
+        /// Warnings about the output path, in addition to those about the backup in `outcome`.
         warnings: Vec<String>,
     },
+    /// `-dry-run`: the restore was planned, and nothing was written.
     Planned(PlannedDatabase),
+    /// `hydrant bench`: the files were fetched and their data discarded.
     Rehearsed(Discarded),
+    /// The database was skipped for this reason.
     Skipped(&'static str),
+    /// The database failed.
     Failed {
+        /// Class of the failure in the error log.
         class: Class,
+        /// Text for the operator that says what failed.
         reason: String,
     },
 }
@@ -79,43 +98,49 @@ pub enum Ending {
 /// What `-dry-run` shows of a database.
 #[derive(Debug, Clone)]
 pub struct PlannedDatabase {
-    /// The TXID that a restore would reach.
+    /// TXID that a restore would reach.
     pub txid: Txid,
+    /// Number of LTX files that a restore would fetch.
     pub files: u64,
-    /// Bytes to be fetched.
+    /// Number of bytes that a restore would fetch.
     pub bytes: u64,
+    /// Estimated number of GET requests that a restore would send.
     pub requests: u64,
+    /// What the planner warns about, such as a hole after the target.
     pub warnings: Vec<String>,
 }
 
-/// How outputs get their paths.
+/// Settings that decide each database's output path.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// An absolute path.
+    /// Absolute path of the output directory.
     pub output_dir: Arc<Path>,
-    /// Absolute paths of the files that the run itself writes.
+    /// Absolute paths of files that the run itself writes, such as the error log. No database may be restored
+    /// to them.
     pub reserved: Vec<PathBuf>,
-    /// See [`crate::fleet::outputs::folds_case`].
+    /// Returns whether a directory's file system ignores case; see [`crate::fleet::outputs::folds_case`].
     pub folds: fn(&Path) -> bool,
 }
 
-/// Turns found databases into jobs and refuses outputs that collide ([`Admitted::claim`]).
+/// Turns found databases into jobs, and refuses those whose output paths collide ([`Admitted::claim`]).
 pub struct Admission<'a> {
     places: Places,
     first: &'a First,
 }
 
-/// What is to be done, and what cannot be done.
+/// The jobs of a run, and the databases that cannot be restored.
 #[derive(Debug, Default)]
 pub struct Jobs {
+    /// The databases to restore. The queue will order them.
     pub jobs: Vec<Job>,
+    /// Databases and entries that failed before they could be started.
     pub refused: Vec<Ended>,
-    /// Whether any of `jobs` matches `--first`.
+    /// Whether any of `jobs` matches a glob of `--first`. If none does, the command says so.
     pub any_first: bool,
 }
 
 impl Subject {
-    /// The configured path; with a URL, the key.
+    /// Name for logs and reports: the configured path, or with a URL the key.
     pub fn name(&self) -> &str {
         match self {
             Self::Database(database) => &database.name,
@@ -123,7 +148,7 @@ impl Subject {
         }
     }
 
-    /// `bucket/key`; None for an entry.
+    /// Id of the database, `bucket/key`. None for an entry of litestream.yml.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Database(database) => Some(&database.id),
@@ -131,7 +156,7 @@ impl Subject {
         }
     }
 
-    /// `s3` or `file`; empty for an entry.
+    /// Kind of the database's store, `s3` or `file`. Empty for an entry of litestream.yml.
     pub fn replica(&self) -> &'static str {
         match self {
             Self::Database(database) => database.store.kind(),
@@ -140,7 +165,7 @@ impl Subject {
     }
 }
 
-/// The fields `name` and, of a database, `key`.
+/// Serializes to the field `name` and, for a database, the field `key`.
 impl Serialize for Subject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_map(None)?;
@@ -153,17 +178,19 @@ impl Serialize for Subject {
 }
 
 impl Ended {
+    /// Name of the database or entry, for logs and reports.
     pub fn name(&self) -> &str {
         self.subject.name()
     }
 }
 
 impl<'a> Admission<'a> {
+    /// Makes an admission with the settings of output paths and the globs of `--first`.
     pub const fn new(places: Places, first: &'a First) -> Self {
         Self { places, first }
     }
 
-    /// Admits the databases of `discovery`.
+    /// Turns the databases of `discovery` into jobs, and refuses those without a safe, free output path.
     pub fn admit(&self, discovery: Discovery) -> Jobs {
         let mut all = Jobs::default();
         let mut again = Vec::new();

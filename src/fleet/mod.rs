@@ -3,14 +3,16 @@
 //! ```text
 //! discovery ─► feed ─► job (outputs, priority) ─► queue ─► run (window, attempt, durable) ─► outcome
 //! ```
-//! - `discovery` finds the databases that a pattern matches, in a bucket or through litestream.yml, with
-//!   as few listings as possible. Restores begin when all databases are known.
-//! - `job` turns found databases into jobs. `outputs` gives each its output path and refuses unsafe and
-//!   colliding ones. `priority` says which come first.
-//! - `queue` holds the jobs that wait. `window` bounds how many are in flight, `descriptors` how many can
-//!   be.
-//! - `run` restores them: `attempt` is one try at one database, `durable` syncs directories in batches.
-//! - `outcome` reports: the error log, the report, the totals. `progress` has the counts for display.
+//! - `discovery` finds the databases that a pattern matches, in a bucket or through litestream.yml, with as few
+//!   LIST requests as possible. Restores begin when all databases are known.
+//! - `job` turns the databases into jobs. `outputs` gives each one its output path and refuses paths that are
+//!   unsafe or collide. `priority` decides which jobs come first.
+//! - `queue` holds the jobs that wait. `window` limits how many databases are in flight. `descriptors` computes
+//!   how many the open files allow.
+//! - `run` restores the databases: `attempt` is one attempt at one database, `durable` syncs directories in
+//!   batches.
+//! - `outcome` writes the error log and the report and computes totals. `progress` holds the counters for the
+//!   display.
 
 mod attempt;
 mod descriptors;

@@ -1,9 +1,9 @@
-//! Gives each database its output path, and refuses unsafe and colliding paths
-//! (docs/CLI.md, "Output paths of a pattern"; docs/GUARANTEES.md, 7).
+//! Gives each database its output path, and refuses paths that are unsafe or collide (docs/CLI.md, "Output
+//! paths of a pattern"; docs/GUARANTEES.md, 7).
 //!
-//! Names from a bucket are checked here as text, before anything is restored. `commit` checks the path
-//! again on the file system when the database is restored. Of outputs that collide, the shorter is
-//! restored, then the first in byte order.
+//! Names from a bucket are checked here as text, before anything is restored. `commit` checks the path again on
+//! the file system when the database is restored. If two outputs collide, the one with the shorter path is
+//! restored; among paths of equal length, the first in byte order.
 
 use crate::commit::{
     CommitContext, CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way,
@@ -17,27 +17,35 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-/// A checked output path.
+/// An output path that passed the checks of its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputPath {
-    /// An absolute path that the operator chose.
+    /// Absolute path that the operator chose in the configuration.
     Path(PathBuf),
-    /// Below `root`, by a checked name from the bucket.
-    Beneath { root: Arc<Path>, relative: String },
+    /// Path `relative` below the directory `root`. `relative` is a checked name from a bucket.
+    Beneath {
+        /// Absolute path of the directory.
+        root: Arc<Path>,
+        /// Path below `root`, with `/` between its components.
+        relative: String,
+    },
 }
 
-/// Why a database is not restored.
+/// Why a database is not restored: its output path is unsafe or collides with another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// Class of the failure in the error log.
     pub class: Class,
+    /// What is wrong, for the operator.
     pub reason: String,
 }
 
 impl OutputPath {
-    /// Checks `output`. Relative paths lie below `output_dir`, which is absolute.
+    /// Checks the output path that discovery determined. Relative paths lie below `output_dir`, which is
+    /// absolute.
     ///
     /// # Errors
-    /// Class `unsafe path`.
+    /// [`Refused`] of class `unsafe path` if the path could lead out of `output_dir` or is no valid file name.
     pub fn of(output: Output, output_dir: &Arc<Path>) -> Result<Self, Refused> {
         let (root, relative) = match output {
             Output::Configured(path) => return Ok(Self::Path(path)),
@@ -53,6 +61,7 @@ impl OutputPath {
         }
     }
 
+    /// Returns the absolute path to which the database is restored.
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Path(path) => path.clone(),
@@ -60,16 +69,16 @@ impl OutputPath {
         }
     }
 
-    /// Whether anything exists there (docs/CLI.md, "Skips"). A dangling link does not count. To be called
-    /// after the sweep of its directory.
+    /// Returns whether a file or directory exists at the path (docs/CLI.md, "Skips"). A dangling symbolic link
+    /// does not count. Call this after the clean-up of the path's directory, which can put a file back.
     pub fn exists(&self) -> bool {
         self.path().metadata().is_ok()
     }
 
-    /// Checks the directories on the way to the output without making any. For a dry run.
+    /// Checks the directories on the way to the output without creating anything, for `-dry-run`.
     ///
     /// # Errors
-    /// Why a restore would fail.
+    /// The error that a restore would meet there.
     pub fn check_way(&self) -> Result<(), CommitError> {
         match self {
             Self::Path(path) => check_way(path),
@@ -78,8 +87,8 @@ impl OutputPath {
     }
 }
 
-/// The output directories, and notices of what was cleaned up in them. A directory has one open
-/// descriptor for as long as a database is being restored below it.
+/// The output directories of a run, and the notices about what was cleaned up in them. While a database is
+/// being restored below an output directory, one file descriptor of that directory stays open.
 #[derive(Debug)]
 pub(super) struct Roots {
     commit: CommitContext,
@@ -92,7 +101,8 @@ impl Roots {
         Self { commit, open: Mutex::default(), notices: Mutex::default() }
     }
 
-    /// Cleans up what killed runs left in the directory of `place`; see [`Self::take_notices`].
+    /// Cleans up what killed runs left in the directory of `place`. [`Self::take_notices`] returns what was
+    /// done.
     pub(super) fn sweep(&self, place: &OutputPath) {
         let notices = match place {
             OutputPath::Path(path) => self.commit.sweep_beside(path),
@@ -103,15 +113,15 @@ impl Roots {
         }
     }
 
-    /// Returns the notices for the operator since the last call.
+    /// Returns the notices for the operator that were added since the last call.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *lock(&self.notices))
     }
 
-    /// Calls [`Self::sweep`] and prepares a destination at `place`.
+    /// Cleans up with [`Self::sweep`], then prepares a destination at `place`.
     ///
     /// # Errors
-    /// As [`Destination::prepare`] and [`Destination::prepare_beneath`].
+    /// The errors of [`Destination::prepare`] and [`Destination::prepare_beneath`].
     pub(super) fn prepare(&self, place: &OutputPath, replace: Replace) -> Result<Destination, CommitError> {
         self.sweep(place);
         match place {
@@ -133,21 +143,24 @@ impl Roots {
     }
 }
 
-/// The outputs of the admitted databases. Outputs that collide with them are refused.
+/// The output paths of the databases accepted so far. A database whose path collides with one of them is
+/// refused.
 #[derive(Debug)]
 pub struct Admitted {
-    /// Absolute paths that the run itself writes to.
+    /// Absolute paths that the run itself writes to, such as the error log.
     reserved: Vec<String>,
-    /// Whether the file system at a directory ignores case. It is called only where two paths differ by
-    /// case alone.
+    /// Returns whether the file system of a directory ignores case. It is called only if two paths differ only
+    /// in case.
     folds: fn(&Path) -> bool,
     known_to_fold: HashMap<PathBuf, bool>,
     paths: HashSet<Box<str>>,
-    /// Those of `paths` that have upper-case letters, by their form in lower case.
+    /// For accepted paths with upper-case letters: the path in lower case, then the path itself.
     folded: HashMap<Box<str>, Box<str>>,
 }
 
 impl Admitted {
+    /// Starts without accepted paths. `reserved` are the paths that the run itself writes to. `folds` returns
+    /// whether the file system of a directory ignores case.
     pub fn new(reserved: &[PathBuf], folds: fn(&Path) -> bool) -> Self {
         Self {
             reserved: reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
@@ -158,8 +171,8 @@ impl Admitted {
         }
     }
 
-    /// Admits those of `places` that do not collide: the shorter first, then the first in byte order.
-    /// Returns the others, by index.
+    /// Accepts those of `places` that do not collide: shorter paths first, then in byte order. Returns the
+    /// refused ones by index.
     pub fn claim(&mut self, places: &[PathBuf]) -> HashMap<usize, Refused> {
         let texts: Vec<Cow<'_, str>> = places.iter().map(|path| path.to_string_lossy()).collect();
         let mut order: Vec<(usize, &str)> = texts.iter().map(AsRef::as_ref).enumerate().collect();
@@ -167,7 +180,7 @@ impl Admitted {
         order.into_iter().filter_map(|(i, text)| Some((i, self.claim_one(text)?))).collect()
     }
 
-    /// None: it is admitted.
+    /// Accepts one path. Returns None if it was accepted, else why it was refused.
     fn claim_one(&mut self, path: &str) -> Option<Refused> {
         let collision = |reason: String| Some(Refused { class: Class::PathCollision, reason });
         if self.reserved.iter().any(|own| is_same_or_beside(path, own)) {
@@ -177,7 +190,7 @@ impl Admitted {
             return collision(in_the_way(path, winner));
         }
         self.paths.insert(path.into());
-        // Again without regard to case. Few fleets have paths that differ by case alone.
+        // The same check is made without regard to case. Few fleets have paths that differ only in case.
         let lower = path.to_lowercase();
         let original = |taken: &str| self.folded.get(taken).or_else(|| self.paths.get(taken).filter(|p| ***p != *path));
         if let Some(winner) = in_the_way_of(&lower, original) {
@@ -194,8 +207,9 @@ impl Admitted {
     }
 }
 
-/// The path known to `taken` that collides with `path`: the path itself, one of its directories, or a
-/// database of which either would be a sidecar.
+/// Returns the accepted path that `path` collides with: the same path, one of its directories, or a database
+/// whose sidecar (-wal, -shm, -journal) would have this path or one of its directories' paths. `taken` looks up
+/// accepted paths.
 fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a Box<str>>) -> Option<&'a str> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
     let winner = ends
@@ -211,21 +225,21 @@ fn in_the_way(loser: &str, winner: &str) -> String {
     format!("{loser} cannot stand beside {winner}, to which another database is restored")
 }
 
-/// The longest directory that both paths have in common.
+/// Returns the longest directory that both paths have in common.
 fn shared_dir<'a>(a: &'a str, b: &str) -> &'a Path {
     let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let dir = a.get(..same).or_else(|| a.get(..0)).and_then(|same| same.rfind('/')).map_or(0, |at| at.max(1));
     Path::new(a.get(..dir).unwrap_or("/"))
 }
 
-/// Whether the two are one path, or one is a sidecar of the other.
+/// Returns whether the two paths are equal, or one would be a sidecar (-wal, -shm, -journal) of the other.
 fn is_same_or_beside(path: &str, own: &str) -> bool {
     let is_sidecar = |sidecar: &str, main: &str| sidecar.strip_prefix(main).is_some_and(|s| SIDECARS.contains(&s));
     path == own || is_sidecar(path, own) || is_sidecar(own, path)
 }
 
-/// Whether the file system at `dir`, or at the nearest parent that exists, ignores case. It tries by
-/// making a file. False where that is not possible.
+/// Returns whether the file system at `dir`, or at its nearest existing parent, ignores case. It creates a
+/// temporary file to find out, and returns false if that fails.
 pub fn folds_case(dir: &Path) -> bool {
     let Some(existing) = dir.ancestors().find(|dir| dir.is_dir()) else { return false };
     let Ok((_file, lower)) = create_temporary(&existing.join("case")) else { return false };
@@ -236,8 +250,9 @@ pub fn folds_case(dir: &Path) -> bool {
     folds
 }
 
-/// The warning about Litestream's state of an older database beside `output`, if there is one.
-/// Litestream would resume from it (docs/GUARANTEES.md, 29). `source` is the path of a replica on disk.
+/// Returns a warning if Litestream's state of an older database lies beside `output`: Litestream would resume
+/// replication from it (docs/GUARANTEES.md, 29). `source` is the path of a replica on disk. If the state
+/// directory is itself that replica, there is no warning.
 pub fn stale_state(output: &Path, source: Option<&str>) -> Option<String> {
     let (directory, name) = (output.parent()?, output.file_name()?);
     let state = directory.join(format!(".{}-litestream", name.to_string_lossy()));
@@ -269,7 +284,7 @@ mod tests {
         assert_eq!(losers(&["/o/a/app.db/old.db", "/o/a/app.db", "/o/a/app.db-2"], false), [0]);
         assert_eq!(losers(&["/o/b.db", "/o/b.db"], false), [1]);
         assert_eq!(losers(&["/o/x.db-wal", "/o/x.db", "/o/x.db-wal/y.db", "/o/x.db-walx"], false), [0, 2]);
-        // `/o/a/b` is refused, but `/o/a/b/c` still collides with `/o/a`.
+        // `/o/a/b` is refused, and `/o/a/b/c` still collides with `/o/a`.
         assert_eq!(losers(&["/o/a", "/o/a/b", "/o/a/b/c"], false), [1, 2]);
         assert_eq!(losers(&["/o/errors.log", "/o/errors.log-wal", "/o/errors.logs"], false), [0, 1]);
     }

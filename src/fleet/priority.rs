@@ -1,5 +1,5 @@
-//! Which databases are restored first: those that `--first` names, then the largest, so that none of
-//! them is still running when all others have ended. `queue` applies it.
+//! Decides the order of databases: those that `--first` names come first, then the largest. A large database
+//! that starts late would still be running when all others have ended. `queue` uses this order.
 
 use crate::catalogue::Replica;
 use crate::config::Env;
@@ -8,8 +8,8 @@ use crate::fleet::discovery::found::Found;
 use crate::fleet::discovery::pattern::{Pattern, PatternError};
 use crate::ltx::Level;
 
-/// An estimate of the bytes that a restore of the newest state fetches: the newest snapshot and, of
-/// the files after it, those of the level that holds most bytes.
+/// Estimates the bytes that a restore to the newest state fetches: the newest snapshot, and the files after it
+/// of the level that has most bytes there.
 pub fn estimated_bytes(replica: &Replica) -> u64 {
     let Some(snapshot) = replica.files.iter().filter(|file| file.is_snapshot()).max_by_key(|file| file.max_txid) else {
         return 0;
@@ -21,14 +21,14 @@ pub fn estimated_bytes(replica: &Replica) -> u64 {
     snapshot.size + (0..=9).filter_map(Level::new).map(following).max().unwrap_or(0)
 }
 
-/// The globs of `--first`. Each is kept twice: for the database's name and for its path below the
-/// output directory.
+/// The globs of `--first`. Each is compiled twice: to match the database's name, and to match its path below
+/// the output directory.
 #[derive(Debug)]
 pub struct First(pub(super) Vec<[Pattern; 2]>);
 
 impl First {
     /// # Errors
-    /// A glob with a syntax error.
+    /// [`PatternError`] if a glob has a syntax error.
     pub fn new(globs: &[String], source: &FleetSource, env: &Env<'_>) -> Result<Self, PatternError> {
         let pattern = |glob: &String| {
             let relative = Pattern::for_keys(glob)?;
@@ -41,17 +41,18 @@ impl First {
         globs.iter().map(pattern).collect::<Result<_, _>>().map(Self)
     }
 
-    /// How many globs there are.
+    /// Number of globs that were given with `--first`.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Returns whether `--first` was not given.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The index of the first glob that the database matches; [`Self::len`] if it matches none.
-    /// Databases are restored in the order of these numbers.
+    /// Returns the index of the first glob that the database matches, or [`Self::len`] if it matches none.
+    /// Databases with lower numbers are restored earlier.
     pub fn turn_of(&self, found: &Found) -> usize {
         let matches = |[by_name, by_relative]: &[Pattern; 2]| {
             by_name.matches(&found.database.name)

@@ -1,4 +1,4 @@
-//! The progress of a run, for display: counts that the run updates and another thread reads.
+//! Progress of a run: counters that the run updates and the display's thread reads.
 
 use super::job::Ending;
 use crate::fleet::discovery::found::DiscoveryProgress;
@@ -6,28 +6,33 @@ use crate::telemetry::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Counts of a run.
+/// Counters of a run. Numbers of databases unless they say otherwise.
 #[derive(Debug, Default)]
 pub struct Progress {
+    /// Counters of the discovery that finds the databases.
     pub discovery: Arc<DiscoveryProgress>,
-    /// The databases of this run. 0 until `all_found`.
+    /// Number of databases of this run. 0 until `all_found` is true.
     pub total: AtomicU64,
+    /// Number of databases that have ended: restored, planned, failed or skipped.
     pub done: AtomicU64,
+    /// Number of databases that failed.
     pub failed: AtomicU64,
+    /// Number of databases that were skipped.
     pub skipped: AtomicU64,
+    /// Whether discovery has ended, so that `total` is known.
     pub all_found: AtomicBool,
-    /// The estimate of all bytes to fetch.
+    /// Estimated number of bytes that all databases together will fetch.
     bytes: AtomicU64,
-    /// The estimate for the databases that have ended.
+    /// Estimated number of bytes of those databases that have ended.
     ended_bytes: AtomicU64,
-    /// The bytes that these databases really fetched.
+    /// Number of bytes that the ended databases really fetched.
     fetched_bytes: AtomicU64,
-    /// Bytes received until all was found: listings.
+    /// Number of bytes received before all databases were known: the listings.
     received_before: AtomicU64,
 }
 
 impl Progress {
-    /// Discovery has ended: all databases are known, with the estimate of their bytes.
+    /// Notes that discovery has ended. `estimated_bytes` is the sum over all databases.
     pub(super) fn found_all(&self, databases: u64, estimated_bytes: u64, counters: &Counters) {
         self.total.store(databases, Relaxed);
         self.bytes.store(estimated_bytes, Relaxed);
@@ -45,7 +50,7 @@ impl Progress {
         self.count(ending);
     }
 
-    /// Counts a database that ended without being started.
+    /// Counts a database that ended without having been started.
     pub(super) fn count(&self, ending: &Ending) {
         match ending {
             Ending::Failed { .. } => self.failed.fetch_add(1, Relaxed),
@@ -55,8 +60,8 @@ impl Progress {
         self.done.fetch_add(1, Relaxed);
     }
 
-    /// Bytes done and bytes in all, by the estimates. Bytes done are the estimates of the databases that
-    /// have ended, and the bytes received for those in flight. Both are 0 until `all_found`.
+    /// Returns the bytes done and the bytes in total, both estimated. Bytes done are the estimates of databases
+    /// that have ended, plus the bytes received for those in flight. Both are 0 until `all_found` is true.
     pub fn bytes(&self, counters: &Counters) -> (u64, u64) {
         if !self.all_found.load(Relaxed) {
             return (0, 0);

@@ -1,34 +1,34 @@
-//! The jobs that wait, in the order of `priority`: by `--first`, then the largest first
+//! The jobs that wait, in the order of `priority`: by the globs of `--first`, then the largest first
 //! (docs/ARCHITECTURE.md, "Listing and order").
 //!
-//! S3 throttles prefixes of keys one by one. While a bucket throttles, a prefix gets only its share
-//! of the databases in flight as long as databases of other prefixes wait. Otherwise databases that
-//! wait for a throttled prefix would take the places of those that could go on.
+//! S3 throttles each key prefix separately. While a bucket throttles, each prefix may have only a share of the
+//! databases in flight, as long as databases of other prefixes wait. Without that limit, databases of a
+//! throttled prefix would take all places and keep the others from running.
 
 use crate::fleet::job::Job;
 use crate::store::s3;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
-/// Jobs that have not started.
+/// Jobs that have not started or wait for their retry.
 #[derive(Debug, Default)]
 pub(super) struct JobQueue {
-    /// Jobs to be tried again. They come before all others.
+    /// Jobs to be retried. They come before all other jobs.
     again: VecDeque<Job>,
     waiting: BinaryHeap<Waiting>,
-    /// Jobs that were passed over because their prefix had its share, in order, by prefix. All have
-    /// the same `turn`.
+    /// Jobs that were skipped because their prefix already had its share, by prefix, each list in order. All of
+    /// them have the same `turn`.
     passed: HashMap<Box<str>, VecDeque<Job>>,
-    /// How many jobs are at work, by prefix.
+    /// Number of databases that are being restored, by key prefix.
     at_work: HashMap<Box<str>, usize>,
 }
 
-/// Ordered so that the greatest is the next to start.
+/// A job whose order in a max-heap is such that the greatest one starts next.
 #[derive(Debug)]
 struct Waiting(Job);
 
 impl JobQueue {
-    /// Adds all jobs. To be called once.
+    /// Adds all jobs of the run. Call this once, when discovery has ended.
     pub(super) fn add(&mut self, jobs: Vec<Job>) {
         debug_assert!(self.len() == 0, "jobs were added before");
         self.waiting.extend(jobs.into_iter().map(Waiting));
@@ -38,8 +38,8 @@ impl JobQueue {
         self.again.push_back(job);
     }
 
-    /// Takes the next job out. `share` limits how many jobs of one prefix are at work while jobs of
-    /// other prefixes wait; None: no limit.
+    /// Removes the next job and returns it. `share` is the maximum number of jobs of one prefix that are being
+    /// restored while jobs of other prefixes wait. None: no limit.
     pub(super) fn next(&mut self, share: Option<usize>) -> Option<Job> {
         if let Some(job) = self.again.pop_front() {
             return Some(job);
@@ -61,12 +61,12 @@ impl JobQueue {
         self.passed_below(usize::MAX)
     }
 
-    /// Counts a job as at work, until [`Self::stopped`].
+    /// Counts a job towards the share of its key prefix, until [`Self::stopped`] is called for it.
     pub(super) fn started(&mut self, job: &Job) {
         *self.at_work.entry(prefix_of(job).into()).or_default() += 1;
     }
 
-    /// Counts a job as no longer at work.
+    /// Notes that a job is no longer being restored, which frees a place in the share of its key prefix.
     pub(super) fn stopped(&mut self, job: &Job) {
         debug_assert!(self.count(prefix_of(job)) > 0, "stopped without started");
         if let Some(count) = self.at_work.get_mut(prefix_of(job)) {
@@ -91,7 +91,8 @@ impl JobQueue {
         self.at_work.get(prefix).copied().unwrap_or(0)
     }
 
-    /// The next job of the prefix with the fewest jobs at work, if these are fewer than `share`.
+    /// Returns the next job of the prefix that has the fewest jobs being restored, if that number is less than
+    /// `share`.
     fn passed_below(&mut self, share: usize) -> Option<Job> {
         let counts = self.passed.keys().map(|prefix| (self.count(prefix), prefix));
         let (_, prefix) = counts.filter(|(count, _)| *count < share).min()?;
@@ -105,9 +106,9 @@ impl JobQueue {
     }
 }
 
-/// The bucket, and the prefix that the bucket's limiter takes for the keys below the database's
-/// folder. A database whose folder is not two deep has several such prefixes, one for each level;
-/// no other database's keys begin with them, so its folder stands for all of them.
+/// Returns the bucket and the key prefix by which S3 may throttle a database's files, the same prefix as the
+/// request limiter's. The prefix is two folders deep. A database whose own folder is less deep has several such
+/// prefixes, one for each level. No other database uses them, so the database's folder stands for all of them.
 fn prefix_of(job: &Job) -> &str {
     let id = job.database.id.as_str();
     let Some((bucket, folder)) = id.split_once('/') else { return id };
@@ -149,7 +150,7 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
-    /// Databases `<prefix>/<number>` of one size, `count` under each prefix.
+    /// Makes jobs for databases `<prefix>/<number>` of equal size, `count` under each prefix.
     fn jobs(prefixes: &[&str], count: usize, first: &First) -> Vec<Job> {
         use crate::fleet::job::{Admission, Places};
         let store = crate::store::Store::File(crate::store::file::FileStore);
@@ -174,8 +175,8 @@ mod tests {
         Some(job)
     }
 
-    /// The folder's prefix and the prefixes that the limiter takes for the keys below it agree, for
-    /// databases at any depth.
+    /// The prefix of a database's folder and the prefixes that the request limiter uses for the keys below it
+    /// agree, for databases at any depth.
     #[test]
     fn a_prefix_is_what_the_limiter_takes() {
         let first = First(Vec::new());
@@ -197,23 +198,23 @@ mod tests {
     fn no_prefix_has_more_than_its_share_while_others_wait() {
         let mut queue = JobQueue::default();
         queue.add(jobs(&["t/a", "t/b", "t/c"], 10, &First(Vec::new())));
-        // In the order of names, because nothing throttles and all are of one size.
+        // Nothing throttles and all jobs have the same size, so they come in the order of their names.
         assert_eq!(next(&mut queue, None).as_ref().map(name), Some("t/a/000"));
         let mut at_work: Vec<Job> = (0..5).filter_map(|_| next(&mut queue, Some(2))).collect();
         let names: Vec<&str> = at_work.iter().map(name).collect();
         assert_eq!(names, ["t/a/001", "t/b/000", "t/b/001", "t/c/000", "t/c/001"]);
-        // A place becomes free: the next job of the same prefix gets it.
+        // One job ends, and the next job of the same prefix takes its place.
         let ended = at_work.remove(2);
         queue.stopped(&ended);
         assert_eq!(next(&mut queue, Some(2)).as_ref().map(name), Some("t/b/002"));
-        // The share is no limit once no other prefix waits: every job comes, once.
+        // When no other prefix waits, the share is no limit: every job comes, once.
         assert_eq!(queue.len(), 23);
         let rest: HashSet<String> =
             std::iter::from_fn(|| next(&mut queue, Some(2))).map(|job| name(&job).to_owned()).collect();
         assert_eq!((rest.len(), queue.len()), (23, 0));
     }
 
-    /// A job that `--first` names starts before all others, whatever the shares are.
+    /// A job that `--first` names starts before all others, whatever the shares of the prefixes are.
     #[test]
     fn no_share_brings_a_later_turn_before_an_earlier() {
         let glob = Pattern::for_keys("t/b/*").unwrap();

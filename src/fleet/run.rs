@@ -1,16 +1,18 @@
-//! Restores the databases that discovery has found: in order, several at a time. Each is published as
-//! soon as it is complete. Each fails by itself. After a transient failure it is tried again later.
+//! Restores the databases that discovery has found, in order and several at a time. Each database is published
+//! as soon as it is complete, and its failure does not affect the others. After a transient failure it is tried
+//! again later.
 //!
-//! Restores begin when all databases are known (docs/decisions/18-early-hand-over.md). If discovery
-//! fails, none is restored.
+//! Restores begin when all databases are known (docs/decisions/18-early-hand-over.md). If discovery fails, no
+//! database is restored.
 //!
-//! This runs on the command's own thread. The restore workers do the work. No step waits for all
-//! databases, so one giant among thousands uses whatever the small ones leave.
+//! This code runs on the command's own thread and hands the work to the restore workers. It never waits for all
+//! databases at once. One very large database among thousands of small ones therefore uses whatever capacity
+//! the small ones leave.
 //!
 //! Invariants:
-//! - A database counts as restored only when its name is durable.
-//! - Every job ends exactly once, or is counted in [`RunResult::left`] when the run is cancelled.
-//! - The [`DatabaseWindow`] bounds how many databases are in flight.
+//! - A database counts as restored only when its file name is durable.
+//! - Every job ends exactly once, or is counted in [`RunResult::left`] if the run is cancelled.
+//! - [`DatabaseWindow`] limits how many databases are in flight.
 
 use crate::cancel::CancellationToken;
 use crate::commit::{CommitContext, Notice};
@@ -37,59 +39,67 @@ use futures_util::{FutureExt, StreamExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// With this many databases in flight or more, this thread collects those that have ended once in a
-/// [`BEAT`] and syncs their directories together. Waking for each costs more than the delay.
+/// With 32 or more databases in flight, this thread collects ended databases every 3 ms ([`BEAT`]) and syncs
+/// their directories together. Waking up for each database costs more than the delay of 3 ms.
 const MANY: usize = 32;
 const BEAT: Duration = Duration::from_millis(3);
 
-/// What the databases are restored with.
+/// What a run needs to restore its databases: workers, settings and counters.
 pub struct Fleet<'a> {
+    /// Worker threads that do the restores.
     pub engine: &'a Workers,
+    /// Settings that apply to every database, such as the target and the number of retries.
     pub settings: &'a Settings,
+    /// Counters that the run updates for the progress display.
     pub progress: &'a Progress,
+    /// Counters of requests and bytes of the process.
     pub counters: &'a Counters,
-    /// The memory of all commits of this command.
+    /// What all outputs of this command remember in common, such as directories that are not synced yet.
     pub commit: &'a CommitContext,
+    /// Token that stops the run when the operator presses Ctrl-C, for example.
     pub cancel: &'a CancellationToken,
 }
 
-/// What a run reports while it goes on.
+/// What a run reports to the command line while it is running.
 #[derive(Debug)]
 pub enum RunEvent {
-    /// The listing failed and begins again.
+    /// The listing failed with a transient error and starts again.
     ListingAgain(StoreError),
-    /// All databases are known.
+    /// Discovery has ended, so all databases are known.
     AllFound {
+        /// Counts of what discovery found.
         discovered: Discovered,
-        /// Whether any database matches `--first`.
+        /// Whether any database matches a `--first` glob.
         any_first: bool,
     },
+    /// A database has ended: restored, planned, skipped or failed.
     Ended(Ended),
-    /// What an interrupted run had left beside a database was cleaned up, or could not be.
+    /// A killed run's files beside a database were put back, or could not be.
     PutRight(Notice),
 }
 
-/// The result of a run.
+/// How a run ended. The results of the databases were reported as events.
 #[derive(Debug)]
 pub struct RunResult {
-    /// Known databases that neither succeeded nor failed because the run was cancelled.
+    /// Number of known databases that neither succeeded nor failed, because the run was cancelled.
     pub left: usize,
-    /// Whether all databases were found. None: the discovery was stopped.
+    /// Result of discovery. None: discovery was cancelled.
     pub discovered: Option<Result<(), DiscoverError>>,
 }
 
+/// What a run waits for: the answer of a worker, the end of a retry's pause, or a sync of directories.
 enum Event {
-    /// None: the worker stopped without an answer.
+    /// A worker has answered for a job. None: the worker ended without an answer.
     Answered(Job, Option<Result<DatabaseAnswer, RestoreError>>),
     Retry(Job),
     Synced(Vec<(Job, Ending)>),
 }
 
 impl Fleet<'_> {
-    /// Restores what `feed` brings and passes each event to `hear`.
+    /// Restores the databases that `feed` brings, and passes each event to `hear`. Returns when all have ended.
     ///
     /// # Errors
-    /// This thread cannot wait for the workers.
+    /// [`IoError::NoRuntime`] if this thread cannot start the runtime with which it waits for the workers.
     pub fn run(
         &self,
         feed: Feed,
@@ -127,28 +137,28 @@ struct FleetRun<'a> {
     hear: &'a mut dyn FnMut(RunEvent),
 }
 
-/// The databases on their way from discovery.
+/// The running discovery, from which the run receives its databases.
 struct Incoming<'a> {
     begun: Instant,
-    /// None: discovery has ended.
+    /// Receiver of discovery's events. None: discovery has ended.
     feed: Option<Feed>,
     admission: Admission<'a>,
     discovered: Option<Result<(), DiscoverError>>,
 }
 
-/// How many databases are where.
+/// Numbers of databases of a run by their state.
 #[derive(Default)]
 struct RunCounts {
-    /// With a worker, or published and not durable yet.
+    /// Databases that a worker restores, or that are published but not durable yet.
     in_flight: usize,
-    /// Waiting for the pause before a retry to end.
+    /// Databases that wait for the end of the pause before a retry.
     delayed: usize,
-    /// Neither restored nor failed when the run was cancelled.
+    /// Databases that had neither succeeded nor failed when the run was cancelled.
     left: usize,
 }
 
 impl Incoming<'_> {
-    /// Waits for ever once discovery has ended.
+    /// Waits for the next event of discovery. After discovery has ended, it waits for ever.
     async fn next(&mut self) -> Option<DiscoveryEvent> {
         match &mut self.feed {
             Some(feed) => feed.next().await,
@@ -160,15 +170,15 @@ impl Incoming<'_> {
 impl<'a> FleetRun<'a> {
     async fn drive(&mut self) {
         let cancel = self.fleet.cancel;
-        // Bounded: every job ends after at most `max_retries` retries, and every turn waits for a job
-        // or for discovery. The loop ends when discovery has ended and no job waits or is at work.
+        // This loop ends: each turn waits for a job or for discovery, and every job ends after at most
+        // `max_retries` retries. The loop is left when discovery has ended and no job waits or is in flight.
         loop {
             while self.counts.in_flight < self.window.size() && !cancel.is_cancelled() {
                 let Some(job) = self.queue.next(self.window.share()) else { break };
                 self.start(job);
             }
             self.sync();
-            // In a cancelled run jobs are left in the queue; they are counted below.
+            // If the run was cancelled, jobs stay in the queue. They are counted below.
             if self.incoming.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
                 return;
             }
@@ -189,13 +199,13 @@ impl<'a> FleetRun<'a> {
                 self.handle(event);
             }
         }
-        // The workers stop too, so all that is in flight ends soon, well or not. What was published is
-        // still made durable.
+        // The run was cancelled. The workers are stopping too, so all databases in flight end soon. Those that
+        // are already published are still made durable.
         self.counts.left += self.queue.len() + self.counts.delayed;
         self.queue.clear();
         while self.counts.in_flight > 0 {
             match self.active.next().await {
-                // It is counted as left.
+                // The job waits for a retry, so it is already counted as left.
                 Some(Event::Retry(_)) => {}
                 Some(event) => self.handle(event),
                 None => {
@@ -209,7 +219,7 @@ impl<'a> FleetRun<'a> {
         self.report_notices();
     }
 
-    /// None: the discovery was stopped, or its worker has panicked.
+    /// Takes an event of discovery. None: discovery was cancelled, or its worker panicked.
     fn take(&mut self, event: Option<DiscoveryEvent>) {
         match event {
             Some(DiscoveryEvent::Again(e)) => (self.hear)(RunEvent::ListingAgain(e)),
@@ -240,7 +250,7 @@ impl<'a> FleetRun<'a> {
         }
     }
 
-    /// Hands a job to a worker, or ends it where nothing is to be done.
+    /// Hands a job to a worker, or ends it at once if nothing has to be done.
     fn start(&mut self, mut job: Job) {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
@@ -306,9 +316,9 @@ impl<'a> FleetRun<'a> {
 
     fn answered(&mut self, job: Job, answer: Option<Result<DatabaseAnswer, RestoreError>>) {
         let ending = match answer {
-            // It stays in flight until it is durable.
+            // The database stays in flight until its file name is durable.
             Some(Ok(DatabaseAnswer::Restored(restored, warnings))) => return self.syncs.add(job, *restored, warnings),
-            // The workers have stopped or are stopping. That is no failure of the database.
+            // The run was cancelled, so the worker stopped early. This is not a failure of the database.
             _ if self.fleet.cancel.is_cancelled() => {
                 self.landed();
                 self.counts.left += 1;
@@ -335,22 +345,22 @@ impl<'a> FleetRun<'a> {
         }
     }
 
-    /// Counts one database less in flight.
+    /// Notes that one database is no longer in flight.
     fn landed(&mut self) {
         debug_assert!(self.counts.in_flight > 0, "no database is in flight");
         self.counts.in_flight -= 1;
         self.window.ended();
     }
 
-    /// Makes durable what was published, unless a batch is being synced.
+    /// Starts to sync the directories of published databases, unless a batch is already being synced.
     fn sync(&mut self) {
         if let Some(batch) = self.syncs.next_batch() {
             self.active.push(Box::pin(async move { Event::Synced(batch.await) }));
         }
     }
 
-    /// Tries again later, if another attempt may succeed and retries are left. Otherwise the database
-    /// has failed.
+    /// Tries the database again later, if another attempt may succeed and retries are left. Otherwise the
+    /// database has failed.
     fn failed(&mut self, mut job: Job, error: RestoreError) {
         let settings = self.fleet.settings;
         if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {

@@ -1,15 +1,18 @@
-//! How many databases may be in flight. `-parallel N` is a hard limit
-//! (docs/CLI.md, "hydrant restore-pattern"). Without it the window begins at 10, grows by 1 with every
-//! database that ends, and follows the number of requests that may be in flight
-//! (docs/decisions/13-databases-in-flight.md). The buckets' limiters bound the requests themselves.
+//! Limits how many databases are in flight. `-parallel N` is a fixed limit (docs/CLI.md, "hydrant
+//! restore-pattern"). Without it the limit begins at 10, grows by 1 with every database that ends, and follows
+//! the number of requests that may be in flight (docs/decisions/13-databases-in-flight.md). The requests
+//! themselves are limited for each bucket by the store.
 
 use super::Descriptors;
 use crate::store::s3;
 
+/// Number of databases in flight at the start of a run without `-parallel`.
 const BEGIN: usize = 10;
-/// While a bucket throttles, one prefix gets at most a fourth of the window as long as others wait.
+/// While a bucket throttles, one key prefix gets at most a quarter of the databases in flight, as long as
+/// others wait.
 const SHARES: usize = 4;
 
+/// Limits how many databases of a run are in flight, and adapts the limit while the run goes on.
 #[derive(Debug)]
 pub struct DatabaseWindow {
     size: usize,
@@ -19,32 +22,35 @@ pub struct DatabaseWindow {
 }
 
 impl DatabaseWindow {
-    /// `parallel` is the operator's number. `max` is what the descriptors allow. `requests` limits the
-    /// stores' requests.
+    /// Makes a limit. `parallel` is the value of `-parallel`. `max` is the number of databases that the open
+    /// files allow. `requests` is the limiter of the stores' requests.
     pub fn new(parallel: Option<usize>, max: usize, requests: &s3::ProcessLimiter) -> Self {
         let max = max.max(1);
         let size = parallel.unwrap_or(BEGIN).clamp(1, max);
         Self { size, max, is_given: parallel.is_some(), requests: requests.clone() }
     }
 
+    /// Number of databases that may be in flight now.
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// How many databases of one prefix may be at work while others wait. None: no bucket throttles.
+    /// Returns how many databases of one key prefix may be in flight while others wait. None: no bucket
+    /// throttles.
     pub fn share(&self) -> Option<usize> {
         self.requests.per_second().is_some().then(|| (self.size / SHARES).max(1))
     }
 
-    /// Adapts the size. To be called when a database has ended.
+    /// Adapts the limit. Call this when a database has ended.
     pub fn ended(&mut self) {
         if self.is_given {
             return;
         }
-        // Without a bucket, replicas are read from files, and nothing limits the requests.
+        // Without a bucket, replicas are read from files on disk, and no request limit applies.
         let useful = self.requests.window().map_or(self.max, |window| Descriptors::useful_databases(Some(window)));
         let most = useful.max(BEGIN).min(self.max);
-        // It changes by 1 in both directions, because the requests' limit is itself being measured.
+        // The limit changes by 1 in both directions, because the limit of requests is itself still being
+        // measured.
         self.size = if self.size < most { self.size + 1 } else { (self.size - 1).max(most) };
     }
 }
@@ -69,7 +75,7 @@ mod tests {
         assert_eq!(window.size(), 10);
         (0..500).for_each(|_| window.ended());
         assert_eq!(window.size(), 510);
-        // A new bucket's limit of requests begins small.
+        // A new bucket starts with a low limit of requests in flight, so fewer databases in flight are useful.
         let _bucket = s3::S3::new(s3::S3Config::default(), &s3_options(&limits), Default::default());
         let useful = Descriptors::useful_databases(limits.window());
         assert!((10..100).contains(&useful), "{useful}");

@@ -33,6 +33,7 @@ pub struct DiscardRequest {
     pub replica: Option<Replica>,
     /// The state of the database to restore: the newest, the one at a TXID, or the last one before a point in time.
     pub target: Target,
+    /// Whether the files are only fetched, or also decoded.
     pub stage: DiscardStage,
 }
 

@@ -100,7 +100,8 @@ pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl It
     plan.files.iter().filter_map(|&i| replica.files.get(i))
 }
 
-/// The files of a plan as `level×files`, oldest first.
+/// Describes the files of a plan for the log, the oldest first: for each run of files of one level
+/// `level×files`, such as `9×1,3×2,0×5`.
 fn files_by_level(replica: &Replica, plan: &Plan) -> String {
     let mut runs: Vec<(u8, u32)> = Vec::new();
     for file in planned_files(replica, plan) {

@@ -1,20 +1,21 @@
-//! A worker's buffers for reading files. They are reused, because fresh memory costs page faults.
+//! Buffers in which a worker reads files from disk. They are reused, because the kernel must first clear and
+//! map fresh memory (page faults).
 
 use crate::process::locks::lock;
 use std::sync::{Arc, Mutex};
 
-/// Capacity of a buffer. Two are in use for each file that is streamed: the one being decoded and
-/// the next. Both fit a core's L2 cache. 64 to 512 KiB are equally fast.
+/// Capacity of a buffer in bytes. A file that is read in chunks uses two buffers: one is decoded while the next
+/// is read. Both fit into a core's L2 cache. 64 to 512 KiB are equally fast.
 pub(super) const BUFFER_BYTES: usize = 128 << 10;
-/// Maximum number of free buffers: two for each of the 8 segments that a worker streams at once.
-/// More are in use only while whole files wait to be decoded; the surplus is freed.
+/// Maximum number of free buffers that are kept: two for each of the 8 segments that a worker reads at the same
+/// time. More exist only while whole files wait to be decoded. Those are freed afterwards.
 const MOST_FREE: usize = 16;
 
-/// A worker's buffers. Clones share them. A buffer may be dropped on another thread.
+/// The free buffers of one worker. Clones share them. A buffer may be dropped on another thread.
 #[derive(Debug, Clone, Default)]
 pub struct ReadBuffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// A buffer that starts empty. Its memory returns to the pool when it is dropped.
+/// A buffer that is empty at first. When it is dropped, its memory returns to the worker's free buffers.
 #[derive(Debug)]
 pub(super) struct ReadBuffer {
     pub(super) bytes: Vec<u8>,
@@ -22,7 +23,7 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffers {
-    /// Takes a buffer with a capacity of [`BUFFER_BYTES`].
+    /// Returns an empty buffer of 128 KiB capacity, a used one if one is free.
     pub(super) fn take(&self) -> ReadBuffer {
         let free = self.free().pop();
         ReadBuffer { bytes: free.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)), pool: self.clone() }

@@ -1,66 +1,65 @@
-//! A request that failed, as callers and operators see it.
+//! Error of a failed request to a store, as callers and operators see it.
 
 use crate::error::{Class, escaped};
 use thiserror::Error;
 
-/// The kinds of failure that callers treat differently.
+/// Kinds of failures that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// HTTP 404 for an object, or a file that does not exist: it was deleted after the listing.
+    /// HTTP 404 for an object, or a file that does not exist. The object was deleted after the listing.
     NotFound,
-    /// HTTP 404 for the bucket itself.
+    /// HTTP 404 for the bucket itself: the bucket does not exist.
     NoSuchBucket,
-    /// HTTP 412, or an ETag that differs between responses: the object was replaced after the
-    /// listing.
+    /// HTTP 412, or an ETag that differs between two responses. The object was replaced after the listing.
     PreconditionFailed,
-    /// The object is shorter than the listing said.
+    /// The object is shorter than the listing said (HTTP 416, for example).
     SizeDiffers,
-    /// HTTP 401 or 403, or a file system that denies access.
+    /// HTTP 401 or 403, or the file system denies access.
     AccessDenied,
-    /// Credentials are missing or unreadable, or have expired and cannot be renewed.
+    /// Credentials are missing, cannot be read, or have expired and cannot be renewed.
     Credentials,
-    /// No answer in time, in all tries.
+    /// No response arrived in time, in all attempts.
     Timeout,
-    /// The bucket asked for fewer requests, in all tries.
+    /// The bucket asked for fewer requests (HTTP 503 or 429), in all attempts.
     Throttled,
-    /// Connecting, TLS or DNS failed, or a body ended early, after all retries.
+    /// DNS, connecting or TLS failed, or a response's body ended early, in all attempts.
     Network,
-    /// HTTP 5xx after all retries.
+    /// The server answered with HTTP 5xx in all attempts.
     Server,
-    /// HTTP 501: the service does not know a header or a parameter of the request.
+    /// HTTP 501: the service does not know a header or parameter of the request.
     NotImplemented,
     /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
-    /// An archived storage class or an unsupported kind of bucket: no retry can succeed.
+    /// The object is in an archive storage class, or the bucket is of a kind that Hydrant does not support.
+    /// Retries cannot succeed.
     Unsupported,
-    /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle …). Other files may be
-    /// readable.
+    /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle). Other files may be readable.
     Unreadable,
-    /// The machine failed, not one file: a directory is unreadable, or no descriptors are left.
+    /// The machine failed and not one file: a directory cannot be read, or no file descriptors are left.
     Io,
 }
 
-/// A failed request, after all retries. All requests of [`Store`](super::Store) return it: GET, HEAD and LIST of S3,
-/// reads of files and directories.
+/// A request to a store that failed, after all retries. Every request of [`Store`](super::Store) returns it:
+/// GET, HEAD and LIST on S3, and reads of files and directories.
 #[derive(Debug, Clone, Error)]
 #[error("{}: {}{}", escaped(.what), escaped(.detail), self.notes())]
 pub struct StoreError {
-    /// How callers are to treat it.
+    /// Kind of the failure, which decides what the caller does.
     pub kind: StoreErrorKind,
-    /// `GET s3://bucket/key`, `LIST s3://bucket/prefix`, `read /path`.
+    /// The request: `GET s3://bucket/key`, `LIST s3://bucket/prefix` or `read /path`.
     pub what: String,
-    /// The HTTP status with S3's code and message, or the I/O error.
+    /// What happened: the HTTP status with S3's code and message, or the I/O error.
     pub detail: String,
-    /// What the operator of the store asks for (`x-amz-request-id`).
+    /// Value of the header `x-amz-request-id`, with which the operator of the store can find the request.
     pub request_id: Option<String>,
-    /// What the operator can do, if known.
+    /// What the user can do about it, if known.
     pub hint: Option<String>,
-    /// Number of requests sent for this operation.
+    /// Number of requests that were sent for this operation, retries included.
     pub attempts: u32,
 }
 
 impl StoreError {
-    /// The class that the error log names.
+    /// Class of this error in the error log (docs/CLI.md, "Error log classes").
     pub fn class(&self) -> Class {
         match self.kind {
             StoreErrorKind::AccessDenied | StoreErrorKind::Credentials => Class::AccessDenied,
@@ -79,18 +78,18 @@ impl StoreError {
         }
     }
 
-    /// Whether the object was deleted or replaced after the listing. If so, list and plan again
-    /// (docs/FORMAT.md, "Deletions race with restores").
+    /// Returns whether the object was deleted or replaced after the listing. The caller should then list and
+    /// plan again (docs/FORMAT.md, "Deletions race with restores").
     pub fn is_stale_listing(&self) -> bool {
         matches!(self.kind, StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed | StoreErrorKind::SizeDiffers)
     }
 
-    /// Whether only this file cannot be read. Other files may hold the same transactions.
+    /// Returns whether only this file cannot be read. Other files may contain the same transactions.
     pub fn is_unreadable(&self) -> bool {
         self.kind == StoreErrorKind::Unreadable
     }
 
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind,

@@ -1,27 +1,32 @@
-//! Entity tags in a compact form: the catalogue of a fleet holds millions of them.
+//! Entity tags (HTTP ETag) in a compact form, because the catalogue of a fleet keeps millions of them in
+//! memory.
 
 use crate::hex::Hex;
 use std::fmt;
 
-/// Maximum length of a tag in bytes. S3's own tags have at most 43.
+/// Maximum length of an entity tag in bytes. S3's own entity tags have at most 43.
 const MAX_LEN: usize = 256;
 
-/// An entity tag without quotes. `Display` prints exactly the text that was parsed, so `"` + tag +
-/// `"` is a valid If-Match.
+/// An entity tag without its quotes. `Display` prints exactly the text that was parsed, so that the tag in
+/// quotes is a valid value of the header If-Match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Etag {
-    /// 32 lower-case hex digits, followed by `-parts` if `parts` > 0.
+    /// 32 lower-case hexadecimal digits. If `parts` > 0, `-` and that number follow, as for S3's multipart
+    /// uploads.
     Md5 {
+        /// The 32 hexadecimal digits as 16 bytes. For most objects they are the MD5 hash of the content.
         hash: [u8; 16],
+        /// Number of parts of a multipart upload; 0 if the tag has no such number.
         parts: u32,
     },
+    /// An entity tag of any other form, of visible ASCII characters.
     Other(Box<str>),
 }
 
 impl Etag {
-    /// Parses a tag from a listing or a header, with or without quotes. None if it cannot be used
-    /// in If-Match: a weak tag, an empty one, one longer than 256 bytes or with characters other
-    /// than visible ASCII.
+    /// Parses an entity tag from a listing or a header, with or without quotes. Returns None if the tag cannot
+    /// be used in If-Match: weak tags (`W/`), empty ones, those longer than 256 bytes, and those with other
+    /// characters than visible ASCII.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let bare = match text.strip_prefix('"') {
@@ -37,7 +42,8 @@ impl Etag {
 
     fn parse_md5(bare: &str) -> Option<Self> {
         let (digits, parts) = match bare.split_once('-') {
-            // A number with a sign or leading zeros is kept as text: printing it would change it.
+            // A number of parts that has a sign or leading zeros is kept as text, because printing the number
+            // would not give the same text.
             Some((digits, parts)) if parts.starts_with(|c: char| matches!(c, '1'..='9')) => {
                 (digits, parts.parse::<u32>().ok()?)
             }

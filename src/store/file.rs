@@ -1,7 +1,8 @@
-//! A replica on disk: lists directories; files are read by `file_body`.
+//! A replica on a local disk. This file lists directories; `file_body` reads files.
 //!
-//! A key is an absolute path as text: the prefix followed by the names below it, not normalised
-//! (`//` and `.` stay). Names that are not UTF-8 are skipped: Litestream writes none.
+//! A key is an absolute path as text: the prefix of the listing followed by the names below it. Paths are not
+//! normalised, so `//` and `.` stay as they are. Names that are not UTF-8 are skipped, because Litestream does
+//! not write such names.
 
 use super::buffers::ReadBuffers;
 use super::file_body::{FileBody, error, is_out_of_resources, not_regular};
@@ -14,19 +15,22 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Maximum depth of directories below the listed one.
+/// Maximum depth of subdirectories below the listed directory.
 const MAX_DEPTH: usize = 64;
-/// Maximum number of directories in a listing: symbolic links can make a small tree very wide.
+/// Maximum number of directories in one listing. It exists because symbolic links can make a small tree
+/// endlessly wide.
 const MAX_DIRECTORIES: usize = 10_000_000;
 
-/// Reads files anywhere on this machine. Keys are absolute paths.
+/// Store that reads files on this machine. Keys are absolute paths.
 #[derive(Debug, Clone, Default)]
 pub struct FileStore;
 
 impl FileStore {
-    /// Everything below the prefix in one page, unsorted. A directory that does not exist counts as
-    /// empty; one that cannot be read is an error. A file whose size cannot be read is listed with
-    /// size 0.
+    /// Lists everything below the prefix in one unsorted page. A directory that does not exist counts as empty.
+    /// A directory that cannot be read is an error. A file whose size cannot be read is listed with size 0.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Io`] if the prefix is not an absolute path or a directory cannot be read.
     pub fn list_page(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         let prefix = request.prefix.as_str();
         let Some(start) = prefix.rfind('/').and_then(|at| prefix.get(..=at)).filter(|s| s.starts_with('/')) else {
@@ -37,12 +41,20 @@ impl FileStore {
         Ok(walk.page)
     }
 
-    /// Checks the file's length first: a range beyond it is [`StoreErrorKind::SizeDiffers`].
-    /// Chunks are read into `buffers`.
+    /// Opens the file `key` for reading the byte range `range` in chunks. The chunks are read into `buffers`.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::SizeDiffers`] if the file ends before `range` does. Otherwise the error of opening the
+    /// file.
     pub fn get(&self, key: &str, range: Range<u64>, buffers: &ReadBuffers) -> Result<FileBody, StoreError> {
         FileBody::open(key, range, buffers)
     }
 
+    /// Returns size and modification time of the file `key`.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotFound`] if there is no regular file; [`StoreErrorKind::Io`] if its metadata cannot
+    /// be read.
     pub fn head(&self, key: &str) -> Result<Head, StoreError> {
         let metadata = std::fs::metadata(key).map_err(|e| failed("read", key, &e))?;
         if !metadata.is_file() {
@@ -60,7 +72,8 @@ impl FileStore {
 struct Walk<'a> {
     request: &'a ListRequest,
     page: ListPage,
-    /// Device and inode of the parent directories. A link back to one of them is not followed.
+    /// Device and inode of the directories above the current one. A symbolic link back to one of them is not
+    /// followed.
     ancestors: Vec<(u64, u64)>,
     directories: usize,
 }
@@ -68,7 +81,7 @@ struct Walk<'a> {
 type WalkFailure = (String, io::Error);
 
 impl Walk<'_> {
-    /// `path` ends in a slash.
+    /// Lists the directory `path`, which ends with a slash, and everything below it.
     fn directory(&mut self, path: &str) -> Result<(), WalkFailure> {
         let failure = |e| (path.to_owned(), e);
         let entries = match std::fs::read_dir(path) {
@@ -95,12 +108,12 @@ impl Walk<'_> {
                 Ok(metadata) if metadata.is_dir() => self.subdirectory(key + "/")?,
                 Ok(metadata) if metadata.is_file() => self.file(key, metadata.len(), modified(&metadata)),
                 Ok(_) => {}
-                // A dangling link, or the file was removed meanwhile.
+                // The entry is a dangling symbolic link, or the file was removed meanwhile.
                 Err(e) if is_absent(&e) => {}
-                // A link to itself.
+                // The entry is a symbolic link to itself.
                 Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {}
-                // The file is listed although its size is unknown: without it the chain would have
-                // a hole or end earlier. Reading it will report the error.
+                // The file is listed although its size is unknown. Without it the chain of LTX files would have
+                // a gap or end too early. Reading the file will report the error.
                 Err(e) if !is_out_of_resources(&e) && entry.file_type().is_ok_and(|t| t.is_file()) => {
                     self.file(key, 0, Timestamp::from_nanos(0));
                 }
@@ -152,7 +165,7 @@ impl Walk<'_> {
     }
 }
 
-/// Retries once after ESTALE (NFS: the server has replaced the file).
+/// Reads a file's metadata. Retries once after ESTALE, which NFS returns when the server has replaced the file.
 fn metadata_of(path: &str) -> io::Result<Metadata> {
     let once = || {
         fault_at(Path::new(path), Step::Stat)?;

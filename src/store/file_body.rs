@@ -1,8 +1,8 @@
-//! Reading a replica's file on disk.
+//! Reads an LTX file from a local disk.
 //!
-//! Files are read with pread and never mapped. A read reports a sector that cannot be read and a
-//! file that became shorter; a mapping hangs on the first and ends the process with SIGBUS on the
-//! second.
+//! Files are read with pread and never memory-mapped. pread returns an error if a sector cannot be read or if
+//! the file became shorter. A memory mapping would hang on the bad sector, and would kill the process with
+//! SIGBUS if the file became shorter.
 
 use super::buffers::{BUFFER_BYTES, ReadBuffers};
 use super::{StoreError, StoreErrorKind};
@@ -15,11 +15,11 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Errors for lack of descriptors or memory: the file itself may be intact.
+/// Errors that mean a lack of file descriptors or memory. The file itself may be intact.
 const OUT_OF_RESOURCES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
 const CHUNK_BYTES: u64 = BUFFER_BYTES as u64;
 
-/// A range of a file, read in chunks.
+/// A byte range of a file, which is read chunk by chunk.
 #[derive(Debug)]
 pub struct FileBody {
     file: OwnedFd,
@@ -27,13 +27,13 @@ pub struct FileBody {
     position: u64,
     end: u64,
     buffers: ReadBuffers,
-    /// The file was opened a second time because its handle had become stale.
+    /// Whether the file was opened a second time because its NFS handle had become stale.
     is_reopened: bool,
     faults: FaultSeam,
 }
 
 impl FileBody {
-    /// Opens the file `key`, which must not end before `range` does. Chunks are read into
+    /// Opens the file `key`, which must be at least as long as the end of `range`. Chunks are read into
     /// `buffers`.
     pub(super) fn open(key: &str, range: Range<u64>, buffers: &ReadBuffers) -> Result<Self, StoreError> {
         let faults = FaultSeam::of(Path::new(key));
@@ -48,12 +48,16 @@ impl FileBody {
         })
     }
 
-    /// Whether all bytes of the range were returned.
+    /// Returns whether all bytes of the range were returned.
     pub const fn is_whole(&self) -> bool {
         self.position >= self.end
     }
 
-    /// The next chunk, up to [`BUFFER_BYTES`]; None at the end of the range.
+    /// Reads the next chunk, at most 128 KiB ([`BUFFER_BYTES`]). Returns None at the end of the range.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::SizeDiffers`] if the file became shorter; [`StoreErrorKind::Unreadable`] if a read
+    /// fails.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         if self.position >= self.end {
             return Ok(None);
@@ -66,7 +70,8 @@ impl FileBody {
             self.fill(&mut buffer.bytes, len)?;
             Bytes::from_owner(buffer)
         } else {
-            // Exact size: a small file that waits to be decoded must not occupy a whole buffer.
+            // The buffer has exactly the size of the chunk: a small file that waits to be decoded must not
+            // occupy 128 KiB.
             let mut bytes = Vec::with_capacity(len);
             self.fill(&mut bytes, len)?;
             bytes.into()
@@ -75,12 +80,12 @@ impl FileBody {
         Ok(Some(bytes))
     }
 
-    /// Reads `len` bytes into `into`, which is empty and has the capacity.
+    /// Reads `len` bytes into `into`, which must be empty and have that capacity.
     fn fill(&mut self, into: &mut Vec<u8>, len: usize) -> Result<(), StoreError> {
         while into.len() < len {
             let at = self.position + into.len() as u64;
             match self.pread(into, at) {
-                // The file was truncated after it was opened, or its reported length is wrong.
+                // The file was truncated after it was opened, or the file system reported a wrong length.
                 Ok(0) => {
                     let length = rustix::fs::fstat(&self.file).map_or(at, |stat| length(&stat).min(at));
                     return Err(too_short(&self.key, length, self.end));
@@ -97,7 +102,7 @@ impl FileBody {
         Ok(())
     }
 
-    /// Appends the bytes of one pread. Returns their number; 0 at the end of the file.
+    /// Appends the bytes of one pread to `into`. Returns their number, which is 0 at the end of the file.
     fn pread(&self, into: &mut Vec<u8>, at: u64) -> Result<usize, Errno> {
         let most = self.faults.pass(Step::Read)?;
         let before = into.len();
@@ -107,12 +112,13 @@ impl FileBody {
     }
 }
 
-/// Opens a regular file of at least `end` bytes. Retries once after ESTALE (NFS: the server has
-/// replaced the file).
+/// Opens a regular file of at least `end` bytes. Retries once after ESTALE, which NFS returns when the server
+/// has replaced the file.
 fn open(key: &str, faults: &FaultSeam, end: u64) -> Result<OwnedFd, StoreError> {
     let once = || {
         faults.pass(Step::Open)?;
-        // The type is checked before opening: opening a FIFO would block until it has a writer.
+        // The type is checked before the file is opened, because opening a FIFO blocks until another process
+        // writes to it.
         let stat = rustix::io::retry_on_intr(|| rustix::fs::stat(key))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
@@ -147,7 +153,7 @@ pub(super) fn not_regular(key: &str) -> StoreError {
     error(StoreErrorKind::NotFound, "read", key, "not a regular file".to_owned())
 }
 
-/// The kernel refused to open the file, or to read it at an offset.
+/// Returns the error for a file that the kernel refused to open, or to read at the offset `at`.
 fn refused(verb: &str, key: &str, at: Option<u64>, errno: Errno) -> StoreError {
     let kind = match errno {
         Errno::NOENT | Errno::NOTDIR => StoreErrorKind::NotFound,
@@ -165,7 +171,7 @@ pub(super) fn error(kind: StoreErrorKind, verb: &str, path: &str, detail: String
     StoreError { kind, what: format!("{verb} {path}"), detail, request_id: None, hint: None, attempts: 1 }
 }
 
-/// Whether descriptors or memory were lacking: the file itself may be intact.
+/// Returns whether an error means a lack of file descriptors or memory. The file itself may be intact then.
 pub(super) fn is_out_of_resources(e: &std::io::Error) -> bool {
     Errno::from_io_error(e).is_none_or(|errno| OUT_OF_RESOURCES.contains(&errno))
 }
@@ -181,7 +187,7 @@ mod tests {
         (0..600_000u32).map(|i| (i % 253) as u8).collect()
     }
 
-    /// A file of [`content`], and its key.
+    /// Creates a test file with the bytes of [`content`]. Returns its folder and its key (its absolute path).
     fn file() -> (tempfile::TempDir, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
@@ -268,7 +274,8 @@ mod tests {
             (Step::Open, 1, format!("open {key}: stale file handle")),
             (Step::Read, 2, format!("read {key}: stale file handle at offset 131072")),
         ] {
-            // Of two faults on one step the first stops the second from counting.
+            // Two faults are injected at the same step. When the first one strikes, the second does not count that
+            // call.
             let faults = [stale(step, nth), stale(step, nth)];
             let error = whole(&key).unwrap_err();
             assert!(faults.iter().all(|fault| fault.struck()));

@@ -1,31 +1,31 @@
-//! Ends listings that have no end.
+//! Detects listings that would never end.
 //!
-//! A broken or hostile server can lead from page to page for ever: by tokens that lead back to pages seen
-//! before, or by new tokens to pages without a new key.
+//! A broken or hostile server can lead the client from page to page for ever: with continuation tokens that
+//! lead back to earlier pages, or with new tokens for pages that contain no new key.
 
 use super::{ListPage, StoreError, StoreErrorKind};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Pages without a new key that may follow one another. Real services return some: for deleted keys, or for
-/// keys that a filter leaves out.
+/// Maximum number of pages in a row without a new key. Real services return some such pages, for deleted keys
+/// or for keys that a filter leaves out.
 const MAX_PAGES_WITHOUT_NEW_KEYS: u32 = 1_000;
 
-/// What one listing has shown so far: 8 bytes per page and per token.
+/// What one listing has returned so far. It takes 8 bytes of memory for each page and for each token.
 #[derive(Debug, Default)]
 pub struct ListingBound {
     tokens: HashSet<u64>,
     pages: HashSet<u64>,
-    /// Pages without a new key since the last page with one.
+    /// Number of pages without a new key since the last page that had one.
     without_new_keys: u32,
 }
 
 impl ListingBound {
-    /// Notes the next page of the listing of `prefix`.
+    /// Records the next page of the listing of `prefix`.
     ///
     /// # Errors
-    /// Its token was seen before, or it is the 1,000th page in a row without a new key: the listing
-    /// would not end.
+    /// [`StoreErrorKind::InvalidResponse`] if the page's continuation token was seen before, or if this is the
+    /// 1,000th page in a row without a new key. The listing would not end.
     pub fn check(&mut self, prefix: &str, page: &ListPage) -> Result<(), StoreError> {
         let Some(token) = &page.continuation else { return Ok(()) };
         if !self.tokens.insert(hash(token)) {
@@ -110,7 +110,7 @@ mod tests {
         let mut bound = ListingBound::default();
         for n in 0..5_000 {
             let (key, token) = (format!("{:05}", n / 900), n.to_string());
-            // 899 empty pages between two with a key.
+            // 899 empty pages lie between two pages that have a key.
             let keys: &[&str] = if n % 900 == 0 { &[&key] } else { &[] };
             bound.check("p/", &page(keys, &token)).unwrap();
         }

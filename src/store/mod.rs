@@ -1,6 +1,6 @@
-//! A replica's store: list objects, get a range, read metadata. `s3` talks to S3-compatible
-//! services, `file` reads files. Both name an object by its full key: in S3 the key in its bucket,
-//! in `file` the absolute path.
+//! The store of a replica: lists objects, reads byte ranges of objects, reads their metadata. `s3` talks to
+//! S3-compatible services, `file` reads local files. Both identify an object by its full key: in S3 the key in
+//! its bucket, for files the absolute path.
 
 mod buffers;
 mod error;
@@ -15,7 +15,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
 pub use listing_bound::ListingBound;
 pub use object::{Head, ListPage, ListRequest, ObjectMeta};
-/// A worker's HTTP clients.
+/// The HTTP clients and buffers of one worker.
 pub use s3::Http;
 
 use crate::telemetry::{Spent, Stage};
@@ -25,16 +25,19 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A store. Cheap to clone and shared by all workers. HTTP connections belong to the worker whose
-/// [`Http`] is passed in, because a connection pool must not be used from two runtimes.
+/// A store of replicas. It is cheap to clone, and all workers share it. HTTP connections belong to the worker
+/// whose [`Http`] is passed to each request, because a connection pool must not be used from two async
+/// runtimes.
 #[derive(Debug, Clone)]
 pub enum Store {
+    /// A bucket of an S3-compatible service.
     S3(Arc<s3::S3>),
+    /// Files on a disk of this machine.
     File(file::FileStore),
 }
 
 impl Store {
-    /// The name in `-json`: `s3` or `file`.
+    /// Name of the kind of store in `-json`: `s3` or `file`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::S3(_) => "s3",
@@ -42,12 +45,15 @@ impl Store {
         }
     }
 
-    /// Whether the store is a file system.
+    /// Whether the store is on a local file system.
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::File(_))
     }
 
-    /// One page of the listing of `request.prefix`.
+    /// Requests one page of the listing of `request.prefix`. On a file system the page contains everything.
+    ///
+    /// # Errors
+    /// [`StoreError`] after all retries.
     pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
         match self {
             Self::S3(s3) => s3.list_page(http, request).await,
@@ -60,10 +66,13 @@ impl Store {
         }
     }
 
-    /// The bytes `range` of `key`, as a stream. The stream yields exactly `range.end -
-    /// range.start` bytes or an error. A shorter object is an error; a dropped connection is
-    /// resumed. With `if_match`, an object that was replaced gives
-    /// [`StoreErrorKind::PreconditionFailed`].
+    /// Requests the byte range `range` of the object `key`. The returned stream yields exactly `range.end -
+    /// range.start` bytes or an error. If a connection breaks, the rest is requested again.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::SizeDiffers`] if the object is shorter. With `if_match`,
+    /// [`StoreErrorKind::PreconditionFailed`] if the object was replaced. Otherwise the error of the request,
+    /// after all retries.
     pub async fn get(
         &self,
         http: &Http,
@@ -84,6 +93,10 @@ impl Store {
         }
     }
 
+    /// Requests the metadata of the object `key`.
+    ///
+    /// # Errors
+    /// [`StoreError`] after all retries.
     pub async fn head(&self, http: &Http, key: &str) -> Result<Head, StoreError> {
         match self {
             Self::S3(s3) => s3.head(http, key).await,
@@ -92,14 +105,19 @@ impl Store {
     }
 }
 
-/// The body of a GET.
+/// The bytes of a requested range, as a stream of chunks.
 pub enum Body {
+    /// The bytes of an S3 object, from one or more HTTP responses.
     S3(Box<s3::S3Body>),
+    /// The bytes of a file on disk, and the time that was spent reading them.
     File(file_body::FileBody, Spent),
 }
 
 impl Body {
-    /// The next bytes, as received (tens of KiB); None at the end of the range.
+    /// Returns the next bytes as they arrive, some tens of KiB. Returns None at the end of the range.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the rest cannot be read, after all retries.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self {
             Self::S3(body) => body.chunk().await,
@@ -117,13 +135,13 @@ impl Body {
         }
     }
 
-    /// Whether the body is read from a disk. If so, each chunk is read when it is requested, and
-    /// memory is allocated for that chunk only.
+    /// Returns whether the body is read from a disk. If so, each chunk is read only when it is requested, and
+    /// only that chunk takes memory.
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::File(..))
     }
 
-    /// The entity tag of the response.
+    /// Entity tag of the object, from the response. None for files, or if the response has none.
     pub fn etag(&self) -> Option<&Etag> {
         match self {
             Self::S3(body) => body.etag(),
@@ -131,7 +149,8 @@ impl Body {
         }
     }
 
-    /// `x-amz-meta-litestream-timestamp` of the response.
+    /// Creation time of the LTX file, from the response's header `x-amz-meta-litestream-timestamp`. None for
+    /// files.
     pub fn litestream_timestamp(&self) -> Option<Timestamp> {
         match self {
             Self::S3(body) => body.litestream_timestamp(),

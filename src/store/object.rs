@@ -1,46 +1,59 @@
-//! What a store returns about objects: pages of a listing, and metadata.
+//! What a store returns about objects: pages of a listing, and the metadata of one object.
 
 use super::Etag;
 use crate::timestamp::Timestamp;
 
-/// One object of a listing.
+/// One object as a listing returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
+    /// Key of the object; for files the absolute path.
     pub key: String,
+    /// Size of the object in bytes.
     pub size: u64,
+    /// Time of the last change, by the clock of the store.
     pub last_modified: Timestamp,
+    /// Entity tag (ETag) of the object. None for files, or if the tag cannot be used in the header If-Match.
     pub etag: Option<Etag>,
-    /// In a storage class that a GET cannot read (GLACIER, DEEP_ARCHIVE).
+    /// Whether the object is in a storage class that GET cannot read (GLACIER, DEEP_ARCHIVE).
     pub archived: bool,
 }
 
-/// What to list: keys that begin with `prefix` and come after `start_after`. Keys that contain
-/// `delimiter` after the prefix are rolled up into common prefixes.
+/// Request for one page of a listing, as in S3's ListObjectsV2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListRequest {
+    /// Only keys that begin with this text are listed.
     pub prefix: String,
+    /// Only keys greater than this one are listed. None: from the first key.
     pub start_after: Option<String>,
+    /// Keys that contain this character after the prefix are not listed; only their common beginning is, once.
+    /// None: all keys are listed.
     pub delimiter: Option<char>,
-    /// The continuation token of the previous page; None for the first page.
+    /// Continuation token of the previous page. None for the first page.
     pub continuation: Option<String>,
 }
 
-/// One page of a listing: at most 1,000 keys on S3, in any order: not every service sorts.
+/// One page of a listing. On S3 it has at most 1,000 keys. They are in any order, because not every service
+/// sorts them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
+    /// The objects on this page, with full keys.
     pub objects: Vec<ObjectMeta>,
+    /// Beginnings of keys up to the first delimiter after the prefix, if the request has a delimiter.
     pub common_prefixes: Vec<String>,
-    /// The token for the next page; None on the last page.
+    /// Continuation token for the next page. None on the last page.
     pub continuation: Option<String>,
 }
 
-/// The answer to a HEAD request.
+/// Metadata of one object, from the response to a HEAD request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
+    /// Size of the object in bytes.
     pub size: u64,
+    /// Entity tag (ETag) of the object. None for files, or if the tag cannot be used in the header If-Match.
     pub etag: Option<Etag>,
+    /// Time of the last change, if the response has it.
     pub last_modified: Option<Timestamp>,
-    /// The metadata `x-amz-meta-litestream-timestamp`. Always None for files: their mtime is in
-    /// `last_modified`.
+    /// Creation time of the LTX file, from the metadata `x-amz-meta-litestream-timestamp`. None for files,
+    /// whose modification time is in `last_modified`.
     pub litestream_timestamp: Option<Timestamp>,
 }

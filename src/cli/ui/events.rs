@@ -1,14 +1,14 @@
-//! Events of the modules below the command line, from `tracing` to the [`Log`]
-//! (docs/LOGGING.md, "Events").
+//! Shows the `tracing` events of all modules in the program's log (docs/LOGGING.md, "Events"). This table says
+//! which events are shown:
 //!
-//! | option | Hydrant's own events | those of the AWS credentials chain |
+//! | option | Hydrant's own events | events of the AWS credentials chain |
 //! |---|---|---|
 //! | none | none | none |
 //! | `-v` | DEBUG and above | WARN and above |
 //! | `-vv` | TRACE and above | DEBUG and above |
 //!
-//! Without `-v` no subscriber is set: an event then costs the load of one atomic variable. Spans are
-//! ignored: each event names its request or database itself.
+//! Without `-v` no `tracing` subscriber is installed, and an event costs only the load of one atomic variable.
+//! Spans are ignored, because each event names its request or database itself.
 
 use crate::cli::ui::log::{Log, Severity};
 use serde_json::Value;
@@ -19,30 +19,33 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The targets of Hydrant's own events begin with this.
+/// Prefix of the targets of Hydrant's own events.
 const OWN: &str = "hydrant::";
-/// Crates of the AWS credentials chain. Below DEBUG some of them show headers and bodies.
+/// Crates of the AWS credentials chain. Their events below DEBUG can contain HTTP headers and bodies, so they
+/// are not shown.
 const AWS_CHAIN: [&str; 6] =
     ["aws_config", "aws_credential_types", "aws_runtime", "aws_sdk_sso", "aws_sdk_ssooidc", "aws_sdk_sts"];
-/// Debug output of AWS credentials shows the secret key as redacted, the key's id in full.
+/// The debug output of AWS credentials hides the secret key but shows the access key id, after this text. The
+/// id is replaced by [`HIDDEN`].
 const KEY_ID: &str = "access_key_id: \"";
 const HIDDEN: &str = "***";
 
-/// Writes events to a log.
+/// The `tracing` subscriber that writes events to a [`Log`].
 struct EventWriter {
     log: Log,
 }
 
-/// Shows the events of this process in `log`, if its verbosity shows any.
+/// Installs the subscriber that shows this process's events in `log`, if the log's verbosity shows any event.
 pub fn show(log: &Log) {
     if log.shows(Severity::Debug) {
-        // Fails if the process has a subscriber already. The program sets it once, before the first command.
+        // This call fails if the process already has a subscriber. The program installs it once, before the
+        // first command.
         let _ = tracing::subscriber::set_global_default(EventWriter { log: log.clone() });
     }
 }
 
 impl EventWriter {
-    /// The most detailed level that is shown of `target`.
+    /// Returns the most detailed level that is shown for events with this target.
     fn most(&self, target: &str) -> LevelFilter {
         let all = self.log.shows(Severity::Trace);
         let is_of =
@@ -92,7 +95,7 @@ impl Subscriber for EventWriter {
     fn exit(&self, _: &Id) {}
 }
 
-/// An event's message and its other fields.
+/// Collects the message and the other fields of one event, for its line in the log.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -140,7 +143,7 @@ impl Visit for Fields {
     }
 }
 
-/// `text` with the ids of access keys hidden, where it is the debug output of credentials.
+/// Returns `text` with access key ids replaced, if `text` is the debug output of AWS credentials.
 fn without_key_ids(text: String) -> String {
     if !text.contains(KEY_ID) {
         return text;

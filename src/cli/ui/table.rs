@@ -1,15 +1,15 @@
-//! Tables of text, with two spaces between columns.
+//! Formats text tables with two spaces between the columns.
 
-/// How the cells of a table are aligned.
+/// How the cells of a text table are aligned in their columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// To the left. The last column is not padded.
+    /// All columns to the left. The last column is not padded with spaces.
     Left,
-    /// The first column to the left, the others, which hold numbers, to the right.
+    /// The first column to the left, all others to the right, because they hold numbers.
     Numbers,
 }
 
-/// Aligns a table: one line per row.
+/// Returns the table's rows as lines. Each column is as wide as its longest cell.
 pub fn aligned<const N: usize>(rows: &[[String; N]], align: Align) -> Vec<String> {
     let widths: [usize; N] = std::array::from_fn(|i| {
         rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)

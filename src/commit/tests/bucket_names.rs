@@ -1,4 +1,4 @@
-//! Tests of outputs beneath a directory.
+//! Tests of outputs whose names come from a bucket and that must stay below one directory.
 
 use crate::commit::tests::*;
 use crate::error::Class;
@@ -30,7 +30,7 @@ fn directories_are_made_and_what_was_made_in_vain_is_removed() {
     publish_beneath(&out, "e.db").unwrap();
     assert!(["a/b/c.db", "a/d.db", "e.db"].iter().all(|file| out.join(file).is_file()));
     assert_eq!(out.join("a").metadata().unwrap().permissions().mode() & 0o077, 0);
-    // An empty file counts as absent, a directory does not.
+    // An existing file of 0 bytes counts as absent. An existing directory does not.
     publish_beneath(&out, "e.db").unwrap();
     assert!(matches!(publish_beneath(&out, "a/b"), Err(CommitError::IsDirectory { .. })));
 }
@@ -59,7 +59,7 @@ fn links_and_files_on_the_way_are_refused() {
     }
     assert_eq!(tree(&elsewhere).len(), 1, "nothing came to stand elsewhere");
     assert!(tree(&elsewhere.join("sub")).is_empty());
-    // The operator's own directory may be a link.
+    // The output directory that the operator names may be a symbolic link. Only links below it are refused.
     publish_beneath(&out.join("link"), "x.db").unwrap();
     assert!(elsewhere.join("x.db").is_file());
 }
@@ -72,7 +72,7 @@ fn a_name_that_the_file_system_has_no_room_for_is_unsafe() {
     assert_eq!(error.class(), Class::UnsafePath, "{error}");
 }
 
-/// The outputs of a directory share its descriptor only as long as its path leads there.
+/// Outputs in one directory share its file descriptor, but only as long as the directory's path leads to it.
 #[test]
 fn a_directory_is_shared_while_its_name_leads_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -88,11 +88,11 @@ fn a_directory_is_shared_while_its_name_leads_there() {
     let other = Destination::prepare_beneath(&root, "a/2.db", Replace::Never).unwrap();
     assert_eq!(held.dir().as_raw_fd(), other.dir().as_raw_fd());
 
-    // The directory was moved away: another one is made.
+    // The directory was renamed, so a new one is created for the next output.
     std::fs::rename(at("a"), at("moved")).unwrap();
     commit("a/3.db").unwrap();
     assert!(at("a/3.db").is_file() && tree(&at("moved")).is_empty());
-    // In its place is a link that leads back to it, or a file.
+    // A symbolic link back to the renamed directory, or a file, now has the directory's name: both are refused.
     for link in [true, false] {
         std::fs::remove_dir_all(at("a")).unwrap();
         if link {
@@ -106,7 +106,7 @@ fn a_directory_is_shared_while_its_name_leads_there() {
         }
         std::fs::create_dir(at("a")).unwrap();
     }
-    // The directory was removed while it was open: it is made again.
+    // The directory was removed while it was open, so it is created again.
     let open = Destination::prepare_beneath(&root, "a/5.db", Replace::Never).unwrap();
     std::fs::remove_dir(at("a")).unwrap();
     commit("a/6.db").unwrap();
@@ -115,8 +115,8 @@ fn a_directory_is_shared_while_its_name_leads_there() {
     assert!(at("a/6.db").is_file() && tree(&at("moved")).is_empty());
 }
 
-/// The first of two outputs makes the directory. It stays as long as one of them lives, and is removed when both are
-/// given up.
+/// The first of two outputs creates the directory. The directory stays while one of the outputs exists, and is
+/// removed when both were dropped without being published.
 #[test]
 fn a_shared_directory_goes_with_the_last_who_gives_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -136,7 +136,8 @@ fn a_shared_directory_goes_with_the_last_who_gives_up() {
     assert_eq!(tree(&dir.path().join("a/b")), files([("2.db", b"")]));
 }
 
-/// Files that appear in a directory after this run made it are found at the latest by the publication.
+/// Files that appear in a directory after this run created it are found at the latest when the output is
+/// published.
 #[test]
 fn what_comes_into_a_new_directory_is_not_overlooked() {
     for name in ["x.db", "x.db-wal", "x.db-shm", "x.db-journal"] {
@@ -158,7 +159,7 @@ fn what_comes_into_a_new_directory_is_not_overlooked() {
     }
 }
 
-/// Two paths lead to one new directory. It is durable for both outputs, whichever path it was made by.
+/// Two paths lead to one new directory. Both outputs make its name durable, whichever path it was created by.
 #[test]
 fn a_directory_that_has_several_names_is_durable_under_each() {
     let dir = tempfile::tempdir().unwrap();
@@ -174,7 +175,8 @@ fn a_directory_that_has_several_names_is_durable_under_each() {
     assert_eq!(run.unsynced().above(&dir.path().join("link/new")), []);
 }
 
-/// The kernel reports a failed sync once per descriptor. The other outputs that share the descriptor must fail too.
+/// The kernel reports a failed sync only once per file descriptor. The other outputs that share the descriptor
+/// must fail too.
 #[test]
 fn a_failed_sync_of_a_directory_is_final_for_all_in_it() {
     let dir = tempfile::tempdir().unwrap();

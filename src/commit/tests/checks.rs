@@ -1,10 +1,10 @@
-//! Tests of SQLite's check: what is damage, what is not, and that it leaves nothing behind.
+//! Tests of `-integrity-check`: what counts as damage, what does not, and that a check leaves no file behind.
 
 use super::*;
 use crate::commit::check::{Check, CheckOutcome, Mode, check};
 use rusqlite::Connection;
 
-/// A database of some size at `path`.
+/// Creates a database of about 2,000 rows at `path`, with the extra SQL `extra`.
 fn database(path: &Path, extra: &str) -> Connection {
     let connection = Connection::open(path).unwrap();
     let rows = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<2000)
@@ -63,7 +63,7 @@ fn damage_is_reported() {
         }
         assert_eq!(tree(dir.path()), before);
     }
-    // A page is missing: the file is shorter than its header says.
+    // The file is one page shorter than the database header says.
     std::fs::write(&path, &sound[..sound.len() - 4096]).unwrap();
     assert!(matches!(check(&path, Mode::Quick), Ok(CheckOutcome::Damaged(_))));
 }
@@ -84,7 +84,7 @@ fn what_only_the_application_knows_is_no_damage() {
     for mode in [Mode::Quick, Mode::Full] {
         let outcome = check(&collation, mode).unwrap();
         println!("{mode:?} {outcome:?}");
-        // The quick check may not need the collation.
+        // `quick_check` may not need the missing collation, so its result may also be "ok".
         assert!(
             matches!(outcome, CheckOutcome::NotCheckable(_)) || mode == Mode::Quick && outcome == CheckOutcome::Ok,
             "{outcome:?}"
@@ -128,6 +128,6 @@ fn a_check_can_be_interrupted() {
         std::thread::yield_now();
     }
     let outcome = running.join().unwrap().unwrap();
-    // SQLite does not see an interrupt before its first step. Then the check runs to its end.
+    // If the interrupt comes before SQLite's first step, SQLite does not see it, and the check runs to its end.
     assert!(matches!(outcome, CheckOutcome::Interrupted | CheckOutcome::Ok), "{outcome:?}");
 }

@@ -1,4 +1,4 @@
-//! Tests of `-force`: the old database and its sidecars are all there, unchanged, or all deleted.
+//! Tests of `-force`: the old database and its sidecars either all exist unchanged or are all deleted.
 
 use super::*;
 use std::io::{BufRead, BufReader, Write};
@@ -26,7 +26,7 @@ fn the_old_one_is_deleted_when_the_new_name_is_durable() {
         for suffix in SIDECARS {
             assert!(!before.contains_key(&suffixed("app.db".as_ref(), suffix)), "stale sidecar");
         }
-        // The replaced database can be opened: its sidecars have its temporary name.
+        // The replaced database can still be opened: its sidecars have its temporary name plus their suffix.
         let old = before.iter().find(|(_, content)| *content == b"old").unwrap().0;
         assert_eq!(before.get(&suffixed(old, "-wal")).unwrap(), b"old wal");
         published.sync_dir().unwrap();
@@ -125,14 +125,16 @@ fn no_owner_is_set_that_is_right_already() {
     assert_eq!(tree(dir.path()), files([("app.db", b"new"), ("other.db", b"new")]));
 }
 
-/// Runs under a filter like that of a service's sandbox, which kills the caller of chown.
+/// Replaces a database under a seccomp filter that kills every process that calls chown, as a service's sandbox
+/// does.
 pub(super) fn where_chown_kills() {
     std::fs::write("app.db", "old").unwrap();
     std::fs::set_permissions("app.db", PermissionsExt::from_mode(0o640)).unwrap();
     crate::io::limits_tests::filter(&[libc::SYS_fchown, libc::SYS_fchownat], libc::SECCOMP_RET_KILL_PROCESS);
     commit(Path::new("app.db"), Replace::Force, true, b"new").unwrap();
     assert_eq!(std::fs::metadata("app.db").unwrap().mode() & 0o7777, 0o640);
-    // The mark on the inode before its second sync needs no chown either.
+    // A second fsync, which some file systems need, is preceded by setting the file's times. That needs no chown
+    // either.
     let other = unpublished(Path::new("other.db"), Replace::Never, false, b"new").unwrap();
     sys::sync_inode(other.output()).unwrap();
     other.publish().unwrap().sync_dir().unwrap();
@@ -167,7 +169,7 @@ fn of_many_forced_all_or_one_win_and_the_file_is_whole() {
     }
 }
 
-/// The child process that uses `app.db` until its stdin is closed.
+/// Starts a child process that uses `app.db` until its standard input is closed.
 pub(super) fn user_of(dir: &Path, how: &str) -> Child {
     let mut command = child_of(&format!("use {how}"), dir);
     let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap();
@@ -196,7 +198,7 @@ fn a_database_in_use_is_refused() {
         refused(prepare(&path, Replace::Force).unwrap_err());
         drop(user.stdin.take());
         user.wait().unwrap();
-        // The database is opened while the new one is being restored.
+        // Another process opens the old database while the new one is being restored.
         let new = unpublished(&path, Replace::Force, false, b"new").unwrap();
         let mut user = user_of(dir.path(), how);
         let error = new.publish().unwrap_err();
@@ -212,10 +214,10 @@ pub(super) fn use_database(how: &str) {
     let connection = rusqlite::Connection::open("app.db").unwrap();
     match how {
         "writer" => connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(2)").unwrap(),
-        // Committed; in WAL mode the row is in the -wal alone.
+        // The row is committed. In WAL mode it is only in the -wal.
         "insert" => connection.execute_batch("PRAGMA wal_autocheckpoint = 0; INSERT INTO t VALUES(9, 'z')").unwrap(),
         "reader" => connection.execute_batch("BEGIN; SELECT * FROM t").unwrap(),
-        // An idle connection between two transactions.
+        // The connection is idle, between two transactions.
         _ => connection.query_row("SELECT count(*) FROM t", [], |_| Ok(())).unwrap(),
     }
     println!("in use");

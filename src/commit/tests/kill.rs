@@ -1,5 +1,5 @@
-//! Tests with SIGKILL before every step of every kind of publication. The result is the old state or the new one,
-//! and the next run sweeps.
+//! Tests that kill the process with SIGKILL before each step of each kind of publication. After the next run's
+//! clean-up (the sweep), the files must be exactly the old state or the new one.
 
 use super::*;
 use std::os::unix::process::ExitStatusExt;
@@ -40,7 +40,7 @@ fn killed_at_every_step() {
                 assert_eq!(output.status.signal(), Some(9), "{what}: {}", String::from_utf8_lossy(&output.stderr));
                 steps += 1;
 
-                // Right after the kill: no stale sidecar beside the new file, no old data lost.
+                // Right after the kill, no old sidecar may be beside the new file, and no old data may be lost.
                 let main = after.get(&OsString::from("app.db"));
                 if main.is_some_and(|main| main == b"new") {
                     assert!(SIDECARS.iter().all(|s| !after.contains_key(&suffixed("app.db".as_ref(), s))), "{what}");
@@ -50,11 +50,11 @@ fn killed_at_every_step() {
                         assert!(after.values().any(|found| found == content), "{what}: lost {content:?}");
                     }
                 }
-                // After a sweep: exactly the old state or the new one.
+                // After a sweep, the files are exactly the old state or the new one.
                 sweep(dir.path());
                 let swept = tree(dir.path());
                 assert!(swept == before || swept == new, "{what}: {after:?} became {swept:?}");
-                // The next run succeeds.
+                // The killed run left nothing that makes the next restore to the same path fail.
                 if swept == before {
                     commit(&dir.path().join("app.db"), Replace::Force, false, b"new").unwrap();
                     assert_eq!(tree(dir.path()), new, "{what}");
@@ -72,7 +72,7 @@ pub(super) fn child(words: &[&str]) {
     publish_and_die(replace, *named == "named", nth.parse().unwrap(), b"new");
 }
 
-/// The child process that publishes `app.db` and is killed at its `nth` step.
+/// Runs in a child process: publishes `app.db` and is killed at step number `nth`.
 fn publish_and_die(replace: Replace, named: bool, nth: u32, content: &[u8]) {
     let path = Path::new("app.db");
     let _fault = inject(path, None, nth, Effect::Kill);
@@ -86,11 +86,11 @@ fn publish_and_die(replace: Replace, named: bool, nth: u32, content: &[u8]) {
     new.publish().unwrap().sync_dir().unwrap();
 }
 
-/// The number of committed rows in the old database and in the new one.
+/// Number of committed rows in the old test database and in the new one.
 pub(super) const OLD_ROWS: i64 = 3;
 pub(super) const NEW_ROWS: i64 = 7;
 
-/// The number of rows that SQLite finds in a sound database.
+/// Returns the number of rows in the database, and fails if SQLite finds damage.
 pub(super) fn rows(path: &Path) -> i64 {
     let connection = rusqlite::Connection::open(path).unwrap();
     let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -98,8 +98,8 @@ pub(super) fn rows(path: &Path) -> i64 {
     connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
 }
 
-/// The child process that makes `app.db` and is killed. In WAL mode all its rows are in the -wal. Otherwise pages of
-/// an unfinished transaction are in the database, and the -journal holds what undoes them.
+/// Runs in a child process: creates `app.db` and is killed. In WAL mode all its rows are in the -wal. Otherwise
+/// the database contains pages of an unfinished transaction, and the -journal has the content that undoes it.
 pub(super) fn make_hot(how: &str) {
     let connection = rusqlite::Connection::open("app.db").unwrap();
     let (mode, hot) = match how {
@@ -127,7 +127,7 @@ fn die() -> ! {
     unreachable!("killed");
 }
 
-/// The files of a database whose program was killed while it used the database.
+/// Returns a folder with a database and its sidecars, left by a process that was killed while it used them.
 pub(super) fn hot_database(how: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let status = ended(&mut child_of(&format!("hot {how}"), dir.path())).status;
@@ -137,7 +137,7 @@ pub(super) fn hot_database(how: &str) -> tempfile::TempDir {
     dir
 }
 
-/// A new database, as a file.
+/// Returns a folder with a new database in the file `new.db`.
 pub(super) fn new_database() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let connection = rusqlite::Connection::open(dir.path().join("new.db")).unwrap();
@@ -155,7 +155,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs `-force` in `dir` in a child process, killed at its `nth` step.
+/// Runs a restore with `-force` in `dir`, in a child process that is killed at step number `nth`.
 pub(super) fn force_and_die(dir: &Path, new: &Path, named: bool, nth: u32) -> ExitStatus {
     let named = if named { "named" } else { "unnamed" };
     let what = format!("force {named} {nth} {}", new.join("new.db").display());
@@ -168,13 +168,13 @@ pub(super) fn forcing_child(words: &[&str]) {
     publish_and_die(Replace::Force, *named == "named", nth.parse().unwrap(), &content);
 }
 
-/// Runs the sweep that comes before every look at `app.db` in `dir`. Returns the notices.
+/// Runs the sweep that precedes each look at `app.db` in `dir`. Returns the operator's notices as text.
 pub(super) fn look(dir: &Path) -> String {
     let _no_forks = no_forks();
     sweep(dir).iter().map(|notice| format!("notice: {notice}\n")).collect()
 }
 
-/// As [`look`], in a child process that is killed at its `nth` step.
+/// Sweeps `dir` in a child process that is killed at step number `nth` of the sweep.
 fn look_and_die(dir: &Path, nth: u32) -> ExitStatus {
     ended(&mut child_of(&format!("look {nth}"), dir)).status
 }
@@ -188,15 +188,16 @@ pub(super) fn looking_child(words: &[&str]) {
 
 const TO_THE_END: u32 = 1000;
 
-/// Whether the file of `hot` is in `dir` without its sidecars.
+/// Returns whether `dir` has the old database without its sidecars (-wal, -journal): the state between moving
+/// the sidecars aside and exchanging the old file with the new one.
 fn is_in_the_window(dir: &Path, hot: &Path) -> bool {
     let holds = |name: &&str| dir.join(name).metadata().is_ok_and(|file| file.len() > 0);
     let is_old = std::fs::read(dir.join("app.db")).unwrap() == std::fs::read(hot.join("app.db")).unwrap();
     is_old && !["app.db-wal", "app.db-journal"].iter().any(holds)
 }
 
-/// Rows that are committed in a sidecar alone. Whichever step `-force` is killed at, the next sweep makes the old
-/// database whole or leaves the new one, and the next `-force` succeeds.
+/// Committed rows are only in a sidecar. At whichever step `-force` is killed, the next sweep leaves either the
+/// complete old database or the new one, and the next `-force` succeeds.
 #[test]
 fn killed_at_every_step_beside_a_hot_database() {
     let new = new_database();
@@ -231,7 +232,8 @@ fn killed_at_every_step_beside_a_hot_database() {
                             other => panic!("{what}: {other} rows"),
                         }
                     }
-                    // The next `-force` starts right after the kill, or after a program has read the database.
+                    // The next `-force` runs right after the kill, or after another program has read the
+                    // database.
                     let content = std::fs::read(new.path().join("new.db")).unwrap();
                     let status = force_and_die(dir.path(), new.path(), named, TO_THE_END);
                     assert!(status.success(), "{what}");
@@ -244,7 +246,7 @@ fn killed_at_every_step_beside_a_hot_database() {
     }
 }
 
-/// The next sweep finishes a sweep that was killed.
+/// If a sweep is killed, the next sweep finishes its work.
 #[test]
 fn killed_while_it_is_put_right() {
     let (new, hot) = (new_database(), hot_database("wal"));
@@ -262,11 +264,12 @@ fn killed_while_it_is_put_right() {
         assert!(!tree(dir.path()).into_keys().any(|name| name.to_string_lossy().contains("hydrant")));
         assert_eq!(rows(&path), OLD_ROWS, "killed at step {kills}");
     }
-    // The steps: -wal, -shm, the new file.
+    // The sweep has three steps at which it can be killed: the -wal, the -shm, and the new file.
     assert_eq!(kills, 3);
 }
 
-/// The files of `hot` after a `-force` that was killed just before its exchange.
+/// Returns a copy of `hot` on which a `-force` was killed after it moved the sidecars and just before its
+/// exchange.
 pub(super) fn in_the_window(hot: &Path, new: &Path) -> tempfile::TempDir {
     for nth in 1..TO_THE_END {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Tests of sweeps: what is put right, what is left alone, and what is left with a notice.
+//! Tests of the sweep, the clean-up after killed runs: which files it puts back, which it leaves alone, and
+//! which it leaves with a notice.
 
 use super::kill::{OLD_ROWS, hot_database, in_the_window, look, new_database, rows};
 use super::temp_name::{Exchange, More, Replacing, TempName, modified};
@@ -9,7 +10,8 @@ fn stat(path: &Path) -> rustix::fs::Stat {
     rustix::fs::lstat(path).unwrap()
 }
 
-/// The temporary name of an earlier version, which holds the old inode alone, and the one of this version.
+/// Returns what a temporary name records, once as an earlier Hydrant version wrote it (only the old inode
+/// number) and once as this version does.
 fn exchanges(kind: Replacing, old: &rustix::fs::Stat, new: u64) -> [Exchange; 2] {
     let more = More { new, modified: modified(old) };
     [None, Some(more)].map(|more| Exchange { kind, old: old.st_ino, more })
@@ -25,7 +27,8 @@ fn the_living_are_not_swept() {
     assert_eq!(tree(dir.path()).len(), 1);
     new.publish().unwrap().sync_dir().unwrap();
 
-    // Killed between the exchange and the deletion of the old file.
+    // The run is still alive, between exchanging the new file with the old one and deleting the old one. A sweep must
+    // change nothing.
     std::fs::write(dir.path().join("app.db-wal"), b"old wal").unwrap();
     let published = unpublished(&path, Replace::Force, false, b"newer").unwrap().publish().unwrap();
     let before = tree(dir.path());
@@ -38,7 +41,8 @@ fn the_living_are_not_swept() {
 #[test]
 fn data_that_came_into_an_empty_file_are_put_back() {
     let _no_forks = no_forks();
-    // Killed between an exchange and its undoing: the old file, empty before, now holds data.
+    // A run exchanged its new file with an empty file, into which another program had just written. The run was
+    // killed before it could exchange them back.
     for which in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &OsStr| dir.path().join(name);
@@ -54,8 +58,8 @@ fn data_that_came_into_an_empty_file_are_put_back() {
     }
 }
 
-/// A file came to the destination between the last look and the exchange, and the kill came before the exchange was
-/// undone.
+/// Another program put a file at the destination between the last check and the exchange. The run was killed
+/// before it undid the exchange.
 #[test]
 fn what_was_exchanged_by_mistake_is_put_back() {
     let _no_forks = no_forks();
@@ -70,7 +74,7 @@ fn what_was_exchanged_by_mistake_is_put_back() {
             let aside = TempName::replacing("app.db".as_ref(), exchange);
             std::fs::write(at(aside.as_os_str()), b"theirs").unwrap();
             if third {
-                // The new file was replaced since.
+                // After the kill, another program has replaced the new file at the destination.
                 std::fs::write(at("other".as_ref()), b"other").unwrap();
                 std::fs::rename(at("other".as_ref()), at("app.db".as_ref())).unwrap();
             }
@@ -103,7 +107,7 @@ fn a_replaced_database_is_kept_where_the_new_one_is_lost() {
         let [Notice::Kept { files: kept, why: Why::NewIsLost, .. }] = &*notices else { panic!("{notices:?}") };
         assert_eq!(kept.len(), 2);
         assert_eq!(tree(dir.path()), before);
-        // Once there is another database, the old file counts as replaced.
+        // As soon as another database is at the destination, the old file counts as replaced and is deleted.
         commit(&at("app.db".as_ref()), Replace::Never, false, b"new").unwrap();
         sweep(dir.path());
         assert_eq!(tree(dir.path()), files([("app.db", b"new")]));
@@ -122,8 +126,8 @@ fn links_and_strangers_are_not_swept() {
     assert_eq!(tree(dir.path()), before);
 }
 
-/// Killed between the creation of a temporary file and its lock, or between the link and the unlink that replace a
-/// rename on a file system without RENAME_NOREPLACE.
+/// A run was killed between creating a temporary file and locking it, or between link and unlink, which replace
+/// a rename on a file system without RENAME_NOREPLACE.
 #[test]
 fn what_was_half_made_is_swept() {
     let _no_forks = no_forks();
@@ -141,7 +145,8 @@ fn what_was_half_made_is_swept() {
     assert_eq!(tree(dir.path()), files([("app.db", b"old"), ("app.db-wal", b"old wal")]));
 }
 
-/// A name of an earlier version is enough if nobody wrote to the database.
+/// Sidecars whose temporary name comes from an earlier version are put back if no program has written to the
+/// database since.
 #[test]
 fn sidecars_under_a_name_of_an_earlier_version_are_put_back() {
     let _no_forks = no_forks();
@@ -175,7 +180,8 @@ fn aside_wal(dir: &Path) -> PathBuf {
     dir.join(tree(dir).into_keys().find(is_aside).expect("a -wal that was moved aside"))
 }
 
-/// A live run between moving the sidecars aside and the exchange is left alone, because of its lock on the new file.
+/// A run that is alive, after it moved the sidecars and before its exchange, is left alone, because it holds a
+/// lock on the new file.
 #[test]
 fn a_living_run_in_the_window_is_left_alone() {
     let (new, hot) = (new_database(), hot_database("wal"));
@@ -192,8 +198,8 @@ fn a_living_run_in_the_window_is_left_alone() {
     assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
 }
 
-/// After the exchange nothing is deleted or truncated before the exchange is durable. The new file can have both names,
-/// if it was published by a link and the kill came before the unlink.
+/// A sweep deletes or truncates nothing before the exchange is durable. If the run published by link and was
+/// killed before its unlink, the new file has both names.
 #[test]
 fn what_was_replaced_is_kept_until_the_exchange_is_durable() {
     let _no_forks = no_forks();
@@ -227,11 +233,12 @@ fn what_was_replaced_is_kept_until_the_exchange_is_durable() {
     }
 }
 
-/// A program opens the old database without its -wal before the next sweep.
+/// A `-force` was killed after it had moved the old -wal aside. Another program opens the old database before
+/// the next sweep puts the -wal back.
 #[test]
 fn a_program_that_was_first() {
     let (new, hot) = (new_database(), hot_database("wal"));
-    // The program only reads. While it runs, nothing is changed.
+    // The other program only reads. While it runs, the sweep changes nothing.
     for is_killed in [false, true] {
         let dir = in_the_window(hot.path(), new.path());
         let aside = std::fs::read(aside_wal(dir.path())).unwrap();
@@ -240,7 +247,7 @@ fn a_program_that_was_first() {
         assert!(said.contains(&format!("process {}", user.id())), "{said}");
         assert_eq!(std::fs::read(aside_wal(dir.path())).unwrap(), aside);
         if is_killed {
-            // The program leaves an empty -wal and a -shm.
+            // SQLite cannot clean up in a killed process, so an empty -wal and a -shm stay.
             user.kill().unwrap();
         }
         drop(user.stdin.take());
@@ -250,7 +257,7 @@ fn a_program_that_was_first() {
         assert!(said.contains("is back"), "{said}");
         assert_eq!(rows(&dir.path().join("app.db")), OLD_ROWS);
     }
-    // The program writes. Its rows and the old -wal are both kept.
+    // The other program writes. Both its rows and the old -wal are kept.
     for is_killed in [false, true] {
         let dir = in_the_window(hot.path(), new.path());
         let (aside, path) = (aside_wal(dir.path()), dir.path().join("app.db"));
@@ -270,10 +277,10 @@ fn a_program_that_was_first() {
             assert_eq!(std::fs::read(dir.path().join("app.db-wal")).ok(), theirs);
         }
         assert_eq!(rows(&path), 1);
-        // The new database takes up no space beside it.
+        // The new database's file was truncated, so it takes no disk space beside the old one.
         let total: u64 = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
         assert!(total < before.len() as u64 + path.metadata().unwrap().len() + 100_000, "{total}");
-        // The next -force replaces the database and leaves the old -wal.
+        // The next `-force` replaces the database and leaves the old -wal under its temporary name.
         commit(&path, Replace::Force, true, b"new").unwrap();
         look(dir.path());
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
@@ -282,8 +289,8 @@ fn a_program_that_was_first() {
     }
 }
 
-/// Sidecars are never put beside a database that they do not belong to, not even beside one that has got the inode
-/// number of theirs.
+/// Sidecars are never put beside another database, even if its file has the inode number of the database that
+/// they belong to.
 #[test]
 fn another_database_gets_no_sidecars() {
     let (new, hot) = (new_database(), hot_database("wal"));
@@ -306,7 +313,7 @@ fn another_database_gets_no_sidecars() {
     }
 }
 
-/// A fleet in one directory takes one sweep.
+/// Many restores into one directory sweep it only once.
 #[test]
 fn a_directory_is_swept_once() {
     let _no_forks = no_forks();
@@ -314,7 +321,7 @@ fn a_directory_is_swept_once() {
     let long = "n".repeat(200);
     let leftover = dir.path().join(".other.db.hydrant-abcdefgh");
     std::fs::write(&leftover, b"").unwrap();
-    // A leftover of a name that is too long to be recovered from its temporary name.
+    // The original name is so long that a temporary name contains only its hash.
     std::fs::write(dir.path().join(&long), b"old").unwrap();
     let exchange = exchanges(Replacing::Forced, &stat(&dir.path().join(&long)), 1)[1];
     let aside = TempName::replacing(long.as_ref(), exchange);
@@ -330,12 +337,13 @@ fn a_directory_is_swept_once() {
         drop(Destination::prepare(&run, &path, Replace::Never).unwrap());
     }
     assert!(leftover.exists());
-    // The output whose leftover the first sweep could not recognise.
+    // The first sweep could not recognise this output's temporary file, because it knows the name only as a
+    // hash.
     std::fs::rename(&leftover, at("kept")).unwrap();
     let notices = run.sweep_beside(&at(&long));
     assert!(matches!(&*notices, [Notice::PutBack { .. }]), "{notices:?}");
     assert_eq!(std::fs::read(at(&format!("{long}-wal"))).unwrap(), b"old wal");
-    // Another run sweeps again.
+    // A new run does not know that the directory was swept, so it sweeps the directory again.
     std::fs::rename(at("kept"), &leftover).unwrap();
     assert_eq!(CommitContext::default().sweep_beside(&at("app.db")), []);
     assert!(!leftover.exists());

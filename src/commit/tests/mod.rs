@@ -1,4 +1,4 @@
-//! Tests of publication: races, links, failures and kills.
+//! Tests of publication: concurrent restores, symbolic links, failed system calls and killed processes.
 
 mod bucket_names;
 mod checks;
@@ -20,13 +20,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-/// The environment variable that tells a child process of a test what to do.
+/// Environment variable that tells a child process of a test which task to run.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
 
-/// Held for writing to start a process: a child has this process's file locks between its fork and its exec.
+/// Lock that is held for writing while a test starts a process: between fork and exec a child holds copies of
+/// this process's file locks, which would disturb other tests.
 static FORKS: RwLock<()> = RwLock::new(());
 
-/// As long as this is held, no test starts a process, so each lock ends when this process closes its file.
+/// While the returned guard exists, no test starts a process, so a file lock ends when this process closes the
+/// file.
 fn no_forks() -> RwLockReadGuard<'static, ()> {
     locks::read(&FORKS)
 }
@@ -36,39 +38,40 @@ fn spawn(command: &mut Command) -> std::io::Result<Child> {
     command.spawn()
 }
 
-/// Runs a child to its end: its status and its output.
+/// Runs a child process to its end. Returns its exit status and its output.
 fn ended(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn(command).unwrap().wait_with_output().unwrap()
 }
 
-/// A folder for files that begin with a name (`named`), or one whose file system surely has files without a name.
+/// Returns a temporary folder. With `named`, outputs in it start with a temporary name. Otherwise it is in
+/// /dev/shm, whose file system offers unnamed files (O_TMPFILE).
 fn folder(named: bool) -> tempfile::TempDir {
     let in_memory = (!named).then(|| tempfile::tempdir_in("/dev/shm"));
     in_memory.and_then(Result::ok).unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
-/// A sweep of `dir` by a run that has just begun.
+/// Cleans up after killed runs in `dir` (a sweep), as a run does that has just started.
 fn sweep(dir: &Path) -> Vec<Notice> {
     CommitContext::default().sweep_beside(&dir.join("app.db"))
 }
 
-/// A destination of a run that has just begun.
+/// Checks the output path `path` and opens its directory, as a run does that has just started.
 fn prepare(path: &Path, replace: Replace) -> Result<Destination, CommitError> {
     Destination::prepare(&CommitContext::default(), path, replace)
 }
 
-/// The directory for the outputs of a run that has just begun.
+/// Opens the directory `path` for outputs with names from a bucket, as a run does that has just started.
 fn open_root(path: &Path) -> Result<OutputRoot, CommitError> {
     OutputRoot::open(&CommitContext::default(), path)
 }
 
-/// A new file with this content, written and synced, ready to be published, of a run that has just begun.
+/// Creates a file with the given content, written and synced but not published, in a run that has just started.
 fn unpublished(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<StagedFile, CommitError> {
     unpublished_by(&CommitContext::default(), path, replace, named, content)
 }
 
-/// As [`unpublished`], for one of several files of a run.
+/// Creates a file with the given content, written and synced but not published, as one of several files of `run`.
 fn unpublished_by(
     run: &CommitContext,
     path: &Path,
@@ -84,12 +87,12 @@ fn unpublished_by(
     Ok(new)
 }
 
-/// Stages, publishes and syncs a file.
+/// Creates, writes, publishes and syncs a file.
 fn commit(path: &Path, replace: Replace, named: bool, content: &[u8]) -> Result<(), CommitError> {
     unpublished(path, replace, named, content)?.publish()?.sync_dir()
 }
 
-/// The names and contents in `dir`; for directories and links the kind in place of the content.
+/// Returns the names in `dir` with the files' contents. For directories and links, the content is their kind.
 fn tree(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
     let mut tree = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -105,7 +108,7 @@ fn files<const N: usize>(files: [(&str, &[u8]); N]) -> BTreeMap<OsString, Vec<u8
     files.into_iter().map(|(name, content)| (name.into(), content.to_vec())).collect()
 }
 
-/// This test binary again, running [`child`] as `what` in `dir`.
+/// Returns the command that runs this test binary again, with [`child`] doing the task `what` in `dir`.
 fn child_of(what: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["commit::tests::child", "--exact", "--nocapture"]).env(CHILD, what).current_dir(dir);

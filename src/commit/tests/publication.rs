@@ -1,4 +1,4 @@
-//! Tests of new outputs: what is refused, who wins, and what is left behind.
+//! Tests of new outputs: which are refused, which of two restores wins, and which files are left.
 
 use super::*;
 use crate::error::Class;
@@ -133,7 +133,8 @@ fn what_came_in_between_is_kept() {
             assert_eq!(error.class(), Class::OutputExists, "{error}");
             assert_eq!(tree(dir.path()), files([(name, content)]));
         }
-        // The empty file is filled, or replaced by a link.
+        // While the restore runs, another program writes to the empty file, or replaces it with a symbolic
+        // link.
         let dir = tempfile::tempdir().unwrap();
         let (path, canary) = (dir.path().join("app.db"), dir.path().join("canary"));
         std::fs::write(&path, b"").unwrap();
@@ -172,7 +173,7 @@ fn parents_are_private_and_shared() {
     let second = unpublished_by(&run, &path("2.db"), Replace::Never, false, b"2").unwrap();
     let mode = std::fs::metadata(dir.path().join("a/b")).unwrap().mode() & 0o777;
     assert_eq!(mode & 0o077, 0, "{mode:o}");
-    // The first restore made the directories and fails. The second still needs them.
+    // The first restore created the directories and fails. The second restore still needs them.
     drop(first);
     second.publish().unwrap().sync_dir().unwrap();
     assert_eq!(tree(&dir.path().join("a/b")), files([("2.db", b"2")]));
@@ -218,7 +219,7 @@ fn a_name_that_came_after_the_sync_is_synced_where_it_needs_that() {
     let root = tempfile::tempdir().unwrap();
     let directory = std::fs::File::open(root.path()).unwrap();
     let is_needed = !journal::keeps_late_names(std::os::fd::AsFd::as_fd(&directory));
-    // Enough files for several threads, and one file; with and without a temporary name.
+    // 100 files use several threads, 1 file uses one. Both with and without a temporary name.
     for count in [1, 100] {
         for named in [false, true] {
             let dir = tempfile::tempdir_in(root.path()).unwrap();
@@ -288,7 +289,8 @@ fn without_fallocate_the_length_is_set() {
     assert_eq!(std::fs::metadata(new.path().unwrap()).unwrap().len(), 5000);
 }
 
-/// Runs without privileges, where a link by descriptor fails on kernels before 6.10.
+/// Links an unnamed file as a process without privileges does on Linux before 6.10: through /proc, because
+/// linkat with AT_EMPTY_PATH fails.
 #[test]
 fn a_file_without_a_name_is_linked_through_proc_as_well() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
-//! Tests of obstacles on the way to an output's directory: they are named, and a dry run finds them too.
+//! Tests of obstacles on the way to an output's directory: errors name the obstacle, and a dry run finds it
+//! too.
 
 use super::*;
 
-/// The error of a restore to `path`. The check without changes must give the same error.
+/// Returns the error of a restore to `path`. The check that changes nothing must give the same error.
 fn refused(path: &Path) -> CommitError {
     let error = prepare(path, Replace::Never)
         .map(Arc::new)
@@ -13,7 +14,8 @@ fn refused(path: &Path) -> CommitError {
     error
 }
 
-/// As [`refused`], for a name from a bucket.
+/// Returns the error of a restore to the name `relative` from a bucket, below `root`. The check that changes nothing
+/// must give the same error.
 fn refused_beneath(root: &Path, relative: &str) -> CommitError {
     let error = open_root(root)
         .map(Arc::new)
@@ -55,7 +57,7 @@ fn links_to_nothing_loops_and_files() {
             assert_eq!(refused(&at(name).join(below)), error);
             assert_eq!(refused_beneath(&at(name), below), error);
         }
-        // A link beneath the root was not set by the operator.
+        // The operator did not create a symbolic link below the root, so it is refused.
         let error = CommitError::IsSymlink { path: at("dangling") };
         assert_eq!(refused_beneath(dir.path(), &format!("dangling/{below}")), error);
         let error = CommitError::IsNoDirectory { path: at("file") };

@@ -1,11 +1,10 @@
-//! Finds databases through litestream.yml. A `path:` entry has its own replica. The databases of a
-//! `dir:` entry are known to the bucket alone, because the host's disk may be empty
+//! Finds the databases of litestream.yml in their stores. A `path:` entry is one database with its own replica.
+//! For a `dir:` entry, only the bucket shows which databases exist, because the host's disk may be empty
 //! (docs/FORMAT.md, "litestream.yml").
 //!
-//! Entries of one store whose replicas lie below a common directory share a listing of that directory.
-//! A shared listing is replaced by one listing for each database where it is refused (the credentials
-//! may list single databases only) or where it brings far more than these databases. An entry that
-//! cannot be used, or a listing that fails, fails its own databases only.
+//! Replicas of one store that lie below a common directory are found with one shared listing of that directory.
+//! If the credentials do not permit that listing, or if it returns far more than these databases, each database
+//! gets a listing of its own. An entry that cannot be used, or a failed listing, fails only its own databases.
 
 use crate::catalogue::{Catalogue, Layout, Replica};
 use crate::config::{Config, ConfigError, EntryKind, Location, StoreConfig};
@@ -21,51 +20,52 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Shared listings at a time. Each is split into ranges.
+/// Maximum number of shared listings at a time. Each of them is split into ranges of keys.
 const LISTINGS_IN_FLIGHT: usize = 4;
-/// Listings of single databases at a time.
+/// Maximum number of databases that are listed one by one at the same time.
 const SINGLES_IN_FLIGHT: usize = 64;
-/// A shared listing is given up after 10 pages and 2 more for each database.
+/// A shared listing is given up after 10 pages plus 2 pages for each of its databases.
 const SHARED_PAGES: u64 = 10;
 const SHARED_PAGES_PER_DATABASE: u64 = 2;
 
-/// A pattern over a configuration's databases.
+/// The databases of litestream.yml that match a pattern, and the stores they are in.
 pub struct ConfigSource {
     pattern: Pattern,
     stores: Vec<Arc<OpenStore>>,
     paths: Vec<PathEntry>,
     dirs: Vec<DirEntry>,
-    /// Entries that match and cannot be used, by path.
+    /// Path and error of each `path:` or `dir:` entry that matches the pattern but cannot be used.
     unusable: Vec<(String, ConfigError)>,
 }
 
 struct OpenStore {
-    /// Its index in [`ConfigSource::stores`].
+    /// Index of this store in [`ConfigSource::stores`]. Two entries use the same store if it is equal.
     index: usize,
     config: StoreConfig,
     store: Store,
-    /// Empty for files.
+    /// Name of the bucket; empty for a directory on disk.
     bucket: String,
 }
 
-/// A `path:` entry that matches.
+/// A `path:` entry of litestream.yml that matches the pattern.
 struct PathEntry {
-    /// Unique among the entries.
+    /// Name of the database in logs and reports. No two entries have the same name.
     name: String,
     path: PathBuf,
     store: Arc<OpenStore>,
-    /// The path of its replica.
+    /// Path of the database's replica in the store.
     key: String,
 }
 
-/// A `dir:` entry that may have databases that match.
+/// A `dir:` entry of litestream.yml below which databases may match the pattern.
 struct DirEntry {
     dir: PathBuf,
     kind: EntryKind,
     store: Arc<OpenStore>,
-    /// The beginning of the keys of its databases.
+    /// Prefix that the keys of all databases of this `dir:` entry have.
     prefix: String,
-    /// The beginning of the keys of its databases that can match: `prefix`, or longer.
+    /// Prefix of the keys of those databases that can match the pattern: `prefix` or longer. Only this prefix
+    /// is listed.
     list_prefix: String,
 }
 
@@ -82,7 +82,7 @@ impl ConfigSource {
             match &entry.kind {
                 EntryKind::Path(path) => {
                     let name = path.to_string_lossy().into_owned();
-                    // Where several entries have one path, the first one counts.
+                    // If several entries have the same path, only the first one is used.
                     if !source.pattern.matches(&name) || !names.insert(name.clone()) {
                         continue;
                     }
@@ -152,7 +152,7 @@ impl PathEntry {
     }
 }
 
-/// `dir` with a slash at its end.
+/// Returns the directory `dir` as text that ends with a slash, to compare beginnings of paths.
 fn below(dir: &Path) -> String {
     let mut dir = dir.to_string_lossy().into_owned();
     if !dir.ends_with('/') {
@@ -161,7 +161,8 @@ fn below(dir: &Path) -> String {
     dir
 }
 
-/// See [`crate::fleet::discovery::discover::discover`].
+/// Finds the databases of litestream.yml that match the pattern of `source`, and the backup files that the stores
+/// have of each. Failures of single databases are in the result.
 pub(in crate::fleet) async fn discover(
     worker: &Worker,
     source: &ConfigSource,
@@ -172,7 +173,7 @@ pub(in crate::fleet) async fn discover(
     let mut discovery = Discovery::default();
     run.unusable(&mut discovery);
     let (listed_dirs, failed_dirs) = run.list_shared(shared_by_dirs(&source.dirs)).await;
-    // Listings of directories can have brought databases of `path:` entries, too.
+    // The listings for `dir:` entries may have returned databases of `path:` entries too.
     let is_listed = |entry: &PathEntry| {
         let prefix = format!("{}/", entry.key.trim_end_matches('/'));
         listed_dirs.iter().any(|dir| dir.store.index == entry.store.index && prefix.starts_with(&dir.prefix))
@@ -194,20 +195,20 @@ pub(in crate::fleet) async fn discover(
     discovery
 }
 
-/// A prefix whose listing serves several entries.
+/// One listing of a prefix that finds the databases of several entries.
 struct SharedListing<'a, Entry> {
     store: &'a OpenStore,
     prefix: String,
     limits: ListingLimits,
-    /// Prefixes of the keys that are kept: sorted, none below another. None: all keys are kept.
+    /// Prefixes of the keys to keep, sorted; none of them begins with another. None: all keys are kept.
     wanted: Option<Vec<String>>,
     members: Vec<&'a Entry>,
 }
 
 type FailedListing<'a, Entry> = (SharedListing<'a, Entry>, ListingError);
 
-/// Groups the `dir:` entries so that each prefix is listed once: an entry whose replica lies below
-/// another entry's replica shares that entry's listing.
+/// Groups the `dir:` entries so that no prefix is listed twice: an entry whose replicas lie below another
+/// entry's replicas shares that entry's listing.
 fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<SharedListing<'_, DirEntry>> {
     let mut order: Vec<&DirEntry> = dirs.iter().collect();
     order.sort_by(|a, b| (a.store.index, &a.list_prefix).cmp(&(b.store.index, &b.list_prefix)));
@@ -229,16 +230,18 @@ fn shared_by_dirs(dirs: &[DirEntry]) -> Vec<SharedListing<'_, DirEntry>> {
     shared
 }
 
-/// Makes one listing for all `path:` entries with a common directory. Entries without one are returned
-/// second.
+/// Groups the `path:` entries that have a common directory in one store into shared listings. The second result
+/// has the entries that must be listed one by one.
 fn shared_by_paths(others: Vec<&PathEntry>) -> (Vec<SharedListing<'_, PathEntry>>, Vec<&PathEntry>) {
     let mut singles = Vec::new();
     let mut by_start: HashMap<(usize, &str), Vec<(String, &PathEntry)>> = HashMap::new();
     for entry in others {
         match Replica::list_prefixes(&entry.key).as_slice() {
-            // Not on a disk: a walk of the common directory would read directories of other programs.
+            // Directories on disk get no shared listing: it would read other programs' directories below the
+            // common one.
             [prefix] if entry.store.config != StoreConfig::File => {
-                // Entries without a common first folder would share a listing of the whole bucket.
+                // Entries are grouped by the first folder of their key. Otherwise a shared listing could cover
+                // the whole bucket.
                 let start = entry.key.split('/').find(|name| !name.is_empty()).unwrap_or_default();
                 by_start.entry((entry.store.index, start)).or_default().push((prefix.clone(), entry));
             }
@@ -268,14 +271,14 @@ fn shared_by_paths(others: Vec<&PathEntry>) -> (Vec<SharedListing<'_, PathEntry>
     (shared, singles)
 }
 
-/// The longest directory, its slash included, that `a` and `b` begin with.
+/// Returns the longest directory that both `a` and `b` begin with, including its slash.
 fn common_dir<'a>(a: &'a str, b: &str) -> &'a str {
     let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let dir_len = a.as_bytes().get(..same).and_then(|s| s.iter().rposition(|&b| b == b'/')).map_or(0, |at| at + 1);
     a.get(..dir_len).unwrap_or("")
 }
 
-/// Whether `key` lies below one of `prefixes` (sorted, none below another).
+/// Returns whether `key` begins with one of `prefixes`. These must be sorted, and none may begin with another.
 fn is_below(prefixes: &[String], key: &str) -> bool {
     let after = prefixes.partition_point(|prefix| prefix.as_str() <= key);
     after.checked_sub(1).and_then(|i| prefixes.get(i)).is_some_and(|prefix| key.starts_with(prefix.as_str()))
@@ -292,24 +295,24 @@ fn log_failed(prefix: &str, entries: usize, error: &ListingError) {
     }
 }
 
-/// A discovery under way.
+/// State of a running discovery of the databases in litestream.yml.
 struct ConfiguredDiscovery<'a> {
     worker: &'a Worker,
     source: &'a ConfigSource,
     options: Options,
     progress: &'a DiscoveryProgress,
-    /// The databases that were listed, by the store's index and by root.
+    /// Replicas that the listings returned: by the store's index, then by their root directory.
     shelves: HashMap<usize, HashMap<String, Shelved>>,
     unordered: bool,
 }
 
-/// A listed database, and how many configured databases it is for.
+/// A replica that a listing returned, and the number of configured databases that it is for.
 struct Shelved {
     replica: Replica,
     claims: u32,
 }
 
-/// A configured database of this shard, with the roots that hold its files, in order of preference.
+/// A configured database of this shard, and the root directories that hold its files, in order of preference.
 struct Wanted<'a> {
     found: Found,
     store: &'a OpenStore,
@@ -317,7 +320,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> ConfiguredDiscovery<'a> {
-    /// Whether the database belongs to this shard.
+    /// Returns whether the database with this id belongs to the shard of this run.
     fn is_ours(&self, id: &str) -> bool {
         self.options.shard.is_none_or(|shard| shard.takes(id))
     }
@@ -346,7 +349,7 @@ impl<'a> ConfiguredDiscovery<'a> {
         }
     }
 
-    /// Makes these listings, several at a time. Returns those that succeeded and those that failed.
+    /// Makes the given listings, up to 4 at a time. Returns those that succeeded and those that failed.
     async fn list_shared<'b, Entry>(
         &mut self,
         shared: Vec<SharedListing<'b, Entry>>,
@@ -376,8 +379,8 @@ impl<'a> ConfiguredDiscovery<'a> {
         (listed, failed)
     }
 
-    /// Makes a listing for each of these entries that are of this shard. Returns the names of those
-    /// whose listing failed.
+    /// Lists each of these entries by itself, if it belongs to this shard. Returns the entries whose listing
+    /// failed.
     async fn list_singles<'b>(&mut self, singles: &[&'b PathEntry]) -> Vec<(&'b str, StoreError)> {
         let this = &*self;
         let ours = singles.iter().filter(|entry| this.is_ours(&entry.id()));
@@ -403,8 +406,8 @@ impl<'a> ConfiguredDiscovery<'a> {
         failed
     }
 
-    /// Fills `discovery` from the configured entries and the listings: the databases, and what the bucket
-    /// holds of each. `failed` maps the name of an entry to the error of its listing.
+    /// Fills `discovery` with the configured databases and the files that the listings showed of each. `failed`
+    /// has the errors of entries whose listing failed, by the entry's name.
     fn collect(
         &mut self,
         discovery: &mut Discovery,
@@ -446,7 +449,8 @@ impl<'a> ConfiguredDiscovery<'a> {
                 let key = root.strip_suffix('/').unwrap_or(&root);
                 let relative = key.strip_prefix(&entry.prefix).unwrap_or_default();
                 let name = format!("{}{relative}", below(&entry.dir));
-                // A `path:` entry has precedence, then the first `dir:` entry.
+                // A `path:` entry takes precedence over `dir:` entries, and an earlier `dir:` entry over a
+                // later one.
                 if names.contains(name.as_str()) || !source.pattern.matches(&name) || !below_dirs.insert(name.clone()) {
                     continue;
                 }
@@ -471,7 +475,7 @@ impl<'a> ConfiguredDiscovery<'a> {
         }
     }
 
-    /// The database, still without its replica.
+    /// Returns the description of a database, without its replica, which the caller adds.
     fn found(&self, name: &str, id: String, store: &OpenStore, path: String, output: Output) -> Found {
         let output = if self.options.relative_outputs {
             Output::Relative(relative_output(self.source.pattern.literal_dir(), name))
@@ -482,7 +486,7 @@ impl<'a> ConfiguredDiscovery<'a> {
         Found { database: Arc::new(database), replica: None, output }
     }
 
-    /// The listed roots that a `dir:` entry covers, sorted.
+    /// Returns the root directories of the listed replicas that a `dir:` entry covers, sorted.
     fn roots_below(&self, entry: &DirEntry) -> Vec<String> {
         let Some(shelf) = self.shelves.get(&entry.store.index) else { return Vec::new() };
         let covers = |root: &str| {
@@ -494,20 +498,22 @@ impl<'a> ConfiguredDiscovery<'a> {
         roots
     }
 
-    /// Claims the listed roots that hold a `path:` entry's files. Returns them in order of preference.
+    /// Claims the listed replicas that have files of a `path:` entry. Returns their root directories in order
+    /// of preference.
     fn claim(&mut self, entry: &PathEntry) -> Vec<String> {
         let mut roots = Replica::roots(&entry.key);
         roots.retain(|root| self.claim_root(&entry.store, root));
         roots
     }
 
-    /// Counts one more configured database that a listed root is for. False: it was not listed.
+    /// Notes that one more configured database uses the listed replica at `root`. Returns false if no listing
+    /// showed it.
     fn claim_root(&mut self, store: &OpenStore, root: &str) -> bool {
         let shelved = self.shelves.get_mut(&store.index).and_then(|shelf| shelf.get_mut(root));
         shelved.map(|shelved| shelved.claims += 1).is_some()
     }
 
-    /// Takes a claimed replica; copies it if others have claimed it too.
+    /// Returns a claimed replica. It is copied if other databases have claimed it too.
     fn take(&mut self, store: &OpenStore, root: &str) -> Option<Replica> {
         let shelf = self.shelves.get_mut(&store.index)?;
         let shelved = shelf.get_mut(root)?;

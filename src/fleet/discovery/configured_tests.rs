@@ -101,7 +101,7 @@ fn dirs_of<'a>(shared: &SharedListing<'a, DirEntry>) -> Vec<&'a str> {
     shared.members.iter().map(|entry| entry.dir.to_str().unwrap()).collect()
 }
 
-/// Sorted.
+/// Returns the names of the entries in sorted order, because grouping does not keep their order.
 fn names_of<'a>(entries: &[&'a PathEntry]) -> Vec<&'a str> {
     let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     names.sort_unstable();

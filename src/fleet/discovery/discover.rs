@@ -1,8 +1,8 @@
-//! Finds the databases that a pattern matches, and what the bucket holds of each.
+//! Finds the databases that a pattern matches, and the backup files that the store has of each.
 //!
-//! With a URL, one listing shows all of them. With litestream.yml (`configured`), databases that lie
-//! close together share listings. Nothing is planned here: a database whose files make no chain, or
-//! are in the v0.3.x format, is found too.
+//! With a URL, one listing shows all databases. With litestream.yml (`configured`), databases that lie close
+//! together share listings. Nothing is planned here: a database is also found if its files have gaps or have
+//! the v0.3.x format.
 
 use crate::catalogue::Replica;
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
@@ -21,63 +21,70 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
-/// Where to look, and for what.
+/// Where to look for databases, and which of them to take.
 pub enum FleetSource {
+    /// All databases below the prefix of a URL.
     Url(UrlSource),
+    /// The databases that a litestream.yml configures.
     Config(ConfigSource),
 }
 
-/// A pattern over the keys of one store.
+/// A store and a pattern that selects databases by their keys.
 pub struct UrlSource {
     store: Store,
-    /// The part of ids before the key. It is empty for files.
+    /// Bucket's name, the part of database ids before the key. Empty for files on disk.
     bucket: String,
     pattern: Pattern,
 }
 
-/// Why the databases could not be found. [`discover`] returns it, and [`FleetSource::url`] before anything is listed.
-/// One database of litestream.yml that cannot be looked for is a [`FoundError`](super::found::FoundError) instead.
+/// Why no database could be found. [`discover`] returns it; [`FleetSource::url`] returns it before anything is
+/// listed. If only one database of litestream.yml cannot be looked for, a
+/// [`FoundError`](super::found::FoundError) says so instead.
 #[derive(Debug, Clone, Error)]
 pub enum DiscoverError {
-    /// The pattern cannot be used.
+    /// The pattern that selects databases has a syntax error.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// The URL or litestream.yml gives no location.
+    /// The URL or litestream.yml does not name a usable location.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A listing failed.
+    /// A listing of the store failed, after all retries.
     #[error(transparent)]
     Store(StoreError),
-    /// It ended without a result, although nobody stopped it.
+    /// Discovery ended without a result although nobody cancelled it, for example because its worker panicked.
     #[error("{BUG}: discovery ended without a result")]
     NoResult,
 }
 
 impl FleetSource {
-    /// A pattern URL, `s3://bucket/prefix/glob?query` or `file:///dir/glob`.
+    /// Parses a URL with a pattern: `s3://bucket/prefix/glob?query` or `file:///dir/glob`. `open` opens the
+    /// store.
     ///
     /// # Errors
-    /// The URL names no store, or the pattern has a syntax error.
+    /// [`DiscoverError::Config`] if the URL names no store; [`DiscoverError::Pattern`] if the pattern has a
+    /// syntax error.
     pub fn url(url: &str, env: &Env<'_>, open: &mut dyn FnMut(&StoreConfig) -> Store) -> Result<Self, DiscoverError> {
         let (location, pattern) = parse_pattern_url(url, env)?;
         let (bucket, pattern) = match &location.store {
             StoreConfig::S3(s3) => (s3.bucket.clone(), pattern),
-            // Keys of files are absolute paths.
+            // Keys of files on disk are absolute paths, so the pattern begins with a slash.
             StoreConfig::File => (String::new(), format!("/{pattern}")),
         };
         Ok(Self::keys(open(&location.store), &bucket, Pattern::for_keys(&pattern)?))
     }
 
-    /// `pattern` over the keys of `store`.
+    /// Selects the databases of `store` whose keys match `pattern`. `bucket` becomes the first part of their
+    /// ids.
     pub fn keys(store: Store, bucket: &str, pattern: Pattern) -> Self {
         Self::Url(UrlSource { store, bucket: bucket.to_owned(), pattern })
     }
 
-    /// `pattern` over the databases of `config`. `open` is called once for each different store.
+    /// Selects the databases of the litestream.yml `config` that match `pattern`. `open` is called once for
+    /// each store.
     ///
     /// # Errors
-    /// The pattern has a syntax error. Entries that cannot be used are no error here. They are in
-    /// [`Discovery::failed`].
+    /// [`DiscoverError::Pattern`] if the pattern has a syntax error. Entries that cannot be used are not an
+    /// error here: they are reported in [`Discovery::failed`].
     pub fn config(
         pattern: &str,
         config: &Config,
@@ -89,11 +96,11 @@ impl FleetSource {
     }
 }
 
-/// Finds the databases of `source`. A pattern that matches nothing is no error; `matched` is 0 then.
+/// Finds the databases of `source`. If the pattern matches none, that is not an error, and `matched` is 0.
 ///
 /// # Errors
-/// With a URL: the listing failed. With litestream.yml there is none: only single databases fail, in
-/// [`Discovery::failed`].
+/// [`DiscoverError::Store`] if the listing of a URL fails. With litestream.yml no error is returned: each
+/// database or entry that fails is in [`Discovery::failed`].
 pub async fn discover(
     worker: &Worker,
     source: &FleetSource,
@@ -110,7 +117,7 @@ pub async fn discover(
     Ok(discovery)
 }
 
-/// Counts what was found.
+/// Fills in the counts of `discovery` from its list of databases.
 fn count(discovery: &mut Discovery) {
     let mut folders = HashSet::new();
     for found in &discovery.found {
@@ -135,7 +142,7 @@ async fn by_url(
     let UrlSource { store, pattern, .. } = source;
     let prefix = match store {
         Store::S3(_) => pattern.list_prefix(),
-        // The disk can only list whole directories.
+        // A directory on disk can only be listed whole, so the prefix ends at the last slash.
         Store::File(_) => pattern.literal_dir().to_owned(),
     };
     let lister = Lister { http: &worker.http, store, progress };
@@ -156,7 +163,7 @@ async fn by_url(
 }
 
 impl UrlSource {
-    /// The name of the database under `root`.
+    /// Returns the name of the database whose files lie under `root`.
     fn name_of<'a>(&'a self, root: &'a str) -> &'a str {
         let key = key_of(root);
         if key.is_empty() { &self.bucket } else { key }
@@ -176,7 +183,7 @@ impl UrlSource {
 }
 
 impl DiscoverError {
-    /// The class that the error log names.
+    /// Class of this error in the error log (docs/CLI.md, "Error log classes").
     pub fn class(&self) -> Class {
         match self {
             Self::Pattern(_) => Class::Config,

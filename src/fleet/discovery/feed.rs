@@ -1,4 +1,4 @@
-//! Brings the found databases from discovery, which runs on a worker, to the run.
+//! Carries the databases that discovery finds from the worker that runs it to the thread that runs the fleet.
 
 use crate::fleet::discovery::discover::{DiscoverError, FleetSource, discover};
 use crate::fleet::discovery::found::{Discovery, DiscoveryProgress, Options};
@@ -9,38 +9,39 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-/// How a discovery is made.
+/// Settings of a discovery: which databases to return, and how to retry.
 #[derive(Debug, Clone, Copy)]
 pub struct DiscoverySearch {
+    /// Which shard to return, and how output paths are formed.
     pub options: Options,
-    /// How often discovery begins again after transient failures.
+    /// Maximum number of times that discovery starts again after a transient failure.
     pub max_retries: u32,
-    /// The pause before the first retry. It doubles with each retry, up to 64 times.
+    /// Pause before the first retry. It doubles with each further retry, up to 64 times its value.
     pub retry_delay: Duration,
 }
 
 impl DiscoverySearch {
-    /// The pause before retry number `retries` (from 0).
+    /// Returns the pause before retry number `retries`, counted from 0.
     fn pause(&self, retries: u32) -> Duration {
         backoff(self.retry_delay, retries, self.retry_delay.saturating_mul(64), 1.0..1.0)
     }
 }
 
-/// What a discovery sends.
+/// An event that discovery, on a worker thread, sends to the thread that runs the fleet.
 #[derive(Debug)]
 pub enum DiscoveryEvent {
-    /// The discovery failed and begins again.
+    /// Discovery failed with a transient error and starts again.
     Again(StoreError),
-    /// All databases, or why they are not known. This is the last event.
+    /// Discovery has ended with all databases or with an error. This event is the last one.
     Ended(Box<Result<Discovery, DiscoverError>>),
 }
 
-/// The events of a discovery: at most one for each retry, and the last.
+/// Receiver of the events of one discovery: at most one for each retry, and the last one.
 #[derive(Debug)]
 pub struct Feed(UnboundedReceiver<DiscoveryEvent>);
 
 impl Feed {
-    /// Starts a discovery on one of the workers.
+    /// Starts a discovery on one of the worker threads. Its events arrive through [`Self::next`].
     pub fn start(
         engine: &Workers,
         source: Arc<FleetSource>,
@@ -48,11 +49,12 @@ impl Feed {
         progress: Arc<DiscoveryProgress>,
     ) -> Self {
         let (events, feed) = mpsc::unbounded_channel();
-        // Its result is the events. If nobody receives them the run was cancelled, and the worker stops.
+        // The result is in the events. If nobody receives them, the run was cancelled, and the worker stops
+        // anyway.
         let submitted = engine.submit(move |worker| {
             Box::pin(async move {
                 let mut tries = 0;
-                // Bounded by `max_retries`.
+                // This loop ends: it runs at most `max_retries` + 1 times.
                 let ended = loop {
                     match discover(&worker, &source, search.options, &progress).await {
                         Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {
@@ -70,14 +72,14 @@ impl Feed {
         Self(feed)
     }
 
-    /// A feed of a discovery that has ended.
+    /// Returns a feed whose only event is the end of the given discovery.
     pub fn of(discovery: Discovery) -> Self {
         let (events, feed) = mpsc::unbounded_channel();
         let _ = events.send(DiscoveryEvent::Ended(Box::new(Ok(discovery))));
         Self(feed)
     }
 
-    /// The next event. None: the discovery was stopped before its end, or its worker has panicked.
+    /// Waits for the next event. Returns None if discovery was cancelled or its worker panicked.
     pub(in crate::fleet) async fn next(&mut self) -> Option<DiscoveryEvent> {
         self.0.recv().await
     }

@@ -1,5 +1,5 @@
-//! What a discovery finds: databases, what the bucket holds of them, and what could not be found.
-//! Everything else in `discovery` uses this file; it uses none of them but `shard`.
+//! Results of a discovery: the databases, the backup files of each, and the databases that could not be looked
+//! for. The other files of `discovery` use this one. It uses only `shard` of them.
 
 use crate::catalogue::Replica;
 use crate::config::ConfigError;
@@ -11,54 +11,63 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use thiserror::Error;
 
-/// What identifies a database. It is made once, by discovery; everything that speaks of the
-/// database later shares it.
+/// Identity of a database. Discovery creates it once; queue, restore and reports share it.
 #[derive(Debug)]
 pub struct DatabaseRef {
-    /// The name in logs and reports. With litestream.yml this is the configured path. With a URL it
-    /// is the key without the slash at its end (the bucket's name for a database at the bucket's
-    /// root), for files the absolute path.
+    /// Name in logs and reports. With litestream.yml: the configured path. With a URL: the key without a slash
+    /// at its end, or the bucket's name for a database at the root of the bucket. For files on disk: the
+    /// absolute path.
     pub name: String,
-    /// `bucket/key`, for files the absolute path. The shard is computed from it.
+    /// `bucket/key`, or for files on disk the absolute path. The number of the shard is computed from it.
     pub id: String,
+    /// Store from which the database is restored.
     pub store: Store,
-    /// Where the replica lies in the store, in the form that [`crate::restore::Request`] takes.
+    /// Path of the replica in the store, in the form that [`crate::restore::Request`] takes.
     pub path: String,
 }
 
-/// What a discovery is to do besides finding.
+/// Settings of a discovery.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Give back this shard only.
+    /// Shard of this run. Databases of other shards are counted but not returned. None: all databases.
     pub shard: Option<Shard>,
-    /// With litestream.yml: outputs lie below `--output-dir`, not at the configured paths.
+    /// With litestream.yml: if true, outputs are placed below `--output-dir` and not at the configured paths.
     pub relative_outputs: bool,
 }
 
-/// A database that the pattern matches.
+/// A database that the pattern matches, and its backup files.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// Name, id and location of the database, shared with queue and reports.
     pub database: Arc<DatabaseRef>,
-    /// The files that the listing shows. None: the database is configured, but the bucket holds
-    /// nothing of it.
+    /// The backup files that the listing showed. None: the database is configured, but the store has no file of
+    /// it.
     pub replica: Option<Replica>,
+    /// Path to which the database will be restored, not checked yet.
     pub output: Output,
 }
 
-/// Where a database goes. A relative path comes from a bucket's keys and is not checked yet: it may
-/// hold `..`, empty names or a leading slash.
+/// Where a restored database is written. The relative paths come from a bucket's keys and are not checked yet:
+/// they may contain `..`, empty names or a leading slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// The absolute path that litestream.yml names.
+    /// Absolute path that litestream.yml names.
     Configured(PathBuf),
-    /// Below the absolute directory of a `dir:` entry, by slashes. `relative` comes from the bucket.
-    InDir { dir: PathBuf, relative: String },
-    /// Below `--output-dir`, or below the current directory without that option; by slashes.
+    /// Path below the absolute directory `dir` of a `dir:` entry. `relative` comes from the bucket and has `/`
+    /// between its components.
+    InDir {
+        /// Absolute path of the directory, from the configuration.
+        dir: PathBuf,
+        /// Path below `dir`.
+        relative: String,
+    },
+    /// Path below `--output-dir`, or below the current directory without that option. Components are separated
+    /// by `/`.
     Relative(String),
 }
 
 impl Output {
-    /// The path that the bucket's keys gave; None for a configured path.
+    /// Returns the path that comes from the bucket's keys. None for a path that the configuration names.
     pub fn relative(&self) -> Option<&str> {
         match self {
             Self::Configured(_) => None,
@@ -67,63 +76,64 @@ impl Output {
     }
 }
 
-/// A database, or a `dir:` entry, that could not be looked for. Its text is the reason, without the name. The others of
-/// the fleet are not affected.
+/// A database or a `dir:` entry that could not be looked for. Its text is the reason, without the name. Other
+/// databases are not affected.
 #[derive(Debug, Clone, Error)]
 #[error("{failure}")]
 pub struct FoundError {
-    /// The configured path; for a `dir:` entry its directory.
+    /// The configured path of the database, or the directory of the `dir:` entry.
     pub name: String,
-    /// Why.
+    /// Why the database or entry could not be looked for.
     pub failure: FoundFailure,
-    /// The database, where one listing of one database failed: it can be tried again. Its `replica`
-    /// is None.
+    /// The database, if only its own listing failed, so that it can be tried again. `replica` is None in it.
     pub found: Option<Box<Found>>,
 }
 
-/// Why one database could not be looked for: a part of [`FoundError`].
+/// Why one database or `dir:` entry could not be looked for.
 #[derive(Debug, Clone, Error)]
 pub enum FoundFailure {
-    /// Its entry in litestream.yml cannot be used.
+    /// The database's entry in litestream.yml cannot be used.
     #[error(transparent)]
     Config(ConfigError),
-    /// Its listing failed.
+    /// The listing of the database's files failed, after all retries.
     #[error(transparent)]
     Store(StoreError),
 }
 
-/// What was found.
+/// Result of a discovery. Counts are numbers of databases unless they say otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
-    /// Sorted by name. Only databases of this shard.
+    /// The databases of this shard, sorted by name.
     pub found: Vec<Found>,
-    /// Databases of this shard. An entry without a key in a bucket has no shard: it is in every
-    /// shard's list.
+    /// Databases of this shard that could not be looked for. An entry that has no key in a bucket belongs to no
+    /// shard, so every shard reports it.
     pub failed: Vec<FoundError>,
-    /// Databases of the whole fleet: all shards, failed ones included.
+    /// Number of databases that the pattern matches in all shards, including failed ones.
     pub matched: u64,
-    /// Databases of this shard with LTX files or a v0.3.x backup.
+    /// Number of this shard's databases that have LTX files or a v0.3.x backup.
     pub with_backups: u64,
-    /// Databases of this shard of which the bucket holds nothing.
+    /// Number of this shard's databases of which the store has no file.
     pub without_backups: u64,
-    /// Databases of this shard that have only a v0.3.x backup. The planner refuses them by name.
+    /// Number of this shard's databases that have only a backup in the v0.3.x format. The planner fails each of
+    /// them.
     pub v3_only: u64,
-    /// Directories that hold this shard's databases.
+    /// Number of directories that contain this shard's databases.
     pub folders: u64,
-    /// LIST requests that were needed, without retries.
+    /// Number of LIST requests that were answered, without retries.
     pub lists: u64,
-    /// A store listed out of order, so its prefix was listed again page by page, without ranges.
+    /// Whether a store listed keys out of order. Its prefix was then listed again, page by page and without
+    /// ranges.
     pub unordered: bool,
 }
 
-/// Counts that grow while a discovery runs.
+/// Counters of a running discovery, for the progress display.
 #[derive(Debug, Default)]
 pub struct DiscoveryProgress {
-    /// Objects listed, each counted once.
+    /// Number of objects listed. An object that is listed twice counts once.
     pub keys: AtomicU64,
-    /// Databases seen in listings, matching or not.
+    /// Number of databases seen in listings, whether they match the pattern or not.
     pub databases: AtomicU64,
-    /// LIST requests answered.
+    /// Number of LIST requests that were answered so far.
     pub lists: AtomicU64,
 }
 
@@ -133,13 +143,13 @@ impl DiscoveryProgress {
         self.keys.fetch_add(keys, Relaxed);
     }
 
-    /// Takes back counts of a listing that is given up: its objects will be listed again.
+    /// Subtracts what a listing counted that is given up, because its objects will be listed and counted again.
     pub(in crate::fleet) fn forget(&self, keys: u64, databases: usize) {
         self.keys.fetch_sub(keys, Relaxed);
         self.databases.fetch_sub(databases as u64, Relaxed);
     }
 
-    /// Adds the databases that a listing has seen since it had seen `before`. Returns `now`.
+    /// Adds the databases that a listing has seen since it had seen `before` of them. Returns `now`.
     pub(in crate::fleet) fn seen(&self, before: usize, now: usize) -> usize {
         self.databases.fetch_add(now.saturating_sub(before) as u64, Relaxed);
         now
@@ -147,7 +157,7 @@ impl DiscoveryProgress {
 }
 
 impl FoundError {
-    /// The class that the error log names.
+    /// Class of this failure in the error log (docs/CLI.md, "Error log classes").
     pub fn class(&self) -> Class {
         match &self.failure {
             FoundFailure::Config(e) => e.class(),
@@ -156,19 +166,21 @@ impl FoundError {
     }
 }
 
-/// The key of the database under `root`, without the slashes at its end. It is empty for a database
-/// at the root of a bucket, whose keys can begin in several ways (docs/FORMAT.md, "Key layouts").
+/// Returns the key of the database whose files lie under `root`, without the slash at its end. The result is
+/// empty for a database at the root of a bucket, whose keys can begin in three ways (docs/FORMAT.md, "Key
+/// layouts").
 pub(in crate::fleet) fn key_of(root: &str) -> &str {
     let key = root.trim_end_matches('/');
     if key == "." { "" } else { key }
 }
 
-/// A path that has the root `root` ([`Replica::roots`]); of a bucket's three roots, the empty path.
+/// Returns a path of which [`Replica::roots`] contains `root`. For a database at the root of a bucket it is the
+/// empty path.
 pub(in crate::fleet) fn path_of(root: &str) -> &str {
     if key_of(root).is_empty() { "" } else { root.strip_suffix('/').unwrap_or(root) }
 }
 
-/// `bucket/key`; without a bucket (files) the path alone.
+/// Returns `bucket/key`. Without a bucket (files on disk) it returns `key`.
 pub(in crate::fleet) fn id_of(bucket: &str, key: &str) -> String {
     if bucket.is_empty() { key.to_owned() } else { format!("{bucket}/{key}") }
 }

@@ -1,34 +1,36 @@
-//! Splits one long listing into ranges of keys that are listed side by side. It makes no requests: it
-//! says which page to ask for next and takes the answers in any order. `listing` makes the requests.
+//! Splits one long listing into ranges of keys that are listed at the same time. This file sends no requests:
+//! it says which page to request next, and takes the answers in any order. `listing` sends the requests.
 //!
-//! A listing that fits on one page is not split. Otherwise LISTs with a delimiter ("looks") find keys at
-//! which ranges may begin ("cuts"), while ranges have more than a page to list. A range with many cuts
-//! before it gives its end to a new range.
+//! A listing that fits on one page is not split. A longer one needs keys at which ranges can begin, called
+//! cuts. LISTs with a delimiter, called looks, find cuts: they return the names in a directory. Looks go on
+//! while ranges have more than one page left. A range that still has many cuts before it gives its end to a new
+//! range.
 //!
 //! Invariants:
-//! - The ranges partition the keys, whatever the cuts are. A key counts in the one range that it lies in.
-//! - [`Split::is_sound`] is true only if every range was listed, in the store's own order, up to the key
-//!   at which the next one began. Then no key is missing, in whatever order the store lists.
-//! - There are at most half as many looks as pages of keys, and 2 more; and at most half as many ranges,
-//!   and 16 more.
+//! - The ranges cover all keys without overlap, whatever the cuts are. A key counts only in the range that it
+//!   lies in.
+//! - [`Split::is_sound`] is true only if every range was listed in ascending order up to the key at which the
+//!   next range began. Then no key is missing, whatever order the store lists in.
+//! - With n pages of keys, there are at most n/2 + 2 looks and at most n/2 + 16 ranges.
 
 use crate::store::{ListPage, ListRequest, ObjectMeta};
 
-/// Ranges that are listed at a time.
+/// Maximum number of ranges that are listed at the same time.
 pub(crate) const MAX_RANGES: usize = 16;
-/// Looks at a time, each in another directory.
+/// Maximum number of looks (LISTs with a delimiter) in flight. Each reads the names in another directory.
 const MAX_LOOKS: usize = 4;
-/// Looks besides those that the pages of keys allow.
+/// Number of looks (LISTs with a delimiter) that are allowed in addition to one for every two pages of keys.
 const FREE_LOOKS: usize = 2;
-/// With more cuts than this, every second one is dropped.
+/// Maximum number of cuts (keys at which ranges may begin). With more, every second one is dropped, which bounds
+/// memory.
 const MAX_CUTS: usize = 1 << 16;
 
-/// What a page is a page of.
+/// Identifies what a requested page is for: the keys of a range, or a look (names in a directory).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ask {
-    /// The keys of the range with this index.
+    /// The page lists keys of the range with this index.
     Keys(usize),
-    /// The names in a directory, for the look with this index.
+    /// The page lists names in a directory, for the look (LIST with a delimiter) with this index.
     Look(usize),
 }
 
@@ -42,61 +44,62 @@ pub(crate) struct RangeRequest {
 pub(crate) struct Split {
     prefix: String,
     ranges: Vec<Range>,
-    /// Sorted.
+    /// Cuts: keys at which ranges may begin, in sorted order.
     cuts: Vec<String>,
     looks: Vec<RangeLook>,
     may_split: bool,
     may_look: bool,
-    /// Pages of keys that were taken.
+    /// Number of pages of keys that were received so far, by which looks and ranges are limited.
     pages: usize,
-    /// Looks that were asked for.
+    /// Number of looks (LISTs with a delimiter) that were requested so far.
     looked: usize,
-    /// The number of keys on the fullest page.
+    /// Largest number of keys on one page so far, an estimate of the store's page size.
     page_keys: usize,
-    /// Keys of a range came out of order.
+    /// Whether the store returned keys out of order, so that no further ranges are made.
     unordered: bool,
 }
 
-/// The keys after `after`, up to and including `end`.
+/// The keys that are greater than `after` and at most `end`, and how far they are listed. None: no bound.
 #[derive(Debug)]
 struct Range {
     after: Option<String>,
     end: Option<String>,
     state: RangeState,
-    /// The last key taken; before the first key, `after`.
+    /// The last key of this range that was received. Before the first key it is `after`.
     position: String,
-    /// The last key seen, which can be beyond `end`.
+    /// The last key that was received for this range. It can be greater than `end`.
     last_seen: Option<String>,
-    /// The first key seen.
+    /// The first key that was received for this range. It must meet the end of the range before it.
     first: Option<String>,
-    /// The first key seen that is beyond `end`.
+    /// The first received key that is greater than `end`. It must meet the beginning of the next range.
     beyond: Option<String>,
-    /// The first key of the latest page.
+    /// The first key of the latest page, from which the density of cuts is estimated.
     page_first: Option<String>,
-    /// How many keys of the latest page lie in the range.
+    /// Number of keys of the latest page that lie in this range.
     page_taken: usize,
 }
 
+/// State of the requests of one range or one look.
 #[derive(Debug, PartialEq, Eq)]
 enum RangeState {
-    /// The next page is to be asked for: with this token, or without one from the beginning.
+    /// The next page must be requested: with this continuation token, or from the beginning if there is none.
     Waiting(Option<String>),
     InFlight,
     Done,
 }
 
-/// Reads the names in a directory.
+/// A look: a LIST with a delimiter, which reads the names in a directory.
 #[derive(Debug)]
 struct RangeLook {
     dir: String,
     state: RangeState,
-    /// The last name of the latest page.
+    /// The last name on the look's latest page.
     last: String,
 }
 
 impl Split {
-    /// A listing of all keys that begin with `prefix`. `cuts` are known keys at which ranges may begin.
-    /// Without `may_look`, no others are searched for.
+    /// Starts a listing of all keys that begin with `prefix`. `cuts` are known keys at which ranges may begin.
+    /// If `may_look` is false, no other cuts are searched for.
     pub(crate) fn new(prefix: &str, mut cuts: Vec<String>, may_look: bool) -> Self {
         cuts.sort_unstable();
         cuts.dedup();
@@ -114,12 +117,12 @@ impl Split {
         }
     }
 
-    /// A listing without ranges: one page after another.
+    /// Starts a listing without ranges, one page after another.
     pub(crate) fn serial(prefix: &str) -> Self {
         Self { may_split: false, ..Self::new(prefix, Vec::new(), false) }
     }
 
-    /// The next page to ask for. None: wait for an answer first.
+    /// Returns the next page to request. Returns None if an answer must arrive first.
     pub(crate) fn next_job(&mut self) -> Option<RangeRequest> {
         if let Some(job) = self.continued() {
             return Some(job);
@@ -130,7 +133,7 @@ impl Split {
         self.further_range().or_else(|| self.further_look())
     }
 
-    /// Takes an answer. `taken` gets the objects that lie in the range that was asked for.
+    /// Takes a page. `taken` is called with each object on it that lies in the requested range.
     pub(crate) fn take(&mut self, ask: Ask, page: ListPage, mut taken: impl FnMut(ObjectMeta)) {
         match ask {
             Ask::Look(id) => self.take_look(id, page),
@@ -148,17 +151,18 @@ impl Split {
         }
     }
 
-    /// A look has failed. The listing goes on without further looks, because they only make it faster.
+    /// Notes that a look (LIST for the names in a directory) has failed. The listing goes on without looks, because
+    /// they only make it faster.
     pub(crate) fn look_failed(&mut self) {
         self.may_look = false;
     }
 
-    /// Whether every range is listed.
+    /// Returns whether every range is listed to its end.
     pub(crate) fn is_done(&self) -> bool {
         self.ranges.iter().all(|range| range.state == RangeState::Done)
     }
 
-    /// Whether keys came out of order. A listing without ranges is complete all the same.
+    /// Returns whether keys came out of order. A listing without ranges is complete even then.
     pub(crate) fn is_unordered(&self) -> bool {
         self.unordered
     }
@@ -167,7 +171,7 @@ impl Split {
         self.ranges.len() > 1
     }
 
-    /// Whether no key can be missing. To be called once all is done.
+    /// Returns whether it is certain that no key is missing. Call this only when all ranges are listed.
     pub(crate) fn is_sound(&self) -> bool {
         if !self.is_split() {
             return true;
@@ -181,7 +185,7 @@ impl Split {
         !self.unordered && order.windows(2).all(meets)
     }
 
-    /// The next page of a range that has more pages.
+    /// Returns the request for the next page of a range that has more pages.
     fn continued(&mut self) -> Option<RangeRequest> {
         let (id, range) =
             self.ranges.iter_mut().enumerate().find(|(_, r)| matches!(r.state, RangeState::Waiting(_)))?;
@@ -193,7 +197,8 @@ impl Split {
         Some(RangeRequest { ask: Ask::Keys(id), request })
     }
 
-    /// Makes a new range of the end of the range that has most cuts before it.
+    /// Splits the range of keys that has most cuts (possible beginnings of ranges) left, and returns the request for
+    /// the first page of the new range.
     fn further_range(&mut self) -> Option<RangeRequest> {
         let free = MAX_RANGES.checked_sub(self.active())?;
         if free == 0 || self.ranges.len() > MAX_RANGES + self.pages / 2 {
@@ -203,12 +208,14 @@ impl Split {
         let active = self.ranges.iter().enumerate().filter(|(_, range)| range.state != RangeState::Done);
         let longest = active.map(|(id, range)| (id, self.ahead(range))).max_by_key(|(_, ahead)| ahead.len());
         let (id, ahead) = longest?;
-        // One page of it is in flight already. Less than a third of a page is not worth a request.
+        // The range's next page is already in flight, so only the cuts after that page count. If they are less than a
+        // third of a page, they are not worth a range of their own.
         let open = ahead.len().checked_sub(per_page)?;
         if open == 0 || open < per_page / 3 {
             return None;
         }
-        // The new range gets a little less than a page, so that one LIST is enough if the estimate is good.
+        // The new range gets a little less than one page, so that a single LIST is enough if the estimate is
+        // right.
         let wanted = (per_page - per_page / 10).max(open.div_ceil(free + 1)).min(open);
         let cut = self.cuts.get(ahead.end.checked_sub(wanted)?)?.clone();
         let range = self.ranges.get_mut(id)?;
@@ -217,7 +224,8 @@ impl Split {
         self.continued()
     }
 
-    /// Looks for cuts for a range that has too few.
+    /// Starts a look (LIST with a delimiter) in a range that has too few cuts, that is, keys at which it could be
+    /// split.
     fn further_look(&mut self) -> Option<RangeRequest> {
         let in_flight = self.looks.iter().filter(|look| look.state == RangeState::InFlight).count();
         let allowed = self.may_look && in_flight < MAX_LOOKS && self.looked < FREE_LOOKS + self.pages / 2;
@@ -227,7 +235,8 @@ impl Split {
         let enough = self.cuts_per_page().saturating_mul(MAX_RANGES);
         let short = self.ranges.iter().filter(|r| r.state != RangeState::Done && self.ahead(r).len() < enough);
         let (dir, from) = short.filter_map(|range| Some((self.dir_to_look_in(range)?, range))).next()?;
-        // From the latest page on: comparing its keys with the cuts shows how dense the cuts are.
+        // The look begins at the latest page of keys: comparing its keys with the cuts shows how many cuts a
+        // page has.
         let from_page = from.page_first.clone();
         let passed = |look: &RangeLook| look.last < from.position;
         let known = self.looks.iter().position(|look| look.dir == dir);
@@ -247,8 +256,8 @@ impl Split {
         Some(RangeRequest { ask: Ask::Look(id), request })
     }
 
-    /// The outermost directory that held all keys of the range's latest page and whose names are not yet
-    /// known. None also while a look reads them.
+    /// Returns the outermost directory that contains all keys of the range's latest page and whose names are
+    /// not known yet. Returns None if there is none, or while a look reads that directory.
     fn dir_to_look_in(&self, range: &Range) -> Option<String> {
         let first = range.page_first.as_deref()?;
         let below = range.position.get(self.prefix.len()..)?;
@@ -278,7 +287,7 @@ impl Split {
         let last = self.cuts.get(before..).and_then(|new| new.iter().max().cloned());
         look.state = match (&last, page.continuation) {
             (Some(_), Some(token)) => RangeState::Waiting(Some(token)),
-            // The directory has no more names, or its page had only objects: more looks would not help.
+            // The directory has no more names, or the page had only objects. More looks there would not help.
             _ => RangeState::Done,
         };
         look.last = last.unwrap_or_default();
@@ -297,14 +306,16 @@ impl Split {
         self.ranges.iter().filter(|range| range.state != RangeState::Done).count()
     }
 
-    /// The indexes of the cuts that a range has not reached.
+    /// Returns the indexes of the cuts (keys at which ranges may begin) inside a range that its listing has not
+    /// reached yet.
     fn ahead(&self, range: &Range) -> std::ops::Range<usize> {
         let start = self.cuts.partition_point(|cut| *cut <= range.position);
         let end = range.end.as_ref().map_or(self.cuts.len(), |end| self.cuts.partition_point(|cut| cut < end));
         start..end.max(start)
     }
 
-    /// How many cuts lie within a page of keys, estimated from the latest page of every range. At least 1.
+    /// Returns the estimated number of cuts (keys at which ranges may begin) on one page of keys, at least 1. The
+    /// estimate uses the latest page of every range.
     fn cuts_per_page(&self) -> usize {
         let (mut passed, mut keys) = (0, 0);
         for range in &self.ranges {
@@ -333,7 +344,8 @@ impl Range {
         }
     }
 
-    /// Takes a page. Returns whether its keys came in ascending order; with `any_order` always true.
+    /// Takes a page of keys. Returns whether they came in ascending order. With `any_order` it always returns
+    /// true.
     fn take(&mut self, page: ListPage, any_order: bool, taken: &mut impl FnMut(ObjectMeta)) -> bool {
         let mut ordered = true;
         self.page_first = page.objects.first().map(|object| object.key.clone());
@@ -361,8 +373,9 @@ impl Range {
         ordered
     }
 
-    /// Whether this range ended at the key with which `next` began. Keys can be written and deleted during
-    /// a listing, so within the directory where `next` begins the two keys may differ.
+    /// Returns whether this range ended at the key with which the range `next` began. Programs can write and
+    /// delete keys during a listing. The two keys may therefore differ, if both lie in the directory where
+    /// `next` begins.
     fn meets(&self, next: &Self) -> bool {
         let (Some(beyond), Some(first)) = (&self.beyond, &next.first) else {
             return self.beyond.is_none() && next.first.is_none();
@@ -372,13 +385,14 @@ impl Range {
     }
 }
 
-/// Copies `from` into `to`, without allocating where there is room.
+/// Copies `from` into `to`. Reuses the memory of `to` if it is large enough.
 fn replace(to: &mut String, from: &str) {
     to.clear();
     to.push_str(from);
 }
 
-/// Whether a directory of this name, slash included, lies inside a database (docs/FORMAT.md, "Key layouts").
+/// Returns whether a directory of this name, with its slash, lies inside a database's folder and so contains no
+/// databases (docs/FORMAT.md, "Key layouts").
 fn is_inside_database(name: &str) -> bool {
     let level = |digits: &str| matches!(digits.as_bytes(), [b'0', b'0', b'0', digit] if digit.is_ascii_digit());
     matches!(name, "ltx/" | "generations/") || name.strip_suffix('/').is_some_and(level)

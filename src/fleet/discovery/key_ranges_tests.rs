@@ -1,6 +1,6 @@
-//! Split listings of a simulated server, with hostile keys, stores that list in other orders, and answers
-//! in any order: every key comes exactly once, or the listing says that keys may be missing. And how many
-//! LISTs fleets need.
+//! Tests of split listings against a simulated server, with difficult keys, stores that list in other orders,
+//! and answers in any order. Either every key is returned exactly once, or the listing says that keys may be
+//! missing. Other tests limit the number of LISTs for fleets of several sizes.
 
 use crate::fleet::discovery::key_ranges::*;
 use crate::timestamp::Timestamp;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// A server with these keys, which lists them in `order`.
+/// A simulated server that has these keys and lists them in the order `order`.
 struct Server {
     keys: Vec<String>,
     order: fn(&str, &str) -> Ordering,
@@ -21,7 +21,7 @@ fn bytewise(a: &str, b: &str) -> Ordering {
     a.cmp(b)
 }
 
-/// The order of a walk through directories: `a/b` before `a-b`.
+/// Order of a walk through directories: `a/b` comes before `a-b`, unlike in the order of bytes.
 fn by_directory(a: &str, b: &str) -> Ordering {
     a.split('/').cmp(b.split('/'))
 }
@@ -91,18 +91,18 @@ fn object(key: &str) -> ObjectMeta {
     ObjectMeta { key: key.to_owned(), size: 1, last_modified: Timestamp::MIN, etag: None, archived: false }
 }
 
-/// The result of a listing.
+/// What a simulated listing returned, and how many requests it took.
 #[derive(Debug, Default)]
 struct Came {
     keys: BTreeMap<String, u32>,
     pages: usize,
     looks: usize,
-    /// Round trips, if all requests in flight are answered together.
+    /// Number of round trips, if all requests in flight are answered at the same time.
     rounds: usize,
     most_in_flight: usize,
 }
 
-/// Answers the requests in flight in a random order; without `random`, all together.
+/// Answers the requests in flight in a random order. Without `random`, answers all of them at once.
 fn run(split: &mut Split, server: &Server, mut random: Option<fastrand::Rng>) -> Came {
     let mut came = Came::default();
     let mut in_flight: Vec<RangeRequest> = Vec::new();
@@ -139,7 +139,8 @@ fn expected(server: &Server, prefix: &str) -> BTreeMap<String, u32> {
     server.keys.iter().filter(|key| key.starts_with(prefix)).map(|key| (key.clone(), 1)).collect()
 }
 
-/// Names that sort before and after another name's slash, names that look like levels, empty names.
+/// Generates names that sort before and after another name's slash, names that look like levels, and empty
+/// names.
 fn names() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "a",
@@ -197,8 +198,8 @@ proptest! {
         prop_assert_eq!(came.looks, 0);
     }
 
-    /// If a store lists in another order, or ignores start-after, the listing is complete or says that it
-    /// may not be.
+    /// If a store lists in another order, or ignores start-after, the listing is either complete or says that
+    /// keys may be missing.
     #[test]
     fn lost_keys_are_admitted(keys in keys(), order in 0usize..5, max_keys in 1usize..12, seed in any::<u64>()) {
         let mut server = Server::new(keys, max_keys);
@@ -221,8 +222,8 @@ proptest! {
     }
 }
 
-/// The check above is not vacuous: a listing of a store in the order of directories is split, and the
-/// order is noticed.
+/// Proves that the test above tests something: a listing of a store that lists in the order of directories is
+/// really split, and the wrong order is noticed.
 #[test]
 fn another_order_is_found_out() {
     let dbs = (0..400).flat_map(|i| [format!("t/{i:04}/x"), format!("t/{i:04}-/x"), format!("t/{i:04}/y")]);
@@ -232,8 +233,8 @@ fn another_order_is_found_out() {
     assert!(split.is_unordered() || !split.is_sound());
 }
 
-/// Where two ranges meet, keys of one directory may have come and gone. A key of another directory is an
-/// error.
+/// Where two ranges meet, keys of the same directory may have been written or deleted meanwhile. A key of
+/// another directory is an error.
 #[test]
 fn seams() {
     let range = |beyond: Option<&str>| Range { beyond: beyond.map(str::to_owned), ..Range::new(None, None) };
@@ -247,7 +248,7 @@ fn seams() {
     assert!(!range(None).meets(&next(Some("t/b/1"))));
 }
 
-/// The keys of a fleet; `files` gives the number of files of each database.
+/// Returns the keys of a fleet. `files` returns the number of files of a database.
 fn fleet(databases: usize, name: impl Fn(usize) -> String, files: impl Fn(usize) -> usize) -> Vec<String> {
     let keys = |i: usize| {
         let (name, files) = (name(i), files(i));
@@ -264,7 +265,7 @@ fn what_fleets_cost() {
     let nested = |i: usize| format!("p/tenants/t{i:05}/app.db");
     let regional = |i: usize| format!("p/{}/t{i:05}/app.db", ["eu", "us", "asia"][i % 3]);
     let deep = |i: usize| format!("p/a/b/c/{:02}/t{i:05}/app.db", i % 40);
-    // Name, keys, the limit of LISTs, the limit of round trips.
+    // Each case: name, keys, maximum number of LISTs, maximum number of round trips.
     let cases: Vec<(&str, Vec<String>, usize, usize)> = vec![
         ("100 flat", fleet(100, flat, |_| 5), 1, 1),
         ("2,000 flat", fleet(2000, flat, |_| 5), 20, 8),
@@ -294,7 +295,7 @@ fn what_fleets_cost() {
     }
 }
 
-/// Looks do not go into the directories of a database.
+/// Looks (LISTs for the names in a directory) do not enter the directories inside a database.
 #[test]
 fn names_inside_databases() {
     for name in ["0000/", "0009/", "ltx/", "generations/"] {

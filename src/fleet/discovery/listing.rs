@@ -1,6 +1,5 @@
-//! Lists the objects under a prefix into a catalogue, page by page. A long listing is split into ranges
-//! that are listed side by side (`key_ranges`). Besides the catalogue, only the pages in flight are in
-//! memory.
+//! Lists all objects under a prefix into a catalogue, page by page. A long listing is split into ranges of keys
+//! that are listed at the same time (`key_ranges`). Memory holds only the catalogue and the pages in flight.
 
 use crate::catalogue::{Catalogue, Layout};
 use crate::fleet::discovery::found::DiscoveryProgress;
@@ -10,19 +9,19 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
 
-/// Lists a store.
+/// Lists objects of one store with the connections of one worker, and counts them for the display.
 pub(crate) struct Lister<'a> {
     pub http: &'a Http,
     pub store: &'a Store,
     pub progress: &'a DiscoveryProgress,
 }
 
-/// What is known of a listing in advance.
+/// Where a listing may be split, and when it is given up.
 #[derive(Debug, Clone)]
 pub(crate) struct ListingLimits {
-    /// Keys at which ranges may begin. None: they are searched for.
+    /// Keys at which ranges may begin. None: the listing searches for such keys itself.
     pub cuts: Option<Vec<String>>,
-    /// The listing is given up after this many pages.
+    /// Maximum number of pages. A longer listing is given up with [`ListingError::TooLong`].
     pub max_pages: u64,
 }
 
@@ -32,23 +31,24 @@ impl Default for ListingLimits {
     }
 }
 
-/// All that was listed.
+/// Result of a listing that is certain to have every key.
 #[derive(Debug)]
 pub(crate) struct FleetListing {
     pub catalogue: Catalogue,
-    /// The store does not list in the order of the keys' bytes.
+    /// Whether the store listed keys in another order than that of their bytes.
     pub unordered: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum ListingError {
     Store(StoreError),
-    /// More than [`ListingLimits::max_pages`].
+    /// The listing has more pages than [`ListingLimits::max_pages`].
     TooLong,
 }
 
 impl ListingError {
-    /// The error of a listing of `prefix` without limits, which cannot be [`Self::TooLong`].
+    /// Returns the error of a listing that had no limit of pages, so [`Self::TooLong`] is a bug and reported as
+    /// one.
     pub(crate) fn without_limits(self, prefix: &str) -> StoreError {
         match self {
             Self::Store(e) => e,
@@ -69,10 +69,11 @@ fn internal(prefix: &str, what: &str) -> StoreError {
 }
 
 impl Lister<'_> {
-    /// Lists all objects under `prefix` whose keys are `wanted`.
+    /// Lists all objects under `prefix` and keeps those whose keys satisfy `wanted`.
     ///
     /// # Errors
-    /// The store's, after its retries; more pages than `limits` allow.
+    /// [`ListingError::Store`] if a request fails after all retries; [`ListingError::TooLong`] if the listing
+    /// has more pages than `limits` allow.
     pub(crate) async fn list(
         &self,
         prefix: &str,
@@ -82,14 +83,14 @@ impl Lister<'_> {
         let may_look = limits.cuts.is_none();
         let split = match self.store {
             Store::S3(_) => Split::new(prefix, limits.cuts.unwrap_or_default(), may_look),
-            // One task walks the disk.
+            // On a disk, one task lists everything, so ranges would not help.
             Store::File(_) => Split::serial(prefix),
         };
         if let Some(listing) = self.run(split, limits.max_pages, wanted).await? {
             return Ok(listing);
         }
-        // The keys came out of order, so ranges can overlap or leave gaps. Only a listing without
-        // ranges is sure to have every key.
+        // The keys came out of order, so the ranges may overlap or have gaps between them. A listing without
+        // ranges is certain to return every key.
         tracing::debug!(target: "hydrant::fleet", prefix, "keys out of order: listed again without ranges");
         match self.run(Split::serial(prefix), limits.max_pages, wanted).await? {
             Some(FleetListing { catalogue, .. }) => Ok(FleetListing { catalogue, unordered: true }),
@@ -97,7 +98,7 @@ impl Lister<'_> {
         }
     }
 
-    /// None: keys may be missing.
+    /// Runs one listing. Returns None if keys may be missing because they came out of order.
     async fn run(
         &self,
         mut split: Split,

@@ -1,51 +1,53 @@
-//! Patterns over databases' names: over keys of a bucket, or over configured paths
+//! Patterns that select databases by name: by their keys in a bucket, or by their configured paths
 //! (docs/CLI.md, "hydrant restore-pattern").
 //!
-//! The syntax is globset's. `**` crosses slashes; `*`, `?` and `[a-z]` do not. `{a,b}` works, and `\`
-//! escapes. `?` and a class match one byte, so a letter beyond ASCII needs a `*`. A pattern that is
-//! empty or ends in a slash matches everything below it.
+//! The syntax is that of the crate globset. `**` matches across slashes; `*`, `?` and `[a-z]` do not. `{a,b}`
+//! matches either text, and `\` escapes the next character. `?` and `[…]` match one byte, so a letter outside
+//! ASCII needs `*`. A pattern that is empty or ends with a slash matches everything below it.
 
 use crate::config::{ConfigError, Env, clean_path};
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use std::path::Path;
 use thiserror::Error;
 
-/// The deepest nesting of braces that a pattern may have.
+/// Maximum nesting depth of braces in a pattern. globset panics on deeper ones.
 const MOST_BRACES: usize = 100;
 
-/// A checked pattern.
+/// A valid pattern that selects databases by name.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     glob: GlobMatcher,
-    /// The part before the first wildcard, without escapes. Every name that matches begins with it.
+    /// Text before the first wildcard, without escapes. Every matching name begins with it.
     literal: String,
-    /// The length of the directories in `literal`, their last slash included.
+    /// Length in bytes of the directories in `literal`, including their last slash.
     dir_len: usize,
-    /// The pattern has no wildcard.
+    /// Whether the pattern has no wildcard.
     is_literal: bool,
 }
 
-/// Why a pattern cannot be used. [`Pattern::for_keys`] and [`Pattern::for_paths`] return it, before anything is listed.
+/// Why a pattern cannot be used. [`Pattern::for_keys`] and [`Pattern::for_paths`] return it before anything is
+/// listed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PatternError {
-    /// globset refuses it, or its braces nest too deep.
+    /// globset rejects the pattern, or its braces are nested too deeply.
     #[error("invalid pattern '{}': {reason}", crate::error::escaped(.pattern))]
     Syntax {
-        /// As it was given.
+        /// The pattern as the user typed it.
         pattern: String,
-        /// globset's text.
+        /// The message of globset that says what is wrong.
         reason: String,
     },
-    /// The directories that the pattern begins with cannot be made an absolute path.
+    /// The directories that the pattern begins with cannot be made absolute, for example `~/` without a home
+    /// directory.
     #[error(transparent)]
     Path(#[from] ConfigError),
 }
 
-/// Makes a glob in which `*` and `?` do not cross slashes.
+/// Compiles a glob in which `*` and `?` do not match slashes.
 ///
 /// # Errors
-/// globset's errors; braces nested more than 100 deep. globset itself panics beyond 250, and overflows
-/// the stack beyond about 10,000.
+/// globset's message, or a message about braces that are nested more than 100 deep. globset itself panics on
+/// more than 250 levels, and overflows the stack on more than about 10,000.
 pub fn glob(text: &str) -> Result<Glob, String> {
     let (mut depth, mut deepest, mut is_escaped) = (0_usize, 0, false);
     for byte in text.bytes() {
@@ -66,10 +68,11 @@ pub fn glob(text: &str) -> Result<Glob, String> {
 }
 
 impl Pattern {
-    /// A pattern over keys. `text` is percent-decoded and has no slash between bucket and key.
+    /// Makes a pattern over keys in a bucket. `text` is already percent-decoded. For a bucket it begins without
+    /// the slash that separates bucket and key in a URL.
     ///
     /// # Errors
-    /// A syntax error.
+    /// [`PatternError::Syntax`] if the pattern has a syntax error.
     pub fn for_keys(text: &str) -> Result<Self, PatternError> {
         let everything_below = text.is_empty() || text.ends_with('/');
         let glob_text = if everything_below { format!("{text}**") } else { text.to_owned() };
@@ -78,11 +81,12 @@ impl Pattern {
         Ok(Self { glob: glob(&glob_text).map_err(syntax)?.compile_matcher(), literal, dir_len, is_literal: is_all })
     }
 
-    /// A pattern over absolute paths. The directories that the pattern begins with are made absolute
-    /// and clean, as configured paths are. A pattern that begins with `**` or `{/` is taken as it is.
+    /// Makes a pattern over absolute paths. The directories that `text` begins with are made absolute and
+    /// cleaned of `.`, `..` and double slashes, as configured paths are. A pattern that begins with `**` or
+    /// `{/` is used unchanged.
     ///
     /// # Errors
-    /// A syntax error; `~/` without a home directory.
+    /// [`PatternError::Syntax`] for a syntax error; [`PatternError::Path`] for `~/` without a home directory.
     pub fn for_paths(text: &str, env: &Env<'_>) -> Result<Self, PatternError> {
         let begins_anywhere = text.starts_with("**") || text.starts_with("{/");
         let mut pattern = if begins_anywhere {
@@ -105,15 +109,15 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// Whether `name` (a key or path, no slash at its end) matches.
+    /// Returns whether `name` matches. `name` is a key or an absolute path, without a slash at its end.
     pub fn matches(&self, name: &str) -> bool {
-        // The path of one database, typed with a slash at its end.
+        // A pattern without wildcards that ends with a slash also matches the one database that it names.
         let is_itself = self.is_literal && self.literal.strip_suffix('/') == Some(name);
         is_itself || self.glob.is_match(name)
     }
 
-    /// The prefix to list: the part before the first wildcard. A pattern without wildcards gets a slash
-    /// at its end; the name that matches is the prefix without that slash.
+    /// Returns the prefix to list: the text before the first wildcard. A pattern without wildcards gets a slash
+    /// at its end, because it names one database, whose keys all begin with that name and a slash.
     pub fn list_prefix(&self) -> String {
         if self.is_literal && !self.literal.is_empty() && !self.literal.ends_with('/') {
             return format!("{}/", self.literal);
@@ -121,36 +125,36 @@ impl Pattern {
         self.literal.clone()
     }
 
-    /// The longest directory before the first wildcard: empty, or with a slash at its end.
+    /// Returns the longest directory before the first wildcard. It is empty or ends with a slash.
     pub fn literal_dir(&self) -> &str {
         self.literal.get(..self.dir_len).unwrap_or("")
     }
 
-    /// Whether a name below `dir` (a slash at its end, or empty) could match.
+    /// Returns whether a name below `dir` could match. `dir` is empty or ends with a slash.
     pub fn may_match_below(&self, dir: &str) -> bool {
         self.literal.starts_with(dir) || dir.starts_with(&self.literal)
     }
 }
 
-/// The path of the database `name` below the output directory: its path below `literal_dir`
-/// (docs/CLI.md, "Output paths of a pattern"). It is not checked for safety.
+/// Returns the output path of the database `name`, relative to the output directory: its path below
+/// `literal_dir` (docs/CLI.md, "Output paths of a pattern"). Whether that path is safe is checked later.
 pub fn relative_output(literal_dir: &str, name: &str) -> String {
     match name.strip_prefix(literal_dir) {
         Some(relative) if !relative.is_empty() => relative.to_owned(),
-        // The literal directory is the database itself.
+        // The pattern names one database and no directory, so its last component is the output path.
         _ => name.rsplit('/').next().unwrap_or(name).to_owned(),
     }
 }
 
-/// The part of a pattern before its first wildcard.
+/// Text of a pattern before its first wildcard.
 struct Literal {
-    /// Without escapes.
+    /// The text without the backslashes that escape characters.
     text: String,
-    /// The length of `text` up to and with its last slash.
+    /// Length in bytes of `text` up to and including its last slash.
     dir_len: usize,
-    /// The same length in the pattern as written, with escapes.
+    /// Length in bytes of the same part in the pattern as typed, with its escapes.
     dir_raw_len: usize,
-    /// The pattern has no wildcard.
+    /// Whether the pattern has no wildcard.
     is_all: bool,
 }
 
@@ -177,7 +181,7 @@ impl Literal {
     }
 }
 
-/// The pattern that matches `text` and nothing else.
+/// Returns a pattern that matches `text` and nothing else.
 fn escaped_literal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

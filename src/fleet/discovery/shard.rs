@@ -1,28 +1,30 @@
-//! Divides a fleet among hosts (docs/CLI.md, "Shards"). Every database belongs to exactly one shard.
-//! Which one depends only on the database's id and on N.
+//! Divides a fleet among hosts (docs/CLI.md, "Shards"). Every database belongs to exactly one shard, which
+//! depends only on the database's id and the number of shards.
 
 use sha2::{Digest, Sha256};
 
-/// `--shard I/N`: `index` < `of`.
+/// Value of `--shard I/N`. `index` counts from 0 and is less than `of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
+    /// Number of this shard, counted from 0.
     pub index: u32,
+    /// Number of shards, at least 1.
     pub of: u32,
 }
 
 impl Shard {
-    /// Whether the database `id` (`bucket/key`) is in this shard.
+    /// Returns whether the database `id` (`bucket/key`) belongs to this shard.
     pub fn takes(self, id: &str) -> bool {
         shard_of(id, self.of) == self.index
     }
 }
 
-/// The shard, of `count`, that the database `id` (`bucket/key`) belongs to: the first 8 bytes of the
-/// id's SHA-256, big-endian, modulo `count`. A count of 0 is taken as 1.
+/// Returns the shard, from 0 to `count` - 1, of the database `id` (`bucket/key`): the first 8 bytes of the id's
+/// SHA-256 as a big-endian number, modulo `count`. If `count` is 0, the result is 0.
 pub fn shard_of(id: &str, count: u32) -> u32 {
     let digest = Sha256::digest(id.as_bytes());
     let head = digest.iter().take(8).fold(0u64, |head, byte| head << 8 | u64::from(*byte));
-    // The remainder is less than `count`, so it fits.
+    // The remainder is less than `count`, which is a u32, so this conversion cannot fail.
     u32::try_from(head % u64::from(count.max(1))).unwrap_or(0)
 }
 
@@ -30,7 +32,8 @@ pub fn shard_of(id: &str, count: u32) -> u32 {
 mod tests {
     use crate::fleet::discovery::shard::*;
 
-    /// These must never change: hosts with different versions of Hydrant restore one fleet together.
+    /// These values must never change, because hosts with different versions of Hydrant restore one fleet
+    /// together.
     #[test]
     fn vectors() {
         let vectors: [(&str, [u32; 4]); 6] = [

@@ -1,6 +1,6 @@
-//! `litestream-restore-errors.log` (docs/CLI.md, "Error log"): one line for each failed database, written
-//! when it fails, so the log is complete after an interruption. A new run replaces it. It is absent if
-//! nothing failed.
+//! Writes `litestream-restore-errors.log` (docs/CLI.md, "Error log"). It has one line for each failed database,
+//! written when the database fails, so the log is complete even if the run is interrupted. A new run replaces
+//! the file. If nothing fails, there is no file.
 
 use crate::error::{Class, escaped};
 use std::fs::File;
@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 pub(crate) struct ErrorLog {
     path: PathBuf,
     file: Option<File>,
-    /// Why the log cannot be written; reported once.
+    /// Why the log cannot be written. It is reported once.
     trouble: Option<String>,
 }
 
 impl ErrorLog {
-    /// Removes the log of an earlier run. If that fails, [`ErrorLog::take_trouble`] says so and the restore
-    /// goes on.
+    /// Removes the log of an earlier run. If that fails, [`ErrorLog::take_trouble`] returns the reason, and the
+    /// restore goes on.
     pub(crate) fn fresh(path: &Path) -> Self {
-        // A device or a pipe (`/dev/null`, `/dev/stderr`) is written to and not removed.
+        // A device or a pipe, such as `/dev/null` or `/dev/stderr`, is written to but not removed.
         let is_special = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_file());
         let trouble = match if is_special { Ok(()) } else { std::fs::remove_file(path) } {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Some(format!("cannot replace the error log: {e}")),
@@ -27,26 +27,26 @@ impl ErrorLog {
         Self { path: path.to_owned(), file: None, trouble }
     }
 
-    /// Writes `Failed to restore: NAME - CLASS: reason`.
+    /// Appends the line `Failed to restore: NAME - CLASS: reason`.
     pub(crate) fn append(&mut self, name: &str, class: Class, reason: &str) {
         let line = format!("Failed to restore: {} - {}\n", escaped(name), with_class(class, reason));
         let file = match &mut self.file {
             Some(file) => Ok(file),
             None => File::options().create(true).append(true).open(&self.path).map(|file| self.file.insert(file)),
         };
-        // One write for each line, so that no line is cut when the run is killed.
+        // Each line is written with one system call, so that killing the run does not cut a line.
         if let Err(e) = file.and_then(|file| file.write_all(line.as_bytes())) {
             self.trouble.get_or_insert(format!("cannot write the error log {}: {e}", self.path.display()));
         }
     }
 
-    /// Returns the first error with the log itself, once.
+    /// Returns the first error of writing the log. Later calls return None.
     pub(crate) fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()
     }
 }
 
-/// `CLASS: reason`. A reason that begins with its class does not repeat it.
+/// Returns `CLASS: reason`. If `reason` already begins with the class, it is returned alone.
 pub fn with_class(class: Class, reason: &str) -> String {
     let reason = escaped(reason);
     if reason.starts_with(class.as_str()) { reason } else { format!("{class}: {reason}") }

@@ -1,4 +1,4 @@
-//! What a run reports: a record for each database, the totals, the error log, the report.
+//! What a run reports: one record for each database, the totals, the error log and the report file.
 
 use crate::error::Class;
 use crate::fleet::discovery::found::Discovery;
@@ -14,48 +14,53 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// What `-json` and the report say of one database (docs/CLI.md, "JSON").
+/// What `-json` and the report say about one database (docs/CLI.md, "JSON").
 #[derive(Debug, Serialize)]
 pub struct Record {
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The fields `name` and `key`.
+    /// Serialized as the fields `name` and `key`.
     #[serde(flatten)]
     pub subject: Subject,
-    /// The output path.
+    /// Absolute path of the restored database. None: it has no safe output path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub db_path: Option<String>,
-    /// `restored`, `planned`, `rehearsed`, `skipped`, `failed`.
+    /// Word for the result: `restored`, `planned`, `rehearsed`, `skipped` or `failed`.
     pub outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     replica: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// TXID that was reached or planned, as 16 hexadecimal digits.
     pub txid: Option<String>,
-    /// The time that was reached.
+    /// Point in time of the restored state, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time_source: Option<&'static str>,
-    /// Size of the database.
+    /// Size of the restored database in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Number of LTX files that were fetched or planned.
     pub files: Option<u64>,
-    /// The size of the files that were fetched or planned.
+    /// Size in bytes of the LTX files that were fetched or planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_fetched: Option<u64>,
-    /// Requests, without repeated ones.
+    /// Number of requests for this database, without retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
-    /// How often the database was tried again.
+    /// Number of times that the database was tried again.
     pub retries: u32,
+    /// Milliseconds from the first start of the database to its end, pauses between retries included.
     pub duration_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Class of the failure, if the database failed (docs/CLI.md, "Error log classes").
     pub class: Option<&'static str>,
-    /// Why it was skipped or failed.
+    /// Why the database was skipped or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Warnings about the database's backup or its output path.
     pub warnings: Vec<String>,
 }
 
@@ -119,13 +124,14 @@ impl Record {
         record
     }
 
+    /// Returns the record as one line of JSON, with a newline at its end.
     pub fn to_json_line(&self) -> String {
         line(self)
     }
 }
 
 fn line(value: &impl Serialize) -> String {
-    // Serializing plain data does not fail.
+    // Serializing these types does not fail. If it did, the line would be a JSON object with the error.
     serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
 }
 
@@ -133,7 +139,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The report's object about the limits of one bucket.
+/// Returns the report's JSON object about the request limits of one bucket.
 fn bucket_json(bucket: BucketLimits) -> Value {
     let prefix_json =
         |(prefix, per_second): (String, f64)| json!({"prefix": prefix, "requests_per_second": per_second.round()});
@@ -145,34 +151,40 @@ fn bucket_json(bucket: BucketLimits) -> Value {
     })
 }
 
-/// The totals of a run.
+/// Totals of a run. All are numbers of databases unless they say otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
+    /// Number of databases restored.
     pub restored: u64,
+    /// Number of databases planned by `-dry-run`.
     pub planned: u64,
+    /// Number of databases skipped.
     pub skipped: u64,
+    /// Number of databases and entries of litestream.yml that failed.
     pub failed: u64,
-    /// Size of the restored databases.
+    /// Total size of the restored databases in bytes.
     pub bytes: u64,
-    /// Size of the LTX files of restored and planned databases.
+    /// Total size in bytes of the LTX files of restored and planned databases.
     pub bytes_fetched: u64,
+    /// Number of LTX files of restored and planned databases.
     pub files: u64,
-    /// Requests for restored and planned databases.
+    /// Number of requests for restored and planned databases.
     pub requests: u64,
-    /// How often databases were tried again.
+    /// Number of times that databases were tried again, over all databases.
     pub retries: u64,
+    /// Number of failures of each class.
     pub classes: BTreeMap<Class, u64>,
-    /// Not restored because the run was interrupted.
+    /// Number of databases that were not restored because the run was interrupted.
     pub left: u64,
 }
 
 impl Totals {
-    /// Databases that were restored, planned or skipped.
+    /// Number of databases that were restored, planned or skipped.
     pub fn done(&self) -> u64 {
         self.restored + self.planned + self.skipped
     }
 
-    /// `2 hole, 1 truncated`.
+    /// Returns the failures by class as text, such as `2 hole, 1 truncated`.
     pub fn classes(&self) -> String {
         self.classes.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
     }
@@ -193,7 +205,7 @@ impl Totals {
                 self.files += planned.files;
                 self.requests += planned.requests;
             }
-            // `hydrant bench` measures these itself.
+            // `hydrant bench` measures and reports these databases itself.
             Ending::Rehearsed(_) => {}
             Ending::Skipped(_) => self.skipped += 1,
             Ending::Failed { class, .. } => {
@@ -204,23 +216,29 @@ impl Totals {
     }
 }
 
-/// What discovery found.
+/// What discovery found. All are numbers of databases unless they say otherwise.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Discovered {
-    /// Databases of the whole fleet, all shards.
+    /// Number of databases of all shards that match the pattern.
     pub matched: u64,
-    /// Databases of this run's shard.
+    /// Number of databases in this run's shard, including those that could not be looked for.
     pub databases: u64,
+    /// Number of directories that contain the databases of this shard.
     pub folders: u64,
+    /// Number of this shard's databases that have LTX files or a v0.3.x backup.
     pub with_backups: u64,
+    /// Number of this shard's databases of which the store has no file.
     pub without_backups: u64,
-    /// Those of them that have a backup in the v0.3.x format only.
+    /// Number of this shard's databases that have only a backup in the v0.3.x format.
     pub v3_only: u64,
+    /// Number of LIST requests that discovery needed.
     pub lists: u64,
+    /// Milliseconds that discovery took.
     pub discovery_ms: u64,
 }
 
 impl Discovered {
+    /// Takes the counts from `discovery`, which took the time `took`.
     pub fn of(discovery: &Discovery, took: Duration) -> Self {
         Self {
             matched: discovery.matched,
@@ -235,26 +253,28 @@ impl Discovered {
     }
 }
 
-/// Collects what a run reports.
+/// Collects what a run reports, and writes the error log and the report.
 pub struct RunSummary {
+    /// Totals of the databases that have ended so far.
     pub totals: Totals,
+    /// Counts of what discovery found. All are 0 until it has ended.
     pub discovered: Discovered,
-    /// Why the databases are not known. None of them was restored then.
+    /// Why discovery failed. No database was restored then.
     pub listing_error: Option<String>,
     error_log: Option<ErrorLog>,
     report: Option<Report>,
-    /// Milliseconds per restored database.
+    /// Histogram of the milliseconds that each restored database took.
     times: Option<Histogram<u64>>,
-    /// Why the report cannot be written.
+    /// Why the report file cannot be written. It is reported to the operator once.
     trouble: Option<String>,
 }
 
 impl RunSummary {
-    /// Opens the report and deletes an old error log. A dry run has no error log (`None`). If the error
-    /// log cannot be written, [`RunSummary::take_trouble`] says so.
+    /// Creates the report file and deletes the error log of an earlier run. `error_log` is None in a dry run.
+    /// If the error log cannot be deleted, [`RunSummary::take_trouble`] returns the reason.
     ///
     /// # Errors
-    /// The report cannot be written.
+    /// The error of the kernel if the report cannot be created.
     pub fn open(error_log: Option<&Path>, report: Option<&Path>) -> std::io::Result<Self> {
         Ok(Self {
             totals: Totals::default(),
@@ -267,7 +287,7 @@ impl RunSummary {
         })
     }
 
-    /// Records how a database ended.
+    /// Adds the result of one database to the totals, the error log and the report. Returns its record.
     pub fn add(&mut self, ended: &Ended) -> Record {
         self.totals.add(ended);
         if let (Ending::Restored { .. }, Some(times)) = (&ended.ending, &mut self.times) {
@@ -286,20 +306,20 @@ impl RunSummary {
         record
     }
 
-    /// Returns errors with the error log and the report themselves, each once.
+    /// Returns an error of writing the error log or the report. Each error is returned once.
     pub fn take_trouble(&mut self) -> Option<String> {
         self.error_log.as_mut().and_then(ErrorLog::take_trouble).or_else(|| self.trouble.take())
     }
 
-    /// The last line of `-json`.
+    /// Returns the last line of `-json`: the totals as one JSON object. `took` is the time of the whole run.
     pub fn summary_line(&self, counters: &Counters, took: Duration) -> String {
         line(&self.summary(counters, took))
     }
 
-    /// Completes the report.
+    /// Writes the totals to the report and gives the file its final name.
     ///
     /// # Errors
-    /// The report cannot be written. There is no report then.
+    /// The error of the kernel if the report cannot be written. No report exists then.
     pub fn finish(
         &mut self,
         counters: &Counters,
@@ -359,8 +379,8 @@ impl RunSummary {
 mod tests {
     use crate::fleet::outcome::record::*;
 
-    /// The rest of the report is compared in tests/all/golden. A throttled prefix needs too much traffic for
-    /// that.
+    /// The other fields of the report are compared in tests/all/golden. A throttled prefix would need too much
+    /// traffic there.
     #[test]
     fn limits_in_the_report() {
         let mut bucket = BucketLimits {

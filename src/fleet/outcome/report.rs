@@ -1,5 +1,5 @@
-//! `-report`: one JSON document about a whole run. It is written as databases end, so it needs no memory.
-//! It has a temporary name until it is complete.
+//! `-report`: one JSON document about a whole run. Each record is written when its database ends, so records
+//! take no memory. The file has a temporary name until it is complete.
 
 use crate::commit::create_temporary;
 use serde::Serialize;
@@ -18,7 +18,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// # Errors
-    /// The directory cannot be written to.
+    /// The error of the kernel if no file can be created in the directory.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         if path.is_dir() || path.file_name().is_none() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -42,7 +42,7 @@ impl Report {
         serde_json::to_writer(&mut self.out, record).map_err(io::Error::from)
     }
 
-    /// Writes the summary and gives the report its name.
+    /// Writes the totals as the last part of the report, and renames the file to its final name.
     pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
         self.out.write_all(b"\n],\"summary\":")?;
         serde_json::to_writer(&mut self.out, summary)?;

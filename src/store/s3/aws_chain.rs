@@ -1,8 +1,8 @@
-//! The AWS credentials chain (profiles, assume-role, SSO, processes, web identity, ECS, EKS,
-//! IMDSv2) by aws-config, over Hydrant's HTTP and TLS.
+//! The AWS credentials chain, provided by the crate aws-config over Hydrant's HTTP and TLS: profiles,
+//! assume-role, SSO, credential processes, web identity, ECS, EKS and IMDSv2.
 //!
-//! Every call builds a client of its own: calls are rare and may come from any worker, and a
-//! connection pool must not be used from two runtimes.
+//! Each call creates its own HTTP client. Calls are rare, may come from any worker, and a connection pool must
+//! not be used from two async runtimes.
 
 use super::aws_files::AwsFiles;
 use super::config::DEFAULT_REGION;
@@ -30,20 +30,21 @@ use std::time::Duration;
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The chain, and what explains its failures.
+/// The credentials chain, and the AWS files that explain its failures.
 pub(super) struct Chain {
     provider: SharedCredentialsProvider,
     files: AwsFiles,
 }
 
 impl Chain {
-    /// Sets the chain up. `region` is for STS, if neither environment nor profile names one.
-    /// `profile` has precedence over `AWS_PROFILE`.
+    /// Prepares the chain. `region` is the region for STS if neither the environment nor the profile names one.
+    /// `profile` takes precedence over the variable `AWS_PROFILE`.
     pub(super) async fn new(network: &Network, region: Option<&str>, profile: Option<&str>) -> Result<Self, String> {
         let files = AwsFiles::read(profile, &|name| std::env::var(name).ok());
         let (contents, name) = (files.contents(), files.profile_name());
         let of_profile = ProfileFileRegionProvider::builder().profile_files(contents.clone()).profile_name(&name);
-        // The metadata service is not asked for a region: on machines without one that would time out.
+        // The EC2 metadata service is not asked for the region: on machines without that service, the request
+        // would only end by time-out.
         let regions = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(of_profile.build())
             .or_else(Region::new(region.unwrap_or(DEFAULT_REGION).to_owned()));
@@ -55,7 +56,8 @@ impl Chain {
             .load()
             .await;
         if profile.is_some() {
-            // Keys in the environment, which are first in the chain, are not asked for.
+            // A profile was given on the command line. Keys in the environment, which the chain would try
+            // first, are skipped.
             let provider = ProfileFileCredentialsProvider::builder()
                 .configure(
                     &ProviderConfig::without_region()
@@ -71,7 +73,7 @@ impl Chain {
         Ok(Self { provider, files })
     }
 
-    /// Asks the chain. The error names every source that was tried, and holds no secret.
+    /// Gets credentials from the chain. The error names every source that was tried and contains no secret.
     pub(super) async fn credentials(&self) -> Result<Credentials, String> {
         self.provider.provide_credentials().await.map_err(|error| self.explained(&error))
     }
@@ -94,7 +96,8 @@ impl Chain {
     }
 }
 
-/// That no source has credentials, one part for each source. `set` says whether a variable is set.
+/// Returns the message that no source has credentials, with the reason for each source. `set` returns whether
+/// an environment variable is set.
 fn missing(set: &dyn Fn(&str) -> bool, profile: &str) -> String {
     let environment = match (set("AWS_ACCESS_KEY_ID"), set("AWS_SECRET_ACCESS_KEY")) {
         (true, false) => "AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not",
@@ -118,8 +121,8 @@ fn missing(set: &dyn Fn(&str) -> bool, profile: &str) -> String {
     )
 }
 
-/// Checks that a thread can be started if AWS_CONTAINER_CREDENTIALS_FULL_URI is set: the chain
-/// resolves its host by tokio's `spawn_blocking`, which panics if no thread can be started.
+/// Checks that a thread can be started if AWS_CONTAINER_CREDENTIALS_FULL_URI is set. The chain then resolves a
+/// host name with tokio's `spawn_blocking`, which panics if the operating system starts no thread.
 pub(super) fn check_threads() -> Result<(), NoThread> {
     match std::env::var_os("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
         Some(_) => try_one(),
@@ -179,7 +182,7 @@ impl Connector {
             *whole.headers_mut() = std::mem::take(answer.headers_mut());
             HttpResponse::try_from(whole).map_err(|e| ConnectorError::user(e.into()))
         };
-        // The client has a time-out for connecting; this one covers the whole exchange.
+        // The HTTP client limits only the time to connect. This time-out covers the request and the whole response.
         match tokio::time::timeout(self.connect + self.read, exchange).await {
             Ok(result) => result,
             Err(_) => Err(ConnectorError::timeout("no answer in time".into())),
@@ -193,7 +196,8 @@ fn failed(error: reqwest::Error) -> ConnectorError {
     if timeout { ConnectorError::timeout(text.into()) } else { ConnectorError::io(text.into()) }
 }
 
-/// Whether `host` is this machine or a metadata service. A proxy cannot reach them.
+/// Returns whether `host` is this machine or a metadata service. Requests to them bypass proxies, which cannot
+/// reach them.
 fn is_metadata_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     matches!(

@@ -1,9 +1,9 @@
-//! The AWS config and credentials files, read as the AWS CLI and the SDKs for Go and Rust read them.
+//! Reads the AWS config and credentials files as the AWS CLI and the SDKs for Go and Rust do.
 //!
-//! aws-config refuses a whole file for what the other tools accept: an indented setting, text after
-//! a section's `]`, a line without `=`. [`normalised`] rewrites such lines one by one, so that line
-//! numbers in errors stay true. It then accepts names with spaces too: outside of `A-Za-z0-9_-/.@:+`
-//! a character of a name is written as `%XX` everywhere the name occurs.
+//! aws-config rejects a whole file because of lines that those tools accept: an indented setting, text after a
+//! section's `]`, or a line without `=`. [`normalised`] rewrites such lines one by one, so line numbers in
+//! error messages stay right. It also makes names with spaces possible: every character of a name outside
+//! `A-Za-z0-9_-/.@:+` is written as `%XX` wherever the name occurs.
 
 use aws_config::profile::{ProfileSet, load};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
@@ -16,40 +16,42 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Maximum number of bytes read from one file.
+/// Maximum size of an AWS config or credentials file in bytes. A larger file is not read.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
-/// The characters of an identifier that are not escaped. `%` is: `a%20b` and `a b` stay two names.
+/// Characters of a name that are percent-encoded. `%` is one of them, so that `a%20b` and `a b` stay different
+/// names.
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'/').remove(b'.').remove(b'@').remove(b':').remove(b'+');
-/// Settings whose value is the name of another section.
+/// Settings whose value is the name of another section. The name is encoded there too.
 const NAMES_A_SECTION: [&str; 3] = ["source_profile", "sso_session", "services"];
 
-/// The two files, normalised, and the profile in use. `Debug` hides their texts, which hold keys.
+/// The AWS config file, the credentials file and the profile in use. `Debug` hides the files' texts, which
+/// contain keys.
 #[derive(Clone)]
 pub struct AwsFiles {
     config: AwsFile,
     credentials: AwsFile,
-    /// As typed.
+    /// Name of the profile as the user typed it.
     profile: String,
-    /// Whether the profile was asked for by name, by a flag or a variable.
+    /// Whether a flag or a variable names the profile. Otherwise it is `default`.
     named: bool,
 }
 
 #[derive(Clone)]
 struct AwsFile {
     path: PathBuf,
-    /// None: it cannot be read; why.
+    /// The file's normalised text, or the reason why it cannot be read.
     text: Result<String, String>,
 }
 
-/// What a profile says about S3's endpoint.
+/// Settings of a profile that decide the S3 endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProfileEndpoint {
-    /// `endpoint_url` of the profile's `services` section for `s3`, else the profile's own.
+    /// `endpoint_url` of the profile's `services` section for `s3`, or else the profile's own `endpoint_url`.
     pub endpoint_url: Option<String>,
-    /// `ignore_configured_endpoint_urls = true`.
+    /// True if the profile sets `ignore_configured_endpoint_urls = true`.
     pub ignore: bool,
-    /// `region`.
+    /// Region that the profile sets. None: it sets none.
     pub region: Option<String>,
 }
 
@@ -60,10 +62,10 @@ impl fmt::Debug for AwsFiles {
 }
 
 impl AwsFiles {
-    /// Reads the files that `lookup`'s variables name: `AWS_CONFIG_FILE` and
-    /// `AWS_SHARED_CREDENTIALS_FILE`, else `config` and `credentials` in `~/.aws`. The profile is
-    /// `profile`, else `AWS_PROFILE`, else `AWS_DEFAULT_PROFILE`, else `default`. A file that cannot
-    /// be read counts as empty; [`AwsFiles::described`] says why.
+    /// Reads both files. `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE` name them, else they are
+    /// `~/.aws/config` and `~/.aws/credentials`. The profile is `profile`, else `AWS_PROFILE`, else
+    /// `AWS_DEFAULT_PROFILE`, else `default`. `lookup` returns environment variables. A file that cannot be
+    /// read counts as empty, and [`AwsFiles::described`] says why.
     pub fn read(profile: Option<&str>, lookup: &dyn Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let home = variable("HOME").map(PathBuf::from);
@@ -87,7 +89,7 @@ impl AwsFiles {
         }
     }
 
-    /// Both files for aws-config.
+    /// Returns both files' normalised texts in the form that aws-config takes.
     pub(super) fn contents(&self) -> EnvConfigFiles {
         EnvConfigFiles::builder()
             .with_contents(EnvConfigFileKind::Config, self.config.text())
@@ -95,18 +97,18 @@ impl AwsFiles {
             .build()
     }
 
-    /// The profile's name as aws-config knows it.
+    /// Returns the profile's name in the encoded form that aws-config sees.
     pub(super) fn profile_name(&self) -> String {
         escaped(&self.profile)
     }
 
-    /// A profile's name in `text` of aws-config, as it was typed.
+    /// Replaces the encoded name of the profile in a message of aws-config with the name that the user typed.
     pub(super) fn unescaped(&self, text: &str) -> String {
         text.replace(&self.profile_name(), &self.profile)
     }
 
-    /// What the profile says about the endpoint of S3. The default where nothing can be parsed:
-    /// the chain of credentials reports that.
+    /// Returns what the profile says about the S3 endpoint. If the files cannot be parsed, returns the default,
+    /// and the credentials chain reports the error.
     pub fn endpoint(&self) -> ProfileEndpoint {
         let Some(set) = self.sections() else { return ProfileEndpoint::default() };
         let value = |name| set.get(name).map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned);
@@ -126,7 +128,7 @@ impl AwsFiles {
         }
     }
 
-    /// `profile "P" (in FILE and FILE)`, or that no file has a profile of this name.
+    /// Describes for an error message whether the profile exists and in which files it was looked for.
     pub(super) fn described(&self) -> String {
         let (config, credentials) = (self.config.path.display(), self.credentials.path.display());
         let known = self.sections().is_some_and(|set| set.get_profile(&self.profile_name()).is_some());
@@ -146,7 +148,7 @@ impl AwsFiles {
         text
     }
 
-    /// Whether the profile uses IAM Identity Center: its session is renewed by `aws sso login`.
+    /// If the profile uses IAM Identity Center, returns the `aws sso login` command that renews its session.
     pub(super) fn sso_login(&self) -> Option<String> {
         let set = self.sections()?;
         (set.get("sso_session").or_else(|| set.get("sso_start_url")))
@@ -155,7 +157,7 @@ impl AwsFiles {
 
     fn sections(&self) -> Option<ProfileSet> {
         let name = Cow::Owned(self.profile_name());
-        // Contents are given, so nothing is read and nothing waits.
+        // The contents are passed in, so this future reads nothing and is ready at once.
         let env = Env::from_slice(&[]);
         load(&Fs::real(), &env, &self.contents(), Some(name)).now_or_never()?.ok()
     }
@@ -172,7 +174,7 @@ impl AwsFile {
     }
 }
 
-/// The file's text; empty if there is no such file.
+/// Returns the text of the file. Returns an empty text if the file does not exist.
 fn read_text(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     match std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT_BYTES + 1).read_to_end(&mut bytes)) {
@@ -181,16 +183,17 @@ fn read_text(path: &Path) -> Result<String, String> {
         Ok(_) if bytes.len() as u64 > FILE_LIMIT_BYTES => return Err("it is larger than 4 MiB".to_owned()),
         Ok(_) => {}
     }
-    // Only comments and values can have other bytes: the rest of the file stays readable.
+    // Only comments and values can contain bytes that are not UTF-8. They are replaced, so the rest stays
+    // readable.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// `text` line for line in the form that aws-config's parser accepts.
+/// Rewrites `text` line by line into the form that aws-config's parser accepts.
 fn normalised(text: &str, kind: EnvConfigFileKind) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut out = String::with_capacity(text.len());
     let mut section = false;
-    // The indentation of the last setting, and whether its value goes on in sub-settings.
+    // Indentation of the latest setting, and whether its value continues in indented sub-settings.
     let mut setting: Option<(usize, bool)> = None;
     for line in text.lines() {
         let trimmed = line.trim();
@@ -198,7 +201,7 @@ fn normalised(text: &str, kind: EnvConfigFileKind) -> String {
         let line = if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
             Cow::Borrowed("")
         } else if let Some((_, sub_settings)) = setting.filter(|&(of_setting, _)| indent > of_setting) {
-            // Deeper than the setting before it: it belongs to its value.
+            // The line is indented more than the setting before it, so it belongs to that setting's value.
             match parsed(trimmed) {
                 Some((key, value)) => Cow::Owned(format!(" {key} = {value}")),
                 None if sub_settings => Cow::Borrowed(""),
@@ -208,7 +211,7 @@ fn normalised(text: &str, kind: EnvConfigFileKind) -> String {
             (section, setting) = (true, None);
             Cow::Owned(header(name, kind))
         } else {
-            // Before the first section, and where there is no `=`, a line means nothing.
+            // A line before the first section, or without `=` or `:`, has no meaning and becomes empty.
             match parsed(trimmed).filter(|_| section) {
                 Some((key, value)) => {
                     setting = Some((indent, value.is_empty()));
@@ -223,7 +226,8 @@ fn normalised(text: &str, kind: EnvConfigFileKind) -> String {
     out
 }
 
-/// `[profile NAME]`, with the name escaped. In the credentials file all of it is the name.
+/// Returns a section header such as `[profile NAME]` with the name encoded. In the credentials file the whole
+/// text between the brackets is the name.
 fn header(inside: &str, kind: EnvConfigFileKind) -> String {
     let inside = inside.trim();
     match (kind, inside.split_once([' ', '\t'])) {
@@ -241,19 +245,20 @@ fn escaped(name: &str) -> String {
     utf8_percent_encode(name, ESCAPED).to_string()
 }
 
-/// The key and the value of `key = value`, or of `key: value`. None without either, or without a key.
+/// Splits `key = value` or `key: value`. Returns None if the line has neither separator or no key.
 fn parsed(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once('=').or_else(|| line.split_once(':'))?;
     let key = key.trim();
     (!key.is_empty()).then(|| (key, value.trim()))
 }
 
-/// `value`, or, if it names a section, that name as escaped in the section's header.
+/// Returns `value`. If the setting `key` names another section, the name is encoded as in that section's
+/// header.
 fn with_name_escaped<'a>(key: &str, value: &'a str) -> Cow<'a, str> {
     if !NAMES_A_SECTION.iter().any(|known| key.eq_ignore_ascii_case(known)) {
         return Cow::Borrowed(value);
     }
-    // A comment begins with `#` or `;` after a space.
+    // A comment begins with `#` or `;` after a space or tab.
     let end = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| value.find(mark)).min();
     Cow::Owned(escaped(unquoted(value.split_at(end.unwrap_or(value.len())).0.trim())))
 }

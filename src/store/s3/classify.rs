@@ -1,5 +1,5 @@
-//! Classifies failed attempts: what S3's status and code mean, which retry can succeed, and a hint
-//! for the operator.
+//! Classifies failed requests: what S3's status and error code mean, whether a retry can succeed, and a hint
+//! for the user.
 
 use crate::store::s3::endpoint::is_region;
 use crate::store::s3::network::chain;
@@ -11,55 +11,56 @@ use aws_smithy_types::date_time::Format;
 use http::{HeaderMap, StatusCode};
 use std::time::{Duration, SystemTime};
 
-/// From this difference on, a 403 without a code (HEAD) is attributed to the clock. S3 allows 15
-/// minutes.
+/// If S3 refuses a request without giving a code, as in a 403 for HEAD, the clock is suspected when it differs
+/// from the server's by at least this many seconds. S3 accepts a difference of 15 minutes.
 const SUSPICIOUS_SKEW_SECS: i64 = 300;
 
-/// Retry-After is obeyed up to this long.
+/// Maximum pause that a server can demand with the header Retry-After.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
-/// The year 9999: a server's clock beyond it is not adopted. Signatures hold four digits of the
-/// year, and aws-sigv4 panics beyond them.
+/// Unix time of 1 January 9999. A server's clock after it is not adopted, because signatures contain four
+/// digits of the year and aws-sigv4 panics on a longer year.
 const CLOCK_END_SECS: i64 = 253_370_764_800;
 
-/// For a proxy that answers 407.
+/// Hint for the user if a proxy answers 407.
 const PROXY_AUTHORIZATION: &str = "the proxy asks for a user and a password: put them into the variable that names \
                                    it, http://USER:PASSWORD@HOST:PORT";
 
-/// One attempt that failed.
+/// One failed attempt of a request, and what to do next.
 #[derive(Debug)]
 pub(super) struct RequestError {
     pub(super) error: Box<StoreError>,
     pub(super) action: RetryAction,
-    /// The minimum pause before the next request by Retry-After, at most [`MAX_RETRY_AFTER`]; zero
-    /// if the server names none.
+    /// Minimum pause before the next attempt, from the header Retry-After: at most [`MAX_RETRY_AFTER`], and
+    /// zero if the response has no such header.
     pub(super) retry_after: Duration,
-    /// The request that failed.
+    /// Number, status and latency of the request that failed, for the log.
     pub(super) sent: SentRequest,
 }
 
-/// What to do before the request is sent again.
+/// What to do about a failed request before it is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RetryAction {
-    /// No retry can succeed.
+    /// The request is not sent again, because no retry can succeed.
     None,
-    /// Pause.
+    /// Pause, then send the request again.
     Again,
-    /// Pause; the bucket asked for fewer requests.
+    /// Pause, then send the request again. The bucket asked for fewer requests, so the limiter reduces its
+    /// rate.
     Throttled,
-    /// Pause; no connection could be established.
+    /// Pause, then connect again, because no connection could be established.
     Connect,
-    /// The response contradicts the request or itself: at most two retries.
+    /// The response contradicts the request or itself. At most two retries follow.
     InvalidResponse,
-    /// Renew the credentials, if they are still those of this generation.
+    /// Renew the credentials, unless newer ones than this generation are in use already.
     Credentials { generation: u64 },
-    /// Adopt a clock this many seconds ahead of this machine's.
+    /// Sign with a clock that is this many seconds ahead of this machine's (negative: behind).
     Clock { offset_secs: i64 },
-    /// Use this region.
+    /// Sign the request for this region, which the response named, and send it again.
     Region(String),
 }
 
 impl RetryAction {
-    /// What the log says is sent after a pause.
+    /// Returns a text for the log that says what is sent after the pause.
     pub(super) fn what_is_sent(&self) -> &'static str {
         match self {
             Self::Connect => "another connection",
@@ -81,7 +82,7 @@ impl RequestError {
         self
     }
 
-    /// The same error, of this request.
+    /// Returns this error with the number, status and latency of the request that failed, for the log.
     pub(super) fn of(mut self, sent: SentRequest) -> Self {
         self.sent = sent;
         self
@@ -95,7 +96,7 @@ impl RequestError {
         Self::new(StoreErrorKind::Timeout, format!("{stage} for {:.1} s", after.as_secs_f64()), RetryAction::Again)
     }
 
-    /// A request without a response, or whose body broke off.
+    /// Makes an error for a request that got no response, or whose response body broke off.
     pub(super) fn transport(error: reqwest::Error) -> Self {
         let (connect, timeout) = (error.is_connect(), error.is_timeout());
         let error = error.without_url();
@@ -132,12 +133,12 @@ impl RequestError {
 
 fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
-    // Ends: a chain of sources is finite, since each error owns its source.
+    // This loop ends: each error owns its source, so the chain of sources is finite.
     while let Some(e) = next {
         if let Some(found) = e.downcast_ref::<E>() {
             return Some(found);
         }
-        // The source of an io::Error skips the error that it wraps.
+        // `source()` of an io::Error skips the error that it wraps, so `get_ref` is tried first.
         next = match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => e.source(),
@@ -146,18 +147,18 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
     None
 }
 
-/// An error response, and the state of the client when the request was signed.
+/// An error response, and the client's state when the request was signed.
 pub(super) struct ErrorResponse<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: ErrorBody,
     pub(super) region: &'a str,
     pub(super) generation: u64,
-    /// The time that the request was signed with.
+    /// Time that the request's signature contains, by which the server's clock is compared.
     pub(super) signed_at: SystemTime,
-    /// This machine's clock.
+    /// Time of this machine's clock when the response arrived.
     pub(super) now: SystemTime,
-    /// Whether the request named an object and not only the bucket.
+    /// Whether the request was for an object and not for the bucket, which decides what 404 means.
     pub(super) object: bool,
 }
 
@@ -241,7 +242,8 @@ impl ErrorResponse<'_> {
             400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => {
                 self.moved()
             }
-            // Responses to HEAD have no body: the region in the header shows that it is another.
+            // A response to HEAD has no body with a code. A region in its headers shows that the bucket is in
+            // another region.
             400 if code.is_empty() && self.named_region().is_some() => self.moved(),
             401 | 403 => {
                 let suspicious = code.is_empty() || code == "AccessDenied" || code == "SignatureDoesNotMatch";
@@ -283,8 +285,8 @@ impl ErrorResponse<'_> {
         header.or(self.body.region.as_deref()).filter(|r| is_region(r))
     }
 
-    /// A redirect: it is never followed. If it names another region, the request is signed anew for
-    /// it.
+    /// Classifies a redirect. Hydrant never follows redirects. If the response names another region, the
+    /// request is signed for that region and sent again.
     fn moved(&self) -> (StoreErrorKind, RetryAction, Option<String>) {
         match self.named_region() {
             Some(region) if region != self.region => {
@@ -310,7 +312,8 @@ impl ErrorResponse<'_> {
     }
 }
 
-/// Retry-After if it is a number of seconds (RFC 9110, 10.2.3), at most [`MAX_RETRY_AFTER`].
+/// Returns the pause in Retry-After if it is a number of seconds (RFC 9110, 10.2.3), at most
+/// [`MAX_RETRY_AFTER`].
 fn retry_after(headers: &HeaderMap) -> Duration {
     let text = headers.get(http::header::RETRY_AFTER).and_then(|v| v.to_str().ok()).unwrap_or("").trim();
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -322,7 +325,7 @@ fn seconds(time: SystemTime) -> i64 {
     DateTime::from(time).secs()
 }
 
-/// A header that holds an HTTP date.
+/// Returns the value of a header that contains an HTTP date.
 pub(super) fn date(headers: &HeaderMap, name: &str) -> Option<SystemTime> {
     let text = headers.get(name)?.to_str().ok()?;
     DateTime::from_str(text, Format::HttpDate).ok()?.try_into().ok()

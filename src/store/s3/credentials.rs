@@ -1,5 +1,5 @@
-//! Signing credentials: static, or from a provider whose answer is cached. One task renews them for
-//! all.
+//! Credentials for signing: fixed ones, or from a provider whose answer is cached. If they expire, one task
+//! renews them for all others.
 
 use super::aws_chain::{self, Chain};
 use super::network::{Network, chain};
@@ -18,18 +18,18 @@ use tokio::sync::{Mutex, OnceCell};
 
 /// Credentials are renewed this long before they expire.
 const REFRESH_AHEAD: Duration = Duration::from_secs(300);
-/// Pause after a failed renewal while the old credentials are valid.
+/// Pause after a failed renewal, as long as the old credentials are still valid.
 const REFRESH_PAUSE: Duration = Duration::from_secs(20);
-/// Tasks that waited for a failed renewal return its error if it is younger than this.
+/// If a renewal failed less than this long ago, tasks that waited for it return its error and do not ask again.
 const FAILURE_STANDS: Duration = Duration::from_secs(2);
-/// Maximum time for a provider, which may run programs and ask several services.
+/// Maximum time for one answer of a provider, which may run programs and ask several services.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The credentials in use. Never printed.
+/// The credentials that requests are signed with now. They are never printed.
 pub(super) struct Current {
     pub(super) identity: Identity,
-    /// Grows with every renewal. A request that was denied names the generation it used, so that
-    /// newer credentials are not renewed again.
+    /// Counter that grows with every renewal. A request that the server denied names the generation it used. If
+    /// newer credentials are in use already, they are not renewed again.
     pub(super) generation: u64,
     expiry: Option<SystemTime>,
     keys: Keys,
@@ -40,7 +40,7 @@ impl Current {
         Self { identity: keys.clone().into(), generation, expiry: keys.expiry(), keys }
     }
 
-    /// Replaces the secret key and the session token in `text`.
+    /// Replaces the secret key and the session token in `text` with `…`.
     pub(super) fn redact(&self, text: &mut String) {
         for secret in [Some(self.keys.secret_access_key()), self.keys.session_token()].into_iter().flatten() {
             if secret.len() >= 8 && text.contains(secret) {
@@ -69,7 +69,8 @@ impl Flight {
 
 enum CredentialSource {
     Fixed,
-    /// The AWS chain. It is set up when first needed, so that static credentials never wait for it.
+    /// The AWS credentials chain. It is prepared when it is first needed, so that fixed credentials never wait
+    /// for it.
     Chain {
         network: Box<Network>,
         region: Option<String>,
@@ -87,8 +88,8 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Precedence: the pair in the configuration, the environment's pair, the AWS chain
-    /// (docs/FORMAT.md, "litestream.yml").
+    /// Chooses the source of the credentials: the key pair of the configuration, else that of the environment,
+    /// else the AWS credentials chain (docs/FORMAT.md, "litestream.yml").
     pub(super) fn new(config: &S3Config, environment: &Environment, network: &Network) -> Self {
         if let Some(StaticCredentials { access_key_id, secret_access_key, session_token }) = &config.credentials {
             return Self::fixed(Keys::new(access_key_id, secret_access_key, session_token.clone(), None, "config"));
@@ -127,7 +128,8 @@ impl Credentials {
         *locks::write(&self.current) = Some(current);
     }
 
-    /// Credentials that are valid at `now` (the server's clock). The error holds no secret.
+    /// Returns credentials that are valid at `now`, the time by the server's clock. The error contains no
+    /// secret.
     pub(super) async fn get(&self, now: SystemTime) -> Result<Arc<Current>, String> {
         if let Some(current) = self.cached() {
             let left = current.expiry.map(|e| e.duration_since(now).unwrap_or_default());
@@ -135,7 +137,8 @@ impl Credentials {
                 None => return Ok(current),
                 Some(left) if left > REFRESH_AHEAD => return Ok(current),
                 Some(left) if left > Duration::from_secs(5) => {
-                    // One task renews. The others use the old credentials, which are still valid.
+                    // The credentials expire soon. One task renews them. The others use the old ones, which are
+                    // still valid.
                     if let Ok(mut flight) = self.flight.try_lock()
                         && flight.failed_within(REFRESH_PAUSE).is_none()
                     {
@@ -153,8 +156,8 @@ impl Credentials {
         }
     }
 
-    /// Renews credentials of `generation`, which the server has denied. One task asks the provider,
-    /// the others wait for its result.
+    /// Renews the credentials of `generation`, which the server has denied. One task asks the provider; the
+    /// others wait for its result.
     pub(super) async fn refresh(&self, generation: u64) -> Result<Arc<Current>, String> {
         let mut flight = self.flight.lock().await;
         match self.cached() {
@@ -167,7 +170,8 @@ impl Credentials {
         if let Some(reason) = flight.failed_within(FAILURE_STANDS) {
             return Err(reason.clone());
         }
-        // Boxed: it is large and rare, and would otherwise be part of every request's future.
+        // The future is boxed because it is large and rarely used. Otherwise it would enlarge the future of
+        // every request.
         let asked = tokio::time::timeout(PROVIDER_TIMEOUT, Box::pin(self.ask())).await;
         match asked.unwrap_or_else(|_| Err("no credentials within a minute".to_owned())) {
             Ok(keys) => {
@@ -221,7 +225,8 @@ mod tests {
             Self: 'a,
         {
             future::ProvideCredentials::new(async {
-                // The others ask meanwhile.
+                // The provider lets other tasks run before it answers, so that they ask for credentials at the same
+                // time.
                 tokio::task::yield_now().await;
                 let n = self.asked.fetch_add(1, Ordering::Relaxed);
                 let expiry = SystemTime::now() + self.lifetime;
@@ -257,7 +262,7 @@ mod tests {
         let all = futures_util::future::join_all((0..10).map(|_| credentials.get(now))).await;
         assert_eq!(asked.load(Ordering::Relaxed), 2);
         assert_eq!(all.iter().filter(|c| c.as_ref().unwrap().generation == 2).count(), 1);
-        // Expired by the server's clock: everyone waits for new ones.
+        // By the server's clock the credentials have expired, so every task waits for new ones.
         let later = now + Duration::from_secs(200);
         assert_eq!(credentials.get(later).await.unwrap().generation, 3);
     }

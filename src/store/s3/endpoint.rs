@@ -1,46 +1,47 @@
-//! A bucket's address: host, path, and the form of both that is signed.
+//! Addresses of a bucket's objects: host and path, as they are signed and as they are sent.
 
 use super::S3Config;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::fmt::Write;
 use url::{Host, Url};
 
-/// SigV4 encodes all characters except RFC 3986's unreserved ones.
+/// Characters that SigV4 percent-encodes: all except the unreserved characters of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// `text` encoded for a query.
+/// Returns `text` percent-encoded for a query string.
 pub(super) fn encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, ENCODED)
 }
 
-/// A bucket's address. On AWS the region is inserted later.
+/// Address of a bucket. AWS's host names contain the region, which is inserted when a request is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
     base: Base,
-    /// `/bucket`, or empty if the host names the bucket.
+    /// Path of the bucket: `/bucket`, or empty if the host name contains the bucket.
     root: String,
-    /// The region in the ARN of an access point.
+    /// Region that an access point's ARN names.
     pub(super) region: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Base {
-    /// `https://{before}.{region}.{suffix}`.
+    /// AWS's own service: `https://{before}.{region}.{suffix}`.
     Aws { before: String, suffix: &'static str },
-    /// `scheme://host[:port][/path]`.
+    /// Another service: `scheme://host[:port][/path]`.
     Custom { base: String, host: String },
 }
 
-/// A request's URL, as signed and as sent. They differ only for keys with `.` or `..` segments,
-/// which URL libraries would resolve: the slashes beside them are sent as `%2F`, and servers decode
-/// them before they check the signature.
+/// URL of a request, as it is signed and as it is sent. The two differ only for keys with `.` or `..` as a path
+/// segment. URL libraries would remove such segments, so the slashes beside them are sent as `%2F`. Servers
+/// decode `%2F` before they check the signature.
 pub(super) struct Address {
     pub(super) signed: String,
     pub(super) sent: Url,
 }
 
 impl Endpoint {
-    /// Errors are for the operator. They never contain a URL, which may hold a password.
+    /// Makes the address of a bucket. Errors are for the user. They never contain the URL, which may contain a
+    /// password.
     pub(super) fn new(config: &S3Config) -> Result<Self, String> {
         let bucket = Bucket::parse(&config.bucket)?;
         let region = bucket.region.map(str::to_owned);
@@ -78,18 +79,18 @@ impl Endpoint {
         Ok(Self { base: Base::Custom { base, host }, root, region })
     }
 
-    /// Whether the endpoint is AWS's own: its host name contains the region, which must be known.
+    /// Whether the endpoint is AWS's own. Its host names contain the region, so the region must be known.
     pub(super) fn is_aws(&self) -> bool {
         matches!(self.base, Base::Aws { .. })
     }
 
-    /// Whether no request to this endpoint uses TLS.
+    /// Whether the endpoint is reached by plain HTTP, without TLS.
     pub(super) fn is_plain_http(&self) -> bool {
         matches!(&self.base, Base::Custom { base, .. } if base.starts_with("http://"))
     }
 
-    /// Whether the service is Tigris, which answers from the nearest copy unless a header forbids
-    /// it (docs/ARCHITECTURE.md, "S3 odds and ends").
+    /// Whether the service is Tigris. Tigris answers from the nearest, possibly outdated copy unless a header
+    /// forbids it (docs/ARCHITECTURE.md, "S3 odds and ends").
     pub(super) fn is_tigris(&self) -> bool {
         let Base::Custom { host, .. } = &self.base else { return false };
         ["fly.storage.tigris.dev", "t3.storage.dev", "t3.storageapi.dev"]
@@ -97,8 +98,8 @@ impl Endpoint {
             .any(|name| host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
 
-    /// The address of `key`, or of the bucket itself. `query` is already encoded. None for the
-    /// keys `.` and `..`, which no URL can name.
+    /// Returns the address of the object `key`, or of the bucket if `key` is None. `query` is already
+    /// percent-encoded. Returns None for the keys `.` and `..`, which no URL can name.
     pub(super) fn address(&self, region: &str, key: Option<&str>, query: &str) -> Option<Address> {
         let mut signed = match &self.base {
             Base::Aws { before, suffix } => {
@@ -165,14 +166,14 @@ fn partition_of(region: &str) -> Option<&'static str> {
     region.starts_with("cn-").then_some(AWS_CHINA)
 }
 
-/// Whether `text` has the form of a region. It is checked because a region becomes part of a host
-/// name.
+/// Returns whether `text` has the form of a region's name. This check is needed because the name becomes part
+/// of a host name.
 pub(super) fn is_region(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 struct Bucket<'a> {
-    /// The bucket's name, or `NAME-ACCOUNT` of an access point.
+    /// Name of the bucket. For an access point it is `NAME-ACCOUNT`.
     label: String,
     access_point: bool,
     region: Option<&'a str>,
@@ -194,7 +195,7 @@ impl<'a> Bucket<'a> {
         Ok(Self { label: name.to_owned(), access_point: false, region: None, partition: None })
     }
 
-    /// `partition:s3:region:account:accesspoint/name`.
+    /// Parses the rest of an access point's ARN, `partition:s3:region:account:accesspoint/name`.
     fn parse_arn(arn: &'a str) -> Result<Self, String> {
         const FORM: &str = "the ARN is not of the form arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME; \
                             other kinds of access points are not supported";
@@ -223,8 +224,8 @@ impl<'a> Bucket<'a> {
         })
     }
 
-    /// Whether the name is one label of a host name that the certificate of `*.s3.amazonaws.com`
-    /// covers.
+    /// Returns whether the bucket's name can be the first label of a host name: only then does the TLS
+    /// certificate for `*.s3.amazonaws.com` cover it.
     fn is_dns_label(&self) -> bool {
         (3..=63).contains(&self.label.len())
             && self.label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

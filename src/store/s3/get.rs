@@ -1,7 +1,8 @@
-//! GET of a range, resumed at the exact offset until all bytes have arrived.
+//! GET of a byte range. If the connection breaks, the rest is requested from the exact offset until all bytes
+//! have arrived.
 //!
-//! Invariant: every byte returned is the one at `position` of the object version that the first
-//! response's entity tag names. The body of a response whose headers contradict the request is not
+//! Invariant: each returned byte is the one at offset `position` of one version of the object, the version with
+//! the entity tag of the first response. If a response's headers contradict the request, none of its body is
 //! returned.
 
 use super::super::{Etag, StoreError, StoreErrorKind};
@@ -21,39 +22,45 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// If a response ignores the range, at most this many bytes before it are read and discarded.
+/// If a server ignores the requested range, at most this many bytes before the range are read and discarded.
 const MAX_SKIP_BYTES: u64 = 1 << 20;
-/// Fewer bytes than this between two failures do not count as progress.
+/// Minimum number of bytes between two failures that counts as progress.
 const PROGRESS_BYTES: u64 = 16 << 10;
 
-/// The crawl window grows up to this many times its first length.
+/// The time after which a slow body is dropped doubles with each drop, up to this many times its first value.
 const MAX_PATIENCE: u32 = 8;
 
-/// The body of a GET: a stream of exactly the requested range.
+/// Body of a GET: a stream of exactly the requested bytes.
 pub struct S3Body {
     s3: Arc<S3>,
     client: reqwest::Client,
     key: String,
     position: u64,
     end: u64,
-    /// The entity tag that every response must have: the caller's, else the first response's.
+    /// Entity tag that every response must have: the caller's, else that of the first response.
     if_match: Option<Etag>,
     etag: Option<Etag>,
     litestream_timestamp: Option<Timestamp>,
     answer: Option<Answer>,
-    /// Bytes of the current response that precede `position` and are discarded.
+    /// Number of bytes that are still to be discarded from the current response, because the server ignored the
+    /// range and began at offset 0.
     skip: u64,
-    /// The position at which the current response began.
+    /// Offset in the object at which the current response began.
     resumed_at: u64,
     crawl_window: Duration,
-    /// The current response is too slow: it is dropped before more is read.
+    /// Whether the current response is too slow. It is then dropped before more of it is read.
     crawled: bool,
     tries: RetryState,
     spent: Spent,
 }
 
 impl S3 {
-    /// Starts reading. An empty range sends no request.
+    /// Starts to read the byte range `range` of the object `key`. Waits for the first response's headers. An
+    /// empty range sends no request.
+    ///
+    /// # Errors
+    /// [`StoreError`] after all retries. With `if_match`, [`StoreErrorKind::PreconditionFailed`] if the
+    /// object's entity tag differs.
     pub async fn get(
         self: &Arc<Self>,
         http: &Http,
@@ -86,13 +93,16 @@ impl S3 {
 }
 
 impl S3Body {
-    /// The next bytes, as received; None at the end of the range.
+    /// Returns the next bytes as they arrive. Returns None at the end of the range.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the rest cannot be fetched, after all retries.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        // Ends: each turn returns bytes or is a failure, which `prepare_retry` counts. Progress resets the
-        // count, but the range is finite.
+        // This loop ends: each turn returns bytes or is a failure, which `prepare_retry` counts. Progress
+        // resets that count, but the range is finite.
         while self.position < self.end {
             if std::mem::take(&mut self.crawled) {
-                // A new connection may be as slow: the window doubles each time.
+                // A new connection may be equally slow, so the time that is allowed for slow bodies doubles.
                 let patience = self.s3.timeouts.crawl_window.saturating_mul(MAX_PATIENCE);
                 let error = RequestError::timeout("the body came at a crawl", self.crawl_window);
                 self.crawl_window = self.crawl_window.saturating_mul(2).min(patience);
@@ -125,18 +135,18 @@ impl S3Body {
         Ok(None)
     }
 
-    /// The entity tag of the response.
+    /// Entity tag of the first response. None if it has none that can be used in If-Match.
     pub fn etag(&self) -> Option<&Etag> {
         self.etag.as_ref()
     }
 
-    /// `x-amz-meta-litestream-timestamp` of the response.
+    /// Creation time of the LTX file, from the header `x-amz-meta-litestream-timestamp` of the first response.
     pub fn litestream_timestamp(&self) -> Option<Timestamp> {
         self.litestream_timestamp
     }
 
-    /// The part of `bytes` that lies in the range. After the last byte the response is dropped,
-    /// which releases its connection and its permit.
+    /// Returns the part of `bytes` that lies in the range. After the last byte the response is dropped, which
+    /// releases its connection and the limiter's permit.
     fn take(&mut self, mut bytes: Bytes) -> Bytes {
         let len = bytes.len() as u64;
         let skipped = self.skip.min(len);
@@ -174,9 +184,10 @@ impl S3Body {
         self.s3.prepare_retry(error, &operation, &mut self.tries).await
     }
 
-    /// Requests the missing bytes until a response fits the request.
+    /// Requests the missing bytes, again and again, until a response fits the request or the retries are used
+    /// up.
     async fn open(&mut self) -> Result<(), StoreError> {
-        // Ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
+        // This loop ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
             let operation = operation(&self.key, self.headers());
             let answer = self.s3.send(&self.client, &operation, &mut self.tries).await?;
@@ -209,7 +220,7 @@ impl S3Body {
         let mut insert = |name: HeaderName, value: String| {
             match HeaderValue::try_from(value) {
                 Ok(value) => drop(headers.insert(name, value)),
-                // Without If-Match the response's own tag is still compared.
+                // Without If-Match, the entity tag of each response is still compared.
                 Err(_) => debug_assert!(false, "{name} is a number or a parsed tag, a valid header value"),
             }
         };
@@ -220,8 +231,8 @@ impl S3Body {
         headers
     }
 
-    /// Checks that `answer` fits the request. Returns how many bytes of its body precede the
-    /// position.
+    /// Checks that the response `answer` fits the request. Returns the number of bytes of its body that precede
+    /// the wanted offset.
     fn check(&self, answer: &Answer) -> Result<u64, RequestError> {
         let headers = answer.headers();
         let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
@@ -290,7 +301,7 @@ fn operation(key: &str, headers: HeaderMap) -> Operation<'_> {
     Operation { method: Method::GET, key: Some(key), query: "", headers, listed: None, counter: |c| &c.gets }
 }
 
-/// `bytes first-last/size`, size possibly `*`.
+/// Parses a Content-Range header, `bytes first-last/size`. The size is None if it is `*`.
 fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, size) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
     let (first, last) = range.split_once('-')?;

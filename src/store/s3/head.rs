@@ -1,4 +1,4 @@
-//! HEAD of an object.
+//! HEAD requests, which return the size, times and entity tag of an object.
 
 use super::super::{Etag, Head, StoreError, StoreErrorKind};
 use super::request_log::TARGET;
@@ -11,6 +11,10 @@ use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 
 impl S3 {
+    /// Requests the metadata of the object `key`. If the HEAD is denied, a GET of one byte finds the reason.
+    ///
+    /// # Errors
+    /// [`StoreError`] after all retries.
     pub async fn head(&self, http: &Http, key: &str) -> Result<Head, StoreError> {
         let client = self.client(http)?;
         let head = Operation {
@@ -24,14 +28,14 @@ impl S3 {
         let mut tries = RetryState::default();
         let answer = match self.send(&client, &head, &mut tries).await {
             Ok(answer) => answer,
-            // A denied HEAD has no body with the reason (an expired token, for example). A GET of
-            // one byte has, and `send` acts on it.
+            // The response to a denied HEAD has no body with the reason, such as an expired token. The response
+            // to a GET of one byte has, and `send` acts on it.
             Err(error) if matches!(error.kind, StoreErrorKind::AccessDenied | StoreErrorKind::Unsupported) => {
                 tracing::debug!(target: TARGET, key, "HEAD was denied: a GET of one byte shows why");
                 let mut headers = self.object_headers();
                 headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
                 let get = Operation { method: Method::GET, headers, counter: |c| &c.gets, ..head };
-                // The permit of GET is released before HEAD acquires one.
+                // `map(drop)` releases the limiter's permit of the GET before the HEAD acquires one.
                 let allowed = self.send(&client, &get, &mut tries).await.map(drop);
                 if let Err(error) = allowed
                     && error.kind != StoreErrorKind::SizeDiffers
@@ -72,8 +76,8 @@ pub(super) fn etag(headers: &HeaderMap) -> Option<Etag> {
     Etag::parse(headers.get(ETAG)?.to_str().ok()?)
 }
 
-/// The file's creation time in the user metadata: RFC 3339 with nanoseconds (docs/FORMAT.md,
-/// "Times").
+/// Returns the creation time of the LTX file from the object's user metadata, an RFC 3339 time with nanoseconds
+/// (docs/FORMAT.md, "Times").
 pub(super) fn litestream_timestamp(headers: &HeaderMap) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(headers.get("x-amz-meta-litestream-timestamp")?.to_str().ok()?)
 }

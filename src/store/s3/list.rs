@@ -1,8 +1,8 @@
-//! ListObjectsV2: one page.
+//! ListObjectsV2: requests and parses one page of a listing.
 //!
-//! Invariant: a page is complete or an error. A page that is truncated but has no continuation
-//! token, or the token it was requested with, is an error and never the end
-//! (docs/GUARANTEES.md, 9 and 26).
+//! Invariant: a page is either complete or an error. A page that says it is truncated but has no continuation
+//! token, or the same token as the request, is an error and never the end of the listing (docs/GUARANTEES.md, 9
+//! and 26).
 
 use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind};
 use super::endpoint::encoded;
@@ -22,21 +22,26 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Maximum size of a page. 1,000 keys of 1,024 bytes, each byte encoded as three, are 3 MiB.
+/// Maximum size of a page in bytes. 1,000 keys of 1,024 bytes, each byte percent-encoded as three, are 3 MiB.
 const MAX_PAGE_BYTES: usize = 16 << 20;
 
 impl S3 {
+    /// Requests one page of a listing of the bucket.
+    ///
+    /// # Errors
+    /// [`StoreError`] after all retries.
     pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
         let client = self.client(http)?;
         let mut headers = HeaderMap::new();
         if self.endpoint.as_ref().is_ok_and(|e| e.is_aws()) {
-            // Asks for RestoreStatus: archived objects that were restored are readable.
+            // The response should contain RestoreStatus, because archived objects that were restored for a time
+            // can be read.
             headers.insert("x-amz-optional-object-attributes", HeaderValue::from_static("RestoreStatus"));
         }
         let mut encoding = self.encodes_keys.load(Relaxed);
         let mut query_text = query(request, encoding);
         let mut tries = RetryState::default();
-        // Ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
+        // This loop ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
             let operation = Operation {
                 method: Method::GET,
@@ -47,7 +52,8 @@ impl S3 {
                 counter: |c| &c.lists,
             };
             let answer = match self.send(&client, &operation, &mut tries).await {
-                // Some servers do not know `encoding-type`.
+                // Some servers do not support the parameter `encoding-type`. The request is repeated without
+                // it.
                 Err(error) if encoding && error.kind == StoreErrorKind::NotImplemented => {
                     self.encodes_keys.store(false, Relaxed);
                     encoding = false;
@@ -77,7 +83,7 @@ impl S3 {
         recorder: &Recorder,
     ) -> Result<ListPage, RequestError> {
         let mut body = Vec::new();
-        // Ends: the size of a page and the time for each chunk are bounded.
+        // This loop ends: the size of a page and the time to wait for each chunk are limited.
         loop {
             match answer.chunk(self, self.timeouts.crawl_window).await? {
                 Chunk::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
@@ -103,8 +109,8 @@ impl S3 {
     }
 }
 
-/// The query of a page's request. `encoding`: keys are asked for in %-encoding, because XML cannot
-/// hold all characters that keys can.
+/// Returns the query string for a page. `encoding` asks for percent-encoded keys, because keys can contain
+/// characters that XML cannot.
 fn query(request: &ListRequest, encoding: bool) -> String {
     let mut query = String::from("list-type=2");
     if encoding {
@@ -124,18 +130,18 @@ fn query(request: &ListRequest, encoding: bool) -> String {
     query
 }
 
-/// Parses the page in `body`. `asked` is the continuation token of the request. The error says what
-/// is wrong with the document.
+/// Parses the XML document `body` of one page. `asked` is the continuation token of the request. The error says
+/// what is wrong with the document.
 pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, String> {
     parse(body, asked).map(|(page, _)| page)
 }
 
-/// The page, and whether the document says that its keys are encoded.
+/// Parses a page. Also returns whether the document says that its keys are percent-encoded.
 fn parse(body: &[u8], asked: Option<&str>) -> Result<(ListPage, bool), String> {
     let mut parser = Parser::default();
     walk(body, &mut parser)?;
     let Parser { mut page, url_encoded, truncated, next, .. } = parser;
-    // The token is opaque, and not encoded as keys are.
+    // The continuation token is opaque and, unlike keys, never encoded.
     page.continuation = match (truncated, next) {
         (Some(true), None) => return Err("it is truncated but has no token for the rest".to_owned()),
         (Some(true), Some(next)) if asked == Some(next.as_str()) => {
@@ -145,8 +151,8 @@ fn parse(body: &[u8], asked: Option<&str>) -> Result<(ListPage, bool), String> {
         (Some(false), _) => None,
         (None, _) => return Err("it does not say whether it is truncated".to_owned()),
     };
-    // Some servers say `url` and encode nothing. Encoded text is visible ASCII: if any key on the
-    // page has other characters, no key on it is encoded.
+    // Some servers say `url` but encode nothing. Encoded text has only visible ASCII characters. If any key on
+    // the page has another character, no key on it is encoded.
     let keys = page.objects.iter().map(|object| &object.key).chain(&page.common_prefixes);
     if url_encoded && keys.into_iter().all(|key| key.bytes().all(|b| b.is_ascii_graphic())) {
         for object in &mut page.objects {
@@ -159,8 +165,8 @@ fn parse(body: &[u8], asked: Option<&str>) -> Result<(ListPage, bool), String> {
     Ok((page, url_encoded))
 }
 
-/// Decodes the keys of a server that encodes them as asked and does not say so. It shows where no
-/// key begins with the prefix that was asked for, and each one does once it is decoded.
+/// Decodes the keys of a server that encodes them as requested but does not say so. The page shows it if no key
+/// begins with the requested prefix and every key does after decoding.
 fn decode_undeclared(page: &mut ListPage, prefix: &str) {
     let keys = || page.objects.iter().map(|object| &object.key).chain(&page.common_prefixes);
     if prefix.is_empty() || keys().any(|key| key.starts_with(prefix)) {
@@ -176,7 +182,7 @@ fn decode_undeclared(page: &mut ListPage, prefix: &str) {
     }
 }
 
-/// Decodes a key by `encoding-type=url`: `+` is a space, `%2B` is a plus.
+/// Decodes a key that was encoded for `encoding-type=url`: `+` is a space and `%2B` is a plus.
 fn decoded(text: &str) -> Result<String, String> {
     let spaced = text.replace('+', " ");
     match percent_decode_str(&spaced).decode_utf8() {
@@ -185,7 +191,7 @@ fn decoded(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time in RFC 3339's form, or in that of HTTP dates, which some servers write.
+/// Parses a time in the form of RFC 3339, or in that of HTTP dates, which some servers return.
 fn time(text: &str) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(text).or_else(|| {
         let date = DateTime::from_str(text, Format::HttpDate).ok()?;
@@ -363,7 +369,7 @@ mod tests {
         };
         assert_eq!(page(&["a+b%2F1", "a%20b%2F2"], "a b/"), ["a b/1", "a b/2"]);
         assert_eq!(page(&["p%2F1"], "p/"), ["p/1"]);
-        // A key that is not encoded shows that none is.
+        // One key that is not encoded shows that no key of the page is.
         assert_eq!(page(&["p/%41", "p/2"], "p/"), ["p/%41", "p/2"]);
         assert_eq!(page(&["p%2F1", "q%2F2"], "p/"), ["p%2F1", "q%2F2"]);
         assert_eq!(page(&["p%2F1"], ""), ["p%2F1"]);

@@ -1,11 +1,12 @@
-//! A minimal S3 client: ListObjectsV2, ranged GET, HEAD, signed with SigV4, over reqwest.
+//! A minimal S3 client over reqwest: ListObjectsV2, GET of byte ranges and HEAD, signed with SigV4. It writes
+//! nothing to a bucket.
 //!
-//! It writes nothing to a bucket. One [`S3`] is one bucket, shared by all workers: it owns
-//! credentials, region, clock offset and retry tokens. The limit of requests in flight is shared by
-//! all stores of the process ([`ProcessLimiter`]). Connections belong to the worker's [`Http`].
+//! One [`S3`] is one bucket. All workers share it: it owns the credentials, the region, the clock offset and
+//! the retry tokens. All stores of the process share the limit of requests in flight ([`ProcessLimiter`]).
+//! Connections belong to the worker's [`Http`].
 //!
-//! Transient failures are retried (`retry`, `send`), and bodies are resumed at the exact offset
-//! (`get`). Redirects are never followed, and nothing signed is sent to another host.
+//! Transient failures are retried (`retry`, `send`), and interrupted bodies are resumed at the exact offset
+//! (`get`). Redirects are never followed, and no signed request is sent to another host.
 
 use super::{StoreError, StoreErrorKind};
 use crate::telemetry::Counters;
@@ -53,11 +54,11 @@ pub use options::{Environment, Retries, S3Options, Timeouts};
 pub use proxies::ProxySettings;
 pub use tls::TlsConfigs;
 
-/// One bucket. Shared by all workers, so that credentials, region and limits are determined once.
+/// One bucket. All workers share it, so that credentials, region and limits are determined only once.
 #[derive(Debug)]
 pub struct S3 {
     config: S3Config,
-    /// If it is an error, every request returns it.
+    /// Address of the bucket. If it is an error, every request returns that error.
     endpoint: Result<Endpoint, String>,
     network: Network,
     timeouts: Timeouts,
@@ -65,27 +66,29 @@ pub struct S3 {
     credentials: Credentials,
     region: RwLock<Option<Arc<str>>>,
     region_flight: tokio::sync::Mutex<()>,
-    /// The server's clock minus this machine's.
+    /// Seconds by which the server's clock is ahead of this machine's (negative: behind).
     clock_offset_secs: AtomicI64,
     limiter: Arc<Limiter>,
     retry_tokens: retry::RetryTokenBucket,
     created: Instant,
-    /// Milliseconds after `created`; 0: no request has succeeded yet.
+    /// Time of the latest successful request, in milliseconds after `created`. 0: none has succeeded yet.
     last_success_ms: AtomicU64,
-    /// Whether listings ask for encoded keys. False once the service refused to.
+    /// Whether listings ask for percent-encoded keys. False once the service has refused such a request.
     encodes_keys: AtomicBool,
     counters: Arc<Counters>,
 }
 
 impl S3 {
-    /// Sends nothing. An invalid `config` is reported by the first request.
+    /// Makes a client for the bucket of `config`. Sends nothing: an invalid `config` is reported by the first
+    /// request.
     pub fn new(config: S3Config, options: &S3Options, counters: Arc<Counters>) -> Self {
-        // skip-verify applies to the bucket's endpoint, not to AWS's credential services.
+        // `skip-verify` applies only to the bucket's endpoint, not to AWS's credential services.
         let credentials = Credentials::new(&config, &options.environment, &Network::new(options, Trust::Roots));
         Self::build(config, options, counters, credentials)
     }
 
-    /// Like [`S3::new`], but with credentials from `provider` instead of `config` and environment.
+    /// Makes a client as [`S3::new`] does, but with credentials from `provider` and not from `config` or the
+    /// environment.
     pub fn with_credentials_provider(
         config: S3Config,
         options: &S3Options,
@@ -121,9 +124,9 @@ impl S3 {
         }
     }
 
-    /// The region, by precedence: the access point's own, the configuration's or URL's,
-    /// [`DEFAULT_REGION`] if the endpoint is not AWS's, the environment's. None: the bucket must be
-    /// asked (docs/FORMAT.md, "Replica URLs").
+    /// Returns the region: that of the access point's ARN, else that of the configuration or URL, else
+    /// [`DEFAULT_REGION`] if the endpoint is not AWS's, else the environment's. None: the bucket must be asked
+    /// (docs/FORMAT.md, "Replica URLs").
     fn region_of<'a>(
         config: &'a S3Config,
         endpoint: &'a Result<Endpoint, String>,
@@ -133,7 +136,8 @@ impl S3 {
         let configured = endpoint.and_then(|e| e.region.as_deref()).or(config.region.as_deref());
         let custom = endpoint.is_some_and(|e| !e.is_aws()).then_some(DEFAULT_REGION);
         let region = configured.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r));
-        // AWS's regions have no capitals: the bucket is asked. Other services may have them.
+        // AWS's regions have no capital letters, so a name with capitals is ignored and the bucket is asked.
+        // Other services may use capitals.
         region.filter(|r| custom.is_some() || !r.bytes().any(|b| b.is_ascii_uppercase()))
     }
 
@@ -148,14 +152,14 @@ impl S3 {
         })
     }
 
-    /// The headers for GET and HEAD of an object that is encrypted with a customer's key (SSE-C).
+    /// Returns the headers that GET and HEAD need for an object that is encrypted with a customer's key
+    /// (SSE-C).
     fn object_headers(&self) -> HeaderMap {
         const PREFIX: &str = "x-amz-server-side-encryption-customer-";
         let mut headers = HeaderMap::new();
         if let Some(SseCustomerKey { algorithm, key_base64, key_md5_base64 }) = &self.config.sse_customer {
             for (name, value) in [("algorithm", algorithm), ("key", key_base64), ("key-md5", key_md5_base64)] {
-                // A key that is not a valid header value is left out; S3 then answers that it is
-                // missing.
+                // A key that is no valid header value is left out. S3 then answers that the key is missing.
                 if let (Ok(name), Ok(mut value)) =
                     (HeaderName::try_from(format!("{PREFIX}{name}")), HeaderValue::from_str(value))
                 {

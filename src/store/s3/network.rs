@@ -1,5 +1,5 @@
-//! HTTP clients: proxies, name resolution. Each worker has its own connection pool,
-//! because a connection belongs to the runtime that opened it.
+//! HTTP clients, with proxies and name resolution. Each worker has its own connection pool, because a
+//! connection belongs to the async runtime that opened it.
 
 use super::options::{Environment, S3Options};
 use super::proxies::{Proxies, ProxySettings};
@@ -20,20 +20,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use url::Url;
 
-/// Idle connections are dropped after this time: S3 drops them after about 20 s.
+/// Idle connections are closed after this time. S3 closes them after about 20 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_IDLE_PER_HOST: usize = 1024;
-/// Addresses are resolved again after this time. S3's names have up to eight, with short lifetimes.
+/// Time after which a host name is resolved again. S3's names have up to eight addresses, which change often.
 const DNS_TTL: Duration = Duration::from_secs(10);
 const DNS_ENTRIES: usize = 64;
-/// Concurrent look-ups. More than one, so that no look-up waits for one whose caller has given up.
+/// Number of look-ups that can run at the same time. With more than one, no look-up waits for one that nobody
+/// needs any more.
 const LOOK_UPS: usize = 4;
 
 pub(super) const USER_AGENT: &str = concat!("hydrant/", env!("CARGO_PKG_VERSION"));
 
-/// A worker's resources for reading from stores: HTTP clients, buffers and the recorder of
-/// durations. There is one reqwest client, with its own connection pool, per TLS and network
-/// setting. Clients are created when first used and never shared between runtimes.
+/// What one worker needs to read from stores: HTTP clients, buffers and the recorder of durations. There is one
+/// reqwest client, with its own connection pool, for each combination of TLS and network settings. Clients are
+/// created when first used and never shared between async runtimes.
 #[derive(Debug, Default)]
 pub struct Http {
     clients: RefCell<HashMap<u64, reqwest::Client>>,
@@ -47,7 +48,7 @@ impl Http {
         &self.recorder
     }
 
-    /// This worker's buffers for reading files.
+    /// This worker's buffers for reading files from disk.
     pub(in crate::store) fn read_buffers(&self) -> &ReadBuffers {
         &self.read_buffers
     }
@@ -62,10 +63,10 @@ impl Http {
     }
 }
 
-/// How connections are made: trust, proxies, time-outs.
+/// Settings for making connections: trusted certificates, proxies, time-outs.
 #[derive(Clone)]
 pub(super) struct Network {
-    /// Equal settings have equal ids, also for different buckets.
+    /// Hash of the settings. Buckets with equal settings have equal ids and share a client.
     id: u64,
     tls: TlsConfigs,
     trust: Trust,
@@ -74,7 +75,7 @@ pub(super) struct Network {
     connect_timeout: Duration,
 }
 
-/// Hides the proxies: their URLs may hold a password.
+/// Hides the proxies, whose URLs may contain a password.
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network").field("trust", &self.trust).finish_non_exhaustive()
@@ -85,15 +86,14 @@ impl Network {
     pub(super) fn new(options: &S3Options, trust: Trust) -> Self {
         let Environment { ca_bundle, proxies, .. } = options.environment.clone();
         let connect_timeout = options.timeouts.connect;
-        // Roots are needed for TLS to a proxy, even if the endpoint is plain HTTP.
+        // Trusted certificates are needed for TLS to a proxy, even if the endpoint uses plain HTTP.
         let trust = if trust == Trust::NoOne && !proxies.is_empty() { Trust::Roots } else { trust };
         let mut hasher = DefaultHasher::new();
         (trust, &ca_bundle, &proxies, connect_timeout).hash(&mut hasher);
         Self { id: hasher.finish(), tls: options.tls.clone(), trust, ca_bundle, proxies, connect_timeout }
     }
 
-    /// Builds a client with its own connection pool. Errors say what to correct and hold no
-    /// secrets.
+    /// Builds a client with its own connection pool. The error says what to correct and contains no secret.
     pub(super) fn build_client(&self, connect_timeout: Duration, proxies: bool) -> Result<reqwest::Client, String> {
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -115,17 +115,17 @@ impl Network {
         builder.build().map_err(|e| format!("cannot make an HTTP client: {}", chain(&e.without_url())))
     }
 
-    /// The proxy through which `url` is reached, for people. None: it is reached directly.
+    /// Describes the proxy through which `url` is reached, for messages. None: it is reached directly.
     pub(super) fn proxy_of(&self, url: &Url) -> Option<String> {
         Proxies::parse(&self.proxies).ok()?.described(url)
     }
 }
 
-/// An error and its sources, in one line.
+/// Returns the text of an error and of its sources, in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
-    // Ends: a chain of sources is finite, since each error owns its source.
+    // This loop ends: each error owns its source, so the chain of sources is finite.
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
@@ -139,11 +139,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 type KnownNames = HashMap<String, (Instant, Vec<IpAddr>)>;
 
-/// Resolves each name once for the hundreds of connections of a restore, and spreads them over all
-/// addresses of the endpoint (docs/ARCHITECTURE.md, "S3 odds and ends").
+/// Resolves each host name once for the hundreds of connections of a restore, and distributes the connections
+/// over all addresses of the endpoint (docs/ARCHITECTURE.md, "S3 odds and ends").
 struct Resolver {
     known: Arc<tokio::sync::Mutex<KnownNames>>,
-    /// Threads that call the system's resolver, which blocks for milliseconds or until it gives up.
+    /// Threads that call the system's resolver, which can block from milliseconds up to its time-out.
     threads: Arc<Threads>,
 }
 
@@ -157,7 +157,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (known, threads) = (Arc::clone(&self.known), Arc::clone(&self.threads));
         Box::pin(async move {
-            // Held during the look-up: other tasks wait for its result.
+            // The lock is held during a look-up, so that other tasks wait for its result and do not repeat it.
             let mut known = known.lock().await;
             let fresh = known.get(name.as_str()).filter(|(at, _)| at.elapsed() < DNS_TTL);
             let mut addresses = match fresh {
@@ -192,7 +192,7 @@ fn look_up(name: &str) -> std::io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Shuffles the addresses of each family. The family that the resolver returned first stays first.
+/// Shuffles the addresses within IPv4 and within IPv6. The family that the resolver returned first stays first.
 fn spread(addresses: &mut [IpAddr]) {
     let Some(first) = addresses.first().map(IpAddr::is_ipv4) else { return };
     addresses.sort_by_key(|a| a.is_ipv4() != first);

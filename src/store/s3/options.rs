@@ -1,7 +1,8 @@
-//! Settings for all buckets of a process: limits, time-outs, retries, and the environment.
+//! Settings of the S3 client that apply to all buckets of a process: limits, time-outs, retries and the
+//! environment.
 //!
-//! The environment is read once, by [`Environment::from_process`], and passed on as a value. Only
-//! the AWS chain (aws-config) reads variables by itself.
+//! [`Environment::from_process`] reads the environment variables once, and the result is passed on as a value.
+//! Only the AWS credentials chain (aws-config) reads variables by itself.
 
 use super::limiter::ProcessLimiter;
 use super::proxies::ProxySettings;
@@ -10,41 +11,45 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Process-wide settings of the client. The default has no credentials and no proxies; programs use
+/// Settings of the S3 client for the whole process. The default has no credentials and no proxies. Programs use
 /// [`S3Options::from_process`].
 #[derive(Debug, Clone, Default)]
 pub struct S3Options {
-    /// Limits the requests in flight. Clones share it.
+    /// Limiter of the requests in flight. Clones share it.
     pub limits: ProcessLimiter,
-    /// The TLS configurations of all clients. Clones share them.
+    /// TLS configurations of all clients. Clones share them.
     pub tls: TlsConfigs,
+    /// Time limits for the stages of a request: connecting, waiting for headers, reading the body.
     pub timeouts: Timeouts,
+    /// How often a failed request is sent again, and the pauses between attempts.
     pub retries: Retries,
+    /// Settings that come from environment variables, such as credentials and proxies.
     pub environment: Environment,
 }
 
 impl S3Options {
-    /// The defaults with this process's environment.
+    /// Returns the default settings with the environment of this process.
     pub fn from_process() -> Self {
         Self { environment: Environment::from_process(), ..Self::default() }
     }
 }
 
-/// How long each stage of a request may take.
+/// Time limits for the stages of a request: connecting, waiting for headers, reading the body.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// Name resolution, TCP and TLS together.
+    /// Maximum time for name resolution, TCP and TLS together.
     pub connect: Duration,
-    /// From sending the request (connecting included) to the response's headers.
+    /// Maximum time from sending the request, connecting included, to the headers of the response.
     pub first_byte: Duration,
-    /// Between two chunks of a body.
+    /// Maximum time to wait for the next bytes of a response's body.
     pub chunk: Duration,
-    /// A body that arrives at less than [`Timeouts::MIN_BYTES_PER_SECOND`] over this much time
-    /// spent waiting is dropped, and resumed on another connection.
+    /// Time over which the speed of a body is measured, counting only time spent waiting for it. If it brings
+    /// less than [`Timeouts::MIN_BYTES_PER_SECOND`], the response is dropped and resumed on another connection.
     pub crawl_window: Duration,
 }
 
 impl Timeouts {
+    /// Minimum speed in bytes per second at which the body of a response must arrive.
     pub const MIN_BYTES_PER_SECOND: u64 = 4096;
 }
 
@@ -59,16 +64,17 @@ impl Default for Timeouts {
     }
 }
 
-/// When to retry and when to give up.
+/// When failed requests are sent again, and when they are given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retries {
-    /// Maximum of the first pause. It doubles with every failure.
+    /// Maximum of the first pause. It doubles with every further failure. The actual pause is a random part of
+    /// it.
     pub base: Duration,
-    /// Maximum of every pause.
+    /// Maximum length of any pause, however many attempts have failed.
     pub cap: Duration,
-    /// Attempts for one operation while no request to the bucket succeeds.
+    /// Maximum number of attempts for one operation while no request to the bucket succeeds.
     pub attempts: u32,
-    /// Attempts for one operation while other requests to the bucket succeed.
+    /// Maximum number of attempts for one operation while other requests to the bucket succeed.
     pub attempts_while_others_succeed: u32,
 }
 
@@ -83,35 +89,37 @@ impl Default for Retries {
     }
 }
 
-/// The environment's settings for S3, except endpoints, which `config` resolves. Empty by default.
-/// Holds secrets: `Debug` hides all values.
+/// Settings for S3 from environment variables, except endpoints, which `config` determines. Empty by default.
+/// It contains secrets, so `Debug` hides all values.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID` (docs/FORMAT.md, "litestream.yml").
+    /// Value of `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID` (docs/FORMAT.md, "litestream.yml").
     pub access_key_id: Option<String>,
-    /// `AWS_SECRET_ACCESS_KEY`, else `LITESTREAM_SECRET_ACCESS_KEY`.
+    /// Value of `AWS_SECRET_ACCESS_KEY`, else `LITESTREAM_SECRET_ACCESS_KEY`.
     pub secret_access_key: Option<String>,
-    /// `AWS_SESSION_TOKEN`.
+    /// Value of `AWS_SESSION_TOKEN`, which temporary credentials need.
     pub session_token: Option<String>,
-    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`. Used if neither configuration, URL nor a custom
-    /// endpoint decides the region.
+    /// Value of `AWS_REGION`, else `AWS_DEFAULT_REGION`. It is used only if configuration, URL and a custom
+    /// endpoint leave the region open.
     pub region: Option<String>,
-    /// The AWS profile that was asked for by a flag. None: `AWS_PROFILE`, else `default`.
+    /// AWS profile that a flag names. None: `AWS_PROFILE`, else `default`.
     pub profile: Option<String>,
-    /// `AWS_CA_BUNDLE`: certificates trusted in addition to the system's.
+    /// Value of `AWS_CA_BUNDLE`: path of a PEM file with certificates to trust in addition to the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// Proxies that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name.
     pub proxies: ProxySettings,
-    /// Whether the AWS chain (profiles, SSO, web identity, ECS, IMDS) may be asked if there are no
-    /// keys. It reads variables and files of its own.
+    /// Whether the AWS credentials chain (profiles, SSO, web identity, ECS, IMDS) may be used if no keys are
+    /// set. The chain reads environment variables and files by itself.
     pub aws_chain: bool,
 }
 
 impl Environment {
+    /// Reads the environment variables of this process, and allows the AWS credentials chain.
     pub fn from_process() -> Self {
         Self { aws_chain: true, ..Self::from_lookup(|name| std::env::var(name).ok()) }
     }
 
-    /// The environment that `lookup` returns. An empty variable counts as unset.
+    /// Reads the environment variables through `lookup`. An empty variable counts as unset.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&str]| {
             names.iter().find_map(|name| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()))
@@ -135,7 +143,7 @@ impl Environment {
 }
 
 impl Environment {
-    /// Uses the credentials of an AWS profile, and no keys from variables.
+    /// Uses the credentials of an AWS profile and ignores keys in environment variables.
     pub fn use_profile(&mut self, profile: Option<String>) {
         self.profile = profile;
         (self.access_key_id, self.secret_access_key, self.session_token) = (None, None, None);

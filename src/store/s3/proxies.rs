@@ -1,20 +1,20 @@
-//! Which proxy a request goes through: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, as
-//! curl and Go read them (docs/CLI.md, "Environment").
+//! Chooses the proxy for a request from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, by the rules
+//! of curl and Go (docs/CLI.md, "Environment").
 
 use std::fmt;
 use std::net::IpAddr;
 use url::{Host, Url};
 
-/// The environment's proxies as typed. `Debug` hides them: their URLs may hold a password.
+/// The values of the proxy variables as typed. `Debug` hides them, because proxy URLs may contain a password.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct ProxySettings {
-    /// `HTTPS_PROXY`, else `https_proxy`: for `https` endpoints.
+    /// Value of `HTTPS_PROXY`, else `https_proxy`: the proxy for `https` endpoints.
     pub https: Option<String>,
-    /// `HTTP_PROXY`, else `http_proxy`: for `http` endpoints.
+    /// Value of `HTTP_PROXY`, else `http_proxy`: the proxy for `http` endpoints.
     pub http: Option<String>,
-    /// `ALL_PROXY`, else `all_proxy`: for both, where their own variable is not set.
+    /// Value of `ALL_PROXY`, else `all_proxy`: the proxy for endpoints whose own variable is not set.
     pub all: Option<String>,
-    /// `NO_PROXY`, else `no_proxy`: hosts that are reached directly.
+    /// Value of `NO_PROXY`, else `no_proxy`: hosts that are reached without a proxy.
     pub none: Option<String>,
 }
 
@@ -24,14 +24,14 @@ impl fmt::Debug for ProxySettings {
     }
 }
 
-/// A proxy and the variable that names it.
+/// URL of a proxy, and the environment variable that it comes from, for messages.
 #[derive(Clone)]
 struct Proxy {
     url: Url,
     variable: &'static str,
 }
 
-/// [`ProxySettings`], parsed.
+/// The parsed values of [`ProxySettings`].
 #[derive(Clone, Default)]
 pub(super) struct Proxies {
     https: Option<Proxy>,
@@ -39,22 +39,22 @@ pub(super) struct Proxies {
     direct: Vec<Direct>,
 }
 
-/// An entry of `NO_PROXY`.
+/// One entry of `NO_PROXY`: hosts that are reached without a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Direct {
     hosts: Hosts,
-    /// None: all ports.
+    /// Port that the entry applies to. None: all ports.
     port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hosts {
     All,
-    /// The name, and every name below it.
+    /// This host name, and every name below it.
     Domain(String),
-    /// Every name below it, not the name itself.
+    /// Every name below this host name, but not the name itself.
     Subdomains(String),
-    /// The addresses that agree with this one in the first bits.
+    /// The IP addresses whose first bits are equal to those of this address. The number is the number of bits.
     Network(IpAddr, u8),
 }
 
@@ -65,7 +65,7 @@ impl ProxySettings {
 }
 
 impl Proxies {
-    /// The error names the variable and holds nothing of its value.
+    /// Parses the settings. The error names the variable and contains nothing of its value.
     pub(super) fn parse(settings: &ProxySettings) -> Result<Self, String> {
         let all = settings.all.as_deref().map(|text| Proxy::parse(text, "ALL_PROXY")).transpose()?;
         let of = |text: &Option<String>, variable| match text {
@@ -80,13 +80,13 @@ impl Proxies {
         })
     }
 
-    /// The URL of the proxy for `url`. None: it is reached directly. That is always so for this
+    /// Returns the URL of the proxy for `url`. None: `url` is reached directly. That is always so for this
     /// machine's own addresses, which a proxy cannot reach.
     pub(super) fn for_url(&self, url: &Url) -> Option<Url> {
         self.choose(url).map(|proxy| proxy.url.clone())
     }
 
-    /// The proxy for `url` for people: `http://host:port (HTTPS_PROXY)`, without user and password.
+    /// Describes the proxy for `url` for messages: `http://host:port (HTTPS_PROXY)`, without user and password.
     pub(super) fn described(&self, url: &Url) -> Option<String> {
         let Proxy { url, variable } = self.choose(url)?;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -118,7 +118,7 @@ impl Direct {
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (host, port) = match text.rsplit_once(':') {
-            // An IPv6 address without brackets has more than one colon.
+            // An IPv6 address without brackets has more than one colon, so its last part is no port.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
                 Ok(port) => (host, Some(port)),
                 Err(_) => (text, None),
@@ -167,14 +167,15 @@ impl Direct {
     }
 }
 
-/// Whether the first `bits` bits of both addresses are equal.
+/// Returns whether `address` lies in the network that the first `bits` bits of `network` define.
 fn within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     let (address, network, width) = match (address, network) {
         (IpAddr::V4(a), IpAddr::V4(n)) => (u128::from(u32::from(a)), u128::from(u32::from(n)), 32),
         (IpAddr::V6(a), IpAddr::V6(n)) => (u128::from(a), u128::from(n), 128),
         _ => return false,
     };
-    // A shift by the whole width is no shift: nothing needs to agree.
+    // With `bits` = 0, the shift is as wide as the address and `checked_shr` returns None: no bit has to be
+    // equal.
     (address ^ network).checked_shr(width - u32::from(bits)).unwrap_or(0) == 0
 }
 

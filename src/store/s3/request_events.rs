@@ -1,7 +1,7 @@
-//! Events about requests, for `-v` and `-vv` (docs/LOGGING.md, "hydrant::s3").
+//! Log events about S3 requests, for `-v` and `-vv` (docs/LOGGING.md, "hydrant::s3").
 //!
-//! Nothing signed is shown: no URL, no header that is sent, no query. What a server says is shown
-//! without the secrets in use.
+//! No event shows what is signed: no URL, no request header, no query string. Texts from a server are shown
+//! without the secrets in use, because a server may repeat what was sent to it.
 
 use super::classify::RequestError;
 use super::request_log::{SentRequest, TARGET, ms, request_id};
@@ -14,12 +14,12 @@ use std::time::Duration;
 use tracing::Level;
 
 impl Operation<'_> {
-    /// GET, HEAD or LIST.
+    /// Name of the operation: GET, HEAD or LIST.
     pub(super) fn name(&self) -> &str {
         if self.key.is_some() { self.method.as_str() } else { "LIST" }
     }
 
-    /// The bytes asked for, `first-last`.
+    /// The byte range that the request asks for, as `first-last`. None: the whole object or a listing.
     fn range(&self) -> Option<&str> {
         self.headers.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")
     }
@@ -28,14 +28,14 @@ impl Operation<'_> {
         self.listed.map(|listed| listed.prefix.as_str())
     }
 
-    /// Whether a listing is continued where a page ended.
+    /// Whether a listing continues after an earlier page. None if the operation is no listing.
     fn is_continued(&self) -> Option<bool> {
         self.listed.map(|listed| listed.continuation.is_some())
     }
 }
 
 impl S3 {
-    /// The number of the next request in the log; 0 if requests are not logged.
+    /// Returns the number of the next request in the log. Returns 0 if requests are not logged.
     pub(super) fn next_number(&self) -> u64 {
         if tracing::enabled!(target: TARGET, Level::DEBUG) { self.counters.request_numbers.next() } else { 0 }
     }
@@ -73,7 +73,7 @@ impl S3 {
         );
     }
 
-    /// A request is late, so `hedge` was sent for the same bytes.
+    /// Logs that a request is late and that `hedge` was sent in addition, for the same bytes.
     pub(super) fn log_hedge(&self, operation: &Operation<'_>, late: u64, hedge: u64, after: Duration) {
         tracing::debug!(
             target: TARGET,
@@ -90,7 +90,7 @@ impl S3 {
         );
     }
 
-    /// Of a late request and its hedge, the answer to `request` was used.
+    /// Logs which of a late request and its hedge gave the answer that was used.
     pub(super) fn log_hedge_ended(&self, operation: &Operation<'_>, request: u64, is_hedge: bool) {
         tracing::debug!(
             target: TARGET,
@@ -103,8 +103,8 @@ impl S3 {
         );
     }
 
-    /// An attempt failed. `cure` is what is done next; None: nothing can help, and the operation
-    /// fails.
+    /// Logs that an attempt failed. `cure` describes what is done next. None: nothing can help, and the
+    /// operation fails.
     pub(super) fn log_failed(
         &self,
         trouble: &RequestError,
@@ -135,13 +135,13 @@ impl S3 {
         );
     }
 
-    /// What a server says may repeat what was sent to it.
+    /// Returns a server's text without the secrets in use, because a server may repeat what was sent to it.
     fn redacted(&self, mut text: String) -> String {
         self.redact(&mut text);
         text
     }
 
-    /// The host and port that requests are sent to.
+    /// Returns the host and port that requests are sent to.
     fn host(&self) -> Option<String> {
         let region = self.known_region();
         let address = self.endpoint.as_ref().ok()?.address(region.as_deref().unwrap_or(DEFAULT_REGION), None, "")?;

@@ -1,4 +1,4 @@
-//! A successful response whose body is still to be read.
+//! A successful response whose body has not been read yet.
 
 use super::S3;
 use super::classify::RequestError;
@@ -10,20 +10,19 @@ use http::HeaderMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A successful response whose body is still to be read. Holds a permit of the limiter until it is
+/// A successful response whose body has not been read yet. It holds a permit of the request limiter until it is
 /// dropped.
 pub(super) struct Answer {
     pub(super) response: reqwest::Response,
     _permit: Permit,
     pub(super) sent: SentRequest,
-    /// Time spent waiting for headers and body. Time between two calls of [`Answer::chunk`] does
-    /// not count.
+    /// Time spent waiting for headers and body. Time between two calls of [`Answer::chunk`] is not included.
     pub(super) waited: Duration,
     crawl: StalledStreamProtection,
 }
 
-/// Measures how fast a body arrives while the reader waits for it. Time in which the reader does
-/// something else does not count.
+/// Measures how fast a body arrives while the reader waits for it. Time in which the reader does something else
+/// is not included.
 #[derive(Default)]
 struct StalledStreamProtection {
     waited: Duration,
@@ -43,10 +42,11 @@ impl StalledStreamProtection {
     }
 }
 
-/// The result of [`Answer::chunk`].
+/// Next part of a response's body, or its end.
 pub(super) enum Chunk {
+    /// The next bytes of the body, which arrived fast enough.
     Bytes(Bytes),
-    /// Valid bytes, but this connection is too slow to be kept.
+    /// The next bytes of the body. The connection is so slow that the response should be dropped.
     Slow(Bytes),
     End,
 }
@@ -60,8 +60,8 @@ impl Answer {
         self.response.headers()
     }
 
-    /// The next bytes of the body, or an error after [`Timeouts::chunk`]. `window`: see
-    /// [`Timeouts::crawl_window`].
+    /// Waits for the next bytes of the body. Returns an error after [`Timeouts::chunk`]. `window` is the time
+    /// over which the speed is measured ([`Timeouts::crawl_window`]).
     pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Chunk, RequestError> {
         let begun = Instant::now();
         let chunk = tokio::time::timeout(s3.timeouts.chunk, self.response.chunk())

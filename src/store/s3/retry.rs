@@ -1,5 +1,5 @@
-//! Retries: exponential backoff with full jitter, a token bucket that all requests to a bucket
-//! share, and the attempts of one operation.
+//! Retries: exponential backoff with full jitter, a token bucket that all requests to one S3 bucket share, and
+//! the attempts of one operation.
 
 use super::options::Retries;
 use crate::process::backoff::backoff;
@@ -7,14 +7,14 @@ use crate::process::locks::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// The attempts of one operation so far.
+/// What has been tried so far for one operation, to decide whether a further retry is allowed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RetryState {
-    /// Requests sent.
+    /// Number of requests sent for the operation so far.
     pub(super) sent: u32,
-    /// Failures since the last progress.
+    /// Number of failures in a row, since new bytes of the body last arrived.
     pub(super) failed: u32,
-    /// Responses that contradict the request, since the last progress.
+    /// Number of responses that contradicted the request, since new bytes of the body last arrived.
     pub(super) invalid_responses: u32,
     pub(super) refreshed: u32,
     pub(super) relocated: u32,
@@ -22,7 +22,7 @@ pub(super) struct RetryState {
 }
 
 impl RetryState {
-    /// New bytes have arrived: earlier failures no longer count.
+    /// Notes that new bytes have arrived. Earlier failures then no longer count.
     pub(super) fn progressed(&mut self) {
         self.failed = 0;
         self.invalid_responses = 0;
@@ -30,21 +30,22 @@ impl RetryState {
     }
 }
 
-/// The pause after `failed` failures in a row: exponential, with full jitter.
+/// Returns the pause after `failed` failures in a row. Its maximum doubles with each failure, and the pause is
+/// a random part of the maximum (full jitter).
 pub(super) fn pause_after(retries: &Retries, failed: u32) -> Duration {
     backoff(retries.base, failed.saturating_sub(1), retries.cap, 0.0..1.0)
 }
 
-/// Tokens per second that are added whatever happens.
+/// Retry tokens that are added per second, however many requests fail.
 const FLOOR_PER_SECOND: f64 = 20.0;
 const CAPACITY: f64 = 500.0;
 const PER_SUCCESS: f64 = 2.0;
-/// Maximum debt in tokens: at the floor rate it is paid in 20 s, the longest wait.
+/// Maximum debt in tokens. At 20 tokens per second it is paid in 20 s, which is the longest wait.
 const DEBT: f64 = 20.0 * FLOOR_PER_SECOND;
 
-/// Tokens for the retries of all requests to a bucket. Successes refill it. If many requests fail,
-/// it is empty and retries go on at [`FLOOR_PER_SECOND`], so that they do not multiply the load and
-/// the restore does not end.
+/// Tokens that limit the retries of all requests to one S3 bucket. A retry costs one token, and a successful
+/// request adds two. If many requests fail, the bucket of tokens is empty, and retries continue at
+/// [`FLOOR_PER_SECOND`]. Retries then do not multiply the load, and the restore still goes on.
 #[derive(Debug)]
 pub(super) struct RetryTokenBucket {
     state: Mutex<(f64, Instant)>,
@@ -62,7 +63,7 @@ impl RetryTokenBucket {
         state.0 = (state.0 + PER_SUCCESS).min(CAPACITY);
     }
 
-    /// Takes a token, on credit if there is none. Returns how long to wait for it.
+    /// Takes a token, on credit if there is none. Returns how long to wait until the token exists.
     pub(super) fn take(&self, now: Instant) -> Duration {
         let mut state = lock(&self.state);
         let refilled = now.duration_since(state.1).as_secs_f64() * FLOOR_PER_SECOND;
@@ -92,7 +93,7 @@ mod tests {
         let waits: Vec<Duration> = (0..600).map(|_| tokens.take(now)).collect();
         assert_eq!(waits[499], Duration::ZERO);
         assert_eq!(waits[599], Duration::from_secs(5));
-        // A second later 20 tokens have been added, of which this take needs one.
+        // One second later 20 tokens have been added. This call takes one of them.
         assert_eq!(tokens.take(now + Duration::from_secs(1)), Duration::from_millis(4050));
         for _ in 0..200 {
             tokens.on_success();

@@ -1,4 +1,4 @@
-//! One operation: sign, send, and retry while a retry can succeed.
+//! Sends one operation: signs the request, sends it, and sends it again while a retry can succeed.
 
 use super::super::{ListRequest, StoreError, StoreErrorKind};
 use super::credentials::Current;
@@ -21,47 +21,49 @@ use std::time::{Duration, Instant, SystemTime};
 use url::Url;
 
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// If any request succeeded within this time, the bucket counts as healthy, and
-/// `Retries::attempts_while_others_succeed` applies.
+/// If any request succeeded within this time, the bucket counts as healthy, and an operation may use
+/// `Retries::attempts_while_others_succeed` attempts.
 const HEALTHY_FOR: Duration = Duration::from_secs(30);
-/// If any request succeeded within this time, pauses are at most [`HEALTHY_PAUSE`].
+/// If any request succeeded within this time, pauses between attempts are at most [`HEALTHY_PAUSE`].
 const HEALTHY_NOW: Duration = Duration::from_secs(2);
 const HEALTHY_PAUSE: Duration = Duration::from_secs(2);
-/// Retry-After is extended by up to this long at random, so that not all clients return at once.
+/// Maximum random extension of the pause that Retry-After demands, so that not all clients return at the same
+/// moment.
 const MAX_SPREAD: Duration = Duration::from_secs(1);
 const MAX_INVALID_RESPONSES: u32 = 3;
 const MAX_REFRESHES: u32 = 3;
 const MAX_RELOCATIONS: u32 = 2;
-/// Attempts to connect before the bucket has answered once: a wrong endpoint is reported early.
+/// Maximum number of attempts to connect before the bucket has answered once, so that a wrong endpoint is
+/// reported early.
 const FIRST_CONNECTS: u32 = 4;
 
-/// A request before it is signed.
+/// One operation on the bucket (GET, HEAD or LIST), before it is signed.
 pub(super) struct Operation<'a> {
     pub(super) method: Method,
     pub(super) key: Option<&'a str>,
-    /// Percent-encoded.
+    /// Query string, already percent-encoded.
     pub(super) query: &'a str,
     pub(super) headers: HeaderMap,
-    /// What a listing asks for.
+    /// The request of a listing. None for other operations.
     pub(super) listed: Option<&'a ListRequest>,
     pub(super) counter: fn(&Counters) -> &Counter,
 }
 
-/// Whether a status describes the server's state and not the requested object.
+/// Returns whether an HTTP status describes the server's state and not the requested object.
 fn is_server_failure(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 impl S3 {
-    /// Sends until a response is successful or the retries are used up. `tries` outlives the call:
-    /// attempts for a body that breaks off later are added to it.
+    /// Sends the operation until a response is successful or the retries are used up. `tries` is kept by the
+    /// caller, because attempts for a body that breaks off later are added to it.
     pub(super) async fn send(
         &self,
         client: &reqwest::Client,
         operation: &Operation<'_>,
         tries: &mut RetryState,
     ) -> Result<Answer, StoreError> {
-        // Ends: `prepare_retry` counts the attempts and returns an error after the last one.
+        // This loop ends: `prepare_retry` counts the attempts and returns an error after the last one.
         loop {
             match self.attempt(client, operation, tries).await {
                 Ok(answer) => {
@@ -114,8 +116,8 @@ impl S3 {
         let begun = Instant::now();
         let exchange = self.exchange(client, operation, &request, permit, &mut sent.number, tries.sent);
         let ended = tokio::time::timeout(self.timeouts.first_byte, exchange).await;
-        // The time to first byte is measured from the first attempt, also if a hedge answered: the
-        // caller waited for both.
+        // The latency is measured from the first request, even if its hedge was answered, because the caller
+        // waited for both.
         sent.latency = begun.elapsed();
         let (response, permit) = match ended {
             Ok(answer) => answer.map_err(|e| e.of(sent))?,
@@ -147,7 +149,7 @@ impl S3 {
         Err(error)
     }
 
-    /// The credentials to sign with; None if requests are not signed.
+    /// Returns the credentials to sign with. Returns None if requests are not signed.
     async fn signing_credentials(&self) -> Result<Option<Arc<Current>>, RequestError> {
         if self.config.anonymous {
             return Ok(None);
@@ -160,10 +162,10 @@ impl S3 {
         })
     }
 
-    /// Sends a request and waits for the headers of its response. If they are late, the request is
-    /// hedged: sent once more on another connection. The first response that is not a server error
-    /// counts (docs/ARCHITECTURE.md, "Adaptive concurrency"). `number` becomes that of the request
-    /// that was answered.
+    /// Sends a request and waits for the headers of its response. If they are late, the request is hedged: it
+    /// is sent once more on another connection, and the first response that is not a server error is used
+    /// (docs/ARCHITECTURE.md, "Adaptive concurrency"). `number` is set to the number of the request whose
+    /// response is used.
     async fn exchange(
         &self,
         client: &reqwest::Client,
@@ -212,8 +214,8 @@ impl S3 {
         answer.map(|answer| (answer, permit)).map_err(failed)
     }
 
-    /// A request without a response. If there was no connection, the error names the host, and the
-    /// proxy on the way.
+    /// Makes the error for a request without a response. If no connection was established, the error names the
+    /// host, and the proxy if there is one.
     fn transport_error(&self, error: reqwest::Error, url: &Url) -> RequestError {
         let is_connect = error.is_connect();
         let mut failed = RequestError::transport(error);
@@ -230,11 +232,11 @@ impl S3 {
         failed
     }
 
-    /// Reads an error's body within bounds of size and time. If it fails, the status is enough.
+    /// Reads the body of an error response, limited in size and time. If that fails, the HTTP status is enough.
     async fn error_body(&self, mut response: reqwest::Response) -> ErrorBody {
         let mut body = Vec::new();
         let _ = tokio::time::timeout(self.timeouts.chunk, async {
-            // Ends: by the time-out, or at MAX_ERROR_BYTES.
+            // This loop ends at the time-out or after MAX_ERROR_BYTES.
             while let Ok(Some(chunk)) = response.chunk().await {
                 let room = MAX_ERROR_BYTES - body.len();
                 body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
@@ -248,8 +250,8 @@ impl S3 {
         ErrorBody::parse(&body)
     }
 
-    /// Prepares the retry that `error` calls for: renews credentials, adopts clock or region,
-    /// waits. An error if no retry can succeed, or all have been used.
+    /// Prepares the retry that `error` needs: renews credentials, adopts the server's clock or region, or
+    /// pauses. Returns the error if no retry can succeed, or if all retries are used up.
     pub(super) async fn prepare_retry(
         &self,
         mut error: RequestError,
@@ -257,7 +259,7 @@ impl S3 {
         tries: &mut RetryState,
     ) -> Result<(), StoreError> {
         let mut pause = None;
-        // What is done, for the log. None: no retry can succeed.
+        // What was done to prepare the retry, as text for the log. None: no retry can succeed.
         let done: Option<String> = match &error.action {
             RetryAction::None => None,
             RetryAction::Credentials { generation } => {
@@ -299,8 +301,8 @@ impl S3 {
         Ok(())
     }
 
-    /// The pause before the next attempt, at least as long as Retry-After. None if all attempts are
-    /// used.
+    /// Returns the pause before the next attempt, at least as long as Retry-After demands. None if all attempts
+    /// are used up.
     fn pause(&self, action: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> Option<Duration> {
         tries.failed += 1;
         if *action == RetryAction::InvalidResponse {
@@ -327,12 +329,12 @@ impl S3 {
         let is_healthy = !last_success.is_zero() && self.created.elapsed().saturating_sub(last_success) < HEALTHY_NOW;
         let longest = if is_healthy { HEALTHY_PAUSE } else { Duration::MAX };
         let pause = pause_after(&self.retries, tries.failed).min(longest);
-        // Spread: all clients received the same Retry-After.
+        // The pause is extended at random, because all clients received the same Retry-After.
         let requested = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MAX_SPREAD) };
         Some(pause.max(requested).max(self.retry_tokens.take(Instant::now())))
     }
 
-    /// Completes an error for the caller, and removes secrets from it.
+    /// Adds operation and number of attempts to an error for the caller, and removes secrets from it.
     pub(super) fn store_error(
         &self,
         mut error: StoreError,
@@ -348,7 +350,7 @@ impl S3 {
         error
     }
 
-    /// Removes the secrets in use from `text`.
+    /// Replaces the secrets in use in `text` with `…`.
     pub(super) fn redact(&self, text: &mut String) {
         if let Some(current) = self.credentials.cached() {
             current.redact(text);
@@ -366,7 +368,7 @@ impl S3 {
             .map_err(|reason| RequestError::new(StoreErrorKind::Unsupported, reason, RetryAction::None))
     }
 
-    /// The current time by the server's clock; by this machine's until the offset is known.
+    /// Returns the current time by the server's clock. Until the offset is known, returns this machine's time.
     fn now(&self) -> SystemTime {
         let offset = self.clock_offset_secs.load(Relaxed);
         let by = Duration::from_secs(offset.unsigned_abs());
@@ -382,8 +384,8 @@ impl S3 {
         locks::read(&self.region).clone()
     }
 
-    /// The bucket's region. If it is not configured, the bucket is asked once, by a HEAD without a
-    /// signature: S3 names the region even if it denies the request.
+    /// Returns the bucket's region. If it is not configured, the bucket is asked once, with an unsigned HEAD:
+    /// S3 names the region even if it denies the request.
     async fn region(&self, client: &reqwest::Client, endpoint: &Endpoint) -> Result<Arc<str>, RequestError> {
         if let Some(region) = self.known_region() {
             return Ok(region);

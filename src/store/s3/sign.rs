@@ -1,6 +1,6 @@
-//! SigV4 for S3: paths are encoded once and never normalised, and the payload's hash has its own
-//! header. Only the headers passed in are signed. Headers that proxies and gateways rewrite
-//! (Accept-Encoding, User-Agent) are added afterwards.
+//! SigV4 signatures for S3. S3 differs from other AWS services: paths are encoded once and not normalised, and
+//! the payload's hash has a header of its own. Only the headers that are passed in are signed. Headers that
+//! proxies and gateways rewrite (Accept-Encoding, User-Agent) are added later.
 
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
@@ -11,10 +11,10 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use http::{HeaderMap, HeaderValue};
 use std::time::SystemTime;
 
-/// SHA-256 of the empty text: no request has a body.
+/// SHA-256 of empty data, because no request has a body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Adds the headers that authenticate `method` on `url` (as signed) with `headers`.
+/// Adds the headers that authenticate a request with `method`, `url` (in its signed form) and `headers`.
 pub(super) fn authenticate(
     method: &str,
     url: &str,
@@ -56,8 +56,8 @@ mod tests {
     use aws_credential_types::Credentials;
     use std::time::{Duration, UNIX_EPOCH};
 
-    /// AWS's published example of a ranged GET ("Signature Calculations for the Authorization
-    /// Header: Transferring Payload in a Single Chunk").
+    /// An example that AWS has published for a GET of a byte range ("Signature Calculations for the
+    /// Authorization Header: Transferring Payload in a Single Chunk").
     #[test]
     fn the_published_example() {
         let identity =

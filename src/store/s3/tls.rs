@@ -1,4 +1,4 @@
-//! TLS: which certificates are accepted, and the configurations that all clients of a command share.
+//! TLS settings: which certificates are accepted, and the configurations that all clients of a command share.
 
 use super::verify::{NoVerification, OwnCertificates};
 use crate::process::locks::lock;
@@ -9,19 +9,20 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Which certificates are accepted.
+/// Which certificates of servers a TLS client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Trust {
-    /// Those signed by the machine's roots or by those in `AWS_CA_BUNDLE`.
+    /// Certificates signed by this machine's root certificates or by those in `AWS_CA_BUNDLE`.
     Roots,
-    /// Any certificate (`skip-verify`).
+    /// Any certificate, because the user has set `skip-verify`.
     Anyone,
-    /// None: the endpoint is plain HTTP, and roots are not read.
+    /// No certificate: the endpoint uses plain HTTP, so root certificates are not read.
     NoOne,
 }
 
-/// TLS configurations by setting. Reading hundreds of roots takes milliseconds, so it is done once per setting. Clones
-/// share the configurations: workers resume each other's TLS sessions.
+/// TLS configurations, one for each combination of settings. Reading hundreds of root certificates takes
+/// milliseconds, so it is done once for each combination. Clones share the configurations, so workers can
+/// resume each other's TLS sessions.
 #[derive(Clone, Default)]
 pub struct TlsConfigs(Arc<Mutex<Vec<Configured>>>);
 
@@ -31,7 +32,7 @@ struct Configured {
     config: ClientConfig,
 }
 
-/// Without the configurations, which are long.
+/// Does not print the configurations, which are long.
 impl fmt::Debug for TlsConfigs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TlsConfigs(…)")
@@ -39,7 +40,7 @@ impl fmt::Debug for TlsConfigs {
 }
 
 impl TlsConfigs {
-    /// The configuration for this setting. An error says what to correct.
+    /// Returns the configuration for these settings. The error says what to correct.
     pub(super) fn of(&self, trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, String> {
         let mut configs = lock(&self.0);
         let known = configs.iter().find(|known| known.trust == trust && known.ca_bundle.as_deref() == ca_bundle);
@@ -71,7 +72,7 @@ fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, St
     Ok(config)
 }
 
-/// The trusted roots, and the certificates they come from.
+/// Returns the trusted root certificates, parsed and in their original form.
 fn roots(ca_bundle: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     let mut store = RootCertStore::empty();
     let mut certificates = rustls_native_certs::load_native_certs().certs;

@@ -1,4 +1,4 @@
-//! Verifiers of server certificates.
+//! Verifiers of TLS server certificates.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -8,12 +8,13 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
 
-/// Accepts what the roots have signed, and also a server that shows a trusted certificate itself.
+/// Accepts certificates that a trusted root has signed, and also a server certificate that is itself a trusted
+/// root.
 ///
-/// MinIO and others are often run with one self-signed certificate that says `CA:TRUE`, and that
-/// file is named in `AWS_CA_BUNDLE`. curl, Go and Python accept it; webpki refuses a CA's certificate
-/// as a server's. Only where that is all that webpki finds wrong (it checks the dates first), and the
-/// certificate is byte for byte a trusted one, its names are checked here instead.
+/// MinIO and similar servers are often run with one self-signed certificate that says `CA:TRUE`, and
+/// `AWS_CA_BUNDLE` names its file. curl, Go and Python accept it. webpki refuses a CA's certificate as a
+/// server's (CaUsedAsEndEntity). If that is webpki's only objection, and the certificate is byte for byte a
+/// trusted one, only its host names are checked here. webpki has checked its dates before.
 #[derive(Debug)]
 pub(super) struct OwnCertificates {
     by_roots: Arc<WebPkiServerVerifier>,
@@ -80,7 +81,8 @@ impl ServerCertVerifier for OwnCertificates {
     }
 }
 
-/// `skip-verify`: accepts any certificate. Signatures of the handshake are still checked.
+/// Verifier for `skip-verify`, which accepts any certificate. The signatures of the TLS handshake are still
+/// checked.
 #[derive(Debug)]
 pub(super) struct NoVerification(pub(super) Arc<CryptoProvider>);
 

@@ -1,5 +1,5 @@
-//! A bounded walk over an XML response (docs/GUARANTEES.md, 9): depth, text and entities are
-//! limited. A document type definition and a truncated document are errors.
+//! Reads XML responses within limits (docs/GUARANTEES.md, 9): nesting depth, length of texts and kinds of
+//! entities are limited. A document type definition is an error, and so is a truncated document.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -7,23 +7,25 @@ use quick_xml::events::Event;
 const MAX_DEPTH: usize = 16;
 const MAX_TEXT_BYTES: usize = 64 << 10;
 
-/// Receives the elements, by their names without namespace prefix.
+/// Receives the elements of a document. Element names have no namespace prefix.
 pub(super) trait Visitor {
-    /// `path` ends with the element just opened.
+    /// Called at the start of an element. `path` has the names of all open elements; the last one has just been
+    /// opened.
     fn open(&mut self, path: &[String]) -> Result<(), String>;
-    /// `path` ends with the element just closed. `text` is its text, or the text after its last
-    /// child.
+    /// Called at the end of an element. The last name in `path` is its name. `text` is its text or, if it has
+    /// child elements, the text after the last of them.
     fn close(&mut self, path: &[String], text: &str) -> Result<(), String>;
 }
 
-/// Walks the document. The error says what is wrong with it.
+/// Reads the document `body` and calls `visitor` for each element. The error says what is wrong with the
+/// document.
 pub(super) fn walk(body: &[u8], visitor: &mut impl Visitor) -> Result<(), String> {
     let body = std::str::from_utf8(body).map_err(|_| "not UTF-8".to_owned())?;
     let mut reader = Reader::from_str(body.strip_prefix('\u{feff}').unwrap_or(body));
     let mut path: Vec<String> = Vec::new();
     let mut text = String::new();
     let mut roots = 0;
-    // Ends: each event consumes a part of the body, which is in memory.
+    // This loop ends: each event consumes a part of the body, which is in memory.
     loop {
         match reader.read_event().map_err(|e| e.to_string())? {
             Event::Start(tag) => {
@@ -90,7 +92,7 @@ fn push(text: &mut String, part: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The elements of an error response.
+/// The elements of an S3 error response that Hydrant uses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ErrorBody {
     pub(super) code: Option<String>,
@@ -100,10 +102,10 @@ pub(super) struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// Parses a body of any content. Texts are cut to 300 characters.
+    /// Parses the body of an error response, whatever it contains. Texts are cut to 300 characters.
     pub(super) fn parse(body: &[u8]) -> Self {
         let mut found = Self::default();
-        // If the body is not S3's XML, the elements read before the error are kept.
+        // If the body is not S3's XML, the elements that were read before the error are kept.
         let _ = walk(body, &mut found);
         found
     }

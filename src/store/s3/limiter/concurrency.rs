@@ -1,8 +1,6 @@
-//! The number of requests in flight to one bucket. It starts at 32 and doubles while a doubling raises goodput by 20
-//! %. Then it is held, and every 2 s a quarter more is tried, which must raise goodput by 5 %. Pure: the time is
-//! passed in.
-//!
-//! Goodput is the bytes of bodies plus [`policy::ANSWER_BYTES`] for each response.
+//! Limits the requests in flight to one bucket. The limit starts at 32 and doubles as long as a doubling raises goodput
+//! by 20 %. Then it is held. Every 2 s a limit 25 % higher is tried, which must raise goodput by 5 %. Goodput is the
+//! bytes of bodies, plus 32 KiB ([`policy::ANSWER_BYTES`]) for each response. Callers pass the time.
 
 use super::policy;
 use std::time::{Duration, Instant};
@@ -12,14 +10,14 @@ pub(super) struct ConcurrencyLimit {
     size: usize,
     max: usize,
     phase: Phase,
-    /// The size before the last increase.
+    /// The limit before the last increase, to which an increase without gain falls back.
     from: usize,
-    /// Goodput per second before the last increase; 0: unknown, and any goodput is a gain.
+    /// Goodput in bytes per second before the last increase. 0: unknown, so any goodput counts as a gain.
     before: f64,
-    /// Measurements since the last increase that showed too little gain.
+    /// Number of measurements since the last increase that showed too little gain.
     strikes: u32,
     measuring: Option<Measuring>,
-    /// Smoothed time to the first byte.
+    /// Moving average of the time from a request to its first byte. A measurement lasts twice that time.
     first_byte: Duration,
 }
 
@@ -56,8 +54,8 @@ impl ConcurrencyLimit {
         self.size
     }
 
-    /// A first byte arrived after `latency`. `goodput` is the sum since the start; `is_full` says whether requests
-    /// wait for a permit. Adapts the size at the end of a measurement.
+    /// Records a first byte that arrived after `latency`. `goodput` is the sum of bytes since the start. `is_full` says
+    /// whether requests wait for a permit. Adapts the limit at the end of a measurement.
     pub(super) fn answered(&mut self, now: Instant, latency: Duration, goodput: u64, is_full: bool) {
         let latency = latency.min(policy::PROBE_EVERY);
         self.first_byte = if self.first_byte.is_zero() { latency } else { (self.first_byte * 15 + latency) / 16 };
@@ -71,7 +69,7 @@ impl ConcurrencyLimit {
             if measuring.was_full {
                 self.judge(now, per_second);
             } else {
-                // No request waited: a larger size would show nothing.
+                // During the measurement no request waited, so a higher limit would not have shown anything.
                 (self.before, self.strikes) = (0.0, 0);
                 if matches!(self.phase, Phase::Probing) {
                     (self.phase, self.size) = (Phase::Holding { probe_at: now }, self.from);
@@ -94,7 +92,7 @@ impl ConcurrencyLimit {
             Phase::Doubling | Phase::Probing => {
                 self.strikes += 1;
                 if self.strikes >= policy::GAIN_MEASUREMENTS {
-                    // A doubling that brought only as much as a probe must is kept, but is the last.
+                    // A doubling that gained only 5 %, as a probe must, is kept, but no further doubling follows.
                     self.size = if gains(0.25) { self.size } else { self.from };
                     self.phase = Phase::Holding { probe_at: now + policy::PROBE_EVERY };
                 }
@@ -112,7 +110,7 @@ impl ConcurrencyLimit {
 mod tests {
     use super::*;
 
-    /// Runs against a server whose goodput with n requests in flight is `goodput(n)` per second.
+    /// Runs against a simulated server whose goodput with n requests in flight is `goodput(n)` bytes per second.
     fn run(
         limit: &mut ConcurrencyLimit,
         now: &mut Instant,
@@ -137,7 +135,8 @@ mod tests {
             assert!((knee * 9 / 10..=knee * 2).contains(&limit.size()), "{knee}: {}", limit.size());
             run(&mut limit, &mut now, &mut total, 20.0, goodput);
             assert!((knee * 9 / 10..=knee * 5 / 2).contains(&limit.size()), "{knee}: {}", limit.size());
-            // More becomes possible, and is found.
+            // From now on, goodput grows with each further request in flight, so the limit must reach its
+            // maximum.
             run(&mut limit, &mut now, &mut total, 30.0, |n| n as f64 * 1e6);
             assert_eq!(limit.size(), 512, "{knee}");
         }

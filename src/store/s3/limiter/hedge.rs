@@ -1,42 +1,42 @@
-//! When a request is so late that it is sent once more (hedged), and how many hedges are allowed. Pure: measurements
-//! are passed in.
+//! Hedging: a late request is sent a second time on another connection. This file decides after what time a request is
+//! late, and how many hedges are allowed. It reads no clock: callers pass measured times.
 
 use super::policy;
 use std::time::Duration;
 
-/// Listings and objects are compared with their own kind: a page of a listing takes longer than an object's first
-/// byte.
+/// Latencies and allowed hedges of one bucket. Listings and objects are kept apart, because a page of a listing takes
+/// longer than the first byte of an object.
 #[derive(Debug, Default)]
 pub(super) struct Hedge {
     objects: FirstBytes,
     listings: FirstBytes,
-    /// Hedges that may be sent now; a request adds a part of one.
+    /// Number of hedges that may be sent now. Each answered request adds 0.02.
     credit: f64,
 }
 
-/// The newest first bytes of one kind.
+/// The latest times to the first byte of one kind of request.
 #[derive(Debug, Default)]
 struct FirstBytes {
     latencies: Vec<Duration>,
-    /// Index of the oldest, which the next one replaces.
+    /// Index of the oldest latency in `latencies`, which the next one replaces.
     next: usize,
     threshold: Option<Duration>,
 }
 
 impl Hedge {
-    /// The first byte of `key` (None: of a listing) arrived after `latency`.
+    /// Records that the first byte of `key` (None: of a listing) arrived after `latency`.
     pub(super) fn answered(&mut self, key: Option<&str>, latency: Duration) {
         self.credit = (self.credit + policy::HEDGE_SHARE).min(policy::HEDGE_BURST as f64);
         let first_bytes = if key.is_some() { &mut self.objects } else { &mut self.listings };
         first_bytes.answered(latency);
     }
 
-    /// How long a request for `key` waits before it is hedged; None while too few times are known.
+    /// Returns the time after which a request for `key` is hedged. None while too few latencies are known.
     pub(super) fn threshold(&self, key: Option<&str>) -> Option<Duration> {
         if key.is_some() { self.objects.threshold } else { self.listings.threshold }
     }
 
-    /// Takes a hedge, if one may be sent. Returns whether it may.
+    /// Takes the permission for one hedge (a second request). Returns false if the credit is used up.
     pub(super) fn take(&mut self) -> bool {
         let allowed = self.credit >= 1.0;
         if allowed {
@@ -53,7 +53,7 @@ impl FirstBytes {
             None => self.latencies.push(latency),
         }
         self.next = (self.next + 1) % policy::HEDGE_SAMPLE;
-        // The threshold is computed after every eighth of the sample, also the first time.
+        // The threshold is computed again after every 32 latencies, and the first time after 32.
         if self.next.is_multiple_of(policy::HEDGE_SAMPLE / 8) {
             let mut sorted = self.latencies.clone();
             let at = ((sorted.len() as f64 * policy::HEDGE_QUANTILE) as usize).min(sorted.len() - 1);
@@ -78,10 +78,10 @@ mod tests {
         (0..1000).for_each(|i| hedge.answered(OBJECT, if i % 50 == 0 { 400 } else { 20 + i % 5 } * MS));
         let threshold = hedge.threshold(OBJECT).unwrap();
         assert!((40 * MS..60 * MS).contains(&threshold), "{threshold:?}");
-        // A slower bucket is none of stragglers.
+        // If the whole bucket becomes slower, its requests are not late, so the threshold rises.
         (0..300).for_each(|_| hedge.answered(OBJECT, 200 * MS));
         assert_eq!(hedge.threshold(OBJECT), Some(400 * MS));
-        // Nor is a fast one of hedges for microseconds.
+        // If a bucket is very fast, a delay of microseconds is not late, so the threshold is at least 10 ms.
         (0..300).for_each(|_| hedge.answered(OBJECT, MS / 12));
         assert_eq!(hedge.threshold(OBJECT), Some(10 * MS));
     }

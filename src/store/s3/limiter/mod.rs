@@ -1,11 +1,11 @@
-//! Limits requests, for all workers together (docs/ARCHITECTURE.md, "Adaptive concurrency").
+//! Limits the requests of all workers together (docs/ARCHITECTURE.md, "Adaptive concurrency").
 //!
-//! The process has one cap of requests in flight, and each bucket an adaptive number. A bucket that throttles also
-//! has a rate in requests per second, and so has each prefix that is throttled separately. Late requests are hedged.
-//! All numbers are in [`policy`].
+//! The process has a fixed maximum of requests in flight, and each bucket an adaptive one. A bucket that answers 503
+//! gets a limit of requests per second too, and so does each prefix that is throttled by itself. Late requests are
+//! hedged, that is, sent twice. [`policy`] has all numbers.
 //!
-//! Invariants: a permit is held until the body of its response has been read or dropped. A request that waits for a
-//! rate holds no permit, so that a throttled prefix does not delay others.
+//! Invariants: a permit is held until the response's body was read or dropped. A request that waits for a limit of
+//! requests per second holds no permit, so a throttled prefix does not delay other prefixes.
 
 mod concurrency;
 mod hedge;
@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The limits of a process: one cap, and the limiter of each bucket. Clones share them.
+/// The request limits of a process: one maximum, and one [`Limiter`] for each bucket. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ProcessLimiter {
     max: usize,
@@ -45,59 +45,59 @@ impl Default for ProcessLimiter {
 }
 
 impl ProcessLimiter {
-    /// At most `max` requests in flight (`--max-requests`), at least 1; None: [`default_max_requests`].
+    /// Allows at most `max` requests in flight (`--max-requests`, at least 1). None: [`default_max_requests`].
     pub fn new(max: Option<usize>) -> Self {
-        // A cap that the user has set includes hedges.
+        // A maximum that the user has set includes hedges. The default has 16 permits more for them.
         let hedges = if max.is_some() { 0 } else { policy::HEDGE_BURST };
         let max = max.unwrap_or_else(default_max_requests).clamp(1, Semaphore::MAX_PERMITS >> 8);
         Self { max, permits: Arc::new(Semaphore::new(max + hedges)), buckets: Arc::default() }
     }
 
-    /// The limiter of `bucket` at `endpoint` (None: AWS's). All stores of that bucket share it.
+    /// Returns the limiter of `bucket` at `endpoint` (None: AWS's). All stores of that bucket share it.
     pub(super) fn of_bucket(&self, endpoint: Option<&str>, bucket: &str) -> Arc<Limiter> {
         let name = format!("{}/{bucket}", endpoint.unwrap_or("s3:/").trim_end_matches('/'));
         let make = || Limiter::new(self.max, Arc::clone(&self.permits));
         Arc::clone(lock(&self.buckets).entry(name).or_insert_with(make))
     }
 
-    /// Requests that may be in flight now over all buckets; None before there is any bucket.
+    /// Number of requests that may be in flight now to all buckets together. None: no bucket exists yet.
     pub fn window(&self) -> Option<usize> {
         let sum = self.snapshot().into_iter().map(|bucket| bucket.window).reduce(|a, b| a + b);
         sum.map(|sum| sum.min(self.max))
     }
 
-    /// Requests per second of all buckets and prefixes that throttle; None if none does.
+    /// Sum of the limits of requests per second of all buckets and prefixes that throttle. None: none throttles.
     pub fn per_second(&self) -> Option<u64> {
         let of_bucket = |b: BucketLimits| b.per_second.into_iter().chain(b.prefixes.into_iter().map(|p| p.1));
         let sum = self.snapshot().into_iter().flat_map(of_bucket).reduce(|a, b| a + b);
         sum.map(|sum| sum.round() as u64)
     }
 
-    /// The state of each bucket, by name.
+    /// Returns the current limits of each bucket, sorted by the bucket's name.
     pub fn snapshot(&self) -> Vec<BucketLimits> {
         lock(&self.buckets).iter().map(|(name, limiter)| limiter.snapshot(name.clone())).collect()
     }
 }
 
-/// The current limits of one bucket.
+/// The current limits of one bucket, for the report and the progress display.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BucketLimits {
-    /// Endpoint and bucket.
+    /// Endpoint and name of the bucket.
     pub bucket: String,
-    /// Requests that may be in flight.
+    /// Number of requests that may be in flight to the bucket now.
     pub window: usize,
-    /// Requests per second; None: it does not throttle.
+    /// Limit of requests per second. None: the bucket does not throttle.
     pub per_second: Option<f64>,
-    /// Prefixes that are throttled by themselves, with their requests per second.
+    /// Prefixes that are throttled by themselves, each with its limit of requests per second.
     pub prefixes: Vec<(String, f64)>,
 }
 
-/// The limiter of one bucket.
+/// Limiter of the requests to one bucket.
 #[derive(Debug)]
 pub(super) struct Limiter {
     process: Arc<Semaphore>,
     permits: Arc<Semaphore>,
-    /// Bytes of bodies received, plus [`policy::ANSWER_BYTES`] for each response.
+    /// Goodput so far: bytes of bodies received, plus 32 KiB ([`policy::ANSWER_BYTES`]) for each response.
     goodput: AtomicU64,
     prefixes: Prefixes,
     state: Mutex<BucketState>,
@@ -106,7 +106,7 @@ pub(super) struct Limiter {
 #[derive(Debug)]
 struct BucketState {
     concurrency: ConcurrencyLimit,
-    /// Permits that exist, free or held. More than the limit after it has fallen, until enough of them are released.
+    /// Number of permits that exist, free or held. If the limit falls, it exceeds the limit until some are released.
     permits: usize,
     hedge: Hedge,
 }
@@ -124,39 +124,40 @@ impl Limiter {
         })
     }
 
-    /// Waits, first come first served, until a request for `key` (None: a listing) may be sent.
+    /// Waits until a request for `key` (None: a listing) may be sent. Requests are served first come, first served.
     pub(super) async fn acquire(self: &Arc<Self>, key: Option<&str>) -> Permit {
         let mut passed = [false; 2];
-        // Ends: `next` returns each of the two rates at most once.
+        // This loop ends: `next` returns each of the two rates (the prefix's and the bucket's) at most once.
         loop {
             while let Some(rate) = self.prefixes.next(key, &mut passed) {
                 rate.acquire().await;
             }
-            // The semaphores are never closed. If they were, requests would not be limited.
+            // The semaphores are never closed. If one were, its requests would not be limited.
             let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
             let process = Arc::clone(&self.process).acquire_owned().await.ok();
             let permit = Permit::new(self, key, permit, process);
-            // A rate that began meanwhile must admit the request too.
+            // If a rate began while this request waited for its permits, the rate must admit the request too.
             let Some(rate) = self.prefixes.next(key, &mut passed) else { return permit };
             drop(permit);
             rate.acquire().await;
         }
     }
 
-    /// Counts bytes of a body.
+    /// Adds received bytes of a body to the goodput, by which the limit of requests in flight is judged.
     pub(super) fn received(&self, bytes: u64) {
         self.goodput.fetch_add(bytes, Relaxed);
     }
 
-    /// How long a request for `key` (None: a listing) waits for its first byte before it is hedged.
+    /// Returns how long a request for `key` (None: a listing) waits for its first byte before it is hedged.
     pub(super) fn hedge_after(&self, key: Option<&str>) -> Option<Duration> {
         lock(&self.state).hedge.threshold(key)
     }
 
-    /// A permit for a hedge, if one is free now. It does not count towards the concurrency limit: the late request
-    /// does, until one of the two is dropped ([`Permit::in_place_of`]).
+    /// Returns a permit for a hedge, if one is free now. The hedge does not count towards the bucket's limit of
+    /// requests in flight, because the late request still does, until one of the two is dropped
+    /// ([`Permit::in_place_of`]).
     pub(super) fn try_hedge(self: &Arc<Self>, key: Option<&str>) -> Option<Permit> {
-        // No hedges while the bucket throttles: they would not make it faster.
+        // While the bucket throttles, no request is hedged, because more requests would not make it faster.
         if self.prefixes.next(key, &mut [false; 2]).is_some() {
             return None;
         }
@@ -171,7 +172,7 @@ impl Limiter {
         BucketLimits { bucket, window, per_second, prefixes }
     }
 
-    /// Adapts the number of permits to the concurrency limit `size`.
+    /// Adapts the number of existing permits to `size`, the new limit of requests in flight.
     fn resize(&self, state: &mut BucketState, size: usize) {
         tracing::debug!(target: TARGET, before = state.permits, now = size, "requests in flight: the limit changed");
         if size > state.permits {
@@ -183,7 +184,7 @@ impl Limiter {
     }
 }
 
-/// The right to have one request in flight. Dropping it releases it.
+/// A permit is the right to have one request in flight. Dropping it releases that right.
 #[derive(Debug)]
 pub(super) struct Permit {
     permit: Option<OwnedSemaphorePermit>,
@@ -204,7 +205,7 @@ impl Permit {
         Self { permit, _process: process, limiter, key, sent: Instant::now() }
     }
 
-    /// The headers of the response have arrived.
+    /// Records that the headers of a successful response have arrived.
     pub(super) fn answered(&self) {
         let (limiter, now) = (&*self.limiter, Instant::now());
         limiter.prefixes.answered(self.key.as_deref(), now, self.sent, false);
@@ -218,12 +219,12 @@ impl Permit {
         limiter.resize(&mut state, size);
     }
 
-    /// The bucket asked for fewer requests.
+    /// Records that the bucket asked for fewer requests (503).
     pub(super) fn throttled(&self) {
         self.limiter.prefixes.answered(self.key.as_deref(), Instant::now(), self.sent, true);
     }
 
-    /// Takes over the place of `straggler`, which is dropped, in the concurrency limit.
+    /// Takes over the place that `straggler`, the late request's permit, has in the limit of requests in flight.
     pub(super) fn in_place_of(mut self, mut straggler: Self) -> Self {
         self.permit = straggler.permit.take();
         self
@@ -258,7 +259,7 @@ mod tests {
         let mut held = vec![a.acquire(None).await, a.acquire(Some("k")).await, b.acquire(None).await];
         assert!(b.acquire(None).now_or_never().is_none());
         let in_flight = || [&a, &b].map(|l| lock(&l.state).concurrency.size() - l.permits.available_permits());
-        // The one that waited has given back what it had.
+        // The request that had to wait holds no permit of its own bucket meanwhile.
         assert_eq!((in_flight(), limits.permits.available_permits()), ([2, 1], 0));
         held.swap_remove(1);
         drop(b.acquire(None).await);
@@ -277,7 +278,7 @@ mod tests {
         let free = || limiter.permits.available_permits();
         let resize = |to: usize| limiter.resize(&mut lock(&limiter.state), to);
         let existing = || lock(&limiter.state).permits;
-        // A larger limit frees permits, which a smaller one takes away again.
+        // A higher limit of requests in flight adds free permits, and a lower one removes them again.
         resize(size + 10);
         assert_eq!((free(), existing()), (10, size + 10));
         resize(size);
@@ -286,7 +287,7 @@ mod tests {
         assert_eq!((free(), existing()), (0, size));
         resize(size + 1);
         assert_eq!((free(), existing()), (1, size + 1));
-        // The limit is `size`: the first permit that is released pays, the others become free.
+        // The limit is `size`, and one permit too many exists: it is destroyed when released, the others become free.
         out.truncate(size - 4);
         assert_eq!((free(), existing()), (4, size));
         out.clear();
@@ -313,7 +314,7 @@ mod tests {
         let prefixes = &limiter.prefixes;
         let begun = Instant::now();
         let snapshot = || limiter.snapshot(String::new());
-        // Every other answer of b is a 503, whatever the rate of the bucket.
+        // The bucket answers every second request for prefix b with 503, whatever the rate of requests.
         for i in 0..1000_u32 {
             let sent = begun + Duration::from_millis(4) * i;
             prefixes.answered(Some("a/x/1"), sent, sent, false);
@@ -324,7 +325,7 @@ mod tests {
         assert_eq!(snapshot.prefixes.len(), 1, "{snapshot:?}");
         assert_eq!(snapshot.prefixes[0].0, "b/x");
         assert!(limiter.try_hedge(Some("b/x/2")).is_none());
-        // Hundreds wait in b; a's requests pass them.
+        // 500 requests for prefix b wait. A request for prefix a must not wait behind them.
         let mut queue = Vec::new();
         for _ in 0..500 {
             let limiter = limiter.clone();

@@ -1,9 +1,10 @@
-//! The rates that apply to a request: its bucket's, and its prefix's if the prefix is throttled separately. S3 limits
-//! parts of a bucket and does not say which. Here a part is a prefix: a key's first two folders.
+//! The limits of requests per second ("rates") of one bucket: its own, and those of prefixes that are throttled by
+//! themselves. S3 limits parts of a bucket without saying which. Here a part is a prefix: the first two folders of a
+//! key.
 //!
-//! A trial of the bucket's rate counts the responses of each prefix. If the share of 503s does not fall, prefixes
-//! that were refused more often than the bucket, by more than chance, get rates of their own, and the bucket's rate
-//! ends.
+//! During a trial of the bucket's rate (see `rate`), the responses of each prefix are counted. If the share of 503s
+//! does not fall, prefixes that were refused more often than the bucket, and not by chance, get their own rates. The
+//! bucket's ends.
 
 use super::policy;
 use super::rate::{Counts, Rate};
@@ -13,30 +14,30 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// The rates of one bucket. Locks are taken in this order: the bucket's rate, one of the maps, a prefix's rate.
+/// The rates of one bucket. Locks must be taken in this order: the bucket's rate, one of the maps, a prefix's rate.
 #[derive(Debug)]
 pub(super) struct Prefixes {
     pub bucket: Arc<PrefixLimiter>,
-    /// Responses of each prefix in the current trial.
+    /// Numbers of responses and of 503s for each prefix in the current trial (a time at a very low rate).
     tried: Mutex<HashMap<Box<str>, Counts>>,
     limited: Mutex<BTreeMap<Box<str>, Arc<PrefixLimiter>>>,
 }
 
-/// One rate, and the requests that wait for it.
+/// One limit of requests per second, and the queue of the requests that wait for it.
 #[derive(Debug)]
 pub(super) struct PrefixLimiter {
-    /// Held by the first request that waits.
+    /// Lock that the first of the waiting requests holds, so that they are served in order.
     turn: tokio::sync::Mutex<()>,
     rate: Mutex<Rate>,
 }
 
-/// A key's first two folders; None if it has none.
+/// Returns the first two folders of a key. Returns None if the key has no folder.
 fn prefix_of(key: &str) -> Option<&str> {
     key.rsplit_once('/').map(|(folder, _)| prefix_of_folder(folder))
 }
 
-/// The prefix of the keys below `folder` (without a slash at its end): its first two folders, or all of it where it
-/// is not two deep.
+/// Returns the prefix of the keys below `folder`, which has no slash at its end: its first two folders, or `folder`
+/// itself if it is less than two deep.
 pub fn prefix_of_folder(folder: &str) -> &str {
     let end = folder.match_indices('/').nth(1).map_or(folder.len(), |(at, _)| at);
     folder.get(..end).unwrap_or(folder)
@@ -51,14 +52,14 @@ impl Prefixes {
         }
     }
 
-    /// Prefixes that are throttled separately, sorted, with their requests per second.
+    /// Returns the prefixes that are throttled by themselves, sorted, each with its limit of requests per second.
     pub(super) fn limited(&self) -> Vec<(String, f64)> {
         let limited = lock(&self.limited);
         limited.iter().filter_map(|(prefix, of)| Some((prefix.to_string(), of.per_second()?))).collect()
     }
 
-    /// The next rate that a request for `key` has to wait for: its prefix's, then its bucket's.
-    /// `passed` belongs to the request and begins as false.
+    /// Returns the next rate that a request for `key` must wait for: first its prefix's, then its bucket's. `passed`
+    /// belongs to the request: which of the two it has waited for already.
     pub(super) fn next(&self, key: Option<&str>, passed: &mut [bool; 2]) -> Option<Arc<PrefixLimiter>> {
         let rates = [self.of(key.and_then(prefix_of)), Some(Arc::clone(&self.bucket))];
         rates.into_iter().zip(passed).find_map(|(rate, passed)| {
@@ -68,7 +69,7 @@ impl Prefixes {
         })
     }
 
-    /// A request for `key` that was sent at `sent` was answered.
+    /// Records the response to a request for `key` that was sent at `sent`. `throttled`: the response was a 503.
     pub(super) fn answered(&self, key: Option<&str>, now: Instant, sent: Instant, throttled: bool) {
         let prefix = key.and_then(prefix_of);
         if let Some(prefix) = prefix
@@ -103,13 +104,13 @@ impl Prefixes {
         log_rate_change(None, before, rate.per_second());
     }
 
-    /// The limiter of a prefix that is throttled separately.
+    /// Returns the limiter of a prefix that is throttled by itself.
     fn of(&self, prefix: Option<&str>) -> Option<Arc<PrefixLimiter>> {
         lock(&self.limited).get(prefix?).map(Arc::clone)
     }
 
-    /// Gives rates to the prefixes that were refused more often than the bucket (`all`) in a trial. Returns whether
-    /// there were any.
+    /// Gives rates to the prefixes that were refused more often in a trial than the bucket as a whole (`all`). Returns
+    /// whether there was such a prefix.
     fn blame(&self, now: Instant, tried: HashMap<Box<str>, Counts>, all: Counts) -> bool {
         let seconds = now.saturating_duration_since(all.since).as_secs_f64();
         let mut limited = lock(&self.limited);
@@ -134,16 +135,15 @@ impl PrefixLimiter {
         Self { turn: tokio::sync::Mutex::default(), rate: Mutex::new(rate) }
     }
 
-    /// Requests per second; None while there is no limit.
+    /// Limit of requests per second. None: there is no limit.
     pub(super) fn per_second(&self) -> Option<f64> {
         lock(&self.rate).per_second()
     }
 
-    /// Waits, first come first served, until the rate allows one more request.
+    /// Waits until the rate allows one more request. Requests are served in the order in which they came.
     pub(super) async fn acquire(&self) {
         let _turn = self.turn.lock().await;
-        // Ends: the rate never falls to zero, so a token becomes free, and nobody else can take it while `_turn` is
-        // held.
+        // This loop ends: the rate is never 0, so a token becomes free, and only the holder of `_turn` takes tokens.
         loop {
             let taken = lock(&self.rate).take(Instant::now());
             match taken {

@@ -1,4 +1,4 @@
-//! The rates of a bucket and its prefixes in simulated time.
+//! Tests of the rates of a bucket and of its prefixes, in simulated time.
 
 use super::super::simulation::{Allowed, Control, World};
 use super::*;
@@ -64,7 +64,7 @@ fn three_throttled_prefixes_are_used() {
     assert!(taken > 20 * 2500 && waste < 0.05, "{taken} {waste}");
 }
 
-/// Whatever the order in which prefixes are asked for, and however the limit changes.
+/// The result must not depend on the order in which prefixes are requested, nor on how the limit changes.
 #[test]
 fn a_limit_on_the_bucket_is_told_from_limits_on_prefixes() {
     for prefixes in [3, 30] {
@@ -115,7 +115,7 @@ fn rates_of_prefixes_are_bounded_and_end_a_minute_after_the_last_503() {
     all.hold(begun, 1000.0);
     let mut now = begun;
     let trial = loop {
-        // Every tenth is refused, whatever the rate.
+        // The simulated bucket refuses every tenth request, whatever the rate.
         now += std::time::Duration::from_millis(1);
         if let Some(trial) = all.answered(now, now, (now - begun).as_millis().is_multiple_of(10)) {
             break trial;

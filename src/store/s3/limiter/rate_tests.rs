@@ -1,4 +1,4 @@
-//! A rate against a bucket in simulated time.
+//! Tests of a limit of requests per second against a simulated bucket, in simulated time.
 
 use super::policy;
 use super::rate::Rate;
@@ -9,7 +9,7 @@ fn world(seed: u64) -> World<Rate> {
     World::new(Rate::new(Instant::now()), seed)
 }
 
-/// Clients enough for 2.5 times the limit, at 20 ms for an answer.
+/// Number of clients that together could send 2.5 times the limit, with 20 ms per response.
 fn clients(rate: f64) -> usize {
     ((rate * 0.05) as usize).clamp(32, 256)
 }
@@ -77,7 +77,8 @@ fn follows_when_the_limit_halves_or_doubles() {
     }
 }
 
-/// Without any limit; what is asked for is what the clients can: 64 every 20 ms.
+/// The bucket has no limit but refuses a share of the requests. 64 clients send as fast as they can, one request per 20
+/// ms.
 #[test]
 fn refusals_by_chance_do_not_slow_a_bucket_without_a_limit() {
     for share in [0.005, 0.02, 0.05, 0.1, 0.3, 0.5] {
@@ -120,7 +121,7 @@ fn an_outage_is_asked_little_and_its_end_is_noticed() {
         world.run(5.0, 64, Allowed::refusing(1.0));
         let outage = world.run(10.0, 64, Allowed::refusing(1.0));
         assert!(f64::from(outage.refused) <= 1.5 * policy::LEAST_RATE * 10.0, "{seed}: {outage:?}");
-        // What comes after it: no limit, or one with refusals by chance.
+        // After the outage, the bucket has no limit, or a limit and random refusals.
         world.run(5.0, 64, Allowed::refusing(0.0));
         let after = world.run(1.0, 64, Allowed::refusing(0.0)).per_second();
         assert!(after > 2000.0, "{seed}: {after}");

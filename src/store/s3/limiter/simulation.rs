@@ -1,28 +1,28 @@
-//! A bucket and its clients in simulated time: the tests of [`super::rate`] and [`super::prefixes`] run in it, and
-//! `benches/limits.rs` compares policies in it. Nothing sleeps, and no clock is read but once, to have an `Instant`
-//! to count from.
+//! A bucket and its clients in simulated time. The tests of [`super::rate`] and [`super::prefixes`] use it, and
+//! `benches/limits.rs` compares limiter policies with it. Nothing sleeps. The clock is read only once, for a first
+//! `Instant`.
 
 use super::rate::Rate;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 const LATENCY: Duration = Duration::from_millis(20);
-/// A timer's grain: how far time moves at once.
+/// Step of the simulated time, as coarse as a timer.
 const STEP: Duration = Duration::from_millis(1);
-/// With busy cores, how long client and server wait for one: on average in seconds, usually and one time in a
-/// hundred.
+/// Time for which client and server wait if their cores are busy: the usual mean in seconds, and the mean in one step
+/// of a hundred.
 const CORE_WAITS: (f64, f64) = (0.002, 0.02);
 
-/// What is tried: decides when a request may be sent, and learns from the answers.
+/// The limiter under test: it decides when a request may be sent, and learns from the responses.
 pub(super) trait Control {
-    /// Whether a request for `prefix` may be sent now. `passed` belongs to the request and begins as false: the rates
-    /// of its prefix and of its bucket have let it pass.
+    /// Returns whether a request for `prefix` may be sent now. `passed` belongs to the request: whether its prefix's
+    /// rate and its bucket's rate have admitted it.
     fn may_send(&mut self, now: Instant, prefix: usize, passed: &mut [bool; 2]) -> bool;
-    /// A request for `prefix` that was sent at `sent` has been answered.
+    /// Records the response to a request for `prefix` that was sent at `sent`. `throttled`: it was a 503.
     fn answered(&mut self, now: Instant, sent: Instant, prefix: usize, throttled: bool);
 }
 
-/// One rate for all prefixes.
+/// The simplest limiter under test: one limit for all prefixes together.
 impl Control for Rate {
     fn may_send(&mut self, now: Instant, _prefix: usize, _passed: &mut [bool; 2]) -> bool {
         self.take(now).is_ok()
@@ -33,32 +33,32 @@ impl Control for Rate {
     }
 }
 
-/// What the server allows.
+/// Limits that the simulated server applies to the requests it receives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowed {
-    /// Requests per second of the whole bucket.
+    /// Maximum requests per second to the whole bucket.
     pub bucket: f64,
-    /// Requests per second of each prefix, where it has a limit of its own.
+    /// Maximum requests per second to each prefix that has its own limit.
     pub prefix: fn(usize) -> Option<f64>,
-    /// Part of the requests that is refused whatever the rate.
+    /// Fraction of the requests that the server refuses at any rate.
     pub refused: f64,
-    /// What a limit saves up, in seconds of its rate.
+    /// Unused requests that a limit saves up, in seconds of its rate.
     pub burst: f64,
 }
 
 impl Allowed {
-    /// A tenth of a second's burst, and nothing refused but above the limit.
+    /// A server that saves up 0.1 s of its rate and refuses nothing below the limit.
     pub(super) fn rate(bucket: f64) -> Self {
         Self { bucket, prefix: |_| None, refused: 0.0, burst: 0.1 }
     }
 
-    /// Part of the requests is refused whatever the rate, and there is no limit.
+    /// A server without limit that refuses the fraction `refused` of the requests.
     pub(super) fn refusing(refused: f64) -> Self {
         Self { refused, ..Self::rate(f64::INFINITY) }
     }
 }
 
-/// Tokens of one limit, on the server's side.
+/// Token bucket with which the simulated server applies one limit.
 #[derive(Debug)]
 struct Tokens {
     count: f64,
@@ -73,7 +73,7 @@ struct Request {
     refused: u32,
 }
 
-/// What happened in some time.
+/// Numbers of accepted and refused requests in one part of the simulation.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Course {
     pub seconds: f64,
@@ -87,21 +87,22 @@ impl Course {
         f64::from(self.taken) / self.seconds
     }
 
-    /// Refusals among all answers.
+    /// Fraction of the responses that were refusals.
     pub(super) fn waste(&self) -> f64 {
         f64::from(self.refused) / f64::from((self.taken + self.refused).max(1))
     }
 }
 
-/// One bucket, and clients that always have more to ask.
+/// A simulated bucket, and clients that always have another request to send.
 #[derive(Debug)]
 pub(super) struct World<C> {
     pub control: C,
     now: Instant,
     random: fastrand::Rng,
-    /// Client and server wait for their cores.
+    /// Whether the simulation adds delays, as on machines whose cores are busy.
     pub is_busy: bool,
-    /// Refused requests are sent again after a pause that doubles; else at once.
+    /// Whether refused requests are sent again after a pause that doubles each time. Otherwise they are sent again at
+    /// once.
     pub backs_off: bool,
     server: HashMap<Option<usize>, Tokens>,
     waiting: VecDeque<Request>,
@@ -122,12 +123,12 @@ impl<C: Control> World<C> {
         }
     }
 
-    /// `clients` requests for one prefix, waiting or in flight, for `seconds`.
+    /// Runs `clients` clients for `seconds` of simulated time. All requests are for the same prefix.
     pub(super) fn run(&mut self, seconds: f64, clients: usize, allowed: Allowed) -> Course {
         self.run_prefixes(seconds, clients, allowed, |_| 0)
     }
 
-    /// The same; `next` says which prefix the next request is for.
+    /// Runs `clients` clients for `seconds` of simulated time. `next` chooses the key prefix of each request.
     pub(super) fn run_prefixes(
         &mut self,
         seconds: f64,
@@ -195,7 +196,7 @@ impl<C: Control> World<C> {
         }
     }
 
-    /// Takes one token of the bucket's limit, or of a prefix's.
+    /// Takes one token from the limit of a prefix, or of the bucket if `of` is None. Returns false if there is none.
     fn take(&mut self, of: Option<usize>, rate: f64, allowed: Allowed) -> bool {
         if rate.is_infinite() {
             return true;
