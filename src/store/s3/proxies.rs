@@ -1,5 +1,5 @@
 //! Chooses the proxy for a request from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, by the rules
-//! of curl and Go (docs/CLI.md, "Environment").
+//! of curl and Go (docs/CLI.md, "Flags of all commands").
 
 use std::fmt;
 use std::net::IpAddr;
