@@ -3,13 +3,14 @@
 use crate::commit::Notice;
 use crate::commit::journal::KnownDevices;
 use crate::commit::parents::UnsyncedNames;
+use crate::commit::space::SpaceMemory;
 use crate::commit::sweep::SweptDirectories;
 use crate::commit::sys::UnnamedLinks;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The memory of a run: which directories were swept, which new directories are not durable yet, and what file
-/// systems and the kernel were found to do. Each command makes one. Clones share it.
+/// The memory of a run: which directories were swept, which new directories are not durable yet, whether a disk was
+/// full, and what file systems and the kernel were found to do. Each command makes one. Clones share it.
 ///
 /// Two contexts behave towards each other like two processes: nothing is lost, but work is done twice.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,7 @@ struct Memory {
     unsynced: UnsyncedNames,
     devices: KnownDevices,
     links: UnnamedLinks,
+    space: SpaceMemory,
 }
 
 impl CommitContext {
@@ -47,5 +49,9 @@ impl CommitContext {
 
     pub(super) fn links(&self) -> &UnnamedLinks {
         &self.0.links
+    }
+
+    pub(super) fn space(&self) -> &SpaceMemory {
+        &self.0.space
     }
 }

@@ -66,7 +66,8 @@ pub enum CommitError {
         shown(.path)
     )]
     Busy { path: PathBuf },
-    /// `needed` bytes do not fit; `free` bytes are available to this user. EFBIG: the limit on the size of one file.
+    /// `needed` bytes do not fit; `free` bytes were available before the attempt. None where that is not known, or not
+    /// the reason: EDQUOT (a quota) and EFBIG (the limit on the size of one file).
     #[error("cannot reserve {needed} bytes for {}: {}{}", shown(.path), text_of(*.errno), free_bytes(*.free))]
     NoSpace { path: PathBuf, needed: u64, free: Option<u64>, errno: Errno },
     /// The kernel refused `what`.

@@ -9,6 +9,7 @@
 //!   colliding ones. `priority` says which come first.
 //! - `queue` holds the jobs that wait. `window` bounds how many are in flight, `descriptors` how many can
 //!   be.
+//! - `space` compares the files' size with the free disk space.
 //! - `run` restores them: `attempt` is one try at one database, `durable` syncs directories in batches.
 //! - `outcome` reports: the error log, the report, the totals. `progress` has the counts for display.
 
@@ -23,6 +24,7 @@ mod priority;
 mod progress;
 mod queue;
 mod run;
+mod space;
 mod window;
 
 pub use crate::fleet::attempt::{Settings, Work};
@@ -42,4 +44,5 @@ pub use crate::fleet::priority::{First, estimated_bytes};
 pub use job::{Admission, Ended, Ending, Job, Jobs, Known, Places, PlannedDatabase, Subject};
 pub use progress::Progress;
 pub use run::{Fleet, RunEvent, RunResult};
+pub use space::LittleSpace;
 pub use window::DatabaseWindow;

@@ -25,6 +25,7 @@ use crate::fleet::outcome::record::Discovered;
 use crate::fleet::outputs::Roots;
 use crate::fleet::progress::Progress;
 use crate::fleet::queue::JobQueue;
+use crate::fleet::space::{LittleSpace, little_space};
 use crate::fleet::window::DatabaseWindow;
 use crate::io::IoError;
 use crate::plan::PlanError;
@@ -64,6 +65,8 @@ pub enum RunEvent {
         /// Whether any database matches `--first`.
         any_first: bool,
     },
+    /// The databases may not fit the disk.
+    LittleSpace(LittleSpace),
     Ended(Ended),
     /// What an interrupted run had left beside a database was cleaned up, or could not be.
     PutRight(Notice),
@@ -230,6 +233,12 @@ impl<'a> FleetRun<'a> {
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
         let Jobs { jobs, refused, any_first } = self.incoming.admission.admit(discovery);
         (self.hear)(RunEvent::AllFound { discovered, any_first });
+        let settings = self.fleet.settings;
+        if !matches!(settings.work, Work::Rehearse(_)) {
+            for little in little_space(&jobs, settings.if_db_not_exists) {
+                (self.hear)(RunEvent::LittleSpace(little));
+            }
+        }
         let estimated = jobs.iter().map(|job| job.estimated_bytes).sum();
         let databases = (jobs.len() + refused.len()) as u64;
         self.fleet.progress.found_all(databases, estimated, self.fleet.counters);
@@ -355,6 +364,10 @@ impl<'a> FleetRun<'a> {
         let settings = self.fleet.settings;
         if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {
             return self.end(job, no_backups(settings));
+        }
+        // Another restore was faster: the output exists now, and did not when this one began.
+        if settings.if_db_not_exists && error.class() == Class::OutputExists && job.place.exists() {
+            return self.end(job, Ending::Skipped("database already exists"));
         }
         if job.retries >= settings.max_retries || !may_pass(&error) {
             let (class, reason) = (error.class(), error.to_string());
