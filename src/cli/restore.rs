@@ -10,6 +10,7 @@ use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
 use crate::config::{self, Config, Env, Location};
+use crate::error::Class;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,6 +83,13 @@ pub fn run(
             log.info("no matching backups found");
             Ok(String::new())
         }
+        // Another restore was faster: the output exists now, and did not when this one began.
+        Err(Failure::Failed { class: Class::OutputExists, .. })
+            if args.if_db_not_exists && output.metadata().is_ok() =>
+        {
+            log.info("database already exists, skipping");
+            Ok(String::new())
+        }
         Err(failure) => Err(failure),
     }
 }
@@ -132,7 +140,6 @@ mod tests {
     use super::*;
     use crate::cli::args::resolved::LogFormat;
     use crate::cli::ui::screen::{FileLine, TimeSource};
-    use crate::error::Class;
     use crate::ltx::{Level, Txid};
     use crate::timestamp::Timestamp;
     use std::ffi::OsString;
@@ -204,6 +211,40 @@ mod tests {
             summary(&report()),
             "restored out.db: 3.0 MiB at txid 0000000000000007 (1970-01-01T00:00:01Z), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
         );
+    }
+
+    /// Another restore publishes the database while this one runs.
+    struct Slower;
+
+    impl Restorer for Slower {
+        fn put_right(&self, _output: &Path, _log: &Log) {}
+        fn plan(&self, _request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
+            Err(Failure::internal("not asked for"))
+        }
+        fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
+            std::fs::write(request.output, "the faster one's").unwrap();
+            Err(Failure::failed(Class::OutputExists, "output path already exists"))
+        }
+        fn snapshot(&self) -> ProgressSnapshot {
+            ProgressSnapshot::default()
+        }
+    }
+
+    #[test]
+    fn the_slower_of_two_skips_if_it_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out.db");
+        let run_with = |flags: &[&str]| {
+            let args = ["restore", "-o", out.to_str().unwrap(), "file:///backups/a.db"];
+            let args = args.iter().chain(flags).map(OsString::from);
+            let Ok(Command::Restore(args)) = parse(args, &|_| None) else { panic!("{flags:?}") };
+            let log = Log::new(Box::new(std::io::sink()), 0, LogFormat::Text, false, false);
+            let ran = run(&args, &|_| None, &log, &CancellationToken::new(), &Slower);
+            std::fs::remove_file(&out).unwrap();
+            ran
+        };
+        assert_eq!(run_with(&["-if-db-not-exists", "-json"]), Ok(String::new()));
+        assert!(matches!(run_with(&[]), Err(Failure::Failed { class: Class::OutputExists, .. })));
     }
 
     #[test]

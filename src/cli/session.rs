@@ -36,7 +36,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Finds out whether io_uring can be used, and starts one worker per core. At most `max_databases`
-    /// databases are restored at a time, fewer if the limit of open files (`ulimit -n`) is low. `checks` says
+    /// databases are restored at a time. Workers and databases are fewer if the limit of open files (`ulimit -n`) is low. `checks` says
     /// whether the command will have SQLite check databases.
     ///
     /// # Errors
@@ -55,9 +55,12 @@ impl Session {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let descriptors = Descriptors::of_process(cores);
+        if let Some(note) = descriptors.note() {
+            log.info(&note);
+        }
         let max_databases = max_databases.min(descriptors.databases);
         let options = WorkersOptions {
-            workers: cores,
+            workers: descriptors.workers,
             kind: chosen.kind,
             memory_bytes: common.memory_bytes,
             // One task more than databases, because finding the databases of a fleet is a task as well.
@@ -68,7 +71,7 @@ impl Session {
         let workers = Workers::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         if let Some((started, reason)) = workers.fewer_workers() {
-            log.info(&format!("{started} of {cores} workers: {reason}"));
+            log.info(&format!("{started} of {} workers: {reason}", descriptors.workers));
         }
         let mut s3_options = s3_options(common);
         s3_options.limits = RequestLimits::new(match (common.max_requests.map(usize::from), descriptors.requests) {

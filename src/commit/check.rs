@@ -13,7 +13,11 @@ use std::path::{Path, PathBuf};
 /// Number of lines of SQLite's report that are kept. A badly damaged database can give thousands.
 const MOST_LINES: usize = 20;
 
-/// Characters that are percent-encoded when a path becomes an SQLite URI.
+/// SQLite's text for an error without an explanation. FTS5 gives it if it finds no tokenizer; [`Check::lacking`] finds
+/// out which.
+const UNEXPLAINED: &str = "SQL logic error";
+
+/// The characters that are percent-encoded in an SQLite URI.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 /// The two values of the option `-integrity-check`: `quick` and `full`.
@@ -80,22 +84,76 @@ impl Check {
     /// [`CommitError::Sqlite`] if SQLite fails for a reason other than damage, such as a read error of the
     /// disk.
     pub fn run(self) -> Result<CheckOutcome, CommitError> {
-        match self.report() {
-            Ok(lines) if lines == ["ok"] => Ok(CheckOutcome::Ok),
-            Ok(lines) => Ok(CheckOutcome::Damaged(lines)),
-            Err(error) => outcome_of(&error)
-                .ok_or_else(|| CommitError::Sqlite { path: self.path.clone(), reason: error.to_string() }),
+        let outcome = match self.report(None) {
+            Ok(lines) => outcome_of_report(lines),
+            Err(error) => self.outcome_of(&error)?,
+        };
+        match outcome {
+            CheckOutcome::NotCheckable(why) => self.check_tables(self.lacking().unwrap_or(why)),
+            outcome => Ok(outcome),
         }
     }
 
-    fn report(&self) -> Result<Vec<String>, rusqlite::Error> {
+    /// Checks each table by itself. `why`: what SQLite lacks.
+    fn check_tables(&self, why: String) -> Result<CheckOutcome, CommitError> {
+        let tables = self.names("rootpage > 0").map_err(|error| self.failed(&error))?;
+        for table in tables {
+            let outcome = match self.report(Some(&table)) {
+                Ok(lines) => outcome_of_report(lines),
+                Err(error) => self.outcome_of(&error)?,
+            };
+            if let CheckOutcome::Damaged(_) | CheckOutcome::Interrupted = outcome {
+                return Ok(outcome);
+            }
+        }
+        Ok(CheckOutcome::NotCheckable(why))
+    }
+
+    /// SQLite's report on the database, or on one table and its indexes.
+    fn report(&self, table: Option<&str>) -> Result<Vec<String>, rusqlite::Error> {
         let pragma = match self.mode {
             Mode::Quick => "quick_check",
             Mode::Full => "integrity_check",
         };
-        let mut statement = self.connection.prepare(&format!("PRAGMA {pragma}({MOST_LINES})"))?;
+        let of = table.map_or_else(|| MOST_LINES.to_string(), quoted);
+        let mut statement = self.connection.prepare(&format!("PRAGMA {pragma}({of})"))?;
         let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
         lines.take(MOST_LINES).collect()
+    }
+
+    /// The names of the tables that satisfy `condition`.
+    fn names(&self, condition: &str) -> Result<Vec<String>, rusqlite::Error> {
+        let sql = format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND {condition}");
+        let mut statement = self.connection.prepare(&sql)?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    }
+
+    /// What a virtual table lacks. SQLite's check does not say it: FTS5 looks for its tokenizer when it is used first,
+    /// and its text is lost. A query shows the text.
+    fn lacking(&self) -> Option<String> {
+        let tables = self.names("rootpage = 0 AND sql LIKE 'CREATE VIRTUAL%'").ok()?;
+        tables.iter().find_map(|table| {
+            let name = quoted(table);
+            let sql = format!("SELECT 1 FROM {name} WHERE {name} MATCH 'a' LIMIT 1");
+            let error = self.connection.query_row(&sql, [], |_| Ok(())).err()?;
+            let (_, text) = code_and_text(&error)?;
+            (is_missing(&text) && !text.contains(UNEXPLAINED)).then(|| format!("{} (table {table})", missing(&text)))
+        })
+    }
+
+    /// The outcome that an error of SQLite stands for.
+    fn outcome_of(&self, error: &rusqlite::Error) -> Result<CheckOutcome, CommitError> {
+        let Some((code, text)) = code_and_text(error) else { return Err(self.failed(error)) };
+        match code {
+            ErrorCode::OperationInterrupted => Ok(CheckOutcome::Interrupted),
+            _ if is_missing(&text) => Ok(CheckOutcome::NotCheckable(missing(&text))),
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Ok(CheckOutcome::Damaged(vec![text])),
+            _ => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> CommitError {
+        CommitError::Sqlite { path: self.path.clone(), reason: error.to_string() }
     }
 }
 
@@ -104,26 +162,60 @@ pub fn check(path: &Path, mode: Mode) -> Result<CheckOutcome, CommitError> {
     Check::open(path, mode)?.run()
 }
 
-/// Translates an error that SQLite returned during the check into an outcome. Returns None if the error says
-/// nothing about the database, such as a read error of the disk.
-fn outcome_of(error: &rusqlite::Error) -> Option<CheckOutcome> {
-    let rusqlite::Error::SqliteFailure(failure, message) = error else { return None };
-    let message = message.clone().unwrap_or_else(|| failure.to_string());
-    // SQLite reports a missing collation, module, function or tokenizer with the general code SQLITE_ERROR.
-    // Only the message says which of them it is.
-    let not_checkable = [
+/// The outcome that a report stands for.
+fn outcome_of_report(lines: Vec<String>) -> CheckOutcome {
+    match lines.iter().find(|line| !is_unvalidated(line)) {
+        _ if lines == ["ok"] => CheckOutcome::Ok,
+        // A report of nothing but such lines.
+        None => CheckOutcome::NotCheckable(lines.into_iter().next().unwrap_or_default()),
+        Some(_) => CheckOutcome::Damaged(lines),
+    }
+}
+
+/// Whether a line of a report says that a virtual table could not be checked, and not that it is damaged.
+fn is_unvalidated(line: &str) -> bool {
+    line.starts_with("unable to validate ") && line.ends_with(UNEXPLAINED)
+}
+
+/// The kind of an error of SQLite, and its text.
+fn code_and_text(error: &rusqlite::Error) -> Option<(ErrorCode, String)> {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, text) => {
+            Some((failure.code, text.clone().unwrap_or_else(|| failure.to_string())))
+        }
+        // An error that was found when the statement was compiled.
+        rusqlite::Error::SqlInputError { error, msg, .. } => Some((error.code, msg.clone())),
+        _ => None,
+    }
+}
+
+/// A name as an identifier of SQL.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether a text of SQLite says that it lacks something that the database's application has. SQLite has no error
+/// codes for these, only texts.
+fn is_missing(text: &str) -> bool {
+    const TEXTS: [&str; 8] = [
         "no such collation sequence",
         "no such module",
         "no such function",
         "unknown function",
         "no such tokenizer",
         "unknown tokenizer",
+        "error in tokenizer constructor",
+        UNEXPLAINED,
     ];
-    match failure.code {
-        ErrorCode::OperationInterrupted => Some(CheckOutcome::Interrupted),
-        _ if not_checkable.iter().any(|text| message.contains(text)) => Some(CheckOutcome::NotCheckable(message)),
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Some(CheckOutcome::Damaged(vec![message])),
-        _ => None,
+    TEXTS.iter().any(|missing| text.contains(missing))
+}
+
+/// The text with which SQLite says what it lacks. One that it words differently while a statement runs is worded as
+/// when it is compiled: `unknown function: f()` as `no such function: f`.
+fn missing(text: &str) -> String {
+    match text.split_once("unknown function: ") {
+        Some((before, name)) => format!("{before}no such function: {}", name.strip_suffix("()").unwrap_or(name)),
+        None => text.to_owned(),
     }
 }
 

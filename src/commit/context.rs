@@ -3,6 +3,7 @@
 use crate::commit::Notice;
 use crate::commit::journal::KnownDevices;
 use crate::commit::parents::UnsyncedNames;
+use crate::commit::space::SpaceMemory;
 use crate::commit::sweep::SweptDirectories;
 use crate::commit::sys::UnnamedLinks;
 use std::path::Path;
@@ -22,6 +23,7 @@ struct Memory {
     unsynced: UnsyncedNames,
     devices: KnownDevices,
     links: UnnamedLinks,
+    space: SpaceMemory,
 }
 
 impl CommitContext {
@@ -49,5 +51,9 @@ impl CommitContext {
 
     pub(super) fn links(&self) -> &UnnamedLinks {
         &self.0.links
+    }
+
+    pub(super) fn space(&self) -> &SpaceMemory {
+        &self.0.space
     }
 }

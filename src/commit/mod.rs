@@ -36,6 +36,7 @@ mod notice;
 mod parents;
 mod publish;
 mod sidecars;
+mod space;
 mod staged;
 mod sweep;
 mod sys;
@@ -46,6 +47,7 @@ mod unsafe_name;
 
 pub use crate::commit::contained::{OutputRoot, check_way_beneath};
 pub use crate::commit::context::CommitContext;
+pub use crate::commit::space::FreeSpace;
 pub use crate::commit::staged::StagedFile;
 pub(crate) use crate::commit::staged::create_temporary;
 pub use destination::{Destination, check_way};

@@ -1,6 +1,7 @@
 //! The new output file before its publication. No other program sees it under its final name.
 
 use crate::commit::destination::Standing;
+use crate::commit::space::FreeSpace;
 use crate::commit::sys::{mode, rename_to_absent, sync_inode};
 use crate::commit::temp_name::TempName;
 use crate::commit::{CommitError, Destination, Replace, parents};
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Maximum number of random temporary names that are tried. A name has 8 random letters or digits (36^8
 /// possible names).
@@ -39,8 +41,9 @@ pub struct StagedFile {
     path: Option<PathBuf>,
     /// Whether the inode must be synced once more after the file got its name (`journal`).
     is_named_late: bool,
-    // `destination` is the last field, so it is dropped last: its drop removes new directories, which must be
-    // empty by then.
+    /// The length that [`Self::reserve`] gave the file.
+    reserved: AtomicU64,
+    // Last field, so dropped last: its drop removes directories, which must be empty by then.
     destination: Arc<Destination>,
 }
 
@@ -61,7 +64,8 @@ impl StagedFile {
         let keeps_late_names =
             || destination.context().devices().keep_late_names(destination.dir(), destination.directory_id());
         let is_named_late = temp.is_none() && !keeps_late_names();
-        let new = Self { output, temp, path, is_named_late, destination: Arc::clone(destination) };
+        let reserved = AtomicU64::new(0);
+        let new = Self { output, temp, path, is_named_late, reserved, destination: Arc::clone(destination) };
         if destination.replace() == Replace::Force
             && let Standing::Database(old) = destination.standing()?
         {
@@ -80,35 +84,65 @@ impl StagedFile {
         self.path.as_deref()
     }
 
-    /// Reserves `len` bytes on the disk and sets the file's length to `len`. A full disk is thus found before
-    /// anything is fetched.
+    /// Whether the free space is so small that the exact size of the database must be read before its files are
+    /// fetched: less than ten times `planned_bytes`, the size of these files, or a reservation has failed in this run.
+    pub fn is_space_scarce(&self, planned_bytes: u64) -> bool {
+        self.destination.context().space().was_full()
+            || FreeSpace::of(&self.output).is_some_and(|free| free.is_scarce_for(planned_bytes))
+    }
+
+    /// Reserves `len` bytes of disk and makes the file that long, so that a full disk is found before anything is
+    /// fetched. A second call with the same `len` does nothing.
     ///
     /// # Errors
     /// [`CommitError::NoSpace`], with the bytes needed and the bytes free, if the disk or the user's quota is
     /// too small.
     pub fn reserve(&self, len: u64) -> Result<(), CommitError> {
-        let file = &self.output;
-        file.expect_size(len);
-        file.note_change();
-        if len == 0 {
+        self.output.expect_size(len);
+        let before = self.reserved.load(Relaxed);
+        if len == before {
             return Ok(());
         }
-        let reserved = match file.fault(Step::Reserve) {
-            Err(errno) => Err(errno),
-            // fallocate with mode 0 also sets the file's size, so later writes do not have to.
-            Ok(_) => uninterrupted(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)),
+        self.output.note_change();
+        let space = self.destination.context().space();
+        let free = FreeSpace::of(&self.output);
+        // Where space is ample nobody waits.
+        let scarce = free.is_some_and(|free| free.is_scarce_for(len));
+        let _turn = scarce.then(|| space.turn());
+        let free = if scarce { FreeSpace::of(&self.output) } else { free };
+        let reserved = match free {
+            // An attempt would take all that is left before it fails.
+            Some(free) if free.with_roots_share < len.saturating_sub(before) => Err(Errno::NOSPC),
+            _ => self.output.fault(Step::Reserve).and_then(|_| {
+                // Mode 0 also sets the file's size, so that later writes need not.
+                uninterrupted(|| rustix::fs::fallocate(&self.output, FallocateFlags::empty(), 0, len))
+            }),
+        };
+        let reserved = match reserved {
+            // This file system cannot reserve space (ZFS, NFS, some of FUSE). The free space is compared instead.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => match free {
+                Some(free) if free.available < len => Err(Errno::NOSPC),
+                _ => Ok(self.truncate(len)?),
+            },
+            reserved => reserved,
         };
         match reserved {
-            Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                // The file system cannot reserve space (ZFS, NFS). Check the free space instead.
-                match self.free() {
-                    Some(free) if free < len => Err(self.no_space(len, Errno::NOSPC)),
-                    _ => self.truncate(len),
-                }
+            Ok(()) => {
+                self.reserved.store(len, Relaxed);
+                Ok(())
             }
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(self.no_space(len, errno)),
-            Err(errno) => Err(CommitError::refused("reserve space for", file.path(), errno)),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+                // What the attempt took is given back at once: other databases of this run may fit.
+                let _ = uninterrupted(|| rustix::fs::ftruncate(&self.output, 0));
+                self.reserved.store(0, Relaxed);
+                if errno != Errno::FBIG {
+                    space.note_full();
+                }
+                // The free space says nothing about a quota (EDQUOT) or a limit on one file (EFBIG).
+                let free = free.filter(|_| errno == Errno::NOSPC).map(|free| free.available);
+                Err(CommitError::NoSpace { path: self.output.path().to_owned(), needed: len, free, errno })
+            }
+            Err(errno) => Err(CommitError::refused("reserve space for", self.output.path(), errno)),
         }
     }
 
@@ -186,20 +220,8 @@ impl StagedFile {
         Ok(())
     }
 
-    fn free(&self) -> Option<u64> {
-        let stat = rustix::fs::fstatvfs(&self.output).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
-    fn no_space(&self, needed: u64, errno: Errno) -> CommitError {
-        // EFBIG is a limit on the size of one file, so the free space of the disk does not matter.
-        let free = if errno == Errno::FBIG { None } else { self.free() };
-        CommitError::NoSpace { path: self.output.path().to_owned(), needed, free, errno }
-    }
-
-    /// Copies owner, group and mode of the old file `old` to the new file, as far as this process may. The new
-    /// file never grants more than the old one: if the group cannot be kept, the new group gets only the
-    /// permissions of "others".
+    /// Copies owner, group and mode of the file that is to be replaced, as far as permitted. Never grants more than
+    /// the old file: if the group cannot be kept, the new group gets the permissions that others had.
     fn take_after(&self, old: &Stat) {
         let kept = self.take_owner(old);
         let mut mode = old.st_mode & 0o777;

@@ -25,6 +25,7 @@ mod priority;
 mod progress;
 mod queue;
 mod run;
+mod space;
 mod window;
 
 pub use crate::fleet::attempt::{Settings, Work};
@@ -44,4 +45,5 @@ pub use crate::fleet::priority::{First, estimated_bytes};
 pub use job::{Admission, Ended, Ending, Job, Jobs, Known, Places, PlannedDatabase, Subject};
 pub use progress::Progress;
 pub use run::{Fleet, RunEvent, RunResult};
+pub use space::LittleSpace;
 pub use window::DatabaseWindow;

@@ -27,6 +27,7 @@ use crate::fleet::outcome::record::Discovered;
 use crate::fleet::outputs::Roots;
 use crate::fleet::progress::Progress;
 use crate::fleet::queue::JobQueue;
+use crate::fleet::space::{LittleSpace, little_space};
 use crate::fleet::window::DatabaseWindow;
 use crate::io::IoError;
 use crate::plan::PlanError;
@@ -72,7 +73,8 @@ pub enum RunEvent {
         /// Whether any database matches a `--first` glob.
         any_first: bool,
     },
-    /// A database has ended: restored, planned, skipped or failed.
+    /// The databases may not fit the disk.
+    LittleSpace(LittleSpace),
     Ended(Ended),
     /// A killed run's files beside a database were put back, or could not be.
     PutRight(Notice),
@@ -240,6 +242,12 @@ impl<'a> FleetRun<'a> {
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
         let Jobs { jobs, refused, any_first } = self.incoming.admission.admit(discovery);
         (self.hear)(RunEvent::AllFound { discovered, any_first });
+        let settings = self.fleet.settings;
+        if !matches!(settings.work, Work::Rehearse(_)) {
+            for little in little_space(&jobs, settings.if_db_not_exists) {
+                (self.hear)(RunEvent::LittleSpace(little));
+            }
+        }
         let estimated = jobs.iter().map(|job| job.estimated_bytes).sum();
         let databases = (jobs.len() + refused.len()) as u64;
         self.fleet.progress.found_all(databases, estimated, self.fleet.counters);
@@ -365,6 +373,10 @@ impl<'a> FleetRun<'a> {
         let settings = self.fleet.settings;
         if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {
             return self.end(job, no_backups(settings));
+        }
+        // Another restore was faster: the output exists now, and did not when this one began.
+        if settings.if_db_not_exists && error.class() == Class::OutputExists && job.place.exists() {
+            return self.end(job, Ending::Skipped("database already exists"));
         }
         if job.retries >= settings.max_retries || !may_pass(&error) {
             let (class, reason) = (error.class(), error.to_string());

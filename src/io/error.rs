@@ -76,6 +76,9 @@ pub(crate) fn text_of(errno: Errno) -> String {
             None => "the file system holds no file of that size".to_owned(),
         };
     }
+    if errno == Errno::DQUOT {
+        return "disk quota exceeded (the quota, not the disk)".to_owned();
+    }
     let text = std::io::Error::from(errno).to_string();
     match text.find(" (os error") {
         Some(end) => text.get(..end).unwrap_or(&text).to_lowercase(),

@@ -89,6 +89,11 @@ impl Header {
         Ok(header)
     }
 
+    /// The size in bytes of the database after this file was applied.
+    pub fn database_bytes(&self) -> u64 {
+        u64::from(self.commit) * u64::from(self.page_size.get())
+    }
+
     fn check(&self) -> Result<(), FormatError> {
         if self.min_txid.0 == 0 {
             return Err(malformed(MIN_TXID_OFFSET, Fault::MinTxidZero));

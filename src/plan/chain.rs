@@ -43,7 +43,16 @@ pub(super) fn plan(
     let ideal = order.chain(allowed);
     let mut warnings = Vec::new();
     if ideal.reached < goal {
-        check_no_hole(&order, ideal.reached, goal)?;
+        if let Err(hole) = check_no_hole(&order, ideal.reached, goal) {
+            let behind = order.first_of_levels(ideal.reached, allowed);
+            let unknown: Vec<usize> = behind.into_iter().filter(|&i| times.look(i).is_none()).collect();
+            return match *target {
+                // LastModified may be older than the truth. These files are then too new, and the hole lies behind
+                // the target.
+                Target::Timestamp(_) if !unknown.is_empty() => Ok(PlanOutcome::NeedTimes(unknown)),
+                _ => Err(hole),
+            };
+        }
         match *target {
             Target::Timestamp(at) if ideal.reached == Txid(0) => return Err(PlanError::TimestampDoesNotExist { at }),
             Target::Timestamp(_) => {
@@ -178,6 +187,14 @@ impl<'a> FilesByMin<'a> {
     /// The min TXID of the first file behind a gap that begins after `end`. None if there is no such file.
     fn first_beyond(&self, end: Txid) -> Option<Txid> {
         self.files().find(|(_, f)| !begins_within(f, end)).map(|(_, f)| f.min_txid)
+    }
+
+    /// The allowed file with the lowest TXIDs of each level that ends beyond `reached`, sorted by index. If it is too
+    /// new, so are all files of its level behind it.
+    fn first_of_levels(&self, reached: Txid, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+        let levels = (0..=Level::SNAPSHOT.get()).filter_map(Level::new).map(|level| self.replica.level(level));
+        let ends_beyond = |i: &usize| self.replica.files.get(*i).is_some_and(|f| f.max_txid > reached);
+        levels.filter_map(|mut files| files.find(|i| allowed(*i) && ends_beyond(i))).collect()
     }
 
     /// Replaces damaged and archived files of the chain `ideal`, by building another chain that reaches the same

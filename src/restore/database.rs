@@ -21,6 +21,7 @@ use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -58,6 +59,8 @@ pub struct Restored {
 /// Sizes, counts and warnings of one successful restore, for reports.
 #[derive(Debug, Clone)]
 pub struct RestoreOutcome {
+    /// Path of the restored database.
+    pub output: PathBuf,
     /// The lowest TXID that the planned LTX files cover. Always 1, because a plan begins with a snapshot.
     pub min_txid: Txid,
     /// The TXID whose state was restored.
@@ -93,7 +96,8 @@ impl RestoreOutcome {
         let mut all: Vec<String> = self.damaged.iter().map(|(_, what)| what.clone()).collect();
         all.extend(self.warnings.iter().map(ToString::to_string));
         if let Some(check::CheckOutcome::NotCheckable(why)) = &self.check {
-            all.push(format!("SQLite cannot check the database: {}", escaped(why)));
+            let output = escaped(&self.output.to_string_lossy());
+            all.push(format!("SQLite cannot check {output}: {}; it was published unchecked", escaped(why)));
         }
         all
     }
@@ -222,6 +226,7 @@ async fn finish(
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
     let warnings = plan.warnings.into_iter().chain(step_back).collect();
     let outcome = RestoreOutcome {
+        output: request.destination.path().to_owned(),
         min_txid: plan.min_txid,
         txid: plan.txid,
         timestamp: executed.timestamp,

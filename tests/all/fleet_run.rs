@@ -127,6 +127,7 @@ fn run_feed(
             stop.into_iter().for_each(|reason| cancel.cancel(reason));
         }
         RunEvent::ListingAgain(_) => again += 1,
+        RunEvent::LittleSpace(little) => println!("{little:?}"),
         RunEvent::PutRight(notice) => panic!("{notice}"),
     };
     let ran = fleet

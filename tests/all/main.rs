@@ -17,6 +17,7 @@ mod engine;
 mod engine_faults;
 mod fleet;
 mod fleet_discovery;
+mod fleet_race;
 mod fleet_retries;
 mod fleet_run;
 mod fuzz_seeds;

@@ -290,7 +290,7 @@ impl BenchRun<'_> {
         let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| match event {
             RunEvent::Ended(ended) => self.ended(&ended, measured),
             RunEvent::AllFound { discovered, .. } => matched = discovered.matched,
-            RunEvent::ListingAgain(_) | RunEvent::PutRight(_) => {}
+            RunEvent::ListingAgain(_) | RunEvent::PutRight(_) | RunEvent::LittleSpace(_) => {}
         });
         match result.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.session.cancelled("a listing ended without a result")),

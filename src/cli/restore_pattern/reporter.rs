@@ -46,6 +46,12 @@ impl<'a> Reporter<'a> {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
             RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
+            RunEvent::LittleSpace(little) => self.log.warn(&format!(
+                "about {} of files, {} free below {}",
+                human::bytes(little.estimated_bytes),
+                human::bytes(little.free_bytes),
+                escaped(&little.below.to_string_lossy())
+            )),
             RunEvent::Ended(ended) => self.ended(&ended),
             RunEvent::AllFound { discovered, any_first } => {
                 self.log.info(&found_line(&discovered, self.args.shard));

@@ -6,6 +6,7 @@ mod force;
 mod kill;
 mod leftovers;
 mod publication;
+mod reserve;
 mod way;
 
 use super::sidecars::suffixed;

@@ -116,6 +116,22 @@ fn at(ms: i64) -> Target {
     Target::Timestamp(Timestamp::from_millis(ms))
 }
 
+/// All files seem to be older than the target by their LastModified, also those behind the hole.
+#[test]
+fn a_hole_behind_the_target_is_no_error_though_last_modified_says_otherwise() {
+    let truth = |i: usize| Some(Timestamp::from_millis(1_000_000_000 + 1_000_000 * i as i64));
+    let files = [1, 2, 4, 5, 6].map(|t| file(0, t, t, 5));
+    // A compaction of level 1 lies behind the hole too.
+    let r = replica([&files[..], &[file(1, 4, 6, 5)]].concat());
+    let plan = |target| plan_with(&r, target, &mut Times::new(), &Excluded::new(), truth);
+    let found = plan(at(1_000_000_000 + 1_500_000));
+    assert_eq!(found.result.unwrap().txid, Txid(2));
+    assert!(found.looks <= 4, "{} looks", found.looks);
+    // The hole lies before the target.
+    let hole = PlanError::Hole { have: Txid(2), next: Txid(4) };
+    assert_eq!(plan(at(1_000_000_000 + 2_500_000)).result, Err(hole));
+}
+
 #[test]
 fn a_gap_that_some_file_covers_is_no_hole() {
     let r = replica(vec![file(0, 1, 6, 60), file(0, 8, 8, 80), file(0, 14, 14, 140), file(1, 7, 14, 141)]);

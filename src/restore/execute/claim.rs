@@ -12,8 +12,9 @@ use crate::restore::budget::MemoryReservation;
 use crate::restore::chain_times::ChainTimes;
 use crate::restore::error::{ChainError, ExecutionFailure, RestoreError};
 use crate::restore::execute::completeness::{ChainChecksums, Shape};
-use crate::restore::execute::execution::{Execution, MIN_STORED_PAGE_BYTES, UNRESERVED_MAP_BYTES};
+use crate::restore::execute::execution::{Execution, UNRESERVED_MAP_BYTES};
 use crate::restore::execute::fetch::{Fetched, WholeBody};
+use crate::restore::execute::space::is_implausible;
 use crate::restore::large::{Footer, Indexed};
 use crate::restore::page_map::{Overlay, PageMap, Winners};
 use crate::restore::page_writer::Placed;
@@ -75,18 +76,39 @@ impl<'a> Claims<'a> {
         }
     }
 
+    /// Whether the file with this header cannot matter: its page size differs (VACUUM can change it), and newer files
+    /// hold every page of the database.
+    pub(super) fn is_superseded(&self, header: &Header) -> bool {
+        let differs = |state: &&ClaimState| state.shape.page_size != header.page_size;
+        let superseded = self.state.as_ref().filter(differs).is_some_and(ClaimState::has_every_page);
+        if superseded {
+            let page_size = header.page_size.get();
+            tracing::debug!(target: "hydrant::plan", page_size, max_txid = %header.max_txid, "page size changed: not needed");
+        }
+        superseded
+    }
+
     /// Ends the reading of increments: checks `base`, the header of the snapshot, against the increments' headers,
     /// sorts the pages held in memory, and returns the finished claims.
     pub(super) async fn finish(mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
-        let mut state = self.admit(0, base).await?;
+        self.admit(0, base).await.map(Self::finished)
+    }
+
+    /// The same where the snapshot is superseded ([`Self::is_superseded`]).
+    pub(super) fn finish_without_base(mut self) -> Result<Claimed, ExecutionFailure> {
+        let state = self.state.take();
+        state.map(Self::finished).ok_or_else(|| ExecutionFailure::bug("no file was read that supersedes the snapshot"))
+    }
+
+    fn finished(mut state: ClaimState) -> Claimed {
         state.overlay.sort();
-        Ok(Claimed {
+        Claimed {
             shape: state.shape,
             large: state.large,
             checksums: state.checksums,
             placed: state.spilled,
             winners: Arc::new(Winners { map: state.map, overlay: state.overlay }),
-        })
+        }
     }
 
     /// Decodes and checks a small increment, which was fetched whole. Those of its pages that no newer file holds are
@@ -100,6 +122,7 @@ impl<'a> Claims<'a> {
         loop {
             match decoder.next_page().map_err(damaged)? {
                 DecodeStep::NeedMore => body.feed(&mut decoder, i).await?,
+                DecodeStep::Header(header) if self.is_superseded(&header) => return Ok(()),
                 DecodeStep::Header(header) => {
                     let state = watch.away(self.admit(i, &header)).await?;
                     self.state = Some(state);
@@ -129,6 +152,9 @@ impl<'a> Claims<'a> {
         let execution = self.execution;
         let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: i, error })?;
         execution.check_name(i, &header)?;
+        if self.is_superseded(&header) {
+            return Ok(());
+        }
         let mut state = self.admit(i, &header).await?;
         let mut wins = another_page_map(execution, &mut state)?;
         let mut on_page = |pgno| {
@@ -171,6 +197,13 @@ impl<'a> Claims<'a> {
     }
 }
 
+impl ClaimState {
+    /// Whether the files that were read hold every page of the database.
+    fn has_every_page(&self) -> bool {
+        self.map.first_unclaimed_after(0, self.shape.page_size.lock_page()).is_none()
+    }
+}
+
 fn admitted(state: &mut Option<ClaimState>) -> Result<&mut ClaimState, ExecutionFailure> {
     state.as_mut().ok_or_else(|| ExecutionFailure::bug("a decoder gave a page before the file's header"))
 }
@@ -180,7 +213,7 @@ fn admitted(state: &mut Option<ClaimState>) -> Result<&mut ClaimState, Execution
 async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<ClaimState, ExecutionFailure> {
     debug_assert_eq!(i + 1, execution.files.len(), "the newest file comes first");
     let (commit, planned_bytes) = (header.commit, execution.planned_bytes());
-    if u64::from(commit) * MIN_STORED_PAGE_BYTES > planned_bytes {
+    if is_implausible(header, planned_bytes) {
         // The header promises more pages than the plan's files can hold. Either the snapshot was truncated, or this
         // header is wrong. Reading the snapshot again from its beginning tells which.
         let base = execution.planned(0)?;
@@ -189,7 +222,7 @@ async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<C
         return Err(fault.unwrap_or_else(wrong));
     }
     let shared = &execution.worker.shared;
-    let bytes = u64::from(commit) * header.page_size.bytes() as u64;
+    let bytes = header.database_bytes();
     // The disk space for the database is reserved before the first page is written and before a large file is
     // fetched, so that a full disk is found early.
     if let Some(output) = execution.output {

@@ -12,6 +12,7 @@ mod execution;
 mod fetch;
 mod fetch_only;
 mod place;
+mod space;
 
 pub(super) use execution::Execution;
 pub(super) use fetch_only::fetch_only;
@@ -22,6 +23,7 @@ use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::claim::Claims;
 use crate::restore::execute::fetch::{INCREMENTS_IN_FLIGHT, Reading, fetch};
 use crate::restore::execute::place::place_base;
+use crate::restore::execute::space::reserve_where_scarce;
 use crate::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -53,6 +55,7 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, Execu
     let shared = &execution.worker.shared;
     shared.counters.bytes_in_planned.add(execution.planned_bytes());
     let _permit = execution.large_database_permit().await;
+    reserve_where_scarce(execution).await?;
     // All bodies that this database will hold at a time are reserved in one step. A database that already
     // held a part of its memory while it waited for the rest could wait for another one that does the same.
     let base_bytes = if execution.is_large(&base.file) { 0 } else { base.file.size };

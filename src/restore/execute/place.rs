@@ -48,18 +48,14 @@ async fn place_whole(
             DecodeStep::Page(_) | DecodeStep::Done(_) => return Err(out_of_order()),
         }
     };
+    if claims.is_superseded(&header) {
+        return place_without_base(execution, claims).await;
+    }
     let claimed = watch.away(claims.finish(&header)).await?;
     let Claimed { shape, large, mut checksums, mut placed, winners } = claimed;
     let segments = start_segments(execution, large, &winners, shape);
 
-    let mut writer = PageWriter::new(
-        execution.worker,
-        execution.output.map(StagedFile::output),
-        shape.page_size,
-        Arc::clone(&winners),
-        0..winners.overlay.len(),
-        shape.tracked,
-    );
+    let mut writer = writer(execution, &winners, shape);
     let mut loser = vec![0; shape.page_size.bytes()];
     loop {
         match decoder.next_page().map_err(damaged)? {
@@ -97,6 +93,9 @@ async fn place_whole(
 async fn place_large(execution: &Execution<'_>, claims: Claims<'_>, footer: Footer) -> Result<Shape, ExecutionFailure> {
     let header = footer.header().map_err(|error| ExecutionFailure::Damaged { file: 0, error })?;
     execution.check_name(0, &header)?;
+    if claims.is_superseded(&header) {
+        return place_without_base(execution, claims).await;
+    }
     let Claimed { shape, mut large, mut checksums, mut placed, winners } = claims.finish(&header).await?;
     let source = execution.source(execution.planned(0)?);
     let base = Indexed::read(source, 0, footer, &mut |_| {}).await?;
@@ -106,6 +105,30 @@ async fn place_large(execution: &Execution<'_>, claims: Claims<'_>, footer: Foot
     placed.add(start_segments(execution, large, &winners, shape).finish().await?);
     shape.check_complete(placed, checksums)?;
     Ok(shape)
+}
+
+/// Writes the pages of the increments, which hold the whole database. The snapshot has another page size, so none of
+/// its pages can be used, and the rest of it is not read.
+async fn place_without_base(execution: &Execution<'_>, claims: Claims<'_>) -> Result<Shape, ExecutionFailure> {
+    let Claimed { shape, large, checksums, mut placed, winners } = claims.finish_without_base()?;
+    let segments = start_segments(execution, large, &winners, shape);
+    let writer = writer(execution, &winners, shape);
+    placed.add(writer.finish().await?);
+    placed.add(segments.finish().await?);
+    shape.check_complete(placed, checksums)?;
+    Ok(shape)
+}
+
+/// A writer for the pages that wait in memory, and for those that the caller decodes.
+fn writer(execution: &Execution<'_>, winners: &Arc<Winners>, shape: Shape) -> PageWriter {
+    PageWriter::new(
+        execution.worker,
+        execution.output.map(StagedFile::output),
+        shape.page_size,
+        Arc::clone(winners),
+        0..winners.overlay.len(),
+        shape.tracked,
+    )
 }
 
 /// Queues the segments of the LTX files `large` for all workers, and returns without waiting for them.

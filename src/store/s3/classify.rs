@@ -112,8 +112,13 @@ impl RequestError {
         if detail.contains("proxy authorization required") {
             return Self::new(StoreErrorKind::Network, detail, RetryAction::None).hint(PROXY_AUTHORIZATION);
         }
-        let io = find::<std::io::Error>(&error).map(std::io::Error::kind);
+        let io = find::<std::io::Error>(&error);
+        let no_descriptor = io.and_then(std::io::Error::raw_os_error).is_some_and(|errno| {
+            errno == rustix::io::Errno::MFILE.raw_os_error() || errno == rustix::io::Errno::NFILE.raw_os_error()
+        });
+        let io = io.map(std::io::Error::kind);
         let hint = match io {
+            _ if no_descriptor => Some("no further file can be opened: raise the limit of open files (ulimit -n)"),
             Some(std::io::ErrorKind::ConnectionRefused) => Some("nothing listens there: check endpoint and port"),
             _ if detail.contains("dns error") => {
                 Some("the name cannot be resolved: check endpoint, region and network")

@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod fleet;
 pub(crate) mod raw;
 pub(crate) mod wait;

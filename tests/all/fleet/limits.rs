@@ -22,6 +22,24 @@ fn few_descriptors_are_enough() {
     }
 }
 
+/// Workers must not take the descriptors that connections and files need. On a machine with many cores they would take
+/// them all.
+#[test]
+fn very_few_descriptors_are_enough_and_the_limit_is_named() {
+    let server = simulator(SimOptions::default());
+    let fleet = tiny(&server, 20);
+    for descriptors in [24, 32] {
+        let host = Host::new();
+        let args = ["-v", "--output-dir", "out", "--max-retries", "0", &url(&server, "bucket/**")];
+        let ran = host.ran(host.limited(&format!("-n {descriptors}"), &args).output().unwrap());
+        assert_eq!(ran.code, 0, "{descriptors}: {}", ran.stderr);
+        assert_eq!(whole_ones(&host, "out", &fleet), 20);
+        assert!(!ran.stderr.contains("request failed"), "{}", ran.stderr);
+        let note = format!("only {descriptors} files may be open (ulimit -n): workers 1 of ");
+        assert!(ran.stderr.contains(&note), "{}", ran.stderr);
+    }
+}
+
 /// Every kind of thread is needed: the server is given by host name, and SQLite checks the databases.
 #[test]
 fn few_threads_are_enough() {

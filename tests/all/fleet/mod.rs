@@ -3,6 +3,7 @@
 //! files.
 
 mod limits;
+mod space;
 mod stopped;
 
 use crate::common::S3sServer;

@@ -38,6 +38,7 @@ fn ended(name: &str, ending: Ending) -> Ended {
 
 fn restored() -> Ending {
     let outcome = RestoreOutcome {
+        output: "/restored/restored.db".into(),
         min_txid: Txid(1),
         txid: Txid(0x1f),
         timestamp: Timestamp::from_millis(1_790_000_000_000),

@@ -2,6 +2,7 @@
 //! failure.
 
 use super::support::*;
+use crate::common::disk::SmallDisk;
 use hydrant::sim::server::{Failure, Faults, RequestKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -196,22 +197,7 @@ fn a_directory_that_cannot_be_written_is_found_before_anything_is_fetched() {
 #[test]
 fn a_full_disk_is_found_before_the_pages_are_fetched() {
     let mount = Place::new();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=2m", "none"])
-        .arg(mount.dir())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !mounted {
-        println!("tmpfs cannot be mounted here");
-        return;
-    }
-    struct Unmount<'a>(&'a Path);
-    impl Drop for Unmount<'_> {
-        fn drop(&mut self) {
-            let _ = std::process::Command::new("umount").arg("-l").arg(self.0).status();
-        }
-    }
-    let _unmount = Unmount(mount.dir());
+    let Some(_disk) = SmallDisk::on(mount.dir(), "2m") else { return };
     let served = serve(large(24 << 20, 2), Faults::default());
     for check in ["none", "full"] {
         for force in [false, true] {
@@ -255,4 +241,18 @@ fn of_two_restorers_one_succeeds() {
         }
         place.holds_only(&served.sha256);
     }
+}
+
+/// With `-if-db-not-exists` those who are slower skip, whether they find the database before they begin or when they
+/// are done.
+#[test]
+fn of_two_restorers_that_may_skip_none_fails() {
+    let served = serve(large(2 << 20, 4), Faults::default());
+    let place = Place::new();
+    let args = ["restore", "-if-db-not-exists", "-o", &place.out(), &served.url];
+    let runs: Vec<_> = (0..5).map(|_| start(&mut hydrant_s3(&args))).collect();
+    let ran: Vec<_> = runs.into_iter().map(|run| run.wait().succeeded()).collect();
+    let said = |text: &str| ran.iter().filter(|ran| ran.stderr.contains(text)).count();
+    assert_eq!((said("restored "), said("database already exists, skipping\n")), (1, 4), "{ran:?}");
+    place.holds_only(&served.sha256);
 }
