@@ -75,6 +75,7 @@ pub enum RunEvent {
     },
     /// The databases may not fit the disk.
     LittleSpace(LittleSpace),
+    /// A database ended.
     Ended(Ended),
     /// A killed run's files beside a database were put back, or could not be.
     PutRight(Notice),

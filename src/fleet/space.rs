@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct LittleSpace {
     /// The estimated size of these files.
     pub estimated_bytes: u64,
+    /// The free space of the file system, as it was before the first restore.
     pub free_bytes: u64,
     /// The directory that all these databases go below.
     pub below: PathBuf,
