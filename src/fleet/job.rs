@@ -118,7 +118,7 @@ impl Subject {
     /// The configured path; with a URL, the key.
     pub fn name(&self) -> &str {
         match self {
-            Self::Database(database) => &database.name,
+            Self::Database(database) => database.name(),
             Self::Entry(name) => name,
         }
     }
@@ -126,7 +126,7 @@ impl Subject {
     /// `bucket/key`; None for an entry.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::Database(database) => Some(&database.id),
+            Self::Database(database) => Some(database.id()),
             Self::Entry(_) => None,
         }
     }

@@ -31,7 +31,8 @@ impl JobQueue {
     /// Adds all jobs. To be called once.
     pub(super) fn add(&mut self, jobs: Vec<Job>) {
         debug_assert!(self.len() == 0, "jobs were added before");
-        self.waiting.extend(jobs.into_iter().map(Waiting));
+        // A heap is made of the list itself: there may be millions of jobs.
+        self.waiting = jobs.into_iter().map(Waiting).collect::<Vec<_>>().into();
     }
 
     pub(super) fn add_again(&mut self, job: Job) {
@@ -109,7 +110,7 @@ impl JobQueue {
 /// folder. A database whose folder is not two deep has several such prefixes, one for each level;
 /// no other database's keys begin with them, so its folder stands for all of them.
 fn prefix_of(job: &Job) -> &str {
-    let id = job.database.id.as_str();
+    let id = job.database.id();
     let Some((bucket, folder)) = id.split_once('/') else { return id };
     let end = bucket.len() + 1 + s3::prefix_of_folder(folder).len();
     id.get(..end).unwrap_or(id)
@@ -121,7 +122,7 @@ impl Ord for Waiting {
         b.turn
             .cmp(&a.turn)
             .then(a.estimated_bytes.cmp(&b.estimated_bytes))
-            .then_with(|| b.database.name.cmp(&a.database.name))
+            .then_with(|| b.database.name().cmp(a.database.name()))
     }
 }
 
@@ -158,14 +159,14 @@ mod tests {
         let found = names.map(|name| {
             let replica = Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() };
             let (id, path, output) = (format!("bucket/{name}"), name.clone(), Output::Relative(name.clone()));
-            let database = Arc::new(DatabaseRef { name, id, store: store.clone(), path });
+            let database = Arc::new(DatabaseRef::new(&name, id, store.clone(), &path));
             Found { database, replica: Some(replica), output }
         });
         Admission::new(places, first).admit(Discovery { found: found.collect(), ..Discovery::default() }).jobs
     }
 
     fn name(job: &Job) -> &str {
-        &job.database.name
+        job.database.name()
     }
 
     fn next(queue: &mut JobQueue, share: Option<usize>) -> Option<Job> {
@@ -184,12 +185,8 @@ mod tests {
         assert_eq!(prefix_of(&one("t/a")), "bucket/t/a");
         assert_eq!(prefix_of(&one("t")), "bucket/t/000");
         let mut at_root = one("x");
-        at_root.database = Arc::new(DatabaseRef {
-            name: "app.db".to_owned(),
-            id: "bucket/app.db".to_owned(),
-            store: at_root.database.store.clone(),
-            path: "app.db".to_owned(),
-        });
+        let store = at_root.database.store.clone();
+        at_root.database = Arc::new(DatabaseRef::new("app.db", "bucket/app.db".to_owned(), store, "app.db"));
         assert_eq!(prefix_of(&at_root), "bucket/app.db");
     }
 

@@ -63,6 +63,10 @@ pub enum RunEvent {
         discovered: Discovered,
         /// Whether any database matches `--first`.
         any_first: bool,
+        /// What is to be said although nothing has failed.
+        warnings: Vec<String>,
+        /// If nothing matches: what lies there instead.
+        instead: Option<String>,
     },
     Ended(Ended),
     /// What an interrupted run had left beside a database was cleaned up, or could not be.
@@ -226,10 +230,11 @@ impl<'a> FleetRun<'a> {
         }
     }
 
-    fn found_all(&mut self, discovery: Discovery) {
+    fn found_all(&mut self, mut discovery: Discovery) {
+        let (warnings, instead) = (std::mem::take(&mut discovery.warnings), discovery.instead.take());
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
         let Jobs { jobs, refused, any_first } = self.incoming.admission.admit(discovery);
-        (self.hear)(RunEvent::AllFound { discovered, any_first });
+        (self.hear)(RunEvent::AllFound { discovered, any_first, warnings, instead });
         let estimated = jobs.iter().map(|job| job.estimated_bytes).sum();
         let databases = (jobs.len() + refused.len()) as u64;
         self.fleet.progress.found_all(databases, estimated, self.fleet.counters);
@@ -274,7 +279,7 @@ impl<'a> FleetRun<'a> {
         self.counts.in_flight += 1;
         tracing::trace!(
             target: "hydrant::fleet",
-            database = job.database.name,
+            database = job.database.name(),
             in_flight = self.counts.in_flight,
             window = self.window.size(),
             "database begins"
@@ -353,8 +358,12 @@ impl<'a> FleetRun<'a> {
     /// has failed.
     fn failed(&mut self, mut job: Job, error: RestoreError) {
         let settings = self.fleet.settings;
-        if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {
-            return self.end(job, no_backups(settings));
+        match &error {
+            RestoreError::Plan(PlanError::NoBackups) => return self.end(job, no_backups(settings)),
+            RestoreError::Nothing(nothing) if settings.if_replica_exists && nothing.is_no_backup() => {
+                return self.end(job, Ending::Skipped("no backups"));
+            }
+            _ => {}
         }
         if job.retries >= settings.max_retries || !may_pass(&error) {
             let (class, reason) = (error.class(), error.to_string());
@@ -364,7 +373,7 @@ impl<'a> FleetRun<'a> {
         job.retries += 1;
         tracing::debug!(
             target: "hydrant::fleet",
-            database = job.database.name,
+            database = job.database.name(),
             retry = job.retries,
             of = settings.max_retries,
             pause_ms = pause.as_millis() as u64,

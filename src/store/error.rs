@@ -29,6 +29,8 @@ pub enum StoreErrorKind {
     Server,
     /// HTTP 501: the service does not know a header or a parameter of the request.
     NotImplemented,
+    /// The listing needs more memory than is allowed.
+    TooLarge,
     /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
     /// An archived storage class or an unsupported kind of bucket: no retry can succeed.
@@ -67,6 +69,7 @@ impl StoreError {
             StoreErrorKind::Timeout => Class::S3Timeout,
             StoreErrorKind::Throttled => Class::Throttled,
             StoreErrorKind::Unreadable | StoreErrorKind::Io => Class::Io,
+            StoreErrorKind::TooLarge => Class::Config,
             StoreErrorKind::NotFound
             | StoreErrorKind::NoSuchBucket
             | StoreErrorKind::PreconditionFailed

@@ -13,8 +13,8 @@ pub mod s3;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
-pub use listing_bound::ListingBound;
-pub use object::{Head, ListPage, ListRequest, ObjectMeta};
+pub use listing_bound::{ListingBound, elsewhere};
+pub use object::{Head, ListPage, ListRequest, ObjectMeta, Unlisted};
 /// A worker's HTTP clients.
 pub use s3::Http;
 
@@ -42,6 +42,14 @@ impl Store {
         }
     }
 
+    /// How messages name `key`: with its bucket, or as a path.
+    pub fn place(&self, key: &str) -> String {
+        match self {
+            Self::S3(s3) => format!("s3://{}/{}", s3.bucket(), key.trim_start_matches('/')),
+            Self::File(_) => key.to_owned(),
+        }
+    }
+
     /// Whether the store is a file system.
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::File(_))
@@ -56,6 +64,38 @@ impl Store {
                 let page = file.list_page(request)?;
                 http.recorder().record(Stage::List, begun.elapsed());
                 Ok(page)
+            }
+        }
+    }
+
+    /// Lists all that begins with `prefix`, page by page. Of a directory tree of any size, only one page is in memory.
+    ///
+    /// # Errors
+    /// A request fails after its retries; the listing does not end; it has keys and none begins with `prefix`; or the
+    /// first error of `each`.
+    pub async fn list_all(
+        &self,
+        http: &Http,
+        prefix: &str,
+        each: &mut dyn FnMut(ListPage) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut request = ListRequest { prefix: prefix.to_owned(), ..ListRequest::default() };
+        let mut bound = ListingBound::default();
+        if let Self::File(file) = self {
+            let begun = Instant::now();
+            file.walk(&request, each)?;
+            http.recorder().record(Stage::List, begun.elapsed());
+            return Ok(());
+        }
+        // Ends: `bound` stops a listing without an end.
+        loop {
+            let mut page = self.list_page(http, &request).await?;
+            bound.check(prefix, &page)?;
+            let next = page.continuation.take();
+            each(page)?;
+            match next {
+                Some(token) => request.continuation = Some(token),
+                None => return bound.finish(prefix),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a store returns about objects: pages of a listing, and metadata.
 
-use super::Etag;
+use super::{Etag, StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 
 /// One object of a listing.
@@ -30,8 +30,34 @@ pub struct ListRequest {
 pub struct ListPage {
     pub objects: Vec<ObjectMeta>,
     pub common_prefixes: Vec<String>,
+    /// What could not be listed. All else under the prefix is in `objects`.
+    pub unlisted: Vec<Unlisted>,
     /// The token for the next page; None on the last page.
     pub continuation: Option<String>,
+}
+
+/// A directory that cannot be read, or an object whose name is not UTF-8. The rest of the listing is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// The key. A directory's ends in a slash. U+FFFD stands for bytes that are not UTF-8.
+    pub key: String,
+    pub kind: StoreErrorKind,
+    /// The reason.
+    pub detail: String,
+}
+
+impl Unlisted {
+    /// The error of whatever needs this part of the listing.
+    pub fn error(&self) -> StoreError {
+        StoreError {
+            kind: self.kind,
+            what: format!("list {}", self.key),
+            detail: self.detail.clone(),
+            request_id: None,
+            hint: None,
+            attempts: 1,
+        }
+    }
 }
 
 /// The answer to a HEAD request.

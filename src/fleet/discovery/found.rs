@@ -5,6 +5,7 @@ use crate::catalogue::Replica;
 use crate::config::ConfigError;
 use crate::error::Class;
 use crate::fleet::discovery::shard::Shard;
+use crate::restore::NothingFound;
 use crate::store::{Store, StoreError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,18 +13,57 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use thiserror::Error;
 
 /// What identifies a database. It is made once, by discovery; everything that speaks of the
-/// database later shares it.
+/// database later shares it. There may be millions: the three texts are stored once if they are one.
 #[derive(Debug)]
 pub struct DatabaseRef {
+    id: Box<str>,
+    name: Text,
+    path: Text,
+    pub store: Store,
+}
+
+/// A text of a database.
+#[derive(Debug)]
+enum Text {
+    /// The end of the id, from this byte on.
+    EndOfId(u32),
+    Own(Box<str>),
+}
+
+impl DatabaseRef {
+    /// The database of which [`Self::name`], [`Self::id`] and [`Self::path`] are these.
+    pub fn new(name: &str, id: String, store: Store, path: &str) -> Self {
+        let text = |text: &str| match id.len().checked_sub(text.len()).map(u32::try_from) {
+            Some(Ok(from)) if id.ends_with(text) => Text::EndOfId(from),
+            _ => Text::Own(text.into()),
+        };
+        let (name, path) = (text(name), text(path));
+        Self { id: id.into(), name, path, store }
+    }
+
     /// The name in logs and reports. With litestream.yml this is the configured path. With a URL it
     /// is the key without the slash at its end (the bucket's name for a database at the bucket's
     /// root), for files the absolute path.
-    pub name: String,
+    pub fn name(&self) -> &str {
+        self.text(&self.name)
+    }
+
     /// `bucket/key`, for files the absolute path. The shard is computed from it.
-    pub id: String,
-    pub store: Store,
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Where the replica lies in the store, in the form that [`crate::restore::Request`] takes.
-    pub path: String,
+    pub fn path(&self) -> &str {
+        self.text(&self.path)
+    }
+
+    fn text<'a>(&'a self, text: &'a Text) -> &'a str {
+        match text {
+            Text::EndOfId(from) => self.id.get(*from as usize..).unwrap_or_default(),
+            Text::Own(text) => text,
+        }
+    }
 }
 
 /// What a discovery is to do besides finding.
@@ -90,6 +130,9 @@ pub enum FoundFailure {
     /// Its listing failed.
     #[error(transparent)]
     Store(StoreError),
+    /// Its listing shows other databases than its own.
+    #[error(transparent)]
+    Nothing(NothingFound),
 }
 
 /// What was found.
@@ -112,6 +155,10 @@ pub struct Discovery {
     pub folders: u64,
     /// LIST requests that were needed, without retries.
     pub lists: u64,
+    /// What is to be said although nothing has failed.
+    pub warnings: Vec<String>,
+    /// If nothing matches: what lies there instead.
+    pub instead: Option<String>,
     /// A store listed out of order, so its prefix was listed again page by page, without ranges.
     pub unordered: bool,
 }
@@ -152,6 +199,7 @@ impl FoundError {
         match &self.failure {
             FoundFailure::Config(e) => e.class(),
             FoundFailure::Store(e) => e.class(),
+            FoundFailure::Nothing(_) => Class::BackupNotFound,
         }
     }
 }

@@ -78,6 +78,11 @@ pub struct S3 {
 }
 
 impl S3 {
+    /// The name of the bucket.
+    pub fn bucket(&self) -> &str {
+        &self.config.bucket
+    }
+
     /// Sends nothing. An invalid `config` is reported by the first request.
     pub fn new(config: S3Config, options: &S3Options, counters: Arc<Counters>) -> Self {
         // skip-verify applies to the bucket's endpoint, not to AWS's credential services.
