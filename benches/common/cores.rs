@@ -27,6 +27,7 @@ pub(crate) fn on_cores(
         tasks: 1,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
+        catalogue: Default::default(),
     };
     let start =
         |_| Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).expect("a worker");

@@ -1,26 +1,55 @@
 //! Collects the objects of a listing into replicas, one per database.
 
 use super::key::{self, KeyKind};
-use super::{Layout, LtxFile, Replica, V3};
+use super::{Layout, LtxFile, OtherObjects, Replica, RootCount, Surroundings, V3};
 use crate::store::ObjectMeta;
 use crate::timestamp::Timestamp;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Collects the objects of one listing, which may hold many databases. Objects may come in any order. A database
-/// whose keys have all been listed can be taken out before the listing ends.
+/// Of the databases below the path of one replica, the first 1,000 are kept by name.
+const MAX_BELOW: usize = 1_000;
+/// The buffer for the files that are arriving keeps room for this many. A longer list is stored without a copy.
+const MAX_SPARE: usize = 10_000;
+/// What the catalogue takes for a database besides its files and the text of its root: a place in the tree, the list of
+/// files, and what the allocator adds to each.
+const DATABASE_BYTES: u64 = 160;
+
+/// What a catalogue is to do with the files of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// The files are kept.
+    Keep,
+    /// The root is kept, without files.
+    Name,
+    /// The database is counted: it is wanted, but not here ([`Catalogue::counted`]).
+    Count,
+    /// The database is not wanted ([`Catalogue::passed`]).
+    Pass,
+}
+
+/// Collects the objects of one listing, which may hold many databases. Objects may come in any order.
 ///
-/// Memory: about 64 bytes per file and 100 bytes per database. The files of the database whose keys are arriving
-/// are gathered in one buffer. They are stored at their exact size when the next database begins.
+/// Memory: about 64 bytes per file and 160 bytes per database. An object that is no backup file takes none, and a
+/// database that is not kept takes 8 bytes. The files of the database whose keys are arriving are gathered in one
+/// buffer. They are stored at their exact size when the next database begins.
 #[derive(Debug)]
 pub struct Catalogue {
     /// The key layout that Litestream uses for this kind of store. It decides which lineage of a database is
     /// restored if the listing has several.
     native: Layout,
     /// The databases found so far, by root. The files of `current` that came last are still in `gathered`.
-    done: BTreeMap<String, Gathered>,
+    done: BTreeMap<Box<str>, Gathered>,
     /// The root of the database whose files are being gathered.
     current: String,
     gathered: Gathered,
+    /// Whether the files of `current` are kept. None before the first object.
+    interest: Option<Interest>,
+    counted: RootCount,
+    passed: RootCount,
+    objects: OtherObjects,
+    /// The bytes that `done` takes.
+    bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -32,25 +61,75 @@ struct Gathered {
 impl Catalogue {
     /// Creates an empty catalogue for a listing of a store whose own key layout is `native`.
     pub fn new(native: Layout) -> Self {
-        Self { native, done: BTreeMap::new(), current: String::new(), gathered: Gathered::default() }
+        Self {
+            native,
+            done: BTreeMap::new(),
+            current: String::new(),
+            gathered: Gathered::default(),
+            interest: None,
+            counted: RootCount::default(),
+            passed: RootCount::default(),
+            objects: OtherObjects::default(),
+            bytes: 0,
+        }
     }
 
     /// Adds one object of the listing. An object whose key is not that of a backup file is skipped.
     pub fn insert(&mut self, object: ObjectMeta) {
-        if let Some(parsed) = key::parse(&object.key) {
-            if self.current != parsed.root {
-                self.store_current();
-                self.current.clear();
-                self.current.push_str(parsed.root);
+        self.insert_if(object, &|_| Interest::Keep);
+    }
+
+    /// Adds one object of the listing, if `interest` says of its database's root that it is kept.
+    pub fn insert_if(&mut self, object: ObjectMeta, interest: &dyn Fn(&str) -> Interest) {
+        let Some(parsed) = key::parse(&object.key) else { return self.objects.add(&object.key) };
+        if self.interest.is_none() || self.current != parsed.root {
+            self.store_current();
+            self.current.clear();
+            self.current.push_str(parsed.root);
+            let interest = interest(parsed.root);
+            match interest {
+                Interest::Keep => {}
+                Interest::Name => {
+                    if !self.done.contains_key(parsed.root) {
+                        self.bytes += DATABASE_BYTES + parsed.root.len() as u64;
+                        self.done.insert(parsed.root.into(), Gathered::default());
+                    }
+                }
+                Interest::Count => self.counted.add(parsed.root),
+                Interest::Pass => self.passed.add(parsed.root),
             }
+            self.interest = Some(interest);
+        }
+        if self.interest == Some(Interest::Keep) {
             self.gathered.add(parsed.kind, &object);
         }
     }
 
-    /// Number of databases in the catalogue.
+    /// Number of databases whose files are kept.
     pub fn databases(&self) -> usize {
-        let current_is_new = !self.gathered.is_empty() && !self.done.contains_key(&self.current);
+        let current_is_new = !self.gathered.is_empty() && !self.done.contains_key(self.current.as_str());
         self.done.len() + usize::from(current_is_new)
+    }
+
+    /// The databases that were counted ([`Interest::Count`]).
+    pub fn counted(&self) -> &RootCount {
+        &self.counted
+    }
+
+    /// The databases that were not wanted ([`Interest::Pass`]).
+    pub fn passed(&self) -> &RootCount {
+        &self.passed
+    }
+
+    /// The objects that are no backup files.
+    pub fn objects(&self) -> &OtherObjects {
+        &self.objects
+    }
+
+    /// About how many bytes of memory this catalogue takes.
+    pub fn bytes(&self) -> u64 {
+        let roots = self.counted.len() + self.passed.len();
+        self.bytes + (self.gathered.files.capacity() * size_of::<LtxFile>()) as u64 + roots * 16
     }
 
     /// Adds the databases of another catalogue. A file that is in both counts once.
@@ -59,24 +138,35 @@ impl Catalogue {
         for (root, gathered) in other.done {
             self.done.entry(root).or_default().append(gathered);
         }
+        self.counted.merge(other.counted);
+        self.passed.merge(other.passed);
+        self.objects.merge(other.objects);
+        self.bytes += other.bytes;
     }
 
     /// Returns all databases in the catalogue, sorted by root.
     pub fn finish(mut self) -> Vec<Replica> {
         self.store_current();
-        self.done.into_iter().map(|(root, gathered)| gathered.into_replica(root, self.native)).collect()
+        self.done.into_iter().map(|(root, gathered)| gathered.into_replica(root.into(), self.native)).collect()
     }
 
     fn store_current(&mut self) {
         if self.gathered.is_empty() {
             return;
         }
-        // `drain` leaves the buffer's capacity for the files of the next database.
-        let exact = Gathered { files: self.gathered.files.drain(..).collect(), v3: self.gathered.v3.take() };
-        match self.done.get_mut(&self.current) {
+        self.bytes += (self.gathered.files.len() * size_of::<LtxFile>()) as u64;
+        // `drain` leaves the buffer's capacity for the files of the next database, unless that is much.
+        let files = if self.gathered.files.len() > MAX_SPARE {
+            std::mem::take(&mut self.gathered.files)
+        } else {
+            self.gathered.files.drain(..).collect()
+        };
+        let exact = Gathered { files, v3: self.gathered.v3.take() };
+        match self.done.get_mut(self.current.as_str()) {
             Some(before) => before.append(exact),
             None => {
-                self.done.insert(self.current.as_str().to_owned(), exact);
+                self.bytes += DATABASE_BYTES + self.current.len() as u64;
+                self.done.insert(self.current.as_str().into(), exact);
             }
         }
     }
@@ -131,7 +221,8 @@ impl Gathered {
         let mut files = self.files;
         // A key that was listed twice was replaced while the listing ran. The object with the newer LastModified
         // counts.
-        files.sort_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout, std::cmp::Reverse(f.last_modified)));
+        // An unstable sort needs no memory of its own.
+        files.sort_unstable_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout, Reverse(f.last_modified)));
         files.dedup_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
         root.shrink_to_fit();
         let other_layout: Vec<LtxFile> = files.extract_if(.., |f| f.layout != native).collect();
@@ -145,25 +236,76 @@ impl Gathered {
 }
 
 impl Replica {
-    /// Builds the replica at `path` from listed objects.
-    ///
-    /// `path` is the path from the configuration or the URL, without the bucket. For a replica on disk it is the
-    /// absolute path of the directory. Objects of other databases are skipped, also those below `path`. `native` is
-    /// the key layout of the store. It decides which lineage is chosen if there are several.
+    /// Builds the replica at `path` from listed objects. See [`ReplicaCollector`].
     pub fn of(path: &str, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Self {
-        replica_of(Self::roots(path), native, objects)
+        let mut collector = ReplicaCollector::new(path, native);
+        objects.into_iter().for_each(|object| collector.insert(&object));
+        collector.finish().0
     }
 }
 
-/// [`Replica::of`] for a list of roots, which must not be empty.
-fn replica_of(roots: Vec<String>, native: Layout, objects: impl IntoIterator<Item = ObjectMeta>) -> Replica {
-    let mut found: Vec<(String, Gathered)> = roots.into_iter().map(|root| (root, Gathered::default())).collect();
-    for object in objects {
-        if let Some(parsed) = key::parse(&object.key)
-            && let Some((_, gathered)) = found.iter_mut().find(|(root, _)| root == parsed.root)
-        {
-            gathered.add(parsed.kind, &object);
+/// Collects the objects of one database's replica, page by page.
+#[derive(Debug)]
+pub struct ReplicaCollector {
+    native: Layout,
+    /// The path with one slash at its end.
+    below: String,
+    found: Vec<(String, Gathered)>,
+    /// Databases below the path.
+    others: RootCount,
+    around: Surroundings,
+}
+
+impl ReplicaCollector {
+    /// Collects the files of the replica at `path`.
+    ///
+    /// `path` is the path from the configuration or the URL, without the bucket. For a replica on disk it is the
+    /// absolute path of the directory. Objects of other databases are only counted, also those below `path`. `native`
+    /// is the key layout of the store. It decides which lineage is chosen if there are several.
+    pub fn new(path: &str, native: Layout) -> Self {
+        let roots = Replica::roots(path);
+        let bare = path.trim_end_matches('/');
+        Self {
+            native,
+            below: if matches!(bare, "" | ".") { String::new() } else { format!("{bare}/") },
+            found: roots.into_iter().map(|root| (root, Gathered::default())).collect(),
+            others: RootCount::default(),
+            around: Surroundings::default(),
         }
     }
-    Replica::choose(found.into_iter().map(|(root, gathered)| gathered.into_replica(root, native)), native)
+
+    /// Adds an object of the listing.
+    pub fn insert(&mut self, object: &ObjectMeta) {
+        let Some(parsed) = key::parse(&object.key) else {
+            if object.key.starts_with(&self.below) {
+                self.around.objects.add(&object.key);
+            }
+            return;
+        };
+        if let Some((_, gathered)) = self.found.iter_mut().find(|(root, _)| root == parsed.root) {
+            gathered.add(parsed.kind, object);
+        } else if parsed.root.len() > self.below.len() && parsed.root.starts_with(&self.below) {
+            let before = self.others.len();
+            self.others.add(parsed.root);
+            if self.others.len() > before && self.around.below.len() < MAX_BELOW {
+                self.around.below.push(parsed.root.to_owned());
+            }
+        } else if self.around.around.is_none() && self.below.starts_with(parsed.root) {
+            self.around.around = Some(parsed.root.to_owned());
+        }
+    }
+
+    /// About how many bytes of memory the files take.
+    pub fn bytes(&self) -> u64 {
+        let files: usize = self.found.iter().map(|(_, gathered)| gathered.files.capacity()).sum();
+        (files * size_of::<LtxFile>()) as u64 + self.others.len() * 16
+    }
+
+    /// The replica, and what else was listed.
+    pub fn finish(self) -> (Replica, Surroundings) {
+        let native = self.native;
+        let replicas = self.found.into_iter().map(|(root, gathered)| gathered.into_replica(root, native));
+        let around = Surroundings { below_count: self.others.len(), ..self.around };
+        (Replica::choose(replicas, native), around)
+    }
 }

@@ -25,6 +25,26 @@ pub(super) fn parse(key: &str) -> Option<ParsedKey<'_>> {
     if name.ends_with(".ltx") { ltx(dir, name) } else { v3(dir, name) }
 }
 
+/// The root of the replica that `path` lies in, as its name shows: a directory of a replica (with or without a slash at
+/// its end), or a backup file.
+pub fn root_of(path: &str) -> Option<&str> {
+    let (dir, name) = split_dir(path.strip_suffix('/').unwrap_or(path));
+    let whole = |root: &str| root.is_empty() || root.ends_with('/');
+    let is_digit = |name: &str| matches!(name.as_bytes(), [b'0'..=b'9']);
+    if name.strip_prefix("000").is_some_and(is_digit) || matches!(name, "ltx" | "generations") {
+        return Some(dir);
+    }
+    if is_digit(name) {
+        return dir.strip_suffix("ltx/").filter(|root| whole(root));
+    }
+    let (dir, name) = match name {
+        "snapshots" | "wal" => split_dir(dir.strip_suffix('/')?),
+        _ => (dir, name),
+    };
+    let of_generation = dir.strip_suffix("generations/").filter(|root| whole(root) && is_hex(name, 16, 16));
+    of_generation.or_else(|| parse(path).map(|parsed| parsed.root))
+}
+
 fn ltx<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
     let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
     let min_txid = Txid::parse_name(min.as_bytes())?;

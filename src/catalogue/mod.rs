@@ -11,13 +11,18 @@
 //! joined to a live replica in the other, the result would be an old database or a mixture of two. `lineage`
 //! chooses one lineage.
 
+mod budget;
 mod collect;
 mod key;
 mod lineage;
 mod replica;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 
-pub use collect::Catalogue;
+pub use budget::{CatalogueLimit, CatalogueMemory, Charge};
+pub use collect::{Catalogue, Interest, ReplicaCollector};
+pub use key::root_of;
 pub use lineage::Lineage;
 pub use replica::{Layout, LtxFile, Replica, V3};
+pub use surroundings::{OtherObjects, RootCount, Surroundings};

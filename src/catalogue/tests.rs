@@ -281,3 +281,62 @@ fn a_fresh_listing_keeps_to_the_lineage_chosen_first() {
     let gone = replica_of(Layout::Hex, &[("0009", 1, 4)]).keeping_to(&chosen);
     assert_eq!((gone.files.len(), gone.others.len()), (0, 1));
 }
+
+#[test]
+fn what_lies_in_a_replica_by_its_name() {
+    let generation = "generations/0123456789abcdef";
+    for inside in ["0000", "0009", "ltx", "ltx/3", "generations", generation, "ltx/0/", "0001/"] {
+        assert_eq!(root_of(&format!("p/a.db/{inside}")), Some("p/a.db/"), "{inside}");
+    }
+    for inside in [format!("{generation}/wal/"), format!("{generation}/snapshots"), format!("0000/{NAME}")] {
+        assert_eq!(root_of(&format!("p/a.db/{inside}")), Some("p/a.db/"), "{inside}");
+    }
+    assert_eq!((root_of("0003"), root_of("ltx/1"), root_of("/x/ltx/1/")), (Some(""), Some(""), Some("/x/")));
+    for outside in ["p/a.db", "p/lost+found/", "p/000a", "p/3", "p/myltx/3", "p/wal", "p/0123456789abcdef", "", "/"] {
+        assert_eq!(root_of(outside), None, "{outside}");
+    }
+}
+
+#[test]
+fn what_is_listed_beside_one_replica_is_counted() {
+    let beside = |path: &str, keys: &[String]| {
+        let mut collector = ReplicaCollector::new(path, Layout::Hex);
+        keys.iter().for_each(|key| collector.insert(&listed(key)));
+        collector.finish()
+    };
+    let keys = ["p/a.db/0000/", "p/a.db/0009/", "p/b.db/ltx/0/", "p/"].map(|dir| format!("{dir}{NAME}"));
+    let (replica, around) = beside("p", &keys);
+    assert!(replica.files.is_empty());
+    assert_eq!((around.below_count, around.below), (2, vec!["p/a.db/".to_owned(), "p/b.db/".to_owned()]));
+    assert_eq!((around.objects.count, around.objects.first.as_deref()), (1, Some(&*format!("p/{NAME}"))));
+    assert_eq!(around.around, None);
+    for inside in ["p/a.db/0000", "p/a.db/0000/"] {
+        let (replica, around) = beside(inside, &keys[..1]);
+        assert!(replica.files.is_empty());
+        assert_eq!((around.around.as_deref(), around.below_count), (Some("p/a.db/"), 0), "{inside}");
+    }
+    let (replica, around) = beside("p/a.db", &keys[..2]);
+    assert_eq!((replica.files.len(), around), (2, Surroundings::default()));
+}
+
+#[test]
+fn what_is_not_kept_takes_no_memory() {
+    let mut catalogue = Catalogue::new(Layout::Hex);
+    let interest = |root: &str| match root {
+        "a/" => Interest::Keep,
+        "b/" => Interest::Count,
+        _ => Interest::Pass,
+    };
+    for n in 1..1_000 {
+        for root in ["b/", "c/", "d/"] {
+            let key = format!("{root}0000/{n:016x}-{n:016x}.ltx");
+            catalogue.insert_if(listed(&key), &interest);
+        }
+        catalogue.insert_if(listed(&format!("x/{n}.txt")), &interest);
+    }
+    assert!(catalogue.bytes() < 100, "{}", catalogue.bytes());
+    catalogue.insert_if(listed(&format!("a/0000/{NAME}")), &interest);
+    assert_eq!((catalogue.databases(), catalogue.counted().len(), catalogue.passed().len()), (1, 1, 2));
+    assert_eq!((catalogue.passed().first(), catalogue.objects().count), (Some("c/"), 999));
+    assert_eq!(roots(&catalogue.finish()), ["a/"]);
+}

@@ -26,9 +26,23 @@ pub(super) fn from_discovery(error: &DiscoverError) -> Failure {
 }
 
 /// The failure of a command whose pattern `source_shown` matches no database.
-pub(super) fn no_match(source_shown: &str) -> Failure {
+/// `instead` says what lies there.
+pub(super) fn no_match(source_shown: &str, instead: Option<String>) -> Failure {
     let pattern = crate::error::escaped(source_shown);
-    Failure::failed(Class::BackupNotFound, format!("no database matches {pattern}"))
+    let mut message = format!("no database matches {pattern}");
+    if let Some(instead) = instead {
+        message.push_str(&format!(": {instead}"));
+    }
+    if has_wildcard_as_query(source_shown) {
+        message.push_str("; ? begins the query of a URL: as a wildcard it is written %3F");
+    }
+    Failure::failed(Class::BackupNotFound, message)
+}
+
+/// Whether the query of a URL looks like a part of a pattern: a part of it is no `name=value`.
+fn has_wildcard_as_query(url: &str) -> bool {
+    let query = url.split_once("://").and_then(|(_, rest)| rest.split_once('?'));
+    query.is_some_and(|(_, query)| query.split('&').any(|part| !part.is_empty() && !part.contains('=')))
 }
 
 /// Makes `path` absolute. A relative path is taken to be below the current directory.

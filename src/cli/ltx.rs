@@ -1,8 +1,8 @@
 //! The command `hydrant ltx`: lists the LTX files of one database's replica.
 
-use super::restore::locate;
+use super::restore::{locate, without_configured};
 use crate::cancel::CancellationToken;
-use crate::catalogue::{LtxFile, Replica};
+use crate::catalogue::{CatalogueMemory, LtxFile, Replica};
 use crate::cli::args::resolved::LtxArgs;
 use crate::cli::failures::from_store;
 use crate::cli::session::{Stores, s3_options};
@@ -30,7 +30,7 @@ pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken)
         .map_err(|e| Failure::failed(Class::Io, format!("cannot start a runtime: {e}")))?;
     let files = runtime.block_on(async {
         tokio::select! {
-            files = list(args, &location, &store, log) => files,
+            files = list(args, &location, &store, env, log) => files,
             reason = cancel.cancelled() => Err(Failure::Cancelled(reason)),
         }
     })?;
@@ -39,9 +39,24 @@ pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken)
 
 /// Lists the files at the levels that `-level` admits, in the order of level and TXIDs. With `-times`, also
 /// reads the creation time of each file.
-async fn list(args: &LtxArgs, location: &Location, store: &Store, log: &Log) -> Result<Vec<FileLine>, Failure> {
+async fn list(
+    args: &LtxArgs,
+    location: &Location,
+    store: &Store,
+    env: &Env<'_>,
+    log: &Log,
+) -> Result<Vec<FileLine>, Failure> {
     let http = Http::default();
-    let replica = list_replica(&http, store, &location.path).await.map_err(|e| from_store(&e))?;
+    let memory = CatalogueMemory::new(args.common.catalogue);
+    let listed = list_replica(&http, store, &location.path, &memory).await.map_err(|e| from_store(&e))?;
+    if let Some(nothing) = listed.nothing {
+        let nothing = without_configured(nothing, &args.source, location, env);
+        if !nothing.is_no_backup() {
+            return Err(Failure::failed(Class::BackupNotFound, nothing.to_string()));
+        }
+        log.info(&nothing.to_string());
+    }
+    let replica = listed.replica;
     report_unlisted(args, &replica, log);
     let mut shown: Vec<&LtxFile> = replica.files.iter().filter(|file| args.level.admits(file.level)).collect();
     shown.sort_by_key(|file| (file.level, file.min_txid, file.max_txid));
@@ -151,7 +166,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("0000")).unwrap();
         std::fs::write(&file, [0; 200]).unwrap();
         let (http, store) = (Http::default(), Store::File(Default::default()));
-        let replica = list_replica(&http, &store, dir.path().to_str().unwrap()).await.unwrap();
+        let replica = list_replica(&http, &store, dir.path().to_str().unwrap(), &CatalogueMemory::default()).await;
+        let replica = replica.unwrap().replica;
         let said = Said::default();
         let log = Log::new(Box::new(said.clone()), 0, LogFormat::Text, false, false);
         let fault = inject(Path::new(&file), Some(Step::Read), 1, Effect::Fail(Errno::IO));

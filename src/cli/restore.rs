@@ -11,6 +11,7 @@ use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
 use crate::config::{self, Config, Env, Location};
 use crate::error::Class;
+use crate::restore::NothingFound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub trait Restorer: Sync {
     /// Checks the output, then lists the replica, then restores (docs/CLI.md, "Order of checks").
     ///
     /// # Errors
-    /// [`Failure::NoBackups`] only if the replica was listed and is empty, because `-if-replica-exists` turns
-    /// this failure into a success.
+    /// [`Failure::NoBackups`] only if the replica was listed, because `-if-replica-exists` can turn this failure into
+    /// a success.
     fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure>;
 
     /// The progress of the running `restore` at this moment.
@@ -69,17 +70,26 @@ pub fn run(
     let location = locate(&args.source, env)?;
     let request =
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
+    let fewer = |failure: Failure| match failure {
+        Failure::NoBackups { found, .. } => {
+            Failure::no_backups(without_configured(*found, &args.source, &location, env))
+        }
+        other => other,
+    };
     if args.dry_run {
-        let plan = engine.plan(&request)?;
+        let plan = engine.plan(&request).map_err(fewer)?;
         return Ok(if args.json { plan.to_json() } else { plan.to_text() });
     }
     let ended = progress::during(args.progress, log, || engine.snapshot(), || engine.restore(&request));
-    match ended {
+    match ended.map_err(fewer) {
         Ok(report) => {
             log.say(Severity::Info, &summary(&report), &[]);
             Ok(if args.json { report.to_json() } else { String::new() })
         }
-        Err(Failure::NoBackups) if args.if_replica_exists => {
+        Err(Failure::NoBackups { found, .. }) if args.if_replica_exists && found.is_no_backup() => {
+            if let Some(warning) = found.warning() {
+                log.warn(&warning);
+            }
             log.info("no matching backups found");
             Ok(String::new())
         }
@@ -103,6 +113,14 @@ pub fn locate(source: &Source, env: &Env<'_>) -> Result<Location, Failure> {
         }
     };
     found.map_err(|e| from_config(&e))
+}
+
+/// `nothing`, without the databases that the same configuration file names: that they lie below the replica's path is
+/// no sign of a mistake. For a source without a configuration file, `nothing` unchanged.
+pub fn without_configured(nothing: NothingFound, source: &Source, location: &Location, env: &Env<'_>) -> NothingFound {
+    let Source::Database { config, .. } = source else { return nothing };
+    let Ok(config) = Config::load(&config.path, config.expand_env, env) else { return nothing };
+    nothing.without(&|root| config.names_root(&location.store, root))
 }
 
 /// The path of the database to create, absolute and as reports show it. It is `-o`, else the path of the
@@ -249,10 +267,15 @@ mod tests {
 
     #[test]
     fn no_backups_is_a_skip_only_where_allowed() {
-        let none = Fake(Err(Failure::NoBackups));
-        assert_eq!(ran(&[], &none), Err(Failure::NoBackups));
+        let nothing = NothingFound::Empty { path: "p".to_owned(), objects: 0, example: None };
+        let nothing = Failure::no_backups(nothing);
+        let none = Fake(Err(nothing.clone()));
+        assert_eq!(ran(&[], &none), Err(nothing.clone()));
         assert_eq!(ran(&["-if-replica-exists", "-json"], &none).unwrap(), "");
-        assert_eq!(ran(&["-if-replica-exists", "-dry-run"], &none), Err(Failure::NoBackups));
+        assert_eq!(ran(&["-if-replica-exists", "-dry-run"], &none), Err(nothing));
+        let inside = NothingFound::Inside { path: "p/0000".to_owned(), replica: "p".to_owned() };
+        let inside = Failure::no_backups(inside);
+        assert_eq!(ran(&["-if-replica-exists"], &Fake(Err(inside.clone()))), Err(inside));
         let denied = Failure::failed(Class::AccessDenied, "403");
         assert_eq!(ran(&["-if-replica-exists"], &Fake(Err(denied.clone()))), Err(denied));
     }

@@ -6,6 +6,7 @@ use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{CommonArgs, StoreArgs};
 use crate::cli::restore::{RestoreRequest, Restorer};
 use crate::cli::ui::failure::Failure;
+use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
 use crate::cli::ui::screen::{FileLine, PlanReport, RestoreReport, TimeSource};
@@ -14,7 +15,6 @@ use crate::config::StoreConfig;
 use crate::error::Class;
 use crate::fleet::{Descriptors, stale_state};
 use crate::io::{self, IoBackend};
-use crate::plan::PlanError;
 use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
 use crate::store::Store;
 use crate::store::s3::{DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options};
@@ -67,6 +67,7 @@ impl Session {
             tasks: max_databases + 1,
             segment_bytes: SEGMENT_BYTES,
             checks,
+            catalogue: common.catalogue,
         };
         let workers = Workers::start(&options, Arc::clone(counters), cancel.clone())
             .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
@@ -95,11 +96,23 @@ impl Session {
     /// before the restore had a result.
     pub(super) fn failure(&self, error: Option<RestoreError>) -> Failure {
         match error {
-            Some(RestoreError::Plan(PlanError::NoBackups)) => Failure::NoBackups,
+            Some(RestoreError::Nothing(found)) => Failure::no_backups(found),
             Some(e) if e.class() != Class::Cancelled => Failure::failed(e.class(), e.to_string()),
             Some(_) => self.cancelled("a restore was cancelled that nothing asked to stop"),
             None => self.cancelled("the workers ended before they had a result"),
         }
+    }
+
+    /// The line for a list of files that takes more memory than the budget, which only a budget that nobody gave
+    /// allows.
+    pub(super) fn catalogue_note(&self) -> Option<String> {
+        let (most, limit) = self.workers.shared().catalogue.exceeded()?;
+        Some(format!(
+            "the list of the files takes {}, more than the memory budget; without --memory it may take up to {}, half of \
+             what this machine and its cgroup allow",
+            human::bytes(most),
+            human::bytes(limit)
+        ))
     }
 
     /// The failure of work that ended without a result. If a signal has cancelled the run, that is the failure.
@@ -248,6 +261,9 @@ impl Restorer for OneDatabase {
             hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings(),
         };
+        if let Some(note) = session.catalogue_note() {
+            request.log.info(&note);
+        }
         for warning in &report.warnings {
             request.log.warn(warning);
         }

@@ -1,6 +1,6 @@
 //! The contents of litestream.yml as Rust types, after parsing and validation.
 
-use super::{ConfigError, DirPattern, Location};
+use super::{ConfigError, DirPattern, Location, StoreConfig};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,6 +68,20 @@ impl Config {
             Some((entry, relative)) => Ok(entry.replica.clone()?.join(&relative)),
             None => Err(ConfigError::DatabaseNotFound(db_path.to_owned())),
         }
+    }
+
+    /// Whether an entry names the database in `store` whose keys begin with `root`.
+    pub fn names_root(&self, store: &StoreConfig, root: &str) -> bool {
+        self.databases.iter().any(|entry| match &entry.replica {
+            Ok(location) if location.store == *store => match &entry.kind {
+                EntryKind::Path(_) => root.trim_end_matches('/') == location.path.trim_end_matches('/'),
+                dir @ EntryKind::Dir { .. } => {
+                    let below = root.strip_prefix(&location.dir_prefix());
+                    below.is_some_and(|relative| dir.accepts(relative.trim_end_matches('/')))
+                }
+            },
+            _ => false,
+        })
     }
 }
 

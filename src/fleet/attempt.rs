@@ -72,7 +72,7 @@ pub(super) enum DatabaseAnswer {
 
 pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<DatabaseAnswer, RestoreError> {
     let Assignment { database, place, replica, settings, roots } = assignment;
-    let (store, path) = (database.store.clone(), database.path.clone());
+    let (store, path) = (database.store.clone(), database.path().to_owned());
     match settings.work {
         Work::Restore => {}
         Work::Plan => {

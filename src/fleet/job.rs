@@ -143,7 +143,7 @@ impl Subject {
     /// Name for logs and reports: the configured path, or with a URL the key.
     pub fn name(&self) -> &str {
         match self {
-            Self::Database(database) => &database.name,
+            Self::Database(database) => database.name(),
             Self::Entry(name) => name,
         }
     }
@@ -151,7 +151,7 @@ impl Subject {
     /// Id of the database, `bucket/key`. None for an entry of litestream.yml.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::Database(database) => Some(&database.id),
+            Self::Database(database) => Some(database.id()),
             Self::Entry(_) => None,
         }
     }

@@ -152,70 +152,75 @@ pub struct Admitted {
     /// Returns whether the file system of a directory ignores case. It is called only if two paths differ only
     /// in case.
     folds: fn(&Path) -> bool,
+}
+
+/// The outputs that were admitted so far. It keeps no copies of their paths: there may be millions.
+struct Claims<'a> {
+    admitted: &'a Admitted,
     known_to_fold: HashMap<PathBuf, bool>,
-    paths: HashSet<Box<str>>,
-    /// For accepted paths with upper-case letters: the path in lower case, then the path itself.
-    folded: HashMap<Box<str>, Box<str>>,
+    paths: HashSet<&'a str>,
+    /// Those of `paths` that have upper-case letters, by their form in lower case.
+    folded: HashMap<Box<str>, &'a str>,
 }
 
 impl Admitted {
     /// Starts without accepted paths. `reserved` are the paths that the run itself writes to. `folds` returns
     /// whether the file system of a directory ignores case.
     pub fn new(reserved: &[PathBuf], folds: fn(&Path) -> bool) -> Self {
-        Self {
-            reserved: reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
-            folds,
-            known_to_fold: HashMap::new(),
-            paths: HashSet::new(),
-            folded: HashMap::new(),
-        }
+        Self { reserved: reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect(), folds }
     }
 
-    /// Accepts those of `places` that do not collide: shorter paths first, then in byte order. Returns the
-    /// refused ones by index.
-    pub fn claim(&mut self, places: &[PathBuf]) -> HashMap<usize, Refused> {
+    /// Admits those of `places` that do not collide: the shorter first, then the first in byte order.
+    /// Returns the others, by index.
+    pub fn claim(&self, places: &[PathBuf]) -> HashMap<usize, Refused> {
         let texts: Vec<Cow<'_, str>> = places.iter().map(|path| path.to_string_lossy()).collect();
         let mut order: Vec<(usize, &str)> = texts.iter().map(AsRef::as_ref).enumerate().collect();
-        order.sort_by_key(|(_, text)| (text.len(), *text));
-        order.into_iter().filter_map(|(i, text)| Some((i, self.claim_one(text)?))).collect()
+        order.sort_unstable_by_key(|(i, text)| (text.len(), *text, *i));
+        let mut claims = Claims {
+            admitted: self,
+            known_to_fold: HashMap::new(),
+            paths: HashSet::with_capacity(order.len()),
+            folded: HashMap::new(),
+        };
+        order.into_iter().filter_map(|(i, text)| Some((i, claims.claim_one(text)?))).collect()
     }
+}
 
-    /// Accepts one path. Returns None if it was accepted, else why it was refused.
-    fn claim_one(&mut self, path: &str) -> Option<Refused> {
+impl<'a> Claims<'a> {
+    /// None: it is admitted.
+    fn claim_one(&mut self, path: &'a str) -> Option<Refused> {
         let collision = |reason: String| Some(Refused { class: Class::PathCollision, reason });
-        if self.reserved.iter().any(|own| is_same_or_beside(path, own)) {
+        if self.admitted.reserved.iter().any(|own| is_same_or_beside(path, own)) {
             return collision(format!("this run's own files are written to {path}"));
         }
-        if let Some(winner) = in_the_way_of(path, |taken| self.paths.get(taken)) {
+        if let Some(winner) = in_the_way_of(path, |taken| self.paths.get(taken).copied()) {
             return collision(in_the_way(path, winner));
         }
-        self.paths.insert(path.into());
-        // The same check is made without regard to case. Few fleets have paths that differ only in case.
+        self.paths.insert(path);
+        // Again without regard to case. Few fleets have paths that differ by case alone.
         let lower = path.to_lowercase();
-        let original = |taken: &str| self.folded.get(taken).or_else(|| self.paths.get(taken).filter(|p| ***p != *path));
+        let original =
+            |taken: &str| self.folded.get(taken).or_else(|| self.paths.get(taken).filter(|p| **p != path)).copied();
         if let Some(winner) = in_the_way_of(&lower, original) {
             let dir = shared_dir(path, winner);
-            let folds = self.known_to_fold.get(dir).copied().unwrap_or_else(|| (self.folds)(dir));
+            let folds = self.known_to_fold.get(dir).copied().unwrap_or_else(|| (self.admitted.folds)(dir));
             let reason = format!("{} (the file system ignores case)", in_the_way(path, winner));
             self.known_to_fold.insert(dir.to_owned(), folds);
             return if folds { collision(reason) } else { None };
         }
         if lower != path {
-            self.folded.insert(lower.into(), path.into());
+            self.folded.insert(lower.into(), path);
         }
         None
     }
 }
 
-/// Returns the accepted path that `path` collides with: the same path, one of its directories, or a database
-/// whose sidecar (-wal, -shm, -journal) would have this path or one of its directories' paths. `taken` looks up
-/// accepted paths.
-fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a Box<str>>) -> Option<&'a str> {
+/// The path known to `taken` that collides with `path`: the path itself, one of its directories, or a
+/// database of which either would be a sidecar.
+fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
-    let winner = ends
-        .filter_map(|end| path.get(..end))
-        .find_map(|upto| taken(upto).or_else(|| SIDECARS.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?))));
-    winner.map(AsRef::as_ref)
+    ends.filter_map(|end| path.get(..end))
+        .find_map(|upto| taken(upto).or_else(|| SIDECARS.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?))))
 }
 
 fn in_the_way(loser: &str, winner: &str) -> String {

@@ -55,7 +55,7 @@ impl First {
     /// Databases with lower numbers are restored earlier.
     pub fn turn_of(&self, found: &Found) -> usize {
         let matches = |[by_name, by_relative]: &[Pattern; 2]| {
-            by_name.matches(&found.database.name)
+            by_name.matches(found.database.name())
                 || found.output.relative().is_some_and(|relative| by_relative.matches(relative))
         };
         self.0.iter().position(matches).unwrap_or(self.0.len())

@@ -31,7 +31,8 @@ impl JobQueue {
     /// Adds all jobs of the run. Call this once, when discovery has ended.
     pub(super) fn add(&mut self, jobs: Vec<Job>) {
         debug_assert!(self.len() == 0, "jobs were added before");
-        self.waiting.extend(jobs.into_iter().map(Waiting));
+        // A heap is made of the list itself: there may be millions of jobs.
+        self.waiting = jobs.into_iter().map(Waiting).collect::<Vec<_>>().into();
     }
 
     pub(super) fn add_again(&mut self, job: Job) {
@@ -110,7 +111,7 @@ impl JobQueue {
 /// request limiter's. The prefix is two folders deep. A database whose own folder is less deep has several such
 /// prefixes, one for each level. No other database uses them, so the database's folder stands for all of them.
 fn prefix_of(job: &Job) -> &str {
-    let id = job.database.id.as_str();
+    let id = job.database.id();
     let Some((bucket, folder)) = id.split_once('/') else { return id };
     let end = bucket.len() + 1 + s3::prefix_of_folder(folder).len();
     id.get(..end).unwrap_or(id)
@@ -122,7 +123,7 @@ impl Ord for Waiting {
         b.turn
             .cmp(&a.turn)
             .then(a.estimated_bytes.cmp(&b.estimated_bytes))
-            .then_with(|| b.database.name.cmp(&a.database.name))
+            .then_with(|| b.database.name().cmp(a.database.name()))
     }
 }
 
@@ -159,14 +160,14 @@ mod tests {
         let found = names.map(|name| {
             let replica = Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() };
             let (id, path, output) = (format!("bucket/{name}"), name.clone(), Output::Relative(name.clone()));
-            let database = Arc::new(DatabaseRef { name, id, store: store.clone(), path });
+            let database = Arc::new(DatabaseRef::new(&name, id, store.clone(), &path));
             Found { database, replica: Some(replica), output }
         });
         Admission::new(places, first).admit(Discovery { found: found.collect(), ..Discovery::default() }).jobs
     }
 
     fn name(job: &Job) -> &str {
-        &job.database.name
+        job.database.name()
     }
 
     fn next(queue: &mut JobQueue, share: Option<usize>) -> Option<Job> {
@@ -185,12 +186,8 @@ mod tests {
         assert_eq!(prefix_of(&one("t/a")), "bucket/t/a");
         assert_eq!(prefix_of(&one("t")), "bucket/t/000");
         let mut at_root = one("x");
-        at_root.database = Arc::new(DatabaseRef {
-            name: "app.db".to_owned(),
-            id: "bucket/app.db".to_owned(),
-            store: at_root.database.store.clone(),
-            path: "app.db".to_owned(),
-        });
+        let store = at_root.database.store.clone();
+        at_root.database = Arc::new(DatabaseRef::new("app.db", "bucket/app.db".to_owned(), store, "app.db"));
         assert_eq!(prefix_of(&at_root), "bucket/app.db");
     }
 

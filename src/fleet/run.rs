@@ -72,6 +72,10 @@ pub enum RunEvent {
         discovered: Discovered,
         /// Whether any database matches a `--first` glob.
         any_first: bool,
+        /// What is to be said although nothing has failed.
+        warnings: Vec<String>,
+        /// If nothing matches: what lies there instead.
+        instead: Option<String>,
     },
     /// The databases may not fit the disk.
     LittleSpace(LittleSpace),
@@ -239,10 +243,11 @@ impl<'a> FleetRun<'a> {
         }
     }
 
-    fn found_all(&mut self, discovery: Discovery) {
+    fn found_all(&mut self, mut discovery: Discovery) {
+        let (warnings, instead) = (std::mem::take(&mut discovery.warnings), discovery.instead.take());
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
         let Jobs { jobs, refused, any_first } = self.incoming.admission.admit(discovery);
-        (self.hear)(RunEvent::AllFound { discovered, any_first });
+        (self.hear)(RunEvent::AllFound { discovered, any_first, warnings, instead });
         let settings = self.fleet.settings;
         if !matches!(settings.work, Work::Rehearse(_)) {
             for little in little_space(&jobs, settings.if_db_not_exists) {
@@ -293,7 +298,7 @@ impl<'a> FleetRun<'a> {
         self.counts.in_flight += 1;
         tracing::trace!(
             target: "hydrant::fleet",
-            database = job.database.name,
+            database = job.database.name(),
             in_flight = self.counts.in_flight,
             window = self.window.size(),
             "database begins"
@@ -372,8 +377,12 @@ impl<'a> FleetRun<'a> {
     /// database has failed.
     fn failed(&mut self, mut job: Job, error: RestoreError) {
         let settings = self.fleet.settings;
-        if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {
-            return self.end(job, no_backups(settings));
+        match &error {
+            RestoreError::Plan(PlanError::NoBackups) => return self.end(job, no_backups(settings)),
+            RestoreError::Nothing(nothing) if settings.if_replica_exists && nothing.is_no_backup() => {
+                return self.end(job, Ending::Skipped("no backups"));
+            }
+            _ => {}
         }
         // Another restore was faster: the output exists now, and did not when this one began.
         if settings.if_db_not_exists && error.class() == Class::OutputExists && job.place.exists() {
@@ -387,7 +396,7 @@ impl<'a> FleetRun<'a> {
         job.retries += 1;
         tracing::debug!(
             target: "hydrant::fleet",
-            database = job.database.name,
+            database = job.database.name(),
             retry = job.retries,
             of = settings.max_retries,
             pause_ms = pause.as_millis() as u64,

@@ -110,7 +110,7 @@ mod tests {
         let found = names.iter().map(|name| {
             let replica = Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() };
             let (name, store) = ((*name).to_owned(), Store::File(FileStore));
-            let database = DatabaseRef { id: format!("bucket/{name}"), path: name.clone(), name: name.clone(), store };
+            let database = DatabaseRef::new(&name, format!("bucket/{name}"), store, &name);
             Found { database: Arc::new(database), replica: Some(replica), output: Output::Relative(name) }
         });
         let mut jobs =

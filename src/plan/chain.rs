@@ -5,6 +5,7 @@ use super::error::MAX_KEYS;
 use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Warning, eligible};
 use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::{Level, Txid};
+use crate::timestamp::Timestamp;
 use std::cmp::Reverse;
 
 /// [`super::plan`], which documents arguments and result.
@@ -34,7 +35,7 @@ pub(super) fn plan(
                 Err(needed) => return Ok(PlanOutcome::NeedTimes(needed)),
             };
             let goal = files.iter().zip(&allowed).filter(|(_, ok)| **ok).map(|(f, _)| f.max_txid).max();
-            (allowed, goal.ok_or(PlanError::TimestampDoesNotExist { at })?)
+            (allowed, goal.ok_or(PlanError::TimestampDoesNotExist { at, oldest: oldest(replica, times) })?)
         }
     };
     let allowed = |i: usize| allowed.get(i).copied().unwrap_or(false);
@@ -54,7 +55,9 @@ pub(super) fn plan(
             };
         }
         match *target {
-            Target::Timestamp(at) if ideal.reached == Txid(0) => return Err(PlanError::TimestampDoesNotExist { at }),
+            Target::Timestamp(at) if ideal.reached == Txid(0) => {
+                return Err(PlanError::TimestampDoesNotExist { at, oldest: oldest(replica, times) });
+            }
             Target::Timestamp(_) => {
                 warnings.push(Warning::StateBetweenRetired { reached: ideal.reached, newest: goal });
             }
@@ -89,6 +92,12 @@ fn check_no_hole(order: &FilesByMin<'_>, reached: Txid, goal: Txid) -> Result<()
         Some(next) if have < goal => Err(PlanError::Hole { have, next }),
         _ => Ok(()),
     }
+}
+
+/// The time of the oldest state: of the oldest snapshot, as its header says if it was read.
+fn oldest(replica: &Replica, times: &Times) -> Option<Timestamp> {
+    let snapshots = replica.files.iter().enumerate().filter(|(_, file)| file.is_snapshot());
+    snapshots.map(|(i, file)| times.get(i).unwrap_or(file.last_modified)).min()
 }
 
 fn not_reachable(order: &FilesByMin<'_>, reached: Txid, txid: Txid) -> PlanError {

@@ -40,8 +40,9 @@ pub enum PlanError {
     )]
     TxidNotReachable { txid: Txid, below: Option<Txid>, above: Option<Txid> },
     /// The oldest state that can be restored is not older than the target time `at`.
-    #[error("timestamp does not exist: the backups hold no state older than {at}")]
-    TimestampDoesNotExist { at: Timestamp },
+    /// `oldest` is the time of the oldest state, if it is known.
+    #[error("timestamp does not exist: the backups hold no state older than {at}{}", and_oldest(*.oldest))]
+    TimestampDoesNotExist { at: Timestamp, oldest: Option<Timestamp> },
     /// Every chain to `txid` needs a file that was excluded as damaged. `keys` are the excluded files that would close
     /// the first gap (not all if there are many). `class` is the damage of the first of them.
     #[error("no chain of files reaches TXID {txid} without {}", list(.keys))]
@@ -83,6 +84,10 @@ impl PlanError {
     pub fn needs_fresh_listing(&self) -> bool {
         matches!(self, Self::ChainDoesNotBeginAtOne { .. } | Self::Hole { .. } | Self::TxidNotReachable { .. })
     }
+}
+
+fn and_oldest(time: Option<Timestamp>) -> String {
+    time.map_or_else(String::new, |time| format!("; the oldest is of {time}"))
 }
 
 fn nearest(below: Option<Txid>, above: Option<Txid>) -> String {

@@ -7,6 +7,7 @@ use crate::error::{BUG, Class, escaped};
 use crate::io::IoError;
 use crate::ltx::{FormatError, Pgno};
 use crate::plan::PlanError;
+use crate::restore::nothing_found::NothingFound;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 use thiserror::Error;
@@ -17,6 +18,8 @@ use thiserror::Error;
 pub enum RestoreError {
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Nothing(#[from] NothingFound),
     /// A file's content is wrong, and no other chain of files reaches the target.
     #[error("{}: {}: {error}", .error.class(), escaped(.key))]
     File { key: String, error: FormatError },
@@ -98,7 +101,7 @@ impl RestoreError {
             Self::Chain { error, .. } => error.class(),
             Self::Unreadable { error, .. } => unreadable_class(error),
             Self::Store(e) => e.class(),
-            Self::Vanished => Class::BackupNotFound,
+            Self::Vanished | Self::Nothing(_) => Class::BackupNotFound,
             Self::Restless { .. } => Class::S3Error,
             Self::Commit(e) => e.class(),
             Self::Io(e) => e.class(),

@@ -14,6 +14,7 @@ mod discard;
 mod error;
 mod execute;
 mod large;
+mod nothing_found;
 mod page_map;
 mod page_writer;
 mod planner;
@@ -24,7 +25,10 @@ mod workers;
 pub use crate::restore::database::{Request, RestoreOutcome, Restored, restore};
 pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, discard};
 pub use crate::restore::error::{ChainError, RestoreError};
+pub use crate::restore::nothing_found::{NothingFound, nearest_directory, no_directory};
 pub use crate::restore::page_map::PageMap;
 pub use crate::restore::planner::{PlannedRestore, plan_database};
-pub use crate::restore::replica_listing::{HEADERS_IN_FLIGHT, HeaderTime, list_replica, look_at_times, read_header};
+pub use crate::restore::replica_listing::{
+    HEADERS_IN_FLIGHT, HeaderTime, ListedReplica, list_replica, look_at_times, read_header,
+};
 pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};

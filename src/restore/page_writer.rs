@@ -262,8 +262,15 @@ mod tests {
     #[test]
     fn a_full_buffer_is_written_while_its_task_goes_on() {
         let (kind, segment_bytes) = (IoBackend::Pwrite, SEGMENT_BYTES);
-        let options =
-            WorkersOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
+        let options = WorkersOptions {
+            workers: 1,
+            kind,
+            memory_bytes: 64 << 20,
+            tasks: 1,
+            segment_bytes,
+            checks: false,
+            catalogue: Default::default(),
+        };
         let workers = Workers::start(&options, Arc::default(), CancellationToken::new()).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let output = Arc::new(OutputFile::new(file.reopen().unwrap().into(), file.path().to_owned()));

@@ -9,7 +9,8 @@ use crate::ltx::Txid;
 use crate::plan::{self, Excluded, Plan, PlanError, Target, Times};
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::large::{PlannedFile, gets};
-use crate::restore::replica_listing::{HeaderTime, list_replica, look_at_times};
+use crate::restore::nothing_found::NothingFound;
+use crate::restore::replica_listing::{HeaderTime, ListedReplica, list_replica, look_at_times};
 use crate::restore::workers::Worker;
 use crate::store::{Store, StoreError, StoreErrorKind};
 use std::collections::BTreeSet;
@@ -62,6 +63,8 @@ pub(super) struct Planner<'a> {
     /// The TXID of the first plan. Each further plan must reach the same TXID. None before the first plan.
     pinned: Option<Txid>,
     pub replica: Replica,
+    /// Why `replica` has no files, if it has none and was listed here.
+    nothing: Option<NothingFound>,
     /// True if `replica` comes from a second listing, which was made to confirm that files are missing.
     fresh: bool,
     /// The creation times that were read from files' headers so far.
@@ -127,10 +130,11 @@ impl<'a> Planner<'a> {
         target: Target,
         parallelism: Option<Arc<Semaphore>>,
     ) -> Result<Self, RestoreError> {
-        let (replica, requests) = match replica {
-            Some(replica) => (replica, 0),
-            None => (list_replica(&worker.http, store, path).await?, lists(path)),
+        let (listed, requests) = match replica {
+            Some(replica) => (ListedReplica { replica, nothing: None }, 0),
+            None => (list_replica(&worker.http, store, path, &worker.shared.catalogue).await?, lists(path)),
         };
+        let ListedReplica { replica, nothing } = listed;
         Ok(Self {
             worker,
             store,
@@ -139,6 +143,7 @@ impl<'a> Planner<'a> {
             parallelism,
             pinned: None,
             replica,
+            nothing,
             fresh: false,
             times: Times::new(),
             excluded: Excluded::new(),
@@ -187,6 +192,9 @@ impl<'a> Planner<'a> {
                 // The first listing showed backups, so they were deleted meanwhile. `-if-replica-exists`, which
                 // permits "no backups", must not turn this into a success.
                 Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
+                Err(PlanError::NoBackups) if self.nothing.is_some() => {
+                    return Err(self.nothing.take().map_or(PlanError::NoBackups.into(), RestoreError::Nothing));
+                }
                 Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
             }
         }
@@ -355,7 +363,8 @@ impl<'a> Planner<'a> {
         self.relisted += 1;
         tracing::debug!(target: TARGET, database = self.path, times = self.relisted, %why, "lists again");
         self.requests += lists(self.path);
-        let new = list_replica(&self.worker.http, self.store, self.path).await?.keeping_to(&self.replica);
+        let listed = list_replica(&self.worker.http, self.store, self.path, &self.worker.shared.catalogue).await?;
+        let new = listed.replica.keeping_to(&self.replica);
         self.times = self.times.carried(&self.replica, &new);
         self.excluded = self.excluded.carried(&self.replica, &new);
         self.replica = new;

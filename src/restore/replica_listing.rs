@@ -1,41 +1,93 @@
 //! Lists the LTX files of one database's replica, and reads the creation times in the files' headers.
 
-use crate::catalogue::{Layout, LtxFile, Replica};
+use crate::catalogue::{CatalogueMemory, Layout, LtxFile, Replica, ReplicaCollector, Surroundings, root_of};
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::restore::large::request_permit;
+use crate::restore::nothing_found::{NothingFound, root_around};
 use crate::restore::workers::Worker;
-use crate::store::{Http, ListRequest, ListingBound, ObjectMeta, Store, StoreError};
+use crate::store::{Http, ListPage, ListRequest, Store, StoreError};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
+use std::cell::RefCell;
 use tokio::sync::Semaphore;
 
 /// Headers that are fetched at a time for one database.
 pub const HEADERS_IN_FLIGHT: usize = 32;
 
+/// The files of one database's replica.
+#[derive(Debug)]
+pub struct ListedReplica {
+    /// The files.
+    pub replica: Replica,
+    /// Why there are none. None if the replica has any file.
+    pub nothing: Option<NothingFound>,
+}
+
 /// Lists the files of the database whose replica is at `path` in the store. Makes one listing without a
 /// delimiter for each prefix that the files' keys may have. There are three prefixes if `path` is empty,
-/// otherwise one (docs/FORMAT.md, "Key layouts").
+/// otherwise one (docs/FORMAT.md, "Key layouts"). If nothing is found, it looks at what lies around `path`.
 ///
 /// # Errors
-/// [`StoreError`] if a LIST fails and all its retries do, or if the listing does not end.
-pub async fn list_replica(http: &Http, store: &Store, path: &str) -> Result<Replica, StoreError> {
-    let listings = Replica::list_prefixes(path).into_iter().map(|prefix| async move {
-        let mut objects: Vec<ObjectMeta> = Vec::new();
-        let mut bound = ListingBound::default();
-        let mut request = ListRequest { prefix, ..ListRequest::default() };
-        loop {
-            let page = store.list_page(http, &request).await?;
-            bound.check(&request.prefix, &page)?;
-            objects.extend(page.objects);
-            match page.continuation {
-                Some(token) => request.continuation = Some(token),
-                None => return Ok::<_, StoreError>(objects),
-            }
+/// [`StoreError`] if a LIST fails and all its retries do, if the listing does not end, or if a part of the replica
+/// cannot be listed, or if the list needs more memory than `memory` allows.
+pub async fn list_replica(
+    http: &Http,
+    store: &Store,
+    path: &str,
+    memory: &CatalogueMemory,
+) -> Result<ListedReplica, StoreError> {
+    let collector = RefCell::new((ReplicaCollector::new(path, Layout::native_to(store)), memory.charge()));
+    let roots = Replica::roots(path);
+    let is_ours = |key: &str| root_of(key).is_some_and(|root| roots.iter().any(|own| own == root));
+    // Keys of files are absolute paths.
+    let prefixes =
+        Replica::list_prefixes(path).into_iter().filter(|prefix| !store.is_on_disk() || prefix.starts_with('/'));
+    let listings = prefixes.map(|prefix| {
+        let (is_ours, collector) = (&is_ours, &collector);
+        async move {
+            let mut each = |page: ListPage| {
+                if let Some(unlisted) = page.unlisted.iter().find(|unlisted| is_ours(&unlisted.key)) {
+                    return Err(unlisted.error());
+                }
+                let (collector, charge) = &mut *collector.borrow_mut();
+                page.objects.iter().filter(|object| object.key.starts_with(&prefix)).for_each(|o| collector.insert(o));
+                charge.set(collector.bytes(), &prefix)
+            };
+            store.list_all(http, &prefix, &mut each).await
         }
     });
-    let listings = futures_util::future::try_join_all(listings).await?;
-    let objects = listings.into_iter().flatten();
-    Ok(Replica::of(path, Layout::native_to(store), objects))
+    futures_util::future::try_join_all(listings).await?;
+    let (replica, mut around) = collector.into_inner().0.finish();
+    if !replica.files.is_empty() || replica.v3.is_some() {
+        return Ok(ListedReplica { replica, nothing: None });
+    }
+    look_around(http, store, path, &mut around).await?;
+    let nothing = NothingFound::of(path, store, &around);
+    tracing::debug!(target: "hydrant::plan", path, why = %nothing, "no backups");
+    Ok(ListedReplica { replica, nothing: Some(nothing) })
+}
+
+/// Looks for databases where the listing of `path` cannot have shown them: around a path that looks like a part of a
+/// replica, and anywhere in the bucket if `path` is its root. One page is enough.
+async fn look_around(http: &Http, store: &Store, path: &str, around: &mut Surroundings) -> Result<(), StoreError> {
+    let bare = path.trim_end_matches('/');
+    let place = match root_around(bare) {
+        _ if store.is_on_disk() || around.around.is_some() => return Ok(()),
+        Some(root) => root,
+        None if matches!(bare, "" | ".") => "",
+        None => return Ok(()),
+    };
+    let request = ListRequest { prefix: place.to_owned(), ..ListRequest::default() };
+    let page = store.list_page(http, &request).await?;
+    let mut collector = ReplicaCollector::new(place, Layout::native_to(store));
+    page.objects.iter().filter(|object| object.key.starts_with(place)).for_each(|object| collector.insert(object));
+    let (replica, found) = collector.finish();
+    if place.is_empty() {
+        *around = found;
+    } else if !replica.files.is_empty() || replica.v3.is_some() {
+        around.around = Some(place.to_owned());
+    }
+    Ok(())
 }
 
 /// The result of reading the creation time in a file's header.

@@ -6,6 +6,7 @@
 //! too large for one GET. A free worker takes the next item. `hydrant restore` submits one task.
 
 use crate::cancel::CancellationToken;
+use crate::catalogue::{CatalogueLimit, CatalogueMemory};
 use crate::io::{self, Io, IoBackend, IoError, IoOptions};
 use crate::process::locks::lock;
 use crate::process::threads::{NoThread, Threads};
@@ -56,12 +57,16 @@ pub struct WorkersOptions {
     pub segment_bytes: u64,
     /// True if SQLite will check databases. A thread for checks is then started before the workers.
     pub checks: bool,
+    /// How much memory the lists of files may take.
+    pub catalogue: CatalogueLimit,
 }
 
 /// The resources that all workers share. Resources of a single database are not in here.
 pub struct SharedResources {
     /// The memory budget of the process, from which restores reserve memory for file bodies, page maps and overlays.
     pub budget: Budget,
+    /// The memory of the lists of files, which the budget does not count.
+    pub catalogue: CatalogueMemory,
     /// Running totals of requests and bytes, for progress and reports.
     pub counters: Arc<Counters>,
     /// The token that is cancelled when a signal ends the run. Workers then stop.
@@ -129,6 +134,7 @@ impl Workers {
         let buffers = (memory_bytes / 8 / WRITE_BUFFER_BYTES as u64 / workers as u64).clamp(2, MOST_BUFFERS) as usize;
         let shared = Arc::new(SharedResources {
             budget: Budget::new(memory_bytes - memory_bytes / 4),
+            catalogue: CatalogueMemory::new(options.catalogue),
             counters,
             cancel,
             large_databases: Semaphore::new(LARGE_DATABASES),

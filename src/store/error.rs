@@ -28,6 +28,8 @@ pub enum StoreErrorKind {
     Server,
     /// HTTP 501: the service does not know a header or parameter of the request.
     NotImplemented,
+    /// The listing needs more memory than is allowed.
+    TooLarge,
     /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
     /// The object is in an archive storage class, or the bucket is of a kind that Hydrant does not support.
@@ -66,6 +68,7 @@ impl StoreError {
             StoreErrorKind::Timeout => Class::S3Timeout,
             StoreErrorKind::Throttled => Class::Throttled,
             StoreErrorKind::Unreadable | StoreErrorKind::Io => Class::Io,
+            StoreErrorKind::TooLarge => Class::Config,
             StoreErrorKind::NotFound
             | StoreErrorKind::NoSuchBucket
             | StoreErrorKind::PreconditionFailed

@@ -18,6 +18,10 @@ pub struct ListingBound {
     pages: HashSet<u64>,
     /// Number of pages without a new key since the last page that had one.
     without_new_keys: u32,
+    /// Whether any key began with the prefix.
+    any_below: bool,
+    /// The first key that did not begin with the prefix.
+    elsewhere: Option<String>,
 }
 
 impl ListingBound {
@@ -27,6 +31,7 @@ impl ListingBound {
     /// [`StoreErrorKind::InvalidResponse`] if the page's continuation token was seen before, or if this is the
     /// 1,000th page in a row without a new key. The listing would not end.
     pub fn check(&mut self, prefix: &str, page: &ListPage) -> Result<(), StoreError> {
+        self.note_prefix(prefix, page);
         let Some(token) = &page.continuation else { return Ok(()) };
         if !self.tokens.insert(hash(token)) {
             return Err(endless(prefix, "a continuation token that it gave before".to_owned()));
@@ -42,6 +47,55 @@ impl ListingBound {
             return Ok(());
         }
         Err(endless(prefix, format!("{MAX_PAGES_WITHOUT_NEW_KEYS} pages in a row without a new key")))
+    }
+
+    fn note_prefix(&mut self, prefix: &str, page: &ListPage) {
+        if self.any_below {
+            return;
+        }
+        let keys = page.objects.iter().map(|object| &object.key).chain(page.unlisted.iter().map(|one| &one.key));
+        for key in keys {
+            if key.starts_with(prefix) {
+                self.any_below = true;
+                return;
+            }
+            self.elsewhere.get_or_insert_with(|| key.clone());
+        }
+    }
+
+    /// The first key that does not begin with the prefix, if there are keys and none begins with it. Such a listing
+    /// shows nothing about the prefix.
+    pub fn only_elsewhere(&self) -> Option<&str> {
+        self.elsewhere.as_deref().filter(|_| !self.any_below)
+    }
+
+    /// Whether any key began with the prefix.
+    pub fn any_below(&self) -> bool {
+        self.any_below
+    }
+
+    /// To be called after the last page of the listing of `prefix`.
+    ///
+    /// # Errors
+    /// There are keys, and none begins with the prefix ([`Self::only_elsewhere`]).
+    pub fn finish(&self, prefix: &str) -> Result<(), StoreError> {
+        self.only_elsewhere().map_or(Ok(()), |key| Err(elsewhere(prefix, key)))
+    }
+}
+
+/// The error for a listing of `prefix` that has keys, but none that begins with it. `key` is one of them.
+pub fn elsewhere(prefix: &str, key: &str) -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::InvalidResponse,
+        what: format!("LIST {prefix}"),
+        detail: format!("no key in the answer begins with this prefix, for example {key:?}"),
+        request_id: None,
+        hint: Some(
+            "the service changes keys or ignores the prefix, so it is not known what lies there: check the endpoint, \
+             and gateways before it"
+                .to_owned(),
+        ),
+        attempts: 1,
     }
 }
 
@@ -65,6 +119,25 @@ fn endless(prefix: &str, why: String) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_are_all_elsewhere_show_nothing() {
+        let finished = |prefix: &str, pages: &[&[&str]]| {
+            let mut bound = ListingBound::default();
+            for (n, keys) in pages.iter().enumerate() {
+                bound.check(prefix, &page(keys, &n.to_string())).unwrap();
+            }
+            bound.finish(prefix)
+        };
+        finished("p/", &[]).unwrap();
+        finished("p/", &[&[], &["p/a"]]).unwrap();
+        // The service ignores the prefix, and the prefix has a key.
+        finished("p/", &[&["o/a"], &["p/a"]]).unwrap();
+        let error = finished("p/", &[&["/p/a", "/p/b"], &["/p/c"]]).unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::InvalidResponse);
+        assert!(error.to_string().starts_with("LIST p/: no key in the answer begins with this prefix, for example"));
+        assert!(error.to_string().contains("/p/a"), "{error}");
+    }
     use crate::store::ObjectMeta;
     use crate::timestamp::Timestamp;
 

@@ -13,9 +13,9 @@ pub mod s3;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
-pub use listing_bound::ListingBound;
-pub use object::{Head, ListPage, ListRequest, ObjectMeta};
-/// The HTTP clients and buffers of one worker.
+pub use listing_bound::{ListingBound, elsewhere};
+pub use object::{Head, ListPage, ListRequest, ObjectMeta, Unlisted};
+/// A worker's HTTP clients.
 pub use s3::Http;
 
 use crate::telemetry::{Spent, Stage};
@@ -45,7 +45,15 @@ impl Store {
         }
     }
 
-    /// Whether the store is on a local file system.
+    /// How messages name `key`: with its bucket, or as a path.
+    pub fn place(&self, key: &str) -> String {
+        match self {
+            Self::S3(s3) => format!("s3://{}/{}", s3.bucket(), key.trim_start_matches('/')),
+            Self::File(_) => key.to_owned(),
+        }
+    }
+
+    /// Whether the store is a file system.
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::File(_))
     }
@@ -66,13 +74,42 @@ impl Store {
         }
     }
 
-    /// Requests the byte range `range` of the object `key`. The returned stream yields exactly `range.end -
-    /// range.start` bytes or an error. If a connection breaks, the rest is requested again.
+    /// Lists all that begins with `prefix`, page by page. Of a directory tree of any size, only one page is in memory.
     ///
     /// # Errors
-    /// [`StoreErrorKind::SizeDiffers`] if the object is shorter. With `if_match`,
-    /// [`StoreErrorKind::PreconditionFailed`] if the object was replaced. Otherwise the error of the request,
-    /// after all retries.
+    /// A request fails after its retries; the listing does not end; it has keys and none begins with `prefix`; or the
+    /// first error of `each`.
+    pub async fn list_all(
+        &self,
+        http: &Http,
+        prefix: &str,
+        each: &mut dyn FnMut(ListPage) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut request = ListRequest { prefix: prefix.to_owned(), ..ListRequest::default() };
+        let mut bound = ListingBound::default();
+        if let Self::File(file) = self {
+            let begun = Instant::now();
+            file.walk(&request, each)?;
+            http.recorder().record(Stage::List, begun.elapsed());
+            return Ok(());
+        }
+        // Ends: `bound` stops a listing without an end.
+        loop {
+            let mut page = self.list_page(http, &request).await?;
+            bound.check(prefix, &page)?;
+            let next = page.continuation.take();
+            each(page)?;
+            match next {
+                Some(token) => request.continuation = Some(token),
+                None => return bound.finish(prefix),
+            }
+        }
+    }
+
+    /// The bytes `range` of `key`, as a stream. The stream yields exactly `range.end -
+    /// range.start` bytes or an error. A shorter object is an error; a dropped connection is
+    /// resumed. With `if_match`, an object that was replaced gives
+    /// [`StoreErrorKind::PreconditionFailed`].
     pub async fn get(
         &self,
         http: &Http,

@@ -1,6 +1,6 @@
 //! What a store returns about objects: pages of a listing, and the metadata of one object.
 
-use super::Etag;
+use super::{Etag, StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 
 /// One object as a listing returns it.
@@ -40,11 +40,38 @@ pub struct ListPage {
     pub objects: Vec<ObjectMeta>,
     /// Beginnings of keys up to the first delimiter after the prefix, if the request has a delimiter.
     pub common_prefixes: Vec<String>,
-    /// Continuation token for the next page. None on the last page.
+    /// What could not be listed. All else under the prefix is in `objects`.
+    pub unlisted: Vec<Unlisted>,
+    /// The token for the next page; None on the last page.
     pub continuation: Option<String>,
 }
 
-/// Metadata of one object, from the response to a HEAD request.
+/// A directory that cannot be read, or an object whose name is not UTF-8. The rest of the listing is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// The key. A directory's ends in a slash. U+FFFD stands for bytes that are not UTF-8.
+    pub key: String,
+    /// The kind of failure.
+    pub kind: StoreErrorKind,
+    /// The reason.
+    pub detail: String,
+}
+
+impl Unlisted {
+    /// The error of whatever needs this part of the listing.
+    pub fn error(&self) -> StoreError {
+        StoreError {
+            kind: self.kind,
+            what: format!("list {}", self.key),
+            detail: self.detail.clone(),
+            request_id: None,
+            hint: None,
+            attempts: 1,
+        }
+    }
+}
+
+/// The answer to a HEAD request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Size of the object in bytes.

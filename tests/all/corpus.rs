@@ -57,6 +57,7 @@ fn engine(kind: IoBackend) -> Workers {
         tasks: 8,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
+        catalogue: Default::default(),
     };
     Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }

@@ -43,7 +43,15 @@ fn run(engine: &Workers, path: &Path, target: Target, output: &Path) -> Result<R
 }
 
 fn engine(kind: IoBackend, segment_bytes: u64, memory_bytes: u64) -> Workers {
-    let options = WorkersOptions { workers: 2, kind, memory_bytes, tasks: 4, segment_bytes, checks: false };
+    let options = WorkersOptions {
+        workers: 2,
+        kind,
+        memory_bytes,
+        tasks: 4,
+        segment_bytes,
+        checks: false,
+        catalogue: Default::default(),
+    };
     Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 

@@ -8,11 +8,13 @@ use hydrant::fleet::{
     DiscoverError, Discovery, DiscoveryProgress, FleetSource, FoundFailure, Options, Output, Pattern, Shard, discover,
 };
 use hydrant::io::IoBackend;
+use hydrant::io::fault::{Effect, Step, inject};
 use hydrant::restore::{SEGMENT_BYTES, Workers, WorkersOptions};
 use hydrant::sim::server::{Failure, Object, RequestKind, SimOptions, SimServer};
 use hydrant::store::Store;
 use hydrant::store::s3::{Environment, Retries, S3, S3Options};
 use hydrant::telemetry::Counters;
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +47,7 @@ fn run_counting(source: FleetSource, options: Options) -> Result<(Discovery, Arc
         tasks: 4,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
+        catalogue: Default::default(),
     };
     let engine = Workers::start(&engine_options, Arc::new(Counters::default()), CancellationToken::new()).unwrap();
     let progress = Arc::new(DiscoveryProgress::default());
@@ -84,7 +87,7 @@ fn files(root: &str, files: usize) -> Vec<String> {
 }
 
 fn names(discovery: &Discovery) -> Vec<&str> {
-    discovery.found.iter().map(|found| found.database.name.as_str()).collect()
+    discovery.found.iter().map(|found| found.database.name()).collect()
 }
 
 fn lists(server: &SimServer) -> u64 {
@@ -126,9 +129,9 @@ fn the_corpus_by_url() {
     assert_eq!((all.found.len(), all.matched, all.with_backups, all.without_backups), (49, 49, 49, 0));
     assert_eq!((all.lists, lists(&server), all.unordered), (1, 1, false));
     for found in &all.found {
-        assert_eq!(found.database.id, format!("fleet/{}", found.database.name));
-        assert_eq!(found.database.path, found.database.name);
-        assert_eq!(found.output, Output::Relative(found.database.name.clone()));
+        assert_eq!(found.database.id(), format!("fleet/{}", found.database.name()));
+        assert_eq!(found.database.path(), found.database.name());
+        assert_eq!(found.output, Output::Relative(found.database.name().to_owned()));
         assert!(!found.replica.as_ref().unwrap().files.is_empty());
     }
     let nested = run(by_url(&format!("s3://fleet/nested/app.db/?{query}")), Options::default());
@@ -157,20 +160,19 @@ fn the_corpus_by_config() {
         .iter()
         .filter_map(|database| Some((database["config_path"].as_str()?, database["key"].as_str()?)))
         .collect();
-    let found: BTreeMap<&str, &str> =
-        all.found.iter().map(|f| (f.database.name.as_str(), f.database.path.as_str())).collect();
+    let found: BTreeMap<&str, &str> = all.found.iter().map(|f| (f.database.name(), f.database.path())).collect();
     assert_eq!(found, expected);
     assert!(all.failed.is_empty() && all.without_backups == 0, "{:?}", all.failed);
     assert_eq!(all.matched as usize, expected.len());
     assert_eq!(lists(&server), 2);
     for found in &all.found {
-        let key = expected[found.database.name.as_str()];
-        assert_eq!(found.database.id, format!("fleet/{key}"));
+        let key = expected[found.database.name()];
+        assert_eq!(found.database.id(), format!("fleet/{key}"));
         assert_eq!(found.replica.as_ref().unwrap().name(), key);
         match &found.output {
-            Output::Configured(path) => assert_eq!(path, Path::new(&found.database.name)),
+            Output::Configured(path) => assert_eq!(path, Path::new(found.database.name())),
             Output::InDir { dir, relative } => {
-                assert_eq!(dir.join(relative), Path::new(&found.database.name));
+                assert_eq!(dir.join(relative), Path::new(found.database.name()));
                 assert!(dir == Path::new("/srv-host/srv/tenants"));
             }
             Output::Relative(_) => panic!("{found:?}"),
@@ -193,12 +195,12 @@ fn the_corpus_on_disk() {
     let root = folder.to_str().unwrap();
     let all = run(by_url(&format!("file://{root}/")), Options::default());
     let keys: BTreeSet<&str> =
-        all.found.iter().map(|f| f.database.name.strip_prefix(root).unwrap().trim_matches('/')).collect();
+        all.found.iter().map(|f| f.database.name().strip_prefix(root).unwrap().trim_matches('/')).collect();
     assert_eq!(keys, of_manifest(&manifest, "key"));
     assert!(
         all.found
             .iter()
-            .all(|found| found.database.id == found.database.name && found.database.path == found.database.name)
+            .all(|found| found.database.id() == found.database.name() && found.database.path() == found.database.name())
     );
     let some = run(by_url(&format!("file://{root}/backups/ten*/**/*.db")), Options::default());
     let outputs: BTreeSet<_> = some.found.iter().map(|found| format!("{:?}", found.output)).collect();
@@ -235,7 +237,7 @@ fn two_thousand_databases_take_few_lists() {
         assert_eq!(share.matched, 2000);
         assert!((500..800).contains(&share.found.len()));
         for found in share.found {
-            assert!(shares.insert(found.database.name.clone()));
+            assert!(shares.insert(found.database.name().to_owned()));
         }
     }
     assert_eq!(shares.len(), 2000);
@@ -268,8 +270,11 @@ fn ranges_and_one_row_find_the_same() {
         }
         let discovery = run(by_url(&format!("s3://b/p/?{}", endpoint(&server))), Options::default());
         assert!(!discovery.unordered);
-        let replicas: Vec<_> =
-            discovery.found.into_iter().map(|f| (f.database.name.clone(), f.replica.map(|r| r.files.len()))).collect();
+        let replicas: Vec<_> = discovery
+            .found
+            .into_iter()
+            .map(|f| (f.database.name().to_owned(), f.replica.map(|r| r.files.len())))
+            .collect();
         found.push(replicas);
     }
     assert_eq!(found[0].len(), 20 * (roots.len() + 1));
@@ -283,7 +288,7 @@ fn a_database_at_the_root_of_a_bucket() {
         put(&server, "b", [format!("{root}/0000000000000001-0000000000000001.ltx")]);
         let discovery = run(by_url(&format!("s3://b/{prefix}?{}", endpoint(&server))), Options::default());
         assert_eq!(names(&discovery), ["b"], "{root}");
-        assert_eq!(discovery.found[0].database.path, "");
+        assert_eq!(discovery.found[0].database.path(), "");
         assert_eq!(discovery.found[0].output, Output::Relative("b".into()));
     }
 }
@@ -327,7 +332,7 @@ fn configured_databases_with_and_without_backups() {
     ) + "  - path: /srv/bad.db\n    replica: { type: gcs, bucket: b }\n";
     let discovery = run(by_config("/srv/*", &config), Options::default());
     let files: Vec<_> =
-        discovery.found.iter().map(|f| (f.database.name.as_str(), f.replica.as_ref().map(|r| r.files.len()))).collect();
+        discovery.found.iter().map(|f| (f.database.name(), f.replica.as_ref().map(|r| r.files.len()))).collect();
     assert_eq!(
         files,
         [("/srv/app.db", Some(2)), ("/srv/new.db", None), ("/srv/same.db", Some(2)), ("/srv/two.db", Some(3))]
@@ -410,6 +415,73 @@ fn directories_hold_what_their_patterns_say() {
     assert_eq!(deep.failed[0].name, "/srv/u");
     assert!(matches!(deep.failed[0].failure, FoundFailure::Config(_)));
     assert_eq!(deep.matched, 6);
+}
+
+#[test]
+fn one_part_of_a_disk_that_cannot_be_listed_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in ["a.db", "b.db", "c.db"] {
+        for file in files(name, 2) {
+            std::fs::create_dir_all(root.join(&file).parent().unwrap()).unwrap();
+            std::fs::write(root.join(file), "x").unwrap();
+        }
+    }
+    std::fs::create_dir(root.join("lost+found")).unwrap();
+    std::fs::create_dir(root.join("others")).unwrap();
+    // The second stat is of the directory itself, before it is listed.
+    let found = |unreadable: &str, pattern: &str| {
+        let fault = inject(&root.join(unreadable), Some(Step::Stat), 2, Effect::Fail(Errno::ACCESS));
+        let found = run(by_url(&format!("file://{}/{pattern}", root.display())), Options::default());
+        assert!(fault.struck(), "{unreadable}");
+        let short = |name: &str| Path::new(name).strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        let names: Vec<String> = names(&found).into_iter().map(short).collect();
+        let failed: Vec<(String, Class)> = found.failed.iter().map(|f| (short(&f.name), f.class())).collect();
+        assert_eq!(found.matched as usize, names.len() + failed.len());
+        (names, failed)
+    };
+    let all = ["a.db", "b.db", "c.db"].map(str::to_owned).to_vec();
+    let without_b = vec!["a.db".to_owned(), "c.db".to_owned()];
+    let fails = |name: &str| vec![(name.to_owned(), Class::Io)];
+    for pattern in ["**", "*.db"] {
+        assert_eq!(found("lost+found", pattern), (all.clone(), vec![]), "{pattern}");
+        assert_eq!(found("b.db/0009", pattern), (without_b.clone(), fails("b.db")), "{pattern}");
+        assert_eq!(found("b.db", pattern), (without_b.clone(), fails("b.db")), "{pattern}");
+    }
+    // It is not known which databases lie in `others`. None of them can match the second pattern.
+    assert_eq!(found("others", "**"), (all.clone(), fails("others")));
+    assert_eq!(found("others", "*.db"), (all.clone(), vec![]));
+    let config = format!("dbs:\n  - dir: /srv\n    pattern: \"*.db\"\n    replica: {{ path: {} }}\n", root.display());
+    for unreadable in ["b.db", "b.db/0009"] {
+        let fault = inject(&root.join(unreadable), Some(Step::Stat), 2, Effect::Fail(Errno::ACCESS));
+        let found = run(by_config("/srv/*", &config), Options::default());
+        assert!(fault.struck());
+        assert_eq!(names(&found), ["/srv/a.db", "/srv/c.db"]);
+        assert_eq!(found.failed.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["/srv/b.db"]);
+        assert_eq!(found.matched, 3);
+    }
+}
+
+#[test]
+fn databases_below_a_configured_path_count_unless_the_file_configures_them() {
+    let server = server(SimOptions::default());
+    put(&server, "b", files("p/a.db", 2));
+    put(&server, "b", files("q/b.db", 2));
+    let foreign = config_of(&server, &[("/p", "b/p"), ("/q", "b/q/b.db/0009"), ("/r", "b/r")]);
+    let found = run(by_config("/*", &foreign), Options::default());
+    assert_eq!((names(&found), found.without_backups), (vec!["/r"], 1));
+    let failed: Vec<_> = found.failed.iter().map(|f| (f.name.as_str(), f.to_string())).collect();
+    assert_eq!((failed.len(), failed[0].0, failed[1].0), (2, "/p", "/q"));
+    assert!(failed[0].1.contains("1 database lies below it, for example p/a.db"), "{failed:?}");
+    assert!(failed[1].1.contains("lies inside the replica s3://b/q/b.db"), "{failed:?}");
+    // The pattern need not match the database that the file configures.
+    let known = config_of(&server, &[("/p", "b/p"), ("/x/a.db", "b/p/a.db")]);
+    let found = run(by_config("/p", &known), Options::default());
+    assert_eq!((names(&found), found.failed.len()), (vec!["/p"], 0));
+    let options = Options { shard: Some(Shard { index: 0, of: 2 }), ..Options::default() };
+    let shares = [options, Options { shard: Some(Shard { index: 1, of: 2 }), ..options }];
+    let failed: usize = shares.map(|options| run(by_config("/p", &foreign), options).failed.len()).iter().sum();
+    assert_eq!(failed, 1);
 }
 
 #[test]

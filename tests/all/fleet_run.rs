@@ -253,6 +253,7 @@ fn stopped_engine() -> Workers {
         tasks: 4,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
+        catalogue: Default::default(),
     };
     let engine = Workers::start(&options, Arc::default(), cancel.clone()).unwrap();
     cancel.cancel(Reason::Interrupt);
@@ -278,12 +279,12 @@ fn a_discovery_without_a_result_is_an_error() {
 fn what_stopped_workers_leave_has_not_failed() {
     let (engine, cancel) = (stopped_engine(), CancellationToken::new());
     let found = |i: usize| Found {
-        database: Arc::new(DatabaseRef {
-            name: format!("{i}.db"),
-            id: format!("/{i}.db"),
-            store: Store::File(Default::default()),
-            path: format!("/{i}.db"),
-        }),
+        database: Arc::new(DatabaseRef::new(
+            &format!("{i}.db"),
+            format!("/{i}.db"),
+            Store::File(Default::default()),
+            &format!("/{i}.db"),
+        )),
         replica: Some(Replica { root: format!("/{i}.db/"), files: Vec::new(), v3: None, others: Vec::new() }),
         output: Output::Relative(format!("{i}.db")),
     };

@@ -22,6 +22,7 @@ mod fleet_retries;
 mod fleet_run;
 mod fuzz_seeds;
 mod golden;
+mod listings;
 mod moto;
 mod readme;
 mod restore_cli;

@@ -282,8 +282,10 @@ fn progress(flags: &ProgressFlags) -> ProgressMode {
 }
 
 fn common(flags: CommonFlags, env: &Env<'_>) -> Result<CommonArgs, Failure> {
+    let memory_bytes = flags.memory.unwrap_or_else(memory::default_budget_bytes);
     Ok(CommonArgs {
-        memory_bytes: flags.memory.unwrap_or_else(memory::default_budget_bytes),
+        memory_bytes,
+        catalogue: memory::catalogue_limit(memory_bytes, flags.memory.is_some()),
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
         store: store(flags.store)?,

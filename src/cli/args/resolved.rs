@@ -1,6 +1,7 @@
 //! The arguments of each command, after flags, defaults and environment variables were combined and checked. At
 //! this point nothing on disk or in a bucket has been read.
 
+use crate::catalogue::CatalogueLimit;
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
 use crate::commit::check;
@@ -50,6 +51,8 @@ impl fmt::Debug for Source {
 pub struct CommonArgs {
     /// The memory budget of the process: `-memory`, else [`super::memory::default_budget_bytes`].
     pub memory_bytes: u64,
+    /// How much memory the lists of files may take: the budget, or more if `-memory` was not given.
+    pub catalogue: CatalogueLimit,
     pub io_engine: BackendChoice,
     /// At most this many requests are in flight in the whole process (`-max-requests`). None: the limit adapts.
     pub max_requests: Option<NonZeroUsize>,

@@ -242,7 +242,7 @@ impl BenchRun<'_> {
         match found {
             None => Err(self.session.cancelled("a listing ended without a result")),
             Some(Err(e)) => Err(from_discovery(&e)),
-            Some(Ok(found)) if found.matched == 0 => Err(no_match(&self.args.source_shown)),
+            Some(Ok(found)) if found.matched == 0 => Err(no_match(&self.args.source_shown, found.instead)),
             Some(Ok(found)) => Ok(found),
         }
     }
@@ -286,16 +286,18 @@ impl BenchRun<'_> {
             self.session.max_databases,
             self.session.requests(),
         );
-        let mut matched = 0;
+        let (mut matched, mut what_lies_there) = (0, None);
         let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| match event {
             RunEvent::Ended(ended) => self.ended(&ended, measured),
-            RunEvent::AllFound { discovered, .. } => matched = discovered.matched,
+            RunEvent::AllFound { discovered, instead, .. } => {
+                (matched, what_lies_there) = (discovered.matched, instead)
+            }
             RunEvent::ListingAgain(_) | RunEvent::PutRight(_) | RunEvent::LittleSpace(_) => {}
         });
         match result.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.session.cancelled("a listing ended without a result")),
             Some(Err(e)) => Err(from_discovery(&e)),
-            Some(Ok(())) if matched == 0 => Err(no_match(&self.args.source_shown)),
+            Some(Ok(())) if matched == 0 => Err(no_match(&self.args.source_shown, what_lies_there)),
             Some(Ok(())) => Ok(()),
         }
     }

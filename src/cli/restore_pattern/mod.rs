@@ -22,7 +22,7 @@ use crate::config::{Config, Env, RestorePattern};
 use crate::error::Class;
 use crate::fleet::{
     Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Options, Places,
-    Progress, RunResult, RunSummary, Settings, Work, folds_case,
+    Progress, RunEvent, RunResult, RunSummary, Settings, Work, folds_case,
 };
 use crate::plan::Target;
 use crate::telemetry::Counters;
@@ -194,13 +194,21 @@ impl PatternRun<'_> {
             cancel: self.cancel,
         };
         let window = DatabaseWindow::new(parallel, self.session.max_databases, self.session.requests());
-        let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| reporter.event(event));
+        let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| {
+            if matches!(event, RunEvent::AllFound { .. })
+                && let Some(note) = self.session.catalogue_note()
+            {
+                self.log.info(&note);
+            }
+            reporter.event(event);
+        });
         let RunResult { left, discovered } = result.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let instead = reporter.take_instead();
         let rows = reporter.finish();
         summary.totals.left = left as u64;
         let rows = rows?;
         match discovered {
-            Some(Ok(())) if summary.discovered.matched == 0 => Err(no_match(&self.args.source_shown)),
+            Some(Ok(())) if summary.discovered.matched == 0 => Err(no_match(&self.args.source_shown, instead)),
             Some(Ok(())) if self.args.dry_run && !self.args.json => Ok(plan_text(rows, &summary.totals)),
             Some(Ok(())) => Ok(String::new()),
             Some(Err(e)) => {

@@ -24,13 +24,15 @@ pub(super) struct Reporter<'a> {
     rows: Vec<Row>,
     /// Number of warnings about databases so far. It is compared with [`MAX_WARNINGS_SHOWN`].
     warnings: u64,
+    /// If nothing matches: what lies there instead.
+    instead: Option<String>,
     /// The first failure to write to stdout. After it, no more JSON is printed.
     stdout_failure: Option<Failure>,
 }
 
 impl<'a> Reporter<'a> {
     pub(super) fn new(args: &'a RestorePatternArgs, log: &'a Log, summary: &'a mut RunSummary) -> Self {
-        Self { args, log, summary, rows: Vec::new(), warnings: 0, stdout_failure: None }
+        Self { args, log, summary, rows: Vec::new(), warnings: 0, instead: None, stdout_failure: None }
     }
 
     /// Ends the reporting and returns the rows of a dry run's table.
@@ -39,6 +41,11 @@ impl<'a> Reporter<'a> {
     /// A line of JSON could not be written to stdout.
     pub(super) fn finish(self) -> Result<Vec<Row>, Failure> {
         self.stdout_failure.map_or(Ok(self.rows), Err)
+    }
+
+    /// What lies there instead, if nothing matches.
+    pub(super) fn take_instead(&mut self) -> Option<String> {
+        self.instead.take()
     }
 
     /// Adds one event of the run to the summary and reports it.
@@ -53,7 +60,9 @@ impl<'a> Reporter<'a> {
                 escaped(&little.below.to_string_lossy())
             )),
             RunEvent::Ended(ended) => self.ended(&ended),
-            RunEvent::AllFound { discovered, any_first } => {
+            RunEvent::AllFound { discovered, any_first, warnings, instead } => {
+                warnings.iter().for_each(|warning| self.warning(warning));
+                self.instead = instead;
                 self.log.info(&found_line(&discovered, self.args.shard));
                 if !any_first && !self.args.first.is_empty() && discovered.matched > 0 {
                     self.log.warn("no database matches --first");

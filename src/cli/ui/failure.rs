@@ -3,6 +3,7 @@
 
 use crate::cancel::{CancellationToken, Reason};
 use crate::error::{BUG, Class};
+use crate::restore::NothingFound;
 use std::process::ExitCode;
 
 /// The reason why a command failed. Messages are stored as they are; control characters in them are escaped
@@ -11,8 +12,9 @@ use std::process::ExitCode;
 pub enum Failure {
     /// The command line is wrong. The exit code is 2.
     Usage { message: String, try_call: Option<String> },
-    /// The replica was listed and has no backups. The exit code is 1, or 0 with `-if-replica-exists`.
-    NoBackups,
+    /// The replica was listed and no backups were found. The exit code is 1, or 0 with `-if-replica-exists` if
+    /// [`NothingFound::is_no_backup`].
+    NoBackups { found: Box<NothingFound>, message: String },
     /// The command has failed for any reason that has no variant of its own. The exit code is 1.
     Failed { class: Class, message: String, try_call: Option<String> },
     /// Some of many databases were restored and some were not. The exit code is 3.
@@ -30,6 +32,11 @@ impl Failure {
     /// Makes a [`Failure::Failed`] that suggests no other command line.
     pub fn failed(class: Class, message: impl Into<String>) -> Self {
         Self::Failed { class, message: message.into(), try_call: None }
+    }
+
+    /// The failure for a replica that was listed and has no backups.
+    pub fn no_backups(found: NothingFound) -> Self {
+        Self::NoBackups { message: found.to_string(), found: Box::new(found) }
     }
 
     /// The failure for a state that only a bug in Hydrant can cause. `what` describes the state.
@@ -58,7 +65,7 @@ impl Failure {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
-            Self::NoBackups | Self::Failed { .. } => 1,
+            Self::NoBackups { .. } | Self::Failed { .. } => 1,
             Self::Partial { .. } => 3,
             Self::Cancelled(reason) => reason.exit_code(),
         }
@@ -67,8 +74,10 @@ impl Failure {
     /// The message of this failure, which is printed after `Error: `.
     pub fn message(&self) -> &str {
         match self {
-            Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Partial { message, .. } => message,
-            Self::NoBackups => "no matching backup files available",
+            Self::Usage { message, .. }
+            | Self::NoBackups { message, .. }
+            | Self::Failed { message, .. }
+            | Self::Partial { message, .. } => message,
             Self::Cancelled(Reason::Hangup) => "hung up",
             Self::Cancelled(Reason::Interrupt) => "interrupted",
             Self::Cancelled(Reason::Terminate) => "terminated",
@@ -82,7 +91,7 @@ impl Failure {
             Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {
                 try_call.as_deref()
             }
-            Self::NoBackups | Self::Cancelled(_) => None,
+            Self::NoBackups { .. } | Self::Cancelled(_) => None,
         }
     }
 }

@@ -6,18 +6,21 @@
 //! If the credentials do not permit that listing, or if it returns far more than these databases, each database
 //! gets a listing of its own. An entry that cannot be used, or a failed listing, fails only its own databases.
 
-use crate::catalogue::{Catalogue, Layout, Replica};
-use crate::config::{Config, ConfigError, EntryKind, Location, StoreConfig};
+use crate::catalogue::{Catalogue, Interest, Layout, Replica, root_of};
+use crate::config::StoreConfig;
+use crate::error::escaped;
+use crate::fleet::discovery::config_source::{ConfigSource, DirEntry, OpenStore, PathEntry, below};
 use crate::fleet::discovery::found::{
-    DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, id_of, key_of, path_of,
+    DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, key_of, path_of,
 };
 use crate::fleet::discovery::listing::{Lister, ListingError, ListingLimits};
-use crate::fleet::discovery::pattern::{Pattern, relative_output};
-use crate::restore::Worker;
-use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::fleet::discovery::pattern::relative_output;
+use crate::fleet::discovery::unlisted::{Part, part};
+use crate::restore::{NothingFound, Worker, nearest_directory, no_directory};
+use crate::store::{StoreError, StoreErrorKind, Unlisted};
 use futures_util::StreamExt;
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Maximum number of shared listings at a time. Each of them is split into ranges of keys.
@@ -28,148 +31,23 @@ const SINGLES_IN_FLIGHT: usize = 64;
 const SHARED_PAGES: u64 = 10;
 const SHARED_PAGES_PER_DATABASE: u64 = 2;
 
-/// The databases of litestream.yml that match a pattern, and the stores they are in.
-pub struct ConfigSource {
-    pattern: Pattern,
-    stores: Vec<Arc<OpenStore>>,
-    paths: Vec<PathEntry>,
-    dirs: Vec<DirEntry>,
-    /// Path and error of each `path:` or `dir:` entry that matches the pattern but cannot be used.
-    unusable: Vec<(String, ConfigError)>,
-}
-
-struct OpenStore {
-    /// Index of this store in [`ConfigSource::stores`]. Two entries use the same store if it is equal.
-    index: usize,
-    config: StoreConfig,
-    store: Store,
-    /// Name of the bucket; empty for a directory on disk.
-    bucket: String,
-}
-
-/// A `path:` entry of litestream.yml that matches the pattern.
-struct PathEntry {
-    /// Name of the database in logs and reports. No two entries have the same name.
-    name: String,
-    path: PathBuf,
-    store: Arc<OpenStore>,
-    /// Path of the database's replica in the store.
-    key: String,
-}
-
-/// A `dir:` entry of litestream.yml below which databases may match the pattern.
-struct DirEntry {
-    dir: PathBuf,
-    kind: EntryKind,
-    store: Arc<OpenStore>,
-    /// Prefix that the keys of all databases of this `dir:` entry have.
-    prefix: String,
-    /// Prefix of the keys of those databases that can match the pattern: `prefix` or longer. Only this prefix
-    /// is listed.
-    list_prefix: String,
-}
-
-impl ConfigSource {
-    pub(in crate::fleet) fn new(
-        pattern: Pattern,
-        config: &Config,
-        open: &mut dyn FnMut(&StoreConfig) -> Store,
-    ) -> Self {
-        let mut source =
-            Self { pattern, stores: Vec::new(), paths: Vec::new(), dirs: Vec::new(), unusable: Vec::new() };
-        let mut names = HashSet::new();
-        for entry in &config.databases {
-            match &entry.kind {
-                EntryKind::Path(path) => {
-                    let name = path.to_string_lossy().into_owned();
-                    // If several entries have the same path, only the first one is used.
-                    if !source.pattern.matches(&name) || !names.insert(name.clone()) {
-                        continue;
-                    }
-                    match &entry.replica {
-                        Err(e) => source.unusable.push((name, e.clone())),
-                        Ok(location) => {
-                            let store = source.store(&location.store, open);
-                            let key = location.path.clone();
-                            source.paths.push(PathEntry { name, path: path.clone(), store, key });
-                        }
-                    }
-                }
-                EntryKind::Dir { dir, .. } => source.add_dir(dir, &entry.kind, &entry.replica, open),
-            }
-        }
-        source
-    }
-
-    fn add_dir(
-        &mut self,
-        dir: &Path,
-        kind: &EntryKind,
-        replica: &Result<Location, ConfigError>,
-        open: &mut dyn FnMut(&StoreConfig) -> Store,
-    ) {
-        let below = below(dir);
-        if !self.pattern.may_match_below(&below) {
-            return;
-        }
-        let location = match replica {
-            Ok(location) => location,
-            Err(e) => return self.unusable.push((dir.to_string_lossy().into_owned(), e.clone())),
-        };
-        let prefix = location.dir_prefix();
-        let list_prefix = match self.pattern.literal_dir().strip_prefix(&below) {
-            Some(inside) => format!("{prefix}{inside}"),
-            None => prefix.clone(),
-        };
-        let store = self.store(&location.store, open);
-        self.dirs.push(DirEntry { dir: dir.to_owned(), kind: kind.clone(), store, prefix, list_prefix });
-    }
-
-    fn store(&mut self, config: &StoreConfig, open: &mut dyn FnMut(&StoreConfig) -> Store) -> Arc<OpenStore> {
-        if let Some(known) = self.stores.iter().find(|known| known.config == *config) {
-            return Arc::clone(known);
-        }
-        let bucket = match config {
-            StoreConfig::S3(s3) => s3.bucket.clone(),
-            StoreConfig::File => String::new(),
-        };
-        let index = self.stores.len();
-        let store = Arc::new(OpenStore { index, config: config.clone(), store: open(config), bucket });
-        self.stores.push(Arc::clone(&store));
-        store
-    }
-}
-
-impl OpenStore {
-    fn id(&self, key: &str) -> String {
-        id_of(&self.bucket, key)
-    }
-}
-
-impl PathEntry {
-    fn id(&self) -> String {
-        self.store.id(key_of(&self.key))
-    }
-}
-
-/// Returns the directory `dir` as text that ends with a slash, to compare beginnings of paths.
-fn below(dir: &Path) -> String {
-    let mut dir = dir.to_string_lossy().into_owned();
-    if !dir.ends_with('/') {
-        dir.push('/');
-    }
-    dir
-}
-
-/// Finds the databases of litestream.yml that match the pattern of `source`, and the backup files that the stores
-/// have of each. Failures of single databases are in the result.
+/// See [`crate::fleet::discovery::discover::discover`].
 pub(in crate::fleet) async fn discover(
     worker: &Worker,
     source: &ConfigSource,
     options: Options,
     progress: &DiscoveryProgress,
 ) -> Discovery {
-    let mut run = ConfiguredDiscovery { worker, source, options, progress, shelves: HashMap::new(), unordered: false };
+    let mut run = ConfiguredDiscovery {
+        worker,
+        source,
+        options,
+        progress,
+        shelves: HashMap::new(),
+        unordered: false,
+        unlisted: Vec::new(),
+        foreign: HashMap::new(),
+    };
     let mut discovery = Discovery::default();
     run.unusable(&mut discovery);
     let (listed_dirs, failed_dirs) = run.list_shared(shared_by_dirs(&source.dirs)).await;
@@ -304,6 +182,10 @@ struct ConfiguredDiscovery<'a> {
     /// Replicas that the listings returned: by the store's index, then by their root directory.
     shelves: HashMap<usize, HashMap<String, Shelved>>,
     unordered: bool,
+    /// What shared listings could not show, by the store's index.
+    unlisted: Vec<(usize, Unlisted)>,
+    /// The listed roots that no entry of the file is for, sorted, by the store's index. Made when it is needed.
+    foreign: HashMap<usize, Vec<String>>,
 }
 
 /// A replica that a listing returned, and the number of configured databases that it is for.
@@ -339,7 +221,13 @@ impl<'a> ConfiguredDiscovery<'a> {
     }
 
     fn lister<'b>(&'b self, store: &'b OpenStore) -> Lister<'b> {
-        Lister { http: &self.worker.http, store: &store.store, progress: self.progress }
+        let memory = &self.worker.shared.catalogue;
+        Lister { http: &self.worker.http, store: &store.store, memory, progress: self.progress }
+    }
+
+    /// The files of databases of other shards are not kept.
+    fn interest(&self, store: &OpenStore, root: &str) -> Interest {
+        if self.is_ours(&store.id(key_of(root))) { Interest::Keep } else { Interest::Name }
     }
 
     fn shelve(&mut self, store: &OpenStore, catalogue: Catalogue) {
@@ -358,7 +246,8 @@ impl<'a> ConfiguredDiscovery<'a> {
         let listings = shared.into_iter().map(|shared| async move {
             let wanted = |key: &str| shared.wanted.as_ref().is_none_or(|prefixes| is_below(prefixes, key));
             let lister = this.lister(shared.store);
-            let answer = lister.list(&shared.prefix, shared.limits.clone(), &wanted).await;
+            let interest = |root: &str| this.interest(shared.store, root);
+            let answer = lister.list(&shared.prefix, shared.limits.clone(), &wanted, &interest).await;
             (shared, answer)
         });
         let answers: Vec<_> = futures_util::stream::iter(listings).buffer_unordered(LISTINGS_IN_FLIGHT).collect().await;
@@ -368,6 +257,7 @@ impl<'a> ConfiguredDiscovery<'a> {
                 Ok(listing) => {
                     self.unordered |= listing.unordered;
                     self.shelve(shared.store, listing.catalogue);
+                    self.unlisted.extend(listing.unlisted.into_iter().map(|one| (shared.store.index, one)));
                     listed.push(shared);
                 }
                 Err(e) => {
@@ -388,8 +278,19 @@ impl<'a> ConfiguredDiscovery<'a> {
             let lister = this.lister(&entry.store);
             let mut catalogue = Catalogue::new(Layout::native_to(lister.store));
             for prefix in Replica::list_prefixes(&entry.key) {
-                match lister.list(&prefix, ListingLimits::default(), &|_| true).await {
-                    Ok(listing) => catalogue.merge(listing.catalogue),
+                if lister.store.is_on_disk() && !prefix.starts_with('/') {
+                    continue;
+                }
+                let interest = |_: &str| Interest::Keep;
+                match lister.list(&prefix, ListingLimits::default(), &|_| true, &interest).await {
+                    Ok(listing) => {
+                        let roots = Replica::roots(&entry.key);
+                        let is_own = |one: &&Unlisted| matches!(part(one), Part::OfReplica(root) if roots.iter().any(|own| own == root));
+                        if let Some(one) = listing.unlisted.iter().find(is_own) {
+                            return (*entry, Err(one.error()));
+                        }
+                        catalogue.merge(listing.catalogue);
+                    }
                     Err(e) => return (*entry, Err(e.without_limits(&prefix))),
                 }
             }
@@ -431,7 +332,21 @@ impl<'a> ConfiguredDiscovery<'a> {
                 discovery.failed.push(FoundError { name: entry.name.clone(), failure, found });
                 continue;
             }
-            wanted.push(Wanted { found, store: &entry.store, roots: self.claim(entry) });
+            let roots = self.claim(entry);
+            if roots.is_empty() {
+                if let Some(nothing) = self.elsewhere(entry) {
+                    let (name, failure) = (entry.name.clone(), FoundFailure::Nothing(nothing));
+                    discovery.failed.push(FoundError { name, failure, found: None });
+                    continue;
+                }
+                if entry.store.store.is_on_disk()
+                    && let Some(nearest) = nearest_directory(Path::new(&entry.key))
+                {
+                    let text = no_directory(Path::new(&entry.key), &nearest);
+                    discovery.warnings.push(format!("{}: {text}", escaped(&entry.name)));
+                }
+            }
+            wanted.push(Wanted { found, store: &entry.store, roots });
         }
         debug_assert!(failed.keys().all(|name| names.contains(name)), "a failed listing of no entry");
         for (shared, error) in failed_dirs {
@@ -444,7 +359,28 @@ impl<'a> ConfiguredDiscovery<'a> {
             }
         }
         let mut below_dirs: HashSet<String> = HashSet::new();
+        let unlisted = std::mem::take(&mut self.unlisted);
         for entry in &source.dirs {
+            for (_, one) in unlisted.iter().filter(|(store, _)| *store == entry.store.index) {
+                let key = match part(one) {
+                    Part::OfReplica(root) => key_of(root),
+                    Part::Directory(dir) => dir,
+                    Part::Nothing => continue,
+                };
+                let Some(relative) = key.strip_prefix(&entry.prefix).filter(|name| entry.kind.accepts(name)) else {
+                    continue;
+                };
+                let name = format!("{}{relative}", below(&entry.dir));
+                let is_new = !names.contains(name.as_str()) && below_dirs.insert(name.clone());
+                if !is_new || !source.pattern.matches(&name) {
+                    continue;
+                }
+                discovery.matched += 1;
+                if self.is_ours(&entry.store.id(key)) {
+                    let failure = FoundFailure::Store(one.error());
+                    discovery.failed.push(FoundError { name, failure, found: None });
+                }
+            }
             for root in self.roots_below(entry) {
                 let key = root.strip_suffix('/').unwrap_or(&root);
                 let relative = key.strip_prefix(&entry.prefix).unwrap_or_default();
@@ -475,14 +411,35 @@ impl<'a> ConfiguredDiscovery<'a> {
         }
     }
 
-    /// Returns the description of a database, without its replica, which the caller adds.
+    /// Why the listing of `entry`, which shows no files of it, is no proof that there are no backups. None if it is.
+    fn elsewhere(&mut self, entry: &PathEntry) -> Option<NothingFound> {
+        let shelf = self.shelves.get(&entry.store.index)?;
+        let path = entry.store.store.place(key_of(&entry.key));
+        if let Some(root) = root_of(&entry.key).filter(|root| shelf.contains_key(*root)) {
+            return Some(NothingFound::Inside { path, replica: entry.store.store.place(key_of(root)) });
+        }
+        let below = format!("{}/", key_of(&entry.key));
+        let source = self.source;
+        let foreign = self.foreign.entry(entry.store.index).or_insert_with(|| {
+            let mut roots: Vec<String> = shelf.keys().filter(|root| !source.configures(root)).cloned().collect();
+            roots.sort_unstable();
+            roots
+        });
+        let from = foreign.get(foreign.partition_point(|root| *root < below)..).unwrap_or_default();
+        let is_below = |root: &&String| root.starts_with(&below);
+        let roots: Vec<String> =
+            from.iter().take_while(is_below).filter(|root| root.len() > below.len()).cloned().collect();
+        (!roots.is_empty()).then(|| NothingFound::Below { path, count: roots.len() as u64, roots })
+    }
+
+    /// The database, still without its replica.
     fn found(&self, name: &str, id: String, store: &OpenStore, path: String, output: Output) -> Found {
         let output = if self.options.relative_outputs {
             Output::Relative(relative_output(self.source.pattern.literal_dir(), name))
         } else {
             output
         };
-        let database = DatabaseRef { name: name.to_owned(), id, store: store.store.clone(), path };
+        let database = DatabaseRef::new(name, id, store.store.clone(), &path);
         Found { database: Arc::new(database), replica: None, output }
     }
 

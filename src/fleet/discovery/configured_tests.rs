@@ -1,4 +1,7 @@
+use crate::config::{Config, ConfigError};
 use crate::fleet::discovery::configured::*;
+use crate::fleet::discovery::pattern::Pattern;
+use crate::store::Store;
 use std::cell::RefCell;
 
 #[test]

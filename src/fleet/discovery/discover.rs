@@ -4,19 +4,23 @@
 //! together share listings. Nothing is planned here: a database is also found if its files have gaps or have
 //! the v0.3.x format.
 
-use crate::catalogue::Replica;
+use crate::catalogue::{Interest, Replica};
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
 use crate::error::{BUG, Class, escaped};
-use crate::fleet::discovery::configured::{self, ConfigSource};
+use crate::fleet::discovery::config_source::ConfigSource;
+use crate::fleet::discovery::configured;
 use crate::fleet::discovery::found::{
-    DatabaseRef, Discovery, DiscoveryProgress, Found, Options, Output, id_of, key_of, path_of,
+    DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, id_of, key_of, path_of,
 };
+use crate::fleet::discovery::hints;
 use crate::fleet::discovery::listing::{Lister, ListingLimits};
 use crate::fleet::discovery::pattern::{Pattern, PatternError, relative_output};
-use crate::restore::Worker;
-use crate::store::{Store, StoreError};
-use std::collections::HashSet;
+use crate::fleet::discovery::unlisted::{Part, part};
+use crate::restore::{Worker, nearest_directory, no_directory};
+use crate::store::{Store, StoreError, StoreErrorKind, Unlisted};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
@@ -112,7 +116,9 @@ pub async fn discover(
         FleetSource::Config(source) => configured::discover(worker, source, options, progress).await,
     };
     discovery.lists = progress.lists.load(Relaxed);
-    discovery.found.sort_by(|a, b| (&a.database.name, &a.database.path).cmp(&(&b.database.name, &b.database.path)));
+    discovery
+        .found
+        .sort_unstable_by(|a, b| (a.database.name(), a.database.path()).cmp(&(b.database.name(), b.database.path())));
     count(&mut discovery);
     Ok(discovery)
 }
@@ -128,7 +134,7 @@ fn count(discovery: &mut Discovery) {
                 discovery.v3_only += u64::from(replica.files.is_empty());
             }
         }
-        folders.insert(found.database.name.rsplit_once('/').map_or("", |(folder, _)| folder));
+        folders.insert(found.database.name().rsplit_once('/').map_or("", |(folder, _)| folder));
     }
     discovery.folders = folders.len() as u64;
 }
@@ -145,19 +151,38 @@ async fn by_url(
         // A directory on disk can only be listed whole, so the prefix ends at the last slash.
         Store::File(_) => pattern.literal_dir().to_owned(),
     };
-    let lister = Lister { http: &worker.http, store, progress };
-    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true).await;
+    if store.is_on_disk()
+        && let Some(nearest) = nearest_directory(Path::new(pattern.literal_dir()))
+    {
+        let detail = no_directory(Path::new(pattern.literal_dir()), &nearest);
+        let unlisted = Unlisted { key: prefix, kind: StoreErrorKind::Io, detail };
+        return Err(DiscoverError::Store(unlisted.error()));
+    }
+    let takes = |key: &str| options.shard.is_none_or(|shard| shard.takes(&id_of(&source.bucket, key)));
+    let interest = |root: &str| match key_of(root) {
+        key if !pattern.matches(key) => Interest::Pass,
+        key if !takes(key) => Interest::Count,
+        _ => Interest::Keep,
+    };
+    let lister = Lister { http: &worker.http, store, memory: &worker.shared.catalogue, progress };
+    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, &interest).await;
     let listing = listed.map_err(|e| DiscoverError::Store(e.without_limits(&prefix)))?;
     let mut discovery = Discovery { unordered: listing.unordered, ..Discovery::default() };
+    discovery.matched = listing.catalogue.counted().len();
+    let mut broken = source.broken(&listing.unlisted, &takes, &mut discovery);
+    if discovery.matched == 0 && listing.catalogue.databases() == 0 && broken.is_empty() {
+        discovery.instead = Some(hints::instead(pattern, &listing.catalogue, &|key| store.place(key)));
+    }
     for replica in listing.catalogue.finish() {
-        let key = key_of(&replica.root);
-        if !pattern.matches(key) {
-            continue;
-        }
         discovery.matched += 1;
-        if options.shard.is_none_or(|shard| shard.takes(&id_of(&source.bucket, key))) {
-            discovery.found.push(source.found(replica));
+        match broken.remove(&replica.root) {
+            None => discovery.found.push(source.found(replica)),
+            Some(error) => discovery.failed.push(source.failed(replica.root, error)),
         }
+    }
+    for (root, error) in broken {
+        discovery.matched += 1;
+        discovery.failed.push(source.failed(root, error));
     }
     Ok(discovery)
 }
@@ -169,14 +194,57 @@ impl UrlSource {
         if key.is_empty() { &self.bucket } else { key }
     }
 
+    /// The databases that match and that cannot be listed completely: their roots, and why. Directories in which
+    /// databases may lie that match go to `discovery` at once.
+    fn broken(
+        &self,
+        unlisted: &[Unlisted],
+        takes: &dyn Fn(&str) -> bool,
+        discovery: &mut Discovery,
+    ) -> BTreeMap<String, StoreError> {
+        let mut broken = BTreeMap::new();
+        for unlisted in unlisted {
+            match part(unlisted) {
+                Part::OfReplica(root) if self.pattern.matches(key_of(root)) => {
+                    if takes(key_of(root)) {
+                        broken.entry(root.to_owned()).or_insert_with(|| unlisted.error());
+                    } else {
+                        discovery.matched += 1;
+                    }
+                }
+                Part::Directory(dir) if self.pattern.matches(dir) || self.pattern.may_match_in(dir) => {
+                    discovery.matched += 1;
+                    if takes(dir) {
+                        let failure = FoundFailure::Store(unlisted.error());
+                        discovery.failed.push(FoundError { name: dir.to_owned(), failure, found: None });
+                    }
+                }
+                _ => tracing::debug!(
+                    target: "hydrant::fleet",
+                    key = unlisted.key,
+                    why = unlisted.detail,
+                    "skipped: it is no database"
+                ),
+            }
+        }
+        broken
+    }
+
+    /// A database that cannot be listed completely.
+    fn failed(&self, root: String, error: StoreError) -> FoundError {
+        let nothing = Replica { root, files: Vec::new(), v3: None, others: Vec::new() };
+        let found = Found { replica: None, ..self.found(nothing) };
+        FoundError {
+            name: found.database.name().to_owned(),
+            failure: FoundFailure::Store(error),
+            found: Some(Box::new(found)),
+        }
+    }
+
     fn found(&self, replica: Replica) -> Found {
         let name = self.name_of(&replica.root);
-        let database = DatabaseRef {
-            name: name.to_owned(),
-            id: id_of(&self.bucket, key_of(&replica.root)),
-            store: self.store.clone(),
-            path: path_of(&replica.root).to_owned(),
-        };
+        let id = id_of(&self.bucket, key_of(&replica.root));
+        let database = DatabaseRef::new(name, id, self.store.clone(), path_of(&replica.root));
         let output = Output::Relative(relative_output(self.pattern.literal_dir(), name));
         Found { database: Arc::new(database), replica: Some(replica), output }
     }

@@ -5,6 +5,7 @@ use crate::catalogue::Replica;
 use crate::config::ConfigError;
 use crate::error::Class;
 use crate::fleet::discovery::shard::Shard;
+use crate::restore::NothingFound;
 use crate::store::{Store, StoreError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,16 +15,55 @@ use thiserror::Error;
 /// Identity of a database. Discovery creates it once; queue, restore and reports share it.
 #[derive(Debug)]
 pub struct DatabaseRef {
-    /// Name in logs and reports. With litestream.yml: the configured path. With a URL: the key without a slash
-    /// at its end, or the bucket's name for a database at the root of the bucket. For files on disk: the
-    /// absolute path.
-    pub name: String,
-    /// `bucket/key`, or for files on disk the absolute path. The number of the shard is computed from it.
-    pub id: String,
-    /// Store from which the database is restored.
+    id: Box<str>,
+    name: Text,
+    path: Text,
+    /// The store that holds its replica.
     pub store: Store,
-    /// Path of the replica in the store, in the form that [`crate::restore::Request`] takes.
-    pub path: String,
+}
+
+/// A text of a database.
+#[derive(Debug)]
+enum Text {
+    /// The end of the id, from this byte on.
+    EndOfId(u32),
+    Own(Box<str>),
+}
+
+impl DatabaseRef {
+    /// The database of which [`Self::name`], [`Self::id`] and [`Self::path`] are these.
+    pub fn new(name: &str, id: String, store: Store, path: &str) -> Self {
+        let text = |text: &str| match id.len().checked_sub(text.len()).map(u32::try_from) {
+            Some(Ok(from)) if id.ends_with(text) => Text::EndOfId(from),
+            _ => Text::Own(text.into()),
+        };
+        let (name, path) = (text(name), text(path));
+        Self { id: id.into(), name, path, store }
+    }
+
+    /// The name in logs and reports. With litestream.yml this is the configured path. With a URL it
+    /// is the key without the slash at its end (the bucket's name for a database at the bucket's
+    /// root), for files the absolute path.
+    pub fn name(&self) -> &str {
+        self.text(&self.name)
+    }
+
+    /// `bucket/key`, for files the absolute path. The shard is computed from it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the replica lies in the store, in the form that [`crate::restore::Request`] takes.
+    pub fn path(&self) -> &str {
+        self.text(&self.path)
+    }
+
+    fn text<'a>(&'a self, text: &'a Text) -> &'a str {
+        match text {
+            Text::EndOfId(from) => self.id.get(*from as usize..).unwrap_or_default(),
+            Text::Own(text) => text,
+        }
+    }
 }
 
 /// Settings of a discovery.
@@ -98,6 +138,9 @@ pub enum FoundFailure {
     /// The listing of the database's files failed, after all retries.
     #[error(transparent)]
     Store(StoreError),
+    /// Its listing shows other databases than its own.
+    #[error(transparent)]
+    Nothing(NothingFound),
 }
 
 /// Result of a discovery. Counts are numbers of databases unless they say otherwise.
@@ -121,8 +164,11 @@ pub struct Discovery {
     pub folders: u64,
     /// Number of LIST requests that were answered, without retries.
     pub lists: u64,
-    /// Whether a store listed keys out of order. Its prefix was then listed again, page by page and without
-    /// ranges.
+    /// What is to be said although nothing has failed.
+    pub warnings: Vec<String>,
+    /// If nothing matches: what lies there instead.
+    pub instead: Option<String>,
+    /// A store listed out of order, so its prefix was listed again page by page, without ranges.
     pub unordered: bool,
 }
 
@@ -162,6 +208,7 @@ impl FoundError {
         match &self.failure {
             FoundFailure::Config(e) => e.class(),
             FoundFailure::Store(e) => e.class(),
+            FoundFailure::Nothing(_) => Class::BackupNotFound,
         }
     }
 }

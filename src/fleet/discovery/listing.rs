@@ -1,10 +1,10 @@
 //! Lists all objects under a prefix into a catalogue, page by page. A long listing is split into ranges of keys
 //! that are listed at the same time (`key_ranges`). Memory holds only the catalogue and the pages in flight.
 
-use crate::catalogue::{Catalogue, Layout};
+use crate::catalogue::{Catalogue, CatalogueMemory, Charge, Interest, Layout};
 use crate::fleet::discovery::found::DiscoveryProgress;
 use crate::fleet::discovery::key_ranges::{Ask, Split};
-use crate::store::{Http, ListRequest, ListingBound, Store, StoreError, StoreErrorKind};
+use crate::store::{Http, ListPage, ListRequest, ListingBound, Store, StoreError, StoreErrorKind, Unlisted, elsewhere};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
@@ -13,6 +13,8 @@ use std::collections::HashMap;
 pub(crate) struct Lister<'a> {
     pub http: &'a Http,
     pub store: &'a Store,
+    /// The memory that all lists of files may take.
+    pub memory: &'a CatalogueMemory,
     pub progress: &'a DiscoveryProgress,
 }
 
@@ -35,7 +37,9 @@ impl Default for ListingLimits {
 #[derive(Debug)]
 pub(crate) struct FleetListing {
     pub catalogue: Catalogue,
-    /// Whether the store listed keys in another order than that of their bytes.
+    /// What could not be listed.
+    pub unlisted: Vec<Unlisted>,
+    /// The store does not list in the order of the keys' bytes.
     pub unordered: bool,
 }
 
@@ -79,34 +83,43 @@ impl Lister<'_> {
         prefix: &str,
         limits: ListingLimits,
         wanted: &dyn Fn(&str) -> bool,
+        interest: &dyn Fn(&str) -> Interest,
     ) -> Result<FleetListing, ListingError> {
         let may_look = limits.cuts.is_none();
-        let split = match self.store {
-            Store::S3(_) => Split::new(prefix, limits.cuts.unwrap_or_default(), may_look),
-            // On a disk, one task lists everything, so ranges would not help.
-            Store::File(_) => Split::serial(prefix),
-        };
-        if let Some(listing) = self.run(split, limits.max_pages, wanted).await? {
+        let filter = Filter { wanted, interest };
+        if self.store.is_on_disk() {
+            return self.walk(prefix, filter).await.map_err(ListingError::Store);
+        }
+        let split = Split::new(prefix, limits.cuts.unwrap_or_default(), may_look);
+        if let Some(listing) = self.run(split, prefix, limits.max_pages, filter).await? {
             return Ok(listing);
         }
         // The keys came out of order, so the ranges may overlap or have gaps between them. A listing without
         // ranges is certain to return every key.
         tracing::debug!(target: "hydrant::fleet", prefix, "keys out of order: listed again without ranges");
-        match self.run(Split::serial(prefix), limits.max_pages, wanted).await? {
-            Some(FleetListing { catalogue, .. }) => Ok(FleetListing { catalogue, unordered: true }),
+        match self.run(Split::serial(prefix), prefix, limits.max_pages, filter).await? {
+            Some(listing) => Ok(FleetListing { unordered: true, ..listing }),
             None => Err(ListingError::Store(internal(prefix, "a listing ended before its last page"))),
         }
     }
 
-    /// Runs one listing. Returns None if keys may be missing because they came out of order.
+    /// Lists a directory. One task walks the disk.
+    async fn walk(&self, prefix: &str, filter: Filter<'_>) -> Result<FleetListing, StoreError> {
+        let mut collected = Collected::new(self, prefix);
+        self.store.list_all(self.http, prefix, &mut |page| collected.take(page, filter)).await?;
+        Ok(collected.finish(false))
+    }
+
+    /// None: keys may be missing.
     async fn run(
         &self,
         mut split: Split,
+        prefix: &str,
         max_pages: u64,
-        wanted: &dyn Fn(&str) -> bool,
+        filter: Filter<'_>,
     ) -> Result<Option<FleetListing>, ListingError> {
-        let mut catalogue = Catalogue::new(Layout::native_to(self.store));
-        let (mut pages, mut keys, mut databases) = (0u64, 0u64, 0);
+        let mut collected = Collected::new(self, prefix);
+        let mut pages = 0u64;
         let mut bounds: HashMap<Ask, ListingBound> = HashMap::new();
         let mut in_flight = FuturesUnordered::new();
         let ask = |ask: Ask, request: ListRequest| async move {
@@ -121,26 +134,22 @@ impl Lister<'_> {
                 bounds.entry(ask).or_default().check(&listed, &page)?;
                 Ok(page)
             });
-            let page = match (ask, answer) {
+            let mut page = match (ask, answer) {
                 (_, Ok(page)) => page,
                 (Ask::Look(_), Err(_)) => {
                     split.look_failed();
                     continue;
                 }
-                (Ask::Keys(_), Err(e)) => {
-                    self.progress.forget(keys, databases);
-                    return Err(ListingError::Store(e));
-                }
+                (Ask::Keys(_), Err(e)) => return Err(ListingError::Store(e)),
             };
-            let before = keys;
-            split.take(ask, page, |object| {
-                keys += 1;
-                if wanted(&object.key) {
-                    catalogue.insert(object);
-                }
-            });
-            self.progress.answered(keys - before);
-            databases = self.progress.seen(databases, catalogue.databases());
+            let mut objects = Vec::with_capacity(page.objects.len());
+            let unlisted = std::mem::take(&mut page.unlisted);
+            split.take(ask, page, |object| objects.push(object));
+            // A look shows again what the pages of keys show.
+            let unlisted = if matches!(ask, Ask::Keys(_)) { unlisted } else { Vec::new() };
+            collected
+                .take(ListPage { objects, unlisted, ..ListPage::default() }, filter)
+                .map_err(ListingError::Store)?;
             pages += 1;
             if split.is_split() && split.is_unordered() {
                 break;
@@ -149,14 +158,92 @@ impl Lister<'_> {
                 break;
             }
             if pages >= max_pages {
-                self.progress.forget(keys, databases);
                 return Err(ListingError::TooLong);
             }
         }
-        if split.is_sound() && split.is_done() {
-            return Ok(Some(FleetListing { catalogue, unordered: split.is_unordered() }));
+        if !split.is_sound() || !split.is_done() {
+            return Ok(None);
         }
-        self.progress.forget(keys, databases);
-        Ok(None)
+        let keys = bounds.iter().filter(|(ask, _)| matches!(ask, Ask::Keys(_))).map(|(_, bound)| bound);
+        if let Some(key) = only_elsewhere(keys) {
+            return Err(ListingError::Store(elsewhere(prefix, &key)));
+        }
+        Ok(Some(collected.finish(split.is_unordered())))
+    }
+}
+
+/// A key, if no part of a listing has a key that begins with the prefix.
+fn only_elsewhere<'a>(parts: impl Iterator<Item = &'a ListingBound>) -> Option<String> {
+    let mut example = None;
+    for part in parts {
+        if part.any_below() {
+            return None;
+        }
+        example = example.or_else(|| part.only_elsewhere());
+    }
+    example.map(str::to_owned)
+}
+
+/// Which objects are taken into the catalogue.
+#[derive(Clone, Copy)]
+struct Filter<'a> {
+    /// By key.
+    wanted: &'a dyn Fn(&str) -> bool,
+    /// By root.
+    interest: &'a dyn Fn(&str) -> Interest,
+}
+
+/// What a listing has brought so far. The counts of the progress are taken back if it is not finished.
+struct Collected<'a> {
+    prefix: &'a str,
+    progress: &'a DiscoveryProgress,
+    catalogue: Catalogue,
+    unlisted: Vec<Unlisted>,
+    charge: Option<Charge<'a>>,
+    keys: u64,
+    databases: usize,
+}
+
+impl<'a> Collected<'a> {
+    fn new(lister: &Lister<'a>, prefix: &'a str) -> Self {
+        Self {
+            prefix,
+            progress: lister.progress,
+            catalogue: Catalogue::new(Layout::native_to(lister.store)),
+            unlisted: Vec::new(),
+            charge: Some(lister.memory.charge()),
+            keys: 0,
+            databases: 0,
+        }
+    }
+
+    fn take(&mut self, page: ListPage, filter: Filter<'_>) -> Result<(), StoreError> {
+        let keys = page.objects.len() as u64;
+        for object in page.objects {
+            if (filter.wanted)(&object.key) {
+                self.catalogue.insert_if(object, filter.interest);
+            }
+        }
+        self.unlisted.extend(page.unlisted);
+        self.keys += keys;
+        self.progress.answered(keys);
+        self.databases = self.progress.seen(self.databases, self.catalogue.databases());
+        self.charge.as_mut().map_or(Ok(()), |charge| charge.set(self.catalogue.bytes(), self.prefix))
+    }
+
+    fn finish(mut self, unordered: bool) -> FleetListing {
+        if let Some(charge) = self.charge.take() {
+            charge.keep();
+        }
+        let catalogue = std::mem::replace(&mut self.catalogue, Catalogue::new(Layout::Hex));
+        FleetListing { catalogue, unlisted: std::mem::take(&mut self.unlisted), unordered }
+    }
+}
+
+impl Drop for Collected<'_> {
+    fn drop(&mut self) {
+        if self.charge.is_some() {
+            self.progress.forget(self.keys, self.databases);
+        }
     }
 }

@@ -1,8 +1,11 @@
+pub(super) mod config_source;
 pub(super) mod configured;
 pub(super) mod discover;
 pub(super) mod feed;
 pub(super) mod found;
+mod hints;
 pub(super) mod key_ranges;
 pub(super) mod listing;
 pub(super) mod pattern;
 pub(super) mod shard;
+mod unlisted;

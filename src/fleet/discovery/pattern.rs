@@ -16,6 +16,8 @@ const MOST_BRACES: usize = 100;
 /// A valid pattern that selects databases by name.
 #[derive(Debug, Clone)]
 pub struct Pattern {
+    /// As it was given, with its directories absolute.
+    text: String,
     glob: GlobMatcher,
     /// Text before the first wildcard, without escapes. Every matching name begins with it.
     literal: String,
@@ -78,7 +80,8 @@ impl Pattern {
         let glob_text = if everything_below { format!("{text}**") } else { text.to_owned() };
         let syntax = |reason| PatternError::Syntax { pattern: text.to_owned(), reason };
         let Literal { text: literal, dir_len, is_all, .. } = Literal::of(text);
-        Ok(Self { glob: glob(&glob_text).map_err(syntax)?.compile_matcher(), literal, dir_len, is_literal: is_all })
+        let glob = glob(&glob_text).map_err(syntax)?.compile_matcher();
+        Ok(Self { text: text.to_owned(), glob, literal, dir_len, is_literal: is_all })
     }
 
     /// Makes a pattern over absolute paths. The directories that `text` begins with are made absolute and
@@ -130,7 +133,26 @@ impl Pattern {
         self.literal.get(..self.dir_len).unwrap_or("")
     }
 
-    /// Returns whether a name below `dir` could match. `dir` is empty or ends with a slash.
+    /// The pattern as text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a name below the directory `dir` (no slash at its end) could match. True in doubt.
+    pub fn may_match_in(&self, dir: &str) -> bool {
+        if !self.may_match_below(&format!("{dir}/")) {
+            return false;
+        }
+        let crosses_slashes = self.text.is_empty() || self.text.ends_with('/') || self.text.contains("**");
+        if crosses_slashes || self.text.contains(['{', '[', '\\']) {
+            return true;
+        }
+        let Some((at, _)) = self.text.match_indices('/').nth(dir.matches('/').count()) else { return false };
+        let head = self.text.get(..at).unwrap_or_default();
+        glob(head).is_ok_and(|head| head.compile_matcher().is_match(dir))
+    }
+
+    /// Whether a name below `dir` (a slash at its end, or empty) could match.
     pub fn may_match_below(&self, dir: &str) -> bool {
         self.literal.starts_with(dir) || dir.starts_with(&self.literal)
     }
@@ -228,6 +250,21 @@ mod tests {
         }
         assert!(matches!(Pattern::for_keys("p/[a"), Err(PatternError::Syntax { .. })));
         assert!(Pattern::for_keys("p/{a").unwrap_err().to_string().starts_with("invalid pattern 'p/{a': "));
+    }
+
+    #[test]
+    fn directories_in_which_names_may_match() {
+        for (text, yes, no) in [
+            ("/r/*.db", &["/r", ""][..], &["/r/x", "/q"][..]),
+            ("/r/t/*/*.db", &["/r", "/r/t", "/r/t/x"], &["/r/t/x/y", "/r/u"]),
+            ("/r/t*/*.db", &["/r/t1"], &["/r/u1", "/r/t1/x"]),
+            ("/r/**", &["/r/x/y"], &["/q"]),
+            ("/r/", &["/r/x/y"], &["/q"]),
+            ("/r/{a,b}/*.db", &["/r/a"], &["/q"]),
+        ] {
+            yes.iter().for_each(|dir| assert!(keys(text).may_match_in(dir), "{text} {dir}"));
+            no.iter().for_each(|dir| assert!(!keys(text).may_match_in(dir), "{text} {dir}"));
+        }
     }
 
     #[test]

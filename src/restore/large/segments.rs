@@ -142,8 +142,15 @@ mod tests {
     #[test]
     fn a_segment_without_a_result_is_a_bug_unless_the_run_was_cancelled() {
         let (kind, segment_bytes) = (IoBackend::Pwrite, SEGMENT_BYTES);
-        let options =
-            WorkersOptions { workers: 1, kind, memory_bytes: 64 << 20, tasks: 1, segment_bytes, checks: false };
+        let options = WorkersOptions {
+            workers: 1,
+            kind,
+            memory_bytes: 64 << 20,
+            tasks: 1,
+            segment_bytes,
+            checks: false,
+            catalogue: Default::default(),
+        };
         let cancel = CancellationToken::new();
         let workers = Workers::start(&options, Arc::default(), cancel.clone()).unwrap();
         let finish = || futures_util::future::FutureExt::now_or_never(dropped(workers.shared()).finish());

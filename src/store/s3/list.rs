@@ -4,7 +4,7 @@
 //! token, or the same token as the request, is an error and never the end of the listing (docs/GUARANTEES.md, 9
 //! and 26).
 
-use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind};
+use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind, Unlisted};
 use super::endpoint::encoded;
 use super::response::{Answer, Chunk};
 use super::retry::RetryState;
@@ -155,39 +155,49 @@ fn parse(body: &[u8], asked: Option<&str>) -> Result<(ListPage, bool), String> {
     // the page has another character, no key on it is encoded.
     let keys = page.objects.iter().map(|object| &object.key).chain(&page.common_prefixes);
     if url_encoded && keys.into_iter().all(|key| key.bytes().all(|b| b.is_ascii_graphic())) {
-        for object in &mut page.objects {
-            object.key = decoded(&object.key)?;
-        }
-        for prefix in &mut page.common_prefixes {
-            *prefix = decoded(prefix)?;
-        }
+        decode(&mut page);
     }
     Ok((page, url_encoded))
 }
 
-/// Decodes the keys of a server that encodes them as requested but does not say so. The page shows it if no key
-/// begins with the requested prefix and every key does after decoding.
+/// Decodes all keys of a page. A key that is not UTF-8 cannot be asked for again: it is [`Unlisted`].
+fn decode(page: &mut ListPage) {
+    let ListPage { objects, common_prefixes, unlisted, .. } = page;
+    objects.retain_mut(|object| match decoded(&object.key) {
+        Ok(key) => {
+            object.key = key;
+            true
+        }
+        Err(key) => {
+            tracing::debug!(target: "hydrant::s3", key = object.key, "a key that is not UTF-8");
+            let detail = "the key is not UTF-8".to_owned();
+            unlisted.push(Unlisted { key, kind: StoreErrorKind::Unsupported, detail });
+            false
+        }
+    });
+    common_prefixes.retain_mut(|prefix| decoded(prefix).map(|plain| *prefix = plain).is_ok());
+}
+
+/// Decodes the keys of a server that encodes them as asked and does not say so. It shows where no
+/// key begins with the prefix that was asked for, and each one does once it is decoded.
 fn decode_undeclared(page: &mut ListPage, prefix: &str) {
     let keys = || page.objects.iter().map(|object| &object.key).chain(&page.common_prefixes);
     if prefix.is_empty() || keys().any(|key| key.starts_with(prefix)) {
         return;
     }
-    let begins = |key: &String| decoded(key).is_ok_and(|key| key.starts_with(prefix));
+    let begins = |key: &String| decoded(key).unwrap_or_else(|lossy| lossy).starts_with(prefix);
     if keys().all(begins) {
-        for key in page.objects.iter_mut().map(|object| &mut object.key).chain(&mut page.common_prefixes) {
-            if let Ok(plain) = decoded(key) {
-                *key = plain;
-            }
-        }
+        decode(page);
     }
 }
 
 /// Decodes a key that was encoded for `encoding-type=url`: `+` is a space and `%2B` is a plus.
 fn decoded(text: &str) -> Result<String, String> {
     let spaced = text.replace('+', " ");
-    match percent_decode_str(&spaced).decode_utf8() {
+    let decoded = percent_decode_str(&spaced);
+    match decoded.clone().decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err("a key that is not UTF-8".to_owned()),
+        Err(_) => Err(decoded.decode_utf8_lossy().into_owned()),
     }
 }
 
@@ -335,13 +345,23 @@ mod tests {
             whole.replace("2026-11-22T", "2026-13-22T"),
             whole.replace("ListBucketResult", "html"),
             listing("<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>&bomb;"),
-            listing(&format!(
-                "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{}",
-                OBJECT.replace("%C3", "")
-            )),
         ] {
             assert!(parse_list_page(bad.as_bytes(), Some("t")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_not_utf8_fails_alone() {
+        let odd = OBJECT.replace("a+b%2Bc%2F%C3%BC&amp;", "caf%E9.db%2F0000");
+        let body = listing(&format!(
+            "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{odd}{OBJECT}\
+             <CommonPrefixes><Prefix>p%E9/</Prefix></CommonPrefixes><CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>"
+        ));
+        let page = parse_list_page(body.as_bytes(), None).unwrap();
+        assert_eq!(page.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["a b+c/ü&"]);
+        assert_eq!(page.common_prefixes, ["p/"]);
+        let unlisted: Vec<_> = page.unlisted.iter().map(|unlisted| unlisted.error().to_string()).collect();
+        assert_eq!(unlisted, ["list caf\u{fffd}.db/0000: the key is not UTF-8"]);
     }
 
     #[test]

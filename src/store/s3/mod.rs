@@ -79,8 +79,12 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Makes a client for the bucket of `config`. Sends nothing: an invalid `config` is reported by the first
-    /// request.
+    /// The name of the bucket.
+    pub fn bucket(&self) -> &str {
+        &self.config.bucket
+    }
+
+    /// Sends nothing. An invalid `config` is reported by the first request.
     pub fn new(config: S3Config, options: &S3Options, counters: Arc<Counters>) -> Self {
         // `skip-verify` applies only to the bucket's endpoint, not to AWS's credential services.
         let credentials = Credentials::new(&config, &options.environment, &Network::new(options, Trust::Roots));

@@ -43,6 +43,7 @@ pub(crate) fn engine() -> Workers {
         tasks: 16,
         segment_bytes: SEGMENT_BYTES,
         checks: false,
+        catalogue: Default::default(),
     };
     Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }

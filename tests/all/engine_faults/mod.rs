@@ -51,8 +51,15 @@ fn kinds() -> Vec<IoBackend> {
 /// Starts the workers. With `memory_bytes` of 1 MiB there is no memory for the overlay, so the pages of increments
 /// are written one by one.
 fn engine(kind: IoBackend, memory_bytes: u64) -> Workers {
-    let options =
-        WorkersOptions { workers: 2, kind, memory_bytes, tasks: 2, segment_bytes: SEGMENT_BYTES, checks: false };
+    let options = WorkersOptions {
+        workers: 2,
+        kind,
+        memory_bytes,
+        tasks: 2,
+        segment_bytes: SEGMENT_BYTES,
+        checks: false,
+        catalogue: Default::default(),
+    };
     Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }
 

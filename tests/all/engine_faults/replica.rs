@@ -148,6 +148,7 @@ fn engine(segment_bytes: u64) -> Workers {
         tasks: 2,
         segment_bytes,
         checks: false,
+        catalogue: Default::default(),
     };
     Workers::start(&options, Arc::new(Counters::default()), CancellationToken::new()).unwrap()
 }

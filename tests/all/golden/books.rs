@@ -26,10 +26,10 @@ pub(super) fn classes() -> [Class; 20] {
 
 fn ended(name: &str, ending: Ending) -> Ended {
     let store = Store::S3(Arc::new(S3::new(S3Config::default(), &S3Options::default(), Default::default())));
-    let (name, id, path) = (name.to_owned(), format!("bucket/{name}"), name.to_owned());
+    let id = format!("bucket/{name}");
     Ended {
         output: Some(format!("/restored/{name}").into()),
-        subject: Subject::Database(Arc::new(DatabaseRef { name, id, store, path })),
+        subject: Subject::Database(Arc::new(DatabaseRef::new(name, id, store, name))),
         retries: 2,
         elapsed: Duration::from_millis(12),
         ending,

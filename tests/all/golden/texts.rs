@@ -12,7 +12,7 @@ use hydrant::io::IoError;
 use hydrant::ltx::error::Checksum;
 use hydrant::ltx::{Fault, FormatError, Part, Pgno, Txid};
 use hydrant::plan::{DatedFile, PlanError, Warning};
-use hydrant::restore::{ChainError, RestoreError};
+use hydrant::restore::{ChainError, NothingFound, RestoreError};
 use hydrant::store::{StoreError, StoreErrorKind};
 use hydrant::timestamp::Timestamp;
 use rustix::io::Errno;
@@ -70,10 +70,10 @@ fn plan_errors() -> String {
         TxidNotReachable { txid: Txid(6), below: Some(Txid(5)), above: None },
         TxidNotReachable { txid: Txid(6), below: None, above: Some(Txid(7)) },
         TxidNotReachable { txid: Txid(6), below: None, above: None },
-        TimestampDoesNotExist { at: at(0) },
+        TimestampDoesNotExist { at: at(0), oldest: Some(at(9)) },
         NoOtherChain { txid: Txid(7), class: Class::Truncated, keys: vec![key(), key()] },
         Archived { txid: Txid(7), keys: vec![key(), key()] },
-        OnlyOtherLineage { error: PlanError::TimestampDoesNotExist { at: at(0) }.into(), folder: "a\u{1b}.db/ltx/".into() },
+        OnlyOtherLineage { error: PlanError::TimestampDoesNotExist { at: at(0), oldest: Some(at(9)) }.into(), folder: "a\u{1b}.db/ltx/".into() },
     })
 }
 
@@ -229,6 +229,12 @@ fn chain_errors() -> String {
 fn restore_errors() -> String {
     texts!(RestoreError, |error: &RestoreError| behind(error.class(), whole(error)), {
         Plan { 0: PlanError::NoBackups },
+        Nothing { 0: NothingFound::Empty { path: key(), objects: 0, example: None } },
+        Nothing { 0: NothingFound::Empty { path: key(), objects: 1, example: Some(key()) } },
+        Nothing { 0: NothingFound::Empty { path: key(), objects: 2, example: Some(key()) } },
+        Nothing { 0: NothingFound::NoDirectory { path: path(), nearest: path() } },
+        Nothing { 0: NothingFound::Inside { path: key(), replica: key() } },
+        Nothing { 0: NothingFound::Below { path: key(), count: 2, roots: vec![key(), key()] } },
         File { key: key(), error: FormatError::Truncated { part: Part::Header, size: 50, needed: 100 } },
         Chain { key: key(), error: ChainError::PageMissing { pgno: Pgno(3), commit: 4 } },
         Unreadable { key: key(), error: store_error().into() },

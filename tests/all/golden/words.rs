@@ -11,6 +11,7 @@ use hydrant::cli::ui::log::{Log, Severity};
 use hydrant::cli::ui::screen::TimeSource;
 use hydrant::error::Class;
 use hydrant::io::IoBackend;
+use hydrant::restore::NothingFound;
 use hydrant::store::s3::{S3, S3Config, S3Options};
 use hydrant::store::{Store, StoreError, StoreErrorKind};
 use hydrant::telemetry::Stage;
@@ -72,10 +73,16 @@ fn formats() -> String {
 
 fn failures() -> Vec<String> {
     let partial = Failure::Partial { message: "some failed".to_owned(), try_call: None };
+    let nothing = NothingFound::Empty { path: "s3://bucket/a.db".to_owned(), objects: 0, example: None };
     let reasons = every!(Reason: Hangup, Interrupt, Terminate, Abandoned).map(Failure::Cancelled);
-    let all = [Failure::usage("a wrong flag"), Failure::NoBackups, Failure::failed(Class::Io, "a failure"), partial];
+    let all = [
+        Failure::usage("a wrong flag"),
+        Failure::no_backups(nothing),
+        Failure::failed(Class::Io, "a failure"),
+        partial,
+    ];
     let _all_named = |failure: &Failure| match failure {
-        Failure::Usage { .. } | Failure::NoBackups | Failure::Failed { .. } => {}
+        Failure::Usage { .. } | Failure::NoBackups { .. } | Failure::Failed { .. } => {}
         Failure::Partial { .. } | Failure::Cancelled(_) => {}
     };
     let shown = |failure: &Failure| format!("{} {}", failure.exit_code(), failure.message());
@@ -87,7 +94,7 @@ fn failures() -> Vec<String> {
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
         NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,
-        NotImplemented, InvalidResponse, Unsupported, Unreadable, Io
+        NotImplemented, TooLarge, InvalidResponse, Unsupported, Unreadable, Io
     );
     let error = |kind| StoreError {
         kind,
