@@ -90,11 +90,10 @@ impl CommitError {
     /// The class that the error log names.
     pub fn class(&self) -> Class {
         match self {
-            Self::Exists { .. }
-            | Self::SidecarExists { .. }
-            | Self::IsDirectory { .. }
-            | Self::InUse { .. }
-            | Self::Busy { .. } => Class::OutputExists,
+            Self::Exists { .. } | Self::SidecarExists { .. } | Self::IsDirectory { .. } | Self::Busy { .. } => {
+                Class::OutputExists
+            }
+            Self::InUse { .. } => Class::InUse,
             Self::IsSymlink { .. }
             | Self::NotRegular { .. }
             | Self::NotAFileName { .. }

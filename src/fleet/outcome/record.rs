@@ -1,6 +1,6 @@
 //! What a run reports: a record for each database, the totals, the error log, the report.
 
-use crate::error::Class;
+use crate::error::{Class, json_escaped};
 use crate::fleet::discovery::found::Discovery;
 use crate::fleet::job::{Ended, Ending, Subject};
 use crate::fleet::outcome::error_log::{ErrorLog, with_class};
@@ -126,7 +126,7 @@ impl Record {
 
 fn line(value: &impl Serialize) -> String {
     // Serializing plain data does not fail.
-    serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
+    serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| json_escaped(text) + "\n")
 }
 
 fn millis(time: Duration) -> u64 {
@@ -162,6 +162,8 @@ pub struct Totals {
     /// How often databases were tried again.
     pub retries: u64,
     pub classes: BTreeMap<Class, u64>,
+    /// Databases that were not restored because a sidecar is in the way.
+    pub sidecars: u64,
     /// Not restored because the run was interrupted.
     pub left: u64,
 }
@@ -196,8 +198,9 @@ impl Totals {
             // `hydrant bench` measures these itself.
             Ending::Rehearsed(_) => {}
             Ending::Skipped(_) => self.skipped += 1,
-            Ending::Failed { class, .. } => {
+            Ending::Failed { class, reason } => {
                 self.failed += 1;
+                self.sidecars += u64::from(*class == Class::OutputExists && reason.contains("sidecar"));
                 *self.classes.entry(*class).or_default() += 1;
             }
         }

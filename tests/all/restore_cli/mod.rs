@@ -15,5 +15,7 @@ mod sources;
 mod support;
 mod threads;
 mod times;
+mod tries;
 mod verbose;
+mod warned;
 mod ways;
