@@ -3,6 +3,7 @@
 
 use crate::cli::failures::from_config;
 use crate::cli::ui::failure::{Advice, Failure};
+use crate::cli::ui::redact;
 use crate::config::ConfigError;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,10 @@ pub(super) fn explained(error: &ConfigError, typed: &str) -> Failure {
 
 fn slip(typed: &str) -> Option<Slip> {
     if let Some(url) = url_with_slip(typed) {
+        if url.contains('@') || redact::url(&url) != url {
+            let looks = "the source is read as a path: a URL has two slashes after its colon".to_owned();
+            return Some(Slip { looks, url: None });
+        }
         return Some(Slip { looks: format!("{typed} is read as a path, the URL is {url}"), url: Some(url) });
     }
     let path = Path::new(typed);
@@ -94,6 +99,9 @@ mod tests {
             let (message, advice) = shown(typed);
             assert_eq!(message, format!("config file not found: /c.yml; {typed} is read as a path, the URL is {url}"));
             assert_eq!(advice, Some(Advice::Source(url.to_owned())));
+        }
+        for typed in ["s3:/AK:CANARY@b/x", "s3:/b/x?sse-customer-key=CANARY"] {
+            assert!(shown(typed).0.ends_with("a URL has two slashes after its colon") && shown(typed).1.is_none());
         }
         for typed in ["/data/app.db", "app.db", "s3:", "s3x:/b", "./s3/b", "a:b"] {
             assert_eq!(shown(typed), ("config file not found: /c.yml".to_owned(), None), "{typed}");
