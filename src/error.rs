@@ -30,7 +30,9 @@ pub enum Class {
     NameAndHeaderDisagree,
     /// A file exists at the output path and must not be replaced.
     OutputExists,
-    /// Two databases have output paths that cannot both exist.
+    /// A running process uses the database that is to be replaced.
+    InUse,
+    /// Two databases of one run have the same output path.
     PathCollision,
     /// The output path would lead out of the output directory, is not allowed as a file name, or is a symbolic
     /// link or a special file.
@@ -68,6 +70,7 @@ impl Class {
             Self::ChecksumMismatch => "checksum mismatch",
             Self::NameAndHeaderDisagree => "name and header disagree",
             Self::OutputExists => "output exists",
+            Self::InUse => "output in use",
             Self::PathCollision => "path collision",
             Self::UnsafePath => "unsafe path",
             Self::AccessDenied => "access denied",
@@ -89,17 +92,65 @@ impl fmt::Display for Class {
     }
 }
 
-/// Returns `text` with control characters and Unicode's text-direction marks escaped. Names and error texts
-/// come from buckets: unescaped, they could send commands to the terminal or start a new line in the log
-/// (docs/CLI.md, "Escaping").
+/// Whether a terminal may do something other than show `c`: control characters with DEL, separators of lines and
+/// paragraphs, and marks of the direction of writing.
+pub(crate) fn is_unsafe_to_show(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
+}
+
+/// Returns `text` with control characters and Unicode marks of text direction escaped. Names and error texts come
+/// from buckets. Without this they could control the terminal or break a line of the log (docs/CLI.md, "Escaping").
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if is_unsafe_to_show(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// The JSON text `json` with the characters that [`escaped`] escapes as `\uXXXX`: it may be shown on a terminal. All
+/// of them are inside strings, where this means the same.
+pub(crate) fn json_escaped(json: String) -> String {
+    // JSON itself escapes control characters below U+0020 in strings. Outside of strings it has line feeds.
+    let is_unsafe = |c: char| c >= '\u{7f}' && is_unsafe_to_show(c);
+    if !json.contains(is_unsafe) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_unsafe(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ODD: &str = "a\u{7f}b\u{85}c\u{2028}d\u{202e}e\u{61c}é\u{1f600}";
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped() {
+        assert_eq!(escaped(ODD), "a\\u{7f}b\\u{85}c\\u{2028}d\\u{202e}e\\u{61c}é\u{1f600}");
+    }
+
+    #[test]
+    fn json_means_the_same_and_holds_none_of_it() {
+        let json = json_escaped(serde_json::to_string_pretty(&[ODD]).unwrap());
+        assert!(!json.chars().any(|c| c != '\n' && is_unsafe_to_show(c)), "{json}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [ODD]);
+        assert!(json.contains("a\\u007fb\\u0085c\\u2028d\\u202ee"), "{json}");
+    }
 }

@@ -10,6 +10,7 @@
 //! stdout gets only the output that the user asked for: a listing, a plan, JSON. Messages, warnings and
 //! progress go to stderr through a [`Log`].
 
+mod advice;
 pub mod args;
 mod bench;
 mod failures;
@@ -17,9 +18,11 @@ pub mod ltx;
 pub mod restore;
 mod restore_pattern;
 mod session;
+mod slips;
 #[cfg(test)]
 mod tests;
 pub mod ui;
+mod warnings;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
@@ -72,13 +75,15 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Log::stderr(plain(env)).line(help::top().trim_end());
         return ExitCode::from(2);
     }
-    let (log, ended) = match parse(args, env) {
+    let args: Vec<OsString> = args.collect();
+    let (log, ended) = match parse(args.iter().cloned(), env) {
         Ok(command) => execute(&command, env),
         Err(failure) => (Log::stderr(plain(env)), Err(failure)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let failure = advice::resolved(failure, &args);
             log.failure(&failure);
             ExitCode::from(failure.exit_code())
         }
@@ -90,7 +95,15 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 ///
 /// # Errors
 /// [`Failure::Usage`] if the command line is wrong.
-pub fn parse(mut args: impl Iterator<Item = OsString>, env: &Env<'_>) -> Result<Command, Failure> {
+pub fn parse(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> Result<Command, Failure> {
+    let args: Vec<OsString> = args.collect();
+    let is_right = |args: &[OsString]| parse_args(args, env).is_ok();
+    parse_args(&args, env).map_err(|failure| advice::resolved(advice::for_usage(failure, &args, env, is_right), &args))
+}
+
+/// As [`parse`], without a better call in the errors that it does not know itself.
+fn parse_args(args: &[OsString], env: &Env<'_>) -> Result<Command, Failure> {
+    let mut args = args.iter().cloned();
     let first = args.next().unwrap_or_default();
     match first.to_str().unwrap_or_default() {
         "-h" | "-help" | "--help" => Ok(Command::Show(help::top())),

@@ -2,13 +2,16 @@
 //! is behind the trait [`Restorer`], so that tests of this command need no replica.
 
 use crate::cancel::CancellationToken;
+use crate::cli::advice;
 use crate::cli::args::resolved::{RestoreArgs, Source};
-use crate::cli::failures::{absolute, from_config};
+use crate::cli::failures::absolute;
+use crate::cli::slips;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
+use crate::cli::warnings;
 use crate::config::{self, Config, Env, Location};
 use crate::error::Class;
 use crate::restore::NothingFound;
@@ -67,7 +70,7 @@ pub fn run(
         log.info("database already exists, skipping");
         return Ok(String::new());
     }
-    let location = locate(&args.source, env)?;
+    let location = locate(&args.source, &args.source_shown, env, log)?;
     let request =
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
     let fewer = |failure: Failure| match failure {
@@ -100,19 +103,25 @@ pub fn run(
             log.info("database already exists, skipping");
             Ok(String::new())
         }
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            let advice = advice::of_restore(&failure, &output).or_else(|| failure.advice().cloned());
+            Err(failure.advised(advice))
+        }
     }
 }
 
-/// Finds where the backups of a source are: by its URL, or by litestream.yml.
-pub fn locate(source: &Source, env: &Env<'_>) -> Result<Location, Failure> {
+/// Finds where the backups of a source are: by its URL, or by litestream.yml. `typed` is the source as messages show it.
+pub fn locate(source: &Source, typed: &str, env: &Env<'_>, log: &Log) -> Result<Location, Failure> {
     let found = match source {
         Source::Url(url) => config::parse_replica_url(url, env),
-        Source::Database { path, config } => {
-            Config::load(&config.path, config.expand_env, env).and_then(|config| config.find(path))
-        }
+        Source::Database { path, config } => Config::load(&config.path, config.expand_env, env).and_then(|config| {
+            warnings::of_other_section(log, &config);
+            config.find(path)
+        }),
     };
-    found.map_err(|e| from_config(&e))
+    let location = found.map_err(|e| slips::explained(&e, typed))?;
+    warnings::of_location(log, &location);
+    Ok(location)
 }
 
 /// `nothing`, without the databases that the same configuration file names: that they lie below the replica's path is

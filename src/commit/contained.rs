@@ -141,11 +141,15 @@ pub fn check_way_beneath(root: &Path, relative: &str) -> Result<(), CommitError>
         path.push(name);
         fd = match open_beneath_slowly(&fd, OsStr::new(name)) {
             Ok(next) => next,
-            Err(Errno::NOENT | Errno::ACCESS) => return Ok(()),
+            Err(Errno::NOENT) => {
+                path.pop();
+                break;
+            }
+            Err(Errno::ACCESS) => return Ok(()),
             Err(errno) => return Err(not_opened(&fd, name, &path, errno)),
         };
     }
-    Ok(())
+    parents::check_writable(fd.as_fd(), Path::new("."), &path)
 }
 
 /// Opens the directory of the output `relative`. Returns None if the directory does not exist, or if a symbolic

@@ -92,11 +92,10 @@ impl CommitError {
     /// Class of this error in the error log (docs/CLI.md, "Error log classes").
     pub fn class(&self) -> Class {
         match self {
-            Self::Exists { .. }
-            | Self::SidecarExists { .. }
-            | Self::IsDirectory { .. }
-            | Self::InUse { .. }
-            | Self::Busy { .. } => Class::OutputExists,
+            Self::Exists { .. } | Self::SidecarExists { .. } | Self::IsDirectory { .. } | Self::Busy { .. } => {
+                Class::OutputExists
+            }
+            Self::InUse { .. } => Class::InUse,
             Self::IsSymlink { .. }
             | Self::NotRegular { .. }
             | Self::NotAFileName { .. }

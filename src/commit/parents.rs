@@ -7,11 +7,11 @@
 use super::CommitError;
 use crate::io::uninterrupted;
 use crate::process::locks::lock;
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -262,6 +262,17 @@ pub(super) fn check_way(path: &Path) -> Result<(), CommitError> {
     let magic = rustix::fs::statfs(&nearest).map(|fs| fs.f_type as u64);
     match magic {
         Ok(PROC_MAGIC | SYSFS_MAGIC) => Err(CommitError::TakesNothing { path: nearest }),
+        _ => check_writable(CWD, &nearest, &nearest),
+    }
+}
+
+/// Checks that this process may make files in the directory `path`, seen from `at`. `shown` is its path in messages.
+pub(super) fn check_writable(at: BorrowedFd<'_>, path: &Path, shown: &Path) -> Result<(), CommitError> {
+    match rustix::fs::accessat(at, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        Err(errno @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
+            Err(CommitError::refused("create files in", shown, errno))
+        }
+        // Other errors say nothing about permissions: an old kernel, a sandbox.
         _ => Ok(()),
     }
 }

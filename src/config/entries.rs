@@ -9,8 +9,10 @@ use std::time::Duration;
 pub struct Config {
     /// The entries of `dbs:`, in the order of the file.
     pub databases: Vec<DatabaseEntry>,
-    /// The section `restore-pattern:`, if the file has one.
-    pub restore_pattern: Option<RestorePattern>,
+    /// The section `restore-pattern:`, if the file has one. If it is invalid, it is the reason, with file and line.
+    pub restore_pattern: Option<Result<RestorePattern, ConfigError>>,
+    /// What is probably not meant, with file and lines: a path that is configured twice.
+    pub warnings: Vec<String>,
 }
 
 /// One element of the list `dbs:` in litestream.yml.

@@ -90,9 +90,21 @@ pub enum ConfigError {
     DirPatternMissing { number: usize },
     #[error("syntax error in pattern '{}'", escaped(.pattern))]
     BadDirPattern { pattern: String },
-    /// A value in the section `restore-pattern:` of litestream.yml is invalid.
-    #[error("restore-pattern: {key}: {}", escaped(.reason))]
-    RestorePattern { key: &'static str, reason: String },
+    /// The error of one entry of `dbs:`, with its place. `unset` are variables without a value in its text.
+    #[error(
+        "{error}{}; {}config file {}{}",
+        not_set(.unset),
+        database_text(.database),
+        shown(.path),
+        if *.line == 0 { String::new() } else { format!(", line {line}") }
+    )]
+    Entry { error: Box<ConfigError>, unset: Vec<String>, database: PathBuf, path: PathBuf, line: u64 },
+    /// A parameter of a replica URL that is a letter, a hyphen or its case away from one that has an effect.
+    #[error("replica url: unknown parameter '{}': did you mean {near}?", escaped(.found))]
+    UnknownParameter { found: String, near: &'static str },
+    /// A parameter of a replica URL that has the name of a key or a secret.
+    #[error("replica url: keys do not belong in a URL: set {instead}")]
+    KeyInUrl { instead: &'static str },
     #[error("cannot expand path {}, no home directory available", shown(.0))]
     HomeUnknown(PathBuf),
     #[error("cannot find the current directory: {}", escaped(.detail))]
@@ -114,4 +126,16 @@ fn shown(path: &Path) -> String {
 
 fn place(line: u64, column: u64) -> String {
     if line == 0 { String::new() } else { format!(", line {line}, column {column}") }
+}
+
+fn not_set(unset: &[String]) -> String {
+    match unset {
+        [] => String::new(),
+        [name] => format!(" (${name} is not set)"),
+        names => format!(" (not set: {})", names.iter().map(|name| format!("${name}")).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn database_text(database: &Path) -> String {
+    if database.as_os_str().is_empty() { String::new() } else { format!("database {} in ", shown(database)) }
 }

@@ -17,6 +17,8 @@ pub struct Location {
     pub path: String,
     /// The URL or path as the user typed it, without secrets. Messages show it.
     pub display: String,
+    /// What the operator should know and what is no error: parameters of the URL without effect.
+    pub warnings: Vec<String>,
 }
 
 /// The kind of store, and how to reach it.
@@ -48,6 +50,7 @@ impl Location {
             store: self.store.clone(),
             path: paths::join_slash(&self.path, relative),
             display: paths::join_display(&self.display, relative),
+            warnings: self.warnings.clone(),
         }
     }
 

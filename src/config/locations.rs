@@ -39,19 +39,21 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
     let raw = raw_url(url)?;
     match raw.scheme.as_str() {
         "s3" => {
-            let s3 = S3Url::parse(&raw)?;
+            let mut s3 = S3Url::parse(&raw)?;
+            let warnings = std::mem::take(&mut s3.query.warnings);
             let none = ReplicaYaml::default();
             let store = StoreConfig::S3(s3_config(
                 ReplicaSettings { replica: &none, global: &none },
                 Some(&s3),
                 &Ambient::new(env),
             )?);
-            Ok((Location { store, path: String::new(), display }, s3.path))
+            Ok((Location { store, path: String::new(), display, warnings }, s3.path))
         }
         "file" => {
             let pattern = s3url::decoded(&file_path(&raw))?;
             let pattern = pattern.strip_prefix('/').unwrap_or(&pattern).to_owned();
-            Ok((Location { store: StoreConfig::File, path: "/".to_owned(), display }, pattern))
+            let (path, warnings) = ("/".to_owned(), relative_file(&raw, &display));
+            Ok((Location { store: StoreConfig::File, path, display, warnings }, pattern))
         }
         _ => Err(ConfigError::UnsupportedType { kind: raw.scheme }),
     }
@@ -113,16 +115,31 @@ fn file_path(url: &RawUrl<'_>) -> String {
     if url.authority.is_empty() { url.path.to_owned() } else { format!("/{}{}", url.authority, url.path) }
 }
 
+/// A warning about a `file:` URL that looks relative: `file://a/b`.
+fn relative_file(url: &RawUrl<'_>, display: &str) -> Vec<String> {
+    if url.authority.is_empty() || matches!(url.authority, "~" | "localhost") || url.authority.contains('@') {
+        return Vec::new();
+    }
+    vec![format!(
+        "{display} is read as the absolute path {}, as Litestream reads it; a relative path cannot be given",
+        file_path(url)
+    )]
+}
+
 fn file_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>) -> Result<Location, ConfigError> {
     let path = non_empty(&settings.replica.path);
+    let mut warnings = Vec::new();
     let (path, display) = match (url, path) {
         (Some(_), Some(_)) => return Err(ConfigError::UrlAndPath { kind: "file" }),
         (Some(url), None) => {
-            let path = file_path(&raw_url(url)?);
-            if path.is_empty() {
+            let (raw, display) = (raw_url(url)?, s3url::redacted(url));
+            let path = file_path(&raw);
+            // The root of the file system is no replica.
+            if path.chars().all(|c| c == '/') {
                 return Err(ConfigError::FilePathMissing { bucket_set: false });
             }
-            (literal_or_decoded(&path, env)?, s3url::redacted(url))
+            warnings = relative_file(&raw, &display);
+            (literal_or_decoded(&path, env)?, display)
         }
         (None, Some(path)) => (paths::clean_path(Path::new(path), env)?, path.to_owned()),
         (None, None) => {
@@ -131,7 +148,8 @@ fn file_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>
         }
     };
     // The conversion loses nothing: both paths were made from UTF-8 text.
-    Ok(Location { store: StoreConfig::File, path: path.to_string_lossy().into_owned(), display })
+    let path = path.to_string_lossy().into_owned();
+    Ok(Location { store: StoreConfig::File, path, display, warnings })
 }
 
 /// Resolves the path of a `file:` URL. If a file with the undecoded name exists, that name is used, as Litestream
@@ -159,7 +177,7 @@ fn s3_location(
     if url.is_some() && settings.text(|s| &s.bucket).is_some() {
         return Err(ConfigError::UrlAndBucket);
     }
-    let parsed = match url {
+    let mut parsed = match url {
         Some(url) => {
             let raw = raw_url(url)?;
             // Litestream drops everything from `#` on before it writes, so the keys do not contain it either. ARNs
@@ -174,11 +192,12 @@ fn s3_location(
         Some(url) => url.clean_path(),
         None => path.unwrap_or("").to_owned(),
     };
+    let warnings = parsed.as_mut().map(|url| std::mem::take(&mut url.query.warnings)).unwrap_or_default();
     let display = match url {
         Some(url) => s3url::redacted(url),
         None => format!("s3://{}/{}", config.bucket, path.strip_prefix('/').unwrap_or(&path)),
     };
-    Ok(Location { store: StoreConfig::S3(config), path, display })
+    Ok(Location { store: StoreConfig::S3(config), path, display, warnings })
 }
 
 fn s3_config(

@@ -2,7 +2,7 @@
 //! underscores, the port of an endpoint, or a whole ARN.
 
 use super::endpoint::{self, DefaultScheme, HostParts};
-use super::{ConfigError, paths};
+use super::{ConfigError, parameters, paths};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
@@ -36,7 +36,7 @@ pub(super) struct S3Url {
     pub query: S3Query,
 }
 
-/// The query parameters that Hydrant understands. All others are ignored.
+/// The query parameters that have an effect.
 #[derive(Default)]
 pub(super) struct S3Query {
     /// The S3 endpoint that the query names, normalised to `scheme://host[:port]`.
@@ -47,6 +47,8 @@ pub(super) struct S3Query {
     pub sse_algorithm: Option<String>,
     pub sse_key: Option<String>,
     pub sse_key_md5: Option<String>,
+    /// Warnings about parameters without effect.
+    pub warnings: Vec<String>,
 }
 
 impl S3Url {
@@ -112,6 +114,7 @@ impl S3Query {
                 _ => Err(ConfigError::BadBoolean { key }),
             },
         };
+        let warnings = parameters::check(query)?;
         // `sign-payload` has no effect on reads, but an invalid value is still an error.
         boolean("signPayload", "sign-payload")?;
         // A `+` that was not escaped arrives as a space, because a query string encodes spaces so. Base64 contains
@@ -127,6 +130,7 @@ impl S3Query {
             sse_algorithm: value(&["sseCustomerAlgorithm", "sse-customer-algorithm"]),
             sse_key: base64(&["sseCustomerKey", "sse-customer-key"]),
             sse_key_md5: base64(&["sseCustomerKeyMD5", "sseCustomerKeyMd5", "sse-customer-key-md5"]),
+            warnings,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_saphyr::Spanned;
 
 /// The settings of a replica. Most of them are also allowed at the top level, as defaults. `type`, `path` and `url`
 /// have no effect at the top level. The type is not `Debug` because it holds secrets.
@@ -41,9 +42,15 @@ impl AgeYaml {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub(super) struct FileYaml {
-    pub dbs: Option<Vec<Option<DatabaseYaml>>>,
+    pub dbs: Option<Vec<Option<Spanned<DatabaseYaml>>>>,
+}
+
+/// The top level again, for the section that only `restore-pattern` reads.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct SectionYaml {
     pub restore_pattern: Option<RestorePatternYaml>,
 }
 
@@ -58,10 +65,11 @@ pub(super) struct DatabaseYaml {
     pub replicas: Option<Vec<Option<ReplicaYaml>>>,
 }
 
+/// The section is Hydrant's own, so a key that it does not know is a mistake.
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub(super) struct RestorePatternYaml {
-    pub parallel_workers: Option<u32>,
-    pub max_retries: Option<u32>,
-    pub retry_delay: Option<String>,
+    pub parallel_workers: Option<Spanned<u32>>,
+    pub max_retries: Option<Spanned<u32>>,
+    pub retry_delay: Option<Spanned<String>>,
 }

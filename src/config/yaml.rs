@@ -1,10 +1,14 @@
 //! Parses the text of litestream.yml into typed entries.
 
-use super::schema::{DatabaseYaml, FileYaml, ReplicaYaml, RestorePatternYaml};
+use super::schema::{DatabaseYaml, FileYaml, ReplicaYaml, RestorePatternYaml, SectionYaml};
 use super::{Config, ConfigError, DatabaseEntry, DirPattern, EntryKind, Env, RestorePattern, paths};
 use crate::config::env::Ambient;
+use crate::config::expand::{Expanded, expand};
 use crate::config::locations;
+use crate::error::escaped;
 use serde::de::DeserializeOwned;
+use serde_saphyr::Spanned;
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +29,7 @@ impl Config {
     /// # Errors
     ///
     /// A [`ConfigError`] if the file cannot be read, is too large or is not valid YAML. An invalid entry of `dbs:`
-    /// is not an error here; it is kept in that entry.
+    /// and an invalid section `restore-pattern:` are no errors here. They are kept in their place.
     pub fn load(path: &Path, expand_env: bool, env: &Env<'_>) -> Result<Self, ConfigError> {
         let path = paths::expand_home(path, env)?;
         from_text(&path, &read(&path)?, expand_env, env)
@@ -55,13 +59,11 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 fn from_text(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result<Config, ConfigError> {
-    let expanded;
-    let text = if expand_env {
-        expanded = expand(text, env).ok_or_else(|| too_large(path))?;
-        expanded.as_str()
-    } else {
-        text
+    let expanded = match expand_env {
+        true => expand(text, env, TEXT_LIMIT_BYTES).ok_or_else(|| too_large(path))?,
+        false => Expanded { text: text.to_owned(), unset: Vec::new() },
     };
+    let text = first_document(&expanded.text);
     // The text is read twice, because its top level is both a FileYaml and a ReplicaYaml. serde's `flatten` would
     // read it once, but through a buffer without types: `bucket: 123` would be refused as not a string, and errors
     // would name the beginning of the file instead of their line and column. A single pass would also report the
@@ -69,16 +71,125 @@ fn from_text(path: &Path, text: &str, expand_env: bool, env: &Env<'_>) -> Result
     let file: FileYaml = parsed(path, text)?;
     let global: ReplicaYaml = parsed(path, text)?;
     let ambient = Ambient::new(env);
-    let databases = file
+    let (lines, entries): (Vec<u64>, Vec<DatabaseYaml>) = file
         .dbs
         .into_iter()
         .flatten()
-        .enumerate()
-        .map(|(index, yaml)| entry(index + 1, &yaml.unwrap_or_default(), &global, &ambient))
-        .collect();
-    let restore_pattern = file.restore_pattern.map(restore_pattern).transpose()?;
-    Ok(Config { databases, restore_pattern })
+        .map(|entry| entry.map_or((0, DatabaseYaml::default()), |entry| (entry.referenced.line(), entry.value)))
+        .unzip();
+    let places = EntryPlaces { path, lines: &lines, expanded: &expanded };
+    let databases: Vec<DatabaseEntry> =
+        entries.iter().enumerate().map(|(index, yaml)| entry(index, yaml, &global, &ambient, &places)).collect();
+    let warnings = doubled(&databases, &places);
+    // The section is read on its own: what is wrong with it concerns `restore-pattern` alone.
+    let restore_pattern = match text.contains(RESTORE_PATTERN) {
+        true => parsed::<SectionYaml>(path, text)
+            .and_then(|section| section.restore_pattern.map(|yaml| restore_pattern(path, yaml)).transpose())
+            .transpose(),
+        false => None,
+    };
+    Ok(Config { databases, restore_pattern, warnings })
 }
+
+/// The key of the section that is Hydrant's own.
+const RESTORE_PATTERN: &str = "restore-pattern";
+
+/// The first YAML document of `text`. Litestream reads no other, so what follows need not even be YAML. A line that
+/// begins with `---` or `...` and a space or nothing ends a document wherever it is, also in a quoted text.
+fn first_document(text: &str) -> &str {
+    let mut begun = false;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let is_marker = |marker: &str| {
+            let after = line.strip_prefix(marker);
+            after.is_some_and(|after| after.is_empty() || after.starts_with([' ', '\t', '\r', '\n']))
+        };
+        if begun && (is_marker("---") || is_marker("...")) {
+            return text.get(..at).unwrap_or(text);
+        }
+        let content = line.trim_start_matches('\u{feff}').trim();
+        // A directive (`%YAML 1.1`) and a comment come before the document.
+        begun |= !(content.is_empty() || content.starts_with(['#', '%']) || is_marker("..."));
+        at += line.len();
+    }
+    text
+}
+
+/// Where the entries of `dbs:` are, for messages.
+struct EntryPlaces<'a> {
+    path: &'a Path,
+    /// The line of each entry, from 1. 0: not known.
+    lines: &'a [u64],
+    expanded: &'a Expanded,
+}
+
+impl EntryPlaces<'_> {
+    fn line(&self, index: usize) -> u64 {
+        self.lines.get(index).copied().unwrap_or(0)
+    }
+
+    /// Adds to the error of entry `index` its database, its place, and the variables without a value that its text
+    /// and the file's global settings name.
+    fn explained(&self, error: ConfigError, index: usize, database: &Path) -> ConfigError {
+        let line = self.line(index);
+        let next = self.lines.iter().skip(index + 1).copied().find(|next| *next > 0).unwrap_or(u64::MAX);
+        let first = self.lines.iter().copied().find(|first| *first > 0).unwrap_or(u64::MAX);
+        let concerns = |at: u64| is_for_want_of_a_value(&error) && (at < first || (line..next).contains(&at));
+        let unset = self.expanded.unset.iter().filter(|unset| concerns(unset.line)).map(|unset| unset.name.clone());
+        let unset = unset.collect();
+        ConfigError::Entry {
+            error: Box::new(error),
+            unset,
+            database: database.to_owned(),
+            path: self.path.to_owned(),
+            line,
+        }
+    }
+}
+
+/// Whether a variable without a value may be the reason for `error`.
+fn is_for_want_of_a_value(error: &ConfigError) -> bool {
+    use ConfigError::*;
+    matches!(
+        error,
+        BucketMissing
+            | BadBucket
+            | BadArn
+            | BadEndpoint { .. }
+            | FilePathMissing { .. }
+            | UrlSchemeMissing { .. }
+            | ReplicaMissing
+            | PathOrDirMissing { .. }
+            | DirPatternMissing { .. }
+            | EmptyPath
+    )
+}
+
+/// Warnings about paths that several entries have: the first of them counts.
+fn doubled(databases: &[DatabaseEntry], places: &EntryPlaces<'_>) -> Vec<String> {
+    let mut seen: HashMap<&Path, usize> = HashMap::new();
+    let mut warnings = Vec::new();
+    for (index, entry) in databases.iter().enumerate() {
+        let EntryKind::Path(path) = &entry.kind else { continue };
+        if path.as_os_str().is_empty() {
+            continue;
+        }
+        let first = *seen.entry(path).or_insert(index);
+        if first != index && warnings.len() < MOST_WARNINGS {
+            warnings.push(format!(
+                "config file {}: {} is configured twice, in lines {} and {}: the first counts",
+                escaped(&places.path.to_string_lossy()),
+                escaped(&path.to_string_lossy()),
+                places.line(first),
+                places.line(index)
+            ));
+        }
+    }
+    warnings
+}
+
+/// At most this many paths that are configured twice are named.
+const MOST_WARNINGS: usize = 20;
 
 fn too_large(path: &Path) -> ConfigError {
     ConfigError::FileTooLarge {
@@ -87,16 +198,22 @@ fn too_large(path: &Path) -> ConfigError {
     }
 }
 
-/// The `number`-th element of `dbs:`, counted from 1.
-fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, ambient: &Ambient<'_>) -> DatabaseEntry {
-    let env = ambient.env();
+/// The element of `dbs:` with this index.
+fn entry(
+    index: usize,
+    yaml: &DatabaseYaml,
+    global: &ReplicaYaml,
+    ambient: &Ambient<'_>,
+    places: &EntryPlaces<'_>,
+) -> DatabaseEntry {
+    let (env, number) = (ambient.env(), index + 1);
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    match (given(&yaml.path), given(&yaml.dir)) {
+    let (kind, replica) = match (given(&yaml.path), given(&yaml.dir)) {
         (Some(path), dir) => {
             let both = dir.is_some().then_some(ConfigError::PathAndDir { number });
             let (path, bad_path) = cleaned(&path, env);
             let replica = both.or(bad_path).map_or_else(|| replica(yaml, global, ambient), Err);
-            DatabaseEntry { kind: EntryKind::Path(path), replica }
+            (EntryKind::Path(path), replica)
         }
         (None, Some(dir)) => {
             let (dir, bad_dir) = cleaned(&dir, env);
@@ -108,13 +225,16 @@ fn entry(number: usize, yaml: &DatabaseYaml, global: &ReplicaYaml, ambient: &Amb
                 Err(error) => (DirPattern::any(), Some(error)),
             };
             let replica = bad_dir.or(bad_pattern).map_or_else(|| replica(yaml, global, ambient), Err);
-            DatabaseEntry { kind: EntryKind::Dir { dir, pattern, recursive: yaml.recursive.unwrap_or(false) }, replica }
+            (EntryKind::Dir { dir, pattern, recursive: yaml.recursive.unwrap_or(false) }, replica)
         }
-        (None, None) => DatabaseEntry {
-            kind: EntryKind::Path(PathBuf::new()),
-            replica: Err(ConfigError::PathOrDirMissing { number }),
-        },
-    }
+        (None, None) => (EntryKind::Path(PathBuf::new()), Err(ConfigError::PathOrDirMissing { number })),
+    };
+    let database = match &kind {
+        EntryKind::Path(path) => path,
+        EntryKind::Dir { dir, .. } => dir,
+    };
+    let replica = replica.map_err(|error| places.explained(error, index, database));
+    DatabaseEntry { kind, replica }
 }
 
 /// The clean form of `path`. If it cannot be cleaned, the path as written and the error.
@@ -137,17 +257,29 @@ fn replica(yaml: &DatabaseYaml, global: &ReplicaYaml, ambient: &Ambient<'_>) -> 
     }
 }
 
-fn restore_pattern(yaml: RestorePatternYaml) -> Result<RestorePattern, ConfigError> {
-    if yaml.parallel_workers == Some(0) {
-        return Err(ConfigError::RestorePattern { key: "parallel-workers", reason: "must be at least 1".to_owned() });
+fn restore_pattern(path: &Path, yaml: RestorePatternYaml) -> Result<RestorePattern, ConfigError> {
+    let value = |number: &Option<Spanned<u32>>| number.as_ref().map(|number| number.value);
+    if let Some(workers) = yaml.parallel_workers.as_ref().filter(|workers| workers.value == 0) {
+        return Err(bad_setting(path, workers, "parallel-workers", "must be at least 1"));
     }
-    let retry_delay = yaml
-        .retry_delay
-        .as_deref()
-        .map(super::parse_go_duration)
-        .transpose()
-        .map_err(|error| ConfigError::RestorePattern { key: "retry-delay", reason: error.to_string() })?;
-    Ok(RestorePattern { parallel_workers: yaml.parallel_workers, max_retries: yaml.max_retries, retry_delay })
+    let delay = |text: &Spanned<String>| {
+        super::parse_go_duration(&text.value).map_err(|e| bad_setting(path, text, "retry-delay", &e.to_string()))
+    };
+    Ok(RestorePattern {
+        parallel_workers: value(&yaml.parallel_workers),
+        max_retries: value(&yaml.max_retries),
+        retry_delay: yaml.retry_delay.as_ref().map(delay).transpose()?,
+    })
+}
+
+/// The error of the setting `key` of `restore-pattern:`, whose value was parsed and cannot be used.
+fn bad_setting<T>(path: &Path, value: &Spanned<T>, key: &str, reason: &str) -> ConfigError {
+    ConfigError::Yaml {
+        path: path.to_owned(),
+        line: value.referenced.line(),
+        column: value.referenced.column(),
+        reason: format!("{RESTORE_PATTERN}: {key}: {reason}"),
+    }
 }
 
 /// Parses `text` as one YAML document. An empty document gives the default value.
@@ -180,7 +312,15 @@ fn parsed<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, C
     })
 }
 
-/// Describes a YAML error without any text from the file, because the library's own messages quote values, which
+/// The text about the key `field` that the section `restore-pattern:` does not have.
+fn unknown_setting(field: &str, expected: &[&str]) -> String {
+    // A name is short. Anything else may be a value that lost its key.
+    let is_name = field.len() <= 32 && field.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_'));
+    let field = if is_name { format!(" '{field}'") } else { String::new() };
+    format!("{RESTORE_PATTERN}: unknown key{field}, expected {}", expected.join(", "))
+}
+
+/// Describes a YAML error without any value from the file, because the library's own messages quote values, which
 /// may be secrets.
 fn reason(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
@@ -190,7 +330,8 @@ fn reason(error: &serde_saphyr::Error) -> String {
             format!("expected {expected}")
         }
         Error::Unexpected { expected, .. } => format!("expected {expected}"),
-        Error::MultipleDocuments { .. } => "more than one YAML document".to_owned(),
+        // Only the section `restore-pattern` refuses unknown keys.
+        Error::SerdeUnknownField { field, expected, .. } => unknown_setting(field, expected),
         Error::UnknownAnchor { .. } => "unknown anchor".to_owned(),
         Error::MergeValueNotMapOrSeqOfMaps { .. } => "<< needs a mapping".to_owned(),
         Error::Budget { .. }
@@ -201,62 +342,5 @@ fn reason(error: &serde_saphyr::Error) -> String {
         // The messages of the YAML scanner speak about syntax only and quote no values.
         Error::ExternalMessage { msg, .. } => format!("malformed YAML: {msg}"),
         _ => "malformed YAML".to_owned(),
-    }
-}
-
-/// Replaces `$NAME` and `${NAME}` as Go's `os.Expand` does. A variable that is not set becomes empty.
-/// `${NAME:-default}` has no special meaning: it names a variable that does not exist. A `$` before any other
-/// character stays. Malformed braces are removed. Returns None if the result is larger than the limit.
-fn expand(text: &str, env: &Env<'_>) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        rest = match shell_name(after) {
-            Reference::Name(name, after) => {
-                out.push_str(&value_of(name, env));
-                after
-            }
-            Reference::Malformed(after) => after,
-            Reference::None => {
-                out.push('$');
-                after
-            }
-        };
-        if out.len() > TEXT_LIMIT_BYTES {
-            return None;
-        }
-    }
-    out.push_str(rest);
-    (out.len() <= TEXT_LIMIT_BYTES).then_some(out)
-}
-
-fn value_of(name: &str, env: &Env<'_>) -> String {
-    if name == "PID" { std::process::id().to_string() } else { env(name).unwrap_or_default() }
-}
-
-/// What follows a `$`. The second text of `Name`, and the text of `Malformed`, is the rest of the input.
-enum Reference<'a> {
-    Name(&'a str, &'a str),
-    Malformed(&'a str),
-    None,
-}
-
-fn shell_name(text: &str) -> Reference<'_> {
-    let is_special = |c: char| matches!(c, '*' | '#' | '$' | '@' | '!' | '?' | '-' | '0'..='9');
-    if let Some(inner) = text.strip_prefix('{') {
-        return match inner.split_once('}') {
-            Some(("", after)) => Reference::Malformed(after),
-            Some((name, after)) => Reference::Name(name, after),
-            None => Reference::Malformed(inner),
-        };
-    }
-    let end = match text.chars().next() {
-        Some(c) if is_special(c) => c.len_utf8(),
-        _ => text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len()),
-    };
-    match text.split_at_checked(end) {
-        Some((name, after)) if !name.is_empty() => Reference::Name(name, after),
-        _ => Reference::None,
     }
 }

@@ -114,3 +114,21 @@ impl StoreError {
         notes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_service_calls_a_request_is_escaped() {
+        let error = StoreError {
+            kind: StoreErrorKind::Server,
+            what: "GET s3://b/k".to_owned(),
+            detail: "HTTP 500".to_owned(),
+            request_id: Some("1\u{1b}[2J\n\u{2028}".to_owned()),
+            hint: None,
+            attempts: 1,
+        };
+        assert_eq!(error.to_string(), "GET s3://b/k: HTTP 500 (request id 1\\u{1b}[2J\\n\\u{2028})");
+    }
+}

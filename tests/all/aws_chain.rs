@@ -114,3 +114,32 @@ fn no_credentials_at_all_is_told() {
     assert!(told.starts_with("failed") && told.contains("Credentials") && told.contains("AWS_ACCESS_KEY_ID"), "{told}");
     assert_eq!(server.requests().len(), 0);
 }
+
+/// Each source that was asked for and is not there is named, in one line, with what to do.
+#[test]
+fn what_is_missing_is_named() {
+    let server = bucket();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config");
+    let sso = "sso_start_url = https://x.awsapps.com/start\nsso_region = eu-west-1\nsso_account_id = 123456789012\n\
+               sso_role_name = r\n";
+    std::fs::write(&file, format!("[profile sso]\n{sso}")).unwrap();
+    let config = ("AWS_CONFIG_FILE", file.to_str().unwrap());
+    let token_file = ("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent/token");
+    for (variables, parts) in [
+        (&[("AWS_PROFILE", "prod")][..], &["profile prod: neither "][..]),
+        (&[("AWS_ACCESS_KEY_ID", "x")], &["AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not"]),
+        (
+            &[token_file, ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")],
+            &["AWS_WEB_IDENTITY_TOKEN_FILE /nonexistent/token: No such file"],
+        ),
+        (&[("AWS_PROFILE", "sso"), config], &["aws sso login --profile sso"]),
+    ] {
+        let told = child_with(&server, variables);
+        assert!(told.starts_with("failed"), "{told}");
+        let error = told.lines().find(|line| line.contains("Credentials")).unwrap_or_else(|| panic!("{told}"));
+        assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
+        assert!(!error.contains("\\n"), "{error}");
+    }
+    assert_eq!(server.requests().len(), 0);
+}

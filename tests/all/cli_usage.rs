@@ -33,12 +33,15 @@ fn usage_errors_exit_2_and_speak_once_on_stderr() {
             &["restore", "s3://b/p"],
             "Error: -o is required when restoring from a replica URL\nTry: hydrant restore -o /path/to/db s3://b/p\n",
         ),
-        (&["restore", "-txid", "", "x"], "Error: invalid value \"\" for flag -txid: invalid txid format\n"),
+        (
+            &["restore", "-txid", "", "x"],
+            "Error: invalid value \"\" for flag -txid: invalid txid format, expected 1 to 16 hexadecimal digits\n",
+        ),
         (&["restore", "x", "-integrity-check=all"], "Error: invalid -integrity-check value: all\n"),
         (&["restore", "x", "-o"], "Error: flag needs an argument: -o\n"),
         (&["restore", "-f", "x"], "Error: -f: follow mode is not available yet in this version\n"),
         (&["ltx", "-level=10", "x"], "Error: invalid value \"10\" for flag -level: level must be between 0 and 9\n"),
-        (&["restor"], "Error: hydrant restor: unknown command\nTry: hydrant restore\n"),
+        (&["restor"], "Error: hydrant restor: unknown command\nTry: hydrant restore -h\n"),
     ];
     for (args, stderr) in table {
         assert_eq!(seen(&run(args)), (2, "", *stderr), "{args:?}");

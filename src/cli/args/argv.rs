@@ -98,7 +98,7 @@ pub fn normalise(
             if matches!(name, b"h" | b"help") {
                 return Ok(Argv::Help);
             }
-            return Err(undefined(command, &flags, name));
+            return Err(undefined(command, name));
         };
         typed.insert(&flag.long);
         let value = match (flag.kind, value) {
@@ -166,6 +166,11 @@ pub fn variable_of(command: &clap::Command, long: &str) -> Option<String> {
     flags_of(command).remove(long).map(|flag| flag.variable)
 }
 
+/// All names of the flags of `command`.
+pub fn names_of(command: &clap::Command) -> HashSet<String> {
+    flags_of(command).into_keys().collect()
+}
+
 fn for_clap(given: Vec<(&Flag, Option<OsString>)>, positionals: Vec<OsString>) -> Vec<OsString> {
     let mut out = Vec::with_capacity(given.len() + positionals.len() + 1);
     for (flag, value) in given {
@@ -209,14 +214,33 @@ pub fn invalid_value(value: &str, name: &str, reason: &str) -> Failure {
     Failure::usage(format!("invalid value \"{value}\" for flag -{name}: {reason}"))
 }
 
-/// The failure for an unknown flag. It suggests the flag with the most similar name.
-fn undefined(command: &clap::Command, flags: &HashMap<String, Flag>, name: &[u8]) -> Failure {
-    let name = shown(name);
-    let failure = Failure::usage(format!("flag provided but not defined: -{name}"));
-    match crate::cli::ui::suggest::nearest(&name, flags.keys().map(String::as_str)) {
-        Some(near) => failure.try_call(format!("hydrant {} -{near}", command.get_name())),
-        None => failure.try_call(format!("hydrant {} -help", command.get_name())),
-    }
+/// The failure for an unknown flag.
+fn undefined(command: &clap::Command, name: &[u8]) -> Failure {
+    Failure::usage(format!("flag provided but not defined: -{}", shown(name)))
+        .try_call(format!("hydrant {} -h", command.get_name()))
+}
+
+/// `args` with each unknown flag replaced by the one with the most similar name. None if there is nothing to replace.
+pub fn corrected(command: &clap::Command, args: &[OsString]) -> Option<Vec<OsString>> {
+    let flags = flags_of(command);
+    let mut any = false;
+    let correct = |arg: &OsString| {
+        let Some((name, value)) = arg.to_str().filter(|arg| arg.len() > 1).and_then(|arg| split(arg.as_bytes())) else {
+            return arg.clone();
+        };
+        let name = shown(name);
+        if flags.contains_key(&name) {
+            return arg.clone();
+        }
+        let Some(near) = crate::cli::ui::suggest::nearest(&name, flags.keys().map(String::as_str)) else {
+            return arg.clone();
+        };
+        any = true;
+        let value = value.map(|value| format!("={}", shown(value))).unwrap_or_default();
+        OsString::from(format!("-{near}{value}"))
+    };
+    let args = args.iter().map(correct).collect();
+    any.then_some(args)
 }
 
 /// Converts an argument to text for error messages. Bytes that are not UTF-8 are replaced by U+FFFD.

@@ -332,7 +332,7 @@ pub struct CommonFlags {
     pub store: StoreFlags,
 
     /// Memory budget, e.g. 256MiB [default: 256MiB, less in a small container]
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", value_parser = values::memory)]
     pub memory: Option<u64>,
 
     /// How files are written: auto, uring or pwrite

@@ -50,18 +50,50 @@ pub fn of(name: &str) -> Result<String, Failure> {
     Ok(command.render_help().to_string())
 }
 
-/// The failure for a first argument `name` that is not a command. It suggests the command with the most similar
-/// name.
+/// A command of Litestream that Hydrant does not have.
+pub struct Litestreams {
+    /// What Hydrant has in its place.
+    pub has: &'static str,
+    /// The command that takes the same argument. None: there is none.
+    pub instead: &'static str,
+}
+
+/// The command `name` of Litestream, if Hydrant does not have it.
+pub fn litestreams(name: &str) -> Option<Litestreams> {
+    let (has, instead) = match name {
+        "wal" => ("hydrant ltx lists the files of a replica", "ltx"),
+        "snapshots" => ("hydrant ltx -level 9 lists the snapshots", "ltx"),
+        "generations" => ("Litestream 0.5 has no generations; hydrant ltx -level all lists the files", "ltx"),
+        "databases" => ("hydrant restore-pattern -dry-run '/**' shows the configured databases", ""),
+        "replicate" | "reset" | "sync" => ("Hydrant reads replicas and writes none: go on with litestream", ""),
+        "start" | "stop" | "register" | "unregister" | "add" | "remove" | "list" | "info" | "status" => {
+            ("it is about litestream replicate, which Hydrant does not replace", "")
+        }
+        _ => return None,
+    };
+    Some(Litestreams { has, instead })
+}
+
+/// The command with the name most similar to `name`.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    suggest::nearest(name, COMMANDS.into_iter())
+}
+
+/// The failure for a first argument `name` that is not a command.
 pub fn unknown(name: &str) -> Failure {
     if name.starts_with('-') {
-        return Failure::usage(format!("flag provided but not defined: {name}"))
-            .try_call("hydrant COMMAND [flags] …: flags follow the command; hydrant -help shows the commands");
+        return Failure::usage(format!("flag provided but not defined: {name}")).try_call("hydrant -help");
     }
-    let failure = Failure::usage(format!("hydrant {name}: unknown command"));
-    match (name, suggest::nearest(name, COMMANDS.into_iter())) {
-        ("wal", _) => failure.try_call("hydrant ltx"),
-        (_, Some(near)) => failure.try_call(format!("hydrant {near}")),
-        (_, None) => failure.try_call("hydrant -help"),
+    let message = format!("hydrant {name}: unknown command");
+    match (litestreams(name), nearest(name)) {
+        (Some(Litestreams { has, instead: "" }), _) => {
+            Failure::usage(format!("{message}: it is Litestream's. {has}")).try_call("hydrant -help")
+        }
+        (Some(Litestreams { has, instead }), _) => {
+            Failure::usage(format!("{message}: it is Litestream's. {has}")).try_call(format!("hydrant {instead} -h"))
+        }
+        (None, Some(near)) => Failure::usage(message).try_call(format!("hydrant {near} -h")),
+        (None, None) => Failure::usage(message).try_call("hydrant -help"),
     }
 }
 

@@ -4,10 +4,12 @@
 //! - `flags` defines the flags of each command for clap, and `values` parses the value of a single flag.
 //! - `resolve` adds defaults and environment variables, and refuses flags that exclude each other.
 //! - `resolved` has the structs of the result.
+//! - `call` is a command line as typed, from which the one after `Try: ` is made.
 //! - `help`, `man` and `completions` are made from the same definitions, with texts from `examples`.
 //! - `memory` computes the default of `-memory`.
 
 pub mod argv;
+pub mod call;
 pub mod completions;
 mod examples;
 pub mod flags;

@@ -8,7 +8,7 @@ use crate::cli::args::flags::{
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
-use crate::cli::ui::failure::Failure;
+use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
 use crate::config::{self, Env};
@@ -27,15 +27,18 @@ const DEFAULT_ERROR_LOG: &str = "litestream-restore-errors";
 /// # Errors
 /// The source is missing, a value is invalid, or flags exclude each other.
 pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failure> {
-    let source = one_source(&flags.source, "hydrant restore -o /path/to/db s3://bucket/prefix")?;
+    let source = one_source(&flags.source, "hydrant restore -h")?;
     let integrity_check = integrity_check(&flags.integrity_check)?;
     let timestamp = values::timestamp(flags.timestamp.as_deref().unwrap_or_default())?;
     let txid = flags.txid.filter(|txid| *txid != Txid(0));
-    let output = given(flags.output);
+    let output = given("o", flags.output)?;
     let (source, source_shown) = resolve_source(source, &flags.config, env)?;
     if matches!(source, Source::Url(_)) && output.is_none() {
         return Err(Failure::usage("-o is required when restoring from a replica URL")
-            .try_call(format!("hydrant restore -o /path/to/db {}", shell_word(&source_shown))));
+            .advised(Some(Advice::Value("o", "/path/to/db".to_owned()))));
+    }
+    if output.as_deref().and_then(Path::to_str).is_some_and(config::is_replica_url) {
+        return Err(Failure::usage("-o is the path of the new database, not a URL: hydrant restore -o PATH URL"));
     }
     let target = match (txid, timestamp) {
         (Some(_), Some(_)) => return Err(Failure::usage("cannot specify index & timestamp to restore")),
@@ -81,7 +84,7 @@ fn refuse_follow(target: &Target, dry_run: bool) -> Failure {
 /// # Errors
 /// The source is missing, or flags exclude each other.
 pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<LtxArgs, Failure> {
-    let source = one_source(&flags.source, "hydrant ltx /path/to/db")?;
+    let source = one_source(&flags.source, "hydrant ltx -h")?;
     let (source, source_shown) = resolve_source(source, &flags.config, env)?;
     Ok(LtxArgs {
         source,
@@ -102,11 +105,10 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
     let pattern = match flags.pattern.as_slice() {
         [] => None,
         [pattern] => Some(pattern).filter(|pattern| !pattern.is_empty()),
-        _ => return Err(Failure::usage("too many arguments").try_call("hydrant restore-pattern 'PATTERN', in quotes")),
+        // The shell replaces a pattern without quotes by the files that it matches.
+        _ => return Err(Failure::usage("too many arguments").try_call("hydrant restore-pattern -h")),
     };
-    let pattern = pattern.ok_or_else(|| {
-        Failure::usage("pattern required").try_call("hydrant restore-pattern '/path/to/databases/**'")
-    })?;
+    let pattern = pattern.ok_or_else(|| Failure::usage("pattern required").try_call("hydrant restore-pattern -h"))?;
     let Some(pattern) = pattern.to_str() else {
         return Err(Failure::usage("the pattern must be UTF-8"));
     };
@@ -122,7 +124,7 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
     Ok(RestorePatternArgs {
         source,
         source_shown: redact::url(pattern),
-        output_dir: given(flags.output_dir),
+        output_dir: given("output-dir", flags.output_dir)?,
         parallel: flags.parallel,
         if_replica_exists: flags.if_replica_exists,
         if_db_not_exists: flags.if_db_not_exists,
@@ -134,10 +136,10 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
         progress: progress(&flags.progress),
         max_retries: flags.max_retries,
         retry_delay: flags.retry_delay,
-        error_log: given(flags.error_log).unwrap_or_else(|| default_error_log(flags.shard)),
+        error_log: given("error-log", flags.error_log)?.unwrap_or_else(|| default_error_log(flags.shard)),
         first: flags.first,
         shard: flags.shard,
-        report: given(flags.report),
+        report: given("report", flags.report)?,
         common: common(flags.common, env)?,
     })
 }
@@ -147,7 +149,7 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
 /// # Errors
 /// The source is missing or not a URL, or flags exclude each other.
 pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
-    const CALL: &str = "hydrant bench 's3://bucket/prefix/**'";
+    const CALL: &str = "hydrant bench -h";
     let source = match flags.source.as_slice() {
         [] => None,
         [source] => source.to_str().filter(|source| !source.is_empty()),
@@ -158,14 +160,14 @@ pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
         let message = format!("not a URL: {}: bench takes s3://… or file:///…", redact::url(url));
         return Err(Failure::usage(message).try_call(CALL));
     }
-    let output_dir = given(flags.output_dir);
+    let output_dir = given("output-dir", flags.output_dir)?;
     let stages = match (flags.stage, &output_dir) {
         (_, Some(_)) if flags.discard => {
             return Err(Failure::usage("cannot specify -discard and -output-dir"));
         }
         (Some(BenchStage::All), None) => {
             return Err(Failure::usage("-stage all writes databases: -output-dir is required")
-                .try_call("hydrant bench -stage all -output-dir /path/to/dir URL"));
+                .advised(Some(Advice::Value("output-dir", ".".to_owned()))));
         }
         (Some(stage), Some(_)) if stage != BenchStage::All => {
             return Err(Failure::usage(format!("-stage {} writes nothing: -output-dir has no use", stage.as_str())));
@@ -182,7 +184,7 @@ pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
         duration: flags.duration.unwrap_or_default(),
         parallel: flags.parallel,
         json: flags.json,
-        hlog: given(flags.hlog),
+        hlog: given("hlog", flags.hlog)?,
         common: common(flags.common, env)?,
     })
 }
@@ -254,14 +256,30 @@ fn refuse_config_with_url(flags: &ConfigFlags) -> Result<(), Failure> {
 
 /// Finds the configuration file (litestream.yml) to read: the path that `-config` gives, else the default path.
 fn config_file(flags: &ConfigFlags, env: &Env<'_>) -> ConfigFile {
-    let path = given(flags.config.clone()).unwrap_or_else(|| config::default_config_path(env));
+    // A `~/` in this path is expanded when the file is read.
+    let typed = flags.config.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = typed.unwrap_or_else(|| config::default_config_path(env));
     ConfigFile { path, expand_env: !flags.no_expand_env }
 }
 
-/// Converts the value of a flag to a path. An empty value (`-o ""`) counts as if the flag was not given (None), as in
-/// Litestream.
-fn given(value: Option<OsString>) -> Option<PathBuf> {
-    value.filter(|value| !value.is_empty()).map(PathBuf::from)
+/// Converts the value of the flag `name` to the path of a file or directory to write. An empty value (`-o ""`) counts
+/// as if the flag was not given (None), as in Litestream.
+///
+/// # Errors
+/// The value is `-`, which programs often take for stdout, or begins with a `~` that no shell has expanded. A file of
+/// that name is never meant.
+fn given(name: &str, value: Option<OsString>) -> Result<Option<PathBuf>, Failure> {
+    let Some(path) = value.filter(|value| !value.is_empty()).map(PathBuf::from) else { return Ok(None) };
+    if path.as_os_str() == "-" {
+        return Err(Failure::usage(format!("-{name} -: this is not stdout here; a file of that name is written ./-")));
+    }
+    if path.starts_with("~") {
+        return Err(Failure::usage(format!(
+            "-{name} {}: the shell has not expanded the ~; a directory of that name is written ./~",
+            path.display()
+        )));
+    }
+    Ok(Some(path))
 }
 
 fn integrity_check(text: &str) -> Result<IntegrityCheck, Failure> {
@@ -315,11 +333,4 @@ fn store(flags: StoreFlags) -> Result<StoreArgs, Failure> {
 /// Whether the environment variable `NO_COLOR` forbids colours (no-color.org): it is set and not empty.
 pub fn no_color(env: &Env<'_>) -> bool {
     env("NO_COLOR").is_some_and(|value| !value.is_empty())
-}
-
-/// Returns `word` for use in a command line that an error suggests. If it has characters that are special to a
-/// shell, it is quoted.
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/:._-=+,@%~".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

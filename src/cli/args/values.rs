@@ -14,7 +14,7 @@ pub fn txid(text: &str) -> Result<Txid, String> {
     let ok = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     match u64::from_str_radix(text, 16) {
         Ok(value) if ok => Ok(Txid(value)),
-        _ => Err("invalid txid format".to_owned()),
+        _ => Err("invalid txid format, expected 1 to 16 hexadecimal digits".to_owned()),
     }
 }
 
@@ -80,6 +80,17 @@ pub fn size(text: &str) -> Result<u64, String> {
     let bytes = scaled(number, factor).ok_or_else(|| "must be a size, e.g. 256MiB".to_owned())?;
     let bytes = u64::try_from(bytes).map_err(|_| "value out of range".to_owned())?;
     if bytes == 0 { Err("must be more than 0".to_owned()) } else { Ok(bytes) }
+}
+
+/// The smallest memory budget. Some files need more; their errors say so.
+const LEAST_MEMORY_BYTES: u64 = 1 << 20;
+
+/// Parses `-memory`: a size of at least 1 MiB. A number without a unit is a number of bytes.
+pub fn memory(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < LEAST_MEMORY_BYTES => Err("must be at least 1MiB; a unit may follow, e.g. 256MiB".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Multiplies the decimal number in the text `number` by `factor`, and rounds down. None if the text is not a

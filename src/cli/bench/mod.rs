@@ -10,13 +10,14 @@ mod scratch;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{BenchArgs, BenchStage};
-use crate::cli::failures::{from_discovery, no_match};
+use crate::cli::failures::{from_config, from_discovery, no_match};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::{human, screen};
+use crate::cli::warnings;
 use crate::commit::{CommitContext, Replace};
-use crate::config::Env;
+use crate::config::{self, Env};
 use crate::error::{Class, escaped};
 use crate::fleet::{
     Admission, DatabaseWindow, Descriptors, Discovery, DiscoverySearch, Ended, Ending, Feed, First, Fleet, FleetSource,
@@ -41,6 +42,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Runs the command `hydrant bench` and prints the results on stdout. If a signal ends the run early, the results
 /// until then are printed.
 pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
+    let (location, _) = config::parse_pattern_url(&args.url, env).map_err(|e| from_config(&e))?;
+    warnings::of_location(log, &location);
     // The directory is declared before the workers. Rust drops variables in reverse order, so if this function
     // returns early, the workers have stopped writing before the directory is removed.
     let scratch = args.output_dir.as_deref().map(Scratch::new).transpose()?;

@@ -13,12 +13,14 @@ use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, ProgressMode, RestorePatternArgs};
 use crate::cli::failures::{absolute, from_config, from_discovery, no_match};
 use crate::cli::session::Session;
+use crate::cli::slips;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::progress::{self, Databases, Phase, ProgressSnapshot};
 use crate::cli::ui::{latency_table, screen};
+use crate::cli::warnings;
 use crate::commit::{CommitContext, Replace};
-use crate::config::{Config, Env, RestorePattern};
+use crate::config::{self, Config, Env, RestorePattern};
 use crate::error::Class;
 use crate::fleet::{
     Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Options, Places,
@@ -49,8 +51,8 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let begun = Instant::now();
     let counters = Arc::new(Counters::default());
-    let pattern = LoadedPattern::load(&args.source, env)?;
-    let section = pattern.defaults();
+    let pattern = LoadedPattern::load(&args.source, env, log)?;
+    let section = pattern.defaults()?;
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
@@ -109,11 +111,17 @@ enum LoadedPattern<'a> {
 
 impl<'a> LoadedPattern<'a> {
     /// Takes the pattern from the arguments. Reads the configuration file only if the pattern is a glob.
-    fn load(source: &'a PatternSource, env: &Env<'_>) -> Result<Self, Failure> {
+    fn load(source: &'a PatternSource, env: &Env<'_>, log: &Log) -> Result<Self, Failure> {
         match source {
-            PatternSource::Url(url) => Ok(Self::Url(url)),
+            PatternSource::Url(url) => {
+                let (location, _) = config::parse_pattern_url(url, env).map_err(|e| from_config(&e))?;
+                warnings::of_location(log, &location);
+                Ok(Self::Url(url))
+            }
             PatternSource::Configured { glob, config } => {
-                let config = Config::load(&config.path, config.expand_env, env).map_err(|e| from_config(&e))?;
+                let config =
+                    Config::load(&config.path, config.expand_env, env).map_err(|e| slips::explained(&e, glob))?;
+                warnings::of_config(log, &config);
                 Ok(Self::Configured { glob, config })
             }
         }
@@ -121,10 +129,16 @@ impl<'a> LoadedPattern<'a> {
 
     /// The section `restore-pattern` of the configuration file, which holds defaults of flags. It is empty for a
     /// URL, for which no configuration file is read.
-    fn defaults(&self) -> RestorePattern {
+    ///
+    /// # Errors
+    /// The section is invalid.
+    fn defaults(&self) -> Result<RestorePattern, Failure> {
         match self {
-            Self::Url(_) => RestorePattern::default(),
-            Self::Configured { config, .. } => config.restore_pattern.clone().unwrap_or_default(),
+            Self::Url(_) => Ok(RestorePattern::default()),
+            Self::Configured { config, .. } => {
+                let section = config.restore_pattern.clone().transpose();
+                Ok(section.map_err(|e| from_config(&e))?.unwrap_or_default())
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! exit code (docs/CLI.md, "Exit codes").
 
 use crate::cli::args::resolved::RestorePatternArgs;
-use crate::cli::ui::failure::Failure;
+use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::human;
 use crate::error::Class;
 use crate::fleet::Totals;
@@ -26,10 +26,8 @@ pub(super) fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<()
         0 => Failure::failed(Class::Io, message),
         _ => Failure::Partial { message, try_call: None },
     };
-    match totals.classes.get(&Class::OutputExists) {
-        Some(1..) if !args.if_db_not_exists => Err(failure.try_call(
-            "hydrant restore-pattern --if-db-not-exists …, which skips outputs that exist; --force replaces them",
-        )),
-        _ => Err(failure),
-    }
+    // The advice helps only if nothing else is wrong. A sidecar beside no database is skipped by nothing.
+    let all_exist = totals.classes.keys().all(|class| *class == Class::OutputExists) && totals.sidecars == 0;
+    let advice = (all_exist && !args.if_db_not_exists).then_some(Advice::Switch("if-db-not-exists"));
+    Err(failure.advised(advice))
 }

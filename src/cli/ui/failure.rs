@@ -6,19 +6,35 @@ use crate::error::{BUG, Class};
 use crate::restore::NothingFound;
 use std::process::ExitCode;
 
+/// A command line that would work, as far as the place that finds an error knows it. The command that was typed is
+/// known at the top alone, where the advice becomes a [`Advice::Call`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// This command line.
+    Call(String),
+    /// The command line that was typed, with this switch.
+    Switch(&'static str),
+    /// The command line that was typed, with this value of a flag.
+    Value(&'static str, String),
+    /// The command line that was typed, with this URL as its source.
+    Source(String),
+    /// `hydrant ltx` for the same source: which files the replica has.
+    ListFiles,
+}
+
 /// The reason why a command failed. Messages are stored as they are; control characters in them are escaped
 /// when they are printed. Scripts rely on some of the messages (docs/CLI.md, "Texts that scripts rely on").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The command line is wrong. The exit code is 2.
-    Usage { message: String, try_call: Option<String> },
+    Usage { message: String, try_call: Option<Advice> },
     /// The replica was listed and no backups were found. The exit code is 1, or 0 with `-if-replica-exists` if
     /// [`NothingFound::is_no_backup`].
     NoBackups { found: Box<NothingFound>, message: String },
     /// The command has failed for any reason that has no variant of its own. The exit code is 1.
-    Failed { class: Class, message: String, try_call: Option<String> },
+    Failed { class: Class, message: String, try_call: Option<Advice> },
     /// Some of many databases were restored and some were not. The exit code is 3.
-    Partial { message: String, try_call: Option<String> },
+    Partial { message: String, try_call: Option<Advice> },
     /// A signal has stopped the command. The exit code is 129 (SIGHUP), 130 (SIGINT) or 143 (SIGTERM).
     Cancelled(Reason),
 }
@@ -52,11 +68,16 @@ impl Failure {
 
     /// Adds `call`, a command line that would work, to the failure. It is printed after `Try: `.
     pub fn try_call(self, call: impl Into<String>) -> Self {
-        let call = Some(call.into());
+        self.advised(Some(Advice::Call(call.into())))
+    }
+
+    /// The same failure with this advice.
+    #[must_use]
+    pub fn advised(self, advice: Option<Advice>) -> Self {
         match self {
-            Self::Usage { message, .. } => Self::Usage { message, try_call: call },
-            Self::Failed { class, message, .. } => Self::Failed { class, message, try_call: call },
-            Self::Partial { message, .. } => Self::Partial { message, try_call: call },
+            Self::Usage { message, .. } => Self::Usage { message, try_call: advice },
+            Self::Failed { class, message, .. } => Self::Failed { class, message, try_call: advice },
+            Self::Partial { message, .. } => Self::Partial { message, try_call: advice },
             other => other,
         }
     }
@@ -85,13 +106,21 @@ impl Failure {
         }
     }
 
-    /// The command line that this failure suggests, which is printed after `Try: `. None if it suggests none.
-    pub fn tried(&self) -> Option<&str> {
+    /// What this failure suggests.
+    pub const fn advice(&self) -> Option<&Advice> {
         match self {
             Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {
-                try_call.as_deref()
+                try_call.as_ref()
             }
             Self::NoBackups { .. } | Self::Cancelled(_) => None,
+        }
+    }
+
+    /// The command line that this failure suggests, which is printed after `Try: `. None if it suggests none.
+    pub fn tried(&self) -> Option<&str> {
+        match self.advice() {
+            Some(Advice::Call(call)) => Some(call),
+            _ => None,
         }
     }
 }

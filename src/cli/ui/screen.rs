@@ -6,7 +6,7 @@
 
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::table::{Align, aligned};
-use crate::error::{Class, escaped};
+use crate::error::{Class, escaped, json_escaped};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
 use serde::Serialize;
@@ -242,7 +242,8 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
 /// Formats `value` as JSON, indented by two spaces, with a newline at the end. The structs of this program can
 /// always be serialised; if that failed nevertheless, the result is an object with the error.
 pub(in crate::cli) fn pretty(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
+    serde_json::to_string_pretty(value)
+        .map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| json_escaped(text) + "\n")
 }
 
 /// Prints `text` on stdout. A closed pipe, as in `hydrant ltx … | head`, is not an error.

@@ -10,6 +10,14 @@ fn replica(top: &str, keys: &str) -> Result<Location, ConfigError> {
     find(&format!("{top}\ndbs: [{{path: /a, replica: {{{keys}}}}}]"), "/a")
 }
 
+/// The error of an entry without its place.
+fn inner(result: Result<Location, ConfigError>) -> ConfigError {
+    match result.unwrap_err() {
+        ConfigError::Entry { error, .. } => *error,
+        other => panic!("without its place: {other}"),
+    }
+}
+
 #[test]
 fn a_usual_file() {
     let config = yaml(
@@ -218,20 +226,21 @@ fn replicas_that_are_refused() {
         ("dir: /d, pattern: '*'", "must specify replica for database"),
     ] {
         let error = find(&format!("dbs: [{{{entry}}}]"), "/d/a").unwrap_err();
-        assert_eq!(error.to_string(), want, "{entry}");
+        let place = "; database /d in config file /etc/litestream.yml, line 1";
+        assert_eq!(error.to_string(), format!("{want}{place}"), "{entry}");
     }
-    assert_eq!(replica("age: {identities: [x]}", "url: 's3://b'"), Err(ConfigError::AgeEncryption));
-    assert_eq!(replica("bucket: g", "url: 's3://b'"), Err(ConfigError::UrlAndBucket));
+    assert_eq!(inner(replica("age: {identities: [x]}", "url: 's3://b'")), ConfigError::AgeEncryption);
+    assert_eq!(inner(replica("bucket: g", "url: 's3://b'")), ConfigError::UrlAndBucket);
     assert!(replica("age: {identities: []}", "url: 's3://b'").is_ok());
 }
 
 #[test]
 fn a_bad_entry_stops_no_other() {
     let config = yaml("dbs:\n- path: /bad\n- \n- {replica: {path: /x}}\n- {path: /good, replica: {path: /x}}\n");
-    assert_eq!(config.find(Path::new("/bad")), Err(ConfigError::ReplicaMissing));
+    assert_eq!(inner(config.find(Path::new("/bad"))), ConfigError::ReplicaMissing);
     assert_eq!(config.find(Path::new("/good")).unwrap().path, "/x");
-    assert_eq!(config.databases[1].replica, Err(ConfigError::PathOrDirMissing { number: 2 }));
-    assert_eq!(config.databases[2].replica, Err(ConfigError::PathOrDirMissing { number: 3 }));
+    assert_eq!(inner(config.databases[1].replica.clone()), ConfigError::PathOrDirMissing { number: 2 });
+    assert_eq!(inner(config.databases[2].replica.clone()), ConfigError::PathOrDirMissing { number: 3 });
 }
 
 #[test]
@@ -339,33 +348,103 @@ fn malformed_files_say_where() {
         ("dbs:\n- path: /a\n  recursive: banana\n", "config file /c.yml, line 3, column 14: "),
         ("dbs:\n- path: [\n", "config file /c.yml, line "),
         ("dbs: 1\n", "config file /c.yml, line 1, column 6: "),
-        ("a: b\n---\nc: d\n", "config file /c.yml"),
     ] {
         let error = Config::parse(Path::new("/c.yml"), text, true, &nothing).unwrap_err().to_string();
         assert!(error.starts_with(want), "{text:?}: {error}");
     }
 }
 
+/// Litestream reads the first document alone.
+#[test]
+fn a_second_document_is_ignored() {
+    const FIRST: &str = "dbs:\n- {path: /a, replica: {path: /x}}\n";
+    for text in [
+        format!("{FIRST}---\n# notes\nx: y\n"),
+        format!("{FIRST}---\ndbs: [this is : no: YAML\n"),
+        format!("{FIRST}--- \"another\"\n"),
+        format!("{FIRST}...\nx: y\n"),
+        format!("---\n{FIRST}---\ndbs: []\n"),
+        format!("\u{feff}# first\n\n--- # the document\r\n{FIRST}---\r\ndbs: []\r\n"),
+        format!("%YAML 1.1\n---\n{FIRST}---"),
+        format!("{FIRST}---"),
+    ] {
+        assert_eq!(find(&text, "/a").map(|location| location.path).as_deref(), Ok("/x"), "{text:?}");
+    }
+    // These lines begin like a marker and are none.
+    for text in ["---x: 1\n", "x: |\n ---\n", "x: ---\n", "....: 1\n"] {
+        assert_eq!(find(&format!("{text}{FIRST}"), "/a").unwrap().path, "/x", "{text:?}");
+    }
+    assert!(yaml("---\n---\ndbs: [{path: /a, replica: {path: /x}}]\n").databases.is_empty());
+}
+
+#[test]
+fn the_error_of_an_entry_names_its_place_and_variables_without_a_value() {
+    let text = "\
+region: $REGION
+dbs:
+- path: /other
+  replica: {url: 's3://$OTHER/x'}
+# $COMMENT
+- path: /a
+  replica:
+    type: s3
+    bucket: ${BUCKET}
+    secret-access-key: pa$WORD
+- path: /b
+  replica: {url: 's3://b', path: c}
+";
+    let error = |path| Config::parse(Path::new("/c.yml"), text, true, &nothing).unwrap().find(Path::new(path));
+    assert_eq!(
+        error("/a").unwrap_err().to_string(),
+        "bucket required for s3 replica (not set: $REGION, $BUCKET); database /a in config file /c.yml, line 6"
+    );
+    assert_eq!(
+        error("/b").unwrap_err().to_string(),
+        "cannot specify url & path for s3 replica; database /b in config file /c.yml, line 11"
+    );
+    let set = env_of(&[("REGION", "r"), ("OTHER", "o"), ("BUCKET", "b\n\n"), ("WORD", "w")]);
+    let config = Config::parse(Path::new("/c.yml"), text, true, &set).unwrap();
+    assert!(config.find(Path::new("/a")).is_ok());
+    // Lines are those of the expanded text, in which a value may have several.
+    assert!(config.find(Path::new("/b")).unwrap_err().to_string().ends_with("line 13"));
+}
+
+#[test]
+fn a_path_that_is_configured_twice_is_a_warning() {
+    let config = yaml("dbs:\n- {path: /a, replica: {path: /x}}\n- {path: /b, replica: {path: /y}}\n- {path: //a}\n");
+    let want = "config file /etc/litestream.yml: /a is configured twice, in lines 2 and 4: the first counts";
+    assert_eq!(config.warnings, [want]);
+    assert_eq!(config.find(Path::new("/a")).unwrap().path, "/x");
+    let many: String = (0..100).map(|n| format!("- path: /{}\n", n / 2)).collect();
+    assert_eq!(yaml(&format!("dbs:\n{many}")).warnings.len(), 20);
+}
+
 #[test]
 fn the_restore_pattern_section() {
+    let section = |text: &str| yaml(text).restore_pattern.transpose().unwrap();
     let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n";
     let want =
         RestorePattern { parallel_workers: Some(20), max_retries: Some(3), retry_delay: Some(Duration::from_secs(90)) };
-    assert_eq!(yaml(text).restore_pattern, Some(want));
-    assert_eq!(yaml("restore-pattern: {max-retries: 0, x: 1}").restore_pattern.unwrap().max_retries, Some(0));
-    assert_eq!(yaml("restore-pattern:\n").restore_pattern, None);
-    assert_eq!(yaml("").restore_pattern, None);
+    assert_eq!(section(text), Some(want));
+    assert_eq!(section("restore-pattern: {max-retries: 0}").unwrap().max_retries, Some(0));
+    assert_eq!(section("x: &x {max-retries: 7}\nrestore-pattern:\n  <<: *x\n").unwrap().max_retries, Some(7));
+    assert_eq!(section("restore-pattern:\n"), None);
+    assert_eq!(section(""), None);
     for (text, want) in [
-        ("restore-pattern: {parallel-workers: 0}", "restore-pattern: parallel-workers: must be at least 1"),
-        (
-            "restore-pattern: {retry-delay: 5}",
-            "restore-pattern: retry-delay: missing unit in duration (ns, us, ms, s, m, h)",
-        ),
-        ("restore-pattern: {max-retries: -1}", "config file /c.yml, line 1"),
-        ("restore-pattern: {parallel-workers: 99999999999}", "config file /c.yml, line 1"),
+        ("{parallel-workers: 0}", "restore-pattern: parallel-workers: must be at least 1"),
+        ("{retry-delay: 5}", "restore-pattern: retry-delay: missing unit in duration (ns, us, ms, s, m, h)"),
+        ("{max-retries: -1}", "expected"),
+        ("{parallel-workers: 99999999999}", "expected"),
+        ("{max-retires: 1}", "restore-pattern: unknown key 'max-retires', expected parallel-workers, max-retries"),
+        ("{c2VjcmV0: 1}", "restore-pattern: unknown key, expected parallel-workers, max-retries"),
+        ("5", "expected"),
     ] {
-        let error = Config::parse(Path::new("/c.yml"), text, true, &nothing).unwrap_err().to_string();
-        assert!(error.starts_with(want), "{text}: {error}");
+        // It concerns restore-pattern alone: the databases are known all the same.
+        let text = format!("dbs: [{{path: /a, replica: {{path: /x}}}}]\nrestore-pattern: {text}\n");
+        let config = Config::parse(Path::new("/c.yml"), &text, true, &nothing).unwrap();
+        assert_eq!(config.find(Path::new("/a")).unwrap().path, "/x");
+        let error = config.restore_pattern.unwrap().unwrap_err().to_string();
+        assert!(error.starts_with("config file /c.yml, line 2, column ") && error.contains(want), "{text}: {error}");
     }
 }
 

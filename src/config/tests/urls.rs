@@ -106,6 +106,30 @@ fn s3_urls() {
 }
 
 #[test]
+fn parameters_without_effect_are_warnings_and_slips_are_errors() {
+    let silent =
+        "s3://b/p?storageClass=STANDARD&part-size=1&concurrency=2&requireContentMD5=t&sse-kms-key-id=k&region=r";
+    let unknown = "s3://b/p?region=r&color=hunter2";
+    for (url, want) in
+        [(silent, &[][..]), (unknown, &["replica url: the parameter 'color' is unknown and has no effect"])]
+    {
+        assert_eq!(parse_replica_url(url, &nothing).unwrap().warnings, want);
+        assert_eq!(parse_pattern_url(url, &nothing).unwrap().0.warnings, want);
+        let text = format!("dbs: [{{dir: /d, pattern: '*', replica: {{url: '{url}'}}}}]");
+        assert_eq!(yaml(&text).find(Path::new("/d/x")).unwrap().warnings, want);
+    }
+    for url in ["s3://b/p?forcepathstyle=true", "s3://arn:aws:s3:r:1:accesspoint/n/p?forcepathstyle=true"] {
+        let error = parse_replica_url(url, &nothing).unwrap_err().to_string();
+        assert_eq!(error, "replica url: unknown parameter 'forcepathstyle': did you mean forcePathStyle?");
+    }
+    let error = parse_pattern_url("s3://b/**?access-key-id=hunter2", &nothing).unwrap_err().to_string();
+    assert!(
+        error.contains("keys do not belong in a URL: set AWS_ACCESS_KEY_ID") && !error.contains("hunter2"),
+        "{error}"
+    );
+}
+
+#[test]
 fn urls_that_are_refused() {
     let boolean = |key| ConfigError::BadBoolean { key };
     let kind = |kind: &str| ConfigError::UnsupportedType { kind: kind.to_owned() };
@@ -142,6 +166,7 @@ fn urls_that_are_refused() {
         ("OSS://b/p", kind("oss")),
         ("https://h/p", kind("https")),
         ("file://", ConfigError::FilePathMissing { bucket_set: false }),
+        ("file:///", ConfigError::FilePathMissing { bucket_set: false }),
         ("b/p", ConfigError::UrlSchemeMissing { url: "b/p".to_owned() }),
     ] {
         assert_eq!(parse_replica_url(url, &nothing), Err(want), "{url}");
@@ -248,6 +273,16 @@ fn file_urls() {
     ] {
         let location = parse_replica_url(&url, &nothing).unwrap();
         assert_eq!((location.path.as_str(), location.store.kind()), (want.as_str(), "file"), "{url}");
+    }
+}
+
+#[test]
+fn a_file_url_that_looks_relative_is_a_warning() {
+    let want = "file://a/b is read as the absolute path /a/b, as Litestream reads it; a relative path cannot be given";
+    assert_eq!(parse_replica_url("file://a/b", &nothing).unwrap().warnings, [want]);
+    assert_eq!(parse_pattern_url("file://a/b", &nothing).unwrap().0.warnings, [want]);
+    for url in ["file:///a/b", "file://~/a"] {
+        assert!(parse_replica_url(url, &home).unwrap().warnings.is_empty(), "{url}");
     }
 }
 

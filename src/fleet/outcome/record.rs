@@ -1,6 +1,6 @@
 //! What a run reports: one record for each database, the totals, the error log and the report file.
 
-use crate::error::Class;
+use crate::error::{Class, json_escaped};
 use crate::fleet::discovery::found::Discovery;
 use crate::fleet::job::{Ended, Ending, Subject};
 use crate::fleet::outcome::error_log::{ErrorLog, with_class};
@@ -131,8 +131,8 @@ impl Record {
 }
 
 fn line(value: &impl Serialize) -> String {
-    // Serializing these types does not fail. If it did, the line would be a JSON object with the error.
-    serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| text + "\n")
+    // Serializing plain data does not fail.
+    serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| json_escaped(text) + "\n")
 }
 
 fn millis(time: Duration) -> u64 {
@@ -174,7 +174,9 @@ pub struct Totals {
     pub retries: u64,
     /// Number of failures of each class.
     pub classes: BTreeMap<Class, u64>,
-    /// Number of databases that were not restored because the run was interrupted.
+    /// Databases that were not restored because a sidecar is in the way.
+    pub sidecars: u64,
+    /// Not restored because the run was interrupted.
     pub left: u64,
 }
 
@@ -208,8 +210,9 @@ impl Totals {
             // `hydrant bench` measures and reports these databases itself.
             Ending::Rehearsed(_) => {}
             Ending::Skipped(_) => self.skipped += 1,
-            Ending::Failed { class, .. } => {
+            Ending::Failed { class, reason } => {
                 self.failed += 1;
+                self.sidecars += u64::from(*class == Class::OutputExists && reason.contains("sidecar"));
                 *self.classes.entry(*class).or_default() += 1;
             }
         }

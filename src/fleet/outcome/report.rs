@@ -2,6 +2,7 @@
 //! take no memory. The file has a temporary name until it is complete.
 
 use crate::commit::create_temporary;
+use crate::error::json_escaped;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -39,13 +40,13 @@ impl Report {
         if !std::mem::take(&mut self.is_first) {
             self.out.write_all(b",\n")?;
         }
-        serde_json::to_writer(&mut self.out, record).map_err(io::Error::from)
+        self.out.write_all(json_escaped(serde_json::to_string(record)?).as_bytes())
     }
 
     /// Writes the totals as the last part of the report, and renames the file to its final name.
     pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
         self.out.write_all(b"\n],\"summary\":")?;
-        serde_json::to_writer(&mut self.out, summary)?;
+        self.out.write_all(json_escaped(serde_json::to_string(summary)?).as_bytes())?;
         self.out.write_all(b"}\n")?;
         self.out.flush()?;
         if let Some(temp) = &self.temp {

@@ -83,7 +83,9 @@ impl Chain {
             let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
             return missing(&set, &self.files.described());
         }
-        let mut text = self.files.unescaped(&chain(error));
+        // Some of the texts have several lines.
+        let lines = self.files.unescaped(&chain(error));
+        let mut text = lines.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
         if let Some(file) = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE")
             && let Err(reason) = std::fs::File::open(&file)
         {
@@ -211,4 +213,28 @@ fn is_metadata_host(host: &str) -> bool {
             | "127.0.0.1"
             | "::1"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_without_credentials_is_named_with_what_is_missing() {
+        let text = |variables: &[&str]| missing(&|name| variables.contains(&name), "profile p: none has it");
+        assert_eq!(
+            text(&[]),
+            "there are no credentials. Environment: AWS_ACCESS_KEY_ID is not set. AWS files: profile p: none has it. \
+             Web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set. Container: AWS_CONTAINER_CREDENTIALS_FULL_URI is \
+             not set. EC2 metadata: no role, or no answer"
+        );
+        for (variables, part) in [
+            (&["AWS_ACCESS_KEY_ID"][..], "Environment: AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not. "),
+            (&["AWS_SECRET_ACCESS_KEY"], "Environment: AWS_SECRET_ACCESS_KEY is set, AWS_ACCESS_KEY_ID is not. "),
+            (&["AWS_WEB_IDENTITY_TOKEN_FILE"], "AWS_WEB_IDENTITY_TOKEN_FILE is set, AWS_ROLE_ARN is not. "),
+            (&["AWS_EC2_METADATA_DISABLED"], "EC2 metadata: disabled"),
+        ] {
+            assert!(text(variables).contains(part) && !text(variables).contains('\n'), "{}", text(variables));
+        }
+    }
 }

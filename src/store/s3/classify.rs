@@ -104,7 +104,7 @@ impl RequestError {
         if let Some(tls) = find::<rustls::Error>(&error)
             && matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
         {
-            return Self::new(StoreErrorKind::Network, detail, RetryAction::None).hint(
+            return Self::new(StoreErrorKind::Network, without_dump(&detail), RetryAction::None).hint(
                 "the server's certificate is not trusted: name its CA's PEM file in AWS_CA_BUNDLE, \
                  or set skip-verify if you must",
             );
@@ -134,6 +134,11 @@ impl RequestError {
         error.error.hint = hint.map(str::to_owned);
         error
     }
+}
+
+/// `text` without the values of rustls's debug output: lists of hundreds of numbers that name algorithms.
+fn without_dump(text: &str) -> &str {
+    text.find(" {").and_then(|at| text.get(..at)).unwrap_or(text)
 }
 
 fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
@@ -360,6 +365,13 @@ mod tests {
             object,
         }
         .into_request_error()
+    }
+
+    #[test]
+    fn a_certificate_s_error_has_no_list_of_algorithms() {
+        let long = "invalid peer certificate: UnsupportedSignatureAlgorithmContext { signature_algorithm_id: [6, 9] }";
+        assert_eq!(without_dump(long), "invalid peer certificate: UnsupportedSignatureAlgorithmContext");
+        assert_eq!(without_dump("invalid peer certificate: UnknownIssuer"), "invalid peer certificate: UnknownIssuer");
     }
 
     #[test]

@@ -16,10 +16,10 @@ use hydrant::timestamp::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn classes() -> [Class; 20] {
+pub(super) fn classes() -> [Class; 21] {
     every!(Class:
         BackupNotFound, TargetNotReachable, Hole, ChainDoesNotBeginAtOne, Truncated, Malformed, ChecksumMismatch,
-        NameAndHeaderDisagree, OutputExists, PathCollision, UnsafePath, AccessDenied, S3Timeout, Throttled, S3Error,
+        NameAndHeaderDisagree, OutputExists, InUse, PathCollision, UnsafePath, AccessDenied, S3Timeout, Throttled, S3Error,
         DiskFull, Io, IntegrityCheck, Config, Cancelled
     )
 }

@@ -16,6 +16,8 @@ mod space;
 mod support;
 mod threads;
 mod times;
+mod tries;
 mod vacuum;
 mod verbose;
+mod warned;
 mod ways;

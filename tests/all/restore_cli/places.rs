@@ -184,6 +184,21 @@ fn a_directory_that_cannot_be_written_is_found_before_anything_is_fetched() {
     place.is_empty();
     assert_eq!(served.server.stats().body_bytes, 0);
     assert_eq!(served.server.stats().total(), 0);
+    // A dry run says so too, of one database and of many.
+    let missing = place.path("a/b/out.db");
+    for output in [place.out(), missing] {
+        let mut command = hydrant_s3(&["restore", "-dry-run", "-o", &output, &served.url]);
+        let text = format!("cannot create files in {}: permission denied", place.dir().display());
+        run(command.uid(65534).gid(65534)).failed(&text);
+    }
+    let pattern = served.url.replace("large.db", "**");
+    for output in [place.path("."), place.path("a/b")] {
+        let mut command = hydrant_s3(&["restore-pattern", "-dry-run", "-output-dir", &output, &pattern]);
+        let ran = run(command.uid(65534).gid(65534));
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains("cannot create files in") && !ran.stderr.contains("can restore 1"), "{ran:?}");
+    }
+    place.is_empty();
 
     // -force replaces a file of another user, in a directory of the restoring user.
     let place = Place::new();

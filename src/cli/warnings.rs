@@ -1,0 +1,31 @@
+//! Warnings about URLs and litestream.yml, each text once.
+
+use crate::cli::ui::log::Log;
+use crate::config::{Config, Location};
+use std::collections::HashSet;
+
+/// Shows the warnings about the location that a command reads from.
+pub(super) fn of_location(log: &Log, location: &Location) {
+    show(log, &location.warnings);
+}
+
+/// Shows the warnings about the whole file: of every entry, as each may be restored.
+pub(super) fn of_config(log: &Log, config: &Config) {
+    let of_urls = config.databases.iter().filter_map(|entry| entry.replica.as_ref().ok());
+    show(log, config.warnings.iter().chain(of_urls.flat_map(|location| &location.warnings)));
+}
+
+/// For commands other than `restore-pattern`: what is wrong with its section is no error of theirs.
+pub(super) fn of_other_section(log: &Log, config: &Config) {
+    show(log, &config.warnings);
+    if let Some(Err(error)) = &config.restore_pattern {
+        log.warn(&format!("{error}; restore-pattern would refuse this file"));
+    }
+}
+
+fn show<'a>(log: &Log, warnings: impl IntoIterator<Item = &'a String>) {
+    let mut shown = HashSet::new();
+    for warning in warnings.into_iter().filter(|warning| shown.insert(warning.as_str())) {
+        log.warn(warning);
+    }
+}
