@@ -1,12 +1,13 @@
 //! What the commits of one run know in common.
 
 use crate::commit::Notice;
-use crate::commit::journal::KnownDevices;
+use crate::commit::devices::KnownDevices;
 use crate::commit::parents::UnsyncedNames;
 use crate::commit::sweep::SweptDirectories;
 use crate::commit::sys::UnnamedLinks;
+use crate::process::locks::lock;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The memory of a run: which directories were swept, which new directories are not durable yet, and what file
 /// systems and the kernel were found to do. Each command makes one. Clones share it.
@@ -21,6 +22,7 @@ struct Memory {
     unsynced: UnsyncedNames,
     devices: KnownDevices,
     links: UnnamedLinks,
+    notices: Mutex<Vec<Notice>>,
 }
 
 impl CommitContext {
@@ -31,6 +33,16 @@ impl CommitContext {
     /// Returns notices for the operator.
     pub fn sweep_beside(&self, output: &Path) -> Vec<Notice> {
         self.swept().sweep_beside(output)
+    }
+
+    /// Returns what the operator is to know about files of this run since the last call: temporary files that could
+    /// not be removed.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *lock(&self.0.notices))
+    }
+
+    pub(super) fn note(&self, notice: Notice) {
+        lock(&self.0.notices).push(notice);
     }
 
     pub(super) fn swept(&self) -> &SweptDirectories {

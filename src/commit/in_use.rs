@@ -13,7 +13,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Offset and length of SQLite's PENDING, RESERVED and SHARED lock bytes in a database file.
-const DATABASE_LOCKS: (u64, u64) = (0x4000_0000, 512);
+pub(super) const DATABASE_LOCKS: (u64, u64) = (0x4000_0000, 512);
 /// Offset and length of the lock bytes in a -shm file: eight locks of the WAL, and the dead man's switch.
 const SHM_LOCKS: (u64, u64) = (120, 9);
 

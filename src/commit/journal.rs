@@ -17,46 +17,19 @@
 //! | `utimensat` with the times read before, `fchmod` with the mode read before | no | undoes what another program changes in between; only the owner may call it |
 //! | `fchown` without ids | no | sandboxes kill the caller (systemd's `SystemCallFilter=~@privileged`, `~@chown`) |
 
-use super::parents::DirectoryId;
-use crate::process::locks::lock;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
 
 /// The `f_type` of ext2, ext3 and ext4.
 const EXT_MAGIC: u64 = 0xef53;
 /// The `f_type` of overlayfs, the root of most containers. The file system below it cannot be seen from within.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
-/// The number of remembered devices. Above it all are forgotten and looked at again.
-const MOST_REMEMBERED: usize = 1024;
-
-/// Known devices: the number, and whether late names are durable there.
-#[derive(Debug, Default)]
-pub(super) struct KnownDevices(Mutex<Vec<(u64, bool)>>);
-
-impl KnownDevices {
-    /// Whether a file in `dir` that is linked after its sync is durable once `dir` is synced. False if that cannot be
-    /// found out.
-    pub(super) fn keep_late_names(&self, dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
-        let Some((device, _)) = id else { return keeps_late_names(dir) };
-        let mut known = lock(&self.0);
-        if let Some((_, keeps)) = known.iter().find(|(known, _)| *known == device) {
-            return *keeps;
-        }
-        let keeps = keeps_late_names(dir);
-        if known.len() >= MOST_REMEMBERED {
-            known.clear();
-        }
-        known.push((device, keeps));
-        keeps
-    }
-}
-
-/// As [`KnownDevices::keep_late_names`], without the memory.
+/// Whether a file in `dir` that is linked after its sync is durable once `dir` is synced. False if that cannot be
+/// found out.
 pub(super) fn keeps_late_names(dir: BorrowedFd<'_>) -> bool {
     looks_durable(dir).unwrap_or(false)
 }

@@ -8,6 +8,7 @@
 //!   .create              an O_TMPFILE, else a locked file with a random name    nobody sees it
 //!     .reserve … writes … Writer::sync                                         content durable
 //!     .publish           a link that does not replace, or an exchange           visible, whole
+//!                        (`rename`: file systems without both)
 //!       .sync_dir        the inode again if its file system needs that (`journal`);
 //!                        directory durable, then the old file is deleted
 //! ```
@@ -22,22 +23,27 @@
 //!
 //! Not here: the content of the file (`restore`) and the writing (`io`). No `unsafe`.
 
+mod access;
 pub mod check;
 mod contained;
 mod context;
 mod destination;
+mod devices;
 mod error;
 mod exchange;
 mod in_use;
 mod journal;
+mod mounts;
 mod notice;
 mod parents;
 mod publish;
+mod rename;
 mod sidecars;
 mod staged;
 mod sweep;
 mod sys;
 mod temp_name;
+mod temporary;
 #[cfg(test)]
 mod tests;
 mod unsafe_name;
@@ -45,12 +51,13 @@ mod unsafe_name;
 pub use crate::commit::contained::{OutputRoot, check_way_beneath};
 pub use crate::commit::context::CommitContext;
 pub use crate::commit::staged::StagedFile;
-pub(crate) use crate::commit::staged::create_temporary;
+pub(crate) use crate::commit::temporary::create_temporary;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;
 pub use notice::{Notice, Why};
 pub use publish::{PublishedFile, sync_dirs};
 pub use sidecars::Replace;
 pub(crate) use sidecars::SIDECARS;
+pub use sweep::stands_at;
 pub(crate) use temp_name::random_letters;
 pub use unsafe_name::{UnsafeName, check_relative};

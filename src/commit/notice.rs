@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use std::fmt;
 use std::path::PathBuf;
 
-/// What a sweep did about an interrupted replacement, apart from deleting debris.
+/// What a sweep did about an interrupted replacement, apart from deleting debris, and what a run left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Sidecars of the database had been moved aside. They are back in place.
@@ -15,6 +15,8 @@ pub enum Notice {
     FilePutBack { path: PathBuf },
     /// Files that belong or belonged to the database stay under their temporary names.
     Kept { database: PathBuf, files: Vec<PathBuf>, why: Why },
+    /// A temporary file of this run could not be removed.
+    LeftBehind { path: PathBuf, errno: Errno },
 }
 
 /// Why files were not put back.
@@ -49,6 +51,12 @@ impl fmt::Display for Notice {
                 f,
                 "a restore to {} was interrupted while it undid an exchange: the file that stood there is back",
                 shown(path)
+            ),
+            Self::LeftBehind { path, errno } => write!(
+                f,
+                "{} could not be removed: {}. The next restore into that directory removes it",
+                shown(path),
+                text_of(*errno)
             ),
             Self::Kept { database, files, why } => {
                 let (database, files) = (shown(database), list(files));

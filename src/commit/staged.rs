@@ -1,20 +1,17 @@
 //! The new file before its publication, while nobody sees it.
 
 use crate::commit::destination::Standing;
-use crate::commit::sys::{mode, rename_to_absent, sync_inode};
+use crate::commit::devices::{self, Device};
+use crate::commit::sys::{open_unnamed, sync_inode};
 use crate::commit::temp_name::TempName;
-use crate::commit::{CommitError, Destination, Replace, parents};
+use crate::commit::temporary::{TRIES, create_named};
+use crate::commit::{CommitError, Destination, Notice, Replace, access, rename};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
-use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Stat};
 use rustix::io::Errno;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The number of temporary names that are tried. Each is one of 36^8.
-const TRIES: usize = 16;
 
 impl Destination {
     /// Makes a new, empty file in the destination's directory. `named`: the file gets a temporary name
@@ -31,8 +28,8 @@ impl Destination {
 #[derive(Debug)]
 pub struct StagedFile {
     output: Arc<OutputFile>,
-    /// None: the file has no name.
-    temp: Option<TempName>,
+    // After `output`, so dropped after it: some file systems do not remove a file that is open.
+    temp: StagedName,
     path: Option<PathBuf>,
     /// Whether its inode must be synced once more when it has a name (`journal`).
     is_named_late: bool,
@@ -44,24 +41,25 @@ impl StagedFile {
     fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
         let refused = |errno| not_created(destination, errno);
         fault_at(destination.path(), Step::Create).map_err(refused)?;
-        let unnamed = if named { None } else { unnamed(destination).map_err(refused)? };
+        let device = destination.context().devices().of(destination.directory_id());
+        let unnamed = if named { None } else { unnamed(destination, &device).map_err(refused)? };
         let (fd, temp) = match unnamed {
             Some(fd) => (fd, None),
             None => {
+                device.check_named(destination.dir(), destination.dir_path(), destination.name())?;
                 let (fd, temp) = create_named(destination.dir(), destination.name()).map_err(refused)?;
                 (fd, Some(temp))
             }
         };
         let path = temp.as_ref().map(|temp| destination.dir_path().join(temp.as_os_str()));
         let output = Arc::new(OutputFile::new(fd, destination.path().to_owned()));
-        let keeps_late_names =
-            || destination.context().devices().keep_late_names(destination.dir(), destination.directory_id());
-        let is_named_late = temp.is_none() && !keeps_late_names();
+        let is_named_late = temp.is_none() && !device.keeps_late_names(destination.dir());
+        let temp = StagedName { name: temp, destination: Arc::clone(destination) };
         let new = Self { output, temp, path, is_named_late, destination: Arc::clone(destination) };
         if destination.replace() == Replace::Force
             && let Standing::Database(old) = destination.standing()?
         {
-            new.take_after(&old);
+            access::take_after(&new.output, destination.dir(), destination.name(), &old);
         }
         Ok(new)
     }
@@ -127,7 +125,7 @@ impl StagedFile {
     }
 
     pub(super) fn temp(&self) -> Option<&TempName> {
-        self.temp.as_ref()
+        self.temp.name.as_ref()
     }
 
     /// The file's metadata.
@@ -139,7 +137,7 @@ impl StagedFile {
     /// Forgets the temporary name, so that drop deletes nothing: the file was published, or the name now belongs to
     /// the file that it replaced.
     pub(super) fn forget_name(&mut self) {
-        self.temp = None;
+        self.temp.name = None;
     }
 
     /// Gives the file a temporary name made by `make`, in place of the one it has.
@@ -148,17 +146,18 @@ impl StagedFile {
         let mut result = Err(Errno::EXIST);
         for _ in 0..TRIES {
             let name = make();
-            result = self.output.fault(Step::Publish).and_then(|_| match &self.temp {
+            let step = || self.output.fault(Step::Publish).map(drop);
+            result = match &self.temp.name {
                 // Locked before it has a name. The lock tells sweeps that its run is alive.
-                None => {
+                None => step().and_then(|()| {
                     let _ = rustix::fs::flock(&self.output, FlockOperation::NonBlockingLockExclusive);
-                    links.link(&self.output, dir, name.as_os_str())
-                }
-                Some(old) => rename_to_absent(dir, old.as_os_str(), name.as_os_str()),
-            });
+                    links.link(self.output.as_fd(), dir, name.as_os_str())
+                }),
+                Some(old) => rename::to_random(dir, old.as_os_str(), name.as_os_str(), &step),
+            };
             match result {
                 Ok(()) => {
-                    self.temp = Some(name);
+                    self.temp.name = Some(name);
                     return self.sync_late_name();
                 }
                 Err(Errno::EXIST) => {}
@@ -189,103 +188,53 @@ impl StagedFile {
         let free = if errno == Errno::FBIG { None } else { self.free() };
         CommitError::NoSpace { path: self.output.path().to_owned(), needed, free, errno }
     }
-
-    /// Copies owner, group and mode of the file that is to be replaced, as far as permitted. Never grants more than
-    /// the old file: if the group cannot be kept, the new group gets the permissions that others had.
-    fn take_after(&self, old: &Stat) {
-        let kept = self.take_owner(old);
-        let mut mode = old.st_mode & 0o777;
-        if !kept {
-            let others = mode & 0o007;
-            mode &= 0o707 | others << 3;
-        }
-        let _ = rustix::fs::fchmod(&self.output, Mode::from_raw_mode(mode));
-    }
-
-    /// Copies owner and group. Returns whether the group is the old one. Calls chown only for what differs: a
-    /// sandbox can kill the caller of chown (systemd's `SystemCallFilter=~@privileged`), and most databases belong
-    /// to the user who restores them.
-    fn take_owner(&self, old: &Stat) -> bool {
-        let new = rustix::fs::fstat(&self.output).ok();
-        let owner = new.is_none_or(|new| new.st_uid != old.st_uid).then(|| Uid::from_raw(old.st_uid));
-        let group = new.is_none_or(|new| new.st_gid != old.st_gid).then(|| Gid::from_raw(old.st_gid));
-        let chown = |owner, group| rustix::fs::fchown(&self.output, owner, group).is_ok();
-        match (owner, group) {
-            (None, None) => true,
-            // The group is the same already, whether the owner can be kept or not.
-            (owner, None) => {
-                chown(owner, None);
-                true
-            }
-            (owner, group) => chown(owner, group) || (owner.is_some() && chown(None, group)),
-        }
-    }
 }
 
-impl Drop for StagedFile {
+/// The temporary name of a file. Drop deletes the file.
+#[derive(Debug)]
+struct StagedName {
+    /// None: the file has no name, or one that is not to be deleted.
+    name: Option<TempName>,
+    destination: Arc<Destination>,
+}
+
+impl Drop for StagedName {
     fn drop(&mut self) {
-        if let Some(temp) = self.temp.take() {
-            let _ = rustix::fs::unlinkat(self.destination.dir(), temp.as_os_str(), AtFlags::empty());
+        let Some(name) = self.name.take() else { return };
+        match rustix::fs::unlinkat(self.destination.dir(), name.as_os_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => {
+                let path = self.destination.dir_path().join(name.as_os_str());
+                self.destination.context().note(Notice::LeftBehind { path, errno });
+            }
         }
     }
 }
 
 /// The error for a file that could not be created in the destination's directory.
 fn not_created(destination: &Destination, errno: Errno) -> CommitError {
-    let path = destination.dir_path();
-    match rustix::fs::fstat(destination.dir()) {
+    let (dir, path) = (destination.dir(), destination.dir_path());
+    match rustix::fs::fstat(dir) {
         // /proc answers ENOENT although the directory exists.
         Ok(stat) if errno == Errno::NOENT && stat.st_nlink > 0 => CommitError::TakesNothing { path: path.to_owned() },
+        // rclone without a cache, mountpoint-s3.
+        _ if matches!(errno, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) && devices::is_foreign(dir) => {
+            devices::not_fit(dir, path, "makes no files for both reading and writing", errno)
+        }
         _ => CommitError::refused("create a file in", path, errno),
     }
 }
 
-/// Opens a file without a name (O_TMPFILE). None if the file system has no such files, or if /proc, which a later
-/// link may need, is missing.
-fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
-    if !destination.context().links().has_proc() {
+/// Opens a file without a name (O_TMPFILE). None if the file system has no such files, if they cannot be linked later,
+/// or if a sandbox refuses them.
+fn unnamed(destination: &Destination, device: &Device) -> Result<Option<OwnedFd>, Errno> {
+    let links = destination.context().links();
+    if !links.has_proc() || !device.links_unnamed(destination.dir(), destination.path(), links) {
         return Ok(None);
     }
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::openat(destination.dir(), ".", flags, mode()) {
+    match open_unnamed(destination.dir()) {
         Ok(fd) => Ok(Some(fd)),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::NOSYS) => Ok(None),
+        Err(errno) if rename::is_no_way(errno) || matches!(errno, Errno::ISDIR | Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-/// Makes a file with a temporary name beside `path`, for a file other than an output. Returns the file, which must
-/// stay open as long as the name is in use, and its path. A later run deletes the file if this one is killed.
-///
-/// # Errors
-/// The directory cannot be opened or written into, or `path` has no file name.
-pub(crate) fn create_temporary(path: &Path) -> std::io::Result<(File, PathBuf)> {
-    let name = path.file_name().ok_or(Errno::ISDIR)?;
-    let dir = parents::open(&parents::directory_of(path))?;
-    let (fd, temp) = create_named(dir.as_fd(), name)?;
-    Ok((File::from(fd), path.with_file_name(temp.as_os_str())))
-}
-
-/// Makes a file in `dir` with a random temporary name that is to become `name`, and locks it. The lock tells sweeps
-/// that its run is alive.
-fn create_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, TempName), Errno> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
-    for _ in 0..TRIES {
-        let temp = TempName::plain(name);
-        match rustix::fs::openat(dir, temp.as_os_str(), flags, mode()) {
-            Ok(fd) => {
-                let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
-                let linked = rustix::fs::fstat(&fd).map(|stat| stat.st_nlink > 0);
-                if locked != Err(Errno::WOULDBLOCK) && linked == Ok(true) {
-                    return Ok((fd, temp));
-                }
-                // A sweep of another run took the file between open and flock, or fstat failed.
-                let _ = rustix::fs::unlinkat(dir, temp.as_os_str(), AtFlags::empty());
-                linked?;
-            }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Err(Errno::EXIST)
 }

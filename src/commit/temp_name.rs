@@ -4,6 +4,8 @@
 //! - `.NAME.hydrant-XXXXXXXX-fOLD-NEW-TIME` is a new file that is about to be exchanged, under `-force`, with the
 //!   file at NAME. The sidecars of NAME are moved to this name followed by `-wal`, `-shm` or `-journal`.
 //! - `.NAME.hydrant-XXXXXXXX-eOLD-NEW-TIME` is the same where the file at NAME is empty.
+//! - `.NAME.hydrant-XXXXXXXX-f0-NEW-0` is a new file that is about to become NAME where nothing stood. An empty file
+//!   at NAME is then a placeholder (`rename`).
 //!
 //! OLD is the inode of the replaced file (0 if there is none), NEW the inode of the new file, and TIME the last
 //! change of OLD's content in nanoseconds, all in hexadecimal. They tell whether the kill came before or after the
@@ -11,7 +13,7 @@
 
 use super::sidecars::SIDECARS;
 use crate::hex::Hex;
-use rustix::fs::Stat;
+use rustix::fs::{FileType, Stat};
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -63,6 +65,13 @@ impl Exchange {
     pub(super) fn of(kind: Replacing, old: Option<&Stat>, new: &Stat) -> Self {
         let more = More { new: new.st_ino, modified: old.map_or(0, modified) };
         Self { kind, old: old.map_or(0, |old| old.st_ino), more: Some(more) }
+    }
+
+    /// Whether `standing`, a file at the destination, is the placeholder of a publication (`rename`): an empty file
+    /// where there was none before.
+    pub(super) fn is_placeholder(&self, standing: &Stat) -> bool {
+        let is_regular = FileType::from_raw_mode(standing.st_mode) == FileType::RegularFile;
+        self.old == 0 && is_regular && standing.st_size == 0 && !self.is_new(standing.st_ino)
     }
 
     /// Whether `inode` is the new file. If the name does not hold that inode, every inode but the old one is taken

@@ -7,7 +7,7 @@
 
 use crate::commit::{
     CommitContext, CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way,
-    check_way_beneath, create_temporary,
+    check_way_beneath, create_temporary, stands_at,
 };
 use crate::error::Class;
 use crate::fleet::discovery::found::Output;
@@ -63,7 +63,7 @@ impl OutputPath {
     /// Whether anything exists there (docs/CLI.md, "Skips"). A dangling link does not count. To be called
     /// after the sweep of its directory.
     pub fn exists(&self) -> bool {
-        self.path().metadata().is_ok()
+        stands_at(&self.path())
     }
 
     /// Checks the directories on the way to the output without making any. For a dry run.
@@ -105,7 +105,9 @@ impl Roots {
 
     /// Returns the notices for the operator since the last call.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
-        std::mem::take(&mut *lock(&self.notices))
+        let mut notices = std::mem::take(&mut *lock(&self.notices));
+        notices.extend(self.commit.take_notices());
+        notices
     }
 
     /// Calls [`Self::sweep`] and prepares a destination at `place`.

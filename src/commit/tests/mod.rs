@@ -1,11 +1,13 @@
 //! Tests of publication: races, links, failures and kills.
 
+mod acl;
 mod bucket_names;
 mod checks;
 mod force;
 mod kill;
 mod leftovers;
 mod publication;
+mod refused;
 mod way;
 
 use super::sidecars::suffixed;
@@ -22,6 +24,9 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 /// The environment variable that tells a child process of a test what to do.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
+
+/// The environment variable that names the sandbox of a child process ([`refused::enter`]).
+const SANDBOX: &str = "HYDRANT_TEST_COMMIT_SANDBOX";
 
 /// Held for writing to start a process: a child has this process's file locks between its fork and its exec.
 static FORKS: RwLock<()> = RwLock::new(());
@@ -124,6 +129,9 @@ fn outputs_may_go_to_other_threads() {
 #[test]
 fn child() {
     let Ok(what) = std::env::var(CHILD) else { return };
+    if let Ok(sandbox) = std::env::var(SANDBOX) {
+        refused::enter(&sandbox);
+    }
     let mut words = what.split_whitespace();
     match words.next() {
         Some("kill") => kill::child(&words.collect::<Vec<_>>()),
@@ -132,6 +140,8 @@ fn child() {
         Some("look") => kill::looking_child(&words.collect::<Vec<_>>()),
         Some("use") => force::use_database(words.next().unwrap()),
         Some("unprivileged") => publication::without_privileges(),
+        Some("acl") => acl::child(),
+        Some("refused") => refused::child(words.next().unwrap()),
         Some("chown-kills") => force::where_chown_kills(),
         other => panic!("unknown child {other:?}"),
     }
