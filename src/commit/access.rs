@@ -30,8 +30,10 @@ pub(super) fn take_after(new: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr, ol
         mode &= 0o707 | others << 3;
     }
     // The new file may have got a list from its directory. The mode must not widen that one.
-    let has_list = rustix::fs::fgetxattr(new, ATTRIBUTE, [0; 0].as_mut_slice()).is_ok_and(|len| len > 0);
-    let is_without = !has_list || rustix::fs::fremovexattr(new, ATTRIBUTE).is_ok();
+    let is_without = match rustix::fs::fremovexattr(new, ATTRIBUTE) {
+        Ok(()) => true,
+        Err(errno) => is_none(errno),
+    };
     if !is_without {
         mode &= 0o707;
     }
@@ -56,14 +58,16 @@ impl Rights {
     fn of(dir: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Self {
         let mode = stat.st_mode & 0o777;
         match read_list(dir, name) {
-            // The file has no list, or its file system has none.
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOENT) => {
-                Self { mode, list: None }
-            }
+            Err(errno) if is_none(errno) || errno == Errno::NOENT => Self { mode, list: None },
             Ok(list) => Self { mode: narrowed(mode, &list).unwrap_or(mode & 0o700), list: Some(list) },
             Err(_) => Self { mode: mode & 0o700, list: None },
         }
     }
+}
+
+/// Whether the error says that a file has no list, or that its file system has none.
+const fn is_none(errno: Errno) -> bool {
+    matches!(errno, Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
 }
 
 /// Reads the ACL of the file `name` in `dir`.
