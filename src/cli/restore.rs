@@ -12,6 +12,7 @@ use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
 use crate::cli::warnings;
+use crate::commit::stands_at;
 use crate::config::{self, Config, Env, Location};
 use crate::error::Class;
 use crate::restore::NothingFound;
@@ -65,8 +66,7 @@ pub fn run(
     if args.if_db_not_exists && !args.dry_run {
         engine.put_right(&output, log);
     }
-    // `metadata` follows symbolic links, so a link to nothing does not count as an existing database.
-    if args.if_db_not_exists && output.metadata().is_ok() {
+    if args.if_db_not_exists && stands_at(&output) {
         log.info("database already exists, skipping");
         return Ok(String::new());
     }

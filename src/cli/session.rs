@@ -241,7 +241,11 @@ impl Restorer for OneDatabase {
             check,
             parallelism: args.parallelism.map(usize::from),
         };
-        let restored = match session.workers.run(|worker| Box::pin(restore_durably(worker, order))) {
+        let restored = session.workers.run(|worker| Box::pin(restore_durably(worker, order)));
+        for notice in self.commit.take_notices() {
+            request.log.warn(&notice.to_string());
+        }
+        let restored = match restored {
             Some(Ok(restored)) => restored,
             Some(Err(e)) => return Err(session.failure(Some(e))),
             None => return Err(session.failure(None)),

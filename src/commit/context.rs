@@ -1,13 +1,14 @@
 //! What all restores of one command remember in common while they write their outputs.
 
 use crate::commit::Notice;
-use crate::commit::journal::KnownDevices;
+use crate::commit::devices::KnownDevices;
 use crate::commit::parents::UnsyncedNames;
 use crate::commit::space::SpaceMemory;
 use crate::commit::sweep::SweptDirectories;
 use crate::commit::sys::UnnamedLinks;
+use crate::process::locks::lock;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The memory of one command: which directories were cleaned up after killed runs, which new directories are
 /// not durable yet, and which features file systems and the kernel were found to have. Each command makes one.
@@ -24,6 +25,7 @@ struct Memory {
     devices: KnownDevices,
     links: UnnamedLinks,
     space: SpaceMemory,
+    notices: Mutex<Vec<Notice>>,
 }
 
 impl CommitContext {
@@ -35,6 +37,16 @@ impl CommitContext {
     /// Returns messages for the operator about what was put back and what was left.
     pub fn sweep_beside(&self, output: &Path) -> Vec<Notice> {
         self.swept().sweep_beside(output)
+    }
+
+    /// Returns what the operator is to know about files of this run since the last call: temporary files that could
+    /// not be removed.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *lock(&self.0.notices))
+    }
+
+    pub(super) fn note(&self, notice: Notice) {
+        lock(&self.0.notices).push(notice);
     }
 
     pub(super) fn swept(&self) -> &SweptDirectories {

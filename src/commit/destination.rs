@@ -4,7 +4,7 @@
 use super::parents::{self, Directory, DirectoryId};
 use super::sidecars::{Replace, SIDECARS, suffixed};
 use super::unsafe_name::check_relative;
-use super::{CommitError, in_use};
+use super::{CommitError, in_use, mounts};
 use crate::commit::contained::OutputRoot;
 use crate::commit::context::CommitContext;
 use rustix::fs::{AtFlags, FileType, Stat};
@@ -184,9 +184,9 @@ fn file_name(path: &Path) -> Result<OsString, CommitError> {
 /// Determines what is at `name` in the directory `dir`. This is the first check in docs/CLI.md, "Order of
 /// checks".
 fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> Result<Standing, CommitError> {
-    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => Ok(Standing::Nothing),
-        Err(errno) => Err(CommitError::refused("look at", path, errno)),
+    let standing = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(Standing::Nothing),
+        Err(errno) => return Err(CommitError::refused("look at", path, errno)),
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_size == 0 => Ok(Standing::Empty(stat)),
             FileType::RegularFile if replace == Replace::Never => Err(CommitError::Exists { path: path.to_owned() }),
@@ -195,7 +195,11 @@ fn look_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, replace: Replace) -> 
             FileType::Symlink => Err(CommitError::IsSymlink { path: path.to_owned() }),
             _ => Err(CommitError::NotRegular { path: path.to_owned() }),
         },
+    };
+    if standing.is_ok() && mounts::is_mount_point(dir, name) {
+        return Err(CommitError::MountPoint { path: path.to_owned() });
     }
+    standing
 }
 
 /// Checks the sidecars (-wal, -shm, -journal) beside `name`. Without `-force` any sidecar is an error. With

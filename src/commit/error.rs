@@ -58,7 +58,18 @@ pub enum CommitError {
         shown(.path)
     )]
     TakesNothing { path: PathBuf },
-    /// Another process uses the database that would be replaced. `pid` is its process id, if known.
+    /// The file is a mount of its own, as in a container that was started with `-v file:file`. No rename replaces it.
+    #[error("cannot restore, {} is a mount point: a file that is mounted by itself cannot be replaced, mount the directory instead", shown(.path))]
+    MountPoint { path: PathBuf },
+    /// The file system of the directory `path`, of type `kind`, cannot do `what`.
+    #[error(
+        "cannot restore, the file system of {} ({}) {what}: {}. Restore to another directory and copy the database",
+        shown(.path),
+        escaped(.kind),
+        text_of(*.errno)
+    )]
+    FileSystem { path: PathBuf, kind: String, what: &'static str, errno: Errno },
+    /// Another program uses the database that is to be replaced; `pid` if it is known.
     #[error("cannot restore, the database is in use by {}: {}", process(*.pid), shown(.path))]
     InUse { path: PathBuf, pid: Option<u32> },
     /// Another program changed the file at the destination during each of the attempts to replace it.
@@ -100,12 +111,15 @@ impl CommitError {
             | Self::NotRegular { .. }
             | Self::NotAFileName { .. }
             | Self::UnsafeName { .. }
+            | Self::MountPoint { .. }
             | Self::Refused { errno: Errno::NAMETOOLONG, .. } => Class::UnsafePath,
             Self::IsNoDirectory { .. } => Class::PathCollision,
             Self::NoSpace { errno, .. } | Self::Refused { errno, .. } => class_of(*errno),
-            Self::Internal { .. } | Self::DanglingLink { .. } | Self::LinkLoop { .. } | Self::TakesNothing { .. } => {
-                Class::Io
-            }
+            Self::Internal { .. }
+            | Self::DanglingLink { .. }
+            | Self::LinkLoop { .. }
+            | Self::TakesNothing { .. }
+            | Self::FileSystem { .. } => Class::Io,
             Self::Sqlite { .. } => Class::IntegrityCheck,
             Self::Io(error) => error.class(),
         }

@@ -24,9 +24,8 @@
 
 use crate::commit::in_use::{self, DatabaseLock};
 use crate::commit::sidecars::{MOVE_ORDER, suffixed};
-use crate::commit::sys::rename_to_absent;
 use crate::commit::temp_name::{Exchange, Replacing, TempName};
-use crate::commit::{CommitError, StagedFile};
+use crate::commit::{CommitError, StagedFile, rename};
 use crate::io::{Step, uninterrupted};
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -96,7 +95,7 @@ pub(super) fn replace(new: &mut StagedFile, old: &Stat, kind: Replacing) -> Resu
     new.output().fault(Step::Publish).map_err(refused)?;
     match rustix::fs::renameat_with(dir, &temp, dir, name, RenameFlags::EXCHANGE) {
         Ok(()) => {}
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+        Err(errno) if rename::is_no_way(errno) => {
             rustix::fs::renameat(dir, &temp, dir, name).map_err(refused)?;
             new.forget_name();
             return Ok(Attempt::Done(Replaced { names: aside.keep(), _held: Some(held) }));
@@ -131,7 +130,8 @@ pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Attempt, C
     let mut aside = MovedAside::default();
     aside.move_from(new)?;
     let temp = temp_of(new)?;
-    match new.output().fault(Step::Publish).and_then(|_| rename_to_absent(dir, &temp, name)) {
+    let step = || new.output().fault(Step::Publish).map(drop);
+    match rename::to_absent(dir, &temp, name, &step) {
         Ok(()) => {
             new.forget_name();
             Ok(Attempt::Done(Replaced { names: aside.keep(), _held: None }))
@@ -164,9 +164,8 @@ impl MovedAside {
         self.destination = Some(destination.clone());
         for suffix in MOVE_ORDER {
             let (place, aside) = (suffixed(destination.name(), suffix), suffixed(&temp, suffix));
-            let moved =
-                new.output().fault(Step::Publish).and_then(|_| rename_to_absent(destination.dir(), &place, &aside));
-            match moved {
+            let step = || new.output().fault(Step::Publish).map(drop);
+            match rename::to_random(destination.dir(), &place, &aside, &step) {
                 Ok(()) => self.moved.push((aside, place)),
                 Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
                 Err(errno) => {
@@ -189,7 +188,7 @@ impl Drop for MovedAside {
     fn drop(&mut self) {
         if let Some(destination) = &self.destination {
             for (aside, place) in self.moved.iter().rev() {
-                let _ = rename_to_absent(destination.dir(), aside, place);
+                let _ = rename::to_absent(destination.dir(), aside, place, &|| Ok(()));
             }
         }
     }

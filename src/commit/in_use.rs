@@ -13,10 +13,9 @@ use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// Offset and length in bytes of the PENDING, RESERVED and SHARED lock ranges in an SQLite database file.
-const DATABASE_LOCKS: (u64, u64) = (0x4000_0000, 512);
-/// Offset and length in bytes of the locks in a -shm file: eight WAL locks and the "dead man's switch" (DMS)
-/// lock.
+/// Offset and length of SQLite's PENDING, RESERVED and SHARED lock bytes in a database file.
+pub(super) const DATABASE_LOCKS: (u64, u64) = (0x4000_0000, 512);
+/// Offset and length of the lock bytes in a -shm file: eight locks of the WAL, and the dead man's switch.
 const SHM_LOCKS: (u64, u64) = (120, 9);
 
 /// A database file that is held open with SQLite's locks on it. While this value exists, no other process can

@@ -19,48 +19,20 @@
 //! | `utimensat` with the times read before, `fchmod` with the mode read before | no | undoes what another program changes in between; only the owner may call it |
 //! | `fchown` without ids | no | sandboxes kill the caller (systemd's `SystemCallFilter=~@privileged`, `~@chown`) |
 
-use super::parents::DirectoryId;
-use crate::process::locks::lock;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
 
 /// `f_type` in statfs of ext2, ext3 and ext4, which share one number.
 const EXT_MAGIC: u64 = 0xef53;
 /// `f_type` in statfs of overlayfs, the root file system of most containers. A process cannot see which file
 /// system is below it.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
-/// When this many devices are remembered, all are forgotten and examined again, which bounds memory.
-const MOST_REMEMBERED: usize = 1024;
-
-/// Devices examined so far: device number, and whether a file that was linked after its fsync is durable there.
-#[derive(Debug, Default)]
-pub(super) struct KnownDevices(Mutex<Vec<(u64, bool)>>);
-
-impl KnownDevices {
-    /// Returns whether a file in `dir` that is linked after its fsync is durable once `dir` is synced. Returns
-    /// false if that cannot be found out, so that the file is synced a second time.
-    pub(super) fn keep_late_names(&self, dir: BorrowedFd<'_>, id: Option<DirectoryId>) -> bool {
-        let Some((device, _)) = id else { return keeps_late_names(dir) };
-        let mut known = lock(&self.0);
-        if let Some((_, keeps)) = known.iter().find(|(known, _)| *known == device) {
-            return *keeps;
-        }
-        let keeps = keeps_late_names(dir);
-        if known.len() >= MOST_REMEMBERED {
-            known.clear();
-        }
-        known.push((device, keeps));
-        keeps
-    }
-}
-
-/// Returns whether a file in `dir` that is linked after its fsync is durable once `dir` is synced. Examines the file
-/// system each time; [`KnownDevices`] remembers the answer.
+/// Whether a file in `dir` that is linked after its sync is durable once `dir` is synced. False if that cannot be
+/// found out.
 pub(super) fn keeps_late_names(dir: BorrowedFd<'_>) -> bool {
     looks_durable(dir).unwrap_or(false)
 }

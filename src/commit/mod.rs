@@ -24,23 +24,28 @@
 //! This folder does not know the content of the file (`restore` does) and does not write it (`io` does). It has
 //! no `unsafe` code.
 
+mod access;
 pub mod check;
 mod contained;
 mod context;
 mod destination;
+mod devices;
 mod error;
 mod exchange;
 mod in_use;
 mod journal;
+mod mounts;
 mod notice;
 mod parents;
 mod publish;
+mod rename;
 mod sidecars;
 mod space;
 mod staged;
 mod sweep;
 mod sys;
 mod temp_name;
+mod temporary;
 #[cfg(test)]
 mod tests;
 mod unsafe_name;
@@ -49,12 +54,13 @@ pub use crate::commit::contained::{OutputRoot, check_way_beneath};
 pub use crate::commit::context::CommitContext;
 pub use crate::commit::space::FreeSpace;
 pub use crate::commit::staged::StagedFile;
-pub(crate) use crate::commit::staged::create_temporary;
+pub(crate) use crate::commit::temporary::create_temporary;
 pub use destination::{Destination, check_way};
 pub use error::CommitError;
 pub use notice::{Notice, Why};
 pub use publish::{PublishedFile, sync_dirs};
 pub use sidecars::Replace;
 pub(crate) use sidecars::SIDECARS;
+pub use sweep::stands_at;
 pub(crate) use temp_name::random_letters;
 pub use unsafe_name::{UnsafeName, check_relative};

@@ -32,6 +32,13 @@ pub enum Notice {
         /// Why the files were not put back.
         why: Why,
     },
+    /// A temporary file of this run could not be removed.
+    LeftBehind {
+        /// Path of the file.
+        path: PathBuf,
+        /// Why the kernel refused to remove it.
+        errno: Errno,
+    },
 }
 
 /// Why files of a database were left under their temporary names.
@@ -70,6 +77,12 @@ impl fmt::Display for Notice {
                 f,
                 "a restore to {} was interrupted while it undid an exchange: the file that stood there is back",
                 shown(path)
+            ),
+            Self::LeftBehind { path, errno } => write!(
+                f,
+                "{} could not be removed: {}. The next restore into that directory removes it",
+                shown(path),
+                text_of(*errno)
             ),
             Self::Kept { database, files, why } => {
                 let (database, files) = (shown(database), list(files));

@@ -134,7 +134,7 @@ impl Directory {
     /// Syncs the directory, unless `before` is an error. Once a sync has failed, it fails for all restores that
     /// share this directory, because the kernel reports a failed write only once per file descriptor.
     pub(super) fn sync(&self, before: Result<usize, Errno>) -> Result<(), Errno> {
-        let synced = before.and_then(|_| sync(&self.fd));
+        let synced = tolerant(before.and_then(|_| uninterrupted(|| rustix::fs::fsync(&self.fd))));
         if synced.is_err() {
             self.sync_failed.store(true, Ordering::Release);
         } else if self.sync_failed.load(Ordering::Acquire) {
@@ -383,8 +383,13 @@ impl UnsyncedNames {
 
 /// Syncs a directory with fsync. If the file system cannot sync directories (EINVAL), that is not an error.
 pub(super) fn sync(directory: impl AsFd) -> Result<(), Errno> {
-    match uninterrupted(|| rustix::fs::fsync(&directory)) {
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+    tolerant(uninterrupted(|| rustix::fs::fsync(&directory)))
+}
+
+/// The result of a directory's sync. A file system that has no such sync is no error. It says so in different ways.
+fn tolerant(synced: Result<(), Errno>) -> Result<(), Errno> {
+    match synced {
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF | Errno::ISDIR) => Ok(()),
         result => result,
     }
 }

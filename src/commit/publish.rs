@@ -3,14 +3,15 @@
 
 use super::destination::Standing;
 use super::parents::DirectoryId;
-use super::temp_name::Replacing;
-use super::{CommitError, Destination, Replace, StagedFile};
+use super::temp_name::{Exchange, Replacing, TempName};
+use super::{CommitError, Destination, Replace, StagedFile, rename};
 use crate::commit::exchange::{self, Attempt, Replaced};
-use crate::commit::sys::{rename_to_absent, sync_inode};
+use crate::commit::sys::sync_inode;
 use crate::io::{OutputFile, Step};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -206,12 +207,16 @@ fn done(new: &StagedFile, replaced: Replaced) -> PublishedFile {
 
 /// Gives the new file its final name by a link, or by a rename that fails if a file has that name already.
 fn publish_new(new: &mut StagedFile) -> Result<Attempt, CommitError> {
-    let destination = new.destination();
+    let destination = Arc::clone(new.destination());
     let (dir, name) = (destination.dir(), destination.name());
-    let published = new.output().fault(Step::Publish).and_then(|_| match new.temp() {
-        None => destination.context().links().link(new.output(), dir, name),
-        Some(temp) => rename_to_absent(dir, temp.as_os_str(), name),
-    });
+    let step = || new.output().fault(Step::Publish).map(drop);
+    let mut published = match new.temp() {
+        None => step().and_then(|()| destination.context().links().link(new.output().as_fd(), dir, name)),
+        Some(temp) => rename::without_placeholder(dir, temp.as_os_str(), name, &step),
+    };
+    if published == Err(rename::NO_WAY) && new.temp().is_some() {
+        published = publish_over_placeholder(new)?;
+    }
     match published {
         Ok(()) => {
             new.forget_name();
@@ -220,4 +225,31 @@ fn publish_new(new: &mut StagedFile) -> Result<Attempt, CommitError> {
         Err(Errno::EXIST) => Ok(Attempt::Again),
         Err(errno) => Err(CommitError::refused("publish", destination.path(), errno)),
     }
+}
+
+/// As [`publish_new`], with a placeholder (`rename`). First the file gets a temporary name that tells a sweep what an
+/// empty file at the destination is, and that name is made durable.
+fn publish_over_placeholder(new: &mut StagedFile) -> Result<Result<(), Errno>, CommitError> {
+    let destination = Arc::clone(new.destination());
+    let (dir, name) = (destination.dir(), destination.name());
+    // A file that stands there already must never be taken for the placeholder.
+    if !matches!(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+        return Ok(Err(Errno::EXIST));
+    }
+    let exchange = Exchange::of(Replacing::Forced, None, &new.stat()?);
+    new.rename(|| TempName::replacing(name, exchange))?;
+    let synced = destination.directory().sync(new.output().fault(Step::SyncDir));
+    synced.map_err(|errno| CommitError::refused("sync the directory of", destination.path(), errno))?;
+    tracing::debug!(target: "hydrant::commit", output = %destination.path().display(),
+        "no links and no renames with flags here: publishing over a placeholder");
+    let step = || new.output().fault(Step::Publish).map(drop);
+    let published = match new.temp() {
+        Some(temp) => rename::over_placeholder(dir, temp.as_os_str(), name, &step),
+        None => Err(rename::NO_WAY),
+    };
+    if published.is_err() {
+        // What stands at the destination is somebody else's.
+        new.rename(|| TempName::plain(name))?;
+    }
+    Ok(published)
 }

@@ -1,23 +1,19 @@
 //! The new output file before its publication. No other program sees it under its final name.
 
 use crate::commit::destination::Standing;
+use crate::commit::devices::{self, Device};
 use crate::commit::space::FreeSpace;
-use crate::commit::sys::{mode, rename_to_absent, sync_inode};
+use crate::commit::sys::{open_unnamed, sync_inode};
 use crate::commit::temp_name::TempName;
-use crate::commit::{CommitError, Destination, Replace, parents};
+use crate::commit::temporary::{TRIES, create_named};
+use crate::commit::{CommitError, Destination, Notice, Replace, access, rename};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
-use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Stat};
 use rustix::io::Errno;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// Maximum number of random temporary names that are tried. A name has 8 random letters or digits (36^8
-/// possible names).
-const TRIES: usize = 16;
 
 impl Destination {
     /// Creates a new, empty file in the destination's directory. If `named` is true, the file gets a temporary
@@ -36,8 +32,8 @@ impl Destination {
 #[derive(Debug)]
 pub struct StagedFile {
     output: Arc<OutputFile>,
-    /// Temporary name of the file. None if it is an unnamed file (O_TMPFILE).
-    temp: Option<TempName>,
+    // After `output`, so dropped after it: some file systems do not remove a file that is open.
+    temp: StagedName,
     path: Option<PathBuf>,
     /// Whether the inode must be synced once more after the file got its name (`journal`).
     is_named_late: bool,
@@ -51,25 +47,26 @@ impl StagedFile {
     fn create(destination: &Arc<Destination>, named: bool) -> Result<Self, CommitError> {
         let refused = |errno| not_created(destination, errno);
         fault_at(destination.path(), Step::Create).map_err(refused)?;
-        let unnamed = if named { None } else { unnamed(destination).map_err(refused)? };
+        let device = destination.context().devices().of(destination.directory_id());
+        let unnamed = if named { None } else { unnamed(destination, &device).map_err(refused)? };
         let (fd, temp) = match unnamed {
             Some(fd) => (fd, None),
             None => {
+                device.check_named(destination.dir(), destination.dir_path(), destination.name())?;
                 let (fd, temp) = create_named(destination.dir(), destination.name()).map_err(refused)?;
                 (fd, Some(temp))
             }
         };
         let path = temp.as_ref().map(|temp| destination.dir_path().join(temp.as_os_str()));
         let output = Arc::new(OutputFile::new(fd, destination.path().to_owned()));
-        let keeps_late_names =
-            || destination.context().devices().keep_late_names(destination.dir(), destination.directory_id());
-        let is_named_late = temp.is_none() && !keeps_late_names();
+        let is_named_late = temp.is_none() && !device.keeps_late_names(destination.dir());
+        let temp = StagedName { name: temp, destination: Arc::clone(destination) };
         let reserved = AtomicU64::new(0);
         let new = Self { output, temp, path, is_named_late, reserved, destination: Arc::clone(destination) };
         if destination.replace() == Replace::Force
             && let Standing::Database(old) = destination.standing()?
         {
-            new.take_after(&old);
+            access::take_after(&new.output, destination.dir(), destination.name(), &old);
         }
         Ok(new)
     }
@@ -166,7 +163,7 @@ impl StagedFile {
     }
 
     pub(super) fn temp(&self) -> Option<&TempName> {
-        self.temp.as_ref()
+        self.temp.name.as_ref()
     }
 
     /// Returns the new file's inode number, size and times (fstat).
@@ -178,7 +175,7 @@ impl StagedFile {
     /// Forgets the temporary name, so that dropping this value deletes nothing. Called when the file was
     /// published, or when the temporary name now belongs to the old file.
     pub(super) fn forget_name(&mut self) {
-        self.temp = None;
+        self.temp.name = None;
     }
 
     /// Gives the file a new temporary name, which the closure `make` generates. If the name is taken, tries
@@ -188,18 +185,18 @@ impl StagedFile {
         let mut result = Err(Errno::EXIST);
         for _ in 0..TRIES {
             let name = make();
-            result = self.output.fault(Step::Publish).and_then(|_| match &self.temp {
-                // The file is locked before it gets a name. The lock tells the clean-up of other runs that this
-                // run is alive.
-                None => {
+            let step = || self.output.fault(Step::Publish).map(drop);
+            result = match &self.temp.name {
+                // Locked before it has a name. The lock tells sweeps that its run is alive.
+                None => step().and_then(|()| {
                     let _ = rustix::fs::flock(&self.output, FlockOperation::NonBlockingLockExclusive);
-                    links.link(&self.output, dir, name.as_os_str())
-                }
-                Some(old) => rename_to_absent(dir, old.as_os_str(), name.as_os_str()),
-            });
+                    links.link(self.output.as_fd(), dir, name.as_os_str())
+                }),
+                Some(old) => rename::to_random(dir, old.as_os_str(), name.as_os_str(), &step),
+            };
             match result {
                 Ok(()) => {
-                    self.temp = Some(name);
+                    self.temp.name = Some(name);
                     return self.sync_late_name();
                 }
                 Err(Errno::EXIST) => {}
@@ -219,105 +216,53 @@ impl StagedFile {
         }
         Ok(())
     }
-
-    /// Copies owner, group and mode of the file that is to be replaced, as far as permitted. Never grants more than
-    /// the old file: if the group cannot be kept, the new group gets the permissions that others had.
-    fn take_after(&self, old: &Stat) {
-        let kept = self.take_owner(old);
-        let mut mode = old.st_mode & 0o777;
-        if !kept {
-            let others = mode & 0o007;
-            mode &= 0o707 | others << 3;
-        }
-        let _ = rustix::fs::fchmod(&self.output, Mode::from_raw_mode(mode));
-    }
-
-    /// Copies owner and group of the old file. Returns whether the new file has the old group now. chown is
-    /// called only if something differs, because a sandbox can kill a process that calls it (systemd's
-    /// `SystemCallFilter=~@privileged`), and most databases belong to the user who restores them.
-    fn take_owner(&self, old: &Stat) -> bool {
-        let new = rustix::fs::fstat(&self.output).ok();
-        let owner = new.is_none_or(|new| new.st_uid != old.st_uid).then(|| Uid::from_raw(old.st_uid));
-        let group = new.is_none_or(|new| new.st_gid != old.st_gid).then(|| Gid::from_raw(old.st_gid));
-        let chown = |owner, group| rustix::fs::fchown(&self.output, owner, group).is_ok();
-        match (owner, group) {
-            (None, None) => true,
-            // The group is equal already, so true is returned whether or not chown can change the owner.
-            (owner, None) => {
-                chown(owner, None);
-                true
-            }
-            (owner, group) => chown(owner, group) || (owner.is_some() && chown(None, group)),
-        }
-    }
 }
 
-impl Drop for StagedFile {
+/// The temporary name of a file. Drop deletes the file.
+#[derive(Debug)]
+struct StagedName {
+    /// None: the file has no name, or one that is not to be deleted.
+    name: Option<TempName>,
+    destination: Arc<Destination>,
+}
+
+impl Drop for StagedName {
     fn drop(&mut self) {
-        if let Some(temp) = self.temp.take() {
-            let _ = rustix::fs::unlinkat(self.destination.dir(), temp.as_os_str(), AtFlags::empty());
+        let Some(name) = self.name.take() else { return };
+        match rustix::fs::unlinkat(self.destination.dir(), name.as_os_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => {
+                let path = self.destination.dir_path().join(name.as_os_str());
+                self.destination.context().note(Notice::LeftBehind { path, errno });
+            }
         }
     }
 }
 
 /// Returns the error for a file that could not be created in the destination's directory.
 fn not_created(destination: &Destination, errno: Errno) -> CommitError {
-    let path = destination.dir_path();
-    match rustix::fs::fstat(destination.dir()) {
-        // In /proc, creating a file fails with ENOENT although the directory exists.
+    let (dir, path) = (destination.dir(), destination.dir_path());
+    match rustix::fs::fstat(dir) {
+        // /proc answers ENOENT although the directory exists.
         Ok(stat) if errno == Errno::NOENT && stat.st_nlink > 0 => CommitError::TakesNothing { path: path.to_owned() },
+        // rclone without a cache, mountpoint-s3.
+        _ if matches!(errno, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) && devices::is_foreign(dir) => {
+            devices::not_fit(dir, path, "makes no files for both reading and writing", errno)
+        }
         _ => CommitError::refused("create a file in", path, errno),
     }
 }
 
-/// Creates an unnamed file (O_TMPFILE) in the destination's directory. Returns None if the file system does not
-/// offer unnamed files, or if /proc is not mounted, through which the file may have to be linked later.
-fn unnamed(destination: &Destination) -> Result<Option<OwnedFd>, Errno> {
-    if !destination.context().links().has_proc() {
+/// Opens a file without a name (O_TMPFILE). None if the file system has no such files, if they cannot be linked later,
+/// or if a sandbox refuses them.
+fn unnamed(destination: &Destination, device: &Device) -> Result<Option<OwnedFd>, Errno> {
+    let links = destination.context().links();
+    if !links.has_proc() || !device.links_unnamed(destination.dir(), destination.path(), links) {
         return Ok(None);
     }
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::openat(destination.dir(), ".", flags, mode()) {
+    match open_unnamed(destination.dir()) {
         Ok(fd) => Ok(Some(fd)),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::NOSYS) => Ok(None),
+        Err(errno) if rename::is_no_way(errno) || matches!(errno, Errno::ISDIR | Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-/// Creates a file with a temporary name beside `path`, for a file that is not an output, such as a report.
-/// Returns the open file and its path. Keep the file open as long as the name is in use: its lock tells other
-/// runs that this run is alive. If this run is killed, a later run deletes the file.
-///
-/// # Errors
-/// The error of the kernel if the directory cannot be opened or written to; EISDIR if `path` has no file name.
-pub(crate) fn create_temporary(path: &Path) -> std::io::Result<(File, PathBuf)> {
-    let name = path.file_name().ok_or(Errno::ISDIR)?;
-    let dir = parents::open(&parents::directory_of(path))?;
-    let (fd, temp) = create_named(dir.as_fd(), name)?;
-    Ok((File::from(fd), path.with_file_name(temp.as_os_str())))
-}
-
-/// Creates a file with a random temporary name in `dir`, which will later be renamed to `name`, and locks it
-/// with flock. The lock tells the clean-up of other runs that this run is alive.
-fn create_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, TempName), Errno> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
-    for _ in 0..TRIES {
-        let temp = TempName::plain(name);
-        match rustix::fs::openat(dir, temp.as_os_str(), flags, mode()) {
-            Ok(fd) => {
-                let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
-                let linked = rustix::fs::fstat(&fd).map(|stat| stat.st_nlink > 0);
-                if locked != Err(Errno::WOULDBLOCK) && linked == Ok(true) {
-                    return Ok((fd, temp));
-                }
-                // Another run's clean-up deleted the file between openat and flock, or fstat failed. Try the
-                // next name.
-                let _ = rustix::fs::unlinkat(dir, temp.as_os_str(), AtFlags::empty());
-                linked?;
-            }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Err(Errno::EXIST)
 }

@@ -22,8 +22,8 @@ use crate::commit::CommitError;
 use crate::commit::in_use::{self, DatabaseLock};
 use crate::commit::notice::{Notice, Why};
 use crate::commit::parents::{self, DirectoryId};
+use crate::commit::rename;
 use crate::commit::sidecars::{MOVE_ORDER, SIDECARS, suffixed};
-use crate::commit::sys::rename_to_absent;
 use crate::commit::temp_name::{Exchange, LONGEST_STEM, ParsedName, Replacing, modified, parse};
 use crate::io::{Step, fault_at};
 use crate::process::locks::lock;
@@ -104,6 +104,25 @@ fn sweep_directory(dir: BorrowedFd<'_>, path: &Path, own: &OsStr) -> (Vec<Notice
     (sweep.notices, sweep.all_told)
 }
 
+/// Whether something stands at `output`, for `-if-db-not-exists`. True for an empty file, unless it is the placeholder
+/// of another restore that has not ended. A dangling symbolic link does not count. To be called after a sweep.
+pub fn stands_at(output: &Path) -> bool {
+    let Ok(there) = output.metadata() else { return false };
+    there.len() > 0 || !there.is_file() || !has_placeholder(output)
+}
+
+/// Whether a temporary name beside `output` says that an empty file there is a placeholder.
+fn has_placeholder(output: &Path) -> bool {
+    let (Ok(dir), Some(own)) = (parents::open(&parents::directory_of(output)), output.file_name()) else {
+        return false;
+    };
+    let Ok(entries) = Dir::read_from(&dir) else { return false };
+    entries.flatten().filter_map(|entry| parse(entry.file_name().to_bytes())).any(|parsed| {
+        let names_it = parsed.exchange.is_some_and(|exchange| exchange.old == 0 && exchange.more.is_some());
+        names_it && parsed.original(own).as_deref() == Some(own)
+    })
+}
+
 struct Sweep<'a> {
     dir: BorrowedFd<'a>,
     path: &'a Path,
@@ -152,6 +171,14 @@ impl Sweep<'_> {
             return;
         };
         let standing = match self.look_at(&name) {
+            Ok(stat) if there.is_some() && exchange.is_placeholder(&stat) => {
+                match self.remove_placeholder(&name, stat.st_ino) {
+                    Ok(true) => None,
+                    Ok(false) => Some(stat.st_ino),
+                    // The new file stays too: its name tells the next sweep.
+                    Err(_) => return,
+                }
+            }
             Ok(stat) => Some(stat.st_ino),
             Err(Errno::NOENT) => None,
             Err(_) => return,
@@ -197,7 +224,20 @@ impl Sweep<'_> {
         }
     }
 
-    /// Renames the file `base` (a temporary name) back to `name`, if the new file is at `name` or nothing is.
+    /// Removes the placeholder at `name`. Returns false if a program has written to it since.
+    fn remove_placeholder(&self, name: &OsStr, inode: u64) -> Result<bool, Why> {
+        let held = self.hold(name, inode)?;
+        match rustix::fs::fstat(&held.fd) {
+            Ok(stat) if stat.st_size == 0 => {
+                let removed = self.step().and_then(|()| rustix::fs::unlinkat(self.dir, name, AtFlags::empty()));
+                removed.map(|()| true).map_err(Why::Refused)
+            }
+            Ok(_) => Ok(false),
+            Err(errno) => Err(Why::Refused(errno)),
+        }
+    }
+
+    /// Puts the file under the temporary name `base` back to `name`, if the new file is there or nothing is.
     fn undo_exchange(&mut self, name: &OsStr, base: &OsStr, exchange: &Exchange, standing: Option<u64>) {
         let back = match standing {
             None => self.rename(base, name).map_err(Why::Refused),
@@ -371,8 +411,7 @@ impl Sweep<'_> {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-        self.step()?;
-        rename_to_absent(self.dir, from, to)
+        rename::to_absent(self.dir, from, to, &|| self.step())
     }
 
     /// Deletes a file. If that fails, the file stays: it does no harm, and the next run tries again.

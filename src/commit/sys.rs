@@ -2,10 +2,10 @@
 
 use super::{CommitError, journal};
 use crate::io::{OutputFile, Step, uninterrupted};
-use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,8 +39,8 @@ impl UnnamedLinks {
         *self.has_proc.get_or_init(|| rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok())
     }
 
-    /// Gives an unnamed file the name `name` in `dir`. Fails with EEXIST if the name is taken.
-    pub(super) fn link(&self, file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    /// Links a file without a name as `name`. EEXIST if the name is taken.
+    pub(super) fn link(&self, file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
         if !self.needs_proc.load(Ordering::Relaxed) {
             match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
                 // Before Linux 6.10 only privileged processes may use AT_EMPTY_PATH. Others get ENOENT, the
@@ -57,22 +57,13 @@ impl UnnamedLinks {
     }
 }
 
-/// Gives an unnamed file a name through /proc/self/fd, which needs no privilege.
-pub(super) fn link_through_proc(file: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
-    let itself = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+/// As [`UnnamedLinks::link`], through /proc, which needs no privilege.
+pub(super) fn link_through_proc(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, itself, dir, name, AtFlags::SYMLINK_FOLLOW)
 }
 
-/// Renames a file only if the new name is free. Fails with EEXIST otherwise.
-pub(super) fn rename_to_absent(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
-            rustix::fs::unlinkat(dir, from, AtFlags::empty()).inspect_err(|_| {
-                // The old name could not be removed, so remove the new one: the file must not have two names.
-                let _ = rustix::fs::unlinkat(dir, to, AtFlags::empty());
-            })
-        }
-        result => result,
-    }
+/// Opens a new file without a name in `dir` (O_TMPFILE).
+pub(super) fn open_unnamed(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode())
 }

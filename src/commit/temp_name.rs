@@ -13,7 +13,7 @@
 
 use super::sidecars::SIDECARS;
 use crate::hex::Hex;
-use rustix::fs::Stat;
+use rustix::fs::{FileType, Stat};
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -70,8 +70,15 @@ impl Exchange {
         Self { kind, old: old.map_or(0, |old| old.st_ino), more: Some(more) }
     }
 
-    /// Returns whether `inode` is the new file. A temporary name of an earlier version does not contain that
-    /// inode number: then every inode but the old one counts as new.
+    /// Whether `standing`, a file at the destination, is the placeholder of a publication (`rename`): an empty file
+    /// where there was none before.
+    pub(super) fn is_placeholder(&self, standing: &Stat) -> bool {
+        let is_regular = FileType::from_raw_mode(standing.st_mode) == FileType::RegularFile;
+        self.old == 0 && is_regular && standing.st_size == 0 && !self.is_new(standing.st_ino)
+    }
+
+    /// Whether `inode` is the new file. If the name does not hold that inode, every inode but the old one is taken
+    /// for it.
     pub(super) fn is_new(&self, inode: u64) -> bool {
         self.more.map_or(inode != self.old, |more| inode == more.new)
     }

@@ -7,7 +7,7 @@
 
 use crate::commit::{
     CommitContext, CommitError, Destination, Notice, OutputRoot, Replace, SIDECARS, check_relative, check_way,
-    check_way_beneath, create_temporary,
+    check_way_beneath, create_temporary, stands_at,
 };
 use crate::error::Class;
 use crate::fleet::discovery::found::Output;
@@ -72,7 +72,7 @@ impl OutputPath {
     /// Returns whether a file or directory exists at the path (docs/CLI.md, "Skips"). A dangling symbolic link
     /// does not count. Call this after the clean-up of the path's directory, which can put a file back.
     pub fn exists(&self) -> bool {
-        self.path().metadata().is_ok()
+        stands_at(&self.path())
     }
 
     /// Checks the directories on the way to the output without creating anything, for `-dry-run`.
@@ -115,7 +115,9 @@ impl Roots {
 
     /// Returns the notices for the operator that were added since the last call.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
-        std::mem::take(&mut *lock(&self.notices))
+        let mut notices = std::mem::take(&mut *lock(&self.notices));
+        notices.extend(self.commit.take_notices());
+        notices
     }
 
     /// Cleans up with [`Self::sweep`], then prepares a destination at `place`.

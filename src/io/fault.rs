@@ -12,6 +12,8 @@ use std::sync::{Arc, Barrier, Mutex};
 pub enum Step {
     /// Creating the output file.
     Create,
+    /// One step of the test whether a file without a name can be linked (`commit::devices`).
+    Probe,
     /// Reserving space for the output file (fallocate).
     Reserve,
     /// Setting the length of the output file.

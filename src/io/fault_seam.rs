@@ -15,6 +15,7 @@ mod nothing {
     #[derive(Debug, Clone, Copy)]
     pub(crate) enum Step {
         Create,
+        Probe,
         Reserve,
         Truncate,
         Write,

@@ -75,17 +75,33 @@ pub(super) fn without_ring_threads() {
 /// Installs a seccomp filter for every thread of this process. From now on each of `calls` ends in `action`, for
 /// example an error.
 pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
+    let rules: Vec<_> = calls.iter().map(|call| (*call, None, action)).collect();
+    filter_rules(&rules);
+}
+
+/// As [`filter`]. Each rule is a call, what it must hold, and the action. A call must hold all bits of a mask in the
+/// argument of that number (from 0).
+pub(crate) fn filter_rules(rules: &[(libc::c_long, Option<(u32, u32)>, u32)]) {
     let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
         jt: jump.0,
         jf: jump.1,
         k,
     };
-    let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0)];
-    for call in calls {
+    let load = |offset: u32| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), offset);
+    let mut filter = Vec::new();
+    for (call, argument, action) in rules {
         let number = u32::try_from(*call).unwrap();
-        filter.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), number));
-        filter.push(statement(libc::BPF_RET | libc::BPF_K, (0, 0), action));
+        let skipped = if argument.is_some() { 4 } else { 1 };
+        filter.push(load(0));
+        filter.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, skipped), number));
+        if let Some((argument, mask)) = argument {
+            // The arguments begin at offset 16. The lower half comes first on little-endian machines.
+            filter.push(load(16 + 8 * argument));
+            filter.push(statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, (0, 0), *mask));
+            filter.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), *mask));
+        }
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, (0, 0), *action));
     }
     filter.push(statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };

@@ -23,6 +23,21 @@ fn scene(dir: &Path, scene: &str) -> BTreeMap<OsString, Vec<u8>> {
 
 #[test]
 fn killed_at_every_step() {
+    kill_at_every_step("none");
+}
+
+/// Where neither a rename with flags nor a link is to be had, a kill can leave a placeholder. Nothing takes that for a
+/// database.
+#[test]
+fn killed_at_every_step_without_links() {
+    let placeholders = kill_at_every_step("no-links");
+    assert!(placeholders >= 4, "only {placeholders} placeholders");
+    kill_at_every_step("no-flags");
+}
+
+/// Returns how many kills left a placeholder.
+fn kill_at_every_step(sandbox: &str) -> u32 {
+    let mut placeholders = 0;
     for scene_name in SCENES {
         for named in ["named", "unnamed"] {
             let mut steps = 0;
@@ -30,7 +45,7 @@ fn killed_at_every_step() {
                 let dir = folder(named == "named");
                 let before = scene(dir.path(), scene_name);
                 let what = format!("kill {scene_name} {named} {}", steps + 1);
-                let output = ended(&mut child_of(&what, dir.path()));
+                let output = ended(child_of(&what, dir.path()).env(SANDBOX, sandbox));
                 let after = tree(dir.path());
                 let new = files([("app.db", b"new")]);
                 if output.status.success() {
@@ -40,8 +55,16 @@ fn killed_at_every_step() {
                 assert_eq!(output.status.signal(), Some(9), "{what}: {}", String::from_utf8_lossy(&output.stderr));
                 steps += 1;
 
-                // Right after the kill, no old sidecar may be beside the new file, and no old data may be lost.
+                // Right after the kill: no stale sidecar beside the new file, no old data lost.
+                let is_placeholder =
+                    |main: &&Vec<u8>| main.is_empty() && !before.contains_key(&OsString::from("app.db"));
                 let main = after.get(&OsString::from("app.db"));
+                if main.filter(is_placeholder).is_some() {
+                    placeholders += 1;
+                    assert_eq!(sandbox, "no-links", "{what}");
+                    assert!(!stands_at(&dir.path().join("app.db")), "{what}: {after:?}");
+                }
+                let main = main.filter(|main| !is_placeholder(main));
                 if main.is_some_and(|main| main == b"new") {
                     assert!(SIDECARS.iter().all(|s| !after.contains_key(&suffixed("app.db".as_ref(), s))), "{what}");
                 } else {
@@ -50,8 +73,9 @@ fn killed_at_every_step() {
                         assert!(after.values().any(|found| found == content), "{what}: lost {content:?}");
                     }
                 }
-                // After a sweep, the files are exactly the old state or the new one.
-                sweep(dir.path());
+                // After a sweep: exactly the old state or the new one.
+                let looked = ended(child_of("look 1000", dir.path()).env(SANDBOX, sandbox));
+                assert!(looked.status.success(), "{}", String::from_utf8_lossy(&looked.stderr));
                 let swept = tree(dir.path());
                 assert!(swept == before || swept == new, "{what}: {after:?} became {swept:?}");
                 // The killed run left nothing that makes the next restore to the same path fail.
@@ -64,6 +88,53 @@ fn killed_at_every_step() {
             assert!(steps >= least, "{scene_name} {named}: only {steps} steps");
         }
     }
+    placeholders
+}
+
+/// What a restore leaves that is killed when it has made its placeholder.
+fn with_placeholder() -> tempfile::TempDir {
+    for nth in 1..TO_THE_END {
+        let dir = tempfile::tempdir().unwrap();
+        let output = ended(child_of(&format!("kill absent named {nth}"), dir.path()).env(SANDBOX, "no-links"));
+        assert_eq!(output.status.signal(), Some(9), "no placeholder was made");
+        if dir.path().join("app.db").exists() {
+            assert_eq!(tree(dir.path()).len(), 2);
+            return dir;
+        }
+    }
+    panic!("no placeholder was made");
+}
+
+#[test]
+fn killed_while_a_placeholder_is_removed() {
+    let mut kills = 0;
+    loop {
+        let dir = with_placeholder();
+        let status = look_and_die(dir.path(), kills + 1);
+        if status.success() {
+            break;
+        }
+        assert_eq!(status.signal(), Some(9));
+        kills += 1;
+        assert!(!stands_at(&dir.path().join("app.db")), "killed at step {kills}");
+        look(dir.path());
+        assert_eq!(tree(dir.path()).len(), 0, "killed at step {kills}");
+    }
+    // The steps: the placeholder, the new file.
+    assert_eq!(kills, 2);
+}
+
+#[test]
+fn what_was_written_into_a_placeholder_since_is_kept() {
+    let dir = with_placeholder();
+    std::fs::write(dir.path().join("app.db"), b"theirs").unwrap();
+    look(dir.path());
+    assert_eq!(tree(dir.path()), files([("app.db", b"theirs")]));
+    // An empty file that is no placeholder counts for -if-db-not-exists.
+    std::fs::write(dir.path().join("app.db"), b"").unwrap();
+    look(dir.path());
+    assert!(stands_at(&dir.path().join("app.db")));
+    assert_eq!(tree(dir.path()), files([("app.db", b"")]));
 }
 
 pub(super) fn child(words: &[&str]) {

@@ -1,11 +1,13 @@
 //! Tests of publication: concurrent restores, symbolic links, failed system calls and killed processes.
 
+mod acl;
 mod bucket_names;
 mod checks;
 mod force;
 mod kill;
 mod leftovers;
 mod publication;
+mod refused;
 mod reserve;
 mod way;
 
@@ -24,8 +26,10 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 /// Environment variable that tells a child process of a test which task to run.
 const CHILD: &str = "HYDRANT_TEST_COMMIT_CHILD";
 
-/// Lock that is held for writing while a test starts a process: between fork and exec a child holds copies of
-/// this process's file locks, which would disturb other tests.
+/// The environment variable that names the sandbox of a child process ([`refused::enter`]).
+const SANDBOX: &str = "HYDRANT_TEST_COMMIT_SANDBOX";
+
+/// Held for writing to start a process: a child has this process's file locks between its fork and its exec.
 static FORKS: RwLock<()> = RwLock::new(());
 
 /// While the returned guard exists, no test starts a process, so a file lock ends when this process closes the
@@ -128,6 +132,9 @@ fn outputs_may_go_to_other_threads() {
 #[test]
 fn child() {
     let Ok(what) = std::env::var(CHILD) else { return };
+    if let Ok(sandbox) = std::env::var(SANDBOX) {
+        refused::enter(&sandbox);
+    }
     let mut words = what.split_whitespace();
     match words.next() {
         Some("kill") => kill::child(&words.collect::<Vec<_>>()),
@@ -136,6 +143,8 @@ fn child() {
         Some("look") => kill::looking_child(&words.collect::<Vec<_>>()),
         Some("use") => force::use_database(words.next().unwrap()),
         Some("unprivileged") => publication::without_privileges(),
+        Some("acl") => acl::child(),
+        Some("refused") => refused::child(words.next().unwrap()),
         Some("chown-kills") => force::where_chown_kills(),
         other => panic!("unknown child {other:?}"),
     }

@@ -84,7 +84,7 @@ fn what_stands_in_the_way_is_named() {
 }
 
 #[test]
-fn of_many_exactly_one_wins() {
+pub(super) fn of_many_exactly_one_wins() {
     for empty in [false, true] {
         for named in [false, true] {
             for _ in 0..10 {
@@ -297,7 +297,8 @@ fn a_file_without_a_name_is_linked_through_proc_as_well() {
     let path = dir.path().join("app.db");
     let new = unpublished(&path, Replace::Never, false, b"content").unwrap();
     let destination = new.destination();
-    let link = |name: &str| sys::link_through_proc(new.output(), destination.dir(), name.as_ref());
+    let link =
+        |name: &str| sys::link_through_proc(std::os::fd::AsFd::as_fd(new.output()), destination.dir(), name.as_ref());
     assert_eq!(link("app.db"), Ok(()));
     assert_eq!(link("app.db"), Err(Errno::EXIST));
     assert_eq!(link("again.db"), Ok(()));

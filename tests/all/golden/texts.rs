@@ -152,6 +152,13 @@ fn commit_errors() -> String {
         DanglingLink { path: path(), target: "nowhere\u{1b}".into() },
         LinkLoop { path: path() },
         TakesNothing { path: path() },
+        MountPoint { path: path() },
+        FileSystem {
+            path: path(),
+            kind: "fuse.rclone".into(),
+            what: "takes bytes in order only",
+            errno: Errno::INVAL,
+        },
         Sqlite { path: path(), reason: reason() },
         Io { 0: io_error() },
         Internal { what: "the new file has no temporary name", path: path() },
