@@ -31,7 +31,11 @@ pub enum StoreErrorKind {
     NotImplemented,
     /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
-    /// An archived storage class or an unsupported kind of bucket: no retry can succeed.
+    /// The service sends whole objects where a range is asked for.
+    RangesIgnored,
+    /// The object is in a storage class that a GET cannot read (GLACIER, DEEP_ARCHIVE). Other files may be readable.
+    Archived,
+    /// An unsupported kind of bucket or request: no retry can succeed.
     Unsupported,
     /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle …). Other files may be
     /// readable.
@@ -75,6 +79,8 @@ impl StoreError {
             | StoreErrorKind::Server
             | StoreErrorKind::NotImplemented
             | StoreErrorKind::InvalidResponse
+            | StoreErrorKind::RangesIgnored
+            | StoreErrorKind::Archived
             | StoreErrorKind::Unsupported => Class::S3Error,
         }
     }
@@ -87,7 +93,7 @@ impl StoreError {
 
     /// Whether only this file cannot be read. Other files may hold the same transactions.
     pub fn is_unreadable(&self) -> bool {
-        self.kind == StoreErrorKind::Unreadable
+        matches!(self.kind, StoreErrorKind::Unreadable | StoreErrorKind::Archived)
     }
 
     /// Whether the same request may succeed later.

@@ -15,7 +15,7 @@ use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
 use network::Network;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tls::Trust;
@@ -74,6 +74,10 @@ pub struct S3 {
     last_success_ms: AtomicU64,
     /// Whether listings ask for encoded keys. False once the service refused to.
     encodes_keys: AtomicBool,
+    /// Whether a GET with If-Match was refused for an object that had not changed. If-Match is not sent then.
+    refuses_if_match: AtomicBool,
+    /// Whether the service sent whole objects where ranges were asked for.
+    ignores_ranges: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -117,6 +121,8 @@ impl S3 {
             created: Instant::now(),
             last_success_ms: AtomicU64::new(0),
             encodes_keys: AtomicBool::new(true),
+            refuses_if_match: AtomicBool::new(false),
+            ignores_ranges: AtomicBool::new(false),
             counters,
         }
     }
@@ -135,6 +141,11 @@ impl S3 {
         let region = configured.or(custom).or(environment.region.as_deref()).filter(|r| endpoint::is_region(r));
         // AWS's regions have no capitals: the bucket is asked. Other services may have them.
         region.filter(|r| custom.is_some() || !r.bytes().any(|b| b.is_ascii_uppercase()))
+    }
+
+    /// Whether the service has sent whole objects where ranges were asked for.
+    pub(in crate::store) fn ignores_ranges(&self) -> bool {
+        self.ignores_ranges.load(Ordering::Relaxed)
     }
 
     fn client(&self, http: &Http) -> Result<reqwest::Client, StoreError> {

@@ -47,6 +47,11 @@ impl Http {
         &self.recorder
     }
 
+    /// The same resources with connections of their own. What is asked for through them comes on another connection.
+    pub fn on_other_connections(&self) -> Self {
+        Self { recorder: Rc::clone(&self.recorder), ..Self::default() }
+    }
+
     /// This worker's buffers for reading files.
     pub(in crate::store) fn read_buffers(&self) -> &ReadBuffers {
         &self.read_buffers
@@ -113,6 +118,11 @@ impl Network {
             builder = builder.proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url)));
         }
         builder.build().map_err(|e| format!("cannot make an HTTP client: {}", chain(&e.without_url())))
+    }
+
+    /// A client that shares no connection with any other.
+    pub(super) fn another_client(&self) -> Result<reqwest::Client, String> {
+        self.build_client(self.connect_timeout, true)
     }
 
     /// The proxy through which `url` is reached, for people. None: it is reached directly.

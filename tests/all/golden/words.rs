@@ -87,7 +87,7 @@ fn failures() -> Vec<String> {
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
         NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,
-        NotImplemented, InvalidResponse, Unsupported, Unreadable, Io
+        NotImplemented, InvalidResponse, RangesIgnored, Archived, Unsupported, Unreadable, Io
     );
     let error = |kind| StoreError {
         kind,
@@ -110,6 +110,8 @@ fn requests() -> Vec<String> {
         "5xx",
         "a request of a kind that it does not know",
         "an answer that is none",
+        "whole objects for ranges",
+        "archived",
         "unsupported",
         "an unreadable file",
         "I/O",

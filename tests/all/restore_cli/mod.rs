@@ -17,3 +17,4 @@ mod threads;
 mod times;
 mod verbose;
 mod ways;
+mod wire;
