@@ -2,6 +2,7 @@
 //! does.
 
 use super::support::*;
+use hydrant::sim::generate::{GeneratedDatabase, LargeSpec, large_database};
 use hydrant::sim::server::{Failure, Faults, Object, Outcome, Quirk, RequestKind};
 
 /// One request at a time: nothing is hedged, and the requests come in the same order in every run.
@@ -20,6 +21,15 @@ fn restored(served: &Served, more: &[&str]) -> Ran {
 
 fn number(ran: &Ran, field: &str) -> u64 {
     ran.json()[field].as_u64().unwrap_or_else(|| panic!("no {field} in {}", ran.stdout))
+}
+
+/// A database whose snapshot and whose increment are fetched in segments.
+fn in_segments() -> GeneratedDatabase {
+    let spec = LargeSpec { bytes: 32 << 20, increments: 1, pages_per_increment: 7500, ..LargeSpec::default() };
+    let database = large_database(&spec).unwrap().to_database();
+    let sizes: Vec<usize> = database.objects.iter().map(|object| object.bytes.len()).collect();
+    assert!(sizes.iter().all(|&size| size > 8 << 20), "{sizes:?}");
+    database
 }
 
 #[test]
@@ -41,6 +51,27 @@ fn a_flipped_bit_in_any_small_file_costs_one_request() {
             assert!(said[0].contains(" cure=\"asked for once more on another connection\""), "{said:?}");
             assert!(ran.json()["warnings"].is_null(), "{ran:?}");
         }
+    }
+}
+
+/// The page index, the header and the trailer of a large file, and its segments.
+#[test]
+fn a_flipped_bit_in_any_answer_of_a_large_file_is_asked_for_again() {
+    let served = serve(in_segments(), Faults::default());
+    let segments = number(&restored(&served, &[]), "requests");
+    for object in &served.database.objects {
+        // The first answers are the header and the last bytes: the index and the trailer.
+        for (nth, at) in [(0, 15), (0, 60), (1, 100_000), (1, u64::MAX), (2, 3), (2, 4000), (4, 100_000), (6, 7)] {
+            let failures = vec![None; nth].into_iter().chain([Some(Failure::FlippedBitAt(at))]);
+            served.server.script(RequestKind::Get, &object.key, failures);
+            let ran = restored(&served, &[]);
+            // If the index is wrong, a segment is asked for again before the whole file is.
+            assert!((1..=3).contains(&number(&ran, "retries")), "{} {nth} {at} {ran:?}", object.key);
+            assert!(number(&ran, "requests") <= 2 * segments + 2, "{} {nth} {at} {ran:?}", object.key);
+        }
+        // A frame of which nothing but its own checks fails: one segment is asked for again, and nothing else.
+        served.server.script(RequestKind::Get, &object.key, [None, None, Some(Failure::FlippedBitAt(3))]);
+        assert_eq!(number(&restored(&served, &[]), "requests"), segments + 1, "{}", object.key);
     }
 }
 
@@ -76,6 +107,23 @@ fn a_304_is_asked_for_again() {
 }
 
 #[test]
+fn services_that_answer_otherwise_than_s3() {
+    for database in [large(256 << 10, 3), in_segments()] {
+        let served = serve(database, Faults::default());
+        let gets = number(&restored(&served, &[]), "requests");
+        for quirk in [Quirk::IfMatchFails, Quirk::IfMatchUnknown, Quirk::EtagSuffix, Quirk::WeakEtag] {
+            served.server.set_faults(Faults { quirk: Some(quirk), ..Faults::default() });
+            let ran = restored(&served, &["-v"]);
+            let said = ran.stderr.matches("If-Match was refused for an unchanged object").count();
+            assert_eq!(said, 1, "{quirk:?} {ran:?}");
+            assert!((gets + 1..=2 * gets).contains(&number(&ran, "requests")), "{quirk:?} {ran:?}");
+        }
+        served.server.set_faults(Faults { quirk: Some(Quirk::RangeAs200), ..Faults::default() });
+        assert_eq!(number(&restored(&served, &[]), "requests"), gets);
+    }
+}
+
+#[test]
 fn an_object_that_was_replaced_is_noticed_without_if_match() {
     for quirk in [Quirk::IfMatchFails, Quirk::IfMatchUnknown, Quirk::EtagSuffix, Quirk::WeakEtag] {
         let served = serve(large(256 << 10, 0), Faults::default());
@@ -85,6 +133,26 @@ fn an_object_that_was_replaced_is_noticed_without_if_match() {
         run(&mut hydrant_s3(&["restore", "-o", &place.out(), &served.url])).failed("replaced or deleted");
         place.is_empty();
     }
+}
+
+/// Large files are then read from their beginning to their end, once.
+#[test]
+fn a_service_without_ranges() {
+    let served = serve(in_segments(), Faults { quirk: Some(Quirk::NoRanges), ..Faults::default() });
+    let ran = restored(&served, &["-v"]);
+    assert_eq!(ran.stderr.matches("the service does not send ranges").count(), 1, "{ran:?}");
+    // After a few requests for ranges, the whole file is read. If that body breaks off, it is read again up to the place
+    // where it broke.
+    for object in &served.database.objects {
+        for failure in [Failure::HalfBody, Failure::FlippedBitAt(1_000_003)] {
+            let failures = vec![None; 2].into_iter().chain(vec![Some(failure); 3]);
+            served.server.script(RequestKind::Get, &object.key, failures);
+            restored(&served, &[]);
+        }
+    }
+    let place = Place::new();
+    run(&mut hydrant_s3(&["restore", "-parallelism", "1", "-o", &place.out(), &served.url])).succeeded();
+    place.holds_only(&served.sha256);
 }
 
 /// The listing does not say that the snapshot is archived, but its GET does.
