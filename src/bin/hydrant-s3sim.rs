@@ -77,7 +77,7 @@ struct Serve {
     #[arg(long, value_name = "PARTS", default_value_t = 0)]
     rate_limit_parts: usize,
     /// The probability of each kind of failure, from 0 to 1. The kinds are 500, 503, unavailable, timeout, reset,
-    /// reset-after, half, black-hole, stall and flip. Example: 500=0.1,half=0.05.
+    /// reset-after, half, black-hole, stall, flip, 304 and archived. Example: 500=0.1,half=0.05.
     #[arg(long, value_name = "KIND=PROBABILITY,…", value_delimiter = ',', value_parser = failure)]
     fail: Vec<(Failure, f64)>,
     /// The probability that a GET or HEAD finds another ETag than the listing gave, as if the object had been
@@ -171,6 +171,8 @@ fn failure(text: &str) -> Result<(Failure, f64), String> {
         "black-hole" => Failure::BlackHole,
         "stall" => Failure::StalledBody,
         "flip" => Failure::FlippedBit,
+        "304" => Failure::NotModified,
+        "archived" => Failure::Archived,
         other => return Err(format!("no failure is called {other:?}")),
     };
     let probability: f64 = probability.parse().map_err(|_| format!("{probability:?} is no number"))?;

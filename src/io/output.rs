@@ -68,7 +68,7 @@ impl OutputFile {
     ///
     /// # Errors
     ///
-    /// [`IoError::Refused`] if the kernel refuses, [`IoError::Impossible`] if it writes nothing.
+    /// [`IoError::Refused`] if the kernel refuses, [`IoError::NoProgress`] if it writes nothing.
     pub fn pwrite_all(&self, bytes: &[u8], at: u64) -> Result<(), IoError> {
         self.note_change();
         let mut rest = bytes;

@@ -20,7 +20,7 @@ pub trait Writer {
 ///
 /// # Errors
 ///
-/// [`IoError::Impossible`] if they do not lie inside the buffer.
+/// [`IoError::Internal`] if they do not lie inside the buffer.
 pub(super) fn part<'a>(
     file: &OutputFile,
     buf: &'a Buffer,

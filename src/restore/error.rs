@@ -133,6 +133,10 @@ pub(super) enum ExecutionFailure {
     TooNew { file: usize, error: ChainError },
     /// The file cannot be read: to be planned again without it.
     Unreadable { file: usize, error: StoreError },
+    /// The plan is to be executed once more, because of this file. What arrived of it is wrong, and which bytes are is not
+    /// known; or the store does not send ranges of it. If the plan was executed once more for it before, `failure`
+    /// counts.
+    Again { file: usize, failure: Box<ExecutionFailure> },
     /// The file was deleted or replaced: to be listed again.
     Stale { file: usize, error: StoreError },
     /// The restore fails.
@@ -147,11 +151,25 @@ impl ExecutionFailure {
         Self::Fatal(RestoreError::Internal { what })
     }
 
+    /// The file and what is wrong with it, if the failure is about its content. A bit that is flipped on the way from a
+    /// bucket looks the same.
+    pub(super) fn wrong_content(&self) -> Option<(usize, &dyn std::fmt::Display)> {
+        match self {
+            Self::Damaged { file, error } => Some((*file, error)),
+            Self::Chain { file, error } => Some((*file, error)),
+            _ => None,
+        }
+    }
+
     /// What a failed request for file `file` of the plan means for the restore.
     pub(super) fn of_request(file: usize, error: StoreError) -> Self {
         match error {
             error if error.is_stale_listing() => Self::Stale { file, error },
             error if error.is_unreadable() => Self::Unreadable { file, error },
+            // The store knows it from now on, so the next execution does without ranges.
+            error if error.kind == StoreErrorKind::RangesIgnored => {
+                Self::Again { file, failure: Box::new(Self::Fatal(error.into())) }
+            }
             error => Self::Fatal(error.into()),
         }
     }

@@ -59,6 +59,21 @@ impl PageMap {
         fresh
     }
 
+    /// Takes the claim of page `pgno` back.
+    #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
+    pub(super) fn unclaim(&mut self, pgno: Pgno) {
+        if pgno.0 <= self.commit {
+            self.words[pgno.0 as usize / 64] &= !(1 << (pgno.0 % 64));
+        }
+    }
+
+    /// Takes the claims of all pages of `others` back, and empties `others`.
+    pub(super) fn unclaim_all(&mut self, others: &mut Self) {
+        for (word, other) in self.words.iter_mut().zip(&mut others.words) {
+            *word &= !std::mem::take(other);
+        }
+    }
+
     /// Whether page `pgno` is claimed by some file, so that older copies must not be used. A page beyond `commit`
     /// counts as claimed: the database has shrunk since that page was written, so no copy of it may be used.
     #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
@@ -116,6 +131,20 @@ impl Overlay {
             self.entries.push((pgno.0, slot as u32));
         }
         true
+    }
+
+    /// Removes the pages that were inserted after the first `len`, and calls `on_page` for each. Must be called before
+    /// [`Overlay::sort`].
+    pub(super) fn truncate(&mut self, len: usize, on_page: &mut dyn FnMut(Pgno)) {
+        let removed = self.entries.split_off(len.min(self.entries.len()));
+        removed.iter().for_each(|&(pgno, _)| on_page(Pgno(pgno)));
+        let slabs = self.entries.len().div_ceil(self.pages_per_slab());
+        self.slabs.truncate(slabs);
+        self.reservations.truncate(slabs);
+        let full = slabs.saturating_sub(1) * self.pages_per_slab();
+        if let Some(slab) = self.slabs.last_mut() {
+            slab.truncate((self.entries.len() - full) * self.page_size.bytes());
+        }
     }
 
     /// Sorts the entries by page number. Must be called after the last [`Overlay::insert`] and before the
@@ -198,6 +227,45 @@ mod tests {
         }
         assert_eq!(overlay.position(kept[3].0), 3);
         assert!(overlay.get(8).is_none());
+    }
+
+    #[test]
+    fn what_a_file_claimed_is_taken_back() {
+        let size = PageSize::new(65536).unwrap();
+        let budget = Budget::new(1 << 30);
+        let (mut map, mut wins) = (PageMap::new(200, None), PageMap::new(200, None));
+        for pgno in [1, 64, 65, 200] {
+            map.claim(Pgno(pgno));
+        }
+        for pgno in [2, 66, 199] {
+            assert!(map.claim(Pgno(pgno)) && wins.claim(Pgno(pgno)));
+        }
+        map.unclaim_all(&mut wins);
+        map.unclaim(Pgno(200));
+        map.unclaim(Pgno(201));
+        let claimed = |map: &PageMap| (1..=200).filter(|&p| map.is_claimed(Pgno(p))).collect::<Vec<_>>();
+        assert_eq!((claimed(&map), claimed(&wins)), (vec![1, 64, 65], vec![]));
+
+        // A slab holds 4 of these pages.
+        for kept in 0..=9 {
+            let mut overlay = Overlay::new(size, u64::MAX);
+            let insert = |overlay: &mut Overlay, range: std::ops::Range<u32>, fill: u8| {
+                for i in range {
+                    assert!(overlay.insert(&budget, Pgno(100 - i), &vec![fill + i as u8; size.bytes()]));
+                }
+            };
+            insert(&mut overlay, 0..9, 0);
+            let mut removed = Vec::new();
+            overlay.truncate(kept as usize, &mut |pgno| removed.push(100 - pgno.0));
+            assert_eq!(removed, (kept..9).collect::<Vec<_>>());
+            insert(&mut overlay, kept..12, 50);
+            overlay.sort();
+            for (i, page) in (0..12).rev().enumerate() {
+                let fill = if page < kept { page } else { 50 + page } as u8;
+                assert_eq!(overlay.get(i), Some((Pgno(100 - page), &vec![fill; size.bytes()][..])), "{kept} {page}");
+            }
+        }
+        assert!(budget.try_reserve(1 << 30).is_some(), "all slabs were given back");
     }
 
     #[test]

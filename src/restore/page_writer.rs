@@ -116,6 +116,11 @@ impl PageWriter {
         }
     }
 
+    /// The size of a page in bytes.
+    pub(super) const fn page_bytes(&self) -> usize {
+        self.page_size.bytes()
+    }
+
     /// Whether the snapshot's copy of page `pgno` is to be written, because no increment holds that page.
     pub(super) fn wants(&self, pgno: Pgno) -> bool {
         !self.winners.map.is_claimed(pgno)
@@ -204,6 +209,18 @@ impl PageWriter {
             joined(write).await?;
         }
         Ok(self.placed)
+    }
+
+    /// Drops the run that is being filled and waits for the writes in flight. Afterwards the same pages may be written
+    /// by another writer.
+    ///
+    /// # Errors
+    /// [`IoError`] if a write has failed.
+    pub(super) async fn give_up(mut self) -> Result<(), IoError> {
+        for write in std::mem::take(&mut self.writes) {
+            joined(write).await?;
+        }
+        Ok(())
     }
 
     /// Ends the run that is being filled and returns the future that writes it. None if the run is empty or

@@ -8,7 +8,7 @@ use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::Txid;
 use crate::plan::{self, Excluded, Plan, PlanError, Target, Times};
 use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::large::{PlannedFile, gets};
+use crate::restore::large::{PlannedFile, gets, note_asked_again};
 use crate::restore::nothing_found::NothingFound;
 use crate::restore::replica_listing::{HeaderTime, ListedReplica, list_replica, look_at_times};
 use crate::restore::workers::Worker;
@@ -79,6 +79,9 @@ pub(super) struct Planner<'a> {
     pub replanned: u32,
     /// Number of listings after the first one. It is bounded by [`MAX_RELISTINGS`].
     relisted: u32,
+    /// Keys of files whose content was wrong, for which the plan was executed once more. The next time, such a file
+    /// counts as damaged.
+    asked_again: BTreeSet<String>,
     /// Keys of files that have proved shorter than their listed size once. The second time, such a file counts as
     /// damaged.
     shorter: BTreeSet<String>,
@@ -151,6 +154,7 @@ impl<'a> Planner<'a> {
             requests,
             replanned: 0,
             relisted: 0,
+            asked_again: BTreeSet::new(),
             shorter: BTreeSet::new(),
         })
     }
@@ -309,9 +313,27 @@ impl<'a> Planner<'a> {
             let what = "a failure is about a file that is not in the plan";
             files.get(i).map(|f| f.key.clone()).ok_or(RestoreError::Internal { what })
         };
+        let failure = match failure {
+            ExecutionFailure::Again { file, failure } => match self.asked_again.insert(key(file)?) {
+                true => {
+                    if let Some((_, error)) = failure.wrong_content() {
+                        note_asked_again(self.worker, &key(file)?, None, error);
+                    }
+                    return Ok(None);
+                }
+                false => *failure,
+            },
+            failure => failure,
+        };
         let (i, error) = match failure {
             ExecutionFailure::Fatal(e) => return Err(e),
             ExecutionFailure::Stopped => return Err(RestoreError::Cancelled),
+            ExecutionFailure::Again { .. } => {
+                return Err(RestoreError::Internal { what: "a file is to be asked for twice more" });
+            }
+            ExecutionFailure::Unreadable { file, error } if error.kind == StoreErrorKind::Archived => {
+                (file, RestoreError::Store(error))
+            }
             ExecutionFailure::Stale { file, error } if self.is_shorter_again(&key(file)?, &error) => {
                 (file, RestoreError::Unreadable { key: key(file)?, error: error.into() })
             }
@@ -379,7 +401,8 @@ impl<'a> Planner<'a> {
         let planned = plan.files.iter().map(|&i| {
             let what = "a planned file is not in the listing";
             let file = self.replica.files.get(i).ok_or(RestoreError::Internal { what })?;
-            Ok(PlannedFile { key: self.replica.key(file), file: file.clone() })
+            let key = self.replica.key(file);
+            Ok(PlannedFile { asked_again: self.asked_again.contains(&key), key, file: file.clone() })
         });
         let planned = planned.collect::<Result<Vec<_>, RestoreError>>()?;
         debug_assert!(planned.first().is_some_and(|base| base.file.is_snapshot()), "a chain begins with a snapshot");

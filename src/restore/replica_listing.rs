@@ -2,7 +2,7 @@
 
 use crate::catalogue::{CatalogueMemory, Layout, LtxFile, Replica, ReplicaCollector, Surroundings, root_of};
 use crate::ltx::header::{HEADER_SIZE, Header};
-use crate::restore::large::request_permit;
+use crate::restore::large::{note_asked_again, request_permit};
 use crate::restore::nothing_found::{NothingFound, root_around};
 use crate::restore::workers::Worker;
 use crate::store::{Http, ListPage, ListRequest, Store, StoreError};
@@ -116,7 +116,17 @@ pub async fn look_at_times(
     debug_assert!(wanted.iter().all(|&i| i < replica.files.len()), "a plan speaks of listed files");
     let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
         let _permit = request_permit(requests).await;
-        match read_header(&worker.http, store, &replica.key(file), file).await {
+        let key = replica.key(file);
+        let mut read = read_header(&worker.http, store, &key, file).await;
+        // A bit may have been flipped on the way from a bucket.
+        if let Ok((header, _)) = &read
+            && let Err(error) = Header::parse(header)
+            && !store.is_on_disk()
+        {
+            note_asked_again(worker, &key, None, &error);
+            read = Box::pin(read_header(&worker.http.on_other_connections(), store, &key, file)).await;
+        }
+        match read {
             Ok((header, _)) => {
                 Ok((i, Header::parse(&header).map_or(HeaderTime::Unknowable, |h| HeaderTime::At(h.timestamp()))))
             }

@@ -32,8 +32,11 @@ pub enum StoreErrorKind {
     TooLarge,
     /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
-    /// The object is in an archive storage class, or the bucket is of a kind that Hydrant does not support.
-    /// Retries cannot succeed.
+    /// The service sends whole objects where a range is asked for.
+    RangesIgnored,
+    /// The object is in a storage class that a GET cannot read (GLACIER, DEEP_ARCHIVE). Other files may be readable.
+    Archived,
+    /// An unsupported kind of bucket or request: no retry can succeed.
     Unsupported,
     /// This file cannot be opened or read (EIO, EACCES, a stale NFS handle). Other files may be readable.
     Unreadable,
@@ -77,6 +80,8 @@ impl StoreError {
             | StoreErrorKind::Server
             | StoreErrorKind::NotImplemented
             | StoreErrorKind::InvalidResponse
+            | StoreErrorKind::RangesIgnored
+            | StoreErrorKind::Archived
             | StoreErrorKind::Unsupported => Class::S3Error,
         }
     }
@@ -89,7 +94,7 @@ impl StoreError {
 
     /// Returns whether only this file cannot be read. Other files may contain the same transactions.
     pub fn is_unreadable(&self) -> bool {
-        self.kind == StoreErrorKind::Unreadable
+        matches!(self.kind, StoreErrorKind::Unreadable | StoreErrorKind::Archived)
     }
 
     /// Returns whether the same request may succeed later.

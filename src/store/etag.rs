@@ -40,6 +40,12 @@ impl Etag {
         Some(Self::parse_md5(bare).unwrap_or_else(|| Self::Other(bare.into())))
     }
 
+    /// Whether `found`, from an answer, is this tag. A proxy that compresses marks tags with a suffix such as `-gzip`,
+    /// also of answers that it does not compress: the suffix does not count.
+    pub fn is_same_object(&self, found: &Self) -> bool {
+        self == found || without_coding(&self.to_string()) == without_coding(&found.to_string())
+    }
+
     fn parse_md5(bare: &str) -> Option<Self> {
         let (digits, parts) = match bare.split_once('-') {
             // A number of parts that has a sign or leading zeros is kept as text, because printing the number
@@ -64,6 +70,16 @@ impl Etag {
             *byte = nibble(high)? << 4 | nibble(low)?;
         }
         Some(Self::Md5 { hash, parts })
+    }
+}
+
+/// `tag` without the suffix that a compressing proxy has added.
+fn without_coding(tag: &str) -> &str {
+    const CODINGS: [&str; 5] = ["gzip", "br", "zstd", "deflate", "df"];
+    match tag.rsplit_once(['-', ';']) {
+        // Some proxies write two hyphens.
+        Some((bare, coding)) if CODINGS.contains(&coding) => bare.strip_suffix('-').unwrap_or(bare),
+        _ => tag,
     }
 }
 
@@ -116,6 +132,20 @@ mod tests {
         for text in ["", "\"\"", "\"", "W/\"abc\"", "a\"b", "\"abc", "a b", "a\r\nb", "é", &"a".repeat(257)] {
             assert_eq!(Etag::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_proxys_suffix_does_not_make_another_object() {
+        let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+        let tag = |text: &str| Etag::parse(text).unwrap();
+        for suffix in ["", "-gzip", ";gzip", "--gzip", "-br", "-zstd", "-df"] {
+            let found = tag(&format!("{md5}{suffix}"));
+            assert!(tag(md5).is_same_object(&found) && found.is_same_object(&tag(md5)), "{suffix}");
+        }
+        for other in ["d41d8cd98f00b204e9800998ecf8427f", "d41d8cd98f00b204e9800998ecf8427e-2", "gzip", "-gzip", "-x"] {
+            assert!(!tag(md5).is_same_object(&tag(other)), "{other}");
+        }
+        assert!(!tag("a-2").is_same_object(&tag("a")));
     }
 
     #[test]

@@ -58,10 +58,13 @@ impl Store {
         matches!(self, Self::File(_))
     }
 
-    /// Requests one page of the listing of `request.prefix`. On a file system the page contains everything.
-    ///
-    /// # Errors
-    /// [`StoreError`] after all retries.
+    /// Whether the store has sent whole objects where ranges were asked for. A large file is then read from its
+    /// beginning to its end.
+    pub fn ignores_ranges(&self) -> bool {
+        matches!(self, Self::S3(s3) if s3.ignores_ranges())
+    }
+
+    /// One page of the listing of `request.prefix`.
     pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
         match self {
             Self::S3(s3) => s3.list_page(http, request).await,

@@ -15,6 +15,7 @@ mod cli_usage;
 mod corpus;
 mod engine;
 mod engine_faults;
+mod engine_wire;
 mod fleet;
 mod fleet_discovery;
 mod fleet_race;

@@ -41,7 +41,7 @@ pub enum DiscoveryEvent {
 pub struct Feed(UnboundedReceiver<DiscoveryEvent>);
 
 impl Feed {
-    /// Starts a discovery on one of the worker threads. Its events arrive through [`Self::next`].
+    /// Starts a discovery on one of the worker threads. Its events arrive through `Self::next`.
     pub fn start(
         engine: &Workers,
         source: Arc<FleetSource>,

@@ -6,6 +6,7 @@
 //! increment only the page index is read here. Its pages are written later, segment by segment.
 
 use crate::io::IoError;
+use crate::ltx::Pgno;
 use crate::ltx::decoder::DecodeStep;
 use crate::ltx::header::Header;
 use crate::restore::budget::MemoryReservation;
@@ -13,7 +14,7 @@ use crate::restore::chain_times::ChainTimes;
 use crate::restore::error::{ChainError, ExecutionFailure, RestoreError};
 use crate::restore::execute::completeness::{ChainChecksums, Shape};
 use crate::restore::execute::execution::{Execution, UNRESERVED_MAP_BYTES};
-use crate::restore::execute::fetch::{Fetched, WholeBody};
+use crate::restore::execute::fetch::{Fetched, WholeBody, fetch_again};
 use crate::restore::execute::space::is_implausible;
 use crate::restore::large::{Footer, Indexed};
 use crate::restore::page_map::{Overlay, PageMap, Winners};
@@ -43,6 +44,10 @@ struct ClaimState {
     /// each.
     reserved_maps: Option<MemoryReservation>,
     overlay: Overlay,
+    /// What the file that is being read has changed here.
+    undo: Undo,
+    /// A page map that a failed reading of a large increment has left.
+    spare_map: Option<PageMap>,
     /// Number and checksum of the pages that were written at once because the overlay was full.
     spilled: Placed,
     /// The increments that are too large for one GET. Only their header, page index and trailer were read so far.
@@ -50,9 +55,26 @@ struct ClaimState {
     checksums: ChainChecksums,
 }
 
+/// What is needed to take the claims of one file back, because its content proved wrong and it is asked for once more.
+#[derive(Default)]
+struct Undo {
+    /// The number of pages in the overlay before the file.
+    overlaid: usize,
+    /// The pages of the file that were written at once. Kept only for a body in memory, which is small.
+    spilled_pages: Vec<Pgno>,
+    /// The pages that a large increment has claimed, if it could not be read to its end.
+    wins: Option<PageMap>,
+    /// The pages that were written at once before the file.
+    spilled: Placed,
+    /// The creation times of the files before it.
+    times: ChainTimes,
+}
+
 /// Records which pages of one database occur in its increments, after all of them were read.
 pub(super) struct Claimed {
     pub shape: Shape,
+    /// The creation times of the increments, without that of the base.
+    increments_times: ChainTimes,
     /// The increments that are too large for one GET. Their pages are still to be fetched and written, in segments of
     /// about 8 MiB.
     pub large: Vec<Indexed>,
@@ -69,7 +91,38 @@ impl<'a> Claims<'a> {
 
     /// Adds the increment that is file `i` of the plan. It claims those of its pages that no newer increment has
     /// claimed. Must be called from the newest increment to the oldest.
+    ///
+    /// If the file's content is wrong, it is asked for once more: a bit may have been flipped on the way.
     pub(super) async fn claim(&mut self, i: usize, fetched: Fetched) -> Result<(), ExecutionFailure> {
+        let is_first = self.state.is_none();
+        if let Some(state) = &mut self.state {
+            state.begin_file();
+        }
+        let is_streamed = matches!(&fetched, Fetched::Whole(body) if !body.is_in_memory());
+        let failure = match self.claim_once(i, fetched).await {
+            Err(failure) if self.execution.may_ask_again(i, &failure) => failure,
+            result => return result,
+        };
+        if is_streamed {
+            // The pages that it has claimed are not remembered.
+            return Err(ExecutionFailure::Again { file: i, failure: Box::new(failure) });
+        }
+        match &mut self.state {
+            Some(state) if !is_first => state.take_back_file(),
+            state => {
+                *state = None;
+                self.execution.empty_output()?;
+            }
+        }
+        // The future is boxed, so that the future of every restore does not grow by what is rarely needed.
+        Box::pin(async {
+            let fetched = fetch_again(self.execution, i, &failure).await?;
+            self.claim_once(i, fetched).await
+        })
+        .await
+    }
+
+    async fn claim_once(&mut self, i: usize, fetched: Fetched) -> Result<(), ExecutionFailure> {
         match fetched {
             Fetched::Whole(body) => self.claim_whole(i, body).await,
             Fetched::Footer(footer) => self.claim_large(i, footer).await,
@@ -90,19 +143,25 @@ impl<'a> Claims<'a> {
 
     /// Ends the reading of increments: checks `base`, the header of the snapshot, against the increments' headers,
     /// sorts the pages held in memory, and returns the finished claims.
-    pub(super) async fn finish(mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
-        self.admit(0, base).await.map(Self::finished)
+    pub(super) async fn finish(&mut self, base: &Header) -> Result<Claimed, ExecutionFailure> {
+        let increments_times = self.state.as_ref().map(|state| state.shape.times).unwrap_or_default();
+        self.admit(0, base).await?;
+        let state = self.state.take().ok_or_else(|| ExecutionFailure::bug("claims are finished twice"))?;
+        Ok(Self::finished(state, increments_times))
     }
 
     /// The same where the snapshot is superseded ([`Self::is_superseded`]).
-    pub(super) fn finish_without_base(mut self) -> Result<Claimed, ExecutionFailure> {
+    pub(super) fn finish_without_base(&mut self) -> Result<Claimed, ExecutionFailure> {
         let state = self.state.take();
-        state.map(Self::finished).ok_or_else(|| ExecutionFailure::bug("no file was read that supersedes the snapshot"))
+        let state = state.ok_or_else(|| ExecutionFailure::bug("no file was read that supersedes the snapshot"))?;
+        let times = state.shape.times;
+        Ok(Self::finished(state, times))
     }
 
-    fn finished(mut state: ClaimState) -> Claimed {
+    fn finished(mut state: ClaimState, increments_times: ChainTimes) -> Claimed {
         state.overlay.sort();
         Claimed {
+            increments_times,
             shape: state.shape,
             large: state.large,
             checksums: state.checksums,
@@ -118,14 +177,14 @@ impl<'a> Claims<'a> {
         let mut decoder = execution.decoder(i)?;
         let mut page = Vec::new();
         let mut watch = Stopwatch::start();
+        let may_be_taken_back = body.is_in_memory();
         // This loop terminates, because each turn consumes a part of the body, which is finite.
         loop {
             match decoder.next_page().map_err(damaged)? {
-                DecodeStep::NeedMore => body.feed(&mut decoder, i).await?,
+                DecodeStep::NeedMore => body.feed(execution, &mut decoder, i).await?,
                 DecodeStep::Header(header) if self.is_superseded(&header) => return Ok(()),
                 DecodeStep::Header(header) => {
-                    let state = watch.away(self.admit(i, &header)).await?;
-                    self.state = Some(state);
+                    watch.away(self.admit(i, &header)).await?;
                     page = vec![0; header.page_size.bytes()];
                 }
                 DecodeStep::Page(encoded) => {
@@ -135,6 +194,9 @@ impl<'a> Claims<'a> {
                     if state.map.claim(pgno) && !state.overlay.insert(&execution.worker.shared.budget, pgno, &page) {
                         watch.less(spill(execution, &page, state.shape.page_size.offset_of(pgno))?);
                         state.spilled.count(pgno, &page, state.shape.tracked);
+                        if may_be_taken_back {
+                            state.undo.spilled_pages.push(pgno);
+                        }
                     }
                 }
                 DecodeStep::Done(file) => {
@@ -155,45 +217,102 @@ impl<'a> Claims<'a> {
         if self.is_superseded(&header) {
             return Ok(());
         }
-        let mut state = self.admit(i, &header).await?;
-        let mut wins = another_page_map(execution, &mut state)?;
+        self.admit(i, &header).await?;
+        let state = admitted(&mut self.state)?;
+        let mut wins = another_page_map(execution, state)?;
         let mut on_page = |pgno| {
             if state.map.claim(pgno) {
                 wins.claim(pgno);
             }
         };
-        let source = execution.source(execution.planned(i)?);
-        let mut indexed = Indexed::read(source, i, footer, &mut on_page).await?;
-        indexed.file.wins = Some(wins);
-        state.checksums.note(i, &header, &indexed.expected.trailer);
-        state.large.push(indexed);
-        self.state = Some(state);
-        Ok(())
+        let again = footer.again.clone();
+        let source = execution.source(execution.planned(i)?, again.as_deref());
+        match Indexed::read(source, i, footer, &mut on_page).await {
+            Ok(mut indexed) => {
+                indexed.file.wins = Some(wins);
+                state.checksums.note(i, &header, &indexed.expected.trailer);
+                state.large.push(indexed);
+                Ok(())
+            }
+            Err(failure) => {
+                state.undo.wins = Some(wins);
+                Err(failure)
+            }
+        }
     }
 
-    /// Checks the header of file `i` against the headers of the newer files, and takes the claims out of
-    /// `self`. The first call is for the newest file, whose header sets page size and page count.
+    /// Checks the header of file `i` against the headers of the newer files. The first call is for the newest file,
+    /// whose header sets page size and page count.
     ///
     /// # Errors
     /// The file is not older than the target time, or its page size differs from the newest file's.
-    async fn admit(&mut self, i: usize, header: &Header) -> Result<ClaimState, ExecutionFailure> {
-        if let Some(before) = self.execution.before
-            && header.timestamp() >= before
-        {
-            let error = ChainError::NotBefore { target: before, found: header.timestamp() };
-            return Err(ExecutionFailure::TooNew { file: i, error });
-        }
-        match self.state.take() {
-            Some(state) if state.shape.page_size != header.page_size => Err(ExecutionFailure::Chain {
-                file: i,
-                error: ChainError::PageSize { expected: state.shape.page_size.get(), found: header.page_size.get() },
-            }),
-            Some(mut state) => {
+    async fn admit(&mut self, i: usize, header: &Header) -> Result<(), ExecutionFailure> {
+        check_time(self.execution, i, header)?;
+        match &mut self.state {
+            Some(state) => {
+                state.shape.check_page_size(i, header)?;
                 state.shape.times.note(i, header.timestamp());
-                Ok(state)
             }
-            None => begin(self.execution, i, header).await,
+            None => self.state = Some(begin(self.execution, i, header).await?),
         }
+        Ok(())
+    }
+}
+
+impl ClaimState {
+    /// Remembers what is needed to take the claims of the next file back.
+    fn begin_file(&mut self) {
+        self.undo =
+            Undo { overlaid: self.overlay.len(), spilled: self.spilled, times: self.shape.times, ..Undo::default() };
+    }
+
+    /// Takes the claims of the file that was read last back. Pages that it has written at once are written again,
+    /// since no file claims them any more.
+    fn take_back_file(&mut self) {
+        let undo = std::mem::take(&mut self.undo);
+        let map = &mut self.map;
+        self.overlay.truncate(undo.overlaid, &mut |pgno| map.unclaim(pgno));
+        undo.spilled_pages.into_iter().for_each(|pgno| map.unclaim(pgno));
+        if let Some(mut wins) = undo.wins {
+            map.unclaim_all(&mut wins);
+            self.spare_map = Some(wins);
+        }
+        self.spilled = undo.spilled;
+        self.shape.times = undo.times;
+        self.begin_file();
+    }
+}
+
+impl Claimed {
+    /// Fits the claims to `base`, the header of the snapshot, which was asked for once more. The header that was read
+    /// the first time may have been wrong.
+    pub(super) async fn admit_again(
+        &mut self,
+        execution: &Execution<'_>,
+        base: &Header,
+    ) -> Result<(), ExecutionFailure> {
+        if self.shape.newest == 0 {
+            // Without increments it is the snapshot that sets page size and page count.
+            execution.empty_output()?;
+            *self = Claims::new(execution).finish(base).await?;
+            return Ok(());
+        }
+        check_time(execution, 0, base)?;
+        self.shape.check_page_size(0, base)?;
+        self.shape.times = self.increments_times;
+        self.shape.times.note(0, base.timestamp());
+        Ok(())
+    }
+}
+
+/// Checks that file `i` of the plan, which has the header `header`, is older than the target time.
+fn check_time(execution: &Execution<'_>, i: usize, header: &Header) -> Result<(), ExecutionFailure> {
+    match execution.before {
+        Some(before) if header.timestamp() >= before => {
+            let error = ChainError::NotBefore { target: before, found: header.timestamp() };
+            Err(ExecutionFailure::TooNew { file: i, error })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -217,7 +336,7 @@ async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<C
         // The header promises more pages than the plan's files can hold. Either the snapshot was truncated, or this
         // header is wrong. Reading the snapshot again from its beginning tells which.
         let base = execution.planned(0)?;
-        let fault = execution.source(base).fault(0, base.file.etag.as_ref()).await;
+        let fault = execution.source(base, None).fault(0, base.file.etag.as_ref()).await;
         let wrong = || ExecutionFailure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
         return Err(fault.unwrap_or_else(wrong));
     }
@@ -245,6 +364,8 @@ async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<C
         map,
         reserved_maps,
         overlay: Overlay::new(header.page_size, OVERLAY_BYTES.min(shared.budget.total_bytes() / 4)),
+        undo: Undo::default(),
+        spare_map: None,
         spilled: Placed::default(),
         large: Vec::new(),
         checksums: ChainChecksums::default(),
@@ -282,6 +403,9 @@ async fn page_maps(
 /// # Errors
 /// The budget has too little free memory. Waiting for more could deadlock, as this restore holds memory.
 fn another_page_map(execution: &Execution<'_>, state: &mut ClaimState) -> Result<PageMap, ExecutionFailure> {
+    if let Some(map) = state.spare_map.take() {
+        return Ok(map);
+    }
     let commit = state.shape.commit;
     let map_bytes = PageMap::bytes_for(commit);
     if map_bytes <= UNRESERVED_MAP_BYTES {

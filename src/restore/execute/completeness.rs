@@ -79,6 +79,15 @@ impl ChainChecksums {
 }
 
 impl Shape {
+    /// Checks that file `i` of the plan, which has the header `header`, has the page size of the newest file.
+    pub(super) fn check_page_size(&self, i: usize, header: &Header) -> Result<(), ExecutionFailure> {
+        let (expected, found) = (self.page_size.get(), header.page_size.get());
+        match expected == found {
+            true => Ok(()),
+            false => Err(ExecutionFailure::Chain { file: i, error: ChainError::PageSize { expected, found } }),
+        }
+    }
+
     /// Checks that the increments hold every page by which the database has grown since the base. The base
     /// is a snapshot. Its decoder has checked already that it holds all pages of its own page count.
     pub(super) fn check_growth(&self, winners: &Winners, base: &Header) -> Result<(), ExecutionFailure> {

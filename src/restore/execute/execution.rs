@@ -2,14 +2,14 @@
 //! written to.
 
 use crate::catalogue::LtxFile;
-use crate::commit::StagedFile;
+use crate::commit::{CommitError, StagedFile};
 use crate::ltx::decoder::FileDecoder;
 use crate::ltx::header::Header;
 use crate::ltx::name::check_name;
 use crate::restore::error::ExecutionFailure;
 use crate::restore::large::{LargeSource, PlannedFile};
 use crate::restore::workers::Worker;
-use crate::store::Store;
+use crate::store::{Http, Store};
 use crate::timestamp::Timestamp;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,9 +81,25 @@ impl Execution<'_> {
         }
     }
 
-    /// Makes a reader for the large file `planned`, which is fetched in segments.
-    pub(crate) fn source<'b>(&'b self, planned: &'b PlannedFile) -> LargeSource<'b> {
-        LargeSource { worker: self.worker, store: self.store, planned, requests: self.requests.as_deref() }
+    /// Makes a reader for the large file `planned`, which is fetched in segments. It uses the connections `again` if the
+    /// file is fetched for the second time, otherwise the worker's.
+    pub(crate) fn source<'b>(&'b self, planned: &'b PlannedFile, again: Option<&'b Http>) -> LargeSource<'b> {
+        let http = again.unwrap_or(&self.worker.http);
+        LargeSource { worker: self.worker, http, store: self.store, planned, requests: self.requests.as_deref() }
+    }
+
+    /// Empties the output before a file is read again that gives the size of the database.
+    ///
+    /// # Errors
+    /// [`CommitError`] if the file system refuses.
+    pub(crate) fn empty_output(&self) -> Result<(), CommitError> {
+        self.output.map_or(Ok(()), |output| output.truncate(0))
+    }
+
+    /// Whether `failure` says that the content of file `i` is wrong, and the file may be asked for once more.
+    pub(crate) fn may_ask_again(&self, i: usize, failure: &ExecutionFailure) -> bool {
+        failure.wrong_content().is_some_and(|(file, _)| file == i)
+            && self.files.get(i).is_some_and(|planned| self.source(planned, None).may_ask_again())
     }
 
     /// A decoder for file `i` of the plan. It also checks the header's TXIDs against those in the file's
@@ -91,6 +107,12 @@ impl Execution<'_> {
     pub(crate) fn decoder(&self, i: usize) -> Result<FileDecoder, ExecutionFailure> {
         let file = &self.planned(i)?.file;
         Ok(FileDecoder::new(file.size, Some((file.min_txid, file.max_txid))))
+    }
+
+    /// Whether file `i` is fetched in segments and may be asked for once more.
+    pub(crate) fn is_large_and_may_be_asked_again(&self, i: usize) -> bool {
+        let planned = self.files.get(i);
+        planned.is_some_and(|planned| self.is_large(&planned.file) && self.source(planned, None).may_ask_again())
     }
 
     /// Compares the TXIDs in the name of file `i` with those in `header`.

@@ -5,9 +5,12 @@
 use crate::ltx::decoder::FileDecoder;
 use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::execution::Execution;
-use crate::restore::large::{Footer, PlannedFile, request_permit};
-use crate::store::{Body, StoreError};
+use crate::restore::large::{Footer, PlannedFile, note_asked_again, request_permit};
+use crate::store::{Body, Http, StoreError, StoreErrorKind};
 use bytes::Bytes;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// At most 64 increments (LTX files with changed pages) of one database are fetched at a time, including those that
 /// wait to be decoded.
@@ -42,20 +45,53 @@ pub(super) enum Reading {
 pub(super) struct WholeBody {
     /// The chunks of the body that are in memory and not decoded yet.
     fetched: std::vec::IntoIter<Bytes>,
-    /// The open file on a local disk from which the rest is read. None if all is in memory.
+    /// The open file on a local disk from which the rest is read, or the rest of an object that is streamed. None if all
+    /// is in memory.
     unread: Option<Body>,
+    /// True for an object that is still to be opened and streamed: it is too large for memory, and the service does not
+    /// send ranges.
+    is_unopened: bool,
+    /// The connections on which an object is streamed, if it is asked for for the second time.
+    again: Option<Rc<Http>>,
+    /// The permit of the stream's request (`-parallelism`).
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl WholeBody {
     fn fetched(chunks: Vec<Bytes>) -> Self {
-        Self { fetched: chunks.into_iter(), unread: None }
+        Self { fetched: chunks.into_iter(), ..Self::default() }
+    }
+
+    /// A large object of a service that does not send ranges. It is opened by the first [`WholeBody::feed`], so that no
+    /// stream waits for another one to end.
+    fn unopened(again: Option<Rc<Http>>) -> Self {
+        Self { is_unopened: true, again, ..Self::default() }
+    }
+
+    /// Whether the whole body is in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.unread.is_none() && !self.is_unopened
     }
 
     /// Passes the next chunk of the body to `decoder`, which decodes file `i` of the plan.
     ///
     /// # Errors
-    /// The local file cannot be read, or (a bug) the body has no further chunk.
-    pub(super) async fn feed(&mut self, decoder: &mut FileDecoder, i: usize) -> Result<(), ExecutionFailure> {
+    /// The local file or the object cannot be read, or (a bug) the body has no further chunk.
+    pub(super) async fn feed(
+        &mut self,
+        execution: &Execution<'_>,
+        decoder: &mut FileDecoder,
+        i: usize,
+    ) -> Result<(), ExecutionFailure> {
+        if std::mem::take(&mut self.is_unopened) {
+            let PlannedFile { key, file, .. } = execution.planned(i)?;
+            if let Some(requests) = &execution.requests {
+                self._permit = Arc::clone(requests).acquire_owned().await.ok();
+            }
+            let http = self.again.as_deref().unwrap_or(&execution.worker.http);
+            let body = execution.store.get(http, key, 0..file.size, file.etag.as_ref()).await;
+            self.unread = Some(body.map_err(|e| ExecutionFailure::of_request(i, e))?);
+        }
         let chunk = match (self.fetched.next(), &mut self.unread) {
             (Some(chunk), _) => Some(chunk),
             (None, Some(unread)) => unread.chunk().await.map_err(|e| ExecutionFailure::of_request(i, e))?,
@@ -69,6 +105,24 @@ impl WholeBody {
     }
 }
 
+/// Fetches file `i` of the plan for the second time, on other connections than before: what arrived was wrong, as
+/// `failure` says. Says so with `-v`.
+///
+/// # Errors
+/// The request fails and all its retries do.
+pub(super) async fn fetch_again(
+    execution: &Execution<'_>,
+    i: usize,
+    failure: &ExecutionFailure,
+) -> Result<Fetched, ExecutionFailure> {
+    let file = execution.planned(i)?;
+    if let Some((_, error)) = failure.wrong_content() {
+        note_asked_again(execution.worker, &file.key, None, error);
+    }
+    let http = Rc::new(execution.worker.http.on_other_connections());
+    fetch_on(execution, file, Reading::Now, Some(http)).await.map_err(|e| ExecutionFailure::of_request(i, e))
+}
+
 /// Fetches the planned file `file`: its body, or only its first and last bytes if it is too large for one
 /// GET.
 ///
@@ -79,9 +133,26 @@ pub(super) async fn fetch(
     file: &PlannedFile,
     reading: Reading,
 ) -> Result<Fetched, StoreError> {
+    fetch_on(execution, file, reading, None).await
+}
+
+async fn fetch_on(
+    execution: &Execution<'_>,
+    file: &PlannedFile,
+    reading: Reading,
+    again: Option<Rc<Http>>,
+) -> Result<Fetched, StoreError> {
     let (size, etag) = (file.file.size, file.file.etag.as_ref());
     if execution.is_large(&file.file) {
-        return execution.source(file).footer().await.map(Fetched::Footer);
+        let streamed = || Fetched::Whole(WholeBody::unopened(again.clone()));
+        if execution.store.ignores_ranges() {
+            return Ok(streamed());
+        }
+        return match execution.source(file, again.as_deref()).footer().await {
+            Ok(footer) => Ok(Fetched::Footer(Footer { again: again.clone(), ..footer })),
+            Err(error) if error.kind == StoreErrorKind::RangesIgnored => Ok(streamed()),
+            Err(error) => Err(error),
+        };
     }
     let _permit = request_permit(execution.requests.as_deref()).await;
     // An object of 0 bytes needs no request. On a local disk, size 0 may mean that the size could not be
@@ -89,7 +160,8 @@ pub(super) async fn fetch(
     if size == 0 && !execution.store.is_on_disk() {
         return Ok(Fetched::Whole(WholeBody::default()));
     }
-    let mut body = execution.store.get(&execution.worker.http, &file.key, 0..size, etag).await?;
+    let http = again.as_deref().unwrap_or(&execution.worker.http);
+    let mut body = execution.store.get(http, &file.key, 0..size, etag).await?;
     if body.is_on_disk() {
         if reading == Reading::OnDemand && size > GATHERED_BYTES {
             return Ok(Fetched::Whole(WholeBody { unread: Some(body), ..WholeBody::default() }));

@@ -3,7 +3,7 @@
 
 use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::execution::Execution;
-use crate::restore::execute::fetch::INCREMENTS_IN_FLIGHT;
+use crate::restore::execute::fetch::{Fetched, INCREMENTS_IN_FLIGHT, Reading, fetch, fetch_again};
 use crate::restore::large::{Indexed, PlannedFile, SegmentContext, Segments, request_permit};
 use crate::restore::page_map::{Overlay, PageMap, Winners};
 use crate::store::StoreError;
@@ -19,13 +19,29 @@ use std::sync::atomic::AtomicBool;
 pub(crate) async fn fetch_only(execution: &Execution<'_>) -> Result<(), ExecutionFailure> {
     let _permit = execution.large_database_permit().await;
     let fetches = execution.files.iter().enumerate().rev().map(|(i, file)| async move {
-        if !execution.is_large(&file.file) {
+        if !execution.is_large(&file.file) || execution.store.ignores_ranges() {
             fetch_and_discard(execution, file).await.map_err(|e| ExecutionFailure::of_request(i, e))?;
             return Ok::<_, ExecutionFailure>(None);
         }
-        let source = execution.source(file);
-        let footer = source.footer().await.map_err(|e| ExecutionFailure::of_request(i, e))?;
-        Ok(Some(Indexed::read(source, i, footer, &mut |_| {}).await?))
+        let footer = match fetch(execution, file, Reading::Now).await.map_err(|e| ExecutionFailure::of_request(i, e))? {
+            Fetched::Footer(footer) => footer,
+            // The service does not send ranges.
+            Fetched::Whole(_) => {
+                fetch_and_discard(execution, file).await.map_err(|e| ExecutionFailure::of_request(i, e))?;
+                return Ok(None);
+            }
+        };
+        let indexed = match Indexed::read(execution.source(file, None), i, footer, &mut |_| {}).await {
+            Err(failure) if execution.may_ask_again(i, &failure) => match fetch_again(execution, i, &failure).await? {
+                Fetched::Footer(footer) => {
+                    let again = footer.again.clone();
+                    Indexed::read(execution.source(file, again.as_deref()), i, footer, &mut |_| {}).await?
+                }
+                Fetched::Whole(_) => return Err(failure),
+            },
+            indexed => indexed?,
+        };
+        Ok(Some(indexed))
     });
     let mut fetches = stream::iter(fetches).buffer_unordered(INCREMENTS_IN_FLIGHT);
     let mut indexed = Vec::new();

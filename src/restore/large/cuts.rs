@@ -20,7 +20,7 @@ pub(crate) struct SegmentBounds {
     /// Number of the segment's first page.
     pub first: Pgno,
     /// Number of the segment's last page.
-    last: Pgno,
+    pub last: Pgno,
     /// Number of the last page of the preceding segment. None for the first segment of a file. The parser checks that
     /// page numbers ascend.
     pub after: Option<Pgno>,

@@ -55,8 +55,9 @@ impl Indexed {
         footer: Footer,
         on_page: &mut dyn FnMut(Pgno),
     ) -> Result<Self, ExecutionFailure> {
+        let may_ask_again = footer.again.is_none() && source.may_ask_again();
         match Self::read_once(source, planned, &footer, on_page).await {
-            Err(ExecutionFailure::Damaged { file, error }) => {
+            Err(ExecutionFailure::Damaged { file, error }) if !may_ask_again => {
                 // If the file was truncated, its last bytes are not an index, and `error` says nothing
                 // useful. Reading the file from its beginning finds the true cause.
                 let fault = source.fault(file, footer.etag.as_ref()).await;
@@ -109,7 +110,7 @@ impl Indexed {
         cuts.extend(cutter.finish());
         debug_assert!(cuts.windows(2).all(|pair| matches!(pair, [a, b] if a.bytes.end == b.bytes.start)));
         let (key, etag) = (source.planned.key.clone(), footer.etag.clone());
-        let file = LargeFile { planned, key, etag, header, wins: None };
+        let file = LargeFile { planned, key, etag, header, wins: None, may_ask_again: source.may_ask_again() };
         Ok(Self { file, cuts, expected: SegmentChecksums { size, header, trailer, head_crc, tail_crc } })
     }
 }

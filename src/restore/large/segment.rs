@@ -10,11 +10,11 @@ use crate::ltx::index::FrameHash;
 use crate::ltx::{Fault, FormatError, Part};
 use crate::restore::error::ExecutionFailure;
 use crate::restore::large::cuts::SegmentBounds;
-use crate::restore::large::source::request_permit;
+use crate::restore::large::source::{note_asked_again, request_permit};
 use crate::restore::page_map::{PageMap, Winners};
 use crate::restore::page_writer::{PageWriter, Placed};
 use crate::restore::workers::Worker;
-use crate::store::{Etag, Store};
+use crate::store::{Body, Etag, Http, Store};
 use crate::telemetry::{Stage, Stopwatch};
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub(crate) struct LargeFile {
     /// For an increment: the pages of which it has the newest copy, which are to be written. None for the snapshot,
     /// which has the newest copy of every page that is in no increment.
     pub wins: Option<PageMap>,
+    /// Whether what arrives is asked for once more if it is wrong.
+    pub may_ask_again: bool,
 }
 
 /// One segment (a byte range of about 8 MiB) of one large file, as a job for any worker.
@@ -93,7 +95,7 @@ impl Segment {
         let result = if self.context.stopped.load(Ordering::Relaxed) {
             Err(ExecutionFailure::Stopped)
         } else {
-            self.stream(worker).await
+            self.stream_or_again(worker).await
         };
         if result.is_err() {
             self.context.stopped.store(true, Ordering::Relaxed);
@@ -102,14 +104,32 @@ impl Segment {
         let _ = self.done.send(SegmentDone { number: self.number, result });
     }
 
+    /// Fetches, decodes and writes the segment. If its frames are wrong, it is asked for once more on another connection.
+    async fn stream_or_again(&self, worker: &Worker) -> Result<SegmentOutput, ExecutionFailure> {
+        let _permit = request_permit(self.context.requests.as_deref()).await;
+        let failure = match self.stream(worker, &worker.http).await {
+            Err(failure) if self.file.may_ask_again => failure,
+            result => return result,
+        };
+        let Some((_, error)) = failure.wrong_content() else { return Err(failure) };
+        note_asked_again(worker, &self.file.key, Some(&self.bounds.bytes), error);
+        let http = worker.http.on_other_connections();
+        // The future is boxed, so that the future of every segment does not grow by what is rarely needed.
+        match Box::pin(self.stream(worker, &http)).await {
+            // The frames agree with each other, but not with the page index. So the index may be what is wrong.
+            Err(failure) if is_index_disagreement(&failure) => {
+                Err(ExecutionFailure::Again { file: self.file.planned, failure: Box::new(failure) })
+            }
+            result => result,
+        }
+    }
+
     /// Fetches the segment with one GET, decodes its pages as they arrive, and writes those of which this file has
-    /// the newest copy.
-    async fn stream(&self, worker: &Worker) -> Result<SegmentOutput, ExecutionFailure> {
-        let (context, file, bounds) = (&*self.context, &*self.file, &self.bounds);
-        let damaged = |error| ExecutionFailure::Damaged { file: file.planned, error };
+    /// the newest copy. If it fails, no write is in flight any more.
+    async fn stream(&self, worker: &Worker, http: &Http) -> Result<SegmentOutput, ExecutionFailure> {
+        let (context, file) = (&*self.context, &*self.file);
         let failed = |error| ExecutionFailure::of_request(file.planned, error);
-        let _permit = request_permit(context.requests.as_deref()).await;
-        let body = context.store.get(&worker.http, &file.key, bounds.bytes.clone(), file.etag.as_ref());
+        let body = context.store.get(http, &file.key, self.bounds.bytes.clone(), file.etag.as_ref());
         let mut body = body.await.map_err(failed)?;
         if context.fetch_only {
             while body.chunk().await.map_err(failed)?.is_some() {
@@ -120,17 +140,41 @@ impl Segment {
             let (crc, checksum) = (FileCrc::new(), DatabaseChecksum::default());
             return Ok(SegmentOutput { crc, placed: Placed::default(), checksum });
         }
-        let page_size = file.header.page_size;
-        let wants_checksum = is_tracked_snapshot(&file.header);
-        let mut parser = FrameParser::new(page_size, bounds.bytes.start, bounds.after);
         let mut writer = PageWriter::new(
             worker,
             context.output.as_ref(),
-            page_size,
+            file.header.page_size,
             Arc::clone(&context.winners),
             self.overlay_share(),
             context.tracked,
         );
+        match self.decode(worker, &mut body, &mut writer).await {
+            Ok((crc, checksum)) => Ok(SegmentOutput { crc, placed: writer.finish().await?, checksum }),
+            Err(failure) => {
+                writer.give_up().await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Decodes the segment's pages as they arrive and passes those of which this file has the newest copy to `writer`.
+    /// Returns the CRC of the frames and the XOR of the pages' checksums.
+    async fn decode(
+        &self,
+        worker: &Worker,
+        body: &mut Body,
+        writer: &mut PageWriter,
+    ) -> Result<(FileCrc, DatabaseChecksum), ExecutionFailure> {
+        let (context, file, bounds) = (&*self.context, &*self.file, &self.bounds);
+        let damaged = |error| ExecutionFailure::Damaged { file: file.planned, error };
+        let failed = |error| ExecutionFailure::of_request(file.planned, error);
+        let index_disagrees = || {
+            let (part, offset) = (Part::Index, bounds.bytes.start);
+            damaged(FormatError::Malformed { part, offset, fault: Fault::IndexDisagrees })
+        };
+        let page_size = file.header.page_size;
+        let wants_checksum = is_tracked_snapshot(&file.header);
+        let mut parser = FrameParser::new(page_size, bounds.bytes.start, bounds.after);
         let mut loser = vec![0; page_size.bytes()];
         let (mut crc, mut frames, mut checksum) = (FileCrc::new(), FrameHash::new(), DatabaseChecksum::default());
         let mut watch = Stopwatch::start();
@@ -152,6 +196,10 @@ impl Segment {
                 Next::End { .. } => break,
             };
             let pgno = frame.pgno;
+            // A page of another segment must not be written, since that segment may be complete already.
+            if pgno > bounds.last {
+                return Err(index_disagrees());
+            }
             let wins = match &file.wins {
                 None => {
                     writer.advance_to(pgno).await?;
@@ -175,10 +223,9 @@ impl Segment {
         worker.recorder().record(Stage::Decode, watch.elapsed());
         parser.end_segment(bounds.bytes.end).map_err(damaged)?;
         if frames != bounds.frames {
-            let (part, offset) = (Part::Index, bounds.bytes.start);
-            return Err(damaged(FormatError::Malformed { part, offset, fault: Fault::IndexDisagrees }));
+            return Err(index_disagrees());
         }
-        Ok(SegmentOutput { crc, placed: writer.finish().await?, checksum })
+        Ok((crc, checksum))
     }
 
     /// The range of overlay entries (winning pages that wait in memory) that this segment writes between its
@@ -194,6 +241,14 @@ impl Segment {
         let end = bounds.next.map_or(overlay.len(), |next| overlay.position(next));
         start..end
     }
+}
+
+/// Whether a segment's frames are well-formed, but are not those that the page index lists.
+fn is_index_disagreement(failure: &ExecutionFailure) -> bool {
+    matches!(
+        failure,
+        ExecutionFailure::Damaged { error: FormatError::Malformed { fault: Fault::IndexDisagrees, .. }, .. }
+    )
 }
 
 /// Whether the file is a snapshot with a database checksum. Its checksum then covers exactly the pages in

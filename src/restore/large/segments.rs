@@ -28,6 +28,7 @@ struct ExpectedFile {
     planned: usize,
     /// Number of segments that the file was divided into.
     segments: usize,
+    may_ask_again: bool,
     checksums: SegmentChecksums,
 }
 
@@ -41,7 +42,8 @@ impl Segments {
         let mut files = Vec::with_capacity(indexed.len());
         let mut count = 0;
         for Indexed { file, cuts, expected } in indexed {
-            files.push(ExpectedFile { planned: file.planned, segments: cuts.len(), checksums: expected });
+            let (planned, may_ask_again) = (file.planned, file.may_ask_again);
+            files.push(ExpectedFile { planned, segments: cuts.len(), may_ask_again, checksums: expected });
             let file = Arc::new(file);
             for bounds in cuts {
                 let (context, file, done) = (Arc::clone(&context), Arc::clone(&file), done.clone());
@@ -96,7 +98,14 @@ impl Segments {
             rest = others;
             if !self.context.fetch_only {
                 let verified = file.checksums.verify(outputs);
-                verified.map_err(|error| ExecutionFailure::Damaged { file: file.planned, error })?;
+                verified.map_err(|error| {
+                    let damaged = ExecutionFailure::Damaged { file: file.planned, error };
+                    // Any byte of the file may be the wrong one.
+                    match file.may_ask_again {
+                        true => ExecutionFailure::Again { file: file.planned, failure: Box::new(damaged) },
+                        false => damaged,
+                    }
+                })?;
             }
             outputs.iter().for_each(|o| placed.add(o.placed));
         }

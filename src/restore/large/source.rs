@@ -8,9 +8,11 @@ use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::restore::error::ExecutionFailure;
 use crate::restore::large::cuts::{END_DIVISOR, segment_len};
 use crate::restore::workers::Worker;
-use crate::store::{Body, Etag, Store, StoreError};
+use crate::store::{Body, Etag, Http, Store, StoreError};
 use futures_util::future::{LocalBoxFuture, try_join, try_join_all};
+use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The last 1/128 of a large file (the tail) is fetched first, because the page index is at the file's end
@@ -36,13 +38,17 @@ pub(crate) struct PlannedFile {
     pub key: String,
     /// The listed properties of the file: level, TXIDs, size, time and ETag.
     pub file: LtxFile,
+    /// True if the plan is executed once more because this file's content was wrong. If it is wrong again, the file is
+    /// damaged.
+    pub asked_again: bool,
 }
 
 /// A reader for one large file.
 #[derive(Clone, Copy)]
 pub(crate) struct LargeSource<'a> {
-    /// The worker whose HTTP connections the requests use.
     pub worker: &'a Worker,
+    /// The HTTP connections that the requests use.
+    pub http: &'a Http,
     /// The store (bucket or local disk) that holds the file.
     pub store: &'a Store,
     pub planned: &'a PlannedFile,
@@ -59,6 +65,8 @@ pub(crate) struct Footer {
     /// ETag of the object that these bytes came from. Segments send it as `If-Match`, so that all parts are from the
     /// same object.
     pub etag: Option<Etag>,
+    /// The connections on which it was fetched, if it was fetched for the second time because its content was wrong.
+    pub again: Option<Rc<Http>>,
 }
 
 /// The number of bytes at the end of a file of `size` bytes that are fetched first.
@@ -97,7 +105,21 @@ pub(crate) async fn request_permit(requests: Option<&Semaphore>) -> Option<Semap
     permit.ok()
 }
 
+/// Says with `-v` that what arrived of the object `key` is wrong and is asked for once more, and counts it.
+pub(crate) fn note_asked_again(worker: &Worker, key: &str, range: Option<&Range<u64>>, error: &dyn fmt::Display) {
+    worker.shared.counters.retries.add(1);
+    let range = range.map(|range| format!("{}-{}", range.start, range.end.saturating_sub(1)));
+    let cure = "asked for once more on another connection";
+    tracing::debug!(target: "hydrant::s3", key, range, %error, cure, "what arrived is damaged");
+}
+
 impl LargeSource<'_> {
+    /// Whether the file may be asked for once more if its content is wrong. What a bucket sends may have been changed on
+    /// its way. A file on a local disk would be read the same again.
+    pub(crate) fn may_ask_again(self) -> bool {
+        !self.store.is_on_disk() && !self.planned.asked_again && self.planned.file.size > 0
+    }
+
     /// Fetches the file's header and its last bytes, with several GETs side by side.
     ///
     /// # Errors
@@ -110,7 +132,7 @@ impl LargeSource<'_> {
         let parts = tail.chunks_mut(part_bytes).zip((begin..size).step_by(part_bytes));
         let parts = parts.map(|(part, at)| self.fetch(at, part));
         let (head_etag, _) = try_join(self.fetch(0, &mut head), try_join_all(parts)).await?;
-        Ok(Footer { head, tail, etag: etag.cloned().or(head_etag) })
+        Ok(Footer { head, tail, etag: etag.cloned().or(head_etag), again: None })
     }
 
     /// Fills `into` with the file's bytes, beginning at byte offset `at`. Returns the ETag of the response.
@@ -133,7 +155,7 @@ impl LargeSource<'_> {
     /// Sends a GET for the bytes `range` of the file. If `etag` is given, it is sent as `If-Match`, so that the
     /// store answers 412 (Precondition Failed) if the object was replaced.
     pub(crate) async fn get(self, range: Range<u64>, etag: Option<&Etag>) -> Result<Body, StoreError> {
-        self.store.get(&self.worker.http, &self.planned.key, range, etag).await
+        self.store.get(self.http, &self.planned.key, range, etag).await
     }
 
     /// Reads the whole file, which is file `file` of the plan, and returns the first error in its content.

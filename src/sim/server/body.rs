@@ -102,6 +102,7 @@ impl SimBody {
             Some(Failure::FlippedBit) if len > 0 => {
                 self.flip_at = Some(self.at + ((u128::from(flip_at) * u128::from(len)) >> 64) as u64);
             }
+            Some(Failure::FlippedBitAt(at)) if len > 0 => self.flip_at = Some(self.at + at.min(len - 1)),
             _ => {}
         }
         self

@@ -2,7 +2,7 @@
 //! the same request came before. It does not depend on the order in which different requests arrive. Only the rate
 //! limit depends on time.
 
-use super::options::{Failure, Faults, RateLimit, RequestKind};
+use super::options::{Failure, Faults, Quirk, RateLimit, RequestKind};
 use crate::process::locks::{self, lock};
 use crate::sim::random::{Random, hash, mix};
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +22,7 @@ pub(super) struct Verdict {
     pub bandwidth: Option<u64>,
     /// The place in the body of the bit that is flipped, as a fraction of its length in units of 2^-64.
     pub flip_at: u64,
+    pub quirk: Option<Quirk>,
 }
 
 type Scripts = HashMap<(RequestKind, String), VecDeque<Option<Failure>>>;
@@ -108,7 +109,8 @@ impl FaultState {
     /// `detail` tells apart requests for the same key: the range, the continuation token.
     pub(super) fn judge(&self, kind: RequestKind, bucket: &str, key: &str, detail: &[u8], now: Instant) -> Verdict {
         let faults = self.current();
-        let mut verdict = Verdict { bandwidth: faults.bandwidth_per_connection, ..Verdict::default() };
+        let mut verdict =
+            Verdict { bandwidth: faults.bandwidth_per_connection, quirk: faults.quirk, ..Verdict::default() };
         let mut random =
             if faults.is_random() { Random::new(self.identity(kind, bucket, key, detail)) } else { Random::new(0) };
         verdict.delay = faults.latency.draw(&mut random);

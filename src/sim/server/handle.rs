@@ -4,7 +4,7 @@ use super::auth;
 use super::body::SimBody;
 use super::list::{self, ListOptions, ListQuery};
 use super::objects::Object;
-use super::options::{Failure, Outcome, RequestKind};
+use super::options::{Failure, Outcome, Quirk, RequestKind};
 use super::shared::{Connection, InFlight, Shared};
 use super::text::{http_date, percent_decode, query_pairs, xml_escape};
 use super::upload;
@@ -239,6 +239,10 @@ impl Exchange<'_> {
                 "Your socket connection to the server was not read from or written to within the timeout period.",
             ),
             Failure::AccessDenied => (403, "AccessDenied", "Access Denied"),
+            Failure::Archived => {
+                (403, "InvalidObjectState", "The operation is not valid for the object's storage class")
+            }
+            Failure::NotModified => return Some(Ok(self.answer(304, Outcome::PreconditionFailed, |b| b))),
             Failure::NoSuchKey => (404, "NoSuchKey", "The specified key does not exist."),
             Failure::ResetBeforeHeaders => {
                 self.shared.counters.count(self.kind, Outcome::Reset);
@@ -249,7 +253,8 @@ impl Exchange<'_> {
                 self.shared.counters.count(self.kind, Outcome::BlackHole);
                 return std::future::pending().await;
             }
-            Failure::HalfBody | Failure::ResetAfterHeaders | Failure::StalledBody | Failure::FlippedBit => return None,
+            Failure::HalfBody | Failure::ResetAfterHeaders | Failure::StalledBody => return None,
+            Failure::FlippedBit | Failure::FlippedBitAt(_) => return None,
         };
         let outcome = match status {
             403 => Outcome::Refused,
@@ -315,11 +320,19 @@ impl Exchange<'_> {
         } else {
             object.etag.clone()
         };
-        if let Some(wanted) = header_text(&parts.headers, header::IF_MATCH)
-            && !etag_matches(wanted, &etag)
-        {
-            let message = "At least one of the pre-conditions you specified did not hold";
-            return Ok(self.error(412, "PreconditionFailed", message, Outcome::PreconditionFailed));
+        let tag = match verdict.quirk {
+            Some(Quirk::EtagSuffix) => format!("\"{etag}-gzip\""),
+            Some(Quirk::WeakEtag) => format!("W/\"{etag}\""),
+            _ => format!("\"{etag}\""),
+        };
+        if let Some(wanted) = header_text(&parts.headers, header::IF_MATCH) {
+            if verdict.quirk == Some(Quirk::IfMatchUnknown) {
+                return Ok(self.not_implemented());
+            }
+            if !etag_matches(wanted, tag.trim_matches('"')) || verdict.quirk == Some(Quirk::IfMatchFails) {
+                let message = "At least one of the pre-conditions you specified did not hold";
+                return Ok(self.error(412, "PreconditionFailed", message, Outcome::PreconditionFailed));
+            }
         }
         if let Some(unwanted) = header_text(&parts.headers, header::IF_NONE_MATCH)
             && etag_matches(unwanted, &etag)
@@ -332,7 +345,8 @@ impl Exchange<'_> {
             return Ok(self.error(403, "InvalidObjectState", message, Outcome::Refused));
         }
         let len = object.content.len();
-        let range = match header_text(&parts.headers, header::RANGE).map(|text| parse_range(text, len)) {
+        let asked = header_text(&parts.headers, header::RANGE).filter(|_| verdict.quirk != Some(Quirk::NoRanges));
+        let range = match asked.map(|text| parse_range(text, len)) {
             None | Some(Asked::Whole) => None,
             Some(Asked::Range(range)) => Some(range),
             Some(Asked::Unsatisfiable) => {
@@ -344,7 +358,7 @@ impl Exchange<'_> {
                 return Ok(answer);
             }
         };
-        let status = if range.is_some() { 206 } else { 200 };
+        let status = if range.is_some() && verdict.quirk != Some(Quirk::RangeAs200) { 206 } else { 200 };
         let served = range.clone().unwrap_or(0..len);
         let content_length = served.end - served.start;
         let body = if self.kind == RequestKind::Head {
@@ -358,7 +372,7 @@ impl Exchange<'_> {
             }
         };
         self.shared.counters.count(self.kind, ended(verdict.failure));
-        Ok(self.build(status, |b| object_headers(b, &object, &etag, range, content_length), body))
+        Ok(self.build(status, |b| object_headers(b, &object, &tag, range, content_length), body))
     }
 
     fn bucket_operation(&mut self, bucket: &str, key: &str, method: &Method, location: bool) -> Answer {
@@ -403,9 +417,8 @@ impl Exchange<'_> {
 
 fn ended(failure: Option<Failure>) -> Outcome {
     match failure {
-        Some(Failure::HalfBody | Failure::ResetAfterHeaders | Failure::StalledBody | Failure::FlippedBit) => {
-            Outcome::Cut
-        }
+        Some(Failure::HalfBody | Failure::ResetAfterHeaders | Failure::StalledBody) => Outcome::Cut,
+        Some(Failure::FlippedBit | Failure::FlippedBitAt(_)) => Outcome::Cut,
         _ => Outcome::Ok,
     }
 }
@@ -413,12 +426,12 @@ fn ended(failure: Option<Failure>) -> Outcome {
 fn object_headers(
     mut builder: http::response::Builder,
     object: &Object,
-    etag: &str,
+    tag: &str,
     range: Option<Range<u64>>,
     content_length: u64,
 ) -> http::response::Builder {
     builder = builder
-        .header(header::ETAG, format!("\"{etag}\""))
+        .header(header::ETAG, tag)
         .header(header::LAST_MODIFIED, http_date(object.last_modified))
         .header(header::ACCEPT_RANGES, "bytes")
         .header(header::CONTENT_TYPE, "binary/octet-stream")

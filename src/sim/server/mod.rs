@@ -23,7 +23,7 @@ mod upload;
 
 pub use folder::{FolderWriter, SIDECAR, write_folder};
 pub use objects::{CHUNK_BYTES, Content, Generator, Object, Objects};
-pub use options::{Failure, Faults, Latency, Outcome, RateLimit, RequestKind, SimCredentials, SimOptions, Tail};
+pub use options::{Failure, Faults, Latency, Outcome, Quirk, RateLimit, RequestKind, SimCredentials, SimOptions, Tail};
 pub use stats::Stats;
 
 use shared::Shared;

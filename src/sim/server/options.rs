@@ -93,6 +93,25 @@ pub struct Faults {
     /// The probability, 0 to 1, that a GET or HEAD finds another ETag than the listing gave, as if the object had
     /// been replaced. A request with If-Match is answered 412, any other with the new ETag.
     pub changed_etag: f64,
+    /// How GETs are answered otherwise than S3 answers them. None: as S3 does.
+    pub quirk: Option<Quirk>,
+}
+
+/// A way in which services or proxies answer GETs otherwise than S3 does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quirk {
+    /// A GET with If-Match is answered 412, whatever the ETag is.
+    IfMatchFails,
+    /// A GET with If-Match is answered 501.
+    IfMatchUnknown,
+    /// The ETags of objects end in `-gzip`, unlike those of listings.
+    EtagSuffix,
+    /// The ETags of objects are weak, and no If-Match fits them.
+    WeakEtag,
+    /// A range is sent with status 200 and with Content-Range, as `rclone serve s3` does.
+    RangeAs200,
+    /// The whole object is sent with status 200, whatever range is asked for.
+    NoRanges,
 }
 
 /// The time between a request and the first byte of its answer.
@@ -176,6 +195,12 @@ pub enum Failure {
     StalledBody,
     /// One bit of the body is flipped. In compressed data this may not change the decoded bytes.
     FlippedBit,
+    /// One bit is flipped in the byte at this offset of the body, or in the last byte of a shorter body.
+    FlippedBitAt(u64),
+    /// The answer is 304 Not Modified, though nothing asked for it.
+    NotModified,
+    /// The answer is 403 InvalidObjectState, as for an object in the storage class GLACIER.
+    Archived,
 }
 
 /// The kinds of requests that the server counts separately.

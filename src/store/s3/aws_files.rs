@@ -65,7 +65,7 @@ impl AwsFiles {
     /// Reads both files. `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE` name them, else they are
     /// `~/.aws/config` and `~/.aws/credentials`. The profile is `profile`, else `AWS_PROFILE`, else
     /// `AWS_DEFAULT_PROFILE`, else `default`. `lookup` returns environment variables. A file that cannot be
-    /// read counts as empty, and [`AwsFiles::described`] says why.
+    /// read counts as empty, and `AwsFiles::described` says why.
     pub fn read(profile: Option<&str>, lookup: &dyn Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let home = variable("HOME").map(PathBuf::from);

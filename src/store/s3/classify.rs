@@ -237,7 +237,7 @@ impl ErrorResponse<'_> {
             }
             "InvalidObjectState" => {
                 return (
-                    K::Unsupported,
+                    K::Archived,
                     RetryAction::None,
                     hint("the object is archived: restore it from its storage class first"),
                 );
@@ -248,6 +248,12 @@ impl ErrorResponse<'_> {
             _ => {}
         }
         match status {
+            // No request asks for a change since some time: a cache on the way answers for another client.
+            304 => (
+                K::InvalidResponse,
+                RetryAction::InvalidResponse,
+                hint("no condition was sent that this answers: look for a cache between here and the bucket"),
+            ),
             300..=399 => self.moved(),
             400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => {
                 self.moved()
@@ -391,9 +397,10 @@ mod tests {
             (404, "NoSuchBucket", true, K::NoSuchBucket, RetryAction::None),
             (412, "PreconditionFailed", true, K::PreconditionFailed, RetryAction::None),
             (416, "InvalidRange", true, K::SizeDiffers, RetryAction::None),
-            (403, "InvalidObjectState", true, K::Unsupported, RetryAction::None),
+            (403, "InvalidObjectState", true, K::Archived, RetryAction::None),
             (403, "AccessDenied", true, K::AccessDenied, RetryAction::None),
             (301, "PermanentRedirect", false, K::InvalidResponse, RetryAction::None),
+            (304, "", true, K::InvalidResponse, RetryAction::InvalidResponse),
         ] {
             let t = classified(status, code, &[], object);
             assert_eq!((t.error.kind, t.action), (kind, action), "{status} {code}");

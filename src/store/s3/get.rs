@@ -6,7 +6,7 @@
 //! returned.
 
 use super::super::{Etag, StoreError, StoreErrorKind};
-use super::head::{etag, litestream_timestamp};
+use super::head::{compared_etag, etag, litestream_timestamp};
 use super::request_log::{TARGET, ms};
 use super::response::{Answer, Chunk};
 use super::retry::RetryState;
@@ -20,6 +20,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, RA
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// If a server ignores the requested range, at most this many bytes before the range are read and discarded.
@@ -35,11 +36,18 @@ pub struct S3Body {
     s3: Arc<S3>,
     client: reqwest::Client,
     key: String,
+    /// Where the range begins. `position` is the next byte of it.
+    begin: u64,
     position: u64,
     end: u64,
     /// Entity tag that every response must have: the caller's, else that of the first response.
     if_match: Option<Etag>,
+    /// Why a request with If-Match was refused. It is sent once more without: the answer's tag tells whether the object
+    /// has changed.
+    refusal: Option<StoreError>,
     etag: Option<Etag>,
+    /// The object's size by the first response.
+    size: Option<u64>,
     litestream_timestamp: Option<Timestamp>,
     answer: Option<Answer>,
     /// Number of bytes that are still to be discarded from the current response, because the server ignored the
@@ -72,10 +80,13 @@ impl S3 {
             s3: Arc::clone(self),
             client: self.client(http)?,
             key: key.to_owned(),
+            begin: range.start,
             position: range.start,
             end: range.end.max(range.start),
             if_match: if_match.cloned(),
+            refusal: None,
             etag: None,
+            size: None,
             litestream_timestamp: None,
             answer: None,
             skip: 0,
@@ -190,11 +201,21 @@ impl S3Body {
         // This loop ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
             let operation = operation(&self.key, self.headers());
-            let answer = self.s3.send(&self.client, &operation, &mut self.tries).await?;
+            let answer = match self.s3.send(&self.client, &operation, &mut self.tries).await {
+                Err(error) if operation.headers.contains_key(IF_MATCH) && is_refusal(&error) => {
+                    self.refusal = Some(error);
+                    continue;
+                }
+                answer => answer?,
+            };
             self.resumed_at = self.position;
             match self.check(&answer) {
                 Ok(skip) => {
                     self.skip = skip;
+                    if let Some(refusal) = self.refusal.take() {
+                        self.s3.go_without_if_match(&self.key, &refusal);
+                    }
+                    self.size = self.size.or(object_size(answer.headers()));
                     if self.etag.is_none() {
                         self.etag = etag(answer.headers());
                         self.litestream_timestamp = litestream_timestamp(answer.headers());
@@ -209,7 +230,18 @@ impl S3Body {
                 Err(error) => {
                     let error = error.of(answer.sent);
                     drop(answer);
-                    self.s3.prepare_retry(error, &operation, &mut self.tries).await?;
+                    let has_changed = error.error.kind == StoreErrorKind::PreconditionFailed;
+                    if let Some(refusal) =
+                        self.refusal.take_if(|refusal| has_changed && refusal.kind == error.error.kind)
+                    {
+                        return Err(refusal);
+                    }
+                    let ignores_range = error.error.kind == StoreErrorKind::RangesIgnored;
+                    let prepared = self.s3.prepare_retry(error, &operation, &mut self.tries).await;
+                    if ignores_range && prepared.is_err() {
+                        self.s3.go_without_ranges(&self.key);
+                    }
+                    prepared?;
                 }
             }
         }
@@ -225,14 +257,19 @@ impl S3Body {
             }
         };
         insert(RANGE, format!("bytes={}-{}", self.position, self.end - 1));
-        if let Some(etag) = &self.if_match {
+        if let Some(etag) = self.if_match.as_ref().filter(|_| self.is_conditional()) {
             insert(IF_MATCH, format!("\"{etag}\""));
         }
         headers
     }
 
-    /// Checks that the response `answer` fits the request. Returns the number of bytes of its body that precede
-    /// the wanted offset.
+    /// Whether requests carry If-Match. If not, the tags of the answers are compared, also weak ones.
+    fn is_conditional(&self) -> bool {
+        self.refusal.is_none() && !self.s3.refuses_if_match.load(Relaxed)
+    }
+
+    /// Checks that `answer` fits the request. Returns how many bytes of its body precede the
+    /// position.
     fn check(&self, answer: &Answer) -> Result<u64, RequestError> {
         let headers = answer.headers();
         let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
@@ -242,10 +279,17 @@ impl S3Body {
             return Err(RequestError::invalid_response(format!("an answer encoded as {coding}"))
                 .hint("something between here and the bucket compresses, or the objects were stored so"));
         }
-        if let (Some(expected), Some(found)) = (&self.if_match, etag(headers))
-            && *expected != found
+        let found = if self.is_conditional() { etag(headers) } else { compared_etag(headers) };
+        if let (Some(expected), Some(found)) = (&self.if_match, found)
+            && !expected.is_same_object(&found)
         {
             let detail = format!("the entity tag is {found}, expected {expected}");
+            return Err(RequestError::new(StoreErrorKind::PreconditionFailed, detail, RetryAction::None));
+        }
+        if let (Some(expected), Some(found)) = (self.size, object_size(headers))
+            && expected != found
+        {
+            let detail = format!("the object has {found} bytes, before it had {expected}");
             return Err(RequestError::new(StoreErrorKind::PreconditionFailed, detail, RetryAction::None));
         }
         let length = match text(CONTENT_LENGTH) {
@@ -257,11 +301,19 @@ impl S3Body {
         };
         match answer.response.status() {
             StatusCode::PARTIAL_CONTENT => self.check_range(text(CONTENT_RANGE), length).map(|()| 0),
+            // Some services (`rclone serve s3`) send a range with status 200.
+            StatusCode::OK if text(CONTENT_RANGE).is_some_and(|range| !is_whole(range)) => {
+                self.check_range(text(CONTENT_RANGE), length).map(|()| 0)
+            }
             StatusCode::OK => match length {
                 Some(size) if size < self.end => Err(self.too_short(size)),
-                _ if self.position <= MAX_SKIP_BYTES => Ok(self.position),
-                _ => Err(RequestError::invalid_response("HTTP 200: the range was ignored")
-                    .hint("the service or a proxy before it does not support ranges")),
+                // A body that began near the object's beginning can only be resumed by reading all of it again.
+                _ if self.begin <= MAX_SKIP_BYTES => Ok(self.position),
+                _ => {
+                    let detail = "HTTP 200: the range was ignored";
+                    Err(RequestError::new(StoreErrorKind::RangesIgnored, detail, RetryAction::InvalidResponse)
+                        .hint("the service or a proxy before it does not support ranges"))
+                }
             },
             status => Err(RequestError::invalid_response(format!("HTTP {} to a GET", status.as_u16()))),
         }
@@ -295,6 +347,50 @@ impl S3Body {
         let detail = format!("the object has {size} bytes, expected at least {}", self.end);
         RequestError::new(StoreErrorKind::SizeDiffers, detail, RetryAction::None)
     }
+}
+
+impl S3 {
+    /// If-Match is not sent from now on: `refusal` was the answer to a request for `key`, which has not changed.
+    fn go_without_if_match(&self, key: &str, refusal: &StoreError) {
+        if !self.refuses_if_match.swap(true, Relaxed) {
+            tracing::debug!(
+                target: TARGET,
+                bucket = self.config.bucket,
+                key,
+                error = refusal.detail,
+                cure = "not sent any more, the entity tags of answers are compared",
+                "If-Match was refused for an unchanged object"
+            );
+        }
+    }
+
+    /// The service does not send ranges, as requests for `key` have shown.
+    fn go_without_ranges(&self, key: &str) {
+        if !self.ignores_ranges.swap(true, Relaxed) {
+            tracing::debug!(
+                target: TARGET,
+                bucket = self.config.bucket,
+                key,
+                cure = "large files are read from their beginning to their end",
+                "the service does not send ranges"
+            );
+        }
+    }
+}
+
+/// Whether `error` may mean that the service does not know If-Match.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(error.kind, StoreErrorKind::PreconditionFailed | StoreErrorKind::NotImplemented)
+}
+
+/// The size of the object by Content-Range.
+fn object_size(headers: &HeaderMap) -> Option<u64> {
+    parse_content_range(headers.get(CONTENT_RANGE)?.to_str().ok()?)?.2
+}
+
+/// Whether Content-Range says that the whole object was sent.
+fn is_whole(content_range: &str) -> bool {
+    matches!(parse_content_range(content_range), Some((0, last, Some(size))) if last.checked_add(1) == Some(size))
 }
 
 fn operation(key: &str, headers: HeaderMap) -> Operation<'_> {

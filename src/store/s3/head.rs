@@ -76,8 +76,14 @@ pub(super) fn etag(headers: &HeaderMap) -> Option<Etag> {
     Etag::parse(headers.get(ETAG)?.to_str().ok()?)
 }
 
-/// Returns the creation time of the LTX file from the object's user metadata, an RFC 3339 time with nanoseconds
-/// (docs/FORMAT.md, "Times").
+/// The tag of an answer for comparison. A weak one counts too: a proxy that may compress an answer makes its tag weak.
+pub(super) fn compared_etag(headers: &HeaderMap) -> Option<Etag> {
+    let text = headers.get(ETAG)?.to_str().ok()?.trim();
+    Etag::parse(text.strip_prefix("W/").unwrap_or(text))
+}
+
+/// The file's creation time in the user metadata: RFC 3339 with nanoseconds (docs/FORMAT.md,
+/// "Times").
 pub(super) fn litestream_timestamp(headers: &HeaderMap) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(headers.get("x-amz-meta-litestream-timestamp")?.to_str().ok()?)
 }

@@ -16,7 +16,7 @@ use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
 use network::Network;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tls::Trust;
@@ -75,6 +75,10 @@ pub struct S3 {
     last_success_ms: AtomicU64,
     /// Whether listings ask for percent-encoded keys. False once the service has refused such a request.
     encodes_keys: AtomicBool,
+    /// Whether a GET with If-Match was refused for an object that had not changed. If-Match is not sent then.
+    refuses_if_match: AtomicBool,
+    /// Whether the service sent whole objects where ranges were asked for.
+    ignores_ranges: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -124,6 +128,8 @@ impl S3 {
             created: Instant::now(),
             last_success_ms: AtomicU64::new(0),
             encodes_keys: AtomicBool::new(true),
+            refuses_if_match: AtomicBool::new(false),
+            ignores_ranges: AtomicBool::new(false),
             counters,
         }
     }
@@ -143,6 +149,11 @@ impl S3 {
         // AWS's regions have no capital letters, so a name with capitals is ignored and the bucket is asked.
         // Other services may use capitals.
         region.filter(|r| custom.is_some() || !r.bytes().any(|b| b.is_ascii_uppercase()))
+    }
+
+    /// Whether the service has sent whole objects where ranges were asked for.
+    pub(in crate::store) fn ignores_ranges(&self) -> bool {
+        self.ignores_ranges.load(Ordering::Relaxed)
     }
 
     fn client(&self, http: &Http) -> Result<reqwest::Client, StoreError> {

@@ -48,7 +48,12 @@ impl Http {
         &self.recorder
     }
 
-    /// This worker's buffers for reading files from disk.
+    /// The same resources with connections of their own. What is asked for through them comes on another connection.
+    pub fn on_other_connections(&self) -> Self {
+        Self { recorder: Rc::clone(&self.recorder), ..Self::default() }
+    }
+
+    /// This worker's buffers for reading files.
     pub(in crate::store) fn read_buffers(&self) -> &ReadBuffers {
         &self.read_buffers
     }
@@ -115,7 +120,12 @@ impl Network {
         builder.build().map_err(|e| format!("cannot make an HTTP client: {}", chain(&e.without_url())))
     }
 
-    /// Describes the proxy through which `url` is reached, for messages. None: it is reached directly.
+    /// A client that shares no connection with any other.
+    pub(super) fn another_client(&self) -> Result<reqwest::Client, String> {
+        self.build_client(self.connect_timeout, true)
+    }
+
+    /// The proxy through which `url` is reached, for people. None: it is reached directly.
     pub(super) fn proxy_of(&self, url: &Url) -> Option<String> {
         Proxies::parse(&self.proxies).ok()?.described(url)
     }

@@ -84,6 +84,15 @@ impl S3 {
         tries: &mut RetryState,
     ) -> Result<Answer, RequestError> {
         let endpoint = self.endpoint()?;
+        // After a wrong answer the request goes over another connection.
+        let other;
+        let client = if tries.invalid_responses > 0 {
+            let refused = |reason| RequestError::new(StoreErrorKind::Unsupported, reason, RetryAction::None);
+            other = self.network.another_client().map_err(refused)?;
+            &other
+        } else {
+            client
+        };
         let region = self.region(client, endpoint).await?;
         let current = self.signing_credentials().await?;
         let permit = self.limiter.acquire(operation.key).await;

@@ -94,7 +94,7 @@ fn failures() -> Vec<String> {
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
         NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,
-        NotImplemented, TooLarge, InvalidResponse, Unsupported, Unreadable, Io
+        NotImplemented, TooLarge, InvalidResponse, RangesIgnored, Archived, Unsupported, Unreadable, Io
     );
     let error = |kind| StoreError {
         kind,
@@ -116,7 +116,10 @@ fn requests() -> Vec<String> {
         "network",
         "5xx",
         "a request of a kind that it does not know",
+        "a list that is too large",
         "an answer that is none",
+        "whole objects for ranges",
+        "archived",
         "unsupported",
         "an unreadable file",
         "I/O",

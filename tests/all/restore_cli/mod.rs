@@ -21,3 +21,4 @@ mod vacuum;
 mod verbose;
 mod warned;
 mod ways;
+mod wire;

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The request limits of a process: one maximum, and one [`Limiter`] for each bucket. Clones share them.
+/// The request limits of a process: one maximum, and one `Limiter` for each bucket. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ProcessLimiter {
     max: usize,
