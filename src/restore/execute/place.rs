@@ -160,7 +160,12 @@ impl Placing<'_> {
         // The segments of a snapshot that is too large for one GET (of about 8 MiB), and those of large increments, are
         // queued for all workers.
         let segments = self.segments.unwrap_or_else(|| start_segments(execution, large, &winners, shape));
-        placed.add(segments.finish().await?);
+        let (in_segments, wrong) = segments.finish().await?;
+        placed.add(in_segments);
+        for wrong in wrong {
+            let source = execution.source(execution.planned(wrong.planned())?, None);
+            placed.add(Box::pin(wrong.ask_again(source)).await?);
+        }
         shape.check_complete(placed, checksums)?;
         Ok(shape)
     }

@@ -14,6 +14,7 @@ pub(super) const END_DIVISOR: u64 = 16;
 const SMALLEST_DIVISOR: u64 = 8;
 
 /// The range of bytes and pages that one segment covers in its file.
+#[derive(PartialEq, Eq)]
 pub(crate) struct SegmentBounds {
     /// The segment's byte range in the file. It begins and ends between two page frames.
     pub bytes: Range<u64>,

@@ -18,18 +18,20 @@ use crate::restore::error::ExecutionFailure;
 use crate::restore::large::cuts::{Cutter, SegmentBounds};
 use crate::restore::large::segment::{LargeFile, SegmentOutput, is_tracked_snapshot};
 use crate::restore::large::source::{Footer, LargeSource, request_permit};
+use std::sync::Arc;
 
 /// A large file whose header, page index and trailer were read. Its pages are still to be fetched.
 pub(crate) struct Indexed {
     /// Key, ETag and header of the file, which its segments need.
     pub file: LargeFile,
     /// The segments in which the file is to be fetched: their byte ranges and pages, in ascending order.
-    pub cuts: Vec<SegmentBounds>,
+    pub cuts: Vec<Arc<SegmentBounds>>,
     /// The checksums with which the file's segments are compared once they are fetched.
     pub expected: SegmentChecksums,
 }
 
 /// The checksums with which the fetched segments of a large file are compared.
+#[derive(PartialEq, Eq)]
 pub(crate) struct SegmentChecksums {
     size: u64,
     header: Header,
@@ -86,7 +88,7 @@ impl Indexed {
         let mut cutter = Cutter::new(size, source.worker.shared.segment_bytes);
         let mut cuts = Vec::new();
         let mut on_entry = |entry: IndexEntry| {
-            cuts.extend(cutter.add(entry));
+            cuts.extend(cutter.add(entry).map(Arc::new));
             on_page(entry.pgno);
         };
         if parts.end_mark.start < tail_at {
@@ -107,7 +109,7 @@ impl Indexed {
         let mut tail_crc = index.finish(size).map_err(damaged)?;
         let trailer = Trailer::parse(trailer_bytes, parts.trailer.start, &header).map_err(damaged)?;
         tail_crc.update(&trailer_bytes[..HASHED_SIZE]);
-        cuts.extend(cutter.finish());
+        cuts.extend(cutter.finish().map(Arc::new));
         debug_assert!(cuts.windows(2).all(|pair| matches!(pair, [a, b] if a.bytes.end == b.bytes.start)));
         let (key, etag) = (source.planned.key.clone(), footer.etag.clone());
         let file = LargeFile { planned, key, etag, header, wins: None, may_ask_again: source.may_ask_again() };

@@ -41,6 +41,21 @@ pub(crate) struct SegmentContext {
     pub stopped: AtomicBool,
 }
 
+impl SegmentContext {
+    /// The same data for segments that are asked for once more.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            output: self.output.clone(),
+            fetch_only: self.fetch_only,
+            winners: Arc::clone(&self.winners),
+            tracked: self.tracked,
+            requests: self.requests.clone(),
+            stopped: AtomicBool::new(false),
+        }
+    }
+}
+
 /// A large file, with what its segments need to fetch and check their parts of it.
 pub(crate) struct LargeFile {
     /// Index of the file in the plan. Errors name the file by it.
@@ -64,7 +79,9 @@ pub(super) struct Segment {
     /// Index of this segment among the segments of all large files of the database. Results arrive in any order and
     /// are sorted by it.
     pub number: usize,
-    pub bounds: SegmentBounds,
+    pub bounds: Arc<SegmentBounds>,
+    /// True if the whole file is asked for once more. The segment is not asked for a third time then.
+    pub is_again: bool,
     /// The channel on which the segment sends its result to the task that restores the database.
     pub done: mpsc::UnboundedSender<SegmentDone>,
 }
@@ -107,6 +124,9 @@ impl Segment {
     /// Fetches, decodes and writes the segment. If its frames are wrong, it is asked for once more on another connection.
     async fn stream_or_again(&self, worker: &Worker) -> Result<SegmentOutput, ExecutionFailure> {
         let _permit = request_permit(self.context.requests.as_deref()).await;
+        if self.is_again {
+            return Box::pin(self.stream(worker, &worker.http.on_other_connections())).await;
+        }
         let failure = match self.stream(worker, &worker.http).await {
             Err(failure) if self.file.may_ask_again => failure,
             result => return result,
