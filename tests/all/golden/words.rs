@@ -116,6 +116,7 @@ fn requests() -> Vec<String> {
         "network",
         "5xx",
         "a request of a kind that it does not know",
+        "a list that is too large",
         "an answer that is none",
         "unsupported",
         "an unreadable file",
