@@ -38,9 +38,9 @@ fn nearest(pattern: &Pattern, key: &str) -> Option<String> {
     let text = pattern.text();
     let (dirs, last) = text.rsplit_once('/').map_or(("", text), |(dirs, last)| (dirs, last));
     let dir = |dirs: &str| if dirs.is_empty() { String::new() } else { format!("{dirs}/") };
+    let is_literal = !text.contains(['*', '?', '[', '{']);
+    let slash = is_literal.then(|| format!("{text}/"));
     let candidates = [
-        // The slash at the end is missing.
-        format!("{text}/"),
         // `*` and `?` do not cross slashes.
         format!("{}**/{last}", dir(dirs)),
         format!("{text}/**"),
@@ -48,7 +48,8 @@ fn nearest(pattern: &Pattern, key: &str) -> Option<String> {
         format!("{}**", dir(dirs)),
         format!("{}**", pattern.literal_dir()),
     ];
-    candidates.into_iter().find(|text| Pattern::for_keys(text).is_ok_and(|pattern| pattern.matches(key)))
+    // The slash at the end of a pattern without wildcards is forgotten most often.
+    slash.into_iter().chain(candidates).find(|text| Pattern::for_keys(text).is_ok_and(|pattern| pattern.matches(key)))
 }
 
 #[cfg(test)]
