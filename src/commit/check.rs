@@ -147,6 +147,8 @@ impl Check {
         match code {
             ErrorCode::OperationInterrupted => Ok(CheckOutcome::Interrupted),
             _ if is_missing(&text) => Ok(CheckOutcome::NotCheckable(missing(&text))),
+            // A virtual table cannot be opened. If its tables were damaged, the code would say so.
+            ErrorCode::Unknown if text.contains("vtable constructor failed") => Ok(CheckOutcome::NotCheckable(text)),
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Ok(CheckOutcome::Damaged(vec![text])),
             _ => Err(self.failed(error)),
         }

@@ -119,6 +119,13 @@ fn what_is_missing_is_named() {
         ),
         ("a tokenizer", "CREATE VIRTUAL TABLE v USING fts5(x, tokenize=porter)", "porter", "theirs"),
         ("an older tokenizer", "CREATE VIRTUAL TABLE v USING fts4(x, tokenize=porter)", "porter", "theirs"),
+        (
+            "a virtual table without its tables",
+            "PRAGMA writable_schema=1; INSERT INTO sqlite_schema
+             VALUES('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING fts5(x)')",
+            "none",
+            "vtable constructor failed: v",
+        ),
         ("a module", "CREATE VIRTUAL TABLE v USING rtree(i, a, b)", "rtree", ""),
     ];
     for (what, built, ours, text) in cases {
