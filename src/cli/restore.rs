@@ -62,7 +62,7 @@ pub fn run(
     }
     // `metadata` follows symbolic links, so a link to nothing does not count as an existing database.
     if args.if_db_not_exists && output.metadata().is_ok() {
-        log.info("database already exists, skipping");
+        log.essential(Severity::Info, "database already exists, skipping", &[]);
         return Ok(String::new());
     }
     let location = locate(&args.source, env)?;
@@ -70,16 +70,17 @@ pub fn run(
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
     if args.dry_run {
         let plan = engine.plan(&request)?;
+        plan.newest_state().iter().for_each(|state| log.info(state));
         return Ok(if args.json { plan.to_json() } else { plan.to_text() });
     }
     let ended = progress::during(args.progress, log, || engine.snapshot(), || engine.restore(&request));
     match ended {
         Ok(report) => {
-            log.say(Severity::Info, &summary(&report), &[]);
+            log.essential(Severity::Info, &summary(&report), &[]);
             Ok(if args.json { report.to_json() } else { String::new() })
         }
         Err(Failure::NoBackups) if args.if_replica_exists => {
-            log.info("no matching backups found");
+            log.essential(Severity::Info, "no matching backups found", &[]);
             Ok(String::new())
         }
         Err(failure) => Err(failure),
@@ -113,7 +114,11 @@ fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
 /// The speed is the size of the database divided by the time.
 fn summary(report: &RestoreReport) -> String {
     let took = Duration::from_millis(report.duration_ms);
-    let time = report.time.map(|(time, _)| format!(" ({})", time.to_rfc3339_seconds())).unwrap_or_default();
+    let time = report.time.map(|(time, _)| {
+        let age = human::age(time.seconds_until(report.reference));
+        format!(" ({}, {age} old)", time.to_rfc3339_seconds())
+    });
+    let time = time.unwrap_or_default();
     let speed = human::speed(report.bytes as f64 / took.as_secs_f64().max(0.001));
     format!(
         "restored {}: {} at txid {}{time}, {}, {} fetched in {} ({speed})",
@@ -156,6 +161,7 @@ mod tests {
                 source: request.args.source_shown.clone(),
                 target_path: request.output_shown.to_owned(),
                 replica: "file",
+                reference: Timestamp::from_millis(0),
                 files: vec![file],
             })
         }
@@ -174,6 +180,7 @@ mod tests {
             replica: "file",
             txid: Txid(7),
             time: Some((Timestamp::from_millis(1_000), TimeSource::Header)),
+            reference: Timestamp::from_millis(8_000_000),
             duration_ms: 1_500,
             integrity_check: "none",
             bytes: 3 << 20,
@@ -202,7 +209,7 @@ mod tests {
         assert!(ran(&["-dry-run", "-json"], &done).unwrap().contains("\"source\": \"file:///backups/a.db\""));
         assert_eq!(
             summary(&report()),
-            "restored out.db: 3.0 MiB at txid 0000000000000007 (1970-01-01T00:00:01Z), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
+            "restored out.db: 3.0 MiB at txid 0000000000000007 (1970-01-01T00:00:01Z, 2 hours old), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
         );
     }
 

@@ -2,7 +2,8 @@
 
 use crate::commit::Notice;
 use crate::commit::journal::KnownDevices;
-use crate::commit::parents::UnsyncedNames;
+use crate::commit::parents::{NewDirectories, UnsyncedNames};
+use crate::commit::permissions::Permissions;
 use crate::commit::sweep::SweptDirectories;
 use crate::commit::sys::UnnamedLinks;
 use std::path::Path;
@@ -21,9 +22,15 @@ struct Memory {
     unsynced: UnsyncedNames,
     devices: KnownDevices,
     links: UnnamedLinks,
+    permissions: Permissions,
 }
 
 impl CommitContext {
+    /// A context whose outputs get `permissions`.
+    pub fn with_permissions(permissions: Permissions) -> Self {
+        Self(Arc::new(Memory { permissions, ..Memory::default() }))
+    }
+
     /// Puts right what killed runs left in the directory of `output`, once per context and directory. Other callers
     /// wait until that is done. To be called before every decision that depends on what is at `output`. Files that
     /// cannot be put right stay where they are.
@@ -35,6 +42,15 @@ impl CommitContext {
 
     pub(super) fn swept(&self) -> &SweptDirectories {
         &self.0.swept
+    }
+
+    pub(super) fn permissions(&self) -> Permissions {
+        self.0.permissions
+    }
+
+    /// How missing directories are made.
+    pub(super) fn new_directories(&self) -> NewDirectories<'_> {
+        NewDirectories { unsynced: self.unsynced(), permissions: self.permissions() }
     }
 
     pub(super) fn unsynced(&self) -> &UnsyncedNames {

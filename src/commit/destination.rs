@@ -45,7 +45,7 @@ impl Destination {
     /// regular, and a database that another process uses are refused, with [`Replace::Force`] too.
     pub fn prepare(context: &CommitContext, path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
-        let directory = Arc::new(Directory::of(path, context.unsynced())?);
+        let directory = Arc::new(Directory::of(path, context.new_directories())?);
         Self { path: path.to_owned(), name, replace, context: context.clone(), directory, root: None }.checked()
     }
 

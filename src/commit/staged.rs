@@ -63,6 +63,8 @@ impl StagedFile {
         {
             new.take_after(&old);
         }
+        let set = destination.context().permissions().set_on_file(&new.output);
+        set.map_err(|errno| CommitError::refused("set owner and mode of", destination.path(), errno))?;
         Ok(new)
     }
 
@@ -191,9 +193,10 @@ impl StagedFile {
     }
 
     /// Copies owner, group and mode of the file that is to be replaced, as far as permitted. Never grants more than
-    /// the old file: if the group cannot be kept, the new group gets the permissions that others had.
+    /// the old file: if the group cannot be kept, the new group gets the permissions that others had. A group that the
+    /// operator asked for gets those of the old group.
     fn take_after(&self, old: &Stat) {
-        let kept = self.take_owner(old);
+        let kept = self.take_owner(old) || self.destination.context().permissions().group.is_some();
         let mut mode = old.st_mode & 0o777;
         if !kept {
             let others = mode & 0o007;

@@ -64,4 +64,7 @@ pub(super) struct RestorePatternYaml {
     pub parallel_workers: Option<u32>,
     pub max_retries: Option<u32>,
     pub retry_delay: Option<String>,
+    pub owner: Option<String>,
+    pub mode: Option<String>,
+    pub dir_mode: Option<String>,
 }

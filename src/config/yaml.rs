@@ -147,7 +147,19 @@ fn restore_pattern(yaml: RestorePatternYaml) -> Result<RestorePattern, ConfigErr
         .map(super::parse_go_duration)
         .transpose()
         .map_err(|error| ConfigError::RestorePattern { key: "retry-delay", reason: error.to_string() })?;
-    Ok(RestorePattern { parallel_workers: yaml.parallel_workers, max_retries: yaml.max_retries, retry_delay })
+    let mode = |key, text: Option<String>| {
+        let reason = || "must be octal permissions, for example 0640".to_owned();
+        text.map(|text| super::parse_mode(&text).ok_or_else(|| ConfigError::RestorePattern { key, reason: reason() }))
+            .transpose()
+    };
+    Ok(RestorePattern {
+        parallel_workers: yaml.parallel_workers,
+        max_retries: yaml.max_retries,
+        retry_delay,
+        owner: yaml.owner.filter(|owner| !owner.is_empty()),
+        mode: mode("mode", yaml.mode)?,
+        dir_mode: mode("dir-mode", yaml.dir_mode)?,
+    })
 }
 
 /// Parses `text` as one YAML document. An empty document gives the default value.

@@ -3,11 +3,13 @@
 use crate::catalogue::Replica;
 use crate::error::Class;
 use crate::fleet::discovery::found::{DatabaseRef, Discovery, Found, FoundError, FoundFailure};
+use crate::fleet::only::{Chosen, Only};
 use crate::fleet::outputs::{Admitted, OutputPath, Refused};
 use crate::fleet::priority::{First, estimated_bytes};
 use crate::ltx::Txid;
 use crate::restore::{Discarded, RestoreOutcome};
 use crate::store::StoreError;
+use crate::timestamp::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,6 +88,23 @@ pub struct PlannedDatabase {
     pub bytes: u64,
     pub requests: u64,
     pub warnings: Vec<String>,
+    /// The state that a restore would reach.
+    pub state: Option<NewestState>,
+}
+
+/// The time of the state that a database was restored to, or would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewestState {
+    pub time: Timestamp,
+    /// `header` or `last_modified`, as `time_source` in JSON.
+    pub source: &'static str,
+}
+
+impl NewestState {
+    /// How much older than `reference` it is. 0 if it is newer: clocks differ.
+    pub fn age_seconds(self, reference: Timestamp) -> u64 {
+        self.time.seconds_until(reference)
+    }
 }
 
 /// How outputs get their paths.
@@ -103,6 +122,7 @@ pub struct Places {
 pub struct Admission<'a> {
     places: Places,
     first: &'a First,
+    only: Option<&'a Only>,
 }
 
 /// What is to be done, and what cannot be done.
@@ -110,8 +130,19 @@ pub struct Admission<'a> {
 pub struct Jobs {
     pub jobs: Vec<Job>,
     pub refused: Vec<Ended>,
-    /// Whether any of `jobs` matches `--first`.
-    pub any_first: bool,
+    /// Indexes of the globs of `--first` that no database matches.
+    pub unmatched_first: Vec<usize>,
+    /// With `--only`: what its file names.
+    pub only: Option<OnlyFound>,
+}
+
+/// What the file of `--only` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnlyFound {
+    /// The number of databases that it names and that were found.
+    pub databases: usize,
+    /// Names in it that are no database's.
+    pub unmatched: Vec<String>,
 }
 
 impl Subject {
@@ -160,7 +191,12 @@ impl Ended {
 
 impl<'a> Admission<'a> {
     pub const fn new(places: Places, first: &'a First) -> Self {
-        Self { places, first }
+        Self { places, first, only: None }
+    }
+
+    /// Only the databases that `only` names are restored.
+    pub fn only(self, only: Option<&'a Only>) -> Self {
+        Self { only, ..self }
     }
 
     /// Admits the databases of `discovery`.
@@ -178,7 +214,9 @@ impl<'a> Admission<'a> {
         }
         let found = discovery.found.into_iter().map(|found| (found, None)).chain(again);
         let mut jobs = Vec::new();
+        let mut unmatched_first: Vec<usize> = (0..self.first.len()).collect();
         for (found, error) in found {
+            unmatched_first.retain(|glob| !self.first.matches(*glob, &found));
             let turn = self.first.turn_of(&found);
             let Found { database, replica, output } = found;
             let estimated_bytes = replica.as_ref().map_or(0, estimated_bytes);
@@ -199,14 +237,35 @@ impl<'a> Admission<'a> {
         for (i, (job, path)) in jobs.into_iter().zip(paths).enumerate() {
             match colliding.remove(&i) {
                 Some(why) => all.refused.push(refused(Subject::Database(job.database), Some(path), why)),
-                None => {
-                    all.any_first |= job.turn < self.first.len();
-                    all.jobs.push(job);
-                }
+                None => all.jobs.push(job),
             }
         }
         debug_assert!(colliding.is_empty(), "a collision of a job that does not exist");
+        all.unmatched_first = unmatched_first;
+        if let Some(only) = self.only {
+            all.limit_to(only);
+        }
         all
+    }
+}
+
+impl Jobs {
+    /// Drops what `only` does not name. Collisions were judged before: a database that lost its path to another one
+    /// does not get it because the other is already restored.
+    fn limit_to(&mut self, only: &Only) {
+        let of_job = |job: &Job| Subject::Database(Arc::clone(&job.database));
+        let subjects: Vec<Subject> =
+            self.jobs.iter().map(of_job).chain(self.refused.iter().map(|ended| ended.subject.clone())).collect();
+        let names: Vec<_> = subjects.iter().map(|subject| (subject.name(), subject.id())).collect();
+        let Chosen { indexes, unmatched } = only.choose(&names);
+        let mut index = 0;
+        let mut is_chosen = || {
+            index += 1;
+            indexes.contains(&(index - 1))
+        };
+        self.jobs.retain(|_| is_chosen());
+        self.refused.retain(|_| is_chosen());
+        self.only = Some(OnlyFound { databases: indexes.len(), unmatched });
     }
 }
 

@@ -10,6 +10,7 @@
 //! - `queue` holds the jobs that wait. `window` bounds how many are in flight, `descriptors` how many can
 //!   be.
 //! - `run` restores them: `attempt` is one try at one database, `durable` syncs directories in batches.
+//! - `only` limits a run to the databases that a file names, for example those that failed before.
 //! - `outcome` reports: the error log, the report, the totals. `progress` has the counts for display.
 
 mod attempt;
@@ -17,6 +18,7 @@ mod descriptors;
 mod discovery;
 mod durable;
 mod job;
+mod only;
 mod outcome;
 mod outputs;
 mod priority;
@@ -35,11 +37,15 @@ pub use crate::fleet::discovery::found::{
 };
 pub use crate::fleet::discovery::pattern::{Pattern, PatternError, glob, relative_output};
 pub use crate::fleet::discovery::shard::{Shard, shard_of};
-pub use crate::fleet::outcome::error_log::with_class;
-pub use crate::fleet::outcome::record::{Discovered, Record, RunSummary, Totals};
+pub use crate::fleet::only::{Only, OnlyError};
+pub use crate::fleet::outcome::ages::{Ages, DAY_SECONDS};
+pub use crate::fleet::outcome::error_log::{Links, with_class};
+pub use crate::fleet::outcome::reasons::{FrequentReason, Reasons};
+pub use crate::fleet::outcome::record::{Discovered, Record, RunSummary};
+pub use crate::fleet::outcome::totals::Totals;
 pub use crate::fleet::outputs::{Admitted, OutputPath, Refused, folds_case, stale_state};
 pub use crate::fleet::priority::{First, estimated_bytes};
-pub use job::{Admission, Ended, Ending, Job, Jobs, Known, Places, PlannedDatabase, Subject};
+pub use job::{Admission, Ended, Ending, Job, Jobs, Known, NewestState, OnlyFound, Places, PlannedDatabase, Subject};
 pub use progress::Progress;
 pub use run::{Fleet, RunEvent, RunResult};
 pub use window::DatabaseWindow;

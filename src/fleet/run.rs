@@ -20,7 +20,7 @@ use crate::fleet::discovery::discover::DiscoverError;
 use crate::fleet::discovery::feed::{DiscoveryEvent, Feed};
 use crate::fleet::discovery::found::Discovery;
 use crate::fleet::durable::DirectorySyncs;
-use crate::fleet::job::{Admission, Ended, Ending, Job, Jobs, Known, Subject};
+use crate::fleet::job::{Admission, Ended, Ending, Job, Jobs, Known, OnlyFound, Subject};
 use crate::fleet::outcome::record::Discovered;
 use crate::fleet::outputs::Roots;
 use crate::fleet::progress::Progress;
@@ -61,8 +61,10 @@ pub enum RunEvent {
     /// All databases are known.
     AllFound {
         discovered: Discovered,
-        /// Whether any database matches `--first`.
-        any_first: bool,
+        /// Indexes of the globs of `--first` that no database matches.
+        unmatched_first: Vec<usize>,
+        /// With `--only`: what its file names.
+        only: Option<OnlyFound>,
     },
     Ended(Ended),
     /// What an interrupted run had left beside a database was cleaned up, or could not be.
@@ -74,6 +76,8 @@ pub enum RunEvent {
 pub struct RunResult {
     /// Known databases that neither succeeded nor failed because the run was cancelled.
     pub left: usize,
+    /// Databases that were not begun, or waited to be tried again, when `-fail-fast` ended the run.
+    pub not_started: usize,
     /// Whether all databases were found. None: the discovery was stopped.
     pub discovered: Option<Result<(), DiscoverError>>,
 }
@@ -111,7 +115,8 @@ impl Fleet<'_> {
             hear,
         };
         runtime.block_on(run.drive());
-        Ok(RunResult { left: run.counts.left, discovered: run.incoming.discovered })
+        let RunCounts { left, not_started, .. } = run.counts;
+        Ok(RunResult { left, not_started, discovered: run.incoming.discovered })
     }
 }
 
@@ -145,6 +150,10 @@ struct RunCounts {
     delayed: usize,
     /// Neither restored nor failed when the run was cancelled.
     left: usize,
+    /// See [`RunResult::not_started`].
+    not_started: usize,
+    /// A database has failed, and `-fail-fast` is set: only what is in flight goes on.
+    is_failing: bool,
 }
 
 impl Incoming<'_> {
@@ -163,11 +172,14 @@ impl<'a> FleetRun<'a> {
         // Bounded: every job ends after at most `max_retries` retries, and every turn waits for a job
         // or for discovery. The loop ends when discovery has ended and no job waits or is at work.
         loop {
-            while self.counts.in_flight < self.window.size() && !cancel.is_cancelled() {
+            while self.counts.in_flight < self.window.size() && !cancel.is_cancelled() && !self.counts.is_failing {
                 let Some(job) = self.queue.next(self.window.share()) else { break };
                 self.start(job);
             }
             self.sync();
+            if self.counts.is_failing {
+                break;
+            }
             // In a cancelled run jobs are left in the queue; they are counted below.
             if self.incoming.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
                 return;
@@ -189,13 +201,17 @@ impl<'a> FleetRun<'a> {
                 self.handle(event);
             }
         }
-        // The workers stop too, so all that is in flight ends soon, well or not. What was published is
-        // still made durable.
-        self.counts.left += self.queue.len() + self.counts.delayed;
+        // After a signal the workers stop too, so all that is in flight ends soon, well or not. With `-fail-fast` they
+        // go on with it. What was published is still made durable.
+        let waiting = self.queue.len() + self.counts.delayed;
+        match cancel.is_cancelled() {
+            true => self.counts.left += waiting,
+            false => self.counts.not_started += waiting,
+        }
         self.queue.clear();
         while self.counts.in_flight > 0 {
             match self.active.next().await {
-                // It is counted as left.
+                // It was counted above.
                 Some(Event::Retry(_)) => {}
                 Some(event) => self.handle(event),
                 None => {
@@ -228,12 +244,13 @@ impl<'a> FleetRun<'a> {
 
     fn found_all(&mut self, discovery: Discovery) {
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
-        let Jobs { jobs, refused, any_first } = self.incoming.admission.admit(discovery);
-        (self.hear)(RunEvent::AllFound { discovered, any_first });
+        let Jobs { jobs, refused, unmatched_first, only } = self.incoming.admission.admit(discovery);
+        (self.hear)(RunEvent::AllFound { discovered, unmatched_first, only });
         let estimated = jobs.iter().map(|job| job.estimated_bytes).sum();
         let databases = (jobs.len() + refused.len()) as u64;
         self.fleet.progress.found_all(databases, estimated, self.fleet.counters);
         self.queue.add(jobs);
+        self.counts.is_failing = self.fleet.settings.fail_fast && !refused.is_empty();
         for refused in refused {
             self.fleet.progress.count(&refused.ending);
             (self.hear)(RunEvent::Ended(refused));
@@ -356,7 +373,7 @@ impl<'a> FleetRun<'a> {
         if matches!(error, RestoreError::Plan(PlanError::NoBackups)) {
             return self.end(job, no_backups(settings));
         }
-        if job.retries >= settings.max_retries || !may_pass(&error) {
+        if job.retries >= settings.max_retries || !may_pass(&error) || self.counts.is_failing {
             let (class, reason) = (error.class(), error.to_string());
             return self.end(job, Ending::Failed { class, reason });
         }
@@ -386,6 +403,7 @@ impl<'a> FleetRun<'a> {
             elapsed: job.begun.map_or(Duration::ZERO, |begun| begun.elapsed()),
             ending,
         };
+        self.counts.is_failing |= self.fleet.settings.fail_fast && matches!(ended.ending, Ending::Failed { .. });
         self.fleet.progress.ended(&ended.ending, job.estimated_bytes);
         (self.hear)(RunEvent::Ended(ended));
     }

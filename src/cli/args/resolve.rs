@@ -3,8 +3,8 @@
 //! on"). Nothing in here reads a database, a bucket or the configuration file.
 
 use crate::cli::args::flags::{
-    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, ProgressFlags,
-    RestoreFlags, StoreFlags,
+    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, PermissionFlags,
+    ProgressFlags, RestoreFlags, StoreFlags,
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
@@ -58,9 +58,10 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         force: flags.force,
         parallelism: flags.parallelism.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new),
         integrity_check,
+        permissions: permissions(flags.permissions),
         follow: flags.follow,
         follow_interval: flags.follow_interval,
-        progress: progress(&flags.progress),
+        progress: progress(&flags.progress, &flags.common),
         common: common(flags.common, env)?,
     })
 }
@@ -94,11 +95,11 @@ pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<Ltx
     })
 }
 
-/// Resolves the flags of `hydrant restore-pattern`.
+/// Resolves the flags of `hydrant restore-pattern`. `words` is the command line as `argv` has rewritten it.
 ///
 /// # Errors
 /// The pattern is missing or malformed, a value is invalid, or flags exclude each other.
-pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatternArgs, Failure> {
+pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -> Result<RestorePatternArgs, Failure> {
     let pattern = match flags.pattern.as_slice() {
         [] => None,
         [pattern] => Some(pattern).filter(|pattern| !pattern.is_empty()),
@@ -119,6 +120,7 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
         let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
         PatternSource::Configured { glob, config: config_file(&flags.config, env) }
     };
+    let error_log = given(flags.error_log);
     Ok(RestorePatternArgs {
         source,
         source_shown: redact::url(pattern),
@@ -129,12 +131,17 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
         force: flags.force,
         timestamp,
         integrity_check,
+        permissions: permissions(flags.permissions),
         dry_run: flags.dry_run,
         json: flags.json,
-        progress: progress(&flags.progress),
+        progress: progress(&flags.progress, &flags.common),
         max_retries: flags.max_retries,
         retry_delay: flags.retry_delay,
-        error_log: given(flags.error_log).unwrap_or_else(|| default_error_log(flags.shard)),
+        error_log_is_default: error_log.is_none(),
+        error_log: error_log.unwrap_or_else(|| default_error_log(flags.shard)),
+        only: given(flags.only),
+        fail_fast: flags.fail_fast,
+        typed: typed_call(words),
         first: flags.first,
         shard: flags.shard,
         report: given(flags.report),
@@ -273,8 +280,32 @@ fn integrity_check(text: &str) -> Result<IntegrityCheck, Failure> {
     }
 }
 
-fn progress(flags: &ProgressFlags) -> ProgressMode {
+fn permissions(flags: PermissionFlags) -> PermissionArgs {
+    let PermissionFlags { owner, mode, dir_mode } = flags;
+    PermissionArgs { owner: owner.filter(|owner| !owner.is_empty()), mode, dir_mode }
+}
+
+/// The command line `words` without `--only`, for a person to run again.
+fn typed_call(words: &[OsString]) -> TypedCall {
+    let mut call = TypedCall { flags: "hydrant restore-pattern".to_owned(), pattern: String::new() };
+    let mut words = words.iter().map(|word| word.to_string_lossy());
+    for word in words.by_ref().take_while(|word| word != "--") {
+        let (flag, value) = word.split_once('=').map_or((word.as_ref(), None), |(flag, value)| (flag, Some(value)));
+        if flag == "--only" {
+            continue;
+        }
+        call.flags.push_str(&format!(" {flag}"));
+        if let Some(value) = value {
+            call.flags.push_str(&format!(" {}", shell_word(value)));
+        }
+    }
+    call.pattern = words.map(|word| format!(" {}", shell_word(&redact::url(&word)))).collect();
+    call
+}
+
+fn progress(flags: &ProgressFlags, common: &CommonFlags) -> ProgressMode {
     match flags {
+        _ if common.quiet => ProgressMode::Never,
         ProgressFlags { no_progress: true, .. } => ProgressMode::Never,
         ProgressFlags { progress: true, .. } => ProgressMode::Always,
         _ => ProgressMode::Auto,
@@ -282,13 +313,18 @@ fn progress(flags: &ProgressFlags) -> ProgressMode {
 }
 
 fn common(flags: CommonFlags, env: &Env<'_>) -> Result<CommonArgs, Failure> {
+    if flags.quiet && (flags.very_verbose || flags.verbose > 0) {
+        return Err(Failure::usage("cannot specify -quiet and -v"));
+    }
     Ok(CommonArgs {
         memory_bytes: flags.memory.unwrap_or_else(memory::default_budget_bytes),
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
+        limit_rate: flags.limit_rate,
         store: store(flags.store)?,
         log: LogOptions {
             verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },
+            quiet: flags.quiet,
             format: flags.log_format,
             no_color: flags.no_color || no_color(env),
         },
@@ -317,7 +353,11 @@ pub fn no_color(env: &Env<'_>) -> bool {
 
 /// Returns `word` for use in a command line that an error suggests. If it has characters that are special to a
 /// shell, it is quoted.
-fn shell_word(word: &str) -> String {
+pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/:._-=+,@%~".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }

@@ -5,6 +5,7 @@ mod checks;
 mod force;
 mod kill;
 mod leftovers;
+mod owner;
 mod publication;
 mod way;
 
@@ -132,6 +133,7 @@ fn child() {
         Some("look") => kill::looking_child(&words.collect::<Vec<_>>()),
         Some("use") => force::use_database(words.next().unwrap()),
         Some("unprivileged") => publication::without_privileges(),
+        Some("may-not-chown") => owner::where_chown_is_refused(),
         Some("chown-kills") => force::where_chown_kills(),
         other => panic!("unknown child {other:?}"),
     }

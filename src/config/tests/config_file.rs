@@ -349,8 +349,12 @@ fn malformed_files_say_where() {
 #[test]
 fn the_restore_pattern_section() {
     let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n";
-    let want =
-        RestorePattern { parallel_workers: Some(20), max_retries: Some(3), retry_delay: Some(Duration::from_secs(90)) };
+    let want = RestorePattern {
+        parallel_workers: Some(20),
+        max_retries: Some(3),
+        retry_delay: Some(Duration::from_secs(90)),
+        ..RestorePattern::default()
+    };
     assert_eq!(yaml(text).restore_pattern, Some(want));
     assert_eq!(yaml("restore-pattern: {max-retries: 0, x: 1}").restore_pattern.unwrap().max_retries, Some(0));
     assert_eq!(yaml("restore-pattern:\n").restore_pattern, None);

@@ -42,18 +42,17 @@ impl Report {
         serde_json::to_writer(&mut self.out, record).map_err(io::Error::from)
     }
 
-    /// Writes the summary and gives the report its name.
-    pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
+    /// Writes the summary and gives the report its name. Returns its absolute path; None for a device or a pipe.
+    pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<Option<PathBuf>> {
         self.out.write_all(b"\n],\"summary\":")?;
         serde_json::to_writer(&mut self.out, summary)?;
         self.out.write_all(b"}\n")?;
         self.out.flush()?;
-        if let Some(temp) = &self.temp {
-            self.out.get_ref().sync_all()?;
-            std::fs::rename(temp, &self.path)?;
-        }
+        let Some(temp) = &self.temp else { return Ok(None) };
+        self.out.get_ref().sync_all()?;
+        std::fs::rename(temp, &self.path)?;
         self.temp = None;
-        Ok(())
+        std::path::absolute(&self.path).map(Some)
     }
 }
 
@@ -78,7 +77,7 @@ mod tests {
         let report = Report::create(&path).unwrap();
         crate::commit::CommitContext::default().sweep_beside(&dir.path().join("app.db"));
         assert!(!leftover.exists());
-        report.finish(&3).unwrap();
+        assert_eq!(report.finish(&3).unwrap(), Some(path.clone()));
         assert!(path.exists());
     }
 

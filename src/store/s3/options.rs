@@ -3,6 +3,7 @@
 //! The environment is read once, by [`Environment::from_process`], and passed on as a value. Only
 //! the AWS chain (aws-config) reads variables by itself.
 
+use super::byte_rate::ByteRate;
 use super::limiter::ProcessLimiter;
 use super::proxies::ProxySettings;
 use super::tls::TlsConfigs;
@@ -20,6 +21,8 @@ pub struct S3Options {
     pub tls: TlsConfigs,
     pub timeouts: Timeouts,
     pub retries: Retries,
+    /// The limit on received bytes per second. Clones share it.
+    pub byte_rate: ByteRate,
     pub environment: Environment,
 }
 

@@ -5,7 +5,7 @@ use hydrant::telemetry::Stage;
 
 /// The JSON keys of values that are measured or that depend on timing. Every number with a decimal point is a
 /// measurement too.
-const MEASURED: [&str; 6] = ["duration_ms", "discovery_ms", "p50", "p90", "p99", "max"];
+const MEASURED: [&str; 7] = ["age_s", "duration_ms", "discovery_ms", "p50", "p90", "p99", "max"];
 
 /// The replacements for the runs of one test.
 #[derive(Debug, Clone, Default)]
@@ -132,7 +132,13 @@ fn without_measures(line: &str) -> String {
     while let Some(&word) = words.get(at) {
         let unit = words.get(at + 1).copied().unwrap_or_default();
         let (bare, after) = unit.split_at(unit.find([')', ',', ';', ':']).unwrap_or(unit.len()));
+        let is_age = matches!(bare.trim_end_matches('s'), "second" | "minute" | "hour" | "day");
         let placeholder = match bare {
+            _ if is_age && is_number(&word.replace(',', "")) => {
+                out.push("<age>".to_owned());
+                at += 2;
+                continue;
+            }
             "ms" | "s" => Some("<duration>"),
             "B/s" | "KiB/s" | "MiB/s" | "GiB/s" => Some("<speed>"),
             _ => None,
