@@ -77,10 +77,10 @@ fn a_listing_that_fails_leaves_the_old_error_log() {
     tiny(&server, 2);
     let host = Host::new();
     std::fs::write(host.path("litestream-restore-errors.log"), "Failed to restore: a - hole: x\n").unwrap();
-    server.script(RequestKind::List, "", vec![Some(Failure::AccessDenied); 9]);
+    server.set_faults(Faults { fail: vec![(Failure::AccessDenied, 1.0)], ..Faults::default() });
     let ran = host.run(&["--output-dir", "out", &url(&server, "bucket/**")]);
     assert_eq!((ran.code, ran.failures.len()), (1, 1), "{}", ran.stderr);
-    server.script(RequestKind::List, "", vec![]);
+    server.set_faults(Faults::default());
     let ran = host.run(&["--output-dir", "out", &url(&server, "bucket/**")]);
     assert_eq!((ran.code, ran.failures.len()), (0, 0), "{}", ran.stderr);
 }
