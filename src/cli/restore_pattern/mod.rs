@@ -261,7 +261,7 @@ impl PatternRun<'_> {
             self.log.essential(Severity::Warn, &trouble, &[]);
         }
         if let Some(call) = own_files::again(self.args, summary) {
-            self.log.essential(Severity::Info, &format!("to restore what failed again: {call}"), &[]);
+            self.log.essential(Severity::Info, &format!("to do again what failed: {call}"), &[]);
         }
         if restored.is_ok() || !self.cancel.is_cancelled() {
             screen::print(&restored?)?;

@@ -42,7 +42,8 @@ impl Ages {
     pub(super) fn add(&mut self, ended: &Ended) {
         let Some(state) = state_of(ended) else { return };
         self.older_than_a_day += u64::from(state.age_seconds(self.reference) > DAY_SECONDS);
-        if self.oldest().is_none_or(|(_, oldest)| state.time < oldest.time) {
+        // Of equally old ones the first by name, so that the result does not depend on which ends first.
+        if self.oldest().is_none_or(|(name, oldest)| (state.time, ended.name()) < (oldest.time, name)) {
             self.oldest = Some((ended.name().to_owned(), state));
         }
     }

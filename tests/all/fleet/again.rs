@@ -5,7 +5,7 @@ use super::*;
 
 /// Runs the command line that `ran` suggests, with `more` flags.
 fn suggested(host: &Host, ran: &Ran, more: &[&str]) -> Ran {
-    let line = ran.stderr.lines().find_map(|line| line.strip_prefix("to restore what failed again: hydrant "));
+    let line = ran.stderr.lines().find_map(|line| line.strip_prefix("to do again what failed: hydrant "));
     let line = line.unwrap_or_else(|| panic!("{}", ran.stderr));
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("exec \"$0\" {line} \"$@\"")).arg(env!("CARGO_BIN_EXE_hydrant")).args(more);
@@ -95,7 +95,7 @@ fn without_an_error_log_all_failures_are_on_stderr() {
     let count = |text: &str| ran.stderr.lines().filter(|line| line.contains(text)).count();
     assert_eq!((ran.code, count("cannot write the error log /proc/self/none/log: ")), (1, 1), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("Warning: fleet/")).count(), 25, "{}", ran.stderr);
-    assert!(count("; see ") + count("failed again") == 0, "{}", ran.stderr);
+    assert!(count("; see ") + count("do again what failed") == 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("the most frequent reasons: 25 times: fleet/0000"), "{}", ran.stderr);
 }
 
@@ -203,7 +203,7 @@ fn quiet_shows_failures_and_the_result() {
     block(&host, &["fleet/000001.db"]);
     let ran = host.run(&["-quiet", "-progress", "--output-dir", "out dir", &pattern]);
     let begins: Vec<_> = ran.stderr.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
-    let expected = ["Warning: fleet/000001.db:", "restored 1,", "to restore", "Error: 1", "Try: hydrant"];
+    let expected = ["Warning: fleet/000001.db:", "restored 1,", "to do", "Error: 1", "Try: hydrant"];
     assert_eq!(begins, expected, "{}", ran.stderr);
     assert_eq!(host.run(&["-quiet", "-v", &pattern]).code, 2);
 }
