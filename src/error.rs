@@ -58,7 +58,31 @@ pub enum Class {
 }
 
 impl Class {
-    /// The name of the class as the error log shows it, such as `disk full`. Scripts rely on these names.
+    /// All classes.
+    pub const ALL: [Self; 20] = [
+        Self::BackupNotFound,
+        Self::TargetNotReachable,
+        Self::Hole,
+        Self::ChainDoesNotBeginAtOne,
+        Self::Truncated,
+        Self::Malformed,
+        Self::ChecksumMismatch,
+        Self::NameAndHeaderDisagree,
+        Self::OutputExists,
+        Self::PathCollision,
+        Self::UnsafePath,
+        Self::AccessDenied,
+        Self::S3Timeout,
+        Self::Throttled,
+        Self::S3Error,
+        Self::DiskFull,
+        Self::Io,
+        Self::IntegrityCheck,
+        Self::Config,
+        Self::Cancelled,
+    ];
+
+    /// The class in words, as the error log and JSON have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BackupNotFound => "backup not found",

@@ -61,6 +61,11 @@ impl Timestamp {
         whole.ok().and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_else(|| self.to_string())
     }
 
+    /// The whole seconds from this time to `later`. 0 if `later` is before it.
+    pub fn seconds_until(self, later: Self) -> u64 {
+        u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0) / 1_000_000_000
+    }
+
     /// The time `nanos` nanoseconds later, at most [`Self::MAX`].
     pub const fn saturating_add_nanos(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))

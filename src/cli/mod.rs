@@ -15,6 +15,7 @@ pub mod args;
 mod bench;
 mod failures;
 pub mod ltx;
+mod permissions;
 pub mod restore;
 mod restore_pattern;
 mod session;
@@ -62,6 +63,18 @@ impl Command {
             Self::Bench(args) => Some(&args.common),
         }
     }
+
+    /// What the command is about, as keys of its error in JSON.
+    fn subject(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Restore(args) => {
+                let output = args.output.as_ref().map(|output| ("path", output.display().to_string()));
+                [("database", args.source_shown.clone())].into_iter().chain(output).collect()
+            }
+            Self::Ltx(args) => vec![("database", args.source_shown.clone())],
+            Self::Show(_) | Self::RestorePattern(_) | Self::Bench(_) => Vec::new(),
+        }
+    }
 }
 
 /// Runs the program. `args` are the process's arguments, its own name first.
@@ -76,15 +89,17 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(2);
     }
     let args: Vec<OsString> = args.collect();
-    let (log, ended) = match parse(args.iter().cloned(), env) {
-        Ok(command) => execute(&command, env),
-        Err(failure) => (Log::stderr(plain(env)), Err(failure)),
+    let format = argv::log_format(&args, env);
+    let (subject, (log, ended)) = match parse(args.iter().cloned(), env) {
+        Ok(command) => (command.subject(), execute(&command, env)),
+        Err(failure) => (Vec::new(), (Log::stderr(LogOptions { format, ..plain(env) }), Err(failure))),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let failure = advice::resolved(failure, &args);
-            log.failure(&failure);
+            let keys: Vec<_> = subject.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            log.failure(&failure, &keys);
             ExitCode::from(failure.exit_code())
         }
     }
@@ -131,7 +146,7 @@ fn parse_command(
         Argv::Args(args) => args,
     };
     let definition = command.clone();
-    let matches = command.try_get_matches_from(args).map_err(|e| from_clap(&e, &definition, env))?;
+    let matches = command.try_get_matches_from(args.clone()).map_err(|e| from_clap(&e, &definition, env))?;
     match name {
         "restore" => resolve::restore(typed(&matches)?, env).map(Command::Restore),
         "ltx" => {
@@ -139,7 +154,7 @@ fn parse_command(
             resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
         }
         "bench" => resolve::bench(typed(&matches)?, env).map(Command::Bench),
-        "restore-pattern" => resolve::restore_pattern(typed(&matches)?, env).map(Command::RestorePattern),
+        "restore-pattern" => resolve::restore_pattern(typed(&matches)?, &args, env).map(Command::RestorePattern),
         "completions" => completions::script(&resolve::shell(&typed(&matches)?)?).map(Command::Show),
         "man" => man::page(resolve::man_command(&typed(&matches)?)?.as_deref()).map(Command::Show),
         other => Err(Failure::internal(&format!("the command {other} is defined and not handled"))),
@@ -189,7 +204,8 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
     let ended = match command {
         Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {
-            screen::print(&restore::run(args, env, &log, cancel, &session::OneDatabase::default())?)
+            let permissions = permissions::permissions(&args.permissions, &config::RestorePattern::default())?;
+            screen::print(&restore::run(args, env, &log, cancel, &session::OneDatabase::new(permissions))?)
         }),
         Command::Ltx(args) => with_signals(|cancel| screen::print(&ltx::run(args, env, &log, cancel)?)),
         Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),

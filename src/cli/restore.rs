@@ -67,7 +67,7 @@ pub fn run(
         engine.put_right(&output, log);
     }
     if args.if_db_not_exists && stands_at(&output) {
-        log.info("database already exists, skipping");
+        log.essential(Severity::Info, "database already exists, skipping", &[]);
         return Ok(String::new());
     }
     let location = locate(&args.source, &args.source_shown, env, log)?;
@@ -81,19 +81,20 @@ pub fn run(
     };
     if args.dry_run {
         let plan = engine.plan(&request).map_err(fewer)?;
+        plan.newest_state().iter().for_each(|state| log.info(state));
         return Ok(if args.json { plan.to_json() } else { plan.to_text() });
     }
     let ended = progress::during(args.progress, log, || engine.snapshot(), || engine.restore(&request));
     match ended.map_err(fewer) {
         Ok(report) => {
-            log.say(Severity::Info, &summary(&report), &[]);
+            log.essential(Severity::Info, &summary(&report), &[]);
             Ok(if args.json { report.to_json() } else { String::new() })
         }
         Err(Failure::NoBackups { found, .. }) if args.if_replica_exists && found.is_no_backup() => {
             if let Some(warning) = found.warning() {
                 log.warn(&warning);
             }
-            log.info("no matching backups found");
+            log.essential(Severity::Info, "no matching backups found", &[]);
             Ok(String::new())
         }
         // Another restore was faster: the output exists now, and did not when this one began.
@@ -148,7 +149,11 @@ fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
 /// The speed is the size of the database divided by the time.
 fn summary(report: &RestoreReport) -> String {
     let took = Duration::from_millis(report.duration_ms);
-    let time = report.time.map(|(time, _)| format!(" ({})", time.to_rfc3339_seconds())).unwrap_or_default();
+    let time = report.time.map(|(time, _)| {
+        let age = human::age(time.seconds_until(report.reference));
+        format!(" ({}, {age} old)", time.to_rfc3339_seconds())
+    });
+    let time = time.unwrap_or_default();
     let speed = human::speed(report.bytes as f64 / took.as_secs_f64().max(0.001));
     format!(
         "restored {}: {} at txid {}{time}, {}, {} fetched in {} ({speed})",
@@ -190,6 +195,7 @@ mod tests {
                 source: request.args.source_shown.clone(),
                 target_path: request.output_shown.to_owned(),
                 replica: "file",
+                reference: Timestamp::from_millis(0),
                 files: vec![file],
             })
         }
@@ -208,6 +214,7 @@ mod tests {
             replica: "file",
             txid: Txid(7),
             time: Some((Timestamp::from_millis(1_000), TimeSource::Header)),
+            reference: Timestamp::from_millis(8_000_000),
             duration_ms: 1_500,
             integrity_check: "none",
             bytes: 3 << 20,
@@ -236,7 +243,7 @@ mod tests {
         assert!(ran(&["-dry-run", "-json"], &done).unwrap().contains("\"source\": \"file:///backups/a.db\""));
         assert_eq!(
             summary(&report()),
-            "restored out.db: 3.0 MiB at txid 0000000000000007 (1970-01-01T00:00:01Z), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
+            "restored out.db: 3.0 MiB at txid 0000000000000007 (1970-01-01T00:00:01Z, 2 hours old), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
         );
     }
 

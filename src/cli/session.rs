@@ -10,18 +10,23 @@ use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
 use crate::cli::ui::screen::{FileLine, PlanReport, RestoreReport, TimeSource};
-use crate::commit::{CommitContext, Destination, Replace, check_way};
+use crate::commit::{CommitContext, Destination, Permissions, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
 use crate::fleet::{Descriptors, stale_state};
 use crate::io::{self, IoBackend};
+use crate::plan::Target;
 use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
 use crate::store::Store;
-use crate::store::s3::{DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options};
+use crate::store::s3::{ByteRate, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options};
 use crate::telemetry::Counters;
+use crate::timestamp::Timestamp;
 use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Instant;
+
+/// With `-limit-rate`, this many bytes per second are left for each request in flight.
+const LEAST_RATE: u64 = 64 << 10;
 
 /// The resources of a running command: its worker threads, its stores, and its limits.
 pub(super) struct Session {
@@ -75,10 +80,9 @@ impl Session {
             log.info(&format!("{started} of {} workers: {reason}", descriptors.workers));
         }
         let mut s3_options = s3_options(common);
-        s3_options.limits = RequestLimits::new(match (common.max_requests.map(usize::from), descriptors.requests) {
-            (Some(asked), Some(most)) => Some(asked.min(most)),
-            (asked, most) => asked.or(most),
-        });
+        let by_rate = common.limit_rate.map(most_requests_at);
+        let most = [common.max_requests.map(usize::from), descriptors.requests, by_rate];
+        s3_options.limits = RequestLimits::new(most.into_iter().flatten().min());
         let stores = Stores::new(s3_options, common.store.clone(), Arc::clone(counters), log.clone());
         Ok(Self { workers, max_databases, backend: chosen.kind, stores, cancel: cancel.clone() })
     }
@@ -122,10 +126,17 @@ impl Session {
     }
 }
 
+/// The number of requests in flight with which each still gets [`LEAST_RATE`] of a limited rate. With more of them,
+/// connections would come to a halt, and servers would close them.
+fn most_requests_at(bytes_per_second: u64) -> usize {
+    usize::try_from(bytes_per_second / LEAST_RATE).unwrap_or(usize::MAX).max(1)
+}
+
 /// The S3 options that all stores of a command share, from its flags and from the environment.
 pub(super) fn s3_options(common: &CommonArgs) -> S3Options {
     let mut options = S3Options::from_process();
     options.limits = RequestLimits::new(common.max_requests.map(usize::from));
+    options.byte_rate = ByteRate::new(common.limit_rate);
     if common.store.profile.is_some() {
         options.environment.use_profile(common.store.profile.clone());
     }
@@ -182,10 +193,16 @@ fn overridden(mut config: S3Config, flags: &StoreArgs) -> S3Config {
 }
 
 /// `hydrant restore`: one database, by the engine that restores fleets.
-#[derive(Default)]
 pub(super) struct OneDatabase {
     counters: Arc<Counters>,
     commit: CommitContext,
+}
+
+impl OneDatabase {
+    /// A database that is to get `permissions`.
+    pub(super) fn new(permissions: Permissions) -> Self {
+        Self { counters: Arc::default(), commit: CommitContext::with_permissions(permissions) }
+    }
 }
 
 impl Restorer for OneDatabase {
@@ -215,6 +232,7 @@ impl Restorer for OneDatabase {
             source: request.args.source_shown.clone(),
             target_path: request.output_shown.to_owned(),
             replica: request.location.store.kind(),
+            reference: reference(&request.args.target),
             files: file_lines(&planned)?,
         })
     }
@@ -255,6 +273,7 @@ impl Restorer for OneDatabase {
             replica: request.location.store.kind(),
             txid: restored.txid,
             time: Some((restored.timestamp, TimeSource::Header)),
+            reference: reference(&args.target),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             integrity_check: args.integrity_check.as_str(),
             bytes: restored.bytes_out,
@@ -287,6 +306,14 @@ impl Restorer for OneDatabase {
             throttled: counters.throttled.get(),
             per_second: None,
         }
+    }
+}
+
+/// The time from which the age of a state is measured back.
+fn reference(target: &Target) -> Timestamp {
+    match target {
+        Target::Timestamp(at) => *at,
+        Target::Latest | Target::Txid(_) => Timestamp::now(),
     }
 }
 

@@ -21,8 +21,9 @@ pub(super) const VERSION: u32 = 2;
 
 /// Copies owner, group, ACL and mode of `old`, the file `name` in `dir` that is to be replaced, as far as permitted.
 /// If the group cannot be kept, the new group gets the permissions that others had.
-pub(super) fn take_after(new: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr, old: &Stat) {
-    let keeps_group = take_owner(new, old);
+pub(super) fn take_after(new: &OutputFile, dir: BorrowedFd<'_>, name: &OsStr, old: &Stat, has_own_group: bool) {
+    // A group that the operator asked for gets the permissions of the old group.
+    let keeps_group = take_owner(new, old) || has_own_group;
     let of_old = Rights::of(dir, name, old);
     let mut mode = of_old.mode;
     if !keeps_group {

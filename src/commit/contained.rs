@@ -43,7 +43,7 @@ impl OutputRoot {
     /// [`CommitError`] if the directory cannot be created or opened.
     pub fn open(context: &CommitContext, path: &Path) -> Result<Self, CommitError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let directory = Arc::new(Directory::at(path, context.unsynced())?);
+        let directory = Arc::new(Directory::at(path, context.new_directories())?);
         Ok(Self { context: context.clone(), directory, open: Mutex::default() })
     }
 
@@ -95,11 +95,12 @@ impl OutputRoot {
         if !parents.is_empty() {
             path.push(parents);
         }
-        Directory::open_or_make(path, self.context.unsynced(), |made| match open_beneath(&self.directory.fd, parents) {
-            Ok(fd) => Ok(fd),
-            // If openat2 fails, `walk` opens the path component by component. It creates missing directories, and its
-            // error names the component that is in the way.
-            Err(_) => self.walk(parents, made),
+        Directory::open_or_make(path, self.context.new_directories(), |made| {
+            match open_beneath(&self.directory.fd, parents) {
+                Ok(fd) => Ok(fd),
+                // The walk finds the reason and the component.
+                Err(_) => self.walk(parents, made),
+            }
         })
     }
 
@@ -111,15 +112,21 @@ impl OutputRoot {
             .map_err(|errno| CommitError::refused("open directory", &path, errno))?;
         for name in parents.split('/').filter(|name| !name.is_empty()) {
             path.push(name);
-            match rustix::fs::mkdirat(&fd, name, Mode::RWXU) {
-                Ok(()) => made.note(&path),
-                Err(Errno::EXIST) => {}
+            let is_new = match rustix::fs::mkdirat(&fd, name, Mode::RWXU) {
+                Ok(()) => {
+                    made.note(&path);
+                    true
+                }
+                Err(Errno::EXIST) => false,
                 Err(errno) => return Err(CommitError::refused("create directory", &path, errno)),
-            }
+            };
             fd = match open_beneath_slowly(&fd, OsStr::new(name)) {
                 Ok(next) => next,
                 Err(errno) => return Err(not_opened(&fd, name, &path, errno)),
             };
+            if is_new {
+                made.set_permissions(&fd, &path)?;
+            }
         }
         Ok(fd)
     }

@@ -2,7 +2,8 @@
 
 use crate::commit::Notice;
 use crate::commit::devices::KnownDevices;
-use crate::commit::parents::UnsyncedNames;
+use crate::commit::parents::{NewDirectories, UnsyncedNames};
+use crate::commit::permissions::Permissions;
 use crate::commit::space::SpaceMemory;
 use crate::commit::sweep::SweptDirectories;
 use crate::commit::sys::UnnamedLinks;
@@ -26,13 +27,18 @@ struct Memory {
     links: UnnamedLinks,
     space: SpaceMemory,
     notices: Mutex<Vec<Notice>>,
+    permissions: Permissions,
 }
 
 impl CommitContext {
-    /// Cleans up what killed runs of Hydrant left in the directory of `output`: it puts moved files back and
-    /// deletes temporary files. This happens once per context and directory; concurrent callers wait until it
-    /// is done. Call it before every decision that depends on which file is at `output`. Files that cannot be
-    /// put back stay where they are.
+    /// A context whose outputs get `permissions`.
+    pub fn with_permissions(permissions: Permissions) -> Self {
+        Self(Arc::new(Memory { permissions, ..Memory::default() }))
+    }
+
+    /// Puts right what killed runs left in the directory of `output`, once per context and directory. Other callers
+    /// wait until that is done. To be called before every decision that depends on what is at `output`. Files that
+    /// cannot be put right stay where they are.
     ///
     /// Returns messages for the operator about what was put back and what was left.
     pub fn sweep_beside(&self, output: &Path) -> Vec<Notice> {
@@ -51,6 +57,15 @@ impl CommitContext {
 
     pub(super) fn swept(&self) -> &SweptDirectories {
         &self.0.swept
+    }
+
+    pub(super) fn permissions(&self) -> Permissions {
+        self.0.permissions
+    }
+
+    /// How missing directories are made.
+    pub(super) fn new_directories(&self) -> NewDirectories<'_> {
+        NewDirectories { unsynced: self.unsynced(), permissions: self.permissions() }
     }
 
     pub(super) fn unsynced(&self) -> &UnsyncedNames {

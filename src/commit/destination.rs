@@ -49,7 +49,7 @@ impl Destination {
     /// even with [`Replace::Force`].
     pub fn prepare(context: &CommitContext, path: &Path, replace: Replace) -> Result<Self, CommitError> {
         let name = file_name(path)?;
-        let directory = Arc::new(Directory::of(path, context.unsynced())?);
+        let directory = Arc::new(Directory::of(path, context.new_directories())?);
         Self { path: path.to_owned(), name, replace, context: context.clone(), directory, root: None }.checked()
     }
 

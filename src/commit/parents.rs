@@ -4,7 +4,7 @@
 //! A restore holds a shared flock on the directory that it publishes into. A directory is removed only under an
 //! exclusive flock. A restore therefore cannot remove a directory that another restore is using.
 
-use super::CommitError;
+use super::{CommitError, Permissions};
 use crate::io::uninterrupted;
 use crate::process::locks::lock;
 use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
@@ -44,7 +44,14 @@ struct Names {
     made: u64,
 }
 
-/// Device number and inode number, which together identify a directory.
+/// How missing directories are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewDirectories<'a> {
+    pub(super) unsynced: &'a UnsyncedNames,
+    pub(super) permissions: Permissions,
+}
+
+/// Device and inode.
 pub(super) type DirectoryId = (u64, u64);
 
 /// An open directory with a shared flock that protects it from removal by other restores. Dropping it removes
@@ -64,16 +71,16 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Opens the directory part of the path `output`, and creates its missing directories (mode 0700 minus the
-    /// umask).
-    pub(super) fn of(output: &Path, unsynced: &UnsyncedNames) -> Result<Self, CommitError> {
-        Self::at(directory_of(output), unsynced)
+    /// Opens the directory of `output`, and makes what is missing of it (mode 0700 less the umask, if `new` does not
+    /// say otherwise).
+    pub(super) fn of(output: &Path, new: NewDirectories<'_>) -> Result<Self, CommitError> {
+        Self::at(directory_of(output), new)
     }
 
-    /// Opens the directory `path`, and creates it and its parents if they are missing.
-    pub(super) fn at(path: PathBuf, unsynced: &UnsyncedNames) -> Result<Self, CommitError> {
+    /// Opens the directory `path`, and makes what is missing of it.
+    pub(super) fn at(path: PathBuf, new: NewDirectories<'_>) -> Result<Self, CommitError> {
         let at = path.clone();
-        Self::open_or_make(path, unsynced, |made| match open(&at) {
+        Self::open_or_make(path, new, |made| match open(&at) {
             Ok(fd) => Ok(fd),
             Err(Errno::NOENT) => {
                 make(&at, made)?;
@@ -87,10 +94,10 @@ impl Directory {
     /// directories. If another restore removes the directory meanwhile, tries again, at most 16 times.
     pub(super) fn open_or_make(
         path: PathBuf,
-        unsynced: &UnsyncedNames,
+        new: NewDirectories<'_>,
         mut open: impl FnMut(&mut Missing<'_>) -> Result<OwnedFd, CommitError>,
     ) -> Result<Self, CommitError> {
-        let mut made = Missing::new(unsynced);
+        let mut made = Missing::new(new);
         let mut id = None;
         let mut result = Err(CommitError::refused("open directory", &path, Errno::NOENT));
         for tries_left in (0..TRIES).rev() {
@@ -206,12 +213,30 @@ fn hold(fd: &OwnedFd) -> Hold {
 #[derive(Debug)]
 pub(super) struct Missing<'a> {
     directories: Vec<PathBuf>,
-    unsynced: &'a UnsyncedNames,
+    new: NewDirectories<'a>,
 }
 
 impl<'a> Missing<'a> {
-    fn new(unsynced: &'a UnsyncedNames) -> Self {
-        Self { directories: Vec::new(), unsynced }
+    fn new(new: NewDirectories<'a>) -> Self {
+        Self { directories: Vec::new(), new }
+    }
+
+    /// Gives the open directory `fd`, which was just made, the owner and mode that the operator asked for.
+    pub(super) fn set_permissions(&self, fd: impl AsFd, path: &Path) -> Result<(), CommitError> {
+        let set = self.new.permissions.set_on_directory(fd);
+        set.map_err(|errno| CommitError::refused("set owner and mode of", path, errno))
+    }
+
+    /// [`Self::note`] and [`Self::set_permissions`] for the directory at `path`.
+    fn made(&mut self, path: &Path) -> Result<(), CommitError> {
+        self.note(path);
+        if self.new.permissions.keep_directories() {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|errno| CommitError::refused("open directory", path, errno))?;
+        self.set_permissions(fd, path)
     }
 
     /// Notes that the directory `path` was created and that its name is not durable yet.
@@ -219,7 +244,7 @@ impl<'a> Missing<'a> {
         if !self.directories.iter().any(|dir| dir == path) {
             self.directories.push(path.to_owned());
         }
-        self.unsynced.note(path);
+        self.new.unsynced.note(path);
     }
 }
 
@@ -231,7 +256,7 @@ fn make(path: &Path, made: &mut Missing<'_>) -> Result<(), CommitError> {
     for dir in components(path) {
         match rustix::fs::mkdir(dir, Mode::RWXU) {
             Ok(()) => {
-                made.note(dir);
+                made.made(dir)?;
                 break;
             }
             Err(Errno::EXIST) => break,
@@ -241,7 +266,7 @@ fn make(path: &Path, made: &mut Missing<'_>) -> Result<(), CommitError> {
     }
     for dir in missing.into_iter().rev() {
         match rustix::fs::mkdir(dir, Mode::RWXU) {
-            Ok(()) => made.note(dir),
+            Ok(()) => made.made(dir)?,
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(CommitError::refused("create directory", dir, errno)),
         }
@@ -411,7 +436,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (dir.path().join("first"), dir.path().join("second"));
         let unsynced = UnsyncedNames::default();
-        let mut missing = Missing::new(&unsynced);
+        let mut missing = Missing::new(NewDirectories { unsynced: &unsynced, permissions: Permissions::default() });
         make(&first, &mut missing).unwrap();
         let begun = unsynced.above(&first);
         assert_eq!(begun.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>(), [dir.path()]);

@@ -66,8 +66,11 @@ impl StagedFile {
         if destination.replace() == Replace::Force
             && let Standing::Database(old) = destination.standing()?
         {
-            access::take_after(&new.output, destination.dir(), destination.name(), &old);
+            let has_own_group = destination.context().permissions().group.is_some();
+            access::take_after(&new.output, destination.dir(), destination.name(), &old, has_own_group);
         }
+        let set = destination.context().permissions().set_on_file(&new.output);
+        set.map_err(|errno| CommitError::refused("set owner and mode of", destination.path(), errno))?;
         Ok(new)
     }
 

@@ -54,6 +54,12 @@ pub struct RestorePattern {
     pub max_retries: Option<u32>,
     /// `retry-delay`, the pause before a retry, for example `5s`.
     pub retry_delay: Option<Duration>,
+    /// `owner`, as written: a user, a group, or both.
+    pub owner: Option<String>,
+    /// `mode`, the mode of databases.
+    pub mode: Option<u32>,
+    /// `dir-mode`, the mode of new directories.
+    pub dir_mode: Option<u32>,
 }
 
 impl Config {

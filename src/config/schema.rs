@@ -72,4 +72,7 @@ pub(super) struct RestorePatternYaml {
     pub parallel_workers: Option<Spanned<u32>>,
     pub max_retries: Option<Spanned<u32>>,
     pub retry_delay: Option<Spanned<String>>,
+    pub owner: Option<Spanned<String>>,
+    pub mode: Option<Spanned<String>>,
+    pub dir_mode: Option<Spanned<String>>,
 }

@@ -265,10 +265,17 @@ fn restore_pattern(path: &Path, yaml: RestorePatternYaml) -> Result<RestorePatte
     let delay = |text: &Spanned<String>| {
         super::parse_go_duration(&text.value).map_err(|e| bad_setting(path, text, "retry-delay", &e.to_string()))
     };
+    let mode = |key, text: &Spanned<String>| {
+        super::parse_mode(&text.value)
+            .ok_or_else(|| bad_setting(path, text, key, "must be octal permissions, for example 0640"))
+    };
     Ok(RestorePattern {
         parallel_workers: value(&yaml.parallel_workers),
         max_retries: value(&yaml.max_retries),
         retry_delay: yaml.retry_delay.as_ref().map(delay).transpose()?,
+        owner: yaml.owner.map(|owner| owner.value).filter(|owner| !owner.is_empty()),
+        mode: yaml.mode.as_ref().map(|text| mode("mode", text)).transpose()?,
+        dir_mode: yaml.dir_mode.as_ref().map(|text| mode("dir-mode", text)).transpose()?,
     })
 }
 

@@ -4,7 +4,7 @@
 use crate::catalogue::Replica;
 use crate::commit::{Replace, check};
 use crate::fleet::discovery::found::DatabaseRef;
-use crate::fleet::job::PlannedDatabase;
+use crate::fleet::job::{NewestState, PlannedDatabase};
 use crate::fleet::outputs::{OutputPath, Roots, stale_state};
 use crate::plan::Target;
 use crate::process::backoff::backoff;
@@ -39,6 +39,8 @@ pub struct Settings {
     pub max_retries: u32,
     /// Mean pause before the first retry of a database. It doubles with each further retry.
     pub retry_delay: Duration,
+    /// After the first failed database none is begun, and none is tried again.
+    pub fail_fast: bool,
 }
 
 /// What a run does with each of its databases.
@@ -84,6 +86,10 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                 bytes: planned.bytes(),
                 requests: planned.gets(worker.shared.segment_bytes),
                 warnings: planned.plan.warnings.iter().map(ToString::to_string).collect(),
+                state: planned.newest_time().map(|(time, is_of_header)| NewestState {
+                    time,
+                    source: if is_of_header { "header" } else { "last_modified" },
+                }),
             }));
         }
         Work::Rehearse(stage) => {

@@ -3,11 +3,13 @@
 use crate::catalogue::Replica;
 use crate::error::Class;
 use crate::fleet::discovery::found::{DatabaseRef, Discovery, Found, FoundError, FoundFailure};
+use crate::fleet::only::{Chosen, Only};
 use crate::fleet::outputs::{Admitted, OutputPath, Refused};
 use crate::fleet::priority::{First, estimated_bytes};
 use crate::ltx::Txid;
 use crate::restore::{Discarded, RestoreOutcome};
 use crate::store::StoreError;
+use crate::timestamp::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,6 +110,24 @@ pub struct PlannedDatabase {
     pub requests: u64,
     /// What the planner warns about, such as a hole after the target.
     pub warnings: Vec<String>,
+    /// The state that a restore would reach.
+    pub state: Option<NewestState>,
+}
+
+/// The time of the state that a database was restored to, or would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewestState {
+    /// When the state was created by the database's transaction.
+    pub time: Timestamp,
+    /// `header` or `last_modified`, as `time_source` in JSON.
+    pub source: &'static str,
+}
+
+impl NewestState {
+    /// How much older than `reference` it is. 0 if it is newer: clocks differ.
+    pub fn age_seconds(self, reference: Timestamp) -> u64 {
+        self.time.seconds_until(reference)
+    }
 }
 
 /// Settings that decide each database's output path.
@@ -126,6 +146,7 @@ pub struct Places {
 pub struct Admission<'a> {
     places: Places,
     first: &'a First,
+    only: Option<&'a Only>,
 }
 
 /// The jobs of a run, and the databases that cannot be restored.
@@ -135,8 +156,19 @@ pub struct Jobs {
     pub jobs: Vec<Job>,
     /// Databases and entries that failed before they could be started.
     pub refused: Vec<Ended>,
-    /// Whether any of `jobs` matches a glob of `--first`. If none does, the command says so.
-    pub any_first: bool,
+    /// Indexes of the globs of `--first` that no database matches.
+    pub unmatched_first: Vec<usize>,
+    /// With `--only`: what its file names.
+    pub only: Option<OnlyFound>,
+}
+
+/// What the file of `--only` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnlyFound {
+    /// The number of databases that it names and that were found.
+    pub databases: usize,
+    /// Names in it that are no database's.
+    pub unmatched: Vec<String>,
 }
 
 impl Subject {
@@ -187,7 +219,12 @@ impl Ended {
 impl<'a> Admission<'a> {
     /// Makes an admission with the settings of output paths and the globs of `--first`.
     pub const fn new(places: Places, first: &'a First) -> Self {
-        Self { places, first }
+        Self { places, first, only: None }
+    }
+
+    /// Only the databases that `only` names are restored.
+    pub fn only(self, only: Option<&'a Only>) -> Self {
+        Self { only, ..self }
     }
 
     /// Turns the databases of `discovery` into jobs, and refuses those without a safe, free output path.
@@ -205,7 +242,9 @@ impl<'a> Admission<'a> {
         }
         let found = discovery.found.into_iter().map(|found| (found, None)).chain(again);
         let mut jobs = Vec::new();
+        let mut unmatched_first: Vec<usize> = (0..self.first.len()).collect();
         for (found, error) in found {
+            unmatched_first.retain(|glob| !self.first.matches(*glob, &found));
             let turn = self.first.turn_of(&found);
             let Found { database, replica, output } = found;
             let estimated_bytes = replica.as_ref().map_or(0, estimated_bytes);
@@ -226,14 +265,35 @@ impl<'a> Admission<'a> {
         for (i, (job, path)) in jobs.into_iter().zip(paths).enumerate() {
             match colliding.remove(&i) {
                 Some(why) => all.refused.push(refused(Subject::Database(job.database), Some(path), why)),
-                None => {
-                    all.any_first |= job.turn < self.first.len();
-                    all.jobs.push(job);
-                }
+                None => all.jobs.push(job),
             }
         }
         debug_assert!(colliding.is_empty(), "a collision of a job that does not exist");
+        all.unmatched_first = unmatched_first;
+        if let Some(only) = self.only {
+            all.limit_to(only);
+        }
         all
+    }
+}
+
+impl Jobs {
+    /// Drops what `only` does not name. Collisions were judged before: a database that lost its path to another one
+    /// does not get it because the other is already restored.
+    fn limit_to(&mut self, only: &Only) {
+        let of_job = |job: &Job| Subject::Database(Arc::clone(&job.database));
+        let subjects: Vec<Subject> =
+            self.jobs.iter().map(of_job).chain(self.refused.iter().map(|ended| ended.subject.clone())).collect();
+        let names: Vec<_> = subjects.iter().map(|subject| (subject.name(), subject.id())).collect();
+        let Chosen { indexes, unmatched } = only.choose(&names);
+        let mut index = 0;
+        let mut is_chosen = || {
+            index += 1;
+            indexes.contains(&(index - 1))
+        };
+        self.jobs.retain(|_| is_chosen());
+        self.refused.retain(|_| is_chosen());
+        self.only = Some(OnlyFound { databases: indexes.len(), unmatched });
     }
 }
 

@@ -54,11 +54,15 @@ impl First {
     /// Returns the index of the first glob that the database matches, or [`Self::len`] if it matches none.
     /// Databases with lower numbers are restored earlier.
     pub fn turn_of(&self, found: &Found) -> usize {
-        let matches = |[by_name, by_relative]: &[Pattern; 2]| {
+        (0..self.0.len()).find(|glob| self.matches(*glob, found)).unwrap_or(self.0.len())
+    }
+
+    /// Whether the database matches the glob with this index.
+    pub fn matches(&self, glob: usize, found: &Found) -> bool {
+        self.0.get(glob).is_some_and(|[by_name, by_relative]| {
             by_name.matches(found.database.name())
                 || found.output.relative().is_some_and(|relative| by_relative.matches(relative))
-        };
-        self.0.iter().position(matches).unwrap_or(self.0.len())
+        })
     }
 }
 

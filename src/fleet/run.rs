@@ -22,7 +22,7 @@ use crate::fleet::discovery::discover::DiscoverError;
 use crate::fleet::discovery::feed::{DiscoveryEvent, Feed};
 use crate::fleet::discovery::found::Discovery;
 use crate::fleet::durable::DirectorySyncs;
-use crate::fleet::job::{Admission, Ended, Ending, Job, Jobs, Known, Subject};
+use crate::fleet::job::{Admission, Ended, Ending, Job, Jobs, Known, OnlyFound, Subject};
 use crate::fleet::outcome::record::Discovered;
 use crate::fleet::outputs::Roots;
 use crate::fleet::progress::Progress;
@@ -70,8 +70,10 @@ pub enum RunEvent {
     AllFound {
         /// Counts of what discovery found.
         discovered: Discovered,
-        /// Whether any database matches a `--first` glob.
-        any_first: bool,
+        /// Indexes of the globs of `--first` that no database matches.
+        unmatched_first: Vec<usize>,
+        /// With `--only`: what its file names.
+        only: Option<OnlyFound>,
         /// What is to be said although nothing has failed.
         warnings: Vec<String>,
         /// If nothing matches: what lies there instead.
@@ -90,7 +92,9 @@ pub enum RunEvent {
 pub struct RunResult {
     /// Number of known databases that neither succeeded nor failed, because the run was cancelled.
     pub left: usize,
-    /// Result of discovery. None: discovery was cancelled.
+    /// Databases that were not begun, or waited to be tried again, when `-fail-fast` ended the run.
+    pub not_started: usize,
+    /// Whether all databases were found. None: the discovery was stopped.
     pub discovered: Option<Result<(), DiscoverError>>,
 }
 
@@ -128,7 +132,8 @@ impl Fleet<'_> {
             hear,
         };
         runtime.block_on(run.drive());
-        Ok(RunResult { left: run.counts.left, discovered: run.incoming.discovered })
+        let RunCounts { left, not_started, .. } = run.counts;
+        Ok(RunResult { left, not_started, discovered: run.incoming.discovered })
     }
 }
 
@@ -162,6 +167,10 @@ struct RunCounts {
     delayed: usize,
     /// Databases that had neither succeeded nor failed when the run was cancelled.
     left: usize,
+    /// See [`RunResult::not_started`].
+    not_started: usize,
+    /// A database has failed, and `-fail-fast` is set: only what is in flight goes on.
+    is_failing: bool,
 }
 
 impl Incoming<'_> {
@@ -180,12 +189,15 @@ impl<'a> FleetRun<'a> {
         // This loop ends: each turn waits for a job or for discovery, and every job ends after at most
         // `max_retries` retries. The loop is left when discovery has ended and no job waits or is in flight.
         loop {
-            while self.counts.in_flight < self.window.size() && !cancel.is_cancelled() {
+            while self.counts.in_flight < self.window.size() && !cancel.is_cancelled() && !self.counts.is_failing {
                 let Some(job) = self.queue.next(self.window.share()) else { break };
                 self.start(job);
             }
             self.sync();
-            // If the run was cancelled, jobs stay in the queue. They are counted below.
+            if self.counts.is_failing {
+                break;
+            }
+            // In a cancelled run jobs are left in the queue; they are counted below.
             if self.incoming.feed.is_none() && self.active.is_empty() && self.queue.len() == 0 {
                 return;
             }
@@ -206,9 +218,13 @@ impl<'a> FleetRun<'a> {
                 self.handle(event);
             }
         }
-        // The run was cancelled. The workers are stopping too, so all databases in flight end soon. Those that
-        // are already published are still made durable.
-        self.counts.left += self.queue.len() + self.counts.delayed;
+        // After a signal the workers stop too, so all that is in flight ends soon, well or not. With `-fail-fast` they
+        // go on with it. What was published is still made durable.
+        let waiting = self.queue.len() + self.counts.delayed;
+        match cancel.is_cancelled() {
+            true => self.counts.left += waiting,
+            false => self.counts.not_started += waiting,
+        }
         self.queue.clear();
         while self.counts.in_flight > 0 {
             match self.active.next().await {
@@ -246,8 +262,8 @@ impl<'a> FleetRun<'a> {
     fn found_all(&mut self, mut discovery: Discovery) {
         let (warnings, instead) = (std::mem::take(&mut discovery.warnings), discovery.instead.take());
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
-        let Jobs { jobs, refused, any_first } = self.incoming.admission.admit(discovery);
-        (self.hear)(RunEvent::AllFound { discovered, any_first, warnings, instead });
+        let Jobs { jobs, refused, unmatched_first, only } = self.incoming.admission.admit(discovery);
+        (self.hear)(RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead });
         let settings = self.fleet.settings;
         if !matches!(settings.work, Work::Rehearse(_)) {
             for little in little_space(&jobs, settings.if_db_not_exists) {
@@ -258,6 +274,7 @@ impl<'a> FleetRun<'a> {
         let databases = (jobs.len() + refused.len()) as u64;
         self.fleet.progress.found_all(databases, estimated, self.fleet.counters);
         self.queue.add(jobs);
+        self.counts.is_failing = self.fleet.settings.fail_fast && !refused.is_empty();
         for refused in refused {
             self.fleet.progress.count(&refused.ending);
             (self.hear)(RunEvent::Ended(refused));
@@ -388,7 +405,7 @@ impl<'a> FleetRun<'a> {
         if settings.if_db_not_exists && error.class() == Class::OutputExists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
-        if job.retries >= settings.max_retries || !may_pass(&error) {
+        if job.retries >= settings.max_retries || !may_pass(&error) || self.counts.is_failing {
             let (class, reason) = (error.class(), error.to_string());
             return self.end(job, Ending::Failed { class, reason });
         }
@@ -418,6 +435,7 @@ impl<'a> FleetRun<'a> {
             elapsed: job.begun.map_or(Duration::ZERO, |begun| begun.elapsed()),
             ending,
         };
+        self.counts.is_failing |= self.fleet.settings.fail_fast && matches!(ended.ending, Ending::Failed { .. });
         self.fleet.progress.ended(&ended.ending, job.estimated_bytes);
         (self.hear)(RunEvent::Ended(ended));
     }

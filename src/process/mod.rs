@@ -1,6 +1,7 @@
-//! The process: threads for work that blocks, the limits of its control group, locks, and pauses
-//! between attempts.
+//! The process: threads for work that blocks, the limits of its control group, locks, pauses between
+//! attempts, and the machine's users and groups.
 
+pub(crate) mod accounts;
 pub(crate) mod backoff;
 pub(crate) mod cgroup;
 pub(crate) mod locks;

@@ -13,6 +13,7 @@ use crate::restore::nothing_found::NothingFound;
 use crate::restore::replica_listing::{HeaderTime, ListedReplica, list_replica, look_at_times};
 use crate::restore::workers::Worker;
 use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::timestamp::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -30,6 +31,18 @@ pub struct PlannedRestore {
     pub plan: Plan,
     /// The creation times that were read from files' headers while planning.
     pub times: Times,
+}
+
+impl PlannedRestore {
+    /// The time of the state that the plan leads to, and whether it is from a header. If planning read no header of
+    /// the newest file, it is the LastModified of the listing.
+    pub fn newest_time(&self) -> Option<(Timestamp, bool)> {
+        let index = *self.plan.files.last()?;
+        match self.times.get(index) {
+            Some(time) => Some((time, true)),
+            None => Some((self.replica.files.get(index)?.last_modified, false)),
+        }
+    }
 }
 
 /// Plans the restore of the database at `path` to the state `target`. Lists the files unless `replica` has

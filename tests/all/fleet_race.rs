@@ -33,6 +33,7 @@ fn ending(replicas: &Path, out: &Path, if_db_not_exists: bool) -> Ending {
         if_replica_exists: false,
         max_retries: 0,
         retry_delay: Duration::ZERO,
+        fail_fast: false,
     };
     let fleet = Fleet {
         engine: &engine,

@@ -72,6 +72,7 @@ impl Bench {
             if_replica_exists: false,
             max_retries,
             retry_delay: Duration::from_millis(20),
+            fail_fast: false,
         };
         let places = Places { output_dir: self.out.path().into(), reserved: Vec::new(), folds: |_| false };
         let first = First::new(&[], &self.by_url(), &env).unwrap();

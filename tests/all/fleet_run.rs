@@ -89,6 +89,7 @@ fn settings() -> Settings {
         if_replica_exists: false,
         max_retries: 0,
         retry_delay: Duration::ZERO,
+        fail_fast: false,
     }
 }
 

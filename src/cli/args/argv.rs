@@ -9,6 +9,7 @@
 //! value may begin with a dash (`-parallelism -1`).
 
 use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::LogFormat;
 use crate::config::Env;
 use crate::error::escaped;
 use std::collections::{HashMap, HashSet};
@@ -155,6 +156,20 @@ fn from_environment<'a>(
         }
     }
     Ok(found)
+}
+
+/// The format of messages about a command line that cannot be parsed, as far as it can be read.
+pub fn log_format(args: &[OsString], env: &Env<'_>) -> LogFormat {
+    let named = |name: &[u8]| name == b"log-format";
+    let mut format = env("HYDRANT_LOG_FORMAT").map(OsString::from);
+    for (at, arg) in args.iter().enumerate() {
+        match split(arg.as_bytes()) {
+            Some((name, Some(value))) if named(name) => format = Some(OsString::from_vec(value.to_vec())),
+            Some((name, None)) if named(name) => format = args.get(at + 1).cloned(),
+            _ => {}
+        }
+    }
+    if format.is_some_and(|format| format == "json") { LogFormat::Json } else { LogFormat::Text }
 }
 
 fn invalid_variable(variable: &str, value: &str, expected: &str) -> Failure {

@@ -79,6 +79,9 @@ pub struct RestoreFlags {
     pub follow_interval: Duration,
 
     #[command(flatten)]
+    pub permissions: PermissionFlags,
+
+    #[command(flatten)]
     pub progress: ProgressFlags,
 
     #[command(flatten)]
@@ -171,6 +174,9 @@ pub struct PatternFlags {
     pub json: bool,
 
     #[command(flatten)]
+    pub permissions: PermissionFlags,
+
+    #[command(flatten)]
     pub progress: ProgressFlags,
 
     /// Try a database again up to N times if the failure may pass, as a time-out does [default: 3]
@@ -192,6 +198,14 @@ pub struct PatternFlags {
     /// Restore only share I of N
     #[arg(long, value_name = "I/N", value_parser = values::shard)]
     pub shard: Option<Shard>,
+
+    /// Restore only what FILE names: an error log, a report, lines of -json, or names, one a line
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub only: Option<OsString>,
+
+    /// Begin no further database after the first failed one
+    #[arg(long)]
+    pub fail_fast: bool,
 
     /// Write a machine-readable report of everything
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
@@ -293,6 +307,22 @@ pub struct ConfigFlags {
     pub no_expand_env: bool,
 }
 
+/// Who may use what is restored.
+#[derive(clap::Args, Debug)]
+pub struct PermissionFlags {
+    /// Give databases and new directories to USER, GROUP or both: names of /etc/passwd and /etc/group, or numbers
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub owner: Option<String>,
+
+    /// The mode of databases, e.g. 0640 [default: 0666 less the umask]
+    #[arg(long, value_name = "MODE", value_parser = values::mode)]
+    pub mode: Option<u32>,
+
+    /// The mode of new directories, e.g. 0750 [default: 0700 less the umask]
+    #[arg(long, value_name = "MODE", value_parser = values::mode)]
+    pub dir_mode: Option<u32>,
+}
+
 #[derive(clap::Args, Debug)]
 pub struct ProgressFlags {
     /// Show progress: a bar, or plain lines where stderr is not a terminal
@@ -343,6 +373,10 @@ pub struct CommonFlags {
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     pub max_requests: Option<NonZeroUsize>,
 
+    /// Receive at most SIZE bytes per second over all connections, e.g. 20MiB
+    #[arg(long, value_name = "SIZE", value_parser = values::rate)]
+    pub limit_rate: Option<u64>,
+
     /// Show more: latencies by stage, each database and its plan, failed requests and what is done; -vv: each request
     #[arg(short = 'v', alias = "v", action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -350,6 +384,10 @@ pub struct CommonFlags {
     /// As -v, and each request and the AWS credentials chain
     #[arg(long = "vv", hide = true)]
     pub very_verbose: bool,
+
+    /// Show only errors, failed databases and the result
+    #[arg(long)]
+    pub quiet: bool,
 
     /// Messages on stderr as text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = values::log_format)]

@@ -2,9 +2,10 @@
 //! flags that exclude each other. Scripts rely on the texts of these errors (docs/CLI.md, "Texts that scripts rely
 //! on"). Nothing in here reads a database, a bucket or the configuration file.
 
+use crate::cli::args::call::shell_word;
 use crate::cli::args::flags::{
-    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, ProgressFlags,
-    RestoreFlags, StoreFlags,
+    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, PermissionFlags,
+    ProgressFlags, RestoreFlags, StoreFlags,
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
@@ -61,9 +62,10 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         force: flags.force,
         parallelism: flags.parallelism.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new),
         integrity_check,
+        permissions: permissions(flags.permissions),
         follow: flags.follow,
         follow_interval: flags.follow_interval,
-        progress: progress(&flags.progress),
+        progress: progress(&flags.progress, &flags.common),
         common: common(flags.common, env)?,
     })
 }
@@ -97,11 +99,11 @@ pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<Ltx
     })
 }
 
-/// Resolves the flags of `hydrant restore-pattern`.
+/// Resolves the flags of `hydrant restore-pattern`. `words` is the command line as `argv` has rewritten it.
 ///
 /// # Errors
 /// The pattern is missing or malformed, a value is invalid, or flags exclude each other.
-pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatternArgs, Failure> {
+pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -> Result<RestorePatternArgs, Failure> {
     let pattern = match flags.pattern.as_slice() {
         [] => None,
         [pattern] => Some(pattern).filter(|pattern| !pattern.is_empty()),
@@ -121,6 +123,7 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
         let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
         PatternSource::Configured { glob, config: config_file(&flags.config, env) }
     };
+    let error_log = given("error-log", flags.error_log)?;
     Ok(RestorePatternArgs {
         source,
         source_shown: redact::url(pattern),
@@ -131,12 +134,17 @@ pub fn restore_pattern(flags: PatternFlags, env: &Env<'_>) -> Result<RestorePatt
         force: flags.force,
         timestamp,
         integrity_check,
+        permissions: permissions(flags.permissions),
         dry_run: flags.dry_run,
         json: flags.json,
-        progress: progress(&flags.progress),
+        progress: progress(&flags.progress, &flags.common),
         max_retries: flags.max_retries,
         retry_delay: flags.retry_delay,
-        error_log: given("error-log", flags.error_log)?.unwrap_or_else(|| default_error_log(flags.shard)),
+        error_log_is_default: error_log.is_none(),
+        error_log: error_log.unwrap_or_else(|| default_error_log(flags.shard)),
+        only: given("only", flags.only)?,
+        fail_fast: flags.fail_fast,
+        typed: typed_call(words),
         first: flags.first,
         shard: flags.shard,
         report: given("report", flags.report)?,
@@ -291,8 +299,32 @@ fn integrity_check(text: &str) -> Result<IntegrityCheck, Failure> {
     }
 }
 
-fn progress(flags: &ProgressFlags) -> ProgressMode {
+fn permissions(flags: PermissionFlags) -> PermissionArgs {
+    let PermissionFlags { owner, mode, dir_mode } = flags;
+    PermissionArgs { owner: owner.filter(|owner| !owner.is_empty()), mode, dir_mode }
+}
+
+/// The command line `words` without `--only`, for a person to run again.
+fn typed_call(words: &[OsString]) -> TypedCall {
+    let mut call = TypedCall { flags: "hydrant restore-pattern".to_owned(), pattern: String::new() };
+    let mut words = words.iter().map(|word| word.to_string_lossy());
+    for word in words.by_ref().take_while(|word| word != "--") {
+        let (flag, value) = word.split_once('=').map_or((word.as_ref(), None), |(flag, value)| (flag, Some(value)));
+        if flag == "--only" {
+            continue;
+        }
+        call.flags.push_str(&format!(" {flag}"));
+        if let Some(value) = value {
+            call.flags.push_str(&format!(" {}", shell_word(value)));
+        }
+    }
+    call.pattern = words.map(|word| format!(" {}", shell_word(&redact::url(&word)))).collect();
+    call
+}
+
+fn progress(flags: &ProgressFlags, common: &CommonFlags) -> ProgressMode {
     match flags {
+        _ if common.quiet => ProgressMode::Never,
         ProgressFlags { no_progress: true, .. } => ProgressMode::Never,
         ProgressFlags { progress: true, .. } => ProgressMode::Always,
         _ => ProgressMode::Auto,
@@ -300,15 +332,20 @@ fn progress(flags: &ProgressFlags) -> ProgressMode {
 }
 
 fn common(flags: CommonFlags, env: &Env<'_>) -> Result<CommonArgs, Failure> {
+    if flags.quiet && (flags.very_verbose || flags.verbose > 0) {
+        return Err(Failure::usage("cannot specify -quiet and -v"));
+    }
     let memory_bytes = flags.memory.unwrap_or_else(memory::default_budget_bytes);
     Ok(CommonArgs {
         memory_bytes,
         catalogue: memory::catalogue_limit(memory_bytes, flags.memory.is_some()),
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
+        limit_rate: flags.limit_rate,
         store: store(flags.store)?,
         log: LogOptions {
             verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },
+            quiet: flags.quiet,
             format: flags.log_format,
             no_color: flags.no_color || no_color(env),
         },

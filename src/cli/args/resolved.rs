@@ -56,8 +56,22 @@ pub struct CommonArgs {
     pub io_engine: BackendChoice,
     /// At most this many requests are in flight in the whole process (`-max-requests`). None: the limit adapts.
     pub max_requests: Option<NonZeroUsize>,
+    /// `-limit-rate`: at most this many bytes per second are received over all connections. None: no limit.
+    pub limit_rate: Option<u64>,
     pub store: StoreArgs,
     pub log: LogOptions,
+}
+
+/// Who may use what is restored. None stands for the section `restore-pattern` of the configuration file, else for
+/// the defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PermissionArgs {
+    /// `-owner`, as typed.
+    pub owner: Option<String>,
+    /// `-mode`: the mode of databases.
+    pub mode: Option<u32>,
+    /// `-dir-mode`: the mode of new directories.
+    pub dir_mode: Option<u32>,
 }
 
 /// What is stronger than URL, configuration and environment.
@@ -127,6 +141,7 @@ pub struct RestoreArgs {
     /// or not given: no limit of its own.
     pub parallelism: Option<NonZeroUsize>,
     pub integrity_check: IntegrityCheck,
+    pub permissions: PermissionArgs,
     pub follow: bool,
     pub follow_interval: Duration,
     pub progress: ProgressMode,
@@ -208,6 +223,7 @@ pub struct RestorePatternArgs {
     /// `-timestamp`: restore every database to its newest state before this time. None: to its newest state.
     pub timestamp: Option<Timestamp>,
     pub integrity_check: IntegrityCheck,
+    pub permissions: PermissionArgs,
     /// `-dry-run`: show what would be restored, and write nothing.
     pub dry_run: bool,
     pub json: bool,
@@ -222,6 +238,14 @@ pub struct RestorePatternArgs {
     /// `litestream-restore-errors.log`. With `-shard`, the default name also has the number of the share, so that two
     /// shares in the same directory have different logs.
     pub error_log: PathBuf,
+    /// True if `-error-log` was not given. If others have put a symbolic link at the default path, it is replaced.
+    pub error_log_is_default: bool,
+    /// `-only`: restore only the databases that this file names. None: restore all.
+    pub only: Option<PathBuf>,
+    /// `-fail-fast`: after the first failed database, begin none.
+    pub fail_fast: bool,
+    /// This command line without `-only` and with the secrets of a URL replaced, to be suggested with other flags.
+    pub typed: TypedCall,
     /// `-first`: databases that match one of these globs are restored before all others, in the order of the globs.
     pub first: Vec<String>,
     /// `-shard`: restore only this share of the databases, so that several machines can each restore another one.
@@ -230,6 +254,23 @@ pub struct RestorePatternArgs {
     /// `-report`: path of the machine-readable report to write. None: no report.
     pub report: Option<PathBuf>,
     pub common: CommonArgs,
+}
+
+/// A command line in parts, so that flags can be added to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TypedCall {
+    /// `hydrant restore-pattern` and its flags, each word quoted for a shell.
+    pub flags: String,
+    /// The pattern, quoted, with a space before it.
+    pub pattern: String,
+}
+
+impl TypedCall {
+    /// The command line with `more` flags before the pattern.
+    pub fn with(&self, more: &str) -> String {
+        let space = if more.is_empty() { "" } else { " " };
+        format!("{}{space}{more}{}", self.flags, self.pattern)
+    }
 }
 
 /// A stage of a restore that `hydrant bench` measures.

@@ -108,6 +108,17 @@ fn scaled(number: &str, factor: u64) -> Option<u128> {
     Some(bytes)
 }
 
+/// Parses `-limit-rate`: a size, in bytes per second.
+pub fn rate(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 64 << 10;
+    size(text).and_then(|rate| if rate < LEAST { Err("must be at least 64KiB".to_owned()) } else { Ok(rate) })
+}
+
+/// Parses a mode of permissions: three octal digits, or four of which the first is 0.
+pub fn mode(text: &str) -> Result<u32, String> {
+    crate::config::parse_mode(text).ok_or_else(|| "must be octal permissions, e.g. 0640".to_owned())
+}
+
 /// Parses a duration in Go's notation (`500ms`, `1m30s`). It must not be negative.
 pub fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_go_duration(text).map_err(|_| "parse error".to_owned())

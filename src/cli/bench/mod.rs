@@ -274,6 +274,7 @@ impl BenchRun<'_> {
             // were work.
             max_retries: 0,
             retry_delay: Duration::ZERO,
+            fail_fast: false,
         };
         let places = Places { output_dir: Arc::from(dir), reserved: Vec::new(), folds };
         let fleet = Fleet {

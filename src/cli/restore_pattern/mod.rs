@@ -2,9 +2,10 @@
 //! converts the arguments to the fleet's settings, and the fleet's events to messages, JSON, a report and an
 //! exit code.
 //!
-//! `reporter` reports the result of each database. `summary` formats the lines that sum up a run. `verdict`
-//! decides on the exit code.
+//! `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
+//! `summary` formats the lines that sum up a run. `verdict` decides on the exit code.
 
+mod own_files;
 mod reporter;
 mod summary;
 mod verdict;
@@ -12,28 +13,28 @@ mod verdict;
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, ProgressMode, RestorePatternArgs};
 use crate::cli::failures::{absolute, from_config, from_discovery, no_match};
+use crate::cli::permissions::permissions;
 use crate::cli::session::Session;
 use crate::cli::slips;
-use crate::cli::ui::failure::Failure;
-use crate::cli::ui::log::Log;
+use crate::cli::ui::failure::{Advice, Failure};
+use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, Databases, Phase, ProgressSnapshot};
 use crate::cli::ui::{latency_table, screen};
 use crate::cli::warnings;
 use crate::commit::{CommitContext, Replace};
-use crate::config::{self, Config, Env, RestorePattern};
-use crate::error::Class;
+use crate::config::{self, Config, DatabaseEntry, EntryKind, Env, RestorePattern};
 use crate::fleet::{
-    Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Options, Places,
+    Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Only, Options, Places,
     Progress, RunEvent, RunResult, RunSummary, Settings, Work, folds_case,
 };
 use crate::plan::Target;
 use crate::telemetry::Counters;
 use reporter::Reporter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use summary::{plan_text, totals_line};
+use summary::{further_lines, plan_text, totals_line};
 
 /// The default of `-max-retries`: a failed database is restored again at most 3 times. The section
 /// `restore-pattern` of the configuration file can change the default.
@@ -67,9 +68,11 @@ pub(super) fn run(
     }
     let source = pattern.open(env, &session)?;
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
-    let mut summary = open_summary(args)?;
-    let run =
-        PatternRun { args, settings, session, counters, first, log, cancel, begun, progress: Progress::default() };
+    let commit = CommitContext::with_permissions(permissions(&args.permissions, &section)?);
+    let only = args.only.as_deref().map(|path| own_files::read_only(path, &pattern.directories())).transpose()?;
+    let mut summary = own_files::open(args, &commit, log)?;
+    let progress = Progress::default();
+    let run = PatternRun { args, settings, session, counters, first, only, commit, log, cancel, begun, progress };
     let restored =
         progress::during(progress_mode(args), log, || run.snapshot(), || run.restore(source, parallel, &mut summary));
     let ended = run.finish(&mut summary, restored);
@@ -98,6 +101,7 @@ fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
         if_replica_exists: args.if_replica_exists,
         max_retries: args.max_retries.or(section.max_retries).unwrap_or(MAX_RETRIES),
         retry_delay: args.retry_delay.or(section.retry_delay).unwrap_or(RETRY_DELAY),
+        fail_fast: args.fail_fast,
     }
 }
 
@@ -142,6 +146,18 @@ impl<'a> LoadedPattern<'a> {
         }
     }
 
+    /// The directories of the configuration's `dir:` entries.
+    fn directories(&self) -> Vec<PathBuf> {
+        let directory = |entry: &DatabaseEntry| match &entry.kind {
+            EntryKind::Dir { dir, .. } => Some(dir.clone()),
+            EntryKind::Path(_) => None,
+        };
+        match self {
+            Self::Url(_) => Vec::new(),
+            Self::Configured { config, .. } => config.databases.iter().filter_map(directory).collect(),
+        }
+    }
+
     /// Opens the stores (buckets or directories) that the pattern's databases may be in.
     fn open(&self, env: &Env<'_>, session: &Session) -> Result<FleetSource, Failure> {
         let open = &mut |store: &_| session.store(store);
@@ -153,22 +169,14 @@ impl<'a> LoadedPattern<'a> {
     }
 }
 
-/// Opens the error log (except for a dry run) and the report (`-report`), to which each database is written when
-/// it ends.
-fn open_summary(args: &RestorePatternArgs) -> Result<RunSummary, Failure> {
-    let error_log = (!args.dry_run).then_some(args.error_log.as_path());
-    RunSummary::open(error_log, args.report.as_deref()).map_err(|e| {
-        let report = args.report.as_deref().unwrap_or(Path::new("")).display();
-        Failure::failed(Class::Io, format!("cannot write the report {report}: {e}"))
-    })
-}
-
 struct PatternRun<'a> {
     args: &'a RestorePatternArgs,
     settings: Settings,
     session: Session,
     counters: Arc<Counters>,
     first: First,
+    only: Option<Only>,
+    commit: CommitContext,
     log: &'a Log,
     cancel: &'a CancellationToken,
     begun: Instant,
@@ -204,11 +212,12 @@ impl PatternRun<'_> {
             settings: &self.settings,
             progress: &self.progress,
             counters: &self.counters,
-            commit: &CommitContext::default(),
+            commit: &self.commit,
             cancel: self.cancel,
         };
         let window = DatabaseWindow::new(parallel, self.session.max_databases, self.session.requests());
-        let result = fleet.run(feed, Admission::new(places, &self.first), window, &mut |event| {
+        let admission = Admission::new(places, &self.first).only(self.only.as_ref());
+        let result = fleet.run(feed, admission, window, &mut |event| {
             if matches!(event, RunEvent::AllFound { .. })
                 && let Some(note) = self.session.catalogue_note()
             {
@@ -216,13 +225,18 @@ impl PatternRun<'_> {
             }
             reporter.event(event);
         });
-        let RunResult { left, discovered } = result.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let RunResult { left, not_started, discovered } =
+            result.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let instead = reporter.take_instead();
         let rows = reporter.finish();
         summary.totals.left = left as u64;
+        summary.totals.not_started = not_started as u64;
         let rows = rows?;
         match discovered {
             Some(Ok(())) if summary.discovered.matched == 0 => Err(no_match(&self.args.source_shown, instead)),
+            Some(Ok(())) if self.only.is_some() && summary.totals.ended() == 0 && left + not_started == 0 => {
+                Err(own_files::nothing_named(self.args))
+            }
             Some(Ok(())) if self.args.dry_run && !self.args.json => Ok(plan_text(rows, &summary.totals)),
             Some(Ok(())) => Ok(String::new()),
             Some(Err(e)) => {
@@ -253,27 +267,31 @@ impl PatternRun<'_> {
     fn finish(&self, summary: &mut RunSummary, restored: Result<String, Failure>) -> Result<(), Failure> {
         let took = self.begun.elapsed();
         let stages = self.session.workers.take_stages();
-        let any_found = summary.discovered.matched > 0 || summary.totals.done() + summary.totals.failed > 0;
-        if any_found {
-            if self.args.json {
-                screen::print(&summary.summary_line(&self.counters, took))?;
-            }
-            self.log.info(&totals_line(&summary.totals, &self.counters, took));
+        // Whoever reads the lines of JSON gets a summary in every case.
+        if self.args.json {
+            screen::print(&summary.summary_line(&self.counters, took))?;
+        }
+        if summary.discovered.matched > 0 || summary.totals.ended() > 0 {
+            self.log.essential(Severity::Info, &totals_line(&summary.totals, &self.counters, took), &[]);
+            further_lines(summary, self.args.dry_run).iter().for_each(|line| self.log.info(line));
             latency_table::show(self.log, &stages);
         }
         if let Err(e) = summary.finish(&self.counters, &stages, self.session.requests(), took) {
-            self.log.warn(&format!("cannot write the report: {e}"));
+            self.log.essential(Severity::Warn, &format!("cannot write the report: {e}"), &[]);
         }
         if let Some(trouble) = summary.take_trouble() {
-            self.log.warn(&trouble);
+            self.log.essential(Severity::Warn, &trouble, &[]);
+        }
+        if let Some(call) = own_files::again(self.args, summary) {
+            self.log.essential(Severity::Info, &format!("to do again what failed: {call}"), &[]);
         }
         if restored.is_ok() || !self.cancel.is_cancelled() {
             screen::print(&restored?)?;
         }
         // If a signal stopped the run, the exit code names the signal, even if databases have failed as well.
         match self.cancel.reason() {
-            Some(reason) => Err(Failure::Cancelled(reason)),
-            None => verdict::of_totals(self.args, &summary.totals),
+            Some(reason) => Err(Failure::Resumable { reason, try_call: Advice::Call(own_files::resume(self.args)) }),
+            None => verdict::of_totals(self.args, summary),
         }
     }
 

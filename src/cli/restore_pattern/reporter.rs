@@ -1,19 +1,22 @@
 //! Reports each database of a `restore-pattern` run when it has ended: by a message on stderr, a line of JSON on
 //! stdout (`-json`), or a row of the table that a dry run prints.
 
-use super::summary::{Row, found_line, row};
+use super::summary::{MAX_FAILURES_SHOWN, Row, found_line, row};
 use crate::cli::args::resolved::RestorePatternArgs;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::{human, screen};
 use crate::error::escaped;
-use crate::fleet::{Ended, Ending, RunEvent, RunSummary};
+use crate::fleet::{Ended, Ending, OnlyFound, RunEvent, RunSummary};
+use std::path::Path;
 
-/// At most 20 failures of databases are shown on stderr without `-v`, so that they do not flood the terminal. All of
-/// them are in the error log and in the report.
-const MAX_FAILURES_SHOWN: u64 = 20;
 /// At most 20 warnings about databases are shown on stderr without `-v`. All of them are in the report.
 const MAX_WARNINGS_SHOWN: u64 = 20;
+
+/// At most 20 skipped databases are shown with `-v`. With `-vv` all are.
+const MAX_SKIPS_SHOWN: u64 = 20;
+/// At most 5 names in the file of `-only` that are no database's are shown.
+const MAX_NAMES_SHOWN: usize = 5;
 
 /// Adds each event of a run to the summary, and reports it to the user.
 pub(super) struct Reporter<'a> {
@@ -60,15 +63,38 @@ impl<'a> Reporter<'a> {
                 escaped(&little.below.to_string_lossy())
             )),
             RunEvent::Ended(ended) => self.ended(&ended),
-            RunEvent::AllFound { discovered, any_first, warnings, instead } => {
-                warnings.iter().for_each(|warning| self.warning(warning));
+            RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead } => {
+                warnings.iter().for_each(|warning| self.warning(warning, &[]));
                 self.instead = instead;
                 self.log.info(&found_line(&discovered, self.args.shard));
-                if !any_first && !self.args.first.is_empty() && discovered.matched > 0 {
-                    self.log.warn("no database matches --first");
+                if discovered.matched > 0 {
+                    for glob in unmatched_first.iter().filter_map(|index| self.args.first.get(*index)) {
+                        self.log.warn(&format!("no database matches --first {glob}"));
+                    }
+                    only.iter().for_each(|only| self.only_found(only));
                 }
-                self.summary.discovered = discovered;
+                self.summary.found(discovered);
+                self.trouble();
             }
+        }
+    }
+
+    /// Reports which databases `--only` has chosen.
+    fn only_found(&self, found: &OnlyFound) {
+        let file = self.args.only.as_deref().unwrap_or(Path::new("")).display();
+        let count = human::count(found.databases as u64, "database");
+        self.log.info(&format!("{count} of them named in {file}"));
+        if !found.unmatched.is_empty() {
+            let names: Vec<_> = found.unmatched.iter().take(MAX_NAMES_SHOWN).map(|name| escaped(name)).collect();
+            let (unmatched, names) = (human::count(found.unmatched.len() as u64, "name"), names.join(", "));
+            self.log.warn(&format!("{unmatched} in {file} that no database of the pattern has: {names}"));
+        }
+    }
+
+    /// Reports that error log or report cannot be written.
+    fn trouble(&mut self) {
+        if let Some(trouble) = self.summary.take_trouble() {
+            self.log.essential(Severity::Warn, &trouble, &[]);
         }
     }
 
@@ -76,25 +102,30 @@ impl<'a> Reporter<'a> {
     fn ended(&mut self, ended: &Ended) {
         let (args, log) = (self.args, self.log);
         let record = self.summary.add(ended);
-        if let Some(trouble) = self.summary.take_trouble() {
-            log.warn(&trouble);
-        }
+        self.trouble();
         if args.json && self.stdout_failure.is_none() {
             self.stdout_failure = screen::print(&record.to_json_line()).err();
         }
         let name = escaped(record.subject.name());
+        let path = record.db_path.as_deref().map(|path| ("path", path));
+        let class = record.class.map(|class| ("class", class));
+        let keys: Vec<_> = [("database", record.subject.name())].into_iter().chain(path).chain(class).collect();
         for warning in &record.warnings {
-            self.warning(&format!("{name}: {warning}"));
+            self.warning(&format!("{name}: {warning}"), &keys);
         }
         match &ended.ending {
-            Ending::Failed { .. } => self.failed(&name, record.reason.as_deref().unwrap_or_default()),
-            Ending::Skipped(why) => log.debug(&format!("{name}: {why}, skipping")),
-            Ending::Restored { outcome, .. } if log.shows(Severity::Debug) => log.debug(&format!(
-                "restored {name}: {} at txid {} in {}",
-                human::bytes(outcome.bytes_out),
-                outcome.txid,
-                human::duration(ended.elapsed)
-            )),
+            Ending::Failed { .. } => self.failed(&name, record.reason.as_deref().unwrap_or_default(), &keys),
+            Ending::Skipped(why) => self.skipped(&format!("{name}: {why}, skipping"), &keys),
+            Ending::Restored { outcome, .. } if log.shows(Severity::Debug) => log.about(
+                Severity::Debug,
+                &format!(
+                    "restored {name}: {} at txid {} in {}",
+                    human::bytes(outcome.bytes_out),
+                    outcome.txid,
+                    human::duration(ended.elapsed)
+                ),
+                &keys,
+            ),
             Ending::Restored { .. } | Ending::Rehearsed(_) => {}
             Ending::Planned(_) if args.json => {}
             Ending::Planned(_) => self.rows.push(row(&record)),
@@ -102,25 +133,42 @@ impl<'a> Reporter<'a> {
     }
 
     /// Logs a warning about one database. Beyond [`MAX_WARNINGS_SHOWN`], warnings are shown only with `-v`.
-    fn warning(&mut self, text: &str) {
+    fn warning(&mut self, text: &str, keys: &[(&str, &str)]) {
         self.warnings += 1;
         let severity = if self.warnings <= MAX_WARNINGS_SHOWN { Severity::Warn } else { Severity::Debug };
-        self.log.say(severity, text, &[]);
+        self.log.about(severity, text, keys);
         if self.warnings == MAX_WARNINGS_SHOWN {
             self.log.warn("further warnings are shown with -v, and in the report");
         }
     }
 
-    /// Logs the failure of the database `name`. Beyond [`MAX_FAILURES_SHOWN`], failures are shown only with `-v`.
-    fn failed(&self, name: &str, reason: &str) {
+    /// Logs the failure of the database `name`. Beyond [`MAX_FAILURES_SHOWN`], failures are shown only with `-v`,
+    /// unless there is no error log: then stderr is the only place where they all are.
+    fn failed(&self, name: &str, reason: &str, keys: &[(&str, &str)]) {
         let failed = self.summary.totals.failed;
         let line = format!("{name}: {reason}");
-        match failed {
-            ..=MAX_FAILURES_SHOWN => self.log.warn(&line),
-            _ => self.log.debug(&line),
+        let is_elsewhere = self.summary.is_logged() || self.args.dry_run;
+        if failed <= MAX_FAILURES_SHOWN || !is_elsewhere {
+            self.log.essential(Severity::Warn, &line, keys);
+        } else {
+            self.log.about(Severity::Debug, &line, keys);
         }
-        if failed == MAX_FAILURES_SHOWN && !self.args.dry_run {
-            self.log.warn(&format!("further failures are in {}", self.args.error_log.display()));
+        if failed == MAX_FAILURES_SHOWN && is_elsewhere {
+            let place = match self.summary.failures_file() {
+                Some(log) => format!("in {}", log.display()),
+                None => "shown with -v, and in the report".to_owned(),
+            };
+            self.log.warn(&format!("further failures are {place}"));
+        }
+    }
+
+    /// Logs a skipped database with `-v`, and beyond [`MAX_SKIPS_SHOWN`] with `-vv`. The summary counts all.
+    fn skipped(&self, text: &str, keys: &[(&str, &str)]) {
+        let skipped = self.summary.totals.skipped;
+        let severity = if skipped <= MAX_SKIPS_SHOWN { Severity::Debug } else { Severity::Trace };
+        self.log.about(severity, text, keys);
+        if skipped == MAX_SKIPS_SHOWN {
+            self.log.debug("further skipped databases are shown with -vv, and in the report");
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use crate::cli::ui::{human, screen};
 use crate::error::escaped;
-use crate::fleet::{Discovered, Record, Shard, Totals};
+use crate::fleet::{Discovered, FrequentReason, Record, RunSummary, Shard, Totals};
 use crate::telemetry::Counters;
 use std::time::Duration;
+
+/// At most 20 failures of databases are shown on stderr without `-v`, so that they do not flood the terminal. All of
+/// them are in the error log and in the report.
+pub(super) const MAX_FAILURES_SHOWN: u64 = 20;
 
 /// The message when all databases were found, for example
 /// `found 49 databases in 22 folders: 47 with backups, 2 without (3 listings, 120 ms)`.
@@ -35,12 +39,16 @@ pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) 
         planned => format!("can restore {}", human::thousands(planned)),
     };
     line.push_str(&format!(
-        ", skipped {}, failed {}",
+        ", skipped {}{}, failed {}",
         human::thousands(totals.skipped),
+        if totals.skipped > 0 { format!(" ({})", totals.skips()) } else { String::new() },
         human::thousands(totals.failed)
     ));
     if totals.left > 0 {
         line.push_str(&format!(", interrupted {}", human::thousands(totals.left)));
+    }
+    if totals.not_started > 0 {
+        line.push_str(&format!(", not started {}", human::thousands(totals.not_started)));
     }
     if totals.restored > 0 {
         line.push_str(&format!(
@@ -56,14 +64,48 @@ pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) 
         0 => format!("; in {took}"),
         requests => format!("; {} in {took}", human::count(requests, "request")),
     });
-    if totals.retries > 0 {
-        line.push_str(&format!(", {} tried again", human::count(totals.retries, "database")));
+    if totals.tried_again > 0 {
+        line.push_str(&format!(", {} tried again", human::count(totals.tried_again, "database")));
+    }
+    if totals.retries > totals.tried_again {
+        line.push_str(&format!(" ({} times)", human::thousands(totals.retries)));
     }
     line
 }
 
-/// One row of the table that a dry run prints: database, target path, TXID, number of files, bytes, requests.
-pub(super) type Row = [String; 6];
+/// The messages after the totals: the age of the states, damage that was avoided, and the most frequent reasons.
+pub(super) fn further_lines(summary: &RunSummary, dry_run: bool) -> Vec<String> {
+    let (totals, ages) = (&summary.totals, &summary.ages);
+    let mut lines = Vec::new();
+    if let Some((name, state)) = ages.oldest() {
+        let age = human::age(state.age_seconds(ages.reference()));
+        let source = if state.source == "header" { "" } else { ", by the listing" };
+        let mut line =
+            format!("oldest state: {age} old ({}{source}), {}", state.time.to_rfc3339_seconds(), escaped(name));
+        if ages.older_than_a_day > 0 {
+            line.push_str(&format!("; {} older than a day", human::count(ages.older_than_a_day, "database")));
+        }
+        lines.push(line);
+    }
+    if totals.around_damage > 0 {
+        let names = totals.around_damage_names.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
+        let more = if (totals.around_damage_names.len() as u64) < totals.around_damage { ", …" } else { "" };
+        let count = human::count(totals.around_damage, "database");
+        lines.push(format!("restored around damaged files: {count}: {names}{more}"));
+    }
+    // Fewer failures have all been shown.
+    if totals.failed > MAX_FAILURES_SHOWN {
+        let what = if dry_run { "the most frequent obstacles" } else { "the most frequent reasons" };
+        let shown =
+            |reason: &&FrequentReason| format!("{} times: {}: {}", reason.count, escaped(&reason.name), reason.reason);
+        lines.extend(totals.reasons.most_frequent().iter().map(shown).map(|shown| format!("{what}: {shown}")));
+    }
+    lines
+}
+
+/// One row of the table that a dry run prints: database, target path, TXID, number of files, bytes, requests, the time
+/// of the state and its age.
+pub(super) type Row = [String; 8];
 
 /// Formats the row of one planned database in the table of a dry run.
 pub(super) fn row(record: &Record) -> Row {
@@ -75,13 +117,15 @@ pub(super) fn row(record: &Record) -> Row {
         number(record.files),
         number(record.bytes_fetched),
         number(record.requests),
+        record.timestamp.clone().unwrap_or_default(),
+        record.age_s.map(human::age).unwrap_or_default(),
     ]
 }
 
 /// The output of a dry run: the table, sorted by the bytes of the databases' names, and a line with the totals.
 pub(super) fn plan_text(mut rows: Vec<Row>, totals: &Totals) -> String {
     rows.sort();
-    rows.insert(0, ["database", "target", "txid", "files", "bytes", "requests"].map(str::to_owned));
+    rows.insert(0, ["database", "target", "txid", "files", "bytes", "requests", "state", "age"].map(str::to_owned));
     format!(
         "{}\n{}: {}, {} in {}\n",
         screen::table(&rows),

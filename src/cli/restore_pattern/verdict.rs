@@ -5,25 +5,26 @@ use crate::cli::args::resolved::RestorePatternArgs;
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::human;
 use crate::error::Class;
-use crate::fleet::Totals;
+use crate::fleet::{RunSummary, Totals};
 
 /// The result of a run that found all databases. It is a success if no database failed, a failure (exit code 1) if
 /// none succeeded, and a partial failure (exit code 3) if some did.
-pub(super) fn of_totals(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failure> {
+pub(super) fn of_totals(args: &RestorePatternArgs, summary: &RunSummary) -> Result<(), Failure> {
+    let totals = &summary.totals;
     let Totals { failed, .. } = *totals;
     if failed == 0 {
         return Ok(());
     }
     let all = human::thousands(failed + totals.done());
     let what = if args.dry_run { "cannot be restored" } else { "were not restored" };
-    let log = match args.dry_run {
-        true => String::new(),
-        false => format!("; see {}", args.error_log.display()),
+    let log = match summary.failures_file() {
+        Some(file) if !args.dry_run => format!("; see {}", file.display()),
+        _ => String::new(),
     };
     let classes = totals.classes();
     let message = format!("{} of {all} databases {what}: {classes}{log}", human::thousands(failed));
     let failure = match totals.done() {
-        0 => Failure::failed(Class::Io, message),
+        0 => Failure::failed(totals.most_frequent_class(), message),
         _ => Failure::Partial { message, try_call: None },
     };
     // The advice helps only if nothing else is wrong. A sidecar beside no database is skipped by nothing.

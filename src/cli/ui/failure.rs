@@ -37,6 +37,8 @@ pub enum Failure {
     Partial { message: String, try_call: Option<Advice> },
     /// A signal has stopped the command. The exit code is 129 (SIGHUP), 130 (SIGINT) or 143 (SIGTERM).
     Cancelled(Reason),
+    /// As [`Self::Cancelled`], with a command line that goes on where the run stopped.
+    Resumable { reason: Reason, try_call: Advice },
 }
 
 impl Failure {
@@ -82,13 +84,24 @@ impl Failure {
         }
     }
 
+    /// The class of the failure. None: several databases failed.
+    pub const fn class(&self) -> Option<Class> {
+        match self {
+            Self::Usage { .. } => Some(Class::Config),
+            Self::NoBackups { .. } => Some(Class::BackupNotFound),
+            Self::Failed { class, .. } => Some(*class),
+            Self::Partial { .. } => None,
+            Self::Cancelled(_) | Self::Resumable { .. } => Some(Class::Cancelled),
+        }
+    }
+
     /// The exit code with which the process reports this failure (docs/CLI.md, "Exit codes").
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
             Self::NoBackups { .. } | Self::Failed { .. } => 1,
             Self::Partial { .. } => 3,
-            Self::Cancelled(reason) => reason.exit_code(),
+            Self::Cancelled(reason) | Self::Resumable { reason, .. } => reason.exit_code(),
         }
     }
 
@@ -99,10 +112,12 @@ impl Failure {
             | Self::NoBackups { message, .. }
             | Self::Failed { message, .. }
             | Self::Partial { message, .. } => message,
-            Self::Cancelled(Reason::Hangup) => "hung up",
-            Self::Cancelled(Reason::Interrupt) => "interrupted",
-            Self::Cancelled(Reason::Terminate) => "terminated",
-            Self::Cancelled(Reason::Abandoned) => "stopped",
+            Self::Cancelled(reason) | Self::Resumable { reason, .. } => match reason {
+                Reason::Hangup => "hung up",
+                Reason::Interrupt => "interrupted",
+                Reason::Terminate => "terminated",
+                Reason::Abandoned => "stopped",
+            },
         }
     }
 
@@ -112,6 +127,7 @@ impl Failure {
             Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {
                 try_call.as_ref()
             }
+            Self::Resumable { try_call, .. } => Some(try_call),
             Self::NoBackups { .. } | Self::Cancelled(_) => None,
         }
     }

@@ -40,6 +40,16 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// Formats an age, rounded down to its largest unit: `5 seconds`, `3 hours`, `12 days`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => count(seconds, "second"),
+        60..3_600 => count(seconds / 60, "minute"),
+        3_600..86_400 => count(seconds / 3_600, "hour"),
+        _ => count(seconds / 86_400, "day"),
+    }
+}
+
 /// Formats the time left of a run as a clock: `0:09`, `12:34`, `3:02:01`. From 100 hours on it is `>99h`.
 pub fn clock(d: Duration) -> String {
     let seconds = d.as_secs();
@@ -97,6 +107,7 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(12_345)), "12.3 s");
         assert_eq!(duration(Duration::from_secs(245)), "4m05s");
         assert_eq!(duration(Duration::from_secs(7_400)), "2h03m");
+        assert_eq!([age(59), age(60), age(7_199), age(86_400 * 12)], ["59 seconds", "1 minute", "1 hour", "12 days"]);
         assert_eq!(clock(Duration::from_secs(9)), "0:09");
         assert_eq!(clock(Duration::from_secs(10_921)), "3:02:01");
         assert_eq!(clock(Duration::MAX), ">99h");

@@ -27,6 +27,8 @@ pub struct LogOptions {
     /// How much is logged: 0 by default, 1 with `-v`, 2 with `-vv`.
     pub verbosity: u8,
     pub format: LogFormat,
+    /// `-quiet`: only errors, failures of databases and the result are logged.
+    pub quiet: bool,
     /// True if `-no-color` or the environment variable `NO_COLOR` forbids colours.
     pub no_color: bool,
 }
@@ -58,8 +60,8 @@ impl Severity {
 pub struct Log(Arc<LogState>);
 
 struct LogState {
-    /// Messages of this severity and of higher ones are shown.
-    least: Severity,
+    /// Messages of this severity and of higher ones are shown. None: only essential ones are.
+    least: Option<Severity>,
     format: LogFormat,
     /// True if the output is a terminal that understands control sequences, so that a progress bar can be drawn.
     terminal: bool,
@@ -82,17 +84,17 @@ impl Log {
     pub fn stderr(options: LogOptions) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
-        Self::new(Box::new(std::io::stderr()), options.verbosity, options.format, terminal, !options.no_color)
+        let least = (!options.quiet).then(|| least(options.verbosity));
+        Self::of(Box::new(std::io::stderr()), least, options.format, terminal, !options.no_color)
     }
 
     /// Makes a log that writes to `to`. If `to` is a `terminal`, progress bars are drawn, and with `color` the
     /// words `Warning:` and `Error:` are coloured.
     pub fn new(to: Box<dyn Write + Send>, verbosity: u8, format: LogFormat, terminal: bool, color: bool) -> Self {
-        let least = match verbosity {
-            0 => Severity::Info,
-            1 => Severity::Debug,
-            _ => Severity::Trace,
-        };
+        Self::of(to, Some(least(verbosity)), format, terminal, color)
+    }
+
+    fn of(to: Box<dyn Write + Send>, least: Option<Severity>, format: LogFormat, terminal: bool, color: bool) -> Self {
         Self(Arc::new(LogState {
             least,
             format,
@@ -109,7 +111,7 @@ impl Log {
 
     /// Whether messages of this severity are shown. With it, a caller can avoid building a message that nobody sees.
     pub fn shows(&self, severity: Severity) -> bool {
-        severity <= self.0.least
+        self.0.least.is_some_and(|least| severity <= least)
     }
 
     pub fn warn(&self, message: &str) {
@@ -133,6 +135,24 @@ impl Log {
         }
     }
 
+    /// Writes a message about what `keys` name, such as a database. The keys are shown in JSON only: as text, the
+    /// message names them itself.
+    pub fn about(&self, severity: Severity, message: &str, keys: &[(&str, &str)]) {
+        if self.shows(severity) {
+            self.essential(severity, message, keys);
+        }
+    }
+
+    /// As [`Self::about`], for failures and results: shown with `-quiet` too.
+    pub fn essential(&self, severity: Severity, message: &str, keys: &[(&str, &str)]) {
+        let keys = match self.0.format {
+            LogFormat::Text => &[],
+            LogFormat::Json => keys,
+        };
+        let facts: Vec<_> = keys.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
+        self.write(severity, None, message, &facts);
+    }
+
     /// Writes an event of the modules below the command line. `target` says which: `hydrant::s3`.
     pub fn event(&self, severity: Severity, target: &str, message: &str, facts: &[(&str, Value)]) {
         if self.shows(severity) {
@@ -143,12 +163,20 @@ impl Log {
     fn write(&self, severity: Severity, target: Option<&str>, message: &str, facts: &[(&str, Value)]) {
         self.line(&match self.0.format {
             LogFormat::Text => self.text(severity, target, message, facts),
-            LogFormat::Json => json(Timestamp::now(), severity, target, message, facts),
+            LogFormat::Json => json(Timestamp::now(), severity.as_str(), target, message, facts),
         });
     }
 
-    /// Writes `Error: …`, and `Try: …` if a better call is known. Always shown, and as text in both formats.
-    pub fn failure(&self, failure: &Failure) {
+    /// Writes `Error: …`, and `Try: …` if a better call is known. Always shown. As JSON it is one line of level
+    /// `ERROR`, with the class and with `keys`.
+    pub fn failure(&self, failure: &Failure, keys: &[(&str, &str)]) {
+        if self.0.format == LogFormat::Json {
+            let class = failure.class().map(|class| ("class", class.as_str()));
+            let call = failure.tried().map(|call| ("try", call));
+            let facts = keys.iter().copied().chain(class).chain(call);
+            let facts: Vec<_> = facts.map(|(name, value)| (name, Value::from(value))).collect();
+            return self.line(&json(Timestamp::now(), "ERROR", None, failure.message(), &facts));
+        }
         let (on, off) = if self.0.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         self.line(&format!("{on}Error:{off} {}", escaped(failure.message())));
         if let Some(call) = failure.tried() {
@@ -216,10 +244,19 @@ impl Log {
     }
 }
 
-fn json(now: Timestamp, severity: Severity, target: Option<&str>, message: &str, facts: &[(&str, Value)]) -> String {
+/// The least severity that is shown by the number of `-v`.
+const fn least(verbosity: u8) -> Severity {
+    match verbosity {
+        0 => Severity::Info,
+        1 => Severity::Debug,
+        _ => Severity::Trace,
+    }
+}
+
+fn json(now: Timestamp, level: &str, target: Option<&str>, message: &str, facts: &[(&str, Value)]) -> String {
     let mut object = Map::new();
     object.insert("time".to_owned(), now.to_string().into());
-    object.insert("level".to_owned(), severity.as_str().into());
+    object.insert("level".to_owned(), level.into());
     if let Some(target) = target {
         object.insert("target".to_owned(), target.into());
     }
@@ -289,13 +326,42 @@ mod tests {
         log.bar(Some("[##]".to_owned()));
         log.info("message");
         log.bar(None);
-        log.failure(&Failure::usage("bad").try_call("hydrant"));
+        log.failure(&Failure::usage("bad").try_call("hydrant"), &[]);
         assert_eq!(
             buffer.take(),
             "\r\x1b[K[##]\r\x1b[Kmessage\n[##]\r\x1b[K\x1b[1;31mError:\x1b[0m bad\nTry: hydrant\n"
         );
         let log = Log::new(Box::new(buffer.clone()), 0, LogFormat::Text, true, false);
-        log.failure(&Failure::usage("bad"));
+        log.failure(&Failure::usage("bad"), &[]);
         assert_eq!(buffer.take(), "Error: bad\n");
+    }
+
+    #[test]
+    fn quiet_shows_what_is_essential() {
+        let buffer = Buffer::default();
+        let log = Log::of(Box::new(buffer.clone()), None, LogFormat::Text, false, false);
+        log.warn("hidden");
+        log.info("hidden");
+        log.about(Severity::Warn, "hidden", &[("database", "a.db")]);
+        log.essential(Severity::Warn, "a.db: hole", &[("database", "a.db")]);
+        log.essential(Severity::Info, "restored 0", &[]);
+        log.failure(&Failure::usage("bad"), &[("database", "a.db")]);
+        assert_eq!(buffer.take(), "Warning: a.db: hole\nrestored 0\nError: bad\n");
+    }
+
+    #[test]
+    fn json_to_the_last_line_with_database_path_and_class() {
+        let buffer = Buffer::default();
+        let log = Log::new(Box::new(buffer.clone()), 0, LogFormat::Json, false, true);
+        let keys = [("database", "a\u{1b}.db"), ("path", "/out/a.db")];
+        log.about(Severity::Warn, "a.db: hole", &[keys[0], ("class", "hole")]);
+        log.failure(&Failure::failed(crate::error::Class::Hole, "a hole").try_call("hydrant ltx"), &keys);
+        let text = buffer.take();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["database"], &lines[0]["class"]), (&"a\\u{1b}.db".into(), &"hole".into()));
+        let keys: Vec<_> = lines[1].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["time", "level", "msg", "database", "path", "class", "try"]);
+        assert_eq!((&lines[1]["level"], &lines[1]["class"]), (&"ERROR".into(), &"hole".into()));
+        assert_eq!(lines.len(), 2);
     }
 }

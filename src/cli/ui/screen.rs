@@ -5,6 +5,7 @@
 //! Text output escapes them.
 
 use crate::cli::ui::failure::Failure;
+use crate::cli::ui::human;
 use crate::cli::ui::table::{Align, aligned};
 use crate::error::{Class, escaped, json_escaped};
 use crate::ltx::{Level, Txid};
@@ -54,6 +55,8 @@ pub struct PlanReport {
     pub target_path: String,
     /// Kind of the replica: `s3` or `file`.
     pub replica: &'static str,
+    /// The time from which the state's age is measured back: the present, or the time that was asked for.
+    pub reference: Timestamp,
     /// The LTX files that a restore would fetch, from the oldest to the newest. There is at least one.
     pub files: Vec<FileLine>,
 }
@@ -70,6 +73,8 @@ pub struct RestoreReport {
     /// The time of the restored state, and where it was found. None if it is not known without a further
     /// request.
     pub time: Option<(Timestamp, TimeSource)>,
+    /// The time from which the state's age is measured back: the present, or the time that was asked for.
+    pub reference: Timestamp,
     /// Duration of the restore in milliseconds.
     pub duration_ms: u64,
     /// The check that SQLite has made of the restored database: `none`, `quick` or `full`.
@@ -99,6 +104,12 @@ struct JsonPlan<'a> {
     min_txid: String,
     max_txid: String,
     files: Vec<JsonFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_source: Option<TimeSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<u64>,
 }
 
 /// The JSON object of one LTX file, in plans and in the output of `ltx -json`. Only plans have the field `name`.
@@ -126,6 +137,8 @@ struct JsonResult<'a> {
     timestamp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time_source: Option<TimeSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<u64>,
     bytes: u64,
     files: u64,
     bytes_fetched: u64,
@@ -156,7 +169,19 @@ impl PlanReport {
         (min, max)
     }
 
+    /// The message about the newest state, for example `newest state: 2026-01-31T12:00:00Z, 3 hours old`.
+    pub fn newest_state(&self) -> Option<String> {
+        let newest = self.files.last()?;
+        let source = match newest.time_source {
+            TimeSource::Header | TimeSource::Metadata => "",
+            TimeSource::LastModified => " (by the listing)",
+        };
+        let age = human::age(newest.time.seconds_until(self.reference));
+        Some(format!("newest state: {}, {age} old{source}", newest.time.to_rfc3339_seconds()))
+    }
+
     pub fn to_json(&self) -> String {
+        let newest = self.files.last();
         let (min, max) = self.range();
         pretty(&JsonPlan {
             source: &self.source,
@@ -165,6 +190,9 @@ impl PlanReport {
             min_txid: min.to_string(),
             max_txid: max.to_string(),
             files: self.files.iter().map(|file| json_file(file, Some(file.name()))).collect(),
+            timestamp: newest.map(|newest| newest.time.to_rfc3339_seconds()),
+            time_source: newest.map(|newest| newest.time_source),
+            age_s: newest.map(|newest| newest.time.seconds_until(self.reference)),
         })
     }
 
@@ -201,6 +229,7 @@ impl RestoreReport {
             integrity_check: self.integrity_check,
             timestamp: self.time.map(|(time, _)| time.to_rfc3339_seconds()),
             time_source: self.time.map(|(_, source)| source),
+            age_s: self.time.map(|(time, _)| time.seconds_until(self.reference)),
             bytes: self.bytes,
             files: self.files,
             bytes_fetched: self.bytes_fetched,
@@ -288,6 +317,7 @@ mod tests {
             source: "s3://bucket/a\x1bb".to_owned(),
             target_path: "out.db".to_owned(),
             replica: "s3",
+            reference: Timestamp::parse_rfc3339("2026-11-22T02:31:46Z").unwrap(),
             files: files(),
         }
     }
@@ -336,10 +366,15 @@ level  file                                   min_txid          max_txid        
       "timestamp": "2026-11-22T01:31:46Z",
       "time_source": "last_modified"
     }
-  ]
+  ],
+  "timestamp": "2026-11-22T01:31:46Z",
+  "time_source": "last_modified",
+  "age_s": 3600
 }
 "#;
         assert_eq!(plan().to_json(), expected);
+        let newest = "newest state: 2026-11-22T01:31:46Z, 1 hour old (by the listing)";
+        assert_eq!(plan().newest_state().as_deref(), Some(newest));
     }
 
     #[test]
@@ -349,6 +384,7 @@ level  file                                   min_txid          max_txid        
             replica: "file",
             txid: Txid(0x1f),
             time: None,
+            reference: files()[0].time,
             duration_ms: 640,
             integrity_check: "quick",
             bytes: 4096,
@@ -378,7 +414,7 @@ level  file                                   min_txid          max_txid        
         report.warnings = vec!["a".to_owned()];
         let value: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(value["timestamp"], "2026-11-22T01:31:45Z");
-        assert_eq!(value["time_source"], "header");
+        assert_eq!((&value["time_source"], &value["age_s"]), (&"header".into(), &0.into()));
         assert_eq!(value["warnings"][0], "a");
     }
 

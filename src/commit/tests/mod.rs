@@ -6,6 +6,7 @@ mod checks;
 mod force;
 mod kill;
 mod leftovers;
+mod owner;
 mod publication;
 mod refused;
 mod reserve;
@@ -145,6 +146,7 @@ fn child() {
         Some("unprivileged") => publication::without_privileges(),
         Some("acl") => acl::child(),
         Some("refused") => refused::child(words.next().unwrap()),
+        Some("may-not-chown") => owner::where_chown_is_refused(),
         Some("chown-kills") => force::where_chown_kills(),
         other => panic!("unknown child {other:?}"),
     }

@@ -423,8 +423,12 @@ fn a_path_that_is_configured_twice_is_a_warning() {
 fn the_restore_pattern_section() {
     let section = |text: &str| yaml(text).restore_pattern.transpose().unwrap();
     let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n";
-    let want =
-        RestorePattern { parallel_workers: Some(20), max_retries: Some(3), retry_delay: Some(Duration::from_secs(90)) };
+    let want = RestorePattern {
+        parallel_workers: Some(20),
+        max_retries: Some(3),
+        retry_delay: Some(Duration::from_secs(90)),
+        ..RestorePattern::default()
+    };
     assert_eq!(section(text), Some(want));
     assert_eq!(section("restore-pattern: {max-retries: 0}").unwrap().max_retries, Some(0));
     assert_eq!(section("x: &x {max-retries: 7}\nrestore-pattern:\n  <<: *x\n").unwrap().max_retries, Some(7));

@@ -1,17 +1,20 @@
 //! What a run reports: one record for each database, the totals, the error log and the report file.
 
-use crate::error::{Class, json_escaped};
+use crate::error::json_escaped;
 use crate::fleet::discovery::found::Discovery;
-use crate::fleet::job::{Ended, Ending, Subject};
-use crate::fleet::outcome::error_log::{ErrorLog, with_class};
+use crate::fleet::job::{Ended, Ending, NewestState, Subject};
+use crate::fleet::outcome::ages::{Ages, state_of};
+use crate::fleet::outcome::error_log::{ErrorLog, Links, with_class};
+use crate::fleet::outcome::reasons::FrequentReason;
 use crate::fleet::outcome::report::Report;
+use crate::fleet::outcome::totals::Totals;
 use crate::store::s3::{BucketLimits, ProcessLimiter};
 use crate::telemetry::{Counters, Stages};
+use crate::timestamp::Timestamp;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What `-json` and the report say about one database (docs/CLI.md, "JSON").
@@ -34,10 +37,13 @@ pub struct Record {
     pub txid: Option<String>,
     /// Point in time of the restored state, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<String>,
+    pub timestamp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time_source: Option<&'static str>,
-    /// Size of the restored database in bytes.
+    /// How much older that is than the time that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_s: Option<u64>,
+    /// Size of the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +71,8 @@ pub struct Record {
 }
 
 impl Record {
-    fn of(ended: &Ended) -> Self {
+    fn of(ended: &Ended, reference: Timestamp) -> Self {
+        let state = state_of(ended);
         let mut record = Self {
             kind: "database",
             subject: ended.subject.clone(),
@@ -73,8 +80,9 @@ impl Record {
             outcome: "failed",
             replica: ended.subject.replica(),
             txid: None,
-            timestamp: None,
-            time_source: None,
+            timestamp: state.map(|state| state.time.to_rfc3339_seconds()),
+            time_source: state.map(|state| state.source),
+            age_s: state.map(|state| state.age_seconds(reference)),
             bytes: None,
             files: None,
             bytes_fetched: None,
@@ -89,8 +97,6 @@ impl Record {
             Ending::Restored { outcome, warnings } => {
                 record.outcome = "restored";
                 record.txid = Some(outcome.txid.to_string());
-                record.timestamp = Some(outcome.timestamp.to_rfc3339_seconds());
-                record.time_source = Some("header");
                 record.bytes = Some(outcome.bytes_out);
                 record.files = Some(outcome.files as u64);
                 record.bytes_fetched = Some(outcome.bytes_in);
@@ -139,7 +145,24 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns the report's JSON object about the request limits of one bucket.
+fn reason_json(reason: &FrequentReason) -> Value {
+    json!({
+        "class": reason.class.as_str(),
+        "count": reason.count,
+        "example": {"name": reason.name, "reason": reason.reason},
+    })
+}
+
+fn state_json(name: &str, state: NewestState, reference: Timestamp) -> Value {
+    json!({
+        "name": name,
+        "timestamp": state.time.to_rfc3339_seconds(),
+        "time_source": state.source,
+        "age_s": state.age_seconds(reference),
+    })
+}
+
+/// The report's object about the limits of one bucket.
 fn bucket_json(bucket: BucketLimits) -> Value {
     let prefix_json =
         |(prefix, per_second): (String, f64)| json!({"prefix": prefix, "requests_per_second": per_second.round()});
@@ -151,75 +174,7 @@ fn bucket_json(bucket: BucketLimits) -> Value {
     })
 }
 
-/// Totals of a run. All are numbers of databases unless they say otherwise.
-#[derive(Debug, Clone, Default)]
-pub struct Totals {
-    /// Number of databases restored.
-    pub restored: u64,
-    /// Number of databases planned by `-dry-run`.
-    pub planned: u64,
-    /// Number of databases skipped.
-    pub skipped: u64,
-    /// Number of databases and entries of litestream.yml that failed.
-    pub failed: u64,
-    /// Total size of the restored databases in bytes.
-    pub bytes: u64,
-    /// Total size in bytes of the LTX files of restored and planned databases.
-    pub bytes_fetched: u64,
-    /// Number of LTX files of restored and planned databases.
-    pub files: u64,
-    /// Number of requests for restored and planned databases.
-    pub requests: u64,
-    /// Number of times that databases were tried again, over all databases.
-    pub retries: u64,
-    /// Number of failures of each class.
-    pub classes: BTreeMap<Class, u64>,
-    /// Databases that were not restored because a sidecar is in the way.
-    pub sidecars: u64,
-    /// Not restored because the run was interrupted.
-    pub left: u64,
-}
-
-impl Totals {
-    /// Number of databases that were restored, planned or skipped.
-    pub fn done(&self) -> u64 {
-        self.restored + self.planned + self.skipped
-    }
-
-    /// Returns the failures by class as text, such as `2 hole, 1 truncated`.
-    pub fn classes(&self) -> String {
-        self.classes.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
-    }
-
-    fn add(&mut self, ended: &Ended) {
-        self.retries += u64::from(ended.retries);
-        match &ended.ending {
-            Ending::Restored { outcome, .. } => {
-                self.restored += 1;
-                self.bytes += outcome.bytes_out;
-                self.bytes_fetched += outcome.bytes_in;
-                self.files += outcome.files as u64;
-                self.requests += outcome.requests;
-            }
-            Ending::Planned(planned) => {
-                self.planned += 1;
-                self.bytes_fetched += planned.bytes;
-                self.files += planned.files;
-                self.requests += planned.requests;
-            }
-            // `hydrant bench` measures and reports these databases itself.
-            Ending::Rehearsed(_) => {}
-            Ending::Skipped(_) => self.skipped += 1,
-            Ending::Failed { class, reason } => {
-                self.failed += 1;
-                self.sidecars += u64::from(*class == Class::OutputExists && reason.contains("sidecar"));
-                *self.classes.entry(*class).or_default() += 1;
-            }
-        }
-    }
-}
-
-/// What discovery found. All are numbers of databases unless they say otherwise.
+/// What discovery found.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Discovered {
     /// Number of databases of all shards that match the pattern.
@@ -260,13 +215,17 @@ impl Discovered {
 pub struct RunSummary {
     /// Totals of the databases that have ended so far.
     pub totals: Totals,
-    /// Counts of what discovery found. All are 0 until it has ended.
+    /// How old the newest states of the databases are.
+    pub ages: Ages,
+    /// What discovery has found.
     pub discovered: Discovered,
     /// Why discovery failed. No database was restored then.
     pub listing_error: Option<String>,
     error_log: Option<ErrorLog>,
     report: Option<Report>,
-    /// Histogram of the milliseconds that each restored database took.
+    /// The absolute path of the report, once it is complete. None for a device or a pipe.
+    complete_report: Option<PathBuf>,
+    /// Milliseconds per restored database.
     times: Option<Histogram<u64>>,
     /// Why the report file cannot be written. It is reported to the operator once.
     trouble: Option<String>,
@@ -277,29 +236,44 @@ impl RunSummary {
     /// If the error log cannot be deleted, [`RunSummary::take_trouble`] returns the reason.
     ///
     /// # Errors
-    /// The error of the kernel if the report cannot be created.
-    pub fn open(error_log: Option<&Path>, report: Option<&Path>) -> std::io::Result<Self> {
+    /// The report cannot be written.
+    pub fn open(
+        error_log: Option<(&Path, Links)>,
+        report: Option<&Path>,
+        reference: Timestamp,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             totals: Totals::default(),
+            ages: Ages::new(reference),
             discovered: Discovered::default(),
             listing_error: None,
             report: report.map(Report::create).transpose()?,
-            error_log: error_log.map(ErrorLog::fresh),
+            complete_report: None,
+            error_log: error_log.map(|(path, links)| ErrorLog::open(path, links)),
             times: Histogram::new(3).ok(),
             trouble: None,
         })
     }
 
-    /// Adds the result of one database to the totals, the error log and the report. Returns its record.
+    /// Records what discovery found. The error log of an earlier run is removed: this run's databases are known.
+    pub fn found(&mut self, discovered: Discovered) {
+        self.discovered = discovered;
+        if let Some(log) = &mut self.error_log {
+            log.begin();
+        }
+    }
+
+    /// Records how a database ended.
     pub fn add(&mut self, ended: &Ended) -> Record {
         self.totals.add(ended);
+        self.ages.add(ended);
         if let (Ending::Restored { .. }, Some(times)) = (&ended.ending, &mut self.times) {
             let _ = times.record(millis(ended.elapsed).max(1));
         }
         if let (Ending::Failed { class, reason }, Some(log)) = (&ended.ending, &mut self.error_log) {
             log.append(ended.name(), *class, reason);
         }
-        let record = Record::of(ended);
+        let record = Record::of(ended, self.ages.reference());
         if let Some(report) = &mut self.report
             && let Err(e) = report.add(&record)
         {
@@ -309,7 +283,19 @@ impl RunSummary {
         record
     }
 
-    /// Returns an error of writing the error log or the report. Each error is returned once.
+    /// Whether the error log takes all failures. False in a dry run, which has none.
+    pub fn is_logged(&self) -> bool {
+        self.error_log.as_ref().is_some_and(ErrorLog::is_written)
+    }
+
+    /// The absolute path of a file that names all failed databases: the error log, else the report once it is
+    /// complete. None: there is no such file.
+    pub fn failures_file(&self) -> Option<&Path> {
+        let log = self.error_log.as_ref().filter(|log| log.is_written()).and_then(ErrorLog::file);
+        log.or(self.complete_report.as_deref())
+    }
+
+    /// Returns errors with the error log and the report themselves, each once.
     pub fn take_trouble(&mut self) -> Option<String> {
         self.error_log.as_mut().and_then(ErrorLog::take_trouble).or_else(|| self.trouble.take())
     }
@@ -340,11 +326,15 @@ impl RunSummary {
         }
         summary.insert("stages".to_owned(), Value::Object(stages.to_json()));
         summary.insert("limits".to_owned(), limits.snapshot().into_iter().map(bucket_json).collect());
-        self.report.take().map_or(Ok(()), |report| report.finish(&summary))
+        if let Some(report) = self.report.take() {
+            self.complete_report = report.finish(&summary)?;
+        }
+        Ok(())
     }
 
     fn summary(&self, counters: &Counters, took: Duration) -> Map<String, Value> {
         let Totals { restored, planned, skipped, failed, bytes, bytes_fetched, files, retries, left, .. } = self.totals;
+        let Totals { tried_again, not_started, around_damage, .. } = self.totals;
         let sent = counters.lists.get() + counters.gets.get() + counters.heads.get();
         let mut summary = Map::new();
         let mut put = |name: &str, value: Value| summary.insert(name.to_owned(), value);
@@ -360,11 +350,21 @@ impl RunSummary {
             put("planned", planned.into());
         }
         put("skipped", skipped.into());
+        put("skips", self.totals.skips.iter().map(|(why, n)| ((*why).to_owned(), json!(n))).collect());
         put("failed", failed.into());
         if left > 0 {
             put("interrupted", left.into());
         }
+        if not_started > 0 {
+            put("not_started", not_started.into());
+        }
         put("failures", self.totals.classes.iter().map(|(class, n)| (class.to_string(), json!(n))).collect());
+        put("reasons", self.totals.reasons.most_frequent().into_iter().map(reason_json).collect());
+        put("restored_around_damage", around_damage.into());
+        if let Some((name, state)) = self.ages.oldest() {
+            put("oldest_state", state_json(name, state, self.ages.reference()));
+        }
+        put("older_than_a_day", self.ages.older_than_a_day.into());
         put("bytes", bytes.into());
         put("bytes_fetched", bytes_fetched.into());
         put("files", files.into());
@@ -373,6 +373,7 @@ impl RunSummary {
         put("throttled", counters.throttled.get().into());
         put("hedged", counters.hedges.get().into());
         put("retries", retries.into());
+        put("databases_tried_again", tried_again.into());
         put("duration_ms", millis(took).into());
         summary
     }

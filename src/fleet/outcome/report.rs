@@ -43,18 +43,17 @@ impl Report {
         self.out.write_all(json_escaped(serde_json::to_string(record)?).as_bytes())
     }
 
-    /// Writes the totals as the last part of the report, and renames the file to its final name.
-    pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<()> {
+    /// Writes the summary and gives the report its name. Returns its absolute path; None for a device or a pipe.
+    pub(crate) fn finish(mut self, summary: &impl Serialize) -> io::Result<Option<PathBuf>> {
         self.out.write_all(b"\n],\"summary\":")?;
         self.out.write_all(json_escaped(serde_json::to_string(summary)?).as_bytes())?;
         self.out.write_all(b"}\n")?;
         self.out.flush()?;
-        if let Some(temp) = &self.temp {
-            self.out.get_ref().sync_all()?;
-            std::fs::rename(temp, &self.path)?;
-        }
+        let Some(temp) = &self.temp else { return Ok(None) };
+        self.out.get_ref().sync_all()?;
+        std::fs::rename(temp, &self.path)?;
         self.temp = None;
-        Ok(())
+        std::path::absolute(&self.path).map(Some)
     }
 }
 
@@ -79,7 +78,7 @@ mod tests {
         let report = Report::create(&path).unwrap();
         crate::commit::CommitContext::default().sweep_beside(&dir.path().join("app.db"));
         assert!(!leftover.exists());
-        report.finish(&3).unwrap();
+        assert_eq!(report.finish(&3).unwrap(), Some(path.clone()));
         assert!(path.exists());
     }
 

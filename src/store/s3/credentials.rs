@@ -68,9 +68,9 @@ impl Flight {
 }
 
 enum CredentialSource {
-    Fixed,
-    /// The AWS credentials chain. It is prepared when it is first needed, so that fixed credentials never wait
-    /// for it.
+    /// Keys that were given, and by what.
+    Fixed(&'static str),
+    /// The AWS chain. It is set up when first needed, so that static credentials never wait for it.
     Chain {
         network: Box<Network>,
         region: Option<String>,
@@ -92,11 +92,13 @@ impl Credentials {
     /// else the AWS credentials chain (docs/FORMAT.md, "litestream.yml").
     pub(super) fn new(config: &S3Config, environment: &Environment, network: &Network) -> Self {
         if let Some(StaticCredentials { access_key_id, secret_access_key, session_token }) = &config.credentials {
-            return Self::fixed(Keys::new(access_key_id, secret_access_key, session_token.clone(), None, "config"));
+            let keys = Keys::new(access_key_id, secret_access_key, session_token.clone(), None, "config");
+            return Self::fixed(keys, "keys of the configuration file or URL");
         }
         let Environment { access_key_id, secret_access_key, session_token, .. } = environment;
         if let (Some(id), Some(secret)) = (access_key_id, secret_access_key) {
-            return Self::fixed(Keys::new(id, secret, session_token.clone(), None, "environment"));
+            let keys = Keys::new(id, secret, session_token.clone(), None, "environment");
+            return Self::fixed(keys, "keys of the environment");
         }
         if environment.aws_chain {
             let region = environment.region.clone().or_else(|| config.region.clone());
@@ -114,8 +116,19 @@ impl Credentials {
         Self { source, current: RwLock::new(None), flight: Mutex::default() }
     }
 
-    fn fixed(keys: Keys) -> Self {
-        let this = Self::of(CredentialSource::Fixed);
+    /// Where the keys come from, for the log.
+    pub(super) fn source(&self) -> String {
+        match &self.source {
+            CredentialSource::Fixed(what) => (*what).to_owned(),
+            CredentialSource::Chain { profile: Some(profile), .. } => format!("AWS chain, profile {profile}"),
+            CredentialSource::Chain { .. } => "AWS chain".to_owned(),
+            CredentialSource::Provider(_) => "a provider".to_owned(),
+            CredentialSource::Missing(_) => "none".to_owned(),
+        }
+    }
+
+    fn fixed(keys: Keys, what: &'static str) -> Self {
+        let this = Self::of(CredentialSource::Fixed(what));
         this.set(Arc::new(Current::new(keys, 0)));
         this
     }
@@ -192,7 +205,7 @@ impl Credentials {
 
     async fn ask(&self) -> Result<Keys, String> {
         let chain = match &self.source {
-            CredentialSource::Fixed => return Err("these keys cannot be renewed".to_owned()),
+            CredentialSource::Fixed(_) => return Err("these keys cannot be renewed".to_owned()),
             CredentialSource::Missing(reason) => return Err((*reason).to_owned()),
             CredentialSource::Provider(provider) => {
                 return provider.provide_credentials().await.map_err(|e| chain(&e));

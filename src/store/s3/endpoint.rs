@@ -84,7 +84,20 @@ impl Endpoint {
         matches!(self.base, Base::Aws { .. })
     }
 
-    /// Whether the endpoint is reached by plain HTTP, without TLS.
+    /// The address of the bucket, for the log.
+    pub(super) fn shown(&self) -> String {
+        match &self.base {
+            Base::Aws { before, suffix } => format!("https://{before}.{{region}}.{suffix}{}", self.root),
+            Base::Custom { base, .. } => format!("{base}{}", self.root),
+        }
+    }
+
+    /// How requests name the bucket, for the log.
+    pub(super) fn style(&self) -> &'static str {
+        if self.root.is_empty() { "host" } else { "path" }
+    }
+
+    /// Whether no request to this endpoint uses TLS.
     pub(super) fn is_plain_http(&self) -> bool {
         matches!(&self.base, Base::Custom { base, .. } if base.starts_with("http://"))
     }

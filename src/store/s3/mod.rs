@@ -23,6 +23,7 @@ use tls::Trust;
 
 mod aws_chain;
 mod aws_files;
+mod byte_rate;
 mod classify;
 mod config;
 mod credentials;
@@ -45,6 +46,7 @@ mod verify;
 mod xml;
 
 pub use aws_files::{AwsFiles, ProfileEndpoint};
+pub use byte_rate::ByteRate;
 pub use config::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 pub use get::S3Body;
 pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests, prefix_of_folder};
@@ -63,6 +65,7 @@ pub struct S3 {
     network: Network,
     timeouts: Timeouts,
     retries: Retries,
+    byte_rate: ByteRate,
     credentials: Credentials,
     region: RwLock<Option<Arc<str>>>,
     region_flight: tokio::sync::Mutex<()>,
@@ -113,11 +116,26 @@ impl S3 {
             Ok(endpoint) if endpoint.is_plain_http() => Trust::NoOne,
             _ => Trust::Roots,
         };
+        let region = Self::region_of(&config, &endpoint, &options.environment).map(Arc::from);
+        if let Ok(endpoint) = &endpoint {
+            let signs =
+                if config.anonymous { "none, requests are not signed".to_owned() } else { credentials.source() };
+            tracing::debug!(
+                target: request_log::TARGET,
+                bucket = config.bucket,
+                endpoint = endpoint.shown(),
+                region = region.as_deref(),
+                style = endpoint.style(),
+                credentials = signs,
+                "bucket opened"
+            );
+        }
         Self {
-            region: RwLock::new(Self::region_of(&config, &endpoint, &options.environment).map(Arc::from)),
+            region: RwLock::new(region),
             network: Network::new(options, trust),
             timeouts: options.timeouts.clone(),
             retries: options.retries.clone(),
+            byte_rate: options.byte_rate.clone(),
             limiter: options.limits.of_bucket(config.endpoint.as_deref(), &config.bucket),
             credentials,
             endpoint,

@@ -4,6 +4,7 @@
 //! [`Environment::from_process`] reads the environment variables once, and the result is passed on as a value.
 //! Only the AWS credentials chain (aws-config) reads variables by itself.
 
+use super::byte_rate::ByteRate;
 use super::limiter::ProcessLimiter;
 use super::proxies::ProxySettings;
 use super::tls::TlsConfigs;
@@ -23,7 +24,9 @@ pub struct S3Options {
     pub timeouts: Timeouts,
     /// How often a failed request is sent again, and the pauses between attempts.
     pub retries: Retries,
-    /// Settings that come from environment variables, such as credentials and proxies.
+    /// The limit on received bytes per second. Clones share it.
+    pub byte_rate: ByteRate,
+    /// What the environment says about credentials, region and proxies.
     pub environment: Environment,
 }
 

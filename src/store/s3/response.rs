@@ -74,6 +74,7 @@ impl Answer {
         let len = bytes.len() as u64;
         s3.counters.bytes_in.add(len);
         s3.limiter.received(len);
+        s3.byte_rate.take(len).await;
         let slow = self.crawl.is_too_slow(waited, len, window);
         Ok(if slow { Chunk::Slow(bytes) } else { Chunk::Bytes(bytes) })
     }

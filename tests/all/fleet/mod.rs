@@ -2,6 +2,7 @@
 //! hostile keys, shards, faults, few descriptors, signals. The program runs against the simulator and against
 //! files.
 
+mod again;
 mod limits;
 mod space;
 mod stopped;

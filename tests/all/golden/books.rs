@@ -5,7 +5,9 @@ use super::normal::Normal;
 use super::support::Transcript;
 use hydrant::commit::check;
 use hydrant::error::Class;
-use hydrant::fleet::{DatabaseRef, Discovered, Ended, Ending, PlannedDatabase, Record, RunSummary, Subject};
+use hydrant::fleet::{
+    DatabaseRef, Discovered, Ended, Ending, Links, NewestState, PlannedDatabase, Record, RunSummary, Subject,
+};
 use hydrant::ltx::Txid;
 use hydrant::plan::Warning;
 use hydrant::restore::{Discarded, RestoreOutcome};
@@ -36,6 +38,11 @@ fn ended(name: &str, ending: Ending) -> Ended {
     }
 }
 
+/// The time from which ages are measured back.
+fn now() -> Timestamp {
+    Timestamp::from_millis(1_790_003_600_000)
+}
+
 fn restored() -> Ending {
     let outcome = RestoreOutcome {
         output: "/restored/restored.db".into(),
@@ -57,7 +64,8 @@ fn restored() -> Ending {
 
 fn planned() -> Ending {
     let warnings = vec!["a warning of the plan".to_owned()];
-    Ending::Planned(PlannedDatabase { txid: Txid(7), files: 3, bytes: 20_000, requests: 4, warnings })
+    let state = Some(NewestState { time: Timestamp::from_millis(1_789_000_000_000), source: "last_modified" });
+    Ending::Planned(PlannedDatabase { txid: Txid(7), files: 3, bytes: 20_000, requests: 4, warnings, state })
 }
 
 /// A database for each way to end, and for each class of failure.
@@ -91,9 +99,10 @@ pub(super) fn every_ending() -> Vec<Ended> {
 fn books() {
     let dir = tempfile::tempdir().unwrap();
     let (log, report) = (dir.path().join("errors.log"), dir.path().join("report.json"));
-    let mut books = RunSummary::open(Some(&log), Some(&report)).unwrap();
+    let mut books = RunSummary::open(Some((&log, Links::Replaced)), Some(&report), now()).unwrap();
     let lines: String = every_ending().iter().map(|ended| books.add(ended).to_json_line()).collect();
     books.totals.left = 3;
+    books.totals.not_started = 4;
     books.discovered = Discovered {
         matched: 40,
         databases: 41,
@@ -133,5 +142,5 @@ fn books() {
 
 /// The record in the report for one database.
 pub(super) fn record(ended: &Ended) -> Record {
-    RunSummary::open(None, None).unwrap().add(ended)
+    RunSummary::open(None, None, now()).unwrap().add(ended)
 }

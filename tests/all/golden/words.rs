@@ -61,7 +61,7 @@ fn log(format: LogFormat, color: bool) -> String {
     for severity in every!(Severity: Warn, Info, Debug, Trace) {
         log.say(severity, "a message", &[("a", "1"), ("b", "two words"), ("c", "")]);
     }
-    log.failure(&Failure::usage("a failure").try_call("another call"));
+    log.failure(&Failure::usage("a failure").try_call("another call"), &[("database", "a.db")]);
     let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
     text.replace('\u{1b}', "<esc>")
 }
@@ -83,7 +83,7 @@ fn failures() -> Vec<String> {
     ];
     let _all_named = |failure: &Failure| match failure {
         Failure::Usage { .. } | Failure::NoBackups { .. } | Failure::Failed { .. } => {}
-        Failure::Partial { .. } | Failure::Cancelled(_) => {}
+        Failure::Partial { .. } | Failure::Cancelled(_) | Failure::Resumable { .. } => {}
     };
     let shown = |failure: &Failure| format!("{} {}", failure.exit_code(), failure.message());
     all.iter().chain(&reasons).map(shown).collect()
