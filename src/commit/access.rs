@@ -92,7 +92,7 @@ fn read_list(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<u8>, Errno> {
 /// The mode without a list that gives nobody more than `mode` and `list` do together. None if the list is malformed.
 fn narrowed(mode: u32, list: &[u8]) -> Option<u32> {
     let (version, entries) = list.split_first_chunk::<4>()?;
-    if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {
+    if u32::from_le_bytes(*version) != VERSION || !entries.len().is_multiple_of(8) {
         return None;
     }
     // The rights of the owning group, of the mask, and the rights that every named user and group has.
