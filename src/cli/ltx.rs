@@ -54,7 +54,9 @@ async fn list(
         if !nothing.is_no_backup() {
             return Err(Failure::failed(Class::BackupNotFound, nothing.to_string()));
         }
-        log.info(&nothing.to_string());
+        if log.is_terminal() {
+            log.info(&nothing.to_string());
+        }
     }
     let replica = listed.replica;
     report_unlisted(args, &replica, log);

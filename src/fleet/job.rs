@@ -262,12 +262,21 @@ impl<'a> Admission<'a> {
         }
         let paths: Vec<PathBuf> = jobs.iter().map(|job| job.place.path()).collect();
         let mut colliding = Admitted::new(&self.places.reserved, self.places.folds).claim(&paths);
-        for (i, (job, path)) in jobs.into_iter().zip(paths).enumerate() {
-            match colliding.remove(&i) {
-                Some(why) => all.refused.push(refused(Subject::Database(job.database), Some(path), why)),
-                None => all.jobs.push(job),
+        // In place: there may be millions of jobs.
+        let mut index = 0;
+        let losers = jobs.extract_if(.., |_| {
+            index += 1;
+            colliding.contains_key(&(index - 1))
+        });
+        let losers: Vec<Job> = losers.collect();
+        let mut indexes: Vec<usize> = colliding.keys().copied().collect();
+        indexes.sort_unstable();
+        for (job, i) in losers.into_iter().zip(indexes) {
+            if let Some(why) = colliding.remove(&i) {
+                all.refused.push(refused(Subject::Database(job.database), paths.get(i).cloned(), why));
             }
         }
+        all.jobs = jobs;
         debug_assert!(colliding.is_empty(), "a collision of a job that does not exist");
         all.unmatched_first = unmatched_first;
         if let Some(only) = self.only {
