@@ -9,7 +9,7 @@ use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
-use crate::config::{self, Config, Env, Location};
+use crate::config::{self, Config, Env, Location, RestorePattern};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,7 +65,10 @@ pub fn run(
         log.info("database already exists, skipping");
         return Ok(String::new());
     }
-    let location = locate(&args.source, env)?;
+    let (location, section) = locate(&args.source, env)?;
+    let mut args = args.clone();
+    args.common.use_defaults(&section);
+    let args = &args;
     let request =
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
     if args.dry_run {
@@ -86,13 +89,13 @@ pub fn run(
     }
 }
 
-/// Finds where the backups of a source are: by its URL, or by litestream.yml.
-pub fn locate(source: &Source, env: &Env<'_>) -> Result<Location, Failure> {
+/// Finds where the backups of a source are: by its URL, or by litestream.yml. Also returns the section
+/// `restore-pattern` of that file, which holds defaults of flags.
+pub fn locate(source: &Source, env: &Env<'_>) -> Result<(Location, RestorePattern), Failure> {
     let found = match source {
-        Source::Url(url) => config::parse_replica_url(url, env),
-        Source::Database { path, config } => {
-            Config::load(&config.path, config.expand_env, env).and_then(|config| config.find(path))
-        }
+        Source::Url(url) => config::parse_replica_url(url, env).map(|location| (location, RestorePattern::default())),
+        Source::Database { path, config } => Config::load(&config.path, config.expand_env, env)
+            .and_then(|config| Ok((config.find(path)?, config.restore_pattern.unwrap_or_default()))),
     };
     found.map_err(|e| from_config(&e))
 }

@@ -52,6 +52,11 @@ pub struct RestorePattern {
     pub max_retries: Option<u32>,
     /// `retry-delay`, the pause before a retry, for example `5s`.
     pub retry_delay: Option<Duration>,
+    /// `connect-timeout`, how long a service that does not answer connections yet is waited for. Also used by
+    /// `hydrant restore` and `hydrant ltx`, as the next one.
+    pub connect_timeout: Option<Duration>,
+    /// `stall-timeout`, how long a database goes on without progress. 0 means without end.
+    pub stall_timeout: Option<Duration>,
 }
 
 impl Config {

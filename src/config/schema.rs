@@ -64,4 +64,6 @@ pub(super) struct RestorePatternYaml {
     pub parallel_workers: Option<u32>,
     pub max_retries: Option<u32>,
     pub retry_delay: Option<String>,
+    pub connect_timeout: Option<String>,
+    pub stall_timeout: Option<String>,
 }

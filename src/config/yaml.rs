@@ -141,13 +141,17 @@ fn restore_pattern(yaml: RestorePatternYaml) -> Result<RestorePattern, ConfigErr
     if yaml.parallel_workers == Some(0) {
         return Err(ConfigError::RestorePattern { key: "parallel-workers", reason: "must be at least 1".to_owned() });
     }
-    let retry_delay = yaml
-        .retry_delay
-        .as_deref()
-        .map(super::parse_go_duration)
-        .transpose()
-        .map_err(|error| ConfigError::RestorePattern { key: "retry-delay", reason: error.to_string() })?;
-    Ok(RestorePattern { parallel_workers: yaml.parallel_workers, max_retries: yaml.max_retries, retry_delay })
+    let duration = |key: &'static str, text: Option<String>| {
+        let parsed = text.as_deref().map(super::parse_go_duration).transpose();
+        parsed.map_err(|error| ConfigError::RestorePattern { key, reason: error.to_string() })
+    };
+    Ok(RestorePattern {
+        parallel_workers: yaml.parallel_workers,
+        max_retries: yaml.max_retries,
+        retry_delay: duration("retry-delay", yaml.retry_delay)?,
+        connect_timeout: duration("connect-timeout", yaml.connect_timeout)?,
+        stall_timeout: duration("stall-timeout", yaml.stall_timeout)?,
+    })
 }
 
 /// Parses `text` as one YAML document. An empty document gives the default value.

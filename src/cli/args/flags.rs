@@ -343,6 +343,14 @@ pub struct CommonFlags {
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     pub max_requests: Option<NonZeroUsize>,
 
+    /// Wait this long for a service that does not answer connections yet [default: 60s]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub connect_timeout: Option<Duration>,
+
+    /// Give a database up after this long without a byte that moves it on; 0: never [default: 60s]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub stall_timeout: Option<Duration>,
+
     /// Show more: latencies by stage, each database and its plan, failed requests and what is done; -vv: each request
     #[arg(short = 'v', alias = "v", action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -286,6 +286,8 @@ fn common(flags: CommonFlags, env: &Env<'_>) -> Result<CommonArgs, Failure> {
         memory_bytes: flags.memory.unwrap_or_else(memory::default_budget_bytes),
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
+        connect_timeout: flags.connect_timeout,
+        stall_timeout: flags.stall_timeout,
         store: store(flags.store)?,
         log: LogOptions {
             verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },

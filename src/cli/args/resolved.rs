@@ -4,6 +4,7 @@
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
 use crate::commit::check;
+use crate::config::RestorePattern;
 use crate::io::BackendChoice;
 use crate::ltx::Level;
 use crate::plan::Target;
@@ -53,8 +54,22 @@ pub struct CommonArgs {
     pub io_engine: BackendChoice,
     /// At most this many requests are in flight in the whole process (`-max-requests`). None: the limit adapts.
     pub max_requests: Option<NonZeroUsize>,
+    /// `-connect-timeout`: how long a service that does not answer connections yet is waited for. None: the value in
+    /// the configuration file, else the default.
+    pub connect_timeout: Option<Duration>,
+    /// `-stall-timeout`: how long an operation goes on without progress. Zero: without end. None: the value in the
+    /// configuration file, else the default.
+    pub stall_timeout: Option<Duration>,
     pub store: StoreArgs,
     pub log: LogOptions,
+}
+
+impl CommonArgs {
+    /// Takes from the section `restore-pattern` of the configuration file what no flag says.
+    pub fn use_defaults(&mut self, section: &RestorePattern) {
+        self.connect_timeout = self.connect_timeout.or(section.connect_timeout);
+        self.stall_timeout = self.stall_timeout.or(section.stall_timeout);
+    }
 }
 
 /// What is stronger than URL, configuration and environment.

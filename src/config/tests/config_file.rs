@@ -348,9 +348,15 @@ fn malformed_files_say_where() {
 
 #[test]
 fn the_restore_pattern_section() {
-    let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n";
-    let want =
-        RestorePattern { parallel_workers: Some(20), max_retries: Some(3), retry_delay: Some(Duration::from_secs(90)) };
+    let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n  \
+                connect-timeout: 2m\n  stall-timeout: 0\n";
+    let want = RestorePattern {
+        parallel_workers: Some(20),
+        max_retries: Some(3),
+        retry_delay: Some(Duration::from_secs(90)),
+        connect_timeout: Some(Duration::from_secs(120)),
+        stall_timeout: Some(Duration::ZERO),
+    };
     assert_eq!(yaml(text).restore_pattern, Some(want));
     assert_eq!(yaml("restore-pattern: {max-retries: 0, x: 1}").restore_pattern.unwrap().max_retries, Some(0));
     assert_eq!(yaml("restore-pattern:\n").restore_pattern, None);
@@ -361,6 +367,8 @@ fn the_restore_pattern_section() {
             "restore-pattern: {retry-delay: 5}",
             "restore-pattern: retry-delay: missing unit in duration (ns, us, ms, s, m, h)",
         ),
+        ("restore-pattern: {connect-timeout: -1s}", "restore-pattern: connect-timeout: duration must not be negative"),
+        ("restore-pattern: {stall-timeout: soon}", "restore-pattern: stall-timeout: not a duration such as"),
         ("restore-pattern: {max-retries: -1}", "config file /c.yml, line 1"),
         ("restore-pattern: {parallel-workers: 99999999999}", "config file /c.yml, line 1"),
     ] {

@@ -15,6 +15,7 @@ use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
 use network::Network;
+use reach::EndpointState;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
@@ -26,6 +27,7 @@ mod classify;
 mod config;
 mod credentials;
 mod endpoint;
+mod foreign;
 mod get;
 mod head;
 mod limiter;
@@ -33,12 +35,14 @@ mod list;
 mod network;
 mod options;
 mod proxies;
+mod reach;
 mod request_events;
 mod request_log;
 mod response;
 mod retry;
 mod send;
 mod sign;
+mod stall;
 mod tls;
 mod verify;
 mod xml;
@@ -51,6 +55,7 @@ pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
 pub use proxies::ProxySettings;
+pub use reach::{Announcer, EndpointStates};
 pub use tls::TlsConfigs;
 
 /// One bucket. Shared by all workers, so that credentials, region and limits are determined once.
@@ -72,6 +77,9 @@ pub struct S3 {
     created: Instant,
     /// Milliseconds after `created`; 0: no request has succeeded yet.
     last_success_ms: AtomicU64,
+    /// Shared with all buckets of the same endpoint.
+    reach: Arc<EndpointState>,
+    announcer: Announcer,
     /// Whether listings ask for encoded keys. False once the service refused to.
     encodes_keys: AtomicBool,
     counters: Arc<Counters>,
@@ -108,6 +116,8 @@ impl S3 {
             timeouts: options.timeouts.clone(),
             retries: options.retries.clone(),
             limiter: options.limits.of_bucket(config.endpoint.as_deref(), &config.bucket),
+            reach: options.endpoints.of(config.endpoint.as_deref()),
+            announcer: options.announcer.clone(),
             credentials,
             endpoint,
             config,

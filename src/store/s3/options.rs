@@ -5,6 +5,7 @@
 
 use super::limiter::ProcessLimiter;
 use super::proxies::ProxySettings;
+use super::reach::{Announcer, EndpointStates};
 use super::tls::TlsConfigs;
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +22,10 @@ pub struct S3Options {
     pub timeouts: Timeouts,
     pub retries: Retries,
     pub environment: Environment,
+    /// What is known about each endpoint. Clones share it.
+    pub endpoints: EndpointStates,
+    /// Receives messages for the user.
+    pub announcer: Announcer,
 }
 
 impl S3Options {
@@ -42,10 +47,16 @@ pub struct Timeouts {
     /// A body that arrives at less than [`Timeouts::MIN_BYTES_PER_SECOND`] over this much time
     /// spent waiting is dropped, and resumed on another connection.
     pub crawl_window: Duration,
+    /// How long an endpoint that has never answered is tried (`--connect-timeout`).
+    pub start: Duration,
+    /// How long an operation goes on without progress (`--stall-timeout`). Progress is body bytes that the reader took.
+    pub stall: Duration,
 }
 
 impl Timeouts {
     pub const MIN_BYTES_PER_SECOND: u64 = 4096;
+    pub const DEFAULT_START: Duration = Duration::from_secs(60);
+    pub const DEFAULT_STALL: Duration = Duration::from_secs(60);
 }
 
 impl Default for Timeouts {
@@ -55,6 +66,8 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(20),
             chunk: Duration::from_secs(10),
             crawl_window: Duration::from_secs(5),
+            start: Self::DEFAULT_START,
+            stall: Self::DEFAULT_STALL,
         }
     }
 }

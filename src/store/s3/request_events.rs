@@ -20,11 +20,11 @@ impl Operation<'_> {
     }
 
     /// The bytes asked for, `first-last`.
-    fn range(&self) -> Option<&str> {
+    pub(super) fn range(&self) -> Option<&str> {
         self.headers.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")
     }
 
-    fn prefix(&self) -> Option<&str> {
+    pub(super) fn prefix(&self) -> Option<&str> {
         self.listed.map(|listed| listed.prefix.as_str())
     }
 
