@@ -29,6 +29,8 @@ pub(super) struct RetryState {
 
 /// Fewer bytes than this do not count as progress.
 pub(super) const PROGRESS_BYTES: u64 = 16 << 10;
+/// Attempts to connect, if the time to wait for a service is shorter than they take.
+pub(super) const FIRST_CONNECTS: u32 = 4;
 
 impl RetryState {
     /// New bytes have arrived: earlier failures no longer count.

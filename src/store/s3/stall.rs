@@ -6,7 +6,7 @@
 use super::S3;
 use super::classify::{RequestError, RetryAction};
 use super::reach::{StartWait, Unreachable, seconds};
-use super::retry::{RetryState, pause_after};
+use super::retry::{FIRST_CONNECTS, RetryState, pause_after};
 use super::send::Operation;
 use crate::store::StoreErrorKind;
 use http::Method;
@@ -18,8 +18,6 @@ use tokio::time::Instant;
 const DEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts to connect to a service that is not up yet.
 const START_PAUSE: Duration = Duration::from_secs(1);
-/// Attempts to connect, if the time to wait for a service is shorter than they take.
-pub(super) const FIRST_CONNECTS: u32 = 4;
 
 impl S3 {
     /// How much longer the operation may go on without progress.
