@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 /// Runs the command. Returns the text for stdout.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<String, Failure> {
-    let location = locate(&args.source, &args.source_shown, env, log)?;
+    let (location, section) = locate(&args.source, &args.source_shown, env, log)?;
+    let mut args = args.clone();
+    args.common.use_defaults(&section);
+    let args = &args;
     let stores = Stores::new(s3_options(&args.common), args.common.store.clone(), Arc::default(), log.clone());
     let store = stores.open(&location.store);
     let runtime = tokio::runtime::Builder::new_current_thread()

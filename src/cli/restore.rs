@@ -13,7 +13,7 @@ use crate::cli::ui::progress::{self, ProgressSnapshot};
 use crate::cli::ui::screen::{PlanReport, RestoreReport};
 use crate::cli::warnings;
 use crate::commit::stands_at;
-use crate::config::{self, Config, Env, Location};
+use crate::config::{self, Config, Env, Location, RestorePattern};
 use crate::error::Class;
 use crate::restore::NothingFound;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,10 @@ pub fn run(
         log.essential(Severity::Info, "database already exists, skipping", &[]);
         return Ok(String::new());
     }
-    let location = locate(&args.source, &args.source_shown, env, log)?;
+    let (location, section) = locate(&args.source, &args.source_shown, env, log)?;
+    let mut args = args.clone();
+    args.common.use_defaults(&section);
+    let args = &args;
     let request =
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
     let fewer = |failure: Failure| match failure {
@@ -111,18 +114,21 @@ pub fn run(
     }
 }
 
-/// Finds where the backups of a source are: by its URL, or by litestream.yml. `typed` is the source as messages show it.
-pub fn locate(source: &Source, typed: &str, env: &Env<'_>, log: &Log) -> Result<Location, Failure> {
+/// Finds where the backups of a source are: by its URL, or by litestream.yml. `typed` is the source as messages show
+/// it. Also returns the section `restore-pattern` of that file, which holds defaults of flags.
+pub fn locate(source: &Source, typed: &str, env: &Env<'_>, log: &Log) -> Result<(Location, RestorePattern), Failure> {
     let found = match source {
-        Source::Url(url) => config::parse_replica_url(url, env),
+        Source::Url(url) => config::parse_replica_url(url, env).map(|location| (location, RestorePattern::default())),
         Source::Database { path, config } => Config::load(&config.path, config.expand_env, env).and_then(|config| {
             warnings::of_other_section(log, &config);
-            config.find(path)
+            // A section that cannot be read is warned of above.
+            let section = config.restore_pattern.clone().and_then(Result::ok).unwrap_or_default();
+            Ok((config.find(path)?, section))
         }),
     };
-    let location = found.map_err(|e| slips::explained(&e, typed))?;
+    let (location, section) = found.map_err(|e| slips::explained(&e, typed))?;
     warnings::of_location(log, &location);
-    Ok(location)
+    Ok((location, section))
 }
 
 /// `nothing`, without the databases that the same configuration file names: that they lie below the replica's path is

@@ -18,12 +18,14 @@ use crate::io::{self, IoBackend};
 use crate::plan::Target;
 use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
 use crate::store::Store;
-use crate::store::s3::{ByteRate, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options};
+use crate::store::s3::{
+    Announcer, ByteRate, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options, Timeouts,
+};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::path::Path;
 use std::sync::{Arc, Once};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// With `-limit-rate`, this many bytes per second are left for each request in flight.
 const LEAST_RATE: u64 = 64 << 10;
@@ -137,6 +139,11 @@ pub(super) fn s3_options(common: &CommonArgs) -> S3Options {
     let mut options = S3Options::from_process();
     options.limits = RequestLimits::new(common.max_requests.map(usize::from));
     options.byte_rate = ByteRate::new(common.limit_rate);
+    options.timeouts.start = common.connect_timeout.unwrap_or(Timeouts::DEFAULT_START);
+    options.timeouts.stall = match common.stall_timeout {
+        Some(Duration::ZERO) => Duration::MAX,
+        limit => limit.unwrap_or(Timeouts::DEFAULT_STALL),
+    };
     if common.store.profile.is_some() {
         options.environment.use_profile(common.store.profile.clone());
     }
@@ -154,7 +161,9 @@ pub(super) struct Stores {
 }
 
 impl Stores {
-    pub(super) fn new(options: S3Options, overrides: StoreArgs, counters: Arc<Counters>, log: Log) -> Self {
+    pub(super) fn new(mut options: S3Options, overrides: StoreArgs, counters: Arc<Counters>, log: Log) -> Self {
+        let said = log.clone();
+        options.announcer = Announcer::new(move |text| said.info(text));
         Self { options, overrides, counters, log, warned: Once::new() }
     }
 

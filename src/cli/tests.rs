@@ -114,6 +114,14 @@ fn restore_defaults_and_all_flags() {
     assert_eq!((args.common.log.verbosity, args.common.max_requests, args.common.log.no_color), (0, None, false));
     assert_eq!(args.common.log.format, LogFormat::Text);
     assert!((32 << 20..=256 << 20).contains(&args.common.memory_bytes));
+    assert_eq!((args.common.connect_timeout, args.common.stall_timeout), (None, None));
+    let section = crate::config::RestorePattern { connect_timeout: Some(Duration::from_secs(5)), ..Default::default() };
+    let mut common = restore(&["-connect-timeout", "7s", "db"]).common;
+    common.use_defaults(&section);
+    assert_eq!(common.connect_timeout, Some(Duration::from_secs(7)), "flags are stronger than the file");
+    let mut common = restore(&["db"]).common;
+    common.use_defaults(&section);
+    assert_eq!((common.connect_timeout, common.stall_timeout), (section.connect_timeout, None));
 
     let args = restore(&[
         "-config",
@@ -139,6 +147,10 @@ fn restore_defaults_and_all_flags() {
         "pwrite",
         "--max-requests",
         "7",
+        "--connect-timeout",
+        "1m",
+        "--stall-timeout",
+        "0",
         "-vv",
         "--log-format",
         "json",
@@ -155,6 +167,8 @@ fn restore_defaults_and_all_flags() {
     assert_eq!(args.common.memory_bytes, 3 << 29);
     assert_eq!(args.common.io_engine, BackendChoice::Pwrite);
     assert_eq!(args.common.max_requests.map(usize::from), Some(7));
+    assert_eq!(args.common.connect_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(args.common.stall_timeout, Some(Duration::ZERO));
     assert_eq!((args.common.log.verbosity, args.common.log.format), (2, LogFormat::Json));
     assert!(args.common.log.no_color);
     assert_eq!(restore(&["-progress", "db"]).progress, ProgressMode::Always);
@@ -481,6 +495,8 @@ fn help_and_version() {
         "--memory",
         "--io-engine",
         "--max-requests",
+        "--connect-timeout",
+        "--stall-timeout",
         "-v",
         "--log-format",
         "--no-color",

@@ -60,6 +60,11 @@ pub struct RestorePattern {
     pub mode: Option<u32>,
     /// `dir-mode`, the mode of new directories.
     pub dir_mode: Option<u32>,
+    /// `connect-timeout`, how long a service that does not answer connections yet is waited for. Also used by
+    /// `hydrant restore` and `hydrant ltx`, as the next one.
+    pub connect_timeout: Option<Duration>,
+    /// `stall-timeout`, how long a database goes on without progress. 0 means without end.
+    pub stall_timeout: Option<Duration>,
 }
 
 impl Config {

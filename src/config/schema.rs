@@ -75,4 +75,6 @@ pub(super) struct RestorePatternYaml {
     pub owner: Option<Spanned<String>>,
     pub mode: Option<Spanned<String>>,
     pub dir_mode: Option<Spanned<String>>,
+    pub connect_timeout: Option<Spanned<String>>,
+    pub stall_timeout: Option<Spanned<String>>,
 }

@@ -262,8 +262,8 @@ fn restore_pattern(path: &Path, yaml: RestorePatternYaml) -> Result<RestorePatte
     if let Some(workers) = yaml.parallel_workers.as_ref().filter(|workers| workers.value == 0) {
         return Err(bad_setting(path, workers, "parallel-workers", "must be at least 1"));
     }
-    let delay = |text: &Spanned<String>| {
-        super::parse_go_duration(&text.value).map_err(|e| bad_setting(path, text, "retry-delay", &e.to_string()))
+    let duration = |key, text: &Spanned<String>| {
+        super::parse_go_duration(&text.value).map_err(|e| bad_setting(path, text, key, &e.to_string()))
     };
     let mode = |key, text: &Spanned<String>| {
         super::parse_mode(&text.value)
@@ -272,7 +272,9 @@ fn restore_pattern(path: &Path, yaml: RestorePatternYaml) -> Result<RestorePatte
     Ok(RestorePattern {
         parallel_workers: value(&yaml.parallel_workers),
         max_retries: value(&yaml.max_retries),
-        retry_delay: yaml.retry_delay.as_ref().map(delay).transpose()?,
+        retry_delay: yaml.retry_delay.as_ref().map(|text| duration("retry-delay", text)).transpose()?,
+        connect_timeout: yaml.connect_timeout.as_ref().map(|text| duration("connect-timeout", text)).transpose()?,
+        stall_timeout: yaml.stall_timeout.as_ref().map(|text| duration("stall-timeout", text)).transpose()?,
         owner: yaml.owner.map(|owner| owner.value).filter(|owner| !owner.is_empty()),
         mode: yaml.mode.as_ref().map(|text| mode("mode", text)).transpose()?,
         dir_mode: yaml.dir_mode.as_ref().map(|text| mode("dir-mode", text)).transpose()?,

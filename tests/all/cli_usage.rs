@@ -147,7 +147,7 @@ fn skip_verify_is_said() {
             .env_clear()
             .env("AWS_ACCESS_KEY_ID", "AKID")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .args(["restore", "-o"])
+            .args(["restore", "-connect-timeout", "0", "-o"])
             .arg(dir.path().join("db"))
             .arg(url)
             .output()

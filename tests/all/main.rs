@@ -29,5 +29,7 @@ mod readme;
 mod restore_cli;
 mod s3_client;
 mod s3_faults;
+mod s3_foreign;
 mod s3_tls;
+mod s3_waits;
 mod stages;

@@ -364,7 +364,8 @@ fn a_reader_that_takes_its_time_is_not_a_crawl() {
     let content = object(100_000);
     let served = Arc::clone(&content);
     let server = RawServer::start(move |request, to| answer_range(to, request, &served, "e"));
-    let client = impatient(&server, Timeouts { chunk: TIMEOUT, crawl_window: TIMEOUT, ..options().timeouts });
+    let timeouts = Timeouts { chunk: TIMEOUT, crawl_window: TIMEOUT, stall: TIMEOUT, ..options().timeouts };
+    let client = impatient(&server, timeouts);
     run_frozen(async {
         let http = Http::default();
         let mut body = client.store.get(&http, "key", 0..100_000, None).await.unwrap();

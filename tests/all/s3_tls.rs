@@ -12,7 +12,14 @@ use std::time::Duration;
 
 fn options() -> S3Options {
     S3Options {
-        timeouts: Timeouts { connect: NEVER, first_byte: NEVER, chunk: NEVER, crawl_window: NEVER },
+        timeouts: Timeouts {
+            connect: NEVER,
+            first_byte: NEVER,
+            chunk: NEVER,
+            crawl_window: NEVER,
+            start: Duration::ZERO,
+            stall: NEVER,
+        },
         retries: Retries { base: Duration::from_millis(4), cap: Duration::from_millis(40), ..Retries::default() },
         ..S3Options::default()
     }
@@ -124,6 +131,17 @@ fn certificates_are_checked() {
         assert_eq!(server.requests().len(), 0);
         assert_eq!(read(S3Config { skip_verify: true, ..at }, &trusting).unwrap(), b"content");
     }
+}
+
+#[test]
+fn plain_http_to_a_port_with_tls_is_told_at_once() {
+    let server = Tls::new(&["127.0.0.1"]).serve();
+    let error = read(config(&server.endpoint().replace("https://", "http://")), &options()).unwrap_err();
+    assert_eq!((error.kind, error.attempts), (StoreErrorKind::Unsupported, 1), "{error}");
+    let said = format!("{} gives no HTTP answer: the port speaks TLS, write https://", server.address);
+    assert!(error.detail.contains(&said), "{error}");
+    // The request, and the question whether the port speaks TLS.
+    assert_eq!((server.connections(), server.requests().len()), (2, 0));
 }
 
 #[test]

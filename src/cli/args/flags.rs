@@ -377,6 +377,14 @@ pub struct CommonFlags {
     #[arg(long, value_name = "SIZE", value_parser = values::rate)]
     pub limit_rate: Option<u64>,
 
+    /// Wait this long for a service that does not answer connections yet [default: 60s]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub connect_timeout: Option<Duration>,
+
+    /// Give a database up after this long without a byte that moves it on; 0: never [default: 60s]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub stall_timeout: Option<Duration>,
+
     /// Show more: latencies by stage, each database and its plan, failed requests and what is done; -vv: each request
     #[arg(short = 'v', alias = "v", action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -342,6 +342,8 @@ fn common(flags: CommonFlags, env: &Env<'_>) -> Result<CommonArgs, Failure> {
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
         limit_rate: flags.limit_rate,
+        connect_timeout: flags.connect_timeout,
+        stall_timeout: flags.stall_timeout,
         store: store(flags.store)?,
         log: LogOptions {
             verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },

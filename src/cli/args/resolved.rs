@@ -5,6 +5,7 @@ use crate::catalogue::CatalogueLimit;
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
 use crate::commit::check;
+use crate::config::RestorePattern;
 use crate::io::BackendChoice;
 use crate::ltx::Level;
 use crate::plan::Target;
@@ -58,6 +59,12 @@ pub struct CommonArgs {
     pub max_requests: Option<NonZeroUsize>,
     /// `-limit-rate`: at most this many bytes per second are received over all connections. None: no limit.
     pub limit_rate: Option<u64>,
+    /// `-connect-timeout`: how long a service that does not answer connections yet is waited for. None: the value in
+    /// the configuration file, else the default.
+    pub connect_timeout: Option<Duration>,
+    /// `-stall-timeout`: how long an operation goes on without progress. Zero: without end. None: the value in the
+    /// configuration file, else the default.
+    pub stall_timeout: Option<Duration>,
     pub store: StoreArgs,
     pub log: LogOptions,
 }
@@ -72,6 +79,14 @@ pub struct PermissionArgs {
     pub mode: Option<u32>,
     /// `-dir-mode`: the mode of new directories.
     pub dir_mode: Option<u32>,
+}
+
+impl CommonArgs {
+    /// Takes from the section `restore-pattern` of the configuration file what no flag says.
+    pub fn use_defaults(&mut self, section: &RestorePattern) {
+        self.connect_timeout = self.connect_timeout.or(section.connect_timeout);
+        self.stall_timeout = self.stall_timeout.or(section.stall_timeout);
+    }
 }
 
 /// What is stronger than URL, configuration and environment.

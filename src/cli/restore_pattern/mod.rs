@@ -54,6 +54,9 @@ pub(super) fn run(
     let counters = Arc::new(Counters::default());
     let pattern = LoadedPattern::load(&args.source, env, log)?;
     let section = pattern.defaults()?;
+    let mut args = args.clone();
+    args.common.use_defaults(&section);
+    let args = &args;
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let settings = settings(args, &section);
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));

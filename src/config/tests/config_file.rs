@@ -422,11 +422,14 @@ fn a_path_that_is_configured_twice_is_a_warning() {
 #[test]
 fn the_restore_pattern_section() {
     let section = |text: &str| yaml(text).restore_pattern.transpose().unwrap();
-    let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n";
+    let text = "restore-pattern:\n  parallel-workers: 20\n  max-retries: 3\n  retry-delay: 1m30s\n  \
+                connect-timeout: 2m\n  stall-timeout: 0\n";
     let want = RestorePattern {
         parallel_workers: Some(20),
         max_retries: Some(3),
         retry_delay: Some(Duration::from_secs(90)),
+        connect_timeout: Some(Duration::from_secs(120)),
+        stall_timeout: Some(Duration::ZERO),
         ..RestorePattern::default()
     };
     assert_eq!(section(text), Some(want));
@@ -437,6 +440,8 @@ fn the_restore_pattern_section() {
     for (text, want) in [
         ("{parallel-workers: 0}", "restore-pattern: parallel-workers: must be at least 1"),
         ("{retry-delay: 5}", "restore-pattern: retry-delay: missing unit in duration (ns, us, ms, s, m, h)"),
+        ("{connect-timeout: -1s}", "restore-pattern: connect-timeout: duration must not be negative"),
+        ("{stall-timeout: soon}", "restore-pattern: stall-timeout: not a duration such as"),
         ("{max-retries: -1}", "expected"),
         ("{parallel-workers: 99999999999}", "expected"),
         ("{max-retires: 1}", "restore-pattern: unknown key 'max-retires', expected parallel-workers, max-retries"),

@@ -2,13 +2,16 @@
 //! for the user.
 
 use crate::store::s3::endpoint::is_region;
-use crate::store::s3::network::chain;
+use crate::store::s3::foreign::{NOT_S3, SPEAKS_TLS};
+use crate::store::s3::network::{UnknownName, chain};
+use crate::store::s3::reach::Unreachable;
 use crate::store::s3::request_log::{SentRequest, request_id};
 use crate::store::s3::xml::ErrorBody;
 use crate::store::{StoreError, StoreErrorKind};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use http::{HeaderMap, StatusCode};
+use std::io::ErrorKind;
 use std::time::{Duration, SystemTime};
 
 /// If S3 refuses a request without giving a code, as in a 403 for HEAD, the clock is suspected when it differs
@@ -49,7 +52,9 @@ pub(super) enum RetryAction {
     Throttled,
     /// Pause, then connect again, because no connection could be established.
     Connect,
-    /// The response contradicts the request or itself. At most two retries follow.
+    /// Pause; nothing answered the connection, which may pass while the service starts.
+    Unreachable(Unreachable),
+    /// The response contradicts the request or itself: at most two retries.
     InvalidResponse,
     /// Renew the credentials, unless newer ones than this generation are in use already.
     Credentials { generation: u64 },
@@ -63,7 +68,7 @@ impl RetryAction {
     /// Returns a text for the log that says what is sent after the pause.
     pub(super) fn what_is_sent(&self) -> &'static str {
         match self {
-            Self::Connect => "another connection",
+            Self::Connect | Self::Unreachable(_) => "another connection",
             Self::Throttled => "limiter told, sent again",
             _ => "sent again",
         }
@@ -119,9 +124,9 @@ impl RequestError {
         let io = io.map(std::io::Error::kind);
         let hint = match io {
             _ if no_descriptor => Some("no further file can be opened: raise the limit of open files (ulimit -n)"),
-            Some(std::io::ErrorKind::ConnectionRefused) => Some("nothing listens there: check endpoint and port"),
+            Some(ErrorKind::ConnectionRefused) => Some("nothing listens there: check endpoint and port"),
             _ if detail.contains("dns error") => {
-                Some("the name cannot be resolved: check endpoint, region and network")
+                Some("the name cannot be resolved: check endpoint (s3://bucket/path?endpoint=HOST), region and network")
             }
             _ if detail.contains("InvalidContentType") => {
                 Some("the endpoint does not speak TLS there: check its scheme")
@@ -130,7 +135,24 @@ impl RequestError {
             _ => None,
         };
         let kind = if timeout { StoreErrorKind::Timeout } else { StoreErrorKind::Network };
-        let mut error = Self::new(kind, detail, if connect { RetryAction::Connect } else { RetryAction::Again });
+        let is_unknown_name = find::<UnknownName>(&error).is_some();
+        let reason = match io {
+            _ if !connect => None,
+            _ if is_unknown_name => Some("no such name"),
+            _ if detail.contains("dns error") => Some("the name cannot be resolved yet"),
+            Some(ErrorKind::ConnectionRefused) => Some("connection refused"),
+            Some(ErrorKind::HostUnreachable) => Some("no route to the host"),
+            Some(ErrorKind::NetworkUnreachable) => Some("the network is unreachable"),
+            Some(ErrorKind::NetworkDown) => Some("the network is down"),
+            _ => timeout.then_some("no answer to the connection"),
+        };
+        let action = match reason {
+            // The caller knows the address.
+            Some(reason) => RetryAction::Unreachable(Unreachable { address: String::new(), reason, is_unknown_name }),
+            None if connect => RetryAction::Connect,
+            None => RetryAction::Again,
+        };
+        let mut error = Self::new(kind, detail, action);
         error.error.hint = hint.map(str::to_owned);
         error
     }
@@ -195,11 +217,12 @@ impl ErrorResponse<'_> {
             detail.push_str(": ");
             detail.push_str(text);
         }
-        if self.body.code.is_none()
-            && let Some(reason) = self.status.canonical_reason()
-        {
-            detail.push(' ');
-            detail.push_str(reason);
+        if self.body.code.is_none() {
+            if let Some(reason) = self.status.canonical_reason() {
+                detail.push(' ');
+                detail.push_str(reason);
+            }
+            self.push_own_words(&mut detail);
         }
         let mut error = RequestError::new(kind, detail, action);
         if matches!(self.status.as_u16(), 429 | 503) {
@@ -209,6 +232,16 @@ impl ErrorResponse<'_> {
         error.error.request_id = id.or(self.body.request_id);
         error.error.hint = hint;
         error
+    }
+
+    /// Adds what a server that is not S3 says, without the status that most begin with.
+    fn push_own_words(&self, detail: &mut String) {
+        let Some(words) = self.body.own_words.as_deref() else { return };
+        let words = words.strip_prefix(self.status.as_str()).unwrap_or(words).trim_start();
+        if !words.is_empty() && !detail.ends_with(words) {
+            detail.push_str(": ");
+            detail.push_str(words);
+        }
     }
 
     fn classify(&self, code: &str) -> (StoreErrorKind, RetryAction, Option<String>) {
@@ -254,9 +287,15 @@ impl ErrorResponse<'_> {
                 RetryAction::InvalidResponse,
                 hint("no condition was sent that this answers: look for a cache between here and the bucket"),
             ),
+            // A proxy or another server answers with a page or with words of its own.
+            400 if self.body.own_words.as_deref().is_some_and(|words| words.contains("HTTPS")) => {
+                (K::Unsupported, RetryAction::None, hint(SPEAKS_TLS))
+            }
+            401 | 403 if self.body.is_web_page => (K::AccessDenied, RetryAction::None, hint(NOT_S3)),
+            404 if self.body.is_web_page && !self.object => (K::NoSuchBucket, RetryAction::None, hint(NOT_S3)),
             300..=399 => self.moved(),
             400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => {
-                self.moved()
+                self.signed_for_another_region()
             }
             // A response to HEAD has no body with a code. A region in its headers shows that the bucket is in
             // another region.
@@ -264,7 +303,7 @@ impl ErrorResponse<'_> {
             401 | 403 => {
                 let suspicious = code.is_empty() || code == "AccessDenied" || code == "SignatureDoesNotMatch";
                 let action = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { RetryAction::None };
-                (K::AccessDenied, action, Some(self.denied(code).to_owned()))
+                (K::AccessDenied, action, Some(self.denied(code)))
             }
             404 if self.object => (K::NotFound, RetryAction::None, None),
             404 => (K::NoSuchBucket, RetryAction::None, hint("check the bucket's name, region and endpoint")),
@@ -284,16 +323,23 @@ impl ErrorResponse<'_> {
         }
     }
 
-    fn denied(&self, code: &str) -> &'static str {
-        match code {
-            "SignatureDoesNotMatch" => "the secret key does not belong to the access key, or a proxy rewrites requests",
+    fn denied(&self, code: &str) -> String {
+        let hint = match code {
+            "SignatureDoesNotMatch" => {
+                return format!(
+                    "the secret key does not belong to the access key, or a proxy rewrites requests, or the region is \
+                     not {}: name it by --region or &region= in the URL",
+                    self.region
+                );
+            }
             "InvalidAccessKeyId" | "NotSignedUp" => "the service does not know the access key: check key and endpoint",
             "AccountProblem" | "AllAccessDisabled" => "the account or bucket is disabled",
             _ if self.object => {
                 "the credentials need s3:GetObject on this key (and kms:Decrypt where it is encrypted so)"
             }
             _ => "the credentials need s3:ListBucket on this bucket and prefix",
-        }
+        };
+        hint.to_owned()
     }
 
     fn named_region(&self) -> Option<&str> {
@@ -314,6 +360,18 @@ impl ErrorResponse<'_> {
                 (StoreErrorKind::InvalidResponse, RetryAction::None, Some(hint.to_owned()))
             }
         }
+    }
+
+    /// The service expects another region in the signature. Some services do not say which.
+    fn signed_for_another_region(&self) -> (StoreErrorKind, RetryAction, Option<String>) {
+        if self.named_region().is_some() {
+            return self.moved();
+        }
+        let hint = format!(
+            "the service expects another region than {}: name it by --region or &region= in the URL",
+            self.region
+        );
+        (StoreErrorKind::InvalidResponse, RetryAction::None, Some(hint))
     }
 
     fn clock(&self, at_least_secs: i64) -> RetryAction {
@@ -362,7 +420,7 @@ mod tests {
                 code: (!code.is_empty()).then(|| code.to_owned()),
                 message: None,
                 request_id: Some("BODY".into()),
-                region: None,
+                ..ErrorBody::default()
             },
             region: "us-east-1",
             generation: 7,

@@ -6,17 +6,18 @@
 //! returned.
 
 use super::super::{Etag, StoreError, StoreErrorKind};
+use super::foreign::compression;
 use super::head::{compared_etag, etag, litestream_timestamp};
 use super::request_log::{TARGET, ms};
 use super::response::{Answer, Chunk};
-use super::retry::RetryState;
+use super::retry::{PROGRESS_BYTES, RetryState};
 use super::send::Operation;
 use super::{Http, S3};
 use crate::store::s3::classify::{RequestError, RetryAction};
 use crate::telemetry::{Spent, Stage};
 use crate::timestamp::Timestamp;
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,10 +26,7 @@ use std::time::Duration;
 
 /// If a server ignores the requested range, at most this many bytes before the range are read and discarded.
 const MAX_SKIP_BYTES: u64 = 1 << 20;
-/// Minimum number of bytes between two failures that counts as progress.
-const PROGRESS_BYTES: u64 = 16 << 10;
-
-/// The time after which a slow body is dropped doubles with each drop, up to this many times its first value.
+/// The crawl window grows up to this many times its first length.
 const MAX_PATIENCE: u32 = 8;
 
 /// Body of a GET: a stream of exactly the requested bytes.
@@ -123,7 +121,7 @@ impl S3Body {
                 self.open().await?;
                 continue;
             };
-            let piece = answer.chunk(&self.s3, self.crawl_window).await;
+            let piece = answer.chunk(&self.s3, self.crawl_window, &mut self.tries).await;
             let (bytes, slow) = match piece {
                 Ok(Chunk::Bytes(bytes)) => (bytes, false),
                 Ok(Chunk::Slow(bytes)) => (bytes, true),
@@ -166,6 +164,7 @@ impl S3Body {
         let left = self.end - self.position;
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         self.position += bytes.len() as u64;
+        self.tries.took(bytes.len() as u64, self.position == self.end);
         if self.position == self.end
             && let Some(answer) = self.answer.take()
         {
@@ -273,9 +272,7 @@ impl S3Body {
     fn check(&self, answer: &Answer) -> Result<u64, RequestError> {
         let headers = answer.headers();
         let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
-        if let Some(coding) = text(CONTENT_ENCODING)
-            && !coding.split(',').all(|c| matches!(c.trim(), "" | "identity" | "aws-chunked"))
-        {
+        if let Some(coding) = compression(headers) {
             return Err(RequestError::invalid_response(format!("an answer encoded as {coding}"))
                 .hint("something between here and the bucket compresses, or the objects were stored so"));
         }

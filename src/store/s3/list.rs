@@ -6,6 +6,7 @@
 
 use super::super::{Etag, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind, Unlisted};
 use super::endpoint::encoded;
+use super::foreign::{self, NOT_S3};
 use super::response::{Answer, Chunk};
 use super::retry::RetryState;
 use super::send::Operation;
@@ -63,14 +64,9 @@ impl S3 {
                 answer => answer?,
             };
             let sent = answer.sent;
-            match self.read_page(answer, request, encoding, http.recorder()).await {
+            match self.read_page(answer, request, encoding, &mut tries, http.recorder()).await {
                 Ok(page) => return Ok(page),
-                Err(mut error) => {
-                    if !request.prefix.is_empty() {
-                        let _ = write!(error.error.detail, " (prefix {})", request.prefix);
-                    }
-                    self.prepare_retry(error.of(sent), &operation, &mut tries).await?;
-                }
+                Err(error) => self.prepare_retry(error.of(sent), &operation, &mut tries).await?,
             }
         }
     }
@@ -80,12 +76,18 @@ impl S3 {
         mut answer: Answer,
         request: &ListRequest,
         encoding: bool,
+        tries: &mut RetryState,
         recorder: &Recorder,
     ) -> Result<ListPage, RequestError> {
+        const COMPRESSED: &str = "something between here and the bucket compresses";
+        if let Some(coding) = foreign::compression(answer.headers()) {
+            let detail = format!("listing: compressed ({coding}), though not asked for");
+            return Err(RequestError::invalid_response(detail).hint(COMPRESSED));
+        }
         let mut body = Vec::new();
         // This loop ends: the size of a page and the time to wait for each chunk are limited.
         loop {
-            match answer.chunk(self, self.timeouts.crawl_window).await? {
+            match answer.chunk(self, self.timeouts.crawl_window, tries).await? {
                 Chunk::Bytes(bytes) if body.len() + bytes.len() <= MAX_PAGE_BYTES => body.extend_from_slice(&bytes),
                 Chunk::Bytes(_) => {
                     return Err(RequestError::invalid_response(format!("a page of more than {MAX_PAGE_BYTES} bytes")));
@@ -99,8 +101,17 @@ impl S3 {
         let waited = answer.waited;
         drop(answer);
         let begun = Instant::now();
-        let (mut page, declared) = parse(&body, request.continuation.as_deref())
-            .map_err(|e| RequestError::invalid_response(format!("listing: {e}")))?;
+        let (mut page, declared) = parse(&body, request.continuation.as_deref()).map_err(|e| {
+            if foreign::is_web_page(&body) {
+                let words = foreign::own_words(&body).map(|words| format!(": {words}")).unwrap_or_default();
+                return RequestError::invalid_response(format!("answers with a web page, not S3{words}")).hint(NOT_S3);
+            }
+            if foreign::is_gzip(&body) {
+                let detail = "listing: compressed, though not asked for";
+                return RequestError::invalid_response(detail).hint(COMPRESSED);
+            }
+            RequestError::invalid_response(format!("listing: {e}"))
+        })?;
         if encoding && !declared {
             decode_undeclared(&mut page, &request.prefix);
         }
@@ -143,7 +154,9 @@ fn parse(body: &[u8], asked: Option<&str>) -> Result<(ListPage, bool), String> {
     let Parser { mut page, url_encoded, truncated, next, .. } = parser;
     // The continuation token is opaque and, unlike keys, never encoded.
     page.continuation = match (truncated, next) {
-        (Some(true), None) => return Err("it is truncated but has no token for the rest".to_owned()),
+        (Some(true), None) => {
+            return Err("it is truncated but has no token for the rest: the service has no ListObjectsV2".to_owned());
+        }
         (Some(true), Some(next)) if asked == Some(next.as_str()) => {
             return Err("its token for the rest leads back to itself".to_owned());
         }

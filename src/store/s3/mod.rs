@@ -16,6 +16,7 @@ use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::Limiter;
 use network::Network;
+use reach::EndpointState;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
@@ -28,6 +29,7 @@ mod classify;
 mod config;
 mod credentials;
 mod endpoint;
+mod foreign;
 mod get;
 mod head;
 mod limiter;
@@ -35,12 +37,14 @@ mod list;
 mod network;
 mod options;
 mod proxies;
+mod reach;
 mod request_events;
 mod request_log;
 mod response;
 mod retry;
 mod send;
 mod sign;
+mod stall;
 mod tls;
 mod verify;
 mod xml;
@@ -54,6 +58,7 @@ pub use list::parse_list_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
 pub use proxies::ProxySettings;
+pub use reach::{Announcer, EndpointStates};
 pub use tls::TlsConfigs;
 
 /// One bucket. All workers share it, so that credentials, region and limits are determined only once.
@@ -76,7 +81,10 @@ pub struct S3 {
     created: Instant,
     /// Time of the latest successful request, in milliseconds after `created`. 0: none has succeeded yet.
     last_success_ms: AtomicU64,
-    /// Whether listings ask for percent-encoded keys. False once the service has refused such a request.
+    /// Shared with all buckets of the same endpoint.
+    reach: Arc<EndpointState>,
+    announcer: Announcer,
+    /// Whether listings ask for encoded keys. False once the service refused to.
     encodes_keys: AtomicBool,
     /// Whether a GET with If-Match was refused for an object that had not changed. If-Match is not sent then.
     refuses_if_match: AtomicBool,
@@ -137,6 +145,8 @@ impl S3 {
             retries: options.retries.clone(),
             byte_rate: options.byte_rate.clone(),
             limiter: options.limits.of_bucket(config.endpoint.as_deref(), &config.bucket),
+            reach: options.endpoints.of(config.endpoint.as_deref()),
+            announcer: options.announcer.clone(),
             credentials,
             endpoint,
             config,

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use thiserror::Error;
 use url::Url;
 
 /// Idle connections are closed after this time. S3 closes them after about 20 s.
@@ -112,7 +113,7 @@ impl Network {
             .referer(false)
             .dns_resolver(Resolver::default())
             .no_proxy()
-            .tls_backend_preconfigured(self.tls.of(self.trust, self.ca_bundle.as_deref())?);
+            .tls_backend_preconfigured(self.tls(self.trust)?);
         if proxies && !self.proxies.is_empty() {
             let proxies = Proxies::parse(&self.proxies)?;
             builder = builder.proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url)));
@@ -123,6 +124,11 @@ impl Network {
     /// A client that shares no connection with any other.
     pub(super) fn another_client(&self) -> Result<reqwest::Client, String> {
         self.build_client(self.connect_timeout, true)
+    }
+
+    /// The TLS configuration for `trust`. Errors say what to correct.
+    pub(super) fn tls(&self, trust: Trust) -> Result<rustls::ClientConfig, String> {
+        self.tls.of(trust, self.ca_bundle.as_deref())
     }
 
     /// The proxy through which `url` is reached, for people. None: it is reached directly.
@@ -198,8 +204,33 @@ impl Resolve for Resolver {
     }
 }
 
-fn look_up(name: &str) -> std::io::Result<Vec<IpAddr>> {
-    Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+/// What resolvers say of a name that does not exist (EAI_NONAME, EAI_NODATA): glibc, then musl. `std` shows their texts
+/// only, in English, because no locale is set.
+const NO_SUCH_NAME: [&str; 4] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+];
+
+/// The name does not exist, as far as the resolver knows. Other failures to resolve a name may pass.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct UnknownName(std::io::Error);
+
+pub(super) type LookUpError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The addresses of a name. Blocks until the resolver answers.
+pub(super) fn look_up(name: &str) -> Result<Vec<IpAddr>, LookUpError> {
+    match (name, 0).to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
+        Err(error) => Err(look_up_error(error)),
+    }
+}
+
+fn look_up_error(error: std::io::Error) -> LookUpError {
+    let text = error.to_string();
+    if NO_SUCH_NAME.iter().any(|known| text.contains(known)) { UnknownName(error).into() } else { error.into() }
 }
 
 /// Shuffles the addresses within IPv4 and within IPv6. The family that the resolver returned first stays first.
@@ -228,6 +259,17 @@ mod tests {
             firsts.insert(all[0]);
         }
         assert!(firsts.len() > 4, "{firsts:?}");
+    }
+
+    #[test]
+    fn names_that_do_not_exist_are_told_from_those_that_may_come() {
+        let is_unknown = |text: &str| {
+            let error = std::io::Error::other(format!("failed to lookup address information: {text}"));
+            look_up_error(error).downcast_ref::<UnknownName>().is_some()
+        };
+        assert!(is_unknown("Name or service not known") && is_unknown("Name does not resolve"));
+        assert!(is_unknown("No address associated with hostname"));
+        assert!(!is_unknown("Temporary failure in name resolution") && !is_unknown("Try again"));
     }
 
     #[test]

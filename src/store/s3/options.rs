@@ -7,6 +7,7 @@
 use super::byte_rate::ByteRate;
 use super::limiter::ProcessLimiter;
 use super::proxies::ProxySettings;
+use super::reach::{Announcer, EndpointStates};
 use super::tls::TlsConfigs;
 use std::fmt;
 use std::path::PathBuf;
@@ -28,6 +29,10 @@ pub struct S3Options {
     pub byte_rate: ByteRate,
     /// What the environment says about credentials, region and proxies.
     pub environment: Environment,
+    /// What is known about each endpoint. Clones share it.
+    pub endpoints: EndpointStates,
+    /// Receives messages for the user.
+    pub announcer: Announcer,
 }
 
 impl S3Options {
@@ -49,11 +54,19 @@ pub struct Timeouts {
     /// Time over which the speed of a body is measured, counting only time spent waiting for it. If it brings
     /// less than [`Timeouts::MIN_BYTES_PER_SECOND`], the response is dropped and resumed on another connection.
     pub crawl_window: Duration,
+    /// How long an endpoint that has never answered is tried (`--connect-timeout`).
+    pub start: Duration,
+    /// How long an operation goes on without progress (`--stall-timeout`). Progress is body bytes that the reader took.
+    pub stall: Duration,
 }
 
 impl Timeouts {
     /// Minimum speed in bytes per second at which the body of a response must arrive.
     pub const MIN_BYTES_PER_SECOND: u64 = 4096;
+    /// How long a service that has never answered is waited for, unless `-connect-timeout` says otherwise.
+    pub const DEFAULT_START: Duration = Duration::from_secs(60);
+    /// How long an operation may go on without progress, unless `-stall-timeout` says otherwise.
+    pub const DEFAULT_STALL: Duration = Duration::from_secs(60);
 }
 
 impl Default for Timeouts {
@@ -63,6 +76,8 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(20),
             chunk: Duration::from_secs(10),
             crawl_window: Duration::from_secs(5),
+            start: Self::DEFAULT_START,
+            stall: Self::DEFAULT_STALL,
         }
     }
 }

@@ -19,12 +19,12 @@ impl Operation<'_> {
         if self.key.is_some() { self.method.as_str() } else { "LIST" }
     }
 
-    /// The byte range that the request asks for, as `first-last`. None: the whole object or a listing.
-    fn range(&self) -> Option<&str> {
+    /// The bytes asked for, `first-last`.
+    pub(super) fn range(&self) -> Option<&str> {
         self.headers.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")
     }
 
-    fn prefix(&self) -> Option<&str> {
+    pub(super) fn prefix(&self) -> Option<&str> {
         self.listed.map(|listed| listed.prefix.as_str())
     }
 

@@ -5,6 +5,7 @@ use super::classify::RequestError;
 use super::limiter::Permit;
 use super::options::Timeouts;
 use super::request_log::SentRequest;
+use super::retry::RetryState;
 use bytes::Bytes;
 use http::HeaderMap;
 use std::time::Duration;
@@ -60,18 +61,26 @@ impl Answer {
         self.response.headers()
     }
 
-    /// Waits for the next bytes of the body. Returns an error after [`Timeouts::chunk`]. `window` is the time
-    /// over which the speed is measured ([`Timeouts::crawl_window`]).
-    pub(super) async fn chunk(&mut self, s3: &S3, window: Duration) -> Result<Chunk, RequestError> {
+    /// The next bytes of the body, or an error after [`Timeouts::chunk`], or when the operation's time without
+    /// progress is over. `window`: see [`Timeouts::crawl_window`].
+    pub(super) async fn chunk(
+        &mut self,
+        s3: &S3,
+        window: Duration,
+        tries: &mut RetryState,
+    ) -> Result<Chunk, RequestError> {
         let begun = Instant::now();
-        let chunk = tokio::time::timeout(s3.timeouts.chunk, self.response.chunk())
-            .await
-            .map_err(|_| RequestError::timeout("the body came to a halt", s3.timeouts.chunk))?
-            .map_err(RequestError::transport)?;
+        let most = s3.timeouts.chunk.min(s3.patience(tries));
+        let chunk = tokio::time::timeout(most, self.response.chunk()).await;
         let waited = begun.elapsed();
         self.waited += waited;
+        tries.stalled += waited;
+        let chunk = chunk
+            .map_err(|_| RequestError::timeout("the body came to a halt", most))?
+            .map_err(RequestError::transport)?;
         let Some(bytes) = chunk else { return Ok(Chunk::End) };
         let len = bytes.len() as u64;
+        s3.note_progress();
         s3.counters.bytes_in.add(len);
         s3.limiter.received(len);
         s3.byte_rate.take(len).await;

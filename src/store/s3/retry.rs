@@ -19,7 +19,18 @@ pub(super) struct RetryState {
     pub(super) refreshed: u32,
     pub(super) relocated: u32,
     pub(super) clock_set: bool,
+    /// Failures to connect to an endpoint that has never answered.
+    pub(super) unreached: u32,
+    /// The time in which a request was out or waited to be repeated, since the last progress.
+    pub(super) stalled: Duration,
+    /// Bytes that the caller has taken since `stalled` was last reset.
+    taken: u64,
 }
+
+/// Fewer bytes than this do not count as progress.
+pub(super) const PROGRESS_BYTES: u64 = 16 << 10;
+/// Attempts to connect, if the time to wait for a service is shorter than they take.
+pub(super) const FIRST_CONNECTS: u32 = 4;
 
 impl RetryState {
     /// Notes that new bytes have arrived. Earlier failures then no longer count.
@@ -27,6 +38,14 @@ impl RetryState {
         self.failed = 0;
         self.invalid_responses = 0;
         self.refreshed = 0;
+    }
+
+    /// The caller took `bytes` of the body. Once they are many, or the last, the time without progress begins anew.
+    pub(super) fn took(&mut self, bytes: u64, is_last: bool) {
+        self.taken = self.taken.saturating_add(bytes);
+        if is_last || self.taken >= PROGRESS_BYTES {
+            (self.stalled, self.taken) = (Duration::ZERO, 0);
+        }
     }
 }
 
@@ -84,6 +103,20 @@ mod tests {
         assert!(most(1) <= retries.base);
         assert!(most(4) <= retries.base * 8 && most(4) > retries.base * 4);
         assert!(most(u32::MAX) <= retries.cap);
+    }
+
+    #[test]
+    fn a_trickle_is_no_progress() {
+        let mut tries = RetryState { stalled: Duration::from_secs(9), ..RetryState::default() };
+        tries.took(PROGRESS_BYTES / 2, false);
+        assert_eq!(tries.stalled, Duration::from_secs(9));
+        tries.took(PROGRESS_BYTES / 2, false);
+        assert_eq!(tries.stalled, Duration::ZERO);
+        tries.stalled = Duration::from_secs(9);
+        tries.took(PROGRESS_BYTES / 2, false);
+        assert_eq!(tries.stalled, Duration::from_secs(9), "bytes before the last progress do not count again");
+        tries.took(1, true);
+        assert_eq!(tries.stalled, Duration::ZERO);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use super::super::{ListRequest, StoreError, StoreErrorKind};
 use super::credentials::Current;
 use super::endpoint::{Endpoint, is_region};
+use super::foreign::{self, SPEAKS_TLS};
 use super::limiter::Permit;
 use super::request_log::{SentRequest, TARGET, ms};
 use super::response::Answer;
-use super::retry::{RetryState, pause_after};
+use super::retry::{FIRST_CONNECTS, RetryState, pause_after};
 use super::xml::ErrorBody;
 use super::{DEFAULT_REGION, S3, sign};
 use crate::process::locks;
@@ -17,7 +18,8 @@ use http::header::{ACCEPT_ENCODING, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 use url::Url;
 
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -33,9 +35,6 @@ const MAX_SPREAD: Duration = Duration::from_secs(1);
 const MAX_INVALID_RESPONSES: u32 = 3;
 const MAX_REFRESHES: u32 = 3;
 const MAX_RELOCATIONS: u32 = 2;
-/// Maximum number of attempts to connect before the bucket has answered once, so that a wrong endpoint is
-/// reported early.
-const FIRST_CONNECTS: u32 = 4;
 
 /// One operation on the bucket (GET, HEAD or LIST), before it is signed.
 pub(super) struct Operation<'a> {
@@ -49,7 +48,14 @@ pub(super) struct Operation<'a> {
     pub(super) counter: fn(&Counters) -> &Counter,
 }
 
-/// Returns whether an HTTP status describes the server's state and not the requested object.
+/// A pause before another attempt.
+struct Pause {
+    before: Duration,
+    /// After that, because many requests are repeated: the time until this one may be.
+    for_rate: Duration,
+}
+
+/// Whether a status describes the server's state and not the requested object.
 fn is_server_failure(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
@@ -68,8 +74,9 @@ impl S3 {
             match self.attempt(client, operation, tries).await {
                 Ok(answer) => {
                     self.retry_tokens.on_success();
-                    let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    self.last_success_ms.fetch_max(now.max(1), Relaxed);
+                    if operation.method == Method::HEAD {
+                        self.note_progress();
+                    }
                     return Ok(answer);
                 }
                 Err(error) => self.prepare_retry(error, operation, tries).await?,
@@ -93,7 +100,16 @@ impl S3 {
         } else {
             client
         };
-        let region = self.region(client, endpoint).await?;
+        let region = match self.known_region() {
+            Some(region) => region,
+            None => {
+                let (begun, most) = (Instant::now(), self.patience(tries));
+                let region = tokio::time::timeout(most, self.region(client, endpoint)).await;
+                tries.stalled += begun.elapsed();
+                region
+                    .map_err(|_| RequestError::timeout("no answer to the question for the bucket's region", most))??
+            }
+        };
         let current = self.signing_credentials().await?;
         let permit = self.limiter.acquire(operation.key).await;
         let address = endpoint.address(&region, operation.key, operation.query).ok_or_else(|| {
@@ -124,22 +140,30 @@ impl S3 {
         self.log_sent(operation, sent.number, tries.sent, None);
         let begun = Instant::now();
         let exchange = self.exchange(client, operation, &request, permit, &mut sent.number, tries.sent);
-        let ended = tokio::time::timeout(self.timeouts.first_byte, exchange).await;
-        // The latency is measured from the first request, even if its hedge was answered, because the caller
-        // waited for both.
+        let most = self.timeouts.first_byte.min(self.patience(tries));
+        let ended = tokio::time::timeout(most, exchange).await;
+        // The time to first byte is measured from the first attempt, also if a hedge answered: the
+        // caller waited for both.
         sent.latency = begun.elapsed();
+        tries.stalled += sent.latency;
         let (response, permit) = match ended {
-            Ok(answer) => answer.map_err(|e| e.of(sent))?,
-            Err(_) => return Err(RequestError::timeout("no answer", self.timeouts.first_byte).of(sent)),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.or_speaks_tls(error, endpoint, &address.sent).await.of(sent)),
+            Err(_) => return Err(RequestError::timeout("no answer", most).of(sent)),
         };
         sent.status = Some(response.status());
+        if !is_server_failure(response.status()) {
+            self.reach.answered();
+        }
         self.log_answer(operation, &sent, tries.sent, response.headers());
         if response.status().is_success() {
             permit.answered();
             return Ok(Answer::new(response, permit, sent));
         }
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.error_body(response).await;
+        let begun = Instant::now();
+        let body = self.error_body(response, self.timeouts.chunk.min(self.patience(tries))).await;
+        tries.stalled += begun.elapsed();
         let response = ErrorResponse {
             status,
             headers: &headers,
@@ -233,19 +257,40 @@ impl S3 {
             let reason = reason.strip_prefix("error sending request: client error (Connect): ").unwrap_or(&reason);
             let port = url.port_or_known_default().unwrap_or_default();
             let to = format!("{}:{port}", url.host_str().unwrap_or_default());
-            failed.error.detail = match self.network.proxy_of(url) {
-                Some(proxy) => format!("cannot connect to {to} through the proxy {proxy}: {reason}"),
-                None => format!("cannot connect to {to}: {reason}"),
+            let to = match self.network.proxy_of(url) {
+                Some(proxy) => format!("{to} through the proxy {proxy}"),
+                None => to,
             };
+            failed.error.detail = format!("cannot connect to {to}: {reason}");
+            if let RetryAction::Unreachable(unreachable) = &mut failed.action {
+                unreachable.address = to;
+            }
         }
         failed
     }
 
-    /// Reads the body of an error response, limited in size and time. If that fails, the HTTP status is enough.
-    async fn error_body(&self, mut response: reqwest::Response) -> ErrorBody {
+    /// The error of a request without an answer. If a plain HTTP endpoint has never answered, its port is asked once
+    /// whether it speaks TLS.
+    async fn or_speaks_tls(&self, error: RequestError, endpoint: &Endpoint, url: &Url) -> RequestError {
+        let may_be_tls = endpoint.is_plain_http()
+            && error.action == RetryAction::Again
+            && error.error.kind == StoreErrorKind::Network
+            && !self.reach.has_answered()
+            && self.network.proxy_of(url).is_none();
+        let ask = || foreign::speaks_tls(&self.network, url, self.timeouts.connect);
+        if !may_be_tls || !*self.reach.speaks_tls.get_or_init(ask).await {
+            return error;
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        let detail = format!("{}:{port} gives no HTTP answer: {SPEAKS_TLS}", url.host_str().unwrap_or_default());
+        RequestError::new(StoreErrorKind::Unsupported, detail, RetryAction::None)
+    }
+
+    /// Reads an error's body within bounds of size and time. If it fails, the status is enough.
+    async fn error_body(&self, mut response: reqwest::Response, most: Duration) -> ErrorBody {
         let mut body = Vec::new();
-        let _ = tokio::time::timeout(self.timeouts.chunk, async {
-            // This loop ends at the time-out or after MAX_ERROR_BYTES.
+        let _ = tokio::time::timeout(most, async {
+            // Ends: by the time-out, or at MAX_ERROR_BYTES.
             while let Ok(Some(chunk)) = response.chunk().await {
                 let room = MAX_ERROR_BYTES - body.len();
                 body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
@@ -267,6 +312,13 @@ impl S3 {
         operation: &Operation<'_>,
         tries: &mut RetryState,
     ) -> Result<(), StoreError> {
+        let waits_for_start = matches!(error.action, RetryAction::Unreachable(_)) && !self.reach.has_answered();
+        if error.action != RetryAction::None
+            && !waits_for_start
+            && let Some(stalled) = self.stalled(&error, operation, tries)
+        {
+            error = stalled;
+        }
         let mut pause = None;
         // What was done to prepare the retry, as text for the log. None: no retry can succeed.
         let done: Option<String> = match &error.action {
@@ -295,24 +347,45 @@ impl S3 {
                 self.set_region(region);
                 (tries.relocated <= MAX_RELOCATIONS).then(|| format!("signed for region {region}"))
             }
-            RetryAction::Again | RetryAction::Throttled | RetryAction::Connect | RetryAction::InvalidResponse => {
+            RetryAction::Unreachable(why) if waits_for_start => {
+                let latency = error.sent.latency;
+                let wait = self.pause_for_start(why, &mut error.error.detail, latency, tries);
+                pause = wait.map(|before| Pause { before, for_rate: Duration::ZERO });
+                wait.map(|pause| format!("another connection in {} ms", pause.as_millis()))
+            }
+            RetryAction::Again
+            | RetryAction::Throttled
+            | RetryAction::Connect
+            | RetryAction::Unreachable(_)
+            | RetryAction::InvalidResponse => {
                 pause = self.pause(&error.action, error.retry_after, tries);
-                pause.map(|pause| format!("{} in {} ms", error.action.what_is_sent(), pause.as_millis()))
+                let pause = pause.as_ref().map(|pause| (pause.before + pause.for_rate).as_millis());
+                pause.map(|ms| format!("{} in {ms} ms", error.action.what_is_sent()))
             }
         };
         self.log_failed(&error, operation, tries, done.as_deref());
         if done.is_none() {
             return Err(self.store_error(*error.error, operation, tries));
         }
-        if let Some(pause) = pause {
-            tokio::time::sleep(pause).await;
+        let Some(pause) = pause else { return Ok(()) };
+        if waits_for_start {
+            tokio::time::sleep(pause.before).await;
+            return Ok(());
         }
+        let begun = Instant::now();
+        tokio::time::sleep(pause.before.min(self.patience(tries))).await;
+        tries.stalled += begun.elapsed();
+        if let Some(stalled) = self.stalled(&error, operation, tries) {
+            self.log_failed(&stalled, operation, tries, None);
+            return Err(self.store_error(*stalled.error, operation, tries));
+        }
+        tokio::time::sleep(pause.for_rate).await;
         Ok(())
     }
 
-    /// Returns the pause before the next attempt, at least as long as Retry-After demands. None if all attempts
-    /// are used up.
-    fn pause(&self, action: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> Option<Duration> {
+    /// The pause before the next attempt, at least as long as Retry-After. None if all attempts are
+    /// used.
+    fn pause(&self, action: &RetryAction, retry_after: Duration, tries: &mut RetryState) -> Option<Pause> {
         tries.failed += 1;
         if *action == RetryAction::InvalidResponse {
             tries.invalid_responses += 1;
@@ -322,7 +395,7 @@ impl S3 {
         }
         let last_success = Duration::from_millis(self.last_success_ms.load(Relaxed));
         let most = if last_success.is_zero() {
-            if *action == RetryAction::Connect {
+            if matches!(action, RetryAction::Connect | RetryAction::Unreachable(_)) {
                 self.retries.attempts.min(FIRST_CONNECTS)
             } else {
                 self.retries.attempts
@@ -340,7 +413,8 @@ impl S3 {
         let pause = pause_after(&self.retries, tries.failed).min(longest);
         // The pause is extended at random, because all clients received the same Retry-After.
         let requested = if retry_after.is_zero() { Duration::ZERO } else { retry_after + pause.min(MAX_SPREAD) };
-        Some(pause.max(requested).max(self.retry_tokens.take(Instant::now())))
+        let before = pause.max(requested);
+        Some(Pause { before, for_rate: self.retry_tokens.take(std::time::Instant::now()).saturating_sub(before) })
     }
 
     /// Adds operation and number of attempts to an error for the caller, and removes secrets from it.
@@ -350,7 +424,8 @@ impl S3 {
         operation: &Operation<'_>,
         tries: &RetryState,
     ) -> StoreError {
-        error.what = format!("{} s3://{}/{}", operation.name(), self.config.bucket, operation.key.unwrap_or_default());
+        let of = operation.key.or(operation.prefix()).unwrap_or_default();
+        error.what = format!("{} s3://{}/{of}", operation.name(), self.config.bucket);
         error.attempts = tries.sent;
         self.redact(&mut error.detail);
         if let Some(id) = &mut error.request_id {

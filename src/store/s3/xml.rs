@@ -1,6 +1,7 @@
 //! Reads XML responses within limits (docs/GUARANTEES.md, 9): nesting depth, length of texts and kinds of
 //! entities are limited. A document type definition is an error, and so is a truncated document.
 
+use super::foreign;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
@@ -99,13 +100,17 @@ pub(super) struct ErrorBody {
     pub(super) message: Option<String>,
     pub(super) request_id: Option<String>,
     pub(super) region: Option<String>,
+    /// What a server that is not S3 says instead.
+    pub(super) own_words: Option<String>,
+    pub(super) is_web_page: bool,
 }
 
 impl ErrorBody {
     /// Parses the body of an error response, whatever it contains. Texts are cut to 300 characters.
     pub(super) fn parse(body: &[u8]) -> Self {
-        let mut found = Self::default();
-        // If the body is not S3's XML, the elements that were read before the error are kept.
+        let mut found =
+            Self { own_words: foreign::own_words(body), is_web_page: foreign::is_web_page(body), ..Self::default() };
+        // If the body is not S3's XML, the elements read before the error are kept.
         let _ = walk(body, &mut found);
         found
     }
@@ -173,7 +178,8 @@ mod tests {
         assert_eq!(e.code.as_deref(), Some("AuthorizationHeaderMalformed"));
         assert_eq!(e.message.as_deref(), Some("the region 'a' is wrong"));
         assert_eq!((e.region.as_deref(), e.request_id.as_deref()), (Some("eu-west-1"), Some("R1")));
-        assert_eq!(ErrorBody::parse(b"<html><Code>x</Code></html>"), ErrorBody::default());
+        let page = ErrorBody::parse(b"<html><title>no</title><Code>x</Code></html>");
+        assert_eq!(page, ErrorBody { own_words: Some("no".into()), is_web_page: true, ..ErrorBody::default() });
         assert_eq!(ErrorBody::parse(b"<Error><Code>SlowDown</Code><Mess").code.as_deref(), Some("SlowDown"));
     }
 }

@@ -46,7 +46,14 @@ pub(crate) const NEVER: Duration = Duration::from_secs(31_536_000);
 /// No time-out strikes, however busy the machine is. Pauses are short, so that tests are quick.
 pub(crate) fn options() -> S3Options {
     S3Options {
-        timeouts: Timeouts { connect: NEVER, first_byte: NEVER, chunk: NEVER, crawl_window: NEVER },
+        timeouts: Timeouts {
+            connect: NEVER,
+            first_byte: NEVER,
+            chunk: NEVER,
+            crawl_window: NEVER,
+            start: Duration::ZERO,
+            stall: NEVER,
+        },
         retries: Retries { base: Duration::from_millis(4), cap: Duration::from_millis(40), ..Retries::default() },
         ..S3Options::default()
     }

@@ -1,9 +1,11 @@
 //! A server that sends exactly the bytes that a test wants, when the test wants. It serves for answers that no
 //! correct server gives.
 
+use rustix::net;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,6 +46,30 @@ impl<T: Read + Write> Wire for T {}
 pub(crate) type Answered = io::Result<()>;
 type Handler = dyn Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync;
 
+/// A port that refuses connections until a server listens on it. No other process can take it meanwhile.
+pub(crate) struct QuietPort {
+    socket: OwnedFd,
+    pub address: SocketAddr,
+}
+
+impl QuietPort {
+    pub(crate) fn take() -> Self {
+        let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
+        net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = SocketAddr::try_from(net::getsockname(&socket).unwrap()).unwrap();
+        Self { socket, address }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn listen(self) -> TcpListener {
+        net::listen(&self.socket, 16).unwrap();
+        self.socket.into()
+    }
+}
+
 pub(crate) struct RawServer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -66,7 +92,14 @@ impl RawServer {
         tls: Option<Arc<rustls::ServerConfig>>,
         handler: impl Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(TcpListener::bind("127.0.0.1:0").unwrap(), tls, handler)
+    }
+
+    pub(crate) fn start_at(
+        listener: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        handler: impl Fn(&Request, &mut dyn Wire) -> Answered + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             handler: Box::new(handler),

@@ -63,7 +63,8 @@ fn connections_that_fail_are_shown() {
     let no_tls = served.server.endpoint().replace("http://", "https://");
     for (endpoint, reason) in [("http://127.0.0.1:1".to_owned(), "refused"), (no_tls, "InvalidContentType")] {
         let host = endpoint.split_once("://").unwrap().1.to_owned();
-        let ran = run(&mut hydrant_s3(&["ltx", "-v", "--log-format", "json", &url(&endpoint, "large.db")]));
+        let url = url(&endpoint, "large.db");
+        let ran = run(&mut hydrant_s3(&["ltx", "-v", "--log-format", "json", "--connect-timeout", "0s", &url]));
         assert_eq!(ran.code, Some(1), "{ran:?}");
         let failed = events(&ran, "hydrant::s3", "request failed");
         let attempts: Vec<_> = failed.iter().map(|event| event["attempt"].as_u64().unwrap()).collect();
