@@ -269,8 +269,9 @@ fn large_targets(results: &mut Results, name: &str, costs: &Costs, wall: f64, cp
     }
 }
 
-/// Measures how close a restore comes to what is possible if each connection has a bandwidth limit. Possible is the
-/// slower of two: connections × limit, and `floor`, the time in seconds without a limit.
+/// Measures how close a restore comes to what is possible if each connection has a bandwidth limit. The time that
+/// is possible is the longer of two: the database's bytes divided by (connections × limit), and `floor`, the seconds
+/// that fetching or writing takes without a limit.
 fn capped(results: &mut Results, server: &Server, runs: u64, floor: Option<f64>, body: u64) {
     let columns = ["cap MB/s", "requests in flight", "wall s", "MB/s fetched", "MB/s possible", "reached"];
     results.table("One database, bandwidth capped for each connection", &columns);

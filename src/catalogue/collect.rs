@@ -35,8 +35,9 @@ pub enum Interest {
 /// buffer. They are stored at their exact size when the next database begins.
 #[derive(Debug)]
 pub struct Catalogue {
-    /// The key layout that Litestream uses for this kind of store. It decides which lineage of a database is
-    /// restored if the listing has several.
+    /// The key layout (level directories `0000` or `ltx/0`) that Litestream uses for this kind of store. If the keys
+    /// of a database have both layouts, the files of one layout are a lineage: a history of their own, which is never
+    /// mixed with the other. The lineage in this layout is restored if it is complete.
     native: Layout,
     /// The databases found so far, by root. The files of `current` that came last are still in `gathered`.
     done: BTreeMap<Box<str>, Gathered>,

@@ -81,7 +81,7 @@ pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
 
 /// As [`filter`]. Each rule is a call, what it must hold, and the action. A call must hold all bits of a mask in the
 /// argument of that number (from 0).
-pub(crate) fn filter_rules(rules: &[(libc::c_long, Option<(u32, u32)>, u32)]) {
+pub(crate) fn filter_rules(rules: &[FilterRule]) {
     let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
         jt: jump.0,

@@ -102,7 +102,7 @@ impl Threads {
         Self { shared: Arc::default(), name, most: most.max(1) }
     }
 
-    /// Starts the first thread. After that, no work is ever done on the caller's thread.
+    /// Starts the first thread. Without this call, work is done on the caller's thread if no thread can be started.
     ///
     /// # Errors
     ///

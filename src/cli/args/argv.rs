@@ -136,7 +136,8 @@ fn from_environment<'a>(
     let mut found = Vec::new();
     // A flag with several names is in the map under each of them.
     for flag in flags.iter().filter(|(name, flag)| **name == flag.long).map(|(_, flag)| flag) {
-        // -config has LITESTREAM_CONFIG, which a URL in the place of a path overrides.
+        // The variable of `-config` is LITESTREAM_CONFIG. HYDRANT_CONFIG is not read: if it were set for a whole
+        // machine, every command line with a replica URL would fail, because a URL and `-config` exclude each other.
         if typed.contains(flag.long.as_str()) || flag.long == "config" {
             continue;
         }

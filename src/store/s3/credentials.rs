@@ -75,7 +75,7 @@ enum CredentialSource {
         network: Box<Network>,
         region: Option<String>,
         profile: Option<String>,
-        chain: OnceCell<Chain>,
+        chain: OnceCell<Box<Chain>>,
     },
     Provider(SharedCredentialsProvider),
     Missing(&'static str),
@@ -212,7 +212,8 @@ impl Credentials {
             }
             CredentialSource::Chain { network, region, profile, chain } => {
                 aws_chain::check_threads().map_err(|e| e.to_string())?;
-                chain.get_or_try_init(|| Chain::new(network, region.as_deref(), profile.as_deref())).await?
+                let start = async || Chain::new(network, region.as_deref(), profile.as_deref()).await.map(Box::new);
+                chain.get_or_try_init(start).await?
             }
         };
         chain.credentials().await

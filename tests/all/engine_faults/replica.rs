@@ -130,8 +130,8 @@ impl Replica {
     }
 }
 
-/// Random histories in which some files can be replaced by others. In every second history, others cannot be
-/// replaced.
+/// Random histories. In those with an even seed, Litestream's retention has deleted the small files that a compacted
+/// file covers, so that no other chain leads around the compacted file.
 fn histories() -> impl Iterator<Item = Replica> {
     (1..5).map(|seed| {
         let retention = seed % 2 == 0;
