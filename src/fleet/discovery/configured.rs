@@ -427,7 +427,7 @@ impl<'a> ConfiguredDiscovery<'a> {
         let is_below = |root: &&String| root.starts_with(&below);
         let roots: Vec<String> =
             from.iter().take_while(is_below).filter(|root| root.len() > below.len()).cloned().collect();
-        (!roots.is_empty()).then(|| NothingFound::Below { path, count: roots.len() as u64, roots })
+        (!roots.is_empty()).then_some(NothingFound::Below { path, count: roots.len() as u64, roots })
     }
 
     /// The database, still without its replica.

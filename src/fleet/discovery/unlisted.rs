@@ -21,10 +21,10 @@ pub(crate) enum Part<'a> {
 pub(crate) fn part(unlisted: &Unlisted) -> Part<'_> {
     let key = unlisted.key.as_str();
     let dir = key.strip_suffix('/');
-    if dir.is_some() || key.ends_with(".ltx") || key.ends_with(".lz4") {
-        if let Some(root) = root_of(key) {
-            return Part::OfReplica(root);
-        }
+    if (dir.is_some() || key.ends_with(".ltx") || key.ends_with(".lz4"))
+        && let Some(root) = root_of(key)
+    {
+        return Part::OfReplica(root);
     }
     match dir {
         Some(dir) if !dir.split('/').any(|name| name == LOST_AND_FOUND) => Part::Directory(dir),
