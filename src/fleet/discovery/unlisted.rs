@@ -21,8 +21,9 @@ pub(crate) enum Part<'a> {
 pub(crate) fn part(unlisted: &Unlisted) -> Part<'_> {
     let key = unlisted.key.as_str();
     let dir = key.strip_suffix('/');
-    let may_be_of_replica = dir.is_some() || key.ends_with(".ltx") || key.ends_with(".lz4");
-    if may_be_of_replica && let Some(root) = root_of(key) {
+    if (dir.is_some() || key.ends_with(".ltx") || key.ends_with(".lz4"))
+        && let Some(root) = root_of(key)
+    {
         return Part::OfReplica(root);
     }
     match dir {
