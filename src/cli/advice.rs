@@ -54,7 +54,7 @@ fn candidates(args: &[OsString], env: &Env<'_>) -> Vec<Call> {
         .collect();
     };
     let mut all: Vec<Call> = argv::corrected(&definition, rest)
-        .and_then(|rest| Call::of(&[&[first.clone()], rest.as_slice()].concat()))
+        .and_then(|rest| Call::of(&[std::slice::from_ref(first), rest.as_slice()].concat()))
         .into_iter()
         .collect();
     if let Some(call) = Call::of(args) {
