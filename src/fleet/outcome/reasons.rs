@@ -62,7 +62,7 @@ fn without_particulars(reason: &str, ended: &Ended) -> String {
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let (bare, end) = word.split_at(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len());
         let is_hex = bare.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_hex && bare.bytes().any(|b| b.is_ascii_digit()) || is_hex && bare.len() >= 8 {
+        if is_hex && (bare.len() >= 8 || bare.bytes().any(|b| b.is_ascii_digit())) {
             plain.push('#');
         } else {
             plain.push_str(bare);

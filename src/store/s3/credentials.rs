@@ -75,7 +75,7 @@ enum CredentialSource {
         network: Box<Network>,
         region: Option<String>,
         profile: Option<String>,
-        chain: OnceCell<Chain>,
+        chain: Box<OnceCell<Chain>>,
     },
     Provider(SharedCredentialsProvider),
     Missing(&'static str),
@@ -103,7 +103,7 @@ impl Credentials {
         if environment.aws_chain {
             let region = environment.region.clone().or_else(|| config.region.clone());
             let (network, profile) = (Box::new(network.clone()), environment.profile.clone());
-            return Self::of(CredentialSource::Chain { network, region, profile, chain: OnceCell::new() });
+            return Self::of(CredentialSource::Chain { network, region, profile, chain: Box::default() });
         }
         Self::of(CredentialSource::Missing("there are no credentials"))
     }
