@@ -1,5 +1,5 @@
-//! Credentials for signing: fixed ones, or from a provider whose answer is cached. If they expire, one task
-//! renews them for all others.
+//! Signing credentials: static, or from a provider whose answer is cached. One task renews them for
+//! all.
 
 use super::aws_chain::{self, Chain};
 use super::network::{Network, chain};
@@ -18,18 +18,18 @@ use tokio::sync::{Mutex, OnceCell};
 
 /// Credentials are renewed this long before they expire.
 const REFRESH_AHEAD: Duration = Duration::from_secs(300);
-/// Pause after a failed renewal, as long as the old credentials are still valid.
+/// Pause after a failed renewal while the old credentials are valid.
 const REFRESH_PAUSE: Duration = Duration::from_secs(20);
-/// If a renewal failed less than this long ago, tasks that waited for it return its error and do not ask again.
+/// Tasks that waited for a failed renewal return its error if it is younger than this.
 const FAILURE_STANDS: Duration = Duration::from_secs(2);
-/// Maximum time for one answer of a provider, which may run programs and ask several services.
+/// Maximum time for a provider, which may run programs and ask several services.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The credentials that requests are signed with now. They are never printed.
+/// The credentials in use. Never printed.
 pub(super) struct Current {
     pub(super) identity: Identity,
-    /// Counter that grows with every renewal. A request that the server denied names the generation it used. If
-    /// newer credentials are in use already, they are not renewed again.
+    /// Grows with every renewal. A request that was denied names the generation it used, so that
+    /// newer credentials are not renewed again.
     pub(super) generation: u64,
     expiry: Option<SystemTime>,
     keys: Keys,
@@ -40,7 +40,7 @@ impl Current {
         Self { identity: keys.clone().into(), generation, expiry: keys.expiry(), keys }
     }
 
-    /// Replaces the secret key and the session token in `text` with `…`.
+    /// Replaces the secret key and the session token in `text`.
     pub(super) fn redact(&self, text: &mut String) {
         for secret in [Some(self.keys.secret_access_key()), self.keys.session_token()].into_iter().flatten() {
             if secret.len() >= 8 && text.contains(secret) {
@@ -75,7 +75,7 @@ enum CredentialSource {
         network: Box<Network>,
         region: Option<String>,
         profile: Option<String>,
-        chain: OnceCell<Box<Chain>>,
+        chain: Box<OnceCell<Chain>>,
     },
     Provider(SharedCredentialsProvider),
     Missing(&'static str),
@@ -88,8 +88,8 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Chooses the source of the credentials: the key pair of the configuration, else that of the environment,
-    /// else the AWS credentials chain (docs/FORMAT.md, "litestream.yml").
+    /// Precedence: the pair in the configuration, the environment's pair, the AWS chain
+    /// (docs/FORMAT.md, "litestream.yml").
     pub(super) fn new(config: &S3Config, environment: &Environment, network: &Network) -> Self {
         if let Some(StaticCredentials { access_key_id, secret_access_key, session_token }) = &config.credentials {
             let keys = Keys::new(access_key_id, secret_access_key, session_token.clone(), None, "config");
@@ -103,7 +103,7 @@ impl Credentials {
         if environment.aws_chain {
             let region = environment.region.clone().or_else(|| config.region.clone());
             let (network, profile) = (Box::new(network.clone()), environment.profile.clone());
-            return Self::of(CredentialSource::Chain { network, region, profile, chain: OnceCell::new() });
+            return Self::of(CredentialSource::Chain { network, region, profile, chain: Box::default() });
         }
         Self::of(CredentialSource::Missing("there are no credentials"))
     }
@@ -141,8 +141,7 @@ impl Credentials {
         *locks::write(&self.current) = Some(current);
     }
 
-    /// Returns credentials that are valid at `now`, the time by the server's clock. The error contains no
-    /// secret.
+    /// Credentials that are valid at `now` (the server's clock). The error holds no secret.
     pub(super) async fn get(&self, now: SystemTime) -> Result<Arc<Current>, String> {
         if let Some(current) = self.cached() {
             let left = current.expiry.map(|e| e.duration_since(now).unwrap_or_default());
@@ -150,8 +149,7 @@ impl Credentials {
                 None => return Ok(current),
                 Some(left) if left > REFRESH_AHEAD => return Ok(current),
                 Some(left) if left > Duration::from_secs(5) => {
-                    // The credentials expire soon. One task renews them. The others use the old ones, which are
-                    // still valid.
+                    // One task renews. The others use the old credentials, which are still valid.
                     if let Ok(mut flight) = self.flight.try_lock()
                         && flight.failed_within(REFRESH_PAUSE).is_none()
                     {
@@ -169,8 +167,8 @@ impl Credentials {
         }
     }
 
-    /// Renews the credentials of `generation`, which the server has denied. One task asks the provider; the
-    /// others wait for its result.
+    /// Renews credentials of `generation`, which the server has denied. One task asks the provider,
+    /// the others wait for its result.
     pub(super) async fn refresh(&self, generation: u64) -> Result<Arc<Current>, String> {
         let mut flight = self.flight.lock().await;
         match self.cached() {
@@ -183,8 +181,7 @@ impl Credentials {
         if let Some(reason) = flight.failed_within(FAILURE_STANDS) {
             return Err(reason.clone());
         }
-        // The future is boxed because it is large and rarely used. Otherwise it would enlarge the future of
-        // every request.
+        // Boxed: it is large and rare, and would otherwise be part of every request's future.
         let asked = tokio::time::timeout(PROVIDER_TIMEOUT, Box::pin(self.ask())).await;
         match asked.unwrap_or_else(|_| Err("no credentials within a minute".to_owned())) {
             Ok(keys) => {
@@ -212,8 +209,7 @@ impl Credentials {
             }
             CredentialSource::Chain { network, region, profile, chain } => {
                 aws_chain::check_threads().map_err(|e| e.to_string())?;
-                let start = async || Chain::new(network, region.as_deref(), profile.as_deref()).await.map(Box::new);
-                chain.get_or_try_init(start).await?
+                chain.get_or_try_init(|| Chain::new(network, region.as_deref(), profile.as_deref())).await?
             }
         };
         chain.credentials().await
@@ -239,8 +235,7 @@ mod tests {
             Self: 'a,
         {
             future::ProvideCredentials::new(async {
-                // The provider lets other tasks run before it answers, so that they ask for credentials at the same
-                // time.
+                // The others ask meanwhile.
                 tokio::task::yield_now().await;
                 let n = self.asked.fetch_add(1, Ordering::Relaxed);
                 let expiry = SystemTime::now() + self.lifetime;
@@ -276,7 +271,7 @@ mod tests {
         let all = futures_util::future::join_all((0..10).map(|_| credentials.get(now))).await;
         assert_eq!(asked.load(Ordering::Relaxed), 2);
         assert_eq!(all.iter().filter(|c| c.as_ref().unwrap().generation == 2).count(), 1);
-        // By the server's clock the credentials have expired, so every task waits for new ones.
+        // Expired by the server's clock: everyone waits for new ones.
         let later = now + Duration::from_secs(200);
         assert_eq!(credentials.get(later).await.unwrap().generation, 3);
     }
