@@ -79,8 +79,11 @@ pub(crate) fn filter(calls: &[libc::c_long], action: u32) {
     filter_rules(&rules);
 }
 
-/// As [`filter`]. Each rule is a call, what it must hold, and the action. A call must hold all bits of a mask in the
-/// argument of that number (from 0).
+/// A call, what it must hold, and the action. A call must hold all bits of a mask in the argument of that number
+/// (from 0).
+type FilterRule = (libc::c_long, Option<(u32, u32)>, u32);
+
+/// As [`filter`], with rules.
 pub(crate) fn filter_rules(rules: &[FilterRule]) {
     let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
