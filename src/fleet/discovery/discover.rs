@@ -43,7 +43,7 @@ pub struct UrlSource {
 
 /// Why no database could be found. [`discover`] returns it; [`FleetSource::url`] returns it before anything is
 /// listed. If only one database of litestream.yml cannot be looked for, a
-/// [`FoundError`](super::found::FoundError) says so instead.
+/// [`FoundError`] says so instead.
 #[derive(Debug, Clone, Error)]
 pub enum DiscoverError {
     /// The pattern that selects databases has a syntax error.
