@@ -89,7 +89,10 @@ fn entries_that_match_and_their_listings() {
             ("/srv/one/disk2.db", "/backup/disk2.db"),
         ]
     );
-    assert_eq!(source.unusable, [("/srv/one/bad.db".to_owned(), ConfigError::UrlAndBucket)]);
+    let [(name, ConfigError::Entry { error, line, .. })] = source.unusable.as_slice() else {
+        panic!("{:?}", source.unusable)
+    };
+    assert_eq!((name.as_str(), &**error, *line), ("/srv/one/bad.db", &ConfigError::UrlAndBucket, 15));
     let dirs = shared_by_dirs(&source.dirs);
     let listed: Vec<_> = dirs.iter().map(|shared| (shared.prefix.as_str(), dirs_of(shared))).collect();
     assert_eq!(listed, [("t/", vec!["/srv/t", "/srv/t/eu"])]);
