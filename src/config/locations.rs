@@ -103,10 +103,13 @@ fn non_empty(text: &Option<String>) -> Option<&str> {
 }
 
 fn raw_url(url: &str) -> Result<RawUrl<'_>, ConfigError> {
-    is_replica_url(url)
+    let raw = is_replica_url(url)
         .then(|| RawUrl::split(url))
         .flatten()
-        .ok_or_else(|| ConfigError::UrlSchemeMissing { url: s3url::redacted(url) })
+        .ok_or_else(|| ConfigError::UrlSchemeMissing { url: s3url::redacted(url) })?;
+    // `file://user:password@host/path` would become a path, which messages show.
+    let has_password = raw.authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    if raw.scheme == "file" && has_password { Err(ConfigError::UserInfo) } else { Ok(raw) }
 }
 
 /// The path of a `file:` URL, with its %-escapes. As in Litestream, the URL's host is the path's first component:

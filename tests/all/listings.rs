@@ -189,21 +189,21 @@ fn a_key_that_is_not_utf8_fails_alone() {
 
 #[test]
 fn a_list_that_is_too_long_for_the_budget_is_an_error_that_names_the_flags() {
-    let keys: Vec<String> = (1..=2_000).map(|n| format!("p/a.db/0000/{n:016x}-{n:016x}.ltx")).collect();
+    let keys: Vec<String> = (1..=40_000).map(|n| format!("p/a.db/0000/{n:016x}-{n:016x}.ltx")).collect();
     let (_server, query) = bucket(&keys.iter().map(String::as_str).collect::<Vec<_>>());
     let dir = tempfile::tempdir().unwrap();
     for args in
         [&["restore-pattern", "-dry-run", "--max-retries", "0"][..], &["ltx"], &["restore", "-dry-run", "-o", "x"]]
     {
         let url = format!("s3://b/p/{}?{query}", if args[0] == "restore-pattern" { "**" } else { "a.db" });
-        let little = [args, &["-memory", "64KiB", &url]].concat();
+        let little = [args, &["-memory", "1MiB", &url]].concat();
         let ran = run(dir.path(), &little).says(1, "of --memory; raise --memory, or");
         ran.says(1, "--shard");
     }
     let url = format!("s3://b/p/**?{query}");
     // Another share does not keep the database.
     let shares = ["0/2", "1/2"].map(|shard| {
-        let args = ["restore-pattern", "-dry-run", "--max-retries", "0", "-memory", "64KiB", "--shard", shard, &url];
+        let args = ["restore-pattern", "-dry-run", "--max-retries", "0", "-memory", "1MiB", "--shard", shard, &url];
         run(dir.path(), &args).code
     });
     assert!(shares.contains(&Some(0)) && shares.contains(&Some(1)), "{shares:?}");

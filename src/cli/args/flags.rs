@@ -199,7 +199,7 @@ pub struct PatternFlags {
     #[arg(long, value_name = "I/N", value_parser = values::shard)]
     pub shard: Option<Shard>,
 
-    /// Restore only what FILE names: an error log, a report, lines of -json, or names, one a line
+    /// Restore only what FILE names: an error log, a report, JSON lines, or names, one a line
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub only: Option<OsString>,
 

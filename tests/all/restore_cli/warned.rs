@@ -52,7 +52,7 @@ fn the_config() {
         format!("config file {config}: {} is configured twice, in lines 2 and 6: the first counts", place.path("a.db"));
     let section = format!(
         "config file {config}, line 9, column 3: restore-pattern: unknown key 'max-retires', expected \
-         parallel-workers, max-retries, retry-delay"
+         parallel-workers, max-retries, retry-delay, owner, mode, dir-mode, connect-timeout, stall-timeout"
     );
     let unknown = "replica url: the parameter 'colour' is unknown and has no effect";
     let refused = format!("{section}; restore-pattern would refuse this file");
