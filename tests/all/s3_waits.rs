@@ -136,7 +136,7 @@ fn the_program_waits_for_a_service() {
     let empty = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
     let server = RawServer::start_at(port.listen(), None, |_, to| answer(to, "200 OK", "", empty));
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    assert_eq!(rest, ["Error: no matching backup files available"]);
+    assert_eq!(rest, ["Error: no matching backup files available: nothing lies at s3://bucket/app.db"]);
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(!server.requests().is_empty());
 }
