@@ -140,8 +140,9 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// The JSON text `json` with the characters that [`escaped`] escapes as `\uXXXX`: it may be shown on a terminal. All
-/// of them are inside strings, where this means the same.
+/// Returns the JSON text `json` in a form that is safe to show on a terminal. Every character that [`escaped`] escapes
+/// is written as a JSON escape: a backslash, `u` and four hex digits. These characters occur only inside JSON strings,
+/// where the escape means the same character.
 pub(crate) fn json_escaped(json: String) -> String {
     // JSON itself escapes control characters below U+0020 in strings. Outside of strings it has line feeds.
     let is_unsafe = |c: char| c >= '\u{7f}' && is_unsafe_to_show(c);

@@ -46,7 +46,8 @@ pub struct Request {
     pub parallelism: Option<usize>,
 }
 
-/// A restored and published database. Its content is durable, its name not yet.
+/// A restored and published database. Its content was synced to disk and survives a power failure. Its name in the
+/// directory survives only after [`PublishedFile::sync_dir`].
 #[derive(Debug)]
 pub struct Restored {
     /// Sizes, counts and warnings of this restore, for reports.

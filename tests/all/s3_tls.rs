@@ -1,29 +1,14 @@
 //! Tests of TLS, of proxies, and of the host names of AWS, with certificates that the tests make.
 
-use crate::common::client::NEVER;
+use crate::common::client::options;
 use crate::common::raw::{RawServer, answer, answer_range, refuse};
-use hydrant::store::s3::{Retries, S3, S3Config, S3Options, StaticCredentials, Timeouts};
+use hydrant::store::s3::{S3, S3Config, S3Options, StaticCredentials, Timeouts};
 use hydrant::store::{Http, Store, StoreError, StoreErrorKind};
 use hydrant::telemetry::Counters;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-fn options() -> S3Options {
-    S3Options {
-        timeouts: Timeouts {
-            connect: NEVER,
-            first_byte: NEVER,
-            chunk: NEVER,
-            crawl_window: NEVER,
-            start: Duration::ZERO,
-            stall: NEVER,
-        },
-        retries: Retries { base: Duration::from_millis(4), cap: Duration::from_millis(40), ..Retries::default() },
-        ..S3Options::default()
-    }
-}
 
 fn config(endpoint: &str) -> S3Config {
     S3Config {

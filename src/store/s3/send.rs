@@ -210,10 +210,8 @@ impl S3 {
     ) -> Result<(reqwest::Response, Permit), RequestError> {
         let count = || (operation.counter)(&self.counters).add(1);
         count();
-        let request_once = request()?;
-        let url = request_once.url().clone();
-        let failed = |error| self.transport_error(error, &url);
-        let first = client.execute(request_once);
+        let failed = |error| self.transport_error(error);
+        let first = client.execute(request()?);
         let hedge_after = self.limiter.hedge_after(operation.key).filter(|_| operation.method == Method::GET);
         let Some(hedge_after) = hedge_after else {
             return first.await.map(|answer| (answer, permit)).map_err(failed);
@@ -249,10 +247,10 @@ impl S3 {
 
     /// Makes the error for a request without a response. If no connection was established, the error names the
     /// host, and the proxy if there is one.
-    fn transport_error(&self, error: reqwest::Error, url: &Url) -> RequestError {
-        let is_connect = error.is_connect();
+    fn transport_error(&self, error: reqwest::Error) -> RequestError {
+        let unreached = error.url().filter(|_| error.is_connect()).cloned();
         let mut failed = RequestError::transport(error);
-        if is_connect {
+        if let Some(url) = &unreached {
             let reason = std::mem::take(&mut failed.error.detail);
             let reason = reason.strip_prefix("error sending request: client error (Connect): ").unwrap_or(&reason);
             let port = url.port_or_known_default().unwrap_or_default();
@@ -483,12 +481,12 @@ impl S3 {
         let address = endpoint.address(DEFAULT_REGION, None, "").ok_or_else(unsupported)?;
         self.counters.heads.add(1);
         let begun = Instant::now();
-        let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent.clone()).send())
+        let response = tokio::time::timeout(self.timeouts.first_byte, client.head(address.sent).send())
             .await
             .map_err(|_| {
                 RequestError::timeout("no answer to the question for the bucket's region", self.timeouts.first_byte)
             })?
-            .map_err(|error| self.transport_error(error, &address.sent))?;
+            .map_err(|error| self.transport_error(error))?;
         let header = response.headers().get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
         let status = response.status();
         tracing::debug!(

@@ -1,6 +1,6 @@
 //! TLS settings: which certificates are accepted, and the configurations that all clients of a command share.
 
-use super::verify::{NoVerification, OwnCertificates};
+use super::verify::Verifier;
 use crate::process::locks::lock;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -61,10 +61,10 @@ fn tls_config(trust: Trust, ca_bundle: Option<&Path>) -> Result<ClientConfig, St
     let builder = match trust {
         Trust::Roots => {
             let (roots, certificates) = roots(ca_bundle)?;
-            let verifier = OwnCertificates::new(roots, certificates, provider)?;
+            let verifier = Verifier::by_roots(roots, certificates, provider)?;
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
-        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::of_anyone(provider))),
         Trust::NoOne => builder.with_root_certificates(RootCertStore::empty()),
     };
     let mut config = builder.with_no_client_auth();

@@ -8,29 +8,42 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
 
-/// Accepts certificates that a trusted root has signed, and also a server certificate that is itself a trusted
-/// root.
-///
-/// MinIO and similar servers are often run with one self-signed certificate that says `CA:TRUE`, and
-/// `AWS_CA_BUNDLE` names its file. curl, Go and Python accept it. webpki refuses a CA's certificate as a
-/// server's (CaUsedAsEndEntity). If that is webpki's only objection, and the certificate is byte for byte a
-/// trusted one, only its host names are checked here. webpki has checked its dates before.
+/// Checks certificates of servers, and the signatures of their handshakes.
 #[derive(Debug)]
-pub(super) struct OwnCertificates {
-    by_roots: Arc<WebPkiServerVerifier>,
-    trusted: Vec<CertificateDer<'static>>,
+pub(super) struct Verifier {
+    certificates: Certificates,
+    provider: Arc<CryptoProvider>,
 }
 
-impl OwnCertificates {
-    pub(super) fn new(
+#[derive(Debug)]
+enum Certificates {
+    /// See [`Verifier::by_roots`].
+    Trusted { by_roots: Arc<WebPkiServerVerifier>, own: Vec<CertificateDer<'static>> },
+    /// See [`Verifier::of_anyone`].
+    Any,
+}
+
+impl Verifier {
+    /// Accepts certificates that `roots` have signed, and a certificate that is itself one of `own`.
+    ///
+    /// MinIO and other services are often run with one self-signed certificate that says `CA:TRUE`, and its file is
+    /// named in `AWS_CA_BUNDLE`. curl, Go and Python accept such a server. webpki refuses a certificate authority's
+    /// certificate as a server's. If that is the only fault that webpki finds (it checks the dates first) and the
+    /// certificate is byte for byte one of `own`, its names are checked here instead.
+    pub(super) fn by_roots(
         roots: RootCertStore,
-        trusted: Vec<CertificateDer<'static>>,
+        own: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, String> {
-        let by_roots = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        let by_roots = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(|e| format!("cannot set up TLS: {e}"))?;
-        Ok(Self { by_roots, trusted })
+        Ok(Self { certificates: Certificates::Trusted { by_roots, own }, provider })
+    }
+
+    /// Accepts any certificate (`skip-verify`). Signatures of the handshake are still checked.
+    pub(super) fn of_anyone(provider: Arc<CryptoProvider>) -> Self {
+        Self { certificates: Certificates::Any, provider }
     }
 }
 
@@ -39,7 +52,7 @@ fn is_ca_as_server(error: &Error) -> bool {
     other.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
-impl ServerCertVerifier for OwnCertificates {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -48,9 +61,11 @@ impl ServerCertVerifier for OwnCertificates {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let result = self.by_roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match result {
-            Err(error) if is_ca_as_server(&error) && self.trusted.iter().any(|own| own == end_entity) => {
+        let Certificates::Trusted { by_roots, own } = &self.certificates else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match by_roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(error) if is_ca_as_server(&error) && own.iter().any(|own| own == end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -64,7 +79,7 @@ impl ServerCertVerifier for OwnCertificates {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_roots.verify_tls12_signature(message, cert, dss)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -73,50 +88,10 @@ impl ServerCertVerifier for OwnCertificates {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_roots.verify_tls13_signature(message, cert, dss)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_roots.supported_verify_schemes()
-    }
-}
-
-/// Verifier for `skip-verify`, which accepts any certificate. The signatures of the TLS handshake are still
-/// checked.
-#[derive(Debug)]
-pub(super) struct NoVerification(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
