@@ -222,19 +222,11 @@ fn with_signals(work: impl FnOnce(&CancellationToken) -> Result<(), Failure>) ->
     work(&cancel)
 }
 
-/// The value of a variable if `-profile` was given: the profile has precedence over keys in the
-/// environment, as with the AWS CLI.
+/// The value of a variable. `-profile` stands in for `AWS_PROFILE`. That keys in the environment are then not used is
+/// decided where stores are opened (`session`).
 fn with_profile(profile: Option<&str>, env: &Env<'_>, name: &str) -> Option<String> {
     match (profile, name) {
         (Some(profile), "AWS_PROFILE") => Some(profile.to_owned()),
-        (
-            Some(_),
-            "AWS_ACCESS_KEY_ID"
-            | "AWS_SECRET_ACCESS_KEY"
-            | "AWS_SESSION_TOKEN"
-            | "LITESTREAM_ACCESS_KEY_ID"
-            | "LITESTREAM_SECRET_ACCESS_KEY",
-        ) => None,
         _ => env(name),
     }
 }

@@ -42,15 +42,18 @@ fn a_profile_names_the_service_and_its_keys() {
 fn flags_are_stronger_than_the_url_and_the_environment() {
     let served = serve(large(64 << 10, 0), Faults::default());
     let config = format!("[profile Foo Bar]\n{}", keys());
-    let place = Place::new();
-    let (endpoint, out) = (served.server.endpoint(), place.out());
+    let endpoint = served.server.endpoint();
     let elsewhere = "s3://bucket/large.db?endpoint=http://127.0.0.1:9";
-    let args =
-        ["restore", "-endpoint", &endpoint, "-profile", "Foo Bar", "-region", "us-east-1", "-o", &out, elsewhere];
-    let mut command = at_home(&place, &config, &args);
-    command.env("AWS_ACCESS_KEY_ID", "OTHER").env("AWS_SECRET_ACCESS_KEY", "other");
-    run(&mut command).succeeded();
-    assert_eq!(sha256(&place.dir().join("out.db")), served.sha256);
+    for names in ["AWS", "LITESTREAM"] {
+        let place = Place::new();
+        let out = place.out();
+        let args =
+            ["restore", "-endpoint", &endpoint, "-profile", "Foo Bar", "-region", "us-east-1", "-o", &out, elsewhere];
+        let mut command = at_home(&place, &config, &args);
+        command.env(format!("{names}_ACCESS_KEY_ID"), "OTHER").env(format!("{names}_SECRET_ACCESS_KEY"), "other");
+        run(&mut command).succeeded();
+        assert_eq!(sha256(&place.dir().join("out.db")), served.sha256, "{names}");
+    }
 }
 
 #[test]
