@@ -20,11 +20,15 @@ pub enum Class {
     Hole,
     /// The first LTX file does not begin at transaction 1, so it is no complete snapshot.
     ChainDoesNotBeginAtOne,
-    /// An LTX file is shorter than its header or its listed size says.
+    /// A v0.3 backup has WAL segments, but no snapshot from which to apply them.
+    NoSnapshot,
+    /// A backup file is shorter than its header or its listed size says, or ends before its end mark.
     Truncated,
-    /// An LTX file does not have the format that docs/FORMAT.md describes.
+    /// A backup file does not have the format that docs/FORMAT.md describes.
     Malformed,
-    /// A checksum in an LTX file does not match the data.
+    /// A backup file is encrypted.
+    Encrypted,
+    /// A checksum in a backup file does not match the data.
     ChecksumMismatch,
     /// An LTX file's name and its header contradict each other.
     NameAndHeaderDisagree,
@@ -59,16 +63,19 @@ pub enum Class {
 
 impl Class {
     /// All classes.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::BackupNotFound,
         Self::TargetNotReachable,
         Self::Hole,
         Self::ChainDoesNotBeginAtOne,
+        Self::NoSnapshot,
         Self::Truncated,
         Self::Malformed,
+        Self::Encrypted,
         Self::ChecksumMismatch,
         Self::NameAndHeaderDisagree,
         Self::OutputExists,
+        Self::InUse,
         Self::PathCollision,
         Self::UnsafePath,
         Self::AccessDenied,
@@ -89,8 +96,10 @@ impl Class {
             Self::TargetNotReachable => "target not reachable",
             Self::Hole => "hole",
             Self::ChainDoesNotBeginAtOne => "chain does not begin at 1",
+            Self::NoSnapshot => "no snapshot",
             Self::Truncated => "truncated",
             Self::Malformed => "malformed",
+            Self::Encrypted => "encrypted",
             Self::ChecksumMismatch => "checksum mismatch",
             Self::NameAndHeaderDisagree => "name and header disagree",
             Self::OutputExists => "output exists",

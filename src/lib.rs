@@ -1,7 +1,7 @@
 //! Hydrant restores fleets of SQLite databases from Litestream replicas.
 //!
 //! Modules use each other in one direction (docs/ARCHITECTURE.md has a picture): `cli` → `fleet` → `restore` →
-//! {`plan`, `catalogue`, `ltx`, `store`, `io`, `commit`}. `telemetry` counts requests and bytes and measures
+//! {`plan`, `catalogue`, `ltx`, `wal`, `store`, `io`, `commit`}. `telemetry` counts requests and bytes and measures
 //! latencies for all of them. `sim` (only with the feature `sim`) has an S3 simulator and a generator of replicas
 //! for tests, benches and scripts.
 
@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod hex;
 pub mod io;
 pub mod ltx;
+mod lz4;
 pub mod plan;
 mod process;
 pub mod restore;
@@ -25,3 +26,4 @@ pub mod sim;
 pub mod store;
 pub mod telemetry;
 pub mod timestamp;
+pub mod wal;

@@ -75,7 +75,7 @@ pub mod trailer;
 mod types;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::{Fault, FormatError, Part};
 pub use types::{Level, PageSize, Pgno, Txid};

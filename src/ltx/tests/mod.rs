@@ -3,5 +3,5 @@
 mod corpus;
 mod damage;
 mod parts;
-pub(super) mod samples;
+pub(crate) mod samples;
 mod segments;
