@@ -20,18 +20,18 @@ pub enum Class {
     Hole,
     /// The first LTX file does not begin at transaction 1, so it is no complete snapshot.
     ChainDoesNotBeginAtOne,
-    /// A v0.3 backup has WAL segments, but no snapshot from which to apply them.
+    /// A generation of Litestream 0.3 has WAL, but no snapshot.
     NoSnapshot,
-    /// A backup file is shorter than its header or its listed size says, or ends before its end mark.
+    /// An LTX file is shorter than its header or its listed size says.
     Truncated,
-    /// A backup file does not have the format that docs/FORMAT.md describes.
+    /// An LTX file does not have the format that docs/FORMAT.md describes.
     Malformed,
-    /// A backup file is encrypted.
-    Encrypted,
-    /// A checksum in a backup file does not match the data.
+    /// A checksum in an LTX file does not match the data.
     ChecksumMismatch,
     /// An LTX file's name and its header contradict each other.
     NameAndHeaderDisagree,
+    /// A file was encrypted by its writer, and Hydrant has no key.
+    Encrypted,
     /// A file exists at the output path and must not be replaced.
     OutputExists,
     /// A running process uses the database that is to be replaced.
@@ -71,9 +71,9 @@ impl Class {
         Self::NoSnapshot,
         Self::Truncated,
         Self::Malformed,
-        Self::Encrypted,
         Self::ChecksumMismatch,
         Self::NameAndHeaderDisagree,
+        Self::Encrypted,
         Self::OutputExists,
         Self::InUse,
         Self::PathCollision,
@@ -99,9 +99,9 @@ impl Class {
             Self::NoSnapshot => "no snapshot",
             Self::Truncated => "truncated",
             Self::Malformed => "malformed",
-            Self::Encrypted => "encrypted",
             Self::ChecksumMismatch => "checksum mismatch",
             Self::NameAndHeaderDisagree => "name and header disagree",
+            Self::Encrypted => "encrypted",
             Self::OutputExists => "output exists",
             Self::InUse => "output in use",
             Self::PathCollision => "path collision",

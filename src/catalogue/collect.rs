@@ -1,9 +1,8 @@
 //! Collects the objects of a listing into replicas, one per database.
 
 use super::key::{self, KeyKind};
-use super::{Layout, LtxFile, OtherObjects, Replica, RootCount, Surroundings, V3};
+use super::{Layout, LtxFile, OtherObjects, Replica, RootCount, Surroundings, V3Replica};
 use crate::store::ObjectMeta;
-use crate::timestamp::Timestamp;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -56,7 +55,7 @@ pub struct Catalogue {
 #[derive(Debug, Default)]
 struct Gathered {
     files: Vec<LtxFile>,
-    v3: Option<Box<V3>>,
+    v3: Option<Box<V3Replica>>,
 }
 
 impl Catalogue {
@@ -130,7 +129,7 @@ impl Catalogue {
     /// About how many bytes of memory this catalogue takes.
     pub fn bytes(&self) -> u64 {
         let roots = self.counted.len() + self.passed.len();
-        self.bytes + (self.gathered.files.capacity() * size_of::<LtxFile>()) as u64 + roots * 16
+        self.bytes + self.gathered.bytes() + roots * 16
     }
 
     /// Adds the databases of another catalogue. A file that is in both counts once.
@@ -155,14 +154,16 @@ impl Catalogue {
         if self.gathered.is_empty() {
             return;
         }
+        let v3 = self.gathered.v3.take();
         self.bytes += (self.gathered.files.len() * size_of::<LtxFile>()) as u64;
+        self.bytes += v3.as_ref().map_or(0, |v3| v3.bytes());
         // `drain` leaves the buffer's capacity for the files of the next database, unless that is much.
         let files = if self.gathered.files.len() > MAX_SPARE {
             std::mem::take(&mut self.gathered.files)
         } else {
             self.gathered.files.drain(..).collect()
         };
-        let exact = Gathered { files, v3: self.gathered.v3.take() };
+        let exact = Gathered { files, v3 };
         match self.done.get_mut(self.current.as_str()) {
             Some(before) => before.append(exact),
             None => {
@@ -190,14 +191,16 @@ impl Gathered {
                 layout,
                 archived: object.archived,
             }),
-            KeyKind::V3Snapshot | KeyKind::V3Wal => {
-                let empty = V3 { snapshots: 0, wal_segments: 0, last_modified: Timestamp::MIN };
-                let v3 = self.v3.get_or_insert_with(|| Box::new(empty));
-                let count = if kind == KeyKind::V3Snapshot { &mut v3.snapshots } else { &mut v3.wal_segments };
-                *count = count.saturating_add(1);
-                v3.last_modified = v3.last_modified.max(object.last_modified);
+            KeyKind::V3(name) => self.v3.get_or_insert_default().add(name, object),
+            KeyKind::V3Prerelease => {
+                self.v3.get_or_insert_default().prerelease.get_or_insert_with(|| object.key.as_str().into());
             }
         }
+    }
+
+    /// About how many bytes of memory the files take.
+    fn bytes(&self) -> u64 {
+        (self.files.capacity() * size_of::<LtxFile>()) as u64 + self.v3.as_ref().map_or(0, |v3| v3.bytes())
     }
 
     fn append(&mut self, mut other: Self) {
@@ -208,11 +211,7 @@ impl Gathered {
         }
         self.files.append(&mut other.files);
         match (&mut self.v3, other.v3) {
-            (Some(v3), Some(other)) => {
-                v3.snapshots = v3.snapshots.saturating_add(other.snapshots);
-                v3.wal_segments = v3.wal_segments.saturating_add(other.wal_segments);
-                v3.last_modified = v3.last_modified.max(other.last_modified);
-            }
+            (Some(v3), Some(other)) => v3.append(*other),
             (mine @ None, other) => *mine = other,
             (Some(_), None) => {}
         }
@@ -226,13 +225,17 @@ impl Gathered {
         files.sort_unstable_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout, Reverse(f.last_modified)));
         files.dedup_by_key(|f| (f.level, f.max_txid, f.min_txid, f.layout));
         root.shrink_to_fit();
+        let mut v3 = self.v3;
+        if let Some(v3) = &mut v3 {
+            v3.finish(&root);
+        }
         let other_layout: Vec<LtxFile> = files.extract_if(.., |f| f.layout != native).collect();
         files.shrink_to_fit();
         if other_layout.is_empty() {
-            return Replica { root, files, v3: self.v3, others: Vec::new() };
+            return Replica { root, files, v3, others: Vec::new() };
         }
         let other = Replica { root: root.clone(), files: other_layout, v3: None, others: Vec::new() };
-        Replica::choose([Replica { root, files, v3: self.v3, others: Vec::new() }, other], native)
+        Replica::choose([Replica { root, files, v3, others: Vec::new() }, other], native)
     }
 }
 
@@ -298,8 +301,7 @@ impl ReplicaCollector {
 
     /// About how many bytes of memory the files take.
     pub fn bytes(&self) -> u64 {
-        let files: usize = self.found.iter().map(|(_, gathered)| gathered.files.capacity()).sum();
-        (files * size_of::<LtxFile>()) as u64 + self.others.len() * 16
+        self.found.iter().map(|(_, gathered)| gathered.bytes()).sum::<u64>() + self.others.len() * 16
     }
 
     /// The replica, and what else was listed.

@@ -2,6 +2,7 @@
 //! docs/FORMAT.md, "Key layouts".
 
 use super::Layout;
+use super::v3::{self, Generation, V3Name};
 use crate::ltx::{Level, Txid};
 
 /// The result of parsing the key of a backup file.
@@ -14,9 +15,15 @@ pub(super) struct ParsedKey<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyKind {
-    Ltx { level: Level, layout: Layout, min_txid: Txid, max_txid: Txid },
-    V3Snapshot,
-    V3Wal,
+    Ltx {
+        level: Level,
+        layout: Layout,
+        min_txid: Txid,
+        max_txid: Txid,
+    },
+    V3(V3Name),
+    /// A file of a prerelease of Litestream 0.4.
+    V3Prerelease,
 }
 
 /// Parses `key`. Returns None if it is not the key of a backup file.
@@ -66,25 +73,34 @@ fn ltx<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
     Some(ParsedKey { root, kind: KeyKind::Ltx { level, layout, min_txid, max_txid } })
 }
 
-/// Parses the two kinds of keys of Litestream 0.3: `generations/<16 hex>/snapshots/<8 hex>.snapshot.lz4` and
-/// `generations/<16 hex>/wal/<8 hex>_<8 to 16 hex>.wal.lz4`.
+/// Parses a key of Litestream 0.3 (docs/FORMAT-V3.md, "Where the files lie"): `generations/<generation>/snapshots/` or
+/// `generations/<generation>/wal/` and a name. Recognises those of the prereleases of 0.4, too.
 fn v3<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
-    let (before, kind) = split_dir(dir);
-    let kind = match kind {
-        "snapshots" if is_hex(name.strip_suffix(".snapshot.lz4")?, 8, 8) => KeyKind::V3Snapshot,
-        "wal" => {
-            let (index, offset) = name.strip_suffix(".wal.lz4")?.split_once('_')?;
-            if !is_hex(index, 8, 8) || !is_hex(offset, 8, 16) {
-                return None;
-            }
-            KeyKind::V3Wal
-        }
-        _ => return None,
-    };
-    let (before, generation) = split_dir(before.strip_suffix('/')?);
+    // A prerelease of 0.4 has one directory more. A database may itself be called `generations`: the last one counts.
+    let inner = dir.strip_suffix('/')?;
+    let (before, last) = split_dir(inner);
+    if matches!(last, "snapshots" | "wal")
+        && let Some((root, generation)) = generation(before)
+    {
+        let parsed = if last == "snapshots" { v3::snapshot_name(name) } else { v3::wal_name(name) };
+        let kind = match parsed {
+            Some((index, kind)) => KeyKind::V3(V3Name { generation, index, kind }),
+            None if v3::is_prerelease(dir.get(before.len()..)?, name) => KeyKind::V3Prerelease,
+            None => return None,
+        };
+        return Some(ParsedKey { root, kind });
+    }
+    let (before, _) = split_dir(before.strip_suffix('/')?);
+    let (root, _) = generation(before)?;
+    v3::is_prerelease(dir.get(before.len()..)?, name).then_some(ParsedKey { root, kind: KeyKind::V3Prerelease })
+}
+
+/// Splits `…generations/<generation>/` into what comes before it and the generation.
+fn generation(dir: &str) -> Option<(&str, Generation)> {
+    let (before, name) = split_dir(dir.strip_suffix('/')?);
     let root = before.strip_suffix("generations/")?;
     let whole = root.is_empty() || root.ends_with('/');
-    (whole && is_hex(generation, 16, 16)).then_some(ParsedKey { root, kind })
+    Some((root, Generation::parse(name)?)).filter(|_| whole)
 }
 
 fn is_hex(text: &str, min_len: usize, max_len: usize) -> bool {

@@ -68,9 +68,9 @@ impl Replica {
             return Self { root: String::new(), files: Vec::new(), v3: None, others: Vec::new() };
         }
         let mut chosen = lineages.remove(at);
-        if chosen.v3.is_none() {
-            chosen.v3 = lineages.iter_mut().find_map(|lineage| lineage.v3.take());
-        }
+        // Litestream 0.3 cleans the path, so its files may lie under another of the roots.
+        let v3 = lineages.iter_mut().filter_map(|lineage| lineage.v3.take());
+        chosen.v3 = chosen.v3.take().into_iter().chain(v3).max_by_key(|v3| (v3.newest(), v3.files.len()));
         lineages.retain(|lineage| !lineage.files.is_empty());
         chosen.others = lineages;
         chosen

@@ -1,5 +1,6 @@
 //! The files of one database as a listing shows them, and their keys.
 
+use super::V3Replica;
 use crate::ltx::{Level, Txid};
 use crate::store::{Etag, Store};
 use crate::timestamp::Timestamp;
@@ -59,18 +60,6 @@ impl LtxFile {
     }
 }
 
-/// What a listing shows of a backup in the format of Litestream 0.3 (keys with `generations/`). Hydrant does not
-/// restore this format; it only reports that such a backup exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct V3 {
-    /// The number of snapshots in the backup.
-    pub snapshots: u32,
-    /// The number of WAL segments in the backup.
-    pub wal_segments: u32,
-    /// LastModified of the newest snapshot or WAL segment.
-    pub last_modified: Timestamp,
-}
-
 /// The backup of one database: the LTX files of one lineage, and what else was listed at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
@@ -80,8 +69,8 @@ pub struct Replica {
     /// The LTX files, all in one layout. They are sorted by level, then max TXID, then min TXID. No two have the
     /// same key.
     pub files: Vec<LtxFile>,
-    /// The backup of Litestream 0.3 under the same root, if there is one.
-    pub v3: Option<Box<V3>>,
+    /// The files of Litestream 0.3 at the same path, if there are any. Their root may differ in the slashes at its end.
+    pub v3: Option<Box<V3Replica>>,
     /// The lineages of the database that were not chosen. Their own `others` are empty.
     pub others: Vec<Replica>,
 }

@@ -86,9 +86,9 @@ fn what_is_no_backup_file_is_skipped() {
         format!("a.db/0000//{NAME}"),
         format!("a.db/x0000/{NAME}"),
         "a.db/generations-old/note".into(),
-        "a.db/generations/0123456789abcdef/snapshots/00000000.snapshot".into(),
         "a.db/generations/0123456789abcde/snapshots/00000000.snapshot.lz4".into(),
-        "a.db/generations/0123456789abcdef/wal/00000000.wal.lz4".into(),
+        "a.db/generations/0123456789abcdef/snapshots/80000000.snapshot.lz4".into(),
+        "a.db/generations/0123456789abcdef/wal/00000000_00000000.wal".into(),
         "a.db/generations/0123456789abcdef/wal/00000000_0000000.wal.lz4".into(),
         "a.db/mygenerations/0123456789abcdef/snapshots/00000000.snapshot.lz4".into(),
         "é".into(),
@@ -136,8 +136,8 @@ fn v3_is_counted_beside_and_alone() {
         "b/generations/0123456789abcdef/snapshots/0000000a.snapshot.lz4".into(),
     ]);
     assert_eq!(roots(&found), ["a/", "b/"]);
-    let counts: Vec<_> = found.iter().map(|r| r.v3.as_ref().map(|v| (v.snapshots, v.wal_segments))).collect();
-    assert_eq!(counts, [Some((1, 2)), Some((1, 0))]);
+    let counts: Vec<_> = found.iter().map(|r| r.v3.as_ref().map(|v3| v3.files.len())).collect();
+    assert_eq!(counts, [Some(3), Some(1)]);
     assert!(found[0].files.is_empty());
 }
 

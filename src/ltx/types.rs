@@ -55,6 +55,9 @@ impl PageSize {
     /// The largest page size in bytes.
     pub const MAX: u32 = 65536;
 
+    /// The smallest page size.
+    pub const SMALLEST: Self = Self(Self::MIN);
+
     /// The page size of `bytes` bytes. None if SQLite does not allow this size.
     pub const fn new(bytes: u32) -> Option<Self> {
         if bytes >= Self::MIN && bytes <= Self::MAX && bytes.is_power_of_two() { Some(Self(bytes)) } else { None }

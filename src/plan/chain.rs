@@ -16,12 +16,7 @@ pub(super) fn plan(
     excluded: &Excluded,
 ) -> Result<PlanOutcome, PlanError> {
     let files = &replica.files;
-    let Some(newest) = replica.max_txid() else {
-        return Err(match &replica.v3 {
-            Some(v3) => PlanError::OnlyV3 { snapshots: v3.snapshots },
-            None => PlanError::NoBackups,
-        });
-    };
+    let newest = replica.max_txid().ok_or(PlanError::NoBackups)?;
     if !files.iter().any(LtxFile::is_snapshot) {
         let first = files.iter().map(|f| f.min_txid).min().unwrap_or(newest);
         return Err(PlanError::ChainDoesNotBeginAtOne { first });
@@ -70,15 +65,13 @@ pub(super) fn plan(
             warnings.push(Warning::OtherLineage { used, other });
         }
     }
-    if let Some(v3) = &replica.v3 {
-        warnings.push(Warning::V3Beside { snapshots: v3.snapshots });
-    }
     Ok(PlanOutcome::Plan(Plan {
         files: chosen.files,
         min_txid: Txid(1),
         txid: chosen.reached,
         newer_exist: chosen.reached < newest,
         warnings,
+        v3: None,
     }))
 }
 

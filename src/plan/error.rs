@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "the text in #[error] says what each field is")]
 
+use super::v3::DatedGeneration;
+use crate::catalogue::Generation;
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
@@ -17,12 +19,46 @@ pub enum PlanError {
     /// The replica holds no file at all.
     #[error("no matching backup files available")]
     NoBackups,
-    /// The replica holds only a backup in the format of Litestream 0.3, which Hydrant cannot restore.
+    /// A generation of Litestream 0.3 has WAL, but no snapshot to begin with.
     #[error(
-        "the backups are in the v0.3.x format (generations/, {snapshots} snapshots), which is not supported \
-         yet: restore them with Litestream v0.3.13"
+        "no snapshot: generation {generation} has {files} files of WAL and no snapshot; snapshots were deleted from the \
+         backup"
     )]
-    OnlyV3 { snapshots: u32 },
+    NoSnapshot { generation: Generation, files: usize },
+    /// The files were written by a prerelease of Litestream 0.4, whose format no release has.
+    #[error(
+        "the backups were written by a prerelease of Litestream 0.4, for example {}: no release of Litestream reads \
+         them, and Hydrant does not either",
+        escaped(.key)
+    )]
+    Prerelease { key: String },
+    /// No files are there of the generation that was asked for.
+    #[error("no generation {generation}{}", known_generations(.known))]
+    UnknownGeneration { generation: Generation, known: Vec<DatedGeneration> },
+    /// WAL is missing between `after` and the piece at `index` and `offset` (docs/FORMAT-V3.md, "Contiguity").
+    #[error(
+        "missing WAL in generation {generation}: after {} comes index {index:08x} offset {offset:08x}",
+        escaped(.after)
+    )]
+    WalHole { generation: Generation, after: String, index: u32, offset: u64 },
+    /// A page by which the database grew is in no frame of the index's WAL (docs/FORMAT-V3.md, "The database").
+    #[error(
+        "missing WAL in generation {generation}: the database grows to {pages} pages with index {index:08x}, but page \
+         {page} is in no file"
+    )]
+    PageHole { generation: Generation, index: u32, page: u32, pages: u32 },
+    /// An index ends inside a transaction although more WAL follows it.
+    #[error(
+        "missing WAL in generation {generation}: index {index:08x} ends inside a transaction, at offset {offset}, although \
+         the next index is there"
+    )]
+    CutOff { generation: Generation, index: u32, offset: u64 },
+    /// Every snapshot of the generation that could be used was excluded as damaged. `class` is the damage of the first.
+    #[error("no snapshot of generation {generation} is intact: {}", list(.keys))]
+    NoOtherSnapshot { generation: Generation, class: Class, keys: Vec<String> },
+    /// Files that are needed are in an archived storage class. `keys` names such files.
+    #[error("{} is in an archived storage class: bring it back to a readable one first", list(.keys))]
+    ArchivedFiles { keys: Vec<String> },
     /// No file begins at TXID 1, so there is no file from which a restore could begin (docs/FORMAT.md, "Holes").
     #[error(
         "cannot calc restore plan: the chain of ltx files does not begin at TXID 1: the first file starts at \
@@ -68,7 +104,11 @@ impl PlanError {
     pub fn class(&self) -> Class {
         match self {
             Self::NoBackups => Class::BackupNotFound,
-            Self::OnlyV3 { .. } => Class::Config,
+            Self::NoSnapshot { .. } => Class::NoSnapshot,
+            Self::Prerelease { .. } => Class::Malformed,
+            Self::WalHole { .. } | Self::PageHole { .. } | Self::CutOff { .. } => Class::Hole,
+            Self::NoOtherSnapshot { class, .. } => *class,
+            Self::UnknownGeneration { .. } | Self::ArchivedFiles { .. } => Class::TargetNotReachable,
             Self::ChainDoesNotBeginAtOne { .. } => Class::ChainDoesNotBeginAtOne,
             Self::Hole { .. } => Class::Hole,
             Self::TxidNotReachable { .. } | Self::TimestampDoesNotExist { .. } | Self::Archived { .. } => {
@@ -82,12 +122,26 @@ impl PlanError {
     /// Whether the error may only come from files that changed while the listing ran. The replica must then be listed
     /// again before the error is reported (docs/FORMAT.md, "Holes").
     pub fn needs_fresh_listing(&self) -> bool {
-        matches!(self, Self::ChainDoesNotBeginAtOne { .. } | Self::Hole { .. } | Self::TxidNotReachable { .. })
+        matches!(
+            self,
+            Self::ChainDoesNotBeginAtOne { .. }
+                | Self::Hole { .. }
+                | Self::TxidNotReachable { .. }
+                | Self::NoSnapshot { .. }
+                | Self::WalHole { .. }
+        )
     }
 }
 
 fn and_oldest(time: Option<Timestamp>) -> String {
     time.map_or_else(String::new, |time| format!("; the oldest is of {time}"))
+}
+
+fn known_generations(known: &[DatedGeneration]) -> String {
+    match known {
+        [] => " in this backup".to_owned(),
+        known => format!("; there are {}", known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn nearest(below: Option<Txid>, above: Option<Txid>) -> String {

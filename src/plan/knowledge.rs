@@ -1,7 +1,7 @@
 //! What was learnt about the files of a replica after they were listed: times and damage. Files are identified by
 //! their index in [`Replica::files`]. The methods `carried` translate this knowledge to a newer listing.
 
-use crate::catalogue::Replica;
+use crate::catalogue::{Replica, V3File};
 use crate::error::Class;
 use crate::timestamp::Timestamp;
 use std::cmp::Ordering;
@@ -89,6 +89,8 @@ impl Times {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Excluded {
     files: BTreeMap<usize, Class>,
+    /// The same for the files of Litestream 0.3.
+    v3: BTreeMap<usize, Class>,
 }
 
 impl Excluded {
@@ -100,6 +102,21 @@ impl Excluded {
     /// Excludes `file` from later plans because of damage of this class.
     pub fn insert(&mut self, file: usize, class: Class) {
         self.files.insert(file, class);
+    }
+
+    /// Excludes `file` of [`V3Replica::files`](crate::catalogue::V3Replica::files).
+    pub fn insert_v3(&mut self, file: usize, class: Class) {
+        self.v3.insert(file, class);
+    }
+
+    /// The class of damage of `file` of Litestream 0.3. None if it is not excluded.
+    pub fn get_v3(&self, file: usize) -> Option<Class> {
+        self.v3.get(&file).copied()
+    }
+
+    /// Whether `file` of Litestream 0.3 must not be planned.
+    pub fn contains_v3(&self, file: usize) -> bool {
+        self.v3.contains_key(&file)
     }
 
     /// The class of damage of `file`. None if it is not excluded.
@@ -114,18 +131,27 @@ impl Excluded {
 
     /// The number of files that must not be planned.
     pub fn len(&self) -> usize {
-        self.files.len()
+        self.files.len() + self.v3.len()
     }
 
     /// Whether no file is excluded.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.v3.is_empty()
     }
 
     /// Translates this knowledge from the listing `old` to the listing `new`. Files that changed are forgotten.
     pub fn carried(&self, old: &Replica, new: &Replica) -> Self {
-        Self { files: carried(&self.files, old, new) }
+        let place = |at: usize| {
+            let file = v3_files(old).get(at)?;
+            v3_files(new).iter().position(|other| other == file)
+        };
+        let v3 = self.v3.iter().filter_map(|(&at, &class)| Some((place(at)?, class))).collect();
+        Self { files: carried(&self.files, old, new), v3 }
     }
+}
+
+fn v3_files(replica: &Replica) -> &[V3File] {
+    replica.v3.as_ref().map_or(&[], |v3| &v3.files)
 }
 
 /// Translates what is `known` about the files of `old` to the indexes of `new`. Only files with the same key, size,

@@ -58,22 +58,25 @@ mod chain;
 pub(crate) mod corpus;
 mod eligible;
 mod error;
+mod format;
 mod knowledge;
 mod outcome;
 #[cfg(test)]
 mod tests;
+mod v3;
 
 pub use error::PlanError;
 pub use knowledge::{Excluded, Times};
 pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning};
+pub use v3::{Ahead, DatedGeneration, V3Plan, V3State};
 
 use crate::catalogue::Replica;
 
-/// Plans a restore. Takes O(n log n) steps for n files. The files in `excluded` are avoided, but they never change the
+/// Plans a restore, from LTX files or from the files of Litestream 0.3. Takes O(n log n) steps for n files. The files in `excluded` are avoided, but they never change the
 /// TXID that is reached (docs/FORMAT.md, "Damaged files").
 ///
 /// # Errors
 /// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
 pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
-    chain::plan(replica, target, times, excluded)
+    format::plan(replica, target, times, excluded)
 }

@@ -1,6 +1,7 @@
 //! The target of a restore, and the result of planning it.
 
 use super::error::list;
+use super::v3::{DatedGeneration, V3Plan};
 use crate::catalogue::Lineage;
 use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
@@ -32,16 +33,19 @@ pub enum PlanOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Indexes into [`Replica::files`](crate::catalogue::Replica::files), oldest file first. There is at least one,
-    /// and the first is a snapshot.
+    /// and the first is a snapshot. If `v3` is set, they are indexes into
+    /// [`V3Replica::files`](crate::catalogue::V3Replica::files).
     pub files: Vec<usize>,
-    /// The first TXID in these files, which is always 1.
+    /// The first TXID in these files: 1, or 0 if `v3` is set.
     pub min_txid: Txid,
-    /// The TXID of the restored state.
+    /// The TXID of the restored state. 0 if `v3` is set.
     pub txid: Txid,
     /// Whether the replica holds newer states.
     pub newer_exist: bool,
     /// Warnings about the plan for the operator.
     pub warnings: Vec<Warning>,
+    /// The state that is reached, if the files are those of Litestream 0.3, which has no TXIDs.
+    pub v3: Option<Box<V3Plan>>,
 }
 
 /// A fact that the operator should know although the restore can go on.
@@ -81,10 +85,36 @@ pub enum Warning {
         /// The file with the higher TXIDs, which was created earlier.
         newer: DatedFile,
     },
-    /// A backup in the format of Litestream 0.3 exists at the same path. It was not used.
-    V3Beside {
-        /// The number of snapshots in that backup.
-        snapshots: u32,
+    /// Files of Litestream 0.3 lie at the same path. They were not used.
+    V3LeftAside {
+        /// The number of generations.
+        generations: usize,
+        /// The time of their newest file.
+        newest: Option<Timestamp>,
+    },
+    /// A snapshot of Litestream 0.3 holds pages that are newer than the target. An older one was used.
+    SnapshotAhead {
+        /// The key of the snapshot.
+        key: String,
+    },
+    /// LTX files lie at the same path as the files of Litestream 0.3 that are restored. They were not used.
+    LtxLeftAside {
+        /// The number of LTX files.
+        files: usize,
+        /// LastModified of the newest.
+        newest: Timestamp,
+    },
+    /// Another generation has files that are newer than all of the one that is restored: two hosts may have written.
+    NewerGeneration {
+        /// The generation that is restored.
+        used: DatedGeneration,
+        /// The generation with newer files.
+        newer: DatedGeneration,
+    },
+    /// The times of the files do not follow their order: they are those of a copy.
+    TimesOfACopy {
+        /// All generations of the database.
+        generations: Vec<DatedGeneration>,
     },
 }
 
@@ -120,11 +150,37 @@ impl fmt::Display for Warning {
                 crate::error::escaped(&newer.key),
                 newer.time
             ),
-            Self::V3Beside { snapshots } => write!(
+            Self::V3LeftAside { generations, newest } => {
+                let plural = if *generations == 1 { "" } else { "s" };
+                write!(f, "restored from LTX files, left aside {generations} generation{plural} of Litestream 0.3")?;
+                newest.map_or(Ok(()), |newest| write!(f, " at the same path (the newest file is of {newest})"))
+            }
+            Self::SnapshotAhead { key } => write!(
                 f,
-                "a backup in the v0.3.x format (generations/, {snapshots} snapshots) lies beside this one and is \
-                 not looked at"
+                "the snapshot {} holds pages that are newer than the WAL up to the target, restored from an older one",
+                crate::error::escaped(key)
             ),
+            Self::LtxLeftAside { files, newest } => {
+                let plural = if *files == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "restored from the files of Litestream 0.3, left aside {files} LTX file{plural} at the same path (the \
+                     newest of {newest})"
+                )
+            }
+            Self::NewerGeneration { used, newer } => write!(
+                f,
+                "restored from generation {used}, which has the newest snapshot, but generation {newer} has newer files: \
+                 two hosts may have written; -generation names another one"
+            ),
+            Self::TimesOfACopy { generations } => {
+                let all = generations.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                write!(
+                    f,
+                    "the times of the files do not follow their order, so they are those of a copy, and the generation \
+                     may be the wrong one (-generation names another): {all}"
+                )
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Tests the rules of docs/FORMAT.md, "Choosing the files" and "Holes", on small replicas made by hand.
 
 use super::*;
-use crate::catalogue::{Layout, Replica, V3};
+use crate::catalogue::{Layout, Replica};
 use crate::error::Class;
 
 fn error_of(replica: &Replica, target: Target) -> PlanError {
@@ -168,19 +168,11 @@ fn a_chain_must_begin_at_one() {
 }
 
 #[test]
-fn no_backup_at_all_and_v3() {
-    let mut r = replica(vec![]);
+fn no_backup_at_all() {
+    let r = replica(vec![]);
     assert_eq!(error_of(&r, at(1)), PlanError::NoBackups);
     assert_eq!(PlanError::NoBackups.class(), Class::BackupNotFound);
     assert_eq!(PlanError::NoBackups.to_string(), "no matching backup files available");
-    let v3 = V3 { snapshots: 2, wal_segments: 3, last_modified: Timestamp::MIN };
-    r.v3 = Some(Box::new(v3));
-    let error = error_of(&r, Target::Latest);
-    assert_eq!(error, PlanError::OnlyV3 { snapshots: 2 });
-    assert_ne!(error.class(), Class::BackupNotFound);
-    assert!(error.to_string().contains("v0.3.x"));
-    r.files.push(file(9, 1, 1, 1));
-    assert_eq!(plan_now(&r, Target::Latest).unwrap().warnings, [Warning::V3Beside { snapshots: 2 }]);
 }
 
 fn excluding(replica: &Replica, which: &[(u8, u64, u64)]) -> Excluded {
