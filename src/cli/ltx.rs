@@ -91,10 +91,11 @@ fn report_unlisted(args: &LtxArgs, replica: &Replica, log: &Log) {
         log.warn(&format!("files of another lineage lie under this path too, and are not listed: {other}"));
     }
     if let Some(v3) = &replica.v3 {
+        let (generations, files) = (v3.generations().count() as u64, v3.files.len() as u64);
         log.warn(&format!(
-            "a backup in the v0.3.x format lies there too ({}, {}); it holds no LTX files and is not listed",
-            human::count(u64::from(v3.snapshots), "snapshot"),
-            human::count(u64::from(v3.wal_segments), "WAL segment"),
+            "files of Litestream 0.3 lie there too ({}, {}); they are no LTX files and are not listed",
+            human::count(generations, "generation"),
+            human::count(files, "file"),
         ));
     }
 }
@@ -119,7 +120,7 @@ async fn own_time(
         log.say(Severity::Warn, "archived, its time cannot be looked at", &[("file", &key)]);
         return Ok(listed);
     }
-    match read_header(http, store, &key, file).await {
+    match read_header(http, store, &key, file.size, file.etag.as_ref()).await {
         Ok((_, Some(time))) => Ok((time, TimeSource::Metadata)),
         Ok((head, None)) => match Header::parse(&head) {
             Ok(header) => Ok((header.timestamp(), TimeSource::Header)),

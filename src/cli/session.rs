@@ -225,9 +225,9 @@ impl Restorer for OneDatabase {
         check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
         let store = session.store(&request.location.store);
-        let (path, target) = (request.location.path.clone(), request.args.target);
+        let (path, target, generation) = (request.location.path.clone(), request.args.target, None);
         let planned = session.workers.run(move |worker| {
-            Box::pin(async move { restore::plan_database(&worker, &store, &path, None, &target).await })
+            Box::pin(async move { restore::plan_database(&worker, &store, &path, None, &target, generation).await })
         });
         let planned = match planned {
             Some(Ok(planned)) => planned,
@@ -264,6 +264,7 @@ impl Restorer for OneDatabase {
             path: request.location.path.clone(),
             replica: None,
             target: args.target,
+            generation: None,
             destination: Arc::new(destination),
             check,
             parallelism: args.parallelism.map(usize::from),

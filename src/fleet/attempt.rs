@@ -79,7 +79,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         Work::Restore => {}
         Work::Plan => {
             place.check_way().map_err(RestoreError::Commit)?;
-            let planned = plan_database(&worker, &store, &path, replica, &settings.target).await?;
+            let planned = plan_database(&worker, &store, &path, replica, &settings.target, None).await?;
             return Ok(DatabaseAnswer::Planned(PlannedDatabase {
                 txid: planned.plan.txid,
                 files: planned.plan.files.len() as u64,
@@ -106,6 +106,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         path,
         replica,
         target: settings.target,
+        generation: None,
         destination: Arc::new(destination),
         check: settings.check,
         parallelism: None,

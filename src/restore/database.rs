@@ -4,17 +4,18 @@
 //! If a planned file proves damaged, a new plan is made without it. If planned files were deleted or
 //! replaced since the listing, the replica is listed again and a new plan is made.
 
-use crate::catalogue::Replica;
+use crate::catalogue::{Generation, Replica};
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, PublishedFile, StagedFile};
 use crate::error::escaped;
 use crate::ltx::Txid;
-use crate::plan::{DatedFile, Plan, PlanError, Target, Warning};
+use crate::plan::{DatedFile, Plan, PlanError, Target, V3State, Warning};
 use crate::restore::chain_times::StepBack;
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution, execute};
 use crate::restore::large::gets;
-use crate::restore::planner::{Planner, planned_files};
+use crate::restore::planner::{Planner, planned_sizes};
+use crate::restore::v3::V3Execution;
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use crate::telemetry::{Stage, Stopwatch};
@@ -37,6 +38,8 @@ pub struct Request {
     pub replica: Option<Replica>,
     /// The state of the database to restore: the newest, the one at a TXID, or the last one before a point in time.
     pub target: Target,
+    /// The generation of Litestream 0.3 to restore from. With None, it is chosen by its files' times.
+    pub generation: Option<Generation>,
     /// Where the restored database is published, as [`Destination::prepare`] has checked it.
     pub destination: Arc<Destination>,
     /// SQLite's check to run before the database is published. With None, no check is run.
@@ -62,11 +65,15 @@ pub struct Restored {
 pub struct RestoreOutcome {
     /// Path of the restored database.
     pub output: PathBuf,
-    /// The lowest TXID that the planned LTX files cover. Always 1, because a plan begins with a snapshot.
+    /// The lowest TXID that the planned LTX files cover. Always 1, because a plan begins with a snapshot. 0 if `v3` is
+    /// set.
     pub min_txid: Txid,
-    /// The TXID whose state was restored.
+    /// The TXID whose state was restored. 0 if `v3` is set.
     pub txid: Txid,
-    /// Creation time of the newest planned LTX file, from its header.
+    /// The state that was restored, if it is from files of Litestream 0.3.
+    pub v3: Option<V3State>,
+    /// Creation time of the newest planned LTX file, from its header. For files of Litestream 0.3, the time of the
+    /// newest one's upload.
     pub timestamp: Timestamp,
     /// Page size of the restored SQLite database in bytes.
     pub page_size: u32,
@@ -111,13 +118,13 @@ impl RestoreOutcome {
 /// Any [`RestoreError`]. The destination is then as it was before, and the temporary file is removed.
 pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
     let replica = request.replica.take();
-    let create = || request.destination.create(request.check.is_some()).map_err(RestoreError::from);
+    let create = |named| request.destination.create(named || request.check.is_some()).map_err(RestoreError::from);
     // The temporary file is created before the first request, so that nothing is fetched for a
     // directory that cannot be written.
-    let output = create()?;
-    let Request { store, path, target, .. } = &request;
+    let output = create(false)?;
+    let Request { store, path, target, generation, .. } = &request;
     let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
-    let mut planner = Planner::new(worker, store, path, replica, *target, requests).await?;
+    let mut planner = Planner::new(worker, store, path, replica, *target, *generation, requests).await?;
     let (plan, executed, output) = execute_plans(worker, &mut planner, output, create).await?;
     finish(worker, &request, planner, plan, executed, output).await
 }
@@ -131,6 +138,9 @@ pub(super) trait Sink {
     /// The file that pages are written to. None if pages are discarded.
     fn output(&self) -> Option<&StagedFile>;
 
+    /// Whether SQLite can check what is written: it needs a file with a name.
+    fn is_checkable(&self) -> bool;
+
     /// Executes the plan that `execution` holds.
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Self::Done, ExecutionFailure>>;
 }
@@ -142,20 +152,31 @@ impl Sink for StagedFile {
         Some(self)
     }
 
+    fn is_checkable(&self) -> bool {
+        self.path().is_some()
+    }
+
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, ExecutionFailure>> {
-        execute(execution).boxed_local()
+        async {
+            let executed = execute(execution).await?;
+            if execution.v3.as_ref().is_some_and(V3Execution::needs_check) {
+                check_ahead(execution.worker, self, &executed).await?;
+            }
+            Ok(executed)
+        }
+        .boxed_local()
     }
 }
 
 /// Makes plans and executes them, until one execution succeeds or no further plan can help. The first
-/// execution uses `sink`. Each later one uses a new sink, which `create` makes, because the pages that a
+/// execution uses `sink`. Each later one uses a new sink, which `create` makes, with a name if it is told so, because the pages that a
 /// failed execution wrote are not reused. Returns the plan that succeeded, the execution's result, and
 /// its sink.
 pub(super) async fn execute_plans<S: Sink>(
     worker: &Rc<Worker>,
     planner: &mut Planner<'_>,
     mut sink: S,
-    create: impl Fn() -> Result<S, RestoreError>,
+    create: impl Fn(bool) -> Result<S, RestoreError>,
 ) -> Result<(Plan, S::Done, S), RestoreError> {
     let mut first_damage: Option<RestoreError> = None;
     // This loop terminates. After each failed execution, `learn` does one of four things: it excludes a
@@ -174,18 +195,25 @@ pub(super) async fn execute_plans<S: Sink>(
             }
         };
         let files = planner.files(&plan)?;
+        let behind = planner.files_behind(&plan)?;
+        let v3 = plan.v3.as_deref().map(|plan| V3Execution { plan, behind: &behind, through: planner.through });
+        if v3.as_ref().is_some_and(V3Execution::needs_check) && sink.output().is_some() && !sink.is_checkable() {
+            drop(sink);
+            sink = create(true)?;
+        }
         let execution = Execution {
             worker,
             store: planner.store,
             files: &files,
             output: sink.output(),
             before: match planner.target {
-                Target::Timestamp(at) => Some(at),
+                Target::Timestamp(at) if plan.v3.is_none() => Some(at),
                 _ => None,
             },
             requests: planner.parallelism.clone(),
+            v3,
         };
-        planner.requests += files.iter().map(|f| gets(f.file.size, worker.shared.segment_bytes)).sum::<u64>();
+        planner.requests += files.iter().map(|f| gets(f.size, worker.shared.segment_bytes)).sum::<u64>();
         match sink.run(&execution).await {
             Ok(done) => return Ok((plan, done, sink)),
             Err(failure) => {
@@ -195,7 +223,7 @@ pub(super) async fn execute_plans<S: Sink>(
                 // The unfinished file is dropped (removed) before a new one is created, so that its disk space can be
                 // used.
                 drop(sink);
-                sink = create()?;
+                sink = create(false)?;
             }
         }
     }
@@ -223,13 +251,14 @@ async fn finish(
     worker.recorder().record(Stage::Commit, watch.elapsed());
     let output = request.destination.path().display();
     tracing::trace!(target: "hydrant::commit", database = request.path, %output, "synced and published");
-    let bytes_in = planned_files(&planner.replica, &plan).map(|f| f.size).sum();
+    let bytes_in = planned_sizes(&planner.replica, &plan).sum();
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
     let warnings = plan.warnings.into_iter().chain(step_back).collect();
     let outcome = RestoreOutcome {
         output: request.destination.path().to_owned(),
         min_txid: plan.min_txid,
         txid: plan.txid,
+        v3: plan.v3.map(|v3| executed.reached.unwrap_or(v3.state)),
         timestamp: executed.timestamp,
         page_size: executed.page_size,
         bytes_out: u64::from(executed.commit) * u64::from(executed.page_size),
@@ -253,6 +282,16 @@ fn times_run_backwards(replica: &Replica, plan: &Plan, step: StepBack) -> Option
     };
     let newer = dated(step.older + 1, step.newer_time)?;
     Some(Warning::TimesRunBackwards { older: dated(step.older, step.older_time)?, newer })
+}
+
+/// Checks with SQLite that the snapshot of Litestream 0.3 was not ahead of the WAL that was applied to it. What SQLite
+/// cannot check passes.
+async fn check_ahead(worker: &Worker, output: &StagedFile, executed: &Executed) -> Result<(), ExecutionFailure> {
+    let Some(path) = output.path() else { return Err(ExecutionFailure::bug("a file to be checked has no name")) };
+    match check_database(worker, path, check::Mode::Full).await {
+        Err(RestoreError::Damaged { .. }) => Err(ExecutionFailure::SnapshotAhead { through: executed.through }),
+        checked => Ok(checked.map(drop)?),
+    }
 }
 
 /// Runs SQLite's check of the file at `path`. The check reads the whole database and blocks, so it runs

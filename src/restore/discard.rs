@@ -7,7 +7,7 @@ use crate::plan::Target;
 use crate::restore::database::{Sink, execute_plans};
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution, execute, fetch_only};
-use crate::restore::planner::{Planner, planned_files};
+use crate::restore::planner::{Planner, planned_sizes};
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use futures_util::future::LocalBoxFuture;
@@ -57,6 +57,10 @@ impl Sink for DiscardStage {
         None
     }
 
+    fn is_checkable(&self) -> bool {
+        false
+    }
+
     fn run<'a>(
         &'a self,
         execution: &'a Execution<'_>,
@@ -74,11 +78,11 @@ impl Sink for DiscardStage {
 /// The same as for [`crate::restore::restore`], except for errors of the destination.
 pub async fn discard(worker: &Rc<Worker>, request: DiscardRequest) -> Result<Discarded, RestoreError> {
     let DiscardRequest { store, path, replica, target, stage } = request;
-    let mut planner = Planner::new(worker, &store, &path, replica, target, None).await?;
-    let (plan, executed, _) = execute_plans(worker, &mut planner, stage, || Ok(stage)).await?;
+    let mut planner = Planner::new(worker, &store, &path, replica, target, None, None).await?;
+    let (plan, executed, _) = execute_plans(worker, &mut planner, stage, |_| Ok(stage)).await?;
     Ok(Discarded {
         files: plan.files.len(),
-        bytes_in: planned_files(&planner.replica, &plan).map(|file| file.size).sum(),
+        bytes_in: planned_sizes(&planner.replica, &plan).sum(),
         bytes_out: executed.map_or(0, |executed| u64::from(executed.commit) * u64::from(executed.page_size)),
         requests: planner.requests,
     })

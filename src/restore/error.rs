@@ -10,6 +10,7 @@ use crate::plan::PlanError;
 use crate::restore::nothing_found::NothingFound;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
+use crate::wal::WalError;
 use thiserror::Error;
 
 /// Why a restore failed. Nothing was published then, and nothing is left on disk. [`restore`](super::restore()),
@@ -23,6 +24,17 @@ pub enum RestoreError {
     /// A file's content is wrong, and no other chain of files reaches the target.
     #[error("{}: {}: {error}", .error.class(), escaped(.key))]
     File { key: String, error: FormatError },
+    /// The content of a file of Litestream 0.3 is wrong, and nothing stands in for it.
+    #[error("{}: {}: {error}", .error.class(), escaped(.key))]
+    Wal { key: String, error: WalError },
+    /// A snapshot of Litestream 0.3 holds pages that are newer than the WAL, and the WAL that they came from was never
+    /// uploaded (docs/FORMAT-V3.md, "The snapshot that is ahead").
+    #[error(
+        "integrity check failed, nothing was published: the snapshot {} holds pages of transactions whose WAL was never \
+         uploaded, and no older snapshot is there",
+        escaped(.key)
+    )]
+    Ahead { key: String },
     /// The files of a plan contradict each other, and no other chain of files reaches the target.
     #[error("{}: {}: {error}", .error.class(), escaped(.key))]
     Chain { key: String, error: ChainError },
@@ -68,6 +80,21 @@ pub enum ChainError {
     /// No file holds this page, which lies within the database.
     #[error("page {pgno} of {commit} is in no file of the plan")]
     PageMissing { pgno: Pgno, commit: u32 },
+    /// The WAL has another page size than newer WAL of the same generation.
+    #[error("page size {found} in the WAL header, newer WAL of this generation has {expected}")]
+    WalPageSize { expected: u32, found: u32 },
+    /// The snapshot has another page size than the WAL.
+    #[error("page size {found} at offset 16, the WAL of this generation has {expected}")]
+    SnapshotPageSize { expected: u32, found: u32 },
+    /// The snapshot is no SQLite database.
+    #[error("not a SQLite database: it begins with {found:02x?}")]
+    NotADatabase { found: Vec<u8> },
+    /// The snapshot ends inside a page.
+    #[error("the database ends inside a page: {bytes} bytes, pages have {page_size}")]
+    HalfPage { bytes: u64, page_size: u32 },
+    /// A piece of WAL begins before the one before it ends.
+    #[error("the WAL ends at offset {ended}, but the next piece begins at {offset}: they overlap")]
+    Overlap { offset: u64, ended: u64 },
     /// The header promises more pages than files of this size can hold.
     #[error("a database of {commit} pages (header, offset 12) cannot be held in the plan's {planned_bytes} bytes")]
     Commit { commit: u32, planned_bytes: u64 },
@@ -99,6 +126,8 @@ impl RestoreError {
             Self::Plan(e) => e.class(),
             Self::File { error, .. } => error.class(),
             Self::Chain { error, .. } => error.class(),
+            Self::Wal { error, .. } => error.class(),
+            Self::Ahead { .. } => Class::IntegrityCheck,
             Self::Unreadable { error, .. } => unreadable_class(error),
             Self::Store(e) => e.class(),
             Self::Vanished | Self::Nothing(_) => Class::BackupNotFound,
@@ -129,6 +158,13 @@ pub(super) enum ExecutionFailure {
     Damaged { file: usize, error: FormatError },
     /// The file contradicts others: to be planned again without it.
     Chain { file: usize, error: ChainError },
+    /// A file of Litestream 0.3 is damaged.
+    Wal { file: usize, error: WalError },
+    /// WAL is missing: to be listed again before this is said.
+    WalGap { error: PlanError },
+    /// The snapshot of Litestream 0.3 holds pages that are newer than the WAL. `through` is the number of frames of its
+    /// index that would have to be applied, if they are known.
+    SnapshotAhead { through: Option<u64> },
     /// The file is too new, so a time was guessed wrong: to be planned again with all times read.
     TooNew { file: usize, error: ChainError },
     /// The file cannot be read: to be planned again without it.
@@ -157,6 +193,7 @@ impl ExecutionFailure {
         match self {
             Self::Damaged { file, error } => Some((*file, error)),
             Self::Chain { file, error } => Some((*file, error)),
+            Self::Wal { file, error } => Some((*file, error)),
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ mod page_map;
 mod page_writer;
 mod planner;
 mod replica_listing;
+mod v3;
 mod work_queue;
 mod workers;
 

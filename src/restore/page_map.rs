@@ -41,6 +41,11 @@ impl PageMap {
         Self { words: vec![0; commit as usize / 64 + 1], commit, _memory: memory }
     }
 
+    /// Makes a map for a database of unknown size, in which no page is claimed or can be claimed.
+    pub(super) const fn unbounded() -> Self {
+        Self { words: Vec::new(), commit: u32::MAX, _memory: None }
+    }
+
     /// Size of the database in pages.
     pub const fn commit(&self) -> u32 {
         self.commit
@@ -76,9 +81,9 @@ impl PageMap {
 
     /// Whether page `pgno` is claimed by some file, so that older copies must not be used. A page beyond `commit`
     /// counts as claimed: the database has shrunk since that page was written, so no copy of it may be used.
-    #[expect(clippy::indexing_slicing, reason = "`words` has a bit for every page up to `commit`")]
     pub fn is_claimed(&self, pgno: Pgno) -> bool {
-        pgno.0 > self.commit || self.words[pgno.0 as usize / 64] >> (pgno.0 % 64) & 1 == 1
+        let is_set = |word: &u64| word >> (pgno.0 % 64) & 1 == 1;
+        pgno.0 > self.commit || self.words.get(pgno.0 as usize / 64).is_some_and(is_set)
     }
 
     /// The first page in `after + 1 ..= commit` that is not claimed. `lock_page` is skipped: SQLite locks
@@ -106,8 +111,13 @@ pub(super) struct Overlay {
 
 impl Overlay {
     /// Makes an empty overlay that holds at most `max_bytes` of pages.
-    pub(super) fn new(page_size: PageSize, max_bytes: u64) -> Self {
+    pub(super) const fn new(page_size: PageSize, max_bytes: u64) -> Self {
         Self { page_size, slabs: Vec::new(), entries: Vec::new(), reservations: Vec::new(), max_bytes }
+    }
+
+    /// Makes an overlay that never holds a page.
+    pub(super) const fn empty() -> Self {
+        Self::new(PageSize::SMALLEST, 0)
     }
 
     /// Stores `page`, the newest copy of page `pgno`. Returns false if `max_bytes` or the memory budget leaves no

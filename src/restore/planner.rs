@@ -4,11 +4,12 @@
 //! If the execution of a plan fails, [`Planner`] makes another plan: without the damaged file, or from a new
 //! listing if files were deleted or replaced (docs/ARCHITECTURE.md, "One database").
 
-use crate::catalogue::{LtxFile, Replica};
+use crate::catalogue::{Generation, Replica};
+use crate::error::Class;
 use crate::ltx::Txid;
-use crate::plan::{self, Excluded, Plan, PlanError, Target, Times};
+use crate::plan::{self, DatedGeneration, Excluded, Plan, PlanError, Target, Times, V3State};
 use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::large::{PlannedFile, gets, note_asked_again};
+use crate::restore::large::{PlannedContent, PlannedFile, gets, note_asked_again};
 use crate::restore::nothing_found::NothingFound;
 use crate::restore::replica_listing::{HeaderTime, ListedReplica, list_replica, look_at_times};
 use crate::restore::workers::Worker;
@@ -37,6 +38,9 @@ impl PlannedRestore {
     /// The time of the state that the plan leads to, and whether it is from a header. If planning read no header of
     /// the newest file, it is the LastModified of the listing.
     pub fn newest_time(&self) -> Option<(Timestamp, bool)> {
+        if let Some(v3) = &self.plan.v3 {
+            return Some((v3.state.time, false));
+        }
         let index = *self.plan.files.last()?;
         match self.times.get(index) {
             Some(time) => Some((time, true)),
@@ -49,7 +53,7 @@ impl PlannedRestore {
 /// them, and reads the header times that the plan depends on. Fetches no pages.
 ///
 /// # Errors
-/// [`RestoreError::Plan`] if no chain of files leads to `target`. If files seem to be missing, a second
+/// [`RestoreError::Plan`] if no chain of files leads to `target`, or none of the generation that is asked for. If files seem to be missing, a second
 /// listing has confirmed that. Otherwise the failure of a request.
 pub async fn plan_database(
     worker: &Worker,
@@ -57,8 +61,9 @@ pub async fn plan_database(
     path: &str,
     replica: Option<Replica>,
     target: &Target,
+    generation: Option<Generation>,
 ) -> Result<PlannedRestore, RestoreError> {
-    let mut planner = Planner::new(worker, store, path, replica, *target, None).await?;
+    let mut planner = Planner::new(worker, store, path, replica, *target, generation, None).await?;
     let plan = planner.plan().await?;
     Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times })
 }
@@ -71,10 +76,14 @@ pub(super) struct Planner<'a> {
     /// Path of the replica in the store.
     path: &'a str,
     pub target: Target,
+    /// The generation of Litestream 0.3 to restore from, if the user has named one.
+    generation: Option<Generation>,
     /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub parallelism: Option<Arc<Semaphore>>,
     /// The TXID of the first plan. Each further plan must reach the same TXID. None before the first plan.
-    pinned: Option<Txid>,
+    pinned: Option<Pinned>,
+    /// The number of frames of the snapshot's own index to apply, because the snapshot is ahead of the target.
+    pub through: Option<u64>,
     pub replica: Replica,
     /// Why `replica` has no files, if it has none and was listed here.
     nothing: Option<NothingFound>,
@@ -103,27 +112,40 @@ pub(super) struct Planner<'a> {
 impl PlannedRestore {
     /// Total size of the planned files in bytes.
     pub fn bytes(&self) -> u64 {
-        planned_files(&self.replica, &self.plan).map(|file| file.size).sum()
+        planned_sizes(&self.replica, &self.plan).sum()
     }
 
     /// Estimated number of GETs that fetch the planned files, if files larger than `segment_bytes` are fetched
     /// in segments.
     pub fn gets(&self, segment_bytes: u64) -> u64 {
-        planned_files(&self.replica, &self.plan).map(|file| gets(file.size, segment_bytes)).sum()
+        planned_sizes(&self.replica, &self.plan).map(|size| gets(size, segment_bytes)).sum()
     }
 }
 
-/// The files of `plan`, from the oldest to the newest. `plan` must have been made for `replica`.
-pub(super) fn planned_files<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = &'a LtxFile> {
-    debug_assert!(plan.files.iter().all(|&i| i < replica.files.len()), "a plan is made of listed files");
-    plan.files.iter().filter_map(|&i| replica.files.get(i))
+/// The state that the first plan leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pinned {
+    Txid(Txid),
+    V3(V3State),
+}
+
+/// The sizes of the files of `plan`, from the oldest to the newest. `plan` must have been made for `replica`.
+pub(super) fn planned_sizes<'a>(replica: &'a Replica, plan: &'a Plan) -> impl Iterator<Item = u64> {
+    let v3 = plan.v3.as_ref().and(replica.v3.as_ref());
+    plan.files.iter().filter_map(move |&i| match v3 {
+        Some(v3) => v3.files.get(i).map(|file| file.size),
+        None => replica.files.get(i).map(|file| file.size),
+    })
 }
 
 /// Describes the files of a plan for the log, the oldest first: for each run of files of one level
 /// `level×files`, such as `9×1,3×2,0×5`.
 fn files_by_level(replica: &Replica, plan: &Plan) -> String {
+    if plan.v3.is_some() {
+        return format!("snapshot×1,wal×{}", plan.files.len().saturating_sub(1));
+    }
     let mut runs: Vec<(u8, u32)> = Vec::new();
-    for file in planned_files(replica, plan) {
+    for file in plan.files.iter().filter_map(|&i| replica.files.get(i)) {
         match runs.last_mut() {
             Some((level, files)) if *level == file.level.get() => *files += 1,
             _ => runs.push((file.level.get(), 1)),
@@ -144,6 +166,7 @@ impl<'a> Planner<'a> {
         path: &'a str,
         replica: Option<Replica>,
         target: Target,
+        generation: Option<Generation>,
         parallelism: Option<Arc<Semaphore>>,
     ) -> Result<Self, RestoreError> {
         let (listed, requests) = match replica {
@@ -151,13 +174,19 @@ impl<'a> Planner<'a> {
             None => (list_replica(&worker.http, store, path, &worker.shared.catalogue).await?, lists(path)),
         };
         let ListedReplica { replica, nothing } = listed;
+        let replica = match generation {
+            Some(generation) => only_generation(replica, generation)?,
+            None => replica,
+        };
         Ok(Self {
             worker,
             store,
             path,
             target,
+            generation,
             parallelism,
             pinned: None,
+            through: None,
             replica,
             nothing,
             fresh: false,
@@ -181,8 +210,8 @@ impl<'a> Planner<'a> {
         // or lists the files again, which happens a bounded number of times.
         loop {
             let target = match (self.target, self.pinned) {
-                (Target::Timestamp(_), _) | (_, None) => self.target,
-                (_, Some(txid)) => Target::Txid(txid),
+                (Target::Timestamp(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
+                (_, Some(Pinned::Txid(txid))) => Target::Txid(txid),
             };
             match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
                 Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
@@ -192,11 +221,13 @@ impl<'a> Planner<'a> {
                 Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
                     // A further plan for a point in time must reach the same TXID as the first one. Otherwise
                     // avoiding a damaged file would silently give an older state.
-                    Some(txid) if txid != plan.txid => {
+                    Some(Pinned::Txid(txid)) if txid != plan.txid => {
                         return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
                     }
                     _ => {
-                        self.pinned = Some(plan.txid);
+                        // A further plan for a replica of Litestream 0.3 uses the same WAL: nothing stands in for it.
+                        let state = plan.v3.as_ref().map(|v3| v3.state);
+                        self.pinned = Some(state.map_or(Pinned::Txid(plan.txid), Pinned::V3));
                         self.log_plan(&plan);
                         return Ok(plan);
                     }
@@ -225,8 +256,9 @@ impl<'a> Planner<'a> {
                 txid = %plan.txid,
                 files = plan.files.len(),
                 levels = files_by_level(&self.replica, plan),
-                bytes = planned_files(&self.replica, plan).map(|file| file.size).sum::<u64>(),
-                listed = self.replica.files.len(),
+                bytes = planned_sizes(&self.replica, plan).sum::<u64>(),
+                generation = plan.v3.as_ref().map(|v3| v3.state.generation.to_string()),
+                listed = self.replica.files.len() + self.replica.v3.as_ref().map_or(0, |v3| v3.files.len()),
                 avoided = self.damaged.len(),
                 other_lineages = self.replica.others.len(),
                 newer_exist = plan.newer_exist,
@@ -340,6 +372,14 @@ impl<'a> Planner<'a> {
         };
         let (i, error) = match failure {
             ExecutionFailure::Fatal(e) => return Err(e),
+            ExecutionFailure::WalGap { error } if self.fresh => return Err(error.into()),
+            ExecutionFailure::WalGap { error } => {
+                // LIST is not atomic: missing files may have been written while it ran.
+                self.list_again(&error).await?;
+                self.fresh = true;
+                return Ok(None);
+            }
+            ExecutionFailure::SnapshotAhead { through } => return self.learn_ahead(plan, &key(0)?, through),
             ExecutionFailure::Stopped => return Err(RestoreError::Cancelled),
             ExecutionFailure::Again { .. } => {
                 return Err(RestoreError::Internal { what: "a file is to be asked for twice more" });
@@ -367,10 +407,18 @@ impl<'a> Planner<'a> {
                 self.pinned = None;
                 return Ok(None);
             }
+            ExecutionFailure::Wal { file, error } => (file, RestoreError::Wal { key: key(file)?, error }),
             ExecutionFailure::Damaged { file, error } => (file, RestoreError::File { key: key(file)?, error }),
             ExecutionFailure::Chain { file, error } => (file, RestoreError::Chain { key: key(file)?, error }),
         };
         match at(i) {
+            Some(index) if plan.v3.is_some() => {
+                // An older snapshot stands in for a snapshot. Nothing stands in for WAL.
+                if i > 0 || self.excluded.contains_v3(index) {
+                    return Err(error);
+                }
+                self.excluded.insert_v3(index, error.class());
+            }
             Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),
             // The file was excluded before and is planned nevertheless, so no further plan can help.
             _ => return Err(error),
@@ -378,6 +426,31 @@ impl<'a> Planner<'a> {
         tracing::debug!(target: TARGET, database = self.path, key = key(i)?, %error, "plans around a file");
         self.damaged.push((key(i)?, error.to_string()));
         Ok(Some(error))
+    }
+
+    /// Prepares the next plan after the snapshot of `plan`, which has the key `key`, has proved to be ahead of the WAL.
+    /// An older snapshot gives the exact state. Without one, the WAL up to the frame `through` is applied: its
+    /// transactions were committed before the snapshot was taken.
+    fn learn_ahead(
+        &mut self,
+        plan: &Plan,
+        key: &str,
+        through: Option<u64>,
+    ) -> Result<Option<RestoreError>, RestoreError> {
+        let ahead = plan.v3.as_ref().and_then(|v3| v3.ahead.as_ref());
+        tracing::debug!(target: TARGET, database = self.path, key, through, "the snapshot is ahead of the WAL");
+        match (plan.files.first(), ahead) {
+            (Some(&base), Some(ahead)) if ahead.has_older => {
+                self.excluded.insert_v3(base, Class::IntegrityCheck);
+                // The older snapshot leads to the same place in the WAL.
+                Ok(None)
+            }
+            _ if through.is_some() && self.through.is_none() => {
+                self.through = through;
+                Ok(None)
+            }
+            _ => Err(RestoreError::Ahead { key: key.to_owned() }),
+        }
     }
 
     /// Lists the files again, because `e` says that a file was deleted or replaced.
@@ -399,7 +472,10 @@ impl<'a> Planner<'a> {
         tracing::debug!(target: TARGET, database = self.path, times = self.relisted, %why, "lists again");
         self.requests += lists(self.path);
         let listed = list_replica(&self.worker.http, self.store, self.path, &self.worker.shared.catalogue).await?;
-        let new = listed.replica.keeping_to(&self.replica);
+        let mut new = listed.replica.keeping_to(&self.replica);
+        if let Some(generation) = self.generation {
+            new = new.only_generation(generation);
+        }
         self.times = self.times.carried(&self.replica, &new);
         self.excluded = self.excluded.carried(&self.replica, &new);
         self.replica = new;
@@ -411,18 +487,51 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// [`RestoreError::Internal`] if `plan` was made for another listing, which is a bug.
     pub(super) fn files(&self, plan: &Plan) -> Result<Vec<PlannedFile>, RestoreError> {
-        let planned = plan.files.iter().map(|&i| {
+        self.files_at(&plan.files, plan.v3.is_some())
+    }
+
+    /// The files with these indexes in the list of their format.
+    fn files_at(&self, files: &[usize], are_v3: bool) -> Result<Vec<PlannedFile>, RestoreError> {
+        let v3 = self.replica.v3.as_ref().filter(|_| are_v3);
+        let planned = files.iter().map(|&i| {
+            let planned = match v3 {
+                Some(v3) => v3.files.get(i).map(|file| {
+                    let content = PlannedContent::V3 { index: file.index, kind: file.kind };
+                    (v3.key(file), file.size, file.etag.clone(), content)
+                }),
+                None => self.replica.files.get(i).map(|file| {
+                    let content = PlannedContent::Ltx { min_txid: file.min_txid, max_txid: file.max_txid };
+                    (self.replica.key(file), file.size, file.etag.clone(), content)
+                }),
+            };
             let what = "a planned file is not in the listing";
-            let file = self.replica.files.get(i).ok_or(RestoreError::Internal { what })?;
-            let key = self.replica.key(file);
-            Ok(PlannedFile { asked_again: self.asked_again.contains(&key), key, file: file.clone() })
+            let (key, size, etag, content) = planned.ok_or(RestoreError::Internal { what })?;
+            Ok(PlannedFile { asked_again: self.asked_again.contains(&key), key, size, etag, content })
         });
-        let planned = planned.collect::<Result<Vec<_>, RestoreError>>()?;
-        debug_assert!(planned.first().is_some_and(|base| base.file.is_snapshot()), "a chain begins with a snapshot");
-        debug_assert!(
-            planned.last().is_some_and(|newest| newest.file.max_txid == plan.txid),
-            "a chain ends at its TXID"
-        );
-        Ok(planned)
+        planned.collect()
+    }
+
+    /// The pieces of WAL behind the target that may prove that the snapshot of `plan` is ahead of it.
+    ///
+    /// # Errors
+    /// [`RestoreError::Internal`] if `plan` was made for another listing, which is a bug.
+    pub(super) fn files_behind(&self, plan: &Plan) -> Result<Vec<PlannedFile>, RestoreError> {
+        match plan.v3.as_ref().and_then(|v3| v3.ahead.as_ref()) {
+            Some(ahead) => self.files_at(&ahead.behind, true),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The replica with the files of one generation.
+///
+/// # Errors
+/// [`PlanError::UnknownGeneration`] if it has none.
+fn only_generation(replica: Replica, generation: Generation) -> Result<Replica, PlanError> {
+    let known: Vec<DatedGeneration> =
+        replica.v3.iter().flat_map(|v3| v3.generations()).filter_map(DatedGeneration::of).collect();
+    match known.iter().any(|known| known.name == generation) {
+        true => Ok(replica.only_generation(generation)),
+        false => Err(PlanError::UnknownGeneration { generation, known }),
     }
 }

@@ -1,11 +1,11 @@
 //! Lists the LTX files of one database's replica, and reads the creation times in the files' headers.
 
-use crate::catalogue::{CatalogueMemory, Layout, LtxFile, Replica, ReplicaCollector, Surroundings, root_of};
+use crate::catalogue::{CatalogueMemory, Layout, Replica, ReplicaCollector, Surroundings, root_of};
 use crate::ltx::header::{HEADER_SIZE, Header};
 use crate::restore::large::{note_asked_again, request_permit};
 use crate::restore::nothing_found::{NothingFound, root_around};
 use crate::restore::workers::Worker;
-use crate::store::{Http, ListPage, ListRequest, Store, StoreError};
+use crate::store::{Etag, Http, ListPage, ListRequest, Store, StoreError};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
 use std::cell::RefCell;
@@ -117,14 +117,16 @@ pub async fn look_at_times(
     let looks = wanted.iter().filter_map(|&i| Some((i, replica.files.get(i)?))).map(|(i, file)| async move {
         let _permit = request_permit(requests).await;
         let key = replica.key(file);
-        let mut read = read_header(&worker.http, store, &key, file).await;
+        let mut read = read_header(&worker.http, store, &key, file.size, file.etag.as_ref()).await;
         // A bit may have been flipped on the way from a bucket.
         if let Ok((header, _)) = &read
             && let Err(error) = Header::parse(header)
             && !store.is_on_disk()
         {
             note_asked_again(worker, &key, None, &error);
-            read = Box::pin(read_header(&worker.http.on_other_connections(), store, &key, file)).await;
+            read =
+                Box::pin(read_header(&worker.http.on_other_connections(), store, &key, file.size, file.etag.as_ref()))
+                    .await;
         }
         match read {
             Ok((header, _)) => {
@@ -151,10 +153,11 @@ pub async fn read_header(
     http: &Http,
     store: &Store,
     key: &str,
-    file: &LtxFile,
+    size: u64,
+    etag: Option<&Etag>,
 ) -> Result<(Vec<u8>, Option<Timestamp>), StoreError> {
-    let size = file.size.min(HEADER_SIZE as u64);
-    let mut body = store.get(http, key, 0..size, file.etag.as_ref()).await?;
+    let size = size.min(HEADER_SIZE as u64);
+    let mut body = store.get(http, key, 0..size, etag).await?;
     let mut header = Vec::with_capacity(HEADER_SIZE);
     // Ends: the body yields the bytes of the range, then None, or an error.
     while let Some(chunk) = body.chunk().await? {

@@ -81,6 +81,8 @@ pub struct SharedResources {
     in_flight: Semaphore,
     /// Files larger than this many bytes are fetched in segments of about this size.
     pub segment_bytes: u64,
+    /// Number of workers that were asked for.
+    pub workers: usize,
     /// The pool of threads that run SQLite's checks.
     pub checks: Threads,
     /// Latencies that the workers have handed in since [`Workers::take_stages`] was last called.
@@ -142,6 +144,7 @@ impl Workers {
             tasks: WorkQueue::default(),
             in_flight: Semaphore::new(options.tasks.max(1)),
             segment_bytes: options.segment_bytes.max(1),
+            workers,
             checks: Threads::new("check", workers.saturating_mul(CHECKS_PER_WORKER)),
             stages: Mutex::default(),
         });

@@ -72,7 +72,16 @@ fn run(
 ) -> Result<RestoreOutcome, RestoreError> {
     let destination = Arc::new(Destination::prepare(&CommitContext::default(), output, Replace::Never).unwrap());
     let (store, path) = (store.clone(), path.to_owned());
-    let request = move || Request { store, path, replica: None, target, destination, check: None, parallelism: None };
+    let request = move || Request {
+        store,
+        path,
+        replica: None,
+        target,
+        generation: None,
+        destination,
+        check: None,
+        parallelism: None,
+    };
     let request = request();
     let restored = engine.run(move |worker| Box::pin(async move { restore(&worker, request).await })).unwrap()?;
     restored.published.sync_dir()?;
@@ -185,21 +194,6 @@ fn every_target_from_files() {
 fn every_target_through_an_independent_s3_server() {
     let server = S3sServer::serving_copy_of(&corpus().join("single"), "corpus");
     every_target("s3", &server.store("corpus"), str::to_owned);
-}
-
-#[test]
-fn v3_replicas_are_refused_by_name() {
-    let engine = engine(IoBackend::Pwrite);
-    let root = corpus().join("single").canonicalize().unwrap();
-    for (name, _) in manifests().iter().filter(|(name, _)| name.starts_with("v3-")) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = root.join(name);
-        let output = dir.path().join("db");
-        let error = run(&engine, &Store::File(Default::default()), path.to_str().unwrap(), Target::Latest, &output);
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("v0.3"), "{error}");
-        assert!(!output.exists());
-    }
 }
 
 /// Restores the databases of the fleet. Healthy ones must give their hash. Damaged ones must fail with the class in

@@ -33,6 +33,7 @@ fn run(engine: &Workers, path: &Path, target: Target, output: &Path) -> Result<R
         path: path.to_str().unwrap().to_owned(),
         replica: None,
         target,
+        generation: None,
         destination,
         check: None,
         parallelism: None,

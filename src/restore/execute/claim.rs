@@ -336,7 +336,7 @@ async fn begin(execution: &Execution<'_>, i: usize, header: &Header) -> Result<C
         // The header promises more pages than the plan's files can hold. Either the snapshot was truncated, or this
         // header is wrong. Reading the snapshot again from its beginning tells which.
         let base = execution.planned(0)?;
-        let fault = execution.source(base, None).fault(0, base.file.etag.as_ref()).await;
+        let fault = execution.source(base, None).fault(0, base.etag.as_ref()).await;
         let wrong = || ExecutionFailure::Chain { file: i, error: ChainError::Commit { commit, planned_bytes } };
         return Err(fault.unwrap_or_else(wrong));
     }
@@ -391,7 +391,7 @@ async fn page_maps(
     if most == 0 {
         return Err(no_memory(execution, map_bytes));
     }
-    let large = execution.files.iter().skip(1).filter(|planned| execution.is_large(&planned.file)).count() as u64;
+    let large = execution.files.iter().skip(1).filter(|planned| execution.is_large(planned)).count() as u64;
     let count = u32::try_from(most.min(1 + large)).unwrap_or(u32::MAX);
     let mut maps = budget.reserve_each(map_bytes, count).await;
     Ok((PageMap::new(commit, maps.split(map_bytes)), Some(maps)))

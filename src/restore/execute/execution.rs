@@ -1,13 +1,13 @@
 //! [`Execution`]: a plan's files, the store that they are read from, and the output that their pages are
 //! written to.
 
-use crate::catalogue::LtxFile;
 use crate::commit::{CommitError, StagedFile};
 use crate::ltx::decoder::FileDecoder;
 use crate::ltx::header::Header;
 use crate::ltx::name::check_name;
 use crate::restore::error::ExecutionFailure;
 use crate::restore::large::{LargeSource, PlannedFile};
+use crate::restore::v3::V3Execution;
 use crate::restore::workers::Worker;
 use crate::store::{Http, Store};
 use crate::timestamp::Timestamp;
@@ -38,6 +38,8 @@ pub(crate) struct Execution<'a> {
     pub before: Option<Timestamp>,
     /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub requests: Option<Arc<Semaphore>>,
+    /// Set if the files are those of Litestream 0.3: a snapshot and pieces of WAL.
+    pub v3: Option<V3Execution<'a>>,
 }
 
 impl Execution<'_> {
@@ -60,11 +62,11 @@ impl Execution<'_> {
 
     /// Total size of the planned files in bytes.
     pub(crate) fn planned_bytes(&self) -> u64 {
-        self.files.iter().map(|f| f.file.size).sum()
+        self.files.iter().map(|f| f.size).sum()
     }
 
     /// Whether `file` is too large for one GET (more than 8 MiB) and is fetched in segments.
-    pub(crate) fn is_large(&self, file: &LtxFile) -> bool {
+    pub(crate) fn is_large(&self, file: &PlannedFile) -> bool {
         file.size > self.worker.shared.segment_bytes
     }
 
@@ -75,7 +77,7 @@ impl Execution<'_> {
     /// exceed [`UNRESERVED_MAP_BYTES`], because it then reserves memory in a second step.
     pub(crate) async fn large_database_permit(&self) -> Option<SemaphorePermit<'_>> {
         let may_reserve_a_map = self.planned_bytes() / MIN_STORED_PAGE_BYTES / 8 >= UNRESERVED_MAP_BYTES;
-        match may_reserve_a_map || self.files.iter().any(|f| self.is_large(&f.file)) {
+        match may_reserve_a_map || self.files.iter().any(|f| self.is_large(f)) {
             true => self.worker.shared.large_databases.acquire().await.ok(),
             false => None,
         }
@@ -105,14 +107,14 @@ impl Execution<'_> {
     /// A decoder for file `i` of the plan. It also checks the header's TXIDs against those in the file's
     /// name.
     pub(crate) fn decoder(&self, i: usize) -> Result<FileDecoder, ExecutionFailure> {
-        let file = &self.planned(i)?.file;
-        Ok(FileDecoder::new(file.size, Some((file.min_txid, file.max_txid))))
+        let file = self.planned(i)?;
+        Ok(FileDecoder::new(file.size, file.content.txids()))
     }
 
     /// Whether file `i` is fetched in segments and may be asked for once more.
     pub(crate) fn is_large_and_may_be_asked_again(&self, i: usize) -> bool {
         let planned = self.files.get(i);
-        planned.is_some_and(|planned| self.is_large(&planned.file) && self.source(planned, None).may_ask_again())
+        planned.is_some_and(|planned| self.is_large(planned) && self.source(planned, None).may_ask_again())
     }
 
     /// Compares the TXIDs in the name of file `i` with those in `header`.
@@ -120,7 +122,7 @@ impl Execution<'_> {
     /// # Errors
     /// [`ExecutionFailure::Damaged`] if they differ.
     pub(crate) fn check_name(&self, i: usize, header: &Header) -> Result<(), ExecutionFailure> {
-        let file = &self.planned(i)?.file;
-        check_name(header, file.min_txid, file.max_txid).map_err(|error| ExecutionFailure::Damaged { file: i, error })
+        let Some((min_txid, max_txid)) = self.planned(i)?.content.txids() else { return Ok(()) };
+        check_name(header, min_txid, max_txid).map_err(|error| ExecutionFailure::Damaged { file: i, error })
     }
 }

@@ -6,7 +6,7 @@ use crate::ltx::decoder::FileDecoder;
 use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::execution::Execution;
 use crate::restore::large::{Footer, PlannedFile, note_asked_again, request_permit};
-use crate::store::{Body, Http, StoreError, StoreErrorKind};
+use crate::store::{Body, Etag, Http, Store, StoreError, StoreErrorKind};
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,12 +84,12 @@ impl WholeBody {
         i: usize,
     ) -> Result<(), ExecutionFailure> {
         if std::mem::take(&mut self.is_unopened) {
-            let PlannedFile { key, file, .. } = execution.planned(i)?;
+            let file = execution.planned(i)?;
             if let Some(requests) = &execution.requests {
                 self._permit = Arc::clone(requests).acquire_owned().await.ok();
             }
             let http = self.again.as_deref().unwrap_or(&execution.worker.http);
-            let body = execution.store.get(http, key, 0..file.size, file.etag.as_ref()).await;
+            let body = execution.store.get(http, &file.key, 0..file.size, file.etag.as_ref()).await;
             self.unread = Some(body.map_err(|e| ExecutionFailure::of_request(i, e))?);
         }
         let chunk = match (self.fetched.next(), &mut self.unread) {
@@ -136,14 +136,48 @@ pub(super) async fn fetch(
     fetch_on(execution, file, reading, None).await
 }
 
+/// Fetches a whole object, or reads a whole file. A small body is gathered in one chunk ([`GATHERED_BYTES`]).
+///
+/// # Errors
+/// [`StoreError`] if the request fails and all its retries do.
+pub(crate) async fn collect_body(
+    store: &Store,
+    http: &Http,
+    key: &str,
+    size: u64,
+    etag: Option<&Etag>,
+) -> Result<Vec<Bytes>, StoreError> {
+    // An object of 0 bytes needs no request. On a local disk, size 0 may mean that the size could not be
+    // read, so the file is opened nevertheless and a failure gets its own error.
+    if size == 0 && !store.is_on_disk() {
+        return Ok(Vec::new());
+    }
+    gather(store.get(http, key, 0..size, etag).await?, size).await
+}
+
+async fn gather(mut body: Body, size: u64) -> Result<Vec<Bytes>, StoreError> {
+    if !body.is_on_disk() && size <= GATHERED_BYTES {
+        let mut gathered = Vec::with_capacity(size as usize);
+        while let Some(chunk) = body.chunk().await? {
+            gathered.extend_from_slice(&chunk);
+        }
+        return Ok(vec![gathered.into()]);
+    }
+    let mut chunks = Vec::new();
+    while let Some(chunk) = body.chunk().await? {
+        chunks.push(chunk);
+    }
+    Ok(chunks)
+}
+
 async fn fetch_on(
     execution: &Execution<'_>,
     file: &PlannedFile,
     reading: Reading,
     again: Option<Rc<Http>>,
 ) -> Result<Fetched, StoreError> {
-    let (size, etag) = (file.file.size, file.file.etag.as_ref());
-    if execution.is_large(&file.file) {
+    let (size, etag) = (file.size, file.etag.as_ref());
+    if execution.is_large(file) {
         let streamed = || Fetched::Whole(WholeBody::unopened(again.clone()));
         if execution.store.ignores_ranges() {
             return Ok(streamed());
@@ -161,21 +195,9 @@ async fn fetch_on(
         return Ok(Fetched::Whole(WholeBody::default()));
     }
     let http = again.as_deref().unwrap_or(&execution.worker.http);
-    let mut body = execution.store.get(http, &file.key, 0..size, etag).await?;
-    if body.is_on_disk() {
-        if reading == Reading::OnDemand && size > GATHERED_BYTES {
-            return Ok(Fetched::Whole(WholeBody { unread: Some(body), ..WholeBody::default() }));
-        }
-    } else if size <= GATHERED_BYTES {
-        let mut gathered = Vec::with_capacity(size as usize);
-        while let Some(chunk) = body.chunk().await? {
-            gathered.extend_from_slice(&chunk);
-        }
-        return Ok(Fetched::Whole(WholeBody::fetched(vec![gathered.into()])));
+    let body = execution.store.get(http, &file.key, 0..size, etag).await?;
+    if body.is_on_disk() && reading == Reading::OnDemand && size > GATHERED_BYTES {
+        return Ok(Fetched::Whole(WholeBody { unread: Some(body), ..WholeBody::default() }));
     }
-    let mut chunks = Vec::new();
-    while let Some(chunk) = body.chunk().await? {
-        chunks.push(chunk);
-    }
-    Ok(Fetched::Whole(WholeBody::fetched(chunks)))
+    Ok(Fetched::Whole(WholeBody::fetched(gather(body, size).await?)))
 }

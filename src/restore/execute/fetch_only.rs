@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 pub(crate) async fn fetch_only(execution: &Execution<'_>) -> Result<(), ExecutionFailure> {
     let _permit = execution.large_database_permit().await;
     let fetches = execution.files.iter().enumerate().rev().map(|(i, file)| async move {
-        if !execution.is_large(&file.file) || execution.store.ignores_ranges() {
+        if !execution.is_large(file) || execution.store.ignores_ranges() {
             fetch_and_discard(execution, file).await.map_err(|e| ExecutionFailure::of_request(i, e))?;
             return Ok::<_, ExecutionFailure>(None);
         }
@@ -64,8 +64,8 @@ pub(crate) async fn fetch_only(execution: &Execution<'_>) -> Result<(), Executio
 /// Fetches the small file `file` with one GET and discards its bytes. An empty file needs no request.
 async fn fetch_and_discard(execution: &Execution<'_>, file: &PlannedFile) -> Result<(), StoreError> {
     let _permit = request_permit(execution.requests.as_deref()).await;
-    if file.file.size > 0 {
-        let (whole, etag) = (0..file.file.size, file.file.etag.as_ref());
+    if file.size > 0 {
+        let (whole, etag) = (0..file.size, file.etag.as_ref());
         let mut body = execution.store.get(&execution.worker.http, &file.key, whole, etag).await?;
         while body.chunk().await?.is_some() {}
     }

@@ -9,7 +9,7 @@
 mod claim;
 mod completeness;
 mod execution;
-mod fetch;
+pub(super) mod fetch;
 mod fetch_only;
 mod place;
 mod space;
@@ -17,6 +17,7 @@ mod space;
 pub(super) use execution::Execution;
 pub(super) use fetch_only::fetch_only;
 
+use crate::plan::V3State;
 use crate::restore::ahead::Ahead;
 use crate::restore::chain_times::StepBack;
 use crate::restore::error::ExecutionFailure;
@@ -24,6 +25,7 @@ use crate::restore::execute::claim::Claims;
 use crate::restore::execute::fetch::{INCREMENTS_IN_FLIGHT, Reading, fetch};
 use crate::restore::execute::place::place_base;
 use crate::restore::execute::space::reserve_where_scarce;
+use crate::restore::v3;
 use crate::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -40,6 +42,11 @@ pub(super) struct Executed {
     pub commit: u32,
     /// Creation time of the newest planned file, from its header.
     pub timestamp: Timestamp,
+    /// The state that was reached, if it is another one than the plan's: because the snapshot of Litestream 0.3 was
+    /// ahead.
+    pub reached: Option<V3State>,
+    /// The number of frames of the snapshot's index that would have to be applied if the snapshot is ahead.
+    pub through: Option<u64>,
     /// The largest step back in time between two neighbouring files. None if their times ascend.
     pub step_back: Option<StepBack>,
 }
@@ -51,6 +58,9 @@ pub(super) struct Executed {
 /// A planned file is damaged, cannot be read, or was replaced or deleted since the listing; or the store,
 /// the disk or the memory budget fails.
 pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, ExecutionFailure> {
+    if let Some(v3) = &execution.v3 {
+        return Box::pin(v3::execute(execution, v3)).await;
+    }
     let (base, increments) = execution.base_and_increments()?;
     let shared = &execution.worker.shared;
     shared.counters.bytes_in_planned.add(execution.planned_bytes());
@@ -58,8 +68,8 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, Execu
     reserve_where_scarce(execution).await?;
     // All bodies that this database will hold at a time are reserved in one step. A database that already
     // held a part of its memory while it waited for the rest could wait for another one that does the same.
-    let base_bytes = if execution.is_large(&base.file) { 0 } else { base.file.size };
-    let window_bytes = increments.iter().map(|f| f.file.size.min(shared.segment_bytes)).sum::<u64>();
+    let base_bytes = if execution.is_large(base) { 0 } else { base.size };
+    let window_bytes = increments.iter().map(|f| f.size.min(shared.segment_bytes)).sum::<u64>();
     let window_bytes =
         window_bytes.min(INCREMENTS_SEGMENTS * shared.segment_bytes).min(shared.budget.total_bytes() / 4);
     let _reservation = shared.budget.reserve(base_bytes + window_bytes).await;
@@ -67,7 +77,7 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, Execu
     let window = Semaphore::new(window_bytes.max(1) as usize);
     let window = &window;
     let fetches = increments.iter().enumerate().rev().map(|(i, file)| async move {
-        let held = file.file.size.clamp(1, window_bytes.max(1)) as u32;
+        let held = file.size.clamp(1, window_bytes.max(1)) as u32;
         let permit = window.acquire_many(held).await.ok();
         (i + 1, fetch(execution, file, Reading::Now).await, permit)
     });
@@ -90,6 +100,8 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, Execu
         page_size: shape.page_size.get(),
         commit: shape.commit,
         timestamp: shape.timestamp,
+        reached: None,
+        through: None,
         step_back: shape.times.step_back(),
     })
 }

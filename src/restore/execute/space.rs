@@ -23,12 +23,13 @@ pub(super) fn is_implausible(header: &Header, planned_bytes: u64) -> bool {
 pub(super) async fn reserve_where_scarce(execution: &Execution<'_>) -> Result<(), ExecutionFailure> {
     let planned_bytes = execution.planned_bytes();
     let (Some(output), Some(newest)) = (execution.output, execution.files.last()) else { return Ok(()) };
-    if newest.file.size == 0 || !output.is_space_scarce(planned_bytes) {
+    if newest.size == 0 || !output.is_space_scarce(planned_bytes) {
         return Ok(());
     }
     let file = execution.files.len() - 1;
     let _permit = request_permit(execution.requests.as_deref()).await;
-    let header = read_header(&execution.worker.http, execution.store, &newest.key, &newest.file).await;
+    let header =
+        read_header(&execution.worker.http, execution.store, &newest.key, newest.size, newest.etag.as_ref()).await;
     let (header, _) = header.map_err(|error| ExecutionFailure::of_request(file, error))?;
     let Ok(header) = Header::parse(&header) else { return Ok(()) };
     let too_new = execution.before.is_some_and(|before| header.timestamp() >= before);

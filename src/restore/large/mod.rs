@@ -16,4 +16,4 @@ mod source;
 pub(super) use page_index::Indexed;
 pub(super) use segment::SegmentContext;
 pub(super) use segments::Segments;
-pub(super) use source::{Footer, LargeSource, PlannedFile, gets, note_asked_again, request_permit};
+pub(super) use source::{Footer, LargeSource, PlannedContent, PlannedFile, gets, note_asked_again, request_permit};

@@ -77,7 +77,7 @@ impl Indexed {
     ) -> Result<Self, ExecutionFailure> {
         let damaged = |error| ExecutionFailure::Damaged { file: planned, error };
         let failed = |error| ExecutionFailure::of_request(planned, error);
-        let size = source.planned.file.size;
+        let size = source.planned.size;
         let header = footer.header().map_err(damaged)?;
         let mut head_crc = FileCrc::new();
         head_crc.update(&footer.head);

@@ -1,10 +1,10 @@
 //! The requests for a large file apart from its segments: GETs of its header and of its last bytes. If the
 //! file proves damaged, it is read once more from its beginning, to find the first error for the message.
 
-use crate::catalogue::LtxFile;
-use crate::ltx::FormatError;
+use crate::catalogue::V3Kind;
 use crate::ltx::decoder::{DecodeStep, FileDecoder};
 use crate::ltx::header::{HEADER_SIZE, Header};
+use crate::ltx::{FormatError, Txid};
 use crate::restore::error::ExecutionFailure;
 use crate::restore::large::cuts::{END_DIVISOR, segment_len};
 use crate::restore::workers::Worker;
@@ -36,11 +36,34 @@ const DIAGNOSED_BYTES: u64 = 1 << 30;
 pub(crate) struct PlannedFile {
     /// Key of the object, or path of the local file.
     pub key: String,
-    /// The listed properties of the file: level, TXIDs, size, time and ETag.
-    pub file: LtxFile,
+    /// Size of the file in bytes, as listed.
+    pub size: u64,
+    /// ETag of the object, as listed.
+    pub etag: Option<Etag>,
+    /// What the file holds.
+    pub content: PlannedContent,
     /// True if the plan is executed once more because this file's content was wrong. If it is wrong again, the file is
     /// damaged.
     pub asked_again: bool,
+}
+
+/// What a planned file holds, as its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlannedContent {
+    /// An LTX file with these TXIDs.
+    Ltx { min_txid: Txid, max_txid: Txid },
+    /// A file of Litestream 0.3 that belongs to this index.
+    V3 { index: u32, kind: V3Kind },
+}
+
+impl PlannedContent {
+    /// The TXIDs in the name of an LTX file.
+    pub(crate) const fn txids(self) -> Option<(Txid, Txid)> {
+        match self {
+            Self::Ltx { min_txid, max_txid } => Some((min_txid, max_txid)),
+            Self::V3 { .. } => None,
+        }
+    }
 }
 
 /// A reader for one large file.
@@ -117,7 +140,7 @@ impl LargeSource<'_> {
     /// Whether the file may be asked for once more if its content is wrong. What a bucket sends may have been changed on
     /// its way. A file on a local disk would be read the same again.
     pub(crate) fn may_ask_again(self) -> bool {
-        !self.store.is_on_disk() && !self.planned.asked_again && self.planned.file.size > 0
+        !self.store.is_on_disk() && !self.planned.asked_again && self.planned.size > 0
     }
 
     /// Fetches the file's header and its last bytes, with several GETs side by side.
@@ -125,7 +148,7 @@ impl LargeSource<'_> {
     /// # Errors
     /// [`StoreError`] if a GET fails and all its retries do.
     pub(crate) async fn footer(self) -> Result<Footer, StoreError> {
-        let (size, etag) = (self.planned.file.size, self.planned.file.etag.as_ref());
+        let (size, etag) = (self.planned.size, self.planned.etag.as_ref());
         let begin = size - tail_guess(size);
         let (mut head, mut tail) = ([0; HEADER_SIZE], vec![0; (size - begin) as usize]);
         let part_bytes = tail_part(self.worker.shared.segment_bytes) as usize;
@@ -138,7 +161,7 @@ impl LargeSource<'_> {
     /// Fills `into` with the file's bytes, beginning at byte offset `at`. Returns the ETag of the response.
     async fn fetch(self, at: u64, into: &mut [u8]) -> Result<Option<Etag>, StoreError> {
         let _permit = request_permit(self.requests).await;
-        let mut body = self.get(at..at + into.len() as u64, self.planned.file.etag.as_ref()).await?;
+        let mut body = self.get(at..at + into.len() as u64, self.planned.etag.as_ref()).await?;
         let etag = body.etag().cloned();
         let mut rest = into;
         while let Some(chunk) = body.chunk().await? {
@@ -180,13 +203,13 @@ impl LargeSource<'_> {
     /// Reads and decodes the whole file. Returns the first error in its content, or None if it has none or is
     /// larger than [`DIAGNOSED_BYTES`].
     async fn read_whole(self, etag: Option<&Etag>) -> Result<Option<FormatError>, StoreError> {
-        let LtxFile { size, min_txid, max_txid, .. } = self.planned.file;
+        let (size, txids) = (self.planned.size, self.planned.content.txids());
         if size > DIAGNOSED_BYTES {
             return Ok(None);
         }
         let _permit = request_permit(self.requests).await;
         let mut body = self.get(0..size, etag).await?;
-        let mut decoder = FileDecoder::new(size, Some((min_txid, max_txid)));
+        let mut decoder = FileDecoder::new(size, txids);
         let mut page = Vec::new();
         // This loop terminates, because each turn consumes a part of the body, which has `size` bytes.
         loop {

@@ -69,6 +69,7 @@ fn run(engine: &Workers, replica: &Path, output: &Path, replace: Replace) -> Res
         path: replica.to_str().unwrap().to_owned(),
         replica: None,
         target: Target::Latest,
+        generation: None,
         destination: Arc::new(Destination::prepare(&CommitContext::default(), output, replace)?),
         check: None,
         parallelism: None,

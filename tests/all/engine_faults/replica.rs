@@ -159,6 +159,7 @@ fn run(engine: &Workers, root: &Path, target: Target, output: &Path) -> Result<R
         path: root.to_str().unwrap().to_owned(),
         replica: None,
         target,
+        generation: None,
         destination: Arc::new(Destination::prepare(&CommitContext::default(), output, Replace::Never)?),
         check: None,
         parallelism: None,

@@ -18,10 +18,10 @@ use hydrant::timestamp::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn classes() -> [Class; 21] {
+pub(super) fn classes() -> [Class; 23] {
     every!(Class:
-        BackupNotFound, TargetNotReachable, Hole, ChainDoesNotBeginAtOne, Truncated, Malformed, ChecksumMismatch,
-        NameAndHeaderDisagree, OutputExists, InUse, PathCollision, UnsafePath, AccessDenied, S3Timeout, Throttled, S3Error,
+        BackupNotFound, TargetNotReachable, Hole, ChainDoesNotBeginAtOne, NoSnapshot, Truncated, Malformed, ChecksumMismatch,
+        NameAndHeaderDisagree, Encrypted, OutputExists, InUse, PathCollision, UnsafePath, AccessDenied, S3Timeout, Throttled, S3Error,
         DiskFull, Io, IntegrityCheck, Config, Cancelled
     )
 }
@@ -48,6 +48,7 @@ fn restored() -> Ending {
         output: "/restored/restored.db".into(),
         min_txid: Txid(1),
         txid: Txid(0x1f),
+        v3: None,
         timestamp: Timestamp::from_millis(1_790_000_000_000),
         page_size: 4096,
         bytes_out: 40_960,

@@ -3,7 +3,7 @@
 
 use super::normal::Normal;
 use super::support::Transcript;
-use hydrant::catalogue::Lineage;
+use hydrant::catalogue::{Generation, Lineage};
 use hydrant::commit::{CommitError, UnsafeName};
 use hydrant::config::ConfigError;
 use hydrant::error::Class;
@@ -11,10 +11,11 @@ use hydrant::fleet::PatternError;
 use hydrant::io::IoError;
 use hydrant::ltx::error::Checksum;
 use hydrant::ltx::{Fault, FormatError, Part, Pgno, Txid};
-use hydrant::plan::{DatedFile, PlanError, Warning};
+use hydrant::plan::{DatedFile, DatedGeneration, PlanError, Warning};
 use hydrant::restore::{ChainError, NothingFound, RestoreError};
 use hydrant::store::{StoreError, StoreErrorKind};
 use hydrant::timestamp::Timestamp;
+use hydrant::wal::WalError;
 use rustix::io::Errno;
 use std::error::Error;
 use std::fmt::Display;
@@ -63,7 +64,15 @@ fn at(seconds: i64) -> Timestamp {
 fn plan_errors() -> String {
     texts!(PlanError, |error: &PlanError| behind(error.class(), whole(error)), {
         NoBackups {},
-        OnlyV3 { snapshots: 2 },
+        NoSnapshot { generation: Generation(5), files: 2 },
+        Prerelease { key: key() },
+        UnknownGeneration { generation: Generation(5), known: vec![] },
+        UnknownGeneration { generation: Generation(5), known: vec![generation(6), generation(7)] },
+        WalHole { generation: Generation(5), after: key(), index: 3, offset: 4152 },
+        PageHole { generation: Generation(5), index: 3, page: 7, pages: 9 },
+        CutOff { generation: Generation(5), index: 3, offset: 4152 },
+        NoOtherSnapshot { generation: Generation(5), class: Class::Truncated, keys: vec![key(), key()] },
+        ArchivedFiles { keys: vec![key()] },
         ChainDoesNotBeginAtOne { first: Txid(5) },
         Hole { have: Txid(5), next: Txid(7) },
         TxidNotReachable { txid: Txid(6), below: Some(Txid(5)), above: Some(Txid(7)) },
@@ -91,7 +100,12 @@ fn warnings() -> String {
             older: DatedFile { key: key(), time: at(90) },
             newer: DatedFile { key: key(), time: at(0) },
         },
-        V3Beside { snapshots: 2 },
+        V3LeftAside { generations: 1, newest: None },
+        V3LeftAside { generations: 2, newest: Some(at(1)) },
+        LtxLeftAside { files: 2, newest: at(1) },
+        NewerGeneration { used: generation(5), newer: generation(6) },
+        TimesOfACopy { generations: vec![generation(5), generation(6)] },
+        SnapshotAhead { key: key() },
     })
 }
 
@@ -218,6 +232,10 @@ fn faults() -> String {
     })
 }
 
+fn generation(name: u64) -> DatedGeneration {
+    DatedGeneration { name: Generation(name), first: at(0), last: at(1) }
+}
+
 fn chain_errors() -> String {
     let shown = |error: &ChainError| {
         let error = RestoreError::Chain { key: key(), error: error.clone() };
@@ -230,6 +248,11 @@ fn chain_errors() -> String {
         PreApply { expected: 16, found: 17 },
         Database { expected: 16, found: 17 },
         NotBefore { target: at(0), found: at(1) },
+        WalPageSize { expected: 4096, found: 512 },
+        SnapshotPageSize { expected: 4096, found: 512 },
+        NotADatabase { found: b"something else".to_vec() },
+        HalfPage { bytes: 5000, page_size: 4096 },
+        Overlap { offset: 4152, ended: 8272 },
     })
 }
 
@@ -244,6 +267,8 @@ fn restore_errors() -> String {
         Nothing { 0: NothingFound::Below { path: key(), count: 2, roots: vec![key(), key()] } },
         File { key: key(), error: FormatError::Truncated { part: Part::Header, size: 50, needed: 100 } },
         Chain { key: key(), error: ChainError::PageMissing { pgno: Pgno(3), commit: 4 } },
+        Wal { key: key(), error: WalError::Encrypted },
+        Ahead { key: key() },
         Unreadable { key: key(), error: store_error().into() },
         Store { 0: store_error() },
         Commit { 0: CommitError::Busy { path: path() } },

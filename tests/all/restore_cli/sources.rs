@@ -156,17 +156,6 @@ fn a_dry_run_fetches_no_page_and_ignores_the_output() {
 }
 
 #[test]
-fn v3_backups_are_refused_by_name() {
-    let (folder, _) = fixture("v3-s3");
-    let place = Place::new();
-    for skip in ["-if-replica-exists", "-json"] {
-        let ran = run(&mut hydrant(&["restore", skip, "-o", &place.out(), &format!("file://{}", folder.display())]));
-        ran.failed("v0.3");
-        place.is_empty();
-    }
-}
-
-#[test]
 fn relative_outputs_and_new_parents() {
     let (folder, manifest) = fixture("one-page");
     let url = format!("file://{}", folder.display());

@@ -1,0 +1,456 @@
+//! Writes the snapshot, except for the pages that the WAL holds. Its LZ4 blocks are decoded side by side by all workers;
+//! a hash of the content runs through them in order.
+//!
+//! Each block is a job. It decodes its block, takes the [`Progress`] that the job of the block before it passes on, adds
+//! its content, passes it on, and writes its pages. So decoding and writing overlap, and only hashing is done in order.
+
+use super::claiming::ClaimedPages;
+use super::frames::content_hash;
+use super::ordered_body::{OrderedBody, PARTS_IN_FLIGHT, fetch_whole, part_bytes};
+use crate::catalogue::V3Kind;
+use crate::commit::StagedFile;
+use crate::io::OutputFile;
+use crate::ltx::{PageSize, Pgno};
+use crate::restore::error::{ChainError, ExecutionFailure};
+use crate::restore::execute::Execution;
+use crate::restore::large::{PlannedContent, PlannedFile, note_asked_again};
+use crate::restore::page_map::Winners;
+use crate::restore::page_writer::{PageWriter, Placed};
+use crate::restore::workers::Worker;
+use crate::telemetry::{Stage, Stopwatch};
+use crate::wal::{BlockParser, ContentHash, NextBlock, StoredBlock};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A snapshot of at most 1 MiB is decoded by one worker.
+const INLINE_BYTES: u64 = 1 << 20;
+/// At most 2 blocks per worker, and 8 altogether, are decoded at a time.
+const BLOCKS_PER_WORKER: usize = 2;
+const MOST_BLOCKS: usize = 8;
+/// A block holds at most 4 MiB.
+const BLOCK_BYTES: u64 = 4 << 20;
+/// Blocks that depend on each other refer to at most 64 KiB before them.
+const LINKED_BYTES: usize = 64 << 10;
+/// The bytes of a database's header that are looked at: its magic and the page size after it.
+const HEADER_BYTES: usize = 18;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The snapshot after it was written.
+pub(super) struct PlacedSnapshot {
+    /// The number of pages of the snapshot.
+    pub pages: u32,
+    pub page_size: PageSize,
+    pub placed: Placed,
+    /// The hashes of the pages that are compared with frames, by page number.
+    pub seen: HashMap<u32, u64>,
+}
+
+/// About how much memory it takes to write the snapshot.
+pub(super) fn held_bytes(execution: &Execution<'_>, base: &PlannedFile) -> u64 {
+    if base.size <= INLINE_BYTES {
+        return base.size + (base.size * 8).min(BLOCK_BYTES);
+    }
+    let parts = (PARTS_IN_FLIGHT as u64 * part_bytes(execution)).min(base.size);
+    parts + blocks_in_flight(execution) as u64 * BLOCK_BYTES
+}
+
+fn blocks_in_flight(execution: &Execution<'_>) -> usize {
+    (execution.worker.shared.workers * BLOCKS_PER_WORKER).clamp(2, MOST_BLOCKS)
+}
+
+/// Writes the snapshot, which is file 0 of the plan. `watched` are the pages whose hashes are returned.
+///
+/// # Errors
+/// The snapshot is damaged, no database, or has another page size than the WAL; or it cannot be read or written.
+pub(super) async fn place(
+    execution: &Execution<'_>,
+    claimed: &ClaimedPages,
+    watched: &Arc<HashSet<u32>>,
+) -> Result<PlacedSnapshot, ExecutionFailure> {
+    let base = execution.planned(0)?;
+    let mut placing = Placing::new(execution, claimed, watched);
+    if !is_packed(base) {
+        placing.plain(OrderedBody::open(execution, 0, base).await?).await?;
+    } else if base.size <= INLINE_BYTES {
+        let chunks = fetch_whole(execution, 0, base, false).await?;
+        match placing.inline(base, chunks).await {
+            // A bit may have been flipped on the way from the bucket.
+            Err(ExecutionFailure::Wal { file, error }) if error.is_transport() => {
+                let failure = ExecutionFailure::Wal { file, error };
+                if !execution.may_ask_again(0, &failure) {
+                    return Err(failure);
+                }
+                if let Some((_, error)) = failure.wrong_content() {
+                    note_asked_again(execution.worker, &base.key, None, error);
+                }
+                placing = Placing::new(execution, claimed, watched);
+                let chunks = fetch_whole(execution, 0, base, true).await?;
+                placing.inline(base, chunks).await?;
+            }
+            done => done?,
+        }
+    } else {
+        let body = OrderedBody::open(execution, 0, base).await?;
+        placing.by_all_workers(base, body).await?;
+    }
+    placing.finish().await
+}
+
+fn is_packed(base: &PlannedFile) -> bool {
+    !matches!(base.content, PlannedContent::V3 { kind: V3Kind::Snapshot { packed: false }, .. })
+}
+
+/// What all jobs of one snapshot share.
+struct SnapshotContext {
+    output: Option<Arc<OutputFile>>,
+    winners: Arc<Winners>,
+    watched: Arc<HashSet<u32>>,
+    /// The page size of the WAL. None if there is none.
+    page_size: Option<PageSize>,
+}
+
+/// How far the content was read, passed from one block to the next.
+struct Progress {
+    hash: ContentHash,
+    page_size: Option<PageSize>,
+    /// The number of the page that `carry` begins.
+    next: u32,
+    /// The beginning of a page whose rest is in the next block.
+    carry: Vec<u8>,
+}
+
+/// The content of one block.
+enum Content {
+    Stored(StoredBlock),
+    Plain(Vec<u8>),
+}
+
+/// The result of the job of one block.
+struct BlockDone {
+    placed: Placed,
+    seen: Vec<(u32, u64)>,
+}
+
+/// A snapshot that is being written.
+struct Placing<'a> {
+    execution: &'a Execution<'a>,
+    context: Arc<SnapshotContext>,
+    /// The progress before the next block.
+    progress: Option<oneshot::Receiver<Progress>>,
+    /// The results of jobs that were not waited for yet, in order.
+    running: VecDeque<oneshot::Receiver<Result<BlockDone, ExecutionFailure>>>,
+    placed: Placed,
+    seen: HashMap<u32, u64>,
+}
+
+impl<'a> Placing<'a> {
+    fn new(execution: &'a Execution<'a>, claimed: &ClaimedPages, watched: &Arc<HashSet<u32>>) -> Self {
+        let context = SnapshotContext {
+            output: execution.output.map(StagedFile::output).cloned(),
+            winners: Arc::clone(&claimed.winners),
+            watched: Arc::clone(watched),
+            page_size: claimed.shape.map(|(page_size, _)| page_size),
+        };
+        let (first, progress) = oneshot::channel();
+        let _ = first.send(Progress { hash: ContentHash::new(), page_size: None, next: 1, carry: Vec::new() });
+        Self {
+            execution,
+            context: Arc::new(context),
+            progress: Some(progress),
+            running: VecDeque::new(),
+            placed: Placed::default(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Writes a snapshot that is not compressed.
+    async fn plain(&mut self, mut body: OrderedBody<'_>) -> Result<(), ExecutionFailure> {
+        // This loop ends: the body is finite.
+        while let Some(chunk) = body.chunk().await? {
+            self.run_here(Content::Plain(chunk.to_vec())).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot whose whole body is in memory.
+    async fn inline(&mut self, base: &PlannedFile, chunks: Vec<Bytes>) -> Result<(), ExecutionFailure> {
+        let mut parser = BlockParser::new(base.size);
+        let mut chunks = chunks.into_iter();
+        let mut window = Vec::new();
+        // This loop ends: each turn consumes a part of the body, which is finite.
+        loop {
+            match parser.next().map_err(of_base)? {
+                NextBlock::NeedMore => parser.push(chunks.next().ok_or_else(no_more)?),
+                NextBlock::Block(block) => {
+                    let content = unlinked(block, &parser, &mut window)?;
+                    self.run_here(content).await?;
+                }
+                NextBlock::End { checksum, content_size } => return self.check_content(&checksum, content_size).await,
+            }
+        }
+    }
+
+    /// Writes a snapshot whose blocks are decoded by all workers.
+    async fn by_all_workers(&mut self, base: &PlannedFile, mut body: OrderedBody<'_>) -> Result<(), ExecutionFailure> {
+        let mut parser = BlockParser::new(base.size);
+        let mut window = Vec::new();
+        let most = blocks_in_flight(self.execution);
+        // This loop ends: each turn consumes a part of the body, which is finite.
+        loop {
+            match parser.next().map_err(of_base)? {
+                NextBlock::NeedMore => parser.push(body.chunk().await?.ok_or_else(no_more)?),
+                NextBlock::Block(block) => {
+                    let content = unlinked(block, &parser, &mut window)?;
+                    while self.running.len() >= most {
+                        let waited = body.during(self.wait_for_one());
+                        waited.await?;
+                    }
+                    self.start(content);
+                }
+                NextBlock::End { checksum, content_size } => {
+                    // This loop ends: each turn removes a job, and none is added.
+                    while !self.running.is_empty() {
+                        self.wait_for_one().await?;
+                    }
+                    return self.check_content(&checksum, content_size).await;
+                }
+            }
+        }
+    }
+
+    async fn run_here(&mut self, content: Content) -> Result<(), ExecutionFailure> {
+        let job = self.job(content);
+        let done = job.run(self.execution.worker).await?;
+        self.add(done);
+        Ok(())
+    }
+
+    fn start(&mut self, content: Content) {
+        let job = self.job(content);
+        let (done, result) = oneshot::channel();
+        self.running.push_back(result);
+        let work = move |worker: std::rc::Rc<Worker>| {
+            async move {
+                // The receiver is gone if the restore has failed or was dropped.
+                let _ = done.send(job.run(&worker).await);
+            }
+            .boxed_local()
+        };
+        self.execution.worker.shared.segments.push(Box::new(work));
+    }
+
+    fn job(&mut self, content: Content) -> BlockJob {
+        let (pass_on, next) = oneshot::channel();
+        let before = self.progress.replace(next);
+        BlockJob { context: Arc::clone(&self.context), content, before, pass_on }
+    }
+
+    async fn wait_for_one(&mut self) -> Result<(), ExecutionFailure> {
+        let Some(first) = self.running.pop_front() else { return Ok(()) };
+        let stopped = || self.execution.worker.shared.stopped("a block has ended without a result").into();
+        let done = first.await.unwrap_or_else(|_| Err(stopped()))?;
+        self.add(done);
+        Ok(())
+    }
+
+    fn add(&mut self, done: BlockDone) {
+        self.placed.add(done.placed);
+        self.seen.extend(done.seen);
+    }
+
+    /// Compares the content with what the end of the LZ4 frame says of it.
+    async fn check_content(
+        &mut self,
+        checksum: &Option<crate::wal::ContentChecksum>,
+        content_size: Option<u64>,
+    ) -> Result<(), ExecutionFailure> {
+        let progress = self.end().await?;
+        progress.hash.finish(checksum.as_ref(), content_size).map_err(of_base)?;
+        let (again, next) = oneshot::channel();
+        let _ = again.send(progress);
+        self.progress = Some(next);
+        Ok(())
+    }
+
+    /// The progress after the last block.
+    async fn end(&mut self) -> Result<Progress, ExecutionFailure> {
+        let progress = self.progress.take().ok_or_else(|| ExecutionFailure::bug("a snapshot has ended twice"))?;
+        progress
+            .await
+            .map_err(|_| self.execution.worker.shared.stopped("a block has not passed on its progress").into())
+    }
+
+    async fn finish(mut self) -> Result<PlacedSnapshot, ExecutionFailure> {
+        let Progress { page_size, next, carry, hash } = self.end().await?;
+        let not_a_database = |error| ExecutionFailure::Chain { file: 0, error };
+        let Some(page_size) = page_size else {
+            let found = carry.get(..carry.len().min(MAGIC.len())).unwrap_or_default().to_vec();
+            return Err(not_a_database(ChainError::NotADatabase { found }));
+        };
+        if !carry.is_empty() {
+            return Err(not_a_database(ChainError::HalfPage { bytes: hash.len(), page_size: page_size.get() }));
+        }
+        let pages = next - 1;
+        // The pages by which the WAL has grown the database.
+        let winners = Arc::clone(&self.context.winners);
+        let rest = winners.overlay.position(Pgno(next))..winners.overlay.len();
+        let output = self.context.output.as_ref();
+        let writer = PageWriter::new(self.execution.worker, output, page_size, winners, rest, false);
+        self.placed.add(writer.finish().await?);
+        Ok(PlacedSnapshot { pages, page_size, placed: self.placed, seen: self.seen })
+    }
+}
+
+/// The content of a block, decoded if it depends on the blocks before it, of which `window` has the last bytes.
+fn unlinked(block: StoredBlock, parser: &BlockParser, window: &mut Vec<u8>) -> Result<Content, ExecutionFailure> {
+    if parser.info().is_none_or(|info| info.independent) {
+        return Ok(Content::Stored(block));
+    }
+    let mut content = Vec::new();
+    block.decode(window, &mut content).map_err(of_base)?;
+    window.extend_from_slice(&content);
+    let surplus = window.len().saturating_sub(LINKED_BYTES);
+    window.drain(..surplus);
+    Ok(Content::Plain(content))
+}
+
+fn of_base(error: crate::wal::WalError) -> ExecutionFailure {
+    ExecutionFailure::Wal { file: 0, error }
+}
+
+fn no_more() -> ExecutionFailure {
+    ExecutionFailure::bug("a decoder asked for more than the file has")
+}
+
+/// The job of one block.
+struct BlockJob {
+    context: Arc<SnapshotContext>,
+    content: Content,
+    before: Option<oneshot::Receiver<Progress>>,
+    pass_on: oneshot::Sender<Progress>,
+}
+
+impl BlockJob {
+    async fn run(self, worker: &Worker) -> Result<BlockDone, ExecutionFailure> {
+        let Self { context, content, before, pass_on } = self;
+        let mut watch = Stopwatch::start();
+        let content = match content {
+            Content::Plain(content) => content,
+            Content::Stored(block) => {
+                let mut content = Vec::new();
+                block.decode(&[], &mut content).map_err(of_base)?;
+                content
+            }
+        };
+        // If the job before this one has failed, it reports the failure.
+        let before = before.ok_or(ExecutionFailure::Stopped)?;
+        let mut progress = watch.away(before).await.map_err(|_| ExecutionFailure::Stopped)?;
+        progress.hash.update(&content);
+        let pages = progress.take(&content, context.page_size)?;
+        // The receiver is gone if the restore has failed or was dropped.
+        let _ = pass_on.send(progress);
+        let Some(pages) = pages else { return Ok(BlockDone { placed: Placed::default(), seen: Vec::new() }) };
+        let done = pages.write(worker, &context).await?;
+        worker.recorder().record(Stage::Decode, watch.elapsed());
+        Ok(done)
+    }
+}
+
+/// The pages that are complete with one block: one that began in the block before, and those of the block itself.
+struct WholePages<'a> {
+    page_size: PageSize,
+    first: u32,
+    carried: Vec<u8>,
+    rest: &'a [u8],
+}
+
+impl Progress {
+    /// Adds the content of the next block. Returns the pages that are complete with it.
+    ///
+    /// # Errors
+    /// The snapshot is no database, or has another page size than `expected`.
+    fn take<'a>(
+        &mut self,
+        content: &'a [u8],
+        expected: Option<PageSize>,
+    ) -> Result<Option<WholePages<'a>>, ExecutionFailure> {
+        if self.page_size.is_none() && self.carry.len() + content.len() >= HEADER_BYTES {
+            let header: Vec<u8> = self.carry.iter().chain(content).copied().take(HEADER_BYTES).collect();
+            self.page_size = Some(page_size(&header, expected)?);
+        }
+        let Some(page_size) = self.page_size else {
+            self.carry.extend_from_slice(content);
+            return Ok(None);
+        };
+        let size = page_size.bytes();
+        let missing = if self.carry.is_empty() { 0 } else { size.saturating_sub(self.carry.len()) };
+        let Some((completes, rest)) = content.split_at_checked(missing) else {
+            self.carry.extend_from_slice(content);
+            return Ok(None);
+        };
+        let mut carried = std::mem::take(&mut self.carry);
+        carried.extend_from_slice(completes);
+        let (rest, carry) = rest.split_at(rest.len() - rest.len() % size);
+        self.carry.extend_from_slice(carry);
+        let (first, count) = (self.next, (carried.len() + rest.len()) / size);
+        let next = u32::try_from(count).ok().and_then(|count| first.checked_add(count));
+        self.next = next.ok_or_else(|| {
+            let found = b"a database of more than 2^32 pages".to_vec();
+            ExecutionFailure::Chain { file: 0, error: ChainError::NotADatabase { found } }
+        })?;
+        Ok(Some(WholePages { page_size, first, carried, rest }))
+    }
+}
+
+/// The page size in the header of a database.
+fn page_size(header: &[u8], expected: Option<PageSize>) -> Result<PageSize, ExecutionFailure> {
+    let wrong = |error| ExecutionFailure::Chain { file: 0, error };
+    let not_a_database = || {
+        let found = header.get(..MAGIC.len()).unwrap_or_default().to_vec();
+        wrong(ChainError::NotADatabase { found })
+    };
+    let (Some(magic), Some(&[high, low])) = (header.first_chunk::<16>(), header.last_chunk::<2>()) else {
+        return Err(not_a_database());
+    };
+    // The header has 1 for the size that does not fit its 16 bits.
+    let found = match u16::from_be_bytes([high, low]) {
+        1 => PageSize::MAX,
+        size => u32::from(size),
+    };
+    let Some(found) = PageSize::new(found).filter(|_| magic == MAGIC) else { return Err(not_a_database()) };
+    match expected {
+        Some(expected) if expected != found => {
+            Err(wrong(ChainError::SnapshotPageSize { expected: expected.get(), found: found.get() }))
+        }
+        _ => Ok(found),
+    }
+}
+
+impl WholePages<'_> {
+    /// Writes the pages that no WAL holds, and the pages of the WAL that lie between them.
+    async fn write(self, worker: &Worker, context: &SnapshotContext) -> Result<BlockDone, ExecutionFailure> {
+        let size = self.page_size.bytes();
+        let count = ((self.carried.len() + self.rest.len()) / size) as u32;
+        let overlay = &context.winners.overlay;
+        let share = overlay.position(Pgno(self.first))..overlay.position(Pgno(self.first.saturating_add(count)));
+        let winners = Arc::clone(&context.winners);
+        let mut writer = PageWriter::new(worker, context.output.as_ref(), self.page_size, winners, share, false);
+        let mut seen = Vec::new();
+        let pages = self.carried.chunks_exact(size).chain(self.rest.chunks_exact(size));
+        for (pgno, page) in (self.first..).zip(pages) {
+            if context.watched.contains(&pgno) {
+                seen.push((pgno, content_hash(page)));
+            }
+            let pgno = Pgno(pgno);
+            writer.advance_to(pgno).await?;
+            if writer.wants(pgno) {
+                writer.reserve(pgno).await?.copy_from_slice(page);
+                writer.commit(pgno);
+            }
+        }
+        Ok(BlockDone { placed: writer.finish().await?, seen })
+    }
+}
