@@ -77,8 +77,7 @@ fn ltx<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
 /// `generations/<generation>/wal/` and a name. Recognises those of the prereleases of 0.4, too.
 fn v3<'a>(dir: &'a str, name: &str) -> Option<ParsedKey<'a>> {
     // A prerelease of 0.4 has one directory more. A database may itself be called `generations`: the last one counts.
-    let inner = dir.strip_suffix('/')?;
-    let (before, last) = split_dir(inner);
+    let (before, last) = split_dir(dir);
     if matches!(last, "snapshots" | "wal")
         && let Some((root, generation)) = generation(before)
     {

@@ -222,10 +222,9 @@ pub(super) fn wal_name(name: &str) -> Option<(u32, V3Kind)> {
 /// Whether a file was written by a prerelease of Litestream 0.4. `dir` is what follows the generation in the key.
 pub(super) fn is_prerelease(dir: &str, name: &str) -> bool {
     match dir.split_once('/') {
-        Some(("snapshots", "")) => name.strip_suffix(".snapshot.lz4").is_some_and(|at| hex(at, 16, 16).is_some()),
-        Some(("wal", rest)) => {
-            let index = rest.strip_suffix('/').is_some_and(|at| hex(at, 8, 16).is_some());
-            index && name.strip_suffix(".wal.lz4").is_some_and(|offset| hex(offset, 8, 16).is_some())
+        None if dir == "snapshots" => name.strip_suffix(".snapshot.lz4").is_some_and(|at| hex(at, 16, 16).is_some()),
+        Some(("wal", index)) if hex(index, 8, 16).is_some() => {
+            name.strip_suffix(".wal.lz4").is_some_and(|offset| hex(offset, 8, 16).is_some())
         }
         _ => false,
     }
