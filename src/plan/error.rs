@@ -37,19 +37,19 @@ pub enum PlanError {
     UnknownGeneration { generation: Generation, known: Vec<DatedGeneration> },
     /// WAL is missing between `after` and the piece at `index` and `offset` (docs/FORMAT-V3.md, "Contiguity").
     #[error(
-        "missing WAL in generation {generation}: after {} comes index {index:08x} offset {offset:08x}",
+        "hole: WAL is missing in generation {generation}: after {} comes index {index:08x} offset {offset:08x}",
         escaped(.after)
     )]
     WalHole { generation: Generation, after: String, index: u32, offset: u64 },
     /// A page by which the database grew is in no frame of the index's WAL (docs/FORMAT-V3.md, "The database").
     #[error(
-        "missing WAL in generation {generation}: the database grows to {pages} pages with index {index:08x}, but page \
+        "hole: WAL is missing in generation {generation}: the database grows to {pages} pages with index {index:08x}, but page \
          {page} is in no file"
     )]
     PageHole { generation: Generation, index: u32, page: u32, pages: u32 },
     /// An index ends inside a transaction although more WAL follows it.
     #[error(
-        "missing WAL in generation {generation}: index {index:08x} ends inside a transaction, at offset {offset}, although \
+        "hole: WAL is missing in generation {generation}: index {index:08x} ends inside a transaction, at offset {offset}, although \
          the next index is there"
     )]
     CutOff { generation: Generation, index: u32, offset: u64 },

@@ -189,7 +189,10 @@ pub(super) async fn execute_plans<S: Sink>(
                 return Err(match (error, first_damage) {
                     // A damaged file left no chain to the target. The damage is the cause, so it is the
                     // error that the user sees.
-                    (RestoreError::Plan(PlanError::NoOtherChain { .. }), Some(damage)) => damage,
+                    (
+                        RestoreError::Plan(PlanError::NoOtherChain { .. } | PlanError::NoOtherSnapshot { .. }),
+                        Some(damage),
+                    ) => damage,
                     (error, _) => error,
                 });
             }

@@ -303,11 +303,18 @@ fn unpack(
     }
     let mut decoder = ObjectDecoder::new(piece.size);
     let mut chunks = body.iter();
+    let mut damage = None;
     // This loop ends: each turn consumes a part of the body, which is finite.
     loop {
         match decoder.next()? {
-            Decoded::Bytes(bytes) => on_bytes(bytes)?,
-            Decoded::Done => return Ok(()),
+            // A bit that was flipped on the way from a bucket first shows as damage of the WAL. That it is none is known
+            // when the object's own checksum was read.
+            Decoded::Bytes(bytes) if damage.is_none() => match on_bytes(bytes) {
+                Err(Stop::Wal(error)) => damage = Some(error),
+                read => read?,
+            },
+            Decoded::Bytes(_) => {}
+            Decoded::Done => return damage.map_or(Ok(()), |error| Err(error.into())),
             Decoded::NeedMore => match chunks.next() {
                 Some(chunk) => decoder.push(chunk.clone()),
                 None => return Err(Stop::Failed(ExecutionFailure::bug("a decoder asked for more than the file has"))),

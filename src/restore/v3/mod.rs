@@ -57,16 +57,21 @@ impl V3Execution<'_> {
 
 /// Does what [`super::execute::execute`] does for a plan of files of Litestream 0.3.
 pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed, ExecutionFailure> {
-    match run(execution, v3).await {
-        // A bit may have been flipped on the way from the bucket.
-        Err(ExecutionFailure::Wal { file, error }) if error.is_transport() => {
-            let failure = ExecutionFailure::Wal { file, error };
-            Err(match execution.may_ask_again(file, &failure) {
-                true => ExecutionFailure::Again { file, failure: Box::new(failure) },
-                false => failure,
-            })
+    run(execution, v3).await.map_err(|failure| match may_be_of_transport(&failure) {
+        Some(file) if execution.may_ask_again(file, &failure) => {
+            ExecutionFailure::Again { file, failure: Box::new(failure) }
         }
-        done => done,
+        _ => failure,
+    })
+}
+
+/// The file at fault, if a bit that was flipped on the way from a bucket may be the cause. A flipped bit of the snapshot
+/// may also show as a wrong header of the database, before the checksum is reached.
+fn may_be_of_transport(failure: &ExecutionFailure) -> Option<usize> {
+    match failure {
+        ExecutionFailure::Wal { file, error } => error.is_transport().then_some(*file),
+        ExecutionFailure::Chain { file: 0, .. } => Some(0),
+        _ => None,
     }
 }
 

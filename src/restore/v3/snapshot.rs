@@ -6,6 +6,7 @@
 
 use super::claiming::ClaimedPages;
 use super::frames::content_hash;
+use super::may_be_of_transport;
 use super::ordered_body::{OrderedBody, PARTS_IN_FLIGHT, fetch_whole, part_bytes};
 use crate::catalogue::V3Kind;
 use crate::commit::StagedFile;
@@ -77,12 +78,7 @@ pub(super) async fn place(
     } else if base.size <= INLINE_BYTES {
         let chunks = fetch_whole(execution, 0, base, false).await?;
         match placing.inline(base, chunks).await {
-            // A bit may have been flipped on the way from the bucket.
-            Err(ExecutionFailure::Wal { file, error }) if error.is_transport() => {
-                let failure = ExecutionFailure::Wal { file, error };
-                if !execution.may_ask_again(0, &failure) {
-                    return Err(failure);
-                }
+            Err(failure) if may_be_of_transport(&failure) == Some(0) && execution.may_ask_again(0, &failure) => {
                 if let Some((_, error)) = failure.wrong_content() {
                     note_asked_again(execution.worker, &base.key, None, error);
                 }

@@ -111,16 +111,25 @@ async fn read_piece(
     };
     if is_packed(piece) {
         let mut decoder = ObjectDecoder::new(piece.size);
+        let mut damage = None;
         // This loop ends: each turn consumes a part of the body, which is finite.
         loop {
             match decoder.next().map_err(|error| ExecutionFailure::Wal { file, error })? {
-                Decoded::Bytes(bytes) => reader.push(bytes, on_frame).map_err(stopped)?,
+                // As in `index::unpack`: the object's own checksum tells whether the WAL is damaged.
+                Decoded::Bytes(bytes) if damage.is_none() => match reader.push(bytes, on_frame) {
+                    Err(Stop::Wal(error)) => damage = Some(error),
+                    read => read.map_err(stopped)?,
+                },
+                Decoded::Bytes(_) => {}
                 Decoded::Done => break,
                 Decoded::NeedMore => match body.chunk().await? {
                     Some(chunk) => decoder.push(chunk),
                     None => return Err(ExecutionFailure::bug("a decoder asked for more than the file has")),
                 },
             }
+        }
+        if let Some(error) = damage {
+            return Err(ExecutionFailure::Wal { file, error });
         }
     } else {
         while let Some(chunk) = body.chunk().await? {
