@@ -226,16 +226,19 @@ impl Restorer for OneDatabase {
         let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
         let store = session.store(&request.location.store);
         let (path, target, generation) = (request.location.path.clone(), request.args.target, None);
+        let newest_intact = request.args.newest_intact;
         let planned = session.workers.run(move |worker| {
-            Box::pin(async move { restore::plan_database(&worker, &store, &path, None, &target, generation).await })
+            Box::pin(async move {
+                restore::plan_database(&worker, &store, &path, None, &target, generation, newest_intact).await
+            })
         });
         let planned = match planned {
             Some(Ok(planned)) => planned,
             Some(Err(e)) => return Err(session.failure(Some(e))),
             None => return Err(session.failure(None)),
         };
-        for warning in &planned.plan.warnings {
-            request.log.warn(&warning.to_string());
+        for warning in planned.all_warnings() {
+            request.log.warn(&warning);
         }
         Ok(PlanReport {
             source: request.args.source_shown.clone(),
@@ -265,6 +268,7 @@ impl Restorer for OneDatabase {
             replica: None,
             target: args.target,
             generation: None,
+            newest_intact: args.newest_intact,
             destination: Arc::new(destination),
             check,
             parallelism: args.parallelism.map(usize::from),

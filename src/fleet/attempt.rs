@@ -35,6 +35,8 @@ pub struct Settings {
     pub if_db_not_exists: bool,
     /// If true, a database without backups is skipped, not failed (`-if-replica-exists`).
     pub if_replica_exists: bool,
+    /// If true, the newest state that can be had is restored where files are damaged or missing (`-newest-intact`).
+    pub newest_intact: bool,
     /// Maximum number of retries of one database after transient failures.
     pub max_retries: u32,
     /// Mean pause before the first retry of a database. It doubles with each further retry.
@@ -79,13 +81,15 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         Work::Restore => {}
         Work::Plan => {
             place.check_way().map_err(RestoreError::Commit)?;
-            let planned = plan_database(&worker, &store, &path, replica, &settings.target, None).await?;
+            let planned =
+                plan_database(&worker, &store, &path, replica, &settings.target, None, settings.newest_intact).await?;
             return Ok(DatabaseAnswer::Planned(PlannedDatabase {
                 txid: planned.plan.txid,
                 files: planned.plan.files.len() as u64,
                 bytes: planned.bytes(),
                 requests: planned.gets(worker.shared.segment_bytes),
-                warnings: planned.plan.warnings.iter().map(ToString::to_string).collect(),
+                is_newest: planned.lost.is_none(),
+                warnings: planned.all_warnings(),
                 state: planned.newest_time().map(|(time, is_of_header)| NewestState {
                     time,
                     source: if is_of_header { "header" } else { "last_modified" },
@@ -107,6 +111,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         replica,
         target: settings.target,
         generation: None,
+        newest_intact: settings.newest_intact,
         destination: Arc::new(destination),
         check: settings.check,
         parallelism: None,

@@ -2,7 +2,7 @@
 //! is no chain.
 
 use super::error::MAX_KEYS;
-use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Warning, eligible};
+use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Wanted, Warning, eligible};
 use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
@@ -14,6 +14,7 @@ pub(super) fn plan(
     target: &Target,
     times: &Times,
     excluded: &Excluded,
+    wanted: Wanted,
 ) -> Result<PlanOutcome, PlanError> {
     let files = &replica.files;
     let newest = replica.max_txid().ok_or(PlanError::NoBackups)?;
@@ -38,6 +39,10 @@ pub(super) fn plan(
     let order = FilesByMin::new(replica, times);
     let ideal = order.chain(allowed);
     let mut warnings = Vec::new();
+    if wanted == Wanted::Intact {
+        let chosen = order.intact(allowed, excluded, goal, &mut warnings)?;
+        return Ok(PlanOutcome::Plan(finished(replica, chosen, newest, warnings)));
+    }
     if ideal.reached < goal {
         if let Err(hole) = check_no_hole(&order, ideal.reached, goal) {
             let behind = order.first_of_levels(ideal.reached, allowed);
@@ -60,19 +65,24 @@ pub(super) fn plan(
         }
     }
     let chosen = order.without(ideal, allowed, excluded, &mut warnings)?;
+    Ok(PlanOutcome::Plan(finished(replica, chosen, newest, warnings)))
+}
+
+/// The plan of the chain `chosen`. `newest` is the newest TXID of the replica.
+fn finished(replica: &Replica, chosen: Chain, newest: Txid, mut warnings: Vec<Warning>) -> Plan {
     for other in replica.differing() {
         if let (Some(used), Some(other)) = (replica.lineage(), other.lineage()) {
             warnings.push(Warning::OtherLineage { used, other });
         }
     }
-    Ok(PlanOutcome::Plan(Plan {
+    Plan {
         files: chosen.files,
         min_txid: Txid(1),
         txid: chosen.reached,
         newer_exist: chosen.reached < newest,
         warnings,
         v3: None,
-    }))
+    }
 }
 
 /// Returns [`PlanError::Hole`] if the chain cannot be continued because the replica has a hole (docs/FORMAT.md,
@@ -229,6 +239,34 @@ impl<'a> FilesByMin<'a> {
         }
         if !damaged.is_empty() {
             warnings.push(Warning::RoutedAround { keys: damaged });
+        }
+        Ok(chain)
+    }
+
+    /// Builds the chain to the highest TXID that can be reached without damaged and archived files. If that is less than
+    /// `goal`, a warning says so.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::NoOtherChain`] or [`PlanError::Archived`] if there is no chain at all.
+    fn intact(
+        &self,
+        allowed: impl Fn(usize) -> bool,
+        excluded: &Excluded,
+        goal: Txid,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Chain, PlanError> {
+        let archived = |i: usize| self.replica.files.get(i).is_some_and(|f| f.archived);
+        let chain = self.chain(|i| allowed(i) && !excluded.contains(i) && !archived(i));
+        if chain.files.is_empty() {
+            return Err(self.blocked_at(Txid(0), goal, allowed, excluded));
+        }
+        let damaged = self.keys((0..self.replica.files.len()).filter(|&i| excluded.contains(i) && allowed(i)));
+        if !damaged.is_empty() {
+            warnings.push(Warning::RoutedAround { keys: damaged });
+        }
+        if chain.reached < goal {
+            warnings.push(Warning::NewestIntact { reached: chain.reached, newest: goal });
         }
         Ok(chain)
     }

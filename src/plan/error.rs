@@ -56,6 +56,9 @@ pub enum PlanError {
     /// Every snapshot of the generation that could be used was excluded as damaged. `class` is the damage of the first.
     #[error("no snapshot of generation {generation} is intact: {}", list(.keys))]
     NoOtherSnapshot { generation: Generation, class: Class, keys: Vec<String> },
+    /// A piece of WAL is damaged, and nothing stands in for it. `class` is the damage.
+    #[error("damaged WAL: {}", list(.keys))]
+    DamagedWal { class: Class, keys: Vec<String> },
     /// Files that are needed are in an archived storage class. `keys` names such files.
     #[error("{} is in an archived storage class: bring it back to a readable one first", list(.keys))]
     ArchivedFiles { keys: Vec<String> },
@@ -107,7 +110,7 @@ impl PlanError {
             Self::NoSnapshot { .. } => Class::NoSnapshot,
             Self::Prerelease { .. } => Class::Malformed,
             Self::WalHole { .. } | Self::PageHole { .. } | Self::CutOff { .. } => Class::Hole,
-            Self::NoOtherSnapshot { class, .. } => *class,
+            Self::NoOtherSnapshot { class, .. } | Self::DamagedWal { class, .. } => *class,
             Self::UnknownGeneration { .. } | Self::ArchivedFiles { .. } => Class::TargetNotReachable,
             Self::ChainDoesNotBeginAtOne { .. } => Class::ChainDoesNotBeginAtOne,
             Self::Hole { .. } => Class::Hole,
@@ -116,6 +119,29 @@ impl PlanError {
             }
             Self::NoOtherChain { class, .. } => *class,
             Self::OnlyOtherLineage { error, .. } => error.class(),
+        }
+    }
+
+    /// Whether an older state of the database may be intact although the newest cannot be had.
+    pub fn leaves_older_states(&self) -> bool {
+        match self {
+            Self::Hole { .. }
+            | Self::NoOtherChain { .. }
+            | Self::Archived { .. }
+            | Self::NoSnapshot { .. }
+            | Self::WalHole { .. }
+            | Self::PageHole { .. }
+            | Self::CutOff { .. }
+            | Self::NoOtherSnapshot { .. }
+            | Self::DamagedWal { .. }
+            | Self::ArchivedFiles { .. } => true,
+            Self::NoBackups
+            | Self::Prerelease { .. }
+            | Self::UnknownGeneration { .. }
+            | Self::ChainDoesNotBeginAtOne { .. }
+            | Self::TxidNotReachable { .. }
+            | Self::TimestampDoesNotExist { .. }
+            | Self::OnlyOtherLineage { .. } => false,
         }
     }
 

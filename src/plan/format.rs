@@ -2,7 +2,7 @@
 //! "Beside LTX").
 
 use super::v3::{self, Chosen};
-use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Warning, chain};
+use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Wanted, Warning, chain};
 use crate::catalogue::{Replica, V3Replica};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
@@ -17,9 +17,11 @@ pub(super) fn plan(
     target: &Target,
     times: &Times,
     excluded: &Excluded,
+    wanted: Wanted,
 ) -> Result<PlanOutcome, PlanError> {
-    let Some(v3) = &replica.v3 else { return chain::plan(replica, target, times, excluded) };
-    let ltx = || chain::plan(replica, target, times, excluded);
+    let Some(v3) = &replica.v3 else { return chain::plan(replica, target, times, excluded, wanted) };
+    let ltx = || chain::plan(replica, target, times, excluded, wanted);
+    let of_generations = || v3::plan(v3, target, excluded, wanted);
     let outcome = match *target {
         Target::Txid(txid) if txid != Txid(0) => {
             if replica.files.is_empty() {
@@ -27,11 +29,11 @@ pub(super) fn plan(
             }
             return ltx();
         }
-        _ if replica.files.is_empty() => return Ok(of_v3(v3::plan(v3, target, excluded)?, replica)),
-        Target::Timestamp(at) => at_time(replica, v3, at, times, ltx(), v3::plan(v3, target, excluded))?,
+        _ if replica.files.is_empty() => return Ok(of_v3(of_generations()?, replica)),
+        Target::Timestamp(at) => at_time(replica, v3, at, times, ltx(), of_generations())?,
         Target::Latest | Target::Txid(_) => match is_v3_newer(replica, v3, times) {
             Err(needed) => return Ok(PlanOutcome::NeedTimes(needed)),
-            Ok(true) => of_v3(v3::plan(v3, target, excluded)?, replica),
+            Ok(true) => of_v3(of_generations()?, replica),
             Ok(false) => ltx()?,
         },
     };

@@ -78,5 +78,28 @@ use crate::catalogue::Replica;
 /// # Errors
 /// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
 pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
-    format::plan(replica, target, times, excluded)
+    format::plan(replica, target, times, excluded, Wanted::Exact)
+}
+
+/// Plans a restore of the newest state inside the target that can be had without the excluded files, although files
+/// are damaged or missing. The plan's warnings name what is lost.
+///
+/// # Errors
+/// A [`PlanError`] if no state can be had.
+pub fn plan_intact(
+    replica: &Replica,
+    target: &Target,
+    times: &Times,
+    excluded: &Excluded,
+) -> Result<PlanOutcome, PlanError> {
+    format::plan(replica, target, times, excluded, Wanted::Intact)
+}
+
+/// Which state inside the target a plan must reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The newest, and no other.
+    Exact,
+    /// The newest that can be had (`-newest-intact`).
+    Intact,
 }

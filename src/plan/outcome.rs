@@ -2,7 +2,7 @@
 
 use super::error::list;
 use super::v3::{DatedGeneration, V3Plan};
-use crate::catalogue::Lineage;
+use crate::catalogue::{Generation, Lineage};
 use crate::ltx::Txid;
 use crate::timestamp::Timestamp;
 use std::fmt;
@@ -59,6 +59,25 @@ pub enum Warning {
         reached: Txid,
         /// The max TXID of the newest file that is old enough.
         newest: Txid,
+    },
+    /// The newest state cannot be had, because files are damaged or missing. The newest that can be had is planned
+    /// (`-newest-intact`).
+    NewestIntact {
+        /// The TXID of the state that is restored.
+        reached: Txid,
+        /// The TXID of the newest state inside the target.
+        newest: Txid,
+    },
+    /// The same for files of Litestream 0.3: WAL after this position of the generation is damaged or missing.
+    NewestIntactWal {
+        /// The generation that is restored.
+        generation: Generation,
+        /// The index of the newest piece of WAL that is applied.
+        index: u32,
+        /// The offset of that piece.
+        offset: u64,
+        /// The number of pieces behind it that are lost.
+        lost: usize,
     },
     /// Damaged files within the target were left out; other files give the same state.
     RoutedAround {
@@ -135,6 +154,20 @@ impl fmt::Display for Warning {
                 "the newest state that can be reached before that time is TXID {reached}: TXID {newest} existed, but \
                  what leads to it is only kept in files written later"
             ),
+            Self::NewestIntact { reached, newest } => write!(
+                f,
+                "not the newest state: TXID {reached} is the newest that can be had, {} to {newest} are lost, because \
+                 files are damaged or missing",
+                Txid(reached.0.saturating_add(1))
+            ),
+            Self::NewestIntactWal { generation, index, offset, lost } => {
+                let plural = if *lost == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "not the newest state: index {index:08x} offset {offset:08x} of generation {generation} is the newest \
+                     that can be had, {lost} piece{plural} of WAL behind it are lost, because files are damaged or missing"
+                )
+            }
             Self::RoutedAround { keys } => write!(f, "damaged, restored through other files: {}", list(keys)),
             Self::AvoidedArchived { keys } => write!(f, "archived, restored through other files: {}", list(keys)),
             Self::OtherLineage { used, other } => write!(

@@ -3,7 +3,7 @@
 //! has, so nothing is looked up.
 
 use super::error::MAX_KEYS;
-use super::{Excluded, PlanError, Target, Warning};
+use super::{Excluded, PlanError, Target, Wanted, Warning};
 use crate::catalogue::{Generation, V3File, V3Kind, V3Replica};
 use crate::error::Class;
 use crate::timestamp::Timestamp;
@@ -65,13 +65,50 @@ struct GenerationFiles<'a> {
 ///
 /// # Errors
 /// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
-pub(super) fn plan(v3: &V3Replica, target: &Target, excluded: &Excluded) -> Result<Chosen, PlanError> {
+pub(super) fn plan(v3: &V3Replica, target: &Target, excluded: &Excluded, wanted: Wanted) -> Result<Chosen, PlanError> {
     let until = match *target {
         Target::Timestamp(at) => at,
         Target::Latest | Target::Txid(_) => Timestamp::MAX,
     };
     let generations = generations(v3);
-    let chosen = choose(v3, &generations, until, target)?;
+    match wanted {
+        Wanted::Exact => plan_in(v3, &generations, choose(v3, &generations, until, target)?, until, excluded, wanted),
+        Wanted::Intact => plan_intact(v3, &generations, until, target, excluded),
+    }
+}
+
+/// Plans a restore from the generation with the newest snapshot that gives any state.
+fn plan_intact(
+    v3: &V3Replica,
+    generations: &[GenerationFiles<'_>],
+    until: Timestamp,
+    target: &Target,
+    excluded: &Excluded,
+) -> Result<Chosen, PlanError> {
+    let mut by_time: Vec<_> = generations.iter().filter(|g| newest_snapshot(g, until).is_some()).collect();
+    by_time.sort_by_key(|g| std::cmp::Reverse((newest_snapshot(g, until), g.newest(until), g.name)));
+    let mut first_error = None;
+    for generation in by_time {
+        match plan_in(v3, generations, generation, until, excluded, Wanted::Intact) {
+            Ok(chosen) => return Ok(chosen),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(match first_error {
+        Some(error) => error,
+        None => choose(v3, generations, until, target).err().unwrap_or(PlanError::NoBackups),
+    })
+}
+
+/// Plans a restore from the generation `chosen`.
+fn plan_in(
+    v3: &V3Replica,
+    generations: &[GenerationFiles<'_>],
+    chosen: &GenerationFiles<'_>,
+    until: Timestamp,
+    excluded: &Excluded,
+    wanted: Wanted,
+) -> Result<Chosen, PlanError> {
     let snapshots = || chosen.all().filter(|(_, file)| file.kind.is_snapshot() && file.last_modified <= until);
     let usable = |at: usize, file: &V3File| !excluded.contains_v3(at) && !file.archived;
     // `all` is sorted by index, so the last one has the highest.
@@ -86,8 +123,17 @@ pub(super) fn plan(v3: &V3Replica, target: &Target, excluded: &Excluded) -> Resu
 
     let pieces: Vec<(usize, &V3File)> = chosen.pieces().filter(|(_, file)| file.index >= base.index).collect();
     let used = pieces.iter().take_while(|(_, file)| file.last_modified <= until).count();
-    let (inside, behind) = pieces.split_at(used);
-    let next = behind.first().map(|(_, file)| file.position());
+    let (mut inside, behind) = pieces.split_at(used);
+    let mut next = behind.first().map(|(_, file)| file.position());
+    let mut lost = 0;
+    if wanted == Wanted::Intact {
+        let intact = inside.iter().take_while(|&&(at, file)| usable(at, file)).count();
+        let intact = (0..=intact).rev().find(|&n| check_order(v3, base, inside.split_at(n).0, None).is_ok());
+        let all = inside.len();
+        inside = inside.split_at(intact.unwrap_or(0)).0;
+        lost = all - inside.len();
+        next = None;
+    }
     check_order(v3, base, inside, next)?;
     let archived: Vec<String> = inside.iter().filter(|(_, file)| file.archived).map(|(_, f)| v3.key(f)).collect();
     if !archived.is_empty() {
@@ -99,13 +145,16 @@ pub(super) fn plan(v3: &V3Replica, target: &Target, excluded: &Excluded) -> Resu
     let time = time.unwrap_or(base.last_modified);
     let has_older = snapshots().any(|(at, file)| at != base_at && file.index < base.index && usable(at, file));
     let ahead = (index == base.index).then(|| ahead(base, &pieces, used)).flatten();
-    let mut warnings = chosen.warnings(&generations, until, base.index);
+    let mut warnings = chosen.warnings(generations, until, base.index);
     for (at, file) in snapshots() {
         match excluded.get_v3(at) {
             Some(Class::IntegrityCheck) => warnings.push(Warning::SnapshotAhead { key: v3.key(file) }),
             Some(_) => warnings.push(Warning::RoutedAround { keys: vec![v3.key(file)] }),
             None => {}
         }
+    }
+    if lost > 0 {
+        warnings.push(Warning::NewestIntactWal { generation: chosen.name, index, offset, lost });
     }
     Ok(Chosen {
         files: std::iter::once(base_at).chain(inside.iter().map(|&(at, _)| at)).collect(),
@@ -115,7 +164,7 @@ pub(super) fn plan(v3: &V3Replica, target: &Target, excluded: &Excluded) -> Resu
             ahead: ahead.map(|behind| Ahead { behind, has_older }),
         },
         warnings,
-        newer_exist: !behind.is_empty(),
+        newer_exist: lost > 0 || !behind.is_empty(),
     })
 }
 
@@ -136,6 +185,16 @@ fn generations(v3: &V3Replica) -> Vec<GenerationFiles<'_>> {
     with_start.filter_map(|(start, files)| start.map(|(name, first)| GenerationFiles { name, files, first })).collect()
 }
 
+fn snapshot_times(generation: &GenerationFiles<'_>) -> Vec<Timestamp> {
+    let snapshots = generation.files.iter().filter(|file| file.kind.is_snapshot());
+    snapshots.map(|file| file.last_modified).collect()
+}
+
+/// The time of the newest snapshot that is not newer than `until`.
+fn newest_snapshot(generation: &GenerationFiles<'_>, until: Timestamp) -> Option<Timestamp> {
+    snapshot_times(generation).into_iter().filter(|&time| time <= until).max()
+}
+
 /// Chooses the generation: the one with the newest snapshot that is not newer than the target.
 fn choose<'a, 'b>(
     v3: &V3Replica,
@@ -143,10 +202,6 @@ fn choose<'a, 'b>(
     until: Timestamp,
     target: &Target,
 ) -> Result<&'b GenerationFiles<'a>, PlanError> {
-    let snapshot_times = |generation: &GenerationFiles<'_>| {
-        let snapshots = generation.files.iter().filter(|file| file.kind.is_snapshot());
-        snapshots.map(|file| file.last_modified).collect::<Vec<_>>()
-    };
     let newest_snapshot =
         |generation: &&GenerationFiles<'_>| snapshot_times(generation).into_iter().filter(|&time| time <= until).max();
     let by_time = generations.iter().filter_map(|g| Some((newest_snapshot(&g)?, g.newest(until), g.name, g)));

@@ -40,6 +40,8 @@ pub struct Request {
     pub target: Target,
     /// The generation of Litestream 0.3 to restore from. With None, it is chosen by its files' times.
     pub generation: Option<Generation>,
+    /// Whether the newest state that can be had is restored if files are damaged or missing (`-newest-intact`).
+    pub newest_intact: bool,
     /// Where the restored database is published, as [`Destination::prepare`] has checked it.
     pub destination: Arc<Destination>,
     /// SQLite's check to run before the database is published. With None, no check is run.
@@ -85,6 +87,8 @@ pub struct RestoreOutcome {
     pub files: usize,
     /// Damaged LTX files that the final plan avoids: the file's key, and a text that says what is wrong.
     pub damaged: Vec<(String, String)>,
+    /// Why the newest state cannot be had, if an older one was restored (`-newest-intact`).
+    pub lost: Option<String>,
     /// Warnings about the replica that did not prevent the restore, for example that it also holds files of another
     /// database.
     pub warnings: Vec<Warning>,
@@ -102,6 +106,7 @@ impl RestoreOutcome {
     /// a check that SQLite could not carry out.
     pub fn all_warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = self.damaged.iter().map(|(_, what)| what.clone()).collect();
+        all.extend(self.lost.iter().map(|why| format!("the newest state cannot be had: {why}")));
         all.extend(self.warnings.iter().map(ToString::to_string));
         if let Some(check::CheckOutcome::NotCheckable(why)) = &self.check {
             let output = escaped(&self.output.to_string_lossy());
@@ -125,6 +130,7 @@ pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restor
     let Request { store, path, target, generation, .. } = &request;
     let requests = request.parallelism.map(|n| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))));
     let mut planner = Planner::new(worker, store, path, replica, *target, *generation, requests).await?;
+    planner.newest_intact = request.newest_intact;
     let (plan, executed, output) = execute_plans(worker, &mut planner, output, create).await?;
     finish(worker, &request, planner, plan, executed, output).await
 }
@@ -268,6 +274,7 @@ async fn finish(
         bytes_in,
         files: plan.files.len(),
         damaged: planner.damaged,
+        lost: planner.lost.as_ref().map(ToString::to_string),
         warnings,
         requests: planner.requests,
         replanned: planner.replanned,

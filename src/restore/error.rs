@@ -160,8 +160,8 @@ pub(super) enum ExecutionFailure {
     Chain { file: usize, error: ChainError },
     /// A file of Litestream 0.3 is damaged.
     Wal { file: usize, error: WalError },
-    /// WAL is missing: to be listed again before this is said.
-    WalGap { error: PlanError },
+    /// WAL is missing before this file: to be listed again before this is said.
+    WalGap { file: usize, error: PlanError },
     /// The snapshot of Litestream 0.3 holds pages that are newer than the WAL. `through` is the number of frames of its
     /// index that would have to be applied, if they are known.
     SnapshotAhead { through: Option<u64> },

@@ -32,9 +32,17 @@ pub struct PlannedRestore {
     pub plan: Plan,
     /// The creation times that were read from files' headers while planning.
     pub times: Times,
+    /// Why the newest state cannot be had, if the plan leads to an older one (`-newest-intact`).
+    pub lost: Option<PlanError>,
 }
 
 impl PlannedRestore {
+    /// All warnings about the plan as texts for the user.
+    pub fn all_warnings(&self) -> Vec<String> {
+        let lost = self.lost.iter().map(|why| format!("the newest state cannot be had: {why}"));
+        lost.chain(self.plan.warnings.iter().map(ToString::to_string)).collect()
+    }
+
     /// The time of the state that the plan leads to, and whether it is from a header. If planning read no header of
     /// the newest file, it is the LastModified of the listing.
     pub fn newest_time(&self) -> Option<(Timestamp, bool)> {
@@ -62,10 +70,12 @@ pub async fn plan_database(
     replica: Option<Replica>,
     target: &Target,
     generation: Option<Generation>,
+    newest_intact: bool,
 ) -> Result<PlannedRestore, RestoreError> {
     let mut planner = Planner::new(worker, store, path, replica, *target, generation, None).await?;
+    planner.newest_intact = newest_intact;
     let plan = planner.plan().await?;
-    Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times })
+    Ok(PlannedRestore { replica: planner.replica, plan, times: planner.times, lost: planner.lost })
 }
 
 /// Plans one database, repeatedly if executions fail. Between two plans it remembers the listed files, the
@@ -84,6 +94,10 @@ pub(super) struct Planner<'a> {
     pinned: Option<Pinned>,
     /// The number of frames of the snapshot's own index to apply, because the snapshot is ahead of the target.
     pub through: Option<u64>,
+    /// Whether the newest state that can be had is restored if the newest cannot (`-newest-intact`).
+    pub newest_intact: bool,
+    /// Set once the newest state proved not to be had: why.
+    pub lost: Option<PlanError>,
     pub replica: Replica,
     /// Why `replica` has no files, if it has none and was listed here.
     nothing: Option<NothingFound>,
@@ -187,6 +201,8 @@ impl<'a> Planner<'a> {
             parallelism,
             pinned: None,
             through: None,
+            newest_intact: false,
+            lost: None,
             replica,
             nothing,
             fresh: false,
@@ -211,9 +227,14 @@ impl<'a> Planner<'a> {
         loop {
             let target = match (self.target, self.pinned) {
                 (Target::Timestamp(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
+                _ if self.lost.is_some() => self.target,
                 (_, Some(Pinned::Txid(txid))) => Target::Txid(txid),
             };
-            match plan::plan(&self.replica, &target, &self.times, &self.excluded) {
+            let planned = match &self.lost {
+                Some(_) => plan::plan_intact(&self.replica, &target, &self.times, &self.excluded),
+                None => plan::plan(&self.replica, &target, &self.times, &self.excluded),
+            };
+            match planned {
                 Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
                     tracing::trace!(target: TARGET, database = self.path, files = wanted.len(), "reads times in headers");
                     self.look(&wanted).await?;
@@ -221,7 +242,7 @@ impl<'a> Planner<'a> {
                 Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
                     // A further plan for a point in time must reach the same TXID as the first one. Otherwise
                     // avoiding a damaged file would silently give an older state.
-                    Some(Pinned::Txid(txid)) if txid != plan.txid => {
+                    Some(Pinned::Txid(txid)) if txid != plan.txid && self.lost.is_none() => {
                         return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
                     }
                     _ => {
@@ -242,6 +263,10 @@ impl<'a> Planner<'a> {
                 Err(PlanError::NoBackups) if self.relisted > 0 => return Err(RestoreError::Vanished),
                 Err(PlanError::NoBackups) if self.nothing.is_some() => {
                     return Err(self.nothing.take().map_or(PlanError::NoBackups.into(), RestoreError::Nothing));
+                }
+                Err(e) if self.newest_intact && self.lost.is_none() && e.leaves_older_states() => {
+                    tracing::debug!(target: TARGET, database = self.path, %e, "plans the newest intact state");
+                    self.lost = Some(e);
                 }
                 Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
             }
@@ -372,8 +397,19 @@ impl<'a> Planner<'a> {
         };
         let (i, error) = match failure {
             ExecutionFailure::Fatal(e) => return Err(e),
-            ExecutionFailure::WalGap { error } if self.fresh => return Err(error.into()),
-            ExecutionFailure::WalGap { error } => {
+            ExecutionFailure::WalGap { file, error } if self.fresh => {
+                let index = plan.files.get(file).copied().filter(|&index| !self.excluded.contains_v3(index));
+                if !self.newest_intact || (index.is_none() && self.lost.is_some()) {
+                    return Err(error.into());
+                }
+                // WAL is applied up to the gap.
+                if let Some(index) = index {
+                    self.excluded.insert_v3(index, error.class());
+                }
+                self.lost.get_or_insert(error);
+                return Ok(None);
+            }
+            ExecutionFailure::WalGap { error, .. } => {
                 // LIST is not atomic: missing files may have been written while it ran.
                 self.list_again(&error).await?;
                 self.fresh = true;
@@ -414,10 +450,14 @@ impl<'a> Planner<'a> {
         match at(i) {
             Some(index) if plan.v3.is_some() => {
                 // An older snapshot stands in for a snapshot. Nothing stands in for WAL.
-                if i > 0 || self.excluded.contains_v3(index) {
+                if (i > 0 && !self.newest_intact) || self.excluded.contains_v3(index) {
                     return Err(error);
                 }
                 self.excluded.insert_v3(index, error.class());
+                if i > 0 {
+                    let (class, keys) = (error.class(), vec![key(i)?]);
+                    self.lost.get_or_insert(PlanError::DamagedWal { class, keys });
+                }
             }
             Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),
             // The file was excluded before and is planned nevertheless, so no further plan can help.

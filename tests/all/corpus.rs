@@ -78,6 +78,7 @@ fn run(
         replica: None,
         target,
         generation: None,
+        newest_intact: false,
         destination,
         check: None,
         parallelism: None,

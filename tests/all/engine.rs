@@ -34,6 +34,7 @@ fn run(engine: &Workers, path: &Path, target: Target, output: &Path) -> Result<R
         replica: None,
         target,
         generation: None,
+        newest_intact: false,
         destination,
         check: None,
         parallelism: None,

@@ -31,6 +31,7 @@ fn ending(replicas: &Path, out: &Path, if_db_not_exists: bool) -> Ending {
         replace: Replace::Never,
         if_db_not_exists,
         if_replica_exists: false,
+        newest_intact: false,
         max_retries: 0,
         retry_delay: Duration::ZERO,
         fail_fast: false,

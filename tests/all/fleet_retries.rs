@@ -70,6 +70,7 @@ impl Bench {
             replace: Replace::Never,
             if_db_not_exists: false,
             if_replica_exists: false,
+            newest_intact: false,
             max_retries,
             retry_delay: Duration::from_millis(20),
             fail_fast: false,

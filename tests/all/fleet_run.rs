@@ -87,6 +87,7 @@ fn settings() -> Settings {
         replace: Replace::Never,
         if_db_not_exists: false,
         if_replica_exists: false,
+        newest_intact: false,
         max_retries: 0,
         retry_delay: Duration::ZERO,
         fail_fast: false,

@@ -50,6 +50,10 @@ pub struct RestoreFlags {
     #[arg(long)]
     pub if_replica_exists: bool,
 
+    /// Where files are damaged or missing, restore the newest state that can be had
+    #[arg(long)]
+    pub newest_intact: bool,
+
     /// Show what would be fetched, and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -148,6 +152,10 @@ pub struct PatternFlags {
     /// Skip configured databases that have no backups
     #[arg(long)]
     pub if_replica_exists: bool,
+
+    /// Where files are damaged or missing, restore the newest state that can be had
+    #[arg(long)]
+    pub newest_intact: bool,
 
     /// Skip databases whose output exists already
     #[arg(long)]

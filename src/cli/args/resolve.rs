@@ -47,6 +47,9 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         (None, Some(timestamp)) => Target::Timestamp(timestamp),
         (None, None) => Target::Latest,
     };
+    if flags.newest_intact && matches!(target, Target::Txid(_)) {
+        return Err(Failure::usage("-newest-intact cannot go with -txid: that state is reached exactly or not at all"));
+    }
     if flags.follow {
         return Err(refuse_follow(&target, flags.dry_run));
     }
@@ -57,6 +60,7 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         target,
         if_db_not_exists: flags.if_db_not_exists,
         if_replica_exists: flags.if_replica_exists,
+        newest_intact: flags.newest_intact,
         dry_run: flags.dry_run,
         json: flags.json,
         force: flags.force,
@@ -130,6 +134,7 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         output_dir: given("output-dir", flags.output_dir)?,
         parallel: flags.parallel,
         if_replica_exists: flags.if_replica_exists,
+        newest_intact: flags.newest_intact,
         if_db_not_exists: flags.if_db_not_exists,
         force: flags.force,
         timestamp,

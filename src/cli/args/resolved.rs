@@ -147,6 +147,8 @@ pub struct RestoreArgs {
     pub if_db_not_exists: bool,
     /// `-if-replica-exists`: if the replica has no backups, exit with 0 instead of 1.
     pub if_replica_exists: bool,
+    /// `-newest-intact`: where files are damaged or missing, the newest state that can be had is restored.
+    pub newest_intact: bool,
     /// `-dry-run`: show which files would be fetched, and write nothing.
     pub dry_run: bool,
     pub json: bool,
@@ -231,6 +233,8 @@ pub struct RestorePatternArgs {
     pub parallel: Option<NonZeroUsize>,
     /// `-if-replica-exists`: skip configured databases whose replica has no backups, instead of failing them.
     pub if_replica_exists: bool,
+    /// `-newest-intact`: where files are damaged or missing, the newest state that can be had is restored.
+    pub newest_intact: bool,
     /// `-if-db-not-exists`: skip databases whose output exists already.
     pub if_db_not_exists: bool,
     /// `-force`: replace existing outputs, each once its new database is complete.

@@ -270,6 +270,7 @@ impl BenchRun<'_> {
             replace: Replace::Never,
             if_db_not_exists: false,
             if_replica_exists: false,
+            newest_intact: false,
             // A failed database is not restored again here. The pauses before retries would be measured as if they
             // were work.
             max_retries: 0,

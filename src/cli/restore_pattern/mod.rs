@@ -102,6 +102,7 @@ fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
         replace: if args.force { Replace::Force } else { Replace::Never },
         if_db_not_exists: args.if_db_not_exists,
         if_replica_exists: args.if_replica_exists,
+        newest_intact: args.newest_intact,
         max_retries: args.max_retries.or(section.max_retries).unwrap_or(MAX_RETRIES),
         retry_delay: args.retry_delay.or(section.retry_delay).unwrap_or(RETRY_DELAY),
         fail_fast: args.fail_fast,

@@ -87,11 +87,17 @@ pub(super) fn further_lines(summary: &RunSummary, dry_run: bool) -> Vec<String> 
         }
         lines.push(line);
     }
+    let named = |what: &str, count: u64, names: &[String]| {
+        let more = if (names.len() as u64) < count { ", …" } else { "" };
+        let names = names.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
+        format!("{what}: {}: {names}{more}", human::count(count, "database"))
+    };
+    if totals.not_newest > 0 {
+        let names = &totals.not_newest_names;
+        lines.push(named("older than the newest state, which cannot be had", totals.not_newest, names));
+    }
     if totals.around_damage > 0 {
-        let names = totals.around_damage_names.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
-        let more = if (totals.around_damage_names.len() as u64) < totals.around_damage { ", …" } else { "" };
-        let count = human::count(totals.around_damage, "database");
-        lines.push(format!("restored around damaged files: {count}: {names}{more}"));
+        lines.push(named("restored around damaged files", totals.around_damage, &totals.around_damage_names));
     }
     // Fewer failures have all been shown.
     if totals.failed > MAX_FAILURES_SHOWN {

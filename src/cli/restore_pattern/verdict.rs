@@ -7,13 +7,24 @@ use crate::cli::ui::human;
 use crate::error::Class;
 use crate::fleet::{RunSummary, Totals};
 
+/// The result of a run without failures. It is a partial failure if of some databases only an older state could be had.
+fn not_newest(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failure> {
+    if totals.not_newest == 0 {
+        return Ok(());
+    }
+    let (some, all) = (human::thousands(totals.not_newest), human::thousands(totals.done()));
+    let what = if args.dry_run { "can be restored" } else { "were restored" };
+    let message = format!("{some} of {all} databases {what} to an older state than the newest, which is damaged");
+    Err(Failure::Partial { message, try_call: None })
+}
+
 /// The result of a run that found all databases. It is a success if no database failed, a failure (exit code 1) if
 /// none succeeded, and a partial failure (exit code 3) if some did.
 pub(super) fn of_totals(args: &RestorePatternArgs, summary: &RunSummary) -> Result<(), Failure> {
     let totals = &summary.totals;
     let Totals { failed, .. } = *totals;
     if failed == 0 {
-        return Ok(());
+        return not_newest(args, totals);
     }
     let all = human::thousands(failed + totals.done());
     let what = if args.dry_run { "cannot be restored" } else { "were not restored" };

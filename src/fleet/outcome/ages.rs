@@ -63,7 +63,15 @@ mod tests {
         let mut ages = Ages::new(Timestamp::from_millis(10 * day));
         for (name, millis) in [("a", 9 * day), ("b", 9 * day - 1000), ("c", day), ("d", 11 * day)] {
             let state = Some(NewestState { time: Timestamp::from_millis(millis), source: "last_modified" });
-            let planned = PlannedDatabase { txid: Txid(1), files: 1, bytes: 1, requests: 1, warnings: vec![], state };
+            let planned = PlannedDatabase {
+                txid: Txid(1),
+                files: 1,
+                bytes: 1,
+                requests: 1,
+                is_newest: true,
+                warnings: vec![],
+                state,
+            };
             ages.add(&Ended {
                 subject: Subject::Entry(name.to_owned()),
                 output: None,

@@ -62,6 +62,9 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     /// Class of the failure, if the database failed (docs/CLI.md, "Error log classes").
     pub class: Option<&'static str>,
+    /// Why the newest state cannot be had, if an older one was restored or planned (`-newest-intact`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
     /// Why the database was skipped or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -90,6 +93,7 @@ impl Record {
             retries: ended.retries,
             duration_ms: millis(ended.elapsed),
             class: None,
+            lost: None,
             reason: None,
             warnings: Vec::new(),
         };
@@ -101,6 +105,7 @@ impl Record {
                 record.files = Some(outcome.files as u64);
                 record.bytes_fetched = Some(outcome.bytes_in);
                 record.requests = Some(outcome.requests);
+                record.lost.clone_from(&outcome.lost);
                 record.warnings = outcome.all_warnings();
                 record.warnings.extend_from_slice(warnings);
             }
@@ -334,7 +339,7 @@ impl RunSummary {
 
     fn summary(&self, counters: &Counters, took: Duration) -> Map<String, Value> {
         let Totals { restored, planned, skipped, failed, bytes, bytes_fetched, files, retries, left, .. } = self.totals;
-        let Totals { tried_again, not_started, around_damage, .. } = self.totals;
+        let Totals { tried_again, not_started, around_damage, not_newest, .. } = self.totals;
         let sent = counters.lists.get() + counters.gets.get() + counters.heads.get();
         let mut summary = Map::new();
         let mut put = |name: &str, value: Value| summary.insert(name.to_owned(), value);
@@ -361,6 +366,7 @@ impl RunSummary {
         put("failures", self.totals.classes.iter().map(|(class, n)| (class.to_string(), json!(n))).collect());
         put("reasons", self.totals.reasons.most_frequent().into_iter().map(reason_json).collect());
         put("restored_around_damage", around_damage.into());
+        put("not_newest", not_newest.into());
         if let Some((name, state)) = self.ages.oldest() {
             put("oldest_state", state_json(name, state, self.ages.reference()));
         }

@@ -43,6 +43,11 @@ pub struct Totals {
     pub around_damage: u64,
     /// The names of the first of them.
     pub around_damage_names: Vec<String>,
+    /// Databases whose newest state cannot be had, and of which an older one was restored or planned
+    /// (`-newest-intact`).
+    pub not_newest: u64,
+    /// The names of the first of them.
+    pub not_newest_names: Vec<String>,
     /// Not restored because the run was interrupted.
     pub left: u64,
     /// Not begun, or waiting to be tried again, when `-fail-fast` ended the run.
@@ -76,6 +81,13 @@ impl Totals {
         counted(&self.skips)
     }
 
+    fn add_not_newest(&mut self, ended: &Ended) {
+        self.not_newest += 1;
+        if self.not_newest_names.len() < MOST_NAMES {
+            self.not_newest_names.push(ended.name().to_owned());
+        }
+    }
+
     pub(super) fn add(&mut self, ended: &Ended) {
         self.retries += u64::from(ended.retries);
         self.tried_again += u64::from(ended.retries > 0);
@@ -86,6 +98,9 @@ impl Totals {
                 self.bytes_fetched += outcome.bytes_in;
                 self.files += outcome.files as u64;
                 self.requests += outcome.requests;
+                if outcome.lost.is_some() {
+                    self.add_not_newest(ended);
+                }
                 if !outcome.damaged.is_empty() {
                     self.around_damage += 1;
                     if self.around_damage_names.len() < MOST_NAMES {
@@ -98,6 +113,9 @@ impl Totals {
                 self.bytes_fetched += planned.bytes;
                 self.files += planned.files;
                 self.requests += planned.requests;
+                if !planned.is_newest {
+                    self.add_not_newest(ended);
+                }
             }
             // `hydrant bench` measures these itself.
             Ending::Rehearsed(_) => {}

@@ -46,6 +46,8 @@ struct ClaimingState {
 /// An index holds all pages from `from + 1` to `pages`.
 #[derive(Clone, Copy)]
 struct Growth {
+    /// The place of the index's first piece in the plan.
+    file: usize,
     index: u32,
     from: u32,
     pages: u32,
@@ -91,7 +93,7 @@ impl<'a> Claiming<'a> {
         index: u32,
         grown_from: u32,
     ) -> Result<(), ExecutionFailure> {
-        let grown = Growth { index, from: grown_from, pages: size };
+        let grown = Growth { file, index, from: grown_from, pages: size };
         match &mut self.state {
             Some(state) if state.page_size != page_size => {
                 let (expected, found) = (state.page_size.get(), page_size.get());
@@ -235,12 +237,12 @@ fn check_growth(
     before: u32,
     page_size: PageSize,
 ) -> Result<(), ExecutionFailure> {
-    let Growth { index, from, pages } = grown;
+    let Growth { file, index, from, pages } = grown;
     if from <= before || (from == before.saturating_add(1) && page_size.lock_page().0 == from) {
         return Ok(());
     }
     let error = PlanError::PageHole { generation, index, page: from, pages };
-    Err(ExecutionFailure::WalGap { error })
+    Err(ExecutionFailure::WalGap { file, error })
 }
 
 /// Writes a page to the output at byte offset `at`, with a blocking pwrite. Without an output it does nothing.

@@ -140,7 +140,8 @@ impl IndexJob {
         let Some(next) = self.next else { return Ok(()) };
         if next.0 != self.index && reader.is_inside_transaction() {
             let (generation, index, offset) = (self.generation, self.index, reader.position());
-            return Err(ExecutionFailure::WalGap { error: PlanError::CutOff { generation, index, offset } });
+            let file = self.first + self.pieces.len();
+            return Err(ExecutionFailure::WalGap { file, error: PlanError::CutOff { generation, index, offset } });
         }
         let last = self.first + self.pieces.len().saturating_sub(1);
         if next.0 == self.index && !self.pieces.is_empty() { self.check_position(reader, last, next) } else { Ok(()) }
@@ -157,7 +158,7 @@ impl IndexJob {
         let before = file.checked_sub(self.first + 1).and_then(|i| self.pieces.get(i)).or(self.pieces.last());
         let after = before.map_or_else(String::new, |piece| piece.key.clone());
         let generation = self.generation;
-        Err(ExecutionFailure::WalGap { error: PlanError::WalHole { generation, after, index, offset } })
+        Err(ExecutionFailure::WalGap { file, error: PlanError::WalHole { generation, after, index, offset } })
     }
 }
 

@@ -70,6 +70,7 @@ fn run(engine: &Workers, replica: &Path, output: &Path, replace: Replace) -> Res
         replica: None,
         target: Target::Latest,
         generation: None,
+        newest_intact: false,
         destination: Arc::new(Destination::prepare(&CommitContext::default(), output, replace)?),
         check: None,
         parallelism: None,

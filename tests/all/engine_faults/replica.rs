@@ -160,6 +160,7 @@ fn run(engine: &Workers, root: &Path, target: Target, output: &Path) -> Result<R
         replica: None,
         target,
         generation: None,
+        newest_intact: false,
         destination: Arc::new(Destination::prepare(&CommitContext::default(), output, Replace::Never)?),
         check: None,
         parallelism: None,

@@ -55,6 +55,7 @@ fn restored() -> Ending {
         bytes_in: 20_000,
         files: 3,
         damaged: vec![("a.db/key".to_owned(), "what is damaged".to_owned())],
+        lost: Some("what the newest state lacks".to_owned()),
         warnings: vec![Warning::RoutedAround { keys: vec!["a.db/key".to_owned()] }],
         requests: 7,
         replanned: 1,
@@ -66,7 +67,15 @@ fn restored() -> Ending {
 fn planned() -> Ending {
     let warnings = vec!["a warning of the plan".to_owned()];
     let state = Some(NewestState { time: Timestamp::from_millis(1_789_000_000_000), source: "last_modified" });
-    Ending::Planned(PlannedDatabase { txid: Txid(7), files: 3, bytes: 20_000, requests: 4, warnings, state })
+    Ending::Planned(PlannedDatabase {
+        txid: Txid(7),
+        files: 3,
+        bytes: 20_000,
+        requests: 4,
+        is_newest: false,
+        warnings,
+        state,
+    })
 }
 
 /// A database for each way to end, and for each class of failure.

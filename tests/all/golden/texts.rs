@@ -72,6 +72,7 @@ fn plan_errors() -> String {
         PageHole { generation: Generation(5), index: 3, page: 7, pages: 9 },
         CutOff { generation: Generation(5), index: 3, offset: 4152 },
         NoOtherSnapshot { generation: Generation(5), class: Class::Truncated, keys: vec![key(), key()] },
+        DamagedWal { class: Class::Truncated, keys: vec![key()] },
         ArchivedFiles { keys: vec![key()] },
         ChainDoesNotBeginAtOne { first: Txid(5) },
         Hole { have: Txid(5), next: Txid(7) },
@@ -92,6 +93,9 @@ fn lineage(folder: &str, files: usize) -> Lineage {
 
 fn warnings() -> String {
     texts!(Warning, line, {
+        NewestIntact { reached: Txid(5), newest: Txid(7) },
+        NewestIntactWal { generation: Generation(5), index: 3, offset: 4152, lost: 1 },
+        NewestIntactWal { generation: Generation(5), index: 3, offset: 4152, lost: 2 },
         StateBetweenRetired { reached: Txid(5), newest: Txid(7) },
         RoutedAround { keys: vec![key(), key()] },
         AvoidedArchived { keys: vec![key()] },
