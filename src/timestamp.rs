@@ -6,8 +6,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// A point in time: nanoseconds since 1970-01-01T00:00:00Z. The range is the years 1677 to 2262. A time outside
-/// becomes [`Self::MIN`] or [`Self::MAX`], because an LTX header may hold any number of milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// becomes [`Self::MIN`] or [`Self::MAX`], because an LTX header may hold any number of milliseconds. The default is
+/// the epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

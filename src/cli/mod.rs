@@ -23,11 +23,12 @@ mod slips;
 #[cfg(test)]
 mod tests;
 pub mod ui;
+mod verify;
 mod warnings;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
-use crate::cli::args::resolved::{BenchArgs, CommonArgs, LtxArgs, RestoreArgs, RestorePatternArgs};
+use crate::cli::args::resolved::{BenchArgs, CommonArgs, LtxArgs, RestoreArgs, RestorePatternArgs, VerifyArgs};
 use crate::cli::args::{argv, completions, help, man, resolve};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, LogOptions};
@@ -49,6 +50,7 @@ pub enum Command {
     Restore(RestoreArgs),
     Ltx(LtxArgs),
     RestorePattern(RestorePatternArgs),
+    Verify(VerifyArgs),
     Bench(BenchArgs),
 }
 
@@ -60,6 +62,7 @@ impl Command {
             Self::Restore(args) => Some(&args.common),
             Self::Ltx(args) => Some(&args.common),
             Self::RestorePattern(args) => Some(&args.common),
+            Self::Verify(args) => Some(&args.common),
             Self::Bench(args) => Some(&args.common),
         }
     }
@@ -72,7 +75,7 @@ impl Command {
                 [("database", args.source_shown.clone())].into_iter().chain(output).collect()
             }
             Self::Ltx(args) => vec![("database", args.source_shown.clone())],
-            Self::Show(_) | Self::RestorePattern(_) | Self::Bench(_) => Vec::new(),
+            Self::Show(_) | Self::RestorePattern(_) | Self::Verify(_) | Self::Bench(_) => Vec::new(),
         }
     }
 }
@@ -153,6 +156,7 @@ fn parse_command(
             let default = matches.value_source("level") != Some(clap::parser::ValueSource::CommandLine);
             resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
         }
+        "verify" => resolve::verify(typed(&matches)?, env).map(Command::Verify),
         "bench" => resolve::bench(typed(&matches)?, env).map(Command::Bench),
         "restore-pattern" => resolve::restore_pattern(typed(&matches)?, &args, env).map(Command::RestorePattern),
         "completions" => completions::script(&resolve::shell(&typed(&matches)?)?).map(Command::Show),
@@ -209,6 +213,7 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         }),
         Command::Ltx(args) => with_signals(|cancel| screen::print(&ltx::run(args, env, &log, cancel)?)),
         Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),
+        Command::Verify(args) => with_signals(|cancel| verify::run(args, env, &log, cancel)),
         Command::Bench(args) => with_signals(|cancel| bench::run(args, env, &log, cancel)),
     };
     (log, ended)

@@ -44,6 +44,24 @@ pub enum CheckOutcome {
     Interrupted,
 }
 
+/// Opens the database file at `path` read-only, as a file that nobody changes.
+///
+/// # Errors
+/// [`CommitError::Sqlite`] if there is no such file or it cannot be read.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, CommitError> {
+    let failed = |error: rusqlite::Error| CommitError::Sqlite { path: path.to_owned(), reason: error.to_string() };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri(path), flags).map_err(failed)?;
+    // `trusted_schema=0`: views and triggers of an unknown database cannot call functions that have side
+    // effects. `mmap_size=0`: SQLite reads with pread, because a memory-mapped file that shrinks kills the
+    // process with SIGBUS. `cell_size_check=1`: SQLite checks the cells of each page as soon as it reads
+    // the page.
+    connection
+        .execute_batch("PRAGMA trusted_schema=0; PRAGMA mmap_size=0; PRAGMA cell_size_check=1")
+        .map_err(failed)?;
+    Ok(connection)
+}
+
 /// An opened database whose check has not run yet. [`Self::run`] blocks for about as long as reading the whole
 /// file takes, so run it on a thread of its own.
 #[derive(Debug)]
@@ -60,17 +78,7 @@ impl Check {
     /// # Errors
     /// [`CommitError::Sqlite`] if there is no such file or it cannot be read.
     pub fn open(path: &Path, mode: Mode) -> Result<Self, CommitError> {
-        let failed = |error: rusqlite::Error| CommitError::Sqlite { path: path.to_owned(), reason: error.to_string() };
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(uri(path), flags).map_err(failed)?;
-        // `trusted_schema=0`: views and triggers of an unknown database cannot call functions that have side
-        // effects. `mmap_size=0`: SQLite reads with pread, because a memory-mapped file that shrinks kills the
-        // process with SIGBUS. `cell_size_check=1`: SQLite checks the cells of each page as soon as it reads
-        // the page.
-        connection
-            .execute_batch("PRAGMA trusted_schema=0; PRAGMA mmap_size=0; PRAGMA cell_size_check=1")
-            .map_err(failed)?;
-        Ok(Self { connection, path: path.to_owned(), mode })
+        Ok(Self { connection: open_read_only(path)?, path: path.to_owned(), mode })
     }
 
     /// Returns a handle with which another thread can stop [`Self::run`].

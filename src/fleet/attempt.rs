@@ -9,7 +9,8 @@ use crate::fleet::outputs::{OutputPath, Roots, stale_state};
 use crate::plan::Target;
 use crate::process::backoff::backoff;
 use crate::restore::{
-    DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, Worker, discard, plan_database, restore,
+    DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, Verified, VerifyRequest, VerifySettings,
+    Worker, discard, plan_database, restore, verify,
 };
 use crate::store::Store;
 use std::rc::Rc;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub retry_delay: Duration,
     /// After the first failed database none is begun, and none is tried again.
     pub fail_fast: bool,
+    /// How databases are verified, for [`Work::Verify`].
+    pub verify: Option<Arc<VerifySettings>>,
 }
 
 /// What a run does with each of its databases.
@@ -52,6 +55,8 @@ pub enum Work {
     Restore,
     /// `-dry-run`: plans the restore of each database and writes nothing.
     Plan,
+    /// `hydrant verify`: verifies each database as [`Settings::verify`] says.
+    Verify,
     /// `hydrant bench`: runs the given stages of a restore and discards the data.
     Rehearse(DiscardStage),
 }
@@ -72,6 +77,7 @@ pub(super) enum DatabaseAnswer {
     Restored(Box<Restored>, Vec<String>),
     Planned(PlannedDatabase),
     Rehearsed(Discarded),
+    Verified(Box<Verified>),
 }
 
 pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<DatabaseAnswer, RestoreError> {
@@ -95,6 +101,12 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                     source: if is_of_header { "header" } else { "last_modified" },
                 }),
             }));
+        }
+        Work::Verify => {
+            let what = "a run that verifies has no settings for it";
+            let settings_of = settings.verify.clone().ok_or(RestoreError::Internal { what })?;
+            let request = VerifyRequest { store, path, replica, target: settings.target, settings: settings_of };
+            return verify(&worker, request).await.map(|verified| DatabaseAnswer::Verified(Box::new(verified)));
         }
         Work::Rehearse(stage) => {
             let request = DiscardRequest { store, path, replica, target: settings.target, stage };

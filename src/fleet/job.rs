@@ -3,11 +3,12 @@
 use crate::catalogue::Replica;
 use crate::error::Class;
 use crate::fleet::discovery::found::{DatabaseRef, Discovery, Found, FoundError, FoundFailure};
+use crate::fleet::discovery::shard::Sample;
 use crate::fleet::only::{Chosen, Only};
 use crate::fleet::outputs::{Admitted, OutputPath, Refused};
 use crate::fleet::priority::{First, estimated_bytes};
 use crate::ltx::Txid;
-use crate::restore::{Discarded, RestoreOutcome};
+use crate::restore::{Discarded, RestoreOutcome, Verified};
 use crate::store::StoreError;
 use crate::timestamp::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -86,6 +87,8 @@ pub enum Ending {
     Planned(PlannedDatabase),
     /// `hydrant bench`: the files were fetched and their data discarded.
     Rehearsed(Discarded),
+    /// `hydrant verify`: the backup was looked at, and may prove not restorable.
+    Verified(Box<Verified>),
     /// The database was skipped for this reason.
     Skipped(&'static str),
     /// The database failed.
@@ -149,6 +152,7 @@ pub struct Admission<'a> {
     places: Places,
     first: &'a First,
     only: Option<&'a Only>,
+    sample: Option<&'a Sample>,
 }
 
 /// The jobs of a run, and the databases that cannot be restored.
@@ -221,12 +225,17 @@ impl Ended {
 impl<'a> Admission<'a> {
     /// Makes an admission with the settings of output paths and the globs of `--first`.
     pub const fn new(places: Places, first: &'a First) -> Self {
-        Self { places, first, only: None }
+        Self { places, first, only: None, sample: None }
     }
 
     /// Only the databases that `only` names are restored.
     pub fn only(self, only: Option<&'a Only>) -> Self {
         Self { only, ..self }
+    }
+
+    /// Only the databases of `sample` are verified.
+    pub fn sample(self, sample: Option<&'a Sample>) -> Self {
+        Self { sample, ..self }
     }
 
     /// Turns the databases of `discovery` into jobs, and refuses those without a safe, free output path.
@@ -246,6 +255,9 @@ impl<'a> Admission<'a> {
         let mut jobs = Vec::new();
         let mut unmatched_first: Vec<usize> = (0..self.first.len()).collect();
         for (found, error) in found {
+            if self.sample.is_some_and(|sample| !sample.takes(found.database.id())) {
+                continue;
+            }
             unmatched_first.retain(|glob| !self.first.matches(*glob, &found));
             let turn = self.first.turn_of(&found);
             let Found { database, replica, output } = found;

@@ -38,7 +38,7 @@ pub use crate::fleet::discovery::found::{
     DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output,
 };
 pub use crate::fleet::discovery::pattern::{Pattern, PatternError, glob, relative_output};
-pub use crate::fleet::discovery::shard::{Shard, shard_of};
+pub use crate::fleet::discovery::shard::{Sample, Shard, shard_of};
 pub use crate::fleet::only::{Only, OnlyError};
 pub use crate::fleet::outcome::ages::{Ages, DAY_SECONDS};
 pub use crate::fleet::outcome::error_log::{Links, with_class};

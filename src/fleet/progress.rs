@@ -43,6 +43,7 @@ impl Progress {
     pub(super) fn ended(&self, ending: &Ending, estimated_bytes: u64) {
         let fetched = match ending {
             Ending::Restored { outcome, .. } => outcome.bytes_in,
+            Ending::Verified(verified) => verified.bytes_in,
             _ => 0,
         };
         self.fetched_bytes.fetch_add(fetched, Relaxed);
@@ -53,6 +54,7 @@ impl Progress {
     /// Counts a database that ended without having been started.
     pub(super) fn count(&self, ending: &Ending) {
         match ending {
+            Ending::Verified(verified) if verified.failure.is_some() => self.failed.fetch_add(1, Relaxed),
             Ending::Failed { .. } => self.failed.fetch_add(1, Relaxed),
             Ending::Skipped(_) => self.skipped.fetch_add(1, Relaxed),
             _ => 0,

@@ -265,7 +265,7 @@ impl<'a> FleetRun<'a> {
         let Jobs { jobs, refused, unmatched_first, only } = self.incoming.admission.admit(discovery);
         (self.hear)(RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead });
         let settings = self.fleet.settings;
-        if !matches!(settings.work, Work::Rehearse(_)) {
+        if matches!(settings.work, Work::Restore | Work::Plan) {
             for little in little_space(&jobs, settings.if_db_not_exists) {
                 (self.hear)(RunEvent::LittleSpace(little));
             }
@@ -361,6 +361,7 @@ impl<'a> FleetRun<'a> {
             }
             Some(Ok(DatabaseAnswer::Planned(planned))) => Ending::Planned(planned),
             Some(Ok(DatabaseAnswer::Rehearsed(rehearsed))) => Ending::Rehearsed(rehearsed),
+            Some(Ok(DatabaseAnswer::Verified(verified))) => Ending::Verified(verified),
             None => {
                 let reason = "a worker stopped while it was at work on this".to_owned();
                 Ending::Failed { class: Class::Io, reason }

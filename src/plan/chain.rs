@@ -98,7 +98,7 @@ fn check_no_hole(order: &FilesByMin<'_>, reached: Txid, goal: Txid) -> Result<()
 }
 
 /// The time of the oldest state: of the oldest snapshot, as its header says if it was read.
-fn oldest(replica: &Replica, times: &Times) -> Option<Timestamp> {
+pub(super) fn oldest(replica: &Replica, times: &Times) -> Option<Timestamp> {
     let snapshots = replica.files.iter().enumerate().filter(|(_, file)| file.is_snapshot());
     snapshots.map(|(i, file)| times.get(i).unwrap_or(file.last_modified)).min()
 }

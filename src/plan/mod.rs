@@ -95,6 +95,13 @@ pub fn plan_intact(
     format::plan(replica, target, times, excluded, Wanted::Intact)
 }
 
+/// The time of the oldest state that a target time can reach: that of the oldest snapshot, as its header says if it was
+/// read.
+pub fn oldest_state(replica: &Replica, times: &Times) -> Option<crate::timestamp::Timestamp> {
+    let v3 = replica.v3.iter().flat_map(|v3| &v3.files).filter(|file| file.kind.is_snapshot());
+    chain::oldest(replica, times).into_iter().chain(v3.map(|file| file.last_modified)).min()
+}
+
 /// Which state inside the target a plan must reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {

@@ -144,8 +144,8 @@ pub(super) trait Sink {
     /// The file that pages are written to. None if pages are discarded.
     fn output(&self) -> Option<&StagedFile>;
 
-    /// Whether SQLite can check what is written: it needs a file with a name.
-    fn is_checkable(&self) -> bool;
+    /// Whether another sink must be created if SQLite is to check what is written, which needs a file with a name.
+    fn needs_name(&self) -> bool;
 
     /// Executes the plan that `execution` holds.
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Self::Done, ExecutionFailure>>;
@@ -158,8 +158,8 @@ impl Sink for StagedFile {
         Some(self)
     }
 
-    fn is_checkable(&self) -> bool {
-        self.path().is_some()
+    fn needs_name(&self) -> bool {
+        self.path().is_none()
     }
 
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, ExecutionFailure>> {
@@ -206,7 +206,7 @@ pub(super) async fn execute_plans<S: Sink>(
         let files = planner.files(&plan)?;
         let behind = planner.files_behind(&plan)?;
         let v3 = plan.v3.as_deref().map(|plan| V3Execution { plan, behind: &behind, through: planner.through });
-        if v3.as_ref().is_some_and(V3Execution::needs_check) && sink.output().is_some() && !sink.is_checkable() {
+        if v3.as_ref().is_some_and(V3Execution::needs_check) && sink.needs_name() {
             drop(sink);
             sink = create(true)?;
         }
@@ -309,7 +309,7 @@ async fn check_ahead(worker: &Worker, output: &StagedFile, executed: &Executed) 
 ///
 /// # Errors
 /// SQLite found damage, the file could not be opened or read, or the run was cancelled.
-async fn check_database(
+pub(super) async fn check_database(
     worker: &Worker,
     path: &std::path::Path,
     mode: check::Mode,

@@ -57,7 +57,7 @@ impl Sink for DiscardStage {
         None
     }
 
-    fn is_checkable(&self) -> bool {
+    fn needs_name(&self) -> bool {
         false
     }
 

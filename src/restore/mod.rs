@@ -20,6 +20,7 @@ mod page_writer;
 mod planner;
 mod replica_listing;
 mod v3;
+mod verify;
 mod work_queue;
 mod workers;
 
@@ -31,5 +32,8 @@ pub use crate::restore::page_map::PageMap;
 pub use crate::restore::planner::{PlannedRestore, plan_database};
 pub use crate::restore::replica_listing::{
     HEADERS_IN_FLIGHT, HeaderTime, ListedReplica, list_replica, look_at_times, read_header,
+};
+pub use crate::restore::verify::{
+    QueryRow, Verified, VerifiedState, VerifyDepth, VerifyFailure, VerifyRequest, VerifyScratch, VerifySettings, verify,
 };
 pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};

@@ -5,7 +5,7 @@
 //! listing if files were deleted or replaced (docs/ARCHITECTURE.md, "One database").
 
 use crate::catalogue::{Generation, Replica};
-use crate::error::Class;
+use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::plan::{self, DatedGeneration, Excluded, Plan, PlanError, Target, Times, V3State};
 use crate::restore::error::{ExecutionFailure, RestoreError};
@@ -215,6 +215,32 @@ impl<'a> Planner<'a> {
             asked_again: BTreeSet::new(),
             shorter: BTreeSet::new(),
         })
+    }
+
+    /// The creation times that were read so far.
+    pub(super) const fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// Records the time in the header of `file`.
+    pub(super) fn set_time(&mut self, file: usize, time: Timestamp) {
+        self.times.set(file, time);
+    }
+
+    /// The files that must not be planned again.
+    pub(super) const fn excluded(&self) -> &Excluded {
+        &self.excluded
+    }
+
+    /// Excludes a file that is too short to be whole.
+    pub(super) fn exclude_truncated(&mut self, file: usize, is_v3: bool, key: Option<String>) {
+        match is_v3 {
+            true => self.excluded.insert_v3(file, Class::Truncated),
+            false => self.excluded.insert(file, Class::Truncated),
+        }
+        let key = key.unwrap_or_default();
+        self.damaged
+            .push((key.clone(), format!("{}: {}: the file is empty or too short", Class::Truncated, escaped(&key))));
     }
 
     /// Makes a plan for the target. Reads header times and lists the files again where planning needs it.

@@ -35,6 +35,7 @@ fn ending(replicas: &Path, out: &Path, if_db_not_exists: bool) -> Ending {
         max_retries: 0,
         retry_delay: Duration::ZERO,
         fail_fast: false,
+        verify: None,
     };
     let fleet = Fleet {
         engine: &engine,

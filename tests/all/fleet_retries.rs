@@ -74,6 +74,7 @@ impl Bench {
             max_retries,
             retry_delay: Duration::from_millis(20),
             fail_fast: false,
+            verify: None,
         };
         let places = Places { output_dir: self.out.path().into(), reserved: Vec::new(), folds: |_| false };
         let first = First::new(&[], &self.by_url(), &env).unwrap();

@@ -91,6 +91,7 @@ fn settings() -> Settings {
         max_retries: 0,
         retry_delay: Duration::ZERO,
         fail_fast: false,
+        verify: None,
     }
 }
 

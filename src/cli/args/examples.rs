@@ -63,6 +63,22 @@ letters beyond ASCII take a *. In a URL a ? begins the query; as a wildcard it i
     ending: "Exit: 0 all restored or skipped, 3 some failed, 1 none succeeded, 2 usage, 129/130/143 interrupted.",
 };
 
+pub(super) const VERIFY: HelpText = HelpText {
+    description: "\
+PATTERN, DB_PATH and REPLICA_URL are as for restore-pattern and restore. Nothing is written but to
+-scratch, where databases are removed again. Each database is restorable, degraded (only around
+damaged files), stale (-max-age) or not restorable.",
+    examples: "  # every file of every database fetched, decoded and checked
+  hydrant verify 's3://bucket/backups/**'
+
+  # the monthly drill: SQLite looks at each database, none older than a day, none lost since
+  hydrant verify -depth sqlite -scratch /mnt/scratch -max-age 24h -expect last.json '/data/**'
+
+  # a seventh of the fleet each day
+  hydrant verify -sample 0/7 's3://bucket/backups/**'",
+    ending: "Exit: 0 all pass, 3 some fail, 1 failed, 2 usage, 129/130/143 interrupted.",
+};
+
 pub(super) const BENCH: HelpText = HelpText {
     description: "\
 SOURCE is what restore-pattern takes: s3://bucket/prefix/glob, file:///dir/glob, or the URL of

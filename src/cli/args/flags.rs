@@ -9,6 +9,7 @@ use crate::cli::args::{examples, values};
 use crate::cli::ui::log::LogFormat;
 use crate::io::BackendChoice;
 use crate::ltx::Txid;
+use crate::restore::VerifyDepth;
 use clap::{Parser, ValueHint};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -218,6 +219,98 @@ pub struct PatternFlags {
     /// Write a machine-readable report of everything
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub report: Option<OsString>,
+
+    #[command(flatten)]
+    pub common: CommonFlags,
+}
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "verify",
+    about = "Prove that databases can be recovered, without restoring them",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant verify [flags] PATTERN | DB_PATH | REPLICA_URL",
+    after_help = examples::VERIFY.after_help()
+)]
+pub struct VerifyFlags {
+    #[arg(hide = true)]
+    pub pattern: Vec<OsString>,
+
+    #[command(flatten)]
+    pub config: ConfigFlags,
+
+    /// How thoroughly: plan, headers, full or sqlite
+    #[arg(long, value_name = "DEPTH", default_value = "full", value_parser = values::depth)]
+    pub depth: VerifyDepth,
+
+    /// Where databases are restored to for -depth sqlite, and removed again [default: $TMPDIR]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub scratch: Option<OsString>,
+
+    /// Restored databases take at most this much in the scratch directory at once
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = values::size)]
+    pub scratch_size: u64,
+
+    /// With -depth sqlite: report the first row of this query for each database; no row fails it
+    /// (repeatable)
+    #[arg(long, value_name = "SELECT", action = clap::ArgAction::Append)]
+    pub sql: Vec<String>,
+
+    /// With -depth sqlite: SQLite's own check, quick or full
+    #[arg(long, value_name = "MODE", default_value = "quick")]
+    pub integrity_check: String,
+
+    /// A newest state older than this fails
+    #[arg(long, value_name = "D", value_parser = values::age)]
+    pub max_age: Option<Duration>,
+
+    /// Fail what is worse than in this earlier report
+    #[arg(long, value_name = "REPORT", value_hint = ValueHint::FilePath)]
+    pub expect: Option<OsString>,
+
+    /// Verify sample R of K, so that K runs cover all
+    #[arg(long, value_name = "R/K", value_parser = values::shard)]
+    pub sample: Option<Shard>,
+
+    /// Divide the samples otherwise
+    #[arg(long, value_name = "S", default_value = "")]
+    pub seed: String,
+
+    /// Verify the newest state before this time
+    #[arg(long, value_name = "T")]
+    pub timestamp: Option<String>,
+
+    /// Configured databases without backups pass
+    #[arg(long)]
+    pub if_replica_exists: bool,
+
+    /// Measure the disk of this directory for the forecast
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output_dir: Option<OsString>,
+
+    /// At most N databases at a time [default: adapts, from 10]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    pub parallel: Option<NonZeroUsize>,
+
+    /// Print a line of JSON for each database as it ends, then a summary line
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub progress: ProgressFlags,
+
+    /// Try a database again up to N times if the failure may pass [default: 3]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub max_retries: Option<u32>,
+
+    /// Wait about this long before the first retry; doubles each time [default: 5s]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub retry_delay: Option<Duration>,
+
+    /// Verify only share I of N
+    #[arg(long, value_name = "I/N", value_parser = values::shard)]
+    pub shard: Option<Shard>,
 
     #[command(flatten)]
     pub common: CommonFlags,

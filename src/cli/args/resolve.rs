@@ -5,7 +5,7 @@
 use crate::cli::args::call::shell_word;
 use crate::cli::args::flags::{
     BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, PermissionFlags,
-    ProgressFlags, RestoreFlags, StoreFlags,
+    ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
@@ -153,6 +153,62 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         first: flags.first,
         shard: flags.shard,
         report: given("report", flags.report)?,
+        common: common(flags.common, env)?,
+    })
+}
+
+/// Resolves the flags of `hydrant verify`.
+///
+/// # Errors
+/// The pattern is missing or malformed, a value is invalid, or flags exclude each other.
+pub fn verify(flags: VerifyFlags, env: &Env<'_>) -> Result<VerifyArgs, Failure> {
+    const CALL: &str = "hydrant verify -h";
+    let pattern = match flags.pattern.as_slice() {
+        [pattern] => pattern.to_str().ok_or_else(|| Failure::usage("the pattern must be UTF-8"))?,
+        [] => "",
+        _ => return Err(Failure::usage("too many arguments").try_call(CALL)),
+    };
+    if pattern.is_empty() {
+        return Err(Failure::usage("pattern, database or URL required").try_call(CALL));
+    }
+    let check = integrity_check(&flags.integrity_check)?.mode();
+    if check.is_none() {
+        return Err(Failure::usage("-integrity-check must be quick or full: -depth full has no check of SQLite's"));
+    }
+    if !flags.sql.is_empty() && flags.depth != VerifyDepth::Sqlite {
+        return Err(Failure::usage("-sql needs the database itself")
+            .advised(Some(Advice::Value("depth", VerifyDepth::Sqlite.as_str().to_owned()))));
+    }
+    if flags.sample.is_some() && flags.shard.is_some() {
+        return Err(Failure::usage("cannot specify -sample and -shard"));
+    }
+    let source = if config::is_replica_url(pattern) {
+        refuse_config_with_url(&flags.config)?;
+        PatternSource::Url(pattern.to_owned())
+    } else {
+        let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
+        PatternSource::Configured { glob, config: config_file(&flags.config, env) }
+    };
+    Ok(VerifyArgs {
+        source,
+        source_shown: redact::url(pattern),
+        depth: flags.depth,
+        scratch: given("scratch", flags.scratch)?,
+        scratch_bytes: flags.scratch_size,
+        queries: flags.sql,
+        check,
+        max_age: flags.max_age,
+        expect: given("expect", flags.expect)?,
+        sample: flags.sample.map(|share| Sample { share, seed: flags.seed }),
+        timestamp: flags.timestamp.as_deref().map(values::timestamp).transpose()?.flatten(),
+        if_replica_exists: flags.if_replica_exists,
+        output_dir: given("output-dir", flags.output_dir)?,
+        parallel: flags.parallel,
+        json: flags.json,
+        progress: progress(&flags.progress, &flags.common),
+        max_retries: flags.max_retries,
+        retry_delay: flags.retry_delay,
+        shard: flags.shard,
         common: common(flags.common, env)?,
     })
 }

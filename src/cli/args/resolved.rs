@@ -17,7 +17,8 @@ use std::time::Duration;
 
 pub use crate::cli::ui::log::LogFormat;
 pub use crate::cli::ui::progress::ProgressMode;
-pub use crate::fleet::Shard;
+pub use crate::fleet::{Sample, Shard};
+pub use crate::restore::VerifyDepth;
 
 /// The database that `hydrant restore` or `hydrant ltx` is about, as the positional argument names it.
 #[derive(Clone, PartialEq, Eq)]
@@ -318,6 +319,40 @@ impl BenchStage {
             Self::All => "all",
         }
     }
+}
+
+/// The arguments of `hydrant verify`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyArgs {
+    pub source: PatternSource,
+    /// The pattern as typed, with the secrets in a URL replaced by `***`.
+    pub source_shown: String,
+    pub depth: VerifyDepth,
+    /// `-scratch`. None: the system's directory for temporary files.
+    pub scratch: Option<PathBuf>,
+    /// `-scratch-size` in bytes.
+    pub scratch_bytes: u64,
+    /// `-sql`: the queries.
+    pub queries: Vec<String>,
+    /// `-integrity-check`.
+    pub check: Option<check::Mode>,
+    /// `-max-age`: an older newest state is stale.
+    pub max_age: Option<Duration>,
+    /// `-expect`: an earlier report.
+    pub expect: Option<PathBuf>,
+    /// `-sample` and `-seed`.
+    pub sample: Option<Sample>,
+    pub timestamp: Option<Timestamp>,
+    pub if_replica_exists: bool,
+    /// `-output-dir`: its disk is measured.
+    pub output_dir: Option<PathBuf>,
+    pub parallel: Option<NonZeroUsize>,
+    pub json: bool,
+    pub progress: ProgressMode,
+    pub max_retries: Option<u32>,
+    pub retry_delay: Option<Duration>,
+    pub shard: Option<Shard>,
+    pub common: CommonArgs,
 }
 
 /// The arguments of `hydrant bench`.

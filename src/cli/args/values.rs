@@ -6,6 +6,7 @@ use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::LogFormat;
 use crate::io::BackendChoice;
 use crate::ltx::{Level, Txid};
+use crate::restore::VerifyDepth;
 use crate::timestamp::Timestamp;
 use std::time::Duration;
 
@@ -151,6 +152,19 @@ pub fn shard(text: &str) -> Result<Shard, String> {
 /// Parses a number that consists of decimal digits only. Rust's own parser would also accept a `+`.
 fn decimal(text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Parses `-depth`: plan, headers, full or sqlite.
+pub fn depth(text: &str) -> Result<VerifyDepth, String> {
+    let all = [VerifyDepth::Plan, VerifyDepth::Headers, VerifyDepth::Full, VerifyDepth::Sqlite];
+    let named = all.into_iter().find(|depth| depth.as_str() == text);
+    named.ok_or_else(|| "must be plan, headers, full or sqlite".to_owned())
+}
+
+/// Parses an age: a duration in Go's notation, or a number of days such as `7d`.
+pub fn age(text: &str) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(decimal).map(|days| Duration::from_secs(u64::from(days) * 86_400));
+    days.map_or_else(|| duration(text).map_err(|_| "must be an age, e.g. 36h or 7d".to_owned()), Ok)
 }
 
 /// Parses `-stage`: list, fetch, decode or all.

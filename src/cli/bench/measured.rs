@@ -130,7 +130,7 @@ impl Measured {
                 self.failed += 1;
                 return;
             }
-            Ending::Planned(_) | Ending::Skipped(_) => return,
+            Ending::Planned(_) | Ending::Verified(_) | Ending::Skipped(_) => return,
         }
         self.databases += 1;
         self.each.record(ended.elapsed);

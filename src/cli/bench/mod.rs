@@ -276,6 +276,7 @@ impl BenchRun<'_> {
             max_retries: 0,
             retry_delay: Duration::ZERO,
             fail_fast: false,
+            verify: None,
         };
         let places = Places { output_dir: Arc::from(dir), reserved: Vec::new(), folds };
         let fleet = Fleet {

@@ -106,11 +106,12 @@ fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
         max_retries: args.max_retries.or(section.max_retries).unwrap_or(MAX_RETRIES),
         retry_delay: args.retry_delay.or(section.retry_delay).unwrap_or(RETRY_DELAY),
         fail_fast: args.fail_fast,
+        verify: None,
     }
 }
 
 /// The pattern that selects databases, with the configuration file if it was read.
-enum LoadedPattern<'a> {
+pub(super) enum LoadedPattern<'a> {
     /// The pattern is a URL such as `s3://bucket/prefix/**`. It is matched against the keys in the bucket.
     Url(&'a str),
     /// The pattern is a glob. It is matched against the paths of the databases in the configuration file.
@@ -119,7 +120,7 @@ enum LoadedPattern<'a> {
 
 impl<'a> LoadedPattern<'a> {
     /// Takes the pattern from the arguments. Reads the configuration file only if the pattern is a glob.
-    fn load(source: &'a PatternSource, env: &Env<'_>, log: &Log) -> Result<Self, Failure> {
+    pub(super) fn load(source: &'a PatternSource, env: &Env<'_>, log: &Log) -> Result<Self, Failure> {
         match source {
             PatternSource::Url(url) => {
                 let (location, _) = config::parse_pattern_url(url, env).map_err(|e| from_config(&e))?;
@@ -140,7 +141,7 @@ impl<'a> LoadedPattern<'a> {
     ///
     /// # Errors
     /// The section is invalid.
-    fn defaults(&self) -> Result<RestorePattern, Failure> {
+    pub(super) fn defaults(&self) -> Result<RestorePattern, Failure> {
         match self {
             Self::Url(_) => Ok(RestorePattern::default()),
             Self::Configured { config, .. } => {
@@ -163,7 +164,7 @@ impl<'a> LoadedPattern<'a> {
     }
 
     /// Opens the stores (buckets or directories) that the pattern's databases may be in.
-    fn open(&self, env: &Env<'_>, session: &Session) -> Result<FleetSource, Failure> {
+    pub(super) fn open(&self, env: &Env<'_>, session: &Session) -> Result<FleetSource, Failure> {
         let open = &mut |store: &_| session.store(store);
         let source = match self {
             Self::Url(url) => FleetSource::url(url, env, open),

@@ -126,7 +126,7 @@ impl<'a> Reporter<'a> {
                 ),
                 &keys,
             ),
-            Ending::Restored { .. } | Ending::Rehearsed(_) => {}
+            Ending::Restored { .. } | Ending::Rehearsed(_) | Ending::Verified(_) => {}
             Ending::Planned(_) if args.json => {}
             Ending::Planned(_) => self.rows.push(row(&record)),
         }

@@ -27,6 +27,7 @@ pub enum Phase {
     Listing,
     Planning,
     Restoring,
+    Verifying,
 }
 
 impl Phase {
@@ -35,6 +36,7 @@ impl Phase {
             Self::Listing => "listing",
             Self::Planning => "planning",
             Self::Restoring => "restoring",
+            Self::Verifying => "verifying",
         }
     }
 }

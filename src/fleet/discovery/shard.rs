@@ -28,6 +28,23 @@ pub fn shard_of(id: &str, count: u32) -> u32 {
     u32::try_from(head % u64::from(count.max(1))).unwrap_or(0)
 }
 
+/// Value of `-sample R/K` with `-seed S`: of K samples, sample R. All K together hold every database once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Which sample, counted from 0.
+    pub share: Shard,
+    /// The seed. Another one divides the fleet otherwise.
+    pub seed: String,
+}
+
+impl Sample {
+    /// Whether the database `id` (`bucket/key`) belongs to this sample: the first 8 bytes of the SHA-256 of seed and id
+    /// as a big-endian number, modulo the number of samples.
+    pub fn takes(&self, id: &str) -> bool {
+        shard_of(&format!("{}{id}", self.seed), self.share.of) == self.share.index
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::fleet::discovery::shard::*;

@@ -20,6 +20,10 @@ pub(super) fn state_of(ended: &Ended) -> Option<NewestState> {
     match &ended.ending {
         Ending::Restored { outcome, .. } => Some(NewestState { time: outcome.timestamp, source: "header" }),
         Ending::Planned(planned) => planned.state,
+        Ending::Verified(verified) => verified.state.map(|state| NewestState {
+            time: state.time,
+            source: if state.is_time_of_header { "header" } else { "last_modified" },
+        }),
         Ending::Rehearsed(_) | Ending::Skipped(_) | Ending::Failed { .. } => None,
     }
 }

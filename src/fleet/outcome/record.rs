@@ -123,6 +123,8 @@ impl Record {
                 record.bytes_fetched = Some(rehearsed.bytes_in);
                 record.requests = Some(rehearsed.requests);
             }
+            // `hydrant verify` has records of its own.
+            Ending::Verified(_) => record.outcome = "verified",
             Ending::Skipped(why) => {
                 record.outcome = "skipped";
                 record.reason = Some((*why).to_owned());

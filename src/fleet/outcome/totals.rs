@@ -117,8 +117,8 @@ impl Totals {
                     self.add_not_newest(ended);
                 }
             }
-            // `hydrant bench` measures these itself.
-            Ending::Rehearsed(_) => {}
+            // `hydrant bench` and `hydrant verify` count these themselves.
+            Ending::Rehearsed(_) | Ending::Verified(_) => {}
             Ending::Skipped(why) => {
                 self.skipped += 1;
                 *self.skips.entry(why).or_default() += 1;

@@ -1,0 +1,309 @@
+//! The command `hydrant verify`: does everything that a restore would do, to nothing or to a scratch directory, and says
+//! of each database whether it can be restored (docs/CLI.md, "hydrant verify").
+//!
+//! `verdict` decides on one database, `record` is what JSON has of it, `expectation` compares with an earlier report,
+//! `forecast` says how long a restore would take, and `screen` shows the result to people.
+
+mod expectation;
+mod forecast;
+mod record;
+mod screen;
+mod verdict;
+
+use crate::cancel::CancellationToken;
+use crate::cli::args::resolved::VerifyArgs;
+use crate::cli::failures::{absolute, from_discovery, no_match};
+use crate::cli::restore_pattern::LoadedPattern;
+use crate::cli::session::Session;
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::progress::{self, Databases, Phase, ProgressSnapshot};
+use crate::cli::ui::{human, screen as output};
+use crate::commit::{CommitContext, Replace, check, random_letters};
+use crate::config::Env;
+use crate::error::{Class, escaped};
+use crate::fleet::{
+    Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Options, Places,
+    Progress, RunEvent, Settings, Work,
+};
+use crate::plan::Target;
+use crate::restore::{VerifyDepth, VerifyScratch, VerifySettings};
+use crate::telemetry::Counters;
+use crate::timestamp::Timestamp;
+use expectation::Expectations;
+use forecast::{Forecast, Pace};
+use record::{DrillRecord, DrillSummary};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// At most 20 warnings about databases are shown on stderr without `-v`.
+const MAX_WARNINGS_SHOWN: u64 = 20;
+/// The default of `-max-retries`, as for `restore-pattern`.
+const MAX_RETRIES: u32 = 3;
+/// The default of `-retry-delay`, as for `restore-pattern`.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// Runs the command `hydrant verify`.
+pub(super) fn run(args: &VerifyArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let counters = Arc::new(Counters::default());
+    let pattern = LoadedPattern::load(&args.source, env, log)?;
+    let section = pattern.defaults()?;
+    let mut args = args.clone();
+    args.common.use_defaults(&section);
+    let args = &args;
+    let expectations = args.expect.as_deref().map(Expectations::read).transpose()?;
+    // Declared before the workers: they have stopped writing before the directory is removed.
+    let scratch = Scratch::new(args.scratch.as_deref())?;
+    let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
+    let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
+    let checks = args.depth >= VerifyDepth::Full;
+    let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, &counters, log, cancel)?;
+    let source = pattern.open(env, &session)?;
+    let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
+    let settings = settings(args, &scratch, section.max_retries, section.retry_delay);
+    let disk = forecast::probe(args, log)?;
+    let drill = Drill {
+        args,
+        settings,
+        session,
+        counters,
+        first,
+        commit: CommitContext::default(),
+        scratch: &scratch,
+        log,
+        cancel,
+        begun,
+        progress: Progress::default(),
+    };
+    let mut drilled = Drilled { summary: DrillSummary::new(args), expectations, disk, ..Drilled::default() };
+    let ended =
+        progress::during(args.progress, log, || drill.snapshot(), || drill.verify(source, parallel, &mut drilled));
+    let result = drill.finish(drilled, ended);
+    drop(drill);
+    result
+}
+
+fn settings(args: &VerifyArgs, scratch: &Scratch, max_retries: Option<u32>, retry_delay: Option<Duration>) -> Settings {
+    let verify = VerifySettings {
+        depth: args.depth,
+        check: args.check.unwrap_or(check::Mode::Quick),
+        queries: args.queries.clone(),
+        scratch: VerifyScratch::new(scratch.dir.clone(), args.scratch_bytes),
+    };
+    Settings {
+        work: Work::Verify,
+        target: args.timestamp.map_or(Target::Latest, Target::Timestamp),
+        check: None,
+        replace: Replace::Never,
+        if_db_not_exists: false,
+        if_replica_exists: args.if_replica_exists,
+        newest_intact: false,
+        max_retries: args.max_retries.or(max_retries).unwrap_or(MAX_RETRIES),
+        retry_delay: args.retry_delay.or(retry_delay).unwrap_or(RETRY_DELAY),
+        fail_fast: false,
+        verify: Some(Arc::new(verify)),
+    }
+}
+
+/// A new directory for databases that SQLite looks at. Dropping this removes it.
+struct Scratch {
+    dir: PathBuf,
+}
+
+impl Scratch {
+    /// # Errors
+    /// `parent` does not exist or cannot be written to.
+    fn new(parent: Option<&Path>) -> Result<Self, Failure> {
+        let parent = absolute(parent.unwrap_or(&std::env::temp_dir()))?;
+        let dir = parent.join(format!("hydrant-verify-{}", random_letters()));
+        // Fails if the directory exists.
+        let made = std::fs::create_dir(&dir);
+        made.map_err(|e| Failure::failed(Class::Io, format!("cannot make a directory in {}: {e}", parent.display())))?;
+        Ok(Self { dir })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// The results of a run so far.
+#[derive(Default)]
+struct Drilled {
+    summary: DrillSummary,
+    expectations: Option<Expectations>,
+    records: Vec<DrillRecord>,
+    pace: Pace,
+    /// What the disk writes per second. None: not measured.
+    disk: Option<f64>,
+    warnings: u64,
+    /// The number of databases of the whole fleet, of which a sample or a shard is verified.
+    matched: u64,
+    instead: Option<String>,
+    stdout_failure: Option<Failure>,
+}
+
+struct Drill<'a> {
+    args: &'a VerifyArgs,
+    settings: Settings,
+    session: Session,
+    counters: Arc<Counters>,
+    first: First,
+    commit: CommitContext,
+    scratch: &'a Scratch,
+    log: &'a Log,
+    cancel: &'a CancellationToken,
+    begun: Instant,
+    progress: Progress,
+}
+
+impl Drill<'_> {
+    /// Finds and verifies all databases.
+    ///
+    /// # Errors
+    /// The listing failed, no database matches, or a signal stopped the run. What is wrong with a single database is not
+    /// an error here.
+    fn verify(&self, source: FleetSource, parallel: Option<usize>, drilled: &mut Drilled) -> Result<(), Failure> {
+        let search = DiscoverySearch {
+            options: Options { shard: self.args.shard, relative_outputs: true },
+            max_retries: self.settings.max_retries,
+            retry_delay: self.settings.retry_delay,
+        };
+        let feed = Feed::start(&self.session.workers, Arc::new(source), search, Arc::clone(&self.progress.discovery));
+        let fleet = Fleet {
+            engine: &self.session.workers,
+            settings: &self.settings,
+            progress: &self.progress,
+            counters: &self.counters,
+            commit: &self.commit,
+            cancel: self.cancel,
+        };
+        let window = DatabaseWindow::new(parallel, self.session.max_databases, self.session.requests());
+        let output_dir = Arc::from(self.scratch.dir.clone());
+        let places = Places { output_dir, reserved: Vec::new(), folds: |_| false };
+        let admission = Admission::new(places, &self.first).sample(self.args.sample.as_ref());
+        let result = fleet.run(feed, admission, window, &mut |event| self.event(event, drilled));
+        let result = result.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        drilled.summary.left = (result.left + result.not_started) as u64;
+        match result.discovered {
+            Some(Ok(())) if drilled.matched == 0 => Err(no_match(&self.args.source_shown, drilled.instead.take())),
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) => Err(from_discovery(&e)),
+            None => Err(self.session.cancelled("the listing of the databases ended without a result")),
+        }
+    }
+
+    fn event(&self, event: RunEvent, drilled: &mut Drilled) {
+        match event {
+            RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
+            RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
+            RunEvent::LittleSpace(_) => {}
+            RunEvent::AllFound { discovered, warnings, instead, .. } => {
+                warnings.iter().for_each(|warning| self.log.warn(warning));
+                drilled.instead = instead;
+                drilled.matched = discovered.matched;
+                drilled.pace.begin();
+                let found = human::count(discovered.matched, "database");
+                let share = match (&self.args.sample, self.args.shard) {
+                    (Some(sample), _) => format!(", sample {} of {}", sample.share.index, sample.share.of),
+                    (None, Some(shard)) => format!(", shard {} of {}", shard.index, shard.of),
+                    (None, None) => String::new(),
+                };
+                self.log.info(&format!("found {found}{share}: verifying to depth {}", self.args.depth.as_str()));
+            }
+            RunEvent::Ended(ended) => {
+                let Some(record) = DrillRecord::of(&ended, self.args, drilled.summary.reference) else { return };
+                drilled.pace.add(record.bytes_fetched, record.bytes.unwrap_or(0));
+                self.add(record, drilled);
+            }
+        }
+    }
+
+    /// Adds the record of one database, and says what is wrong with it.
+    fn add(&self, mut record: DrillRecord, drilled: &mut Drilled) {
+        if let Some(expectations) = &mut drilled.expectations {
+            expectations.compare(&mut record);
+        }
+        drilled.summary.add(&record);
+        if self.args.json && drilled.stdout_failure.is_none() {
+            drilled.stdout_failure = output::print(&record.to_json_line()).err();
+        }
+        let keys = [("database", record.name.as_str())];
+        for warning in &record.warnings {
+            drilled.warnings += 1;
+            let severity = if drilled.warnings <= MAX_WARNINGS_SHOWN { Severity::Warn } else { Severity::Debug };
+            self.log.about(severity, &format!("{}: {warning}", escaped(&record.name)), &keys);
+        }
+        drilled.records.push(record);
+    }
+
+    /// Prints the result.
+    fn finish(&self, mut drilled: Drilled, ended: Result<(), Failure>) -> Result<(), Failure> {
+        let took = self.begun.elapsed();
+        if ended.is_ok() && self.cancel.reason().is_none() {
+            let of_this_run = |id: &str| {
+                self.args.shard.is_none_or(|shard| shard.takes(id))
+                    && self.args.sample.as_ref().is_none_or(|sample| sample.takes(id))
+            };
+            let vanished = drilled.expectations.take().map(|expected| expected.vanished(&of_this_run));
+            for record in vanished.unwrap_or_default() {
+                self.add(record, &mut drilled);
+            }
+        }
+        let stages = self.session.workers.take_stages();
+        let shares = self.args.sample.as_ref().map(|sample| sample.share).or(self.args.shard);
+        let forecast = (self.args.depth >= VerifyDepth::Full && ended.is_ok())
+            .then(|| Forecast::of(&drilled.pace, &drilled.records, drilled.disk, shares))
+            .flatten();
+        drilled.summary.finish(took, &self.counters, forecast);
+        if self.args.json {
+            output::print(&drilled.summary.to_json_line())?;
+        } else if !drilled.records.is_empty() {
+            output::print(&screen::table(&mut drilled.records))?;
+        }
+        if !drilled.records.is_empty() {
+            for line in screen::summary_lines(&drilled.summary, drilled.matched) {
+                self.log.essential(Severity::Info, &line, &[]);
+            }
+            crate::cli::ui::latency_table::show(self.log, &stages);
+        }
+        drilled.stdout_failure.map_or(Ok(()), Err)?;
+        if let Some(reason) = self.cancel.reason() {
+            return Err(Failure::Cancelled(reason));
+        }
+        ended?;
+        verdict::of_run(&drilled.summary)
+    }
+
+    fn snapshot(&self) -> ProgressSnapshot {
+        let progress = &self.progress;
+        let all_found = progress.all_found.load(Relaxed);
+        let (bytes_done, bytes_total) = progress.bytes(&self.counters);
+        let found = if all_found { &progress.total } else { &progress.discovery.databases };
+        ProgressSnapshot {
+            phase: if all_found { Phase::Verifying } else { Phase::Listing },
+            bytes_done,
+            bytes_total,
+            databases: Some(Databases {
+                done: progress.done.load(Relaxed),
+                total: found.load(Relaxed),
+                failed: progress.failed.load(Relaxed),
+                skipped: progress.skipped.load(Relaxed),
+                all_found,
+            }),
+            retries: self.counters.retries.get(),
+            throttled: self.counters.throttled.get(),
+            per_second: self.session.requests().per_second(),
+        }
+    }
+}
+
+/// The time from which ages are measured back: the target's, else the present.
+fn reference(args: &VerifyArgs) -> Timestamp {
+    args.timestamp.unwrap_or_else(Timestamp::now)
+}
