@@ -1,7 +1,7 @@
 //! Decides the order of databases: those that `--first` names come first, then the largest. A large database
 //! that starts late would still be running when all others have ended. `queue` uses this order.
 
-use crate::catalogue::Replica;
+use crate::catalogue::{Replica, V3File, V3Replica};
 use crate::config::Env;
 use crate::fleet::discovery::discover::FleetSource;
 use crate::fleet::discovery::found::Found;
@@ -12,13 +12,25 @@ use crate::ltx::Level;
 /// of the level that has most bytes there.
 pub fn estimated_bytes(replica: &Replica) -> u64 {
     let Some(snapshot) = replica.files.iter().filter(|file| file.is_snapshot()).max_by_key(|file| file.max_txid) else {
-        return 0;
+        return replica.v3.as_ref().map_or(0, |v3| estimated_v3_bytes(v3));
     };
     let following = |level: Level| -> u64 {
         let files = replica.files.get(replica.level(level)).unwrap_or_default();
         files.iter().filter(|file| file.min_txid > snapshot.max_txid).map(|file| file.size).sum()
     };
     snapshot.size + (0..=9).filter_map(Level::new).map(following).max().unwrap_or(0)
+}
+
+/// The same for files of Litestream 0.3: the snapshot of the highest index in the generation with the newest snapshot,
+/// and the WAL from its index on.
+fn estimated_v3_bytes(v3: &V3Replica) -> u64 {
+    let is_snapshot = |file: &&V3File| file.kind.is_snapshot();
+    let newest = |files: &[V3File]| files.iter().filter(is_snapshot).map(|file| file.last_modified).max();
+    let with_snapshot = v3.generations().filter(|files| newest(files).is_some());
+    let Some(files) = with_snapshot.max_by_key(|files| newest(files)) else { return 0 };
+    let Some(base) = files.iter().filter(is_snapshot).max_by_key(|file| file.index) else { return 0 };
+    let wal = files.iter().filter(|file| !file.kind.is_snapshot() && file.index >= base.index);
+    base.size + wal.map(|file| file.size).sum::<u64>()
 }
 
 /// The globs of `--first`. Each is compiled twice: to match the database's name, and to match its path below

@@ -33,3 +33,4 @@ mod s3_foreign;
 mod s3_tls;
 mod s3_waits;
 mod stages;
+mod verify;

@@ -88,5 +88,5 @@ fn every_command_line_of_the_readme_is_understood() {
             seen.insert(command);
         }
     }
-    assert_eq!(seen.len(), 6, "{seen:?}");
+    assert_eq!(seen.len(), 7, "{seen:?}");
 }

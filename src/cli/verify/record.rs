@@ -178,7 +178,10 @@ impl DrillRecord {
             .collect();
         match &verified.failure {
             Some(failure) => {
-                self.newest_intact = state.map(|state| IntactState { state, command: self.command(args) });
+                match verified.is_older {
+                    true => self.newest_intact = state.map(|state| IntactState { state, command: self.command(args) }),
+                    false => self.state = state,
+                }
                 self.fail(failure.class, with_class(failure.class, &failure.reason));
             }
             None => {

@@ -105,8 +105,10 @@ pub struct VerifyFailure {
 pub struct Verified {
     /// Why the newest state inside the target cannot be had. None: it can.
     pub failure: Option<VerifyFailure>,
-    /// The newest state that can be had. If `failure` is set, it is an older one than the newest. None if none can.
+    /// The newest state that can be had. None if none can.
     pub state: Option<VerifiedState>,
+    /// Whether `state` is older than the newest state inside the target, which cannot be had.
+    pub is_older: bool,
     /// The time of the oldest state that `-timestamp` can reach.
     pub oldest: Option<Timestamp>,
     /// Damaged files that are avoided: the key, and what is wrong.
@@ -145,6 +147,7 @@ pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<Verif
     let mut verified = Verified {
         failure: None,
         state: None,
+        is_older: false,
         oldest: plan::oldest_state(&planner.replica, planner.times()),
         damaged: planner.damaged.clone(),
         warnings: Vec::new(),
@@ -171,6 +174,7 @@ pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<Verif
     if let Some(failure) = checked {
         verified.failure.get_or_insert(failure);
     }
+    verified.is_older = planner.lost.is_some();
     verified.state = planner.state_of(&plan, executed.as_ref());
     verified.warnings = plan.warnings.iter().map(ToString::to_string).collect();
     verified.uncovered = uncovered(&planner, &plan);

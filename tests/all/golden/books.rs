@@ -82,7 +82,7 @@ fn planned() -> Ending {
 pub(super) fn every_ending() -> Vec<Ended> {
     // This match does not compile if a variant is missing. Each variant must be in the list below.
     let _all_named = |ending: &Ending| match ending {
-        Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_) => {}
+        Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_) | Ending::Verified(_) => {}
         Ending::Skipped(_) | Ending::Failed { .. } => {}
     };
     let rehearsed = Discarded { files: 3, bytes_in: 20_000, bytes_out: 40_960, requests: 4 };
