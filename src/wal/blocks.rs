@@ -187,17 +187,15 @@ impl BlockParser {
     /// Checks the first bytes. Returns whether enough of them have arrived. Nothing is consumed.
     fn check_magic(&mut self) -> Result<bool, WalError> {
         let magic = MAGIC.to_le_bytes();
-        if !self.gather(magic.len()) && magic.starts_with(self.front()) {
+        if !self.gather(magic.len()) && (self.received < self.size || magic.starts_with(self.front())) {
             return self.need_more(IN_HEADER);
         }
         if self.front().starts_with(&magic) {
             return Ok(true);
         }
-        if AGE.starts_with(self.front().get(..AGE.len()).unwrap_or(self.front())) && !self.gather(AGE.len()) {
-            // An object that ends here is no age file.
-            if self.received < self.size {
-                return Ok(false);
-            }
+        let is_age_so_far = AGE.starts_with(self.front().get(..AGE.len()).unwrap_or(self.front()));
+        if is_age_so_far && !self.gather(AGE.len()) && self.received < self.size {
+            return Ok(false);
         }
         if self.front().starts_with(AGE) {
             return Err(WalError::Encrypted);
