@@ -6,5 +6,6 @@
 
 pub mod generate;
 pub mod naive;
+pub mod naive_v3;
 pub mod random;
 pub mod server;
