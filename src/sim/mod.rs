@@ -9,3 +9,4 @@ pub mod naive;
 pub mod naive_v3;
 pub mod random;
 pub mod server;
+pub mod sqlite;
