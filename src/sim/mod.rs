@@ -6,5 +6,7 @@
 
 pub mod generate;
 pub mod naive;
+pub mod naive_v3;
 pub mod random;
 pub mod server;
+pub mod sqlite;

@@ -6,9 +6,9 @@ use super::{EncodingMix, GenerateError, GeneratedDatabase};
 use crate::catalogue::Layout;
 use crate::ltx::PageSize;
 use crate::sim::random::{Random, mix};
+use crate::sim::sqlite::TemporaryFolder;
 use rusqlite::Connection;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 /// The page sizes of the sample databases in turn. 4096 is the usual size.
 const PAGE_SIZES: [u32; 8] = [4096, 4096, 1024, 4096, 8192, 4096, 512, 65536];
@@ -18,7 +18,7 @@ const PAGE_SIZES: [u32; 8] = [4096, 4096, 1024, 4096, 8192, 4096, 512, 65536];
 /// key layouts occur. The databases are made in a temporary directory.
 pub fn sample_fleet(count: usize, seed: u64) -> Result<Vec<GeneratedDatabase>, GenerateError> {
     let folder = TemporaryFolder::create()?;
-    (0..count).map(|number| sample_database(number, mix(seed ^ mix(number as u64)), &folder.0)).collect()
+    (0..count).map(|number| sample_database(number, mix(seed ^ mix(number as u64)), folder.path())).collect()
 }
 
 fn sample_database(number: usize, seed: u64, folder: &Path) -> Result<GeneratedDatabase, GenerateError> {
@@ -86,23 +86,4 @@ fn transact(connection: &Connection, turn: u64, random: &mut Random) -> Result<(
     connection.execute("UPDATE notes SET body = body || ' (seen)' WHERE id % 7 = ?1", [random.below(7) as i64])?;
     connection.execute_batch("COMMIT")?;
     Ok(())
-}
-
-/// A temporary directory for the databases, removed when this is dropped.
-struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    fn create() -> std::io::Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("hydrant-sample-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
