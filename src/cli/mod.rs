@@ -14,6 +14,7 @@ mod advice;
 pub mod args;
 mod bench;
 mod failures;
+mod find;
 pub mod ltx;
 mod permissions;
 pub mod restore;
@@ -28,7 +29,9 @@ mod warnings;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
-use crate::cli::args::resolved::{BenchArgs, CommonArgs, LtxArgs, RestoreArgs, RestorePatternArgs, VerifyArgs};
+use crate::cli::args::resolved::{
+    BenchArgs, CommonArgs, FindArgs, LtxArgs, RestoreArgs, RestorePatternArgs, VerifyArgs,
+};
 use crate::cli::args::{argv, completions, help, man, resolve};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, LogOptions};
@@ -51,6 +54,7 @@ pub enum Command {
     Ltx(LtxArgs),
     RestorePattern(RestorePatternArgs),
     Verify(VerifyArgs),
+    Find(FindArgs),
     Bench(BenchArgs),
 }
 
@@ -63,6 +67,7 @@ impl Command {
             Self::Ltx(args) => Some(&args.common),
             Self::RestorePattern(args) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
+            Self::Find(args) => Some(&args.common),
             Self::Bench(args) => Some(&args.common),
         }
     }
@@ -75,6 +80,7 @@ impl Command {
                 [("database", args.source_shown.clone())].into_iter().chain(output).collect()
             }
             Self::Ltx(args) => vec![("database", args.source_shown.clone())],
+            Self::Find(args) => vec![("database", args.source_shown.clone())],
             Self::Show(_) | Self::RestorePattern(_) | Self::Verify(_) | Self::Bench(_) => Vec::new(),
         }
     }
@@ -157,6 +163,7 @@ fn parse_command(
             resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
         }
         "verify" => resolve::verify(typed(&matches)?, env).map(Command::Verify),
+        "find" => resolve::find(typed(&matches)?, env).map(Command::Find),
         "bench" => resolve::bench(typed(&matches)?, env).map(Command::Bench),
         "restore-pattern" => resolve::restore_pattern(typed(&matches)?, &args, env).map(Command::RestorePattern),
         "completions" => completions::script(&resolve::shell(&typed(&matches)?)?).map(Command::Show),
@@ -214,6 +221,7 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         Command::Ltx(args) => with_signals(|cancel| screen::print(&ltx::run(args, env, &log, cancel)?)),
         Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),
         Command::Verify(args) => with_signals(|cancel| verify::run(args, env, &log, cancel)),
+        Command::Find(args) => with_signals(|cancel| screen::print(&find::run(args, env, &log, cancel)?)),
         Command::Bench(args) => with_signals(|cancel| bench::run(args, env, &log, cancel)),
     };
     (log, ended)

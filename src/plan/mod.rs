@@ -102,6 +102,28 @@ pub fn oldest_state(replica: &Replica, times: &Times) -> Option<crate::timestamp
     chain::oldest(replica, times).into_iter().chain(v3.map(|file| file.last_modified)).min()
 }
 
+/// All states that a replica gives, the oldest first, as targets of a plan: TXIDs where it has LTX files, else the times
+/// of the files of Litestream 0.3. Whether files are damaged is not known here.
+pub fn states(replica: &Replica) -> Vec<Target> {
+    if replica.files.is_empty() {
+        let mut times: Vec<_> = replica.v3.iter().flat_map(|v3| &v3.files).map(|file| file.last_modified).collect();
+        times.sort_unstable();
+        times.dedup();
+        return times.into_iter().map(Target::Timestamp).collect();
+    }
+    let mut files: Vec<_> = replica.files.iter().map(|file| (file.max_txid, file.min_txid)).collect();
+    files.sort_unstable();
+    let mut reached = std::collections::BTreeSet::new();
+    for (max, min) in files {
+        // A file continues every state from the TXID before its first one on.
+        let from = crate::ltx::Txid(min.0.saturating_sub(1));
+        if min.0 == 1 || reached.range(from..max).next().is_some() {
+            reached.insert(max);
+        }
+    }
+    reached.into_iter().map(Target::Txid).collect()
+}
+
 /// Which state inside the target a plan must reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {

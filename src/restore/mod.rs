@@ -34,6 +34,7 @@ pub use crate::restore::replica_listing::{
     HEADERS_IN_FLIGHT, HeaderTime, ListedReplica, list_replica, look_at_times, read_header,
 };
 pub use crate::restore::verify::{
-    QueryRow, Verified, VerifiedState, VerifyDepth, VerifyFailure, VerifyRequest, VerifyScratch, VerifySettings, verify,
+    QueryRow, StateAnswer, Verified, VerifiedState, VerifyDepth, VerifyFailure, VerifyRequest, VerifyScratch,
+    VerifySettings, answer_at, verify,
 };
 pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};

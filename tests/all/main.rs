@@ -16,6 +16,7 @@ mod corpus;
 mod engine;
 mod engine_faults;
 mod engine_wire;
+mod find;
 mod fleet;
 mod fleet_discovery;
 mod fleet_race;

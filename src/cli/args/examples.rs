@@ -79,6 +79,19 @@ damaged files), stale (-max-age) or not restorable.",
     ending: "Exit: 0 all pass, 3 some fail, 1 failed, 2 usage, 129/130/143 interrupted.",
 };
 
+pub(super) const FIND: HelpText = HelpText {
+    description: "\
+Restores states of the database to scratch, compares the query's first row, and says after which
+state it changed, with the command that restores the state just before. Between two states with
+the same answer nothing is looked for, unless -all is given.",
+    examples: "  # when did the table become empty?
+  hydrant find -sql 'SELECT count(*) > 0 FROM orders' /path/to/db
+
+  # every change of a price since Monday
+  hydrant find -all -from 2026-01-26T00:00:00Z -sql 'SELECT price FROM items WHERE id = 7' s3://bucket/db",
+    ending: "Exit: 0 a change was found, 1 none or failed, 2 usage, 129/130/143 interrupted.",
+};
+
 pub(super) const BENCH: HelpText = HelpText {
     description: "\
 SOURCE is what restore-pattern takes: s3://bucket/prefix/glob, file:///dir/glob, or the URL of

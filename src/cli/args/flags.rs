@@ -318,6 +318,50 @@ pub struct VerifyFlags {
 
 #[derive(Parser, Debug)]
 #[command(
+    name = "find",
+    about = "Find out when something changed in a database",
+    disable_help_flag = true,
+    next_help_heading = "Flags",
+    override_usage = "hydrant find [flags] -sql SELECT DB_PATH\n       hydrant find [flags] -sql SELECT REPLICA_URL",
+    after_help = examples::FIND.after_help()
+)]
+pub struct FindFlags {
+    #[arg(hide = true)]
+    pub source: Vec<OsString>,
+
+    #[command(flatten)]
+    pub config: ConfigFlags,
+
+    /// The question: a query whose first row changed
+    #[arg(long, value_name = "SELECT")]
+    pub sql: Option<String>,
+
+    /// Search from the newest state before this time [default: the oldest state]
+    #[arg(long, value_name = "T")]
+    pub from: Option<String>,
+
+    /// Search up to the newest state before this time [default: the newest state]
+    #[arg(long, value_name = "T")]
+    pub to: Option<String>,
+
+    /// Look at every state and list every change
+    #[arg(long)]
+    pub all: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where states are restored to, and removed again [default: $TMPDIR]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub scratch: Option<OsString>,
+
+    #[command(flatten)]
+    pub common: CommonFlags,
+}
+
+#[derive(Parser, Debug)]
+#[command(
     name = "bench",
     about = "Measure how fast each stage of restoring is",
     disable_help_flag = true,

@@ -4,8 +4,8 @@
 
 use crate::cli::args::call::shell_word;
 use crate::cli::args::flags::{
-    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, LtxFlags, ManFlags, PatternFlags, PermissionFlags,
-    ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
+    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags, PatternFlags,
+    PermissionFlags, ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
@@ -209,6 +209,28 @@ pub fn verify(flags: VerifyFlags, env: &Env<'_>) -> Result<VerifyArgs, Failure> 
         max_retries: flags.max_retries,
         retry_delay: flags.retry_delay,
         shard: flags.shard,
+        common: common(flags.common, env)?,
+    })
+}
+
+/// Resolves the flags of `hydrant find`.
+///
+/// # Errors
+/// The source or the query is missing, or a value is invalid.
+pub fn find(flags: FindFlags, env: &Env<'_>) -> Result<FindArgs, Failure> {
+    const CALL: &str = "hydrant find -h";
+    let source = one_source(&flags.source, CALL)?;
+    let (source, source_shown) = resolve_source(source, &flags.config, env)?;
+    let sql = flags.sql.filter(|sql| !sql.trim().is_empty());
+    Ok(FindArgs {
+        source,
+        source_shown,
+        sql: sql.ok_or_else(|| Failure::usage("-sql is required: the question").try_call(CALL))?,
+        from: values::timestamp_of("from", flags.from.as_deref().unwrap_or_default())?,
+        to: values::timestamp_of("to", flags.to.as_deref().unwrap_or_default())?,
+        all: flags.all,
+        json: flags.json,
+        scratch: given("scratch", flags.scratch)?,
         common: common(flags.common, env)?,
     })
 }

@@ -355,6 +355,24 @@ pub struct VerifyArgs {
     pub common: CommonArgs,
 }
 
+/// The arguments of `hydrant find`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindArgs {
+    pub source: Source,
+    /// The source as typed, with the secrets in a URL replaced by `***`.
+    pub source_shown: String,
+    /// `-sql`: the question.
+    pub sql: String,
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    /// `-all`: every state is looked at.
+    pub all: bool,
+    pub json: bool,
+    /// `-scratch`. None: the system's directory for temporary files.
+    pub scratch: Option<PathBuf>,
+    pub common: CommonArgs,
+}
+
 /// The arguments of `hydrant bench`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BenchArgs {

@@ -180,10 +180,14 @@ pub fn glob(text: &str) -> Result<String, String> {
 
 /// Parses `-timestamp`: an RFC 3339 time. An empty text counts as if the flag was not given (None).
 pub fn timestamp(text: &str) -> Result<Option<Timestamp>, Failure> {
+    timestamp_of("timestamp", text)
+}
+
+/// Parses the time of another flag in the same way.
+pub fn timestamp_of(flag: &str, text: &str) -> Result<Option<Timestamp>, Failure> {
     if text.is_empty() {
         return Ok(None);
     }
-    Timestamp::parse_rfc3339(text).map(Some).ok_or_else(|| {
-        Failure::usage("invalid -timestamp, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)")
-    })
+    let wrong = || format!("invalid -{flag}, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)");
+    Timestamp::parse_rfc3339(text).map(Some).ok_or_else(|| Failure::usage(wrong()))
 }

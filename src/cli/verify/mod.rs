@@ -109,14 +109,14 @@ fn settings(args: &VerifyArgs, scratch: &Scratch, max_retries: Option<u32>, retr
 }
 
 /// A new directory for databases that SQLite looks at. Dropping this removes it.
-struct Scratch {
-    dir: PathBuf,
+pub(super) struct Scratch {
+    pub dir: PathBuf,
 }
 
 impl Scratch {
     /// # Errors
     /// `parent` does not exist or cannot be written to.
-    fn new(parent: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn new(parent: Option<&Path>) -> Result<Self, Failure> {
         let parent = absolute(parent.unwrap_or(&std::env::temp_dir()))?;
         let dir = parent.join(format!("hydrant-verify-{}", random_letters()));
         // Fails if the directory exists.

@@ -2,10 +2,12 @@
 //! it to a scratch directory and asks SQLite (docs/CLI.md, "hydrant verify"). It takes the path of a restore, with
 //! another end.
 
+mod answer;
 mod headers;
 mod queries;
 mod scratch;
 
+pub use answer::{StateAnswer, answer_at};
 pub use queries::QueryRow;
 pub use scratch::VerifyScratch;
 

@@ -37,7 +37,12 @@ pub(super) async fn ask(worker: &Worker, path: &Path, queries: &[String]) -> Res
     Ok(rows)
 }
 
-async fn first_row(worker: &Worker, path: &Path, sql: &str) -> Result<Result<Vec<String>, String>, RestoreError> {
+/// The first row of one query, or why there is none.
+pub(super) async fn first_row(
+    worker: &Worker,
+    path: &Path,
+    sql: &str,
+) -> Result<Result<Vec<String>, String>, RestoreError> {
     let query = match Query::open(path, sql) {
         Ok(query) => query,
         Err(error) => return Ok(Err(error.to_string())),
