@@ -50,7 +50,7 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
             Ok((Location { store, path: String::new(), display, warnings }, s3.path))
         }
         "file" => {
-            let pattern = s3url::decoded(&file_path(&raw))?;
+            let pattern = pattern_on_disk(&file_path(&raw))?;
             let pattern = pattern.strip_prefix('/').unwrap_or(&pattern).to_owned();
             let (path, warnings) = ("/".to_owned(), relative_file(&raw, &display));
             Ok((Location { store: StoreConfig::File, path, display, warnings }, pattern))
@@ -183,6 +183,17 @@ fn path_on_disk(path: &str, env: &Env<'_>) -> Result<PathBuf, ConfigError> {
     match s3url::decoded(path) {
         Ok(decoded) => paths::expand_home(Path::new(&decoded), env),
         Err(_) => Ok(typed),
+    }
+}
+
+/// The pattern of a `file:` URL. Its fixed directory keeps its %-escapes if a directory of that name exists, as in
+/// [`path_on_disk`]. All else is decoded.
+fn pattern_on_disk(path: &str) -> Result<String, ConfigError> {
+    let fixed = path.find(['*', '?', '[', '{', '\\']).unwrap_or(path.len());
+    let end = path.get(..fixed).and_then(|fixed| fixed.rfind('/')).unwrap_or(0);
+    match path.split_at_checked(end) {
+        Some((dir, rest)) if dir.contains('%') && Path::new(dir).is_dir() => Ok(format!("{dir}{}", s3url::decoded(rest)?)),
+        _ => s3url::decoded(path),
     }
 }
 

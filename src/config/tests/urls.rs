@@ -315,6 +315,18 @@ fn pattern_urls() {
         assert_eq!((location.path.as_str(), pattern.as_str()), want, "{url}");
         assert_eq!(location.display, url);
     }
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().to_str().unwrap();
+    std::fs::create_dir_all(dir.path().join("d%20e/f%20g")).unwrap();
+    for (pattern, want) in [
+        ("d%20e/*.db", "d%20e/*.db"),
+        ("d%20e/f%20g/%2A%20x*", "d%20e/f%20g/* x*"),
+        ("d%20e/g%20/*.db", "d e/g /*.db"),
+        ("x%20/**", "x /**"),
+    ] {
+        let (_, found) = parse_pattern_url(&format!("file://{base}/{pattern}"), &nothing).unwrap();
+        assert_eq!(found, format!("{}/{want}", base.trim_start_matches('/')));
+    }
     assert!(matches!(parse_pattern_url("gs://b/*", &nothing), Err(ConfigError::UnsupportedType { .. })));
     assert!(matches!(parse_pattern_url("b/*", &nothing), Err(ConfigError::UrlSchemeMissing { .. })));
     assert_eq!(parse_pattern_url("s3://u:p@b/*", &nothing).unwrap_err(), ConfigError::UserInfo);
