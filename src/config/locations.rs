@@ -192,7 +192,9 @@ fn pattern_on_disk(path: &str) -> Result<String, ConfigError> {
     let fixed = path.find(['*', '?', '[', '{', '\\']).unwrap_or(path.len());
     let end = path.get(..fixed).and_then(|fixed| fixed.rfind('/')).unwrap_or(0);
     match path.split_at_checked(end) {
-        Some((dir, rest)) if dir.contains('%') && Path::new(dir).is_dir() => Ok(format!("{dir}{}", s3url::decoded(rest)?)),
+        Some((dir, rest)) if dir.contains('%') && Path::new(dir).is_dir() => {
+            Ok(format!("{dir}{}", s3url::decoded(rest)?))
+        }
         _ => s3url::decoded(path),
     }
 }

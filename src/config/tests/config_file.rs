@@ -286,7 +286,14 @@ dbs:
     let of = |name: &str| config.find(&Path::new("/srv").join(name)).unwrap();
     let at = |location: &Location| {
         let s3 = s3(location);
-        (s3.bucket.clone(), location.path.clone(), s3.region.clone(), s3.endpoint.clone(), s3.path_style, s3.skip_verify)
+        (
+            s3.bucket.clone(),
+            location.path.clone(),
+            s3.region.clone(),
+            s3.endpoint.clone(),
+            s3.path_style,
+            s3.skip_verify,
+        )
     };
     let some = |text: &str| Some(text.to_owned());
     let owned = str::to_owned;
