@@ -5,6 +5,8 @@ use crate::cli::args::{argv, help};
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::config::{self, Env};
 use crate::error::Class;
+use crate::plan::{DatedGeneration, PlanError};
+use crate::restore::RestoreError;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -88,13 +90,51 @@ pub(super) fn of_restore(failure: &Failure, output: &Path) -> Option<Advice> {
     match class {
         Class::OutputExists if message.ends_with("Use -force to overwrite") => Some(Advice::Switch("force")),
         Class::InUse => free_name(output).map(|path| Advice::Value("o", path)),
+        _ => None,
+    }
+}
+
+/// The advice for a replica from which no database was restored. None if no other call is known to help.
+pub(super) fn of_replica(error: &RestoreError) -> Option<Advice> {
+    let newest = |known: &[DatedGeneration]| known.iter().max_by_key(|g| (g.last, g.name)).map(|g| g.name);
+    let generation = match error {
+        RestoreError::Plan(PlanError::UnknownGeneration { known, .. }) => newest(known),
+        RestoreError::Plan(PlanError::NoSnapshot { instead, .. }) => *instead,
+        _ => None,
+    };
+    if let Some(generation) = generation {
+        return Some(Advice::Value("generation", generation.to_string()));
+    }
+    // What `hydrant ltx` lists says nothing about files of Litestream 0.3.
+    let is_of_ltx = match error {
+        RestoreError::File { key, .. } | RestoreError::Chain { key, .. } | RestoreError::Unreadable { key, .. } => {
+            key.ends_with(".ltx")
+        }
+        RestoreError::Wal { .. } | RestoreError::Ahead { .. } => false,
+        RestoreError::Plan(
+            PlanError::NoSnapshot { .. }
+            | PlanError::Prerelease { .. }
+            | PlanError::UnknownGeneration { .. }
+            | PlanError::WalHole { .. }
+            | PlanError::PageHole { .. }
+            | PlanError::CutOff { .. }
+            | PlanError::NoOtherSnapshot { .. }
+            | PlanError::ArchivedFiles { .. },
+        ) => false,
+        _ => true,
+    };
+    match error.class() {
         Class::Hole
         | Class::ChainDoesNotBeginAtOne
         | Class::TargetNotReachable
         | Class::Truncated
         | Class::Malformed
         | Class::ChecksumMismatch
-        | Class::NameAndHeaderDisagree => Some(Advice::ListFiles),
+        | Class::NameAndHeaderDisagree
+            if is_of_ltx =>
+        {
+            Some(Advice::ListFiles)
+        }
         _ => None,
     }
 }
@@ -135,8 +175,12 @@ fn of_source(call: &Call, url: &str) -> Option<Call> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::catalogue::Generation;
     use crate::cli::parse;
-    use std::ffi::OsString;
+    use crate::ltx::{Pgno, Txid};
+    use crate::restore::ChainError;
+    use crate::timestamp::Timestamp;
 
     #[test]
     fn better_calls() {
@@ -183,6 +227,34 @@ mod tests {
                 let again = words.split(' ').skip(1).map(OsString::from);
                 assert!(parse(again, &home).is_ok(), "{better}");
             }
+        }
+    }
+
+    #[test]
+    fn replicas_of_litestream_0_3() {
+        let generation = |name, seconds: i64| DatedGeneration {
+            name: Generation(name),
+            first: Timestamp::from_millis(0),
+            last: Timestamp::from_millis(seconds * 1000),
+        };
+        let named = |name: u64| Some(Advice::Value("generation", format!("{name:016x}")));
+        let unknown = |known: &[DatedGeneration]| {
+            of_replica(&PlanError::UnknownGeneration { generation: Generation(9), known: known.to_vec() }.into())
+        };
+        assert_eq!(unknown(&[generation(3, 7), generation(1, 8), generation(2, 5)]), named(1));
+        assert_eq!(unknown(&[]), None);
+        let no_snapshot =
+            |instead| of_replica(&PlanError::NoSnapshot { generation: Generation(9), files: 2, instead }.into());
+        assert_eq!(no_snapshot(Some(Generation(5))), named(5));
+        assert_eq!(no_snapshot(None), None);
+        // `hydrant ltx` lists LTX files alone.
+        let wal_hole = PlanError::WalHole { generation: Generation(9), after: "k".to_owned(), index: 1, offset: 0 };
+        assert_eq!(of_replica(&wal_hole.into()), None);
+        assert_eq!(of_replica(&PlanError::Hole { have: Txid(1), next: Txid(3) }.into()), Some(Advice::ListFiles));
+        for (name, listed) in [("0000/1-1.ltx", true), ("wal/00000000_00000000.wal.lz4", false)] {
+            let error = ChainError::PageMissing { pgno: Pgno(1), commit: 2 };
+            let error = RestoreError::Chain { key: format!("a.db/{name}"), error };
+            assert_eq!(of_replica(&error).is_some(), listed, "{name}");
         }
     }
 

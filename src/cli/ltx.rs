@@ -2,7 +2,7 @@
 
 use super::restore::{locate, without_configured};
 use crate::cancel::CancellationToken;
-use crate::catalogue::{CatalogueMemory, LtxFile, Replica};
+use crate::catalogue::{CatalogueMemory, LtxFile, Replica, V3Replica};
 use crate::cli::args::resolved::LtxArgs;
 use crate::cli::failures::from_store;
 use crate::cli::session::{Stores, s3_options};
@@ -13,6 +13,7 @@ use crate::cli::ui::screen::{self, FileLine, TimeSource};
 use crate::config::{Env, Location};
 use crate::error::Class;
 use crate::ltx::header::Header;
+use crate::plan::DatedGeneration;
 use crate::restore::{HEADERS_IN_FLIGHT, list_replica, read_header};
 use crate::store::{Http, Store};
 use crate::timestamp::Timestamp;
@@ -81,7 +82,7 @@ async fn list(
 }
 
 /// Logs what the listing does not show: files at other levels, files of another lineage (another database
-/// that was backed up to the same path), and backups in the format of Litestream 0.3.
+/// that was backed up to the same path), and files of Litestream 0.3.
 fn report_unlisted(args: &LtxArgs, replica: &Replica, log: &Log) {
     let hidden = replica.files.iter().filter(|file| !args.level.admits(file.level)).count() as u64;
     if args.level_is_default && hidden > 0 && log.is_terminal() {
@@ -91,12 +92,31 @@ fn report_unlisted(args: &LtxArgs, replica: &Replica, log: &Log) {
         log.warn(&format!("files of another lineage lie under this path too, and are not listed: {other}"));
     }
     if let Some(v3) = &replica.v3 {
-        let (generations, files) = (v3.generations().count() as u64, v3.files.len() as u64);
-        log.warn(&format!(
-            "files of Litestream 0.3 lie there too ({}, {}); they are no LTX files and are not listed",
-            human::count(generations, "generation"),
-            human::count(files, "file"),
-        ));
+        log.warn(&of_v3(v3, replica.files.is_empty()));
+    }
+}
+
+/// At most this many generations are named.
+const MOST_GENERATIONS: usize = 10;
+
+/// What is said about files of Litestream 0.3, which are not listed: their generations, newest first. `are_alone` says
+/// that there are no LTX files.
+fn of_v3(v3: &V3Replica, are_alone: bool) -> String {
+    let mut generations: Vec<_> = v3.generations().filter_map(DatedGeneration::of).collect();
+    generations.sort_by_key(|generation| std::cmp::Reverse((generation.last, generation.name)));
+    let mut names: Vec<_> = generations.iter().take(MOST_GENERATIONS).map(ToString::to_string).collect();
+    if names.len() < generations.len() {
+        names.push("…".to_owned());
+    }
+    let count = human::count(generations.len() as u64, "generation");
+    match (generations.is_empty(), are_alone) {
+        (true, _) => "files of a prerelease of Litestream 0.4 lie there, which are not listed".to_owned(),
+        (false, true) => {
+            format!("this is a replica in the v0.3 format, which has no LTX files: {count}: {}", names.join(", "))
+        }
+        (false, false) => {
+            format!("files in the v0.3 format lie there too and are not listed: {count}: {}", names.join(", "))
+        }
     }
 }
 
@@ -145,9 +165,11 @@ async fn own_time(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::Layout;
     use crate::cli::args::resolved::LogFormat;
     use crate::io::Step;
     use crate::io::fault::{Effect, inject};
+    use crate::store::ObjectMeta;
     use rustix::io::Errno;
     use std::io::Write;
     use std::path::Path;
@@ -163,6 +185,38 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn generations_are_named_the_newest_first() {
+        let object = |generation: &str, name: &str, seconds: i64| ObjectMeta {
+            key: format!("a/generations/{generation}/{name}"),
+            size: 1,
+            last_modified: Timestamp::from_millis(1_795_821_459_000 + seconds * 1_000),
+            etag: None,
+            archived: false,
+        };
+        let said = |objects: Vec<ObjectMeta>| {
+            let v3 = Replica::of("a", Layout::Hex, objects).v3.unwrap();
+            (of_v3(&v3, true), of_v3(&v3, false))
+        };
+        let (older, newer) = ("ffffffffffffffff", "0123456789abcdef");
+        let snapshot = "snapshots/00000000.snapshot.lz4";
+        let (alone, beside) = said(vec![
+            object(newer, snapshot, 60),
+            object(newer, "wal/00000000_00000000.wal.lz4", 61),
+            object(older, snapshot, 0),
+        ]);
+        let named = "2 generations: 0123456789abcdef (2026-11-27T23:18:39Z to 2026-11-27T23:18:40Z), ffffffffffffffff \
+                     (2026-11-27T23:17:39Z to 2026-11-27T23:17:39Z)";
+        assert_eq!(alone, format!("this is a replica in the v0.3 format, which has no LTX files: {named}"));
+        assert_eq!(beside, format!("files in the v0.3 format lie there too and are not listed: {named}"));
+        let many = (0..12).map(|n| object(&format!("{n:016x}"), snapshot, n)).collect();
+        let (many, _) = said(many);
+        assert!(many.contains(": 12 generations: 000000000000000b (") && many.ends_with("), …"), "{many}");
+        assert_eq!(many.matches(" to ").count(), MOST_GENERATIONS);
+        let (prerelease, _) = said(vec![object(newer, "snapshots/0000000000000000.snapshot.lz4", 0)]);
+        assert_eq!(prerelease, "files of a prerelease of Litestream 0.4 lie there, which are not listed");
     }
 
     #[tokio::test]

@@ -9,8 +9,9 @@ use crate::cli::slips;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::planned::PlanReport;
 use crate::cli::ui::progress::{self, ProgressSnapshot};
-use crate::cli::ui::screen::{PlanReport, RestoreReport};
+use crate::cli::ui::screen::{self, RestoreReport};
 use crate::cli::warnings;
 use crate::commit::stands_at;
 use crate::config::{self, Config, Env, Location, RestorePattern};
@@ -157,15 +158,16 @@ fn summary(report: &RestoreReport) -> String {
     let took = Duration::from_millis(report.duration_ms);
     let time = report.time.map(|(time, _)| {
         let age = human::age(time.seconds_until(report.reference));
-        format!(" ({}, {age} old)", time.to_rfc3339_seconds())
+        let by = if report.v3.is_some() { " by the listing" } else { "" };
+        format!(" ({}{by}, {age} old)", time.to_rfc3339_seconds())
     });
     let time = time.unwrap_or_default();
     let speed = human::speed(report.bytes as f64 / took.as_secs_f64().max(0.001));
     format!(
-        "restored {}: {} at txid {}{time}, {}, {} fetched in {} ({speed})",
+        "restored {}: {} at {}{time}, {}, {} fetched in {} ({speed})",
         report.db_path,
         human::bytes(report.bytes),
-        report.txid,
+        screen::state(report.txid, report.v3.as_ref()),
         human::count(report.files, "file"),
         human::bytes(report.bytes_fetched),
         human::duration(took),
@@ -176,9 +178,12 @@ fn summary(report: &RestoreReport) -> String {
 mod tests {
     use super::super::{Command, parse};
     use super::*;
+    use crate::catalogue::Generation;
     use crate::cli::args::resolved::LogFormat;
+    use crate::cli::ui::planned::PlannedFiles;
     use crate::cli::ui::screen::{FileLine, TimeSource};
     use crate::ltx::{Level, Txid};
+    use crate::plan::V3State;
     use crate::timestamp::Timestamp;
     use std::ffi::OsString;
 
@@ -202,7 +207,7 @@ mod tests {
                 target_path: request.output_shown.to_owned(),
                 replica: "file",
                 reference: Timestamp::from_millis(0),
-                files: vec![file],
+                files: PlannedFiles::Ltx(vec![file]),
             })
         }
         fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
@@ -219,6 +224,7 @@ mod tests {
             db_path: "out.db".to_owned(),
             replica: "file",
             txid: Txid(7),
+            v3: None,
             time: Some((Timestamp::from_millis(1_000), TimeSource::Header)),
             reference: Timestamp::from_millis(8_000_000),
             duration_ms: 1_500,
@@ -250,6 +256,14 @@ mod tests {
         assert_eq!(
             summary(&report()),
             "restored out.db: 3.0 MiB at txid 0000000000000007 (1970-01-01T00:00:01Z, 2 hours old), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
+        );
+        let state =
+            V3State { generation: Generation(255), index: 16, offset: 4152, time: Timestamp::from_millis(1_000) };
+        let time = Some((state.time, TimeSource::LastModified));
+        assert_eq!(
+            summary(&RestoreReport { v3: Some(state), txid: Txid(0), time, ..report() }),
+            "restored out.db: 3.0 MiB at generation 00000000000000ff, index 00000010, offset 00001038 \
+             (1970-01-01T00:00:01Z by the listing, 2 hours old), 2 files, 1.0 MiB fetched in 1.5 s (2.0 MiB/s)"
         );
     }
 

@@ -3,13 +3,15 @@
 //! restore of one database, with them.
 
 use crate::cancel::CancellationToken;
+use crate::cli::advice;
 use crate::cli::args::resolved::{CommonArgs, StoreArgs};
 use crate::cli::restore::{RestoreRequest, Restorer};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
+use crate::cli::ui::planned::{PlanReport, PlannedFiles, V3FileLine};
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
-use crate::cli::ui::screen::{FileLine, PlanReport, RestoreReport, TimeSource};
+use crate::cli::ui::screen::{FileLine, RestoreReport, TimeSource};
 use crate::commit::{CommitContext, Destination, Permissions, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
@@ -103,7 +105,9 @@ impl Session {
     pub(super) fn failure(&self, error: Option<RestoreError>) -> Failure {
         match error {
             Some(RestoreError::Nothing(found)) => Failure::no_backups(found),
-            Some(e) if e.class() != Class::Cancelled => Failure::failed(e.class(), e.to_string()),
+            Some(e) if e.class() != Class::Cancelled => {
+                Failure::failed(e.class(), e.to_string()).advised(advice::of_replica(&e))
+            }
             Some(_) => self.cancelled("a restore was cancelled that nothing asked to stop"),
             None => self.cancelled("the workers ended before they had a result"),
         }
@@ -225,7 +229,7 @@ impl Restorer for OneDatabase {
         check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
         let store = session.store(&request.location.store);
-        let (path, target, generation) = (request.location.path.clone(), request.args.target, None);
+        let (path, target, generation) = (request.location.path.clone(), request.args.target, request.args.generation);
         let newest_intact = request.args.newest_intact;
         let planned = session.workers.run(move |worker| {
             Box::pin(async move {
@@ -245,7 +249,7 @@ impl Restorer for OneDatabase {
             target_path: request.output_shown.to_owned(),
             replica: request.location.store.kind(),
             reference: reference(&request.args.target),
-            files: file_lines(&planned)?,
+            files: planned_files(&planned)?,
         })
     }
 
@@ -267,7 +271,7 @@ impl Restorer for OneDatabase {
             path: request.location.path.clone(),
             replica: None,
             target: args.target,
-            generation: None,
+            generation: args.generation,
             newest_intact: args.newest_intact,
             destination: Arc::new(destination),
             check,
@@ -286,7 +290,11 @@ impl Restorer for OneDatabase {
             db_path: request.output_shown.to_owned(),
             replica: request.location.store.kind(),
             txid: restored.txid,
-            time: Some((restored.timestamp, TimeSource::Header)),
+            time: Some(match &restored.v3 {
+                Some(v3) => (v3.time, TimeSource::LastModified),
+                None => (restored.timestamp, TimeSource::Header),
+            }),
+            v3: restored.v3,
             reference: reference(&args.target),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             integrity_check: args.integrity_check.as_str(),
@@ -344,13 +352,23 @@ async fn restore_durably(
     Ok(outcome)
 }
 
-/// The files of a plan as `-dry-run` shows them. A file's time is the one in its header if planning has read
+/// The files of a plan as `-dry-run` shows them. An LTX file's time is the one in its header if planning has read
 /// it, else the LastModified of the listing, because reading more headers would take more requests.
-fn file_lines(planned: &PlannedRestore) -> Result<Vec<FileLine>, Failure> {
-    let line = |&i: &usize| {
-        let Some(file) = planned.replica.files.get(i) else {
-            return Err(Failure::internal("a plan names a file that was not listed"));
+fn planned_files(planned: &PlannedRestore) -> Result<PlannedFiles, Failure> {
+    let not_listed = || Failure::internal("a plan names a file that was not listed");
+    if let Some(plan) = &planned.plan.v3 {
+        let v3 = planned.replica.v3.as_deref().ok_or_else(not_listed)?;
+        let line = |&i: &usize| {
+            let file = v3.files.get(i).ok_or_else(not_listed)?;
+            let (key, generation) = (v3.key(file), format!("{}generations/{}/", v3.root, file.generation));
+            let name = key.strip_prefix(&generation).unwrap_or(&key).to_owned();
+            Ok(V3FileLine { key, name, size: file.size, time: file.last_modified })
         };
+        let files = planned.plan.files.iter().map(line).collect::<Result<_, Failure>>()?;
+        return Ok(PlannedFiles::V3 { state: plan.state, files });
+    }
+    let line = |&i: &usize| {
+        let file = planned.replica.files.get(i).ok_or_else(not_listed)?;
         let time = planned.times.get(i);
         Ok(FileLine {
             level: file.level,
@@ -361,5 +379,5 @@ fn file_lines(planned: &PlannedRestore) -> Result<Vec<FileLine>, Failure> {
             time_source: if time.is_some() { TimeSource::Header } else { TimeSource::LastModified },
         })
     };
-    planned.plan.files.iter().map(line).collect()
+    planned.plan.files.iter().map(line).collect::<Result<_, Failure>>().map(PlannedFiles::Ltx)
 }

@@ -2,6 +2,7 @@
 //! line (docs/CLI.md, "Texts that scripts rely on").
 
 use super::*;
+use crate::catalogue::Generation;
 use crate::cli::args::resolved::*;
 use crate::cli::args::values;
 use crate::io::BackendChoice;
@@ -175,6 +176,9 @@ fn restore_defaults_and_all_flags() {
     assert_eq!(restore(&["-v", "db"]).common.log.verbosity, 1);
     assert_eq!(restore(&["-v", "-v", "-v", "db"]).common.log.verbosity, 2);
     assert_eq!(restore(&["-txid", "0000", "db"]).target, Target::Latest);
+    let args = restore(&["-generation", "00000000000000ff", "-txid", "0", "-timestamp", "2026-01-02T03:04:05Z", "db"]);
+    assert_eq!(args.generation, Some(Generation(255)));
+    assert_eq!(restore(&["db"]).generation, None);
     assert_eq!(
         restore(&["-txid", "0", "-timestamp", "2026-01-02T03:04:05Z", "db"]).target,
         Target::Timestamp(Timestamp::parse_rfc3339("2026-01-02T03:04:05Z").unwrap())
@@ -213,14 +217,21 @@ fn a_flag_s_default_may_stand_in_the_environment() {
         ("HYDRANT_VERBOSE", "2"),
         ("HYDRANT_REGION", "r"),
         ("HYDRANT_TXID", ""),
+        ("HYDRANT_GENERATION", "172497b1f17ea34a"),
     ];
     let args = restore(&set, &["restore", "s3://b/p"]);
     assert_eq!(args.output, Some(PathBuf::from("out")));
+    assert_eq!(args.generation.map(|generation| generation.to_string()).as_deref(), Some("172497b1f17ea34a"));
     assert_eq!((args.common.memory_bytes, args.json, args.force), (64 << 20, true, false));
     assert_eq!((args.common.log.verbosity, args.common.store.region.as_deref()), (2, Some("r")));
     let args = restore(&set, &["restore", "-o", "typed", "-json=false", "-memory", "65MiB", "s3://b/p"]);
     assert_eq!((args.output, args.json, args.common.memory_bytes), (Some(PathBuf::from("typed")), false, 65 << 20));
-    for (variable, value) in [("HYDRANT_MEMORY", "much"), ("HYDRANT_JSON", "maybe"), ("HYDRANT_VERBOSE", "9")] {
+    for (variable, value) in [
+        ("HYDRANT_GENERATION", "latest"),
+        ("HYDRANT_MEMORY", "much"),
+        ("HYDRANT_JSON", "maybe"),
+        ("HYDRANT_VERBOSE", "9"),
+    ] {
         let failure = with(&[(variable, value)], &["restore", "-o", "x", "s3://b/p"]).unwrap_err();
         assert!(failure.message().contains(variable), "{}", failure.message());
     }
@@ -357,6 +368,19 @@ const REFUSED: &[Refusal] = &[
         &["restore", "-txid", "00000000000000001", "db"],
         "invalid value \"00000000000000001\" for flag -txid: invalid txid format, expected 1 to 16 hexadecimal digits",
     ),
+    (&["restore", "-generation", "172497b1f17ea34a", "-txid", "1", "db"], "cannot specify -generation and -txid"),
+    (&["restore", "-f", "-generation", "172497b1f17ea34a", "db"], "cannot use follow mode with -generation"),
+    (
+        &["restore", "-generation", "172497B1F17EA34A", "db"],
+        "invalid value \"172497B1F17EA34A\" for flag -generation: must be 16 lower-case hexadecimal digits, the name of \
+         a folder below generations/",
+    ),
+    (
+        &["restore", "-generation", "", "db"],
+        "invalid value \"\" for flag -generation: must be 16 lower-case hexadecimal digits, the name of a folder below \
+         generations/",
+    ),
+    (&["restore-pattern", "-generation", "172497b1f17ea34a", "x"], "flag provided but not defined: -generation"),
     (&["restore", "-parallelism", "x", "db"], "invalid value \"x\" for flag -parallelism: parse error"),
     (
         &["restore", "-parallelism", "99999999999999999999", "db"],
@@ -481,6 +505,7 @@ fn help_and_version() {
         "-o ",
         "--txid",
         "--timestamp",
+        "--generation",
         "--if-db-not-exists",
         "--if-replica-exists",
         "--dry-run",

@@ -93,8 +93,8 @@ pub(super) struct HostParts {
     pub path_style: bool,
 }
 
-/// Parses the host of an `s3://` URL: `bucket.host:port`, or a host name of AWS, DigitalOcean, Backblaze, Filebase
-/// or Scaleway. Any other host is the name of a bucket.
+/// Parses the host of an `s3://` URL: `bucket.host:port`, or a host name of AWS, DigitalOcean, Backblaze, Filebase,
+/// Scaleway or Linode. Any other host is the name of a bucket.
 pub(super) fn host_parts(host: &str) -> Result<HostParts, ConfigError> {
     let parts = if host.contains(':') && !host.contains(".com") {
         minio(host)
@@ -103,13 +103,9 @@ pub(super) fn host_parts(host: &str) -> Result<HostParts, ConfigError> {
     } else if let Some(front) = host.strip_suffix(".amazonaws.com.cn") {
         aws(front, "amazonaws.com.cn")
     } else if let Some(front) = host.strip_suffix(".digitaloceanspaces.com") {
-        let (bucket, region) = front.rsplit_once('.').ok_or(ConfigError::BucketMissing)?;
-        Some(HostParts {
-            bucket: bucket.to_owned(),
-            region: Some(region.to_owned()),
-            endpoint: Some(format!("https://{region}.digitaloceanspaces.com")),
-            path_style: false,
-        })
+        Some(below_region(front, "digitaloceanspaces.com", false)?)
+    } else if let Some(front) = host.strip_suffix(".linodeobjects.com") {
+        Some(below_region(front, "linodeobjects.com", true)?)
     } else if let Some(front) = host.strip_suffix(".backblazeb2.com") {
         regional(front, "backblazeb2.com", true)?
     } else if let Some(front) = host.strip_suffix(".scw.cloud") {
@@ -142,6 +138,18 @@ fn minio(host: &str) -> Option<HostParts> {
         region: Some(crate::store::s3::DEFAULT_REGION.to_owned()),
         endpoint: Some(normalized(&format!("http://{endpoint}"), DefaultScheme::ByHost, "replica url").ok()?),
         path_style: true,
+    })
+}
+
+/// Parses `bucket.REGION.DOMAIN`, the host form of services whose endpoint is `REGION.DOMAIN`. `front` is the part
+/// before the domain. `path_style` says how the service addresses buckets.
+fn below_region(front: &str, domain: &str, path_style: bool) -> Result<HostParts, ConfigError> {
+    let (bucket, region) = front.rsplit_once('.').ok_or(ConfigError::BucketMissing)?;
+    Ok(HostParts {
+        bucket: bucket.to_owned(),
+        region: Some(region.to_owned()),
+        endpoint: Some(format!("https://{region}.{domain}")),
+        path_style,
     })
 }
 

@@ -116,7 +116,11 @@ pub enum ConfigError {
 impl ConfigError {
     /// The class that the error log names.
     pub const fn class(&self) -> Class {
-        Class::Config
+        match self {
+            Self::AgeEncryption => Class::Encrypted,
+            Self::Entry { error, .. } => error.class(),
+            _ => Class::Config,
+        }
     }
 }
 

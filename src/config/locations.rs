@@ -10,7 +10,7 @@ use crate::config::schema::ReplicaYaml;
 use crate::config::{ConfigError, Env, Location, StoreConfig, paths};
 use crate::store::s3::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The size limit, in bytes, of a file that holds an encryption key.
 const KEY_FILE_LIMIT_BYTES: u64 = 4096;
@@ -50,7 +50,7 @@ pub fn parse_pattern_url(url: &str, env: &Env<'_>) -> Result<(Location, String),
             Ok((Location { store, path: String::new(), display, warnings }, s3.path))
         }
         "file" => {
-            let pattern = s3url::decoded(&file_path(&raw))?;
+            let pattern = pattern_on_disk(&file_path(&raw))?;
             let pattern = pattern.strip_prefix('/').unwrap_or(&pattern).to_owned();
             let (path, warnings) = ("/".to_owned(), relative_file(&raw, &display));
             Ok((Location { store: StoreConfig::File, path, display, warnings }, pattern))
@@ -68,18 +68,27 @@ pub(super) fn location(
     if replica.path.as_deref().is_some_and(is_replica_url) {
         return Err(ConfigError::PathIsUrl);
     }
-    if replica.age.as_ref().or(global.age.as_ref()).is_some_and(|age| age.is_used()) {
+    let age = replica.age.as_ref().or(global.age.as_ref());
+    if age.is_some_and(|age| age.is_used()) {
         return Err(ConfigError::AgeEncryption);
     }
     let settings = ReplicaSettings { replica, global };
     let url = non_empty(&replica.url);
     let scheme = url.filter(|url| is_replica_url(url)).and_then(RawUrl::split).map(|url| url.scheme);
-    match scheme.as_deref().or(non_empty(&replica.kind)).unwrap_or("file") {
+    let mut location = match scheme.as_deref().or(non_empty(&replica.kind)).unwrap_or("file") {
         "file" => file_location(settings, url, ambient.env()),
         "s3" => s3_location(settings, url, ambient),
         kind => Err(ConfigError::UnsupportedType { kind: kind.to_owned() }),
+    }?;
+    if age.is_some_and(|age| age.has_unknown_key()) {
+        location.warnings.push(AGE_WITHOUT_KEYS.to_owned());
     }
+    Ok(location)
 }
+
+/// The warning about a section `age:` whose only keys are misspelt, for example `recipient:`.
+const AGE_WITHOUT_KEYS: &str = "age: has neither identities nor recipients, but keys that Litestream does not know \
+    and ignores: the backup is not encrypted";
 
 /// The settings of one replica and the global ones. A replica's own setting has precedence.
 #[derive(Clone, Copy)]
@@ -142,7 +151,7 @@ fn file_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>
                 return Err(ConfigError::FilePathMissing { bucket_set: false });
             }
             warnings = relative_file(&raw, &display);
-            (literal_or_decoded(&path, env)?, display)
+            (path_on_disk(&path, env)?, display)
         }
         (None, Some(path)) => (paths::clean_path(Path::new(path), env)?, path.to_owned()),
         (None, None) => {
@@ -155,16 +164,38 @@ fn file_location(settings: ReplicaSettings<'_>, url: Option<&str>, env: &Env<'_>
     Ok(Location { store: StoreConfig::File, path, display, warnings })
 }
 
-/// Resolves the path of a `file:` URL. If a file with the undecoded name exists, that name is used, as Litestream
-/// does. Otherwise the %-escapes are decoded.
-fn literal_or_decoded(path: &str, env: &Env<'_>) -> Result<std::path::PathBuf, ConfigError> {
-    let literal = paths::expand_home(Path::new(path), env)?;
-    if !path.contains('%') || literal.exists() {
-        return Ok(literal);
+/// Resolves the path of a `file:` URL: the first of these that exists, else the last.
+///
+/// 1. The path as it was typed.
+/// 2. The path as Litestream writes it to the disk, with %-escapes: spaces and letters beyond ASCII escaped, escapes
+///    not decoded.
+/// 3. The path with its %-escapes decoded.
+fn path_on_disk(path: &str, env: &Env<'_>) -> Result<PathBuf, ConfigError> {
+    let typed = paths::expand_home(Path::new(path), env)?;
+    let escaped = s3url::escaped_path(path);
+    if (escaped == path && !path.contains('%')) || typed.exists() {
+        return Ok(typed);
+    }
+    let escaped = paths::expand_home(Path::new(&escaped), env)?;
+    if escaped.exists() {
+        return Ok(escaped);
     }
     match s3url::decoded(path) {
         Ok(decoded) => paths::expand_home(Path::new(&decoded), env),
-        Err(_) => Ok(literal),
+        Err(_) => Ok(typed),
+    }
+}
+
+/// The pattern of a `file:` URL. Its fixed directory keeps its %-escapes if a directory of that name exists, as in
+/// [`path_on_disk`]. All else is decoded.
+fn pattern_on_disk(path: &str) -> Result<String, ConfigError> {
+    let fixed = path.find(['*', '?', '[', '{', '\\']).unwrap_or(path.len());
+    let end = path.get(..fixed).and_then(|fixed| fixed.rfind('/')).unwrap_or(0);
+    match path.split_at_checked(end) {
+        Some((dir, rest)) if dir.contains('%') && Path::new(dir).is_dir() => {
+            Ok(format!("{dir}{}", s3url::decoded(rest)?))
+        }
+        _ => s3url::decoded(path),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::endpoint::{self, DefaultScheme, HostParts};
 use super::{ConfigError, parameters, paths};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded;
 
 /// A URL split into its parts, which are not decoded. The scheme is in lower case.
@@ -145,6 +145,34 @@ pub(super) fn decoded(text: &str) -> Result<String, ConfigError> {
         }
     }
     percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(|_| ConfigError::BadEscape)
+}
+
+/// Characters that Go escapes in a path: all but letters, digits and these. `#` begins the fragment, which Go adds again.
+const ESCAPED_BY_GO: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@')
+    .remove(b'#');
+
+/// The path of a URL as Go's `URL.String` writes it, which Litestream uses as the path on disk. A path with characters
+/// that do not belong in a URL (spaces, letters beyond ASCII) is escaped as a whole. Any other path, with or without
+/// %-escapes, stays as it is.
+pub(super) fn escaped_path(path: &str) -> String {
+    let is_valid = |b: u8| b.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@#!'()*[]%".contains(&b);
+    match decoded(path) {
+        Ok(decoded) if !path.bytes().all(is_valid) => utf8_percent_encode(&decoded, &ESCAPED_BY_GO).to_string(),
+        _ => path.to_owned(),
+    }
 }
 
 /// The URL for messages, without secrets. The user info is removed, and only harmless query parameters are shown.

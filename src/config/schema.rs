@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
 
 /// The settings of a replica. Most of them are also allowed at the top level, as defaults. `type`, `path` and `url`
 /// have no effect at the top level. The type is not `Debug` because it holds secrets.
@@ -28,16 +29,26 @@ pub(super) struct ReplicaYaml {
     pub url: Option<String>,
 }
 
+/// The keys of encryption with age. Litestream 0.3 reads `identities` and `recipients` and ignores any other key, so
+/// that a misspelt one encrypts nothing.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct AgeYaml {
     identities: Option<Vec<IgnoredAny>>,
     recipients: Option<Vec<IgnoredAny>>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 impl AgeYaml {
+    /// Whether the files of the replica are encrypted.
     pub(super) fn is_used(&self) -> bool {
         [&self.identities, &self.recipients].into_iter().flatten().any(|list| !list.is_empty())
+    }
+
+    /// Whether there is a key that Litestream does not know.
+    pub(super) fn has_unknown_key(&self) -> bool {
+        !self.unknown.is_empty()
     }
 }
 

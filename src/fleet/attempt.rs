@@ -91,6 +91,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                 plan_database(&worker, &store, &path, replica, &settings.target, None, settings.newest_intact).await?;
             return Ok(DatabaseAnswer::Planned(PlannedDatabase {
                 txid: planned.plan.txid,
+                v3: planned.plan.v3.as_ref().map(|plan| plan.state),
                 files: planned.plan.files.len() as u64,
                 bytes: planned.bytes(),
                 requests: planned.gets(worker.shared.segment_bytes),

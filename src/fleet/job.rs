@@ -8,6 +8,7 @@ use crate::fleet::only::{Chosen, Only};
 use crate::fleet::outputs::{Admitted, OutputPath, Refused};
 use crate::fleet::priority::{First, estimated_bytes};
 use crate::ltx::Txid;
+use crate::plan::V3State;
 use crate::restore::{Discarded, RestoreOutcome, Verified};
 use crate::store::StoreError;
 use crate::timestamp::Timestamp;
@@ -103,9 +104,11 @@ pub enum Ending {
 /// What `-dry-run` shows of a database.
 #[derive(Debug, Clone)]
 pub struct PlannedDatabase {
-    /// TXID that a restore would reach.
+    /// TXID that a restore would reach. 0 if `v3` is set.
     pub txid: Txid,
-    /// Number of LTX files that a restore would fetch.
+    /// The state that a restore would reach, if the files are those of Litestream 0.3.
+    pub v3: Option<V3State>,
+    /// Number of files that a restore would fetch.
     pub files: u64,
     /// Number of bytes that a restore would fetch.
     pub bytes: u64,

@@ -45,6 +45,7 @@ pub use crate::fleet::outcome::error_log::{Links, with_class};
 pub use crate::fleet::outcome::reasons::{FrequentReason, Reasons};
 pub use crate::fleet::outcome::record::{Discovered, Record, RunSummary};
 pub use crate::fleet::outcome::totals::Totals;
+pub use crate::fleet::outcome::v3_fields::V3Fields;
 pub use crate::fleet::outputs::{Admitted, OutputPath, Refused, folds_case, stale_state};
 pub use crate::fleet::priority::{First, estimated_bytes};
 pub use job::{Admission, Ended, Ending, Job, Jobs, Known, NewestState, OnlyFound, Places, PlannedDatabase, Subject};

@@ -19,12 +19,14 @@ pub enum PlanError {
     /// The replica holds no file at all.
     #[error("no matching backup files available")]
     NoBackups,
-    /// A generation of Litestream 0.3 has WAL, but no snapshot to begin with.
+    /// A generation of Litestream 0.3 has WAL, but no snapshot to begin with. `instead` is the older generation that
+    /// would be restored if this one were not there.
     #[error(
         "no snapshot: generation {generation} has {files} files of WAL and no snapshot; snapshots were deleted from the \
-         backup"
+         backup{}",
+        instead_text(*.instead)
     )]
-    NoSnapshot { generation: Generation, files: usize },
+    NoSnapshot { generation: Generation, files: usize, instead: Option<Generation> },
     /// The files were written by a prerelease of Litestream 0.4, whose format no release has.
     #[error(
         "the backups were written by a prerelease of Litestream 0.4, for example {}: no release of Litestream reads \
@@ -161,6 +163,10 @@ impl PlanError {
 
 fn and_oldest(time: Option<Timestamp>) -> String {
     time.map_or_else(String::new, |time| format!("; the oldest is of {time}"))
+}
+
+fn instead_text(instead: Option<Generation>) -> String {
+    instead.map_or_else(String::new, |older| format!("; the older generation {older} has one"))
 }
 
 fn known_generations(known: &[DatedGeneration]) -> String {

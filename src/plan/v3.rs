@@ -211,7 +211,9 @@ fn choose<'a, 'b>(
         return Err(
             match (target, oldest, generations.iter().max_by_key(|g| g.newest(Timestamp::MAX)), &v3.prerelease) {
                 (Target::Timestamp(at), Some(_), _, _) => PlanError::TimestampDoesNotExist { at: *at, oldest },
-                (_, _, Some(newest), _) => PlanError::NoSnapshot { generation: newest.name, files: newest.files.len() },
+                (_, _, Some(newest), _) => {
+                    PlanError::NoSnapshot { generation: newest.name, files: newest.files.len(), instead: None }
+                }
                 (_, _, None, Some(key)) => PlanError::Prerelease { key: key.to_string() },
                 (_, _, None, None) => PlanError::NoBackups,
             },
@@ -221,7 +223,10 @@ fn choose<'a, 'b>(
     // older generation in its stead would lose what it holds, without a word.
     let is_newer = |g: &&GenerationFiles<'_>| snapshot_times(g).is_empty() && g.newest(until) > newest;
     match generations.iter().find(is_newer) {
-        Some(newer) => Err(PlanError::NoSnapshot { generation: newer.name, files: newer.files.len() }),
+        Some(newer) => {
+            let (generation, files, instead) = (newer.name, newer.files.len(), Some(chosen.name));
+            Err(PlanError::NoSnapshot { generation, files, instead })
+        }
         None => Ok(chosen),
     }
 }

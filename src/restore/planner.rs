@@ -61,8 +61,8 @@ impl PlannedRestore {
 /// them, and reads the header times that the plan depends on. Fetches no pages.
 ///
 /// # Errors
-/// [`RestoreError::Plan`] if no chain of files leads to `target`, or none of the generation that is asked for. If files seem to be missing, a second
-/// listing has confirmed that. Otherwise the failure of a request.
+/// [`RestoreError::Plan`] if no chain of files leads to `target`, or none of the generation that is asked for. If files
+/// seem to be missing, a second listing has confirmed that. Otherwise the failure of a request.
 pub async fn plan_database(
     worker: &Worker,
     store: &Store,
@@ -189,8 +189,9 @@ impl<'a> Planner<'a> {
         };
         let ListedReplica { replica, nothing } = listed;
         let replica = match generation {
-            Some(generation) => only_generation(replica, generation)?,
-            None => replica,
+            // Where nothing lies, that is the error, which `-if-replica-exists` permits.
+            Some(generation) if nothing.is_none() => only_generation(replica, generation)?,
+            Some(_) | None => replica,
         };
         Ok(Self {
             worker,
@@ -301,14 +302,17 @@ impl<'a> Planner<'a> {
 
     fn log_plan(&self, plan: &Plan) {
         if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
+            let v3 = plan.v3.as_deref();
             tracing::debug!(
                 target: TARGET,
                 database = self.path,
-                txid = %plan.txid,
+                txid = plan.v3.is_none().then(|| plan.txid.to_string()),
+                generation = v3.map(|v3| v3.state.generation.to_string()),
+                index = v3.map(|v3| format!("{:08x}", v3.state.index)),
+                offset = v3.map(|v3| format!("{:08x}", v3.state.offset)),
                 files = plan.files.len(),
                 levels = files_by_level(&self.replica, plan),
                 bytes = planned_sizes(&self.replica, plan).sum::<u64>(),
-                generation = plan.v3.as_ref().map(|v3| v3.state.generation.to_string()),
                 listed = self.replica.files.len() + self.replica.v3.as_ref().map_or(0, |v3| v3.files.len()),
                 avoided = self.damaged.len(),
                 other_lineages = self.replica.others.len(),

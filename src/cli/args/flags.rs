@@ -4,6 +4,7 @@
 //! The module `argv` passes every flag to clap as `--name`, also a flag of one letter, such as `-o`. A flag of one
 //! letter therefore also has a hidden long alias, `--o`.
 
+use crate::catalogue::Generation;
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::args::{examples, values};
 use crate::cli::ui::log::LogFormat;
@@ -42,6 +43,10 @@ pub struct RestoreFlags {
     /// Restore the newest state before this time, e.g. 2026-01-31T12:00:00Z
     #[arg(long, value_name = "T")]
     pub timestamp: Option<String>,
+
+    /// Restore this generation of a replica of Litestream 0.3, whatever else lies there: 16 hex digits
+    #[arg(long, value_name = "GEN", value_parser = values::generation)]
+    pub generation: Option<Generation>,
 
     /// Exit with 0 if the output exists already
     #[arg(long)]

@@ -67,7 +67,7 @@ pub fn litestreams(name: &str) -> Option<Litestreams> {
     let (has, instead) = match name {
         "wal" => ("hydrant ltx lists the files of a replica", "ltx"),
         "snapshots" => ("hydrant ltx -level 9 lists the snapshots", "ltx"),
-        "generations" => ("Litestream 0.5 has no generations; hydrant ltx -level all lists the files", "ltx"),
+        "generations" => ("hydrant ltx -level all lists LTX files and names the generations of Litestream 0.3", "ltx"),
         "databases" => ("hydrant restore-pattern -dry-run '/**' shows the configured databases", ""),
         "replicate" | "reset" | "sync" => ("Hydrant reads replicas and writes none: go on with litestream", ""),
         "start" | "stop" | "register" | "unregister" | "add" | "remove" | "list" | "info" | "status" => {

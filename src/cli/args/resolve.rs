@@ -50,14 +50,18 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
     if flags.newest_intact && matches!(target, Target::Txid(_)) {
         return Err(Failure::usage("-newest-intact cannot go with -txid: that state is reached exactly or not at all"));
     }
+    if flags.generation.is_some() && matches!(target, Target::Txid(_)) {
+        return Err(Failure::usage("cannot specify -generation and -txid"));
+    }
     if flags.follow {
-        return Err(refuse_follow(&target, flags.dry_run));
+        return Err(refuse_follow(&target, flags.generation.is_some(), flags.dry_run));
     }
     Ok(RestoreArgs {
         source,
         source_shown,
         output,
         target,
+        generation: flags.generation,
         if_db_not_exists: flags.if_db_not_exists,
         if_replica_exists: flags.if_replica_exists,
         newest_intact: flags.newest_intact,
@@ -76,11 +80,12 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
 
 /// The failure for `-f` (follow mode), which this version does not have. If `-f` is combined with a flag that it
 /// excludes in Litestream too, the message names that flag instead.
-fn refuse_follow(target: &Target, dry_run: bool) -> Failure {
+fn refuse_follow(target: &Target, has_generation: bool, dry_run: bool) -> Failure {
     Failure::usage(match target {
         _ if dry_run => "cannot use -dry-run with -f",
         Target::Txid(_) => "cannot use follow mode with -txid",
         Target::Timestamp(_) => "cannot use follow mode with -timestamp",
+        Target::Latest if has_generation => "cannot use follow mode with -generation",
         Target::Latest => "-f: follow mode is not available yet in this version",
     })
 }

@@ -1,7 +1,7 @@
 //! The arguments of each command, after flags, defaults and environment variables were combined and checked. At
 //! this point nothing on disk or in a bucket has been read.
 
-use crate::catalogue::CatalogueLimit;
+use crate::catalogue::{CatalogueLimit, Generation};
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
 use crate::commit::check;
@@ -144,6 +144,9 @@ pub struct RestoreArgs {
     pub output: Option<PathBuf>,
     /// The state to restore: the newest, the one at a TXID (`-txid`), or the last before a time (`-timestamp`).
     pub target: Target,
+    /// `-generation`: the generation of Litestream 0.3 to restore from. None: it is chosen by its files' times, as is
+    /// the format.
+    pub generation: Option<Generation>,
     /// `-if-db-not-exists`: if the output exists already, do nothing and exit with 0.
     pub if_db_not_exists: bool,
     /// `-if-replica-exists`: if the replica has no backups, exit with 0 instead of 1.

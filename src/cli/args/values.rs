@@ -1,6 +1,7 @@
 //! Parsers for the values of single flags. An error is the reason that the message `invalid value "X" for flag
 //! -NAME: reason` ends with.
 
+use crate::catalogue::Generation;
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::LogFormat;
@@ -17,6 +18,12 @@ pub fn txid(text: &str) -> Result<Txid, String> {
         Ok(value) if ok => Ok(Txid(value)),
         _ => Err("invalid txid format, expected 1 to 16 hexadecimal digits".to_owned()),
     }
+}
+
+/// Parses `-generation`: 16 hexadecimal digits, in small letters as in keys.
+pub fn generation(text: &str) -> Result<Generation, String> {
+    Generation::parse(text)
+        .ok_or_else(|| "must be 16 lower-case hexadecimal digits, the name of a folder below generations/".to_owned())
 }
 
 /// Parses `-level`: a number from 0 to 9, or `all`.

@@ -119,9 +119,9 @@ impl<'a> Reporter<'a> {
             Ending::Restored { outcome, .. } if log.shows(Severity::Debug) => log.about(
                 Severity::Debug,
                 &format!(
-                    "restored {name}: {} at txid {} in {}",
+                    "restored {name}: {} at {} in {}",
                     human::bytes(outcome.bytes_out),
-                    outcome.txid,
+                    screen::state(outcome.txid, outcome.v3.as_ref()),
                     human::duration(ended.elapsed)
                 ),
                 &keys,

@@ -2,7 +2,7 @@
 
 use crate::cli::ui::{human, screen};
 use crate::error::escaped;
-use crate::fleet::{Discovered, FrequentReason, Record, RunSummary, Shard, Totals};
+use crate::fleet::{Discovered, FrequentReason, Record, RunSummary, Shard, Totals, V3Fields};
 use crate::telemetry::Counters;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) fn found_line(discovered: &Discovered, shard: Option<Shard>) -> Strin
         human::thousands(discovered.without_backups),
     );
     if discovered.v3_only > 0 {
-        line.push_str(&format!(", {} in the v0.3.x format only", human::thousands(discovered.v3_only)));
+        line.push_str(&format!(", {} in Litestream 0.3's format", human::thousands(discovered.v3_only)));
     }
     if let Some(Shard { index, of }) = shard {
         line.push_str(&format!("; share {index} of {of}, {} in all", human::thousands(discovered.matched)));
@@ -109,7 +109,8 @@ pub(super) fn further_lines(summary: &RunSummary, dry_run: bool) -> Vec<String> 
     lines
 }
 
-/// One row of the table that a dry run prints: database, target path, TXID, number of files, bytes, requests, the time
+/// One row of the table that a dry run prints: database, target path, TXID (for files of Litestream 0.3 generation and
+/// index), number of files, bytes, requests, the time
 /// of the state and its age.
 pub(super) type Row = [String; 8];
 
@@ -119,7 +120,7 @@ pub(super) fn row(record: &Record) -> Row {
     [
         escaped(record.subject.name()),
         escaped(record.db_path.as_deref().unwrap_or_default()),
-        record.txid.clone().unwrap_or_default(),
+        record.v3.as_ref().map_or_else(|| record.txid.clone().unwrap_or_default(), V3Fields::place),
         number(record.files),
         number(record.bytes_fetched),
         number(record.requests),

@@ -6,6 +6,7 @@ pub mod failure;
 pub mod human;
 pub mod latency_table;
 pub mod log;
+pub mod planned;
 pub mod progress;
 pub mod redact;
 pub mod screen;

@@ -5,10 +5,11 @@
 //! Text output escapes them.
 
 use crate::cli::ui::failure::Failure;
-use crate::cli::ui::human;
 use crate::cli::ui::table::{Align, aligned};
-use crate::error::{Class, escaped, json_escaped};
+use crate::error::{Class, json_escaped};
+use crate::fleet::V3Fields;
 use crate::ltx::{Level, Txid};
+use crate::plan::V3State;
 use crate::timestamp::Timestamp;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -46,21 +47,6 @@ impl FileLine {
     }
 }
 
-/// The result of `hydrant restore -dry-run`, to be printed as text or JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlanReport {
-    /// The source (path of a database or replica URL) as typed, with its secrets replaced by `***`.
-    pub source: String,
-    /// Path of the database to create: `-o` as typed, else the configured path.
-    pub target_path: String,
-    /// Kind of the replica: `s3` or `file`.
-    pub replica: &'static str,
-    /// The time from which the state's age is measured back: the present, or the time that was asked for.
-    pub reference: Timestamp,
-    /// The LTX files that a restore would fetch, from the oldest to the newest. There is at least one.
-    pub files: Vec<FileLine>,
-}
-
 /// The result of `hydrant restore`, to be printed as a message or as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
@@ -68,8 +54,10 @@ pub struct RestoreReport {
     pub db_path: String,
     /// Kind of the replica: `s3` or `file`.
     pub replica: &'static str,
-    /// The TXID of the restored state.
+    /// The TXID of the restored state. 0 if `v3` is set.
     pub txid: Txid,
+    /// The restored state, if the files are those of Litestream 0.3.
+    pub v3: Option<V3State>,
     /// The time of the restored state, and where it was found. None if it is not known without a further
     /// request.
     pub time: Option<(Timestamp, TimeSource)>,
@@ -81,9 +69,9 @@ pub struct RestoreReport {
     pub integrity_check: &'static str,
     /// Size of the restored database in bytes.
     pub bytes: u64,
-    /// Number of LTX files that the database was restored from.
+    /// Number of files that the database was restored from.
     pub files: u64,
-    /// Total size in bytes of the LTX files that the database was restored from.
+    /// Total size in bytes of the files that the database was restored from.
     pub bytes_fetched: u64,
     /// Number of requests sent, including those in `retries` and `hedged`.
     pub requests: u64,
@@ -95,34 +83,21 @@ pub struct RestoreReport {
     pub warnings: Vec<String>,
 }
 
-/// The JSON object that `hydrant restore -dry-run -json` prints.
+/// The JSON object of one file, in plans and in the output of `ltx -json`. Only plans have the field `name`. Only LTX
+/// files have `level`, and only files of Litestream 0.3 have `key`.
 #[derive(Serialize)]
-struct JsonPlan<'a> {
-    source: &'a str,
-    target_path: &'a str,
-    replica: &'a str,
-    min_txid: String,
-    max_txid: String,
-    files: Vec<JsonFile>,
+pub(super) struct JsonFile {
     #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<String>,
+    pub level: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    time_source: Option<TimeSource>,
+    pub key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    age_s: Option<u64>,
-}
-
-/// The JSON object of one LTX file, in plans and in the output of `ltx -json`. Only plans have the field `name`.
-#[derive(Serialize)]
-struct JsonFile {
-    level: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    min_txid: String,
-    max_txid: String,
-    size: u64,
-    timestamp: String,
-    time_source: TimeSource,
+    pub name: Option<String>,
+    pub min_txid: String,
+    pub max_txid: String,
+    pub size: u64,
+    pub timestamp: String,
+    pub time_source: TimeSource,
 }
 
 /// The JSON object that `hydrant restore -json` prints.
@@ -131,6 +106,8 @@ struct JsonResult<'a> {
     db_path: &'a str,
     replica: &'a str,
     txid: String,
+    #[serde(flatten)]
+    v3: Option<V3Fields>,
     duration_ms: u64,
     integrity_check: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,9 +126,10 @@ struct JsonResult<'a> {
     warnings: &'a [String],
 }
 
-fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
+pub(super) fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
     JsonFile {
-        level: file.level.get(),
+        level: Some(file.level.get()),
+        key: None,
         name,
         min_txid: file.min_txid.to_string(),
         max_txid: file.max_txid.to_string(),
@@ -161,61 +139,14 @@ fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
     }
 }
 
-impl PlanReport {
-    /// The range of TXIDs that the plan covers: from the lowest of the first file to the highest of the last file.
-    fn range(&self) -> (Txid, Txid) {
-        let min = self.files.first().map_or_else(Txid::default, |file| file.min_txid);
-        let max = self.files.last().map_or_else(Txid::default, |file| file.max_txid);
-        (min, max)
-    }
-
-    /// The message about the newest state, for example `newest state: 2026-01-31T12:00:00Z, 3 hours old`.
-    pub fn newest_state(&self) -> Option<String> {
-        let newest = self.files.last()?;
-        let source = match newest.time_source {
-            TimeSource::Header | TimeSource::Metadata => "",
-            TimeSource::LastModified => " (by the listing)",
-        };
-        let age = human::age(newest.time.seconds_until(self.reference));
-        Some(format!("newest state: {}, {age} old{source}", newest.time.to_rfc3339_seconds()))
-    }
-
-    pub fn to_json(&self) -> String {
-        let newest = self.files.last();
-        let (min, max) = self.range();
-        pretty(&JsonPlan {
-            source: &self.source,
-            target_path: &self.target_path,
-            replica: self.replica,
-            min_txid: min.to_string(),
-            max_txid: max.to_string(),
-            files: self.files.iter().map(|file| json_file(file, Some(file.name()))).collect(),
-            timestamp: newest.map(|newest| newest.time.to_rfc3339_seconds()),
-            time_source: newest.map(|newest| newest.time_source),
-            age_s: newest.map(|newest| newest.time.seconds_until(self.reference)),
-        })
-    }
-
-    pub fn to_text(&self) -> String {
-        let (min, max) = self.range();
-        let mut rows = vec![["level", "file", "min_txid", "max_txid", "size", "timestamp"].map(str::to_owned)];
-        rows.extend(self.files.iter().map(|file| {
-            [
-                file.level.to_string(),
-                file.name(),
-                file.min_txid.to_string(),
-                file.max_txid.to_string(),
-                file.size.to_string(),
-                file.time.to_rfc3339_seconds(),
-            ]
-        }));
-        format!(
-            "Restore plan:\n  source: {}\n  target: {}\n  replica: {}\n  txid range: {min} - {max}\n\nFiles to fetch:\n{}",
-            escaped(&self.source),
-            escaped(&self.target_path),
-            self.replica,
-            table(&rows)
-        )
+/// The state of a database in words: `txid 00000000000003e8`, or for files of Litestream 0.3
+/// `generation 172497b1f17ea34a, index 00000003, offset 00001038`.
+pub fn state(txid: Txid, v3: Option<&V3State>) -> String {
+    match v3.map(V3Fields::of) {
+        None => format!("txid {txid}"),
+        Some(V3Fields { generation, index, offset, .. }) => {
+            format!("generation {generation}, index {index}, offset {offset}")
+        }
     }
 }
 
@@ -224,7 +155,8 @@ impl RestoreReport {
         pretty(&JsonResult {
             db_path: &self.db_path,
             replica: self.replica,
-            txid: self.txid.to_string(),
+            txid: if self.v3.is_some() { String::new() } else { self.txid.to_string() },
+            v3: self.v3.as_ref().map(V3Fields::of),
             duration_ms: self.duration_ms,
             integrity_check: self.integrity_check,
             timestamp: self.time.map(|(time, _)| time.to_rfc3339_seconds()),
@@ -295,6 +227,7 @@ fn print_to(out: &mut impl Write, text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use crate::catalogue::Generation;
     use crate::cli::ui::screen::*;
 
     fn files() -> Vec<FileLine> {
@@ -312,77 +245,13 @@ mod tests {
         ]
     }
 
-    fn plan() -> PlanReport {
-        PlanReport {
-            source: "s3://bucket/a\x1bb".to_owned(),
-            target_path: "out.db".to_owned(),
-            replica: "s3",
-            reference: Timestamp::parse_rfc3339("2026-11-22T02:31:46Z").unwrap(),
-            files: files(),
-        }
-    }
-
-    #[test]
-    fn plan_as_text() {
-        let expected = "\
-Restore plan:
-  source: s3://bucket/a\\u{1b}b
-  target: out.db
-  replica: s3
-  txid range: 0000000000000001 - 0000000000000007
-
-Files to fetch:
-level  file                                   min_txid          max_txid          size    timestamp
-9      0000000000000001-0000000000000005.ltx  0000000000000001  0000000000000005  123456  2026-11-22T01:31:45Z
-0      0000000000000006-0000000000000007.ltx  0000000000000006  0000000000000007  99      2026-11-22T01:31:46Z
-";
-        assert_eq!(plan().to_text(), expected);
-    }
-
-    #[test]
-    fn plan_as_json() {
-        let expected = r#"{
-  "source": "s3://bucket/a\u001bb",
-  "target_path": "out.db",
-  "replica": "s3",
-  "min_txid": "0000000000000001",
-  "max_txid": "0000000000000007",
-  "files": [
-    {
-      "level": 9,
-      "name": "0000000000000001-0000000000000005.ltx",
-      "min_txid": "0000000000000001",
-      "max_txid": "0000000000000005",
-      "size": 123456,
-      "timestamp": "2026-11-22T01:31:45Z",
-      "time_source": "metadata"
-    },
-    {
-      "level": 0,
-      "name": "0000000000000006-0000000000000007.ltx",
-      "min_txid": "0000000000000006",
-      "max_txid": "0000000000000007",
-      "size": 99,
-      "timestamp": "2026-11-22T01:31:46Z",
-      "time_source": "last_modified"
-    }
-  ],
-  "timestamp": "2026-11-22T01:31:46Z",
-  "time_source": "last_modified",
-  "age_s": 3600
-}
-"#;
-        assert_eq!(plan().to_json(), expected);
-        let newest = "newest state: 2026-11-22T01:31:46Z, 1 hour old (by the listing)";
-        assert_eq!(plan().newest_state().as_deref(), Some(newest));
-    }
-
     #[test]
     fn result_as_json() {
         let mut report = RestoreReport {
             db_path: "/data/a.db".to_owned(),
             replica: "file",
             txid: Txid(0x1f),
+            v3: None,
             time: None,
             reference: files()[0].time,
             duration_ms: 640,
@@ -416,6 +285,13 @@ level  file                                   min_txid          max_txid        
         assert_eq!(value["timestamp"], "2026-11-22T01:31:45Z");
         assert_eq!((&value["time_source"], &value["age_s"]), (&"header".into(), &0.into()));
         assert_eq!(value["warnings"][0], "a");
+        let generation = Generation::parse("172497b1f17ea34a").unwrap();
+        let time = Timestamp::parse_rfc3339("2026-11-22T01:31:46.25Z").unwrap();
+        report.v3 = Some(V3State { generation, index: 1, offset: 0x1_0200_0020, time });
+        let value: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!((&value["txid"], &value["format"]), (&"".into(), &"v0.3".into()));
+        assert_eq!(value["offset"], "102000020");
+        assert_eq!((&value["index"], &value["time"]), (&"00000001".into(), &"2026-11-22T01:31:46.25Z".into()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::verdict::Verdict;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::ui::redact;
 use crate::error::{Class, json_escaped};
-use crate::fleet::{Ended, Ending, with_class};
+use crate::fleet::{Ended, Ending, V3Fields, with_class};
 use crate::restore::Verified;
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
@@ -26,9 +26,9 @@ pub(super) struct DrillState {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<u32>,
+    pub index: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
+    pub offset: Option<String>,
     pub timestamp: String,
     pub time_source: &'static str,
     pub age_seconds: u64,
@@ -147,11 +147,11 @@ impl DrillRecord {
 
     fn take(&mut self, verified: &Verified, args: &VerifyArgs, reference: Timestamp) {
         let state = verified.state.map(|state| {
-            let v3 = state.v3;
+            let v3 = state.v3.as_ref().map(V3Fields::of);
             DrillState {
                 txid: v3.is_none().then(|| state.txid.to_string()),
-                generation: v3.map(|v3| v3.generation.to_string()),
-                index: v3.map(|v3| v3.index),
+                generation: v3.as_ref().map(|v3| v3.generation.clone()),
+                index: v3.as_ref().map(|v3| v3.index.clone()),
                 offset: v3.map(|v3| v3.offset),
                 timestamp: state.time.to_rfc3339_seconds(),
                 time_source: if state.is_time_of_header { "header" } else { "last_modified" },

@@ -212,6 +212,8 @@ fn replicas_that_are_refused() {
         ("path: /a, replica: {}", "file replica path required"),
         ("path: /a, replica: {bucket: b}", "file replica path required (without 'type: s3'"),
         ("path: /a, replica: {type: gs, bucket: b}", "replica type 'gs' is not supported"),
+        ("path: /a, replicas: [{type: gcs, bucket: b}]", "replica type 'gcs' is not supported"),
+        ("path: /a, replicas: [{type: sftp, host: h, path: p}]", "replica type 'sftp' is not supported"),
         ("path: /a, replica: {type: S4}", "replica type 'S4' is not supported"),
         ("path: /a, replica: {url: 'abs://a@b/c'}", "replica type 'abs' is not supported"),
         ("path: /a, dir: /b, replica: {path: /b}", "database config #1: cannot specify both 'path' and 'dir'"),
@@ -232,6 +234,109 @@ fn replicas_that_are_refused() {
     assert_eq!(inner(replica("age: {identities: [x]}", "url: 's3://b'")), ConfigError::AgeEncryption);
     assert_eq!(inner(replica("bucket: g", "url: 's3://b'")), ConfigError::UrlAndBucket);
     assert!(replica("age: {identities: []}", "url: 's3://b'").is_ok());
+}
+
+/// A configuration of Litestream 0.3: keys that Hydrant does not need are ignored.
+#[test]
+fn a_file_of_litestream_0_3() {
+    let config = yaml(
+        "addr: ':9090'
+access-key-id: gid
+secret-access-key: gsecret
+exec: app
+logging: {level: debug, type: text, stderr: false}
+dbs:
+- path: /srv/a.db
+  meta-path: /var/lib/litestream/a
+  monitor-interval: 1s
+  checkpoint-interval: 1m
+  min-checkpoint-page-count: 1000
+  max-checkpoint-page-count: 10000
+  replicas:
+    - name: main
+      type: s3
+      bucket: b
+      path: backups/a.db
+      endpoint: minio.example.com:9000
+      force-path-style: true
+      skip-verify: true
+      retention: 24h
+      retention-check-interval: 1h
+      snapshot-interval: 12h
+      validation-interval: 24h
+      sync-interval: 1s
+- path: /srv/b.db
+  replicas:
+    - {name: beside, url: 's3://b/backups/b.db', endpoint: 'http://minio:9000', region: eu-west-1}
+- path: /srv/c.db
+  replicas:
+    - path: /mnt/backups/c.db
+- path: /srv/d.db
+  replicas:
+    - url: file:///mnt/backups/d%20.db
+- path: /srv/e.db
+  replicas:
+    - {name: linode, url: 's3://b.us-east-1.linodeobjects.com/e.db', access-key-id: own, secret-access-key: osecret}
+- path: /srv/f.db
+  replicas: [{name: one, path: /mnt/f}, {name: two, url: 's3://b/f.db'}]
+- path: /srv/g.db
+  replicas: [{name: one, url: 's3://b/g.db', type: abs}]
+",
+    );
+    let of = |name: &str| config.find(&Path::new("/srv").join(name)).unwrap();
+    let at = |location: &Location| {
+        let s3 = s3(location);
+        (
+            s3.bucket.clone(),
+            location.path.clone(),
+            s3.region.clone(),
+            s3.endpoint.clone(),
+            s3.path_style,
+            s3.skip_verify,
+        )
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let owned = str::to_owned;
+    assert_eq!(
+        at(&of("a.db")),
+        (owned("b"), owned("backups/a.db"), some("us-east-1"), some("https://minio.example.com:9000"), true, true)
+    );
+    assert_eq!(
+        at(&of("b.db")),
+        (owned("b"), owned("backups/b.db"), some("eu-west-1"), some("http://minio:9000"), true, false)
+    );
+    assert_eq!(of("c.db").path, "/mnt/backups/c.db");
+    assert_eq!(of("d.db").path, "/mnt/backups/d .db");
+    assert_eq!(
+        at(&of("e.db")),
+        (owned("b"), owned("e.db"), some("us-east-1"), some("https://us-east-1.linodeobjects.com"), true, false)
+    );
+    assert_eq!(inner(config.find(Path::new("/srv/f.db"))), ConfigError::MultipleReplicas);
+    assert_eq!(at(&of("g.db")).1, "g.db");
+    let id = |location: &Location| s3(location).credentials.as_ref().unwrap().access_key_id.clone();
+    assert_eq!((id(&of("a.db")), id(&of("e.db"))), (owned("gid"), owned("own")));
+}
+
+/// Litestream 0.3 encrypts for `recipients`. It ignores any other key of the section.
+#[test]
+fn age_with_a_misspelt_key_is_a_warning() {
+    let warning = "age: has neither identities nor recipients, but keys that Litestream does not know and ignores: the \
+                   backup is not encrypted";
+    for (top, keys, want) in [
+        ("", "age: {recipient: [x]}", &[warning][..]),
+        ("", "age: {recipient: x, recipients: []}", &[warning]),
+        ("age: {identity: {secret: x}}", "skip-verify: no", &[warning]),
+        ("", "age: {}", &[]),
+        ("", "age: ", &[]),
+        ("age: {recipients: [x]}", "age: {identities: []}", &[]),
+    ] {
+        for place in ["url: 's3://b/p'", "path: /p"] {
+            assert_eq!(replica(top, &format!("{place}, {keys}")).unwrap().warnings, want, "{top} | {keys}");
+        }
+    }
+    for keys in ["age: {recipients: [x], identity: [y]}", "age: {identities: [x], recipient: [y]}"] {
+        assert_eq!(inner(replica("", &format!("path: /p, {keys}"))), ConfigError::AgeEncryption);
+    }
 }
 
 #[test]

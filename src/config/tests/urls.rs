@@ -75,6 +75,10 @@ fn s3_urls() {
             "s3://b.s3.us-west-002.backblazeb2.com/p",
             ("b", "p", Some("us-west-002"), Some("https://s3.us-west-002.backblazeb2.com"), true),
         ),
+        (
+            "s3://b.c.us-east-1.linodeobjects.com/p",
+            ("b.c", "p", Some("us-east-1"), Some("https://us-east-1.linodeobjects.com"), true),
+        ),
         ("s3://b.s3.fr-par.scw.cloud/p", ("b", "p", Some("fr-par"), Some("https://s3.fr-par.scw.cloud"), false)),
         ("s3://b.s3.filebase.com/p", ("b", "p", US, Some("https://s3.filebase.com"), true)),
         ("s3://b.s3.filebase.com/p?forcePathStyle=false", ("b", "p", US, Some("https://s3.filebase.com"), false)),
@@ -137,6 +141,7 @@ fn urls_that_are_refused() {
         ("s3://", ConfigError::BucketMissing),
         ("s3:///p", ConfigError::BucketMissing),
         ("s3://nyc3.digitaloceanspaces.com/p", ConfigError::BucketMissing),
+        ("s3://us-east-1.linodeobjects.com/p", ConfigError::BucketMissing),
         ("s3://s3.fr-par.scw.cloud/p", ConfigError::BucketMissing),
         ("s3://s3.filebase.com/p", ConfigError::BucketMissing),
         ("s3://localhost:9000/b/p", ConfigError::BadBucket),
@@ -261,14 +266,23 @@ fn litestream_variables_stand_in_for_aws_names() {
 fn file_urls() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().to_str().unwrap();
-    std::fs::create_dir(dir.path().join("literal%20x")).unwrap();
+    // Litestream makes directories with the URL's %-escapes, and with escapes for what does not belong in a URL.
+    for name in ["literal%20x", "a%20b", "gr%C3%B6%C3%9Fe%21", "both", "both%20x", "both x"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
     for (url, want) in [
         ("file:///a/b.db".to_owned(), "/a/b.db".to_owned()),
         ("FILE:///a//b/../c.db/?x=1".to_owned(), "/a/c.db".to_owned()),
         ("file://a/b".to_owned(), "/a/b".to_owned()),
         (format!("file://{base}/literal%20x"), format!("{base}/literal%20x")),
         (format!("file://{base}/decoded%20x"), format!("{base}/decoded x")),
+        (format!("file://{base}/a b"), format!("{base}/a%20b")),
+        (format!("file://{base}/gr%C3%B6ße!"), format!("{base}/gr%C3%B6%C3%9Fe%21")),
+        (format!("file://{base}/new ö"), format!("{base}/new ö")),
+        (format!("file://{base}/both%20x"), format!("{base}/both%20x")),
+        (format!("file://{base}/both x"), format!("{base}/both x")),
         (format!("file://{base}/100%"), format!("{base}/100%")),
+        (format!("file://{base}/100% x"), format!("{base}/100% x")),
         (format!("file://{base}/a#b"), format!("{base}/a#b")),
     ] {
         let location = parse_replica_url(&url, &nothing).unwrap();
@@ -300,6 +314,18 @@ fn pattern_urls() {
         let (location, pattern) = parse_pattern_url(url, &nothing).unwrap();
         assert_eq!((location.path.as_str(), pattern.as_str()), want, "{url}");
         assert_eq!(location.display, url);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().to_str().unwrap();
+    std::fs::create_dir_all(dir.path().join("d%20e/f%20g")).unwrap();
+    for (pattern, want) in [
+        ("d%20e/*.db", "d%20e/*.db"),
+        ("d%20e/f%20g/%2A%20x*", "d%20e/f%20g/* x*"),
+        ("d%20e/g%20/*.db", "d e/g /*.db"),
+        ("x%20/**", "x /**"),
+    ] {
+        let (_, found) = parse_pattern_url(&format!("file://{base}/{pattern}"), &nothing).unwrap();
+        assert_eq!(found, format!("{}/{want}", base.trim_start_matches('/')));
     }
     assert!(matches!(parse_pattern_url("gs://b/*", &nothing), Err(ConfigError::UnsupportedType { .. })));
     assert!(matches!(parse_pattern_url("b/*", &nothing), Err(ConfigError::UrlSchemeMissing { .. })));

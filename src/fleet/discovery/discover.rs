@@ -1,8 +1,8 @@
 //! Finds the databases that a pattern matches, and the backup files that the store has of each.
 //!
 //! With a URL, one listing shows all databases. With litestream.yml (`configured`), databases that lie close
-//! together share listings. Nothing is planned here: a database is also found if its files have gaps or have
-//! the v0.3.x format.
+//! together share listings. Nothing is planned here: a database is also found if its files have gaps, or are those of
+//! Litestream 0.3.
 
 use crate::catalogue::{Interest, Replica};
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};

@@ -153,12 +153,11 @@ pub struct Discovery {
     pub failed: Vec<FoundError>,
     /// Number of databases that the pattern matches in all shards, including failed ones.
     pub matched: u64,
-    /// Number of this shard's databases that have LTX files or a v0.3.x backup.
+    /// Number of this shard's databases that have LTX files or files of Litestream 0.3.
     pub with_backups: u64,
     /// Number of this shard's databases of which the store has no file.
     pub without_backups: u64,
-    /// Number of this shard's databases that have only a backup in the v0.3.x format. The planner fails each of
-    /// them.
+    /// Number of this shard's databases that have files of Litestream 0.3 and no LTX files.
     pub v3_only: u64,
     /// Number of directories that contain this shard's databases.
     pub folders: u64,

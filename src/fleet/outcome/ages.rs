@@ -18,7 +18,10 @@ pub struct Ages {
 /// The state that a database was restored to, or would be. None: it was neither restored nor planned.
 pub(super) fn state_of(ended: &Ended) -> Option<NewestState> {
     match &ended.ending {
-        Ending::Restored { outcome, .. } => Some(NewestState { time: outcome.timestamp, source: "header" }),
+        Ending::Restored { outcome, .. } => Some(match &outcome.v3 {
+            Some(v3) => NewestState { time: v3.time, source: "last_modified" },
+            None => NewestState { time: outcome.timestamp, source: "header" },
+        }),
         Ending::Planned(planned) => planned.state,
         Ending::Verified(verified) => verified.state.map(|state| NewestState {
             time: state.time,
@@ -69,6 +72,7 @@ mod tests {
             let state = Some(NewestState { time: Timestamp::from_millis(millis), source: "last_modified" });
             let planned = PlannedDatabase {
                 txid: Txid(1),
+                v3: None,
                 files: 1,
                 bytes: 1,
                 requests: 1,

@@ -4,3 +4,4 @@ pub(super) mod reasons;
 pub(super) mod record;
 pub(super) mod report;
 pub(super) mod totals;
+pub(super) mod v3_fields;

@@ -8,6 +8,9 @@ use crate::fleet::outcome::error_log::{ErrorLog, Links, with_class};
 use crate::fleet::outcome::reasons::FrequentReason;
 use crate::fleet::outcome::report::Report;
 use crate::fleet::outcome::totals::Totals;
+use crate::fleet::outcome::v3_fields::V3Fields;
+use crate::ltx::Txid;
+use crate::plan::V3State;
 use crate::store::s3::{BucketLimits, ProcessLimiter};
 use crate::telemetry::{Counters, Stages};
 use crate::timestamp::Timestamp;
@@ -33,8 +36,11 @@ pub struct Record {
     #[serde(skip_serializing_if = "str::is_empty")]
     replica: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    /// TXID that was reached or planned, as 16 hexadecimal digits.
+    /// TXID that was reached or planned, as 16 hexadecimal digits. Empty if the files are those of Litestream 0.3.
     pub txid: Option<String>,
+    /// The state that was reached or planned, if the files are those of Litestream 0.3.
+    #[serde(flatten)]
+    pub v3: Option<V3Fields>,
     /// Point in time of the restored state, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
@@ -47,9 +53,9 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    /// Number of LTX files that were fetched or planned.
+    /// Number of files that were fetched or planned.
     pub files: Option<u64>,
-    /// Size in bytes of the LTX files that were fetched or planned.
+    /// Size in bytes of the files that were fetched or planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_fetched: Option<u64>,
     /// Number of requests for this database, without retries.
@@ -83,6 +89,7 @@ impl Record {
             outcome: "failed",
             replica: ended.subject.replica(),
             txid: None,
+            v3: None,
             timestamp: state.map(|state| state.time.to_rfc3339_seconds()),
             time_source: state.map(|state| state.source),
             age_s: state.map(|state| state.age_seconds(reference)),
@@ -100,7 +107,7 @@ impl Record {
         match &ended.ending {
             Ending::Restored { outcome, warnings } => {
                 record.outcome = "restored";
-                record.txid = Some(outcome.txid.to_string());
+                record.state(outcome.txid, outcome.v3.as_ref());
                 record.bytes = Some(outcome.bytes_out);
                 record.files = Some(outcome.files as u64);
                 record.bytes_fetched = Some(outcome.bytes_in);
@@ -111,7 +118,7 @@ impl Record {
             }
             Ending::Planned(planned) => {
                 record.outcome = "planned";
-                record.txid = Some(planned.txid.to_string());
+                record.state(planned.txid, planned.v3.as_ref());
                 record.files = Some(planned.files);
                 record.bytes_fetched = Some(planned.bytes);
                 record.requests = Some(planned.requests);
@@ -135,6 +142,12 @@ impl Record {
             }
         }
         record
+    }
+
+    /// Sets the state that was reached: `v3` for files of Litestream 0.3, else `txid`.
+    fn state(&mut self, txid: Txid, v3: Option<&V3State>) {
+        self.txid = Some(if v3.is_some() { String::new() } else { txid.to_string() });
+        self.v3 = v3.map(V3Fields::of);
     }
 
     /// Returns the record as one line of JSON, with a newline at its end.
@@ -190,11 +203,11 @@ pub struct Discovered {
     pub databases: u64,
     /// Number of directories that contain the databases of this shard.
     pub folders: u64,
-    /// Number of this shard's databases that have LTX files or a v0.3.x backup.
+    /// Number of this shard's databases that have LTX files or files of Litestream 0.3.
     pub with_backups: u64,
     /// Number of this shard's databases of which the store has no file.
     pub without_backups: u64,
-    /// Number of this shard's databases that have only a backup in the v0.3.x format.
+    /// Number of this shard's databases that have files of Litestream 0.3 and no LTX files.
     pub v3_only: u64,
     /// Number of LIST requests that discovery needed.
     pub lists: u64,

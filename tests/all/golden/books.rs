@@ -3,13 +3,14 @@
 
 use super::normal::Normal;
 use super::support::Transcript;
+use hydrant::catalogue::Generation;
 use hydrant::commit::check;
 use hydrant::error::Class;
 use hydrant::fleet::{
     DatabaseRef, Discovered, Ended, Ending, Links, NewestState, PlannedDatabase, Record, RunSummary, Subject,
 };
 use hydrant::ltx::Txid;
-use hydrant::plan::Warning;
+use hydrant::plan::{V3State, Warning};
 use hydrant::restore::{Discarded, RestoreOutcome};
 use hydrant::store::Store;
 use hydrant::store::s3::{ProcessLimiter, S3, S3Config, S3Options};
@@ -69,6 +70,7 @@ fn planned() -> Ending {
     let state = Some(NewestState { time: Timestamp::from_millis(1_789_000_000_000), source: "last_modified" });
     Ending::Planned(PlannedDatabase {
         txid: Txid(7),
+        v3: None,
         files: 3,
         bytes: 20_000,
         requests: 4,
@@ -76,6 +78,18 @@ fn planned() -> Ending {
         warnings,
         state,
     })
+}
+
+/// The same from files of Litestream 0.3.
+fn of_v3(mut ending: Ending) -> Ending {
+    let time = Timestamp::from_nanos(1_790_000_000_123_456_789);
+    let state = V3State { generation: Generation(0x1724_97b1_f17e_a34a), index: 3, offset: 0x1_0200_0020, time };
+    match &mut ending {
+        Ending::Restored { outcome, .. } => (outcome.txid, outcome.v3) = (Txid(0), Some(state)),
+        Ending::Planned(planned) => (planned.txid, planned.v3) = (Txid(0), Some(state)),
+        _ => {}
+    }
+    ending
 }
 
 /// A database for each way to end, and for each class of failure.
@@ -89,6 +103,8 @@ pub(super) fn every_ending() -> Vec<Ended> {
     let mut all = vec![
         ended("restored.db", restored()),
         ended("planned.db", planned()),
+        ended("restored-v3.db", of_v3(restored())),
+        ended("planned-v3.db", of_v3(planned())),
         ended("rehearsed.db", Ending::Rehearsed(rehearsed)),
         ended("skipped.db", Ending::Skipped("why it is skipped")),
     ];

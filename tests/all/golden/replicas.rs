@@ -4,6 +4,7 @@ use super::support::{ACCESS_KEY, SECRET_KEY};
 use hydrant::sim::generate::{LargeSpec, TinyFleet, large_database, tiny_fleet};
 use hydrant::sim::server::{Failure, Object, RequestKind, SimCredentials, SimOptions, SimServer};
 use hydrant::timestamp::Timestamp;
+use std::path::Path;
 
 /// The files of a healthy replica, below its root. The plan for the newest state uses `SNAPSHOT`, `L1` and
 /// `NEWEST`. `FIFTH` and `SIXTH` hold the same transactions as `L1`.
@@ -12,6 +13,9 @@ pub(super) const L1: &str = "0001/0000000000000005-0000000000000006.ltx";
 pub(super) const FIFTH: &str = "0000/0000000000000005-0000000000000005.ltx";
 pub(super) const SIXTH: &str = "0000/0000000000000006-0000000000000006.ltx";
 pub(super) const NEWEST: &str = "0000/0000000000000007-0000000000000007.ltx";
+
+/// The snapshot of the newer generation of [`Files::become_v3`].
+const V3_NEWEST_SNAPSHOT: &str = "generations/82fdcf411c47acbc/snapshots/00000000.snapshot.lz4";
 
 /// A number of failures that is larger than the number of requests in any run.
 const FOR_EVER: usize = 1000;
@@ -72,6 +76,20 @@ impl Files {
         }
     }
 
+    /// Replaces all files by those of a replica that Litestream 0.3 wrote: two generations.
+    pub(super) fn become_v3(&mut self) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/corpus/single");
+        let manifest = std::fs::read(root.join("v3-s3.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let file = |object: &serde_json::Value| {
+            let key = object["key"].as_str().unwrap();
+            let time = Timestamp::parse_rfc3339(object["last_modified"].as_str().unwrap()).unwrap();
+            let bytes = std::fs::read(root.join("v3-s3").join(key)).unwrap();
+            File { path: key.to_owned(), bytes, is_archived: false, created: time, uploaded: time }
+        };
+        self.0 = manifest["objects"].as_array().unwrap().iter().map(file).collect();
+    }
+
     fn flip(&mut self, path: &str, from_the_end: usize) {
         let bytes = &mut self.file(path).bytes;
         let at = bytes.len() - from_the_end;
@@ -113,8 +131,8 @@ pub(super) fn refuse(server: &SimServer, root: &str, failure: Failure) {
 
 /// The databases that [`fleet`] stores below `fleet/`. Those of the first list can be restored; those of the second
 /// cannot, because of their files in the bucket.
-pub(super) const RESTORED: [&str; 4] = ["ok/plain.db", "ok/around.db", "ok/archived.db", "ok/v3-beside.db"];
-pub(super) const DAMAGED: [&str; 12] = [
+pub(super) const RESTORED: [&str; 5] = ["ok/plain.db", "ok/around.db", "ok/archived.db", "ok/v3-beside.db", "ok/v3.db"];
+pub(super) const DAMAGED: [&str; 14] = [
     "bad/hole.db",
     "bad/no-beginning.db",
     "bad/truncated.db",
@@ -124,7 +142,9 @@ pub(super) const DAMAGED: [&str; 12] = [
     "bad/disagrees.db",
     "bad/gap.db",
     "bad/archived.db",
-    "bad/v3-only.db",
+    "bad/v3-malformed.db",
+    "bad/v3-encrypted.db",
+    "bad/v3-no-snapshot.db",
     "bad/denied.db",
     "bad/full.db",
 ];
@@ -161,9 +181,20 @@ pub(super) fn fleet(server: &SimServer) {
         files.flip(FIFTH, 1);
     });
     put("bad/archived.db", |files| files.file(SNAPSHOT).is_archived = true);
-    put("bad/v3-only.db", |files| {
+    put("ok/v3.db", Files::become_v3);
+    put("bad/v3-malformed.db", |files| {
         files.0.clear();
         files.add_v3();
+    });
+    put("bad/v3-encrypted.db", |files| {
+        files.become_v3();
+        let newest = files.0.last_mut().unwrap();
+        newest.bytes.splice(..0, *b"age-encryption.org/v1\n");
+    });
+    // The generation with the newest files has lost its snapshot.
+    put("bad/v3-no-snapshot.db", |files| {
+        files.become_v3();
+        files.remove(V3_NEWEST_SNAPSHOT);
     });
     put("bad/denied.db", |_| {});
     refuse(server, "fleet/bad/denied.db", Failure::AccessDenied);

@@ -64,7 +64,8 @@ fn at(seconds: i64) -> Timestamp {
 fn plan_errors() -> String {
     texts!(PlanError, |error: &PlanError| behind(error.class(), whole(error)), {
         NoBackups {},
-        NoSnapshot { generation: Generation(5), files: 2 },
+        NoSnapshot { generation: Generation(5), files: 2, instead: None },
+        NoSnapshot { generation: Generation(5), files: 2, instead: Some(Generation(6)) },
         Prerelease { key: key() },
         UnknownGeneration { generation: Generation(5), known: vec![] },
         UnknownGeneration { generation: Generation(5), known: vec![generation(6), generation(7)] },
@@ -321,6 +322,7 @@ fn config_errors() -> String {
         DirPatternMissing { number: 3 },
         BadDirPattern { pattern: key() },
         Entry { error: ConfigError::BucketMissing.into(), unset: vec![], database: path(), path: path(), line: 0 },
+        Entry { error: ConfigError::AgeEncryption.into(), unset: vec![], database: path(), path: path(), line: 3 },
         Entry {
             error: ConfigError::BucketMissing.into(),
             unset: vec!["BUCKET".to_owned()],
