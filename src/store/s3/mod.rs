@@ -24,7 +24,7 @@ use tls::Trust;
 
 mod aws_chain;
 mod aws_files;
-mod byte_rate;
+mod aws_sso;
 mod classify;
 mod config;
 mod credentials;
