@@ -10,10 +10,11 @@ use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
 use crate::cli::ui::screen::{FileLine, PlanReport, RestoreReport, TimeSource};
+use crate::cli::warnings;
 use crate::commit::{CommitContext, Destination, Permissions, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
-use crate::fleet::{Descriptors, stale_state};
+use crate::fleet::{Descriptors, LittleSpace, stale_state};
 use crate::io::{self, IoBackend};
 use crate::plan::Target;
 use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
@@ -236,6 +237,9 @@ impl Restorer for OneDatabase {
         };
         for warning in &planned.plan.warnings {
             request.log.warn(&warning.to_string());
+        }
+        if let Some(little) = LittleSpace::for_one(request.output, planned.bytes()) {
+            warnings::of_little_space(request.log, &little);
         }
         Ok(PlanReport {
             source: request.args.source_shown.clone(),

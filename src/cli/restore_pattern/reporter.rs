@@ -57,12 +57,7 @@ impl<'a> Reporter<'a> {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
             RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
-            RunEvent::LittleSpace(little) => self.log.warn(&format!(
-                "about {} of files, {} free below {}",
-                human::bytes(little.estimated_bytes),
-                human::bytes(little.free_bytes),
-                escaped(&little.below.to_string_lossy())
-            )),
+            RunEvent::LittleSpace(little) => warnings::of_little_space(self.log, &little),
             RunEvent::Ended(ended) => self.ended(&ended),
             RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead } => {
                 warnings.iter().for_each(|warning| self.warning(warning, &[]));
