@@ -18,10 +18,9 @@ use crate::fleet::{Descriptors, LittleSpace, stale_state};
 use crate::io::{self, IoBackend};
 use crate::plan::Target;
 use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
-use crate::store::Store;
-use crate::store::s3::{
-    Announcer, ByteRate, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options, Timeouts,
-};
+use crate::store::file::FileStore;
+use crate::store::s3::{Announcer, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options, Timeouts};
+use crate::store::{ByteRate, Store};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::path::Path;
@@ -179,7 +178,7 @@ impl Stores {
                 let config = overridden(config.clone(), &self.overrides);
                 Store::S3(Arc::new(S3::new(config, &self.options, Arc::clone(&self.counters))))
             }
-            StoreConfig::File => Store::File(Default::default()),
+            StoreConfig::File => Store::File(FileStore::limited(self.options.byte_rate.clone())),
         }
     }
 }

@@ -119,7 +119,7 @@ mod tests {
         let places = Places { output_dir: dir.into(), reserved: Vec::new(), folds: |_| false };
         let found = names.iter().map(|name| {
             let replica = Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() };
-            let (name, store) = ((*name).to_owned(), Store::File(FileStore));
+            let (name, store) = ((*name).to_owned(), Store::File(FileStore::default()));
             let database = DatabaseRef::new(&name, format!("bucket/{name}"), store, &name);
             Found { database: Arc::new(database), replica: Some(replica), output: Output::Relative(name) }
         });
