@@ -405,7 +405,7 @@ impl<'a> FleetRun<'a> {
         if settings.if_db_not_exists && error.class() == Class::OutputExists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
-        if job.retries >= settings.max_retries || !may_pass(&error) || self.counts.is_failing {
+        if job.retries >= settings.max_retries || self.counts.is_failing || !may_pass(&error, &mut job.has_stalled) {
             let (class, reason) = (error.class(), error.to_string());
             return self.end(job, Ending::Failed { class, reason });
         }
