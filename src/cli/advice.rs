@@ -1,12 +1,13 @@
 //! The command lines that errors suggest, made from the one that was typed. Each can be run as it is shown.
 
 use crate::cli::args::call::Call;
+use crate::cli::args::resolved::Source;
 use crate::cli::args::{argv, help};
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::config::{self, Env};
 use crate::error::Class;
 use crate::plan::{DatedGeneration, PlanError};
-use crate::restore::RestoreError;
+use crate::restore::{NothingFound, RestoreError};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -139,6 +140,62 @@ pub(super) fn of_replica(error: &RestoreError) -> Option<Advice> {
     }
 }
 
+/// The advice for a place `found` without backups that `source` names: the database that lies there instead, or all
+/// of them, below a directory beside `output`. None for a database of a configuration file, whose settings no URL has.
+pub(super) fn of_nothing(
+    found: &NothingFound,
+    source: &Source,
+    output: Option<&Path>,
+    env: &Env<'_>,
+) -> Option<Advice> {
+    let Source::Url(url) = source else { return None };
+    // Not every key can be named by a URL.
+    let names = |key: &str| {
+        let other = config::url_with_path(url, key)?;
+        let is_right = config::parse_replica_url(&other, env).is_ok_and(|location| location.path == key);
+        is_right.then_some(Advice::Source(other))
+    };
+    match found {
+        NothingFound::Inside { root, .. } => names(root),
+        NothingFound::Below { count: 1, roots, .. } => names(roots.first()?.trim_end_matches('/')),
+        NothingFound::Below { .. } => {
+            let path = config::parse_replica_url(url, env).ok()?.path;
+            let dir = if path == "." { "" } else { path.as_str() };
+            let pattern = below(url, dir)?;
+            let into = match output {
+                None => None,
+                Some(output) => Some(free_directory(output)?),
+            };
+            Some(Advice::All { pattern, into })
+        }
+        NothingFound::Empty { .. } | NothingFound::NoDirectory { .. } => None,
+    }
+}
+
+/// The URL of the pattern that everything below the directory `dir` of the store matches.
+fn below(url: &str, dir: &str) -> Option<String> {
+    // In a pattern these are no characters of a name.
+    if dir.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+        return None;
+    }
+    let pattern = if dir.is_empty() { "**".to_owned() } else { format!("{dir}/**") };
+    of_pattern(url, pattern.strip_prefix('/').unwrap_or(&pattern))
+}
+
+/// The URL of another pattern in the store that `url` names. None if no URL can name it.
+pub(super) fn of_pattern(url: &str, pattern: &str) -> Option<String> {
+    let other = config::url_with_path(url, pattern)?;
+    // The pattern does not depend on the environment.
+    let is_right = config::parse_pattern_url(&other, &|_| None).is_ok_and(|(_, parsed)| parsed == pattern);
+    is_right.then_some(other)
+}
+
+/// A directory for the databases of which one was to be restored to `output`: the same path without its extension.
+fn free_directory(output: &Path) -> Option<String> {
+    let dir = output.with_extension("");
+    if std::fs::symlink_metadata(&dir).is_ok() { free_name(output) } else { dir.to_str().map(str::to_owned) }
+}
+
 /// A name beside `output` that is free.
 fn free_name(output: &Path) -> Option<String> {
     let output = output.to_str()?;
@@ -157,6 +214,15 @@ pub(super) fn resolved(failure: Failure, args: &[OsString]) -> Failure {
         (Advice::Value(flag, value), Some(call)) => call.with(flag, &value).shown(),
         (Advice::Source(url), Some(call)) => of_source(&call, &url).and_then(|call| call.shown()),
         (Advice::ListFiles, Some(call)) => call.into_command("ltx").with("level", "all").shown(),
+        // The flag -txid is one of a single database.
+        (Advice::All { into: Some(_), .. }, Some(call)) if call.value_of("txid").is_some() => None,
+        (Advice::All { pattern, into }, Some(call)) => {
+            let call = call.into_command("restore-pattern").from(&pattern);
+            match into {
+                Some(dir) => call.with("output-dir", &dir).shown(),
+                None => call.switched("dry-run").shown(),
+            }
+        }
     };
     failure.advised(call.map(Advice::Call))
 }

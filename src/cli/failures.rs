@@ -1,10 +1,11 @@
 //! Conversions of the errors of other modules (config, store, fleet) to the [`Failure`] of a command, which
 //! has the message and the exit code.
 
-use crate::cli::ui::failure::Failure;
+use crate::cli::advice;
+use crate::cli::ui::failure::{Advice, Failure};
 use crate::config::ConfigError;
 use crate::error::Class;
-use crate::fleet::DiscoverError;
+use crate::fleet::{DiscoverError, Instead};
 use crate::store::StoreError;
 use std::path::{Path, PathBuf};
 
@@ -25,18 +26,21 @@ pub(super) fn from_discovery(error: &DiscoverError) -> Failure {
     }
 }
 
-/// The failure of a command whose pattern `source_shown` matches no database.
-/// `instead` says what lies there.
-pub(super) fn no_match(source_shown: &str, instead: Option<String>) -> Failure {
+/// The failure of a command whose pattern `source_shown` matches no database. `url` is the pattern as typed, if it is a
+/// URL. `instead` says what lies there.
+pub(super) fn no_match(source_shown: &str, url: Option<&str>, instead: Option<Instead>) -> Failure {
     let pattern = crate::error::escaped(source_shown);
     let mut message = format!("no database matches {pattern}");
-    if let Some(instead) = instead {
-        message.push_str(&format!(": {instead}"));
+    let mut better = None;
+    if let Some(Instead { text, pattern }) = instead {
+        message.push_str(&format!(": {text}"));
+        let pattern = pattern.as_deref().map(|pattern| pattern.strip_prefix('/').unwrap_or(pattern));
+        better = url.zip(pattern).and_then(|(url, pattern)| advice::of_pattern(url, pattern));
     }
     if has_wildcard_as_query(source_shown) {
         message.push_str("; ? begins the query of a URL: as a wildcard it is written %3F");
     }
-    Failure::failed(Class::BackupNotFound, message)
+    Failure::failed(Class::BackupNotFound, message).advised(better.map(Advice::Source))
 }
 
 /// Whether the query of a URL looks like a part of a pattern: a part of it is no `name=value`.

@@ -3,6 +3,7 @@
 use super::restore::{locate, without_configured};
 use crate::cancel::CancellationToken;
 use crate::catalogue::{CatalogueMemory, LtxFile, Replica, V3Replica};
+use crate::cli::advice;
 use crate::cli::args::resolved::LtxArgs;
 use crate::cli::failures::from_store;
 use crate::cli::session::{Stores, s3_options};
@@ -56,11 +57,11 @@ async fn list(
     if let Some(nothing) = listed.nothing {
         let nothing = without_configured(nothing, &args.source, location, env);
         if !nothing.is_no_backup() {
-            return Err(Failure::failed(Class::BackupNotFound, nothing.to_string()));
+            let advice = advice::of_nothing(&nothing, &args.source, None, env);
+            return Err(Failure::failed(Class::BackupNotFound, nothing.to_string()).advised(advice));
         }
-        if log.is_terminal() {
-            log.info(&nothing.to_string());
-        }
+        // An empty table alone does not tell an empty replica from a mistyped path.
+        log.essential(Severity::Info, &nothing.to_string(), &[]);
     }
     let replica = listed.replica;
     report_unlisted(args, &replica, log);

@@ -79,7 +79,9 @@ pub fn run(
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
     let fewer = |failure: Failure| match failure {
         Failure::NoBackups { found, .. } => {
-            Failure::no_backups(without_configured(*found, &args.source, &location, env))
+            let found = without_configured(*found, &args.source, &location, env);
+            let advice = advice::of_nothing(&found, &args.source, Some(&output), env);
+            Failure::no_backups(found).advised(advice)
         }
         other => other,
     };
@@ -309,7 +311,7 @@ mod tests {
         assert_eq!(ran(&[], &none), Err(nothing.clone()));
         assert_eq!(ran(&["-if-replica-exists", "-json"], &none).unwrap(), "");
         assert_eq!(ran(&["-if-replica-exists", "-dry-run"], &none), Err(nothing));
-        let inside = NothingFound::Inside { path: "p/0000".to_owned(), replica: "p".to_owned() };
+        let inside = NothingFound::Inside { path: "p/0000".to_owned(), replica: "p".to_owned(), root: "p".to_owned() };
         let inside = Failure::no_backups(inside);
         assert_eq!(ran(&["-if-replica-exists"], &Fake(Err(inside.clone()))), Err(inside));
         let denied = Failure::failed(Class::AccessDenied, "403");

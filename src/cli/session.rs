@@ -12,17 +12,17 @@ use crate::cli::ui::log::Log;
 use crate::cli::ui::planned::{PlanReport, PlannedFiles, V3FileLine};
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
 use crate::cli::ui::screen::{FileLine, RestoreReport, TimeSource};
+use crate::cli::warnings;
 use crate::commit::{CommitContext, Destination, Permissions, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
-use crate::fleet::{Descriptors, stale_state};
+use crate::fleet::{Descriptors, LittleSpace, stale_state};
 use crate::io::{self, IoBackend};
 use crate::plan::Target;
 use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
-use crate::store::Store;
-use crate::store::s3::{
-    Announcer, ByteRate, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options, Timeouts,
-};
+use crate::store::file::FileStore;
+use crate::store::s3::{Announcer, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options, Timeouts};
+use crate::store::{ByteRate, Store};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::path::Path;
@@ -182,7 +182,7 @@ impl Stores {
                 let config = overridden(config.clone(), &self.overrides);
                 Store::S3(Arc::new(S3::new(config, &self.options, Arc::clone(&self.counters))))
             }
-            StoreConfig::File => Store::File(Default::default()),
+            StoreConfig::File => Store::File(FileStore::limited(self.options.byte_rate.clone())),
         }
     }
 }
@@ -243,6 +243,9 @@ impl Restorer for OneDatabase {
         };
         for warning in planned.all_warnings() {
             request.log.warn(&warning);
+        }
+        if let Some(little) = LittleSpace::for_one(request.output, planned.bytes()) {
+            warnings::of_little_space(request.log, &little);
         }
         Ok(PlanReport {
             source: request.args.source_shown.clone(),

@@ -1,7 +1,10 @@
-//! Warnings about URLs and litestream.yml, each text once.
+//! Warnings about URLs and litestream.yml, each text once; and about disks.
 
+use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
 use crate::config::{Config, Location};
+use crate::error::escaped;
+use crate::fleet::LittleSpace;
 use std::collections::HashSet;
 
 /// Shows the warnings about the location that a command reads from.
@@ -21,6 +24,16 @@ pub(super) fn of_other_section(log: &Log, config: &Config) {
     if let Some(Err(error)) = &config.restore_pattern {
         log.warn(&format!("{error}; restore-pattern would refuse this file"));
     }
+}
+
+/// Shows that files are larger than the free space where their databases go.
+pub(super) fn of_little_space(log: &Log, little: &LittleSpace) {
+    log.warn(&format!(
+        "about {} of files, {} free below {}",
+        human::bytes(little.estimated_bytes),
+        human::bytes(little.free_bytes),
+        escaped(&little.below.to_string_lossy())
+    ));
 }
 
 fn show<'a>(log: &Log, warnings: impl IntoIterator<Item = &'a String>) {

@@ -128,6 +128,12 @@ impl Destination {
         self.directory.id
     }
 
+    /// Notes that the disk was found full. From then on the size of each database of this run is read before its files
+    /// are fetched.
+    pub fn note_disk_full(&self) {
+        self.context.space().note_full();
+    }
+
     /// Notes that an output was published here, so that the directories that were created for it are kept.
     pub(super) fn keep_parents(&self) {
         self.directory.keep();

@@ -54,14 +54,14 @@ pub(super) struct SpaceMemory {
 }
 
 impl SpaceMemory {
-    /// Records that a reservation failed because a disk or a quota was full.
+    /// Records that a reservation or a write failed because a disk or a quota was full.
     pub(super) fn note_full(&self) {
         if !self.was_full.swap(true, Relaxed) {
             tracing::debug!(target: "hydrant::commit", "disk full: from now on sizes are read before files are fetched");
         }
     }
 
-    /// Whether a reservation has failed in this run.
+    /// Whether a reservation or a write has failed so in this run.
     pub(super) fn was_full(&self) -> bool {
         self.was_full.load(Relaxed)
     }

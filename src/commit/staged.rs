@@ -85,7 +85,7 @@ impl StagedFile {
     }
 
     /// Whether the free space is so small that the exact size of the database must be read before its files are
-    /// fetched: less than ten times `planned_bytes`, the size of these files, or a reservation has failed in this run.
+    /// fetched: less than ten times `planned_bytes`, the size of these files, or a disk was found full in this run.
     pub fn is_space_scarce(&self, planned_bytes: u64) -> bool {
         self.destination.context().space().was_full()
             || FreeSpace::of(&self.output).is_some_and(|free| free.is_scarce_for(planned_bytes))

@@ -12,6 +12,7 @@
 //! - The size of a file, its number of YAML nodes and the expansions of its aliases are bounded.
 
 mod duration;
+mod elsewhere;
 mod endpoint;
 mod entries;
 mod env;
@@ -33,6 +34,7 @@ pub use crate::config::endpoint::parse_endpoint;
 pub use crate::config::locations::{is_replica_url, parse_pattern_url, parse_replica_url};
 pub use crate::config::url_pattern::DirPattern;
 pub use duration::{DurationError, parse_go_duration};
+pub use elsewhere::url_with_path;
 pub use entries::{Config, DatabaseEntry, EntryKind, RestorePattern};
 pub use env::{Env, default_config_path, process_env};
 pub use error::ConfigError;

@@ -133,10 +133,11 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
 }
 
 /// Returns whether another attempt may succeed without anybody repairing anything: after a failed connection,
-/// for example, but not after damage, because a damaged or incomplete backup stays so.
-pub(super) fn may_pass(error: &RestoreError) -> bool {
+/// for example, but not after damage, because a damaged or incomplete backup stays so. `has_stalled` says whether an
+/// earlier attempt has ended for want of progress: that is worth one more attempt and not several.
+pub(super) fn may_pass(error: &RestoreError, has_stalled: &mut bool) -> bool {
     match error {
-        RestoreError::Store(e) => e.is_transient() || e.is_stale_listing(),
+        RestoreError::Store(e) => e.may_pass_again(has_stalled) || e.is_stale_listing(),
         // The file was shorter than listed in every attempt. It may have been replaced, so a new listing can
         // help.
         RestoreError::Unreadable { error, .. } => error.is_stale_listing(),
@@ -181,6 +182,7 @@ mod tests {
         };
         let store = |kind| RestoreError::Store(error(kind));
         let file = |kind| RestoreError::Unreadable { key: String::new(), error: error(kind).into() };
+        let may_pass = |error: &RestoreError| super::may_pass(error, &mut false);
         use StoreErrorKind::*;
         assert!([Timeout, Throttled, Network, Server, NotFound].into_iter().all(|kind| may_pass(&store(kind))));
         assert!(![NoSuchBucket, AccessDenied, Credentials, Io].into_iter().any(|kind| may_pass(&store(kind))));

@@ -34,6 +34,8 @@ pub struct Job {
     /// Time when the database was started for the first time. None: not started.
     pub(super) begun: Option<Instant>,
     pub(super) retries: u32,
+    /// Whether an attempt has ended for want of progress.
+    pub(super) has_stalled: bool,
 }
 
 /// What discovery knows about a database's backup files.
@@ -273,7 +275,16 @@ impl<'a> Admission<'a> {
             match OutputPath::of(output, &self.places.output_dir) {
                 Err(why) => all.refused.push(refused(Subject::Database(database), None, why)),
                 Ok(place) => {
-                    jobs.push(Job { database, place, listing, estimated_bytes, turn, begun: None, retries: 0 });
+                    jobs.push(Job {
+                        database,
+                        place,
+                        listing,
+                        estimated_bytes,
+                        turn,
+                        begun: None,
+                        retries: 0,
+                        has_stalled: false,
+                    });
                 }
             }
         }

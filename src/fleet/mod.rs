@@ -35,7 +35,7 @@ pub use crate::fleet::discovery::config_source::ConfigSource;
 pub use crate::fleet::discovery::discover::{DiscoverError, FleetSource, UrlSource, discover};
 pub use crate::fleet::discovery::feed::{DiscoveryEvent, DiscoverySearch, Feed};
 pub use crate::fleet::discovery::found::{
-    DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output,
+    DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Instead, Options, Output,
 };
 pub use crate::fleet::discovery::pattern::{Pattern, PatternError, glob, relative_output};
 pub use crate::fleet::discovery::shard::{Sample, Shard, shard_of};

@@ -154,7 +154,7 @@ mod tests {
     /// Makes jobs for databases `<prefix>/<number>` of equal size, `count` under each prefix.
     fn jobs(prefixes: &[&str], count: usize, first: &First) -> Vec<Job> {
         use crate::fleet::job::{Admission, Places};
-        let store = crate::store::Store::File(crate::store::file::FileStore);
+        let store = crate::store::Store::File(crate::store::file::FileStore::default());
         let places = Places { output_dir: std::path::Path::new("/o").into(), reserved: Vec::new(), folds: |_| false };
         let names = prefixes.iter().flat_map(|prefix| (0..count).map(move |i| format!("{prefix}/{i:03}")));
         let found = names.map(|name| {

@@ -20,7 +20,7 @@ use crate::error::Class;
 use crate::fleet::attempt::{Assignment, DatabaseAnswer, Settings, Work, may_pass, retry_delay, work};
 use crate::fleet::discovery::discover::DiscoverError;
 use crate::fleet::discovery::feed::{DiscoveryEvent, Feed};
-use crate::fleet::discovery::found::Discovery;
+use crate::fleet::discovery::found::{Discovery, Instead};
 use crate::fleet::durable::DirectorySyncs;
 use crate::fleet::job::{Admission, Ended, Ending, Job, Jobs, Known, OnlyFound, Subject};
 use crate::fleet::outcome::record::Discovered;
@@ -77,7 +77,7 @@ pub enum RunEvent {
         /// What is to be said although nothing has failed.
         warnings: Vec<String>,
         /// If nothing matches: what lies there instead.
-        instead: Option<String>,
+        instead: Option<Instead>,
     },
     /// The databases may not fit the disk.
     LittleSpace(LittleSpace),
@@ -406,7 +406,7 @@ impl<'a> FleetRun<'a> {
         if settings.if_db_not_exists && error.class() == Class::OutputExists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
-        if job.retries >= settings.max_retries || !may_pass(&error) || self.counts.is_failing {
+        if job.retries >= settings.max_retries || self.counts.is_failing || !may_pass(&error, &mut job.has_stalled) {
             let (class, reason) = (error.class(), error.to_string());
             return self.end(job, Ending::Failed { class, reason });
         }

@@ -22,6 +22,16 @@ pub struct LittleSpace {
     pub below: PathBuf,
 }
 
+impl LittleSpace {
+    /// For one database with files of `bytes`, which is to be restored to `output`. None if the free space is not
+    /// smaller, or not known.
+    pub fn for_one(output: &Path, bytes: u64) -> Option<Self> {
+        let below = output.parent().unwrap_or(output);
+        let free_bytes = FreeSpace::below(below)?.available;
+        (bytes > free_bytes).then(|| Self { estimated_bytes: bytes, free_bytes, below: below.to_owned() })
+    }
+}
+
 /// The databases that go to one file system.
 #[derive(Default)]
 struct Share<'a> {
@@ -109,7 +119,7 @@ mod tests {
         let places = Places { output_dir: dir.into(), reserved: Vec::new(), folds: |_| false };
         let found = names.iter().map(|name| {
             let replica = Replica { root: format!("{name}/"), files: vec![], v3: None, others: Vec::new() };
-            let (name, store) = ((*name).to_owned(), Store::File(FileStore));
+            let (name, store) = ((*name).to_owned(), Store::File(FileStore::default()));
             let database = DatabaseRef::new(&name, format!("bucket/{name}"), store, &name);
             Found { database: Arc::new(database), replica: Some(replica), output: Output::Relative(name) }
         });
@@ -135,6 +145,15 @@ mod tests {
         assert_eq!(little_space(&huge, false)[0].estimated_bytes, 1 << 62);
         std::fs::write(new.join("b.db"), "exists").unwrap();
         assert_eq!(little_space(&huge, true), []);
+    }
+
+    #[test]
+    fn one_database_is_compared_with_the_disk_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("new/a.db");
+        assert_eq!(LittleSpace::for_one(&output, 1), None);
+        let little = LittleSpace::for_one(&output, 1 << 62).unwrap();
+        assert_eq!((little.estimated_bytes, little.below), (1 << 62, dir.path().join("new")));
     }
 
     #[test]

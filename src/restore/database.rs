@@ -7,7 +7,7 @@
 use crate::catalogue::{Generation, Replica};
 use crate::commit::check::{self, Check};
 use crate::commit::{Destination, PublishedFile, StagedFile};
-use crate::error::escaped;
+use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::plan::{DatedFile, Plan, PlanError, Target, V3State, Warning};
 use crate::restore::chain_times::StepBack;
@@ -121,7 +121,17 @@ impl RestoreOutcome {
 ///
 /// # Errors
 /// Any [`RestoreError`]. The destination is then as it was before, and the temporary file is removed.
-pub async fn restore(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
+pub async fn restore(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
+    let destination = Arc::clone(&request.destination);
+    let restored = restore_to(worker, request).await;
+    if restored.as_ref().is_err_and(|error| error.class() == Class::DiskFull) {
+        // Where space cannot be reserved (ZFS, NFS), several databases may have been begun that fit each by itself.
+        destination.note_disk_full();
+    }
+    restored
+}
+
+async fn restore_to(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
     let replica = request.replica.take();
     let create = |named| request.destination.create(named || request.check.is_some()).map_err(RestoreError::from);
     // The temporary file is created before the first request, so that nothing is fetched for a

@@ -33,7 +33,12 @@ pub enum NothingFound {
         escaped(.path),
         escaped(.replica)
     )]
-    Inside { path: String, replica: String },
+    Inside {
+        path: String,
+        replica: String,
+        /// The replica's path in its store, without a slash at its end.
+        root: String,
+    },
     /// Databases lie below the path.
     #[error("{NO_BACKUPS}: {}", below(.path, *.count, .roots))]
     Below {
@@ -56,7 +61,8 @@ impl NothingFound {
             return Self::NoDirectory { path: path.into(), nearest };
         }
         if let Some(root) = &around.around {
-            return Self::Inside { path, replica: store.place(root.trim_end_matches('/')) };
+            let root = root.trim_end_matches('/').to_owned();
+            return Self::Inside { path, replica: store.place(&root), root };
         }
         if around.below_count > 0 {
             return Self::Below { path, count: around.below_count, roots: around.below.clone() };

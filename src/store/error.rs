@@ -20,6 +20,8 @@ pub enum StoreErrorKind {
     Credentials,
     /// No response arrived in time, in all attempts.
     Timeout,
+    /// An operation made no progress for as long as is allowed (`-stall-timeout`), in all attempts.
+    Stalled,
     /// The bucket asked for fewer requests (HTTP 503 or 429), in all attempts.
     Throttled,
     /// DNS, connecting or TLS failed, or a response's body ended early, in all attempts.
@@ -68,7 +70,7 @@ impl StoreError {
     pub fn class(&self) -> Class {
         match self.kind {
             StoreErrorKind::AccessDenied | StoreErrorKind::Credentials => Class::AccessDenied,
-            StoreErrorKind::Timeout => Class::S3Timeout,
+            StoreErrorKind::Timeout | StoreErrorKind::Stalled => Class::S3Timeout,
             StoreErrorKind::Throttled => Class::Throttled,
             StoreErrorKind::Unreadable | StoreErrorKind::Io => Class::Io,
             StoreErrorKind::TooLarge => Class::Config,
@@ -101,8 +103,19 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind,
-            StoreErrorKind::Timeout | StoreErrorKind::Throttled | StoreErrorKind::Network | StoreErrorKind::Server
+            StoreErrorKind::Timeout
+                | StoreErrorKind::Stalled
+                | StoreErrorKind::Throttled
+                | StoreErrorKind::Network
+                | StoreErrorKind::Server
         )
+    }
+
+    /// Returns whether the same request may succeed later, if it was tried again after a stall before or not
+    /// (`has_stalled`, which is kept up to date). Whatever has stalled is tried again once, because the wait is long.
+    pub fn may_pass_again(&self, has_stalled: &mut bool) -> bool {
+        let is_stall = self.kind == StoreErrorKind::Stalled;
+        self.is_transient() && !(is_stall && std::mem::replace(has_stalled, true))
     }
 
     fn notes(&self) -> String {
@@ -123,6 +136,23 @@ impl StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stall_is_tried_again_once() {
+        let error = |kind| StoreError {
+            kind,
+            what: String::new(),
+            detail: String::new(),
+            request_id: None,
+            hint: None,
+            attempts: 1,
+        };
+        let mut has_stalled = false;
+        let mut again = |kind| error(kind).may_pass_again(&mut has_stalled);
+        use StoreErrorKind::{Network, Stalled, Unsupported};
+        let tries = [Network, Stalled, Network, Unsupported, Stalled, Network].map(&mut again);
+        assert_eq!(tries, [true, true, true, false, false, true]);
+    }
 
     #[test]
     fn what_a_service_calls_a_request_is_escaped() {

@@ -5,6 +5,7 @@
 //! not write such names.
 
 use super::buffers::ReadBuffers;
+use super::byte_rate::ByteRate;
 use super::file_body::{FileBody, error, is_out_of_resources, not_regular};
 use super::{Head, ListPage, ListRequest, ObjectMeta, StoreError, StoreErrorKind, Unlisted};
 use crate::io::{Step, fault_at};
@@ -26,9 +27,22 @@ const PAGE_OBJECTS: usize = 1_000;
 
 /// Store that reads files on this machine. Keys are absolute paths.
 #[derive(Debug, Clone, Default)]
-pub struct FileStore;
+pub struct FileStore {
+    /// Limits the bytes per second that are read.
+    rate: ByteRate,
+}
 
 impl FileStore {
+    /// A store from which at most `rate` is read, together with all others that share the limit.
+    pub fn limited(rate: ByteRate) -> Self {
+        Self { rate }
+    }
+
+    /// The limit on the bytes per second that are read.
+    pub(super) fn rate(&self) -> &ByteRate {
+        &self.rate
+    }
+
     /// Lists everything below the prefix in one unsorted page. A directory that does not exist counts as empty.
     /// A directory that cannot be read is an error. A file whose size cannot be read is listed with size 0.
     ///
@@ -314,7 +328,7 @@ mod tests {
     }
 
     fn keys(root: &Path, request: &ListRequest) -> (BTreeSet<String>, BTreeSet<String>) {
-        let page = FileStore.list_page(request).unwrap();
+        let page = FileStore::default().list_page(request).unwrap();
         assert_eq!(page.continuation, None);
         let short = |key: &String| key.strip_prefix(root.to_str().unwrap()).unwrap().to_owned();
         (page.objects.iter().map(|o| short(&o.key)).collect(), page.common_prefixes.iter().map(short).collect())
@@ -352,19 +366,19 @@ mod tests {
         assert_eq!(keys(root, &at("/a.d")).0.len(), 3);
         assert_eq!(keys(root, &at("//a.db//0000/")).0, set(&["//a.db//0000/1.ltx"]));
         assert_eq!(keys(root, &at("/nothing/at/all/")).0, set(&[]));
-        assert!(FileStore.list_page(&at("/top/")).unwrap_err().to_string().contains("/top: "));
-        assert!(FileStore.list_page(&at("/top/below/")).unwrap_err().to_string().contains("ot a directory"));
+        assert!(FileStore::default().list_page(&at("/top/")).unwrap_err().to_string().contains("/top: "));
+        assert!(FileStore::default().list_page(&at("/top/below/")).unwrap_err().to_string().contains("ot a directory"));
 
         let rolled = ListRequest { delimiter: Some('/'), ..at("/") };
         assert_eq!(keys(root, &rolled), (set(&["/top"]), set(&["/a.db/", "/a.db2/", "/b/"])));
         let after = ListRequest { start_after: Some(format!("{}/b/ltx", root.display())), ..at("/") };
         assert_eq!(keys(root, &after).0, set(&["/b/ltx/0/4.ltx", "/top"]));
-        assert_eq!(FileStore.list_page(&ListRequest::default()).unwrap_err().kind, StoreErrorKind::Io);
+        assert_eq!(FileStore::default().list_page(&ListRequest::default()).unwrap_err().kind, StoreErrorKind::Io);
     }
 
     fn unlisted(root: &Path) -> Vec<(String, String)> {
         let request = ListRequest { prefix: format!("{}/", root.display()), ..ListRequest::default() };
-        let page = FileStore.list_page(&request).unwrap();
+        let page = FileStore::default().list_page(&request).unwrap();
         let short = |key: &str| key.strip_prefix(root.to_str().unwrap()).unwrap().to_owned();
         page.unlisted.iter().map(|unlisted| (short(&unlisted.key), unlisted.detail.clone())).collect()
     }
@@ -398,7 +412,7 @@ mod tests {
         assert!(fault.struck());
         // Without descriptors nothing is known of any directory.
         let fault = inject(&root.join("b/0009"), Some(Step::Stat), 1, Effect::Fail(Errno::MFILE));
-        assert_eq!(FileStore.list_page(&request).unwrap_err().kind, StoreErrorKind::Io);
+        assert_eq!(FileStore::default().list_page(&request).unwrap_err().kind, StoreErrorKind::Io);
         assert!(fault.struck());
     }
 
@@ -419,7 +433,7 @@ mod tests {
         (0..2_500).for_each(|n| put(dir.path(), &format!("{n}.ltx"), b""));
         let request = ListRequest { prefix: format!("{}/", dir.path().display()), ..ListRequest::default() };
         let mut pages = Vec::new();
-        let walked = FileStore.walk(&request, &mut |page| {
+        let walked = FileStore::default().walk(&request, &mut |page| {
             pages.push(page.objects.len());
             Ok(())
         });
@@ -433,7 +447,7 @@ mod tests {
         let request = ListRequest { prefix: format!("{}/", dir.path().display()), ..ListRequest::default() };
         let size_after = |errno| {
             let fault = inject(&dir.path().join("f"), Some(Step::Stat), 1, Effect::Fail(errno));
-            let page = FileStore.list_page(&request);
+            let page = FileStore::default().list_page(&request);
             assert!(fault.struck());
             page.map(|page| page.objects.iter().map(|o| o.size).collect::<Vec<_>>())
         };
@@ -455,7 +469,7 @@ mod tests {
             return;
         }
         let request = ListRequest { prefix: format!("{}/", dir.path().display()), ..ListRequest::default() };
-        assert_eq!(FileStore.list_page(&request).unwrap_err().kind, StoreErrorKind::Io);
+        assert_eq!(FileStore::default().list_page(&request).unwrap_err().kind, StoreErrorKind::Io);
     }
 
     #[test]
@@ -463,9 +477,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         put(dir.path(), "f", &[0; 300]);
         let key = format!("{}/f", dir.path().display());
-        let head = FileStore.head(&key).unwrap();
+        let head = FileStore::default().head(&key).unwrap();
         assert_eq!((head.size, head.litestream_timestamp), (300, None));
         let age = Timestamp::now().as_nanos() - head.last_modified.unwrap().as_nanos();
         assert!((0..60_000_000_000).contains(&age), "{age}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limited_rate_holds_for_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("f").to_str().unwrap().to_owned();
+        std::fs::write(&key, vec![7; 400_000]).unwrap();
+        for (rate, least, most) in [(Some(100_000), 3, u64::MAX), (None, 0, 0)] {
+            let rate = ByteRate::new(rate);
+            let begun = tokio::time::Instant::now();
+            // Two files share the limit.
+            let read = |range: Range<u64>| {
+                let (store, key) = (crate::store::Store::File(FileStore::limited(rate.clone())), key.clone());
+                async move {
+                    let mut body = store.get(&crate::store::Http::default(), &key, range, None).await.unwrap();
+                    while body.chunk().await.unwrap().is_some() {}
+                }
+            };
+            tokio::join!(read(0..200_000), read(200_000..400_000));
+            let took = begun.elapsed().as_secs();
+            assert!((least..=most).contains(&took), "{took} s");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! its bucket, for files the absolute path.
 
 mod buffers;
+mod byte_rate;
 mod error;
 mod etag;
 pub mod file;
@@ -11,6 +12,7 @@ mod listing_bound;
 mod object;
 pub mod s3;
 
+pub use byte_rate::ByteRate;
 pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
 pub use listing_bound::{ListingBound, elsewhere};
@@ -128,7 +130,7 @@ impl Store {
                 let mut spent = Spent::new(http.recorder(), Stage::Fetch);
                 spent.add(begun.elapsed());
                 spent.recorder().record(Stage::FirstByte, begun.elapsed());
-                Ok(Body::File(body, spent))
+                Ok(Body::File(body, spent, file.rate().clone()))
             }
         }
     }
@@ -149,8 +151,8 @@ impl Store {
 pub enum Body {
     /// The bytes of an S3 object, from one or more HTTP responses.
     S3(Box<s3::S3Body>),
-    /// The bytes of a file on disk, and the time that was spent reading them.
-    File(file_body::FileBody, Spent),
+    /// The bytes of a file on disk, the time that was spent reading them, and the limit on bytes per second.
+    File(file_body::FileBody, Spent, ByteRate),
 }
 
 impl Body {
@@ -161,14 +163,15 @@ impl Body {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self {
             Self::S3(body) => body.chunk().await,
-            Self::File(body, spent) => {
+            Self::File(body, spent, rate) => {
                 let begun = Instant::now();
                 let chunk = body.chunk()?;
-                if chunk.is_some() {
+                if let Some(bytes) = &chunk {
                     spent.add(begun.elapsed());
                     if body.is_whole() {
                         spent.done();
                     }
+                    rate.take(bytes.len() as u64).await;
                 }
                 Ok(chunk)
             }

@@ -143,3 +143,42 @@ fn what_is_missing_is_named() {
     }
     assert_eq!(server.requests().len(), 0);
 }
+
+/// `aws sso login` names the token's file by the SHA-1 of the session's real name.
+#[test]
+fn a_session_s_name_may_hold_spaces() {
+    const OF_MY_ORG: &str = "7024645662363bbaa78a94a686105261e2a58669";
+    /// Of `My%20Org`.
+    const OF_MY_20ORG: &str = "0831eb0ee766e6732997ff50983faabfffdb675d";
+    let server = bucket();
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join(".aws/sso/cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    let profiles = "[profile direct]\nsso_session = My Org\nsso_account_id = 123456789012\nsso_role_name = r\n\
+                    [profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = direct\n\
+                    [sso-session My Org]\nsso_region = eu-west-1\nsso_start_url = https://x.awsapps.com/start\n";
+    std::fs::write(home.path().join(".aws/config"), profiles).unwrap();
+    let error = |profile: &str| {
+        let told = child_with(&server, &[("HOME", home.path().to_str().unwrap()), ("AWS_PROFILE", profile)]);
+        assert!(told.starts_with("failed"), "{told}");
+        told.lines().find(|line| line.contains("Credentials")).unwrap_or_else(|| panic!("{told}")).to_owned()
+    };
+    let expired = "{\"accessToken\": \"t\", \"expiresAt\": \"2020-01-01T00:00:00Z\"}";
+    let token = |name: &str| cache.join(format!("{name}.json"));
+    std::fs::write(token(OF_MY_20ORG), expired).unwrap();
+    for profile in ["direct", "role"] {
+        let missing = error(profile);
+        assert!(missing.contains("failed to load the cached SSO token"), "{missing}");
+    }
+    assert!(error("direct").contains("aws sso login --profile direct"));
+    std::fs::rename(token(OF_MY_20ORG), token(OF_MY_ORG)).unwrap();
+    for profile in ["direct", "role"] {
+        let expired = error(profile);
+        assert!(expired.contains("expired"), "{expired}");
+    }
+    // Keys of the environment come first nevertheless.
+    let variables = [("HOME", home.path().to_str().unwrap()), ("AWS_PROFILE", "direct")];
+    let keys = [("AWS_ACCESS_KEY_ID", "FROMENV"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let told = child_with(&server, &[variables, keys].concat());
+    assert!(told.starts_with("ok") && used(&server).0 == "FROMENV", "{told}");
+}

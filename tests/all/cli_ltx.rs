@@ -77,7 +77,7 @@ level  min_txid          max_txid          size  created
 
 #[test]
 fn json() {
-    let (dir, url) = replica();
+    let (_dir, url) = replica();
     let parse = |output: Output| -> Value {
         assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
         serde_json::from_slice(&output.stdout).unwrap()
@@ -89,9 +89,29 @@ fn json() {
     let looked = parse(ltx(&["-level", "9", "-json", "-times"], &url));
     assert_eq!(looked[0]["timestamp"], "2025-11-22T01:31:45Z");
     assert_eq!(looked[0]["time_source"], "header");
-    let empty = format!("file://{}", dir.path().join("empty.db").display());
+}
+
+/// An empty table does not tell whether the path was right.
+#[test]
+fn an_empty_place_is_said() {
+    let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("empty.db")).unwrap();
-    assert_eq!(seen(&ltx(&["-json"], &empty)), (0, "[]\n", ""));
+    let root = dir.path().display();
+    let header = "level  min_txid  max_txid  size  created\n";
+    for (path, text) in [
+        ("empty.db", format!("no matching backup files available: nothing lies at {root}/empty.db\n")),
+        (
+            "mistyped.db",
+            format!("no matching backup files available: {root}/mistyped.db does not exist, the nearest directory"),
+        ),
+    ] {
+        for (args, expected) in [(&[][..], header), (&["-json"], "[]\n"), (&["-quiet"], header)] {
+            let output = ltx(args, &format!("file://{root}/{path}"));
+            let (code, stdout, stderr) = seen(&output);
+            assert_eq!((code, stdout, stderr.lines().count()), (0, expected, 1), "{stderr}");
+            assert!(stderr.starts_with(&text), "{stderr}");
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Tests of databases that fail for a while or for good: which are tried again, how often, and what is reported.
 
-use crate::common::fleet::{engine, env, open};
+use crate::common::fleet::{engine, env, open, open_with};
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::{CommitContext, Replace};
-use hydrant::config::Config;
+use hydrant::config::{Config, StoreConfig};
 use hydrant::error::Class;
 use hydrant::fleet::{
     Admission, DatabaseWindow, Discovery, Ended, Ending, Feed, First, Fleet, FleetSource, Options, Places, Progress,
@@ -13,7 +13,8 @@ use hydrant::plan::Target;
 use hydrant::restore::Workers;
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
 use hydrant::sim::server::{Failure, RequestKind, SimOptions, SimServer};
-use hydrant::store::s3::ProcessLimiter;
+use hydrant::store::Store;
+use hydrant::store::s3::{ProcessLimiter, Timeouts};
 use hydrant::telemetry::Counters;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,8 +38,13 @@ impl Bench {
     }
 
     fn by_url(&self) -> FleetSource {
-        let url = format!("s3://bucket/**?endpoint={}&forcePathStyle=true&region=us-east-1", self.server.endpoint());
-        FleetSource::url(&url, &env, &mut |config| open(config)).unwrap()
+        self.by_pattern("**", &mut |config| open(config))
+    }
+
+    fn by_pattern(&self, pattern: &str, open: &mut dyn FnMut(&StoreConfig) -> Store) -> FleetSource {
+        let endpoint = self.server.endpoint();
+        let url = format!("s3://bucket/{pattern}?endpoint={endpoint}&forcePathStyle=true&region=us-east-1");
+        FleetSource::url(&url, &env, open).unwrap()
     }
 
     fn by_config(&self) -> FleetSource {
@@ -160,6 +166,19 @@ fn retries_end_and_permanent_failures_have_none() {
         None,
     ];
     assert_eq!(failures, expected);
+}
+
+/// It would otherwise take as many times `-stall-timeout` as there are retries.
+#[test]
+fn a_dead_object_is_tried_again_once() {
+    let bench = Bench::new();
+    let timeouts = Timeouts { stall: Duration::from_secs(1), ..Timeouts::default() };
+    let discovery = bench.find(bench.by_pattern("fleet/000003.db", &mut |config| open_with(config, timeouts.clone())));
+    bench.server.script(RequestKind::Get, &bench.key(3), vec![Some(Failure::BlackHole); 100]);
+    let ended = bench.restore(discovery, 5);
+    let Ending::Failed { class, reason } = &ended["fleet/000003.db"].ending else { panic!("{ended:?}") };
+    assert_eq!((*class, ended["fleet/000003.db"].retries), (Class::S3Timeout, 1), "{reason}");
+    assert!(reason.contains("(--stall-timeout) while waiting for bytes 0-"), "{reason}");
 }
 
 #[test]

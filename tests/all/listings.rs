@@ -133,6 +133,9 @@ fn a_directory_that_does_not_exist_is_said() {
     run(dir.path(), &args).says(0, &nearest);
 }
 
+/// Sent as a byte that is not UTF-8.
+const ODD: u8 = b'#';
+
 /// A server that answers each LIST with these keys, as they stand in XML.
 fn lists(keys: Vec<String>, encoding: &'static str) -> RawServer {
     RawServer::start(move |_, wire| {
@@ -143,7 +146,9 @@ fn lists(keys: Vec<String>, encoding: &'static str) -> RawServer {
         };
         let objects: String = keys.iter().map(object).collect();
         let body = format!("<ListBucketResult>{encoding}<IsTruncated>false</IsTruncated>{objects}</ListBucketResult>");
-        write!(wire, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        let body: Vec<u8> = body.bytes().map(|byte| if byte == ODD { 0xe9 } else { byte }).collect();
+        write!(wire, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
+        wire.write_all(&body)
     })
 }
 
@@ -160,9 +165,18 @@ fn keys_that_do_not_begin_with_the_prefix_show_nothing() {
 
 #[test]
 fn a_key_that_is_not_utf8_fails_alone() {
-    let keys = ["p/a.db/0009/", "p/caf%E9.db/0009/", "p/z.db/0009/"].map(|dir| format!("{dir}{FILE}"));
-    let keys = keys.into_iter().chain(["p/caf%E9.txt".to_owned()]).collect();
-    let server = lists(keys, "<EncodingType>url</EncodingType>");
+    for (odd, encoding) in
+        [("%E9", "<EncodingType>url</EncodingType>"), ("#", ""), ("#", "<EncodingType>url</EncodingType>")]
+    {
+        fails_alone(odd, encoding);
+    }
+}
+
+/// Keys with a byte that is not UTF-8, which stands as `odd` in the answer.
+fn fails_alone(odd: &str, encoding: &'static str) {
+    let keys = ["p/a.db/0009/", &format!("p/caf{odd}.db/0009/"), "p/z.db/0009/"].map(|dir| format!("{dir}{FILE}"));
+    let keys = keys.into_iter().chain([format!("p/caf{odd}.txt")]).collect();
+    let server = lists(keys, encoding);
     let dir = tempfile::tempdir().unwrap();
     let query = query(&server.endpoint());
     let pattern = format!("s3://b/p/**?{query}");

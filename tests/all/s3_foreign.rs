@@ -84,6 +84,29 @@ fn a_server_that_closes_connections_is_not_taken_for_tls() {
     assert_eq!(server.join().unwrap(), [b'G', 0x16, b'G', b'G']);
 }
 
+/// Services that name the right region in words alone.
+#[test]
+fn a_region_in_words_is_taken() {
+    for (code, message, region) in [
+        ("AuthorizationHeaderMalformed", "the region 'here' is wrong; expecting 'eu-west-1'", "eu-west-1"),
+        ("InvalidRegionName", "The region name 'here' is not valid. Must be one of: wnam, apac, auto", "auto"),
+    ] {
+        let server = RawServer::start(move |request, to| {
+            if request.region() != region {
+                let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+                return answer(to, "400 Bad Request", "", body.as_bytes());
+            }
+            answer(to, "200 OK", "", b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        });
+        let elsewhere = S3Config { region: Some("here".into()), ..config(&server.endpoint()) };
+        let client = Client::new(elsewhere, &options());
+        assert!(client.list_now(&ListRequest::default()).unwrap().objects.is_empty());
+        client.list_now(&ListRequest::default()).unwrap();
+        let regions: Vec<String> = server.requests().iter().map(|request| request.region().to_owned()).collect();
+        assert_eq!(regions, ["here", region, region]);
+    }
+}
+
 #[test]
 fn a_region_that_is_missing_in_the_answer_is_asked_for() {
     let error = |code: &'static str, status: &'static str| {

@@ -152,7 +152,7 @@ fn silence(to: &mut dyn Wire) -> Answered {
 
 #[track_caller]
 fn is_stalled(error: &StoreError, awaited: &str) {
-    assert_eq!(error.kind, StoreErrorKind::Timeout, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::Stalled, "{error}");
     let text = format!("(--stall-timeout) while waiting for {awaited}");
     assert!(error.detail.starts_with("no progress for ") && error.detail.contains(&text), "{error}");
 }

@@ -523,7 +523,7 @@ pub struct CommonFlags {
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     pub max_requests: Option<NonZeroUsize>,
 
-    /// Receive at most SIZE bytes per second over all connections, e.g. 20MiB
+    /// Read at most SIZE bytes per second, over all connections and from disks too, e.g. 20MiB
     #[arg(long, value_name = "SIZE", value_parser = values::rate)]
     pub limit_rate: Option<u64>,
 

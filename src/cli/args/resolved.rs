@@ -58,7 +58,7 @@ pub struct CommonArgs {
     pub io_engine: BackendChoice,
     /// At most this many requests are in flight in the whole process (`-max-requests`). None: the limit adapts.
     pub max_requests: Option<NonZeroUsize>,
-    /// `-limit-rate`: at most this many bytes per second are received over all connections. None: no limit.
+    /// `-limit-rate`: at most this many bytes per second are read, over all connections and from disks too. None: no limit.
     pub limit_rate: Option<u64>,
     /// `-connect-timeout`: how long a service that does not answer connections yet is waited for. None: the value in
     /// the configuration file, else the default.

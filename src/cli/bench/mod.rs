@@ -21,7 +21,7 @@ use crate::config::{self, Env};
 use crate::error::{Class, escaped};
 use crate::fleet::{
     Admission, DatabaseWindow, Descriptors, Discovery, DiscoverySearch, Ended, Ending, Feed, First, Fleet, FleetSource,
-    Options, Places, Progress, RunEvent, Settings, Work, discover, folds_case, with_class,
+    Instead, Options, Places, Progress, RunEvent, Settings, Work, discover, folds_case, with_class,
 };
 use crate::plan::Target;
 use crate::process::threads::NoThread;
@@ -94,6 +94,10 @@ struct BenchRun<'a> {
 }
 
 impl BenchRun<'_> {
+    fn no_match(&self, instead: Option<Instead>) -> Failure {
+        no_match(&self.args.source_shown, Some(&self.args.url), instead)
+    }
+
     /// Measures one stage after the other and appends the results to `measured`.
     ///
     /// # Errors
@@ -245,7 +249,7 @@ impl BenchRun<'_> {
         match found {
             None => Err(self.session.cancelled("a listing ended without a result")),
             Some(Err(e)) => Err(from_discovery(&e)),
-            Some(Ok(found)) if found.matched == 0 => Err(no_match(&self.args.source_shown, found.instead)),
+            Some(Ok(found)) if found.matched == 0 => Err(self.no_match(found.instead)),
             Some(Ok(found)) => Ok(found),
         }
     }
@@ -303,7 +307,7 @@ impl BenchRun<'_> {
         match result.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.session.cancelled("a listing ended without a result")),
             Some(Err(e)) => Err(from_discovery(&e)),
-            Some(Ok(())) if matched == 0 => Err(no_match(&self.args.source_shown, what_lies_there)),
+            Some(Ok(())) if matched == 0 => Err(self.no_match(what_lies_there)),
             Some(Ok(())) => Ok(()),
         }
     }

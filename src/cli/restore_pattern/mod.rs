@@ -238,7 +238,13 @@ impl PatternRun<'_> {
         summary.totals.not_started = not_started as u64;
         let rows = rows?;
         match discovered {
-            Some(Ok(())) if summary.discovered.matched == 0 => Err(no_match(&self.args.source_shown, instead)),
+            Some(Ok(())) if summary.discovered.matched == 0 => {
+                let url = match &self.args.source {
+                    PatternSource::Url(url) => Some(url.as_str()),
+                    PatternSource::Configured { .. } => None,
+                };
+                Err(no_match(&self.args.source_shown, url, instead))
+            }
             Some(Ok(())) if self.only.is_some() && summary.totals.ended() == 0 && left + not_started == 0 => {
                 Err(own_files::nothing_named(self.args))
             }

@@ -6,8 +6,9 @@ use crate::cli::args::resolved::RestorePatternArgs;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::{human, screen};
+use crate::cli::warnings;
 use crate::error::escaped;
-use crate::fleet::{Ended, Ending, OnlyFound, RunEvent, RunSummary};
+use crate::fleet::{Ended, Ending, Instead, OnlyFound, RunEvent, RunSummary};
 use std::path::Path;
 
 /// At most 20 warnings about databases are shown on stderr without `-v`. All of them are in the report.
@@ -28,7 +29,7 @@ pub(super) struct Reporter<'a> {
     /// Number of warnings about databases so far. It is compared with [`MAX_WARNINGS_SHOWN`].
     warnings: u64,
     /// If nothing matches: what lies there instead.
-    instead: Option<String>,
+    instead: Option<Instead>,
     /// The first failure to write to stdout. After it, no more JSON is printed.
     stdout_failure: Option<Failure>,
 }
@@ -47,7 +48,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// What lies there instead, if nothing matches.
-    pub(super) fn take_instead(&mut self) -> Option<String> {
+    pub(super) fn take_instead(&mut self) -> Option<Instead> {
         self.instead.take()
     }
 
@@ -56,12 +57,7 @@ impl<'a> Reporter<'a> {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
             RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
-            RunEvent::LittleSpace(little) => self.log.warn(&format!(
-                "about {} of files, {} free below {}",
-                human::bytes(little.estimated_bytes),
-                human::bytes(little.free_bytes),
-                escaped(&little.below.to_string_lossy())
-            )),
+            RunEvent::LittleSpace(little) => warnings::of_little_space(self.log, &little),
             RunEvent::Ended(ended) => self.ended(&ended),
             RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead } => {
                 warnings.iter().for_each(|warning| self.warning(warning, &[]));

@@ -20,6 +20,9 @@ pub enum Advice {
     Source(String),
     /// `hydrant ltx` for the same source: which files the replica has.
     ListFiles,
+    /// `hydrant restore-pattern` for this URL, with the flags that were typed. `into` is the directory of the outputs.
+    /// None: only show what there is.
+    All { pattern: String, into: Option<String> },
 }
 
 /// The reason why a command failed. Messages are stored as they are; control characters in them are escaped
@@ -30,7 +33,7 @@ pub enum Failure {
     Usage { message: String, try_call: Option<Advice> },
     /// The replica was listed and no backups were found. The exit code is 1, or 0 with `-if-replica-exists` if
     /// [`NothingFound::is_no_backup`].
-    NoBackups { found: Box<NothingFound>, message: String },
+    NoBackups { found: Box<NothingFound>, message: String, try_call: Option<Advice> },
     /// The command has failed for any reason that has no variant of its own. The exit code is 1.
     Failed { class: Class, message: String, try_call: Option<Advice> },
     /// Some of many databases were restored and some were not. The exit code is 3.
@@ -54,7 +57,7 @@ impl Failure {
 
     /// The failure for a replica that was listed and has no backups.
     pub fn no_backups(found: NothingFound) -> Self {
-        Self::NoBackups { message: found.to_string(), found: Box::new(found) }
+        Self::NoBackups { message: found.to_string(), found: Box::new(found), try_call: None }
     }
 
     /// The failure for a state that only a bug in Hydrant can cause. `what` describes the state.
@@ -78,6 +81,7 @@ impl Failure {
     pub fn advised(self, advice: Option<Advice>) -> Self {
         match self {
             Self::Usage { message, .. } => Self::Usage { message, try_call: advice },
+            Self::NoBackups { found, message, .. } => Self::NoBackups { found, message, try_call: advice },
             Self::Failed { class, message, .. } => Self::Failed { class, message, try_call: advice },
             Self::Partial { message, .. } => Self::Partial { message, try_call: advice },
             other => other,
@@ -124,11 +128,12 @@ impl Failure {
     /// What this failure suggests.
     pub const fn advice(&self) -> Option<&Advice> {
         match self {
-            Self::Usage { try_call, .. } | Self::Failed { try_call, .. } | Self::Partial { try_call, .. } => {
-                try_call.as_ref()
-            }
+            Self::Usage { try_call, .. }
+            | Self::NoBackups { try_call, .. }
+            | Self::Failed { try_call, .. }
+            | Self::Partial { try_call, .. } => try_call.as_ref(),
             Self::Resumable { try_call, .. } => Some(try_call),
-            Self::NoBackups { .. } | Self::Cancelled(_) => None,
+            Self::Cancelled(_) => None,
         }
     }
 

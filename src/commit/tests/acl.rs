@@ -54,6 +54,30 @@ fn a_list_is_kept() {
     }
 }
 
+/// The mode's group bits are the mask, so they say that the group may write, before and after. It may not.
+#[test]
+fn each_may_do_what_each_might_before() {
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let Some(path) = with_list(dir.path()) else { return };
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: only root may be others");
+    }
+    std::os::unix::fs::chown(&path, Some(54_321), Some(54_322)).unwrap();
+    // The owner, user 1000, a member of the owning group, another user: who may read and write.
+    let rights = || {
+        [(54_321, 54_321), (1000, 54_321), (54_323, 54_322), (54_323, 54_323)].map(|(user, group)| {
+            let may = |what| ended(Command::new("test").arg(what).arg(&path).uid(user).gid(group)).status.success();
+            (may("-r"), may("-w"))
+        })
+    };
+    let before = rights();
+    assert_eq!(before, [(true, true), (true, true), (true, false), (false, false)]);
+    commit(&path, Replace::Force, true, b"new").unwrap();
+    assert_eq!(rights(), before);
+}
+
 #[test]
 fn a_list_that_cannot_be_kept_makes_the_mode_narrower() {
     let dir = tempfile::tempdir().unwrap();

@@ -416,7 +416,8 @@ impl<'a> ConfiguredDiscovery<'a> {
         let shelf = self.shelves.get(&entry.store.index)?;
         let path = entry.store.store.place(key_of(&entry.key));
         if let Some(root) = root_of(&entry.key).filter(|root| shelf.contains_key(*root)) {
-            return Some(NothingFound::Inside { path, replica: entry.store.store.place(key_of(root)) });
+            let root = key_of(root).to_owned();
+            return Some(NothingFound::Inside { path, replica: entry.store.store.place(&root), root });
         }
         let below = format!("{}/", key_of(&entry.key));
         let source = self.source;

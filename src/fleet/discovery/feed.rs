@@ -53,11 +53,13 @@ impl Feed {
         // anyway.
         let submitted = engine.submit(move |worker| {
             Box::pin(async move {
-                let mut tries = 0;
+                let (mut tries, mut has_stalled) = (0, false);
                 // This loop ends: it runs at most `max_retries` + 1 times.
                 let ended = loop {
                     match discover(&worker, &source, search.options, &progress).await {
-                        Err(DiscoverError::Store(e)) if e.is_transient() && tries < search.max_retries => {
+                        Err(DiscoverError::Store(e))
+                            if tries < search.max_retries && e.may_pass_again(&mut has_stalled) =>
+                        {
                             let _ = events.send(DiscoveryEvent::Again(e));
                             tokio::time::sleep(search.pause(tries)).await;
                             tries += 1;

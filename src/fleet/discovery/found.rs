@@ -143,6 +143,15 @@ pub enum FoundFailure {
     Nothing(NothingFound),
 }
 
+/// What lies in a store where a pattern matches nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instead {
+    /// A text that says it.
+    pub text: String,
+    /// The pattern most like the one that matches nothing that matches something. None: none is known.
+    pub pattern: Option<String>,
+}
+
 /// Result of a discovery. Counts are numbers of databases unless they say otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
@@ -166,7 +175,7 @@ pub struct Discovery {
     /// What is to be said although nothing has failed.
     pub warnings: Vec<String>,
     /// If nothing matches: what lies there instead.
-    pub instead: Option<String>,
+    pub instead: Option<Instead>,
     /// A store listed out of order, so its prefix was listed again page by page, without ranges.
     pub unordered: bool,
 }

@@ -2,16 +2,16 @@
 
 use crate::catalogue::{Catalogue, root_of};
 use crate::error::escaped;
-use crate::fleet::discovery::found::key_of;
-use crate::fleet::discovery::pattern::Pattern;
+use crate::fleet::discovery::found::{Instead, key_of};
+use crate::fleet::discovery::pattern::{Pattern, escaped_literal};
 
 /// What lies in a store where `pattern` matches nothing. `shown` makes the text of a place from a key or pattern.
-pub(crate) fn instead(pattern: &Pattern, listed: &Catalogue, shown: &dyn Fn(&str) -> String) -> String {
+pub(crate) fn instead(pattern: &Pattern, listed: &Catalogue, shown: &dyn Fn(&str) -> String) -> Instead {
     let place = escaped(&shown(&pattern.list_prefix())).to_string();
     let others = listed.passed();
     let Some(root) = others.first() else {
         let objects = listed.objects();
-        return match objects.first.as_deref() {
+        let text = match objects.first.as_deref() {
             None => format!("nothing lies below {place}"),
             Some(key) => format!(
                 "{} below {place}, for example {}, but no backup file",
@@ -19,18 +19,21 @@ pub(crate) fn instead(pattern: &Pattern, listed: &Catalogue, shown: &dyn Fn(&str
                 escaped(key)
             ),
         };
+        return Instead { text, pattern: None };
     };
     let key = key_of(root);
     if root_of(pattern.literal_dir()) == Some(root) || root_of(&pattern.list_prefix()) == Some(root) {
-        return format!("{place} lies inside the replica {}", escaped(&shown(key)));
+        let text = format!("{place} lies inside the replica {}", escaped(&shown(key)));
+        return Instead { text, pattern: Some(escaped_literal(key)) };
     }
     let count = others.len();
     let counted = if count == 1 { "1 database lies".to_owned() } else { format!("{count} databases lie") };
-    let nearest = match nearest(pattern, key) {
-        Some(nearest) => format!(", which {} would match", escaped(&shown(&nearest))),
+    let pattern = nearest(pattern, key);
+    let nearest = match &pattern {
+        Some(nearest) => format!(", which {} would match", escaped(&shown(nearest))),
         None => String::new(),
     };
-    format!("{counted} below {place}, for example {}{nearest}", escaped(key))
+    Instead { text: format!("{counted} below {place}, for example {}{nearest}", escaped(key)), pattern }
 }
 
 /// The pattern most like `pattern` that matches `key`.
@@ -67,7 +70,12 @@ mod tests {
             let object = ObjectMeta { key: (*key).to_owned(), size: 1, last_modified, etag: None, archived: false };
             listed.insert_if(object, &|_| Interest::Pass);
         }
-        instead(&pattern, &listed, &|key| format!("s3://b/{key}"))
+        let Instead { text, pattern: better } = instead(&pattern, &listed, &|key| format!("s3://b/{key}"));
+        if let Some(better) = better {
+            let better = Pattern::for_keys(&better).unwrap();
+            assert!(keys.iter().any(|key| better.matches(key_of(root_of(key).unwrap()))), "{text}");
+        }
+        text
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Literal {
 }
 
 /// Returns a pattern that matches `text` and nothing else.
-fn escaped_literal(text: &str) -> String {
+pub(crate) fn escaped_literal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {

@@ -5,11 +5,13 @@
 //! not be used from two async runtimes.
 
 use super::aws_files::AwsFiles;
+use super::aws_sso::{self, SsoProfile};
 use super::config::DEFAULT_REGION;
 use super::network::{Network, chain};
 use crate::process::threads::{NoThread, try_one};
 use aws_config::BehaviorVersion;
-use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
@@ -55,21 +57,32 @@ impl Chain {
             .region(regions)
             .load()
             .await;
-        if profile.is_some() {
+        let whole = config.credentials_provider().ok_or("the AWS configuration gives no credentials")?;
+        let sso_profiles = SsoProfile::all(&files);
+        if profile.is_none() && sso_profiles.is_empty() {
+            return Ok(Self { provider: whole, files });
+        }
+        let config = ProviderConfig::without_region()
+            .with_http_client(Client { network: network.clone() })
+            .with_region(config.region().cloned());
+        let mut of_profile = ProfileFileCredentialsProvider::builder()
+            .configure(&config)
+            .profile_files(aws_sso::contents(&files, &sso_profiles))
+            .profile_name(name);
+        for sso in &sso_profiles {
+            of_profile = of_profile.with_custom_provider(sso.source.clone(), sso.provider(&config));
+        }
+        let provider = match profile {
             // A profile was given on the command line. Keys in the environment, which the chain would try
             // first, are skipped.
-            let provider = ProfileFileCredentialsProvider::builder()
-                .configure(
-                    &ProviderConfig::without_region()
-                        .with_http_client(Client { network: network.clone() })
-                        .with_region(config.region().cloned()),
-                )
-                .profile_files(contents)
-                .profile_name(name)
-                .build();
-            return Ok(Self { provider: SharedCredentialsProvider::new(provider), files });
-        }
-        let provider = config.credentials_provider().ok_or("the AWS configuration gives no credentials")?;
+            Some(_) => SharedCredentialsProvider::new(of_profile.build()),
+            // As the whole chain, whose first two sources these are.
+            None => SharedCredentialsProvider::new(
+                CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+                    .or_else("Profile", of_profile.build())
+                    .or_else("Rest", whole),
+            ),
+        };
         Ok(Self { provider, files })
     }
 

@@ -89,6 +89,11 @@ impl AwsFiles {
         }
     }
 
+    /// Returns both files' normalised texts: of the config file and of the credentials file.
+    pub(super) fn texts(&self) -> (String, String) {
+        (self.config.text(), self.credentials.text())
+    }
+
     /// Returns both files' normalised texts in the form that aws-config takes.
     pub(super) fn contents(&self) -> EnvConfigFiles {
         EnvConfigFiles::builder()
@@ -155,7 +160,8 @@ impl AwsFiles {
             .map(|_| format!("aws sso login --profile {}", self.profile))
     }
 
-    fn sections(&self) -> Option<ProfileSet> {
+    /// Returns the sections of both files, their names encoded. None if the files cannot be parsed.
+    pub(super) fn sections(&self) -> Option<ProfileSet> {
         let name = Cow::Owned(self.profile_name());
         // The contents are passed in, so this future reads nothing and is ready at once.
         let env = Env::from_slice(&[]);

@@ -208,6 +208,10 @@ const THROTTLED: [&str; 11] = [
     "KMS.ThrottlingException",
 ];
 
+/// The codes by which services say that the signature's region is wrong.
+const SIGNED_FOR_ANOTHER_REGION: [&str; 3] =
+    ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "InvalidRegionName"];
+
 impl ErrorResponse<'_> {
     pub(super) fn into_request_error(self) -> RequestError {
         let code = self.body.code.as_deref().unwrap_or("");
@@ -294,15 +298,16 @@ impl ErrorResponse<'_> {
             401 | 403 if self.body.is_web_page => (K::AccessDenied, RetryAction::None, hint(NOT_S3)),
             404 if self.body.is_web_page && !self.object => (K::NoSuchBucket, RetryAction::None, hint(NOT_S3)),
             300..=399 => self.moved(),
-            400 if code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException" => {
-                self.signed_for_another_region()
-            }
+            400 if SIGNED_FOR_ANOTHER_REGION.contains(&code) => self.signed_for_another_region(),
             // A response to HEAD has no body with a code. A region in its headers shows that the bucket is in
             // another region.
             400 if code.is_empty() && self.named_region().is_some() => self.moved(),
             401 | 403 => {
                 let suspicious = code.is_empty() || code == "AccessDenied" || code == "SignatureDoesNotMatch";
-                let action = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { RetryAction::None };
+                let mut action = if suspicious { self.clock(SUSPICIOUS_SKEW_SECS) } else { RetryAction::None };
+                if let (RetryAction::None, Some(region)) = (&action, self.other_region()) {
+                    action = RetryAction::Region(region.to_owned());
+                }
                 (K::AccessDenied, action, Some(self.denied(code)))
             }
             404 if self.object => (K::NotFound, RetryAction::None, None),
@@ -344,14 +349,20 @@ impl ErrorResponse<'_> {
 
     fn named_region(&self) -> Option<&str> {
         let header = self.headers.get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
-        header.or(self.body.region.as_deref()).filter(|r| is_region(r))
+        let said = || self.body.message.as_deref().and_then(region_in);
+        header.or(self.body.region.as_deref()).or_else(said).filter(|r| is_region(r))
+    }
+
+    /// The region that the response names, if the request was signed for another one.
+    fn other_region(&self) -> Option<&str> {
+        self.named_region().filter(|region| *region != self.region)
     }
 
     /// Classifies a redirect. Hydrant never follows redirects. If the response names another region, the
     /// request is signed for that region and sent again.
     fn moved(&self) -> (StoreErrorKind, RetryAction, Option<String>) {
-        match self.named_region() {
-            Some(region) if region != self.region => {
+        match self.other_region() {
+            Some(region) => {
                 let hint = format!("the bucket is in region {region}, not {}: set it so", self.region);
                 (StoreErrorKind::InvalidResponse, RetryAction::Region(region.to_owned()), Some(hint))
             }
@@ -384,6 +395,16 @@ impl ErrorResponse<'_> {
             None => RetryAction::None,
         }
     }
+}
+
+/// The region that an error's message names: `the region 'x' is wrong; expecting 'y'` (AWS, Wasabi, Backblaze), or
+/// `The region name 'x' is not valid. Must be one of: wnam, …, auto` (Cloudflare R2, where `auto` is always right).
+fn region_in(message: &str) -> Option<&str> {
+    if let Some((_, list)) = message.split_once("Must be one of:") {
+        return list.split(',').map(|name| name.trim().trim_end_matches('.')).find(|name| *name == "auto");
+    }
+    let (_, rest) = message.split_once("expecting '")?;
+    rest.split_once('\'').map(|(region, _)| region)
 }
 
 /// Returns the pause in Retry-After if it is a number of seconds (RFC 9110, 10.2.3), at most
@@ -488,6 +509,22 @@ mod tests {
     }
 
     #[test]
+    fn regions_in_messages() {
+        for (message, region) in [
+            (
+                "The authorization header is malformed; the region 'a' is wrong; expecting 'eu-west-1'",
+                Some("eu-west-1"),
+            ),
+            ("The region name 'a' is not valid. Must be one of: wnam, enam, weur, eeur, apac, auto", Some("auto")),
+            ("The region name 'a' is not valid. Must be one of: b, c", None),
+            ("expecting 'x", None),
+            ("Authorization header malformed, unexpected scope: 20260101/us-east-1/s3/aws4_request", None),
+        ] {
+            assert_eq!(region_in(message), region, "{message}");
+        }
+    }
+
+    #[test]
     fn regions_and_clocks_are_learned_from_headers() {
         let t = classified(301, "PermanentRedirect", &[("x-amz-bucket-region", "eu-north-1")], false);
         assert_eq!(t.action, RetryAction::Region("eu-north-1".into()));
@@ -504,6 +541,13 @@ mod tests {
         assert_eq!(t.error.request_id.as_deref(), Some("HEADER"));
         assert_eq!(classified(403, "", &date, true).action, RetryAction::Clock { offset_secs: 3600 });
         assert_eq!(classified(403, "InvalidAccessKeyId", &date, true).action, RetryAction::None);
+        // A refusal that names another region is one of the region.
+        let t = classified(403, "SignatureDoesNotMatch", &[("x-amz-bucket-region", "eu-north-1")], false);
+        assert_eq!(t.action, RetryAction::Region("eu-north-1".into()));
+        assert_eq!(
+            classified(403, "AccessDenied", &[("x-amz-bucket-region", "us-east-1")], false).action,
+            RetryAction::None
+        );
         let far = [("date", "Fri, 31 Dec 9999 23:59:59 GMT")];
         assert_eq!(classified(403, "RequestTimeTooSkewed", &far, true).action, RetryAction::None);
         let last = [("date", "Thu, 31 Dec 9998 23:59:59 GMT")];

@@ -150,8 +150,19 @@ pub fn parse_list_page(body: &[u8], asked: Option<&str>) -> Result<ListPage, Str
 /// Parses a page. Also returns whether the document says that its keys are percent-encoded.
 fn parse(body: &[u8], asked: Option<&str>) -> Result<(ListPage, bool), String> {
     let mut parser = Parser::default();
-    walk(body, &mut parser)?;
+    // Some servers write keys as they are, which need not be UTF-8. Only these keys cannot be used.
+    let odd = Odd::of(body);
+    match &odd {
+        None => walk(body, &mut parser)?,
+        Some(odd) => walk(odd.text.as_bytes(), &mut parser).map_err(|_| "not UTF-8")?,
+    }
     let Parser { mut page, url_encoded, truncated, next, .. } = parser;
+    if let Some(odd) = odd {
+        odd.set_keys_aside(&mut page);
+        if next.as_deref().is_some_and(|token| token.contains(odd.mark)) {
+            return Err("its token for the rest is not UTF-8".to_owned());
+        }
+    }
     // The continuation token is opaque and, unlike keys, never encoded.
     page.continuation = match (truncated, next) {
         (Some(true), None) => {
@@ -182,13 +193,55 @@ fn decode(page: &mut ListPage) {
             true
         }
         Err(key) => {
-            tracing::debug!(target: "hydrant::s3", key = object.key, "a key that is not UTF-8");
-            let detail = "the key is not UTF-8".to_owned();
-            unlisted.push(Unlisted { key, kind: StoreErrorKind::Unsupported, detail });
+            unlisted.push(not_utf8(key));
             false
         }
     });
     common_prefixes.retain_mut(|prefix| decoded(prefix).map(|plain| *prefix = plain).is_ok());
+}
+
+/// The object `key`, in which U+FFFD stands for bytes that are not UTF-8.
+fn not_utf8(key: String) -> Unlisted {
+    tracing::debug!(target: "hydrant::s3", key, "a key that is not UTF-8");
+    Unlisted { key, kind: StoreErrorKind::Unsupported, detail: "the key is not UTF-8".to_owned() }
+}
+
+/// A document that is not UTF-8, with a mark in place of the bytes that are not.
+struct Odd {
+    text: String,
+    mark: char,
+}
+
+impl Odd {
+    /// None if `body` is UTF-8.
+    fn of(body: &[u8]) -> Option<Self> {
+        std::str::from_utf8(body).err()?;
+        // A character that the document does not hold: 6,400 are tried.
+        let mut marks = '\u{e000}'..='\u{f8ff}';
+        let is_free = |mark: &char| !body.utf8_chunks().any(|chunk| chunk.valid().contains(*mark));
+        let mark = marks.find(is_free)?;
+        let mut text = String::with_capacity(body.len());
+        for chunk in body.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                text.push(mark);
+            }
+        }
+        Some(Self { text, mark })
+    }
+
+    /// Moves the marked keys of a page to those that could not be listed.
+    fn set_keys_aside(&self, page: &mut ListPage) {
+        let ListPage { objects, common_prefixes, unlisted, .. } = page;
+        objects.retain(|object| {
+            let is_odd = object.key.contains(self.mark);
+            if is_odd {
+                unlisted.push(not_utf8(object.key.replace(self.mark, "\u{fffd}")));
+            }
+            !is_odd
+        });
+        common_prefixes.retain(|prefix| !prefix.contains(self.mark));
+    }
 }
 
 /// Decodes the keys of a server that encodes them as asked and does not say so. It shows where no
@@ -375,6 +428,28 @@ mod tests {
         assert_eq!(page.common_prefixes, ["p/"]);
         let unlisted: Vec<_> = page.unlisted.iter().map(|unlisted| unlisted.error().to_string()).collect();
         assert_eq!(unlisted, ["list caf\u{fffd}.db/0000: the key is not UTF-8"]);
+    }
+
+    #[test]
+    fn raw_bytes_that_are_not_utf8_make_one_key_bad() {
+        let odd = OBJECT.replace("a+b%2Bc%2F%C3%BC&amp;", "caf#\u{e000}.db/0000");
+        let whole = OBJECT.replace("a+b%2Bc%2F%C3%BC&amp;", "caf\u{fffd}\u{e000}.db/0000");
+        let prefixes =
+            "<CommonPrefixes><Prefix>p#/</Prefix></CommonPrefixes><CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>";
+        let raw = |text: &str| text.bytes().map(|byte| if byte == b'#' { 0xe9 } else { byte }).collect::<Vec<u8>>();
+        for encoding in ["", "<EncodingType>url</EncodingType>"] {
+            let inside = format!("{encoding}<IsTruncated>false</IsTruncated>{odd}{whole}{OBJECT}{prefixes}");
+            let page = parse_list_page(&raw(&listing(&inside)), None).unwrap();
+            let keys: Vec<_> = page.objects.iter().map(|object| object.key.as_str()).collect();
+            // One key that is not encoded shows that no key of the page is.
+            assert_eq!(keys, ["caf\u{fffd}\u{e000}.db/0000", "a+b%2Bc%2F%C3%BC&"]);
+            assert_eq!(page.common_prefixes, ["p/"]);
+            let unlisted: Vec<_> = page.unlisted.iter().map(|unlisted| unlisted.key.as_str()).collect();
+            assert_eq!(unlisted, ["caf\u{fffd}\u{e000}.db/0000"]);
+        }
+        let token = listing("<IsTruncated>true</IsTruncated><NextContinuationToken>t#</NextContinuationToken>");
+        assert!(parse_list_page(&raw(&token), None).is_err());
+        assert_eq!(parse_list_page(b"\xff\xfe<\0", None).unwrap_err(), "not UTF-8");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! Transient failures are retried (`retry`, `send`), and interrupted bodies are resumed at the exact offset
 //! (`get`). Redirects are never followed, and no signed request is sent to another host.
 
-use super::{StoreError, StoreErrorKind};
+use super::{ByteRate, StoreError, StoreErrorKind};
 use crate::telemetry::Counters;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use credentials::Credentials;
@@ -24,7 +24,7 @@ use tls::Trust;
 
 mod aws_chain;
 mod aws_files;
-mod byte_rate;
+mod aws_sso;
 mod classify;
 mod config;
 mod credentials;
@@ -50,7 +50,6 @@ mod verify;
 mod xml;
 
 pub use aws_files::{AwsFiles, ProfileEndpoint};
-pub use byte_rate::ByteRate;
 pub use config::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 pub use get::S3Body;
 pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests, prefix_of_folder};

@@ -4,7 +4,7 @@
 //! [`Environment::from_process`] reads the environment variables once, and the result is passed on as a value.
 //! Only the AWS credentials chain (aws-config) reads variables by itself.
 
-use super::byte_rate::ByteRate;
+use super::super::ByteRate;
 use super::limiter::ProcessLimiter;
 use super::proxies::ProxySettings;
 use super::reach::{Announcer, EndpointStates};

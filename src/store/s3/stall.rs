@@ -58,7 +58,7 @@ impl S3 {
             last.error.detail
         );
         self.reach.stalled(self.timeouts.stall);
-        let mut error = RequestError::new(StoreErrorKind::Timeout, detail, RetryAction::None).of(last.sent);
+        let mut error = RequestError::new(StoreErrorKind::Stalled, detail, RetryAction::None).of(last.sent);
         error.error.request_id.clone_from(&last.error.request_id);
         error.error.hint = Some("the service or the network hangs: try again later".to_owned());
         Some(error)

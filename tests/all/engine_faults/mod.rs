@@ -7,6 +7,7 @@ mod replica;
 use crate::common::binary::only_test;
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::{CommitContext, Destination, Replace};
+use hydrant::error::Class;
 use hydrant::io::fault::{Effect, Step, inject};
 use hydrant::io::{BackendChoice, IoBackend, probe};
 use hydrant::plan::Target;
@@ -64,6 +65,16 @@ fn engine(kind: IoBackend, memory_bytes: u64) -> Workers {
 }
 
 fn run(engine: &Workers, replica: &Path, output: &Path, replace: Replace) -> Result<(), RestoreError> {
+    run_in(&CommitContext::default(), engine, replica, output, replace)
+}
+
+fn run_in(
+    context: &CommitContext,
+    engine: &Workers,
+    replica: &Path,
+    output: &Path,
+    replace: Replace,
+) -> Result<(), RestoreError> {
     let request = Request {
         store: Store::File(Default::default()),
         path: replica.to_str().unwrap().to_owned(),
@@ -71,7 +82,7 @@ fn run(engine: &Workers, replica: &Path, output: &Path, replace: Replace) -> Res
         target: Target::Latest,
         generation: None,
         newest_intact: false,
-        destination: Arc::new(Destination::prepare(&CommitContext::default(), output, replace)?),
+        destination: Arc::new(Destination::prepare(context, output, replace)?),
         check: None,
         parallelism: None,
     };
@@ -247,6 +258,26 @@ fn child() {
     let nth: u32 = nth.parse().unwrap();
     let _fault = (nth > 0).then(|| inject(Path::new(output), None, nth, Effect::Kill));
     run(&engine(kind, 64 << 20), Path::new(replica), Path::new(output), replace).unwrap();
+}
+
+/// Where space cannot be reserved, several databases may have been begun that fit each by itself.
+#[test]
+fn a_write_to_a_full_disk_is_remembered() {
+    let (source, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (replica, output, context) = (replica(source.path()), dir.path().join("out.db"), CommitContext::default());
+    let is_size_read_first = || {
+        let other = Destination::prepare(&context, &dir.path().join("other.db"), Replace::Never).unwrap();
+        Arc::new(other).create(false).unwrap().is_space_scarce(0)
+    };
+    assert!(!is_size_read_first());
+    let fault = inject(&output, Some(Step::Write), 1, Effect::Fail(Errno::NOSPC));
+    let engine = engine(IoBackend::Pwrite, 64 << 20);
+    let error = run_in(&context, &engine, &replica, &output, Replace::Never).unwrap_err();
+    assert!(fault.struck());
+    assert_eq!(error.class(), Class::DiskFull, "{error}");
+    assert!(is_size_read_first());
+    run_in(&context, &engine, &replica, &output, Replace::Never).unwrap();
+    assert_eq!(files(dir.path()), restored());
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn restore_errors() -> String {
         Nothing { 0: NothingFound::Empty { path: key(), objects: 1, example: Some(key()) } },
         Nothing { 0: NothingFound::Empty { path: key(), objects: 2, example: Some(key()) } },
         Nothing { 0: NothingFound::NoDirectory { path: path(), nearest: path() } },
-        Nothing { 0: NothingFound::Inside { path: key(), replica: key() } },
+        Nothing { 0: NothingFound::Inside { path: key(), replica: key(), root: key() } },
         Nothing { 0: NothingFound::Below { path: key(), count: 2, roots: vec![key(), key()] } },
         File { key: key(), error: FormatError::Truncated { part: Part::Header, size: 50, needed: 100 } },
         Chain { key: key(), error: ChainError::PageMissing { pgno: Pgno(3), commit: 4 } },

@@ -93,7 +93,7 @@ fn failures() -> Vec<String> {
 /// again.
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
-        NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Throttled, Network, Server,
+        NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Stalled, Throttled, Network, Server,
         NotImplemented, TooLarge, InvalidResponse, RangesIgnored, Archived, Unsupported, Unreadable, Io
     );
     let error = |kind| StoreError {
@@ -112,6 +112,7 @@ fn requests() -> Vec<String> {
         "access denied",
         "credentials",
         "timeout",
+        "no progress",
         "throttled",
         "network",
         "5xx",

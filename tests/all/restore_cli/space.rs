@@ -26,6 +26,18 @@ fn a_database_that_does_not_fit_is_refused_by_its_header_alone() {
     }
 }
 
+#[test]
+fn a_dry_run_says_that_the_disk_is_too_small() {
+    let place = Place::new();
+    let Some(_disk) = SmallDisk::on(place.dir(), "64k") else { return };
+    let served = serve(large(1 << 20, 0), Faults::default());
+    let dry = |out: &str| run(&mut hydrant_s3(&["restore", "-dry-run", "-o", out, &served.url])).succeeded().stderr;
+    let stderr = dry(&place.path("new/x.db"));
+    let below = format!(" of files, 64.0 KiB free below {}/new\n", place.dir().display());
+    assert!(stderr.contains("Warning: about ") && stderr.contains(&below), "{stderr}");
+    assert!(!dry(&Place::new().out()).contains("Warning"));
+}
+
 /// Scarce, but large enough: the header is read alone, and the database is restored.
 #[test]
 fn a_database_that_just_fits_takes_one_request_more() {

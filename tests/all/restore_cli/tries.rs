@@ -106,6 +106,92 @@ fn slips_of_urls() {
     }
 }
 
+/// A directory with replicas below `fleet/`, one for each of `names`.
+fn replicas(names: &[&str]) -> Place {
+    let (folder, _) = fixture("block-4096");
+    let place = Place::new();
+    for name in names {
+        for (path, what) in contents(&folder) {
+            if what.starts_with("file") {
+                let to = place.dir().join("fleet").join(name).join(&path);
+                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+                std::fs::copy(folder.join(&path), to).unwrap();
+            }
+        }
+    }
+    place
+}
+
+#[test]
+fn databases_below_the_place() {
+    let hash = source().1;
+    let one = replicas(&["a b#1.db"]);
+    let fleet = one.path("fleet");
+    let database = format!("'file://{fleet}/a%20b%231.db'");
+    for (line, better) in [
+        (format!("hydrant restore -o 1.db file://{fleet}"), format!("hydrant restore -o 1.db {database}")),
+        (
+            format!("hydrant restore -dry-run -if-replica-exists -o 2.db file://{fleet}"),
+            format!("hydrant restore -dry-run -if-replica-exists -o 2.db {database}"),
+        ),
+        (
+            format!("hydrant restore -o 3.db '{fleet}/a b#1.db/0009'").replace(" '", " 'file://").replace('#', "%23"),
+            format!("hydrant restore -o 3.db {database}"),
+        ),
+        (format!("hydrant ltx file://{fleet}"), format!("hydrant ltx {database}")),
+        (format!("hydrant ltx 'file://{fleet}/a b%231.db/0009'"), format!("hydrant ltx {database}")),
+    ] {
+        let better = better.replace("'file://", "file://").replace(".db'", ".db");
+        assert_eq!(tried(one.dir(), &line), better);
+    }
+    for out in ["1.db", "3.db"] {
+        assert_eq!(sha256(&one.dir().join(out)), hash);
+    }
+
+    let two = replicas(&["a.db", "eu/b.db"]);
+    let fleet = two.path("fleet");
+    let out = two.path("x");
+    assert_eq!(
+        tried(
+            two.dir(),
+            &format!("hydrant restore -json -parallelism 1 -timestamp 2100-01-01T00:00:00Z -o x.db file://{fleet}")
+        ),
+        format!("hydrant restore-pattern -timestamp 2100-01-01T00:00:00Z -output-dir {out} 'file://{fleet}/**'")
+    );
+    for name in ["x/a.db", "x/eu/b.db"] {
+        assert_eq!(sha256(&two.dir().join(name)), hash);
+    }
+    // The directory exists now.
+    let better = tried(two.dir(), &format!("hydrant restore -o x.db file://{fleet}/"));
+    assert_eq!(better, format!("hydrant restore-pattern -output-dir {out}.db.restored 'file://{fleet}/**'"));
+    let better = tried(two.dir(), &format!("hydrant ltx -level 9 file://{fleet}"));
+    assert_eq!(better, format!("hydrant restore-pattern -dry-run 'file://{fleet}/**'"));
+    // A TXID is one of a single database.
+    let ran = run(&mut shell(two.dir(), &format!("hydrant restore -txid 1 -o y.db file://{fleet}")));
+    assert!(ran.failed("2 databases lie below it").stderr.lines().all(|line| !line.starts_with("Try:")));
+}
+
+#[test]
+fn patterns_that_match_nothing() {
+    let place = replicas(&["eu/a.db", "us/b[1].db"]);
+    let fleet = place.path("fleet");
+    for (command, typed, better) in [
+        ("restore-pattern -output-dir 1", "*.db", "**/*.db"),
+        ("restore-pattern -dry-run", "us/*.sqlite", "us/**"),
+        ("restore-pattern -dry-run", "eu/a.db/0009/**", "eu/a.db"),
+        ("restore-pattern -dry-run", "us/b%5C[1%5C].db/0009/**", "us/b\\[1\\].db"),
+        ("bench -stage list", "*.db", "**/*.db"),
+    ] {
+        let tried = tried(place.dir(), &format!("hydrant {command} 'file://{fleet}/{typed}'"));
+        assert_eq!(tried.replace('\'', ""), format!("hydrant {command} file://{fleet}/{better}"));
+    }
+    let served = serve(large(64 << 10, 0), Faults::default());
+    let typed = url(&served.server.endpoint(), "*.sqlite");
+    let better = tried(place.dir(), &format!("hydrant restore-pattern -output-dir 2 '{typed}'"));
+    assert!(better.contains(" 's3://bucket/**?endpoint="), "{better}");
+    assert_eq!(sha256(&place.dir().join("2/large.db")), served.sha256);
+}
+
 #[test]
 fn wrong_command_lines() {
     let (folder, _) = source();

@@ -1,6 +1,6 @@
-//! The limit on received bytes per second (`-limit-rate`), one for all connections of a process.
+//! The limit on received bytes per second (`-limit-rate`), one for all connections and files of a process.
 //!
-//! A reader that has received bytes pauses until the limit has room for them. Meanwhile it reads no more, so the
+//! A reader that has received bytes pauses until the limit has room for them. Meanwhile it reads no more, so a
 //! connection's buffers fill and the sender slows down.
 
 use crate::process::locks::lock;
@@ -30,7 +30,7 @@ impl ByteRate {
     }
 
     /// Waits until the limit has room for `bytes` that were received.
-    pub(super) async fn take(&self, bytes: u64) {
+    pub(in crate::store) async fn take(&self, bytes: u64) {
         let Some(budget) = &self.0 else { return };
         let pause = budget.take(bytes, Instant::now());
         if !pause.is_zero() {
