@@ -73,8 +73,6 @@ fn an_ltx_replica_has_no_generations() {
 #[test]
 fn a_generation_and_a_txid_exclude_each_other() {
     let (served, generations) = served();
-    let ran = restore_with(&["-generation", &generations[0].0, "-txid", "1", &served.url()]);
-    assert!(ran.code != 0, "{ran:?}");
-    let code = ran.code;
-    ran.fails_with(code, "");
+    let args = ["-generation", &generations[0].0, "-txid", "1", &served.url()];
+    restore_with(&args).fails_with(2, "cannot specify -generation and -txid");
 }

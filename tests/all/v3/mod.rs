@@ -1,4 +1,4 @@
-//! Tests of replicas in the format of Litestream 0.3 (docs/FORMAT.md, "Litestream 0.3"): what Litestream wrote, on
+//! Tests of replicas in the format of Litestream 0.3 (docs/FORMAT-V3.md): what Litestream wrote, on
 //! disk and in buckets, through the engine and through the program.
 
 mod choice;
