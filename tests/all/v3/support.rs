@@ -91,13 +91,7 @@ impl Recorded {
 
     /// Writes the files below `dir`, with the recorded times as mtimes.
     pub(super) fn write(&self, dir: &Path) {
-        for file in &self.files {
-            let path = dir.join(&file.key);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, &file.bytes).unwrap();
-            let modified = UNIX_EPOCH + Duration::from_nanos(file.time.as_nanos().try_into().unwrap());
-            std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
-        }
+        self.files.iter().for_each(|file| write_file(&dir.join(&file.key), &file.bytes, file.time));
     }
 
     /// Puts the files into `bucket`, with keys that begin with `prefix`.
@@ -186,6 +180,14 @@ impl RecordedFile {
             None => object,
         }
     }
+}
+
+/// Writes a file with this mtime.
+pub(super) fn write_file(path: &Path, bytes: &[u8], time: Timestamp) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    let modified = UNIX_EPOCH + Duration::from_nanos(time.as_nanos().try_into().unwrap());
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
 /// The name of the generation in a key of a 0.3 file.
