@@ -61,18 +61,21 @@ fn reached(recorded: &Recorded, target: Target, outcome: &RestoreOutcome) -> Res
         return if has_ltx && outcome.txid.0 > 0 { Ok(()) } else { Err(format!("no state: {outcome:?}")) };
     };
     let generation = state.generation.to_string();
-    let index = format!("/{:08x}", state.index);
-    let is_it = |key: &str| generation_of(key) == Some(&generation) && key.contains(&index);
-    let found = recorded.files.iter().any(|file| file.time == state.time && is_it(&file.key));
+    let of_generation = || recorded.files.iter().filter(|file| generation_of(&file.key) == Some(&generation));
+    // The last file, and the time of the newest one: they are the same unless times are those of a copy.
+    let last = [format!("/{:08x}_{:08x}.", state.index, state.offset), format!("/{:08x}.", state.index)];
+    let is_there = of_generation().any(|file| last.iter().any(|name| file.key.contains(name)));
+    let has_time = of_generation().any(|file| file.time == state.time);
     let too_late = matches!(target, Target::Timestamp(at) if state.time > at);
     // Of a snapshot that is ahead, files after T are used.
-    if !found || (too_late && recorded.name != "v3-ahead") {
+    if !is_there || !has_time || (too_late && recorded.name != "v3-ahead") {
         return Err(format!("{state:?} is no state of {generation}"));
     }
     Ok(())
 }
 
-/// Restores every target of every replica from `store` with every writer. Returns the number of restores.
+/// Restores every target of every replica from `store`: with one writer files whole, with the other one in segments.
+/// Returns the number of restores.
 fn every_target(source: &str, store: &Store, replicas: &[Recorded], path_of: impl Fn(&Recorded) -> String) -> usize {
     let mut problems = Vec::new();
     let mut restored = 0;
