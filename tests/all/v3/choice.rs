@@ -74,13 +74,24 @@ fn snapshots_of_the_same_second() {
     }
     // The generation with the newest file.
     for (this, other, hash) in [(&a, &b, &of_a), (&b, &a, &of_b)] {
-        let mut recorded = Recorded { name: String::new(), manifest: recorded.manifest.clone(), files: recorded.files.clone() };
+        let mut recorded = recorded.clone();
         for (generation, after) in [(this, 2), (other, 1)] {
             for file in recorded.of_generation(generation).filter(|file| file.key.contains("/wal/")) {
                 file.time = second.saturating_add_nanos(after * HOUR_NANOS);
             }
         }
         newest(recorded).gives(hash);
+    }
+    // The same second is asked for: the generation that goes on after it is the later one.
+    for (this, hash) in [(&a, &of_a), (&b, &of_b)] {
+        let mut recorded = recorded.clone();
+        recorded.files.iter_mut().for_each(|file| file.time = second);
+        let last = recorded.of_generation(this).map(|file| file.key.clone()).max().unwrap();
+        later(&mut recorded, this, HOUR_NANOS, |key| key == last);
+        let served = serve(recorded);
+        let ran = restore_with(&["-json", "-timestamp", &second.to_string(), &served.url()]);
+        assert_eq!((ran.code, &ran.json()["generation"]), (0, &this.as_str().into()), "{ran:?}");
+        restore_with(&[&served.url()]).gives(hash);
     }
     // All times are the same: the greater name.
     recorded.files.iter_mut().for_each(|file| file.time = second);

@@ -1,7 +1,7 @@
 //! Tests of replicas that are large compared with the memory budget.
 
 use super::support::*;
-use crate::common::wait::AT_MOST;
+use crate::common::wait::{AT_MOST, until};
 use hydrant::restore::SEGMENT_BYTES;
 use hydrant::sim::generate::{LargeV3Spec, large_v3};
 use hydrant::sim::server::{Object, RequestKind, SimServer};
@@ -81,6 +81,28 @@ fn an_index_larger_than_the_memory_budget() {
     assert_eq!(large.server.stats().of_kind(RequestKind::List), 2);
     let on_disk = format!("file://{}", large.dir.path().join(&large.root).display());
     measured(&["--memory", "16MiB", &on_disk]).0.gives(&large.hash);
+}
+
+/// An index that no checkpoint has ended for a long time: hundreds of small segments, more than memory may hold. They
+/// are fetched side by side nevertheless.
+#[test]
+fn small_segments_of_a_large_index_are_fetched_side_by_side() {
+    let spec = LargeV3Spec {
+        bytes: 2 << 20,
+        indexes: 1,
+        segments: 700,
+        pages_per_segment: 8,
+        overlap: 0.3,
+        ..LargeV3Spec::default()
+    };
+    let large = Large::make(&spec);
+    large.server.answer_only(RequestKind::Get, Some(0));
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["restore", "-json", "-o", "out.db", &large.url()];
+    let child = command_in(&dir, &args).spawn().unwrap();
+    until(|| large.server.stats().in_flight_now >= 8);
+    large.server.answer_only(RequestKind::Get, None);
+    Ran::of(dir, child.wait_with_output().unwrap()).gives(&large.hash);
 }
 
 /// Many indexes and a snapshot that is fetched in segments, with less memory than they take together.

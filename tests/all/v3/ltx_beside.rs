@@ -33,7 +33,8 @@ fn the_format_of_every_target() {
                     of_ltx += 1;
                 }
                 let warnings = result["warnings"].to_string();
-                assert!(warnings.contains("v0.3") && (!is_v3 || warnings.contains("LTX")), "{t} {result}");
+                let aside = if is_v3 { "LTX file" } else { "of Litestream 0.3" };
+                assert!(warnings.contains("left aside") && warnings.contains(aside), "{t} {result}");
             }
         }
     }

@@ -65,6 +65,7 @@ pub(super) struct RecordedFile {
 }
 
 /// A replica or bucket as it was recorded: its files and the manifest.
+#[derive(Clone)]
 pub(super) struct Recorded {
     pub name: String,
     pub manifest: Value,
@@ -366,6 +367,7 @@ impl<'a> Wanted<'a> {
             replica: None,
             target: self.target,
             generation: self.generation,
+            newest_intact: false,
             destination: Arc::new(Destination::prepare(&CommitContext::default(), output, Replace::Never)?),
             check: None,
             parallelism: None,
