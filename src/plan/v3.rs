@@ -86,7 +86,7 @@ fn plan_intact(
     excluded: &Excluded,
 ) -> Result<Chosen, PlanError> {
     let mut by_time: Vec<_> = generations.iter().filter(|g| newest_snapshot(g, until).is_some()).collect();
-    by_time.sort_by_key(|g| std::cmp::Reverse((newest_snapshot(g, until), g.newest(until), g.name)));
+    by_time.sort_by_key(|g| std::cmp::Reverse((newest_snapshot(g, until), g.newest(Timestamp::MAX), g.name)));
     let mut first_error = None;
     for generation in by_time {
         match plan_in(v3, generations, generation, until, excluded, Wanted::Intact) {
@@ -204,8 +204,10 @@ fn choose<'a, 'b>(
 ) -> Result<&'b GenerationFiles<'a>, PlanError> {
     let newest_snapshot =
         |generation: &&GenerationFiles<'_>| snapshot_times(generation).into_iter().filter(|&time| time <= until).max();
-    let by_time = generations.iter().filter_map(|g| Some((newest_snapshot(&g)?, g.newest(until), g.name, g)));
-    let Some((_, newest, _, chosen)) = by_time.max_by_key(|&(snapshot, newest, name, _)| (snapshot, newest, name))
+    // Where times are whole seconds, snapshots of two generations may be of the same one. The generation that went on
+    // is the later one, also if its other files are newer than the target.
+    let by_time = generations.iter().filter_map(|g| Some((newest_snapshot(&g)?, g.newest(Timestamp::MAX), g.name, g)));
+    let Some((.., chosen)) = by_time.max_by_key(|&(snapshot, newest, name, _)| (snapshot, newest, name))
     else {
         let oldest = generations.iter().flat_map(snapshot_times).min();
         return Err(
@@ -219,6 +221,7 @@ fn choose<'a, 'b>(
             },
         );
     };
+    let newest = chosen.newest(until);
     // Retention deletes snapshots first, so an old generation without one is normal. A newer one is not: to restore an
     // older generation in its stead would lose what it holds, without a word.
     let is_newer = |g: &&GenerationFiles<'_>| snapshot_times(g).is_empty() && g.newest(until) > newest;

@@ -29,15 +29,20 @@ impl<I: Iterator<Item = F>, F: Future> Ahead<I, F> {
         Self { rest: futures, running: FuturesOrdered::new(), ready: VecDeque::new(), most: most.max(1) }
     }
 
-    /// Starts futures up to the bound and waits for the next result, in the order of the futures. Returns
-    /// None after the last one.
-    pub(super) async fn next(&mut self) -> Option<F::Output> {
+    /// Starts futures up to the bound. They are polled by [`Self::next`] and [`Self::during`].
+    pub(super) fn start(&mut self) {
         while self.running.len() + self.ready.len() < self.most {
             match self.rest.next() {
                 Some(future) => self.running.push_back(future),
                 None => break,
             }
         }
+    }
+
+    /// Starts futures up to the bound and waits for the next result, in the order of the futures. Returns
+    /// None after the last one.
+    pub(super) async fn next(&mut self) -> Option<F::Output> {
+        self.start();
         match self.ready.pop_front() {
             Some(answer) => Some(answer),
             None => self.running.next().await,

@@ -34,4 +34,5 @@ mod s3_foreign;
 mod s3_tls;
 mod s3_waits;
 mod stages;
+mod v3;
 mod verify;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// At most 16 pieces of one index are fetched at a time.
-const PIECES_IN_FLIGHT: usize = 16;
+pub(super) const PIECES_IN_FLIGHT: usize = 16;
 /// WAL is rarely compressed to less than a tenth. Used to estimate how much memory an index takes.
 const USUAL_RATIO: u64 = 10;
 

@@ -21,7 +21,7 @@ use crate::restore::ahead::Ahead;
 use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::{Executed, Execution};
 use crate::restore::large::{PlannedContent, PlannedFile};
-use crate::restore::v3::claiming::Claiming;
+use crate::restore::v3::claiming::{ClaimedPages, Claiming};
 use crate::restore::v3::index::{IndexJob, Read};
 use crate::restore::workers::Worker;
 use futures_util::FutureExt;
@@ -55,14 +55,16 @@ impl V3Execution<'_> {
     }
 }
 
-/// Does what [`super::execute::execute`] does for a plan of files of Litestream 0.3.
-pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed, ExecutionFailure> {
-    run(execution, v3).await.map_err(|failure| match may_be_of_transport(&failure) {
+/// The failure of a file that was decoded while it arrived. If a flipped bit may be the cause, another execution is to
+/// ask for the file once more. A file that is in memory as a whole is asked for again where it is decoded, and a failure
+/// after that counts.
+fn or_again(execution: &Execution<'_>, failure: ExecutionFailure) -> ExecutionFailure {
+    match may_be_of_transport(&failure) {
         Some(file) if execution.may_ask_again(file, &failure) => {
             ExecutionFailure::Again { file, failure: Box::new(failure) }
         }
         _ => failure,
-    })
+    }
 }
 
 /// The file at fault, if a bit that was flipped on the way from a bucket may be the cause. A flipped bit of the snapshot
@@ -75,7 +77,8 @@ fn may_be_of_transport(failure: &ExecutionFailure) -> Option<usize> {
     }
 }
 
-async fn run(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed, ExecutionFailure> {
+/// Does what [`super::execute::execute`] does for a plan of files of Litestream 0.3.
+pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed, ExecutionFailure> {
     let (base, _) = execution.base_and_increments()?;
     let shared = &execution.worker.shared;
     shared.counters.bytes_in_planned.add(execution.planned_bytes());
@@ -88,6 +91,48 @@ async fn run(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed
     let base_bytes = snapshot::held_bytes(execution, base).min(quarter);
     let _reservation = shared.budget.reserve(base_bytes + window_bytes).await;
 
+    // A piece of WAL that is larger is fetched in parts, as many as the snapshot's, which are not reserved for both.
+    let may_fetch_ahead = jobs.iter().all(|job| job.stored_bytes() <= HELD_BYTES);
+    let wal = read_wal(execution, v3, &jobs, window_bytes);
+    let (wal, body) = snapshot::fetch_during(execution, base, may_fetch_ahead, wal).await?;
+    let ReadWal { claimed, frames, position } = wal;
+    let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
+    let snapshot = snapshot::place(execution, body, &claimed, &watched).await?;
+    let size = claimed.check_complete(&snapshot)?;
+    if let Some(output) = execution.output {
+        output.truncate(u64::from(size) * u64::from(snapshot.page_size.get()))?;
+    }
+    let found = frames.as_ref().map(|frames| ahead::compare(frames, &snapshot.seen)).unwrap_or_default();
+    if found.is_proven && v3.needs_check() {
+        return Err(ExecutionFailure::SnapshotAhead { through: found.through });
+    }
+    let state = v3.plan.state;
+    Ok(Executed {
+        page_size: snapshot.page_size.get(),
+        commit: size,
+        timestamp: state.time,
+        reached: position.map(|(index, offset)| V3State { index, offset, ..state }),
+        through: found.through,
+        step_back: None,
+    })
+}
+
+/// What the WAL of all indexes holds.
+struct ReadWal {
+    claimed: ClaimedPages,
+    /// The frames of the snapshot's own index, if they are to be compared with the snapshot.
+    frames: Option<frames::IndexFrames>,
+    /// Index and offset of the piece behind the target that was applied last.
+    position: Option<(u32, u64)>,
+}
+
+/// Reads the indexes, the newest first. They take `window_bytes` of memory at a time.
+async fn read_wal(
+    execution: &Execution<'_>,
+    v3: &V3Execution<'_>,
+    jobs: &[Rc<IndexJob>],
+    window_bytes: u64,
+) -> Result<ReadWal, ExecutionFailure> {
     let wal_bytes: u64 = jobs.iter().map(|job| job.stored_bytes()).sum();
     let is_inline = wal_bytes <= INLINE_WAL_BYTES;
     let window = Semaphore::new(window_bytes.max(1) as usize);
@@ -107,34 +152,15 @@ async fn run(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed
             Read::Held(pages) => pages,
             Read::TooMany => {
                 drop(permit);
-                reads.during(streamed::read(execution, job, &mut claiming)).await?
+                let streamed = reads.during(streamed::read(execution, job, &mut claiming)).await;
+                streamed.map_err(|failure| or_again(execution, failure))?
             }
         };
         reads.during(claiming.add(job.first_file(), &pages)).await?;
         frames = frames.or(pages.frames);
         position = position.or(pages.through_position);
     }
-    drop(reads);
-    let claimed = claiming.finish();
-    let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
-    let snapshot = snapshot::place(execution, &claimed, &watched).await?;
-    let size = claimed.check_complete(&snapshot)?;
-    if let Some(output) = execution.output {
-        output.truncate(u64::from(size) * u64::from(snapshot.page_size.get()))?;
-    }
-    let found = frames.as_ref().map(|frames| ahead::compare(frames, &snapshot.seen)).unwrap_or_default();
-    if found.is_proven && v3.needs_check() {
-        return Err(ExecutionFailure::SnapshotAhead { through: found.through });
-    }
-    let state = v3.plan.state;
-    Ok(Executed {
-        page_size: snapshot.page_size.get(),
-        commit: size,
-        timestamp: state.time,
-        reached: position.map(|(index, offset)| V3State { index, offset, ..state }),
-        through: found.through,
-        step_back: None,
-    })
+    Ok(ReadWal { claimed: claiming.finish(), frames, position })
 }
 
 /// Lets any worker read the index.

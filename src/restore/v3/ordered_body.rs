@@ -39,6 +39,12 @@ pub(super) fn part_bytes(execution: &Execution<'_>) -> u64 {
     (execution.worker.shared.segment_bytes / PART_DIVISOR).max(1)
 }
 
+/// Whether [`OrderedBody`] fetches this file in parts, as its chunks are asked for.
+pub(super) fn is_fetched_in_parts(execution: &Execution<'_>, planned: &PlannedFile) -> bool {
+    let store = execution.store;
+    !store.is_on_disk() && planned.size > part_bytes(execution) && !store.ignores_ranges()
+}
+
 impl<'a> OrderedBody<'a> {
     /// Opens file `file` of the plan, which is `planned`. It is fetched as its chunks are asked for.
     ///
@@ -56,7 +62,7 @@ impl<'a> OrderedBody<'a> {
             return Ok(Self { file, chunks: none, rest: Rest::None });
         }
         let part = part_bytes(execution);
-        if is_on_disk || planned.size <= part || execution.store.ignores_ranges() {
+        if !is_fetched_in_parts(execution, planned) {
             let _permit = request_permit(execution.requests.as_deref()).await;
             let body = execution.store.get(&worker.http, &planned.key, 0..planned.size, planned.etag.as_ref()).await;
             let body = body.map_err(|e| ExecutionFailure::of_request(file, e))?;
@@ -74,6 +80,18 @@ impl<'a> OrderedBody<'a> {
         });
         let parts = Ahead::new(Box::new(parts) as Box<dyn Iterator<Item = Part<'a>> + 'a>, PARTS_IN_FLIGHT);
         Ok(Self { file, chunks: none, rest: Rest::Parts(parts) })
+    }
+
+    /// A body that is in memory as a whole.
+    pub(super) fn fetched(file: usize, chunks: Vec<Bytes>) -> Self {
+        Self { file, chunks: chunks.into_iter(), rest: Rest::None }
+    }
+
+    /// Begins to fetch the first parts. They go on during [`Self::during`].
+    pub(super) fn start(&mut self) {
+        if let Rest::Parts(parts) = &mut self.rest {
+            parts.start();
+        }
     }
 
     /// Returns the next chunk. None at the end of the file.

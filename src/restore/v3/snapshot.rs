@@ -6,8 +6,8 @@
 
 use super::claiming::ClaimedPages;
 use super::frames::content_hash;
-use super::may_be_of_transport;
-use super::ordered_body::{OrderedBody, PARTS_IN_FLIGHT, fetch_whole, part_bytes};
+use super::ordered_body::{OrderedBody, PARTS_IN_FLIGHT, fetch_whole, is_fetched_in_parts, part_bytes};
+use super::{may_be_of_transport, or_again};
 use crate::catalogue::V3Kind;
 use crate::commit::StagedFile;
 use crate::io::OutputFile;
@@ -62,21 +62,67 @@ fn blocks_in_flight(execution: &Execution<'_>) -> usize {
     (execution.worker.shared.workers * BLOCKS_PER_WORKER).clamp(2, MOST_BLOCKS)
 }
 
-/// Writes the snapshot, which is file 0 of the plan. `watched` are the pages whose hashes are returned.
+/// How much of the snapshot's body was fetched while the WAL was read.
+pub(super) enum SnapshotBody<'a> {
+    /// All of it.
+    Whole(Vec<Bytes>),
+    /// The first parts.
+    Begun(OrderedBody<'a>),
+    /// Nothing: it lies on a disk, or its service does not send ranges.
+    NotBegun,
+}
+
+/// Awaits `work`, which reads the WAL, and fetches the snapshot's body `base` meanwhile: all of a small one, and the
+/// first parts of a large one if `may_fetch_ahead`.
+///
+/// # Errors
+/// That of `work`, or a small snapshot cannot be fetched.
+pub(super) async fn fetch_during<'a, T>(
+    execution: &'a Execution<'_>,
+    base: &'a PlannedFile,
+    may_fetch_ahead: bool,
+    work: impl Future<Output = Result<T, ExecutionFailure>>,
+) -> Result<(T, SnapshotBody<'a>), ExecutionFailure> {
+    if execution.store.is_on_disk() {
+        return Ok((work.await?, SnapshotBody::NotBegun));
+    }
+    if is_small(base) {
+        let fetched = fetch_whole(execution, 0, base, false);
+        let (done, chunks) = futures_util::future::try_join(work, fetched).await?;
+        return Ok((done, SnapshotBody::Whole(chunks)));
+    }
+    if may_fetch_ahead && is_fetched_in_parts(execution, base) {
+        let mut body = OrderedBody::open(execution, 0, base).await?;
+        body.start();
+        let done = body.during(work).await?;
+        return Ok((done, SnapshotBody::Begun(body)));
+    }
+    Ok((work.await?, SnapshotBody::NotBegun))
+}
+
+/// Whether the snapshot is decoded by one worker from a body in memory.
+fn is_small(base: &PlannedFile) -> bool {
+    is_packed(base) && base.size <= INLINE_BYTES
+}
+
+/// Writes the snapshot, which is file 0 of the plan. `body` is what was fetched of it. `watched` are the pages whose
+/// hashes are returned.
 ///
 /// # Errors
 /// The snapshot is damaged, no database, or has another page size than the WAL; or it cannot be read or written.
 pub(super) async fn place(
     execution: &Execution<'_>,
+    body: SnapshotBody<'_>,
     claimed: &ClaimedPages,
     watched: &Arc<HashSet<u32>>,
 ) -> Result<PlacedSnapshot, ExecutionFailure> {
     let base = execution.planned(0)?;
     let mut placing = Placing::new(execution, claimed, watched);
-    if !is_packed(base) {
-        placing.plain(OrderedBody::open(execution, 0, base).await?).await?;
-    } else if base.size <= INLINE_BYTES {
-        let chunks = fetch_whole(execution, 0, base, false).await?;
+    if is_small(base) {
+        let chunks = match body {
+            SnapshotBody::Whole(chunks) => chunks,
+            SnapshotBody::Begun(_) | SnapshotBody::NotBegun => fetch_whole(execution, 0, base, false).await?,
+        };
         match placing.inline(base, chunks).await {
             Err(failure) if may_be_of_transport(&failure) == Some(0) && execution.may_ask_again(0, &failure) => {
                 if let Some((_, error)) = failure.wrong_content() {
@@ -88,11 +134,20 @@ pub(super) async fn place(
             }
             done => done?,
         }
-    } else {
-        let body = OrderedBody::open(execution, 0, base).await?;
-        placing.by_all_workers(base, body).await?;
+        return placing.finish().await;
     }
-    placing.finish().await
+    let placed = async {
+        let body = match body {
+            SnapshotBody::Begun(body) => body,
+            SnapshotBody::Whole(_) | SnapshotBody::NotBegun => OrderedBody::open(execution, 0, base).await?,
+        };
+        match is_packed(base) {
+            true => placing.by_all_workers(base, body).await?,
+            false => placing.plain(body).await?,
+        }
+        placing.finish().await
+    };
+    placed.await.map_err(|failure| or_again(execution, failure))
 }
 
 fn is_packed(base: &PlannedFile) -> bool {

@@ -6,15 +6,22 @@
 
 use super::claiming::{Claiming, spill};
 use super::frames::IndexFrames;
-use super::index::{IndexJob, IndexPages, Stop, end, is_packed, offset_of};
-use super::ordered_body::OrderedBody;
+use super::index::{IndexJob, IndexPages, PIECES_IN_FLIGHT, Stop, end, is_packed, offset_of};
+use super::ordered_body::{OrderedBody, fetch_whole};
 use crate::ltx::{PageSize, Pgno};
+use crate::restore::ahead::Ahead;
 use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::Execution;
+use crate::restore::large::PlannedFile;
 use crate::wal::{Decoded, ObjectDecoder, WalFrame, WalReader};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// LZ4 stores at most 255 bytes in one.
 const MOST_RATIO: u64 = 255;
+/// A piece of up to 1 MiB is fetched before its turn, because an index that no checkpoint ends has thousands of small
+/// pieces. All that were fetched before their turn take at most 4 MiB.
+const SMALL_BYTES: u64 = 1 << 20;
+const SMALL_PIECES_BYTES: usize = 4 << 20;
 
 /// Reads the index and adds it to `claiming`. Returns its frames, if they are to be compared, and no pages.
 ///
@@ -85,21 +92,45 @@ async fn read_frames(
     on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), Stop>,
 ) -> Result<WalReader, ExecutionFailure> {
     let mut reader = WalReader::new();
-    for (i, piece) in job.pieces.iter().enumerate() {
-        let file = job.first + i;
+    let pieces = || job.pieces.iter().enumerate().map(|(i, piece)| (job.first + i, piece));
+    let room = Semaphore::new(SMALL_PIECES_BYTES);
+    let fetches = pieces().map(|(file, piece)| fetch_small(execution, &room, file, piece));
+    let mut bodies = Ahead::new(fetches, PIECES_IN_FLIGHT);
+    for (file, piece) in pieces() {
         job.check_begin(&reader, file, piece)?;
-        let body = OrderedBody::open(execution, file, piece).await?;
-        read_piece(body, piece, file, &mut reader, on_frame).await?;
+        let (body, _room) = match bodies.next().await.transpose()?.flatten() {
+            Some((body, room)) => (body, Some(room)),
+            None => (bodies.during(OrderedBody::open(execution, file, piece)).await?, None),
+        };
+        bodies.during(read_piece(body, piece, file, &mut reader, on_frame)).await?;
     }
+    drop(bodies);
     if job.through.is_none() {
         job.check_end(&reader)?;
     }
     Ok(reader)
 }
 
+/// Fetches a small object of a bucket as a whole, once there is `room` for it. None for all other files, which are
+/// opened when their turn comes.
+async fn fetch_small<'a, 'b>(
+    execution: &'a Execution<'_>,
+    room: &'b Semaphore,
+    file: usize,
+    piece: &PlannedFile,
+) -> Result<Option<(OrderedBody<'a>, SemaphorePermit<'b>)>, ExecutionFailure> {
+    if execution.store.is_on_disk() || piece.size > SMALL_BYTES {
+        return Ok(None);
+    }
+    // Permits are given in order, so the piece whose turn is next never waits for those after it.
+    let Ok(permit) = room.acquire_many(piece.size as u32).await else { return Ok(None) };
+    let chunks = fetch_whole(execution, file, piece, false).await?;
+    Ok(Some((OrderedBody::fetched(file, chunks), permit)))
+}
+
 async fn read_piece(
     mut body: OrderedBody<'_>,
-    piece: &crate::restore::large::PlannedFile,
+    piece: &PlannedFile,
     file: usize,
     reader: &mut WalReader,
     on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), Stop>,

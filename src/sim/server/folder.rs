@@ -1,6 +1,6 @@
 //! Folders that are served as buckets, and the writer of such folders.
 
-use super::objects::{Content, Object, Objects};
+use super::objects::{Content, Object, Objects, in_whole_millis};
 use crate::hex::Hex;
 use crate::sim::generate::{GeneratedDatabase, GeneratedObject, State};
 use crate::timestamp::Timestamp;
@@ -73,7 +73,7 @@ impl Objects {
                     folders.push((entry.path(), format!("{key}/")));
                 } else if metadata.is_file() && key != SIDECAR {
                     let mut object = Object::with_content(Content::File { path: entry.path(), len: metadata.len() });
-                    object.last_modified = Timestamp::from_system_time(metadata.modified()?);
+                    object.last_modified = in_whole_millis(Timestamp::from_system_time(metadata.modified()?));
                     if let Some(entry) = known.remove(&key) {
                         object.metadata.extend(entry.metadata);
                         if let Some(time) = entry.last_modified.as_deref().and_then(Timestamp::parse_rfc3339) {

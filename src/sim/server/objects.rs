@@ -90,7 +90,7 @@ impl Object {
         Self {
             etag: etag_of(&content),
             content,
-            last_modified: Timestamp::now(),
+            last_modified: in_whole_millis(Timestamp::now()),
             metadata: Vec::new(),
             storage_class: None,
         }
@@ -113,6 +113,11 @@ impl Object {
         self.metadata.push((name.to_ascii_lowercase(), value.into()));
         self
     }
+}
+
+/// The time without a fraction of a millisecond. Services store LastModified in milliseconds or seconds.
+pub(super) fn in_whole_millis(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.as_nanos().div_euclid(1_000_000))
 }
 
 /// Computes an ETag from the content: from all bytes if they are few, else from samples. As in S3, clients must not

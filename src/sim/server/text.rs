@@ -73,12 +73,13 @@ fn date_time(timestamp: Timestamp) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(timestamp.as_nanos())).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// Appends a time of the form `2026-11-22T01:32:36.216Z`, which listings use.
+/// Appends a time of the form `2026-11-22T01:32:36.216Z`, which listings use. A time that is not a whole number of
+/// milliseconds gets nine digits, so that a listing can give back the mtimes of files on a disk.
 pub(super) fn iso_time(out: &mut String, timestamp: Timestamp) {
     let t = date_time(timestamp);
     let _ = write!(
         out,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}",
         t.year(),
         u8::from(t.month()),
         t.day(),
@@ -87,6 +88,10 @@ pub(super) fn iso_time(out: &mut String, timestamp: Timestamp) {
         t.second(),
         t.millisecond()
     );
+    if t.nanosecond() % 1_000_000 > 0 {
+        let _ = write!(out, "{:06}", t.nanosecond() % 1_000_000);
+    }
+    out.push('Z');
 }
 
 /// A time of the form `Sun, 22 Nov 2026 01:32:36 GMT`, which headers use.

@@ -36,29 +36,29 @@ fn manifest() -> Value {
 }
 
 /// A temporary directory in which a test runs the program.
-struct Host {
+pub(crate) struct Host {
     dir: TempDir,
 }
 
 /// The output and the error log of one run.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
     /// The error log: name of the database → reason.
-    failures: BTreeMap<String, String>,
+    pub failures: BTreeMap<String, String>,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
         command.arg("restore-pattern").args(args);
         self.in_its_own(command)
@@ -86,7 +86,7 @@ impl Host {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.ran(self.command(args).output().unwrap())
     }
 
@@ -106,7 +106,7 @@ impl Host {
     }
 
     /// The paths of all files below `dir`, relative to it.
-    fn files(&self, dir: &str) -> BTreeSet<String> {
+    pub(crate) fn files(&self, dir: &str) -> BTreeSet<String> {
         fn walk(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
                 let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
@@ -123,12 +123,12 @@ impl Host {
     }
 }
 
-fn sha256(path: &Path) -> String {
+pub(crate) fn sha256(path: &Path) -> String {
     hydrant::hex::Hex(&Sha256::digest(std::fs::read(path).unwrap_or_default())).to_string()
 }
 
 /// Splits the lines of JSON into the records by name and the summary.
-fn json_lines(stdout: &str) -> (BTreeMap<String, Value>, Value) {
+pub(crate) fn json_lines(stdout: &str) -> (BTreeMap<String, Value>, Value) {
     let mut lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let summary = lines.pop().unwrap();
     assert_eq!(summary["type"], "summary");
@@ -147,7 +147,7 @@ fn is_expected(reason: &str, expect: &str) -> bool {
     }
 }
 
-fn simulator(options: SimOptions) -> SimServer {
+pub(crate) fn simulator(options: SimOptions) -> SimServer {
     let credentials = SimCredentials {
         access_key: "AKIDHYDRANTTESTS".into(),
         secret_key: "hydrant-tests-secret-key".into(),
@@ -164,7 +164,7 @@ fn simulated_fleet() -> SimServer {
     server
 }
 
-fn url(server: &SimServer, pattern: &str) -> String {
+pub(crate) fn url(server: &SimServer, pattern: &str) -> String {
     format!("s3://{pattern}?endpoint={}&forcePathStyle=true", server.endpoint())
 }
 

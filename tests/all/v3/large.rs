@@ -1,0 +1,156 @@
+//! Tests of replicas that are large compared with the memory budget.
+
+use super::support::*;
+use crate::common::wait::{AT_MOST, until};
+use hydrant::restore::SEGMENT_BYTES;
+use hydrant::sim::generate::{LargeV3Spec, large_v3};
+use hydrant::sim::server::{Object, RequestKind, SimServer};
+use hydrant::store::Store;
+use hydrant::telemetry::Counters;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A generated replica, in the simulator and on disk.
+struct Large {
+    server: SimServer,
+    dir: tempfile::TempDir,
+    root: String,
+    hash: String,
+    objects: u64,
+    largest: usize,
+}
+
+impl Large {
+    fn make(spec: &LargeV3Spec) -> Self {
+        let replica = large_v3(spec).unwrap().to_replica();
+        let (server, dir) = (simulator(), tempfile::tempdir().unwrap());
+        for object in &replica.objects {
+            write_file(&dir.path().join(&object.key), &object.bytes, object.last_modified);
+            let stored = Object::new(object.bytes.clone()).last_modified(object.last_modified);
+            server.objects().put("bucket", &object.key, stored);
+        }
+        Self {
+            server,
+            dir,
+            hash: hydrant::hex::Hex(&replica.newest().unwrap().sha256).to_string(),
+            objects: replica.objects.len() as u64,
+            largest: replica.objects.iter().map(|object| object.bytes.len()).max().unwrap(),
+            root: replica.root,
+        }
+    }
+
+    fn url(&self) -> String {
+        url(&self.server, &self.root)
+    }
+}
+
+/// Runs `hydrant restore` with these arguments. Returns the run and its largest resident memory in bytes.
+fn measured(args: &[&str]) -> (Ran, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = command_in(&dir, &[&["restore", "-json", "-o", "out.db"], args].concat()).spawn().unwrap();
+    let (begun, mut peak) = (Instant::now(), 0);
+    while child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < AT_MOST, "still running");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+        peak = peak.max(kib.unwrap_or(0u64) << 10);
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    (Ran::of(dir, child.wait_with_output().unwrap()), peak)
+}
+
+/// One index of 90 MiB, whose pages cannot be held. Most of them are written more than once.
+#[test]
+fn an_index_larger_than_the_memory_budget() {
+    let spec = LargeV3Spec {
+        bytes: 24 << 20,
+        indexes: 1,
+        segments: 90,
+        pages_per_segment: 256,
+        overlap: 0.3,
+        ..LargeV3Spec::default()
+    };
+    let large = Large::make(&spec);
+    for engine in ["auto", "pwrite"] {
+        let (ran, peak) = measured(&["--memory", "16MiB", "--io-engine", engine, &large.url()]);
+        println!("--memory 16MiB, {engine}: {} MiB", peak >> 20);
+        let ran = ran.gives(&large.hash);
+        assert_eq!(ran.json()["index"], "00000000");
+        assert!(peak < 96 << 20, "{peak} bytes");
+    }
+    assert_eq!(large.server.stats().of_kind(RequestKind::List), 2);
+    let on_disk = format!("file://{}", large.dir.path().join(&large.root).display());
+    measured(&["--memory", "16MiB", &on_disk]).0.gives(&large.hash);
+}
+
+/// An index that no checkpoint has ended for a long time: hundreds of small segments, more than memory may hold. They
+/// are fetched side by side nevertheless.
+#[test]
+fn small_segments_of_a_large_index_are_fetched_side_by_side() {
+    let spec = LargeV3Spec {
+        bytes: 2 << 20,
+        indexes: 1,
+        segments: 700,
+        pages_per_segment: 8,
+        overlap: 0.3,
+        ..LargeV3Spec::default()
+    };
+    let large = Large::make(&spec);
+    large.server.answer_only(RequestKind::Get, Some(0));
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["restore", "-json", "-o", "out.db", &large.url()];
+    let child = command_in(&dir, &args).spawn().unwrap();
+    until(|| large.server.stats().in_flight_now >= 8);
+    large.server.answer_only(RequestKind::Get, None);
+    Ran::of(dir, child.wait_with_output().unwrap()).gives(&large.hash);
+}
+
+/// Many indexes and a snapshot that is fetched in segments, with less memory than they take together.
+#[test]
+fn many_indexes_side_by_side() {
+    let spec = LargeV3Spec {
+        bytes: 40 << 20,
+        indexes: 60,
+        segments: 3,
+        pages_per_segment: 120,
+        overlap: 0.5,
+        ..LargeV3Spec::default()
+    };
+    let large = Large::make(&spec);
+    for memory in ["16MiB", "256MiB"] {
+        let (ran, peak) = measured(&["--memory", memory, &large.url()]);
+        println!("--memory {memory}: {} MiB", peak >> 20);
+        let ran = ran.gives(&large.hash);
+        assert_eq!(ran.json()["files"], large.objects);
+    }
+    assert!(large.largest as u64 > SEGMENT_BYTES, "the snapshot is fetched in one piece: {} bytes", large.largest);
+}
+
+/// The same through the engine, with segments so small that everything is large.
+#[test]
+fn small_segments_and_little_memory() {
+    let spec = LargeV3Spec {
+        bytes: 4 << 20,
+        indexes: 6,
+        segments: 5,
+        pages_per_segment: 90,
+        overlap: 0.4,
+        ..LargeV3Spec::default()
+    };
+    let large = Large::make(&spec);
+    let counters = Arc::<Counters>::default();
+    let path = large.dir.path().join(&large.root).to_str().unwrap().to_owned();
+    let bucket = store(&large.server, &Default::default(), &counters);
+    for kind in kinds() {
+        for (segment_bytes, memory_bytes) in [(2_000, 64 << 20), (2_000, 1 << 20), (100_000, 1 << 20), (SEGMENT_BYTES, 1 << 20)] {
+            let engine = engine(kind, segment_bytes, memory_bytes, &counters);
+            for (store, path) in [(&Store::File(Default::default()), path.as_str()), (&bucket, large.root.as_str())] {
+                let dir = tempfile::tempdir().unwrap();
+                let output = dir.path().join("out.db");
+                let outcome = Wanted::newest(store, path).restore(&engine, &output);
+                let scene = format!("{kind:?} {segment_bytes} {memory_bytes} {path}: {outcome:?}");
+                assert!(outcome.is_ok() && sha256(&output) == large.hash, "{scene}");
+            }
+        }
+    }
+}
