@@ -11,7 +11,7 @@ mod screen;
 mod verdict;
 
 use crate::cancel::CancellationToken;
-use crate::cli::args::resolved::VerifyArgs;
+use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::failures::{absolute, from_discovery, no_match};
 use crate::cli::restore_pattern::LoadedPattern;
 use crate::cli::session::Session;
@@ -23,7 +23,7 @@ use crate::commit::{CommitContext, Replace, check, random_letters};
 use crate::config::Env;
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Options, Places,
+    Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Instead, Options, Places,
     Progress, RunEvent, Settings, Work,
 };
 use crate::plan::Target;
@@ -144,7 +144,7 @@ struct Drilled {
     warnings: u64,
     /// The number of databases of the whole fleet, of which a sample or a shard is verified.
     matched: u64,
-    instead: Option<String>,
+    instead: Option<Instead>,
     stdout_failure: Option<Failure>,
 }
 
@@ -191,7 +191,13 @@ impl Drill<'_> {
         let result = result.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         drilled.summary.left = (result.left + result.not_started) as u64;
         match result.discovered {
-            Some(Ok(())) if drilled.matched == 0 => Err(no_match(&self.args.source_shown, drilled.instead.take())),
+            Some(Ok(())) if drilled.matched == 0 => {
+                let url = match &self.args.source {
+                    PatternSource::Url(url) => Some(url.as_str()),
+                    PatternSource::Configured { .. } => None,
+                };
+                Err(no_match(&self.args.source_shown, url, drilled.instead.take()))
+            }
             Some(Ok(())) => Ok(()),
             Some(Err(e)) => Err(from_discovery(&e)),
             None => Err(self.session.cancelled("the listing of the databases ended without a result")),

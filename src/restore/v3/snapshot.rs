@@ -110,9 +110,9 @@ fn is_small(base: &PlannedFile) -> bool {
 ///
 /// # Errors
 /// The snapshot is damaged, no database, or has another page size than the WAL; or it cannot be read or written.
-pub(super) async fn place(
-    execution: &Execution<'_>,
-    body: SnapshotBody<'_>,
+pub(super) async fn place<'a>(
+    execution: &'a Execution<'_>,
+    body: SnapshotBody<'a>,
     claimed: &ClaimedPages,
     watched: &Arc<HashSet<u32>>,
 ) -> Result<PlacedSnapshot, ExecutionFailure> {
