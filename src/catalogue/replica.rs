@@ -87,13 +87,16 @@ impl Replica {
         match bare {
             "" => ["/", "./", ""].map(String::from).to_vec(),
             "." => ["./", "/", ""].map(String::from).to_vec(),
-            _ if bare.len() == path.len() => vec![format!("{path}/")],
-            _ => vec![format!("{path}/"), format!("{bare}/")],
+            _ => {
+                let mut roots = vec![format!("{path}/"), format!("{bare}/"), format!("{}/", cleaned(bare))];
+                roots.dedup();
+                roots
+            }
         }
     }
 
-    /// The prefixes to list in order to see all files of a replica at `path`. It is one prefix, except at a
-    /// bucket's root. There a single prefix would have to be empty and list the whole bucket.
+    /// The prefixes to list in order to see all files of a replica at `path`. It is one prefix, except for a path that
+    /// Litestream 0.3 cleans, and at a bucket's root. There a single prefix would have to be empty and list the whole bucket.
     pub fn list_prefixes(path: &str) -> Vec<String> {
         let bare = path.trim_end_matches('/');
         match bare {
@@ -101,7 +104,11 @@ impl Replica {
                 .iter()
                 .flat_map(|root| ["000", "ltx/", "generations/"].map(|dir| format!("{root}{dir}")))
                 .collect(),
-            _ => vec![format!("{bare}/")],
+            _ => {
+                let mut prefixes = vec![format!("{bare}/"), format!("{}/", cleaned(bare))];
+                prefixes.dedup();
+                prefixes
+            }
         }
     }
 
@@ -129,4 +136,19 @@ impl Replica {
     pub fn max_txid(&self) -> Option<Txid> {
         self.files.iter().map(|f| f.max_txid).max()
     }
+}
+
+/// The path as Litestream 0.3 has it in keys (docs/FORMAT-V3.md, "Where the files lie"): without doubled slashes and
+/// without `.`, and `..` resolved. A leading slash stays.
+fn cleaned(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.last().is_some_and(|last| *last != "..") => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    let slash = if path.starts_with('/') { "/" } else { "" };
+    format!("{slash}{}", names.join("/"))
 }

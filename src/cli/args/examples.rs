@@ -116,6 +116,8 @@ pub(super) const TOP: HelpText = HelpText {
     examples: "  hydrant restore -o /tmp/app.db s3://bucket/app.db
   hydrant ltx -level all s3://bucket/app.db
   hydrant restore-pattern -output-dir /restored 's3://bucket/projects/**'
+  hydrant verify 's3://bucket/projects/**'
+  hydrant find -sql 'SELECT count(*) FROM orders' s3://bucket/app.db
   hydrant bench 's3://bucket/projects/**'
   hydrant completions bash
   hydrant man restore",

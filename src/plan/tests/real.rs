@@ -21,7 +21,9 @@ fn listed(object: &Value, etag: &str) -> ObjectMeta {
     ObjectMeta {
         key: text(object, "key").into(),
         size: object["size"].as_u64().unwrap(),
-        last_modified: Timestamp::parse_rfc3339(text(object, "last_modified")).unwrap_or(Timestamp::now()),
+        last_modified: Timestamp::parse_rfc3339(text(object, "last_modified"))
+            .or_else(|| object["mtime_ns"].as_i64().map(Timestamp::from_nanos))
+            .unwrap_or(Timestamp::now()),
         etag: Etag::parse(etag),
         archived: false,
     }
