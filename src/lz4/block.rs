@@ -15,77 +15,17 @@ const MAX_LEN: usize = 1 << 23;
 const MORE: u32 = 15;
 /// The shortest match. A stored match length of 0 means this length.
 const MIN_MATCH: u32 = 4;
-/// The number of bytes by which [`append`] lengthens the output. Each part is filled with zeros just before it is
-/// decoded to, while it is in the processor's cache.
-const STEP: usize = 32 << 10;
-/// The room in bytes that every part of a sequence has which is copied in pieces of fixed size.
-const SPARE: usize = 64;
 
 /// Decodes `block` to the beginning of `out` and returns the number of decoded bytes. Returns None if the block is
 /// not valid or decodes to more than `out` holds. The content of `out` is then unspecified. So are the bytes behind
 /// the decoded ones in any case.
 pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Option<usize> {
-    match decode_from::<false>(block, out, 0, 0)? {
-        Progress::End(len) => Some(len),
-        // Only a decoder that may be continued pauses.
-        Progress::Full { .. } => None,
-    }
-}
-
-/// Appends the content of `block` to `out`, at most `max` bytes. Returns None, and leaves `out` as it was, if the block
-/// is not valid or has more content.
-pub(super) fn append(block: &[u8], max: usize, out: &mut Vec<u8>) -> Option<()> {
-    if max > MAX_LEN {
-        return None;
-    }
-    let before = out.len();
-    out.reserve(max);
-    let (mut at, mut end, mut room) = (0, 0, STEP.min(max));
-    // This loop ends: each turn but the last gives more room, and the last gives all that there may be.
-    let found = loop {
-        out.resize(before + room, 0);
-        let Some(space) = out.get_mut(before..) else { break None };
-        if room == max {
-            break match decode_from::<false>(block, space, at, end) {
-                Some(Progress::End(len)) => Some(len),
-                Some(Progress::Full { .. }) | None => None,
-            };
-        }
-        match decode_from::<true>(block, space, at, end) {
-            Some(Progress::End(len)) => break Some(len),
-            Some(Progress::Full { next, done, needed }) => {
-                (at, end) = (next, done);
-                room = (room + STEP).max(needed + STEP).min(max);
-            }
-            None => break None,
-        }
-    };
-    out.truncate(before + found.unwrap_or(0));
-    found.map(drop)
-}
-
-/// How far [`decode_from`] has come.
-enum Progress {
-    /// The block has ended. The number is the length of its content.
-    End(usize),
-    /// The output must be at least `needed` bytes long to go on. `done` bytes of it are decoded, and the next sequence
-    /// begins at `next` of the block.
-    Full { next: u32, done: u32, needed: usize },
-}
-
-/// Decodes `block` from the sequence that begins at `at`, whose content begins at `end` of `out`. Returns None if the
-/// block is not valid, or, unless `PAUSES`, if it decodes to more than `out` holds.
-#[inline(always)]
-fn decode_from<const PAUSES: bool>(block: &[u8], out: &mut [u8], mut at: u32, mut end: u32) -> Option<Progress> {
     if block.len() > MAX_LEN || out.len() > MAX_LEN {
         return None;
     }
+    let (mut at, mut end) = (0u32, 0u32);
     // This loop ends: each turn takes at least one token byte from the block.
     loop {
-        let (next, done) = (at, end);
-        if PAUSES && end as usize + SPARE > out.len() {
-            return Some(Progress::Full { next, done, needed: end as usize + SPARE });
-        }
         let token = u32::from(*block.get(at as usize)?);
         at += 1;
         let mut literals = token >> 4;
@@ -107,15 +47,12 @@ fn decode_from<const PAUSES: bool>(block: &[u8], out: &mut [u8], mut at: u32, mu
                 put(out, end as usize, piece)?;
             } else {
                 let from = block.get(at as usize..)?.get(..literals as usize)?;
-                if PAUSES && end as usize + from.len() > out.len() {
-                    return Some(Progress::Full { next, done, needed: end as usize + from.len() });
-                }
                 out.get_mut(end as usize..)?.get_mut(..from.len())?.copy_from_slice(from);
             }
             at += literals;
             end += literals;
             if at as usize == block.len() {
-                return Some(Progress::End(end as usize));
+                return Some(end as usize);
             }
         }
         let offset = u32::from(u16::from_le_bytes(piece(block, at as usize)?));
@@ -139,9 +76,6 @@ fn decode_from<const PAUSES: bool>(block: &[u8], out: &mut [u8], mut at: u32, mu
                     put(out, to + done, piece::<16>(out, from + done)?)?;
                 }
             } else {
-                if PAUSES && to + len as usize > out.len() {
-                    return Some(Progress::Full { next, done, needed: to + len as usize });
-                }
                 repeat(out, from, to, len as usize)?;
             }
         }
@@ -269,52 +203,6 @@ mod tests {
         let zeros = vec![0; MAX_LEN + 1];
         assert_eq!(decode(&compress(&zeros), &mut zeros.clone()), None);
         assert_eq!(decode(&zeros, &mut [0; 64]), None);
-        assert_eq!(append(&compress(&zeros), zeros.len(), &mut Vec::new()), None);
-    }
-
-    fn appended(block: &[u8], max: usize) -> Option<Vec<u8>> {
-        let mut out = b"before".to_vec();
-        let done = append(block, max, &mut out);
-        let content = out.split_off(6);
-        assert_eq!(out, b"before");
-        assert!(done.is_some() || content.is_empty());
-        done.map(|()| content)
-    }
-
-    #[test]
-    fn sequences_of_every_length_across_a_pause() {
-        // Literals up to just before the first pause, at it, and behind it, then a match of any length.
-        for literals in (STEP - SPARE - 20..STEP - SPARE + 20).chain(STEP - 20..STEP + 20).chain([2 * STEP, 3 * STEP]) {
-            let bytes = samples::page(literals, 7, literals);
-            for (offset, len) in
-                [(1, 4), (8, 18), (16, 19), (40, 100), (9000, 129), (7, 3 * STEP), (u16::MAX, 5 * STEP)]
-            {
-                let block = one_match(&bytes, offset, len);
-                let whole = literals + len;
-                for max in [MAX_LEN, whole + STEP, whole + 1, whole, whole - 1] {
-                    let expected = by_lz4_flex(&block, max).ok();
-                    assert_eq!(expected.is_some(), usize::from(offset) <= literals && max >= whole);
-                    assert!(appended(&block, max) == expected, "{literals} {offset} {len} {max}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn short_sequences_across_many_pauses() {
-        let mut bytes = Vec::new();
-        let mut rng = fastrand::Rng::with_seed(11);
-        while bytes.len() < 5 * STEP {
-            let (from, len) = (rng.usize(..=bytes.len()), rng.usize(1..60));
-            bytes.extend_from_within(from..bytes.len().min(from + len));
-            bytes.extend((0..rng.usize(..20)).map(|_| rng.u8(..)));
-        }
-        let block = compress(&bytes);
-        for max in [MAX_LEN, bytes.len() + 1, bytes.len()] {
-            assert!(appended(&block, max).as_ref() == Some(&bytes), "{max}");
-        }
-        assert_eq!(appended(&block, bytes.len() - 1), None);
-        assert_eq!(appended(&block[..block.len() - 1], MAX_LEN), None);
     }
 
     /// Generates bytes with repetitions of all kinds: runs, repeated words, random bytes, copies from far back.
@@ -344,7 +232,6 @@ mod tests {
         fn what_was_compressed_comes_back(bytes in text(), spare in 0..40usize) {
             let block = compress(&bytes);
             prop_assert_eq!(by_us(&block, bytes.len() + spare), Some(bytes.clone()));
-            prop_assert_eq!(appended(&block, bytes.len() + spare), Some(bytes.clone()));
             if let Some(short) = bytes.len().checked_sub(1) {
                 prop_assert_eq!(by_us(&block, short), None);
             }
@@ -363,7 +250,6 @@ mod tests {
             }
             let len = bytes.len() + spare;
             prop_assert_eq!(by_us(&block, len), by_lz4_flex(&block, len).ok());
-            prop_assert_eq!(appended(&block, len), by_lz4_flex(&block, len).ok());
         }
 
         #[test]

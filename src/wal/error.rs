@@ -42,7 +42,7 @@ pub enum WalChecksum {
     Salts,
 }
 
-/// The rule of docs/FORMAT.md that an object breaks. Always inside [`WalError::Malformed`], which adds the place.
+/// The rule of docs/FORMAT-V3.md that an object breaks. Always inside [`WalError::Malformed`], which adds the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WalFault {
     #[error(fmt = magic)]
@@ -153,12 +153,12 @@ fn truncated(size: &u64, part: &&'static str, f: &mut fmt::Formatter<'_>) -> fmt
 
 fn magic(found: &[u8; 4], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let what = match u32::from_le_bytes(*found) {
-        0x184c_2102 => ", the legacy format of LZ4,",
-        0x184d_2a50..=0x184d_2a5f => ", a skippable LZ4 frame,",
+        0x184c_2102 => " (the legacy format of LZ4)",
+        0x184d_2a50..=0x184d_2a5f => " (a skippable LZ4 frame)",
         _ => "",
     };
     let found = u32::from_be_bytes(*found);
-    write!(f, "begins with {found:08x}{what} not with an LZ4 frame (04224d18)")
+    write!(f, "begins with {found:08x}{what}, not with an LZ4 frame (04224d18)")
 }
 
 fn checksum_mismatch(

@@ -1,5 +1,5 @@
-//! The objects of Litestream 0.3 (docs/FORMAT.md, "Objects of Litestream 0.3"): LZ4 frames, each around a snapshot or
-//! a piece of a SQLite WAL, and the WAL inside them. Functions here take bytes and return values or errors. They do no
+//! The objects of Litestream 0.3 (docs/FORMAT-V3.md, "LZ4" and "WAL"): LZ4 frames, each around a snapshot or a piece of
+//! a SQLite WAL, and the WAL inside them. Functions here take bytes and return values or errors. They do no
 //! I/O and contain no unsafe code. No field of an object decides how much memory is allocated.
 //!
 //! - [`ObjectDecoder`] decodes one object in order, in chunks of any size.

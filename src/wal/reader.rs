@@ -1,5 +1,5 @@
 //! Reads the WAL of one index, whose segments arrive in order, and checks every frame
-//! (docs/FORMAT.md, "Objects of Litestream 0.3").
+//! (docs/FORMAT-V3.md, "WAL").
 //!
 //! SQLite ends a WAL at the first frame with a wrong salt or checksum. Here such a frame is an error: Litestream copies
 //! no frame that it has not checked, so the frame was damaged later.

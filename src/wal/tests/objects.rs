@@ -209,14 +209,14 @@ fn other_magic_numbers_are_malformed() {
         error.to_string()
     };
     let legacy = [&[0x02, 0x21, 0x4c, 0x18][..], &[0; 20]].concat();
-    let expected = "begins with 02214c18, the legacy format of LZ4, not with an LZ4 frame (04224d18)";
+    let expected = "begins with 02214c18 (the legacy format of LZ4), not with an LZ4 frame (04224d18)";
     assert_eq!(text(&legacy), format!("object at offset 0: {expected}"));
     let (object, _) = short_object(WRITTEN);
     let skippable = [&[0x5f, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9][..], &object].concat();
-    let expected = "begins with 5f2a4d18, a skippable LZ4 frame, not with an LZ4 frame (04224d18)";
+    let expected = "begins with 5f2a4d18 (a skippable LZ4 frame), not with an LZ4 frame (04224d18)";
     assert_eq!(text(&skippable), format!("object at offset 0: {expected}"));
-    assert_eq!(text(b"SQLite"), "object at offset 0: begins with 53514c69 not with an LZ4 frame (04224d18)");
-    assert_eq!(text(b"<"), "object at offset 0: begins with 3c000000 not with an LZ4 frame (04224d18)");
+    assert_eq!(text(b"SQLite"), "object at offset 0: begins with 53514c69, not with an LZ4 frame (04224d18)");
+    assert_eq!(text(b"<"), "object at offset 0: begins with 3c000000, not with an LZ4 frame (04224d18)");
 }
 
 #[test]

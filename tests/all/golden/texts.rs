@@ -15,7 +15,7 @@ use hydrant::plan::{DatedFile, DatedGeneration, PlanError, Warning};
 use hydrant::restore::{ChainError, NothingFound, RestoreError};
 use hydrant::store::{StoreError, StoreErrorKind};
 use hydrant::timestamp::Timestamp;
-use hydrant::wal::WalError;
+use hydrant::wal::{WalChecksum, WalError, WalFault};
 use rustix::io::Errno;
 use std::error::Error;
 use std::fmt::Display;
@@ -241,6 +241,43 @@ fn generation(name: u64) -> DatedGeneration {
     DatedGeneration { name: Generation(name), first: at(0), last: at(1) }
 }
 
+fn wal_errors() -> String {
+    let mismatch = |what| WalError::ChecksumMismatch { what, offset: 4096, stored: 17, computed: 18 };
+    let mut texts = texts!(WalError, |error: &WalError| behind(error.class(), whole(error)), {
+        Truncated { size: 0, part: "LZ4 frame header" },
+        Truncated { size: 50, part: "LZ4 block" },
+        Malformed { offset: 4096, fault: WalFault::TrailingBytes { bytes: 17 } },
+        Malformed { offset: 4096, fault: WalFault::PageZero },
+        ChecksumMismatch { what: WalChecksum::Lz4Header, offset: 4096, stored: 17, computed: 18 },
+        Encrypted {},
+    });
+    for what in
+        [WalChecksum::Lz4Block, WalChecksum::Lz4Content, WalChecksum::Header, WalChecksum::Frame, WalChecksum::Salts]
+    {
+        texts += &error_line(&mismatch(what));
+    }
+    texts
+}
+
+fn wal_faults() -> String {
+    texts!(WalFault, error_line, {
+        Magic { found: *b"SQLi" },
+        Magic { found: [0x02, 0x21, 0x4c, 0x18] },
+        Magic { found: [0x50, 0x2a, 0x4d, 0x18] },
+        Lz4Header { 0: "what is wrong" },
+        BlockSize { found: 17, max: 16 },
+        Lz4Block { 0: "what is wrong" },
+        ContentSize { stored: 16, found: 17 },
+        TrailingBytes { bytes: 17 },
+        WalMagic { found: 17 },
+        WalVersion { found: 17 },
+        PageSize { found: 17 },
+        PageZero {},
+        HalfHeader { found: 17, needed: 32 },
+        HalfFrame { found: 17, needed: 4120 },
+    })
+}
+
 fn chain_errors() -> String {
     let shown = |error: &ChainError| {
         let error = RestoreError::Chain { key: key(), error: error.clone() };
@@ -364,6 +401,8 @@ fn texts() {
     seen.file("LTX files", &format_errors());
     seen.file("parts of LTX files", &parts());
     seen.file("what is malformed in LTX files", &faults());
+    seen.file("objects of Litestream 0.3", &wal_errors());
+    seen.file("what is malformed in objects of Litestream 0.3", &wal_faults());
     seen.file("LTX files in the company of others", &chain_errors());
     seen.file("restores", &restore_errors());
     seen.file("litestream.yml and URLs", &config_errors());
