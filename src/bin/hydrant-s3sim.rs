@@ -4,12 +4,14 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydrant::catalogue::Layout;
 use hydrant::ltx::PageSize;
+use hydrant::sim::generate::v3::{FleetV3, LargeV3, LargeV3Spec, PackSpec, pack_sqlite, v3_fleet};
 use hydrant::sim::generate::{
     EncodingMix, GenerateError, GeneratedDatabase, HistoryParams, LargeDatabase, LargeSpec, TinyFleet,
     lock_page_database, random_history, sample_fleet, tiny_fleet,
 };
 use hydrant::sim::server::{
     Failure, Faults, FolderWriter, Latency, RateLimit, SimCredentials, SimOptions, SimServer, Tail, write_folder,
+    write_v3_folder,
 };
 use std::io::Write;
 use std::net::SocketAddr;
@@ -102,21 +104,29 @@ struct Generate {
     out: PathBuf,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The number of databases to generate (kinds fleet, sample and random).
+    /// The number of databases to generate (kinds fleet, sample, random, v3-fleet and v3-sample).
     #[arg(long, default_value_t = 100)]
     count: usize,
-    /// The size of the database in bytes (kind large).
+    /// The size of the database in bytes (kinds large and v3-large).
     #[arg(long, default_value_t = 1_060_000_000)]
     bytes: u64,
     /// The number of increments, which are the LTX files after the snapshot (kind large).
     #[arg(long, default_value_t = 0)]
     increments: u32,
+    /// The number of pages that an increment (kind large) or a segment (kind v3-large) writes.
     #[arg(long, default_value_t = 20)]
     pages_per_increment: u32,
-    /// How far increments change the same pages, from 0 (different pages) to 1 (the same pages) (kind large).
+    /// The number of indexes, each with its own WAL (kind v3-large).
+    #[arg(long, default_value_t = 200)]
+    indexes: u32,
+    /// The number of segments of WAL in each index (kind v3-large).
+    #[arg(long, default_value_t = 5)]
+    segments: u32,
+    /// How far increments change the same pages, from 0 (different pages) to 1 (the same pages) (kinds large and
+    /// v3-large).
     #[arg(long, default_value_t = 0.8)]
     overlap: f64,
-    /// The page size in bytes (kinds large and random).
+    /// The page size in bytes (kinds large, random, v3-large and v3-sample).
     #[arg(long, default_value = "4096", value_parser = page_size)]
     page_size: PageSize,
     #[arg(long, default_value = "block")]
@@ -137,6 +147,12 @@ enum Kind {
     LockPage,
     /// Databases with random histories of transactions, compactions and snapshots.
     Random,
+    /// Many small databases in the format of Litestream 0.3, with a snapshot and five segments of WAL each.
+    V3Fleet,
+    /// One large SQLite database in the format of Litestream 0.3: a snapshot, and segments of WAL.
+    V3Large,
+    /// Databases that SQLite itself has written, in the format of Litestream 0.3.
+    V3Sample,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -278,6 +294,8 @@ fn write_replicas(args: &Generate) -> Result<(), Failed> {
     };
     let databases: Vec<GeneratedDatabase> = match args.kind {
         Kind::Large => return write_large(args, layout, encoding),
+        Kind::V3Large => return write_v3_large(args),
+        Kind::V3Fleet | Kind::V3Sample => return write_v3_replicas(args),
         Kind::Fleet => {
             tiny_fleet(&TinyFleet { count: args.count, layout, encoding, seed: args.seed, ..TinyFleet::default() })?
         }
@@ -319,6 +337,48 @@ fn write_large(args: &Generate, layout: Layout, encoding: EncodingMix) -> Result
         folder.object(object)?;
     }
     folder.expected(&large.spec.root, &large.expected());
+    let files = folder.finish()?;
+    println!("1 database of {} bytes, {files} files in {}", large.size_bytes(), args.out.display());
+    Ok(())
+}
+
+fn write_v3_replicas(args: &Generate) -> Result<(), Failed> {
+    let replicas = match args.kind {
+        Kind::V3Fleet => v3_fleet(&FleetV3 { count: args.count, seed: args.seed, ..FleetV3::default() }),
+        _ => (0..args.count as u64)
+            .map(|number| {
+                let root = format!("sample/{number:06}.db");
+                let spec = PackSpec { root, page_size: args.page_size, ahead: false, ..PackSpec::default() };
+                pack_sqlite(args.seed.wrapping_add(number), &spec)
+            })
+            .collect::<Result<_, GenerateError>>()?,
+    };
+    let files = write_v3_folder(&args.out, &replicas)?;
+    println!("{} databases, {files} files in {}", replicas.len(), args.out.display());
+    Ok(())
+}
+
+/// Writes the snapshot of the large database block by block, so that a database larger than the memory can be
+/// generated.
+fn write_v3_large(args: &Generate) -> Result<(), Failed> {
+    let large = LargeV3::without_snapshot(&LargeV3Spec {
+        page_size: args.page_size,
+        bytes: args.bytes,
+        indexes: args.indexes,
+        segments: args.segments,
+        pages_per_segment: args.pages_per_increment,
+        overlap: args.overlap,
+        seed: args.seed,
+        ..LargeV3Spec::default()
+    })?;
+    let mut folder = FolderWriter::create(&args.out)?;
+    folder.v3_streamed(&large.snapshot_object(), |file| {
+        large.write_snapshot(file).map(drop).map_err(std::io::Error::other)
+    })?;
+    for object in &large.objects {
+        folder.v3_object(object)?;
+    }
+    folder.expected_v3(&large.spec.root, &large.expected());
     let files = folder.finish()?;
     println!("1 database of {} bytes, {files} files in {}", large.size_bytes(), args.out.display());
     Ok(())

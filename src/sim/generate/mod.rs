@@ -5,6 +5,7 @@
 //! - [`large_database`]: one large SQLite database, with a snapshot and small increments after it.
 //! - [`lock_page_database`]: a database larger than 1 GiB that is almost empty.
 //! - [`random_history`]: everything that the format allows, for tests that compare two restorers.
+//! - [`v3`]: replicas of Litestream 0.3.
 
 mod chain;
 mod history;
@@ -15,6 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tiny;
+pub mod v3;
 
 pub use history::{HistoryParams, random_history};
 pub use large::{LargeDatabase, LargeSpec, large_database, lock_page_database};

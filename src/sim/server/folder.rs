@@ -2,6 +2,7 @@
 
 use super::objects::{Content, Object, Objects, in_whole_millis};
 use crate::hex::Hex;
+use crate::sim::generate::v3::{GeneratedV3, GeneratedV3Object, V3Content};
 use crate::sim::generate::{GeneratedDatabase, GeneratedObject, State};
 use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// The name of a file at the top of a bucket's folder. It holds what S3 knows of the objects in addition to their
 /// bytes.
@@ -31,6 +33,7 @@ struct Sidecar {
 #[derive(Debug, Serialize)]
 struct Expected {
     key: String,
+    /// Empty for replicas of Litestream 0.3, which have no TXIDs.
     txid: String,
     sha256: String,
     bytes: u64,
@@ -115,9 +118,37 @@ impl FolderWriter {
         object: &GeneratedObject,
         write: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let relative = PathBuf::from(&object.key);
-        if !relative.components().all(|part| matches!(part, Component::Normal(_))) || object.key.contains("//") {
-            let what = format!("no file can have this key: {}", object.key);
+        let metadata = BTreeMap::from([("litestream-timestamp".into(), object.litestream_timestamp.to_string())]);
+        self.write(&object.key, metadata, object.last_modified, write).map(drop)
+    }
+
+    /// Writes one object of a replica of Litestream 0.3. The file's mtime is the object's time, as in a file replica.
+    pub fn v3_object(&mut self, object: &GeneratedV3Object) -> io::Result<()> {
+        self.v3_streamed(object, |file| file.write_all(&object.bytes))
+    }
+
+    /// Writes one object of a replica of Litestream 0.3 whose bytes come from `write`. The bytes in `object` are
+    /// ignored.
+    pub fn v3_streamed(
+        &mut self,
+        object: &GeneratedV3Object,
+        write: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let file = self.write(&object.key, BTreeMap::new(), object.last_modified, write)?;
+        let nanos = u64::try_from(object.last_modified.as_nanos()).unwrap_or(0);
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos))
+    }
+
+    fn write(
+        &mut self,
+        key: &str,
+        metadata: BTreeMap<String, String>,
+        last_modified: Timestamp,
+        write: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>,
+    ) -> io::Result<File> {
+        let relative = PathBuf::from(key);
+        if !relative.components().all(|part| matches!(part, Component::Normal(_))) || key.contains("//") {
+            let what = format!("no file can have this key: {key}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         let path = self.folder.join(relative);
@@ -126,14 +157,14 @@ impl FolderWriter {
         }
         let mut file = io::BufWriter::with_capacity(1 << 20, File::create(path)?);
         write(&mut file)?;
-        let size = file.into_inner().map_err(io::IntoInnerError::into_error)?.metadata()?.len();
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         self.sidecar.objects.push(Entry {
-            key: object.key.clone(),
-            size,
-            metadata: BTreeMap::from([("litestream-timestamp".into(), object.litestream_timestamp.to_string())]),
-            last_modified: Some(object.last_modified.to_string()),
+            key: key.to_owned(),
+            size: file.metadata()?.len(),
+            metadata,
+            last_modified: Some(last_modified.to_string()),
         });
-        Ok(())
+        Ok(file)
     }
 
     /// Records the newest state that a restore of the database below `root` must give.
@@ -143,6 +174,16 @@ impl FolderWriter {
             txid: state.txid.to_string(),
             sha256: Hex(&state.sha256).to_string(),
             bytes: state.bytes,
+        });
+    }
+
+    /// Records the newest state that a restore of the replica of Litestream 0.3 below `root` must give.
+    pub fn expected_v3(&mut self, root: &str, content: &V3Content) {
+        self.sidecar.databases.push(Expected {
+            key: root.to_owned(),
+            txid: String::new(),
+            sha256: Hex(&content.sha256).to_string(),
+            bytes: content.bytes,
         });
     }
 
@@ -163,6 +204,20 @@ pub fn write_folder(folder: &Path, databases: &[GeneratedDatabase]) -> io::Resul
             writer.object(object)?;
         }
         writer.expected(&database.root, &database.expected);
+    }
+    writer.finish()
+}
+
+/// Writes replicas of Litestream 0.3 as the folder of a bucket. Returns the number of files.
+pub fn write_v3_folder(folder: &Path, replicas: &[GeneratedV3]) -> io::Result<usize> {
+    let mut writer = FolderWriter::create(folder)?;
+    for replica in replicas {
+        for object in &replica.objects {
+            writer.v3_object(object)?;
+        }
+        if let Some(newest) = replica.newest() {
+            writer.expected_v3(&replica.root, &newest);
+        }
     }
     writer.finish()
 }

@@ -21,7 +21,7 @@ mod tests;
 mod text;
 mod upload;
 
-pub use folder::{FolderWriter, SIDECAR, write_folder};
+pub use folder::{FolderWriter, SIDECAR, write_folder, write_v3_folder};
 pub use objects::{CHUNK_BYTES, Content, Generator, Object, Objects};
 pub use options::{Failure, Faults, Latency, Outcome, Quirk, RateLimit, RequestKind, SimCredentials, SimOptions, Tail};
 pub use stats::Stats;

@@ -2,6 +2,7 @@
 
 use crate::process::locks;
 use crate::sim::generate::GeneratedDatabase;
+use crate::sim::generate::v3::GeneratedV3;
 use crate::sim::random::{hash, mix};
 use crate::timestamp::Timestamp;
 use bytes::Bytes;
@@ -219,6 +220,16 @@ impl Objects {
             let object = Object::new(generated.bytes.clone())
                 .litestream_timestamp(generated.litestream_timestamp)
                 .last_modified(generated.last_modified);
+            objects.insert(generated.key.as_str().into(), Arc::new(object));
+        }
+    }
+
+    /// Stores the objects of a generated replica of Litestream 0.3, with their times.
+    pub fn put_v3(&self, bucket: &str, replica: &GeneratedV3) {
+        let mut buckets = self.write();
+        let objects = buckets.entry(bucket.to_owned()).or_default();
+        for generated in &replica.objects {
+            let object = Object::new(generated.bytes.clone()).last_modified(generated.last_modified);
             objects.insert(generated.key.as_str().into(), Arc::new(object));
         }
     }
