@@ -207,8 +207,7 @@ fn choose<'a, 'b>(
     // Where times are whole seconds, snapshots of two generations may be of the same one. The generation that went on
     // is the later one, also if its other files are newer than the target.
     let by_time = generations.iter().filter_map(|g| Some((newest_snapshot(&g)?, g.newest(Timestamp::MAX), g.name, g)));
-    let Some((.., chosen)) = by_time.max_by_key(|&(snapshot, newest, name, _)| (snapshot, newest, name))
-    else {
+    let Some((.., chosen)) = by_time.max_by_key(|&(snapshot, newest, name, _)| (snapshot, newest, name)) else {
         let oldest = generations.iter().flat_map(snapshot_times).min();
         return Err(
             match (target, oldest, generations.iter().max_by_key(|g| g.newest(Timestamp::MAX)), &v3.prerelease) {

@@ -26,6 +26,8 @@ const UNRESERVED_MAP_BYTES: u64 = 1 << 20;
 pub(super) struct Claiming<'a> {
     execution: &'a Execution<'a>,
     generation: Generation,
+    /// Page size and number of pages of the snapshot, if it was written before.
+    written: Option<(PageSize, u32)>,
     state: Option<ClaimingState>,
 }
 
@@ -59,13 +61,21 @@ pub(super) struct ClaimedPages {
     /// Page size and size in pages, as the WAL has them. None if no index has a commit: the snapshot is the database.
     pub shape: Option<(PageSize, u32)>,
     generation: Generation,
+    /// Whether the snapshot was written before, and pages over it.
+    is_over: bool,
     grown: Option<Growth>,
     spilled: Placed,
 }
 
 impl<'a> Claiming<'a> {
     pub(super) fn new(execution: &'a Execution<'a>, generation: Generation) -> Self {
-        Self { execution, generation, state: None }
+        Self { execution, generation, written: None, state: None }
+    }
+
+    /// The same where the snapshot, of this page size and number of pages, was written before. Pages are written over its
+    /// own, and none waits in memory.
+    pub(super) fn over(execution: &'a Execution<'a>, generation: Generation, snapshot: (PageSize, u32)) -> Self {
+        Self { execution, generation, written: Some(snapshot), state: None }
     }
 
     /// Adds the next older index, whose first piece is file `file` of the plan.
@@ -120,6 +130,10 @@ impl<'a> Claiming<'a> {
         size: u32,
         grown: Growth,
     ) -> Result<ClaimingState, ExecutionFailure> {
+        if let Some((expected, _)) = self.written.filter(|(snapshot, _)| *snapshot != page_size) {
+            let (expected, found) = (page_size.get(), expected.get());
+            return Err(ExecutionFailure::Chain { file: 0, error: ChainError::SnapshotPageSize { expected, found } });
+        }
         let shared = &self.execution.worker.shared;
         let planned_bytes = self.execution.planned_bytes();
         let bytes = u64::from(size) * u64::from(page_size.get());
@@ -140,7 +154,8 @@ impl<'a> Claiming<'a> {
             }
             false => Some(shared.budget.reserve(map_bytes).await),
         };
-        let overlay = Overlay::new(page_size, OVERLAY_BYTES.min(shared.budget.total_bytes() / 8));
+        let overlay_bytes = if self.written.is_some() { 0 } else { OVERLAY_BYTES.min(shared.budget.total_bytes() / 8) };
+        let overlay = Overlay::new(page_size, overlay_bytes);
         let map = PageMap::new(size, memory);
         Ok(ClaimingState { page_size, size, limit: size, map, overlay, grown, spilled: Placed::default() })
     }
@@ -153,7 +168,9 @@ impl<'a> Claiming<'a> {
         }
         if !state.overlay.insert(&self.execution.worker.shared.budget, pgno, page) {
             spill(self.execution, page, state.page_size.offset_of(pgno))?;
-            state.spilled.count(pgno, page, false);
+            if is_new(self.written, pgno) {
+                state.spilled.count(pgno, page, false);
+            }
         }
         Ok(())
     }
@@ -180,7 +197,7 @@ impl<'a> Claiming<'a> {
     pub(super) fn claim_written(&mut self, pages: impl Iterator<Item = Pgno>) {
         let Some(state) = &mut self.state else { return };
         for pgno in pages {
-            if pgno.0 <= state.limit && state.map.claim(pgno) {
+            if pgno.0 <= state.limit && state.map.claim(pgno) && is_new(self.written, pgno) {
                 state.spilled.pages += 1;
             }
         }
@@ -188,7 +205,7 @@ impl<'a> Claiming<'a> {
 
     /// The claims, after the oldest index was added.
     pub(super) fn finish(self) -> ClaimedPages {
-        let generation = self.generation;
+        let (generation, is_over) = (self.generation, self.written.is_some());
         match self.state {
             Some(mut state) => {
                 state.overlay.sort();
@@ -196,6 +213,7 @@ impl<'a> Claiming<'a> {
                     winners: Arc::new(Winners { map: state.map, overlay: state.overlay }),
                     shape: Some((state.page_size, state.size)),
                     generation,
+                    is_over,
                     grown: Some(state.grown),
                     spilled: state.spilled,
                 }
@@ -204,6 +222,7 @@ impl<'a> Claiming<'a> {
                 winners: Arc::new(Winners { map: PageMap::unbounded(), overlay: Overlay::empty() }),
                 shape: None,
                 generation,
+                is_over,
                 grown: None,
                 spilled: Placed::default(),
             },
@@ -221,13 +240,19 @@ impl ClaimedPages {
         let lock_page = page_size.lock_page();
         let has_no_lock_page =
             lock_page.0 <= size && lock_page.0 > snapshot.pages && !self.winners.map.is_claimed(lock_page);
-        let written = snapshot.placed.pages + self.spilled.pages;
+        let of_snapshot = if self.is_over { u64::from(snapshot.pages.min(size)) } else { snapshot.placed.pages };
+        let written = of_snapshot + self.spilled.pages;
         debug_assert_eq!(written + u64::from(has_no_lock_page), u64::from(size), "every page is written once");
         if written + u64::from(has_no_lock_page) != u64::from(size) {
             return Err(ExecutionFailure::bug("a page of the database was not written"));
         }
         Ok(size)
     }
+}
+
+/// Whether a page was not written with the snapshot.
+fn is_new(written: Option<(PageSize, u32)>, pgno: Pgno) -> bool {
+    written.is_none_or(|(_, pages)| pgno.0 > pages)
 }
 
 /// Checks that all pages by which an index has grown the database are in it. `before` is the size before it.

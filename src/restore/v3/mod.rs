@@ -22,7 +22,7 @@ use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::{Executed, Execution};
 use crate::restore::large::{PlannedContent, PlannedFile};
 use crate::restore::v3::claiming::{ClaimedPages, Claiming};
-use crate::restore::v3::index::{IndexJob, Read};
+use crate::restore::v3::index::{IndexJob, IndexPages, Read};
 use crate::restore::workers::Worker;
 use futures_util::FutureExt;
 use std::rc::Rc;
@@ -31,6 +31,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Databases with at most 1 MiB of WAL are decoded by one worker: to pass their indexes on would cost more than it saves.
 const INLINE_WAL_BYTES: u64 = 1 << 20;
+/// With more than 8 MiB of stored WAL the snapshot is written first, and the WAL's pages over it.
+const LONG_WAL_BYTES: u64 = 8 << 20;
 /// At most 64 indexes of one database are fetched and decoded at a time.
 const INDEXES_IN_FLIGHT: usize = 64;
 /// The pages of one index take at most 8 MiB of memory. An index with more is written while it is read. (SQLite's own
@@ -92,8 +94,13 @@ pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> 
     let _reservation = shared.budget.reserve(base_bytes + window_bytes).await;
 
     // A piece of WAL that is larger is fetched in parts, as many as the snapshot's, which are not reserved for both.
+    let stored: u64 = jobs.iter().map(|job| job.stored_bytes()).sum();
+    if stored > LONG_WAL_BYTES && v3.plan.ahead.is_none() {
+        return snapshot_first(execution, v3, &jobs, window_bytes).await;
+    }
     let may_fetch_ahead = jobs.iter().all(|job| job.stored_bytes() <= HELD_BYTES);
-    let wal = read_wal(execution, v3, &jobs, window_bytes);
+    let claiming = Claiming::new(execution, v3.plan.state.generation);
+    let wal = read_wal(execution, &jobs, window_bytes, claiming, None);
     let (wal, body) = snapshot::fetch_during(execution, base, may_fetch_ahead, wal).await?;
     let ReadWal { claimed, frames, position } = wal;
     let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
@@ -117,6 +124,37 @@ pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> 
     })
 }
 
+/// Writes the snapshot before the WAL is read, and the pages of the WAL over it. Used where the pages of the WAL would
+/// not fit memory: most of them would be written one by one, and the snapshot's pages between them in short pieces.
+async fn snapshot_first(
+    execution: &Execution<'_>,
+    v3: &V3Execution<'_>,
+    jobs: &[Rc<IndexJob>],
+    window_bytes: u64,
+) -> Result<Executed, ExecutionFailure> {
+    let state = v3.plan.state;
+    // The newest index gives the size of the database. The space is reserved before anything is written.
+    let newest = match jobs.last() {
+        Some(job) => index::read(execution.worker, job).await?,
+        None => Read::TooMany,
+    };
+    if let (Read::Held(IndexPages { size: Some(size), page_size: Some(page_size), .. }), Some(output)) =
+        (&newest, execution.output)
+    {
+        output.reserve(u64::from(*size) * u64::from(page_size.get()))?;
+    }
+    let nothing = Claiming::new(execution, state.generation).finish();
+    let snapshot = snapshot::place(execution, snapshot::SnapshotBody::NotBegun, &nothing, &Arc::default()).await?;
+    let claiming = Claiming::over(execution, state.generation, (snapshot.page_size, snapshot.pages));
+    let wal = read_wal(execution, jobs, window_bytes, claiming, Some(newest)).await?;
+    let size = wal.claimed.check_complete(&snapshot)?;
+    let page_size = snapshot.page_size.get();
+    if let Some(output) = execution.output {
+        output.truncate(u64::from(size) * u64::from(page_size))?;
+    }
+    Ok(Executed { page_size, commit: size, timestamp: state.time, reached: None, through: None, step_back: None })
+}
+
 /// What the WAL of all indexes holds.
 struct ReadWal {
     claimed: ClaimedPages,
@@ -126,18 +164,24 @@ struct ReadWal {
     position: Option<(u32, u64)>,
 }
 
-/// Reads the indexes, the newest first. They take `window_bytes` of memory at a time.
+/// Reads the indexes, the newest first. `newest` is what was read of the newest before. They take `window_bytes` of memory at a time.
 async fn read_wal(
     execution: &Execution<'_>,
-    v3: &V3Execution<'_>,
     jobs: &[Rc<IndexJob>],
     window_bytes: u64,
+    mut claiming: Claiming<'_>,
+    newest: Option<Read>,
 ) -> Result<ReadWal, ExecutionFailure> {
     let wal_bytes: u64 = jobs.iter().map(|job| job.stored_bytes()).sum();
     let is_inline = wal_bytes <= INLINE_WAL_BYTES;
     let window = Semaphore::new(window_bytes.max(1) as usize);
     let window = &window;
-    let reads = jobs.iter().rev().map(|job| async move {
+    // What was read of the newest index before.
+    let mut read_before = newest;
+    let reads = jobs.iter().rev().map(move |job| (job, read_before.take())).map(|(job, read)| async move {
+        if let Some(read) = read {
+            return (job, Ok(read), None);
+        }
         let held = job.held_bytes().clamp(1, window_bytes.max(1)) as u32;
         let permit = window.acquire_many(held).await.ok();
         let read =
@@ -145,7 +189,6 @@ async fn read_wal(
         (job, read, permit)
     });
     let mut reads = Ahead::new(reads, INDEXES_IN_FLIGHT);
-    let mut claiming = Claiming::new(execution, v3.plan.state.generation);
     let (mut frames, mut position) = (None, None);
     while let Some((job, read, permit)) = reads.next().await {
         let pages = match read? {

@@ -12,6 +12,7 @@ use crate::catalogue::V3Kind;
 use crate::commit::StagedFile;
 use crate::io::OutputFile;
 use crate::ltx::{PageSize, Pgno};
+use crate::process::locks::lock;
 use crate::restore::error::{ChainError, ExecutionFailure};
 use crate::restore::execute::Execution;
 use crate::restore::large::{PlannedContent, PlannedFile, note_asked_again};
@@ -23,7 +24,7 @@ use crate::wal::{BlockParser, ContentHash, NextBlock, StoredBlock};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 /// A snapshot of at most 1 MiB is decoded by one worker.
@@ -161,6 +162,8 @@ struct SnapshotContext {
     watched: Arc<HashSet<u32>>,
     /// The page size of the WAL. None if there is none.
     page_size: Option<PageSize>,
+    /// Buffers of blocks that were written. To use them again saves the kernel from clearing new ones.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 /// How far the content was read, passed from one block to the next.
@@ -204,6 +207,7 @@ impl<'a> Placing<'a> {
             winners: Arc::clone(&claimed.winners),
             watched: Arc::clone(watched),
             page_size: claimed.shape.map(|(page_size, _)| page_size),
+            buffers: Mutex::default(),
         };
         let (first, progress) = oneshot::channel();
         let _ = first.send(Progress { hash: ContentHash::new(), page_size: None, next: 1, carry: Vec::new() });
@@ -391,7 +395,8 @@ impl BlockJob {
         let content = match content {
             Content::Plain(content) => content,
             Content::Stored(block) => {
-                let mut content = Vec::new();
+                let mut content = lock(&context.buffers).pop().unwrap_or_default();
+                content.clear();
                 block.decode(&[], &mut content).map_err(of_base)?;
                 content
             }
@@ -405,6 +410,7 @@ impl BlockJob {
         let _ = pass_on.send(progress);
         let Some(pages) = pages else { return Ok(BlockDone { placed: Placed::default(), seen: Vec::new() }) };
         let done = pages.write(worker, &context).await?;
+        lock(&context.buffers).push(content);
         worker.recorder().record(Stage::Decode, watch.elapsed());
         Ok(done)
     }

@@ -248,7 +248,9 @@ fn configured_paths_are_cleaned() {
     let recorded = fixture("v3-s3");
     recorded.put(&server, "bucket", "a/b/");
     recorded.put(&server, "bucket", "");
-    for (path, at_root) in [("a/b", false), ("a/b/", false), ("a//b", false), ("./a/./b", false), ("''", true), (".", true)] {
+    for (path, at_root) in
+        [("a/b", false), ("a/b/", false), ("a//b", false), ("./a/./b", false), ("''", true), (".", true)]
+    {
         let dir = tempfile::tempdir().unwrap();
         let yaml = format!(
             "dbs:\n- path: {}\n  replicas:\n  - type: s3\n    bucket: bucket\n    path: {path}\n    endpoint: {}\n    \

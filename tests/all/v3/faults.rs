@@ -34,7 +34,8 @@ fn failing_requests_are_made_again() {
         for _ in 0..6 {
             let counters = Arc::<Counters>::default();
             let options = S3Options { retries: client::options().retries, ..S3Options::default() };
-            let (engine, store) = (engine(kind, segment_bytes, 64 << 20, &counters), store(&served.server, &options, &counters));
+            let (engine, store) =
+                (engine(kind, segment_bytes, 64 << 20, &counters), store(&served.server, &options, &counters));
             let dir = tempfile::tempdir().unwrap();
             let output = dir.path().join("out.db");
             Wanted::newest(&store, "db").restore(&engine, &output).unwrap_or_else(|e| panic!("{n} {kind:?}: {e}"));
@@ -49,7 +50,8 @@ fn failing_requests_are_made_again() {
 #[test]
 fn each_failure_of_each_file_is_overcome() {
     let served = serve(fixture("v3-s3"));
-    let failures = [Failure::SlowDown, Failure::ResetAfterHeaders, Failure::HalfBody, Failure::StalledBody, Failure::BlackHole];
+    let failures =
+        [Failure::SlowDown, Failure::ResetAfterHeaders, Failure::HalfBody, Failure::StalledBody, Failure::BlackHole];
     for failure in failures {
         for file in &served.recorded.files {
             let key = format!("db/{}", file.key);
@@ -103,7 +105,8 @@ fn short_writes_and_reads_are_completed() {
     let recorded = fixture("v3-s3");
     recorded.write(&source.path().join("db"));
     let path = source.path().join("db").to_str().unwrap().to_owned();
-    let snapshot = source.path().join("db").join(&recorded.file("82fdcf411c47acbc/snapshots/00000000.snapshot.lz4").key);
+    let snapshot =
+        source.path().join("db").join(&recorded.file("82fdcf411c47acbc/snapshots/00000000.snapshot.lz4").key);
     let store = Store::File(Default::default());
     for kind in kinds() {
         for segment_bytes in [SEGMENT_BYTES, 2_000] {

@@ -249,7 +249,8 @@ fn databases_of_both_formats_in_one_run() {
     let ltx = tiny_fleet(&TinyFleet { count: 20, ..TinyFleet::default() }).unwrap();
     ltx.iter().for_each(|database| server.objects().put_database("fleet", database));
     let host = Host::new();
-    let ran = host.run(&["--output-dir", "out", "-json", "--first", "backups/**", &url(&server, "fleet/{backups,fleet}/**")]);
+    let ran =
+        host.run(&["--output-dir", "out", "-json", "--first", "backups/**", &url(&server, "fleet/{backups,fleet}/**")]);
     assert_eq!((ran.code, ran.failures.len()), (3, 1), "{:?} {}", ran.failures, ran.stderr);
     let (records, summary) = json_lines(&ran.stdout);
     for database in &ltx {
@@ -258,7 +259,8 @@ fn databases_of_both_formats_in_one_run() {
         assert_eq!(sha256(&host.path("out").join(name)), hash, "{name}");
         assert_eq!(records[name]["txid"], database.expected.txid.to_string(), "{}", records[name]);
     }
-    let of_v3 = databases(&fleet).filter(|(key, d)| key.starts_with("backups/") && *key != NESTED && d["sha256"].is_string());
+    let of_v3 =
+        databases(&fleet).filter(|(key, d)| key.starts_with("backups/") && *key != NESTED && d["sha256"].is_string());
     let mut restored = ltx.len();
     for (key, database) in of_v3 {
         assert_eq!(sha256(&host.path("out").join(key)), database["sha256"].as_str().unwrap(), "{key}");

@@ -43,7 +43,8 @@ fn singles() -> Vec<PathBuf> {
 /// The directory with `fleet.json` and `bucket`, and whether it is the whole fleet.
 pub(super) fn fleet_folder() -> (PathBuf, bool) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let beside = std::env::var_os("HYDRANT_CORPUS_V3").map_or_else(|| project.join("../shared/corpus-v3"), PathBuf::from);
+    let beside =
+        std::env::var_os("HYDRANT_CORPUS_V3").map_or_else(|| project.join("../shared/corpus-v3"), PathBuf::from);
     let whole = beside.join("fleet");
     if whole.join("fleet.json").is_file() {
         return (whole, true);
@@ -261,7 +262,11 @@ pub(super) fn of_fleet(key: &str) -> Option<Recorded> {
     if manifest.is_none() {
         println!("skipped: {key} is not here");
     }
-    Some(Recorded { name: key.to_owned(), manifest: manifest?, files: fleet.files.into_iter().filter_map(own).collect() })
+    Some(Recorded {
+        name: key.to_owned(),
+        manifest: manifest?,
+        files: fleet.files.into_iter().filter_map(own).collect(),
+    })
 }
 
 pub(super) fn sha256(path: &Path) -> String {
