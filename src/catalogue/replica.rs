@@ -1,6 +1,6 @@
 //! The files of one database as a listing shows them, and their keys.
 
-use super::V3Replica;
+use super::{Generation, V3Replica};
 use crate::ltx::{Level, Txid};
 use crate::store::{Etag, Store};
 use crate::timestamp::Timestamp;
@@ -130,6 +130,18 @@ impl Replica {
     pub fn level(&self, level: Level) -> Range<usize> {
         let start = self.files.partition_point(|f| f.level < level);
         start..self.files.partition_point(|f| f.level <= level)
+    }
+
+    /// The same database as if it had only the files of `generation`, and no LTX files.
+    #[must_use]
+    pub fn only_generation(mut self, generation: Generation) -> Self {
+        self.files.clear();
+        self.others.clear();
+        if let Some(v3) = &mut self.v3 {
+            v3.files.retain(|file| file.generation == generation);
+            v3.prerelease = None;
+        }
+        self
     }
 
     /// The newest TXID that any file holds. None if there are no files.

@@ -1,7 +1,6 @@
 //! The files of one database that Litestream 0.3 has written, as a listing shows them (docs/FORMAT-V3.md, "Where the
 //! files lie").
 
-use super::Replica;
 use crate::store::Etag;
 use crate::timestamp::Timestamp;
 use std::fmt;
@@ -171,20 +170,6 @@ impl V3Replica {
     /// About how many bytes of memory this takes.
     pub(super) fn bytes(&self) -> u64 {
         (self.files.capacity() * size_of::<V3File>() + size_of::<Self>()) as u64
-    }
-}
-
-impl Replica {
-    /// The same database as if it had only the files of `generation`, and no LTX files.
-    #[must_use]
-    pub fn only_generation(mut self, generation: Generation) -> Self {
-        self.files.clear();
-        self.others.clear();
-        if let Some(v3) = &mut self.v3 {
-            v3.files.retain(|file| file.generation == generation);
-            v3.prerelease = None;
-        }
-        self
     }
 }
 

@@ -2,7 +2,7 @@
 //! scratch (docs/CLI.md, "hydrant find").
 
 use super::restore::locate;
-use super::verify::Scratch;
+use super::verify::DrillScratch;
 use crate::cancel::CancellationToken;
 use crate::catalogue::Replica;
 use crate::cli::args::call::shell_word;
@@ -34,7 +34,7 @@ pub(super) fn run(args: &FindArgs, env: &Env<'_>, log: &Log, cancel: &Cancellati
     args.common.use_defaults(&section);
     let args = &args;
     // Declared before the workers: they have stopped writing before the directory is removed.
-    let scratch = Scratch::new(args.scratch.as_deref())?;
+    let scratch = DrillScratch::new(args.scratch.as_deref())?;
     let counters = Arc::new(Counters::default());
     let session = Session::open(&args.common, 1, true, &counters, log, cancel)?;
     let scratch_of_states = Arc::new(VerifyScratch::new(scratch.dir.clone(), SCRATCH_BYTES));

@@ -9,8 +9,8 @@ use crate::fleet::outputs::{OutputPath, Roots, stale_state};
 use crate::plan::Target;
 use crate::process::backoff::backoff;
 use crate::restore::{
-    DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, Verified, VerifyRequest, VerifySettings,
-    Worker, discard, plan_database, restore, verify,
+    DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, VerifiedDatabase, VerifyRequest,
+    VerifySettings, Worker, discard, plan_database, restore, verify,
 };
 use crate::store::Store;
 use std::rc::Rc;
@@ -77,7 +77,7 @@ pub(super) enum DatabaseAnswer {
     Restored(Box<Restored>, Vec<String>),
     Planned(PlannedDatabase),
     Rehearsed(Discarded),
-    Verified(Box<Verified>),
+    Verified(Box<VerifiedDatabase>),
 }
 
 pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<DatabaseAnswer, RestoreError> {

@@ -9,7 +9,7 @@ use crate::fleet::outputs::{Admitted, OutputPath, Refused};
 use crate::fleet::priority::{First, estimated_bytes};
 use crate::ltx::Txid;
 use crate::plan::V3State;
-use crate::restore::{Discarded, RestoreOutcome, Verified};
+use crate::restore::{Discarded, RestoreOutcome, VerifiedDatabase};
 use crate::store::StoreError;
 use crate::timestamp::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -91,7 +91,7 @@ pub enum Ending {
     /// `hydrant bench`: the files were fetched and their data discarded.
     Rehearsed(Discarded),
     /// `hydrant verify`: the backup was looked at, and may prove not restorable.
-    Verified(Box<Verified>),
+    Verified(Box<VerifiedDatabase>),
     /// The database was skipped for this reason.
     Skipped(&'static str),
     /// The database failed.

@@ -2,7 +2,7 @@
 //! is no chain.
 
 use super::error::MAX_KEYS;
-use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Wanted, Warning, eligible};
+use super::{Excluded, Plan, PlanError, PlanOutcome, StateWanted, Target, Times, Warning, eligible};
 use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
@@ -14,7 +14,7 @@ pub(super) fn plan(
     target: &Target,
     times: &Times,
     excluded: &Excluded,
-    wanted: Wanted,
+    wanted: StateWanted,
 ) -> Result<PlanOutcome, PlanError> {
     let files = &replica.files;
     let newest = replica.max_txid().ok_or(PlanError::NoBackups)?;
@@ -39,7 +39,7 @@ pub(super) fn plan(
     let order = FilesByMin::new(replica, times);
     let ideal = order.chain(allowed);
     let mut warnings = Vec::new();
-    if wanted == Wanted::Intact {
+    if wanted == StateWanted::Intact {
         let chosen = order.intact(allowed, excluded, goal, &mut warnings)?;
         return Ok(PlanOutcome::Plan(finished(replica, chosen, newest, warnings)));
     }

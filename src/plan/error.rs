@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, reason = "the text in #[error] says what each field is")]
 
-use super::v3::DatedGeneration;
+use super::generation::DatedGeneration;
 use crate::catalogue::Generation;
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;

@@ -1,8 +1,8 @@
 //! Chooses the format to restore from, where a path has files of Litestream 0.3 and LTX files (docs/FORMAT-V3.md,
 //! "Beside LTX").
 
-use super::v3::{self, Chosen};
-use super::{Excluded, Plan, PlanError, PlanOutcome, Target, Times, Wanted, Warning, chain};
+use super::v3::{self, ChosenGeneration};
+use super::{Excluded, Plan, PlanError, PlanOutcome, StateWanted, Target, Times, Warning, chain};
 use crate::catalogue::{Replica, V3Replica};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
@@ -17,7 +17,7 @@ pub(super) fn plan(
     target: &Target,
     times: &Times,
     excluded: &Excluded,
-    wanted: Wanted,
+    wanted: StateWanted,
 ) -> Result<PlanOutcome, PlanError> {
     let Some(v3) = &replica.v3 else { return chain::plan(replica, target, times, excluded, wanted) };
     let ltx = || chain::plan(replica, target, times, excluded, wanted);
@@ -71,7 +71,7 @@ fn at_time(
     at: Timestamp,
     times: &Times,
     ltx: Result<PlanOutcome, PlanError>,
-    v3_chosen: Result<Chosen, PlanError>,
+    v3_chosen: Result<ChosenGeneration, PlanError>,
 ) -> Result<PlanOutcome, PlanError> {
     let plan = match ltx {
         Ok(PlanOutcome::NeedTimes(needed)) => return Ok(PlanOutcome::NeedTimes(needed)),
@@ -101,8 +101,8 @@ fn at_time(
     }
 }
 
-fn of_v3(chosen: Chosen, replica: &Replica) -> PlanOutcome {
-    let Chosen { files, plan, mut warnings, newer_exist } = chosen;
+fn of_v3(chosen: ChosenGeneration, replica: &Replica) -> PlanOutcome {
+    let ChosenGeneration { files, plan, mut warnings, newer_exist } = chosen;
     if let Some(newest) = replica.files.iter().map(|file| file.last_modified).max() {
         warnings.push(Warning::LtxLeftAside { files: replica.files.len(), newest });
     }

@@ -59,6 +59,7 @@ pub(crate) mod corpus;
 mod eligible;
 mod error;
 mod format;
+mod generation;
 mod knowledge;
 mod outcome;
 #[cfg(test)]
@@ -66,9 +67,9 @@ mod tests;
 mod v3;
 
 pub use error::PlanError;
+pub use generation::{DatedGeneration, PossiblyAhead, V3Plan, V3State};
 pub use knowledge::{Excluded, Times};
 pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning};
-pub use v3::{Ahead, DatedGeneration, V3Plan, V3State};
 
 use crate::catalogue::Replica;
 
@@ -78,7 +79,7 @@ use crate::catalogue::Replica;
 /// # Errors
 /// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
 pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Excluded) -> Result<PlanOutcome, PlanError> {
-    format::plan(replica, target, times, excluded, Wanted::Exact)
+    format::plan(replica, target, times, excluded, StateWanted::Exact)
 }
 
 /// Plans a restore of the newest state inside the target that can be had without the excluded files, although files
@@ -92,7 +93,7 @@ pub fn plan_intact(
     times: &Times,
     excluded: &Excluded,
 ) -> Result<PlanOutcome, PlanError> {
-    format::plan(replica, target, times, excluded, Wanted::Intact)
+    format::plan(replica, target, times, excluded, StateWanted::Intact)
 }
 
 /// The time of the oldest state that a target time can reach: that of the oldest snapshot, as its header says if it was
@@ -126,7 +127,7 @@ pub fn states(replica: &Replica) -> Vec<Target> {
 
 /// Which state inside the target a plan must reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum StateWanted {
     /// The newest, and no other.
     Exact,
     /// The newest that can be had (`-newest-intact`).

@@ -1,7 +1,7 @@
 //! The target of a restore, and the result of planning it.
 
 use super::error::list;
-use super::v3::{DatedGeneration, V3Plan};
+use super::generation::{DatedGeneration, V3Plan};
 use crate::catalogue::{Generation, Lineage};
 use crate::ltx::Txid;
 use crate::timestamp::Timestamp;

@@ -3,49 +3,14 @@
 //! has, so nothing is looked up.
 
 use super::error::MAX_KEYS;
-use super::{Excluded, PlanError, Target, Wanted, Warning};
+use super::generation::{DatedGeneration, PossiblyAhead, V3Plan, V3State};
+use super::{Excluded, PlanError, StateWanted, Target, Warning};
 use crate::catalogue::{Generation, V3File, V3Kind, V3Replica};
 use crate::error::Class;
 use crate::timestamp::Timestamp;
 
-/// The state that a plan for a replica of Litestream 0.3 leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct V3State {
-    /// The generation that is restored.
-    pub generation: Generation,
-    /// The index of the newest planned piece of WAL, or of the snapshot if no WAL is planned.
-    pub index: u32,
-    /// The offset of that piece in the WAL of its index, in bytes. 0 if no WAL is planned.
-    pub offset: u64,
-    /// The time of the upload of the newest planned file.
-    pub time: Timestamp,
-}
-
-/// What a plan for a replica of Litestream 0.3 says beyond its list of files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct V3Plan {
-    /// The state that the plan leads to.
-    pub state: V3State,
-    /// Index and offset of the first piece after the planned ones. It is newer than the target. The planned pieces
-    /// must lead to it without a gap.
-    pub next: Option<(u32, u64)>,
-    /// Set if the snapshot may hold pages that are newer than the planned WAL (docs/FORMAT-V3.md, "The snapshot that
-    /// is ahead").
-    pub ahead: Option<Ahead>,
-}
-
-/// What is known before the restore about a snapshot that may be ahead of the planned WAL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ahead {
-    /// The pieces of the snapshot's own index behind the target that may prove it: at most two. Indexes into
-    /// [`V3Replica::files`].
-    pub behind: Vec<usize>,
-    /// Whether an older snapshot of the generation can be restored from instead.
-    pub has_older: bool,
-}
-
 /// The snapshot and the pieces of WAL that are planned, oldest first, as indexes into [`V3Replica::files`].
-pub(super) struct Chosen {
+pub(super) struct ChosenGeneration {
     pub files: Vec<usize>,
     pub plan: V3Plan,
     pub warnings: Vec<Warning>,
@@ -65,15 +30,22 @@ struct GenerationFiles<'a> {
 ///
 /// # Errors
 /// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
-pub(super) fn plan(v3: &V3Replica, target: &Target, excluded: &Excluded, wanted: Wanted) -> Result<Chosen, PlanError> {
+pub(super) fn plan(
+    v3: &V3Replica,
+    target: &Target,
+    excluded: &Excluded,
+    wanted: StateWanted,
+) -> Result<ChosenGeneration, PlanError> {
     let until = match *target {
         Target::Timestamp(at) => at,
         Target::Latest | Target::Txid(_) => Timestamp::MAX,
     };
     let generations = generations(v3);
     match wanted {
-        Wanted::Exact => plan_in(v3, &generations, choose(v3, &generations, until, target)?, until, excluded, wanted),
-        Wanted::Intact => plan_intact(v3, &generations, until, target, excluded),
+        StateWanted::Exact => {
+            plan_in(v3, &generations, choose(v3, &generations, until, target)?, until, excluded, wanted)
+        }
+        StateWanted::Intact => plan_intact(v3, &generations, until, target, excluded),
     }
 }
 
@@ -84,12 +56,12 @@ fn plan_intact(
     until: Timestamp,
     target: &Target,
     excluded: &Excluded,
-) -> Result<Chosen, PlanError> {
+) -> Result<ChosenGeneration, PlanError> {
     let mut by_time: Vec<_> = generations.iter().filter(|g| newest_snapshot(g, until).is_some()).collect();
     by_time.sort_by_key(|g| std::cmp::Reverse((newest_snapshot(g, until), g.newest(Timestamp::MAX), g.name)));
     let mut first_error = None;
     for generation in by_time {
-        match plan_in(v3, generations, generation, until, excluded, Wanted::Intact) {
+        match plan_in(v3, generations, generation, until, excluded, StateWanted::Intact) {
             Ok(chosen) => return Ok(chosen),
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -107,8 +79,8 @@ fn plan_in(
     chosen: &GenerationFiles<'_>,
     until: Timestamp,
     excluded: &Excluded,
-    wanted: Wanted,
-) -> Result<Chosen, PlanError> {
+    wanted: StateWanted,
+) -> Result<ChosenGeneration, PlanError> {
     let snapshots = || chosen.all().filter(|(_, file)| file.kind.is_snapshot() && file.last_modified <= until);
     let usable = |at: usize, file: &V3File| !excluded.contains_v3(at) && !file.archived;
     // `all` is sorted by index, so the last one has the highest.
@@ -126,7 +98,7 @@ fn plan_in(
     let (mut inside, behind) = pieces.split_at(used);
     let mut next = behind.first().map(|(_, file)| file.position());
     let mut lost = 0;
-    if wanted == Wanted::Intact {
+    if wanted == StateWanted::Intact {
         let intact = inside.iter().take_while(|&&(at, file)| usable(at, file)).count();
         let intact = (0..=intact).rev().find(|&n| check_order(v3, base, inside.split_at(n).0, None).is_ok());
         let all = inside.len();
@@ -156,12 +128,12 @@ fn plan_in(
     if lost > 0 {
         warnings.push(Warning::NewestIntactWal { generation: chosen.name, index, offset, lost });
     }
-    Ok(Chosen {
+    Ok(ChosenGeneration {
         files: std::iter::once(base_at).chain(inside.iter().map(|&(at, _)| at)).collect(),
         plan: V3Plan {
             state: V3State { generation: chosen.name, index, offset, time },
             next,
-            ahead: ahead.map(|behind| Ahead { behind, has_older }),
+            ahead: ahead.map(|behind| PossiblyAhead { behind, has_older }),
         },
         warnings,
         newer_exist: lost > 0 || !behind.is_empty(),
@@ -334,30 +306,5 @@ impl GenerationFiles<'_> {
             warnings.push(Warning::TimesOfACopy { generations });
         }
         warnings
-    }
-}
-
-/// A generation, with the times of its first and last file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DatedGeneration {
-    /// The generation.
-    pub name: Generation,
-    /// The time of the file that was uploaded first.
-    pub first: Timestamp,
-    /// The time of the file that was uploaded last.
-    pub last: Timestamp,
-}
-
-impl DatedGeneration {
-    /// The generation that `files` belong to. None if there are no files.
-    pub fn of(files: &[V3File]) -> Option<Self> {
-        let times = || files.iter().map(|file| file.last_modified);
-        Some(Self { name: files.first()?.generation, first: times().min()?, last: times().max()? })
-    }
-}
-
-impl std::fmt::Display for DatedGeneration {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({} to {})", self.name, self.first, self.last)
     }
 }

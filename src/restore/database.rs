@@ -11,11 +11,11 @@ use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::plan::{DatedFile, Plan, PlanError, Target, V3State, Warning};
 use crate::restore::chain_times::StepBack;
+use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::execute::{Executed, Execution, execute};
+use crate::restore::execute::{Executed, Execution, V3Execution};
 use crate::restore::large::gets;
 use crate::restore::planner::{Planner, planned_sizes};
-use crate::restore::v3::V3Execution;
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use crate::telemetry::{Stage, Stopwatch};
@@ -174,7 +174,7 @@ impl Sink for StagedFile {
 
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, ExecutionFailure>> {
         async {
-            let executed = execute(execution).await?;
+            let executed = execute_plan(execution).await?;
             if execution.v3.as_ref().is_some_and(V3Execution::needs_check) {
                 check_ahead(execution.worker, self, &executed).await?;
             }

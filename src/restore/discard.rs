@@ -5,8 +5,9 @@ use crate::catalogue::Replica;
 use crate::commit::StagedFile;
 use crate::plan::Target;
 use crate::restore::database::{Sink, execute_plans};
+use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::execute::{Executed, Execution, execute, fetch_only};
+use crate::restore::execute::{Executed, Execution, fetch_only};
 use crate::restore::planner::{Planner, planned_sizes};
 use crate::restore::workers::Worker;
 use crate::store::Store;
@@ -67,7 +68,7 @@ impl Sink for DiscardStage {
     ) -> LocalBoxFuture<'a, Result<Option<Executed>, ExecutionFailure>> {
         match self {
             Self::Fetch => fetch_only(execution).map_ok(|()| None).boxed_local(),
-            Self::Decode => execute(execution).map_ok(Some).boxed_local(),
+            Self::Decode => execute_plan(execution).map_ok(Some).boxed_local(),
         }
     }
 }

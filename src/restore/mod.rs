@@ -11,6 +11,7 @@ mod budget;
 mod chain_times;
 mod database;
 mod discard;
+mod dispatch;
 mod error;
 mod execute;
 mod large;
@@ -34,7 +35,7 @@ pub use crate::restore::replica_listing::{
     HEADERS_IN_FLIGHT, HeaderTime, ListedReplica, list_replica, look_at_times, read_header,
 };
 pub use crate::restore::verify::{
-    QueryRow, StateAnswer, Verified, VerifiedState, VerifyDepth, VerifyFailure, VerifyRequest, VerifyScratch,
+    QueryRow, StateAnswer, VerifiedDatabase, VerifiedState, VerifyDepth, VerifyFailure, VerifyRequest, VerifyScratch,
     VerifySettings, answer_at, verify,
 };
 pub use crate::restore::workers::{SEGMENT_BYTES, SharedResources, Worker, Workers, WorkersOptions, submit};

@@ -1,7 +1,7 @@
 //! `-expect`: compares a verification with an earlier report.
 
 use super::record::DrillRecord;
-use super::verdict::Verdict;
+use super::verdicts::Verdict;
 use crate::cli::ui::failure::Failure;
 use crate::error::Class;
 use crate::ltx::Txid;

@@ -1,14 +1,15 @@
 //! The command `hydrant verify`: does everything that a restore would do, to nothing or to a scratch directory, and says
 //! of each database whether it can be restored (docs/CLI.md, "hydrant verify").
 //!
-//! `verdict` decides on one database, `record` is what JSON has of it, `expectation` compares with an earlier report,
-//! `forecast` says how long a restore would take, and `screen` shows the result to people.
+//! `verdicts` are what is said of one database, `record` is what JSON has of it, `summary` of all, `expectation` compares with an earlier report,
+//! `forecast` says how long a restore would take, and `shown` is the result for people.
 
 mod expectation;
 mod forecast;
 mod record;
-mod screen;
-mod verdict;
+mod shown;
+mod summary;
+mod verdicts;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
@@ -18,7 +19,7 @@ use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, Databases, Phase, ProgressSnapshot};
-use crate::cli::ui::{human, screen as output};
+use crate::cli::ui::{human, screen};
 use crate::commit::{CommitContext, Replace, check, random_letters};
 use crate::config::Env;
 use crate::error::{Class, escaped};
@@ -29,14 +30,14 @@ use crate::fleet::{
 use crate::plan::Target;
 use crate::restore::{VerifyDepth, VerifyScratch, VerifySettings};
 use crate::telemetry::Counters;
-use crate::timestamp::Timestamp;
 use expectation::Expectations;
 use forecast::{Forecast, Pace};
-use record::{DrillRecord, DrillSummary};
+use record::DrillRecord;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use summary::DrillSummary;
 
 /// At most 20 warnings about databases are shown on stderr without `-v`.
 const MAX_WARNINGS_SHOWN: u64 = 20;
@@ -56,7 +57,7 @@ pub(super) fn run(args: &VerifyArgs, env: &Env<'_>, log: &Log, cancel: &Cancella
     let args = &args;
     let expectations = args.expect.as_deref().map(Expectations::read).transpose()?;
     // Declared before the workers: they have stopped writing before the directory is removed.
-    let scratch = Scratch::new(args.scratch.as_deref())?;
+    let scratch = DrillScratch::new(args.scratch.as_deref())?;
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     let checks = args.depth >= VerifyDepth::Full;
@@ -86,7 +87,12 @@ pub(super) fn run(args: &VerifyArgs, env: &Env<'_>, log: &Log, cancel: &Cancella
     result
 }
 
-fn settings(args: &VerifyArgs, scratch: &Scratch, max_retries: Option<u32>, retry_delay: Option<Duration>) -> Settings {
+fn settings(
+    args: &VerifyArgs,
+    scratch: &DrillScratch,
+    max_retries: Option<u32>,
+    retry_delay: Option<Duration>,
+) -> Settings {
     let verify = VerifySettings {
         depth: args.depth,
         check: args.check.unwrap_or(check::Mode::Quick),
@@ -109,11 +115,11 @@ fn settings(args: &VerifyArgs, scratch: &Scratch, max_retries: Option<u32>, retr
 }
 
 /// A new directory for databases that SQLite looks at. Dropping this removes it.
-pub(super) struct Scratch {
+pub(super) struct DrillScratch {
     pub dir: PathBuf,
 }
 
-impl Scratch {
+impl DrillScratch {
     /// # Errors
     /// `parent` does not exist or cannot be written to.
     pub(super) fn new(parent: Option<&Path>) -> Result<Self, Failure> {
@@ -126,7 +132,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for DrillScratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
@@ -155,7 +161,7 @@ struct Drill<'a> {
     counters: Arc<Counters>,
     first: First,
     commit: CommitContext,
-    scratch: &'a Scratch,
+    scratch: &'a DrillScratch,
     log: &'a Log,
     cancel: &'a CancellationToken,
     begun: Instant,
@@ -237,7 +243,7 @@ impl Drill<'_> {
         }
         drilled.summary.add(&record);
         if self.args.json && drilled.stdout_failure.is_none() {
-            drilled.stdout_failure = output::print(&record.to_json_line()).err();
+            drilled.stdout_failure = screen::print(&record.to_json_line()).err();
         }
         let keys = [("database", record.name.as_str())];
         for warning in &record.warnings {
@@ -268,12 +274,12 @@ impl Drill<'_> {
             .flatten();
         drilled.summary.finish(took, &self.counters, forecast);
         if self.args.json {
-            output::print(&drilled.summary.to_json_line())?;
+            screen::print(&drilled.summary.to_json_line())?;
         } else if !drilled.records.is_empty() {
-            output::print(&screen::table(&mut drilled.records))?;
+            screen::print(&shown::table(&mut drilled.records))?;
         }
         if !drilled.records.is_empty() {
-            for line in screen::summary_lines(&drilled.summary, drilled.matched) {
+            for line in shown::summary_lines(&drilled.summary, drilled.matched) {
                 self.log.essential(Severity::Info, &line, &[]);
             }
             crate::cli::ui::latency_table::show(self.log, &stages);
@@ -283,7 +289,7 @@ impl Drill<'_> {
             return Err(Failure::Cancelled(reason));
         }
         ended?;
-        verdict::of_run(&drilled.summary)
+        summary::of_run(&drilled.summary)
     }
 
     fn snapshot(&self) -> ProgressSnapshot {
@@ -307,9 +313,4 @@ impl Drill<'_> {
             per_second: self.session.requests().per_second(),
         }
     }
-}
-
-/// The time from which ages are measured back: the target's, else the present.
-fn reference(args: &VerifyArgs) -> Timestamp {
-    args.timestamp.unwrap_or_else(Timestamp::now)
 }

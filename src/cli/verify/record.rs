@@ -1,18 +1,14 @@
 //! What a verification says of each database and of all of them, as JSON has it (docs/CLI.md, "JSON").
 
-use super::forecast::Forecast;
-use super::reference;
-use super::verdict::Verdict;
+use super::verdicts::Verdict;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::ui::redact;
 use crate::error::{Class, json_escaped};
 use crate::fleet::{Ended, Ending, V3Fields, with_class};
-use crate::restore::Verified;
-use crate::telemetry::Counters;
+use crate::restore::VerifiedDatabase;
 use crate::timestamp::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The characters that are percent-encoded in the path of a URL.
@@ -145,7 +141,7 @@ impl DrillRecord {
         self.reason = Some(reason);
     }
 
-    fn take(&mut self, verified: &Verified, args: &VerifyArgs, reference: Timestamp) {
+    fn take(&mut self, verified: &VerifiedDatabase, args: &VerifyArgs, reference: Timestamp) {
         let state = verified.state.map(|state| {
             let v3 = state.v3.as_ref().map(V3Fields::of);
             DrillState {
@@ -243,109 +239,8 @@ fn database_url(pattern: &str, name: &str) -> String {
     format!("{scheme}://{path}{query}")
 }
 
-/// What JSON has of the whole run.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct DrillSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    depth: &'static str,
-    databases: u64,
-    verdicts: BTreeMap<&'static str, u64>,
-    failures: BTreeMap<&'static str, u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub oldest_state: Option<OldestState>,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub left: u64,
-    bytes: u64,
-    bytes_fetched: u64,
-    requests: u64,
-    seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forecast: Option<Forecast>,
-    #[serde(skip)]
-    pub reference: Timestamp,
-    #[serde(skip)]
-    classes: BTreeMap<Class, u64>,
-}
-
-/// The database whose newest state is the oldest.
-#[derive(Debug, Serialize)]
-pub(super) struct OldestState {
-    pub name: String,
-    pub timestamp: String,
-    pub age_seconds: u64,
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-impl DrillSummary {
-    pub(super) fn new(args: &VerifyArgs) -> Self {
-        Self { kind: "summary", depth: args.depth.as_str(), reference: reference(args), ..Self::default() }
-    }
-
-    pub(super) fn add(&mut self, record: &DrillRecord) {
-        self.databases += 1;
-        *self.verdicts.entry(record.verdict.as_str()).or_default() += 1;
-        if record.verdict.is_failure() {
-            *self.failures.entry(record.class.unwrap_or(record.verdict.as_str())).or_default() += 1;
-            *self.classes.entry(record.failure.unwrap_or(Class::TargetNotReachable)).or_default() += 1;
-        }
-        self.bytes += record.bytes.unwrap_or(0);
-        self.bytes_fetched += record.bytes_fetched;
-        if let Some(state) = &record.state {
-            let age = state.age_seconds;
-            // Of equally old ones the first by name, so that the result does not depend on which ends first.
-            let is_older = |oldest: &OldestState| (age, &oldest.name) > (oldest.age_seconds, &record.name);
-            if self.oldest_state.as_ref().is_none_or(is_older) {
-                let (name, timestamp) = (record.name.clone(), state.timestamp.clone());
-                self.oldest_state = Some(OldestState { name, timestamp, age_seconds: age });
-            }
-        }
-    }
-
-    pub(super) fn finish(&mut self, took: Duration, counters: &Counters, forecast: Option<Forecast>) {
-        self.seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
-        self.requests = counters.lists.get() + counters.gets.get() + counters.heads.get();
-        self.forecast = forecast;
-    }
-
-    pub(super) const fn databases(&self) -> u64 {
-        self.databases
-    }
-
-    /// The number of databases with this verdict.
-    pub(super) fn count(&self, verdict: Verdict) -> u64 {
-        self.verdicts.get(verdict.as_str()).copied().unwrap_or(0)
-    }
-
-    /// The number of databases that fail the run.
-    pub(super) fn failed(&self) -> u64 {
-        Verdict::ALL.into_iter().filter(|verdict| verdict.is_failure()).map(|verdict| self.count(verdict)).sum()
-    }
-
-    /// `2 hole, 1 stale`.
-    pub(super) fn failures_text(&self) -> String {
-        self.failures.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
-    }
-
-    pub(super) fn most_frequent_class(&self) -> Class {
-        let most = self.classes.iter().max_by_key(|(_, count)| **count);
-        most.map_or(Class::TargetNotReachable, |(class, _)| *class)
-    }
-
-    /// The numbers of bytes, requests and seconds for the line that sums the run up.
-    pub(super) const fn amounts(&self) -> (u64, u64, f64) {
-        (self.bytes_fetched, self.requests, self.seconds)
-    }
-
-    pub(super) fn to_json_line(&self) -> String {
-        line(self)
-    }
-}
-
-fn line(value: &impl Serialize) -> String {
+/// A value as one line of JSON.
+pub(super) fn line(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
     format!("{}\n", json_escaped(json))
 }

@@ -5,9 +5,9 @@ use crate::commit::{CommitError, StagedFile};
 use crate::ltx::decoder::FileDecoder;
 use crate::ltx::header::Header;
 use crate::ltx::name::check_name;
+use crate::plan::V3Plan;
 use crate::restore::error::ExecutionFailure;
 use crate::restore::large::{LargeSource, PlannedFile};
-use crate::restore::v3::V3Execution;
 use crate::restore::workers::Worker;
 use crate::store::{Http, Store};
 use crate::timestamp::Timestamp;
@@ -40,6 +40,22 @@ pub(crate) struct Execution<'a> {
     pub requests: Option<Arc<Semaphore>>,
     /// Set if the files are those of Litestream 0.3: a snapshot and pieces of WAL.
     pub v3: Option<V3Execution<'a>>,
+}
+
+/// What an execution needs to know besides its files, if they are those of Litestream 0.3.
+pub(crate) struct V3Execution<'a> {
+    pub plan: &'a V3Plan,
+    /// The pieces behind the target that may show that the snapshot is ahead of it.
+    pub behind: &'a [PlannedFile],
+    /// The number of frames of the snapshot's own index to apply, if an earlier execution found the snapshot ahead.
+    pub through: Option<u64>,
+}
+
+impl V3Execution<'_> {
+    /// Whether SQLite must check the result, because the snapshot may be ahead of the WAL.
+    pub(crate) fn needs_check(&self) -> bool {
+        self.plan.ahead.is_some() && self.through.is_none()
+    }
 }
 
 impl Execution<'_> {

@@ -14,7 +14,7 @@ mod fetch_only;
 mod place;
 mod space;
 
-pub(super) use execution::Execution;
+pub(super) use execution::{Execution, V3Execution};
 pub(super) use fetch_only::fetch_only;
 
 use crate::plan::V3State;
@@ -25,7 +25,6 @@ use crate::restore::execute::claim::Claims;
 use crate::restore::execute::fetch::{INCREMENTS_IN_FLIGHT, Reading, fetch};
 use crate::restore::execute::place::place_base;
 use crate::restore::execute::space::reserve_where_scarce;
-use crate::restore::v3;
 use crate::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -58,9 +57,6 @@ pub(super) struct Executed {
 /// A planned file is damaged, cannot be read, or was replaced or deleted since the listing; or the store,
 /// the disk or the memory budget fails.
 pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, ExecutionFailure> {
-    if let Some(v3) = &execution.v3 {
-        return Box::pin(v3::execute(execution, v3)).await;
-    }
     let (base, increments) = execution.base_and_increments()?;
     let shared = &execution.worker.shared;
     shared.counters.bytes_in_planned.add(execution.planned_bytes());

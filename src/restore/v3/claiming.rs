@@ -2,7 +2,6 @@
 //! oldest (docs/FORMAT-V3.md, "The database").
 
 use super::index::IndexPages;
-use super::snapshot::PlacedSnapshot;
 use crate::catalogue::Generation;
 use crate::ltx::{PageSize, Pgno};
 use crate::plan::PlanError;
@@ -231,16 +230,15 @@ impl<'a> Claiming<'a> {
 }
 
 impl ClaimedPages {
-    /// Checks that every page of the database was written. Returns the size of the database in pages.
-    pub(super) fn check_complete(&self, snapshot: &PlacedSnapshot) -> Result<u32, ExecutionFailure> {
-        let Some((page_size, size)) = self.shape else { return Ok(snapshot.pages) };
+    /// Checks that every page of the database was written: the snapshot has `pages` pages, of which `placed` were. Returns the size of the database in pages.
+    pub(super) fn check_complete(&self, pages: u32, placed: u64) -> Result<u32, ExecutionFailure> {
+        let Some((page_size, size)) = self.shape else { return Ok(pages) };
         if let Some(grown) = self.grown {
-            check_growth(self.generation, grown, snapshot.pages, page_size)?;
+            check_growth(self.generation, grown, pages, page_size)?;
         }
         let lock_page = page_size.lock_page();
-        let has_no_lock_page =
-            lock_page.0 <= size && lock_page.0 > snapshot.pages && !self.winners.map.is_claimed(lock_page);
-        let of_snapshot = if self.is_over { u64::from(snapshot.pages.min(size)) } else { snapshot.placed.pages };
+        let has_no_lock_page = lock_page.0 <= size && lock_page.0 > pages && !self.winners.map.is_claimed(lock_page);
+        let of_snapshot = if self.is_over { u64::from(pages.min(size)) } else { placed };
         let written = of_snapshot + self.spilled.pages;
         debug_assert_eq!(written + u64::from(has_no_lock_page), u64::from(size), "every page is written once");
         if written + u64::from(has_no_lock_page) != u64::from(size) {

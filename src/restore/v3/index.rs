@@ -72,13 +72,13 @@ pub(super) struct IndexPages {
 }
 
 /// Why the decoding of an index ends early.
-pub(super) enum Stop {
+pub(super) enum IndexStop {
     Wal(WalError),
     TooMany,
     Failed(ExecutionFailure),
 }
 
-impl From<WalError> for Stop {
+impl From<WalError> for IndexStop {
     fn from(error: WalError) -> Self {
         Self::Wal(error)
     }
@@ -247,9 +247,9 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
         match unpack(piece, body, &mut |bytes| reader.push(bytes, &mut on_frame)).and_then(|()| end(&mut reader, piece))
         {
             Ok(()) => {}
-            Err(Stop::TooMany) => return Ok(Read::TooMany),
-            Err(Stop::Wal(error)) => return Err(ExecutionFailure::Wal { file, error }),
-            Err(Stop::Failed(failure)) => return Err(failure),
+            Err(IndexStop::TooMany) => return Ok(Read::TooMany),
+            Err(IndexStop::Wal(error)) => return Err(ExecutionFailure::Wal { file, error }),
+            Err(IndexStop::Failed(failure)) => return Err(failure),
         }
     }
     if job.through.is_none() {
@@ -271,7 +271,7 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
         let read = unpack(piece, body, &mut |bytes| reader.push(bytes, &mut on_frame));
         match read.and_then(|()| end(&mut reader, piece)) {
             Ok(()) => {}
-            Err(Stop::TooMany) => return Ok(Read::TooMany),
+            Err(IndexStop::TooMany) => return Ok(Read::TooMany),
             Err(_) => break,
         }
         if job.through.is_some() {
@@ -285,7 +285,7 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
 }
 
 /// Ends a piece: it must end between two frames, unless its writer was still at work.
-pub(super) fn end(reader: &mut WalReader, piece: &PlannedFile) -> Result<(), Stop> {
+pub(super) fn end(reader: &mut WalReader, piece: &PlannedFile) -> Result<(), IndexStop> {
     if is_growing(piece) {
         reader.end_growing();
         return Ok(());
@@ -297,8 +297,8 @@ pub(super) fn end(reader: &mut WalReader, piece: &PlannedFile) -> Result<(), Sto
 fn unpack(
     piece: &PlannedFile,
     body: &[Bytes],
-    on_bytes: &mut dyn FnMut(&[u8]) -> Result<(), Stop>,
-) -> Result<(), Stop> {
+    on_bytes: &mut dyn FnMut(&[u8]) -> Result<(), IndexStop>,
+) -> Result<(), IndexStop> {
     if !is_packed(piece) {
         return body.iter().try_for_each(|chunk| on_bytes(chunk));
     }
@@ -311,14 +311,16 @@ fn unpack(
             // A bit that was flipped on the way from a bucket first shows as damage of the WAL. That it is none is known
             // when the object's own checksum was read.
             Decoded::Bytes(bytes) if damage.is_none() => match on_bytes(bytes) {
-                Err(Stop::Wal(error)) => damage = Some(error),
+                Err(IndexStop::Wal(error)) => damage = Some(error),
                 read => read?,
             },
             Decoded::Bytes(_) => {}
             Decoded::Done => return damage.map_or(Ok(()), |error| Err(error.into())),
             Decoded::NeedMore => match chunks.next() {
                 Some(chunk) => decoder.push(chunk.clone()),
-                None => return Err(Stop::Failed(ExecutionFailure::bug("a decoder asked for more than the file has"))),
+                None => {
+                    return Err(IndexStop::Failed(ExecutionFailure::bug("a decoder asked for more than the file has")));
+                }
             },
         }
     }
@@ -338,12 +340,12 @@ struct HeldPages {
 }
 
 impl HeldPages {
-    fn take(&mut self, frame: &WalFrame<'_>) -> Result<(), Stop> {
+    fn take(&mut self, frame: &WalFrame<'_>) -> Result<(), IndexStop> {
         if self.through.is_some_and(|through| frame.number > through) {
             return Ok(());
         }
         if (self.bytes.len() + self.open_bytes.len() + frame.page.len()) as u64 > HELD_BYTES {
-            return Err(Stop::TooMany);
+            return Err(IndexStop::TooMany);
         }
         self.open.push(frame.pgno.0);
         self.open_bytes.extend_from_slice(frame.page);

@@ -8,18 +8,18 @@
 //! The pieces of one index are decoded one after the other, because a checksum runs through them. Different indexes are
 //! decoded side by side by all workers. An index whose pages are too many for memory is written while it is read.
 
-mod ahead;
 mod claiming;
 mod frames;
 mod index;
 mod ordered_body;
 mod snapshot;
+mod snapshot_ahead;
 mod streamed;
 
-use crate::plan::{V3Plan, V3State};
+use crate::plan::V3State;
 use crate::restore::ahead::Ahead;
 use crate::restore::error::ExecutionFailure;
-use crate::restore::execute::{Executed, Execution};
+use crate::restore::execute::{Executed, Execution, V3Execution};
 use crate::restore::large::{PlannedContent, PlannedFile};
 use crate::restore::v3::claiming::{ClaimedPages, Claiming};
 use crate::restore::v3::index::{IndexJob, IndexPages, Read};
@@ -40,22 +40,6 @@ const INDEXES_IN_FLIGHT: usize = 64;
 const HELD_BYTES: u64 = 8 << 20;
 /// The indexes of one database that are in flight take at most 32 MiB together.
 const WINDOW_BYTES: u64 = 32 << 20;
-
-/// What an execution needs to know besides its files, if they are those of Litestream 0.3.
-pub(crate) struct V3Execution<'a> {
-    pub plan: &'a V3Plan,
-    /// The pieces behind the target that may show that the snapshot is ahead of it.
-    pub behind: &'a [PlannedFile],
-    /// The number of frames of the snapshot's own index to apply, if an earlier execution found the snapshot ahead.
-    pub through: Option<u64>,
-}
-
-impl V3Execution<'_> {
-    /// Whether SQLite must check the result, because the snapshot may be ahead of the WAL.
-    pub(crate) fn needs_check(&self) -> bool {
-        self.plan.ahead.is_some() && self.through.is_none()
-    }
-}
 
 /// The failure of a file that was decoded while it arrived. If a flipped bit may be the cause, another execution is to
 /// ask for the file once more. A file that is in memory as a whole is asked for again where it is decoded, and a failure
@@ -105,11 +89,11 @@ pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> 
     let ReadWal { claimed, frames, position } = wal;
     let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
     let snapshot = snapshot::place(execution, body, &claimed, &watched).await?;
-    let size = claimed.check_complete(&snapshot)?;
+    let size = claimed.check_complete(snapshot.pages, snapshot.placed.pages)?;
     if let Some(output) = execution.output {
         output.truncate(u64::from(size) * u64::from(snapshot.page_size.get()))?;
     }
-    let found = frames.as_ref().map(|frames| ahead::compare(frames, &snapshot.seen)).unwrap_or_default();
+    let found = frames.as_ref().map(|frames| snapshot_ahead::compare(frames, &snapshot.seen)).unwrap_or_default();
     if found.is_proven && v3.needs_check() {
         return Err(ExecutionFailure::SnapshotAhead { through: found.through });
     }
@@ -147,7 +131,7 @@ async fn snapshot_first(
     let snapshot = snapshot::place(execution, snapshot::SnapshotBody::NotBegun, &nothing, &Arc::default()).await?;
     let claiming = Claiming::over(execution, state.generation, (snapshot.page_size, snapshot.pages));
     let wal = read_wal(execution, jobs, window_bytes, claiming, Some(newest)).await?;
-    let size = wal.claimed.check_complete(&snapshot)?;
+    let size = wal.claimed.check_complete(snapshot.pages, snapshot.placed.pages)?;
     let page_size = snapshot.page_size.get();
     if let Some(output) = execution.output {
         output.truncate(u64::from(size) * u64::from(page_size))?;

@@ -16,8 +16,8 @@ const PART_DIVISOR: u64 = 2;
 /// At most 6 parts of one object are fetched at a time, including those that wait to be decoded.
 pub(super) const PARTS_IN_FLIGHT: usize = 6;
 
-type Part<'a> = LocalBoxFuture<'a, Result<Vec<Bytes>, StoreError>>;
-type Parts<'a> = Ahead<Box<dyn Iterator<Item = Part<'a>> + 'a>, Part<'a>>;
+type ObjectPart<'a> = LocalBoxFuture<'a, Result<Vec<Bytes>, StoreError>>;
+type ObjectParts<'a> = Ahead<Box<dyn Iterator<Item = ObjectPart<'a>> + 'a>, ObjectPart<'a>>;
 
 /// The body of file `file` of the plan, chunk by chunk.
 pub(super) struct OrderedBody<'a> {
@@ -28,7 +28,7 @@ pub(super) struct OrderedBody<'a> {
 }
 
 enum Rest<'a> {
-    Parts(Parts<'a>),
+    Parts(ObjectParts<'a>),
     /// A file on disk, or an object of a service that does not send ranges.
     Stream(Body),
     None,
@@ -78,7 +78,7 @@ impl<'a> OrderedBody<'a> {
             }
             .boxed_local()
         });
-        let parts = Ahead::new(Box::new(parts) as Box<dyn Iterator<Item = Part<'a>> + 'a>, PARTS_IN_FLIGHT);
+        let parts = Ahead::new(Box::new(parts) as Box<dyn Iterator<Item = ObjectPart<'a>> + 'a>, PARTS_IN_FLIGHT);
         Ok(Self { file, chunks: none, rest: Rest::Parts(parts) })
     }
 

@@ -1,7 +1,7 @@
 //! Writes the snapshot, except for the pages that the WAL holds. Its LZ4 blocks are decoded side by side by all workers;
 //! a hash of the content runs through them in order.
 //!
-//! Each block is a job. It decodes its block, takes the [`Progress`] that the job of the block before it passes on, adds
+//! Each block is a job. It decodes its block, takes the [`ContentProgress`] that the job of the block before it passes on, adds
 //! its content, passes it on, and writes its pages. So decoding and writing overlap, and only hashing is done in order.
 
 use super::claiming::ClaimedPages;
@@ -118,7 +118,7 @@ pub(super) async fn place<'a>(
     watched: &Arc<HashSet<u32>>,
 ) -> Result<PlacedSnapshot, ExecutionFailure> {
     let base = execution.planned(0)?;
-    let mut placing = Placing::new(execution, claimed, watched);
+    let mut placing = SnapshotPlacing::new(execution, claimed, watched);
     if is_small(base) {
         let chunks = match body {
             SnapshotBody::Whole(chunks) => chunks,
@@ -129,7 +129,7 @@ pub(super) async fn place<'a>(
                 if let Some((_, error)) = failure.wrong_content() {
                     note_asked_again(execution.worker, &base.key, None, error);
                 }
-                placing = Placing::new(execution, claimed, watched);
+                placing = SnapshotPlacing::new(execution, claimed, watched);
                 let chunks = fetch_whole(execution, 0, base, true).await?;
                 placing.inline(base, chunks).await?;
             }
@@ -167,7 +167,7 @@ struct SnapshotContext {
 }
 
 /// How far the content was read, passed from one block to the next.
-struct Progress {
+struct ContentProgress {
     hash: ContentHash,
     page_size: Option<PageSize>,
     /// The number of the page that `carry` begins.
@@ -189,18 +189,18 @@ struct BlockDone {
 }
 
 /// A snapshot that is being written.
-struct Placing<'a> {
+struct SnapshotPlacing<'a> {
     execution: &'a Execution<'a>,
     context: Arc<SnapshotContext>,
     /// The progress before the next block.
-    progress: Option<oneshot::Receiver<Progress>>,
+    progress: Option<oneshot::Receiver<ContentProgress>>,
     /// The results of jobs that were not waited for yet, in order.
     running: VecDeque<oneshot::Receiver<Result<BlockDone, ExecutionFailure>>>,
     placed: Placed,
     seen: HashMap<u32, u64>,
 }
 
-impl<'a> Placing<'a> {
+impl<'a> SnapshotPlacing<'a> {
     fn new(execution: &'a Execution<'a>, claimed: &ClaimedPages, watched: &Arc<HashSet<u32>>) -> Self {
         let context = SnapshotContext {
             output: execution.output.map(StagedFile::output).cloned(),
@@ -210,7 +210,7 @@ impl<'a> Placing<'a> {
             buffers: Mutex::default(),
         };
         let (first, progress) = oneshot::channel();
-        let _ = first.send(Progress { hash: ContentHash::new(), page_size: None, next: 1, carry: Vec::new() });
+        let _ = first.send(ContentProgress { hash: ContentHash::new(), page_size: None, next: 1, carry: Vec::new() });
         Self {
             execution,
             context: Arc::new(context),
@@ -331,7 +331,7 @@ impl<'a> Placing<'a> {
     }
 
     /// The progress after the last block.
-    async fn end(&mut self) -> Result<Progress, ExecutionFailure> {
+    async fn end(&mut self) -> Result<ContentProgress, ExecutionFailure> {
         let progress = self.progress.take().ok_or_else(|| ExecutionFailure::bug("a snapshot has ended twice"))?;
         progress
             .await
@@ -339,7 +339,7 @@ impl<'a> Placing<'a> {
     }
 
     async fn finish(mut self) -> Result<PlacedSnapshot, ExecutionFailure> {
-        let Progress { page_size, next, carry, hash } = self.end().await?;
+        let ContentProgress { page_size, next, carry, hash } = self.end().await?;
         let not_a_database = |error| ExecutionFailure::Chain { file: 0, error };
         let Some(page_size) = page_size else {
             let found = carry.get(..carry.len().min(MAGIC.len())).unwrap_or_default().to_vec();
@@ -384,8 +384,8 @@ fn no_more() -> ExecutionFailure {
 struct BlockJob {
     context: Arc<SnapshotContext>,
     content: Content,
-    before: Option<oneshot::Receiver<Progress>>,
-    pass_on: oneshot::Sender<Progress>,
+    before: Option<oneshot::Receiver<ContentProgress>>,
+    pass_on: oneshot::Sender<ContentProgress>,
 }
 
 impl BlockJob {
@@ -424,7 +424,7 @@ struct WholePages<'a> {
     rest: &'a [u8],
 }
 
-impl Progress {
+impl ContentProgress {
     /// Adds the content of the next block. Returns the pages that are complete with it.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use super::claiming::{Claiming, spill};
 use super::frames::IndexFrames;
-use super::index::{IndexJob, IndexPages, PIECES_IN_FLIGHT, Stop, end, is_packed, offset_of};
+use super::index::{IndexJob, IndexPages, IndexStop, PIECES_IN_FLIGHT, end, is_packed, offset_of};
 use super::ordered_body::{OrderedBody, fetch_whole};
 use crate::ltx::{PageSize, Pgno};
 use crate::restore::ahead::Ahead;
@@ -62,11 +62,11 @@ pub(super) async fn read(
         }
         let page_size = PageSize::new(frame.page.len() as u32);
         let Some(page_size) = page_size else {
-            return Err(Stop::Failed(ExecutionFailure::bug("a page has no page size")));
+            return Err(IndexStop::Failed(ExecutionFailure::bug("a page has no page size")));
         };
         seen.add(frame.pgno, page_size);
         if claiming.wants(frame.pgno) {
-            spill(execution, frame.page, page_size.offset_of(frame.pgno)).map_err(Stop::Failed)?;
+            spill(execution, frame.page, page_size.offset_of(frame.pgno)).map_err(IndexStop::Failed)?;
         }
         Ok(())
     };
@@ -89,7 +89,7 @@ pub(super) async fn read(
 async fn read_frames(
     execution: &Execution<'_>,
     job: &IndexJob,
-    on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), Stop>,
+    on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), IndexStop>,
 ) -> Result<WalReader, ExecutionFailure> {
     let mut reader = WalReader::new();
     let pieces = || job.pieces.iter().enumerate().map(|(i, piece)| (job.first + i, piece));
@@ -133,12 +133,12 @@ async fn read_piece(
     piece: &PlannedFile,
     file: usize,
     reader: &mut WalReader,
-    on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), Stop>,
+    on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), IndexStop>,
 ) -> Result<(), ExecutionFailure> {
     let stopped = |stop| match stop {
-        Stop::Wal(error) => ExecutionFailure::Wal { file, error },
-        Stop::Failed(failure) => failure,
-        Stop::TooMany => ExecutionFailure::bug("a streamed index is bounded"),
+        IndexStop::Wal(error) => ExecutionFailure::Wal { file, error },
+        IndexStop::Failed(failure) => failure,
+        IndexStop::TooMany => ExecutionFailure::bug("a streamed index is bounded"),
     };
     if is_packed(piece) {
         let mut decoder = ObjectDecoder::new(piece.size);
@@ -148,7 +148,7 @@ async fn read_piece(
             match decoder.next().map_err(|error| ExecutionFailure::Wal { file, error })? {
                 // As in `index::unpack`: the object's own checksum tells whether the WAL is damaged.
                 Decoded::Bytes(bytes) if damage.is_none() => match reader.push(bytes, on_frame) {
-                    Err(Stop::Wal(error)) => damage = Some(error),
+                    Err(IndexStop::Wal(error)) => damage = Some(error),
                     read => read.map_err(stopped)?,
                 },
                 Decoded::Bytes(_) => {}
@@ -192,7 +192,7 @@ async fn apply_behind(
     execution: &Execution<'_>,
     job: &IndexJob,
     mut reader: WalReader,
-    on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), Stop>,
+    on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), IndexStop>,
 ) -> Result<(WalReader, Option<(u32, u64)>), ExecutionFailure> {
     let mut position = None;
     for piece in &job.behind {

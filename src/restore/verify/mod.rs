@@ -17,8 +17,9 @@ use crate::error::Class;
 use crate::ltx::Txid;
 use crate::plan::{self, Plan, Target, V3State};
 use crate::restore::database::{Sink, check_database, execute_plans};
+use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::execute::{Executed, Execution, execute};
+use crate::restore::execute::{Executed, Execution};
 use crate::restore::planner::{Planner, planned_sizes};
 use crate::restore::workers::Worker;
 use crate::store::Store;
@@ -104,7 +105,7 @@ pub struct VerifyFailure {
 
 /// The result of verifying one database.
 #[derive(Debug, Clone)]
-pub struct Verified {
+pub struct VerifiedDatabase {
     /// Why the newest state inside the target cannot be had. None: it can.
     pub failure: Option<VerifyFailure>,
     /// The newest state that can be had. None if none can.
@@ -139,14 +140,14 @@ const MOST_COMPARED: usize = 2_000_000;
 ///
 /// # Errors
 /// What says nothing about the backup: a request that failed and may be repeated, a full disk, a cancelled run. A backup
-/// that cannot be restored is a [`Verified`] with a failure.
-pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<Verified, RestoreError> {
+/// that cannot be restored is a [`VerifiedDatabase`] with a failure.
+pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<VerifiedDatabase, RestoreError> {
     let VerifyRequest { store, path, replica, target, settings } = request;
     let mut planner = Planner::new(worker, &store, &path, replica, target, None, None).await?;
     planner.newest_intact = !matches!(target, Target::Txid(_));
     planner.exclude_impossible();
     let reached = reach(worker, &mut planner, &settings).await;
-    let mut verified = Verified {
+    let mut verified = VerifiedDatabase {
         failure: None,
         state: None,
         is_older: false,
@@ -264,7 +265,7 @@ impl Sink for End {
 
     fn run<'a>(&'a self, execution: &'a Execution<'_>) -> LocalBoxFuture<'a, Result<Executed, ExecutionFailure>> {
         match self {
-            Self::Nothing => execute(execution).boxed_local(),
+            Self::Nothing => execute_plan(execution).boxed_local(),
             Self::Scratch(file) => file.run(execution),
         }
     }

@@ -76,7 +76,7 @@ impl Restorer<'_> {
         let mut first_error = None;
         for (at, snapshot) in snapshots.iter().enumerate() {
             match read_snapshot(snapshot) {
-                Ok(base) => return self.from_snapshot(snapshot, &base, &snapshots[at + 1..], instead_of),
+                Ok(base) => return self.restored_from(snapshot, &base, &snapshots[at + 1..], instead_of),
                 Err(error) => {
                     first_error.get_or_insert(error.within(&snapshot.entry.key));
                     instead_of = instead_of.max(Some(snapshot.index));
@@ -89,7 +89,7 @@ impl Restorer<'_> {
         }
     }
 
-    fn from_snapshot(
+    fn restored_from(
         &self,
         snapshot: &StoredFile,
         base: &Base,
@@ -267,10 +267,10 @@ fn check_names(
         before = Some(segment.index);
     }
     // A snapshot of index N stands for the whole WAL before N.
-    if let Some(better) = instead_of.filter(|&better| better != snapshot.index) {
-        if used.last().is_none_or(|last| last.index + 1 < better) {
-            return fail("hole", format!("the WAL before the snapshot of index {better:08x} is missing"));
-        }
+    if let Some(better) = instead_of.filter(|&better| better != snapshot.index)
+        && used.last().is_none_or(|last| last.index + 1 < better)
+    {
+        return fail("hole", format!("the WAL before the snapshot of index {better:08x} is missing"));
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ pub(super) fn iso_time(out: &mut String, timestamp: Timestamp) {
         t.second(),
         t.millisecond()
     );
-    if t.nanosecond() % 1_000_000 > 0 {
+    if !t.nanosecond().is_multiple_of(1_000_000) {
         let _ = write!(out, "{:06}", t.nanosecond() % 1_000_000);
     }
     out.push('Z');

@@ -227,8 +227,7 @@ impl Shadow {
         let mut snapshots = generation.snapshots.iter().rev().filter(|(_, snapshot)| is_inside(snapshot.time));
         let (&own, snapshot) = snapshots.next()?;
         let has_older = snapshots.next().is_some();
-        let last =
-            generation.segments.iter().filter(|segment| segment.index >= own && is_inside(segment.time)).next_back();
+        let last = generation.segments.iter().rfind(|segment| segment.index >= own && is_inside(segment.time));
         let (index, frames) = last.map_or((own, 0), |last| (last.index, last.frames));
         let exact = generation.state(index, frames).map(|state| source.state(state));
         let committed = generation.committed(index, frames);

@@ -1,8 +1,5 @@
-//! Decides what a verification says of one database, and of the run.
+//! What a verification says of one database.
 
-use super::record::DrillSummary;
-use crate::cli::ui::failure::Failure;
-use crate::cli::ui::human;
 use serde::Serialize;
 
 /// What a verification says of one database.
@@ -44,23 +41,4 @@ impl Verdict {
     pub(super) const fn is_failure(self) -> bool {
         matches!(self, Self::NotRestorable | Self::Stale)
     }
-}
-
-/// The result of the run: a success if no database fails it, a partial failure (exit code 3) if some do, a failure
-/// (exit code 1) if all do.
-pub(super) fn of_run(summary: &DrillSummary) -> Result<(), Failure> {
-    let (failed, all) = (summary.failed(), summary.databases());
-    if failed == 0 {
-        return Ok(());
-    }
-    let message = format!(
-        "{} of {} databases do not pass: {}",
-        human::thousands(failed),
-        human::thousands(all),
-        summary.failures_text()
-    );
-    Err(match failed == all {
-        true => Failure::failed(summary.most_frequent_class(), message),
-        false => Failure::Partial { message, try_call: None },
-    })
 }
