@@ -1,14 +1,15 @@
 //! The command `hydrant verify`: does everything that a restore would do, to nothing or to a scratch directory, and says
 //! of each database whether it can be restored (docs/CLI.md, "hydrant verify").
 //!
-//! `verdicts` are what is said of one database, `record` is what JSON has of it, `summary` of all, `expectation` compares with an earlier report,
+//! `verdicts` are what is said of one database, `record` is what JSON has of it, `run_summary` of all, `expectation` compares with an earlier report,
 //! `forecast` says how long a restore would take, and `shown` is the result for people.
 
 mod expectation;
 mod forecast;
 mod record;
+mod run_summary;
 mod shown;
-mod summary;
+
 mod verdicts;
 
 use crate::cancel::CancellationToken;
@@ -37,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use summary::DrillSummary;
+use run_summary::DrillSummary;
 
 /// At most 20 warnings about databases are shown on stderr without `-v`.
 const MAX_WARNINGS_SHOWN: u64 = 20;
@@ -289,7 +290,7 @@ impl Drill<'_> {
             return Err(Failure::Cancelled(reason));
         }
         ended?;
-        summary::of_run(&drilled.summary)
+        run_summary::of_run(&drilled.summary)
     }
 
     fn snapshot(&self) -> ProgressSnapshot {

@@ -1,7 +1,7 @@
 //! What people see of a verification: a table with the failures first, and lines that sum it up.
 
 use super::record::DrillRecord;
-use super::summary::DrillSummary;
+use super::run_summary::DrillSummary;
 use super::verdicts::Verdict;
 use crate::cli::ui::human;
 use crate::error::escaped;

@@ -1,6 +1,7 @@
 //! Tests of the configuration as tables: what is typed or configured, and the location or error that follows.
 
 mod config_file;
+mod real;
 mod secrets;
 mod urls;
 
