@@ -203,6 +203,7 @@ mod tests {
                 replica: "file",
                 reference: Timestamp::from_millis(0),
                 files: vec![file],
+                lost: None,
             })
         }
         fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
@@ -229,6 +230,7 @@ mod tests {
             requests: 3,
             retries: 0,
             hedged: 0,
+            lost: None,
             warnings: vec![],
         }
     }

@@ -246,6 +246,7 @@ impl Restorer for OneDatabase {
             replica: request.location.store.kind(),
             reference: reference(&request.args.target),
             files: file_lines(&planned)?,
+            lost: planned.lost.as_ref().map(ToString::to_string),
         })
     }
 
@@ -297,6 +298,7 @@ impl Restorer for OneDatabase {
             retries: self.counters.retries.get(),
             hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings(),
+            lost: restored.lost,
         };
         if let Some(note) = session.catalogue_note() {
             request.log.info(&note);

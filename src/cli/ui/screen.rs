@@ -59,6 +59,8 @@ pub struct PlanReport {
     pub reference: Timestamp,
     /// The LTX files that a restore would fetch, from the oldest to the newest. There is at least one.
     pub files: Vec<FileLine>,
+    /// Why the newest state cannot be had, if they lead to an older one (`-newest-intact`).
+    pub lost: Option<String>,
 }
 
 /// The result of `hydrant restore`, to be printed as a message or as JSON.
@@ -91,6 +93,8 @@ pub struct RestoreReport {
     pub retries: u64,
     /// Number of requests that were sent a second time because the first response was slow.
     pub hedged: u64,
+    /// Why the newest state cannot be had, if an older one was restored (`-newest-intact`).
+    pub lost: Option<String>,
     /// Warnings, for example about damaged files that were avoided, or a check that SQLite could not make.
     pub warnings: Vec<String>,
 }
@@ -110,6 +114,8 @@ struct JsonPlan<'a> {
     time_source: Option<TimeSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     age_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<&'a str>,
 }
 
 /// The JSON object of one LTX file, in plans and in the output of `ltx -json`. Only plans have the field `name`.
@@ -145,6 +151,8 @@ struct JsonResult<'a> {
     requests: u64,
     retries: u64,
     hedged: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
 }
@@ -193,6 +201,7 @@ impl PlanReport {
             timestamp: newest.map(|newest| newest.time.to_rfc3339_seconds()),
             time_source: newest.map(|newest| newest.time_source),
             age_s: newest.map(|newest| newest.time.seconds_until(self.reference)),
+            lost: self.lost.as_deref(),
         })
     }
 
@@ -236,6 +245,7 @@ impl RestoreReport {
             requests: self.requests,
             retries: self.retries,
             hedged: self.hedged,
+            lost: self.lost.as_deref(),
             warnings: &self.warnings,
         })
     }
@@ -319,6 +329,7 @@ mod tests {
             replica: "s3",
             reference: Timestamp::parse_rfc3339("2026-11-22T02:31:46Z").unwrap(),
             files: files(),
+            lost: None,
         }
     }
 
@@ -375,6 +386,8 @@ level  file                                   min_txid          max_txid        
         assert_eq!(plan().to_json(), expected);
         let newest = "newest state: 2026-11-22T01:31:46Z, 1 hour old (by the listing)";
         assert_eq!(plan().newest_state().as_deref(), Some(newest));
+        let older = PlanReport { lost: Some("hole".to_owned()), ..plan() };
+        assert!(older.to_json().ends_with("\"age_s\": 3600,\n  \"lost\": \"hole\"\n}\n"), "{}", older.to_json());
     }
 
     #[test]
@@ -393,6 +406,7 @@ level  file                                   min_txid          max_txid        
             requests: 4,
             retries: 0,
             hedged: 0,
+            lost: None,
             warnings: vec![],
         };
         let expected = r#"{
@@ -411,11 +425,12 @@ level  file                                   min_txid          max_txid        
 "#;
         assert_eq!(report.to_json(), expected);
         report.time = Some((files()[0].time, TimeSource::Header));
+        report.lost = Some("hole".to_owned());
         report.warnings = vec!["a".to_owned()];
         let value: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(value["timestamp"], "2026-11-22T01:31:45Z");
         assert_eq!((&value["time_source"], &value["age_s"]), (&"header".into(), &0.into()));
-        assert_eq!(value["warnings"][0], "a");
+        assert_eq!((&value["lost"], &value["warnings"][0]), (&"hole".into(), &"a".into()));
     }
 
     #[test]

@@ -22,12 +22,12 @@ use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::{Executed, Execution};
 use crate::restore::large::{PlannedContent, PlannedFile};
 use crate::restore::v3::claiming::Claiming;
-use crate::restore::v3::index::{IndexJob, Read};
+use crate::restore::v3::index::{IndexJob, IndexPages, Read};
 use crate::restore::workers::Worker;
 use futures_util::FutureExt;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 /// Databases with at most 1 MiB of WAL are decoded by one worker: to pass their indexes on would cost more than it saves.
 const INLINE_WAL_BYTES: u64 = 1 << 20;
@@ -55,14 +55,15 @@ impl V3Execution<'_> {
     }
 }
 
-/// Does what [`super::execute::execute`] does for a plan of files of Litestream 0.3.
-pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed, ExecutionFailure> {
-    run(execution, v3).await.map_err(|failure| match may_be_of_transport(&failure) {
+/// Decides whether the plan is executed once more after an index that is not held in memory could not be read. The pieces
+/// of an index that is held, and the snapshot, are asked for again while they are read.
+fn again(execution: &Execution<'_>, failure: ExecutionFailure) -> ExecutionFailure {
+    match may_be_of_transport(&failure) {
         Some(file) if execution.may_ask_again(file, &failure) => {
             ExecutionFailure::Again { file, failure: Box::new(failure) }
         }
         _ => failure,
-    })
+    }
 }
 
 /// The file at fault, if a bit that was flipped on the way from a bucket may be the cause. A flipped bit of the snapshot
@@ -75,7 +76,8 @@ fn may_be_of_transport(failure: &ExecutionFailure) -> Option<usize> {
     }
 }
 
-async fn run(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed, ExecutionFailure> {
+/// Does what [`super::execute::execute`] does for a plan of files of Litestream 0.3.
+pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed, ExecutionFailure> {
     let (base, _) = execution.base_and_increments()?;
     let shared = &execution.worker.shared;
     shared.counters.bytes_in_planned.add(execution.planned_bytes());
@@ -102,23 +104,34 @@ async fn run(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed
     let mut reads = Ahead::new(reads, INDEXES_IN_FLIGHT);
     let mut claiming = Claiming::new(execution, v3.plan.state.generation);
     let (mut frames, mut position) = (None, None);
+    let mut damage = Vec::new();
     while let Some((job, read, permit)) = reads.next().await {
-        let pages = match read? {
-            Read::Held(pages) => pages,
-            Read::TooMany => {
-                drop(permit);
-                reads.during(streamed::read(execution, job, &mut claiming)).await?
+        let added = reads.during(add(execution, job, read, permit, &mut claiming)).await;
+        match added {
+            Ok(pages) => {
+                frames = frames.or(pages.frames);
+                position = position.or(pages.through_position);
             }
-        };
-        reads.during(claiming.add(job.first_file(), &pages)).await?;
-        frames = frames.or(pages.frames);
-        position = position.or(pages.through_position);
+            Err(failure) if execution.goes_on_after(&failure) => {
+                damage.push(failure);
+                // The next plan ends before the damage. From here on the older files are only verified.
+                claiming = Claiming::new(execution, v3.plan.state.generation);
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     drop(reads);
     let claimed = claiming.finish();
     let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
-    let snapshot = snapshot::place(execution, &claimed, &watched).await?;
-    let size = claimed.check_complete(&snapshot)?;
+    let placed = snapshot::place(execution, &claimed, &watched).await;
+    let (snapshot, size) = match placed.and_then(|placed| Ok((claimed.check_complete(&placed)?, placed))) {
+        Ok((size, placed)) if damage.is_empty() => (placed, size),
+        Err(failure) if damage.is_empty() || !execution.goes_on_after(&failure) => return Err(failure),
+        also => {
+            damage.extend(also.err());
+            return Err(ExecutionFailure::Several(damage));
+        }
+    };
     if let Some(output) = execution.output {
         output.truncate(u64::from(size) * u64::from(snapshot.page_size.get()))?;
     }
@@ -135,6 +148,26 @@ async fn run(execution: &Execution<'_>, v3: &V3Execution<'_>) -> Result<Executed
         through: found.through,
         step_back: None,
     })
+}
+
+/// Adds the index `job` to `claiming`, after it was `read` or while it is. Returns what is needed of its pages later.
+async fn add(
+    execution: &Execution<'_>,
+    job: &IndexJob,
+    read: Result<Read, ExecutionFailure>,
+    permit: Option<SemaphorePermit<'_>>,
+    claiming: &mut Claiming<'_>,
+) -> Result<IndexPages, ExecutionFailure> {
+    let pages = match read? {
+        Read::Held(pages) => pages,
+        Read::TooMany => {
+            drop(permit);
+            let read = streamed::read(execution, job, claiming).await;
+            return read.map_err(|failure| again(execution, failure));
+        }
+    };
+    claiming.add(job.first_file(), &pages).await?;
+    Ok(IndexPages { bytes: Vec::new(), ..pages })
 }
 
 /// Lets any worker read the index.

@@ -6,7 +6,7 @@ use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::Execution;
 use crate::restore::execute::fetch::collect_body;
 use crate::restore::large::{PlannedFile, request_permit};
-use crate::store::{Body, StoreError};
+use crate::store::{Body, Http, StoreError};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -40,16 +40,17 @@ pub(super) fn part_bytes(execution: &Execution<'_>) -> u64 {
 }
 
 impl<'a> OrderedBody<'a> {
-    /// Opens file `file` of the plan, which is `planned`. It is fetched as its chunks are asked for.
+    /// Opens file `file` of the plan, which is `planned`. It is fetched as its chunks are asked for, on the connections
+    /// `http`.
     ///
     /// # Errors
     /// The file cannot be opened, or the request fails.
     pub(super) async fn open(
         execution: &'a Execution<'_>,
+        http: &'a Http,
         file: usize,
         planned: &'a PlannedFile,
     ) -> Result<OrderedBody<'a>, ExecutionFailure> {
-        let worker = execution.worker;
         let is_on_disk = execution.store.is_on_disk();
         let none = std::vec::IntoIter::default();
         if planned.size == 0 && !is_on_disk {
@@ -58,7 +59,7 @@ impl<'a> OrderedBody<'a> {
         let part = part_bytes(execution);
         if is_on_disk || planned.size <= part || execution.store.ignores_ranges() {
             let _permit = request_permit(execution.requests.as_deref()).await;
-            let body = execution.store.get(&worker.http, &planned.key, 0..planned.size, planned.etag.as_ref()).await;
+            let body = execution.store.get(http, &planned.key, 0..planned.size, planned.etag.as_ref()).await;
             let body = body.map_err(|e| ExecutionFailure::of_request(file, e))?;
             return Ok(Self { file, chunks: none, rest: Rest::Stream(body) });
         }
@@ -67,7 +68,7 @@ impl<'a> OrderedBody<'a> {
             async move {
                 let _permit = request_permit(execution.requests.as_deref()).await;
                 let range = at..(at + part).min(planned.size);
-                let body = execution.store.get(&worker.http, &planned.key, range, planned.etag.as_ref()).await?;
+                let body = execution.store.get(http, &planned.key, range, planned.etag.as_ref()).await?;
                 chunks_of(body).await
             }
             .boxed_local()
@@ -113,16 +114,14 @@ async fn chunks_of(mut body: Body) -> Result<Vec<Bytes>, StoreError> {
     Ok(chunks)
 }
 
-/// Fetches the whole body of file `file` of the plan, on other connections than before if `is_again`.
+/// Fetches the whole body of file `file` of the plan on the connections `http`.
 pub(super) async fn fetch_whole(
     execution: &Execution<'_>,
+    http: &Http,
     file: usize,
     planned: &PlannedFile,
-    is_again: bool,
 ) -> Result<Vec<Bytes>, ExecutionFailure> {
     let _permit = request_permit(execution.requests.as_deref()).await;
-    let other = is_again.then(|| execution.worker.http.on_other_connections());
-    let http = other.as_ref().unwrap_or(&execution.worker.http);
     let body = collect_body(execution.store, http, &planned.key, planned.size, planned.etag.as_ref()).await;
     body.map_err(|e| ExecutionFailure::of_request(file, e))
 }

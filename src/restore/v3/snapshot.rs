@@ -18,6 +18,7 @@ use crate::restore::large::{PlannedContent, PlannedFile, note_asked_again};
 use crate::restore::page_map::Winners;
 use crate::restore::page_writer::{PageWriter, Placed};
 use crate::restore::workers::Worker;
+use crate::store::Http;
 use crate::telemetry::{Stage, Stopwatch};
 use crate::wal::{BlockParser, ContentHash, NextBlock, StoredBlock};
 use bytes::Bytes;
@@ -73,26 +74,30 @@ pub(super) async fn place(
 ) -> Result<PlacedSnapshot, ExecutionFailure> {
     let base = execution.planned(0)?;
     let mut placing = Placing::new(execution, claimed, watched);
-    if !is_packed(base) {
-        placing.plain(OrderedBody::open(execution, 0, base).await?).await?;
-    } else if base.size <= INLINE_BYTES {
-        let chunks = fetch_whole(execution, 0, base, false).await?;
-        match placing.inline(base, chunks).await {
-            Err(failure) if may_be_of_transport(&failure) == Some(0) && execution.may_ask_again(0, &failure) => {
-                if let Some((_, error)) = failure.wrong_content() {
-                    note_asked_again(execution.worker, &base.key, None, error);
-                }
-                placing = Placing::new(execution, claimed, watched);
-                let chunks = fetch_whole(execution, 0, base, true).await?;
-                placing.inline(base, chunks).await?;
-            }
-            done => done?,
+    let failure = match placing.read(base, &execution.worker.http).await {
+        Ok(()) => match placing.finish().await {
+            Err(failure) => failure,
+            placed => return placed,
+        },
+        Err(failure) => {
+            placing.give_up().await;
+            failure
         }
-    } else {
-        let body = OrderedBody::open(execution, 0, base).await?;
-        placing.by_all_workers(base, body).await?;
+    };
+    if may_be_of_transport(&failure) != Some(0) || !execution.may_ask_again(0, &failure) {
+        return Err(failure);
     }
-    placing.finish().await
+    if let Some((_, error)) = failure.wrong_content() {
+        note_asked_again(execution.worker, &base.key, None, error);
+    }
+    // The future is boxed, so that the future of every restore does not grow by what is rarely needed.
+    Box::pin(async {
+        let http = execution.worker.http.on_other_connections();
+        let mut placing = Placing::new(execution, claimed, watched);
+        placing.read(base, &http).await?;
+        placing.finish().await
+    })
+    .await
 }
 
 fn is_packed(base: &PlannedFile) -> bool {
@@ -159,6 +164,29 @@ impl<'a> Placing<'a> {
             running: VecDeque::new(),
             placed: Placed::default(),
             seen: HashMap::new(),
+        }
+    }
+
+    /// Fetches the snapshot on the connections `http` and writes it.
+    async fn read(&mut self, base: &PlannedFile, http: &Http) -> Result<(), ExecutionFailure> {
+        if !is_packed(base) {
+            self.plain(OrderedBody::open(self.execution, http, 0, base).await?).await
+        } else if base.size <= INLINE_BYTES {
+            let chunks = fetch_whole(self.execution, http, 0, base).await?;
+            self.inline(base, chunks).await
+        } else {
+            let body = OrderedBody::open(self.execution, http, 0, base).await?;
+            self.by_all_workers(base, body).await
+        }
+    }
+
+    /// Waits until no job of a snapshot that could not be read is still writing.
+    async fn give_up(&mut self) {
+        self.progress = None;
+        // This loop ends: each turn removes a job, and none is added.
+        while let Some(job) = self.running.pop_front() {
+            // The failure that counts is known already.
+            let _ = job.await;
         }
     }
 

@@ -88,7 +88,7 @@ async fn read_frames(
     for (i, piece) in job.pieces.iter().enumerate() {
         let file = job.first + i;
         job.check_begin(&reader, file, piece)?;
-        let body = OrderedBody::open(execution, file, piece).await?;
+        let body = OrderedBody::open(execution, &execution.worker.http, file, piece).await?;
         read_piece(body, piece, file, &mut reader, on_frame).await?;
     }
     if job.through.is_none() {
@@ -145,7 +145,7 @@ async fn read_behind(execution: &Execution<'_>, job: &IndexJob, mut reader: WalR
         if reader.position() != offset_of(piece) {
             return;
         }
-        let Ok(body) = OrderedBody::open(execution, 0, piece).await else { return };
+        let Ok(body) = OrderedBody::open(execution, &execution.worker.http, 0, piece).await else { return };
         let mut add = |frame: WalFrame<'_>| {
             frames.add(&frame);
             Ok(())
@@ -168,7 +168,7 @@ async fn apply_behind(
         if job.through.is_some_and(|through| reader.frames() >= through) {
             break;
         }
-        let body = OrderedBody::open(execution, 0, piece).await?;
+        let body = OrderedBody::open(execution, &execution.worker.http, 0, piece).await?;
         read_piece(body, piece, 0, &mut reader, on_frame).await?;
         position = Some((job.index, offset_of(piece)));
     }
