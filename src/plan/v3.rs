@@ -154,7 +154,7 @@ fn plan_in(
     let next = if lost.is_some() { None } else { behind.first().map(|(_, file)| file.position()) };
     if wanted == Wanted::Exact {
         check_order(v3, base, inside, next)?;
-        check_usable(v3, inside, excluded)?;
+        check_usable(v3, inside, behind.first(), excluded)?;
     }
 
     let (index, offset) = inside.last().map_or((base.index, 0), |(_, file)| file.position());
@@ -285,19 +285,24 @@ fn check_order(
     Ok(())
 }
 
-/// Checks that all pieces of WAL can be read, as far as it is known.
-fn check_usable(v3: &V3Replica, inside: &[(usize, &V3File)], excluded: &Excluded) -> Result<(), PlanError> {
-    let first_keys = |bad: &dyn Fn(usize, &V3File) -> bool| -> Vec<String> {
-        let bad = inside.iter().filter(|&&(at, file)| bad(at, file));
-        bad.map(|(_, file)| v3.key(file)).take(MAX_KEYS).collect()
-    };
-    let archived = first_keys(&|_, file| file.archived);
+/// Checks that all pieces of WAL can be read, as far as it is known, and that no gap was found before `next`, the first
+/// piece behind them.
+fn check_usable(
+    v3: &V3Replica,
+    inside: &[(usize, &V3File)],
+    next: Option<&(usize, &V3File)>,
+    excluded: &Excluded,
+) -> Result<(), PlanError> {
+    let archived = inside.iter().filter(|(_, file)| file.archived).map(|(_, file)| v3.key(file));
+    let archived: Vec<String> = archived.take(MAX_KEYS).collect();
     if !archived.is_empty() {
         return Err(PlanError::ArchivedFiles { keys: archived });
     }
-    match inside.iter().find_map(|&(at, _)| excluded.get_v3(at)) {
-        Some(class) => {
-            Err(PlanError::DamagedWal { class, keys: first_keys(&|at, _| excluded.contains_v3(at)) })
+    let mut damaged = inside.iter().chain(next).filter_map(|&(at, file)| Some((excluded.get_v3(at)?, file))).peekable();
+    match damaged.peek() {
+        Some(&(class, _)) => {
+            let keys = damaged.map(|(_, file)| v3.key(file)).take(MAX_KEYS).collect();
+            Err(PlanError::DamagedWal { class, keys })
         }
         None => Ok(()),
     }

@@ -297,12 +297,12 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// The target of the next plan. A further plan must reach the same TXID as the first one. With `-newest-intact`, what a
-    /// newer listing shows counts.
+    /// The target of the next plan. A further plan must reach the same TXID as the first one. With `-newest-intact`, a newer
+    /// one that another listing shows is as good.
     fn next_target(&self) -> Target {
         match (self.target, self.pinned) {
             (Target::Timestamp(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
-            _ if self.lost.is_some() || (self.newest_intact && self.relisted > 0) => self.target,
+            _ if self.newest_intact => self.target,
             (_, Some(Pinned::Txid(txid))) => Target::Txid(txid),
         }
     }

@@ -120,6 +120,8 @@ impl Planner<'_> {
             // The file was excluded before and is planned nevertheless, so no further plan can help.
             _ => return Err(error),
         }
+        // Why the newest state cannot be had is found out again: this file may be what limits the state.
+        self.lost = None;
         tracing::debug!(target: TARGET, database = self.path, key = key(i)?, %error, "plans around a file");
         self.damaged.push((key(i)?, error.to_string()));
         Ok(Some(error))
@@ -208,7 +210,7 @@ impl Planner<'_> {
             }
             (Some(&base), Some(_)) if self.newest_intact && !self.excluded.contains_v3(base) => {
                 self.excluded.insert_v3(base, Class::IntegrityCheck);
-                self.through = None;
+                (self.through, self.lost) = (None, None);
                 Ok(Some(error))
             }
             _ => Err(error),
