@@ -210,6 +210,7 @@ mod tests {
                 replica: "file",
                 reference: Timestamp::from_millis(0),
                 files: PlannedFiles::Ltx(vec![file]),
+                lost: None,
             })
         }
         fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
@@ -237,6 +238,7 @@ mod tests {
             requests: 3,
             retries: 0,
             hedged: 0,
+            lost: None,
             warnings: vec![],
         }
     }

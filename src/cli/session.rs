@@ -253,6 +253,7 @@ impl Restorer for OneDatabase {
             replica: request.location.store.kind(),
             reference: reference(&request.args.target),
             files: planned_files(&planned)?,
+            lost: planned.lost.as_ref().map(ToString::to_string),
         })
     }
 
@@ -308,6 +309,7 @@ impl Restorer for OneDatabase {
             retries: self.counters.retries.get(),
             hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings(),
+            lost: restored.lost,
         };
         if let Some(note) = session.catalogue_note() {
             request.log.info(&note);

@@ -95,7 +95,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                 files: planned.plan.files.len() as u64,
                 bytes: planned.bytes(),
                 requests: planned.gets(worker.shared.segment_bytes),
-                is_newest: planned.lost.is_none(),
+                lost: planned.lost.as_ref().map(ToString::to_string),
                 warnings: planned.all_warnings(),
                 state: planned.newest_time().map(|(time, is_of_header)| NewestState {
                     time,

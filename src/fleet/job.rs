@@ -116,8 +116,8 @@ pub struct PlannedDatabase {
     pub bytes: u64,
     /// Estimated number of GET requests that a restore would send.
     pub requests: u64,
-    /// Whether it is the newest state, and not an older one because the newest cannot be had.
-    pub is_newest: bool,
+    /// Why the newest state cannot be had, if it is an older one (`-newest-intact`).
+    pub lost: Option<String>,
     /// What the planner warns about, such as a hole after the target.
     pub warnings: Vec<String>,
     /// The state that a restore would reach.

@@ -7,6 +7,7 @@ use crate::catalogue::{LtxFile, Replica};
 use crate::ltx::{Level, Txid};
 use crate::timestamp::Timestamp;
 use std::cmp::Reverse;
+use std::ops::Range;
 
 /// [`super::plan`], which documents arguments and result.
 pub(super) fn plan(
@@ -31,41 +32,96 @@ pub(super) fn plan(
                 Err(needed) => return Ok(PlanOutcome::NeedTimes(needed)),
             };
             let goal = files.iter().zip(&allowed).filter(|(_, ok)| **ok).map(|(f, _)| f.max_txid).max();
-            (allowed, goal.ok_or(PlanError::TimestampDoesNotExist { at, oldest: oldest(replica, times) })?)
+            (allowed, goal.ok_or_else(|| timestamp_does_not_exist(replica, times, at))?)
         }
     };
     let allowed = |i: usize| allowed.get(i).copied().unwrap_or(false);
 
     let order = FilesByMin::new(replica, times);
     let ideal = order.chain(allowed);
-    let mut warnings = Vec::new();
-    if wanted == StateWanted::Intact {
-        let chosen = order.intact(allowed, excluded, goal, &mut warnings)?;
-        return Ok(PlanOutcome::Plan(finished(replica, chosen, newest, warnings)));
-    }
-    if ideal.reached < goal {
-        if let Err(hole) = check_no_hole(&order, ideal.reached, goal) {
-            let behind = order.first_of_levels(ideal.reached, allowed);
-            let unknown: Vec<usize> = behind.into_iter().filter(|&i| times.look(i).is_none()).collect();
-            return match *target {
-                // LastModified may be older than the truth. These files are then too new, and the hole lies behind
-                // the target.
-                Target::Timestamp(_) if !unknown.is_empty() => Ok(PlanOutcome::NeedTimes(unknown)),
-                _ => Err(hole),
-            };
-        }
-        match *target {
-            Target::Timestamp(at) if ideal.reached == Txid(0) => {
-                return Err(PlanError::TimestampDoesNotExist { at, oldest: oldest(replica, times) });
+    let search = Search { order: &order, target, goal, excluded, allowed: &allowed };
+    let reached = ideal.reached;
+    let found = match search.exact(ideal) {
+        Err(error) if wanted == StateWanted::Intact && error.leaves_older_states() => search.intact(reached, error),
+        exact => exact,
+    };
+    Ok(match found? {
+        Found::Chain(chosen, warnings) => PlanOutcome::Plan(finished(replica, chosen, newest, warnings)),
+        Found::NeedTimes(needed) => PlanOutcome::NeedTimes(needed),
+    })
+}
+
+/// A search for the files of a target. `goal` is the TXID of the newest state inside it, as far as names and times tell.
+struct Search<'a> {
+    order: &'a FilesByMin<'a>,
+    target: &'a Target,
+    goal: Txid,
+    excluded: &'a Excluded,
+    /// Whether a file is inside the target.
+    allowed: &'a dyn Fn(usize) -> bool,
+}
+
+/// The result of a [`Search`].
+enum Found {
+    Chain(Chain, Vec<Warning>),
+    /// The times of these files must be looked up first.
+    NeedTimes(Vec<usize>),
+}
+
+impl Search<'_> {
+    /// Finds the chain to the target's state, and no other. `ideal` is the longest chain of allowed files, damaged ones
+    /// included.
+    fn exact(&self, ideal: Chain) -> Result<Found, PlanError> {
+        let Self { order, goal, allowed, .. } = *self;
+        let mut warnings = Vec::new();
+        if ideal.reached < goal {
+            if let Err(hole) = check_no_hole(order, ideal.reached, goal) {
+                let behind = order.first_of_levels(ideal.reached, allowed);
+                let unknown: Vec<usize> = behind.into_iter().filter(|&i| order.times.look(i).is_none()).collect();
+                return match *self.target {
+                    // LastModified may be older than the truth. These files are then too new, and the hole lies behind
+                    // the target.
+                    Target::Timestamp(_) if !unknown.is_empty() => Ok(Found::NeedTimes(unknown)),
+                    _ => Err(hole),
+                };
             }
-            Target::Timestamp(_) => {
-                warnings.push(Warning::StateBetweenRetired { reached: ideal.reached, newest: goal });
+            match *self.target {
+                Target::Timestamp(at) if ideal.reached == Txid(0) => return Err(order.timestamp_does_not_exist(at)),
+                Target::Timestamp(_) => {
+                    warnings.push(Warning::StateBetweenRetired { reached: ideal.reached, newest: goal });
+                }
+                Target::Latest | Target::Txid(_) => return Err(not_reachable(order, ideal.reached, goal)),
             }
-            Target::Latest | Target::Txid(_) => return Err(not_reachable(&order, ideal.reached, goal)),
         }
+        let chosen = order.without(ideal, allowed, self.excluded, &mut warnings)?;
+        Ok(Found::Chain(chosen, warnings))
     }
-    let chosen = order.without(ideal, allowed, excluded, &mut warnings)?;
-    Ok(PlanOutcome::Plan(finished(replica, chosen, newest, warnings)))
+
+    /// Finds the longest chain of intact files, after [`Search::exact`] has failed with `error`. `ideal` is the TXID that
+    /// would be reached if no file were damaged or archived.
+    ///
+    /// # Errors
+    /// No file is intact with which a chain could begin.
+    fn intact(&self, ideal: Txid, error: PlanError) -> Result<Found, PlanError> {
+        let Self { order, goal, excluded, allowed, .. } = *self;
+        let chain = order.chain(|i| allowed(i) && !excluded.contains(i) && !order.is_archived(i));
+        if chain.files.is_empty() {
+            return Err(match *self.target {
+                _ if ideal > Txid(0) => order.blocked_at(Txid(0), ideal, allowed, excluded),
+                Target::Timestamp(at) => order.timestamp_does_not_exist(at),
+                Target::Latest | Target::Txid(_) => error,
+            });
+        }
+        // Behind a hole lies more than the ideal chain reaches.
+        let newest = if matches!(error, PlanError::Hole { .. }) { goal } else { ideal };
+        let mut warnings = vec![Warning::NewestIntact { reached: chain.reached, newest }];
+        let covered = |i: usize| order.replica.files.get(i).is_some_and(|f| f.max_txid <= chain.reached);
+        let damaged = order.keys(order.all().filter(|&i| excluded.contains(i) && allowed(i) && covered(i)));
+        if !damaged.is_empty() {
+            warnings.push(Warning::RoutedAround { keys: damaged });
+        }
+        Ok(Found::Chain(chain, warnings))
+    }
 }
 
 /// The plan of the chain `chosen`. `newest` is the newest TXID of the replica.
@@ -95,6 +151,12 @@ fn check_no_hole(order: &FilesByMin<'_>, reached: Txid, goal: Txid) -> Result<()
         Some(next) if have < goal => Err(PlanError::Hole { have, next }),
         _ => Ok(()),
     }
+}
+
+/// The error for a target before the oldest state: that of the oldest snapshot, whose time is the one in its header if
+/// that was read.
+fn timestamp_does_not_exist(replica: &Replica, times: &Times, at: Timestamp) -> PlanError {
+    PlanError::TimestampDoesNotExist { at, oldest: oldest(replica, times) }
 }
 
 /// The time of the oldest state: of the oldest snapshot, as its header says if it was read.
@@ -222,9 +284,9 @@ impl<'a> FilesByMin<'a> {
         excluded: &Excluded,
         warnings: &mut Vec<Warning>,
     ) -> Result<Chain, PlanError> {
-        let archived = |i: usize| self.replica.files.get(i).is_some_and(|f| f.archived);
+        let archived = |i: usize| self.is_archived(i);
         let blocked = |i: usize| excluded.contains(i) || archived(i);
-        let damaged = self.keys((0..self.replica.files.len()).filter(|&i| excluded.contains(i) && allowed(i)));
+        let damaged = self.keys(self.all().filter(|&i| excluded.contains(i) && allowed(i)));
         let mut chain = ideal;
         if chain.files.iter().any(|&i| blocked(i)) {
             let avoided = self.keys(chain.files.iter().copied().filter(|&i| archived(i) && !excluded.contains(i)));
@@ -243,39 +305,11 @@ impl<'a> FilesByMin<'a> {
         Ok(chain)
     }
 
-    /// Builds the chain to the highest TXID that can be reached without damaged and archived files. If that is less than
-    /// `goal`, a warning says so.
-    ///
-    /// # Errors
-    ///
-    /// [`PlanError::NoOtherChain`] or [`PlanError::Archived`] if there is no chain at all.
-    fn intact(
-        &self,
-        allowed: impl Fn(usize) -> bool,
-        excluded: &Excluded,
-        goal: Txid,
-        warnings: &mut Vec<Warning>,
-    ) -> Result<Chain, PlanError> {
-        let archived = |i: usize| self.replica.files.get(i).is_some_and(|f| f.archived);
-        let chain = self.chain(|i| allowed(i) && !excluded.contains(i) && !archived(i));
-        if chain.files.is_empty() {
-            return Err(self.blocked_at(Txid(0), goal, allowed, excluded));
-        }
-        let damaged = self.keys((0..self.replica.files.len()).filter(|&i| excluded.contains(i) && allowed(i)));
-        if !damaged.is_empty() {
-            warnings.push(Warning::RoutedAround { keys: damaged });
-        }
-        if chain.reached < goal {
-            warnings.push(Warning::NewestIntact { reached: chain.reached, newest: goal });
-        }
-        Ok(chain)
-    }
-
     /// The error for a chain that ends at `reached` instead of `txid`. It names the files that would continue the
     /// chain but are damaged or archived.
     fn blocked_at(&self, reached: Txid, txid: Txid, allowed: impl Fn(usize) -> bool, excluded: &Excluded) -> PlanError {
         let leads_on = |i: usize| allowed(i) && self.replica.files.get(i).is_some_and(|f| continues(f, reached));
-        let candidates = || (0..self.replica.files.len()).filter(|&i| leads_on(i));
+        let candidates = || self.all().filter(|&i| leads_on(i));
         match candidates().find_map(|i| excluded.get(i)) {
             Some(class) => {
                 let keys = self.keys(candidates().filter(|&i| excluded.contains(i)).take(MAX_KEYS));
@@ -283,6 +317,19 @@ impl<'a> FilesByMin<'a> {
             }
             None => PlanError::Archived { txid, keys: self.keys(candidates().take(MAX_KEYS)) },
         }
+    }
+
+    fn timestamp_does_not_exist(&self, at: Timestamp) -> PlanError {
+        timestamp_does_not_exist(self.replica, self.times, at)
+    }
+
+    /// The indexes of all files.
+    fn all(&self) -> Range<usize> {
+        0..self.replica.files.len()
+    }
+
+    fn is_archived(&self, i: usize) -> bool {
+        self.replica.files.get(i).is_some_and(|f| f.archived)
     }
 
     fn keys(&self, files: impl Iterator<Item = usize>) -> Vec<String> {

@@ -124,7 +124,8 @@ impl PlanError {
         }
     }
 
-    /// Whether an older state of the database may be intact although the newest cannot be had.
+    /// Whether an older state of the database may be intact although the newest cannot be had. Then files are damaged or
+    /// missing, and the target itself is no mistake.
     pub fn leaves_older_states(&self) -> bool {
         match self {
             Self::Hole { .. }

@@ -20,24 +20,23 @@ pub(super) fn plan(
     wanted: StateWanted,
 ) -> Result<PlanOutcome, PlanError> {
     let Some(v3) = &replica.v3 else { return chain::plan(replica, target, times, excluded, wanted) };
-    let ltx = || chain::plan(replica, target, times, excluded, wanted);
-    let of_generations = || v3::plan(v3, target, excluded, wanted);
-    let outcome = match *target {
+    match *target {
         Target::Txid(txid) if txid != Txid(0) => {
             if replica.files.is_empty() {
                 return Err(PlanError::TxidNotReachable { txid, below: None, above: None });
             }
-            return ltx();
+            return chain::plan(replica, target, times, excluded, wanted);
         }
-        _ if replica.files.is_empty() => return Ok(of_v3(of_generations()?, replica)),
-        Target::Timestamp(at) => at_time(replica, v3, at, times, ltx(), of_generations())?,
-        Target::Latest | Target::Txid(_) => match is_v3_newer(replica, v3, times) {
-            Err(needed) => return Ok(PlanOutcome::NeedTimes(needed)),
-            Ok(true) => of_v3(of_generations()?, replica),
-            Ok(false) => ltx()?,
-        },
+        _ if replica.files.is_empty() => return Ok(of_v3(v3::plan(v3, target, excluded, wanted)?, replica)),
+        Target::Timestamp(_) | Target::Latest | Target::Txid(_) => {}
+    }
+    let of_either = match exact(replica, v3, target, times, excluded) {
+        Err(error) if wanted == StateWanted::Intact && error.leaves_older_states() => {
+            intact(replica, v3, target, times, excluded, error)
+        }
+        exact => exact,
     };
-    Ok(match outcome {
+    Ok(match of_either? {
         PlanOutcome::Plan(mut plan) => {
             if plan.v3.is_none() {
                 let generations = v3.generations().count();
@@ -47,6 +46,84 @@ pub(super) fn plan(
         }
         needed @ PlanOutcome::NeedTimes(_) => needed,
     })
+}
+
+/// Plans for the newest state inside the target, in the format that has it.
+fn exact(
+    replica: &Replica,
+    v3: &V3Replica,
+    target: &Target,
+    times: &Times,
+    excluded: &Excluded,
+) -> Result<PlanOutcome, PlanError> {
+    let ltx = || chain::plan(replica, target, times, excluded, StateWanted::Exact);
+    let of_generations = || v3::plan(v3, target, excluded, StateWanted::Exact);
+    match *target {
+        Target::Timestamp(at) => at_time(replica, v3, at, times, ltx(), of_generations()),
+        Target::Latest | Target::Txid(_) => match is_v3_newer(replica, v3, times) {
+            Err(needed) => Ok(PlanOutcome::NeedTimes(needed)),
+            Ok(true) => Ok(of_v3(of_generations()?, replica)),
+            Ok(false) => ltx(),
+        },
+    }
+}
+
+/// Plans for the newest state that can be had in any format, after [`exact`] has failed with `error`.
+fn intact(
+    replica: &Replica,
+    v3: &V3Replica,
+    target: &Target,
+    times: &Times,
+    excluded: &Excluded,
+    error: PlanError,
+) -> Result<PlanOutcome, PlanError> {
+    let ltx = match chain::plan(replica, target, times, excluded, StateWanted::Intact) {
+        Ok(PlanOutcome::NeedTimes(needed)) => return Ok(PlanOutcome::NeedTimes(needed)),
+        Ok(PlanOutcome::Plan(plan)) => Ok(plan),
+        Err(error) => Err(error),
+    };
+    let of_generations = v3::plan(v3, target, excluded, StateWanted::Intact);
+    let time_of = |plan: &Plan| plan.files.last().and_then(|&at| time_of(replica, times, at));
+    let lacks = |error: &PlanError| error.leaves_older_states();
+    // An older state is planned in one format, or the newest state of the format that does not have the newest.
+    let (is_v3, used) = match (&ltx, &of_generations) {
+        (Err(_), Err(_)) => return Err(error),
+        (Ok(plan), Err(_)) => (false, time_of(plan)),
+        (Err(_), Ok(chosen)) => (true, Some(chosen.plan.state.time)),
+        (Ok(plan), Ok(chosen)) => {
+            let (ltx, v3) = (time_of(plan), Some(chosen.plan.state.time));
+            (v3 > ltx, v3.max(ltx))
+        }
+    };
+    // What the other format has lost matters only if it is newer.
+    let until = match *target {
+        Target::Timestamp(at) => at,
+        Target::Latest | Target::Txid(_) => Timestamp::MAX,
+    };
+    let is_lost = match is_v3 {
+        true => {
+            let times = replica.files.iter().map(|file| file.last_modified).filter(|&time| time < until);
+            times.max() > used && ltx.as_ref().map_or_else(lacks, Plan::is_short)
+        }
+        false => {
+            let is_short = |chosen: &ChosenGeneration| chosen.warnings.iter().any(Warning::is_loss);
+            v3::newest_inside(v3, until) > used && of_generations.as_ref().map_or_else(lacks, is_short)
+        }
+    };
+    let mut plan = match (ltx, of_generations) {
+        (_, Ok(chosen)) if is_v3 => v3_plan(chosen, replica),
+        (Ok(plan), _) => plan,
+        (Err(_), _) => return Err(error),
+    };
+    if let Some(used) = used.filter(|_| is_lost) {
+        plan.warnings.insert(0, Warning::NewestIntactFormat { is_v3, used });
+    }
+    Ok(PlanOutcome::Plan(plan))
+}
+
+/// The time of an LTX file: the one in its header if it was read, else that of its upload.
+fn time_of(replica: &Replica, times: &Times, at: usize) -> Option<Timestamp> {
+    times.get(at).or_else(|| replica.files.get(at).map(|file| file.last_modified))
 }
 
 /// Whether the newest state is that of Litestream 0.3. `Err` holds the file whose time must be looked up first.
@@ -92,7 +169,7 @@ fn at_time(
     if times.look(newest).is_none() {
         return Ok(PlanOutcome::NeedTimes(vec![newest]));
     }
-    let reached = times.get(newest).or_else(|| replica.files.get(newest).map(|file| file.last_modified));
+    let reached = time_of(replica, times, newest);
     match v3_chosen {
         Ok(chosen) if Some(chosen.plan.state.time) > reached => Ok(of_v3(chosen, replica)),
         Err(PlanError::TimestampDoesNotExist { .. }) | Ok(_) => Ok(PlanOutcome::Plan(plan)),
@@ -102,10 +179,14 @@ fn at_time(
 }
 
 fn of_v3(chosen: ChosenGeneration, replica: &Replica) -> PlanOutcome {
+    PlanOutcome::Plan(v3_plan(chosen, replica))
+}
+
+fn v3_plan(chosen: ChosenGeneration, replica: &Replica) -> Plan {
     let ChosenGeneration { files, plan, mut warnings, newer_exist } = chosen;
     if let Some(newest) = replica.files.iter().map(|file| file.last_modified).max() {
         warnings.push(Warning::LtxLeftAside { files: replica.files.len(), newest });
     }
     let v3 = Some(Box::new(plan));
-    PlanOutcome::Plan(Plan { files, min_txid: Txid(0), txid: Txid(0), newer_exist, warnings, v3 })
+    Plan { files, min_txid: Txid(0), txid: Txid(0), newer_exist, warnings, v3 }
 }

@@ -73,8 +73,8 @@ pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning};
 
 use crate::catalogue::Replica;
 
-/// Plans a restore, from LTX files or from the files of Litestream 0.3. Takes O(n log n) steps for n files. The files in `excluded` are avoided, but they never change the
-/// TXID that is reached (docs/FORMAT.md, "Damaged files").
+/// Plans a restore, from LTX files or from the files of Litestream 0.3. Takes O(n log n) steps for n files. The files in
+/// `excluded` are avoided, but they never change the TXID that is reached (docs/FORMAT.md, "Damaged files").
 ///
 /// # Errors
 /// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
@@ -82,11 +82,12 @@ pub fn plan(replica: &Replica, target: &Target, times: &Times, excluded: &Exclud
     format::plan(replica, target, times, excluded, StateWanted::Exact)
 }
 
-/// Plans a restore of the newest state inside the target that can be had without the excluded files, although files
-/// are damaged or missing. The plan's warnings name what is lost.
+/// Plans as [`plan()`] does. Where files are damaged or missing, plans the newest state inside the target that can be had
+/// without the excluded files (docs/CLI.md, "The newest intact state"). The plan's warnings then say what is lost
+/// ([`Plan::is_short`]).
 ///
 /// # Errors
-/// A [`PlanError`] if no state can be had.
+/// A [`PlanError`] if no state can be had, or if [`PlanError::leaves_older_states`] is not true of the error of [`plan()`].
 pub fn plan_intact(
     replica: &Replica,
     target: &Target,

@@ -76,8 +76,22 @@ pub enum Warning {
         index: u32,
         /// The offset of that piece.
         offset: u64,
-        /// The number of pieces behind it that are lost.
+        /// The number of pieces behind it that are lost. 0 if only what is missing behind it is.
         lost: usize,
+    },
+    /// No state of a newer generation can be had, so an older one is restored.
+    NewestIntactGeneration {
+        /// The generation that is restored.
+        used: DatedGeneration,
+        /// The generation that is lost.
+        lost: DatedGeneration,
+    },
+    /// The newest state is that of the other format at the same path, and cannot be had.
+    NewestIntactFormat {
+        /// Whether the files of Litestream 0.3 are those that are restored, and the LTX files those that are lost.
+        is_v3: bool,
+        /// The time of the state that is restored.
+        used: Timestamp,
     },
     /// Damaged files within the target were left out; other files give the same state.
     RoutedAround {
@@ -146,6 +160,26 @@ pub struct DatedFile {
     pub time: Timestamp,
 }
 
+impl Plan {
+    /// Whether the newest state inside the target is another one, which cannot be had. A warning says what is lost.
+    pub fn is_short(&self) -> bool {
+        self.warnings.iter().any(Warning::is_loss)
+    }
+}
+
+impl Warning {
+    /// Whether the warning says that the newest state cannot be had, and what is lost.
+    pub const fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::NewestIntact { .. }
+                | Self::NewestIntactWal { .. }
+                | Self::NewestIntactGeneration { .. }
+                | Self::NewestIntactFormat { .. }
+        )
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -161,11 +195,31 @@ impl fmt::Display for Warning {
                 Txid(reached.0.saturating_add(1))
             ),
             Self::NewestIntactWal { generation, index, offset, lost } => {
-                let plural = if *lost == 1 { "" } else { "s" };
+                let what = match lost {
+                    0 => "WAL behind it is".to_owned(),
+                    1 => "1 piece of WAL behind it is".to_owned(),
+                    lost => format!("{lost} pieces of WAL behind it are"),
+                };
                 write!(
                     f,
                     "not the newest state: index {index:08x} offset {offset:08x} of generation {generation} is the newest \
-                     that can be had, {lost} piece{plural} of WAL behind it are lost, because files are damaged or missing"
+                     that can be had, {what} lost, because files are damaged or missing"
+                )
+            }
+            Self::NewestIntactGeneration { used, lost } => write!(
+                f,
+                "not the newest state: generation {used} is the newest that can be had, all of generation {lost} is \
+                 lost, because files are damaged or missing"
+            ),
+            Self::NewestIntactFormat { is_v3, used } => {
+                let (restored, lost) = match is_v3 {
+                    true => ("the files of Litestream 0.3", "LTX files"),
+                    false => ("the LTX files", "files of Litestream 0.3"),
+                };
+                write!(
+                    f,
+                    "not the newest state: that of {restored}, of {used}, is the newest that can be had, what newer {lost} \
+                     held is lost, because files are damaged or missing"
                 )
             }
             Self::RoutedAround { keys } => write!(f, "damaged, restored through other files: {}", list(keys)),

@@ -1,4 +1,6 @@
 mod against_search;
+mod intact;
+mod intact_v3;
 mod looks;
 mod real;
 mod rules;
@@ -46,6 +48,20 @@ struct Planned {
 }
 
 fn plan_with(
+    replica: &Replica,
+    target: Target,
+    times: &mut Times,
+    excluded: &Excluded,
+    time_of: impl Fn(usize) -> Option<Timestamp>,
+) -> Planned {
+    plan_by(plan, replica, target, times, excluded, time_of)
+}
+
+/// [`plan()`] or [`plan_intact`].
+type PlanFn = fn(&Replica, &Target, &Times, &Excluded) -> Result<PlanOutcome, PlanError>;
+
+fn plan_by(
+    plan: PlanFn,
     replica: &Replica,
     target: Target,
     times: &mut Times,

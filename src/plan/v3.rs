@@ -8,6 +8,7 @@ use super::{Excluded, PlanError, StateWanted, Target, Warning};
 use crate::catalogue::{Generation, V3File, V3Kind, V3Replica};
 use crate::error::Class;
 use crate::timestamp::Timestamp;
+use std::cmp::Reverse;
 
 /// The snapshot and the pieces of WAL that are planned, oldest first, as indexes into [`V3Replica::files`].
 pub(super) struct ChosenGeneration {
@@ -26,7 +27,8 @@ struct GenerationFiles<'a> {
     first: usize,
 }
 
-/// Plans a restore from the snapshots and the WAL of one generation.
+/// Plans a restore from the snapshots and the WAL of one generation, for the newest state inside the target or, if
+/// `wanted` says so, for the newest one that can be had.
 ///
 /// # Errors
 /// A [`PlanError`] if the target cannot be reached, or cannot be reached without the excluded files.
@@ -41,35 +43,48 @@ pub(super) fn plan(
         Target::Latest | Target::Txid(_) => Timestamp::MAX,
     };
     let generations = generations(v3);
-    match wanted {
-        StateWanted::Exact => {
-            plan_in(v3, &generations, choose(v3, &generations, until, target)?, until, excluded, wanted)
+    let exact = choose(v3, &generations, until, target)
+        .and_then(|chosen| plan_in(v3, &generations, chosen, until, excluded, StateWanted::Exact));
+    match exact {
+        Err(error) if wanted == StateWanted::Intact && error.leaves_older_states() => {
+            plan_intact(v3, &generations, until, excluded, error)
         }
-        StateWanted::Intact => plan_intact(v3, &generations, until, target, excluded),
+        exact => exact,
     }
 }
 
-/// Plans a restore from the generation with the newest snapshot that gives any state.
+/// Plans a restore from the generation with the newest snapshot that gives any state, after the plan for the newest state
+/// has failed with `error`.
 fn plan_intact(
     v3: &V3Replica,
     generations: &[GenerationFiles<'_>],
     until: Timestamp,
-    target: &Target,
     excluded: &Excluded,
+    error: PlanError,
 ) -> Result<ChosenGeneration, PlanError> {
-    let mut by_time: Vec<_> = generations.iter().filter(|g| newest_snapshot(g, until).is_some()).collect();
-    by_time.sort_by_key(|g| std::cmp::Reverse((newest_snapshot(g, until), g.newest(Timestamp::MAX), g.name)));
-    let mut first_error = None;
-    for generation in by_time {
-        match plan_in(v3, generations, generation, until, excluded, StateWanted::Intact) {
-            Ok(chosen) => return Ok(chosen),
-            Err(error) => first_error = first_error.or(Some(error)),
+    let with_snapshot = generations.iter().filter_map(|g| Some((newest_snapshot(g, until)?, g)));
+    let mut by_time: Vec<_> =
+        with_snapshot.map(|(snapshot, g)| (snapshot, g.newest(Timestamp::MAX), g.name, g)).collect();
+    by_time.sort_by_key(|&(snapshot, newest, name, _)| Reverse((snapshot, newest, name)));
+    // The generations of which nothing can be had. A newer one without a snapshot is the first of them.
+    let mut lost: Vec<&GenerationFiles<'_>> = match error {
+        PlanError::NoSnapshot { generation, .. } => generations.iter().filter(|g| g.name == generation).collect(),
+        _ => Vec::new(),
+    };
+    for (.., generation) in by_time {
+        let Ok(mut chosen) = plan_in(v3, generations, generation, until, excluded, StateWanted::Intact) else {
+            lost.push(generation);
+            continue;
+        };
+        if let Some((used, newest)) = generation.dated().zip(lost.first().and_then(|g| g.dated())) {
+            // That these generations are newer is what the first warning says, and no sign of a second writer.
+            let is_lost = |name: Generation| lost.iter().any(|g| g.name == name);
+            chosen.warnings.retain(|w| !matches!(w, Warning::NewerGeneration { newer, .. } if is_lost(newer.name)));
+            chosen.warnings.insert(0, Warning::NewestIntactGeneration { used, lost: newest });
         }
+        return Ok(chosen);
     }
-    Err(match first_error {
-        Some(error) => error,
-        None => choose(v3, generations, until, target).err().unwrap_or(PlanError::NoBackups),
-    })
+    Err(error)
 }
 
 /// Plans a restore from the generation `chosen`.
@@ -94,30 +109,40 @@ fn plan_in(
     };
 
     let pieces: Vec<(usize, &V3File)> = chosen.pieces().filter(|(_, file)| file.index >= base.index).collect();
-    let used = pieces.iter().take_while(|(_, file)| file.last_modified <= until).count();
-    let (mut inside, behind) = pieces.split_at(used);
-    let mut next = behind.first().map(|(_, file)| file.position());
-    let mut lost = 0;
-    if wanted == StateWanted::Intact {
-        let intact = inside.iter().take_while(|&&(at, file)| usable(at, file)).count();
-        let intact = (0..=intact).rev().find(|&n| check_order(v3, base, inside.split_at(n).0, None).is_ok());
-        let all = inside.len();
-        inside = inside.split_at(intact.unwrap_or(0)).0;
-        lost = all - inside.len();
-        next = None;
-    }
-    check_order(v3, base, inside, next)?;
-    let archived: Vec<String> = inside.iter().filter(|(_, file)| file.archived).map(|(_, f)| v3.key(f)).collect();
-    if !archived.is_empty() {
-        return Err(PlanError::ArchivedFiles { keys: archived.into_iter().take(MAX_KEYS).collect() });
+    let inside = pieces.iter().take_while(|(_, file)| file.last_modified <= until).count();
+    let (used, lost) = match wanted {
+        StateWanted::Exact => (inside, None),
+        StateWanted::Intact => {
+            let contiguous = contiguous(base, &pieces);
+            let intact = pieces.iter().take(inside).take_while(|&&(at, file)| usable(at, file)).count();
+            let used = contiguous.min(intact);
+            // What is missing before the first piece behind the target may be inside it.
+            let hole_behind =
+                pieces.get(inside).is_some_and(|&(at, _)| contiguous <= inside || excluded.contains_v3(at));
+            (used, (used < inside || hole_behind).then(|| inside.saturating_sub(used)))
+        }
+    };
+    let (inside, behind) = pieces.split_at(used);
+    let next = if lost.is_some() { None } else { behind.first().map(|(_, file)| file.position()) };
+    if wanted == StateWanted::Exact {
+        check_order(v3, base, inside, next)?;
+        check_usable(v3, inside, behind.first(), excluded)?;
     }
 
     let (index, offset) = inside.last().map_or((base.index, 0), |(_, file)| file.position());
     let time = inside.iter().map(|(_, file)| file.last_modified).chain([base.last_modified]).max();
     let time = time.unwrap_or(base.last_modified);
     let has_older = snapshots().any(|(at, file)| at != base_at && file.index < base.index && usable(at, file));
-    let ahead = (index == base.index).then(|| ahead(base, &pieces, used)).flatten();
-    let mut warnings = chosen.warnings(generations, until, base.index);
+    let ahead = (index == base.index).then(|| ahead(base, &pieces, used)).flatten().map(|behind| PossiblyAhead {
+        // Of the pieces behind a damaged one nothing is known.
+        behind: behind.into_iter().take_while(|&at| !excluded.contains_v3(at)).collect(),
+        has_older,
+    });
+    let mut warnings = Vec::new();
+    if let Some(lost) = lost {
+        warnings.push(Warning::NewestIntactWal { generation: chosen.name, index, offset, lost });
+    }
+    warnings.extend(chosen.warnings(generations, until, base.index));
     for (at, file) in snapshots() {
         match excluded.get_v3(at) {
             Some(Class::IntegrityCheck) => warnings.push(Warning::SnapshotAhead { key: v3.key(file) }),
@@ -125,18 +150,11 @@ fn plan_in(
             None => {}
         }
     }
-    if lost > 0 {
-        warnings.push(Warning::NewestIntactWal { generation: chosen.name, index, offset, lost });
-    }
     Ok(ChosenGeneration {
         files: std::iter::once(base_at).chain(inside.iter().map(|&(at, _)| at)).collect(),
-        plan: V3Plan {
-            state: V3State { generation: chosen.name, index, offset, time },
-            next,
-            ahead: ahead.map(|behind| PossiblyAhead { behind, has_older }),
-        },
+        plan: V3Plan { state: V3State { generation: chosen.name, index, offset, time }, next, ahead },
         warnings,
-        newer_exist: lost > 0 || !behind.is_empty(),
+        newer_exist: !behind.is_empty(),
     })
 }
 
@@ -174,11 +192,10 @@ fn choose<'a, 'b>(
     until: Timestamp,
     target: &Target,
 ) -> Result<&'b GenerationFiles<'a>, PlanError> {
-    let newest_snapshot =
-        |generation: &&GenerationFiles<'_>| snapshot_times(generation).into_iter().filter(|&time| time <= until).max();
     // Where times are whole seconds, snapshots of two generations may be of the same one. The generation that went on
     // is the later one, also if its other files are newer than the target.
-    let by_time = generations.iter().filter_map(|g| Some((newest_snapshot(&g)?, g.newest(Timestamp::MAX), g.name, g)));
+    let latest = |g: &GenerationFiles<'_>| g.newest(Timestamp::MAX);
+    let by_time = generations.iter().filter_map(|g| Some((newest_snapshot(g, until)?, latest(g), g.name, g)));
     let Some((.., chosen)) = by_time.max_by_key(|&(snapshot, newest, name, _)| (snapshot, newest, name)) else {
         let oldest = generations.iter().flat_map(snapshot_times).min();
         return Err(
@@ -205,6 +222,25 @@ fn choose<'a, 'b>(
     }
 }
 
+/// Whether a piece at `position` continues the WAL after the piece at `before`, or after the snapshot `base` if that is
+/// None, as far as the names show it.
+fn continues(base: &V3File, before: Option<(u32, u64)>, position: (u32, u64)) -> bool {
+    match before {
+        None => position == (base.index, 0),
+        Some((index, offset)) => {
+            (position.0 == index && position.1 > offset)
+                || (index.checked_add(1) == Some(position.0) && position.1 == 0)
+        }
+    }
+}
+
+/// The number of pieces before the first hole that the names show.
+fn contiguous(base: &V3File, pieces: &[(usize, &V3File)]) -> usize {
+    let mut before = None;
+    let is_next = |(_, file): &&(usize, &V3File)| continues(base, before.replace(file.position()), file.position());
+    pieces.iter().take_while(is_next).count()
+}
+
 /// Checks that no piece of WAL is missing, as far as the names show it. Whether a piece ends where the next one begins
 /// is only known when it was unpacked.
 fn check_order(
@@ -213,33 +249,39 @@ fn check_order(
     inside: &[(usize, &V3File)],
     next: Option<(u32, u64)>,
 ) -> Result<(), PlanError> {
-    let mut before: Option<(u32, u64)> = None;
-    for position in inside.iter().map(|(_, file)| file.position()).chain(next) {
-        let continues = match before {
-            None => position == (base.index, 0),
-            Some((index, offset)) => {
-                (position.0 == index && position.1 > offset)
-                    || (index.checked_add(1) == Some(position.0) && position.1 == 0)
-            }
-        };
-        if !continues {
-            let after = before.map_or_else(
-                || v3.key(base),
-                |(index, offset)| {
-                    let file = inside.iter().find(|(_, file)| file.position() == (index, offset));
-                    file.map_or_else(String::new, |(_, file)| v3.key(file))
-                },
-            );
-            return Err(PlanError::WalHole {
-                generation: base.generation,
-                after,
-                index: position.0,
-                offset: position.1,
-            });
+    let mut before: Option<&V3File> = None;
+    let positions = inside.iter().map(|&(_, file)| (file.position(), Some(file)));
+    for (position, file) in positions.chain(next.map(|next| (next, None))) {
+        if !continues(base, before.map(V3File::position), position) {
+            let (generation, after) = (base.generation, v3.key(before.unwrap_or(base)));
+            return Err(PlanError::WalHole { generation, after, index: position.0, offset: position.1 });
         }
-        before = Some(position);
+        before = file;
     }
     Ok(())
+}
+
+/// Checks that all pieces of WAL can be read, as far as it is known, and that no gap was found before `next`, the first
+/// piece behind them.
+fn check_usable(
+    v3: &V3Replica,
+    inside: &[(usize, &V3File)],
+    next: Option<&(usize, &V3File)>,
+    excluded: &Excluded,
+) -> Result<(), PlanError> {
+    let archived = inside.iter().filter(|(_, file)| file.archived).map(|(_, file)| v3.key(file));
+    let archived: Vec<String> = archived.take(MAX_KEYS).collect();
+    if !archived.is_empty() {
+        return Err(PlanError::ArchivedFiles { keys: archived });
+    }
+    let mut damaged = inside.iter().chain(next).filter_map(|&(at, file)| Some((excluded.get_v3(at)?, file))).peekable();
+    match damaged.peek() {
+        Some(&(class, _)) => {
+            let keys = damaged.map(|(_, file)| v3.key(file)).take(MAX_KEYS).collect();
+            Err(PlanError::DamagedWal { class, keys })
+        }
+        None => Ok(()),
+    }
 }
 
 /// The pieces behind the target that may show that the snapshot is ahead of it. None if all pieces that could show it

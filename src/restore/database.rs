@@ -15,7 +15,7 @@ use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution, V3Execution};
 use crate::restore::large::gets;
-use crate::restore::planner::{Planner, planned_sizes};
+use crate::restore::planner::{Planner, planned_sizes, warning_texts};
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use crate::telemetry::{Stage, Stopwatch};
@@ -102,12 +102,10 @@ pub struct RestoreOutcome {
 }
 
 impl RestoreOutcome {
-    /// All warnings as texts for the user: damaged files that were avoided, oddities of the plan, and
-    /// a check that SQLite could not carry out.
+    /// All warnings as texts for the user, the most important first: that an older state was restored, damaged
+    /// files that were avoided, oddities of the plan, and a check that SQLite could not carry out.
     pub fn all_warnings(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.damaged.iter().map(|(_, what)| what.clone()).collect();
-        all.extend(self.lost.iter().map(|why| format!("the newest state cannot be had: {why}")));
-        all.extend(self.warnings.iter().map(ToString::to_string));
+        let mut all = warning_texts(&self.warnings, self.lost.as_deref(), &self.damaged);
         if let Some(check::CheckOutcome::NotCheckable(why)) = &self.check {
             let output = escaped(&self.output.to_string_lossy());
             all.push(format!("SQLite cannot check {output}: {}; it was published unchecked", escaped(why)));
@@ -231,6 +229,7 @@ pub(super) async fn execute_plans<S: Sink>(
             },
             requests: planner.parallelism.clone(),
             v3,
+            finds_all_damage: planner.newest_intact,
         };
         planner.requests += files.iter().map(|f| gets(f.size, worker.shared.segment_bytes)).sum::<u64>();
         match sink.run(&execution).await {

@@ -175,6 +175,8 @@ pub(super) enum ExecutionFailure {
     Again { file: usize, failure: Box<ExecutionFailure> },
     /// The file was deleted or replaced: to be listed again.
     Stale { file: usize, error: StoreError },
+    /// Several files are at fault. Each failure is about one of them ([`ExecutionFailure::file_at_fault`]).
+    Several(Vec<ExecutionFailure>),
     /// The restore fails.
     Fatal(RestoreError),
     /// Another part of the same restore has failed, or the run was cancelled.
@@ -194,6 +196,18 @@ impl ExecutionFailure {
             Self::Damaged { file, error } => Some((*file, error)),
             Self::Chain { file, error } => Some((*file, error)),
             Self::Wal { file, error } => Some((*file, error)),
+            _ => None,
+        }
+    }
+
+    /// The file that cannot be used, if another plan can do without it.
+    pub(super) const fn file_at_fault(&self) -> Option<usize> {
+        match self {
+            Self::Damaged { file, .. }
+            | Self::Chain { file, .. }
+            | Self::Wal { file, .. }
+            | Self::WalGap { file, .. }
+            | Self::Unreadable { file, .. } => Some(*file),
             _ => None,
         }
     }

@@ -4,12 +4,14 @@
 //! If the execution of a plan fails, [`Planner`] makes another plan: without the damaged file, or from a new
 //! listing if files were deleted or replaced (docs/ARCHITECTURE.md, "One database").
 
+mod learning;
+
 use crate::catalogue::{Generation, Replica};
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;
-use crate::plan::{self, DatedGeneration, Excluded, Plan, PlanError, Target, Times, V3State};
-use crate::restore::error::{ExecutionFailure, RestoreError};
-use crate::restore::large::{PlannedContent, PlannedFile, gets, note_asked_again};
+use crate::plan::{self, DatedGeneration, Excluded, Plan, PlanError, Target, Times, V3State, Warning};
+use crate::restore::error::RestoreError;
+use crate::restore::large::{PlannedContent, PlannedFile, gets};
 use crate::restore::nothing_found::NothingFound;
 use crate::restore::replica_listing::{HeaderTime, ListedReplica, list_replica, look_at_times};
 use crate::restore::workers::Worker;
@@ -37,10 +39,10 @@ pub struct PlannedRestore {
 }
 
 impl PlannedRestore {
-    /// All warnings about the plan as texts for the user.
+    /// All warnings about the plan as texts for the user, the most important first.
     pub fn all_warnings(&self) -> Vec<String> {
-        let lost = self.lost.iter().map(|why| format!("the newest state cannot be had: {why}"));
-        lost.chain(self.plan.warnings.iter().map(ToString::to_string)).collect()
+        let lost = self.lost.as_ref().map(ToString::to_string);
+        warning_texts(&self.plan.warnings, lost.as_deref(), &[])
     }
 
     /// The time of the state that the plan leads to, and whether it is from a header. If planning read no header of
@@ -55,6 +57,15 @@ impl PlannedRestore {
             None => Some((self.replica.files.get(index)?.last_modified, false)),
         }
     }
+}
+
+/// The texts of warnings, the most important first: which older state is restored and what is `lost`, then what is
+/// `damaged`, then everything else.
+pub(super) fn warning_texts(warnings: &[Warning], lost: Option<&str>, damaged: &[(String, String)]) -> Vec<String> {
+    let of_loss = warnings.iter().filter(|warning| warning.is_loss()).map(ToString::to_string);
+    let others = warnings.iter().filter(|warning| !warning.is_loss()).map(ToString::to_string);
+    let why = lost.map(|why| format!("the newest state cannot be had: {why}"));
+    of_loss.chain(why).chain(damaged.iter().map(|(_, what)| what.clone())).chain(others).collect()
 }
 
 /// Plans the restore of the database at `path` to the state `target`. Lists the files unless `replica` has
@@ -252,34 +263,16 @@ impl<'a> Planner<'a> {
         // This loop terminates. Each turn that does not return either sets the times of files that had none,
         // or lists the files again, which happens a bounded number of times.
         loop {
-            let target = match (self.target, self.pinned) {
-                (Target::Timestamp(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
-                _ if self.lost.is_some() => self.target,
-                (_, Some(Pinned::Txid(txid))) => Target::Txid(txid),
-            };
-            let planned = match &self.lost {
-                Some(_) => plan::plan_intact(&self.replica, &target, &self.times, &self.excluded),
-                None => plan::plan(&self.replica, &target, &self.times, &self.excluded),
-            };
-            match planned {
+            match self.plan_once() {
                 Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
                     tracing::trace!(target: TARGET, database = self.path, files = wanted.len(), "reads times in headers");
                     self.look(&wanted).await?;
                 }
-                Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
-                    // A further plan for a point in time must reach the same TXID as the first one. Otherwise
-                    // avoiding a damaged file would silently give an older state.
-                    Some(Pinned::Txid(txid)) if txid != plan.txid && self.lost.is_none() => {
-                        return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
-                    }
-                    _ => {
-                        // A further plan for a replica of Litestream 0.3 uses the same WAL: nothing stands in for it.
-                        let state = plan.v3.as_ref().map(|v3| v3.state);
-                        self.pinned = Some(state.map_or(Pinned::Txid(plan.txid), Pinned::V3));
-                        self.log_plan(&plan);
-                        return Ok(plan);
-                    }
-                },
+                Ok(plan::PlanOutcome::Plan(mut plan)) => {
+                    self.check_pinned(&mut plan)?;
+                    self.log_plan(&plan);
+                    return Ok(plan);
+                }
                 Err(e) if e.needs_fresh_listing() && !self.fresh => {
                     // LIST is not atomic: missing files may have been written while it ran.
                     self.list_again(&e).await?;
@@ -295,8 +288,59 @@ impl<'a> Planner<'a> {
                     tracing::debug!(target: TARGET, database = self.path, %e, "plans the newest intact state");
                     self.lost = Some(e);
                 }
-                Err(e) => return Err(self.or_only_another_lineage(e, &target).await.into()),
+                Err(e) => return Err(self.or_only_another_lineage(e).await.into()),
             }
+        }
+    }
+
+    /// Checks that a further plan reaches the state of the first one. Otherwise avoiding a damaged file would silently give
+    /// an older state. With `-newest-intact` it may, and `plan` then says so.
+    ///
+    /// # Errors
+    /// [`PlanError::TxidNotReachable`] if it reaches another state.
+    fn check_pinned(&mut self, plan: &mut Plan) -> Result<(), PlanError> {
+        if !plan.is_short() {
+            self.lost = None;
+        }
+        let reached = plan.txid;
+        match self.pinned {
+            Some(Pinned::Txid(txid)) if txid != reached && self.lost.is_none() => {
+                let error = PlanError::TxidNotReachable { txid, below: Some(reached), above: None };
+                if !self.newest_intact {
+                    return Err(error);
+                }
+                if reached < txid && plan.v3.is_none() {
+                    plan.warnings.insert(0, Warning::NewestIntact { reached, newest: txid });
+                    self.lost = Some(error);
+                }
+            }
+            _ => {}
+        }
+        self.pinned = Some(match (&plan.v3, self.pinned) {
+            // A further plan for a replica of Litestream 0.3 uses the same WAL: nothing stands in for it.
+            (Some(v3), _) => Pinned::V3(v3.state),
+            (None, Some(Pinned::Txid(txid))) => Pinned::Txid(txid.max(reached)),
+            (None, _) => Pinned::Txid(reached),
+        });
+        Ok(())
+    }
+
+    /// The target of the next plan. A further plan must reach the same TXID as the first one. With `-newest-intact`, a newer
+    /// one that another listing shows is as good.
+    fn next_target(&self) -> Target {
+        match (self.target, self.pinned) {
+            (Target::Timestamp(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
+            _ if self.newest_intact => self.target,
+            (_, Some(Pinned::Txid(txid))) => Target::Txid(txid),
+        }
+    }
+
+    /// Makes a plan from what is known.
+    fn plan_once(&self) -> Result<plan::PlanOutcome, PlanError> {
+        let (replica, target) = (&self.replica, self.next_target());
+        match &self.lost {
+            Some(_) => plan::plan_intact(replica, &target, &self.times, &self.excluded),
+            None => plan::plan(replica, &target, &self.times, &self.excluded),
         }
     }
 
@@ -323,16 +367,17 @@ impl<'a> Planner<'a> {
     }
 
     /// `error`, unless another lineage at this path reaches the target: then an error that says so.
-    async fn or_only_another_lineage(&mut self, error: PlanError, target: &Target) -> PlanError {
+    async fn or_only_another_lineage(&mut self, error: PlanError) -> PlanError {
         if matches!(error, PlanError::NoOtherChain { .. }) {
             return error;
         }
+        let target = self.next_target();
         for other in &self.replica.others {
             let mut times = Times::new();
             // This loop terminates. A turn that adds no times ends it, and there are finitely many files.
             let planned = loop {
                 let known = times.len();
-                match plan::plan(other, target, &times, &Excluded::new()) {
+                match plan::plan(other, &target, &times, &Excluded::new()) {
                     Ok(plan::PlanOutcome::NeedTimes(wanted)) => {
                         self.requests += wanted.len() as u64;
                         let requests = self.parallelism.as_deref();
@@ -395,134 +440,6 @@ impl<'a> Planner<'a> {
         error.kind == StoreErrorKind::SizeDiffers && !self.shorter.insert(key.to_owned())
     }
 
-    /// Prepares the next plan after the execution of `plan` has failed with `failure`. If a file is damaged,
-    /// excludes it and returns the damage, which is the error to report if no other chain exists.
-    ///
-    /// # Errors
-    /// No further plan can help: the failure is not about a file, the file was excluded before, or the files
-    /// were listed again too often.
-    pub(super) async fn learn(
-        &mut self,
-        plan: &Plan,
-        files: &[PlannedFile],
-        failure: ExecutionFailure,
-    ) -> Result<Option<RestoreError>, RestoreError> {
-        self.replanned += 1;
-        let at = |i: usize| plan.files.get(i).copied();
-        let key = |i: usize| {
-            let what = "a failure is about a file that is not in the plan";
-            files.get(i).map(|f| f.key.clone()).ok_or(RestoreError::Internal { what })
-        };
-        let failure = match failure {
-            ExecutionFailure::Again { file, failure } => match self.asked_again.insert(key(file)?) {
-                true => {
-                    if let Some((_, error)) = failure.wrong_content() {
-                        note_asked_again(self.worker, &key(file)?, None, error);
-                    }
-                    return Ok(None);
-                }
-                false => *failure,
-            },
-            failure => failure,
-        };
-        let (i, error) = match failure {
-            ExecutionFailure::Fatal(e) => return Err(e),
-            ExecutionFailure::WalGap { file, error } if self.fresh => {
-                let index = plan.files.get(file).copied().filter(|&index| !self.excluded.contains_v3(index));
-                if !self.newest_intact || (index.is_none() && self.lost.is_some()) {
-                    return Err(error.into());
-                }
-                // WAL is applied up to the gap.
-                if let Some(index) = index {
-                    self.excluded.insert_v3(index, error.class());
-                }
-                self.lost.get_or_insert(error);
-                return Ok(None);
-            }
-            ExecutionFailure::WalGap { error, .. } => {
-                // LIST is not atomic: missing files may have been written while it ran.
-                self.list_again(&error).await?;
-                self.fresh = true;
-                return Ok(None);
-            }
-            ExecutionFailure::SnapshotAhead { through } => return self.learn_ahead(plan, &key(0)?, through),
-            ExecutionFailure::Stopped => return Err(RestoreError::Cancelled),
-            ExecutionFailure::Again { .. } => {
-                return Err(RestoreError::Internal { what: "a file is to be asked for twice more" });
-            }
-            ExecutionFailure::Unreadable { file, error } if error.kind == StoreErrorKind::Archived => {
-                (file, RestoreError::Store(error))
-            }
-            ExecutionFailure::Stale { file, error } if self.is_shorter_again(&key(file)?, &error) => {
-                (file, RestoreError::Unreadable { key: key(file)?, error: error.into() })
-            }
-            ExecutionFailure::Stale { error, .. } => {
-                self.list_again_after(error).await?;
-                return Ok(None);
-            }
-            ExecutionFailure::Unreadable { file, error } => {
-                (file, RestoreError::Unreadable { key: key(file)?, error: error.into() })
-            }
-            ExecutionFailure::TooNew { file, error } => {
-                if self.times.are_all_required() {
-                    return Err(RestoreError::Chain { key: key(file)?, error });
-                }
-                // The order of the files or their LastModified was wrong: all times are read from now on.
-                tracing::debug!(target: TARGET, database = self.path, key = key(file)?, %error, "reads the times of all files");
-                self.times.require_all();
-                self.pinned = None;
-                return Ok(None);
-            }
-            ExecutionFailure::Wal { file, error } => (file, RestoreError::Wal { key: key(file)?, error }),
-            ExecutionFailure::Damaged { file, error } => (file, RestoreError::File { key: key(file)?, error }),
-            ExecutionFailure::Chain { file, error } => (file, RestoreError::Chain { key: key(file)?, error }),
-        };
-        match at(i) {
-            Some(index) if plan.v3.is_some() => {
-                // An older snapshot stands in for a snapshot. Nothing stands in for WAL.
-                if (i > 0 && !self.newest_intact) || self.excluded.contains_v3(index) {
-                    return Err(error);
-                }
-                self.excluded.insert_v3(index, error.class());
-                if i > 0 {
-                    let (class, keys) = (error.class(), vec![key(i)?]);
-                    self.lost.get_or_insert(PlanError::DamagedWal { class, keys });
-                }
-            }
-            Some(index) if !self.excluded.contains(index) => self.excluded.insert(index, error.class()),
-            // The file was excluded before and is planned nevertheless, so no further plan can help.
-            _ => return Err(error),
-        }
-        tracing::debug!(target: TARGET, database = self.path, key = key(i)?, %error, "plans around a file");
-        self.damaged.push((key(i)?, error.to_string()));
-        Ok(Some(error))
-    }
-
-    /// Prepares the next plan after the snapshot of `plan`, which has the key `key`, has proved to be ahead of the WAL.
-    /// An older snapshot gives the exact state. Without one, the WAL up to the frame `through` is applied: its
-    /// transactions were committed before the snapshot was taken.
-    fn learn_ahead(
-        &mut self,
-        plan: &Plan,
-        key: &str,
-        through: Option<u64>,
-    ) -> Result<Option<RestoreError>, RestoreError> {
-        let ahead = plan.v3.as_ref().and_then(|v3| v3.ahead.as_ref());
-        tracing::debug!(target: TARGET, database = self.path, key, through, "the snapshot is ahead of the WAL");
-        match (plan.files.first(), ahead) {
-            (Some(&base), Some(ahead)) if ahead.has_older => {
-                self.excluded.insert_v3(base, Class::IntegrityCheck);
-                // The older snapshot leads to the same place in the WAL.
-                Ok(None)
-            }
-            _ if through.is_some() && self.through.is_none() => {
-                self.through = through;
-                Ok(None)
-            }
-            _ => Err(RestoreError::Ahead { key: key.to_owned() }),
-        }
-    }
-
     /// Lists the files again, because `e` says that a file was deleted or replaced.
     ///
     /// # Errors
@@ -549,6 +466,8 @@ impl<'a> Planner<'a> {
         self.times = self.times.carried(&self.replica, &new);
         self.excluded = self.excluded.carried(&self.replica, &new);
         self.replica = new;
+        // With the new listing, the newest state may be had.
+        self.lost = None;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ fn not_newest(args: &RestorePatternArgs, totals: &Totals) -> Result<(), Failure>
     }
     let (some, all) = (human::thousands(totals.not_newest), human::thousands(totals.done()));
     let what = if args.dry_run { "can be restored" } else { "were restored" };
-    let message = format!("{some} of {all} databases {what} to an older state than the newest, which is damaged");
+    let message = format!("{some} of {all} databases {what} to an older state than the newest, which cannot be had");
     Err(Failure::Partial { message, try_call: None })
 }
 

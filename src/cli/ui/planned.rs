@@ -47,6 +47,8 @@ pub struct PlanReport {
     /// The time from which the state's age is measured back: the present, or the time that was asked for.
     pub reference: Timestamp,
     pub files: PlannedFiles,
+    /// Why the newest state cannot be had, if they lead to an older one (`-newest-intact`).
+    pub lost: Option<String>,
 }
 
 /// The JSON object that `hydrant restore -dry-run -json` prints.
@@ -66,6 +68,8 @@ struct JsonPlan<'a> {
     time_source: Option<TimeSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     age_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<&'a str>,
 }
 
 impl V3FileLine {
@@ -169,6 +173,7 @@ impl PlanReport {
             timestamp: newest.map(|(time, _)| time.to_rfc3339_seconds()),
             time_source: newest.map(|(_, source)| source),
             age_s: newest.map(|(time, _)| time.seconds_until(self.reference)),
+            lost: self.lost.as_deref(),
         })
     }
 
@@ -216,6 +221,7 @@ mod tests {
             replica: "s3",
             reference: Timestamp::parse_rfc3339("2026-11-22T02:31:46Z").unwrap(),
             files: PlannedFiles::Ltx(files()),
+            lost: None,
         }
     }
 

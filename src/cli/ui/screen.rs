@@ -79,6 +79,8 @@ pub struct RestoreReport {
     pub retries: u64,
     /// Number of requests that were sent a second time because the first response was slow.
     pub hedged: u64,
+    /// Why the newest state cannot be had, if an older one was restored (`-newest-intact`).
+    pub lost: Option<String>,
     /// Warnings, for example about damaged files that were avoided, or a check that SQLite could not make.
     pub warnings: Vec<String>,
 }
@@ -122,6 +124,8 @@ struct JsonResult<'a> {
     requests: u64,
     retries: u64,
     hedged: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
 }
@@ -168,6 +172,7 @@ impl RestoreReport {
             requests: self.requests,
             retries: self.retries,
             hedged: self.hedged,
+            lost: self.lost.as_deref(),
             warnings: &self.warnings,
         })
     }
@@ -262,6 +267,7 @@ mod tests {
             requests: 4,
             retries: 0,
             hedged: 0,
+            lost: None,
             warnings: vec![],
         };
         let expected = r#"{
@@ -280,11 +286,12 @@ mod tests {
 "#;
         assert_eq!(report.to_json(), expected);
         report.time = Some((files()[0].time, TimeSource::Header));
+        report.lost = Some("hole".to_owned());
         report.warnings = vec!["a".to_owned()];
         let value: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(value["timestamp"], "2026-11-22T01:31:45Z");
         assert_eq!((&value["time_source"], &value["age_s"]), (&"header".into(), &0.into()));
-        assert_eq!(value["warnings"][0], "a");
+        assert_eq!((&value["lost"], &value["warnings"][0]), (&"hole".into(), &"a".into()));
         let generation = Generation::parse("172497b1f17ea34a").unwrap();
         let time = Timestamp::parse_rfc3339("2026-11-22T01:31:46.25Z").unwrap();
         report.v3 = Some(V3State { generation, index: 1, offset: 0x1_0200_0020, time });

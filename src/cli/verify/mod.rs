@@ -34,11 +34,11 @@ use crate::telemetry::Counters;
 use expectation::Expectations;
 use forecast::{Forecast, Pace};
 use record::DrillRecord;
+use run_summary::DrillSummary;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use run_summary::DrillSummary;
 
 /// At most 20 warnings about databases are shown on stderr without `-v`.
 const MAX_WARNINGS_SHOWN: u64 = 20;

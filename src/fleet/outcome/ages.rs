@@ -76,7 +76,7 @@ mod tests {
                 files: 1,
                 bytes: 1,
                 requests: 1,
-                is_newest: true,
+                lost: None,
                 warnings: vec![],
                 state,
             };

@@ -122,6 +122,7 @@ impl Record {
                 record.files = Some(planned.files);
                 record.bytes_fetched = Some(planned.bytes);
                 record.requests = Some(planned.requests);
+                record.lost.clone_from(&planned.lost);
                 record.warnings.clone_from(&planned.warnings);
             }
             Ending::Rehearsed(rehearsed) => {

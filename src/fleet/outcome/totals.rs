@@ -101,7 +101,8 @@ impl Totals {
                 if outcome.lost.is_some() {
                     self.add_not_newest(ended);
                 }
-                if !outcome.damaged.is_empty() {
+                // Otherwise no other files cover what is damaged.
+                if !outcome.damaged.is_empty() && outcome.lost.is_none() {
                     self.around_damage += 1;
                     if self.around_damage_names.len() < MOST_NAMES {
                         self.around_damage_names.push(ended.name().to_owned());
@@ -113,7 +114,7 @@ impl Totals {
                 self.bytes_fetched += planned.bytes;
                 self.files += planned.files;
                 self.requests += planned.requests;
-                if !planned.is_newest {
+                if planned.lost.is_some() {
                     self.add_not_newest(ended);
                 }
             }

@@ -169,11 +169,66 @@ fn check(world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The plan for the newest intact state ends at the highest TXID that any chain of intact files reaches. Where the newest
+/// state can be had, it is the plan for that.
+fn check_intact(world: &World) -> Result<(), TestCaseError> {
+    let World { replica, times, excluded: bad, target } = world;
+    let mut excluded = Excluded::new();
+    bad.iter().for_each(|&i| excluded.insert(i, Class::Malformed));
+    let time_of = |i: usize| Some(Timestamp::from_millis(times[i]));
+    let planned = |plan: PlanFn| {
+        let mut known = Times::new();
+        known.require_all();
+        plan_by(plan, replica, *target, &mut known, &excluded, time_of).result
+    };
+    let (exact, intact) = (planned(plan), planned(plan_intact));
+    let error = match exact {
+        Err(error) if error.leaves_older_states() => error,
+        exact => {
+            prop_assert_eq!(intact, exact);
+            return Ok(());
+        }
+    };
+    let allowed = (0..replica.files.len()).filter(|&i| world.is_allowed(i));
+    let highest = allowed.map(|i| replica.files[i].max_txid.0).max().unwrap_or(0);
+    let goal = if let Target::Txid(Txid(t @ 1..)) = *target { t } else { highest };
+    let best = world.reachable(|i| world.is_usable(i)).last().copied().unwrap_or(0);
+    let Ok(plan) = intact else {
+        prop_assert!(best == 0, "{error:?} {intact:?}");
+        return Ok(());
+    };
+    prop_assert!(plan.txid.0 == best && best > 0, "{plan:?}, {best} can be had");
+    prop_assert_eq!(&plan.files, &world.literal(|i| world.is_usable(i)));
+    let Some(&Warning::NewestIntact { reached, newest }) = plan.warnings.first() else {
+        return Err(TestCaseError::fail(format!("{plan:?}")));
+    };
+    prop_assert!(plan.is_short() && reached == plan.txid && newest > reached && newest.0 <= goal, "{plan:?}");
+    if !matches!(target, Target::Timestamp(_)) || matches!(error, PlanError::Hole { .. }) {
+        prop_assert_eq!(newest.0, goal);
+    }
+    // Only damage that other files cover is restored around.
+    let covered = |key: &String| {
+        let named = |f: &LtxFile| replica.key(f) == *key;
+        replica.files.iter().any(|f| named(f) && f.max_txid <= reached)
+    };
+    for warning in &plan.warnings {
+        if let Warning::RoutedAround { keys } = warning {
+            prop_assert!(keys.iter().all(covered), "{plan:?}");
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_is_found_exactly_when_a_chain_exists(world in world()) {
         check(&world)?;
+    }
+
+    #[test]
+    fn the_newest_intact_state_is_the_highest_that_any_chain_reaches(world in world()) {
+        check_intact(&world)?;
     }
 }

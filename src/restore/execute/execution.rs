@@ -40,6 +40,9 @@ pub(crate) struct Execution<'a> {
     pub requests: Option<Arc<Semaphore>>,
     /// Set if the files are those of Litestream 0.3: a snapshot and pieces of WAL.
     pub v3: Option<V3Execution<'a>>,
+    /// Whether the other files are still read after one has proved damaged, so that all damage is known before the next
+    /// plan is made (`-newest-intact`). No file is then fetched more than twice.
+    pub finds_all_damage: bool,
 }
 
 /// What an execution needs to know besides its files, if they are those of Litestream 0.3.
@@ -112,6 +115,11 @@ impl Execution<'_> {
     /// [`CommitError`] if the file system refuses.
     pub(crate) fn empty_output(&self) -> Result<(), CommitError> {
         self.output.map_or(Ok(()), |output| output.truncate(0))
+    }
+
+    /// Whether the execution goes on after `failure`, to find further damage.
+    pub(crate) fn goes_on_after(&self, failure: &ExecutionFailure) -> bool {
+        self.finds_all_damage && failure.file_at_fault().is_some()
     }
 
     /// Whether `failure` says that the content of file `i` is wrong, and the file may be asked for once more.

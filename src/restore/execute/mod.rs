@@ -13,6 +13,7 @@ pub(super) mod fetch;
 mod fetch_only;
 mod place;
 mod space;
+mod verify;
 
 pub(super) use execution::{Execution, V3Execution};
 pub(super) use fetch_only::fetch_only;
@@ -25,6 +26,7 @@ use crate::restore::execute::claim::Claims;
 use crate::restore::execute::fetch::{INCREMENTS_IN_FLIGHT, Reading, fetch};
 use crate::restore::execute::place::place_base;
 use crate::restore::execute::space::reserve_where_scarce;
+use crate::restore::execute::verify::verify;
 use crate::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -55,7 +57,8 @@ pub(super) struct Executed {
 ///
 /// # Errors
 /// A planned file is damaged, cannot be read, or was replaced or deleted since the listing; or the store,
-/// the disk or the memory budget fails.
+/// the disk or the memory budget fails. With [`Execution::finds_all_damage`], the failure names all damaged files, except
+/// for those that are fetched in segments.
 pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, ExecutionFailure> {
     let (base, increments) = execution.base_and_increments()?;
     let shared = &execution.worker.shared;
@@ -79,18 +82,41 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Result<Executed, Execu
     });
     let mut fetches = Ahead::new(fetches, INCREMENTS_IN_FLIGHT);
     let claim = async {
-        let mut claims = Claims::new(execution);
+        let (mut claims, mut damage) = (Claims::new(execution), Vec::new());
         while let Some((i, fetched, _permit)) = fetches.next().await {
-            let fetched = fetched.map_err(|e| ExecutionFailure::of_request(i, e))?;
-            fetches.during(claims.claim(i, fetched)).await?;
+            let read = match fetched {
+                Ok(fetched) if damage.is_empty() => fetches.during(claims.claim(i, fetched)).await,
+                Ok(fetched) => fetches.during(verify(execution, i, fetched)).await,
+                Err(e) => Err(ExecutionFailure::of_request(i, e)),
+            };
+            match read {
+                Err(failure) if execution.goes_on_after(&failure) => damage.push(failure),
+                read => read?,
+            }
         }
-        Ok::<_, ExecutionFailure>(claims)
+        Ok::<_, ExecutionFailure>((claims, damage))
     };
     let base_fetch = async {
-        let fetched = fetch(execution, base, Reading::OnDemand).await;
-        fetched.map_err(|e| ExecutionFailure::of_request(0, e))
+        match fetch(execution, base, Reading::OnDemand).await.map_err(|e| ExecutionFailure::of_request(0, e)) {
+            Err(failure) if execution.goes_on_after(&failure) => Ok(Err(failure)),
+            fetched => fetched.map(Ok),
+        }
     };
-    let (claims, base) = futures_util::future::try_join(claim, base_fetch).await?;
+    let ((claims, mut damage), base) = futures_util::future::try_join(claim, base_fetch).await?;
+    let base = match base {
+        Ok(base) if damage.is_empty() => base,
+        base => {
+            let verified = match base {
+                Ok(base) => verify(execution, 0, base).await,
+                Err(failure) => Err(failure),
+            };
+            match verified {
+                Err(failure) if execution.goes_on_after(&failure) => damage.push(failure),
+                verified => verified?,
+            }
+            return Err(ExecutionFailure::Several(damage));
+        }
+    };
     let shape = place_base(execution, claims, base).await?;
     Ok(Executed {
         page_size: shape.page_size.get(),

@@ -77,6 +77,11 @@ impl<'a> Claiming<'a> {
         Self { execution, generation, written: Some(snapshot), state: None }
     }
 
+    /// The same without any claim.
+    pub(super) fn anew(&self) -> Self {
+        Self { execution: self.execution, generation: self.generation, written: self.written, state: None }
+    }
+
     /// Adds the next older index, whose first piece is file `file` of the plan.
     ///
     /// # Errors

@@ -132,7 +132,7 @@ impl IndexJob {
         file: usize,
         piece: &PlannedFile,
     ) -> Result<(), ExecutionFailure> {
-        self.check_position(reader, file, (self.index, offset_of(piece)))
+        self.check_position(reader, file, file, (self.index, offset_of(piece)))
     }
 
     /// Checks that the index has ended where the piece begins that follows it.
@@ -143,17 +143,30 @@ impl IndexJob {
             let file = self.first + self.pieces.len();
             return Err(ExecutionFailure::WalGap { file, error: PlanError::CutOff { generation, index, offset } });
         }
-        let last = self.first + self.pieces.len().saturating_sub(1);
-        if next.0 == self.index && !self.pieces.is_empty() { self.check_position(reader, last, next) } else { Ok(()) }
+        if next.0 != self.index || self.pieces.is_empty() {
+            return Ok(());
+        }
+        // The next piece is not in the plan.
+        let behind = self.first + self.pieces.len();
+        self.check_position(reader, behind, behind - 1, next)
     }
 
-    fn check_position(&self, reader: &WalReader, file: usize, next: (u32, u64)) -> Result<(), ExecutionFailure> {
+    /// Checks that file `file` of the plan, which is at `next`, begins where the WAL ends. `overlapping` is the file to name
+    /// if it begins earlier.
+    fn check_position(
+        &self,
+        reader: &WalReader,
+        file: usize,
+        overlapping: usize,
+        next: (u32, u64),
+    ) -> Result<(), ExecutionFailure> {
         let (ended, (index, offset)) = (reader.position(), next);
         if ended == offset {
             return Ok(());
         }
         if ended > offset {
-            return Err(ExecutionFailure::Chain { file, error: ChainError::Overlap { offset, ended } });
+            let error = ChainError::Overlap { offset, ended };
+            return Err(ExecutionFailure::Chain { file: overlapping, error });
         }
         let before = file.checked_sub(self.first + 1).and_then(|i| self.pieces.get(i)).or(self.pieces.last());
         let after = before.map_or_else(String::new, |piece| piece.key.clone());

@@ -27,7 +27,7 @@ use crate::restore::workers::Worker;
 use futures_util::FutureExt;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 /// Databases with at most 1 MiB of WAL are decoded by one worker: to pass their indexes on would cost more than it saves.
 const INLINE_WAL_BYTES: u64 = 1 << 20;
@@ -86,10 +86,11 @@ pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> 
     let claiming = Claiming::new(execution, v3.plan.state.generation);
     let wal = read_wal(execution, &jobs, window_bytes, claiming, None);
     let (wal, body) = snapshot::fetch_during(execution, base, may_fetch_ahead, wal).await?;
-    let ReadWal { claimed, frames, position } = wal;
+    let ReadWal { claimed, frames, position, damage } = wal;
     let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
-    let snapshot = snapshot::place(execution, body, &claimed, &watched).await?;
-    let size = claimed.check_complete(snapshot.pages, snapshot.placed.pages)?;
+    let placed = snapshot::place(execution, body, &claimed, &watched).await;
+    let placed = placed.and_then(|placed| Ok((claimed.check_complete(placed.pages, placed.placed.pages)?, placed)));
+    let (size, snapshot) = all_or_damage(execution, placed, damage)?;
     if let Some(output) = execution.output {
         output.truncate(u64::from(size) * u64::from(snapshot.page_size.get()))?;
     }
@@ -128,10 +129,19 @@ async fn snapshot_first(
         output.reserve(u64::from(*size) * u64::from(page_size.get()))?;
     }
     let nothing = Claiming::new(execution, state.generation).finish();
-    let snapshot = snapshot::place(execution, snapshot::SnapshotBody::NotBegun, &nothing, &Arc::default()).await?;
+    let snapshot = match snapshot::place(execution, snapshot::SnapshotBody::NotBegun, &nothing, &Arc::default()).await {
+        Err(failure) if execution.goes_on_after(&failure) => {
+            let claiming = Claiming::new(execution, state.generation);
+            let mut damage = read_wal(execution, jobs, window_bytes, claiming, Some(newest)).await?.damage;
+            damage.push(failure);
+            return Err(ExecutionFailure::Several(damage));
+        }
+        placed => placed?,
+    };
     let claiming = Claiming::over(execution, state.generation, (snapshot.page_size, snapshot.pages));
     let wal = read_wal(execution, jobs, window_bytes, claiming, Some(newest)).await?;
-    let size = wal.claimed.check_complete(snapshot.pages, snapshot.placed.pages)?;
+    let checked = wal.claimed.check_complete(snapshot.pages, snapshot.placed.pages);
+    let size = all_or_damage(execution, checked, wal.damage)?;
     let page_size = snapshot.page_size.get();
     if let Some(output) = execution.output {
         output.truncate(u64::from(size) * u64::from(page_size))?;
@@ -146,6 +156,24 @@ struct ReadWal {
     frames: Option<frames::IndexFrames>,
     /// Index and offset of the piece behind the target that was applied last.
     position: Option<(u32, u64)>,
+    /// What is wrong with files, if the others are read nevertheless ([`Execution::finds_all_damage`]).
+    damage: Vec<ExecutionFailure>,
+}
+
+/// What was `read`, unless files are damaged: then all damage that was found.
+fn all_or_damage<T>(
+    execution: &Execution<'_>,
+    read: Result<T, ExecutionFailure>,
+    mut damage: Vec<ExecutionFailure>,
+) -> Result<T, ExecutionFailure> {
+    match read {
+        Ok(read) if damage.is_empty() => Ok(read),
+        Err(failure) if damage.is_empty() || !execution.goes_on_after(&failure) => Err(failure),
+        also => {
+            damage.extend(also.err());
+            Err(ExecutionFailure::Several(damage))
+        }
+    }
 }
 
 /// Reads the indexes, the newest first. `newest` is what was read of the newest before. They take `window_bytes` of memory at a time.
@@ -174,20 +202,42 @@ async fn read_wal(
     });
     let mut reads = Ahead::new(reads, INDEXES_IN_FLIGHT);
     let (mut frames, mut position) = (None, None);
+    let mut damage = Vec::new();
     while let Some((job, read, permit)) = reads.next().await {
-        let pages = match read? {
-            Read::Held(pages) => pages,
-            Read::TooMany => {
-                drop(permit);
-                let streamed = reads.during(streamed::read(execution, job, &mut claiming)).await;
-                streamed.map_err(|failure| or_again(execution, failure))?
+        match reads.during(add(execution, job, read, permit, &mut claiming)).await {
+            Ok(pages) => {
+                frames = frames.or(pages.frames);
+                position = position.or(pages.through_position);
             }
-        };
-        reads.during(claiming.add(job.first_file(), &pages)).await?;
-        frames = frames.or(pages.frames);
-        position = position.or(pages.through_position);
+            Err(failure) if execution.goes_on_after(&failure) => {
+                damage.push(failure);
+                // The next plan ends before the damage. From here on the older files are only verified.
+                claiming = claiming.anew();
+            }
+            Err(failure) => return Err(failure),
+        }
     }
-    Ok(ReadWal { claimed: claiming.finish(), frames, position })
+    Ok(ReadWal { claimed: claiming.finish(), frames, position, damage })
+}
+
+/// Adds the index `job` to `claiming`, after it was `read` or while it is. Returns what is needed of its pages later.
+async fn add(
+    execution: &Execution<'_>,
+    job: &IndexJob,
+    read: Result<Read, ExecutionFailure>,
+    permit: Option<SemaphorePermit<'_>>,
+    claiming: &mut Claiming<'_>,
+) -> Result<IndexPages, ExecutionFailure> {
+    let pages = match read? {
+        Read::Held(pages) => pages,
+        Read::TooMany => {
+            drop(permit);
+            let read = streamed::read(execution, job, claiming).await;
+            return read.map_err(|failure| or_again(execution, failure));
+        }
+    };
+    claiming.add(job.first_file(), &pages).await?;
+    Ok(IndexPages { bytes: Vec::new(), ..pages })
 }
 
 /// Lets any worker read the index.

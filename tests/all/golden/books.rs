@@ -56,7 +56,7 @@ fn restored() -> Ending {
         bytes_in: 20_000,
         files: 3,
         damaged: vec![("a.db/key".to_owned(), "what is damaged".to_owned())],
-        lost: Some("what the newest state lacks".to_owned()),
+        lost: None,
         warnings: vec![Warning::RoutedAround { keys: vec!["a.db/key".to_owned()] }],
         requests: 7,
         replanned: 1,
@@ -74,7 +74,7 @@ fn planned() -> Ending {
         files: 3,
         bytes: 20_000,
         requests: 4,
-        is_newest: false,
+        lost: Some("what the newest state lacks".to_owned()),
         warnings,
         state,
     })

@@ -95,8 +95,12 @@ fn lineage(folder: &str, files: usize) -> Lineage {
 fn warnings() -> String {
     texts!(Warning, line, {
         NewestIntact { reached: Txid(5), newest: Txid(7) },
+        NewestIntactWal { generation: Generation(5), index: 3, offset: 4152, lost: 0 },
         NewestIntactWal { generation: Generation(5), index: 3, offset: 4152, lost: 1 },
         NewestIntactWal { generation: Generation(5), index: 3, offset: 4152, lost: 2 },
+        NewestIntactGeneration { used: generation(5), lost: generation(6) },
+        NewestIntactFormat { is_v3: true, used: at(1) },
+        NewestIntactFormat { is_v3: false, used: at(1) },
         StateBetweenRetired { reached: Txid(5), newest: Txid(7) },
         RoutedAround { keys: vec![key(), key()] },
         AvoidedArchived { keys: vec![key()] },

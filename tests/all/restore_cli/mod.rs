@@ -3,6 +3,9 @@
 //! byte in the directory of the output.
 
 mod faults;
+mod intact;
+mod intact_fleet;
+mod intact_v3;
 mod interrupted;
 mod limits;
 mod lineages;

@@ -160,13 +160,6 @@ impl Recorded {
         self
     }
 
-    /// Adds a file with this key and content, and with the time of the newest file.
-    pub(super) fn with(mut self, key: &str, bytes: &[u8]) -> Self {
-        let time = self.files.iter().map(|file| file.time).max().unwrap();
-        self.files.push(RecordedFile { key: key.to_owned(), bytes: bytes.to_vec(), time, metadata: None });
-        self
-    }
-
     /// The recorded file whose key ends in `end`.
     #[track_caller]
     pub(super) fn file(&self, end: &str) -> &RecordedFile {
