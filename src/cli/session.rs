@@ -338,7 +338,7 @@ impl Restorer for OneDatabase {
 fn reference(target: &Target) -> Timestamp {
     match target {
         Target::Timestamp(at) => *at,
-        Target::Latest | Target::Txid(_) => Timestamp::now(),
+        Target::Latest | Target::Txid(_) | Target::Pinned(_) => Timestamp::now(),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn plan(
     }
     let (allowed, goal): (Vec<bool>, Txid) = match *target {
         Target::Latest | Target::Txid(Txid(0)) => (vec![true; files.len()], newest),
-        Target::Txid(txid) => (files.iter().map(|f| f.max_txid <= txid).collect(), txid),
+        Target::Txid(txid) | Target::Pinned(txid) => (files.iter().map(|f| f.max_txid <= txid).collect(), txid),
         Target::Timestamp(at) => {
             let allowed = match eligible::before(replica, at, times) {
                 Ok(eligible) => eligible,
@@ -61,6 +61,11 @@ pub(super) fn plan(
             Target::Timestamp(_) => {
                 warnings.push(Warning::StateBetweenRetired { reached: ideal.reached, newest: goal });
             }
+            Target::Pinned(pinned) => {
+                let error = not_reachable(&order, ideal.reached, goal);
+                let PlanError::TxidNotReachable { above: Some(next), .. } = error else { return Err(error) };
+                return moved_on(replica, pinned, next, times, excluded, wanted);
+            }
             Target::Latest | Target::Txid(_) => return Err(not_reachable(&order, ideal.reached, goal)),
         }
     }
@@ -83,6 +88,22 @@ fn finished(replica: &Replica, chosen: Chain, newest: Txid, mut warnings: Vec<Wa
         warnings,
         v3: None,
     }
+}
+
+/// The plan for `next`, the next newer state than the target `pinned`, which cannot be reached.
+fn moved_on(
+    replica: &Replica,
+    pinned: Txid,
+    next: Txid,
+    times: &Times,
+    excluded: &Excluded,
+    wanted: Wanted,
+) -> Result<PlanOutcome, PlanError> {
+    let mut outcome = plan(replica, &Target::Txid(next), times, excluded, wanted)?;
+    if let PlanOutcome::Plan(plan) = &mut outcome {
+        plan.warnings.insert(0, Warning::MovedOn { pinned, reached: plan.txid });
+    }
+    Ok(outcome)
 }
 
 /// Returns [`PlanError::Hole`] if the chain cannot be continued because the replica has a hole (docs/FORMAT.md,

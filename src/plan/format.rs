@@ -31,7 +31,7 @@ pub(super) fn plan(
         }
         _ if replica.files.is_empty() => return Ok(of_v3(of_generations()?, replica)),
         Target::Timestamp(at) => at_time(replica, v3, at, times, ltx(), of_generations())?,
-        Target::Latest | Target::Txid(_) => match is_v3_newer(replica, v3, times) {
+        Target::Latest | Target::Txid(_) | Target::Pinned(_) => match is_v3_newer(replica, v3, times) {
             Err(needed) => return Ok(PlanOutcome::NeedTimes(needed)),
             Ok(true) => of_v3(of_generations()?, replica),
             Ok(false) => ltx()?,

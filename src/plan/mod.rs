@@ -67,7 +67,7 @@ mod v3;
 
 pub use error::PlanError;
 pub use knowledge::{Excluded, Times};
-pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning};
+pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning, moved_from};
 pub use v3::{Ahead, DatedGeneration, V3Plan, V3State};
 
 use crate::catalogue::Replica;

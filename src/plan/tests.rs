@@ -1,5 +1,6 @@
 mod against_search;
 mod looks;
+mod pinned;
 mod real;
 mod rules;
 

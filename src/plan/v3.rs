@@ -68,7 +68,7 @@ struct GenerationFiles<'a> {
 pub(super) fn plan(v3: &V3Replica, target: &Target, excluded: &Excluded, wanted: Wanted) -> Result<Chosen, PlanError> {
     let until = match *target {
         Target::Timestamp(at) => at,
-        Target::Latest | Target::Txid(_) => Timestamp::MAX,
+        Target::Latest | Target::Txid(_) | Target::Pinned(_) => Timestamp::MAX,
     };
     let generations = generations(v3);
     match wanted {

@@ -90,7 +90,8 @@ pub(super) struct Planner<'a> {
     generation: Option<Generation>,
     /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub parallelism: Option<Arc<Semaphore>>,
-    /// The TXID of the first plan. Each further plan must reach the same TXID. None before the first plan.
+    /// The TXID of the first plan. Each further plan must reach the same TXID, unless the target is
+    /// [`Target::Pinned`]. None before the first plan.
     pinned: Option<Pinned>,
     /// The number of frames of the snapshot's own index to apply, because the snapshot is ahead of the target.
     pub through: Option<u64>,
@@ -253,7 +254,7 @@ impl<'a> Planner<'a> {
         // or lists the files again, which happens a bounded number of times.
         loop {
             let target = match (self.target, self.pinned) {
-                (Target::Timestamp(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
+                (Target::Timestamp(_) | Target::Pinned(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
                 _ if self.lost.is_some() => self.target,
                 (_, Some(Pinned::Txid(txid))) => Target::Txid(txid),
             };
@@ -269,7 +270,9 @@ impl<'a> Planner<'a> {
                 Ok(plan::PlanOutcome::Plan(plan)) => match self.pinned {
                     // A further plan for a point in time must reach the same TXID as the first one. Otherwise
                     // avoiding a damaged file would silently give an older state.
-                    Some(Pinned::Txid(txid)) if txid != plan.txid && self.lost.is_none() => {
+                    Some(Pinned::Txid(txid))
+                        if txid != plan.txid && self.lost.is_none() && !matches!(self.target, Target::Pinned(_)) =>
+                    {
                         return Err(PlanError::TxidNotReachable { txid, below: Some(plan.txid), above: None }.into());
                     }
                     _ => {

@@ -86,7 +86,7 @@ fn refuse_follow(target: &Target, has_generation: bool, dry_run: bool) -> Failur
         Target::Txid(_) => "cannot use follow mode with -txid",
         Target::Timestamp(_) => "cannot use follow mode with -timestamp",
         Target::Latest if has_generation => "cannot use follow mode with -generation",
-        Target::Latest => "-f: follow mode is not available yet in this version",
+        Target::Latest | Target::Pinned(_) => "-f: follow mode is not available yet in this version",
     })
 }
 

@@ -98,6 +98,7 @@ fn warnings() -> String {
         NewestIntactWal { generation: Generation(5), index: 3, offset: 4152, lost: 1 },
         NewestIntactWal { generation: Generation(5), index: 3, offset: 4152, lost: 2 },
         StateBetweenRetired { reached: Txid(5), newest: Txid(7) },
+        MovedOn { pinned: Txid(5), reached: Txid(7) },
         RoutedAround { keys: vec![key(), key()] },
         AvoidedArchived { keys: vec![key()] },
         OtherLineage { used: lineage("000N", 7), other: lineage("ltx", 1) },
