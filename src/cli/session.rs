@@ -304,7 +304,7 @@ impl Restorer for OneDatabase {
             bytes: restored.bytes_out,
             files: restored.files as u64,
             bytes_fetched: restored.bytes_in,
-            requests: self.counters.lists.get() + self.counters.gets.get() + self.counters.heads.get(),
+            requests: self.counters.sent(),
             retries: self.counters.retries.get(),
             hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings(),
@@ -317,6 +317,10 @@ impl Restorer for OneDatabase {
         }
         crate::cli::ui::latency_table::show(request.log, &session.workers.take_stages());
         Ok(report)
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn snapshot(&self) -> ProgressSnapshot {

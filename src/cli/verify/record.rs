@@ -7,6 +7,7 @@ use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::ui::redact;
 use crate::error::{Class, json_escaped};
 use crate::fleet::{Ended, Ending, V3Fields, with_class};
+use crate::metrics::{AgeHistogram, RunMetrics};
 use crate::restore::Verified;
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
@@ -70,6 +71,9 @@ pub(super) struct DrillRecord {
     pub format: Option<&'static str>,
     #[serde(flatten)]
     pub state: Option<DrillState>,
+    /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest_intact: Option<IntactState>,
     /// The oldest point that `-timestamp` can reach.
@@ -122,6 +126,7 @@ impl DrillRecord {
             format: None,
             state: None,
             newest_intact: None,
+            moved_from: None,
             oldest: None,
             damaged: Vec::new(),
             files_without_another_chain: None,
@@ -159,6 +164,7 @@ impl DrillRecord {
             }
         });
         self.format = verified.state.map(|state| if state.v3.is_some() { "v0.3" } else { "ltx" });
+        self.moved_from = verified.moved_from.map(|txid| txid.to_string());
         self.oldest = verified.oldest.map(Timestamp::to_rfc3339_seconds);
         self.damaged = verified.damaged.iter().map(|(_, what)| what.clone()).collect();
         self.files_without_another_chain = verified.uncovered;
@@ -252,6 +258,11 @@ pub(super) struct DrillSummary {
     databases: u64,
     verdicts: BTreeMap<&'static str, u64>,
     failures: BTreeMap<&'static str, u64>,
+    /// With a catalogue: when its listing began, and how many databases have moved on from its states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_point: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_state: Option<OldestState>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -266,6 +277,9 @@ pub(super) struct DrillSummary {
     pub reference: Timestamp,
     #[serde(skip)]
     classes: BTreeMap<Class, u64>,
+    /// The ages of all newest states.
+    #[serde(skip)]
+    ages: AgeHistogram,
 }
 
 /// The database whose newest state is the oldest.
@@ -294,8 +308,12 @@ impl DrillSummary {
         }
         self.bytes += record.bytes.unwrap_or(0);
         self.bytes_fetched += record.bytes_fetched;
+        if record.moved_from.is_some() {
+            *self.moved.get_or_insert_default() += 1;
+        }
         if let Some(state) = &record.state {
             let age = state.age_seconds;
+            self.ages.add(age);
             // Of equally old ones the first by name, so that the result does not depend on which ends first.
             let is_older = |oldest: &OldestState| (age, &oldest.name) > (oldest.age_seconds, &record.name);
             if self.oldest_state.as_ref().is_none_or(is_older) {
@@ -307,8 +325,21 @@ impl DrillSummary {
 
     pub(super) fn finish(&mut self, took: Duration, counters: &Counters, forecast: Option<Forecast>) {
         self.seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
-        self.requests = counters.lists.get() + counters.gets.get() + counters.heads.get();
+        self.requests = counters.sent();
         self.forecast = forecast;
+    }
+
+    /// Notes that the databases are those of a catalogue whose listing began at `time`.
+    pub(super) fn pinned_to(&mut self, time: Timestamp) {
+        self.recovery_point = Some(time.to_rfc3339_seconds());
+        self.moved.get_or_insert_default();
+    }
+
+    /// The run's figures, added to the metrics that all commands have.
+    pub(super) fn metrics(&self, common: RunMetrics) -> RunMetrics {
+        let word = |verdict: Verdict| (verdict.as_metric(), self.count(verdict));
+        let databases = Verdict::ALL.into_iter().map(word).chain([("interrupted", self.left)]);
+        RunMetrics { databases: databases.collect(), ages: self.ages.clone(), database_bytes: self.bytes, ..common }
     }
 
     pub(super) const fn databases(&self) -> u64 {

@@ -75,6 +75,7 @@ fn planned() -> Ending {
         bytes: 20_000,
         requests: 4,
         is_newest: false,
+        moved_from: Some(Txid(6)),
         warnings,
         state,
     })
