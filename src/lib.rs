@@ -18,6 +18,7 @@ pub mod hex;
 pub mod io;
 pub mod ltx;
 mod lz4;
+pub mod metrics;
 pub mod plan;
 mod process;
 pub mod restore;

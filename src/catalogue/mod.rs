@@ -16,6 +16,7 @@ mod collect;
 mod key;
 mod lineage;
 mod replica;
+pub mod saved;
 mod surroundings;
 #[cfg(test)]
 mod tests;

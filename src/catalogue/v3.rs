@@ -112,7 +112,8 @@ impl V3File {
         (self.index, self.kind.offset())
     }
 
-    fn order(&self) -> (Generation, bool, u32, u64, V3Kind) {
+    /// The key by which the files of a replica are sorted.
+    pub(super) fn order(&self) -> (Generation, bool, u32, u64, V3Kind) {
         (self.generation, !self.kind.is_snapshot(), self.index, self.kind.offset(), self.kind)
     }
 }

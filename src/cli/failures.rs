@@ -7,6 +7,7 @@ use crate::config::ConfigError;
 use crate::error::Class;
 use crate::fleet::{DiscoverError, Instead};
 use crate::store::StoreError;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub(super) fn from_config(error: &ConfigError) -> Failure {
@@ -56,4 +57,13 @@ fn has_wildcard_as_query(url: &str) -> bool {
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
         .map_err(|e| Failure::failed(Class::Io, format!("cannot make {} absolute: {e}", path.display())))
+}
+
+/// Whether two paths are one, or lead to one regular file.
+///
+/// # Errors
+/// As [`absolute`].
+pub(super) fn is_same_file(a: &Path, b: &Path) -> Result<bool, Failure> {
+    let file = |path: &Path| path.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
+    Ok(absolute(a)? == absolute(b)? || file(a).is_some() && file(a) == file(b))
 }

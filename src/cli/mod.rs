@@ -16,6 +16,7 @@ mod bench;
 mod failures;
 mod find;
 pub mod ltx;
+mod metrics;
 mod permissions;
 pub mod restore;
 mod restore_pattern;

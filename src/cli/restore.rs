@@ -4,7 +4,8 @@
 use crate::cancel::CancellationToken;
 use crate::cli::advice;
 use crate::cli::args::resolved::{RestoreArgs, Source};
-use crate::cli::failures::absolute;
+use crate::cli::failures::{absolute, is_same_file};
+use crate::cli::metrics::{MetricsOutput, depth};
 use crate::cli::slips;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
@@ -16,7 +17,10 @@ use crate::cli::warnings;
 use crate::commit::stands_at;
 use crate::config::{self, Config, Env, Location, RestorePattern};
 use crate::error::Class;
+use crate::metrics::RunMetrics;
 use crate::restore::NothingFound;
+use crate::telemetry::Counters;
+use crate::timestamp::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,6 +57,16 @@ pub trait Restorer: Sync {
 
     /// The progress of the running `restore` at this moment.
     fn snapshot(&self) -> ProgressSnapshot;
+
+    /// The counters of requests and bytes.
+    fn counters(&self) -> &Counters;
+}
+
+/// How the command has ended, if not by a failure.
+enum RestoreEnding {
+    Restored(Box<RestoreReport>),
+    Planned(Box<PlanReport>),
+    Skipped,
 }
 
 /// Runs the command `hydrant restore` and returns the text to print on stdout.
@@ -63,13 +77,71 @@ pub fn run(
     cancel: &CancellationToken,
     engine: &impl Restorer,
 ) -> Result<String, Failure> {
+    if let Some(metrics) = args.metrics_textfile.as_deref() {
+        if is_same_file(metrics, &output_path(args)?.0)? {
+            let message = format!("the metrics file and the output cannot be one file: {}", metrics.display());
+            return Err(Failure::usage(message));
+        }
+        if !args.dry_run {
+            engine.put_right(metrics, log);
+        }
+    }
+    let metrics = MetricsOutput::open(args.metrics_textfile.as_deref(), log)?;
+    let ended = end(args, env, log, cancel, engine);
+    metrics.write(engine.counters(), |common| figures(args, &ended, common));
+    Ok(match ended? {
+        RestoreEnding::Restored(report) if args.json => report.to_json(),
+        RestoreEnding::Restored(_) | RestoreEnding::Skipped => String::new(),
+        RestoreEnding::Planned(plan) => {
+            if args.json {
+                plan.to_json()
+            } else {
+                plan.to_text()
+            }
+        }
+    })
+}
+
+/// The metrics of a command that has ended.
+fn figures(args: &RestoreArgs, ended: &Result<RestoreEnding, Failure>, common: RunMetrics) -> RunMetrics {
+    let done = if args.dry_run { "planned" } else { "restored" };
+    let mut metrics = RunMetrics {
+        command: "restore",
+        depth: depth(args.dry_run),
+        source: args.source_shown.clone(),
+        databases: [done, "skipped", "failed", "interrupted"].map(|outcome| (outcome, 0)).to_vec(),
+        ..common
+    };
+    let (outcome, age) = match ended {
+        Ok(RestoreEnding::Restored(report)) => {
+            metrics.database_bytes = report.bytes;
+            (done, report.time.map(|(time, _)| time.seconds_until(report.reference)))
+        }
+        Ok(RestoreEnding::Planned(plan)) => (done, plan.age_seconds()),
+        Ok(RestoreEnding::Skipped) => ("skipped", None),
+        Err(failure) if failure.class() == Some(Class::Cancelled) => ("interrupted", None),
+        Err(_) => ("failed", None),
+    };
+    age.iter().for_each(|age| metrics.ages.add(*age));
+    metrics.databases.iter_mut().filter(|(name, _)| *name == outcome).for_each(|(_, count)| *count = 1);
+    metrics.succeeded = (outcome == done).then(Timestamp::now);
+    metrics
+}
+
+fn end(
+    args: &RestoreArgs,
+    env: &Env<'_>,
+    log: &Log,
+    cancel: &CancellationToken,
+    engine: &impl Restorer,
+) -> Result<RestoreEnding, Failure> {
     let (output, output_shown) = output_path(args)?;
     if args.if_db_not_exists && !args.dry_run {
         engine.put_right(&output, log);
     }
     if args.if_db_not_exists && stands_at(&output) {
         log.essential(Severity::Info, "database already exists, skipping", &[]);
-        return Ok(String::new());
+        return Ok(RestoreEnding::Skipped);
     }
     let (location, section) = locate(&args.source, &args.source_shown, env, log)?;
     let mut args = args.clone();
@@ -88,27 +160,27 @@ pub fn run(
     if args.dry_run {
         let plan = engine.plan(&request).map_err(fewer)?;
         plan.newest_state().iter().for_each(|state| log.info(state));
-        return Ok(if args.json { plan.to_json() } else { plan.to_text() });
+        return Ok(RestoreEnding::Planned(Box::new(plan)));
     }
     let ended = progress::during(args.progress, log, || engine.snapshot(), || engine.restore(&request));
     match ended.map_err(fewer) {
         Ok(report) => {
             log.essential(Severity::Info, &summary(&report), &[]);
-            Ok(if args.json { report.to_json() } else { String::new() })
+            Ok(RestoreEnding::Restored(Box::new(report)))
         }
         Err(Failure::NoBackups { found, .. }) if args.if_replica_exists && found.is_no_backup() => {
             if let Some(warning) = found.warning() {
                 log.warn(&warning);
             }
             log.essential(Severity::Info, "no matching backups found", &[]);
-            Ok(String::new())
+            Ok(RestoreEnding::Skipped)
         }
         // Another restore was faster: the output exists now, and did not when this one began.
         Err(Failure::Failed { class: Class::OutputExists, .. })
             if args.if_db_not_exists && output.metadata().is_ok() =>
         {
             log.info("database already exists, skipping");
-            Ok(String::new())
+            Ok(RestoreEnding::Skipped)
         }
         Err(failure) => {
             let advice = advice::of_restore(&failure, &output).or_else(|| failure.advice().cloned());
@@ -186,11 +258,14 @@ mod tests {
     use crate::cli::ui::screen::{FileLine, TimeSource};
     use crate::ltx::{Level, Txid};
     use crate::plan::V3State;
-    use crate::timestamp::Timestamp;
     use std::ffi::OsString;
 
     /// A [`Restorer`] that reads and writes nothing. It returns a fixed result.
-    struct Fake(Result<RestoreReport, Failure>);
+    struct Fake(Result<RestoreReport, Failure>, Counters);
+
+    fn fake(result: Result<RestoreReport, Failure>) -> Fake {
+        Fake(result, Counters::default())
+    }
 
     impl Restorer for Fake {
         fn put_right(&self, _output: &Path, _log: &Log) {}
@@ -219,6 +294,9 @@ mod tests {
         }
         fn snapshot(&self) -> ProgressSnapshot {
             ProgressSnapshot::default()
+        }
+        fn counters(&self) -> &Counters {
+            &self.1
         }
     }
 
@@ -252,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_stdout_holds() {
-        let done = Fake(Ok(report()));
+        let done = fake(Ok(report()));
         assert_eq!(ran(&[], &done).unwrap(), "");
         assert_eq!(ran(&["-json"], &done).unwrap(), report().to_json());
         assert!(ran(&["-dry-run"], &done).unwrap().contains("\n  target: out.db\n  replica: file\n"));
@@ -272,7 +350,8 @@ mod tests {
     }
 
     /// Another restore publishes the database while this one runs.
-    struct Slower;
+    #[derive(Default)]
+    struct Slower(Counters);
 
     impl Restorer for Slower {
         fn put_right(&self, _output: &Path, _log: &Log) {}
@@ -286,6 +365,9 @@ mod tests {
         fn snapshot(&self) -> ProgressSnapshot {
             ProgressSnapshot::default()
         }
+        fn counters(&self) -> &Counters {
+            &self.0
+        }
     }
 
     #[test]
@@ -297,7 +379,7 @@ mod tests {
             let args = args.iter().chain(flags).map(OsString::from);
             let Ok(Command::Restore(args)) = parse(args, &|_| None) else { panic!("{flags:?}") };
             let log = Log::new(Box::new(std::io::sink()), 0, LogFormat::Text, false, false);
-            let ran = run(&args, &|_| None, &log, &CancellationToken::new(), &Slower);
+            let ran = run(&args, &|_| None, &log, &CancellationToken::new(), &Slower::default());
             std::fs::remove_file(&out).unwrap();
             ran
         };
@@ -309,14 +391,14 @@ mod tests {
     fn no_backups_is_a_skip_only_where_allowed() {
         let nothing = NothingFound::Empty { path: "p".to_owned(), objects: 0, example: None };
         let nothing = Failure::no_backups(nothing);
-        let none = Fake(Err(nothing.clone()));
+        let none = fake(Err(nothing.clone()));
         assert_eq!(ran(&[], &none), Err(nothing.clone()));
         assert_eq!(ran(&["-if-replica-exists", "-json"], &none).unwrap(), "");
         assert_eq!(ran(&["-if-replica-exists", "-dry-run"], &none), Err(nothing));
         let inside = NothingFound::Inside { path: "p/0000".to_owned(), replica: "p".to_owned(), root: "p".to_owned() };
         let inside = Failure::no_backups(inside);
-        assert_eq!(ran(&["-if-replica-exists"], &Fake(Err(inside.clone()))), Err(inside));
+        assert_eq!(ran(&["-if-replica-exists"], &fake(Err(inside.clone()))), Err(inside));
         let denied = Failure::failed(Class::AccessDenied, "403");
-        assert_eq!(ran(&["-if-replica-exists"], &Fake(Err(denied.clone()))), Err(denied));
+        assert_eq!(ran(&["-if-replica-exists"], &fake(Err(denied.clone()))), Err(denied));
     }
 }

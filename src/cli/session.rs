@@ -305,7 +305,7 @@ impl Restorer for OneDatabase {
             bytes: restored.bytes_out,
             files: restored.files as u64,
             bytes_fetched: restored.bytes_in,
-            requests: self.counters.lists.get() + self.counters.gets.get() + self.counters.heads.get(),
+            requests: self.counters.sent(),
             retries: self.counters.retries.get(),
             hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings(),
@@ -319,6 +319,10 @@ impl Restorer for OneDatabase {
         }
         crate::cli::ui::latency_table::show(request.log, &session.workers.take_stages());
         Ok(report)
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn snapshot(&self) -> ProgressSnapshot {
@@ -340,7 +344,7 @@ impl Restorer for OneDatabase {
 fn reference(target: &Target) -> Timestamp {
     match target {
         Target::Timestamp(at) => *at,
-        Target::Latest | Target::Txid(_) => Timestamp::now(),
+        Target::Latest | Target::Txid(_) | Target::Pinned(_) => Timestamp::now(),
     }
 }
 

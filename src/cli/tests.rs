@@ -58,6 +58,19 @@ fn what_a_bench_measures() {
 }
 
 #[test]
+fn where_databases_are_known_from() {
+    let catalogue = |args: &[&str]| pattern(&[args, &["s3://b/**"]].concat()).catalogue;
+    assert_eq!(catalogue(&[]), CatalogueArgs::List);
+    assert_eq!(catalogue(&["-catalogue", "a", "-save-catalogue="]), CatalogueArgs::Saved("a".into()));
+    assert_eq!(catalogue(&["-save-catalogue", "a"]).written(), Some(Path::new("a")));
+    let both = parsed(&["verify", "-catalogue", "a", "-save-catalogue", "b", "s3://b/**"]);
+    assert_eq!(both.unwrap_err().message(), "cannot specify -save-catalogue and -catalogue");
+    // A suggestion says anew which catalogue is meant.
+    let typed = pattern(&["-save-catalogue", "a", "-catalogue=", "-json", "s3://b/**"]).typed;
+    assert_eq!(typed.with("--catalogue a"), "hydrant restore-pattern --json --catalogue a 's3://b/**'");
+}
+
+#[test]
 fn the_flag_definitions_are_sound() {
     for name in help::COMMANDS {
         help::definition(name).unwrap().0.debug_assert();

@@ -36,6 +36,7 @@ mod in_use;
 mod journal;
 mod mounts;
 mod notice;
+mod own_file;
 mod parents;
 mod permissions;
 mod publish;
@@ -54,6 +55,7 @@ mod unsafe_name;
 
 pub use crate::commit::contained::{OutputRoot, check_way_beneath};
 pub use crate::commit::context::CommitContext;
+pub(crate) use crate::commit::own_file::OwnFile;
 pub use crate::commit::space::FreeSpace;
 pub use crate::commit::staged::StagedFile;
 pub(crate) use crate::commit::temporary::create_temporary;

@@ -6,7 +6,7 @@ use crate::commit::{Replace, check};
 use crate::fleet::discovery::found::DatabaseRef;
 use crate::fleet::job::{NewestState, PlannedDatabase};
 use crate::fleet::outputs::{OutputPath, Roots, stale_state};
-use crate::plan::Target;
+use crate::plan::{Target, moved_from};
 use crate::process::backoff::backoff;
 use crate::restore::{
     DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, VerifiedDatabase, VerifyRequest,
@@ -96,6 +96,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                 bytes: planned.bytes(),
                 requests: planned.gets(worker.shared.segment_bytes),
                 lost: planned.lost.as_ref().map(ToString::to_string),
+                moved_from: moved_from(&planned.plan.warnings),
                 warnings: planned.all_warnings(),
                 state: planned.newest_time().map(|(time, is_of_header)| NewestState {
                     time,
@@ -130,6 +131,15 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         parallelism: None,
     };
     restore(&worker, request).await.map(|restored| DatabaseAnswer::Restored(Box::new(restored), warnings))
+}
+
+/// The target of a database whose files are in a catalogue: the state that was newest there, if `target` is the newest.
+/// A replica of Litestream 0.3 has no TXID. Its newest state is planned from the files in the catalogue.
+pub(super) fn pinned(target: Target, replica: &Replica) -> Target {
+    match (target, replica.max_txid()) {
+        (Target::Latest, Some(txid)) => Target::Pinned(txid),
+        (target, _) => target,
+    }
 }
 
 /// Returns whether another attempt may succeed without anybody repairing anything: after a failed connection,

@@ -43,6 +43,8 @@ pub struct Job {
 pub enum Known {
     /// Discovery listed these files.
     Known(Replica),
+    /// These files are in a catalogue. Their newest state is restored also if they change, and at each retry.
+    Pinned(Arc<Replica>),
     /// The store has no file of this database.
     Absent,
     /// The listing of this database failed.
@@ -118,6 +120,8 @@ pub struct PlannedDatabase {
     pub requests: u64,
     /// Why the newest state cannot be had, if it is an older one (`-newest-intact`).
     pub lost: Option<String>,
+    /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more.
+    pub moved_from: Option<Txid>,
     /// What the planner warns about, such as a hole after the target.
     pub warnings: Vec<String>,
     /// The state that a restore would reach.
@@ -257,6 +261,7 @@ impl<'a> Admission<'a> {
             }
         }
         let found = discovery.found.into_iter().map(|found| (found, None)).chain(again);
+        let is_pinned = discovery.recovery_point.is_some();
         let mut jobs = Vec::new();
         let mut unmatched_first: Vec<usize> = (0..self.first.len()).collect();
         for (found, error) in found {
@@ -269,6 +274,7 @@ impl<'a> Admission<'a> {
             let estimated_bytes = replica.as_ref().map_or(0, estimated_bytes);
             let listing = match (error, replica) {
                 (Some(e), _) => Known::Failed(e),
+                (None, Some(replica)) if is_pinned => Known::Pinned(Arc::new(replica)),
                 (None, Some(replica)) => Known::Known(replica),
                 (None, None) => Known::Absent,
             };

@@ -31,6 +31,7 @@ mod window;
 
 pub use crate::fleet::attempt::{Settings, Work};
 pub use crate::fleet::descriptors::Descriptors;
+pub use crate::fleet::discovery::catalogue_file::{CatalogueFile, CatalogueFileError, CatalogueUse};
 pub use crate::fleet::discovery::config_source::ConfigSource;
 pub use crate::fleet::discovery::discover::{DiscoverError, FleetSource, UrlSource, discover};
 pub use crate::fleet::discovery::feed::{DiscoveryEvent, DiscoverySearch, Feed};

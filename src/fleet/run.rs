@@ -15,9 +15,10 @@
 //! - [`DatabaseWindow`] limits how many databases are in flight.
 
 use crate::cancel::CancellationToken;
+use crate::catalogue::Replica;
 use crate::commit::{CommitContext, Notice};
 use crate::error::Class;
-use crate::fleet::attempt::{Assignment, DatabaseAnswer, Settings, Work, may_pass, retry_delay, work};
+use crate::fleet::attempt::{Assignment, DatabaseAnswer, Settings, Work, may_pass, pinned, retry_delay, work};
 use crate::fleet::discovery::discover::DiscoverError;
 use crate::fleet::discovery::feed::{DiscoveryEvent, Feed};
 use crate::fleet::discovery::found::{Discovery, Instead};
@@ -30,10 +31,11 @@ use crate::fleet::queue::JobQueue;
 use crate::fleet::space::{LittleSpace, little_space};
 use crate::fleet::window::DatabaseWindow;
 use crate::io::IoError;
-use crate::plan::PlanError;
+use crate::plan::{PlanError, Target};
 use crate::restore::{RestoreError, Workers};
 use crate::store::StoreError;
 use crate::telemetry::Counters;
+use crate::timestamp::Timestamp;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -78,6 +80,8 @@ pub enum RunEvent {
         warnings: Vec<String>,
         /// If nothing matches: what lies there instead.
         instead: Option<Instead>,
+        /// With a catalogue: when its listing began.
+        recovery_point: Option<Timestamp>,
     },
     /// The databases may not fit the disk.
     LittleSpace(LittleSpace),
@@ -261,9 +265,10 @@ impl<'a> FleetRun<'a> {
 
     fn found_all(&mut self, mut discovery: Discovery) {
         let (warnings, instead) = (std::mem::take(&mut discovery.warnings), discovery.instead.take());
+        let recovery_point = discovery.recovery_point;
         let discovered = Discovered::of(&discovery, self.incoming.begun.elapsed());
         let Jobs { jobs, refused, unmatched_first, only } = self.incoming.admission.admit(discovery);
-        (self.hear)(RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead });
+        (self.hear)(RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead, recovery_point });
         let settings = self.fleet.settings;
         if matches!(settings.work, Work::Restore | Work::Plan) {
             for little in little_space(&jobs, settings.if_db_not_exists) {
@@ -298,17 +303,22 @@ impl<'a> FleetRun<'a> {
                 self.end(job, ending);
             }
             Known::Failed(e) => self.failed(job, RestoreError::Store(e)),
-            Known::Unknown => self.submit(job, None),
-            Known::Known(replica) => self.submit(job, Some(replica)),
+            Known::Unknown => self.submit(job, None, settings.target),
+            Known::Known(replica) => self.submit(job, Some(replica), settings.target),
+            Known::Pinned(replica) => {
+                let target = pinned(settings.target, &replica);
+                job.listing = Known::Pinned(Arc::clone(&replica));
+                self.submit(job, Some(Arc::unwrap_or_clone(replica)), target);
+            }
         }
     }
 
-    fn submit(&mut self, job: Job, replica: Option<crate::catalogue::Replica>) {
+    fn submit(&mut self, job: Job, replica: Option<Replica>, target: Target) {
         let assignment = Assignment {
             database: Arc::clone(&job.database),
             place: job.place.clone(),
             replica,
-            settings: self.fleet.settings.clone(),
+            settings: Settings { target, ..self.fleet.settings.clone() },
             roots: Arc::clone(&self.roots),
         };
         let answer = self.fleet.engine.submit(move |worker| Box::pin(work(worker, assignment)));

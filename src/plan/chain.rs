@@ -25,7 +25,7 @@ pub(super) fn plan(
     }
     let (allowed, goal): (Vec<bool>, Txid) = match *target {
         Target::Latest | Target::Txid(Txid(0)) => (vec![true; files.len()], newest),
-        Target::Txid(txid) => (files.iter().map(|f| f.max_txid <= txid).collect(), txid),
+        Target::Txid(txid) | Target::Pinned(txid) => (files.iter().map(|f| f.max_txid <= txid).collect(), txid),
         Target::Timestamp(at) => {
             let allowed = match eligible::before(replica, at, times) {
                 Ok(eligible) => eligible,
@@ -45,6 +45,9 @@ pub(super) fn plan(
         Err(error) if wanted == StateWanted::Intact && error.leaves_older_states() => search.intact(reached, error),
         exact => exact,
     };
+    if let (Target::Pinned(pinned), Err(PlanError::TxidNotReachable { above: Some(next), .. })) = (*target, &found) {
+        return moved_on(replica, pinned, *next, times, excluded, wanted);
+    }
     Ok(match found? {
         Found::Chain(chosen, warnings) => PlanOutcome::Plan(finished(replica, chosen, newest, warnings)),
         Found::NeedTimes(needed) => PlanOutcome::NeedTimes(needed),
@@ -90,7 +93,9 @@ impl Search<'_> {
                 Target::Timestamp(_) => {
                     warnings.push(Warning::StateBetweenRetired { reached: ideal.reached, newest: goal });
                 }
-                Target::Latest | Target::Txid(_) => return Err(not_reachable(order, ideal.reached, goal)),
+                Target::Latest | Target::Txid(_) | Target::Pinned(_) => {
+                    return Err(not_reachable(order, ideal.reached, goal));
+                }
             }
         }
         let chosen = order.without(ideal, allowed, self.excluded, &mut warnings)?;
@@ -109,7 +114,7 @@ impl Search<'_> {
             return Err(match *self.target {
                 _ if ideal > Txid(0) => order.blocked_at(Txid(0), ideal, allowed, excluded),
                 Target::Timestamp(at) => order.timestamp_does_not_exist(at),
-                Target::Latest | Target::Txid(_) => error,
+                Target::Latest | Target::Txid(_) | Target::Pinned(_) => error,
             });
         }
         // Behind a hole lies more than the ideal chain reaches.
@@ -139,6 +144,22 @@ fn finished(replica: &Replica, chosen: Chain, newest: Txid, mut warnings: Vec<Wa
         warnings,
         v3: None,
     }
+}
+
+/// The plan for `next`, the next newer state than the target `pinned`, which cannot be reached.
+fn moved_on(
+    replica: &Replica,
+    pinned: Txid,
+    next: Txid,
+    times: &Times,
+    excluded: &Excluded,
+    wanted: StateWanted,
+) -> Result<PlanOutcome, PlanError> {
+    let mut outcome = plan(replica, &Target::Txid(next), times, excluded, wanted)?;
+    if let PlanOutcome::Plan(plan) = &mut outcome {
+        plan.warnings.insert(0, Warning::MovedOn { pinned, reached: plan.txid });
+    }
+    Ok(outcome)
 }
 
 /// Returns [`PlanError::Hole`] if the chain cannot be continued because the replica has a hole (docs/FORMAT.md,

@@ -28,7 +28,7 @@ pub(super) fn plan(
             return chain::plan(replica, target, times, excluded, wanted);
         }
         _ if replica.files.is_empty() => return Ok(of_v3(v3::plan(v3, target, excluded, wanted)?, replica)),
-        Target::Timestamp(_) | Target::Latest | Target::Txid(_) => {}
+        Target::Timestamp(_) | Target::Latest | Target::Txid(_) | Target::Pinned(_) => {}
     }
     let of_either = match exact(replica, v3, target, times, excluded) {
         Err(error) if wanted == StateWanted::Intact && error.leaves_older_states() => {
@@ -60,7 +60,7 @@ fn exact(
     let of_generations = || v3::plan(v3, target, excluded, StateWanted::Exact);
     match *target {
         Target::Timestamp(at) => at_time(replica, v3, at, times, ltx(), of_generations()),
-        Target::Latest | Target::Txid(_) => match is_v3_newer(replica, v3, times) {
+        Target::Latest | Target::Txid(_) | Target::Pinned(_) => match is_v3_newer(replica, v3, times) {
             Err(needed) => Ok(PlanOutcome::NeedTimes(needed)),
             Ok(true) => Ok(of_v3(of_generations()?, replica)),
             Ok(false) => ltx(),
@@ -98,7 +98,7 @@ fn intact(
     // What the other format has lost matters only if it is newer.
     let until = match *target {
         Target::Timestamp(at) => at,
-        Target::Latest | Target::Txid(_) => Timestamp::MAX,
+        Target::Latest | Target::Txid(_) | Target::Pinned(_) => Timestamp::MAX,
     };
     let is_lost = match is_v3 {
         true => {

@@ -69,7 +69,7 @@ mod v3;
 pub use error::PlanError;
 pub use generation::{DatedGeneration, PossiblyAhead, V3Plan, V3State};
 pub use knowledge::{Excluded, Times};
-pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning};
+pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning, moved_from};
 
 use crate::catalogue::Replica;
 

@@ -14,6 +14,9 @@ pub enum Target {
     Latest,
     /// The state after exactly this transaction. TXID 0 means the newest state.
     Txid(Txid),
+    /// The state after exactly this transaction or, if that cannot be reached any more, the next newer one that can.
+    /// It is the newest state of an earlier listing.
+    Pinned(Txid),
     /// The newest state whose files were all created strictly before this time.
     Timestamp(Timestamp),
 }
@@ -93,6 +96,13 @@ pub enum Warning {
         /// The time of the state that is restored.
         used: Timestamp,
     },
+    /// The state of [`Target::Pinned`] cannot be reached exactly any more. The plan leads to the next newer state.
+    MovedOn {
+        /// The TXID of the target.
+        pinned: Txid,
+        /// The TXID of the state that is restored.
+        reached: Txid,
+    },
     /// Damaged files within the target were left out; other files give the same state.
     RoutedAround {
         /// The keys of the damaged files.
@@ -149,6 +159,14 @@ pub enum Warning {
         /// All generations of the database.
         generations: Vec<DatedGeneration>,
     },
+}
+
+/// The TXID of a [`Target::Pinned`] that could not be reached exactly, if the `warnings` of a plan say so.
+pub fn moved_from(warnings: &[Warning]) -> Option<Txid> {
+    warnings.iter().find_map(|warning| match warning {
+        Warning::MovedOn { pinned, .. } => Some(*pinned),
+        _ => None,
+    })
 }
 
 /// The key of a planned file, and the time in its header.
@@ -222,6 +240,11 @@ impl fmt::Display for Warning {
                      held is lost, because files are damaged or missing"
                 )
             }
+            Self::MovedOn { pinned, reached } => write!(
+                f,
+                "the state of the catalogue, TXID {pinned}, cannot be reached exactly any more: moved on to the next \
+                 newer one, TXID {reached}"
+            ),
             Self::RoutedAround { keys } => write!(f, "damaged, restored through other files: {}", list(keys)),
             Self::AvoidedArchived { keys } => write!(f, "archived, restored through other files: {}", list(keys)),
             Self::OtherLineage { used, other } => write!(

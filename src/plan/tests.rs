@@ -2,6 +2,7 @@ mod against_search;
 mod intact;
 mod intact_v3;
 mod looks;
+mod pinned;
 mod real;
 mod rules;
 

@@ -40,7 +40,7 @@ pub(super) fn plan(
 ) -> Result<ChosenGeneration, PlanError> {
     let until = match *target {
         Target::Timestamp(at) => at,
-        Target::Latest | Target::Txid(_) => Timestamp::MAX,
+        Target::Latest | Target::Txid(_) | Target::Pinned(_) => Timestamp::MAX,
     };
     let generations = generations(v3);
     let exact = choose(v3, &generations, until, target)

@@ -9,7 +9,7 @@ use crate::commit::check::{self, Check};
 use crate::commit::{Destination, PublishedFile, StagedFile};
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;
-use crate::plan::{DatedFile, Plan, PlanError, Target, V3State, Warning};
+use crate::plan::{self, DatedFile, Plan, PlanError, Target, V3State, Warning};
 use crate::restore::chain_times::StepBack;
 use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
@@ -102,6 +102,11 @@ pub struct RestoreOutcome {
 }
 
 impl RestoreOutcome {
+    /// If the target was [`Target::Pinned`] and could not be reached exactly: its TXID. [`Self::txid`] is newer.
+    pub fn moved_from(&self) -> Option<Txid> {
+        plan::moved_from(&self.warnings)
+    }
+
     /// All warnings as texts for the user, the most important first: that an older state was restored, damaged
     /// files that were avoided, oddities of the plan, and a check that SQLite could not carry out.
     pub fn all_warnings(&self) -> Vec<String> {

@@ -101,7 +101,8 @@ pub(super) struct Planner<'a> {
     generation: Option<Generation>,
     /// One permit per request of this database that may be in flight (`-parallelism`). None: no limit.
     pub parallelism: Option<Arc<Semaphore>>,
-    /// The TXID of the first plan. Each further plan must reach the same TXID. None before the first plan.
+    /// The TXID of the first plan. Each further plan must reach the same TXID, unless the target is
+    /// [`Target::Pinned`]. None before the first plan.
     pinned: Option<Pinned>,
     /// The number of frames of the snapshot's own index to apply, because the snapshot is ahead of the target.
     pub through: Option<u64>,
@@ -304,7 +305,9 @@ impl<'a> Planner<'a> {
         }
         let reached = plan.txid;
         match self.pinned {
-            Some(Pinned::Txid(txid)) if txid != reached && self.lost.is_none() => {
+            Some(Pinned::Txid(txid))
+                if txid != reached && self.lost.is_none() && !matches!(self.target, Target::Pinned(_)) =>
+            {
                 let error = PlanError::TxidNotReachable { txid, below: Some(reached), above: None };
                 if !self.newest_intact {
                     return Err(error);
@@ -329,7 +332,7 @@ impl<'a> Planner<'a> {
     /// one that another listing shows is as good.
     fn next_target(&self) -> Target {
         match (self.target, self.pinned) {
-            (Target::Timestamp(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
+            (Target::Timestamp(_) | Target::Pinned(_), _) | (_, None | Some(Pinned::V3(_))) => self.target,
             _ if self.newest_intact => self.target,
             (_, Some(Pinned::Txid(txid))) => Target::Txid(txid),
         }

@@ -24,6 +24,8 @@ pub struct Counters {
     pub hedges: Counter,
     /// Answers that ask for fewer requests, such as 503 SlowDown.
     pub throttled: Counter,
+    /// Requests that failed, but for throttled ones: without an answer, by their answer, or while the body came.
+    pub failed: Counter,
     /// Bytes of response bodies received from the store.
     pub bytes_in: Counter,
     /// Bytes written to restored databases.
@@ -32,6 +34,13 @@ pub struct Counters {
     pub bytes_out_planned: Counter,
     /// Bytes of bodies that the restores planned so far will receive.
     pub bytes_in_planned: Counter,
+}
+
+impl Counters {
+    /// LIST, GET and HEAD requests sent, with repeated ones and hedges.
+    pub fn sent(&self) -> u64 {
+        self.lists.get() + self.gets.get() + self.heads.get()
+    }
 }
 
 /// A counter that only grows.

@@ -4,8 +4,8 @@ use crate::common::fleet::{engine, env, open};
 use hydrant::cancel::CancellationToken;
 use hydrant::commit::{CommitContext, Replace};
 use hydrant::fleet::{
-    Admission, DatabaseWindow, DiscoverySearch, Ending, Feed, First, Fleet, FleetSource, Options, Places, Progress,
-    RunEvent, Settings, Work,
+    Admission, CatalogueUse, DatabaseWindow, DiscoverySearch, Ending, Feed, First, Fleet, FleetSource, Options, Places,
+    Progress, RunEvent, Settings, Work,
 };
 use hydrant::io::fault::{Effect, Step, inject};
 use hydrant::plan::Target;
@@ -22,7 +22,8 @@ fn ending(replicas: &Path, out: &Path, if_db_not_exists: bool) -> Ending {
     let source = FleetSource::url(&url, &env, &mut |config| open(config)).unwrap();
     let first = First::new(&[], &source, &env).unwrap();
     let (engine, progress) = (engine(), Progress::default());
-    let search = DiscoverySearch { options: Options::default(), max_retries: 0, retry_delay: Duration::ZERO };
+    let (options, catalogue) = (Options::default(), CatalogueUse::List);
+    let search = DiscoverySearch { options, catalogue, max_retries: 0, retry_delay: Duration::ZERO };
     let feed = Feed::start(&engine, Arc::new(source), search, Arc::clone(&progress.discovery));
     let settings = Settings {
         work: Work::Restore,

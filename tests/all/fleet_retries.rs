@@ -12,7 +12,7 @@ use hydrant::fleet::{
 use hydrant::plan::Target;
 use hydrant::restore::Workers;
 use hydrant::sim::generate::{TinyFleet, tiny_fleet};
-use hydrant::sim::server::{Failure, RequestKind, SimOptions, SimServer};
+use hydrant::sim::server::{Failure, Object, RequestKind, SimOptions, SimServer};
 use hydrant::store::Store;
 use hydrant::store::s3::{ProcessLimiter, Timeouts};
 use hydrant::telemetry::Counters;
@@ -133,6 +133,31 @@ fn transient_failures_are_tried_again_with_a_fresh_listing() {
     assert_eq!(retries, [0, 0, 0, 2, 0, 1, 0, 0]);
     let Ending::Restored { outcome, .. } = &ended["fleet/000005.db"].ending else { panic!() };
     assert_eq!(outcome.requests, 4, "a LIST and three GETs");
+}
+
+/// A database of a catalogue is tried again with the files of the catalogue, although a newer one came meanwhile.
+#[test]
+fn with_a_catalogue_nothing_is_listed_for_a_retry() {
+    let bench = Bench::new();
+    let newest: Vec<String> =
+        (0..DATABASES).map(|i| format!("fleet/{i:06}.db/0000/0000000000000007-0000000000000007.ltx")).collect();
+    let held_back: Vec<_> = newest.iter().map(|key| bench.server.objects().get("bucket", key).unwrap()).collect();
+    newest.iter().for_each(|key| assert!(bench.server.objects().remove("bucket", key)));
+    let mut discovery = bench.find(bench.by_url());
+    discovery.recovery_point = Some(hydrant::timestamp::Timestamp::now());
+    for (key, object) in newest.iter().zip(held_back) {
+        bench.server.objects().put("bucket", key, Object::clone(&object));
+    }
+    bench.server.script(RequestKind::Get, &bench.key(3), vec![Some(Failure::InternalError); 4]);
+    let lists = bench.server.stats().of_kind(RequestKind::List);
+    let ended = bench.restore(discovery, 3);
+    assert!(ended.values().all(is_restored), "{ended:?}");
+    assert_eq!(ended["fleet/000003.db"].retries, 2);
+    assert_eq!(bench.server.stats().of_kind(RequestKind::List), lists);
+    for ended in ended.values() {
+        let Ending::Restored { outcome, .. } = &ended.ending else { panic!() };
+        assert_eq!((outcome.txid.0, outcome.moved_from()), (6, None));
+    }
 }
 
 #[test]

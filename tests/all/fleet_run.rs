@@ -8,8 +8,9 @@ use hydrant::catalogue::Replica;
 use hydrant::commit::{CommitContext, Replace};
 use hydrant::error::Class;
 use hydrant::fleet::{
-    Admission, DatabaseRef, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended, Ending, Feed,
-    First, Fleet, FleetSource, Found, Options, Output, Places, Progress, RunEvent, RunResult, Settings, Shard, Work,
+    Admission, CatalogueUse, DatabaseRef, DatabaseWindow, DiscoverError, Discovered, Discovery, DiscoverySearch, Ended,
+    Ending, Feed, First, Fleet, FleetSource, Found, Options, Output, Places, Progress, RunEvent, RunResult, Settings,
+    Shard, Work,
 };
 use hydrant::io::IoBackend;
 use hydrant::ltx::Txid;
@@ -67,7 +68,8 @@ fn read(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
 }
 
 fn search() -> DiscoverySearch {
-    DiscoverySearch { options: Options::default(), max_retries: 0, retry_delay: Duration::from_millis(20) }
+    let (options, catalogue) = (Options::default(), CatalogueUse::List);
+    DiscoverySearch { options, catalogue, max_retries: 0, retry_delay: Duration::from_millis(20) }
 }
 
 fn run(server: &SimServer, pattern: &str, search: DiscoverySearch) -> Came {

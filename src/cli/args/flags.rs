@@ -95,6 +95,9 @@ pub struct RestoreFlags {
     pub progress: ProgressFlags,
 
     #[command(flatten)]
+    pub metrics: MetricsFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -226,6 +229,12 @@ pub struct PatternFlags {
     pub report: Option<OsString>,
 
     #[command(flatten)]
+    pub catalogue: CatalogueFlags,
+
+    #[command(flatten)]
+    pub metrics: MetricsFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -316,6 +325,12 @@ pub struct VerifyFlags {
     /// Verify only share I of N
     #[arg(long, value_name = "I/N", value_parser = values::shard)]
     pub shard: Option<Shard>,
+
+    #[command(flatten)]
+    pub catalogue: CatalogueFlags,
+
+    #[command(flatten)]
+    pub metrics: MetricsFlags,
 
     #[command(flatten)]
     pub common: CommonFlags,
@@ -471,6 +486,25 @@ pub struct PermissionFlags {
     /// The mode of new directories, e.g. 0750 [default: 0700 less the umask]
     #[arg(long, value_name = "MODE", value_parser = values::mode)]
     pub dir_mode: Option<u32>,
+}
+
+/// Several runs on the same states.
+#[derive(clap::Args, Debug)]
+pub struct CatalogueFlags {
+    /// For -catalogue in further runs: write the list of all files to FILE
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub save_catalogue: Option<OsString>,
+
+    /// List nothing: work on the states that were newest when FILE was saved
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub catalogue: Option<OsString>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct MetricsFlags {
+    /// Write metrics of the run for node_exporter's textfile collector; PATH ends in .prom
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub metrics_textfile: Option<OsString>,
 }
 
 #[derive(clap::Args, Debug)]

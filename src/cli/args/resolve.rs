@@ -4,8 +4,8 @@
 
 use crate::cli::args::call::shell_word;
 use crate::cli::args::flags::{
-    BenchFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags, PatternFlags,
-    PermissionFlags, ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
+    BenchFlags, CatalogueFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags,
+    PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
 };
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
@@ -74,6 +74,7 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         follow: flags.follow,
         follow_interval: flags.follow_interval,
         progress: progress(&flags.progress, &flags.common),
+        metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
         common: common(flags.common, env)?,
     })
 }
@@ -86,7 +87,7 @@ fn refuse_follow(target: &Target, has_generation: bool, dry_run: bool) -> Failur
         Target::Txid(_) => "cannot use follow mode with -txid",
         Target::Timestamp(_) => "cannot use follow mode with -timestamp",
         Target::Latest if has_generation => "cannot use follow mode with -generation",
-        Target::Latest => "-f: follow mode is not available yet in this version",
+        Target::Latest | Target::Pinned(_) => "-f: follow mode is not available yet in this version",
     })
 }
 
@@ -158,6 +159,8 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         first: flags.first,
         shard: flags.shard,
         report: given("report", flags.report)?,
+        catalogue: catalogue(flags.catalogue)?,
+        metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
         common: common(flags.common, env)?,
     })
 }
@@ -214,6 +217,8 @@ pub fn verify(flags: VerifyFlags, env: &Env<'_>) -> Result<VerifyArgs, Failure> 
         max_retries: flags.max_retries,
         retry_delay: flags.retry_delay,
         shard: flags.shard,
+        catalogue: catalogue(flags.catalogue)?,
+        metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
         common: common(flags.common, env)?,
     })
 }
@@ -387,18 +392,27 @@ fn integrity_check(text: &str) -> Result<IntegrityCheck, Failure> {
     }
 }
 
+fn catalogue(flags: CatalogueFlags) -> Result<CatalogueArgs, Failure> {
+    match (given("save-catalogue", flags.save_catalogue)?, given("catalogue", flags.catalogue)?) {
+        (Some(_), Some(_)) => Err(Failure::usage("cannot specify -save-catalogue and -catalogue")),
+        (Some(path), None) => Ok(CatalogueArgs::Save(path)),
+        (None, Some(path)) => Ok(CatalogueArgs::Saved(path)),
+        (None, None) => Ok(CatalogueArgs::List),
+    }
+}
+
 fn permissions(flags: PermissionFlags) -> PermissionArgs {
     let PermissionFlags { owner, mode, dir_mode } = flags;
     PermissionArgs { owner: owner.filter(|owner| !owner.is_empty()), mode, dir_mode }
 }
 
-/// The command line `words` without `--only`, for a person to run again.
+/// The command line `words` without the flags that a suggestion gives anew, for a person to run again.
 fn typed_call(words: &[OsString]) -> TypedCall {
     let mut call = TypedCall { flags: "hydrant restore-pattern".to_owned(), pattern: String::new() };
     let mut words = words.iter().map(|word| word.to_string_lossy());
     for word in words.by_ref().take_while(|word| word != "--") {
         let (flag, value) = word.split_once('=').map_or((word.as_ref(), None), |(flag, value)| (flag, Some(value)));
-        if flag == "--only" {
+        if matches!(flag, "--only" | "--save-catalogue" | "--catalogue") {
             continue;
         }
         call.flags.push_str(&format!(" {flag}"));

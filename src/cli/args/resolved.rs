@@ -2,17 +2,21 @@
 //! this point nothing on disk or in a bucket has been read.
 
 use crate::catalogue::{CatalogueLimit, Generation};
+use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
 use crate::commit::check;
 use crate::config::RestorePattern;
+use crate::error::Class;
+use crate::fleet::{CatalogueFile, CatalogueUse};
 use crate::io::BackendChoice;
 use crate::ltx::Level;
 use crate::plan::Target;
 use crate::timestamp::Timestamp;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::cli::ui::log::LogFormat;
@@ -166,6 +170,8 @@ pub struct RestoreArgs {
     pub follow: bool,
     pub follow_interval: Duration,
     pub progress: ProgressMode,
+    /// `-metrics-textfile`: path of the file that the metrics of the run are written to. None: they are not written.
+    pub metrics_textfile: Option<PathBuf>,
     pub common: CommonArgs,
 }
 
@@ -267,7 +273,7 @@ pub struct RestorePatternArgs {
     pub only: Option<PathBuf>,
     /// `-fail-fast`: after the first failed database, begin none.
     pub fail_fast: bool,
-    /// This command line without `-only` and with the secrets of a URL replaced, to be suggested with other flags.
+    /// This command line without `-only`, `-save-catalogue` and `-catalogue`, and with the secrets of a URL replaced, to be suggested with other flags.
     pub typed: TypedCall,
     /// `-first`: databases that match one of these globs are restored before all others, in the order of the globs.
     pub first: Vec<String>,
@@ -276,7 +282,56 @@ pub struct RestorePatternArgs {
     pub shard: Option<Shard>,
     /// `-report`: path of the machine-readable report to write. None: no report.
     pub report: Option<PathBuf>,
+    /// Where the run knows the databases from, and whether it writes that down.
+    pub catalogue: CatalogueArgs,
+    /// `-metrics-textfile`: as for `restore`.
+    pub metrics_textfile: Option<PathBuf>,
     pub common: CommonArgs,
+}
+
+/// Whether the databases are listed or read from a saved catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogueArgs {
+    /// The store is listed.
+    List,
+    /// `-save-catalogue`: the store is listed, and the list is written to this file.
+    Save(PathBuf),
+    /// `-catalogue`: nothing is listed. The databases and their files are in this file.
+    Saved(PathBuf),
+}
+
+impl CatalogueArgs {
+    /// What the discovery is to do. Creates the file of `-save-catalogue` under a temporary name.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn open(&self) -> Result<CatalogueUse, Failure> {
+        match self {
+            Self::List => Ok(CatalogueUse::List),
+            Self::Saved(path) => Ok(CatalogueUse::Saved(Arc::from(path.as_path()))),
+            Self::Save(path) => {
+                let failed =
+                    |e| Failure::failed(Class::Io, format!("cannot write the catalogue {}: {e}", path.display()));
+                Ok(CatalogueUse::Save(Arc::new(CatalogueFile::create(path).map_err(failed)?)))
+            }
+        }
+    }
+
+    /// The file that is written.
+    pub fn written(&self) -> Option<&Path> {
+        match self {
+            Self::Save(path) => Some(path),
+            Self::List | Self::Saved(_) => None,
+        }
+    }
+
+    /// The file that is written or read.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Save(path) | Self::Saved(path) => Some(path),
+            Self::List => None,
+        }
+    }
 }
 
 /// A command line in parts, so that flags can be added to it.
@@ -355,6 +410,10 @@ pub struct VerifyArgs {
     pub max_retries: Option<u32>,
     pub retry_delay: Option<Duration>,
     pub shard: Option<Shard>,
+    /// As for `restore-pattern`.
+    pub catalogue: CatalogueArgs,
+    /// `-metrics-textfile`: as for `restore`.
+    pub metrics_textfile: Option<PathBuf>,
     pub common: CommonArgs,
 }
 

@@ -70,7 +70,7 @@ impl ResourceMeter {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Self {
             cpu: Duration::new(cpu.tv_sec.try_into().unwrap_or(0), cpu.tv_nsec.try_into().unwrap_or(0)),
-            requests: counters.lists.get() + counters.gets.get() + counters.heads.get(),
+            requests: counters.sent(),
             requests_repeated: counters.retries.get(),
             throttled: counters.throttled.get(),
             hedged: counters.hedges.get(),

@@ -20,8 +20,8 @@ use crate::commit::{CommitContext, Replace};
 use crate::config::{self, Env};
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Admission, DatabaseWindow, Descriptors, Discovery, DiscoverySearch, Ended, Ending, Feed, First, Fleet, FleetSource,
-    Instead, Options, Places, Progress, RunEvent, Settings, Work, discover, folds_case, with_class,
+    Admission, CatalogueUse, DatabaseWindow, Descriptors, Discovery, DiscoverySearch, Ended, Ending, Feed, First,
+    Fleet, FleetSource, Instead, Options, Places, Progress, RunEvent, Settings, Work, discover, folds_case, with_class,
 };
 use crate::plan::Target;
 use crate::process::threads::NoThread;
@@ -222,6 +222,7 @@ impl BenchRun<'_> {
         measured.time(&self.counters, |measured| {
             let search = DiscoverySearch {
                 options: Options::default(),
+                catalogue: CatalogueUse::List,
                 // Retries are off: their pauses would be measured as work.
                 max_retries: 0,
                 retry_delay: Duration::ZERO,

@@ -3,8 +3,9 @@
 //! exit code.
 //!
 //! `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
-//! `summary` formats the lines that sum up a run. `verdict` decides on the exit code.
+//! `summary` formats the lines that sum up a run, `figures` its metrics. `verdict` decides on the exit code.
 
+mod figures;
 mod own_files;
 mod reporter;
 mod summary;
@@ -13,6 +14,7 @@ mod verdict;
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, ProgressMode, RestorePatternArgs};
 use crate::cli::failures::{absolute, from_config, from_discovery, no_match};
+use crate::cli::metrics::MetricsOutput;
 use crate::cli::permissions::permissions;
 use crate::cli::session::Session;
 use crate::cli::slips;
@@ -24,8 +26,8 @@ use crate::cli::warnings;
 use crate::commit::{CommitContext, Replace};
 use crate::config::{self, Config, DatabaseEntry, EntryKind, Env, RestorePattern};
 use crate::fleet::{
-    Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Only, Options, Places,
-    Progress, RunEvent, RunResult, RunSummary, Settings, Work, folds_case,
+    Admission, CatalogueUse, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Only,
+    Options, Places, Progress, RunEvent, RunResult, RunSummary, Settings, Work, folds_case,
 };
 use crate::plan::Target;
 use crate::telemetry::Counters;
@@ -34,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+pub(super) use summary::recovery_point_line;
 use summary::{further_lines, plan_text, totals_line};
 
 /// The default of `-max-retries`: a failed database is restored again at most 3 times. The section
@@ -50,8 +53,24 @@ pub(super) fn run(
     log: &Log,
     cancel: &CancellationToken,
 ) -> Result<(), Failure> {
+    own_files::check(args)?;
+    let metrics = MetricsOutput::open(args.metrics_textfile.as_deref(), log)?;
+    let (counters, mut summary) = (Arc::new(Counters::default()), None);
+    let ended = run_counting(args, env, log, cancel, &counters, &mut summary);
+    metrics.write(&counters, |common| figures::figures(args, summary.as_ref(), ended.is_err(), common));
+    ended
+}
+
+/// As [`run`], without metrics. `counters` and `summary` are for the caller, however the run ends.
+fn run_counting(
+    args: &RestorePatternArgs,
+    env: &Env<'_>,
+    log: &Log,
+    cancel: &CancellationToken,
+    counters: &Arc<Counters>,
+    summary: &mut Option<RunSummary>,
+) -> Result<(), Failure> {
     let begun = Instant::now();
-    let counters = Arc::new(Counters::default());
     let pattern = LoadedPattern::load(&args.source, env, log)?;
     let section = pattern.defaults()?;
     let mut args = args.clone();
@@ -62,7 +81,7 @@ pub(super) fn run(
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     // A dry run writes no database that SQLite could check, so it needs no threads for checks.
     let checks = settings.check.is_some() && settings.work == Work::Restore;
-    let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, &counters, log, cancel)?;
+    let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, counters, log, cancel)?;
     if let Some(asked) = parallel.filter(|asked| *asked > session.max_databases) {
         log.info(&format!(
             "--parallel {asked}: only {} fit the limit of open files (ulimit -n)",
@@ -73,12 +92,15 @@ pub(super) fn run(
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
     let commit = CommitContext::with_permissions(permissions(&args.permissions, &section)?);
     let only = args.only.as_deref().map(|path| own_files::read_only(path, &pattern.directories())).transpose()?;
-    let mut summary = own_files::open(args, &commit, log)?;
+    let summary = summary.insert(own_files::open(args, &commit, log)?);
+    let catalogue = args.catalogue.open()?;
     let progress = Progress::default();
-    let run = PatternRun { args, settings, session, counters, first, only, commit, log, cancel, begun, progress };
+    let counters = Arc::clone(counters);
+    let run =
+        PatternRun { args, settings, session, counters, first, only, catalogue, commit, log, cancel, begun, progress };
     let restored =
-        progress::during(progress_mode(args), log, || run.snapshot(), || run.restore(source, parallel, &mut summary));
-    let ended = run.finish(&mut summary, restored);
+        progress::during(progress_mode(args), log, || run.snapshot(), || run.restore(source, parallel, summary));
+    let ended = run.finish(summary, restored);
     // Dropping `run` stops the workers. They must have stopped before the process prints its result and exits.
     drop(run);
     ended
@@ -181,6 +203,7 @@ struct PatternRun<'a> {
     counters: Arc<Counters>,
     first: First,
     only: Option<Only>,
+    catalogue: CatalogueUse,
     commit: CommitContext,
     log: &'a Log,
     cancel: &'a CancellationToken,
@@ -206,6 +229,7 @@ impl PatternRun<'_> {
             // With `-output-dir`, configured databases are restored below that directory. Without it, each is
             // restored to its own configured path.
             options: Options { shard: self.args.shard, relative_outputs: self.args.output_dir.is_some() },
+            catalogue: self.catalogue.clone(),
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
@@ -261,12 +285,12 @@ impl PatternRun<'_> {
         }
     }
 
-    /// The directory to restore to, the paths that no database may overwrite (report and error log), and the test
+    /// The directory to restore to, the paths that no database may overwrite (the run's own files), and the test
     /// whether the file system ignores case.
     fn places(&self) -> Result<Places, Failure> {
         let output_dir = absolute(self.args.output_dir.as_deref().unwrap_or(Path::new(".")))?;
-        let own = self.args.report.as_deref().into_iter().chain(Some(self.args.error_log.as_path()));
-        let reserved = own.map(absolute).collect::<Result<_, _>>()?;
+        let own = own_files::all(self.args);
+        let reserved = own.into_iter().map(|(_, path)| absolute(path)).collect::<Result<_, _>>()?;
         // The test for a file system that ignores case creates a file. A dry run creates none, so it assumes that
         // case matters.
         let folds = if self.args.dry_run { |_: &Path| false } else { folds_case };
@@ -301,7 +325,9 @@ impl PatternRun<'_> {
         }
         // If a signal stopped the run, the exit code names the signal, even if databases have failed as well.
         match self.cancel.reason() {
-            Some(reason) => Err(Failure::Resumable { reason, try_call: Advice::Call(own_files::resume(self.args)) }),
+            Some(reason) => {
+                Err(Failure::Resumable { reason, try_call: Advice::Call(own_files::resume(self.args, summary)) })
+            }
             None => verdict::of_totals(self.args, summary),
         }
     }

@@ -1,34 +1,56 @@
-//! The files of a `restore-pattern` run besides databases: the error log, the report, and the file of `-only`, by
-//! which a later run does again what failed in this one.
+//! The files of a `restore-pattern` run besides databases: the error log, the report, the metrics, the catalogue, and the
+//! file of `-only`, by which a later run does again what failed in this one.
 
 use crate::cli::args::call::shell_word;
 use crate::cli::args::resolved::RestorePatternArgs;
-use crate::cli::failures::absolute;
+use crate::cli::failures::is_same_file;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::commit::CommitContext;
 use crate::error::{Class, escaped};
 use crate::fleet::{Links, Only, RunSummary};
 use crate::timestamp::Timestamp;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Opens the error log (except for a dry run) and the report (`-report`), to which each database is written when it
-/// ends. Before that it removes what killed runs left beside them.
+/// The files that a run writes or reads besides databases: what messages call each, and its path.
+pub(super) fn all(args: &RestorePatternArgs) -> Vec<(&'static str, &Path)> {
+    let error_log = ("error log", Some(args.error_log.as_path()));
+    let more = [
+        ("report", args.report.as_deref()),
+        ("metrics file", args.metrics_textfile.as_deref()),
+        ("catalogue", args.catalogue.path()),
+    ];
+    std::iter::once(error_log).chain(more).filter_map(|(what, path)| Some((what, path?))).collect()
+}
+
+/// Checks that no two of the run's own files are one. A dry run writes no error log.
 ///
 /// # Errors
-/// The report cannot be written, or both are one file. An error log that cannot be written is no error.
+/// Two are one.
+pub(super) fn check(args: &RestorePatternArgs) -> Result<(), Failure> {
+    let mut own = all(args);
+    own.retain(|(_, path)| !args.dry_run || *path != args.error_log);
+    for (i, (what, path)) in own.iter().enumerate() {
+        for (other, other_path) in own.iter().take(i) {
+            if is_same_file(path, other_path)? {
+                let message = format!("the {what} and the {other} cannot be one file: {}", path.display());
+                return Err(Failure::usage(message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the error log (except for a dry run) and the report (`-report`), to which each database is written when it
+/// ends. Before that it removes what killed runs left beside the run's own files.
+///
+/// # Errors
+/// The report cannot be written. An error log that cannot be written is no error.
 pub(super) fn open(args: &RestorePatternArgs, commit: &CommitContext, log: &Log) -> Result<RunSummary, Failure> {
     let links = if args.error_log_is_default { Links::Replaced } else { Links::Followed };
     let error_log = (!args.dry_run).then_some((args.error_log.as_path(), links));
-    if let (Some((error_log, _)), Some(report)) = (error_log, args.report.as_deref())
-        && is_same_file(error_log, report)?
-    {
-        let message = format!("the report and the error log cannot be one file: {}", report.display());
-        return Err(Failure::usage(message));
-    }
     if !args.dry_run {
-        for own in [Some(args.error_log.as_path()), args.report.as_deref()].into_iter().flatten() {
+        for (_, own) in all(args) {
             commit.sweep_beside(own).iter().for_each(|notice| log.warn(&notice.to_string()));
         }
     }
@@ -41,12 +63,6 @@ pub(super) fn open(args: &RestorePatternArgs, commit: &CommitContext, log: &Log)
         log.essential(Severity::Warn, &trouble, &[]);
     }
     Ok(summary)
-}
-
-/// Whether two paths are one, or lead to one regular file.
-fn is_same_file(a: &Path, b: &Path) -> Result<bool, Failure> {
-    let file = |path: &Path| path.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
-    Ok(absolute(a)? == absolute(b)? || file(a).is_some() && file(a) == file(b))
 }
 
 /// Reads the file of `-only`.
@@ -67,14 +83,25 @@ pub(super) fn nothing_named(args: &RestorePatternArgs) -> Failure {
 /// The command line that does again exactly what failed. None if nothing failed, or if no file names what failed.
 pub(super) fn again(args: &RestorePatternArgs, summary: &RunSummary) -> Option<String> {
     let file = summary.failures_file().filter(|_| !args.dry_run && summary.totals.failed > 0)?;
-    Some(args.typed.with(&format!("--only {}", shell_word(&file.to_string_lossy()))))
+    let only = format!("--only {}", shell_word(&file.to_string_lossy()));
+    Some(
+        args.typed
+            .with(&[Some(only), catalogue_flag(args, summary)].into_iter().flatten().collect::<Vec<_>>().join(" ")),
+    )
+}
+
+/// The flag by which a further run works on the same states. If this run has saved a catalogue, it is `-catalogue`.
+fn catalogue_flag(args: &RestorePatternArgs, summary: &RunSummary) -> Option<String> {
+    let path = shell_word(&args.catalogue.path()?.to_string_lossy());
+    let is_there = args.catalogue.written().is_none() || summary.recovery_point.is_some();
+    Some(if is_there { format!("--catalogue {path}") } else { format!("--save-catalogue {path}") })
 }
 
 /// The command line that goes on after an interruption. With `-force` it is the same one: what was already restored
 /// cannot be told from what is to be replaced.
-pub(super) fn resume(args: &RestorePatternArgs) -> String {
+pub(super) fn resume(args: &RestorePatternArgs, summary: &RunSummary) -> String {
     let only = args.only.as_deref().map(|file| format!("--only {}", shell_word(&file.to_string_lossy())));
     let skip = (!args.force && !args.dry_run && !args.if_db_not_exists).then(|| "--if-db-not-exists".to_owned());
-    let more: Vec<String> = only.into_iter().chain(skip).collect();
+    let more: Vec<String> = only.into_iter().chain(catalogue_flag(args, summary)).chain(skip).collect();
     args.typed.with(&more.join(" "))
 }

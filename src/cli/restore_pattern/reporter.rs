@@ -1,7 +1,7 @@
 //! Reports each database of a `restore-pattern` run when it has ended: by a message on stderr, a line of JSON on
 //! stdout (`-json`), or a row of the table that a dry run prints.
 
-use super::summary::{MAX_FAILURES_SHOWN, Row, found_line, row};
+use super::summary::{MAX_FAILURES_SHOWN, Row, found_line, recovery_point_line, row};
 use crate::cli::args::resolved::RestorePatternArgs;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
@@ -59,10 +59,14 @@ impl<'a> Reporter<'a> {
             RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
             RunEvent::LittleSpace(little) => warnings::of_little_space(self.log, &little),
             RunEvent::Ended(ended) => self.ended(&ended),
-            RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead } => {
+            RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead, recovery_point } => {
                 warnings.iter().for_each(|warning| self.warning(warning, &[]));
                 self.instead = instead;
                 self.log.info(&found_line(&discovered, self.args.shard));
+                if let Some(time) = recovery_point {
+                    self.log.info(&recovery_point_line(time, &self.args.catalogue));
+                }
+                self.summary.recovery_point = recovery_point;
                 if discovered.matched > 0 {
                     for glob in unmatched_first.iter().filter_map(|index| self.args.first.get(*index)) {
                         self.log.warn(&format!("no database matches --first {glob}"));

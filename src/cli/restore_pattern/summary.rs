@@ -1,9 +1,12 @@
 //! Formats the lines and tables that sum up a `restore-pattern` run.
 
+use crate::cli::args::resolved::CatalogueArgs;
 use crate::cli::ui::{human, screen};
 use crate::error::escaped;
 use crate::fleet::{Discovered, FrequentReason, Record, RunSummary, Shard, Totals, V3Fields};
 use crate::telemetry::Counters;
+use crate::timestamp::Timestamp;
+use std::path::Path;
 use std::time::Duration;
 
 /// At most 20 failures of databases are shown on stderr without `-v`, so that they do not flood the terminal. All of
@@ -29,6 +32,15 @@ pub(super) fn found_line(discovered: &Discovered, shard: Option<Shard>) -> Strin
     let took = human::duration(Duration::from_millis(discovered.discovery_ms));
     line.push_str(&format!(" ({}, {took})", human::count(discovered.lists, "listing")));
     line
+}
+
+/// The message about the catalogue of a run, for example
+/// `states as of 2026-01-31T12:00:00Z, 3 hours ago, from the catalogue fleet.cat`.
+pub(in crate::cli) fn recovery_point_line(time: Timestamp, catalogue: &CatalogueArgs) -> String {
+    let age = human::age(time.seconds_until(Timestamp::now()));
+    let file = catalogue.path().unwrap_or(Path::new("")).display();
+    let source = if catalogue.written().is_some() { "saved in" } else { "from" };
+    format!("states as of {}, {age} ago, {source} the catalogue {file}", time.to_rfc3339_seconds())
 }
 
 /// The message at the end of a run, for example
@@ -59,7 +71,7 @@ pub(super) fn totals_line(totals: &Totals, counters: &Counters, took: Duration) 
         ));
     }
     let took = human::duration(took);
-    line.push_str(&match counters.lists.get() + counters.gets.get() + counters.heads.get() {
+    line.push_str(&match counters.sent() {
         // No requests are counted for replicas on a local disk, so their number is left out.
         0 => format!("; in {took}"),
         requests => format!("; {} in {took}", human::count(requests, "request")),
@@ -95,6 +107,9 @@ pub(super) fn further_lines(summary: &RunSummary, dry_run: bool) -> Vec<String> 
     if totals.not_newest > 0 {
         let names = &totals.not_newest_names;
         lines.push(named("older than the newest state, which cannot be had", totals.not_newest, names));
+    }
+    if totals.moved > 0 {
+        lines.push(named("moved on to a newer state than the catalogue's", totals.moved, &totals.moved_names));
     }
     if totals.around_damage > 0 {
         lines.push(named("restored around damaged files", totals.around_damage, &totals.around_damage_names));

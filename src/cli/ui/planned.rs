@@ -148,6 +148,11 @@ impl PlannedFiles {
 }
 
 impl PlanReport {
+    /// How old the state is that the files lead to.
+    pub fn age_seconds(&self) -> Option<u64> {
+        self.files.newest().map(|(time, _)| time.seconds_until(self.reference))
+    }
+
     /// The message about the newest state, for example `newest state: 2026-01-31T12:00:00Z, 3 hours old`.
     pub fn newest_state(&self) -> Option<String> {
         let (newest, source) = self.files.newest()?;

@@ -14,8 +14,9 @@ mod verdicts;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
-use crate::cli::failures::{absolute, from_discovery, no_match};
-use crate::cli::restore_pattern::LoadedPattern;
+use crate::cli::failures::{absolute, from_discovery, is_same_file, no_match};
+use crate::cli::metrics::MetricsOutput;
+use crate::cli::restore_pattern::{LoadedPattern, recovery_point_line};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
@@ -25,12 +26,14 @@ use crate::commit::{CommitContext, Replace, check, random_letters};
 use crate::config::Env;
 use crate::error::{Class, escaped};
 use crate::fleet::{
-    Admission, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Instead, Options, Places,
-    Progress, RunEvent, Settings, Work,
+    Admission, CatalogueUse, DatabaseWindow, Descriptors, DiscoverySearch, Feed, First, Fleet, FleetSource, Instead,
+    Options, Places, Progress, RunEvent, Settings, Work,
 };
+use crate::metrics::RunMetrics;
 use crate::plan::Target;
 use crate::restore::{VerifyDepth, VerifyScratch, VerifySettings};
 use crate::telemetry::Counters;
+use crate::timestamp::Timestamp;
 use expectation::Expectations;
 use forecast::{Forecast, Pace};
 use record::DrillRecord;
@@ -39,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use verdicts::Verdict;
 
 /// At most 20 warnings about databases are shown on stderr without `-v`.
 const MAX_WARNINGS_SHOWN: u64 = 20;
@@ -49,8 +53,44 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Runs the command `hydrant verify`.
 pub(super) fn run(args: &VerifyArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
+    if let (Some(metrics), Some(catalogue)) = (&args.metrics_textfile, args.catalogue.path())
+        && is_same_file(metrics, catalogue)?
+    {
+        let message = format!("the catalogue and the metrics file cannot be one file: {}", catalogue.display());
+        return Err(Failure::usage(message));
+    }
+    let metrics = MetricsOutput::open(args.metrics_textfile.as_deref(), log)?;
+    let (counters, mut summary) = (Arc::new(Counters::default()), DrillSummary::new(args));
+    let ended = run_counting(args, env, log, cancel, &counters, &mut summary);
+    metrics.write(&counters, |common| figures(args, &summary, ended.is_ok(), common));
+    ended
+}
+
+/// The metrics of a run that has ended.
+fn figures(args: &VerifyArgs, summary: &DrillSummary, is_success: bool, common: RunMetrics) -> RunMetrics {
+    // A share without databases has nothing to show. A run that has found no backups at all shows nothing.
+    let only_skipped = summary.databases() > 0 && summary.count(Verdict::NoBackups) == summary.databases();
+    let share = args.sample.as_ref().map(|sample| sample.share).or(args.shard);
+    summary.metrics(RunMetrics {
+        command: "verify",
+        depth: args.depth.as_str(),
+        source: args.source_shown.clone(),
+        shard: share.map(|share| format!("{}/{}", share.index, share.of)),
+        succeeded: (is_success && !only_skipped).then(Timestamp::now),
+        ..common
+    })
+}
+
+/// As [`run`], without metrics. `counters` and `summary` are for the caller, however the run ends.
+fn run_counting(
+    args: &VerifyArgs,
+    env: &Env<'_>,
+    log: &Log,
+    cancel: &CancellationToken,
+    counters: &Arc<Counters>,
+    summary: &mut DrillSummary,
+) -> Result<(), Failure> {
     let begun = Instant::now();
-    let counters = Arc::new(Counters::default());
     let pattern = LoadedPattern::load(&args.source, env, log)?;
     let section = pattern.defaults()?;
     let mut args = args.clone();
@@ -62,16 +102,18 @@ pub(super) fn run(args: &VerifyArgs, env: &Env<'_>, log: &Log, cancel: &Cancella
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     let checks = args.depth >= VerifyDepth::Full;
-    let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, &counters, log, cancel)?;
+    let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, counters, log, cancel)?;
     let source = pattern.open(env, &session)?;
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let settings = settings(args, &scratch, section.max_retries, section.retry_delay);
+    let catalogue = args.catalogue.open()?;
     let disk = forecast::probe(args, log)?;
     let drill = Drill {
         args,
         settings,
         session,
-        counters,
+        counters: Arc::clone(counters),
+        catalogue,
         first,
         commit: CommitContext::default(),
         scratch: &scratch,
@@ -80,11 +122,12 @@ pub(super) fn run(args: &VerifyArgs, env: &Env<'_>, log: &Log, cancel: &Cancella
         begun,
         progress: Progress::default(),
     };
-    let mut drilled = Drilled { summary: DrillSummary::new(args), expectations, disk, ..Drilled::default() };
+    let mut drilled = Drilled { summary: std::mem::take(summary), expectations, disk, ..Drilled::default() };
     let ended =
         progress::during(args.progress, log, || drill.snapshot(), || drill.verify(source, parallel, &mut drilled));
-    let result = drill.finish(drilled, ended);
+    let result = drill.finish(&mut drilled, ended);
     drop(drill);
+    *summary = drilled.summary;
     result
 }
 
@@ -160,6 +203,7 @@ struct Drill<'a> {
     settings: Settings,
     session: Session,
     counters: Arc<Counters>,
+    catalogue: CatalogueUse,
     first: First,
     commit: CommitContext,
     scratch: &'a DrillScratch,
@@ -178,6 +222,7 @@ impl Drill<'_> {
     fn verify(&self, source: FleetSource, parallel: Option<usize>, drilled: &mut Drilled) -> Result<(), Failure> {
         let search = DiscoverySearch {
             options: Options { shard: self.args.shard, relative_outputs: true },
+            catalogue: self.catalogue.clone(),
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
@@ -216,7 +261,7 @@ impl Drill<'_> {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
             RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
             RunEvent::LittleSpace(_) => {}
-            RunEvent::AllFound { discovered, warnings, instead, .. } => {
+            RunEvent::AllFound { discovered, warnings, instead, recovery_point, .. } => {
                 warnings.iter().for_each(|warning| self.log.warn(warning));
                 drilled.instead = instead;
                 drilled.matched = discovered.matched;
@@ -228,6 +273,10 @@ impl Drill<'_> {
                     (None, None) => String::new(),
                 };
                 self.log.info(&format!("found {found}{share}: verifying to depth {}", self.args.depth.as_str()));
+                if let Some(time) = recovery_point {
+                    self.log.info(&recovery_point_line(time, &self.args.catalogue));
+                    drilled.summary.pinned_to(time);
+                }
             }
             RunEvent::Ended(ended) => {
                 let Some(record) = DrillRecord::of(&ended, self.args, drilled.summary.reference) else { return };
@@ -256,7 +305,7 @@ impl Drill<'_> {
     }
 
     /// Prints the result.
-    fn finish(&self, mut drilled: Drilled, ended: Result<(), Failure>) -> Result<(), Failure> {
+    fn finish(&self, drilled: &mut Drilled, ended: Result<(), Failure>) -> Result<(), Failure> {
         let took = self.begun.elapsed();
         if ended.is_ok() && self.cancel.reason().is_none() {
             let of_this_run = |id: &str| {
@@ -265,7 +314,7 @@ impl Drill<'_> {
             };
             let vanished = drilled.expectations.take().map(|expected| expected.vanished(&of_this_run));
             for record in vanished.unwrap_or_default() {
-                self.add(record, &mut drilled);
+                self.add(record, drilled);
             }
         }
         let stages = self.session.workers.take_stages();
@@ -285,7 +334,7 @@ impl Drill<'_> {
             }
             crate::cli::ui::latency_table::show(self.log, &stages);
         }
-        drilled.stdout_failure.map_or(Ok(()), Err)?;
+        drilled.stdout_failure.take().map_or(Ok(()), Err)?;
         if let Some(reason) = self.cancel.reason() {
             return Err(Failure::Cancelled(reason));
         }

@@ -66,6 +66,9 @@ pub(super) struct DrillRecord {
     pub format: Option<&'static str>,
     #[serde(flatten)]
     pub state: Option<DrillState>,
+    /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest_intact: Option<IntactState>,
     /// The oldest point that `-timestamp` can reach.
@@ -118,6 +121,7 @@ impl DrillRecord {
             format: None,
             state: None,
             newest_intact: None,
+            moved_from: None,
             oldest: None,
             damaged: Vec::new(),
             files_without_another_chain: None,
@@ -155,6 +159,7 @@ impl DrillRecord {
             }
         });
         self.format = verified.state.map(|state| if state.v3.is_some() { "v0.3" } else { "ltx" });
+        self.moved_from = verified.moved_from.map(|txid| txid.to_string());
         self.oldest = verified.oldest.map(Timestamp::to_rfc3339_seconds);
         self.damaged = verified.damaged.iter().map(|(_, what)| what.clone()).collect();
         self.files_without_another_chain = verified.uncovered;

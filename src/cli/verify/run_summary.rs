@@ -7,6 +7,7 @@ use crate::cli::args::resolved::VerifyArgs;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::error::Class;
+use crate::metrics::{AgeHistogram, RunMetrics};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use serde::Serialize;
@@ -22,6 +23,11 @@ pub(super) struct DrillSummary {
     databases: u64,
     verdicts: BTreeMap<&'static str, u64>,
     failures: BTreeMap<&'static str, u64>,
+    /// With a catalogue: when its listing began, and how many databases have moved on from its states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_point: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_state: Option<OldestState>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -36,6 +42,9 @@ pub(super) struct DrillSummary {
     pub reference: Timestamp,
     #[serde(skip)]
     classes: BTreeMap<Class, u64>,
+    /// The ages of all newest states.
+    #[serde(skip)]
+    ages: AgeHistogram,
 }
 
 /// The database whose newest state is the oldest.
@@ -69,8 +78,12 @@ impl DrillSummary {
         }
         self.bytes += record.bytes.unwrap_or(0);
         self.bytes_fetched += record.bytes_fetched;
+        if record.moved_from.is_some() {
+            *self.moved.get_or_insert_default() += 1;
+        }
         if let Some(state) = &record.state {
             let age = state.age_seconds;
+            self.ages.add(age);
             // Of equally old ones the first by name, so that the result does not depend on which ends first.
             let is_older = |oldest: &OldestState| (age, &oldest.name) > (oldest.age_seconds, &record.name);
             if self.oldest_state.as_ref().is_none_or(is_older) {
@@ -82,8 +95,21 @@ impl DrillSummary {
 
     pub(super) fn finish(&mut self, took: Duration, counters: &Counters, forecast: Option<Forecast>) {
         self.seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
-        self.requests = counters.lists.get() + counters.gets.get() + counters.heads.get();
+        self.requests = counters.sent();
         self.forecast = forecast;
+    }
+
+    /// Notes that the databases are those of a catalogue whose listing began at `time`.
+    pub(super) fn pinned_to(&mut self, time: Timestamp) {
+        self.recovery_point = Some(time.to_rfc3339_seconds());
+        self.moved.get_or_insert_default();
+    }
+
+    /// The run's figures, added to the metrics that all commands have.
+    pub(super) fn metrics(&self, common: RunMetrics) -> RunMetrics {
+        let word = |verdict: Verdict| (verdict.as_metric(), self.count(verdict));
+        let databases = Verdict::ALL.into_iter().map(word).chain([("interrupted", self.left)]);
+        RunMetrics { databases: databases.collect(), ages: self.ages.clone(), database_bytes: self.bytes, ..common }
     }
 
     pub(super) const fn databases(&self) -> u64 {

@@ -37,6 +37,15 @@ impl Verdict {
         }
     }
 
+    /// The verdict as the value of a label.
+    pub(super) const fn as_metric(self) -> &'static str {
+        match self {
+            Self::NotRestorable => "not_restorable",
+            Self::NoBackups => "no_backups",
+            Self::Stale | Self::Degraded | Self::Restorable => self.as_str(),
+        }
+    }
+
     /// Whether a database with this verdict fails the run.
     pub(super) const fn is_failure(self) -> bool {
         matches!(self, Self::NotRestorable | Self::Stale)

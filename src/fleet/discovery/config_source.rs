@@ -1,9 +1,11 @@
 //! A pattern over litestream.yml: the entries that it matches, with their stores.
 
+use crate::catalogue::saved::{CatalogueSource, SavedStore};
 use crate::config::{Config, ConfigError, EntryKind, Location, StoreConfig};
 use crate::fleet::discovery::found::{id_of, key_of};
 use crate::fleet::discovery::pattern::Pattern;
 use crate::store::Store;
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 /// A pattern over a configuration's databases.
 pub struct ConfigSource {
     pub(super) pattern: Pattern,
-    stores: Vec<Arc<OpenStore>>,
+    pub(super) stores: Vec<Arc<OpenStore>>,
     pub(super) paths: Vec<PathEntry>,
     pub(super) dirs: Vec<DirEntry>,
     /// Entries that match and cannot be used, by path.
@@ -122,6 +124,39 @@ impl ConfigSource {
         self.dirs.push(DirEntry { dir: dir.to_owned(), kind: kind.clone(), store, prefix, list_prefix });
     }
 
+    /// Whether no entry matches that could be looked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.dirs.is_empty()
+    }
+
+    /// What a catalogue of this source says that it is of.
+    pub(super) fn catalogue_source(&self) -> CatalogueSource {
+        let mut digest = Sha256::new();
+        // Lengths before texts: no two lists of entries give the same bytes.
+        let mut add = |text: &str| {
+            digest.update((text.len() as u64).to_le_bytes());
+            digest.update(text);
+        };
+        for PathEntry { name, store, key, .. } in &self.paths {
+            ["path", name, &store.index.to_string(), key].into_iter().for_each(&mut add);
+        }
+        for entry in &self.dirs {
+            let (pattern, recursive) = match &entry.kind {
+                EntryKind::Dir { pattern, recursive, .. } => {
+                    (pattern.as_str(), if *recursive { "recursive" } else { "" })
+                }
+                EntryKind::Path(_) => ("", ""),
+            };
+            let (name, store) = (entry.name(), entry.store.index.to_string());
+            ["dir", &name, &store, &entry.prefix, pattern, recursive].into_iter().for_each(&mut add);
+        }
+        CatalogueSource {
+            pattern: self.pattern.text().to_owned(),
+            stores: self.stores.iter().map(|open| SavedStore::of(&open.store)).collect(),
+            entries: Some(digest.finalize().into()),
+        }
+    }
+
     /// Whether any entry of the file is for the database under `root`.
     pub(super) fn configures(&self, root: &str) -> bool {
         let key = key_of(root);
@@ -149,6 +184,13 @@ impl ConfigSource {
 impl OpenStore {
     pub(super) fn id(&self, key: &str) -> String {
         id_of(&self.bucket, key)
+    }
+}
+
+impl DirEntry {
+    /// The directory as text, by which messages name the entry.
+    pub(super) fn name(&self) -> String {
+        self.dir.to_string_lossy().into_owned()
     }
 }
 

@@ -9,6 +9,9 @@
 use crate::catalogue::{Catalogue, Interest, Layout, Replica, root_of};
 use crate::config::StoreConfig;
 use crate::error::escaped;
+use crate::fleet::discovery::catalogue_file::{
+    CatalogueFailure, CatalogueFile, CatalogueUse, LoadedCatalogue, head, load,
+};
 use crate::fleet::discovery::config_source::{ConfigSource, DirEntry, OpenStore, PathEntry, below};
 use crate::fleet::discovery::found::{
     DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, key_of, path_of,
@@ -18,8 +21,9 @@ use crate::fleet::discovery::pattern::relative_output;
 use crate::fleet::discovery::unlisted::{Part, part};
 use crate::restore::{NothingFound, Worker, nearest_directory, no_directory};
 use crate::store::{StoreError, StoreErrorKind, Unlisted};
+use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,17 +36,22 @@ const SHARED_PAGES: u64 = 10;
 const SHARED_PAGES_PER_DATABASE: u64 = 2;
 
 /// See [`crate::fleet::discovery::discover::discover`].
+///
+/// # Errors
+/// The catalogue cannot be read or written.
 pub(in crate::fleet) async fn discover(
     worker: &Worker,
     source: &ConfigSource,
     options: Options,
+    catalogue: &CatalogueUse,
     progress: &DiscoveryProgress,
-) -> Discovery {
+) -> Result<Discovery, CatalogueFailure> {
     let mut run = ConfiguredDiscovery {
         worker,
         source,
         options,
         progress,
+        is_saving: catalogue.is_saving(),
         shelves: HashMap::new(),
         unordered: false,
         unlisted: Vec::new(),
@@ -50,27 +59,34 @@ pub(in crate::fleet) async fn discover(
     };
     let mut discovery = Discovery::default();
     run.unusable(&mut discovery);
-    let (listed_dirs, failed_dirs) = run.list_shared(shared_by_dirs(&source.dirs)).await;
-    // The listings for `dir:` entries may have returned databases of `path:` entries too.
-    let is_listed = |entry: &PathEntry| {
-        let prefix = format!("{}/", entry.key.trim_end_matches('/'));
-        listed_dirs.iter().any(|dir| dir.store.index == entry.store.index && prefix.starts_with(&dir.prefix))
-    };
-    let others: Vec<&PathEntry> = source.paths.iter().filter(|entry| !is_listed(entry)).collect();
-    let (shared, mut singles) = shared_by_paths(others);
-    let mut failed: HashMap<&str, StoreError> = HashMap::new();
-    for (shared, error) in run.list_shared(shared).await.1 {
-        match error {
-            ListingError::Store(e) if e.kind != StoreErrorKind::AccessDenied => {
-                failed.extend(shared.members.iter().map(|entry| (entry.name.as_str(), e.clone())));
+    let failed = match catalogue {
+        CatalogueUse::List => run.list().await,
+        CatalogueUse::Save(file) => {
+            let begun = Timestamp::now();
+            let failed = run.list().await;
+            if !source.is_empty() {
+                run.save(file, begun, &failed)?;
+                discovery.recovery_point = Some(begun);
             }
-            _ => singles.extend(shared.members),
+            failed
         }
-    }
-    failed.extend(run.list_singles(&singles).await);
-    run.collect(&mut discovery, failed_dirs, failed);
+        CatalogueUse::Saved(path) => {
+            let (failed, time) = run.load(path)?;
+            discovery.recovery_point = time;
+            failed
+        }
+    };
+    run.collect(&mut discovery, failed);
     discovery.unordered = run.unordered;
-    discovery
+    Ok(discovery)
+}
+
+/// The entries whose listings failed.
+#[derive(Default)]
+struct FailedEntries<'a> {
+    dirs: Vec<(&'a DirEntry, StoreError)>,
+    /// By the entries' names.
+    paths: HashMap<&'a str, StoreError>,
 }
 
 /// One listing of a prefix that finds the databases of several entries.
@@ -179,6 +195,8 @@ struct ConfiguredDiscovery<'a> {
     source: &'a ConfigSource,
     options: Options,
     progress: &'a DiscoveryProgress,
+    /// Whether all that is listed will be saved, so that the files of all shards are kept.
+    is_saving: bool,
     /// Replicas that the listings returned: by the store's index, then by their root directory.
     shelves: HashMap<usize, HashMap<String, Shelved>>,
     unordered: bool,
@@ -225,9 +243,9 @@ impl<'a> ConfiguredDiscovery<'a> {
         Lister { http: &self.worker.http, store: &store.store, memory, progress: self.progress }
     }
 
-    /// The files of databases of other shards are not kept.
+    /// The files of databases of other shards are not kept, unless they are to be saved.
     fn interest(&self, store: &OpenStore, root: &str) -> Interest {
-        if self.is_ours(&store.id(key_of(root))) { Interest::Keep } else { Interest::Name }
+        if self.is_saving || self.is_ours(&store.id(key_of(root))) { Interest::Keep } else { Interest::Name }
     }
 
     fn shelve(&mut self, store: &OpenStore, catalogue: Catalogue) {
@@ -235,6 +253,80 @@ impl<'a> ConfiguredDiscovery<'a> {
         for replica in catalogue.finish() {
             shelf.insert(replica.root.clone(), Shelved { replica, claims: 0 });
         }
+    }
+
+    /// Lists the replicas of all entries. Returns the entries whose listings failed.
+    async fn list(&mut self) -> FailedEntries<'a> {
+        let source = self.source;
+        let (listed_dirs, failed_dirs) = self.list_shared(shared_by_dirs(&source.dirs)).await;
+        // The listings for `dir:` entries may have returned databases of `path:` entries too.
+        let is_listed = |entry: &PathEntry| {
+            let prefix = format!("{}/", entry.key.trim_end_matches('/'));
+            listed_dirs.iter().any(|dir| dir.store.index == entry.store.index && prefix.starts_with(&dir.prefix))
+        };
+        let others: Vec<&PathEntry> = source.paths.iter().filter(|entry| !is_listed(entry)).collect();
+        let (shared, mut singles) = shared_by_paths(others);
+        let mut failed = FailedEntries::default();
+        for (shared, error) in self.list_shared(shared).await.1 {
+            match error {
+                ListingError::Store(e) if e.kind != StoreErrorKind::AccessDenied => {
+                    failed.paths.extend(shared.members.iter().map(|entry| (entry.name.as_str(), e.clone())));
+                }
+                _ => singles.extend(shared.members),
+            }
+        }
+        failed.paths.extend(self.list_singles(&singles).await);
+        for (shared, error) in failed_dirs {
+            let error = error.without_limits(&shared.prefix);
+            failed.dirs.extend(shared.members.into_iter().map(|entry| (entry, error.clone())));
+        }
+        failed
+    }
+
+    /// Writes what was listed to a catalogue. Of a database that no entry is for, the root is enough.
+    fn save(&self, file: &CatalogueFile, begun: Timestamp, failed: &FailedEntries<'_>) -> Result<(), CatalogueFailure> {
+        let written = file.write(&head(self.source.catalogue_source(), begun), |catalogue| {
+            for (store, shelf) in self.shelves.iter().collect::<BTreeMap<_, _>>() {
+                for (root, Shelved { replica, .. }) in shelf.iter().collect::<BTreeMap<_, _>>() {
+                    match self.source.configures(root) {
+                        true => catalogue.database(*store, replica)?,
+                        false => catalogue.name(*store, root)?,
+                    }
+                }
+            }
+            self.unlisted.iter().try_for_each(|(store, unlisted)| catalogue.unlisted(*store, unlisted))?;
+            let dirs = failed.dirs.iter().map(|(entry, error)| (entry.name(), error));
+            let paths = failed.paths.iter().map(|(name, error)| ((*name).to_owned(), error));
+            dirs.chain(paths).try_for_each(|(name, error)| catalogue.failed(&name, error))
+        });
+        Ok(written?)
+    }
+
+    /// Reads from the catalogue at `path` what [`Self::list`] would list. Also returns when that was listed.
+    fn load(&mut self, path: &Path) -> Result<(FailedEntries<'a>, Option<Timestamp>), CatalogueFailure> {
+        let source = self.source;
+        let is_ours = |store: usize, root: &str| {
+            source.stores.get(store).is_some_and(|store| self.is_ours(&store.id(key_of(root))))
+        };
+        let memory = &self.worker.shared.catalogue;
+        let loaded = load(path, &source.catalogue_source(), memory, &is_ours, true)?;
+        let LoadedCatalogue { time, replicas, names, unlisted, failed, .. } = loaded;
+        self.unlisted = unlisted;
+        for store in &source.stores {
+            self.shelves.entry(store.index).or_default();
+        }
+        let named = |root| Replica { root, files: Vec::new(), v3: None, others: Vec::new() };
+        let names = names.into_iter().map(|(store, root)| (store, named(root)));
+        for (store, replica) in replicas.into_iter().chain(names) {
+            let shelf = self.shelves.entry(store).or_default();
+            shelf.insert(replica.root.clone(), Shelved { replica, claims: 0 });
+        }
+        // A `path:` entry and a `dir:` entry may have one name. Then both count as failed.
+        let failed: HashMap<String, StoreError> = failed.into_iter().collect();
+        let paths =
+            source.paths.iter().filter_map(|entry| Some((entry.name.as_str(), failed.get(&entry.name)?.clone())));
+        let dirs = source.dirs.iter().filter_map(|entry| Some((entry, failed.get(&entry.name())?.clone())));
+        Ok((FailedEntries { dirs: dirs.collect(), paths: paths.collect() }, time))
     }
 
     /// Makes the given listings, up to 4 at a time. Returns those that succeeded and those that failed.
@@ -273,7 +365,7 @@ impl<'a> ConfiguredDiscovery<'a> {
     /// failed.
     async fn list_singles<'b>(&mut self, singles: &[&'b PathEntry]) -> Vec<(&'b str, StoreError)> {
         let this = &*self;
-        let ours = singles.iter().filter(|entry| this.is_ours(&entry.id()));
+        let ours = singles.iter().filter(|entry| this.is_saving || this.is_ours(&entry.id()));
         let listings = ours.map(|entry| async move {
             let lister = this.lister(&entry.store);
             let mut catalogue = Catalogue::new(Layout::native_to(lister.store));
@@ -307,14 +399,9 @@ impl<'a> ConfiguredDiscovery<'a> {
         failed
     }
 
-    /// Fills `discovery` with the configured databases and the files that the listings showed of each. `failed`
-    /// has the errors of entries whose listing failed, by the entry's name.
-    fn collect(
-        &mut self,
-        discovery: &mut Discovery,
-        failed_dirs: Vec<FailedListing<'a, DirEntry>>,
-        mut failed: HashMap<&str, StoreError>,
-    ) {
+    /// Fills `discovery` with the configured databases and the files that the listings showed of each.
+    fn collect(&mut self, discovery: &mut Discovery, failed: FailedEntries<'a>) {
+        let FailedEntries { dirs: failed_dirs, paths: mut failed } = failed;
         let source = self.source;
         let mut wanted: Vec<Wanted<'_>> = Vec::new();
         let mut names: HashSet<&str> = source.unusable.iter().map(|(name, _)| name.as_str()).collect();
@@ -349,14 +436,10 @@ impl<'a> ConfiguredDiscovery<'a> {
             wanted.push(Wanted { found, store: &entry.store, roots });
         }
         debug_assert!(failed.keys().all(|name| names.contains(name)), "a failed listing of no entry");
-        for (shared, error) in failed_dirs {
-            let error = error.without_limits(&shared.prefix);
-            for entry in shared.members {
-                let name = entry.dir.to_string_lossy().into_owned();
-                discovery.matched += 1;
-                let failure = FoundFailure::Store(error.clone());
-                discovery.failed.push(FoundError { name, failure, found: None });
-            }
+        for (entry, error) in failed_dirs {
+            discovery.matched += 1;
+            let failure = FoundFailure::Store(error);
+            discovery.failed.push(FoundError { name: entry.name(), failure, found: None });
         }
         let mut below_dirs: HashSet<String> = HashSet::new();
         let unlisted = std::mem::take(&mut self.unlisted);

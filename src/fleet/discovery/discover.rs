@@ -4,20 +4,25 @@
 //! together share listings. Nothing is planned here: a database is also found if its files have gaps, or are those of
 //! Litestream 0.3.
 
+use crate::catalogue::saved::{CatalogueSource, SavedStore};
 use crate::catalogue::{Interest, Replica};
 use crate::config::{Config, ConfigError, Env, StoreConfig, parse_pattern_url};
 use crate::error::{BUG, Class, escaped};
+use crate::fleet::discovery::catalogue_file::{
+    CatalogueFailure, CatalogueFileError, CatalogueUse, LoadedCatalogue, head, load,
+};
 use crate::fleet::discovery::config_source::ConfigSource;
 use crate::fleet::discovery::configured;
 use crate::fleet::discovery::found::{
     DatabaseRef, Discovery, DiscoveryProgress, Found, FoundError, FoundFailure, Options, Output, id_of, key_of, path_of,
 };
 use crate::fleet::discovery::hints;
-use crate::fleet::discovery::listing::{Lister, ListingLimits};
+use crate::fleet::discovery::listing::{FleetListing, Lister, ListingLimits};
 use crate::fleet::discovery::pattern::{Pattern, PatternError, relative_output};
 use crate::fleet::discovery::unlisted::{Part, part};
 use crate::restore::{Worker, nearest_directory, no_directory};
 use crate::store::{Store, StoreError, StoreErrorKind, Unlisted};
+use crate::timestamp::Timestamp;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
@@ -55,6 +60,9 @@ pub enum DiscoverError {
     /// A listing of the store failed, after all retries.
     #[error(transparent)]
     Store(StoreError),
+    /// The catalogue cannot be read or written, or it is of another fleet.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueFileError),
     /// Discovery ended without a result although nobody cancelled it, for example because its worker panicked.
     #[error("{BUG}: discovery ended without a result")]
     NoResult,
@@ -100,7 +108,8 @@ impl FleetSource {
     }
 }
 
-/// Finds the databases of `source`. If the pattern matches none, that is not an error, and `matched` is 0.
+/// Finds the databases of `source` by listing its stores. If the pattern matches none, that is not an error, and
+/// `matched` is 0.
 ///
 /// # Errors
 /// [`DiscoverError::Store`] if the listing of a URL fails. With litestream.yml no error is returned: each
@@ -111,9 +120,23 @@ pub async fn discover(
     options: Options,
     progress: &DiscoveryProgress,
 ) -> Result<Discovery, DiscoverError> {
+    discover_by(worker, source, options, &CatalogueUse::List, progress).await
+}
+
+/// As [`discover`], with a catalogue that is written, or read instead of listing.
+///
+/// # Errors
+/// Also [`DiscoverError::Catalogue`].
+pub(in crate::fleet) async fn discover_by(
+    worker: &Worker,
+    source: &FleetSource,
+    options: Options,
+    catalogue: &CatalogueUse,
+    progress: &DiscoveryProgress,
+) -> Result<Discovery, DiscoverError> {
     let mut discovery = match source {
-        FleetSource::Url(source) => by_url(worker, source, options, progress).await?,
-        FleetSource::Config(source) => configured::discover(worker, source, options, progress).await,
+        FleetSource::Url(source) => by_url(worker, source, options, catalogue, progress).await?,
+        FleetSource::Config(source) => configured::discover(worker, source, options, catalogue, progress).await?,
     };
     discovery.lists = progress.lists.load(Relaxed);
     discovery
@@ -143,37 +166,47 @@ async fn by_url(
     worker: &Worker,
     source: &UrlSource,
     options: Options,
+    catalogue: &CatalogueUse,
     progress: &DiscoveryProgress,
 ) -> Result<Discovery, DiscoverError> {
-    let UrlSource { store, pattern, .. } = source;
-    let prefix = match store {
-        Store::S3(_) => pattern.list_prefix(),
-        // A directory on disk can only be listed whole, so the prefix ends at the last slash.
-        Store::File(_) => pattern.literal_dir().to_owned(),
-    };
-    if store.is_on_disk()
-        && let Some(nearest) = nearest_directory(Path::new(pattern.literal_dir()))
-    {
-        let detail = no_directory(Path::new(pattern.literal_dir()), &nearest);
-        let unlisted = Unlisted { key: prefix, kind: StoreErrorKind::Io, detail };
-        return Err(DiscoverError::Store(unlisted.error()));
-    }
     let takes = |key: &str| options.shard.is_none_or(|shard| shard.takes(&id_of(&source.bucket, key)));
-    let interest = |root: &str| match key_of(root) {
-        key if !pattern.matches(key) => Interest::Pass,
-        key if !takes(key) => Interest::Count,
-        _ => Interest::Keep,
+    let mut discovery = Discovery::default();
+    let (replicas, mut broken) = if let CatalogueUse::Saved(path) = catalogue {
+        let memory = &worker.shared.catalogue;
+        let LoadedCatalogue { time, replicas, others, unlisted, .. } =
+            load(path, &source.catalogue_source(), memory, &|_, root| takes(key_of(root)), false)?;
+        discovery.recovery_point = time;
+        discovery.matched = others;
+        let unlisted: Vec<Unlisted> = unlisted.into_iter().map(|(_, unlisted)| unlisted).collect();
+        let broken = source.broken(&unlisted, &takes, &mut discovery);
+        (replicas.into_iter().map(|(_, replica)| replica).collect(), broken)
+    } else {
+        let begun = Timestamp::now();
+        let listing = source.list(worker, &|key| catalogue.is_saving() || takes(key), progress).await?;
+        discovery.unordered = listing.unordered;
+        discovery.matched = listing.catalogue.counted().len();
+        let broken = source.broken(&listing.unlisted, &takes, &mut discovery);
+        let is_nothing = discovery.matched == 0 && listing.catalogue.databases() == 0 && broken.is_empty();
+        if is_nothing {
+            let shown = |key: &str| source.store.place(key);
+            discovery.instead = Some(hints::instead(&source.pattern, &listing.catalogue, &shown));
+        }
+        let mut replicas = listing.catalogue.finish();
+        if let CatalogueUse::Save(file) = catalogue
+            && !is_nothing
+        {
+            file.write(&head(source.catalogue_source(), begun), |catalogue| {
+                replicas.iter().try_for_each(|replica| catalogue.database(0, replica))?;
+                listing.unlisted.iter().try_for_each(|unlisted| catalogue.unlisted(0, unlisted))
+            })?;
+            discovery.recovery_point = Some(begun);
+            let all = replicas.len();
+            replicas.retain(|replica| takes(key_of(&replica.root)));
+            discovery.matched += (all - replicas.len()) as u64;
+        }
+        (replicas, broken)
     };
-    let lister = Lister { http: &worker.http, store, memory: &worker.shared.catalogue, progress };
-    let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, &interest).await;
-    let listing = listed.map_err(|e| DiscoverError::Store(e.without_limits(&prefix)))?;
-    let mut discovery = Discovery { unordered: listing.unordered, ..Discovery::default() };
-    discovery.matched = listing.catalogue.counted().len();
-    let mut broken = source.broken(&listing.unlisted, &takes, &mut discovery);
-    if discovery.matched == 0 && listing.catalogue.databases() == 0 && broken.is_empty() {
-        discovery.instead = Some(hints::instead(pattern, &listing.catalogue, &|key| store.place(key)));
-    }
-    for replica in listing.catalogue.finish() {
+    for replica in replicas {
         discovery.matched += 1;
         match broken.remove(&replica.root) {
             None => discovery.found.push(source.found(replica)),
@@ -188,6 +221,43 @@ async fn by_url(
 }
 
 impl UrlSource {
+    /// Lists all databases that match. The files of those whose keys `keeps` is true for are kept, the others are
+    /// counted.
+    async fn list(
+        &self,
+        worker: &Worker,
+        keeps: &dyn Fn(&str) -> bool,
+        progress: &DiscoveryProgress,
+    ) -> Result<FleetListing, DiscoverError> {
+        let Self { store, pattern, .. } = self;
+        let prefix = match store {
+            Store::S3(_) => pattern.list_prefix(),
+            // A directory on disk can only be listed whole, so the prefix ends at the last slash.
+            Store::File(_) => pattern.literal_dir().to_owned(),
+        };
+        if store.is_on_disk()
+            && let Some(nearest) = nearest_directory(Path::new(pattern.literal_dir()))
+        {
+            let detail = no_directory(Path::new(pattern.literal_dir()), &nearest);
+            let unlisted = Unlisted { key: prefix, kind: StoreErrorKind::Io, detail };
+            return Err(DiscoverError::Store(unlisted.error()));
+        }
+        let interest = |root: &str| match key_of(root) {
+            key if !pattern.matches(key) => Interest::Pass,
+            key if !keeps(key) => Interest::Count,
+            _ => Interest::Keep,
+        };
+        let lister = Lister { http: &worker.http, store, memory: &worker.shared.catalogue, progress };
+        let listed = lister.list(&prefix, ListingLimits::default(), &|_| true, &interest).await;
+        listed.map_err(|e| DiscoverError::Store(e.without_limits(&prefix)))
+    }
+
+    /// What a catalogue of this source says that it is of.
+    fn catalogue_source(&self) -> CatalogueSource {
+        let pattern = self.pattern.text().to_owned();
+        CatalogueSource { pattern, stores: vec![SavedStore::of(&self.store)], entries: None }
+    }
+
     /// Returns the name of the database whose files lie under `root`.
     fn name_of<'a>(&'a self, root: &'a str) -> &'a str {
         let key = key_of(root);
@@ -250,6 +320,15 @@ impl UrlSource {
     }
 }
 
+impl From<CatalogueFailure> for DiscoverError {
+    fn from(error: CatalogueFailure) -> Self {
+        match error {
+            CatalogueFailure::File(error) => Self::Catalogue(error),
+            CatalogueFailure::Memory(error) => Self::Store(error),
+        }
+    }
+}
+
 impl DiscoverError {
     /// Class of this error in the error log (docs/CLI.md, "Error log classes").
     pub fn class(&self) -> Class {
@@ -257,6 +336,7 @@ impl DiscoverError {
             Self::Pattern(_) => Class::Config,
             Self::Config(e) => e.class(),
             Self::Store(e) => e.class(),
+            Self::Catalogue(e) => e.class(),
             Self::NoResult => Class::Io,
         }
     }

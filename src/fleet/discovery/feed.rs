@@ -1,6 +1,7 @@
 //! Carries the databases that discovery finds from the worker that runs it to the thread that runs the fleet.
 
-use crate::fleet::discovery::discover::{DiscoverError, FleetSource, discover};
+use crate::fleet::discovery::catalogue_file::CatalogueUse;
+use crate::fleet::discovery::discover::{DiscoverError, FleetSource, discover_by};
 use crate::fleet::discovery::found::{Discovery, DiscoveryProgress, Options};
 use crate::process::backoff::backoff;
 use crate::restore::Workers;
@@ -9,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-/// Settings of a discovery: which databases to return, and how to retry.
-#[derive(Debug, Clone, Copy)]
+/// Settings of a discovery: which databases to return, where they are known from, and how to retry.
+#[derive(Debug, Clone)]
 pub struct DiscoverySearch {
     /// Which shard to return, and how output paths are formed.
     pub options: Options,
+    /// Whether the stores are listed.
+    pub catalogue: CatalogueUse,
     /// Maximum number of times that discovery starts again after a transient failure.
     pub max_retries: u32,
     /// Pause before the first retry. It doubles with each further retry, up to 64 times its value.
@@ -56,7 +59,7 @@ impl Feed {
                 let (mut tries, mut has_stalled) = (0, false);
                 // This loop ends: it runs at most `max_retries` + 1 times.
                 let ended = loop {
-                    match discover(&worker, &source, search.options, &progress).await {
+                    match discover_by(&worker, &source, search.options, &search.catalogue, &progress).await {
                         Err(DiscoverError::Store(e))
                             if tries < search.max_retries && e.may_pass_again(&mut has_stalled) =>
                         {
@@ -95,6 +98,7 @@ mod tests {
     fn pauses_double_up_to_64_times_the_first() {
         let search = |seconds| DiscoverySearch {
             options: Options::default(),
+            catalogue: CatalogueUse::List,
             max_retries: 9,
             retry_delay: Duration::from_secs(seconds),
         };

@@ -7,6 +7,7 @@ use crate::error::Class;
 use crate::fleet::discovery::shard::Shard;
 use crate::restore::NothingFound;
 use crate::store::{Store, StoreError};
+use crate::timestamp::Timestamp;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -178,6 +179,8 @@ pub struct Discovery {
     pub instead: Option<Instead>,
     /// A store listed out of order, so its prefix was listed again page by page, without ranges.
     pub unordered: bool,
+    /// With a catalogue: when its listing began. All databases are restored to the states that were newest then.
+    pub recovery_point: Option<Timestamp>,
 }
 
 /// Counters of a running discovery, for the progress display.

@@ -1,3 +1,4 @@
+pub(super) mod catalogue_file;
 pub(super) mod config_source;
 pub(super) mod configured;
 pub(super) mod discover;

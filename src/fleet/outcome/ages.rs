@@ -1,6 +1,7 @@
 //! How old the restored states are. A replica that nobody has written to for days is whole, and still a loss.
 
 use crate::fleet::job::{Ended, Ending, NewestState};
+use crate::metrics::AgeHistogram;
 use crate::timestamp::Timestamp;
 
 /// A state that is older than this is counted.
@@ -13,6 +14,8 @@ pub struct Ages {
     oldest: Option<(String, NewestState)>,
     /// Databases whose state is older than a day.
     pub older_than_a_day: u64,
+    /// All ages.
+    pub histogram: AgeHistogram,
 }
 
 /// The state that a database was restored to, or would be. None: it was neither restored nor planned.
@@ -34,7 +37,7 @@ pub(super) fn state_of(ended: &Ended) -> Option<NewestState> {
 impl Ages {
     /// No states yet. Ages are counted up to `reference`.
     pub fn new(reference: Timestamp) -> Self {
-        Self { reference, oldest: None, older_than_a_day: 0 }
+        Self { reference, oldest: None, older_than_a_day: 0, histogram: AgeHistogram::default() }
     }
 
     /// The time from which ages are measured back.
@@ -49,7 +52,9 @@ impl Ages {
 
     pub(super) fn add(&mut self, ended: &Ended) {
         let Some(state) = state_of(ended) else { return };
-        self.older_than_a_day += u64::from(state.age_seconds(self.reference) > DAY_SECONDS);
+        let age = state.age_seconds(self.reference);
+        self.histogram.add(age);
+        self.older_than_a_day += u64::from(age > DAY_SECONDS);
         // Of equally old ones the first by name, so that the result does not depend on which ends first.
         if self.oldest().is_none_or(|(name, oldest)| (state.time, ended.name()) < (oldest.time, name)) {
             self.oldest = Some((ended.name().to_owned(), state));
@@ -77,6 +82,7 @@ mod tests {
                 bytes: 1,
                 requests: 1,
                 lost: None,
+                moved_from: None,
                 warnings: vec![],
                 state,
             };
@@ -88,6 +94,7 @@ mod tests {
                 ending: Ending::Planned(planned),
             });
         }
+        assert_eq!((ages.histogram.count(), ages.histogram.max_seconds()), (4, Some(9 * DAY_SECONDS)));
         let (name, state) = ages.oldest().unwrap();
         assert_eq!((name, state.age_seconds(ages.reference()), ages.older_than_a_day), ("c", 9 * DAY_SECONDS, 2));
         let newer = NewestState { time: Timestamp::from_millis(11 * day), source: "header" };

@@ -41,6 +41,9 @@ pub struct Record {
     /// The state that was reached or planned, if the files are those of Litestream 0.3.
     #[serde(flatten)]
     pub v3: Option<V3Fields>,
+    /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more. `txid` is newer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<String>,
     /// Point in time of the restored state, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
@@ -90,6 +93,7 @@ impl Record {
             replica: ended.subject.replica(),
             txid: None,
             v3: None,
+            moved_from: None,
             timestamp: state.map(|state| state.time.to_rfc3339_seconds()),
             time_source: state.map(|state| state.source),
             age_s: state.map(|state| state.age_seconds(reference)),
@@ -108,6 +112,7 @@ impl Record {
             Ending::Restored { outcome, warnings } => {
                 record.outcome = "restored";
                 record.state(outcome.txid, outcome.v3.as_ref());
+                record.moved_from = outcome.moved_from().map(|txid| txid.to_string());
                 record.bytes = Some(outcome.bytes_out);
                 record.files = Some(outcome.files as u64);
                 record.bytes_fetched = Some(outcome.bytes_in);
@@ -119,6 +124,7 @@ impl Record {
             Ending::Planned(planned) => {
                 record.outcome = "planned";
                 record.state(planned.txid, planned.v3.as_ref());
+                record.moved_from = planned.moved_from.map(|txid| txid.to_string());
                 record.files = Some(planned.files);
                 record.bytes_fetched = Some(planned.bytes);
                 record.requests = Some(planned.requests);
@@ -240,6 +246,8 @@ pub struct RunSummary {
     pub ages: Ages,
     /// What discovery has found.
     pub discovered: Discovered,
+    /// With a catalogue: when its listing began.
+    pub recovery_point: Option<Timestamp>,
     /// Why discovery failed. No database was restored then.
     pub listing_error: Option<String>,
     error_log: Option<ErrorLog>,
@@ -267,6 +275,7 @@ impl RunSummary {
             totals: Totals::default(),
             ages: Ages::new(reference),
             discovered: Discovered::default(),
+            recovery_point: None,
             listing_error: None,
             report: report.map(Report::create).transpose()?,
             complete_report: None,
@@ -355,13 +364,17 @@ impl RunSummary {
 
     fn summary(&self, counters: &Counters, took: Duration) -> Map<String, Value> {
         let Totals { restored, planned, skipped, failed, bytes, bytes_fetched, files, retries, left, .. } = self.totals;
-        let Totals { tried_again, not_started, around_damage, not_newest, .. } = self.totals;
-        let sent = counters.lists.get() + counters.gets.get() + counters.heads.get();
+        let Totals { tried_again, not_started, around_damage, not_newest, moved, .. } = self.totals;
+        let sent = counters.sent();
         let mut summary = Map::new();
         let mut put = |name: &str, value: Value| summary.insert(name.to_owned(), value);
         put("type", "summary".into());
         if let Ok(Value::Object(discovered)) = serde_json::to_value(self.discovered) {
             discovered.into_iter().for_each(|(name, value)| drop(put(&name, value)));
+        }
+        if let Some(time) = self.recovery_point {
+            put("recovery_point", time.to_rfc3339_seconds().into());
+            put("moved", moved.into());
         }
         if let Some(error) = &self.listing_error {
             put("listing_error", error.as_str().into());

@@ -48,6 +48,11 @@ pub struct Totals {
     pub not_newest: u64,
     /// The names of the first of them.
     pub not_newest_names: Vec<String>,
+    /// With a catalogue: databases whose state there cannot be reached exactly any more, and that have moved on to the
+    /// next newer one.
+    pub moved: u64,
+    /// The names of the first of them.
+    pub moved_names: Vec<String>,
     /// Not restored because the run was interrupted.
     pub left: u64,
     /// Not begun, or waiting to be tried again, when `-fail-fast` ended the run.
@@ -88,6 +93,13 @@ impl Totals {
         }
     }
 
+    fn add_moved(&mut self, ended: &Ended) {
+        self.moved += 1;
+        if self.moved_names.len() < MOST_NAMES {
+            self.moved_names.push(ended.name().to_owned());
+        }
+    }
+
     pub(super) fn add(&mut self, ended: &Ended) {
         self.retries += u64::from(ended.retries);
         self.tried_again += u64::from(ended.retries > 0);
@@ -100,6 +112,9 @@ impl Totals {
                 self.requests += outcome.requests;
                 if outcome.lost.is_some() {
                     self.add_not_newest(ended);
+                }
+                if outcome.moved_from().is_some() {
+                    self.add_moved(ended);
                 }
                 // Otherwise no other files cover what is damaged.
                 if !outcome.damaged.is_empty() && outcome.lost.is_none() {
@@ -116,6 +131,9 @@ impl Totals {
                 self.requests += planned.requests;
                 if planned.lost.is_some() {
                     self.add_not_newest(ended);
+                }
+                if planned.moved_from.is_some() {
+                    self.add_moved(ended);
                 }
             }
             // `hydrant bench` and `hydrant verify` count these themselves.

@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 
 /// Everything on which a plan depends, in the simplest form.
 #[derive(Debug, Clone)]
-struct World {
-    replica: Replica,
+pub(super) struct World {
+    pub replica: Replica,
     times: Vec<i64>,
     excluded: BTreeSet<usize>,
     target: Target,
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub(super) fn world() -> impl Strategy<Value = World> {
     let raw = (0..10u8, 1..14u64, 0..6u64, 0..20i64, 0..40i64, prop::bool::weighted(0.05));
     let target = prop_oneof![
         2 => Just(Target::Latest),
@@ -44,10 +44,17 @@ fn world() -> impl Strategy<Value = World> {
 }
 
 impl World {
+    /// The damaged files.
+    pub(super) fn excluded(&self) -> Excluded {
+        let mut excluded = Excluded::new();
+        self.excluded.iter().for_each(|&i| excluded.insert(i, Class::Malformed));
+        excluded
+    }
+
     fn is_allowed(&self, i: usize) -> bool {
         match self.target {
             Target::Latest | Target::Txid(Txid(0)) => true,
-            Target::Txid(t) => self.replica.files[i].max_txid <= t,
+            Target::Txid(t) | Target::Pinned(t) => self.replica.files[i].max_txid <= t,
             Target::Timestamp(at) => Timestamp::from_millis(self.times[i]) < at,
         }
     }
@@ -57,7 +64,7 @@ impl World {
     }
 
     /// Every TXID at which some chain of `usable` files ends. All chains are tried.
-    fn reachable(&self, usable: impl Fn(usize) -> bool) -> BTreeSet<u64> {
+    pub(super) fn reachable(&self, usable: impl Fn(usize) -> bool) -> BTreeSet<u64> {
         let mut reached = BTreeSet::from([0]);
         loop {
             let before = reached.len();
@@ -103,8 +110,7 @@ impl World {
 
 fn check(world: &World) -> Result<(), TestCaseError> {
     let World { replica, times, excluded: bad, target } = world;
-    let mut excluded = Excluded::new();
-    bad.iter().for_each(|&i| excluded.insert(i, Class::Malformed));
+    let excluded = world.excluded();
     let mut known = Times::new();
     known.require_all();
     let time_of = |i: usize| Some(Timestamp::from_millis(times[i]));

@@ -112,6 +112,8 @@ pub struct VerifiedDatabase {
     pub state: Option<VerifiedState>,
     /// Whether `state` is older than the newest state inside the target, which cannot be had.
     pub is_older: bool,
+    /// If the target was [`Target::Pinned`] and cannot be reached exactly: its TXID. `state` is newer.
+    pub moved_from: Option<Txid>,
     /// The time of the oldest state that `-timestamp` can reach.
     pub oldest: Option<Timestamp>,
     /// Damaged files that are avoided: the key, and what is wrong.
@@ -151,6 +153,7 @@ pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<Verif
         failure: None,
         state: None,
         is_older: false,
+        moved_from: None,
         oldest: plan::oldest_state(&planner.replica, planner.times()),
         damaged: planner.damaged.clone(),
         warnings: Vec::new(),
@@ -179,6 +182,7 @@ pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<Verif
     }
     verified.is_older = planner.lost.is_some();
     verified.state = planner.state_of(&plan, executed.as_ref());
+    verified.moved_from = plan::moved_from(&plan.warnings);
     verified.warnings = plan.warnings.iter().map(ToString::to_string).collect();
     verified.uncovered = uncovered(&planner, &plan);
     verified.files = plan.files.len() as u64;

@@ -98,6 +98,11 @@ impl S3 {
         &self.config.bucket
     }
 
+    /// The URL of the service. None: AWS's own endpoint.
+    pub fn endpoint_url(&self) -> Option<&str> {
+        self.config.endpoint.as_deref()
+    }
+
     /// Sends nothing. An invalid `config` is reported by the first request.
     pub fn new(config: S3Config, options: &S3Options, counters: Arc<Counters>) -> Self {
         // `skip-verify` applies only to the bucket's endpoint, not to AWS's credential services.

@@ -310,6 +310,10 @@ impl S3 {
         operation: &Operation<'_>,
         tries: &mut RetryState,
     ) -> Result<(), StoreError> {
+        // An error before the request was sent, for example without credentials, has no latency.
+        if error.action != RetryAction::Throttled && !error.sent.latency.is_zero() {
+            self.counters.failed.add(1);
+        }
         let waits_for_start = matches!(error.action, RetryAction::Unreachable(_)) && !self.reach.has_answered();
         if error.action != RetryAction::None
             && !waits_for_start

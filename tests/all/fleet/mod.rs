@@ -3,7 +3,9 @@
 //! files.
 
 mod again;
+mod catalogue;
 mod limits;
+mod metrics;
 mod space;
 mod stopped;
 

@@ -75,6 +75,7 @@ fn planned() -> Ending {
         bytes: 20_000,
         requests: 4,
         lost: Some("what the newest state lacks".to_owned()),
+        moved_from: Some(Txid(6)),
         warnings,
         state,
     })

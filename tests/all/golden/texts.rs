@@ -102,6 +102,7 @@ fn warnings() -> String {
         NewestIntactFormat { is_v3: true, used: at(1) },
         NewestIntactFormat { is_v3: false, used: at(1) },
         StateBetweenRetired { reached: Txid(5), newest: Txid(7) },
+        MovedOn { pinned: Txid(5), reached: Txid(7) },
         RoutedAround { keys: vec![key(), key()] },
         AvoidedArchived { keys: vec![key()] },
         OtherLineage { used: lineage("000N", 7), other: lineage("ltx", 1) },

@@ -138,7 +138,7 @@ impl Recorded {
             let is_it = |t: &&Value| match target_of(t) {
                 Target::Timestamp(at) => t["error"].is_null() && *last <= at && at < next,
                 Target::Latest => i + 1 == generations.len(),
-                Target::Txid(_) => false,
+                Target::Txid(_) | Target::Pinned(_) => false,
             };
             let target = self.targets().iter().find(is_it).unwrap_or_else(|| panic!("{}: {name}", self.name));
             (name.clone(), target["sha256"].as_str().unwrap().to_owned())

@@ -1,0 +1,14 @@
+//! The metrics of one run, for Prometheus (docs/CLI.md, "Metrics"). A run is over before anybody could ask it, so the
+//! metrics go to a file that node_exporter's textfile collector reads.
+//!
+//! `run` has the figures of a run, `ages` the ages of its states. `exposition` writes them in Prometheus' text format.
+//! `textfile` writes the file.
+
+mod ages;
+mod exposition;
+mod run;
+mod textfile;
+
+pub use ages::{AGE_BOUNDS_SECONDS, AgeHistogram};
+pub use run::{RequestOutcomes, RunMetrics};
+pub use textfile::MetricsTextfile;
