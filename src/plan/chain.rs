@@ -39,7 +39,7 @@ pub(super) fn plan(
 
     let order = FilesByMin::new(replica, times);
     let ideal = order.chain(allowed);
-    let search = Search { order: &order, target, goal, excluded, allowed: &allowed };
+    let search = ChainSearch { order: &order, target, goal, excluded, allowed: &allowed };
     let reached = ideal.reached;
     let found = match search.exact(ideal) {
         Err(error) if wanted == StateWanted::Intact && error.leaves_older_states() => search.intact(reached, error),
@@ -49,13 +49,13 @@ pub(super) fn plan(
         return moved_on(replica, pinned, *next, times, excluded, wanted);
     }
     Ok(match found? {
-        Found::Chain(chosen, warnings) => PlanOutcome::Plan(finished(replica, chosen, newest, warnings)),
-        Found::NeedTimes(needed) => PlanOutcome::NeedTimes(needed),
+        ChainFound::Chain(chosen, warnings) => PlanOutcome::Plan(finished(replica, chosen, newest, warnings)),
+        ChainFound::NeedTimes(needed) => PlanOutcome::NeedTimes(needed),
     })
 }
 
 /// A search for the files of a target. `goal` is the TXID of the newest state inside it, as far as names and times tell.
-struct Search<'a> {
+struct ChainSearch<'a> {
     order: &'a FilesByMin<'a>,
     target: &'a Target,
     goal: Txid,
@@ -64,17 +64,17 @@ struct Search<'a> {
     allowed: &'a dyn Fn(usize) -> bool,
 }
 
-/// The result of a [`Search`].
-enum Found {
+/// The result of a [`ChainSearch`].
+enum ChainFound {
     Chain(Chain, Vec<Warning>),
     /// The times of these files must be looked up first.
     NeedTimes(Vec<usize>),
 }
 
-impl Search<'_> {
+impl ChainSearch<'_> {
     /// Finds the chain to the target's state, and no other. `ideal` is the longest chain of allowed files, damaged ones
     /// included.
-    fn exact(&self, ideal: Chain) -> Result<Found, PlanError> {
+    fn exact(&self, ideal: Chain) -> Result<ChainFound, PlanError> {
         let Self { order, goal, allowed, .. } = *self;
         let mut warnings = Vec::new();
         if ideal.reached < goal {
@@ -84,7 +84,7 @@ impl Search<'_> {
                 return match *self.target {
                     // LastModified may be older than the truth. These files are then too new, and the hole lies behind
                     // the target.
-                    Target::Timestamp(_) if !unknown.is_empty() => Ok(Found::NeedTimes(unknown)),
+                    Target::Timestamp(_) if !unknown.is_empty() => Ok(ChainFound::NeedTimes(unknown)),
                     _ => Err(hole),
                 };
             }
@@ -99,15 +99,15 @@ impl Search<'_> {
             }
         }
         let chosen = order.without(ideal, allowed, self.excluded, &mut warnings)?;
-        Ok(Found::Chain(chosen, warnings))
+        Ok(ChainFound::Chain(chosen, warnings))
     }
 
-    /// Finds the longest chain of intact files, after [`Search::exact`] has failed with `error`. `ideal` is the TXID that
+    /// Finds the longest chain of intact files, after [`ChainSearch::exact`] has failed with `error`. `ideal` is the TXID that
     /// would be reached if no file were damaged or archived.
     ///
     /// # Errors
     /// No file is intact with which a chain could begin.
-    fn intact(&self, ideal: Txid, error: PlanError) -> Result<Found, PlanError> {
+    fn intact(&self, ideal: Txid, error: PlanError) -> Result<ChainFound, PlanError> {
         let Self { order, goal, excluded, allowed, .. } = *self;
         let chain = order.chain(|i| allowed(i) && !excluded.contains(i) && !order.is_archived(i));
         if chain.files.is_empty() {
@@ -125,7 +125,7 @@ impl Search<'_> {
         if !damaged.is_empty() {
             warnings.push(Warning::RoutedAround { keys: damaged });
         }
-        Ok(Found::Chain(chain, warnings))
+        Ok(ChainFound::Chain(chain, warnings))
     }
 }
 

@@ -72,7 +72,7 @@ fn check_replica(folder: &Path) -> usize {
         // Where LTX files lie beside those of 0.3, the hash of "latest" is that of the LTX files. What 0.3.13
         // restored is the newest state of the others.
         let mut expected = target["sha256"].as_str();
-        if name.starts_with("v3-then-ltx") && !target["note"].as_str().is_some_and(|note| note == "v0.3") {
+        if name.starts_with("v3-then-ltx") && target["note"].as_str() != Some("v0.3") {
             match target["litestream_0313_sha256"].as_str() {
                 Some(hash) => expected = Some(hash),
                 None => continue,

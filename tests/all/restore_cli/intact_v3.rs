@@ -266,19 +266,6 @@ fn an_older_generation_where_no_snapshot_is_usable() {
     }
 }
 
-#[test]
-fn a_dry_run_shows_the_older_plan() {
-    let (healthy, _) = v3_s3();
-    let gap = healthy.0.iter().filter(|file| !file.key.ends_with(&piece(NEWER, OFFSETS[2])));
-    let (server, _) = Recorded(gap.cloned().collect()).serve();
-    let place = Place::new();
-    let args = ["restore", FLAG, "-dry-run", "-o", &place.out(), &url(&server.endpoint(), "db")];
-    let ran = run(&mut hydrant_s3(&args)).succeeded();
-    assert!(warnings(&ran)[0].contains("3 pieces of WAL behind it are lost"), "{ran:?}");
-    assert!(warnings(&ran)[1].contains("hole: "), "{ran:?}");
-    place.is_empty();
-}
-
 // --- the fleet of real replicas ---
 
 /// The folder with `fleet.json` and `bucket`. None, and a note, if it is not beside the project.

@@ -264,7 +264,7 @@ fn databases_of_both_formats_in_one_run() {
     let mut restored = ltx.len();
     for (key, database) in of_v3 {
         assert_eq!(sha256(&host.path("out").join(key)), database["sha256"].as_str().unwrap(), "{key}");
-        assert!(!records[key]["txid"].as_str().is_some_and(|txid| !txid.is_empty()), "{}", records[key]);
+        assert!(records[key]["txid"].as_str().is_none_or(str::is_empty), "{}", records[key]);
         restored += 1;
     }
     assert_eq!(summary["restored"], restored);

@@ -40,7 +40,7 @@ fn packed(seed: u64) -> (GeneratedV3, PackSpec) {
         steps: 24,
         auto_vacuum: seed % 4 == 1,
         splits: seed % 5 != 2,
-        dies: seed % 3 == 0,
+        dies: seed.is_multiple_of(3),
         big_endian: seed % 8 == 5,
         whole_seconds: seed % 6 == 4,
         ..PackSpec::default()
