@@ -77,7 +77,10 @@ fn segments_are_a_wal() {
 
 #[test]
 fn objects_have_the_known_form() {
-    for generation in generations() {
+    // The segments of `v3-split` were made by hand, with smaller blocks.
+    for generation in
+        generations().into_iter().filter(|path| path.components().all(|part| part.as_os_str() != "v3-split"))
+    {
         for (_, object) in files(&generation.join("wal")) {
             let mut parser = BlockParser::new(object.len() as u64);
             parser.push(Bytes::from(object));
