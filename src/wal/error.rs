@@ -94,7 +94,7 @@ impl fmt::Display for WalChecksum {
             Self::Lz4Content => "checksum of the content",
             Self::Header => "checksum of the header",
             Self::Frame => "checksum of the frame",
-            Self::Salts => "salt of the frame",
+            Self::Salts => "salt pair of the frame",
         })
     }
 }

@@ -7,8 +7,12 @@ mod config;
 mod list_xml;
 #[path = "../../fuzz/checks/ltx_file.rs"]
 mod ltx_file;
+#[path = "../../fuzz/checks/lz4_frame_object.rs"]
+mod lz4_frame_object;
 #[path = "../../fuzz/checks/replica_url.rs"]
 mod replica_url;
+#[path = "../../fuzz/checks/wal_segment.rs"]
+mod wal_segment;
 
 use std::path::Path;
 
@@ -35,6 +39,16 @@ fn text(input: &[u8]) -> &str {
 #[test]
 fn ltx_files() {
     inputs("ltx_file").iter().for_each(|input| ltx_file::check(input));
+}
+
+#[test]
+fn objects_of_0_3() {
+    inputs("lz4_frame_object").iter().for_each(|input| lz4_frame_object::check(input));
+}
+
+#[test]
+fn wals() {
+    inputs("wal_segment").iter().for_each(|input| wal_segment::check(input));
 }
 
 #[test]

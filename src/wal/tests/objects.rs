@@ -46,7 +46,8 @@ proptest! {
         let object = form.object(&blocks);
         prop_assert!(decode(&object).as_ref() == Ok(&whole));
         prop_assert!(decode_chunked(&object, &sizes).as_ref() == Ok(&whole));
-        prop_assert!(others(&object) == whole);
+        // The other decoder takes a block without content for the end.
+        prop_assert!(lens.contains(&0) || others(&object) == whole);
     }
 
     #[test]

@@ -77,7 +77,9 @@ fn segments_are_a_wal() {
 
 #[test]
 fn objects_have_the_known_form() {
-    for generation in generations() {
+    // Some of the other replicas were made by hand.
+    let by_litestream = |path: &PathBuf| path.components().any(|part| part.as_os_str() == "v3-s3");
+    for generation in generations().into_iter().filter(by_litestream) {
         for (_, object) in files(&generation.join("wal")) {
             let mut parser = BlockParser::new(object.len() as u64);
             parser.push(Bytes::from(object));

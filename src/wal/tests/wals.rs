@@ -208,7 +208,7 @@ fn frames_out_of_their_chain() {
 fn wrong_salts_show_both() {
     let (mut wal, _) = small_wal(false);
     wal[32 + 8] = 0xee;
-    let expected = "WAL at offset 32: the salt of the frame is stored as ee020304050607ff, the header of the WAL has \
+    let expected = "WAL at offset 32: the salt pair of the frame is stored as ee020304050607ff, the header of the WAL has \
         01020304050607ff";
     assert_eq!(error(&wal).to_string(), expected);
 }
