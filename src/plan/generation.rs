@@ -33,7 +33,7 @@ pub struct V3Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PossiblyAhead {
     /// The pieces of the snapshot's own index behind the target that may prove it: at most two. Indexes into
-    /// [`V3Replica::files`].
+    /// [`V3Replica::files`](crate::catalogue::V3Replica::files).
     pub behind: Vec<usize>,
     /// Whether an older snapshot of the generation can be restored from instead.
     pub has_older: bool,

@@ -1,11 +1,11 @@
 //! A slow and simple restorer of replicas that Litestream 0.3 has written, with which the real one is compared. It
 //! was written from docs/FORMAT-V3.md alone and shares no code with `wal`, `ltx`, `catalogue` or `plan`. It keeps
-//! whole files and whole databases in memory. Its memory use is not bounded, so [`restore`] must not be used for files
+//! whole files and whole databases in memory. Its memory use is not bounded, so [`restore()`] must not be used for files
 //! from strangers.
 //!
 //! - [`decode_object`]: one stored object, which is one LZ4 frame.
 //! - [`read_wal`]: the WAL of one index.
-//! - [`restore`], [`restore_state`]: a whole replica.
+//! - [`restore()`], [`restore_state`]: a whole replica.
 
 mod catalogue;
 mod choose;
