@@ -3,8 +3,8 @@
 use super::support::*;
 use crate::common::wait::{AT_MOST, until};
 use hydrant::restore::SEGMENT_BYTES;
-use hydrant::sim::generate::{LargeV3Spec, large_v3};
-use hydrant::sim::server::{Object, RequestKind, SimServer};
+use hydrant::sim::generate::v3::{LargeV3Spec, large_v3};
+use hydrant::sim::server::{RequestKind, SimServer};
 use hydrant::store::Store;
 use hydrant::telemetry::Counters;
 use std::sync::Arc;
@@ -26,9 +26,8 @@ impl Large {
         let (server, dir) = (simulator(), tempfile::tempdir().unwrap());
         for object in &replica.objects {
             write_file(&dir.path().join(&object.key), &object.bytes, object.last_modified);
-            let stored = Object::new(object.bytes.clone()).last_modified(object.last_modified);
-            server.objects().put("bucket", &object.key, stored);
         }
+        server.objects().put_v3("bucket", &replica);
         Self {
             server,
             dir,

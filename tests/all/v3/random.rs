@@ -6,7 +6,9 @@ use hydrant::io::IoBackend;
 use hydrant::ltx::PageSize;
 use hydrant::plan::{Target, V3State};
 use hydrant::restore::{RestoreError, RestoreOutcome, SEGMENT_BYTES, Workers};
-use hydrant::sim::generate::{GeneratedV3, PackSpec, V3Damage, V3HistoryParams, pack_sqlite, random_v3_history};
+use hydrant::sim::generate::v3::{
+    GeneratedV3, PackSpec, V3Content, V3Damage, V3HistoryParams, pack_sqlite, random_v3_history,
+};
 use hydrant::sim::naive_v3::{NaiveRestored, NaiveTarget, NaiveV3Error, restore_state};
 use hydrant::sim::sqlite::is_intact;
 use hydrant::store::Store;
@@ -184,7 +186,7 @@ fn what_sqlite_itself_makes_of_the_live_files() {
                 Ok(_) => {
                     let database = std::fs::read(&output).unwrap();
                     let hash: [u8; 32] = Sha256::digest(&database).into();
-                    let is_right = |content: &hydrant::sim::generate::V3Content| {
+                    let is_right = |content: &V3Content| {
                         content.sha256 == hash && content.bytes == database.len() as u64
                     };
                     assert!(truth.contents.iter().any(is_right), "{scene}, expected {truth:?}");
@@ -234,10 +236,7 @@ fn random_histories_from_the_simulator() {
         let root = format!("r/{seed}");
         let params = V3HistoryParams { root: root.clone(), damage, page_size: PageSize::new(1024).unwrap(), ..V3HistoryParams::default() };
         let replica = random_v3_history(seed, &params);
-        for object in &replica.objects {
-            let stored = hydrant::sim::server::Object::new(object.bytes.clone()).last_modified(object.last_modified);
-            server.objects().put("bucket", &object.key, stored);
-        }
+        server.objects().put_v3("bucket", &replica);
         let middle: Timestamp = replica.times()[replica.times().len() / 2];
         for (target, naive) in [(Target::Latest, NaiveTarget::Latest), (Target::Timestamp(middle), NaiveTarget::At(middle.as_nanos()))] {
             let dir = tempfile::tempdir().unwrap();
