@@ -146,6 +146,10 @@ proptest! {
         let (store, engine) = (Store::File(Default::default()), engine(IoBackend::Pwrite, SEGMENT_BYTES, 64 << 20, &Arc::default()));
         for name in names {
             let expected = restore_state(&entries, NaiveTarget::Latest, Some(name), &is_intact);
+            if expected.as_ref().is_err_and(|error| error.class == "backup not found") {
+                // The name of a folder of foreign objects.
+                continue;
+            }
             let output = dir.path().join("out.db");
             let generation = Some(hydrant::catalogue::Generation(name));
             let found = Wanted { generation, ..Wanted::newest(&store, &path) }.restore(&engine, &output);
@@ -181,7 +185,18 @@ fn what_sqlite_itself_makes_of_the_live_files() {
             let (name, engine) = &engines[n % engines.len()];
             let output = dir.path().join("out.db");
             let found = Wanted::at(&store, &path, target).restore(engine, &output);
-            let scene = format!("seed {seed}, {:?}, {name}: {found:?}", truth.at.map(|at| at.to_string()));
+            let scene = || {
+                let naive_target = truth.at.map_or(NaiveTarget::Latest, |at| NaiveTarget::At(at.as_nanos()));
+                let naive = restore_state(&replica.entries(), naive_target, None, &is_intact);
+                let naive = naive.map(|naive| (V3Content::of(&naive.database), naive.index, naive.offset, naive.time_ns));
+                let files: Vec<String> = replica
+                    .objects
+                    .iter()
+                    .map(|object| format!("{} {} {}", object.key, object.bytes.len(), object.last_modified))
+                    .collect();
+                let at = truth.at.map(|at| at.to_string());
+                format!("seed {seed}, {at:?}, {name}: {found:?}, naively {naive:?}, of\n{}", files.join("\n"))
+            };
             match &found {
                 Ok(_) => {
                     let database = std::fs::read(&output).unwrap();
@@ -189,12 +204,12 @@ fn what_sqlite_itself_makes_of_the_live_files() {
                     let is_right = |content: &V3Content| {
                         content.sha256 == hash && content.bytes == database.len() as u64
                     };
-                    assert!(truth.contents.iter().any(is_right), "{scene}, expected {truth:?}");
+                    assert!(truth.contents.iter().any(is_right), "expected {truth:?}: {}", scene());
                     *counts.entry("right").or_insert(0) += 1;
                     std::fs::remove_file(&output).unwrap();
                 }
                 Err(error) => {
-                    assert_eq!(truth.error, Some(class_of(error)), "{scene}");
+                    assert_eq!(truth.error, Some(class_of(error)), "{}", scene());
                     assert!(!output.exists());
                     *counts.entry(class_of(error)).or_insert(0) += 1;
                 }
