@@ -288,7 +288,7 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
         job.check_end(&reader)?;
     }
     if let Some(frames) = &mut frames {
-        frames.inside = reader.frames();
+        frames.inside = reader.last_commit().map_or(0, |(frames, _)| frames);
     }
     let mut applied_behind = None;
     for (piece, body) in job.behind.iter().zip(behind) {

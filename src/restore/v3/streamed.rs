@@ -42,7 +42,7 @@ pub(super) async fn read(
         };
         let reader = read_frames(execution, job, &mut note).await?;
         if let Some(frames) = &mut frames {
-            frames.inside = reader.frames();
+            frames.inside = reader.last_commit().map_or(0, |(frames, _)| frames);
             read_behind(execution, job, reader.clone(), frames).await;
         }
         let of_target = job.through.map_or(reader.last_commit(), |_| None);
