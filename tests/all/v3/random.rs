@@ -101,8 +101,13 @@ fn params() -> impl Strategy<Value = (u64, V3HistoryParams)> {
     )
 }
 
+/// The number of histories that are tried. proptest's own variable sets another one.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(64, |cases| cases.parse().unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn equals_the_naive_restorer((seed, params) in params(), picks in any::<[prop::sample::Index; 4]>()) {
