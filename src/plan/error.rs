@@ -119,10 +119,9 @@ impl PlanError {
             Self::NoBackups => Class::BackupNotFound,
             Self::NoSnapshot { .. } => Class::NoSnapshot,
             Self::Prerelease { .. } => Class::Malformed,
-            Self::WalHole { .. }
-            | Self::SnapshotNotReached { .. }
-            | Self::PageHole { .. }
-            | Self::CutOff { .. } => Class::Hole,
+            Self::WalHole { .. } | Self::SnapshotNotReached { .. } | Self::PageHole { .. } | Self::CutOff { .. } => {
+                Class::Hole
+            }
             Self::NoOtherSnapshot { class, .. } | Self::DamagedWal { class, .. } => *class,
             Self::UnknownGeneration { .. } | Self::ArchivedFiles { .. } => Class::TargetNotReachable,
             Self::ChainDoesNotBeginAtOne { .. } => Class::ChainDoesNotBeginAtOne,

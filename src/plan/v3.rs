@@ -120,7 +120,8 @@ fn plan_in(
             // What is missing before the first piece behind the target may be inside it.
             let hole_behind =
                 pieces.get(inside).is_some_and(|&(at, _)| contiguous <= inside || excluded.contains_v3(at));
-            let is_short = used < inside || hole_behind || !reaches(base, highest, pieces.get(..used).unwrap_or_default());
+            let is_short =
+                used < inside || hole_behind || !reaches(base, highest, pieces.get(..used).unwrap_or_default());
             (used, is_short.then(|| inside.saturating_sub(used)))
         }
     };

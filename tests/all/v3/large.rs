@@ -142,7 +142,9 @@ fn small_segments_and_little_memory() {
     let path = large.dir.path().join(&large.root).to_str().unwrap().to_owned();
     let bucket = store(&large.server, &Default::default(), &counters);
     for kind in kinds() {
-        for (segment_bytes, memory_bytes) in [(2_000, 64 << 20), (2_000, 1 << 20), (100_000, 1 << 20), (SEGMENT_BYTES, 1 << 20)] {
+        for (segment_bytes, memory_bytes) in
+            [(2_000, 64 << 20), (2_000, 1 << 20), (100_000, 1 << 20), (SEGMENT_BYTES, 1 << 20)]
+        {
             let engine = engine(kind, segment_bytes, memory_bytes, &counters);
             for (store, path) in [(&Store::File(Default::default()), path.as_str()), (&bucket, large.root.as_str())] {
                 let dir = tempfile::tempdir().unwrap();

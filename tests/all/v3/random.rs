@@ -193,7 +193,8 @@ fn what_sqlite_itself_makes_of_the_live_files() {
             let scene = || {
                 let naive_target = truth.at.map_or(NaiveTarget::Latest, |at| NaiveTarget::At(at.as_nanos()));
                 let naive = restore_state(&replica.entries(), naive_target, None, &is_intact);
-                let naive = naive.map(|naive| (V3Content::of(&naive.database), naive.index, naive.offset, naive.time_ns));
+                let naive =
+                    naive.map(|naive| (V3Content::of(&naive.database), naive.index, naive.offset, naive.time_ns));
                 let files: Vec<String> = replica
                     .objects
                     .iter()
@@ -206,9 +207,8 @@ fn what_sqlite_itself_makes_of_the_live_files() {
                 Ok(_) => {
                     let database = std::fs::read(&output).unwrap();
                     let hash: [u8; 32] = Sha256::digest(&database).into();
-                    let is_right = |content: &V3Content| {
-                        content.sha256 == hash && content.bytes == database.len() as u64
-                    };
+                    let is_right =
+                        |content: &V3Content| content.sha256 == hash && content.bytes == database.len() as u64;
                     assert!(truth.contents.iter().any(is_right), "expected {truth:?}: {}", scene());
                     *counts.entry("right").or_insert(0) += 1;
                     std::fs::remove_file(&output).unwrap();
@@ -230,7 +230,11 @@ fn what_sqlite_itself_makes_of_the_live_files() {
 fn random_histories_have_damage_of_every_class() {
     let mut classes = BTreeMap::new();
     for seed in 0..400 {
-        let params = V3HistoryParams { damage: V3Damage::ALL.to_vec(), page_size: PageSize::new(512).unwrap(), ..V3HistoryParams::default() };
+        let params = V3HistoryParams {
+            damage: V3Damage::ALL.to_vec(),
+            page_size: PageSize::new(512).unwrap(),
+            ..V3HistoryParams::default()
+        };
         let entries = random_v3_history(seed, &params).entries();
         let class = match restore_state(&entries, NaiveTarget::Latest, None, &is_intact) {
             Ok(_) => "right",
@@ -254,11 +258,18 @@ fn random_histories_from_the_simulator() {
     for seed in 0..40 {
         let damage = if seed % 2 == 0 { Vec::new() } else { V3Damage::ALL.to_vec() };
         let root = format!("r/{seed}");
-        let params = V3HistoryParams { root: root.clone(), damage, page_size: PageSize::new(1024).unwrap(), ..V3HistoryParams::default() };
+        let params = V3HistoryParams {
+            root: root.clone(),
+            damage,
+            page_size: PageSize::new(1024).unwrap(),
+            ..V3HistoryParams::default()
+        };
         let replica = random_v3_history(seed, &params);
         server.objects().put_v3("bucket", &replica);
         let middle: Timestamp = replica.times()[replica.times().len() / 2];
-        for (target, naive) in [(Target::Latest, NaiveTarget::Latest), (Target::Timestamp(middle), NaiveTarget::At(middle.as_nanos()))] {
+        for (target, naive) in
+            [(Target::Latest, NaiveTarget::Latest), (Target::Timestamp(middle), NaiveTarget::At(middle.as_nanos()))]
+        {
             let dir = tempfile::tempdir().unwrap();
             let output = dir.path().join("out.db");
             let expected = restore_state(&replica.entries(), naive, None, &is_intact);
