@@ -59,19 +59,17 @@ fn what_sqlite_wrote_restores_to_every_state() {
     assert!(checked > 500, "{checked} targets");
 }
 
-/// One snapshot only, which is ahead and overwrites the first one: nothing can stand in for it.
+/// With one generation, nothing else stands in for a snapshot that is ahead.
 #[test]
 fn snapshots_that_are_ahead_are_seen() {
-    let (mut several, mut lost) = (0, 0);
+    let mut several = 0;
     for seed in 0..40 {
-        let dies = seed % 2 == 0;
-        let spec = PackSpec { generations: 1, steps: if dies { 2 } else { 12 }, dies, ..PackSpec::default() };
+        let spec = PackSpec { generations: 1, steps: 12, ..PackSpec::default() };
         let replica = pack_sqlite(seed, &spec).unwrap();
         check_truths(&replica, &format!("seed {seed}, {spec:?}"));
         several += replica.truths.iter().filter(|truth| truth.contents.len() > 1).count();
-        lost += replica.truths.iter().filter(|truth| truth.error == Some("integrity check")).count();
     }
-    assert!(several > 0 && lost > 0, "{several} with several right states, {lost} without any");
+    assert!(several > 0, "no snapshot was ahead");
 }
 
 #[test]
