@@ -163,10 +163,12 @@ impl Restorer<'_> {
         let mut whole = Reading::default();
         let mut ends = Vec::new();
         for segment in &own {
-            if read_segment(&mut whole, base, segment).is_err() {
+            // Whole frames before damage count.
+            let read = read_segment(&mut whole, base, segment);
+            ends.push(whole.wal.frames.len());
+            if read.is_err() {
                 break;
             }
-            ends.push(whole.wal.frames.len());
         }
         let frames = &whole.wal.frames[..ends.last().copied().unwrap_or(0)];
         let end_of = |at: usize| ends.get(at).copied().unwrap_or(frames.len());
@@ -176,7 +178,9 @@ impl Restorer<'_> {
             let (pgno, _, page) = &frames[at];
             base.page(*pgno) == Some(page)
         };
-        let last = after.last().map_or(committed, |&at| end_of(at));
+        // Frames inside the target after its last commit prove as much as those behind it.
+        let read = after.last().copied().max(used.len().checked_sub(1));
+        let last = read.map_or(committed, end_of);
         let proven = (committed..last).any(|at| {
             let pgno = frames[at].0;
             let versions: Vec<usize> = (0..committed).filter(|&before| frames[before].0 == pgno).collect();
@@ -192,10 +196,8 @@ impl Restorer<'_> {
             return Ok(restored);
         }
 
-        let start_of = |at: usize| at.checked_sub(1).map_or(0, end_of);
-        let greatest = after.iter().flat_map(|&at| start_of(at)..end_of(at)).filter(|&at| equals_snapshot(at)).max();
-        let commit =
-            greatest.filter(|&at| at >= committed).and_then(|from| (from..frames.len()).find(|&at| frames[at].1 != 0));
+        let greatest = (committed..last).filter(|&at| equals_snapshot(at)).max();
+        let commit = greatest.and_then(|from| (from..frames.len()).find(|&at| frames[at].1 != 0));
         let Some(commit) = commit else {
             state?;
             return fail("integrity check", format!("{} is ahead of the WAL", snapshot.entry.key));
