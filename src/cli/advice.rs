@@ -100,7 +100,7 @@ pub(super) fn of_replica(error: &RestoreError) -> Option<Advice> {
     let newest = |known: &[DatedGeneration]| known.iter().max_by_key(|g| (g.last, g.name)).map(|g| g.name);
     let generation = match error {
         RestoreError::Plan(PlanError::UnknownGeneration { known, .. }) => newest(known),
-        RestoreError::Plan(PlanError::NoSnapshot { instead, .. }) => *instead,
+        RestoreError::Plan(PlanError::NoSnapshot { instead, .. } | PlanError::Prerelease { instead, .. }) => *instead,
         _ => None,
     };
     if let Some(generation) = generation {

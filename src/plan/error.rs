@@ -27,13 +27,15 @@ pub enum PlanError {
         instead_text(*.instead)
     )]
     NoSnapshot { generation: Generation, files: usize, instead: Option<Generation> },
-    /// The files were written by a prerelease of Litestream 0.4, whose format no release has.
+    /// Files were written by a prerelease of Litestream 0.4, whose format no release has. What they hold is unknown, so
+    /// `instead`, the newest generation of Litestream 0.3 beside them, is restored only if it is asked for.
     #[error(
-        "the backups were written by a prerelease of Litestream 0.4, for example {}: no release of Litestream reads \
-         them, and Hydrant does not either",
-        escaped(.key)
+        "files were written by a prerelease of Litestream 0.4, for example {}: no release of Litestream reads them, \
+         and Hydrant does not either{}",
+        escaped(.key),
+        beside_text(*.instead)
     )]
-    Prerelease { key: String },
+    Prerelease { key: String, instead: Option<Generation> },
     /// No files are there of the generation that was asked for.
     #[error("no generation {generation}{}", known_generations(.known))]
     UnknownGeneration { generation: Generation, known: Vec<DatedGeneration> },
@@ -180,6 +182,10 @@ fn and_oldest(time: Option<Timestamp>) -> String {
 
 fn instead_text(instead: Option<Generation>) -> String {
     instead.map_or_else(String::new, |older| format!("; the older generation {older} has one"))
+}
+
+fn beside_text(instead: Option<Generation>) -> String {
+    instead.map_or(String::new(), |instead| format!("; they may be newer than generation {instead} of Litestream 0.3"))
 }
 
 fn known_generations(known: &[DatedGeneration]) -> String {

@@ -43,7 +43,11 @@ pub(super) fn plan(
         Target::Latest | Target::Txid(_) | Target::Pinned(_) => Timestamp::MAX,
     };
     let generations = generations(v3);
-    let exact = choose(v3, &generations, until, target)
+    if let Some(key) = &v3.prerelease {
+        let with_snapshot = generations.iter().filter_map(|g| Some((newest_snapshot(g, Timestamp::MAX)?, g.name)));
+        return Err(PlanError::Prerelease { key: key.to_string(), instead: with_snapshot.max().map(|(_, name)| name) });
+    }
+    let exact = choose(&generations, until, target)
         .and_then(|chosen| plan_in(v3, &generations, chosen, until, excluded, StateWanted::Exact));
     match exact {
         Err(error) if wanted == StateWanted::Intact && error.leaves_older_states() => {
@@ -194,7 +198,6 @@ fn newest_snapshot(generation: &GenerationFiles<'_>, until: Timestamp) -> Option
 
 /// Chooses the generation: the one with the newest snapshot that is not newer than the target.
 fn choose<'a, 'b>(
-    v3: &V3Replica,
     generations: &'b [GenerationFiles<'a>],
     until: Timestamp,
     target: &Target,
@@ -205,16 +208,13 @@ fn choose<'a, 'b>(
     let by_time = generations.iter().filter_map(|g| Some((newest_snapshot(g, until)?, latest(g), g.name, g)));
     let Some((.., chosen)) = by_time.max_by_key(|&(snapshot, newest, name, _)| (snapshot, newest, name)) else {
         let oldest = generations.iter().flat_map(snapshot_times).min();
-        return Err(
-            match (target, oldest, generations.iter().max_by_key(|g| g.newest(Timestamp::MAX)), &v3.prerelease) {
-                (Target::Timestamp(at), Some(_), _, _) => PlanError::TimestampDoesNotExist { at: *at, oldest },
-                (_, _, Some(newest), _) => {
-                    PlanError::NoSnapshot { generation: newest.name, files: newest.files.len(), instead: None }
-                }
-                (_, _, None, Some(key)) => PlanError::Prerelease { key: key.to_string() },
-                (_, _, None, None) => PlanError::NoBackups,
-            },
-        );
+        return Err(match (target, oldest, generations.iter().max_by_key(|g| g.newest(Timestamp::MAX))) {
+            (Target::Timestamp(at), Some(_), _) => PlanError::TimestampDoesNotExist { at: *at, oldest },
+            (_, _, Some(newest)) => {
+                PlanError::NoSnapshot { generation: newest.name, files: newest.files.len(), instead: None }
+            }
+            (_, _, None) => PlanError::NoBackups,
+        });
     };
     let newest = chosen.newest(until);
     // Retention deletes snapshots first, so an old generation without one is normal. A newer one is not: to restore an

@@ -214,6 +214,20 @@ fn files_of_the_prereleases_of_0_4_are_refused_by_name() {
     }
 }
 
+/// Nobody knows what files of a prerelease hold. So generations of 0.3 beside them are restored only by name.
+#[test]
+fn generations_beside_files_of_a_prerelease_are_restored_by_name() {
+    let mut recorded = fixture("v3-s3");
+    let (newer, hash) = recorded.last_states().pop().unwrap();
+    let mut file = recorded.file(SNAPSHOT).clone();
+    file.key = format!("generations/{newer}/wal/00000000/00000000.wal.lz4");
+    recorded.files.push(file);
+    let served = serve(recorded);
+    let ran = restore_with(&[&served.url()]).fails("0.4");
+    assert!(ran.stderr.contains(&format!("-generation {newer}")), "{ran:?}");
+    restore_with(&["-generation", &newer, &served.url()]).gives(&hash);
+}
+
 /// An output that exists is kept, and replaced only by a complete database.
 #[test]
 fn an_output_that_is_there() {

@@ -74,13 +74,14 @@ fn reached(recorded: &Recorded, target: Target, outcome: &RestoreOutcome) -> Res
     Ok(())
 }
 
-/// Restores every target of every replica from `store`: with one writer files whole, with the other one in segments.
-/// Returns the number of restores.
+/// Restores every target of every replica from `store` with each writer, files whole and in segments. Returns the number
+/// of restores.
 fn every_target(source: &str, store: &Store, replicas: &[Recorded], path_of: impl Fn(&Recorded) -> String) -> usize {
     let mut problems = Vec::new();
     let mut restored = 0;
     let counters = Arc::default();
-    for (kind, segment_bytes) in kinds().into_iter().zip([SEGMENT_BYTES, 2_000]) {
+    let writers = kinds().into_iter().flat_map(|kind| [SEGMENT_BYTES, 2_000].map(|bytes| (kind, bytes)));
+    for (kind, segment_bytes) in writers {
         let engine = engine(kind, segment_bytes, 64 << 20, &counters);
         for recorded in replicas {
             let path = path_of(recorded);
@@ -89,7 +90,7 @@ fn every_target(source: &str, store: &Store, replicas: &[Recorded], path_of: imp
                 let output = dir.path().join("restored.db");
                 let result = Wanted::at(store, &path, target_of(t)).restore(&engine, &output);
                 let (name, note) = (&recorded.name, &t["note"]);
-                let scene = format!("{name} {kind:?} {} {} {note}", t["target"], t["timestamp"]);
+                let scene = format!("{name} {kind:?} {segment_bytes} {} {} {note}", t["target"], t["timestamp"]);
                 if let Err(problem) = judge(recorded, t, &result, &output) {
                     problems.push(format!("{scene}: {problem}"));
                 }

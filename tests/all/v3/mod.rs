@@ -1,6 +1,7 @@
 //! Tests of replicas in the format of Litestream 0.3 (docs/FORMAT-V3.md): what Litestream wrote, on
 //! disk and in buckets, through the engine and through the program.
 
+mod ahead;
 mod choice;
 mod cli;
 mod corpus;
