@@ -35,7 +35,7 @@ pub struct PossiblyAhead {
     /// The pieces of the snapshot's own index behind the target that may prove it: at most two. Indexes into
     /// [`V3Replica::files`](crate::catalogue::V3Replica::files).
     pub behind: Vec<usize>,
-    /// Whether an older snapshot of the generation can be restored from instead.
+    /// Whether an older snapshot of the generation leads to the same state, as far as the names show.
     pub has_older: bool,
 }
 

@@ -109,6 +109,14 @@ impl Excluded {
         self.v3.insert(file, class);
     }
 
+    /// This record, in which `file` of Litestream 0.3 is excluded too.
+    #[must_use]
+    pub fn and_v3(&self, file: usize, class: Class) -> Self {
+        let mut both = self.clone();
+        both.insert_v3(file, class);
+        both
+    }
+
     /// The class of damage of `file` of Litestream 0.3. None if it is not excluded.
     pub fn get_v3(&self, file: usize) -> Option<Class> {
         self.v3.get(&file).copied()

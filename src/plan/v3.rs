@@ -143,11 +143,17 @@ fn plan_in(
     let (index, offset) = inside.last().map_or((base.index, 0), |(_, file)| file.position());
     let time = inside.iter().map(|(_, file)| file.last_modified).chain([base.last_modified]).max();
     let time = time.unwrap_or(base.last_modified);
-    let has_older = snapshots().any(|(at, file)| at != base_at && file.index < base.index && usable(at, file));
+    // One call of this function more at most: an older snapshot is never that of the last index, so it is not ahead.
+    let has_older = || {
+        let without = excluded.and_v3(base_at, Class::IntegrityCheck);
+        let older = plan_in(v3, generations, chosen, until, &without, wanted);
+        let first = older.ok().and_then(|older| v3.files.get(*older.files.first()?).map(|file| file.index));
+        first.is_some_and(|first| first < base.index)
+    };
     let ahead = (index == base.index).then(|| ahead(base, &pieces, used)).flatten().map(|behind| PossiblyAhead {
         // Of the pieces behind a damaged one nothing is known.
         behind: behind.into_iter().take_while(|&at| !excluded.contains_v3(at)).collect(),
-        has_older,
+        has_older: has_older(),
     });
     let mut warnings = Vec::new();
     if let Some(lost) = lost {

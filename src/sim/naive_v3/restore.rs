@@ -96,10 +96,7 @@ impl Restorer<'_> {
         older: &[StoredFile],
         instead_of: Option<u32>,
     ) -> Result<NaiveRestored, NaiveV3Error> {
-        let since = self.files.segments.partition_point(|segment| segment.index < snapshot.index);
-        let since = &self.files.segments[since..];
-        let used = since.iter().take_while(|segment| self.target.allows(segment.entry.time_ns)).count();
-        let (used, beyond) = (&since[..used], since.get(used));
+        let (used, beyond) = self.segments_since(snapshot);
         check_names(snapshot, used, beyond, instead_of)?;
 
         let mut state = self.bare(snapshot, base);
@@ -124,6 +121,14 @@ impl Restorer<'_> {
             return applied.map(|()| state);
         }
         self.unless_ahead(snapshot, base, older, used, &reading, applied.map(|()| state))
+    }
+
+    /// The segments inside the target from the snapshot's index on, and the first one beyond them.
+    fn segments_since(&self, snapshot: &StoredFile) -> (&[StoredFile<'_>], Option<&StoredFile<'_>>) {
+        let since = self.files.segments.partition_point(|segment| segment.index < snapshot.index);
+        let since = &self.files.segments[since..];
+        let used = since.iter().take_while(|segment| self.target.allows(segment.entry.time_ns)).count();
+        (&since[..used], since.get(used))
     }
 
     /// The state that the snapshot alone shows.
@@ -192,8 +197,11 @@ impl Restorer<'_> {
         {
             return Ok(state.clone());
         }
-        if let Ok(restored) = self.first_usable(older, Some(snapshot.index)) {
-            return Ok(restored);
+        if let Some(next) = older.first()
+            && let (used, beyond) = self.segments_since(next)
+            && check_names(next, used, beyond, Some(snapshot.index)).is_ok()
+        {
+            return self.first_usable(older, Some(snapshot.index));
         }
 
         let greatest = (committed..last).filter(|&at| equals_snapshot(at)).max();
