@@ -9,6 +9,7 @@ use crate::lz4::{
     self, BlockField, CONTENT_SIZE_OFFSET, HeaderError, MAGIC, WINDOW, block_error, content_bound, parse_header,
 };
 use bytes::{Bytes, BytesMut};
+use lz4_flex::block::DecompressError;
 use std::collections::VecDeque;
 use std::hash::Hasher;
 use twox_hash::XxHash32;
@@ -387,10 +388,28 @@ impl StoredBlock {
             return Ok(());
         }
         let window = if self.is_independent { &[] } else { window };
-        lz4::append(&self.data, window, self.block_max, out).map_err(|error| {
-            let fault = WalFault::Lz4Block(block_error(&error, "has more content than this frame's blocks may have"));
-            WalError::Malformed { offset: self.offset, fault }
-        })
+        lz4::append(&self.data, window, self.block_max, out).map_err(|error| self.malformed(&error))
+    }
+
+    /// Checks the block's checksum and writes its content over what `buffer` holds. Returns the content. The block must be
+    /// independent of the others.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::decode`].
+    pub fn decode_over<'a>(&'a self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], WalError> {
+        debug_assert!(self.is_independent, "nobody knows the content before this block");
+        self.check()?;
+        if self.is_raw {
+            return Ok(&self.data);
+        }
+        let decoded = lz4::decode_over(&self.data, self.block_max, buffer).map_err(|error| self.malformed(&error))?;
+        Ok(buffer.get(..decoded).unwrap_or_default())
+    }
+
+    fn malformed(&self, error: &DecompressError) -> WalError {
+        let fault = WalFault::Lz4Block(block_error(error, "has more content than this frame's blocks may have"));
+        WalError::Malformed { offset: self.offset, fault }
     }
 
     /// Checks the block's checksum. Returns the content if it is stored as it is.

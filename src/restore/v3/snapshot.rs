@@ -392,25 +392,21 @@ impl BlockJob {
     async fn run(self, worker: &Worker) -> Result<BlockDone, ExecutionFailure> {
         let Self { context, content, before, pass_on } = self;
         let mut watch = Stopwatch::start();
-        let content = match content {
+        let mut buffer = lock(&context.buffers).pop().unwrap_or_default();
+        let content = match &content {
             Content::Plain(content) => content,
-            Content::Stored(block) => {
-                let mut content = lock(&context.buffers).pop().unwrap_or_default();
-                content.clear();
-                block.decode(&[], &mut content).map_err(of_base)?;
-                content
-            }
+            Content::Stored(block) => block.decode_over(&mut buffer).map_err(of_base)?,
         };
         // If the job before this one has failed, it reports the failure.
         let before = before.ok_or(ExecutionFailure::Stopped)?;
         let mut progress = watch.away(before).await.map_err(|_| ExecutionFailure::Stopped)?;
-        progress.hash.update(&content);
-        let pages = progress.take(&content, context.page_size)?;
+        progress.hash.update(content);
+        let pages = progress.take(content, context.page_size)?;
         // The receiver is gone if the restore has failed or was dropped.
         let _ = pass_on.send(progress);
         let Some(pages) = pages else { return Ok(BlockDone { placed: Placed::default(), seen: Vec::new() }) };
         let done = pages.write(worker, &context).await?;
-        lock(&context.buffers).push(content);
+        lock(&context.buffers).push(buffer);
         worker.recorder().record(Stage::Decode, watch.elapsed());
         Ok(done)
     }
