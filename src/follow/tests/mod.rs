@@ -1,0 +1,2 @@
+mod lock;
+mod standby;
