@@ -15,6 +15,7 @@ pub mod args;
 mod bench;
 mod failures;
 mod find;
+mod follow;
 pub mod ltx;
 mod metrics;
 mod permissions;
@@ -217,7 +218,11 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {
             let permissions = permissions::permissions(&args.permissions, &config::RestorePattern::default())?;
-            screen::print(&restore::run(args, env, &log, cancel, &session::OneDatabase::new(permissions))?)
+            let engine = session::OneDatabase::new(permissions);
+            match args.follow {
+                true => screen::print(&follow::run(args, env, &log, cancel, &engine)?),
+                false => screen::print(&restore::run(args, env, &log, cancel, &engine)?),
+            }
         }),
         Command::Ltx(args) => with_signals(|cancel| screen::print(&ltx::run(args, env, &log, cancel)?)),
         Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),

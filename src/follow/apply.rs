@@ -10,6 +10,7 @@ use crate::process::locks::lock;
 use crate::process::threads::Threads;
 use crate::restore::{ChangeFile, ChangeSink, ChangesError, Worker, read_changes};
 use crate::store::{Store, StoreError};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 /// Pages are handed to SQLite's thread in batches of at least 256 KiB.
@@ -20,13 +21,15 @@ pub(super) struct Writer {
     threads: Threads,
     standby: Arc<Mutex<Option<Standby>>>,
     page_size: PageSize,
+    /// The TXID that was committed last; 0 if none was. It is known here even if nobody waited for the commit.
+    committed: Arc<AtomicU64>,
 }
 
 impl Writer {
     /// Runs `standby` on the one thread of `threads`.
     pub(super) fn new(threads: Threads, standby: Standby) -> Self {
         let page_size = standby.page_size();
-        Self { threads, standby: Arc::new(Mutex::new(Some(standby))), page_size }
+        Self { threads, standby: Arc::new(Mutex::new(Some(standby))), page_size, committed: Arc::default() }
     }
 
     /// Does `work` on SQLite's thread.
@@ -47,11 +50,24 @@ impl Writer {
         self.on(Standby::abandon).await
     }
 
-    /// Closes the database ([`Standby::close`]), after the work that SQLite's thread has begun.
-    pub(super) async fn close(self) {
+    /// Commits what was written ([`Standby::commit`]). The database then holds `txid`.
+    async fn commit(&self, txid: Txid, pages: u32, page_1: Option<Vec<u8>>) -> Result<(), FollowError> {
+        let committed = Arc::clone(&self.committed);
+        let commit = move |standby: &mut Standby| {
+            standby.commit(pages, page_1)?;
+            committed.store(txid.0, SeqCst);
+            Ok(())
+        };
+        self.on(commit).await
+    }
+
+    /// Closes the database ([`Standby::close`]), after the work that SQLite's thread has begun. Returns the TXID that was
+    /// committed last, if any was.
+    pub(super) async fn close(self) -> Option<Txid> {
         let standby = Arc::clone(&self.standby);
         // Fails only if closing panicked, which was printed.
         let _ = self.threads.run(move || lock(&standby).take().map(Standby::close)).await;
+        Some(Txid(self.committed.load(SeqCst))).filter(|txid| txid.0 > 0)
     }
 }
 
@@ -132,7 +148,7 @@ pub(super) async fn apply(
     if let Some(pgno) = changes.pages.first_unclaimed_after(old, lock_page) {
         return Err(FollowError::PageMissing { at, pgno, commit }.into());
     }
-    writer.on(move |standby| standby.commit(commit, page_1)).await?;
+    writer.commit(newest.max_txid, commit, page_1).await?;
     let settled = writer.on(Standby::settle).await;
     Ok(Applied { continuity, newest, pages, settled })
 }

@@ -45,6 +45,9 @@ pub struct FollowRequest {
     pub at: Txid,
     /// The time between two polls.
     pub interval: Duration,
+    /// The directory that appears once the database is replicated from here ([`crate::follow::primary_state`]). None if
+    /// the replica itself lies in it.
+    pub primary_state: Option<PathBuf>,
     /// Ends the follower. The workers must not be stopped by it: the database is closed first.
     pub cancel: CancellationToken,
 }
@@ -92,11 +95,14 @@ pub async fn follow(
         ended = follower.go_on() => ended,
     };
     follower.tell(FollowEvent::Ending);
-    // A change that was in flight is taken back by `close`. It is known to be applied only after its commit has returned;
-    // if it was committed without that, the sidecar is behind, which is harmless.
-    follower.write_sidecar();
-    let Follower { writer, summary, .. } = follower;
-    writer.close().await;
+    let Follower { writer, mut summary, request, durable, observer, .. } = follower;
+    // A change that was in flight is taken back, or was committed although nobody waited for it any more.
+    summary.txid = writer.close().await.unwrap_or(summary.txid);
+    if summary.txid != durable
+        && let Err(error) = sidecar::write(&request.database, summary.txid)
+    {
+        observer(&FollowEvent::SidecarFailed { error: &error });
+    }
     (summary, ended)
 }
 
@@ -179,10 +185,9 @@ impl Follower {
 
     /// Fails if Litestream's state appeared beside the database: it is replicated from here.
     fn refuse_primary(&self) -> Result<(), FollowError> {
-        let path = super::primary_state(&self.request.database);
-        match path.exists() {
-            true => Err(FollowError::Primary { path }),
-            false => Ok(()),
+        match self.request.primary_state.as_ref().filter(|path| path.exists()) {
+            Some(path) => Err(FollowError::Primary { path: path.clone() }),
+            None => Ok(()),
         }
     }
 

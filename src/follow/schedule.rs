@@ -8,10 +8,10 @@ use std::time::Duration;
 
 /// With an interval of 10 s or more, every poll is a LIST of level 0.
 const LISTS_ONLY: Duration = Duration::from_secs(10);
-/// With a shorter interval, level 0 is listed every 15 s.
-const LIST_EVERY: Duration = Duration::from_secs(15);
-/// All levels are listed every 5 min.
-const LIST_ALL_EVERY: Duration = Duration::from_secs(300);
+/// With a shorter interval, level 0 is listed every 15 intervals, and every 15 s at least.
+const LIST_EVERY: (u32, Duration) = (15, Duration::from_secs(15));
+/// All levels are listed every 300 intervals, and every 5 min at least.
+const LIST_ALL_EVERY: (u32, Duration) = (300, Duration::from_secs(300));
 /// If no request has succeeded for 4 min, all levels are listed: Litestream keeps files of level 0 for 5 min.
 const LONG_SILENCE: Duration = Duration::from_secs(240);
 /// At most this many polls follow each other at once.
@@ -76,11 +76,12 @@ impl Schedule {
     /// How to poll at the time `now`.
     pub(super) fn poll(&self, now: Duration) -> Poll {
         let since = |then: Duration| now.saturating_sub(then);
-        if since(self.listed_all) >= LIST_ALL_EVERY || since(self.succeeded) >= LONG_SILENCE {
+        let every = |(intervals, least): (u32, Duration)| self.interval.saturating_mul(intervals).min(least);
+        if since(self.listed_all) >= every(LIST_ALL_EVERY) || since(self.succeeded) >= LONG_SILENCE {
             Poll::All
         } else if let Some(next) = self.next {
             next
-        } else if self.interval >= LISTS_ONLY || since(self.listed) >= LIST_EVERY {
+        } else if self.interval >= LISTS_ONLY || since(self.listed) >= every(LIST_EVERY) {
             Poll::Level0
         } else {
             Poll::NextKey

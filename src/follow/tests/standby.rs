@@ -108,7 +108,11 @@ fn every_shape_of_change_arrives_byte_for_byte() {
                 primary.apply(&mut standby, &image, &new);
                 image = new;
                 for reader in [&kept, &read_only(&path)] {
-                    assert_eq!(number(reader, "SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b)"), 10_000, "{sql}");
+                    assert_eq!(
+                        number(reader, "SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b)"),
+                        10_000,
+                        "{sql}"
+                    );
                     let check: String = reader.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
                     assert_eq!(check, "ok", "{page_size} {auto_vacuum} {sql}");
                 }
