@@ -27,7 +27,7 @@ use std::time::Instant;
 
 /// The JSON object that `hydrant restore -f -json` prints at its end.
 #[derive(Serialize)]
-struct JsonResult<'a> {
+struct FollowJson<'a> {
     db_path: &'a str,
     replica: &'static str,
     /// The TXID that the database holds.
@@ -62,7 +62,7 @@ pub(super) fn run(
     let args = &args;
     let request =
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
-    let standby = Standby { request: &request, engine };
+    let standby = StandbyCommand { request: &request, engine };
     let (_lock, start) = match standby.start() {
         Ok(started) => started,
         // A signal during the first restore leaves nothing behind, as at any other time.
@@ -74,7 +74,7 @@ pub(super) fn run(
         Err(failure) => return Err(failure),
     };
     let (summary, ended) = standby.follow(start.txid)?;
-    let json = JsonResult {
+    let json = FollowJson {
         db_path: &output_shown,
         replica: location.store.kind(),
         txid: summary.txid.to_string(),
@@ -94,20 +94,20 @@ pub(super) fn run(
 }
 
 /// Where a standby begins.
-struct Start {
+struct StandbyStart {
     txid: Txid,
     /// Whether it was restored by this run.
     restored: bool,
 }
 
-struct Standby<'a> {
+struct StandbyCommand<'a> {
     request: &'a RestoreRequest<'a>,
     engine: &'a OneDatabase,
 }
 
-impl Standby<'_> {
+impl StandbyCommand<'_> {
     /// Takes the lock of the database, and restores it if there is none or `-force` was given.
-    fn start(&self) -> Result<(FollowLock, Start), Failure> {
+    fn start(&self) -> Result<(FollowLock, StandbyStart), Failure> {
         let RestoreRequest { args, output, .. } = *self.request;
         self.refuse_primary()?;
         if stands_at(output) && !args.force {
@@ -117,7 +117,7 @@ impl Standby<'_> {
                 Ok(None) => return Err(self.cannot_resume("it does not exist")),
                 Err(error) => return Err(self.cannot_resume(&error.to_string())),
             };
-            return Ok((lock, Start { txid, restored: false }));
+            return Ok((lock, StandbyStart { txid, restored: false }));
         }
         // Makes the directory, where the lock's file is.
         let destination = self.engine.prepare(self.request)?;
@@ -139,7 +139,7 @@ impl Standby<'_> {
             || self.engine.restore_to(self.request, destination, begun, run, failure),
         )?;
         self.request.log.essential(Severity::Info, &summary(&report), &[]);
-        Ok((lock, Start { txid: report.txid, restored: true }))
+        Ok((lock, StandbyStart { txid: report.txid, restored: true }))
     }
 
     /// The directory that appears once the database is replicated from here. None if the replica itself lies in it.

@@ -2,7 +2,7 @@
 //! only after every file has proved intact (docs/FOLLOW.md, "Applying").
 
 use crate::follow::error::FollowError;
-use crate::follow::standby::{LogState, Standby, StandbyError};
+use crate::follow::standby::{LogFill, Standby, StandbyError};
 use crate::ltx::header::Header;
 use crate::ltx::{FormatError, PageSize, Pgno, Txid};
 use crate::plan::continuity::{Continuity, ReadFile};
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 const BATCH_BYTES: usize = 256 << 10;
 
 /// The standby, and the thread that SQLite runs on.
-pub(super) struct Writer {
+pub(super) struct StandbyWriter {
     threads: Threads,
     standby: Arc<Mutex<Option<Standby>>>,
     page_size: PageSize,
@@ -25,7 +25,7 @@ pub(super) struct Writer {
     committed: Arc<AtomicU64>,
 }
 
-impl Writer {
+impl StandbyWriter {
     /// Runs `standby` on the one thread of `threads`.
     pub(super) fn new(threads: Threads, standby: Standby) -> Self {
         let page_size = standby.page_size();
@@ -82,7 +82,7 @@ pub(super) struct Applied {
     pub pages: u64,
     /// The state of the log. An error if the log could not be copied, or the standby cannot go on: the change is
     /// committed nevertheless.
-    pub settled: Result<LogState, FollowError>,
+    pub settled: Result<LogFill, FollowError>,
 }
 
 /// Why a chain was not applied. Nothing was changed.
@@ -106,11 +106,11 @@ impl From<FollowError> for ApplyFailure {
 /// first time was wrong.
 ///
 /// # Errors
-/// [`ApplyFailure`]. The caller then calls [`Writer::abandon`].
+/// [`ApplyFailure`]. The caller then calls [`StandbyWriter::abandon`].
 pub(super) async fn apply(
     worker: &Worker,
     store: &Store,
-    writer: &Writer,
+    writer: &StandbyWriter,
     (at, continuity): (Txid, &Continuity),
     files: &[ChangeFile],
     on_other_connections: bool,
@@ -159,7 +159,7 @@ fn read_file(file: &ChangeFile, header: &Header) -> ReadFile {
 
 /// Collects pages for SQLite's thread.
 struct Batch<'a> {
-    writer: &'a Writer,
+    writer: &'a StandbyWriter,
     at: Txid,
     newest_key: String,
     has_header: bool,

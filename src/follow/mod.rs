@@ -22,7 +22,7 @@ pub use error::FollowError;
 pub use events::{FollowEvent, FollowSummary, Observer};
 pub use lock::{FollowLock, OtherFollower, Taken};
 pub use run::{FollowRequest, follow};
-pub use standby::{BUILD_FLAG, LogState, Standby, StandbyError, check_build};
+pub use standby::{BUILD_FLAG, LogFill, Standby, StandbyError, check_build};
 
 use std::path::{Path, PathBuf};
 

@@ -3,10 +3,10 @@
 use crate::cancel::CancellationToken;
 use crate::catalogue::{Layout, LtxFile, Replica, ReplicaCollector};
 use crate::error::Class;
-use crate::follow::apply::{Applied, ApplyFailure, Writer, apply};
+use crate::follow::apply::{Applied, ApplyFailure, StandbyWriter, apply};
 use crate::follow::error::FollowError;
 use crate::follow::events::{FollowEvent, FollowSummary, Observer};
-use crate::follow::schedule::{Poll, Polled, Schedule};
+use crate::follow::schedule::{PollKind, Polled, Schedule};
 use crate::follow::sidecar;
 use crate::follow::standby::{Standby, StandbyError};
 use crate::ltx::{Level, Txid};
@@ -107,13 +107,13 @@ pub async fn follow(
 }
 
 /// Opens the database on a thread of its own.
-async fn open(database: &Path) -> Result<Writer, FollowError> {
+async fn open(database: &Path) -> Result<StandbyWriter, FollowError> {
     let threads = Threads::new("sqlite", 1);
     threads.start_first().map_err(|error| FollowError::Restore(crate::io::IoError::from(error).into()))?;
     let path = database.to_owned();
     let opened = threads.run(move || Standby::open(&path)).await;
     let standby = opened.map_err(|_| FollowError::internal("SQLite's thread has ended without a result"))??;
-    Ok(Writer::new(threads, standby))
+    Ok(StandbyWriter::new(threads, standby))
 }
 
 /// A doubt about the replica that a second listing must confirm.
@@ -128,7 +128,7 @@ struct Follower {
     worker: Rc<Worker>,
     request: FollowRequest,
     observer: Observer,
-    writer: Writer,
+    writer: StandbyWriter,
     /// The time from which the schedule counts.
     began: Instant,
     schedule: Schedule,
@@ -191,15 +191,15 @@ impl Follower {
         }
     }
 
-    async fn poll(&mut self, poll: Poll) -> Result<Polled, FollowError> {
+    async fn poll(&mut self, poll: PollKind) -> Result<Polled, FollowError> {
         let polled = match (poll, self.place.clone()) {
-            (Poll::NextKey, Some((root, layout))) => self.poll_next_keys(&root, layout).await,
-            (Poll::Level0, Some((root, layout))) => self.poll_level_0(&root, layout).await,
-            (Poll::All, _) | (_, None) => self.poll_all().await,
+            (PollKind::NextKey, Some((root, layout))) => self.poll_next_keys(&root, layout).await,
+            (PollKind::Level0, Some((root, layout))) => self.poll_level_0(&root, layout).await,
+            (PollKind::All, _) | (_, None) => self.poll_all().await,
         };
         match polled {
             Ok(polled) => Ok(polled),
-            Err(PollFailure::Store(error)) if error.is_stale_listing() => Ok(Polled::Again(Poll::All)),
+            Err(PollFailure::Store(error)) if error.is_stale_listing() => Ok(Polled::Again(PollKind::All)),
             Err(PollFailure::Store(error)) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     self.tell(FollowEvent::Failing { error: &error });
@@ -238,12 +238,12 @@ impl Follower {
                 if self.is_confirmed(Doubt::Behind) {
                     return Err(FollowError::Behind { at: self.summary.txid, newest }.into());
                 }
-                Ok(Polled::Again(Poll::All))
+                Ok(Polled::Again(PollKind::All))
             }
             Continuation::Hole { next, newest } => {
                 let (at, doubt) = (self.summary.txid, Doubt::Hole(self.summary.txid));
                 if !self.is_confirmed(doubt) {
-                    return Ok(Polled::Again(Poll::All));
+                    return Ok(Polled::Again(PollKind::All));
                 }
                 if self.warned.replace(doubt) != Some(doubt) {
                     self.summary.holes += 1;
@@ -263,7 +263,7 @@ impl Follower {
                 let is_last = next.newest == next.txid;
                 match self.apply_chain(&replica, &next).await? {
                     // What lies behind a hole is looked at once more.
-                    Polled::Done if !is_last => Ok(Polled::Again(Poll::All)),
+                    Polled::Done if !is_last => Ok(Polled::Again(PollKind::All)),
                     polled => Ok(polled),
                 }
             }
@@ -277,11 +277,11 @@ impl Follower {
         match self.continue_from(&replica) {
             // Level 0 is empty where the primary was idle for 5 min.
             Continuation::UpToDate | Continuation::Behind { .. } => Ok(Polled::Done),
-            Continuation::Hole { .. } | Continuation::Blocked { .. } => Ok(Polled::Again(Poll::All)),
+            Continuation::Hole { .. } | Continuation::Blocked { .. } => Ok(Polled::Again(PollKind::All)),
             Continuation::Chain(next) => {
                 let is_last = next.newest == next.txid;
                 match self.apply_chain(&replica, &next).await? {
-                    Polled::Done if !is_last => Ok(Polled::Again(Poll::All)),
+                    Polled::Done if !is_last => Ok(Polled::Again(PollKind::All)),
                     polled => Ok(polled),
                 }
             }
@@ -325,7 +325,7 @@ impl Follower {
             return Ok(Polled::Done);
         }
         match self.apply_files(files).await? {
-            Polled::Done if !is_end => Ok(Polled::Again(Poll::Level0)),
+            Polled::Done if !is_end => Ok(Polled::Again(PollKind::Level0)),
             polled => Ok(polled),
         }
     }
@@ -401,7 +401,7 @@ impl Follower {
             self.tell(FollowEvent::Damaged { key: &file.key, error });
             self.damaged.insert(file.key.clone(), (file.size, file.etag.clone(), self.now()));
         }
-        Polled::Again(Poll::All)
+        Polled::Again(PollKind::All)
     }
 
     fn note_applied(&mut self, files: &[ChangeFile], applied: Applied) -> Result<Polled, PollFailure> {

@@ -23,7 +23,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The way to look for changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Poll {
+pub(super) enum PollKind {
     /// GETs of the next keys of level 0, until one is not there.
     NextKey,
     /// A LIST of level 0, from the oldest file that is remembered on.
@@ -38,7 +38,7 @@ pub(super) enum Polled {
     /// All is applied that was found.
     Done,
     /// There is more to find, or something to look at once more: the next poll is this one, at once.
-    Again(Poll),
+    Again(PollKind),
     /// Requests have failed.
     Failed,
 }
@@ -53,7 +53,7 @@ pub(super) struct Schedule {
     /// The number of failed polls since the last one that succeeded.
     failures: u32,
     /// The next poll, if the last one has asked for it.
-    next: Option<Poll>,
+    next: Option<PollKind>,
     /// The number of polls in a row that have asked for another one.
     in_a_row: u32,
 }
@@ -68,29 +68,29 @@ impl Schedule {
             listed_all: zero,
             succeeded: zero,
             failures: 0,
-            next: Some(Poll::All),
+            next: Some(PollKind::All),
             in_a_row: 0,
         }
     }
 
     /// How to poll at the time `now`.
-    pub(super) fn poll(&self, now: Duration) -> Poll {
+    pub(super) fn poll(&self, now: Duration) -> PollKind {
         let since = |then: Duration| now.saturating_sub(then);
         let every = |(intervals, least): (u32, Duration)| self.interval.saturating_mul(intervals).min(least);
         if since(self.listed_all) >= every(LIST_ALL_EVERY) || since(self.succeeded) >= LONG_SILENCE {
-            Poll::All
+            PollKind::All
         } else if let Some(next) = self.next {
             next
         } else if self.interval >= LISTS_ONLY || since(self.listed) >= every(LIST_EVERY) {
-            Poll::Level0
+            PollKind::Level0
         } else {
-            Poll::NextKey
+            PollKind::NextKey
         }
     }
 
     /// Notes that `poll` ended with `polled` at the time `now`. Returns the pause before the next poll. `random` is
     /// evenly distributed from 0 to 1: pauses differ by up to 10 %, so that standbys do not poll in step.
-    pub(super) fn ended(&mut self, poll: Poll, polled: Polled, now: Duration, random: f64) -> Duration {
+    pub(super) fn ended(&mut self, poll: PollKind, polled: Polled, now: Duration, random: f64) -> Duration {
         let jitter = 0.9 + 0.2 * random;
         if polled == Polled::Failed {
             self.failures = self.failures.saturating_add(1);
@@ -99,10 +99,10 @@ impl Schedule {
         }
         self.failures = 0;
         self.succeeded = now;
-        if poll != Poll::NextKey {
+        if poll != PollKind::NextKey {
             self.listed = now;
         }
-        if poll == Poll::All {
+        if poll == PollKind::All {
             self.listed_all = now;
         }
         (self.next, self.in_a_row) = match polled {
@@ -144,28 +144,28 @@ mod tests {
     #[test]
     fn failures_back_off_and_a_long_silence_is_answered_by_a_listing_of_all() {
         let mut schedule = Schedule::new(secs(1.0));
-        let first = schedule.ended(Poll::All, Polled::Done, secs(0.0), 0.0);
+        let first = schedule.ended(PollKind::All, Polled::Done, secs(0.0), 0.0);
         assert_eq!(first, secs(0.9));
         let pauses: Vec<_> =
-            (0..8).map(|_| schedule.ended(Poll::NextKey, Polled::Failed, secs(1.0), 0.5).as_secs()).collect();
+            (0..8).map(|_| schedule.ended(PollKind::NextKey, Polled::Failed, secs(1.0), 0.5).as_secs()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(schedule.poll(secs(2.0)), Poll::NextKey);
-        assert_eq!(schedule.poll(secs(239.0)), Poll::Level0);
-        assert_eq!(schedule.poll(secs(240.0)), Poll::All);
-        assert_eq!(schedule.ended(Poll::All, Polled::Done, secs(240.0), 1.0), secs(1.1));
-        assert_eq!(schedule.poll(secs(241.0)), Poll::NextKey);
+        assert_eq!(schedule.poll(secs(2.0)), PollKind::NextKey);
+        assert_eq!(schedule.poll(secs(239.0)), PollKind::Level0);
+        assert_eq!(schedule.poll(secs(240.0)), PollKind::All);
+        assert_eq!(schedule.ended(PollKind::All, Polled::Done, secs(240.0), 1.0), secs(1.1));
+        assert_eq!(schedule.poll(secs(241.0)), PollKind::NextKey);
     }
 
     #[test]
     fn a_gap_is_looked_at_at_once() {
         let mut schedule = Schedule::new(secs(1.0));
-        schedule.ended(Poll::All, Polled::Done, secs(0.0), 0.5);
-        assert_eq!(schedule.ended(Poll::Level0, Polled::Again(Poll::All), secs(15.0), 0.5), Duration::ZERO);
-        assert_eq!(schedule.poll(secs(15.0)), Poll::All);
-        schedule.ended(Poll::All, Polled::Done, secs(15.0), 0.5);
-        assert_eq!(schedule.poll(secs(15.0)), Poll::NextKey);
+        schedule.ended(PollKind::All, Polled::Done, secs(0.0), 0.5);
+        assert_eq!(schedule.ended(PollKind::Level0, Polled::Again(PollKind::All), secs(15.0), 0.5), Duration::ZERO);
+        assert_eq!(schedule.poll(secs(15.0)), PollKind::All);
+        schedule.ended(PollKind::All, Polled::Done, secs(15.0), 0.5);
+        assert_eq!(schedule.poll(secs(15.0)), PollKind::NextKey);
         // Not for ever.
-        let again = |_| schedule.ended(Poll::All, Polled::Again(Poll::All), secs(15.0), 0.5);
+        let again = |_| schedule.ended(PollKind::All, Polled::Again(PollKind::All), secs(15.0), 0.5);
         let pauses: Vec<_> = (0..MOST_AT_ONCE + 2).map(again).collect();
         assert_eq!(pauses.iter().filter(|pause| pause.is_zero()).count(), MOST_AT_ONCE as usize);
         assert_eq!(pauses.last(), Some(&secs(1.0)));

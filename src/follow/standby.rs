@@ -60,7 +60,7 @@ pub enum StandbyError {
 
 /// The state of the log (`-wal`) after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogState {
+pub struct LogFill {
     /// Its size in bytes, as far as it holds changes.
     pub bytes: u64,
     /// Whether all of it was copied into the database.
@@ -184,7 +184,7 @@ impl Standby {
     ///
     /// # Errors
     /// [`StandbyError`]. After [`StandbyError::DiskFull`] the standby is usable: what could not be copied stays in the log.
-    pub fn settle(&mut self) -> Result<LogState, StandbyError> {
+    pub fn settle(&mut self) -> Result<LogFill, StandbyError> {
         let found = self.page_count()?;
         if found != self.pages {
             return Err(self.size(format!("{} pages", self.pages), format!("{found} pages")));
@@ -242,10 +242,10 @@ impl Standby {
     }
 
     /// Copies the log into the database, as far as readers allow, without waiting for them.
-    fn checkpoint(&self) -> Result<LogState, StandbyError> {
+    fn checkpoint(&self) -> Result<LogFill, StandbyError> {
         let (log, copied) = self.checkpoint_by("PASSIVE")?;
         let frame = FRAME_HEADER_BYTES + u64::from(self.page_size.get());
-        let state = LogState { bytes: u64::from(log) * frame, is_copied: log == copied };
+        let state = LogFill { bytes: u64::from(log) * frame, is_copied: log == copied };
         if !state.is_copied {
             return Ok(state);
         }

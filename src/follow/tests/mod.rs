@@ -1,2 +1,2 @@
-mod lock;
-mod standby;
+mod changes_applied;
+mod holders;
