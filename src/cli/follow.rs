@@ -8,8 +8,9 @@ use crate::cli::session::{OneDatabase, Session};
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
-use crate::cli::ui::progress;
+use crate::cli::ui::progress::{self, ProgressMode};
 use crate::cli::ui::screen;
+use crate::cli::ui::systemd::Systemd;
 use crate::commit::stands_at;
 use crate::config::{Env, Location, StoreConfig};
 use crate::error::{Class, escaped};
@@ -62,8 +63,12 @@ pub(super) fn run(
     let args = &args;
     let request =
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
+    let systemd = Systemd::of(env);
     let standby = StandbyCommand { request: &request, engine };
-    let (_lock, start) = match standby.start() {
+    let starting = systemd.starting();
+    let started = standby.start();
+    drop(starting);
+    let (_lock, start) = match started {
         Ok(started) => started,
         // A signal during the first restore leaves nothing behind, as at any other time.
         Err(Failure::Cancelled(_)) => return Ok(String::new()),
@@ -73,7 +78,7 @@ pub(super) fn run(
         }
         Err(failure) => return Err(failure),
     };
-    let (summary, ended) = standby.follow(start.txid)?;
+    let (summary, ended) = standby.follow(start.txid, systemd)?;
     let json = FollowJson {
         db_path: &output_shown,
         replica: location.store.kind(),
@@ -196,7 +201,7 @@ impl StandbyCommand<'_> {
     }
 
     /// Follows until a signal comes, or the standby cannot go on.
-    fn follow(&self, at: Txid) -> Result<(FollowSummary, Result<(), FollowError>), Failure> {
+    fn follow(&self, at: Txid, systemd: Systemd) -> Result<(FollowSummary, Result<(), FollowError>), Failure> {
         let RestoreRequest { args, location, output, log, cancel, .. } = *self.request;
         // The workers are not stopped by the signal, but by the end of the follower: the database is closed first.
         let counters = self.engine.counters_shared();
@@ -208,10 +213,21 @@ impl StandbyCommand<'_> {
             at,
             interval: args.follow_interval,
             primary_state: self.primary_state(),
+            heartbeat: systemd.heartbeat(),
             cancel: cancel.clone(),
         };
         let (log, shown) = (log.clone(), self.request.output_shown.to_owned());
-        let observer: follow::Observer = Arc::new(move |event| tell(&log, &shown, event));
+        let shows_bar = args.progress != ProgressMode::Never && log.is_terminal();
+        let observer: follow::Observer = Arc::new(move |event| {
+            tell(&log, &shown, event);
+            notify(&systemd, event);
+            if let (true, Some(status)) = (shows_bar, status(event)) {
+                log.bar(Some(format!("{}: {status}", escaped(&shown))));
+            }
+            if let (true, FollowEvent::Ending) = (shows_bar, event) {
+                log.bar(None);
+            }
+        });
         let ended = session.workers.run(move |worker| Box::pin(follow::follow(worker, order, observer)));
         ended.ok_or_else(|| Failure::internal("the workers ended before the follower"))
     }
@@ -257,7 +273,7 @@ fn tell(log: &Log, database: &str, event: &FollowEvent<'_>) {
     match event {
         FollowEvent::Began { txid } => log.info(&format!("following {database} from txid {txid}")),
         FollowEvent::CaughtUp { txid } => log.info(&format!("caught up at txid {txid}")),
-        FollowEvent::Polled { .. } | FollowEvent::Ending => {}
+        FollowEvent::Polled { .. } | FollowEvent::Alive | FollowEvent::Ending => {}
         FollowEvent::Applied { from, to, files, bytes, pages, lag } => log.debug(&format!(
             "applied txid {from} to {to}: {}, {}, {pages} pages, {lag} s behind",
             human::count(*files as u64, "file"),
@@ -281,5 +297,31 @@ fn tell(log: &Log, database: &str, event: &FollowEvent<'_>) {
         FollowEvent::SidecarFailed { error } => {
             log.warn(&format!("cannot write the sidecar of {database}: {error}; it stays behind, which is harmless"));
         }
+    }
+}
+
+/// Tells systemd of an event.
+fn notify(systemd: &Systemd, event: &FollowEvent<'_>) {
+    match event {
+        FollowEvent::CaughtUp { txid } => systemd.ready(&format!("at txid {txid}")),
+        FollowEvent::Alive => systemd.alive(),
+        FollowEvent::Ending => systemd.stopping(),
+        event => status(event).iter().for_each(|status| systemd.status(status)),
+    }
+}
+
+/// What a status line shows after an event. None: what it showed before.
+fn status(event: &FollowEvent<'_>) -> Option<String> {
+    match event {
+        FollowEvent::Began { txid } => Some(format!("catching up from txid {txid}")),
+        FollowEvent::CaughtUp { txid } => Some(format!("at txid {txid}")),
+        FollowEvent::Applied { to, lag, .. } => Some(format!("at txid {to}, {lag} s behind when it came")),
+        FollowEvent::Hole { at, .. } | FollowEvent::Blocked { at, .. } => {
+            Some(format!("waits at txid {at}: no intact file continues"))
+        }
+        FollowEvent::Failing { .. } => Some("requests fail, trying again".to_owned()),
+        FollowEvent::Recovered => Some("requests succeed again".to_owned()),
+        FollowEvent::DiskFull { .. } => Some("the disk is full".to_owned()),
+        _ => None,
     }
 }

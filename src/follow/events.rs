@@ -90,6 +90,8 @@ pub enum FollowEvent<'a> {
         /// Why.
         error: &'a io::Error,
     },
+    /// The follower's loop turns: told once per [`crate::follow::FollowRequest::heartbeat`], whatever the store does.
+    Alive,
     /// The follower ends: the database is closed.
     Ending,
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `plan` chooses the files, `restore` fetches, decodes and merges them, SQLite writes the pages. Here are only the loop,
-//! the sidecar, the lock and the transaction. SQLite runs on a thread of its own.
+//! the lock and the transaction. SQLite runs on a thread of its own.
 
 mod apply;
 mod error;
@@ -13,11 +13,11 @@ mod events;
 mod lock;
 mod run;
 mod schedule;
-pub mod sidecar;
 mod standby;
 #[cfg(test)]
 mod tests;
 
+pub use crate::commit::txid_sidecar as sidecar;
 pub use error::FollowError;
 pub use events::{FollowEvent, FollowSummary, Observer};
 pub use lock::{FollowLock, OtherFollower, Taken};

@@ -20,6 +20,7 @@ use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// At most 16 next keys are fetched by one poll. If all are there, level 0 is listed.
@@ -48,6 +49,8 @@ pub struct FollowRequest {
     /// The directory that appears once the database is replicated from here ([`crate::follow::primary_state`]). None if
     /// the replica itself lies in it.
     pub primary_state: Option<PathBuf>,
+    /// How often [`FollowEvent::Alive`] is told. None: never.
+    pub heartbeat: Option<Duration>,
     /// Ends the follower. The workers must not be stopped by it: the database is closed first.
     pub cancel: CancellationToken,
 }
@@ -67,7 +70,7 @@ pub async fn follow(
         Ok(writer) => writer,
         Err(error) => return (summary, Err(error)),
     };
-    let (cancel, interval) = (request.cancel.clone(), request.interval);
+    let (cancel, interval, heartbeat) = (request.cancel.clone(), request.interval, request.heartbeat);
     let mut follower = Follower {
         worker,
         writer,
@@ -88,11 +91,13 @@ pub async fn follow(
         request,
         observer,
     };
+    let beating = Arc::clone(&follower.observer);
     follower.tell(FollowEvent::Began { txid: follower.summary.txid });
     let ended = tokio::select! {
         biased;
         _ = cancel.cancelled() => Ok(()),
         ended = follower.go_on() => ended,
+        ended = beat(heartbeat, &beating) => ended,
     };
     follower.tell(FollowEvent::Ending);
     let Follower { writer, mut summary, request, durable, observer, .. } = follower;
@@ -104,6 +109,15 @@ pub async fn follow(
         observer(&FollowEvent::SidecarFailed { error: &error });
     }
     (summary, ended)
+}
+
+/// Tells every `heartbeat` that the follower's loop turns. Never ends.
+async fn beat(heartbeat: Option<Duration>, observer: &Observer) -> Result<(), FollowError> {
+    let Some(every) = heartbeat else { return std::future::pending().await };
+    loop {
+        observer(&FollowEvent::Alive);
+        tokio::time::sleep(every).await;
+    }
 }
 
 /// Opens the database on a thread of its own.

@@ -6,7 +6,7 @@
 
 use crate::catalogue::{Generation, Replica};
 use crate::commit::check::{self, Check};
-use crate::commit::{Destination, PublishedFile, StagedFile};
+use crate::commit::{CommitError, Destination, PublishedFile, StagedFile, txid_sidecar};
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::plan::{self, DatedFile, Plan, PlanError, Target, V3State, Warning};
@@ -22,6 +22,7 @@ use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use rustix::io::Errno;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -155,7 +156,12 @@ impl RestoreOutcome {
 /// Any [`RestoreError`]. The destination is then as it was before, and the temporary file is removed.
 pub async fn restore(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
     let destination = Arc::clone(&request.destination);
-    let published = restore_unpublished(worker, request).await?.publish(worker);
+    let unpublished = restore_unpublished(worker, request).await?;
+    txid_sidecar::remove_stale(destination.path()).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        CommitError::refused("remove the -txid of", destination.path(), errno)
+    })?;
+    let published = unpublished.publish(worker);
     note_full_disk(&destination, &published);
     published
 }

@@ -123,3 +123,18 @@ fn a_replica_of_litestream_0_3_is_not_followed() {
         .fails("the replica has only files of Litestream 0.3, which have no TXIDs");
     world.has_only(&[]);
 }
+
+/// The TXID of the old database says nothing about the new one.
+#[test]
+fn a_restore_without_f_takes_the_sidecar_away() {
+    let mut world = World::new(4096, 0);
+    world.transact(Change::Transfer);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    let url = world.url();
+    let args = ["restore", "-force", "-txid", "1", "-o", "out.db", &url];
+    let (status, _, lines) = Follower::start(&mut crate::common::binary::hydrant(world.dir.path(), &args)).wait();
+    assert!(status.success(), "{lines:#?}");
+    world.has_only(&["out.db"]);
+    world.follow().fails("cannot resume follow mode: ");
+}

@@ -106,3 +106,37 @@ fn a_signal_ends_it_while_files_are_fetched() {
     let follower = world.follow();
     world.catch_up_and_stop(follower);
 }
+
+#[test]
+fn systemd_hears_when_it_is_ready_lives_and_stops() {
+    let mut world = World::new(4096, 0);
+    let socket = std::os::unix::net::UnixDatagram::bind(world.dir.path().join("notify")).unwrap();
+    let received = || {
+        let mut buffer = [0; 500];
+        let len = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..len].to_vec()).unwrap()
+    };
+    let until = |text: &str| {
+        // Ends: the follower says one of these, or the test's own process is ended.
+        loop {
+            let message = received();
+            if message.contains(text) {
+                return message;
+            }
+        }
+    };
+    let mut command = world.command(&[]);
+    command.env("NOTIFY_SOCKET", world.dir.path().join("notify")).env("WATCHDOG_USEC", "60000");
+    let follower = Follower::start(&mut command);
+    assert_eq!(received(), "EXTEND_TIMEOUT_USEC=60000000");
+    assert_eq!(until("READY=1"), "READY=1\nSTATUS=at txid 0000000000000001");
+    let txid = world.transact(Change::Transfer);
+    assert!(until("STATUS=").starts_with(&format!("STATUS=at txid {txid}, ")));
+    // The store answers nothing, and the follower lives.
+    world.server.answer_only(RequestKind::Get, Some(0));
+    crate::common::wait::until(|| world.stats().in_flight_now > 0);
+    (0..5).for_each(|_| drop(until("WATCHDOG=1")));
+    follower.signal(Signal::TERM);
+    until("STOPPING=1");
+    assert_eq!(follower.wait().0.code(), Some(0));
+}

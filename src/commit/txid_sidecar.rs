@@ -16,7 +16,7 @@ pub fn path_of(path: &Path) -> PathBuf {
 }
 
 /// `path` with `suffix` behind its name.
-pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -69,6 +69,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
     sync_directory(path)
 }
 
+/// Removes the sidecar of the database at `path`, if it holds a TXID. It is called before another database gets that
+/// name: a follower would take the new one up at the old one's TXID.
+///
+/// # Errors
+/// The sidecar cannot be removed.
+pub fn remove_stale(path: &Path) -> io::Result<()> {
+    match read(path) {
+        Ok(Some(_)) => remove(path),
+        // What holds no TXID is no sidecar, and no follower takes it for one.
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
 /// Syncs the directory of `path`. File systems that do not know that (EINVAL) need not.
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().as_bytes().is_empty());
@@ -109,6 +122,8 @@ mod tests {
         {
             std::fs::write(path_of(&path), wrong).unwrap();
             assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{wrong:?}");
+            remove_stale(&path).unwrap();
+            assert!(path_of(&path).exists(), "it is not ours");
         }
     }
 }
