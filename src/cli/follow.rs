@@ -15,7 +15,7 @@ use crate::commit::stands_at;
 use crate::config::{Env, Location, StoreConfig};
 use crate::error::{Class, escaped};
 use crate::follow::{
-    self, FollowError, FollowEvent, FollowLock, FollowRequest, FollowSummary, OtherFollower, Taken, sidecar,
+    self, FollowError, FollowEvent, FollowLock, FollowRequest, FollowSummary, OtherFollower, Taken, Until, sidecar,
 };
 use crate::ltx::Txid;
 use crate::restore::{self, Request, RestoreOutcome, Restored, Worker};
@@ -214,6 +214,7 @@ impl StandbyCommand<'_> {
             interval: args.follow_interval,
             primary_state: self.primary_state(),
             heartbeat: systemd.heartbeat(),
+            until: Until::Cancelled,
             cancel: cancel.clone(),
         };
         let (log, shown) = (log.clone(), self.request.output_shown.to_owned());

@@ -46,6 +46,8 @@ pub struct FollowRequest {
     pub at: Txid,
     /// The time between two polls.
     pub interval: Duration,
+    /// When the follower ends by itself.
+    pub until: Until,
     /// The directory that appears once the database is replicated from here ([`crate::follow::primary_state`]). None if
     /// the replica itself lies in it.
     pub primary_state: Option<PathBuf>,
@@ -53,6 +55,15 @@ pub struct FollowRequest {
     pub heartbeat: Option<Duration>,
     /// Ends the follower. The workers must not be stopped by it: the database is closed first.
     pub cancel: CancellationToken,
+}
+
+/// When a follower ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never.
+    Cancelled,
+    /// Once all that the replica has is applied, or nothing continues. Failed requests are an error then.
+    UpToDate,
 }
 
 /// Follows the replica until `request.cancel` is cancelled, or the standby cannot go on. The caller holds the lock of the
@@ -175,7 +186,7 @@ impl Follower {
         self.began.elapsed()
     }
 
-    /// Polls and waits. Ends with an error only: the caller stops it.
+    /// Polls and waits. Ends by itself as [`Until`] says: otherwise the caller stops it.
     async fn go_on(&mut self) -> Result<(), FollowError> {
         loop {
             let poll = self.schedule.poll(self.now());
@@ -186,6 +197,9 @@ impl Follower {
             }
             if polled == Polled::Done && !std::mem::replace(&mut self.is_caught_up, true) {
                 self.tell(FollowEvent::CaughtUp { txid: self.summary.txid });
+                if self.request.until == Until::UpToDate {
+                    return Ok(());
+                }
             }
             if self.now().saturating_sub(self.sidecar_at) >= SIDECAR_EVERY {
                 self.write_sidecar();
@@ -214,6 +228,9 @@ impl Follower {
         match polled {
             Ok(polled) => Ok(polled),
             Err(PollFailure::Store(error)) if error.is_stale_listing() => Ok(Polled::Again(PollKind::All)),
+            Err(PollFailure::Store(error)) if self.request.until == Until::UpToDate => {
+                Err(FollowError::Restore(error.into()))
+            }
             Err(PollFailure::Store(error)) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     self.tell(FollowEvent::Failing { error: &error });

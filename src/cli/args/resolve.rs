@@ -7,6 +7,7 @@ use crate::cli::args::flags::{
     BenchFlags, CatalogueFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags,
     PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
 };
+use crate::cli::args::promote_flags::PromoteFlags;
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
 use crate::cli::ui::failure::{Advice, Failure};
@@ -246,6 +247,29 @@ pub fn find(flags: FindFlags, env: &Env<'_>) -> Result<FindArgs, Failure> {
         all: flags.all,
         json: flags.json,
         scratch: given("scratch", flags.scratch)?,
+        common: common(flags.common, env)?,
+    })
+}
+
+/// Resolves the flags of `hydrant promote`.
+///
+/// # Errors
+/// The source is missing, or a value is invalid.
+pub fn promote(flags: PromoteFlags, env: &Env<'_>) -> Result<PromoteArgs, Failure> {
+    let source = one_source(&flags.source, "hydrant promote -h")?;
+    let output = given("o", flags.output)?;
+    let (source, source_shown) = resolve_source(source, &flags.config, env)?;
+    if matches!(source, Source::Url(_)) && output.is_none() {
+        return Err(Failure::usage("-o is required when promoting from a replica URL")
+            .advised(Some(Advice::Value("o", "/path/to/db".to_owned()))));
+    }
+    Ok(PromoteArgs {
+        source,
+        source_shown,
+        output,
+        integrity_check: integrity_check(&flags.integrity_check)?,
+        force: flags.force,
+        json: flags.json,
         common: common(flags.common, env)?,
     })
 }
