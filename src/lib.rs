@@ -14,6 +14,7 @@ pub mod commit;
 pub mod config;
 pub mod error;
 pub mod fleet;
+pub mod follow;
 pub mod hex;
 pub mod io;
 pub mod ltx;

@@ -24,6 +24,19 @@ impl Layout {
             Store::File(_) => Self::Decimal,
         }
     }
+
+    /// What the keys of `level` begin with, below `root` ([`Replica::root`]).
+    pub fn prefix(self, root: &str, level: Level) -> String {
+        match self {
+            Self::Hex => format!("{root}{:04x}/", level.get()),
+            Self::Decimal => format!("{root}ltx/{}/", level.get()),
+        }
+    }
+
+    /// The key of the file with the transactions `min` to `max` at `level`, below `root` ([`Replica::root`]).
+    pub fn key(self, root: &str, level: Level, min: Txid, max: Txid) -> String {
+        format!("{}{min}-{max}.ltx", self.prefix(root, level))
+    }
 }
 
 /// One LTX file of a database, as the listing shows it. `min_txid` is at least 1 and at most `max_txid`.
@@ -114,11 +127,7 @@ impl Replica {
 
     /// The key of `file`, exactly as the listing had it.
     pub fn key(&self, file: &LtxFile) -> String {
-        let (root, level) = (&self.root, file.level.get());
-        match file.layout {
-            Layout::Hex => format!("{root}{level:04x}/{}-{}.ltx", file.min_txid, file.max_txid),
-            Layout::Decimal => format!("{root}ltx/{level}/{}-{}.ltx", file.min_txid, file.max_txid),
-        }
+        file.layout.key(&self.root, file.level, file.min_txid, file.max_txid)
     }
 
     /// The root without the slashes at its end. Messages show it as the database's name.

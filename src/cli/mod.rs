@@ -15,9 +15,11 @@ pub mod args;
 mod bench;
 mod failures;
 mod find;
+mod follow;
 pub mod ltx;
 mod metrics;
 mod permissions;
+mod promote;
 pub mod restore;
 mod restore_pattern;
 mod session;
@@ -31,7 +33,7 @@ mod warnings;
 use crate::cancel::CancellationToken;
 use crate::cli::args::argv::Argv;
 use crate::cli::args::resolved::{
-    BenchArgs, CommonArgs, FindArgs, LtxArgs, RestoreArgs, RestorePatternArgs, VerifyArgs,
+    BenchArgs, CommonArgs, FindArgs, LtxArgs, PromoteArgs, RestoreArgs, RestorePatternArgs, VerifyArgs,
 };
 use crate::cli::args::{argv, completions, help, man, resolve};
 use crate::cli::ui::failure::Failure;
@@ -56,6 +58,7 @@ pub enum Command {
     RestorePattern(RestorePatternArgs),
     Verify(VerifyArgs),
     Find(FindArgs),
+    Promote(PromoteArgs),
     Bench(BenchArgs),
 }
 
@@ -69,6 +72,7 @@ impl Command {
             Self::RestorePattern(args) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
             Self::Find(args) => Some(&args.common),
+            Self::Promote(args) => Some(&args.common),
             Self::Bench(args) => Some(&args.common),
         }
     }
@@ -82,6 +86,7 @@ impl Command {
             }
             Self::Ltx(args) => vec![("database", args.source_shown.clone())],
             Self::Find(args) => vec![("database", args.source_shown.clone())],
+            Self::Promote(args) => vec![("database", args.source_shown.clone())],
             Self::Show(_) | Self::RestorePattern(_) | Self::Verify(_) | Self::Bench(_) => Vec::new(),
         }
     }
@@ -164,6 +169,7 @@ fn parse_command(
             resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
         }
         "verify" => resolve::verify(typed(&matches)?, env).map(Command::Verify),
+        "promote" => resolve::promote(typed(&matches)?, env).map(Command::Promote),
         "find" => resolve::find(typed(&matches)?, env).map(Command::Find),
         "bench" => resolve::bench(typed(&matches)?, env).map(Command::Bench),
         "restore-pattern" => resolve::restore_pattern(typed(&matches)?, &args, env).map(Command::RestorePattern),
@@ -217,11 +223,16 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {
             let permissions = permissions::permissions(&args.permissions, &config::RestorePattern::default())?;
-            screen::print(&restore::run(args, env, &log, cancel, &session::OneDatabase::new(permissions))?)
+            let engine = session::OneDatabase::new(permissions);
+            match args.follow {
+                true => screen::print(&follow::run(args, env, &log, cancel, &engine)?),
+                false => screen::print(&restore::run(args, env, &log, cancel, &engine)?),
+            }
         }),
         Command::Ltx(args) => with_signals(|cancel| screen::print(&ltx::run(args, env, &log, cancel)?)),
         Command::RestorePattern(args) => with_signals(|cancel| restore_pattern::run(args, env, &log, cancel)),
         Command::Verify(args) => with_signals(|cancel| verify::run(args, env, &log, cancel)),
+        Command::Promote(args) => with_signals(|cancel| screen::print(&promote::run(args, env, &log, cancel)?)),
         Command::Find(args) => with_signals(|cancel| screen::print(&find::run(args, env, &log, cancel)?)),
         Command::Bench(args) => with_signals(|cancel| bench::run(args, env, &log, cancel)),
     };

@@ -216,7 +216,7 @@ pub fn without_configured(nothing: NothingFound, source: &Source, location: &Loc
 
 /// The path of the database to create, absolute and as reports show it. It is `-o`, else the path of the
 /// configured database.
-fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
+pub(super) fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
     let typed = match (&args.output, &args.source) {
         (Some(output), _) => output,
         (None, Source::Database { path, .. }) => path,
@@ -228,7 +228,7 @@ fn output_path(args: &RestoreArgs) -> Result<(PathBuf, String), Failure> {
 /// The message after a successful restore, for example
 /// `restored /tmp/db: 1.1 GiB at txid 00000000000003e8 (…), 502 files, 565 MiB fetched in 640 ms (1.7 GiB/s)`.
 /// The speed is the size of the database divided by the time.
-fn summary(report: &RestoreReport) -> String {
+pub(super) fn summary(report: &RestoreReport) -> String {
     let took = Duration::from_millis(report.duration_ms);
     let time = report.time.map(|(time, _)| {
         let age = human::age(time.seconds_until(report.reference));

@@ -19,13 +19,17 @@ use crate::error::Class;
 use crate::fleet::{Descriptors, LittleSpace, stale_state};
 use crate::io::{self, IoBackend};
 use crate::plan::Target;
-use crate::restore::{self, PlannedRestore, Request, RestoreError, Restored, SEGMENT_BYTES, Workers, WorkersOptions};
+use crate::restore::{
+    self, PlannedRestore, Request, RestoreError, RestoreOutcome, Restored, SEGMENT_BYTES, Worker, Workers,
+    WorkersOptions,
+};
 use crate::store::file::FileStore;
 use crate::store::s3::{Announcer, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options, Timeouts};
 use crate::store::{ByteRate, Store};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -216,6 +220,87 @@ impl OneDatabase {
     pub(super) fn new(permissions: Permissions) -> Self {
         Self { counters: Arc::default(), commit: CommitContext::with_permissions(permissions) }
     }
+
+    /// The counters of requests and bytes, for another session.
+    pub(super) const fn counters_shared(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Puts right what interrupted runs left beside the output, and checks the output.
+    pub(super) fn prepare(&self, request: &RestoreRequest<'_>) -> Result<Destination, Failure> {
+        let replace = if request.args.force { Replace::Force } else { Replace::Never };
+        self.put_right(request.output, request.log);
+        let destination = Destination::prepare(&self.commit, request.output, replace)
+            .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let on_disk = (request.location.store == StoreConfig::File).then_some(request.location.path.as_str());
+        if let Some(warning) = stale_state(request.output, on_disk) {
+            request.log.warn(&warning);
+        }
+        Ok(destination)
+    }
+
+    /// Restores by `run`, which publishes the database at `destination`. `failure` converts its error.
+    pub(super) fn restore_to<E: Send + 'static>(
+        &self,
+        request: &RestoreRequest<'_>,
+        destination: Destination,
+        begun: Instant,
+        run: impl AsyncFnOnce(Rc<Worker>, Request) -> Result<RestoreOutcome, E> + Send + 'static,
+        failure: impl FnOnce(&Session, E) -> Failure,
+    ) -> Result<RestoreReport, Failure> {
+        let args = request.args;
+        let check = args.integrity_check.mode();
+        let session = Session::open(&args.common, 1, check.is_some(), &self.counters, request.log, request.cancel)?;
+        let order = Request {
+            store: session.store(&request.location.store),
+            path: request.location.path.clone(),
+            replica: None,
+            target: args.target,
+            generation: args.generation,
+            newest_intact: args.newest_intact,
+            destination: Arc::new(destination),
+            check,
+            parallelism: args.parallelism.map(usize::from),
+        };
+        let restored = session.workers.run(|worker| Box::pin(run(worker, order)));
+        for notice in self.commit.take_notices() {
+            request.log.warn(&notice.to_string());
+        }
+        let restored = match restored {
+            Some(Ok(restored)) => restored,
+            Some(Err(e)) => return Err(failure(&session, e)),
+            None => return Err(session.failure(None)),
+        };
+        let report = RestoreReport {
+            db_path: request.output_shown.to_owned(),
+            replica: request.location.store.kind(),
+            txid: restored.txid,
+            time: Some(match &restored.v3 {
+                Some(v3) => (v3.time, TimeSource::LastModified),
+                None => (restored.timestamp, TimeSource::Header),
+            }),
+            v3: restored.v3,
+            reference: reference(&args.target),
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            integrity_check: args.integrity_check.as_str(),
+            bytes: restored.bytes_out,
+            files: restored.files as u64,
+            bytes_fetched: restored.bytes_in,
+            requests: self.counters.sent(),
+            retries: self.counters.retries.get(),
+            hedged: self.counters.hedges.get(),
+            warnings: restored.all_warnings(),
+            lost: restored.lost,
+        };
+        if let Some(note) = session.catalogue_note() {
+            request.log.info(&note);
+        }
+        for warning in &report.warnings {
+            request.log.warn(warning);
+        }
+        crate::cli::ui::latency_table::show(request.log, &session.workers.take_stages());
+        Ok(report)
+    }
 }
 
 impl Restorer for OneDatabase {
@@ -259,66 +344,8 @@ impl Restorer for OneDatabase {
 
     fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
         let begun = Instant::now();
-        let args = request.args;
-        let replace = if args.force { Replace::Force } else { Replace::Never };
-        self.put_right(request.output, request.log);
-        let destination = Destination::prepare(&self.commit, request.output, replace)
-            .map_err(|e| Failure::failed(e.class(), e.to_string()))?;
-        let on_disk = (request.location.store == StoreConfig::File).then_some(request.location.path.as_str());
-        if let Some(warning) = stale_state(request.output, on_disk) {
-            request.log.warn(&warning);
-        }
-        let check = args.integrity_check.mode();
-        let session = Session::open(&args.common, 1, check.is_some(), &self.counters, request.log, request.cancel)?;
-        let order = Request {
-            store: session.store(&request.location.store),
-            path: request.location.path.clone(),
-            replica: None,
-            target: args.target,
-            generation: args.generation,
-            newest_intact: args.newest_intact,
-            destination: Arc::new(destination),
-            check,
-            parallelism: args.parallelism.map(usize::from),
-        };
-        let restored = session.workers.run(|worker| Box::pin(restore_durably(worker, order)));
-        for notice in self.commit.take_notices() {
-            request.log.warn(&notice.to_string());
-        }
-        let restored = match restored {
-            Some(Ok(restored)) => restored,
-            Some(Err(e)) => return Err(session.failure(Some(e))),
-            None => return Err(session.failure(None)),
-        };
-        let report = RestoreReport {
-            db_path: request.output_shown.to_owned(),
-            replica: request.location.store.kind(),
-            txid: restored.txid,
-            time: Some(match &restored.v3 {
-                Some(v3) => (v3.time, TimeSource::LastModified),
-                None => (restored.timestamp, TimeSource::Header),
-            }),
-            v3: restored.v3,
-            reference: reference(&args.target),
-            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            integrity_check: args.integrity_check.as_str(),
-            bytes: restored.bytes_out,
-            files: restored.files as u64,
-            bytes_fetched: restored.bytes_in,
-            requests: self.counters.sent(),
-            retries: self.counters.retries.get(),
-            hedged: self.counters.hedges.get(),
-            warnings: restored.all_warnings(),
-            lost: restored.lost,
-        };
-        if let Some(note) = session.catalogue_note() {
-            request.log.info(&note);
-        }
-        for warning in &report.warnings {
-            request.log.warn(warning);
-        }
-        crate::cli::ui::latency_table::show(request.log, &session.workers.take_stages());
-        Ok(report)
+        let destination = self.prepare(request)?;
+        self.restore_to(request, destination, begun, restore_durably, |session, error| session.failure(Some(error)))
     }
 
     fn counters(&self) -> &Counters {
@@ -349,10 +376,7 @@ fn reference(target: &Target) -> Timestamp {
 }
 
 /// Restores a database and makes its name durable, by an fsync of its directory.
-async fn restore_durably(
-    worker: std::rc::Rc<restore::Worker>,
-    order: Request,
-) -> Result<restore::RestoreOutcome, RestoreError> {
+async fn restore_durably(worker: Rc<Worker>, order: Request) -> Result<RestoreOutcome, RestoreError> {
     let restored = restore::restore(&worker, order).await?;
     let Restored { published, outcome } = restored;
     // These fsyncs block the worker thread. That is acceptable, because there is one directory to sync, plus

@@ -414,7 +414,12 @@ const REFUSED: &[Refusal] = &[
     (&["restore", "-f", "-dry-run", "db"], "cannot use -dry-run with -f"),
     (&["restore", "-f", "-txid", "1", "db"], "cannot use follow mode with -txid"),
     (&["restore", "-f", "-timestamp", "2026-01-02T03:04:05Z", "db"], "cannot use follow mode with -timestamp"),
-    (&["restore", "-f", "db"], "-f: follow mode is not available yet in this version"),
+    (
+        &["restore", "-f", "-if-db-not-exists", "db"],
+        "cannot use follow mode with -if-db-not-exists: with -f, a database that exists is followed from where it is",
+    ),
+    (&["restore", "-f", "-metrics-textfile", "a.prom", "db"], "cannot use follow mode with -metrics-textfile"),
+    (&["restore", "-f", "-follow-interval", "0s", "db"], "-follow-interval must be above 0"),
     (&["ltx", "-level", "10", "db"], "invalid value \"10\" for flag -level: level must be between 0 and 9"),
     (&["ltx", "-level", "-1", "db"], "invalid value \"-1\" for flag -level: level must be between 0 and 9"),
     (&["ltx", "-level", "", "db"], "invalid value \"\" for flag -level: level must be between 0 and 9"),

@@ -17,6 +17,11 @@ const MOST_LINES: usize = 20;
 /// out which.
 const UNEXPLAINED: &str = "SQL logic error";
 
+/// `trusted_schema=0`: views and triggers of an unknown database cannot call functions that have side effects.
+/// `mmap_size=0`: SQLite reads with pread, because a memory-mapped file that shrinks kills the process with SIGBUS.
+/// `cell_size_check=1`: SQLite checks the cells of each page as soon as it reads the page.
+const CAUTION: &str = "PRAGMA trusted_schema=0; PRAGMA mmap_size=0; PRAGMA cell_size_check=1";
+
 /// The characters that are percent-encoded in an SQLite URI.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
@@ -52,13 +57,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, CommitError> {
     let failed = |error: rusqlite::Error| CommitError::Sqlite { path: path.to_owned(), reason: error.to_string() };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(uri(path), flags).map_err(failed)?;
-    // `trusted_schema=0`: views and triggers of an unknown database cannot call functions that have side
-    // effects. `mmap_size=0`: SQLite reads with pread, because a memory-mapped file that shrinks kills the
-    // process with SIGBUS. `cell_size_check=1`: SQLite checks the cells of each page as soon as it reads
-    // the page.
-    connection
-        .execute_batch("PRAGMA trusted_schema=0; PRAGMA mmap_size=0; PRAGMA cell_size_check=1")
-        .map_err(failed)?;
+    connection.execute_batch(CAUTION).map_err(failed)?;
     Ok(connection)
 }
 
@@ -79,6 +78,18 @@ impl Check {
     /// [`CommitError::Sqlite`] if there is no such file or it cannot be read.
     pub fn open(path: &Path, mode: Mode) -> Result<Self, CommitError> {
         Ok(Self { connection: open_read_only(path)?, path: path.to_owned(), mode })
+    }
+
+    /// Opens the database file at `path`, which others may use, with its -wal and with SQLite's locks.
+    ///
+    /// # Errors
+    /// [`CommitError::Sqlite`] if there is no such file or it cannot be read.
+    pub fn open_shared(path: &Path, mode: Mode) -> Result<Self, CommitError> {
+        let failed = |error: rusqlite::Error| CommitError::Sqlite { path: path.to_owned(), reason: error.to_string() };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.execute_batch(CAUTION).map_err(failed)?;
+        Ok(Self { connection, path: path.to_owned(), mode })
     }
 
     /// Returns a handle with which another thread can stop [`Self::run`].

@@ -51,6 +51,7 @@ mod temp_name;
 mod temporary;
 #[cfg(test)]
 mod tests;
+pub mod txid_sidecar;
 mod unsafe_name;
 
 pub use crate::commit::contained::{OutputRoot, check_way_beneath};

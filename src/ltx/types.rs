@@ -92,6 +92,8 @@ pub struct Level(u8);
 impl Level {
     /// The compaction level that holds snapshots, 9.
     pub const SNAPSHOT: Self = Self(9);
+    /// The level whose files hold one transaction each, 0.
+    pub const TRANSACTIONS: Self = Self(0);
 
     /// The compaction level with this number. None if the number is above 9.
     pub const fn new(level: u8) -> Option<Self> {

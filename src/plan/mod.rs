@@ -54,10 +54,12 @@
 //! ```
 
 mod chain;
+pub mod continuity;
 #[cfg(test)]
 pub(crate) mod corpus;
 mod eligible;
 mod error;
+pub mod follow;
 mod format;
 mod generation;
 mod knowledge;

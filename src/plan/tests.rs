@@ -1,4 +1,5 @@
 mod against_search;
+mod following;
 mod intact;
 mod intact_v3;
 mod looks;

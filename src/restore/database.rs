@@ -6,7 +6,7 @@
 
 use crate::catalogue::{Generation, Replica};
 use crate::commit::check::{self, Check};
-use crate::commit::{Destination, PublishedFile, StagedFile};
+use crate::commit::{CommitError, Destination, PublishedFile, StagedFile, txid_sidecar};
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::plan::{self, DatedFile, Plan, PlanError, Target, V3State, Warning};
@@ -22,9 +22,11 @@ use crate::telemetry::{Stage, Stopwatch};
 use crate::timestamp::Timestamp;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use rustix::io::Errno;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// One database to restore: where its backup is, which state of it is wanted, and where to write it.
@@ -60,6 +62,34 @@ pub struct Restored {
     /// The published file. The caller must fsync its directory ([`PublishedFile::sync_dir`]): until
     /// then a power failure can lose the file's name.
     pub published: PublishedFile,
+}
+
+/// A restored database without its name. Its content was synced to disk. Dropping it deletes the file.
+#[derive(Debug)]
+pub struct Unpublished {
+    /// Sizes, counts and warnings of this restore, for reports.
+    pub outcome: RestoreOutcome,
+    output: StagedFile,
+    /// Path of the replica in the store.
+    path: String,
+    /// The time that syncing the file took.
+    synced_in: Duration,
+}
+
+impl Unpublished {
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// [`RestoreError::Commit`]: the destination is as it was before.
+    pub fn publish(self, worker: &Worker) -> Result<Restored, RestoreError> {
+        let Self { outcome, output, path, synced_in } = self;
+        let begun = Stopwatch::start();
+        let published = output.publish()?;
+        worker.recorder().record(Stage::Commit, synced_in + begun.elapsed());
+        let output = outcome.output.display();
+        tracing::trace!(target: "hydrant::commit", database = path, %output, "synced and published");
+        Ok(Restored { outcome, published })
+    }
 }
 
 /// Sizes, counts and warnings of one successful restore, for reports.
@@ -126,15 +156,35 @@ impl RestoreOutcome {
 /// Any [`RestoreError`]. The destination is then as it was before, and the temporary file is removed.
 pub async fn restore(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
     let destination = Arc::clone(&request.destination);
-    let restored = restore_to(worker, request).await;
-    if restored.as_ref().is_err_and(|error| error.class() == Class::DiskFull) {
-        // Where space cannot be reserved (ZFS, NFS), several databases may have been begun that fit each by itself.
+    let unpublished = restore_unpublished(worker, request).await?;
+    txid_sidecar::remove_stale(destination.path()).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        CommitError::refused("remove the -txid of", destination.path(), errno)
+    })?;
+    let published = unpublished.publish(worker);
+    note_full_disk(&destination, &published);
+    published
+}
+
+/// Where space cannot be reserved (ZFS, NFS), several databases may have been begun that fit each by itself.
+fn note_full_disk<T>(destination: &Destination, result: &Result<T, RestoreError>) {
+    if result.as_ref().is_err_and(|error| error.class() == Class::DiskFull) {
         destination.note_disk_full();
     }
+}
+
+/// Does what [`restore`] does, but for the publication. For callers that must make something else durable before it.
+///
+/// # Errors
+/// As [`restore`].
+pub async fn restore_unpublished(worker: &Rc<Worker>, request: Request) -> Result<Unpublished, RestoreError> {
+    let destination = Arc::clone(&request.destination);
+    let restored = restore_to(worker, request).await;
+    note_full_disk(&destination, &restored);
     restored
 }
 
-async fn restore_to(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
+async fn restore_to(worker: &Rc<Worker>, mut request: Request) -> Result<Unpublished, RestoreError> {
     let replica = request.replica.take();
     let create = |named| request.destination.create(named || request.check.is_some()).map_err(RestoreError::from);
     // The temporary file is created before the first request, so that nothing is fetched for a
@@ -253,7 +303,7 @@ pub(super) async fn execute_plans<S: Sink>(
 }
 
 /// Finishes a restore whose pages are all written: fsyncs the new file, runs SQLite's check if one was
-/// asked for, publishes the file, and collects the outcome.
+/// asked for, and collects the outcome.
 async fn finish(
     worker: &Rc<Worker>,
     request: &Request,
@@ -261,7 +311,7 @@ async fn finish(
     plan: Plan,
     executed: Executed,
     output: StagedFile,
-) -> Result<Restored, RestoreError> {
+) -> Result<Unpublished, RestoreError> {
     let mut watch = Stopwatch::start();
     worker.io.writer(output.output()).sync().await?;
     let check = match (request.check, output.path()) {
@@ -270,10 +320,7 @@ async fn finish(
         (None, _) => None,
     };
     debug_assert!(output.output().is_synced(), "only durable content is published");
-    let published = output.publish()?;
-    worker.recorder().record(Stage::Commit, watch.elapsed());
-    let output = request.destination.path().display();
-    tracing::trace!(target: "hydrant::commit", database = request.path, %output, "synced and published");
+    let synced_in = watch.elapsed();
     let bytes_in = planned_sizes(&planner.replica, &plan).sum();
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
     let warnings = plan.warnings.into_iter().chain(step_back).collect();
@@ -294,7 +341,7 @@ async fn finish(
         replanned: planner.replanned,
         check,
     };
-    Ok(Restored { outcome, published })
+    Ok(Unpublished { outcome, output, path: request.path.clone(), synced_in })
 }
 
 /// The warning about two neighbouring planned files of which the one with higher TXIDs was created

@@ -90,7 +90,33 @@ impl Store {
         prefix: &str,
         each: &mut dyn FnMut(ListPage) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut request = ListRequest { prefix: prefix.to_owned(), ..ListRequest::default() };
+        self.list_request(http, ListRequest { prefix: prefix.to_owned(), ..ListRequest::default() }, each).await
+    }
+
+    /// Lists what follows the key `start_after` among all that begins with `prefix`. Files on disk are all listed.
+    ///
+    /// # Errors
+    /// As [`Self::list_all`].
+    pub async fn list_after(
+        &self,
+        http: &Http,
+        prefix: &str,
+        start_after: &str,
+        each: &mut dyn FnMut(ListPage) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let start_after = Some(start_after.to_owned());
+        self.list_request(http, ListRequest { prefix: prefix.to_owned(), start_after, ..ListRequest::default() }, each)
+            .await
+    }
+
+    async fn list_request(
+        &self,
+        http: &Http,
+        mut request: ListRequest,
+        each: &mut dyn FnMut(ListPage) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let prefix = request.prefix.clone();
+        let prefix = prefix.as_str();
         let mut bound = ListingBound::default();
         if let Self::File(file) = self {
             let begun = Instant::now();
@@ -131,6 +157,25 @@ impl Store {
                 spent.add(begun.elapsed());
                 spent.recorder().record(Stage::FirstByte, begun.elapsed());
                 Ok(Body::File(body, spent, file.rate().clone()))
+            }
+        }
+    }
+
+    /// The whole object `key`, whose size is not known before, as a stream. Also returns its size in bytes. One request
+    /// to a bucket.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotFound`] if there is no such object. Otherwise as [`Self::get`].
+    pub async fn get_whole(&self, http: &Http, key: &str) -> Result<(Body, u64), StoreError> {
+        match self {
+            Self::S3(s3) => {
+                let body = s3.get_whole(http, key).await?;
+                let size = body.size();
+                Ok((Body::S3(Box::new(body)), size))
+            }
+            Self::File(file) => {
+                let size = file.head(key)?.size;
+                Ok((self.get(http, key, 0..size, None).await?, size))
             }
         }
     }

@@ -39,7 +39,7 @@ fn usage_errors_exit_2_and_speak_once_on_stderr() {
         ),
         (&["restore", "x", "-integrity-check=all"], "Error: invalid -integrity-check value: all\n"),
         (&["restore", "x", "-o"], "Error: flag needs an argument: -o\n"),
-        (&["restore", "-f", "x"], "Error: -f: follow mode is not available yet in this version\n"),
+        (&["restore", "-f", "-dry-run", "x"], "Error: cannot use -dry-run with -f\n"),
         (&["ltx", "-level=10", "x"], "Error: invalid value \"10\" for flag -level: level must be between 0 and 9\n"),
         (&["restor"], "Error: hydrant restor: unknown command\nTry: hydrant restore -h\n"),
     ];

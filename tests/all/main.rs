@@ -22,6 +22,7 @@ mod fleet_discovery;
 mod fleet_race;
 mod fleet_retries;
 mod fleet_run;
+mod follow;
 mod fuzz_seeds;
 mod golden;
 mod listings;

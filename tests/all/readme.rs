@@ -44,7 +44,7 @@ fn shown(command: &str) -> (BTreeSet<String>, BTreeSet<String>) {
 #[test]
 fn every_flag_is_in_the_readme_and_no_other() {
     let readme = readme();
-    for command in ["restore", "ltx", "restore-pattern", "verify", "find", "bench"] {
+    for command in ["restore", "ltx", "restore-pattern", "verify", "find", "promote", "bench"] {
         let (own, common) = shown(command);
         assert!(own.len() > 3 && common.len() > 3, "{own:?} {common:?}");
         assert_eq!(documented(section(&readme, command)), own, "{command}");
@@ -79,7 +79,8 @@ fn every_command_line_of_the_readme_is_understood() {
         // YAML examples write a command as a list, which is converted to a command line.
         let line = if line.contains("[hydrant, ") { line.replace(", ", " ").replace(']', "") } else { line.to_owned() };
         let line = line.replace("$JOB_COMPLETION_INDEX", "0");
-        for command in ["restore", "ltx", "restore-pattern", "verify", "find", "bench", "completions", "man"] {
+        for command in ["restore", "ltx", "restore-pattern", "verify", "find", "promote", "bench", "completions", "man"]
+        {
             let Some((_, arguments)) = line.split_once(&format!("hydrant {command} ")) else { continue };
             let arguments = std::iter::once(OsString::from(command)).chain(words(arguments));
             if let Err(failure) = cli::parse(arguments, &|_| None) {

@@ -92,6 +92,19 @@ the same answer nothing is looked for, unless -all is given.",
     ending: "Exit: 0 a change was found, 1 none or failed, 2 usage, 129/130/143 interrupted.",
 };
 
+pub(super) const PROMOTE: HelpText = HelpText {
+    description: "\
+Ends the standby's follower, applies what the replica still has, lets SQLite check the database,
+and removes its -txid. Before: make sure that the old primary is off and stays off. After: start
+the application and litestream replicate.",
+    examples: "  # the standby at the configured path
+  hydrant promote /path/to/db
+
+  # another standby
+  hydrant promote -o /srv/standby/app.db s3://bucket/backups/app.db",
+    ending: "Exit: 0 promoted, 1 failed and still a standby, 2 usage, 129/130/143 interrupted.",
+};
+
 pub(super) const BENCH: HelpText = HelpText {
     description: "\
 SOURCE is what restore-pattern takes: s3://bucket/prefix/glob, file:///dir/glob, or the URL of

@@ -80,7 +80,7 @@ pub struct RestoreFlags {
     #[arg(long, value_name = "MODE", default_value = "none")]
     pub integrity_check: String,
 
-    /// Follow: go on applying new changes (not available yet)
+    /// Follow: keep the database up to date, as a warm standby
     #[arg(short = 'f', alias = "f")]
     pub follow: bool,
 

@@ -5,12 +5,14 @@ use crate::cli::args::examples::{self, HelpText};
 use crate::cli::args::flags::{
     BenchFlags, CompletionsFlags, FindFlags, LtxFlags, ManFlags, PatternFlags, RestoreFlags, VerifyFlags,
 };
+use crate::cli::args::promote_flags::PromoteFlags;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::suggest;
 use clap::{Command, CommandFactory};
 
 /// The names of the commands, in the order in which help lists them.
-pub const COMMANDS: [&str; 8] = ["restore", "ltx", "restore-pattern", "verify", "find", "bench", "completions", "man"];
+pub const COMMANDS: [&str; 9] =
+    ["restore", "ltx", "restore-pattern", "verify", "find", "promote", "bench", "completions", "man"];
 
 /// The clap definition of the command `name`, and the help texts around its flags. None if there is no such
 /// command.
@@ -21,6 +23,7 @@ pub fn definition(name: &str) -> Option<(Command, &'static HelpText)> {
         "restore-pattern" => (PatternFlags::command(), &examples::RESTORE_PATTERN),
         "verify" => (VerifyFlags::command(), &examples::VERIFY),
         "find" => (FindFlags::command(), &examples::FIND),
+        "promote" => (PromoteFlags::command(), &examples::PROMOTE),
         "bench" => (BenchFlags::command(), &examples::BENCH),
         "completions" => (CompletionsFlags::command(), &examples::COMPLETIONS),
         "man" => (ManFlags::command(), &examples::MAN),

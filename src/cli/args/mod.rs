@@ -1,7 +1,7 @@
 //! Reads the command line and converts it to the arguments of a command.
 //!
 //! - `argv` rewrites the command line from the notation of Go's package `flag` to that of clap.
-//! - `flags` defines the flags of each command for clap, and `values` parses the value of a single flag.
+//! - `flags` and `promote_flags` define the flags of each command for clap, and `values` parses the value of a single flag.
 //! - `resolve` adds defaults and environment variables, and refuses flags that exclude each other.
 //! - `resolved` has the structs of the result.
 //! - `call` is a command line as typed, from which the one after `Try: ` is made.
@@ -16,6 +16,7 @@ pub mod flags;
 pub mod help;
 pub mod man;
 pub mod memory;
+pub mod promote_flags;
 pub mod resolve;
 pub mod resolved;
 pub mod values;

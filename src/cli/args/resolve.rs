@@ -7,6 +7,7 @@ use crate::cli::args::flags::{
     BenchFlags, CatalogueFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags,
     PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
 };
+use crate::cli::args::promote_flags::PromoteFlags;
 use crate::cli::args::resolved::*;
 use crate::cli::args::{memory, values};
 use crate::cli::ui::failure::{Advice, Failure};
@@ -32,7 +33,7 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
     let integrity_check = integrity_check(&flags.integrity_check)?;
     let timestamp = values::timestamp(flags.timestamp.as_deref().unwrap_or_default())?;
     let txid = flags.txid.filter(|txid| *txid != Txid(0));
-    let output = given("o", flags.output)?;
+    let output = given("o", flags.output.clone())?;
     let (source, source_shown) = resolve_source(source, &flags.config, env)?;
     if matches!(source, Source::Url(_)) && output.is_none() {
         return Err(Failure::usage("-o is required when restoring from a replica URL")
@@ -54,7 +55,7 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         return Err(Failure::usage("cannot specify -generation and -txid"));
     }
     if flags.follow {
-        return Err(refuse_follow(&target, flags.generation.is_some(), flags.dry_run));
+        check_follow(&flags, &target)?;
     }
     Ok(RestoreArgs {
         source,
@@ -79,16 +80,21 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
     })
 }
 
-/// The failure for `-f` (follow mode), which this version does not have. If `-f` is combined with a flag that it
-/// excludes in Litestream too, the message names that flag instead.
-fn refuse_follow(target: &Target, has_generation: bool, dry_run: bool) -> Failure {
-    Failure::usage(match target {
-        _ if dry_run => "cannot use -dry-run with -f",
+/// Refuses what cannot go with `-f` (follow mode).
+fn check_follow(flags: &RestoreFlags, target: &Target) -> Result<(), Failure> {
+    let refusal = match target {
+        _ if flags.dry_run => "cannot use -dry-run with -f",
         Target::Txid(_) => "cannot use follow mode with -txid",
         Target::Timestamp(_) => "cannot use follow mode with -timestamp",
-        Target::Latest if has_generation => "cannot use follow mode with -generation",
-        Target::Latest | Target::Pinned(_) => "-f: follow mode is not available yet in this version",
-    })
+        _ if flags.generation.is_some() => "cannot use follow mode with -generation",
+        _ if flags.if_db_not_exists => {
+            "cannot use follow mode with -if-db-not-exists: with -f, a database that exists is followed from where it is"
+        }
+        _ if flags.metrics.metrics_textfile.is_some() => "cannot use follow mode with -metrics-textfile",
+        _ if flags.follow_interval.is_zero() => "-follow-interval must be above 0",
+        Target::Latest | Target::Pinned(_) => return Ok(()),
+    };
+    Err(Failure::usage(refusal))
 }
 
 /// Resolves the flags of `hydrant ltx`. `level_is_default` says that `-level` was not given.
@@ -241,6 +247,29 @@ pub fn find(flags: FindFlags, env: &Env<'_>) -> Result<FindArgs, Failure> {
         all: flags.all,
         json: flags.json,
         scratch: given("scratch", flags.scratch)?,
+        common: common(flags.common, env)?,
+    })
+}
+
+/// Resolves the flags of `hydrant promote`.
+///
+/// # Errors
+/// The source is missing, or a value is invalid.
+pub fn promote(flags: PromoteFlags, env: &Env<'_>) -> Result<PromoteArgs, Failure> {
+    let source = one_source(&flags.source, "hydrant promote -h")?;
+    let output = given("o", flags.output)?;
+    let (source, source_shown) = resolve_source(source, &flags.config, env)?;
+    if matches!(source, Source::Url(_)) && output.is_none() {
+        return Err(Failure::usage("-o is required when promoting from a replica URL")
+            .advised(Some(Advice::Value("o", "/path/to/db".to_owned()))));
+    }
+    Ok(PromoteArgs {
+        source,
+        source_shown,
+        output,
+        integrity_check: integrity_check(&flags.integrity_check)?,
+        force: flags.force,
+        json: flags.json,
         common: common(flags.common, env)?,
     })
 }

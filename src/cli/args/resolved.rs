@@ -435,6 +435,21 @@ pub struct FindArgs {
     pub common: CommonArgs,
 }
 
+/// The arguments of `hydrant promote`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromoteArgs {
+    pub source: Source,
+    /// The source as typed, with the secrets in a URL replaced by `***`.
+    pub source_shown: String,
+    /// `-o`: the standby. None: the path of the configured database.
+    pub output: Option<PathBuf>,
+    pub integrity_check: IntegrityCheck,
+    /// `-force`: promote also if Litestream cannot go on with this replica.
+    pub force: bool,
+    pub json: bool,
+    pub common: CommonArgs,
+}
+
 /// The arguments of `hydrant bench`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BenchArgs {

@@ -12,4 +12,5 @@ pub mod redact;
 pub mod screen;
 pub mod signal;
 pub mod suggest;
+pub mod systemd;
 pub mod table;

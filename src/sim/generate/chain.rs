@@ -34,6 +34,15 @@ struct Transaction {
     timestamp_ms: i64,
     checksum: u64,
     state: State,
+    wal: WalPlace,
+}
+
+/// The part of the primary's WAL that a transaction lies in, as files of level 0 say it. Zeros: they do not say it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct WalPlace {
+    pub offset: i64,
+    pub size: i64,
+    pub salts: (u32, u32),
 }
 
 /// The way in which one LTX file of a chain is written.
@@ -82,7 +91,25 @@ impl Chain {
             bytes: self.image.len() as u64,
             sha256: Sha256::digest(&self.image).into(),
         };
-        self.transactions.push(Transaction { pages, commit, timestamp_ms, checksum: checksum.finish(), state });
+        self.transactions.push(Transaction {
+            pages,
+            commit,
+            timestamp_ms,
+            checksum: checksum.finish(),
+            state,
+            wal: WalPlace::default(),
+        });
+    }
+
+    /// Sets the part of the WAL that the newest transaction lies in.
+    pub(super) fn set_wal(&mut self, wal: WalPlace) {
+        self.transactions.iter_mut().last().into_iter().for_each(|last| last.wal = wal);
+    }
+
+    /// The bytes that the newest transaction takes in a WAL.
+    pub(super) fn newest_wal_bytes(&self) -> i64 {
+        let pages = self.transactions.last().map_or(0, |last| last.pages.len());
+        (pages * (self.page_size.bytes() + 24)) as i64
     }
 
     /// Adds the next transaction, given by the content of the whole database after it. Returns false, and adds
@@ -127,6 +154,7 @@ impl Chain {
         }
         let before = (min as usize).checked_sub(2).and_then(|before| self.transactions.get(before));
         let tracked = style.tracked && self.tracks;
+        let wal = if level.get() == 0 { last.wal } else { WalPlace::default() };
         let header = Header {
             flags: if tracked { 0 } else { FLAG_NO_CHECKSUM },
             page_size: self.page_size,
@@ -135,10 +163,10 @@ impl Chain {
             max_txid: Txid(max),
             timestamp_ms: last.timestamp_ms,
             pre_apply_checksum: before.filter(|_| tracked).map_or(0, |before| before.checksum),
-            wal_offset: 0,
-            wal_size: 0,
-            wal_salt1: 0,
-            wal_salt2: 0,
+            wal_offset: wal.offset,
+            wal_size: wal.size,
+            wal_salt1: wal.salts.0,
+            wal_salt2: wal.salts.1,
             node_id: 0,
         };
         let mut encoding = style.encoding.draw(random);

@@ -4,6 +4,7 @@
 //! - [`tiny_fleet`]: thousands of small databases that share a few contents.
 //! - [`large_database`]: one large SQLite database, with a snapshot and small increments after it.
 //! - [`lock_page_database`]: a database larger than 1 GiB that is almost empty.
+//! - [`Primary`]: a database that goes on, with the files of its replica as the test asks for them.
 //! - [`random_history`]: everything that the format allows, for tests that compare two restorers.
 //! - [`v3`]: replicas of Litestream 0.3.
 
@@ -11,6 +12,7 @@ mod chain;
 mod history;
 mod large;
 mod page;
+mod primary;
 mod sample;
 mod table;
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub mod v3;
 pub use history::{HistoryParams, random_history};
 pub use large::{LargeDatabase, LargeSpec, large_database, lock_page_database};
 pub use page::fill_page;
+pub use primary::{Change, INVARIANT, Primary};
 pub use sample::sample_fleet;
 pub use tiny::{TinyFleet, tiny_fleet};
 

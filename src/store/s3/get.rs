@@ -29,6 +29,9 @@ const MAX_SKIP_BYTES: u64 = 1 << 20;
 /// The crawl window grows up to this many times its first length.
 const MAX_PATIENCE: u32 = 8;
 
+/// The end of a range whose object is of unknown size. The first response tells the size.
+const UNKNOWN_END: u64 = u64::MAX;
+
 /// Body of a GET: a stream of exactly the requested bytes.
 pub struct S3Body {
     s3: Arc<S3>,
@@ -99,6 +102,15 @@ impl S3 {
         }
         Ok(body)
     }
+
+    /// Starts to read the whole object `key`, whose size is not known. The body knows it ([`S3Body::size`]).
+    ///
+    /// # Errors
+    /// [`StoreError`] after all retries. [`StoreErrorKind::NotFound`] if there is no such object,
+    /// [`StoreErrorKind::SizeDiffers`] if it is empty.
+    pub async fn get_whole(self: &Arc<Self>, http: &Http, key: &str) -> Result<S3Body, StoreError> {
+        self.get(http, key, 0..UNKNOWN_END, None).await
+    }
 }
 
 impl S3Body {
@@ -142,6 +154,11 @@ impl S3Body {
             }
         }
         Ok(None)
+    }
+
+    /// The offset at which the range ends. For a whole object, its size.
+    pub fn size(&self) -> u64 {
+        self.end
     }
 
     /// Entity tag of the first response. None if it has none that can be used in If-Match.
@@ -208,7 +225,9 @@ impl S3Body {
                 answer => answer?,
             };
             self.resumed_at = self.position;
-            match self.check(&answer) {
+            let end = self.end_by(&answer);
+            self.end = *end.as_ref().unwrap_or(&self.end);
+            match end.and_then(|_| self.check(&answer)) {
                 Ok(skip) => {
                     self.skip = skip;
                     if let Some(refusal) = self.refusal.take() {
@@ -255,7 +274,8 @@ impl S3Body {
                 Err(_) => debug_assert!(false, "{name} is a number or a parsed tag, a valid header value"),
             }
         };
-        insert(RANGE, format!("bytes={}-{}", self.position, self.end - 1));
+        let last = if self.end == UNKNOWN_END { String::new() } else { (self.end - 1).to_string() };
+        insert(RANGE, format!("bytes={}-{last}", self.position));
         if let Some(etag) = self.if_match.as_ref().filter(|_| self.is_conditional()) {
             insert(IF_MATCH, format!("\"{etag}\""));
         }
@@ -265,6 +285,17 @@ impl S3Body {
     /// Whether requests carry If-Match. If not, the tags of the answers are compared, also weak ones.
     fn is_conditional(&self) -> bool {
         self.refusal.is_none() && !self.s3.refuses_if_match.load(Relaxed)
+    }
+
+    /// Where the range ends. For an object of unknown size, the first response tells it.
+    fn end_by(&self, answer: &Answer) -> Result<u64, RequestError> {
+        if self.end != UNKNOWN_END {
+            return Ok(self.end);
+        }
+        let length = || answer.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let whole = || (answer.response.status() == StatusCode::OK).then(length).flatten();
+        let size = object_size(answer.headers()).or_else(whole);
+        size.ok_or_else(|| RequestError::invalid_response("an answer that does not tell the object's size"))
     }
 
     /// Checks that `answer` fits the request. Returns how many bytes of its body precede the

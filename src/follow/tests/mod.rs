@@ -1,0 +1,2 @@
+mod changes_applied;
+mod holders;

@@ -1,0 +1,12 @@
+//! Warm standbys: `hydrant restore -f` with a generated primary, whose files are put into the simulator one by one
+//! (docs/FOLLOW.md).
+
+mod crash;
+mod damage;
+mod disk_full;
+mod end_to_end;
+mod gaps;
+mod promote;
+mod refused;
+mod requests;
+mod support;

@@ -1,0 +1,140 @@
+//! What a standby must not follow, and what it says then.
+
+use super::support::*;
+use hydrant::ltx::Txid;
+use hydrant::sim::generate::v3::{FleetV3, v3_fleet};
+use hydrant::sim::generate::{Change, Primary};
+use rusqlite::Connection;
+use std::fs;
+
+#[test]
+fn a_database_without_its_txid_is_not_resumed() {
+    let world = World::new(4096, 0);
+    fs::write(world.path(), world.primary.image(Txid(1)).unwrap()).unwrap();
+    let lines = world.follow().fails("cannot resume follow mode: ");
+    assert!(lines.iter().any(|line| line.starts_with("Try: hydrant restore -force -f ")), "{lines:#?}");
+    for text in ["", "garbage", "0000000000000000\n"] {
+        fs::write(world.dir.path().join("out.db-txid"), text).unwrap();
+        world.follow().fails("its TXID cannot be read from ");
+    }
+    // As advised.
+    let forced = Follower::start(&mut world.command(&["-force"]));
+    world.catch_up_and_stop(forced);
+}
+
+#[test]
+fn a_sidecar_without_a_database_is_no_standby() {
+    let mut world = World::new(4096, 0);
+    fs::write(world.dir.path().join("out.db-txid"), "00000000000000ff\n").unwrap();
+    let follower = world.follow();
+    world.transact(Change::Transfer);
+    world.catch_up_and_stop(follower);
+}
+
+#[test]
+fn a_replica_that_is_behind_stops_it() {
+    let mut world = World::new(4096, 0);
+    let txid = world.transact(Change::Transfer);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    world.remove(0, txid.0, txid.0);
+    let lines =
+        world.follow().fails("the replica ends at txid 0000000000000001, before this standby's 0000000000000002");
+    assert!(lines.iter().any(|line| line.starts_with("Try: hydrant restore -force -f ")), "{lines:#?}");
+    world.is_state(txid);
+}
+
+#[test]
+fn only_one_follower_at_a_time() {
+    let world = World::new(4096, 0);
+    let first = world.follow();
+    first.until_line("caught up");
+    let lines =
+        world.follow().fails(&format!("is followed already, by a process with process ID {}, from ", first.pid()));
+    assert!(lines.iter().any(|line| line.contains("s3://bucket/app.db")), "{lines:#?}");
+    let restore = world.url();
+    let mut restore =
+        crate::common::binary::hydrant(world.dir.path(), &["restore", "-force", "-o", "out.db", &restore]);
+    Follower::start(&mut restore).fails("the database is in use by process ");
+    world.catch_up_and_stop(first);
+}
+
+#[test]
+fn a_database_that_is_replicated_from_here_is_not_followed() {
+    let mut world = World::new(4096, 0);
+    let state = world.dir.path().join(".out.db-litestream");
+    fs::create_dir(&state).unwrap();
+    world.follow().fails("the database is or was replicated from here");
+    fs::remove_dir(&state).unwrap();
+    let follower = world.follow();
+    follower.until_line("caught up");
+    fs::create_dir(&state).unwrap();
+    follower.fails("appeared: the database is replicated from here");
+    fs::remove_dir(&state).unwrap();
+    let txid = world.transact(Change::Transfer);
+    let follower = world.follow();
+    follower.until_seq(&world.path(), txid);
+    follower.stop();
+}
+
+/// Two primaries that write to one replica: the second begins from a restored copy of the first.
+#[test]
+fn another_writer_stops_it_and_the_database_stays_whole() {
+    let mut world = World::new(4096, 0);
+    let first = world.transact(Change::Transfer);
+    let follower = world.follow();
+    follower.until_seq(&world.path(), first);
+    let second = world.transact(Change::Transfer);
+    follower.until_seq(&world.path(), second);
+    // Its WAL is another one, and it does not begin anew.
+    let mut other = Primary::new("app.db", hydrant::ltx::PageSize::new(4096).unwrap(), 0, 99).unwrap();
+    for _ in 0..2 {
+        other.transact(Change::Transfer).unwrap();
+    }
+    let foreign = other.transact(Change::Transfer).unwrap();
+    assert_eq!(foreign.max_txid, Txid(second.0 + 1));
+    world.put(foreign);
+    follower.fails("another program writes to this replica: app.db/0000/0000000000000004-");
+    world.is_state(second);
+}
+
+#[test]
+fn an_application_that_writes_is_locked_out() {
+    let mut world = World::new(4096, 0);
+    let follower = world.follow();
+    follower.until_line("caught up");
+    let application = Connection::open(world.path()).unwrap();
+    application.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let error = application.execute_batch("UPDATE a SET v = 0").unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+    drop(application);
+    world.transact(Change::Transfer);
+    world.catch_up_and_stop(follower);
+}
+
+#[test]
+fn a_replica_of_litestream_0_3_is_not_followed() {
+    let world = World::new(4096, 0);
+    let replica = v3_fleet(&FleetV3 { count: 1, ..FleetV3::default() }).remove(0);
+    world.server.objects().put_v3(BUCKET, &replica);
+    let url = world.url().replace("app.db", &replica.root);
+    let args = ["restore", "-f", "-o", "out.db", &url];
+    Follower::start(&mut crate::common::binary::hydrant(world.dir.path(), &args))
+        .fails("the replica has only files of Litestream 0.3, which have no TXIDs");
+    world.has_only(&[]);
+}
+
+/// The TXID of the old database says nothing about the new one.
+#[test]
+fn a_restore_without_f_takes_the_sidecar_away() {
+    let mut world = World::new(4096, 0);
+    world.transact(Change::Transfer);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    let url = world.url();
+    let args = ["restore", "-force", "-txid", "1", "-o", "out.db", &url];
+    let (status, _, lines) = Follower::start(&mut crate::common::binary::hydrant(world.dir.path(), &args)).wait();
+    assert!(status.success(), "{lines:#?}");
+    world.has_only(&["out.db"]);
+    world.follow().fails("cannot resume follow mode: ");
+}
