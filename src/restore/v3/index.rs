@@ -6,7 +6,7 @@ use super::{HELD_BYTES, WINDOW_BYTES};
 use crate::catalogue::{Generation, V3Kind};
 use crate::ltx::{PageSize, Pgno};
 use crate::plan::PlanError;
-use crate::restore::error::{ChainError, ExecutionFailure};
+use crate::restore::error::{ChainError, ExecutionFailure, RestoreError};
 use crate::restore::execute::Execution;
 use crate::restore::execute::fetch::collect_body;
 use crate::restore::large::{PlannedContent, PlannedFile, note_asked_again, request_permit};
@@ -170,6 +170,21 @@ impl IndexJob {
         self.check_position(reader, behind, behind - 1, next)
     }
 
+    /// Checks that all frames that are to be applied were read. They were there when the snapshot was found to be ahead,
+    /// so the pieces behind the target have changed since, or arrived wrong. `damage` is what ended them.
+    pub(super) fn check_through(
+        &self,
+        reader: &WalReader,
+        damage: Option<ExecutionFailure>,
+    ) -> Result<(), ExecutionFailure> {
+        match self.through {
+            Some(through) if reader.frames() < through => {
+                Err(damage.unwrap_or_else(|| ExecutionFailure::bug("frames behind the target were read once only")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that file `file` of the plan, which is at `next`, begins where the WAL ends. `overlapping` is the file to name
     /// if it begins earlier.
     fn check_position(
@@ -234,6 +249,7 @@ pub(super) async fn read(worker: &Worker, job: &IndexJob) -> Result<Read, Execut
         // To read a piece behind the target can show that the snapshot is ahead. It is no failure if it cannot be read.
         match fetch(worker, job, &worker.http, piece).await {
             Ok(body) => behind.push(body),
+            Err(error) if job.through.is_some() => return Err(ExecutionFailure::Fatal(error.into())),
             Err(_) => break,
         }
     }
@@ -290,7 +306,7 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
     if let Some(frames) = &mut frames {
         frames.inside = reader.last_commit().map_or(0, |(frames, _)| frames);
     }
-    let mut applied_behind = None;
+    let (mut applied_behind, mut damage) = (None, None);
     for (piece, body) in job.behind.iter().zip(behind) {
         let before = reader.frames();
         if reader.position() != offset_of(piece) || job.through.is_some_and(|through| before >= through) {
@@ -304,16 +320,35 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
         match read.and_then(|()| end(&mut reader, piece)) {
             Ok(()) => {}
             Err(IndexStop::TooMany) => return Ok(Read::TooMany),
-            Err(_) => break,
+            // The frames before the damage count.
+            Err(stop) => damage = Some(of_behind(piece, stop)),
         }
         if job.through.is_some() {
             applied_behind = AppliedBehind::and(applied_behind, piece);
         }
+        if damage.is_some() {
+            break;
+        }
     }
+    job.check_through(&reader, damage)?;
     let mut pages = held.finish(job.index, reader.page_size());
     pages.frames = frames;
     pages.applied_behind = applied_behind;
     Ok(Read::Held(pages))
+}
+
+/// The failure of a piece behind the target, which is not in the plan.
+pub(super) fn of_behind(piece: &PlannedFile, stop: IndexStop) -> ExecutionFailure {
+    match stop {
+        IndexStop::Wal(error) | IndexStop::Failed(ExecutionFailure::Wal { error, .. }) => {
+            ExecutionFailure::Fatal(RestoreError::Wal { key: piece.key.clone(), error })
+        }
+        IndexStop::Failed(ExecutionFailure::Unreadable { error, .. }) => {
+            ExecutionFailure::Fatal(RestoreError::Unreadable { key: piece.key.clone(), error: error.into() })
+        }
+        IndexStop::Failed(failure) => failure,
+        IndexStop::TooMany => ExecutionFailure::bug("a piece behind the target is bounded"),
+    }
 }
 
 /// Ends a piece: it must end between two frames, unless its writer was still at work.

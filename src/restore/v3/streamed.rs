@@ -6,7 +6,9 @@
 
 use super::claiming::{Claiming, spill};
 use super::frames::IndexFrames;
-use super::index::{AppliedBehind, IndexJob, IndexPages, IndexStop, PIECES_IN_FLIGHT, end, is_packed, offset_of};
+use super::index::{
+    AppliedBehind, IndexJob, IndexPages, IndexStop, PIECES_IN_FLIGHT, end, is_packed, of_behind, offset_of,
+};
 use super::ordered_body::{OrderedBody, fetch_whole};
 use crate::ltx::{PageSize, Pgno};
 use crate::restore::ahead::Ahead;
@@ -199,10 +201,17 @@ async fn apply_behind(
         if job.through.is_some_and(|through| reader.frames() >= through) {
             break;
         }
-        let body = OrderedBody::open(execution, 0, piece).await?;
-        read_piece(body, piece, 0, &mut reader, on_frame).await?;
+        let body = OrderedBody::open(execution, 0, piece).await;
+        let body = body.map_err(|failure| of_behind(piece, IndexStop::Failed(failure)))?;
+        let read = read_piece(body, piece, 0, &mut reader, on_frame).await;
         applied_behind = AppliedBehind::and(applied_behind, piece);
+        if let Err(failure) = read {
+            // The frames before the damage count.
+            job.check_through(&reader, Some(of_behind(piece, IndexStop::Failed(failure))))?;
+            break;
+        }
     }
+    job.check_through(&reader, None)?;
     Ok((reader, applied_behind))
 }
 

@@ -42,6 +42,12 @@ impl<'a> Rest<'a> {
 
 /// Decodes a stored object: exactly one LZ4 frame, with nothing before or after it. All checksums are verified.
 pub fn decode_object(bytes: &[u8]) -> Result<Vec<u8>, NaiveV3Error> {
+    let mut content = Vec::new();
+    decode_until_damage(bytes, &mut content).map(|()| content)
+}
+
+/// As [`decode_object`]. After an error `content` has the blocks before the damage.
+pub(super) fn decode_until_damage(bytes: &[u8], content: &mut Vec<u8>) -> Result<(), NaiveV3Error> {
     if bytes.is_empty() {
         return fail("truncated", "the object is empty");
     }
@@ -78,7 +84,6 @@ pub fn decode_object(bytes: &[u8]) -> Result<Vec<u8>, NaiveV3Error> {
         code => return fail("malformed", format!("block size {code}")),
     };
 
-    let mut content = Vec::new();
     loop {
         let at = rest.at;
         let word = rest.number(4, "block size")? as u32;
@@ -112,7 +117,7 @@ pub fn decode_object(bytes: &[u8]) -> Result<Vec<u8>, NaiveV3Error> {
     }
     if flags & FLAG_CONTENT_CHECKSUM != 0 {
         let stored = rest.number(4, "content checksum")?;
-        if stored != u64::from(XxHash32::oneshot(0, &content)) {
+        if stored != u64::from(XxHash32::oneshot(0, content)) {
             return fail("checksum mismatch", "content of the frame");
         }
     }
@@ -122,5 +127,5 @@ pub fn decode_object(bytes: &[u8]) -> Result<Vec<u8>, NaiveV3Error> {
     if rest.at != bytes.len() {
         return fail("malformed", format!("{} bytes follow the frame", bytes.len() - rest.at));
     }
-    Ok(content)
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use super::catalogue::{GenerationFiles, StoredFile, V3Entry, generations};
 use super::choose::{NaiveTarget, generation as choose_generation};
 use super::error::{NaiveV3Error, fail};
-use super::object::decode_object;
+use super::object::{decode_object, decode_until_damage};
 use super::wal::Reading;
 use std::collections::BTreeMap;
 
@@ -168,8 +168,7 @@ impl Restorer<'_> {
         let mut whole = Reading::default();
         let mut ends = Vec::new();
         for segment in &own {
-            // Whole frames before damage count.
-            let read = read_segment(&mut whole, base, segment);
+            let read = read_until_damage(&mut whole, segment);
             ends.push(whole.wal.frames.len());
             if read.is_err() {
                 break;
@@ -310,6 +309,17 @@ fn end_of_index(reading: &Reading, index: u32) -> Result<(), NaiveV3Error> {
         true => fail("hole", format!("index {index:08x} ends inside a transaction")),
         false => Ok(()),
     }
+}
+
+/// Reads a segment. After an error its whole frames before the damage count.
+fn read_until_damage(reading: &mut Reading, segment: &StoredFile) -> Result<(), NaiveV3Error> {
+    continues(reading, segment)?;
+    if !segment.packed {
+        return reading.growing(&segment.entry.bytes);
+    }
+    let mut content = Vec::new();
+    let decoded = decode_until_damage(&segment.entry.bytes, &mut content);
+    reading.segment(&content).and(decoded)
 }
 
 fn read_segment(reading: &mut Reading, base: &Base, segment: &StoredFile) -> Result<(), NaiveV3Error> {
