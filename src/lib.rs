@@ -15,12 +15,14 @@ pub mod config;
 pub mod error;
 pub mod fleet;
 pub mod hex;
+pub mod human;
 pub mod io;
 pub mod ltx;
 mod lz4;
 pub mod metrics;
 pub mod plan;
 mod process;
+pub mod report;
 pub mod restore;
 #[cfg(feature = "sim")]
 pub mod sim;
