@@ -5,7 +5,7 @@ use super::restore::locate;
 use super::verify::DrillScratch;
 use crate::cancel::CancellationToken;
 use crate::catalogue::Replica;
-use crate::cli::args::call::shell_word;
+use crate::cli::args::shell::shell_word;
 use crate::cli::args::resolved::{FindArgs, Source};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;

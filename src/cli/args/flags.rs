@@ -224,9 +224,9 @@ pub struct PatternFlags {
     #[arg(long)]
     pub fail_fast: bool,
 
-    /// Write a machine-readable report of everything
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
-    pub report: Option<OsString>,
+    /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
+    #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
+    pub report: Vec<OsString>,
 
     #[command(flatten)]
     pub catalogue: CatalogueFlags,
@@ -326,6 +326,10 @@ pub struct VerifyFlags {
     #[arg(long, value_name = "I/N", value_parser = values::shard)]
     pub shard: Option<Shard>,
 
+    /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
+    #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
+    pub report: Vec<OsString>,
+
     #[command(flatten)]
     pub catalogue: CatalogueFlags,
 
@@ -420,6 +424,10 @@ pub struct BenchFlags {
     /// Write the latencies' histograms, second by second, in HdrHistogram's log format
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub hlog: Option<OsString>,
+
+    /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
+    #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
+    pub report: Vec<OsString>,
 
     #[command(flatten)]
     pub common: CommonFlags,

@@ -4,7 +4,8 @@
 //! - `flags` defines the flags of each command for clap, and `values` parses the value of a single flag.
 //! - `resolve` adds defaults and environment variables, and refuses flags that exclude each other.
 //! - `resolved` has the structs of the result.
-//! - `call` is a command line as typed, from which the one after `Try: ` is made.
+//! - `call` is a command line as typed, from which the one after `Try: ` is made. `repeat` is the one for a database
+//!   of a pattern, and `shell` quotes words.
 //! - `help`, `man` and `completions` are made from the same definitions, with texts from `examples`.
 //! - `memory` computes the default of `-memory`.
 
@@ -16,6 +17,8 @@ pub mod flags;
 pub mod help;
 pub mod man;
 pub mod memory;
+pub mod repeat;
 pub mod resolve;
 pub mod resolved;
+pub mod shell;
 pub mod values;

@@ -10,8 +10,8 @@ use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
 use crate::commit::random_letters;
 use crate::fleet::{Shard, shard_of};
+use crate::report::{RestoreForecast, ShardsForecast};
 use crate::restore::VerifyDepth;
-use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -48,51 +48,31 @@ impl Pace {
     }
 }
 
-/// How long a restore would take.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Forecast {
-    /// Seconds until half of the databases are restored, and until all are.
-    pub half_seconds: f64,
-    pub all_seconds: f64,
-    /// What a restore waits for most: `disk`, or `network and cores`.
-    pub limited_by: &'static str,
-    /// What the disk writes per second in bytes. None: not measured.
-    pub disk_bytes_per_second: Option<f64>,
-    /// The size of all databases in bytes.
-    pub bytes_needed: u64,
-    /// Seconds until all are restored by this many hosts with `-shard`.
-    pub hosts: Vec<HostsForecast>,
-}
-
-/// How long several hosts would take.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct HostsForecast {
-    pub hosts: u32,
-    pub all_seconds: f64,
-}
-
-impl Forecast {
-    /// The forecast from a run that has verified `records`. `share`: the sample or shard that was verified, of the whole
-    /// fleet. None if no database has ended.
-    pub(super) fn of(pace: &Pace, records: &[DrillRecord], disk: Option<f64>, share: Option<Shard>) -> Option<Self> {
-        let times = f64::from(share.map_or(1, |share| share.of.max(1)));
-        let mut ends = pace.ends.clone();
-        ends.sort_by(f64::total_cmp);
-        let (half, all) = (*ends.get(ends.len().checked_sub(1)? / 2)? * times, *ends.last()? * times);
-        let writing = disk.filter(|speed| *speed > 0.0).map_or(0.0, |speed| pace.bytes as f64 * times / speed);
-        let slower = (writing / all.max(0.001)).max(1.0);
-        let hosts = HOSTS
-            .into_iter()
-            .map(|hosts| HostsForecast { hosts, all_seconds: rounded(all * slower * largest_share(records, hosts)) });
-        Some(Self {
-            half_seconds: rounded(half * slower),
-            all_seconds: rounded(all * slower),
-            limited_by: if writing > all { "disk" } else { "network and cores" },
-            disk_bytes_per_second: disk.map(f64::round),
-            bytes_needed: (pace.bytes as f64 * times) as u64,
-            hosts: hosts.collect(),
-        })
-    }
+/// The forecast from a run that has verified `records`. `share`: the sample or shard that was verified, of the whole
+/// fleet. None if no database has ended.
+pub(super) fn forecast_of(
+    pace: &Pace,
+    records: &[DrillRecord],
+    disk: Option<f64>,
+    share: Option<Shard>,
+) -> Option<RestoreForecast> {
+    let times = f64::from(share.map_or(1, |share| share.of.max(1)));
+    let mut ends = pace.ends.clone();
+    ends.sort_by(f64::total_cmp);
+    let (half, all) = (*ends.get(ends.len().checked_sub(1)? / 2)? * times, *ends.last()? * times);
+    let writing = disk.filter(|speed| *speed > 0.0).map_or(0.0, |speed| pace.bytes as f64 * times / speed);
+    let slower = (writing / all.max(0.001)).max(1.0);
+    let of_hosts =
+        |hosts| ShardsForecast { hosts, all_seconds: rounded(all * slower * largest_share(records, hosts)) };
+    Some(RestoreForecast {
+        half_seconds: rounded(half * slower),
+        all_seconds: rounded(all * slower),
+        limited_by: if writing > all { "disk" } else { "network and cores" },
+        disk_bytes_per_second: disk.map(f64::round),
+        bytes_needed: (pace.bytes as f64 * times) as u64,
+        bytes_free: None,
+        hosts: HOSTS.into_iter().map(of_hosts).collect(),
+    })
 }
 
 /// The part of all work that the shard with the most has, if the fleet is divided among `hosts`. The work is taken to be

@@ -1,0 +1,220 @@
+//! The answer at the top of a page: how many of how many, in which time, how old the states are.
+
+use crate::human;
+use crate::report::document::{Document, Purpose, RunEnd};
+use crate::report::rows::Standing;
+use std::time::Duration;
+
+/// The answer in words, and whether it is a good one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub headline: String,
+    /// The judgement of the run: that of its worst database, or worse.
+    pub standing: Standing,
+    /// The judgement in a few words.
+    pub badge: String,
+    /// Whole sentences: the time, the ages.
+    pub sentences: Vec<String>,
+}
+
+impl Purpose {
+    /// What a database with a result is or was, in the plural.
+    pub(super) const fn done(self) -> &'static str {
+        match self {
+            Self::Restore => "were restored",
+            Self::Plan => "can be restored",
+            Self::Verify => "are restorable",
+            Self::Bench => "were measured",
+        }
+    }
+
+    /// What a failed database is or was, in the plural.
+    pub(super) const fn not_done(self) -> &'static str {
+        match self {
+            Self::Restore => "were not restored",
+            Self::Plan => "cannot be restored",
+            Self::Verify => "did not pass",
+            Self::Bench => "failed",
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn of(document: &Document<'_>) -> Self {
+        let Document { end, tally, .. } = document;
+        let RunEnd { run, not_reached, .. } = end;
+        let count = |standing| tally.count(standing);
+        let done = count(Standing::Good) + count(Standing::Degraded);
+        let all = tally.databases() + not_reached;
+        let (bad, degraded, skipped) = (count(Standing::Bad), count(Standing::Degraded), count(Standing::Skipped));
+        let what = run.purpose.done();
+        let singular = what.replace("were ", "was ").replace("are ", "is ");
+        let headline = match (done, all) {
+            (_, 0) => "No database was found".to_owned(),
+            (1, 1) => format!("The database {singular}"),
+            (done, all) if done == all => format!("All {} databases {what}", human::thousands(all)),
+            (0, all) => format!("None of {} {what}", human::count(all, "database")),
+            (done, all) => format!("{} of {} {what}", human::thousands(done), human::count(all, "database")),
+        };
+        let mut badges = Vec::new();
+        if end.listing_error.is_some() {
+            badges.push("not all databases are known".to_owned());
+        }
+        if bad > 0 {
+            badges.push(format!("{} failed", human::thousands(bad)));
+        }
+        if *not_reached > 0 {
+            badges.push(format!("{} not reached", human::thousands(*not_reached)));
+        }
+        let is_bad = !badges.is_empty() || tally.not_newest > 0 || run.interrupted_by.is_some() || all == 0;
+        if let Some(signal) = &run.interrupted_by {
+            badges.push(format!("interrupted by {signal}"));
+        }
+        if tally.not_newest > 0 {
+            badges.push(format!("{} not the newest state", human::thousands(tally.not_newest)));
+        }
+        if degraded > tally.not_newest {
+            badges.push(format!("{} around damage", human::thousands(degraded - tally.not_newest)));
+        }
+        if badges.is_empty() {
+            badges.push(if all == 0 { "nothing to report" } else { "no failures" }.to_owned());
+        }
+        if skipped > 0 {
+            badges.push(format!("{} skipped", human::thousands(skipped)));
+        }
+        let standing = match (is_bad, degraded) {
+            (true, _) => Standing::Bad,
+            (false, 1..) => Standing::Degraded,
+            (false, 0) => Standing::Good,
+        };
+        Self { headline, standing, badge: badges.join(", "), sentences: sentences(document) }
+    }
+}
+
+fn sentences(document: &Document<'_>) -> Vec<String> {
+    let Document { end, milestones, ages, .. } = document;
+    let mut all = Vec::new();
+    if let Some(error) = &end.listing_error {
+        all.push(format!("The listing of the databases has failed: {error}."));
+    }
+    let took = seconds(end.run.seconds);
+    all.push(match milestones {
+        Some(m) if m.databases > 1 => format!(
+            "It took {took}: the first database was done after {}, half of them after {}, 99 % after {}, all after {}.",
+            seconds(m.first_seconds),
+            seconds(m.half_seconds),
+            seconds(m.p99_seconds),
+            seconds(m.all_seconds)
+        ),
+        _ => format!("It took {took}."),
+    });
+    if let Some(q) = ages.quantiles {
+        let reference = shown_time(&ages.reference);
+        all.push(match ages.databases {
+            1 => format!("Its state is {} old, measured from {reference}.", human::age(q.max)),
+            _ if human::age(q.min) == human::age(q.max) => {
+                format!("The states are {} old, measured from {reference}.", human::age(q.max))
+            }
+            _ => format!(
+                "The states are {} to {} old, half of them at most {}, measured from {reference}.",
+                human::age(q.min),
+                human::age(q.max),
+                human::age(q.p50)
+            ),
+        });
+        if ages.older_than_a_day > 0 && ages.databases > 1 {
+            let (older, verb) = (ages.older_than_a_day, if ages.older_than_a_day == 1 { "is" } else { "are" });
+            all.push(format!("{} {verb} older than a day.", human::count(older, "state")));
+        }
+    }
+    all
+}
+
+/// A time in RFC 3339 and UTC for people: `2026-01-31 12:00:00 UTC`.
+pub(super) fn shown_time(time: &str) -> String {
+    match time.strip_suffix('Z') {
+        Some(utc) => format!("{} UTC", utc.replacen('T', " ", 1)),
+        None => time.to_owned(),
+    }
+}
+
+/// A number of seconds for people.
+pub(super) fn seconds(seconds: f64) -> String {
+    human::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::document::{RunInfo, ShownRows};
+    use crate::report::rows::DatabaseRow;
+    use crate::report::tally::Tally;
+
+    fn answer(good: u64, degraded: u64, bad: u64, skipped: u64, end: RunEnd) -> Answer {
+        let mut tally = Tally::default();
+        let all = [
+            (Standing::Good, good, "restored"),
+            (Standing::Degraded, degraded, "restored"),
+            (Standing::Bad, bad, "failed"),
+            (Standing::Skipped, skipped, "skipped"),
+        ];
+        for (standing, n, outcome) in all {
+            for i in 0..n {
+                let age_seconds = (standing == Standing::Good).then_some(i * 60);
+                let row = DatabaseRow { outcome, standing, age_seconds, ..DatabaseRow::default() };
+                tally.add(&row, Duration::from_secs(i + 1));
+            }
+        }
+        let (milestones, ages) = (tally.milestones(), tally.ages("2026-01-31T12:00:00Z".to_owned()));
+        let rows = ShownRows::default();
+        Answer::of(&Document { end: &end, tally: &tally, milestones, ages, rows: &rows })
+    }
+
+    fn end(purpose: Purpose, not_reached: u64) -> RunEnd {
+        RunEnd { run: RunInfo { purpose, seconds: 125.0, ..RunInfo::default() }, not_reached, ..RunEnd::default() }
+    }
+
+    #[test]
+    fn answers() {
+        let said = |answer: Answer| (answer.headline, answer.badge, answer.standing);
+        let text = |a: &str, b: &str, standing| (a.to_owned(), b.to_owned(), standing);
+        for (numbers, purpose, headline, badge, standing) in [
+            ((0, 0, 0, 0), Purpose::Restore, "No database was found", "nothing to report", Standing::Bad),
+            ((1, 0, 0, 0), Purpose::Restore, "The database was restored", "no failures", Standing::Good),
+            ((2000, 0, 0, 0), Purpose::Plan, "All 2,000 databases can be restored", "no failures", Standing::Good),
+            ((5, 0, 0, 1), Purpose::Bench, "5 of 6 databases were measured", "no failures, 1 skipped", Standing::Good),
+            ((0, 0, 3, 0), Purpose::Restore, "None of 3 databases were restored", "3 failed", Standing::Bad),
+            ((5, 2, 0, 0), Purpose::Verify, "All 7 databases are restorable", "2 around damage", Standing::Degraded),
+            (
+                (5, 2, 1, 0),
+                Purpose::Restore,
+                "7 of 8 databases were restored",
+                "1 failed, 2 around damage",
+                Standing::Bad,
+            ),
+        ] {
+            let (good, degraded, bad, skipped) = numbers;
+            let found = said(answer(good, degraded, bad, skipped, end(purpose, 0)));
+            assert_eq!(found, text(headline, badge, standing));
+        }
+        let mut interrupted = end(Purpose::Restore, 4);
+        interrupted.run.interrupted_by = Some("SIGINT".to_owned());
+        assert_eq!(
+            said(answer(3, 0, 0, 0, interrupted)),
+            text("3 of 7 databases were restored", "4 not reached, interrupted by SIGINT", Standing::Bad)
+        );
+    }
+
+    #[test]
+    fn times_and_ages_are_sentences() {
+        let sentences = answer(3, 0, 0, 0, end(Purpose::Restore, 0)).sentences;
+        assert_eq!(
+            sentences,
+            [
+                "It took 2m05s: the first database was done after 1.0 s, half of them after 2.0 s, 99 % after 3.0 s, \
+                 all after 3.0 s.",
+                "The states are 0 seconds to 2 minutes old, half of them at most 1 minute, measured from 2026-01-31 12:00:00 UTC.",
+            ]
+        );
+    }
+}
