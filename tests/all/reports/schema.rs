@@ -1,0 +1,83 @@
+//! JSON reports against docs/report.schema.json, by a validator that others wrote: PyPI's `jsonschema`. The Python
+//! that has it is named by HYDRANT_PYTHON. Without it these tests are skipped.
+
+use super::{fleet, json, reported, url};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.schema.json");
+const VALIDATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/reports/validate.py");
+
+/// Validates files. Returns whether they are valid and what was said; None without the validator.
+fn validated(files: &[PathBuf]) -> Option<(bool, String)> {
+    let python = std::env::var("HYDRANT_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", "import jsonschema"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        println!("skipped: no jsonschema");
+        return None;
+    }
+    let output = Command::new(&python).arg(VALIDATE).arg(SCHEMA).args(files).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    Some((output.status.success(), said.into_owned()))
+}
+
+#[test]
+fn reports_are_valid() {
+    let server = fleet();
+    let (whole, shard, dry, none, bench) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let all = url(&server, "fleet/**");
+    let runs: [(&Path, &[&str]); 5] = [
+        (whole.path(), &["restore-pattern", "--max-retries", "0", "--output-dir", "out", &all]),
+        (shard.path(), &["restore-pattern", "--fail-fast", "--shard", "1/3", "--output-dir", "out", &all]),
+        (dry.path(), &["restore-pattern", "--dry-run", &all]),
+        (none.path(), &["restore-pattern", &url(&server, "nothing/**")]),
+        (bench.path(), &["bench", "--stage", "decode", &all]),
+    ];
+    let files: Vec<PathBuf> = runs.into_iter().map(|(dir, args)| reported(dir, args).1[0].clone()).collect();
+    let Some((is_valid, said)) = validated(&files) else { return };
+    assert!(is_valid && said.matches("valid").count() == files.len(), "{said}");
+
+    // A row with the fields of a drill is valid, and a wrong one is not.
+    let mut report = json(&files[0]);
+    let first: &mut Value = &mut report["databases"][0];
+    first.as_object_mut().unwrap().remove("outcome");
+    first["verdict"] = json!("degraded");
+    first["detours"] = json!([{"file": "a", "reason": "torn", "instead": ["b"]}]);
+    first["newest_intact"] =
+        json!({"txid": "0000000000000007", "timestamp": "2026-01-01T00:00:00Z", "time_source": "header"});
+    first["queries"] = json!([{"sql": "SELECT 1", "row": [1, null, "x"]}]);
+    report["forecast"] = json!({
+        "databases": 1, "half_seconds": 1.0, "all_seconds": 2.0, "held_back_by": "disk", "disk_bytes_per_second": null,
+        "disk_needed_bytes": 1, "disk_free_bytes": null, "hosts": [{"hosts": 2, "half_seconds": 1.0, "all_seconds": 1.0}],
+    });
+    let path = whole.path().join("changed.json");
+    let is_valid = |report: &Value| {
+        std::fs::write(&path, report.to_string()).unwrap();
+        validated(std::slice::from_ref(&path)).unwrap()
+    };
+    let (valid, said) = is_valid(&report);
+    assert!(valid, "{said}");
+    for (pointer, wrong) in [
+        ("/schema_version", json!(2)),
+        ("/databases/0/txid", json!("7")),
+        ("/databases/0/verdict", json!("fine")),
+        ("/databases/1/bytes", json!(-1)),
+        ("/run/started", json!("yesterday")),
+        ("/timeline/0/done", json!("1")),
+        ("/ages/groups", json!([])),
+    ] {
+        let mut report = report.clone();
+        *report.pointer_mut(pointer).unwrap() = wrong;
+        let (valid, said) = is_valid(&report);
+        assert!(!valid && said.contains('$'), "{pointer}: {said}");
+    }
+    report["unknown"] = json!(1);
+    assert!(!is_valid(&report).0);
+}
