@@ -49,14 +49,11 @@ fn reports_are_valid() {
     let first: &mut Value = &mut report["databases"][0];
     first.as_object_mut().unwrap().remove("outcome");
     first["verdict"] = json!("degraded");
-    first["detours"] = json!([{"file": "a", "reason": "torn", "instead": ["b"]}]);
-    first["newest_intact"] =
-        json!({"txid": "0000000000000007", "timestamp": "2026-01-01T00:00:00Z", "time_source": "header"});
-    first["queries"] = json!([{"sql": "SELECT 1", "row": [1, null, "x"]}]);
-    report["forecast"] = json!({
-        "databases": 1, "half_seconds": 1.0, "all_seconds": 2.0, "held_back_by": "disk", "disk_bytes_per_second": null,
-        "disk_needed_bytes": 1, "disk_free_bytes": null, "hosts": [{"hosts": 2, "half_seconds": 1.0, "all_seconds": 1.0}],
+    first["damaged"] = json!(["a is torn"]);
+    first["newest_intact"] = json!({
+        "txid": "0000000000000007", "timestamp": "2026-01-01T00:00:00Z", "time_source": "header", "age_seconds": 7,
     });
+    first["queries"] = json!([{"sql": "SELECT 1", "row": ["1", "x"]}]);
     let path = whole.path().join("changed.json");
     let is_valid = |report: &Value| {
         std::fs::write(&path, report.to_string()).unwrap();
