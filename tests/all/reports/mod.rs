@@ -150,6 +150,45 @@ fn the_command_of_a_failure_works() {
 }
 
 #[test]
+fn a_drill_has_reports_too() {
+    let (server, dir) = (fleet(), tempfile::tempdir().unwrap());
+    let pattern = url(&server, "fleet/**");
+    let (output, [json_path, html, md]) = reported(dir.path(), &["verify", "--max-retries", "0", "-json", &pattern]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = json(&json_path);
+    let rows = report["databases"].as_array().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(&printed[..42], rows.as_slice());
+    assert_eq!(report["forecast"], printed[42]["forecast"]);
+    let verdict = |word: &str| rows.iter().filter(|row| row["verdict"] == word).count();
+    assert_eq!((verdict("restorable"), verdict("degraded"), verdict("not restorable")), (39, 1, 2));
+    assert_eq!((sum(&report, "done"), sum(&report, "failed"), sum(&report, "bytes_written")), (40, 2, 0));
+    assert_eq!(report["milestones"]["databases"], 40);
+    let (html, md) = (std::fs::read_to_string(html).unwrap(), std::fs::read_to_string(md).unwrap());
+    for text in [&html, &md] {
+        assert!(text.contains("40 of 42 databases are restorable") && text.contains("2 failed, 1 around damage"), "{text}");
+    }
+    assert!(html.contains("What a restore of everything would take") && html.contains("Newest intact state: TXID"));
+
+    // Each command beside a failure verifies that database alone.
+    for row in rows.iter().filter(|row| row["verdict"] == "not restorable") {
+        let command = row["command"].as_str().unwrap();
+        assert!(command.starts_with("hydrant verify -max-retries 0 's3://bucket/fleet/0000"), "{command}");
+        let name = row["name"].as_str().unwrap();
+        let output = hydrant(dir.path(), &["verify", "-json", &url(&server, name)]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(&format!("{{\"type\":\"database\",\"name\":\"{name}\"")));
+    }
+
+    // The report is what a later drill compares itself with, and may replace.
+    let again = ["verify", "--expect", "report.json", "--report", "report.json", &pattern];
+    let output = hydrant(dir.path(), &again).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(json(&json_path)["databases"].as_array().unwrap().len(), 42);
+}
+
+#[test]
 fn a_measurement_has_reports_too() {
     let (server, dir) = (fleet(), tempfile::tempdir().unwrap());
     let pattern = url(&server, "fleet/0000**");

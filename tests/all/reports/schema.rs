@@ -3,7 +3,7 @@
 
 use super::{fleet, json, reported, url};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.schema.json");
@@ -25,22 +25,25 @@ fn validated(files: &[PathBuf]) -> Option<(bool, String)> {
 #[test]
 fn reports_are_valid() {
     let server = fleet();
-    let (whole, shard, dry, none, bench) = (
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-    );
     let all = url(&server, "fleet/**");
-    let runs: [(&Path, &[&str]); 5] = [
-        (whole.path(), &["restore-pattern", "--max-retries", "0", "--output-dir", "out", &all]),
-        (shard.path(), &["restore-pattern", "--fail-fast", "--shard", "1/3", "--output-dir", "out", &all]),
-        (dry.path(), &["restore-pattern", "--dry-run", &all]),
-        (none.path(), &["restore-pattern", &url(&server, "nothing/**")]),
-        (bench.path(), &["bench", "--stage", "decode", &all]),
+    let v3 = format!("file://{}/tests/fixtures/corpus-v3/fleet/**", env!("CARGO_MANIFEST_DIR"));
+    let runs: [&[&str]; 9] = [
+        &["restore-pattern", "--max-retries", "0", "--output-dir", "out", &all],
+        &["restore-pattern", "--fail-fast", "--shard", "1/3", "--output-dir", "out", &all],
+        &["restore-pattern", "--dry-run", &all],
+        &["restore-pattern", "--newest-intact", "--output-dir", "out", &all],
+        &["restore-pattern", "--output-dir", "out", &v3],
+        &["restore-pattern", &url(&server, "nothing/**")],
+        &["verify", "--max-age", "1s", &all],
+        &["verify", "--depth", "sqlite", "--sql", "SELECT 1, 'x'", &v3],
+        &["bench", "--stage", "decode", &all],
     ];
-    let files: Vec<PathBuf> = runs.into_iter().map(|(dir, args)| reported(dir, args).1[0].clone()).collect();
+    let run = |args: &&[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let report = reported(dir.path(), args).1[0].clone();
+        (dir, report)
+    };
+    let (dirs, files): (Vec<_>, Vec<PathBuf>) = runs.iter().map(run).unzip();
     let Some((is_valid, said)) = validated(&files) else { return };
     assert!(is_valid && said.matches("valid").count() == files.len(), "{said}");
 
@@ -54,7 +57,7 @@ fn reports_are_valid() {
         "txid": "0000000000000007", "timestamp": "2026-01-01T00:00:00Z", "time_source": "header", "age_seconds": 7,
     });
     first["queries"] = json!([{"sql": "SELECT 1", "row": ["1", "x"]}]);
-    let path = whole.path().join("changed.json");
+    let path = dirs[0].path().join("changed.json");
     let is_valid = |report: &Value| {
         std::fs::write(&path, report.to_string()).unwrap();
         validated(std::slice::from_ref(&path)).unwrap()
