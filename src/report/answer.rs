@@ -28,14 +28,16 @@ impl Purpose {
         }
     }
 
-    /// What a failed database is or was, in the plural.
-    pub(super) const fn not_done(self) -> &'static str {
-        match self {
+    /// The heading over `count` failed databases.
+    pub(super) fn failed_heading(self, count: u64) -> String {
+        let what = match self {
+            Self::Restore if count == 1 => "was not restored",
             Self::Restore => "were not restored",
             Self::Plan => "cannot be restored",
             Self::Verify => "did not pass",
             Self::Bench => "failed",
-        }
+        };
+        format!("{} {what}", human::count(count, "database"))
     }
 }
 
@@ -60,8 +62,14 @@ impl Answer {
         if end.listing_error.is_some() {
             badges.push("not all databases are known".to_owned());
         }
-        if bad > 0 {
-            badges.push(format!("{} failed", human::thousands(bad)));
+        match run.purpose {
+            // A drill has words of its own for what fails it.
+            Purpose::Verify => {
+                let failing = tally.by_word().filter(|(word, _)| matches!(*word, "stale" | "not restorable"));
+                badges.extend(failing.map(|(word, count)| format!("{} {word}", human::thousands(count))));
+            }
+            _ if bad > 0 => badges.push(format!("{} failed", human::thousands(bad))),
+            _ => {}
         }
         if *not_reached > 0 {
             badges.push(format!("{} not reached", human::thousands(*not_reached)));

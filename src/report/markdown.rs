@@ -68,9 +68,11 @@ pub(super) fn text(document: &Document<'_>) -> String {
     }
     let failed = tally.count(Standing::Bad);
     if failed > 0 {
-        out.push_str(&format!("\n### {} failed\n\n", human::count(failed, "database")));
-        let classes = tally.classes.iter().map(|(class, count)| format!("{count} {class}"));
-        out.push_str(&format!("By class: {}.\n\n", classes.collect::<Vec<_>>().join(", ")));
+        out.push_str(&format!("\n### {}\n\n", run.purpose.failed_heading(failed)));
+        if !tally.classes.is_empty() {
+            let classes = tally.classes.iter().map(|(class, count)| format!("{count} {class}"));
+            out.push_str(&format!("By class: {}.\n\n", classes.collect::<Vec<_>>().join(", ")));
+        }
         rows.failures.iter().take(MOST_SHOWN).for_each(|row| out.push_str(&failure(row)));
         let more = failed.saturating_sub(rows.failures.len().min(MOST_SHOWN) as u64);
         if more > 0 {

@@ -127,10 +127,10 @@ pub(super) fn failures(document: &Document<'_>) -> Option<Markup> {
     if all == 0 {
         return None;
     }
-    let (not_done, tally) = (document.end.run.purpose.not_done(), document.tally);
+    let tally = document.tally;
     Some(html! {
         section #failures {
-            h2 { (human::count(all, "database")) " " (if all == 1 { not_done.replace("were ", "was ") } else { not_done.to_owned() }) }
+            h2 { (document.end.run.purpose.failed_heading(all)) }
             @if !tally.classes.is_empty() {
                 p {
                     "By class: "

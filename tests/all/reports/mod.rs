@@ -167,7 +167,7 @@ fn a_drill_has_reports_too() {
     assert_eq!(report["milestones"]["databases"], 40);
     let (html, md) = (std::fs::read_to_string(html).unwrap(), std::fs::read_to_string(md).unwrap());
     for text in [&html, &md] {
-        assert!(text.contains("40 of 42 databases are restorable") && text.contains("2 failed, 1 around damage"), "{text}");
+        assert!(text.contains("40 of 42 databases are restorable") && text.contains("2 not restorable, 1 around damage"), "{text}");
     }
     assert!(html.contains("What a restore of everything would take") && html.contains("Newest intact state: TXID"));
 
