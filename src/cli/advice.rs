@@ -117,6 +117,8 @@ pub(super) fn of_replica(error: &RestoreError) -> Option<Advice> {
             | PlanError::Prerelease { .. }
             | PlanError::UnknownGeneration { .. }
             | PlanError::WalHole { .. }
+            | PlanError::SnapshotNotReached { .. }
+            | PlanError::DamagedWal { .. }
             | PlanError::PageHole { .. }
             | PlanError::CutOff { .. }
             | PlanError::NoOtherSnapshot { .. }

@@ -43,6 +43,14 @@ pub enum PlanError {
         escaped(.after)
     )]
     WalHole { generation: Generation, after: String, index: u32, offset: u64 },
+    /// The snapshot of `index` cannot be used. An older one, with all WAL since, would stand in for it, but the WAL that
+    /// is there ends with `after`, before that index.
+    #[error(
+        "hole: WAL is missing in generation {generation}: the snapshot of index {index:08x} cannot be used, and the WAL \
+         before it ends with {}",
+        escaped(.after)
+    )]
+    SnapshotNotReached { generation: Generation, index: u32, after: String },
     /// A page by which the database grew is in no frame of the index's WAL (docs/FORMAT-V3.md, "The database").
     #[error(
         "hole: WAL is missing in generation {generation}: the database grows to {pages} pages with index {index:08x}, but page \
@@ -111,7 +119,9 @@ impl PlanError {
             Self::NoBackups => Class::BackupNotFound,
             Self::NoSnapshot { .. } => Class::NoSnapshot,
             Self::Prerelease { .. } => Class::Malformed,
-            Self::WalHole { .. } | Self::PageHole { .. } | Self::CutOff { .. } => Class::Hole,
+            Self::WalHole { .. } | Self::SnapshotNotReached { .. } | Self::PageHole { .. } | Self::CutOff { .. } => {
+                Class::Hole
+            }
             Self::NoOtherSnapshot { class, .. } | Self::DamagedWal { class, .. } => *class,
             Self::UnknownGeneration { .. } | Self::ArchivedFiles { .. } => Class::TargetNotReachable,
             Self::ChainDoesNotBeginAtOne { .. } => Class::ChainDoesNotBeginAtOne,
@@ -133,6 +143,7 @@ impl PlanError {
             | Self::Archived { .. }
             | Self::NoSnapshot { .. }
             | Self::WalHole { .. }
+            | Self::SnapshotNotReached { .. }
             | Self::PageHole { .. }
             | Self::CutOff { .. }
             | Self::NoOtherSnapshot { .. }
@@ -158,6 +169,7 @@ impl PlanError {
                 | Self::TxidNotReachable { .. }
                 | Self::NoSnapshot { .. }
                 | Self::WalHole { .. }
+                | Self::SnapshotNotReached { .. }
         )
     }
 }

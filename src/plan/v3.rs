@@ -108,6 +108,7 @@ fn plan_in(
         });
     };
 
+    let highest = snapshots().map(|(_, file)| file.index).max().unwrap_or(base.index);
     let pieces: Vec<(usize, &V3File)> = chosen.pieces().filter(|(_, file)| file.index >= base.index).collect();
     let inside = pieces.iter().take_while(|(_, file)| file.last_modified <= until).count();
     let (used, lost) = match wanted {
@@ -119,7 +120,9 @@ fn plan_in(
             // What is missing before the first piece behind the target may be inside it.
             let hole_behind =
                 pieces.get(inside).is_some_and(|&(at, _)| contiguous <= inside || excluded.contains_v3(at));
-            (used, (used < inside || hole_behind).then(|| inside.saturating_sub(used)))
+            let is_short =
+                used < inside || hole_behind || !reaches(base, highest, pieces.get(..used).unwrap_or_default());
+            (used, is_short.then(|| inside.saturating_sub(used)))
         }
     };
     let (inside, behind) = pieces.split_at(used);
@@ -127,6 +130,10 @@ fn plan_in(
     if wanted == StateWanted::Exact {
         check_order(v3, base, inside, next)?;
         check_usable(v3, inside, behind.first(), excluded)?;
+        if !reaches(base, highest, inside) {
+            let (generation, after) = (chosen.name, v3.key(inside.last().map_or(base, |(_, file)| file)));
+            return Err(PlanError::SnapshotNotReached { generation, index: highest, after });
+        }
     }
 
     let (index, offset) = inside.last().map_or((base.index, 0), |(_, file)| file.position());
@@ -259,6 +266,12 @@ fn check_order(
         before = file;
     }
     Ok(())
+}
+
+/// Whether the snapshot `base` and the pieces after it stand in for the snapshot of index `highest`, which holds all that
+/// the WAL of the indexes before it holds.
+fn reaches(base: &V3File, highest: u32, pieces: &[(usize, &V3File)]) -> bool {
+    highest == base.index || pieces.last().is_some_and(|(_, file)| file.index.saturating_add(1) >= highest)
 }
 
 /// Checks that all pieces of WAL can be read, as far as it is known, and that no gap was found before `next`, the first

@@ -488,7 +488,8 @@ impl<'a> Planner<'a> {
         let planned = files.iter().map(|&i| {
             let planned = match v3 {
                 Some(v3) => v3.files.get(i).map(|file| {
-                    let content = PlannedContent::V3 { index: file.index, kind: file.kind };
+                    let (index, kind, last_modified) = (file.index, file.kind, file.last_modified);
+                    let content = PlannedContent::V3 { index, kind, last_modified };
                     (v3.key(file), file.size, file.etag.clone(), content)
                 }),
                 None => self.replica.files.get(i).map(|file| {

@@ -120,7 +120,8 @@ impl V3World {
         let inside = |name: Generation| of(name).filter(|(_, f)| self.is_inside(f));
         let newest_snapshot =
             |name| inside(name).filter(|(_, f)| f.kind.is_snapshot()).map(|(_, f)| f.last_modified).max();
-        let newest = |name| inside(name).map(|(_, f)| f.last_modified).max();
+        // Of two whose snapshots have one time, the one that went on, also if that was after the target.
+        let newest = |name| of(name).map(|(_, f)| f.last_modified).max();
         let mut order: Vec<Generation> = names.into_iter().filter(|&name| newest_snapshot(name).is_some()).collect();
         order.sort_by_key(|&name| (newest_snapshot(name), newest(name), name));
         let usable = |i: usize| !self.excluded.contains(&i) && !self.files()[i].archived;
@@ -154,6 +155,13 @@ impl V3World {
                     break;
                 }
             }
+            // An older snapshot stands in for the one with the highest index only with all WAL before that.
+            let highest = inside(name).filter(|(_, f)| f.kind.is_snapshot()).map(|(_, f)| f.index).max()?;
+            let reached = match allowed.as_slice() {
+                [] | [_] => index,
+                [.., (last, _)] => last + 1,
+            };
+            best.is_cut |= reached < highest;
             return Some(best);
         }
         None

@@ -9,6 +9,7 @@ use crate::restore::error::ExecutionFailure;
 use crate::restore::large::cuts::{END_DIVISOR, segment_len};
 use crate::restore::workers::Worker;
 use crate::store::{Body, Etag, Http, Store, StoreError};
+use crate::timestamp::Timestamp;
 use futures_util::future::{LocalBoxFuture, try_join, try_join_all};
 use std::fmt;
 use std::ops::Range;
@@ -53,7 +54,7 @@ pub(crate) enum PlannedContent {
     /// An LTX file with these TXIDs.
     Ltx { min_txid: Txid, max_txid: Txid },
     /// A file of Litestream 0.3 that belongs to this index.
-    V3 { index: u32, kind: V3Kind },
+    V3 { index: u32, kind: V3Kind, last_modified: Timestamp },
 }
 
 impl PlannedContent {

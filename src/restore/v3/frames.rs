@@ -20,7 +20,7 @@ pub(super) struct IndexFrames {
     pub frames: Vec<FrameContent>,
     /// The numbers of the frames that end a transaction.
     pub commits: Vec<u64>,
-    /// The number of frames inside the target.
+    /// The number of frames inside the target up to the last commit. Those after it are not applied.
     pub inside: u64,
 }
 

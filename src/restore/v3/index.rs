@@ -13,6 +13,7 @@ use crate::restore::large::{PlannedContent, PlannedFile, note_asked_again, reque
 use crate::restore::workers::Worker;
 use crate::store::{Http, Store, StoreError};
 use crate::telemetry::{Stage, Stopwatch};
+use crate::timestamp::Timestamp;
 use crate::wal::{Decoded, ObjectDecoder, WalError, WalFrame, WalReader};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -67,8 +68,26 @@ pub(super) struct IndexPages {
     pub grown_from: u32,
     /// The frames, if they are to be compared with the snapshot.
     pub frames: Option<IndexFrames>,
-    /// Index and offset of the piece behind the target that was applied last.
-    pub through_position: Option<(u32, u64)>,
+    /// The pieces behind the target that were applied.
+    pub applied_behind: Option<AppliedBehind>,
+}
+
+/// The pieces behind the target that were applied, because the snapshot was ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AppliedBehind {
+    /// The offset of the last one in the WAL of its index.
+    pub offset: u64,
+    /// The latest time of their uploads.
+    pub time: Timestamp,
+}
+
+impl AppliedBehind {
+    /// The same with one more piece.
+    pub(super) fn and(before: Option<Self>, piece: &PlannedFile) -> Option<Self> {
+        let PlannedContent::V3 { last_modified, .. } = piece.content else { return before };
+        let time = before.map_or(last_modified, |before| before.time.max(last_modified));
+        Some(Self { offset: offset_of(piece), time })
+    }
 }
 
 /// Why the decoding of an index ends early.
@@ -269,9 +288,9 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
         job.check_end(&reader)?;
     }
     if let Some(frames) = &mut frames {
-        frames.inside = reader.frames();
+        frames.inside = reader.last_commit().map_or(0, |(frames, _)| frames);
     }
-    let mut through_position = None;
+    let mut applied_behind = None;
     for (piece, body) in job.behind.iter().zip(behind) {
         let before = reader.frames();
         if reader.position() != offset_of(piece) || job.through.is_some_and(|through| before >= through) {
@@ -288,12 +307,12 @@ fn decode(job: &IndexJob, bodies: &[Vec<Bytes>], behind: &[Vec<Bytes>]) -> Resul
             Err(_) => break,
         }
         if job.through.is_some() {
-            through_position = Some((job.index, offset_of(piece)));
+            applied_behind = AppliedBehind::and(applied_behind, piece);
         }
     }
     let mut pages = held.finish(job.index, reader.page_size());
     pages.frames = frames;
-    pages.through_position = through_position;
+    pages.applied_behind = applied_behind;
     Ok(Read::Held(pages))
 }
 
@@ -395,6 +414,6 @@ impl HeldPages {
             grown_from -= 1;
         }
         let (size, bytes) = (self.size, self.bytes);
-        IndexPages { index, page_size, size, pages, bytes, grown_from, frames: None, through_position: None }
+        IndexPages { index, page_size, size, pages, bytes, grown_from, frames: None, applied_behind: None }
     }
 }

@@ -22,7 +22,7 @@ use crate::restore::error::ExecutionFailure;
 use crate::restore::execute::{Executed, Execution, V3Execution};
 use crate::restore::large::{PlannedContent, PlannedFile};
 use crate::restore::v3::claiming::{ClaimedPages, Claiming};
-use crate::restore::v3::index::{IndexJob, IndexPages, Read};
+use crate::restore::v3::index::{AppliedBehind, IndexJob, IndexPages, Read};
 use crate::restore::workers::Worker;
 use futures_util::FutureExt;
 use std::rc::Rc;
@@ -86,7 +86,7 @@ pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> 
     let claiming = Claiming::new(execution, v3.plan.state.generation);
     let wal = read_wal(execution, &jobs, window_bytes, claiming, None);
     let (wal, body) = snapshot::fetch_during(execution, base, may_fetch_ahead, wal).await?;
-    let ReadWal { claimed, frames, position, damage } = wal;
+    let ReadWal { claimed, frames, applied_behind, damage } = wal;
     let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
     let placed = snapshot::place(execution, body, &claimed, &watched).await;
     let placed = placed.and_then(|placed| Ok((claimed.check_complete(placed.pages, placed.placed.pages)?, placed)));
@@ -99,11 +99,16 @@ pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> 
         return Err(ExecutionFailure::SnapshotAhead { through: found.through });
     }
     let state = v3.plan.state;
+    let reached = |behind: AppliedBehind| {
+        let time = state.time.max(behind.time);
+        V3State { offset: behind.offset, time, ..state }
+    };
+    let reached = applied_behind.map(reached);
     Ok(Executed {
         page_size: snapshot.page_size.get(),
         commit: size,
-        timestamp: state.time,
-        reached: position.map(|(index, offset)| V3State { index, offset, ..state }),
+        timestamp: reached.unwrap_or(state).time,
+        reached,
         through: found.through,
         step_back: None,
     })
@@ -154,8 +159,8 @@ struct ReadWal {
     claimed: ClaimedPages,
     /// The frames of the snapshot's own index, if they are to be compared with the snapshot.
     frames: Option<frames::IndexFrames>,
-    /// Index and offset of the piece behind the target that was applied last.
-    position: Option<(u32, u64)>,
+    /// The pieces behind the target that were applied.
+    applied_behind: Option<AppliedBehind>,
     /// What is wrong with files, if the others are read nevertheless ([`Execution::finds_all_damage`]).
     damage: Vec<ExecutionFailure>,
 }
@@ -201,13 +206,13 @@ async fn read_wal(
         (job, read, permit)
     });
     let mut reads = Ahead::new(reads, INDEXES_IN_FLIGHT);
-    let (mut frames, mut position) = (None, None);
+    let (mut frames, mut applied_behind) = (None, None);
     let mut damage = Vec::new();
     while let Some((job, read, permit)) = reads.next().await {
         match reads.during(add(execution, job, read, permit, &mut claiming)).await {
             Ok(pages) => {
                 frames = frames.or(pages.frames);
-                position = position.or(pages.through_position);
+                applied_behind = applied_behind.or(pages.applied_behind);
             }
             Err(failure) if execution.goes_on_after(&failure) => {
                 damage.push(failure);
@@ -217,7 +222,7 @@ async fn read_wal(
             Err(failure) => return Err(failure),
         }
     }
-    Ok(ReadWal { claimed: claiming.finish(), frames, position, damage })
+    Ok(ReadWal { claimed: claiming.finish(), frames, applied_behind, damage })
 }
 
 /// Adds the index `job` to `claiming`, after it was `read` or while it is. Returns what is needed of its pages later.

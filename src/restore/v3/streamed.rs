@@ -6,7 +6,7 @@
 
 use super::claiming::{Claiming, spill};
 use super::frames::IndexFrames;
-use super::index::{IndexJob, IndexPages, IndexStop, PIECES_IN_FLIGHT, end, is_packed, offset_of};
+use super::index::{AppliedBehind, IndexJob, IndexPages, IndexStop, PIECES_IN_FLIGHT, end, is_packed, offset_of};
 use super::ordered_body::{OrderedBody, fetch_whole};
 use crate::ltx::{PageSize, Pgno};
 use crate::restore::ahead::Ahead;
@@ -42,7 +42,7 @@ pub(super) async fn read(
         };
         let reader = read_frames(execution, job, &mut note).await?;
         if let Some(frames) = &mut frames {
-            frames.inside = reader.frames();
+            frames.inside = reader.last_commit().map_or(0, |(frames, _)| frames);
             read_behind(execution, job, reader.clone(), frames).await;
         }
         let of_target = job.through.map_or(reader.last_commit(), |_| None);
@@ -71,9 +71,9 @@ pub(super) async fn read(
         Ok(())
     };
     let mut reader = read_frames(execution, job, &mut write).await?;
-    let mut position = None;
+    let mut applied_behind = None;
     if job.through.is_some() {
-        (reader, position) = apply_behind(execution, job, reader, &mut write).await?;
+        (reader, applied_behind) = apply_behind(execution, job, reader, &mut write).await?;
     }
     if let (false, Some((_, size)), Some(page_size)) = (is_newest, reader.last_commit(), reader.page_size()) {
         claiming.begin_index(job.first_file(), page_size, size, job.index, size).await?;
@@ -82,7 +82,7 @@ pub(super) async fn read(
         claiming.grown_from(seen.grown_from(size, page_size));
         claiming.claim_written(seen.pages());
     }
-    Ok(IndexPages { index: job.index, frames, through_position: position, ..IndexPages::default() })
+    Ok(IndexPages { index: job.index, frames, applied_behind, ..IndexPages::default() })
 }
 
 /// Unpacks the pieces inside the target and calls `on_frame` for each frame.
@@ -187,23 +187,23 @@ async fn read_behind(execution: &Execution<'_>, job: &IndexJob, mut reader: WalR
     }
 }
 
-/// Applies the pieces behind the target up to the frame that the job names. Returns the position of the last one.
+/// Applies the pieces behind the target up to the frame that the job names. Returns which were.
 async fn apply_behind(
     execution: &Execution<'_>,
     job: &IndexJob,
     mut reader: WalReader,
     on_frame: &mut dyn FnMut(WalFrame<'_>) -> Result<(), IndexStop>,
-) -> Result<(WalReader, Option<(u32, u64)>), ExecutionFailure> {
-    let mut position = None;
+) -> Result<(WalReader, Option<AppliedBehind>), ExecutionFailure> {
+    let mut applied_behind = None;
     for piece in &job.behind {
         if job.through.is_some_and(|through| reader.frames() >= through) {
             break;
         }
         let body = OrderedBody::open(execution, 0, piece).await?;
         read_piece(body, piece, 0, &mut reader, on_frame).await?;
-        position = Some((job.index, offset_of(piece)));
+        applied_behind = AppliedBehind::and(applied_behind, piece);
     }
-    Ok((reader, position))
+    Ok((reader, applied_behind))
 }
 
 /// The last commit up to the frame `through`: its number, and the size of the database in pages.

@@ -102,13 +102,7 @@ impl Restorer<'_> {
         let (used, beyond) = (&since[..used], since.get(used));
         check_names(snapshot, used, beyond, instead_of)?;
 
-        let mut state = NaiveRestored {
-            database: base.bytes.clone(),
-            generation: self.generation,
-            index: snapshot.index,
-            offset: 0,
-            time_ns: snapshot.entry.time_ns,
-        };
+        let mut state = self.bare(snapshot, base);
         let mut index = snapshot.index;
         let mut reading = Reading::default();
         for segment in used {
@@ -125,17 +119,28 @@ impl Restorer<'_> {
             Some(_) => end_of_index(&reading, index)?,
             None => {}
         }
-        let committed = reading.wal.committed();
-        apply(&mut state.database, base, &reading, committed)?;
+        let applied = apply(&mut state.database, base, &reading, reading.wal.committed());
         if index != snapshot.index {
-            return Ok(state);
+            return applied.map(|()| state);
         }
-        self.unless_ahead(snapshot, base, older, used, &reading, state)
+        self.unless_ahead(snapshot, base, older, used, &reading, applied.map(|()| state))
+    }
+
+    /// The state that the snapshot alone shows.
+    fn bare(&self, snapshot: &StoredFile, base: &Base) -> NaiveRestored {
+        NaiveRestored {
+            database: base.bytes.clone(),
+            generation: self.generation,
+            index: snapshot.index,
+            offset: 0,
+            time_ns: snapshot.entry.time_ns,
+        }
     }
 
     /// Decides whether the snapshot is ahead of the WAL inside the target, which is `used`, read as `reading` and
     /// applied in `state`. All of it is of the snapshot's own index (docs/FORMAT-V3.md, "The snapshot that is
-    /// ahead").
+    /// ahead"). `state` is an error if the WAL does not fit the snapshot: a snapshot that is ahead may lack pages which
+    /// a later transaction has cut off.
     fn unless_ahead(
         &self,
         snapshot: &StoredFile,
@@ -143,14 +148,14 @@ impl Restorer<'_> {
         older: &[StoredFile],
         used: &[StoredFile],
         reading: &Reading,
-        mut state: NaiveRestored,
+        state: Result<NaiveRestored, NaiveV3Error>,
     ) -> Result<NaiveRestored, NaiveV3Error> {
         let own: Vec<&StoredFile> =
             self.files.segments.iter().filter(|segment| segment.index == snapshot.index).collect();
         let is_later = |at: &usize| own[*at].entry.time_ns > snapshot.entry.time_ns;
         let after: Vec<usize> = (0..own.len()).filter(is_later).take(2).collect();
         if !after.is_empty() && after.iter().all(|&at| at < used.len()) {
-            return Ok(state);
+            return state;
         }
 
         // Reads on to the end of the index as far as that is possible. `ends` has the number of frames up to the
@@ -158,10 +163,12 @@ impl Restorer<'_> {
         let mut whole = Reading::default();
         let mut ends = Vec::new();
         for segment in &own {
-            if read_segment(&mut whole, base, segment).is_err() {
+            // Whole frames before damage count.
+            let read = read_segment(&mut whole, base, segment);
+            ends.push(whole.wal.frames.len());
+            if read.is_err() {
                 break;
             }
-            ends.push(whole.wal.frames.len());
         }
         let frames = &whole.wal.frames[..ends.last().copied().unwrap_or(0)];
         let end_of = |at: usize| ends.get(at).copied().unwrap_or(frames.len());
@@ -171,27 +178,31 @@ impl Restorer<'_> {
             let (pgno, _, page) = &frames[at];
             base.page(*pgno) == Some(page)
         };
-        let last = after.last().map_or(committed, |&at| end_of(at));
+        // Frames inside the target after its last commit prove as much as those behind it.
+        let read = after.last().copied().max(used.len().checked_sub(1));
+        let last = read.map_or(committed, end_of);
         let proven = (committed..last).any(|at| {
             let pgno = frames[at].0;
             let versions: Vec<usize> = (0..committed).filter(|&before| frames[before].0 == pgno).collect();
             equals_snapshot(at) && !versions.is_empty() && !versions.into_iter().any(equals_snapshot)
         });
-        if !proven && (self.integrity)(&state.database) {
-            return Ok(state);
+        if let Ok(state) = &state
+            && !proven
+            && (self.integrity)(&state.database)
+        {
+            return Ok(state.clone());
         }
         if let Ok(restored) = self.first_usable(older, Some(snapshot.index)) {
             return Ok(restored);
         }
 
-        let start_of = |at: usize| at.checked_sub(1).map_or(0, end_of);
-        let greatest = after.iter().flat_map(|&at| start_of(at)..end_of(at)).filter(|&at| equals_snapshot(at)).max();
-        let commit =
-            greatest.filter(|&at| at >= committed).and_then(|from| (from..frames.len()).find(|&at| frames[at].1 != 0));
+        let greatest = (committed..last).filter(|&at| equals_snapshot(at)).max();
+        let commit = greatest.and_then(|from| (from..frames.len()).find(|&at| frames[at].1 != 0));
         let Some(commit) = commit else {
+            state?;
             return fail("integrity check", format!("{} is ahead of the WAL", snapshot.entry.key));
         };
-        state.database.clone_from(&base.bytes);
+        let mut state = self.bare(snapshot, base);
         apply(&mut state.database, base, &whole, commit + 1)?;
         for (segment, _) in own.iter().zip(&ends).take_while(|(_, end)| **end <= commit) {
             state.note(segment);

@@ -462,3 +462,28 @@ fn aws_cli_accepts_the_server() {
     aws(&["rm", "s3://up/dir/file"]);
     aws(&["rb", "s3://up"]);
 }
+
+/// A folder with replicas of Litestream 0.3 is both a bucket and a file replica: its files have the objects' times.
+#[test]
+fn folders_of_litestream_0_3_keep_their_times() {
+    use crate::sim::generate::v3::{FleetV3, v3_fleet};
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = v3_fleet(&FleetV3 { count: 3, templates: 2, ..FleetV3::default() });
+    assert_eq!(write_v3_folder(folder.path(), &fleet).unwrap(), 18);
+    let (loaded, put) = (Objects::default(), Objects::default());
+    assert_eq!(loaded.load_folder("b", "", folder.path(), None).unwrap(), 18);
+    loaded.read_into_memory().unwrap();
+    for replica in &fleet {
+        put.put_v3("b", replica);
+        for object in &replica.objects {
+            let file = std::fs::metadata(folder.path().join(&object.key)).unwrap();
+            assert_eq!(Timestamp::from_system_time(file.modified().unwrap()), object.last_modified, "{}", object.key);
+            for objects in [&loaded, &put] {
+                let found = objects.get("b", &object.key).unwrap();
+                assert_eq!(found.last_modified, object.last_modified);
+                assert!(found.metadata.is_empty());
+                assert!(matches!(&found.content, Content::Memory(bytes) if *bytes == object.bytes));
+            }
+        }
+    }
+}

@@ -70,6 +70,7 @@ fn plan_errors() -> String {
         UnknownGeneration { generation: Generation(5), known: vec![] },
         UnknownGeneration { generation: Generation(5), known: vec![generation(6), generation(7)] },
         WalHole { generation: Generation(5), after: key(), index: 3, offset: 4152 },
+        SnapshotNotReached { generation: Generation(5), index: 3, after: key() },
         PageHole { generation: Generation(5), index: 3, page: 7, pages: 9 },
         CutOff { generation: Generation(5), index: 3, offset: 4152 },
         NoOtherSnapshot { generation: Generation(5), class: Class::Truncated, keys: vec![key(), key()] },

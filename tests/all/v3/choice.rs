@@ -135,6 +135,34 @@ fn a_shuffled_copy_is_told() {
     assert!(warnings(&ran).contains(&generation), "{}", warnings(&ran));
 }
 
+/// An older snapshot stands in for a damaged one only with all WAL since. Where the WAL between them is missing, it
+/// would lead to an older state.
+#[test]
+fn an_older_snapshot_without_the_wal_since_stands_in_for_none() {
+    let Some(mut recorded) = of_fleet("damaged/snapshot-past-wal/app.db") else { return };
+    let newest = recorded.files.iter().filter(|file| file.key.contains("/snapshots/")).map(|file| file.key.clone());
+    let newest = newest.max().unwrap();
+    let snapshot = recorded.files.iter_mut().find(|file| file.key == newest).unwrap();
+    snapshot.bytes[100] ^= 1;
+    let served = serve(recorded.clone());
+    let ran = restore_with(&[&served.url()]).fails("hole");
+    assert!(ran.stderr.contains("0000000f"), "{ran:?}");
+    // -newest-intact restores the older state, and says that it is older.
+    let hash = recorded.manifest["sha256"].as_str().unwrap();
+    let ran = restore_with(&["-json", "-newest-intact", &served.url()]).gives(hash);
+    assert!(warnings(&ran).contains("0000000f"), "{}", warnings(&ran));
+    // Up to the index before the damaged snapshot's, WAL gives the same state.
+    let is_wal_since = |file: &RecordedFile| file.key.contains("/wal/") && file.key.contains("/0000000");
+    assert!(recorded.files.iter().any(is_wal_since));
+    for file in &mut recorded.files {
+        file.key = file.key.replace("/0000000f.snapshot", "/00000009.snapshot");
+    }
+    restore_with(&[&serve(recorded.clone()).url()]).gives(hash);
+    // Without any WAL, the older snapshots are too old.
+    recorded.files.retain(|file| !file.key.contains("/wal/"));
+    restore_with(&[&serve(recorded).url()]).fails("hole");
+}
+
 /// Where retention deletes while a restore reads, and below the oldest snapshot, holes do not matter.
 #[test]
 fn what_lies_before_the_snapshot_is_not_needed() {

@@ -3,8 +3,8 @@
 use super::support::*;
 use crate::common::wait::{AT_MOST, until};
 use hydrant::restore::SEGMENT_BYTES;
-use hydrant::sim::generate::{LargeV3Spec, large_v3};
-use hydrant::sim::server::{Object, RequestKind, SimServer};
+use hydrant::sim::generate::v3::{LargeV3Spec, large_v3};
+use hydrant::sim::server::{RequestKind, SimServer};
 use hydrant::store::Store;
 use hydrant::telemetry::Counters;
 use std::sync::Arc;
@@ -26,9 +26,8 @@ impl Large {
         let (server, dir) = (simulator(), tempfile::tempdir().unwrap());
         for object in &replica.objects {
             write_file(&dir.path().join(&object.key), &object.bytes, object.last_modified);
-            let stored = Object::new(object.bytes.clone()).last_modified(object.last_modified);
-            server.objects().put("bucket", &object.key, stored);
         }
+        server.objects().put_v3("bucket", &replica);
         Self {
             server,
             dir,
@@ -96,7 +95,8 @@ fn small_segments_of_a_large_index_are_fetched_side_by_side() {
         ..LargeV3Spec::default()
     };
     let large = Large::make(&spec);
-    large.server.answer_only(RequestKind::Get, Some(0));
+    // The snapshot may come first. Its answer is one request.
+    large.server.answer_only(RequestKind::Get, Some(1));
     let dir = tempfile::tempdir().unwrap();
     let args = ["restore", "-json", "-o", "out.db", &large.url()];
     let child = command_in(&dir, &args).spawn().unwrap();
@@ -142,7 +142,9 @@ fn small_segments_and_little_memory() {
     let path = large.dir.path().join(&large.root).to_str().unwrap().to_owned();
     let bucket = store(&large.server, &Default::default(), &counters);
     for kind in kinds() {
-        for (segment_bytes, memory_bytes) in [(2_000, 64 << 20), (2_000, 1 << 20), (100_000, 1 << 20), (SEGMENT_BYTES, 1 << 20)] {
+        for (segment_bytes, memory_bytes) in
+            [(2_000, 64 << 20), (2_000, 1 << 20), (100_000, 1 << 20), (SEGMENT_BYTES, 1 << 20)]
+        {
             let engine = engine(kind, segment_bytes, memory_bytes, &counters);
             for (store, path) in [(&Store::File(Default::default()), path.as_str()), (&bucket, large.root.as_str())] {
                 let dir = tempfile::tempdir().unwrap();

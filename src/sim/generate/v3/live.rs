@@ -7,6 +7,7 @@ use crate::sim::random::Random;
 use crate::sim::sqlite::{TemporaryFolder, is_intact};
 use rusqlite::Connection;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The properties of a database that SQLite writes, and of its replica.
 #[derive(Debug, Clone)]
@@ -99,6 +100,8 @@ impl Source {
         let folder = TemporaryFolder::create()?;
         let path = folder.path().join("live.db");
         let connection = Connection::open(&path)?;
+        // A checkpoint does not wait for readers.
+        connection.busy_timeout(Duration::ZERO)?;
         connection.execute_batch(&format!(
             "PRAGMA page_size = {}; PRAGMA auto_vacuum = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
              PRAGMA wal_autocheckpoint = 0;",

@@ -10,7 +10,7 @@ use crate::sim::generate::chain::EPOCH_MS;
 use crate::sim::generate::fill_page;
 use crate::sim::random::Random;
 use crate::timestamp::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The properties that a random replica may have.
 #[derive(Debug, Clone)]
@@ -201,7 +201,7 @@ impl Maker<'_> {
                 held = self.snapshot(name, index, &wal);
             }
             if whole {
-                self.upload_whole(name, index, &wal, index + 1 == first + indexes);
+                self.upload_whole(name, index, &wal, (index + 1 == first + indexes).then_some(held));
             } else {
                 self.upload(name, index, &wal, held);
             }
@@ -246,8 +246,10 @@ impl Maker<'_> {
         if self.random.chance(0.2) {
             // Pages that the transaction itself writes again, or cuts off.
             for _ in 0..1 + self.random.below(3) {
-                let pgno = 1 + self.random.below(most) as u32;
-                frames.push((pgno, self.page(pgno)));
+                let pgno = 1 + self.random.below(most);
+                if pgno > size || written.contains(&pgno) {
+                    frames.push((pgno as u32, self.page(pgno as u32)));
+                }
             }
         }
         self.image.resize(size as usize * page_size.bytes(), 0);
@@ -281,22 +283,35 @@ impl Maker<'_> {
     }
 
     /// Takes a snapshot of an index. It holds what checkpoints have moved so far: nothing of the index, or in the case
-    /// of a snapshot that is ahead, everything up to some transaction. Returns how many frames that are.
+    /// of a snapshot that is ahead, what they moved up to some transaction. Returns how many frames that are.
     fn snapshot(&mut self, generation: u64, index: u32, wal: &GrowingWal) -> u64 {
-        let held = match self.random.chance(self.params.ahead) {
-            true => self.random.below(wal.states.len() as u64) as usize,
-            false => 0,
-        };
-        let mut content = wal.states[held].1.clone();
-        if self.random.chance(0.3) {
-            // A checkpoint that did not reach the end of the WAL leaves the file as long as it was.
-            let before = &wal.states[0].1;
-            content.extend_from_slice(before.get(content.len()..).unwrap_or(&[]));
+        let ahead = self.random.chance(self.params.ahead);
+        let held = if ahead { self.random.below(wal.states.len() as u64) as usize } else { 0 };
+        let newest = held + self.random.below((wal.states.len() - held) as u64) as usize;
+        let (held, newest) = (wal.states[held].0, wal.states[newest].0);
+        let mut content = wal.states[0].1.clone();
+        if held == newest {
+            if let Some((_, state)) = wal.states.iter().find(|(frames, _)| *frames == held) {
+                content.clone_from(state);
+            }
+        } else {
+            // As SQLite does where a reader needs the WAL after `held`: it moves the pages that were not written again
+            // until `newest`, and leaves the file as long as it was.
+            let last: BTreeMap<u32, u64> = (0..newest).filter_map(|at| Some((wal.writer.page(at)?.0, at))).collect();
+            let most = wal.states.iter().take_while(|(frames, _)| *frames <= held).map(|(_, state)| state.len()).last();
+            for (pgno, at) in last.into_iter().filter(|&(_, at)| at < held) {
+                let start = self.params.page_size.offset_of(Pgno(pgno)) as usize;
+                let Some((_, page)) = wal.writer.page(at) else { continue };
+                if Some(start + page.len()) <= most {
+                    content.resize(content.len().max(start + page.len()), 0);
+                    content[start..start + page.len()].copy_from_slice(page);
+                }
+            }
         }
         let time_ms = self.tick();
         let key = snapshot_key(&self.params.root, generation, index);
         self.pieces.push(Piece { key, content, time_ms, kind: Kind::Snapshot });
-        wal.states[held].0
+        held
     }
 
     /// Uploads the WAL of an index in segments. The first `held` frames are in its snapshot already: they are uploaded
@@ -322,8 +337,9 @@ impl Maker<'_> {
         }
     }
 
-    /// Stores the WAL as 0.3.0 to 0.3.4 did: packed, or, if it is the newest, as it grows.
-    fn upload_whole(&mut self, generation: u64, index: u32, wal: &GrowingWal, is_newest: bool) {
+    /// Stores the WAL as 0.3.0 to 0.3.4 did: packed, or, if it is the newest, as it grows. Of the newest, `newest`
+    /// frames at least have been stored.
+    fn upload_whole(&mut self, generation: u64, index: u32, wal: &GrowingWal, newest: Option<u64>) {
         let time_ms = self.tick();
         let root = &self.params.root;
         let mut content = wal.writer.bytes().to_vec();
@@ -333,14 +349,14 @@ impl Maker<'_> {
             time_ms,
             kind: Kind::Segment { generation, index, offset: 0 },
         };
-        if is_newest {
+        if let Some(frames) = newest {
             // It may end inside a frame, and a packed one of the same index may be left from before.
             let cut = self.random.below(2 * self.params.page_size.bytes() as u64) as usize;
-            content.truncate(content.len().saturating_sub(cut));
+            content.truncate(content.len().saturating_sub(cut).max(wal.writer.offset(frames) as usize));
             let key = whole_wal_key(root, generation, index, false);
             self.pieces.push(Piece { key, content, time_ms, kind: Kind::Unpacked });
         }
-        if !is_newest || self.random.chance(0.3) {
+        if newest.is_none() || self.random.chance(0.3) {
             self.pieces.push(packed);
         }
     }

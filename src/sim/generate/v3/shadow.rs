@@ -6,6 +6,7 @@ use super::live::{Commit, LiveWal, PackSpec, Source};
 use super::lz4::pack;
 use super::replica::{GeneratedV3Object, V3Content, V3Truth, segment_key, snapshot_key};
 use super::wal_writer::WalWriter;
+use crate::ltx::{PageSize, Pgno};
 use crate::sim::generate::chain::EPOCH_MS;
 use crate::sim::random::Random;
 use crate::timestamp::Timestamp;
@@ -235,32 +236,55 @@ impl Shadow {
             return exact.map(|exact| (vec![exact], None));
         }
 
-        let mut right: Vec<V3Content> = Vec::new();
         let wal = generation.index(own)?;
-        // Any state from the snapshot's on, if the frames that the snapshot holds were uploaded after it.
-        let uploaded = wal.uploaded.unwrap_or(0);
-        let later = wal.commits.iter().filter(|commit| (snapshot.held..=uploaded).contains(&commit.frames));
-        for commit in later {
-            right.push(source.state(commit.state?));
-        }
-        let is_lost = !generation.segments.iter().any(|s| s.index == own && s.time > snapshot.time);
-        let prefix = &wal.wal.bytes()[..if frames == 0 { 0 } else { wal.wal.offset(frames) as usize }];
-        let mixture = source.mixture(&snapshot.bytes, prefix);
-        let mut error = None;
-        if committed == 0 || is_lost {
-            // No page shows that the snapshot is ahead. What the integrity check finds right is accepted.
-            if let Some(content) = mixture {
+        let after: Vec<&Uploaded> =
+            generation.segments.iter().filter(|s| s.index == own && s.time > snapshot.time).take(2).collect();
+        let end = after.last().map_or(committed, |last| last.frames);
+        let fits = wal.fits(snapshot.bytes.len() / self.spec.page_size.bytes(), committed);
+        if fits && !wal.proves_ahead(&snapshot.bytes, self.spec.page_size, committed, end) {
+            // What the integrity check finds right is accepted, although it may be no state that ever existed.
+            let prefix = &wal.wal.bytes()[..if frames == 0 { 0 } else { wal.wal.offset(frames) as usize }];
+            if let Some(content) = source.mixture(&snapshot.bytes, prefix) {
                 return Some((vec![content], None));
             }
-            error = (is_lost && !has_older).then_some("integrity check");
         }
         if has_older {
-            // The exact state, or what is a later state although it was put together: the WAL inside the target wrote
-            // only pages that the WAL after it did not.
-            let later = mixture.filter(|content| right.contains(content));
-            right = later.into_iter().chain([exact?]).collect();
+            return Some((vec![exact?], None));
         }
-        Some((right, error))
+        if after.is_empty() {
+            return Some((Vec::new(), Some(if fits { "integrity check" } else { "hole" })));
+        }
+        // Any later state. How far the snapshot reaches is only known to be at most to the end of `after`.
+        let mut right = Vec::new();
+        for commit in wal.commits.iter().filter(|commit| (committed + 1..=end).contains(&commit.frames)) {
+            right.push(source.state(commit.state?));
+        }
+        Some((right, None))
+    }
+}
+
+impl ShadowIndex {
+    /// Whether the first `committed` frames have all pages by which they make a snapshot of `pages` pages grow. If they
+    /// do not, a later transaction has made the snapshot shorter.
+    fn fits(&self, pages: usize, committed: u64) -> bool {
+        let size = committed.checked_sub(1).and_then(|last| self.wal.commit(last)).unwrap_or(0);
+        let written: BTreeSet<u32> = (0..committed).filter_map(|at| Some(self.wal.page(at)?.0)).collect();
+        (pages as u32 + 1..=size).all(|pgno| written.contains(&pgno))
+    }
+
+    /// Whether a page of the first `committed` frames is, in the snapshot, as a frame from then on to `end` has it and
+    /// none of the first ones.
+    fn proves_ahead(&self, snapshot: &[u8], page_size: PageSize, committed: u64, end: u64) -> bool {
+        let equals = |(pgno, page): &(u32, &[u8])| {
+            let start = page_size.offset_of(Pgno(*pgno)) as usize;
+            snapshot.get(start..start + page.len()) == Some(*page)
+        };
+        let first: Vec<(u32, &[u8])> = (0..committed).filter_map(|at| self.wal.page(at)).collect();
+        let mut later = (committed..end).filter_map(|at| self.wal.page(at)).filter(equals);
+        later.any(|(pgno, _)| {
+            let mut versions = first.iter().filter(|(before, _)| *before == pgno).peekable();
+            versions.peek().is_some() && !versions.any(equals)
+        })
     }
 }
 

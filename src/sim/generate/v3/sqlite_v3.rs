@@ -19,11 +19,19 @@ pub fn pack_sqlite(seed: u64, spec: &PackSpec) -> Result<GeneratedV3, GenerateEr
         for _ in 0..1 + random.below(2) {
             source.transact(&mut random)?;
         }
+        // A reader from before keeps the WAL from restarting, and all snapshots of the time are of one index.
+        let mut reader = if spec.ahead && random.chance(0.5) { Some(source.reader()?) } else { None };
+        if reader.is_some() {
+            source.transact(&mut random)?;
+        }
         shadow.begin_generation(&source.wal, &mut random);
         let held = source.checkpoint("PASSIVE")?;
         shadow.snapshot(source.database()?, held, &mut random);
         shadow.upload_all(&mut random);
         for _ in 0..spec.steps {
+            if random.chance(0.1) {
+                reader = None;
+            }
             step(&mut source, &mut shadow, spec, &mut random)?;
         }
         if generation == generations && spec.dies {
@@ -32,6 +40,7 @@ pub fn pack_sqlite(seed: u64, spec: &PackSpec) -> Result<GeneratedV3, GenerateEr
         } else {
             shadow.upload_all(&mut random);
         }
+        drop(reader);
     }
     let truths = shadow.truths(&source);
     Ok(GeneratedV3 { root: spec.root.clone(), objects: shadow.into_objects(), page_size: spec.page_size, truths })

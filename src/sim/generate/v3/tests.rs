@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::ltx::PageSize;
-use crate::sim::naive_v3::{NaiveTarget, NaiveV3Error, restore};
+use crate::sim::naive_v3::{NaiveTarget, NaiveV3Error, restore, restore_state};
 use crate::sim::sqlite::is_intact;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,15 +51,25 @@ fn packed(seed: u64) -> (GeneratedV3, PackSpec) {
 /// SQLite's own truncating checkpoint and the naive restorer agree, byte for byte, at the time of every object.
 #[test]
 fn what_sqlite_wrote_restores_to_every_state() {
-    let (mut checked, mut several, mut died) = (0, 0, 0);
+    let mut checked = 0;
     for seed in 0..24 {
         let (replica, spec) = packed(seed);
         checked += check_truths(&replica, &format!("seed {seed}, {spec:?}"));
-        several += replica.truths.iter().filter(|truth| truth.contents.len() > 1).count();
-        died += replica.truths.iter().filter(|truth| truth.error == Some("integrity check")).count();
     }
-    println!("{checked} targets, {several} with several right states, {died} that may fail");
-    assert!(checked > 300 && several > 5 && died > 0);
+    assert!(checked > 500, "{checked} targets");
+}
+
+/// With one generation, nothing else stands in for a snapshot that is ahead.
+#[test]
+fn snapshots_that_are_ahead_are_seen() {
+    let mut several = 0;
+    for seed in 0..40 {
+        let spec = PackSpec { generations: 1, steps: 12, ..PackSpec::default() };
+        let replica = pack_sqlite(seed, &spec).unwrap();
+        check_truths(&replica, &format!("seed {seed}, {spec:?}"));
+        several += replica.truths.iter().filter(|truth| truth.contents.len() > 1).count();
+    }
+    assert!(several > 0, "no snapshot was ahead");
 }
 
 #[test]
@@ -97,7 +107,7 @@ fn same_seed_same_objects() {
 #[test]
 fn random_histories_restore() {
     let (mut restored, mut refused) = (0, 0);
-    for seed in 0..80u64 {
+    for seed in 0..60u64 {
         let params = V3HistoryParams {
             page_size: page_size(512 << (seed % 8)),
             big_endian: seed % 3 == 0,
@@ -109,21 +119,22 @@ fn random_histories_restore() {
         let entries = replica.entries();
         let mut begun = false;
         for at in replica.times() {
-            match restore(&entries, NaiveTarget::At(at.as_nanos()), None, &is_intact) {
-                Ok(database) => {
-                    assert!(is_intact(&database), "seed {seed} at {at}");
+            match restore_state(&entries, NaiveTarget::At(at.as_nanos()), None, &is_intact) {
+                Ok(state) => {
+                    let reached = (state.generation, state.index, state.offset);
+                    assert!(is_intact(&state.database), "seed {seed} at {at}: {reached:x?}");
                     begun = true;
                     restored += 1;
                 }
-                Err(error) if !begun => assert_eq!(error.class, "timestamp does not exist", "seed {seed} at {at}"),
+                Err(error) if error.class == "integrity check" => refused += 1,
                 Err(error) => {
-                    assert_eq!(error.class, "integrity check", "seed {seed} at {at}: {error}");
-                    refused += 1;
+                    let is_early = !begun && error.class == "timestamp does not exist";
+                    assert!(is_early, "seed {seed} at {at}: {error}");
                 }
             }
         }
     }
-    assert!(restored > 800 && refused * 20 < restored, "{restored} restored, {refused} refused");
+    assert!(restored > 600 && refused * 10 < restored, "{restored} restored, {refused} refused");
 }
 
 #[test]

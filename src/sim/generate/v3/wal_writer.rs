@@ -61,9 +61,29 @@ impl WalWriter {
         HEADER_BYTES + frames * self.frame_bytes()
     }
 
+    /// The page number and the page of a frame, by its number from 0.
+    pub(super) fn page(&self, frame: u64) -> Option<(u32, &[u8])> {
+        let (head, page) = self.nth(frame)?.split_at(FRAME_HEADER_BYTES as usize);
+        Some((big_endian(&head[..4]), page))
+    }
+
+    /// The size of the database in pages after a frame, by its number from 0. 0 inside a transaction.
+    pub(super) fn commit(&self, frame: u64) -> Option<u32> {
+        Some(big_endian(&self.nth(frame)?[4..8]))
+    }
+
+    fn nth(&self, frame: u64) -> Option<&[u8]> {
+        let start = usize::try_from(self.offset(frame)).ok()?;
+        self.bytes.get(start..start + self.frame_bytes() as usize)
+    }
+
     fn frame_bytes(&self) -> u64 {
         FRAME_HEADER_BYTES + u64::from(self.page_size.get())
     }
+}
+
+fn big_endian(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 
 fn push_sums(bytes: &mut Vec<u8>, sums: (u32, u32)) {
