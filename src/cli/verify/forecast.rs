@@ -62,8 +62,7 @@ pub(super) fn forecast_of(
     let (half, all) = (*ends.get(ends.len().checked_sub(1)? / 2)? * times, *ends.last()? * times);
     let writing = disk.filter(|speed| *speed > 0.0).map_or(0.0, |speed| pace.bytes as f64 * times / speed);
     let slower = (writing / all.max(0.001)).max(1.0);
-    let of_hosts =
-        |hosts| ShardsForecast { hosts, all_seconds: rounded(all * slower * largest_share(records, hosts)) };
+    let of_hosts = |hosts| ShardsForecast { hosts, all_seconds: rounded(all * slower * largest_share(records, hosts)) };
     Some(RestoreForecast {
         half_seconds: rounded(half * slower),
         all_seconds: rounded(all * slower),

@@ -315,12 +315,7 @@ impl Drill<'_> {
     }
 
     /// Prints the result.
-    fn finish(
-        &self,
-        drilled: &mut Drilled,
-        mut timeline: Timeline,
-        ended: Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn finish(&self, drilled: &mut Drilled, mut timeline: Timeline, ended: Result<(), Failure>) -> Result<(), Failure> {
         let took = self.start.begun.elapsed();
         timeline.sample(took, sample(&self.progress, &self.counters));
         if ended.is_ok() && self.cancel.reason().is_none() {
@@ -373,7 +368,9 @@ impl Drill<'_> {
         // The forecast is beside the summary.
         summary.remove("forecast");
         let end = RunEnd {
-            listing_error: failure.filter(|_| run.interrupted_by.is_none()).map(|failure| failure.message().to_string()),
+            listing_error: failure
+                .filter(|_| run.interrupted_by.is_none())
+                .map(|failure| failure.message().to_string()),
             run,
             summary,
             timeline: timeline.intervals(),

@@ -210,7 +210,8 @@ impl DrillRecord {
     /// The row that JSON and reports have.
     pub(super) fn to_row(&self) -> DatabaseRow {
         let state = self.state.as_ref();
-        let query = |row: &DrillRow| QueryAnswer { sql: row.sql.clone(), row: row.row.clone(), error: row.error.clone() };
+        let query =
+            |row: &DrillRow| QueryAnswer { sql: row.sql.clone(), row: row.row.clone(), error: row.error.clone() };
         DatabaseRow {
             kind: "database",
             name: self.name.clone(),

@@ -22,11 +22,7 @@ const COLUMNS: [Column; 13] = [
     Column { title: "State (UTC)", is_number: false, cell: |row| Some((time(row)?, None)) },
     Column { title: "Age", is_number: true, cell: |row| row.age_seconds.map(|age| (human::age(age), Some(age))) },
     Column { title: "TXID", is_number: false, cell: |row| Some((position(row)?, None)) },
-    Column {
-        title: "Reaches back to",
-        is_number: false,
-        cell: |row| Some((plain_time(row.oldest.as_deref()?), None)),
-    },
+    Column { title: "Reaches back to", is_number: false, cell: |row| Some((plain_time(row.oldest.as_deref()?), None)) },
     Column { title: "Files", is_number: true, cell: |row| Some((row.files?.to_string(), None)) },
     Column {
         title: "Without another chain",

@@ -167,7 +167,10 @@ fn a_drill_has_reports_too() {
     assert_eq!(report["milestones"]["databases"], 40);
     let (html, md) = (std::fs::read_to_string(html).unwrap(), std::fs::read_to_string(md).unwrap());
     for text in [&html, &md] {
-        assert!(text.contains("40 of 42 databases are restorable") && text.contains("2 not restorable, 1 around damage"), "{text}");
+        assert!(
+            text.contains("40 of 42 databases are restorable") && text.contains("2 not restorable, 1 around damage"),
+            "{text}"
+        );
     }
     assert!(html.contains("What a restore of everything would take") && html.contains("Newest intact state: TXID"));
 
@@ -178,7 +181,11 @@ fn a_drill_has_reports_too() {
         let name = row["name"].as_str().unwrap();
         let output = hydrant(dir.path(), &["verify", "-json", &url(&server, name)]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        assert!(String::from_utf8(output.stdout).unwrap().starts_with(&format!("{{\"type\":\"database\",\"name\":\"{name}\"")));
+        assert!(
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .starts_with(&format!("{{\"type\":\"database\",\"name\":\"{name}\""))
+        );
     }
 
     // The report is what a later drill compares itself with, and may replace.
