@@ -5,7 +5,7 @@ use crate::cancel::{CancellationToken, Reason};
 use crate::cli::failures::is_same_file;
 use crate::cli::ui::failure::Failure;
 use crate::fleet::Progress;
-use crate::report::{self, HostInfo, Purpose, RunInfo, Sample, Timeline, rounded_seconds};
+use crate::report::{self, CounterSample, HostInfo, Purpose, RunInfo, Timeline, rounded_seconds};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::path::Path;
@@ -72,9 +72,9 @@ const fn signal_name(reason: Reason) -> &'static str {
 }
 
 /// The counters of a fleet's run at this moment, for its timeline.
-pub(super) fn sample(progress: &Progress, counters: &Counters) -> Sample {
+pub(super) fn sample(progress: &Progress, counters: &Counters) -> CounterSample {
     let failed = progress.failed.load(Relaxed);
-    Sample {
+    CounterSample {
         done: progress.done.load(Relaxed).saturating_sub(failed),
         failed,
         bytes: counters.bytes_in.get(),

@@ -1,16 +1,16 @@
 //! The answer at the top of a page: how many of how many, in which time, how old the states are.
 
 use crate::human;
-use crate::report::document::{Document, Purpose, RunEnd};
-use crate::report::rows::Standing;
+use crate::report::document::{Purpose, ReportDocument, RunEnd};
+use crate::report::rows::RowStanding;
 use std::time::Duration;
 
 /// The answer in words, and whether it is a good one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct RunAnswer {
     pub headline: String,
     /// The judgement of the run: that of its worst database, or worse.
-    pub standing: Standing,
+    pub standing: RowStanding,
     /// The judgement in a few words.
     pub badge: String,
     /// Whole sentences: the time, the ages.
@@ -41,14 +41,15 @@ impl Purpose {
     }
 }
 
-impl Answer {
-    pub(super) fn of(document: &Document<'_>) -> Self {
-        let Document { end, tally, .. } = document;
+impl RunAnswer {
+    pub(super) fn of(document: &ReportDocument<'_>) -> Self {
+        let ReportDocument { end, tally, .. } = document;
         let RunEnd { run, not_reached, .. } = end;
         let count = |standing| tally.count(standing);
-        let done = count(Standing::Good) + count(Standing::Degraded);
+        let done = count(RowStanding::Good) + count(RowStanding::Degraded);
         let all = tally.databases() + not_reached;
-        let (bad, degraded, skipped) = (count(Standing::Bad), count(Standing::Degraded), count(Standing::Skipped));
+        let (bad, degraded, skipped) =
+            (count(RowStanding::Bad), count(RowStanding::Degraded), count(RowStanding::Skipped));
         let what = run.purpose.done();
         let singular = what.replace("were ", "was ").replace("are ", "is ");
         let headline = match (done, all) {
@@ -91,16 +92,16 @@ impl Answer {
             badges.push(format!("{} skipped", human::thousands(skipped)));
         }
         let standing = match (is_bad, degraded) {
-            (true, _) => Standing::Bad,
-            (false, 1..) => Standing::Degraded,
-            (false, 0) => Standing::Good,
+            (true, _) => RowStanding::Bad,
+            (false, 1..) => RowStanding::Degraded,
+            (false, 0) => RowStanding::Good,
         };
         Self { headline, standing, badge: badges.join(", "), sentences: sentences(document) }
     }
 }
 
-fn sentences(document: &Document<'_>) -> Vec<String> {
-    let Document { end, milestones, ages, .. } = document;
+fn sentences(document: &ReportDocument<'_>) -> Vec<String> {
+    let ReportDocument { end, milestones, ages, .. } = document;
     let mut all = Vec::new();
     if let Some(error) = &end.listing_error {
         all.push(format!("The listing of the databases has failed: {error}."));
@@ -158,24 +159,24 @@ mod tests {
     use crate::report::rows::DatabaseRow;
     use crate::report::tally::Tally;
 
-    fn answer(good: u64, degraded: u64, bad: u64, skipped: u64, end: RunEnd) -> Answer {
+    fn answer(good: u64, degraded: u64, bad: u64, skipped: u64, end: RunEnd) -> RunAnswer {
         let mut tally = Tally::default();
         let all = [
-            (Standing::Good, good, "restored"),
-            (Standing::Degraded, degraded, "restored"),
-            (Standing::Bad, bad, "failed"),
-            (Standing::Skipped, skipped, "skipped"),
+            (RowStanding::Good, good, "restored"),
+            (RowStanding::Degraded, degraded, "restored"),
+            (RowStanding::Bad, bad, "failed"),
+            (RowStanding::Skipped, skipped, "skipped"),
         ];
         for (standing, n, outcome) in all {
             for i in 0..n {
-                let age_seconds = (standing == Standing::Good).then_some(i * 60);
+                let age_seconds = (standing == RowStanding::Good).then_some(i * 60);
                 let row = DatabaseRow { outcome, standing, age_seconds, ..DatabaseRow::default() };
                 tally.add(&row, Duration::from_secs(i + 1));
             }
         }
         let (milestones, ages) = (tally.milestones(), tally.ages("2026-01-31T12:00:00Z".to_owned()));
         let rows = ShownRows::default();
-        Answer::of(&Document { end: &end, tally: &tally, milestones, ages, rows: &rows })
+        RunAnswer::of(&ReportDocument { end: &end, tally: &tally, milestones, ages, rows: &rows })
     }
 
     fn end(purpose: Purpose, not_reached: u64) -> RunEnd {
@@ -184,21 +185,27 @@ mod tests {
 
     #[test]
     fn answers() {
-        let said = |answer: Answer| (answer.headline, answer.badge, answer.standing);
+        let said = |answer: RunAnswer| (answer.headline, answer.badge, answer.standing);
         let text = |a: &str, b: &str, standing| (a.to_owned(), b.to_owned(), standing);
         for (numbers, purpose, headline, badge, standing) in [
-            ((0, 0, 0, 0), Purpose::Restore, "No database was found", "nothing to report", Standing::Bad),
-            ((1, 0, 0, 0), Purpose::Restore, "The database was restored", "no failures", Standing::Good),
-            ((2000, 0, 0, 0), Purpose::Plan, "All 2,000 databases can be restored", "no failures", Standing::Good),
-            ((5, 0, 0, 1), Purpose::Bench, "5 of 6 databases were measured", "no failures, 1 skipped", Standing::Good),
-            ((0, 0, 3, 0), Purpose::Restore, "None of 3 databases were restored", "3 failed", Standing::Bad),
-            ((5, 2, 0, 0), Purpose::Verify, "All 7 databases are restorable", "2 around damage", Standing::Degraded),
+            ((0, 0, 0, 0), Purpose::Restore, "No database was found", "nothing to report", RowStanding::Bad),
+            ((1, 0, 0, 0), Purpose::Restore, "The database was restored", "no failures", RowStanding::Good),
+            ((2000, 0, 0, 0), Purpose::Plan, "All 2,000 databases can be restored", "no failures", RowStanding::Good),
+            (
+                (5, 0, 0, 1),
+                Purpose::Bench,
+                "5 of 6 databases were measured",
+                "no failures, 1 skipped",
+                RowStanding::Good,
+            ),
+            ((0, 0, 3, 0), Purpose::Restore, "None of 3 databases were restored", "3 failed", RowStanding::Bad),
+            ((5, 2, 0, 0), Purpose::Verify, "All 7 databases are restorable", "2 around damage", RowStanding::Degraded),
             (
                 (5, 2, 1, 0),
                 Purpose::Restore,
                 "7 of 8 databases were restored",
                 "1 failed, 2 around damage",
-                Standing::Bad,
+                RowStanding::Bad,
             ),
         ] {
             let (good, degraded, bad, skipped) = numbers;
@@ -209,7 +216,7 @@ mod tests {
         interrupted.run.interrupted_by = Some("SIGINT".to_owned());
         assert_eq!(
             said(answer(3, 0, 0, 0, interrupted)),
-            text("3 of 7 databases were restored", "4 not reached, interrupted by SIGINT", Standing::Bad)
+            text("3 of 7 databases were restored", "4 not reached, interrupted by SIGINT", RowStanding::Bad)
         );
     }
 

@@ -4,9 +4,9 @@
 //! all rows and the rows that they show.
 
 use crate::error::{escaped, json_escaped};
-use crate::report::document::{Document, MOST_FAILURES, MOST_OTHERS, Purpose, RunEnd, SCHEMA_VERSION, ShownRows};
+use crate::report::document::{MOST_FAILURES, MOST_OTHERS, Purpose, ReportDocument, RunEnd, SCHEMA_VERSION, ShownRows};
 use crate::report::file::ReportFile;
-use crate::report::rows::{DatabaseRow, Standing};
+use crate::report::rows::{DatabaseRow, RowStanding};
 use crate::report::tally::Tally;
 use crate::report::{html, markdown};
 use serde_json::json;
@@ -128,7 +128,7 @@ impl ReportBook {
     fn keep(&mut self, row: &DatabaseRow) {
         let is_asked = |format| self.open.iter().any(|report| report.format == format);
         let (kept, most) = match row.standing {
-            Standing::Bad => (&mut self.rows.failures, MOST_FAILURES),
+            RowStanding::Bad => (&mut self.rows.failures, MOST_FAILURES),
             // A text for tickets shows failures alone.
             _ => (&mut self.rows.others, if is_asked(ReportFormat::Html) { MOST_OTHERS } else { 0 }),
         };
@@ -162,7 +162,7 @@ impl ReportBook {
         // A measurement makes several passes; it is no recovery.
         let milestones = self.tally.milestones().filter(|_| end.run.purpose != Purpose::Bench);
         let ages = self.tally.ages(end.reference.clone());
-        let document = Document { end, tally: &self.tally, milestones, ages, rows: &self.rows };
+        let document = ReportDocument { end, tally: &self.tally, milestones, ages, rows: &self.rows };
         let mut errors = Vec::new();
         for OpenReport { path, format, mut file } in std::mem::take(&mut self.open) {
             let text = match format {
@@ -181,7 +181,7 @@ impl ReportBook {
 }
 
 /// What follows the rows in JSON.
-fn json_end(document: &Document<'_>) -> String {
+fn json_end(document: &ReportDocument<'_>) -> String {
     let RunEnd { run, summary, timeline, forecast, bench, .. } = document.end;
     let mut rest = vec![("summary", json!(summary)), ("run", json!(run))];
     rest.extend(document.milestones.map(|milestones| ("milestones", json!(milestones))));

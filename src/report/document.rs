@@ -120,7 +120,7 @@ pub(super) const MOST_OTHERS: usize = 20_000;
 
 /// A complete report, from which pages are made.
 #[derive(Debug)]
-pub struct Document<'a> {
+pub struct ReportDocument<'a> {
     /// What is known since the end of the run.
     pub end: &'a RunEnd,
     /// Sums over all rows.

@@ -5,9 +5,9 @@
 
 use crate::error::escaped;
 use crate::human;
-use crate::report::answer::{Answer, seconds, shown_time};
-use crate::report::document::Document;
-use crate::report::rows::{DatabaseRow, Standing};
+use crate::report::answer::{RunAnswer, seconds, shown_time};
+use crate::report::document::ReportDocument;
+use crate::report::rows::{DatabaseRow, RowStanding};
 use crate::report::timeline::Interval;
 
 /// At most 50 failures are shown. Tickets have a limit, and so have their readers.
@@ -16,9 +16,9 @@ const MOST_SHOWN: usize = 50;
 const LONGEST_REASON: usize = 500;
 
 /// The text.
-pub(super) fn text(document: &Document<'_>) -> String {
-    let Document { end, tally, rows, .. } = document;
-    let answer = Answer::of(document);
+pub(super) fn text(document: &ReportDocument<'_>) -> String {
+    let ReportDocument { end, tally, rows, .. } = document;
+    let answer = RunAnswer::of(document);
     let run = &end.run;
     let mut out = format!("## {}\n\n**{}**\n\n", answer.headline, answer.badge);
     for sentence in &answer.sentences {
@@ -66,7 +66,7 @@ pub(super) fn text(document: &Document<'_>) -> String {
         out.push_str(&format!("|{}\n", "---|".repeat(extra.header.len())));
         extra.rows.iter().for_each(|row| out.push_str(&format!("| {} |\n", row.join(" | "))));
     }
-    let failed = tally.count(Standing::Bad);
+    let failed = tally.count(RowStanding::Bad);
     if failed > 0 {
         out.push_str(&format!("\n### {}\n\n", run.purpose.failed_heading(failed)));
         if !tally.classes.is_empty() {

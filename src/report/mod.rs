@@ -21,8 +21,8 @@ mod tests;
 mod timeline;
 
 pub use book::{ReportBook, ReportError, ReportFormat};
-pub use document::{Document, ExtraTable, HostInfo, Purpose, RunEnd, RunInfo, SCHEMA_VERSION, ShownRows};
+pub use document::{ExtraTable, HostInfo, Purpose, ReportDocument, RunEnd, RunInfo, SCHEMA_VERSION, ShownRows};
 pub use forecast::{RestoreForecast, ShardsForecast};
-pub use rows::{DatabaseRow, NewestIntact, QueryAnswer, Standing, json_line};
+pub use rows::{DatabaseRow, NewestIntact, QueryAnswer, RowStanding, json_line};
 pub use tally::{AgeGroup, AgeQuantiles, AgeTable, Milestones, Tally};
-pub use timeline::{Interval, Sample, Timeline, rounded_seconds, sampled};
+pub use timeline::{CounterSample, Interval, Timeline, rounded_seconds, sampled};

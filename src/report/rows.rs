@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// How a database is judged, in whatever words its command uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Standing {
+pub enum RowStanding {
     /// It failed: it was not restored, cannot be restored, or is older than allowed.
     Bad,
     /// It has a result, but only around damage.
@@ -127,7 +127,7 @@ pub struct DatabaseRow {
     pub warnings: Vec<String>,
     /// How the report judges the row. Not in JSON, where `outcome` or `verdict` says it.
     #[serde(skip)]
-    pub standing: Standing,
+    pub standing: RowStanding,
 }
 
 /// The newest state before damage or a hole. Its fields are those of a row.

@@ -1,6 +1,6 @@
 //! Sums over the rows of a report: outcomes, the recovery curve's marks, ages.
 
-use crate::report::rows::{DatabaseRow, Standing};
+use crate::report::rows::{DatabaseRow, RowStanding};
 use crate::report::timeline::rounded_seconds;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ const AGE_LIMITS: [u64; 8] = [10, 60, 600, 3_600, 21_600, DAY, 7 * DAY, 32 * DAY
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Databases by judgement.
-    pub standings: BTreeMap<Standing, u64>,
+    pub standings: BTreeMap<RowStanding, u64>,
     /// Databases by the word for their outcome or verdict.
     pub words: BTreeMap<&'static str, u64>,
     /// Databases of which only an older state than the newest could be had.
@@ -103,11 +103,11 @@ impl Tally {
         self.files += row.files.unwrap_or(0);
         self.retries += u64::from(row.retries);
         self.not_newest += u64::from(row.lost.is_some());
-        if let (Some(class), Standing::Bad) = (row.class, row.standing) {
+        if let (Some(class), RowStanding::Bad) = (row.class, row.standing) {
             *self.classes.entry(class).or_default() += 1;
         }
         // A stale one can be restored.
-        if row.standing != Standing::Bad || row.verdict == "stale" {
+        if row.standing != RowStanding::Bad || row.verdict == "stale" {
             self.done_at.push(u32::try_from(at.as_millis()).unwrap_or(u32::MAX));
         }
         if let Some(age) = row.age_seconds {
@@ -121,7 +121,7 @@ impl Tally {
     }
 
     /// The number of rows with this judgement.
-    pub fn count(&self, standing: Standing) -> u64 {
+    pub fn count(&self, standing: RowStanding) -> u64 {
         self.standings.get(&standing).copied().unwrap_or(0)
     }
 
@@ -196,11 +196,11 @@ fn quantile(sorted: &[u32], share: f64) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn row(standing: Standing, age: Option<u64>) -> DatabaseRow {
+    fn row(standing: RowStanding, age: Option<u64>) -> DatabaseRow {
         let (outcome, class) = match standing {
-            Standing::Bad => ("failed", Some("hole")),
-            Standing::Skipped => ("skipped", None),
-            Standing::Degraded | Standing::Good => ("restored", None),
+            RowStanding::Bad => ("failed", Some("hole")),
+            RowStanding::Skipped => ("skipped", None),
+            RowStanding::Degraded | RowStanding::Good => ("restored", None),
         };
         DatabaseRow { outcome, class, age_seconds: age, bytes: Some(10), standing, ..DatabaseRow::default() }
     }
@@ -210,16 +210,16 @@ mod tests {
         let mut tally = Tally::default();
         assert_eq!(tally.milestones(), None);
         for at in (1..=200).rev() {
-            tally.add(&row(Standing::Good, None), Duration::from_millis(at * 10));
-            tally.add(&row(Standing::Bad, None), Duration::from_secs(at * 100));
+            tally.add(&row(RowStanding::Good, None), Duration::from_millis(at * 10));
+            tally.add(&row(RowStanding::Bad, None), Duration::from_secs(at * 100));
         }
         let expected =
             Milestones { databases: 200, first_seconds: 0.01, half_seconds: 1.0, p99_seconds: 1.98, all_seconds: 2.0 };
         assert_eq!(tally.milestones(), Some(expected));
-        assert_eq!((tally.databases(), tally.count(Standing::Bad), tally.classes["hole"]), (400, 200, 200));
+        assert_eq!((tally.databases(), tally.count(RowStanding::Bad), tally.classes["hole"]), (400, 200, 200));
         assert_eq!((tally.words["restored"], tally.words["failed"], tally.bytes), (200, 200, 4000));
         let mut one = Tally::default();
-        one.add(&row(Standing::Degraded, None), Duration::from_millis(7));
+        one.add(&row(RowStanding::Degraded, None), Duration::from_millis(7));
         let Milestones { first_seconds, all_seconds, .. } = one.milestones().unwrap();
         assert_eq!((first_seconds, all_seconds), (0.007, 0.007));
     }
@@ -229,8 +229,8 @@ mod tests {
         let mut tally = Tally::default();
         assert_eq!(tally.ages(String::new()).quantiles, None);
         let all = [0, 9, 10, 59, 60, 86_400, 86_401, 40 * DAY, u64::MAX];
-        all.iter().for_each(|age| tally.add(&row(Standing::Good, Some(*age)), Duration::ZERO));
-        tally.add(&row(Standing::Bad, None), Duration::ZERO);
+        all.iter().for_each(|age| tally.add(&row(RowStanding::Good, Some(*age)), Duration::ZERO));
+        tally.add(&row(RowStanding::Bad, None), Duration::ZERO);
         let ages = tally.ages("T".to_owned());
         let groups: Vec<u64> = ages.groups.iter().map(|group| group.databases).collect();
         assert_eq!(groups, [2, 2, 1, 0, 0, 0, 2, 0, 2]);

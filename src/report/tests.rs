@@ -26,7 +26,7 @@ fn good(name: &str, age: u64) -> DatabaseRow {
         bytes_fetched: Some(345_678),
         requests: Some(9),
         seconds: Some(0.123),
-        standing: Standing::Good,
+        standing: RowStanding::Good,
         ..DatabaseRow::default()
     }
 }
@@ -37,7 +37,7 @@ fn bad(name: &str) -> DatabaseRow {
         class: Some("hole"),
         reason: Some(format!("hole: {name} has none")),
         command: Some(format!("hydrant restore -o /restored/x s3://bucket/{name}")),
-        standing: Standing::Bad,
+        standing: RowStanding::Bad,
         age_seconds: None,
         bytes: None,
         ..good(name, 0)
@@ -47,7 +47,12 @@ fn bad(name: &str) -> DatabaseRow {
 fn end() -> RunEnd {
     let mut timeline = Timeline::default();
     for second in 1..=30 {
-        let sample = Sample { done: second * 3, bytes: second * 1_000_000, requests: second * 40, ..Sample::default() };
+        let sample = CounterSample {
+            done: second * 3,
+            bytes: second * 1_000_000,
+            requests: second * 40,
+            ..CounterSample::default()
+        };
         timeline.sample(Duration::from_secs(second), sample);
     }
     let mut stages = Stages::default();
@@ -93,7 +98,7 @@ fn endings_decide_on_the_format() {
 #[test]
 fn all_formats_have_the_same_numbers() {
     let mut degraded = good("b.db", 100_000);
-    (degraded.standing, degraded.warnings) = (Standing::Degraded, vec!["went around x.ltx".to_owned()]);
+    (degraded.standing, degraded.warnings) = (RowStanding::Degraded, vec!["went around x.ltx".to_owned()]);
     let [json, html, md] = written(&[good("a.db", 5), degraded, bad("c.db")], &end());
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["schema_version"], SCHEMA_VERSION);
@@ -112,7 +117,7 @@ fn all_formats_have_the_same_numbers() {
 #[test]
 fn hostile_names_are_text() {
     let mut skipped = good(HOSTILE, 1);
-    (skipped.standing, skipped.reason) = (Standing::Skipped, Some(HOSTILE.to_owned()));
+    (skipped.standing, skipped.reason) = (RowStanding::Skipped, Some(HOSTILE.to_owned()));
     let mut end = end();
     end.run.command_line = HOSTILE.to_owned();
     end.run.source = HOSTILE.to_owned();
@@ -183,7 +188,7 @@ fn a_page_shows_so_many_rows_and_counts_the_rest() {
 #[test]
 fn a_drill_shows_its_own_columns() {
     let mut row = good("a.db", 3);
-    (row.outcome, row.verdict, row.standing) = ("", "degraded", Standing::Degraded);
+    (row.outcome, row.verdict, row.standing) = ("", "degraded", RowStanding::Degraded);
     row.damaged = vec!["f.ltx is torn, g.ltx covers it".to_owned()];
     row.oldest = Some("2026-01-02T00:00:00Z".to_owned());
     row.files_without_another_chain = Some(2);

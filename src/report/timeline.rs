@@ -16,7 +16,7 @@ const MOST_INTERVALS: usize = 100_000;
 
 /// A reading of the counters of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sample {
+pub struct CounterSample {
     /// Databases that have ended without a failure.
     pub done: u64,
     /// Databases that have failed.
@@ -66,14 +66,14 @@ impl Interval {
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     intervals: Vec<Interval>,
-    last: Sample,
+    last: CounterSample,
     ended: Duration,
 }
 
 impl Timeline {
     /// Ends an interval `at` this time since the start of the run, with this reading. A time that is not after the
     /// last one adds to the interval before.
-    pub fn sample(&mut self, at: Duration, now: Sample) {
+    pub fn sample(&mut self, at: Duration, now: CounterSample) {
         let before = std::mem::replace(&mut self.last, now);
         let interval = Interval {
             seconds: rounded_seconds(at.max(self.ended)),
@@ -136,7 +136,7 @@ pub fn rounded_seconds(time: Duration) -> f64 {
 
 /// Runs `work`, and takes samples by `read` meanwhile, on a thread of its own. `begun` is the start of the run. The
 /// sample at the end is the caller's to take. Without a thread the timeline is empty.
-pub fn sampled<T>(begun: Instant, read: impl Fn() -> Sample + Send, work: impl FnOnce() -> T) -> (T, Timeline) {
+pub fn sampled<T>(begun: Instant, read: impl Fn() -> CounterSample + Send, work: impl FnOnce() -> T) -> (T, Timeline) {
     // The sender `working` is dropped when `work` ends, also if it panics. That ends the thread.
     let (working, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -158,12 +158,19 @@ pub fn sampled<T>(begun: Instant, read: impl Fn() -> Sample + Send, work: impl F
 mod tests {
     use super::*;
 
-    fn sample(n: u64) -> Sample {
-        Sample { done: n, failed: n / 10, bytes: n * 100, bytes_written: n * 1000, requests: 3 * n, throttled: n / 2 }
+    fn sample(n: u64) -> CounterSample {
+        CounterSample {
+            done: n,
+            failed: n / 10,
+            bytes: n * 100,
+            bytes_written: n * 1000,
+            requests: 3 * n,
+            throttled: n / 2,
+        }
     }
 
-    fn sum(intervals: &[Interval]) -> Sample {
-        intervals.iter().fold(Sample::default(), |sum, i| Sample {
+    fn sum(intervals: &[Interval]) -> CounterSample {
+        intervals.iter().fold(CounterSample::default(), |sum, i| CounterSample {
             done: sum.done + i.done,
             failed: sum.failed + i.failed,
             bytes: sum.bytes + i.bytes,

@@ -1,7 +1,8 @@
 //! Reads the command line and converts it to the arguments of a command.
 //!
 //! - `argv` rewrites the command line from the notation of Go's package `flag` to that of clap.
-//! - `flags` defines the flags of each command for clap, and `values` parses the value of a single flag.
+//! - `flags` defines the flags of each command for clap, `common_flags` those of all, and `values` parses the value of a
+//!   single flag.
 //! - `resolve` adds defaults and environment variables, and refuses flags that exclude each other.
 //! - `resolved` has the structs of the result.
 //! - `call` is a command line as typed, from which the one after `Try: ` is made. `repeat` is the one for a database
@@ -11,6 +12,7 @@
 
 pub mod argv;
 pub mod call;
+mod common_flags;
 pub mod completions;
 mod examples;
 pub mod flags;

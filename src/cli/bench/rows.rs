@@ -8,7 +8,7 @@ use crate::cli::reported::{RunStart, all_different};
 use crate::cli::ui::failure::Failure;
 use crate::error::Class;
 use crate::fleet::{Ended, Ending, row_of};
-use crate::report::{Purpose, ReportBook, ReportError, RunEnd, Sample, Timeline};
+use crate::report::{CounterSample, Purpose, ReportBook, ReportError, RunEnd, Timeline};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::cell::RefCell;
@@ -28,8 +28,8 @@ impl EndedCounts {
     }
 
     /// The counters at this moment, for the timeline.
-    pub(super) fn sample(&self, counters: &Counters) -> Sample {
-        Sample {
+    pub(super) fn sample(&self, counters: &Counters) -> CounterSample {
+        CounterSample {
             done: self.done.load(Relaxed),
             failed: self.failed.load(Relaxed),
             bytes: counters.bytes_in.get(),
@@ -79,7 +79,7 @@ impl BenchRows {
         args: &BenchArgs,
         bench: &Bench,
         mut timeline: Timeline,
-        (last, counters): (Sample, &Counters),
+        (last, counters): (CounterSample, &Counters),
         (ended, cancel): (&Result<(), Failure>, &CancellationToken),
     ) -> Vec<ReportError> {
         let took = self.start.begun.elapsed();

@@ -5,7 +5,7 @@ use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::ui::redact;
 use crate::error::Class;
 use crate::fleet::{Ended, Ending, Subject, V3Fields, with_class};
-use crate::report::{DatabaseRow, NewestIntact, QueryAnswer, Standing};
+use crate::report::{DatabaseRow, NewestIntact, QueryAnswer, RowStanding};
 use crate::restore::VerifiedDatabase;
 use crate::timestamp::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
@@ -251,10 +251,10 @@ impl DrillRecord {
             queries: self.queries.iter().map(query).collect(),
             warnings: self.warnings.clone(),
             standing: match self.verdict {
-                Verdict::NotRestorable | Verdict::Stale => Standing::Bad,
-                Verdict::Degraded => Standing::Degraded,
-                Verdict::Restorable => Standing::Good,
-                Verdict::NoBackups => Standing::Skipped,
+                Verdict::NotRestorable | Verdict::Stale => RowStanding::Bad,
+                Verdict::Degraded => RowStanding::Degraded,
+                Verdict::Restorable => RowStanding::Good,
+                Verdict::NoBackups => RowStanding::Skipped,
             },
             ..DatabaseRow::default()
         }

@@ -9,7 +9,7 @@ use crate::fleet::outcome::totals::Totals;
 use crate::fleet::outcome::v3_fields::V3Fields;
 use crate::ltx::Txid;
 use crate::plan::V3State;
-use crate::report::{DatabaseRow, ReportBook, ReportError, RunEnd, Standing, json_line, rounded_seconds};
+use crate::report::{DatabaseRow, ReportBook, ReportError, RowStanding, RunEnd, json_line, rounded_seconds};
 use crate::store::s3::{BucketLimits, ProcessLimiter};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
@@ -40,9 +40,9 @@ pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
     };
     match &ended.ending {
         Ending::Restored { outcome, warnings } => {
-            (row.outcome, row.standing) = ("restored", Standing::Good);
+            (row.outcome, row.standing) = ("restored", RowStanding::Good);
             if !outcome.damaged.is_empty() || outcome.lost.is_some() {
-                row.standing = Standing::Degraded;
+                row.standing = RowStanding::Degraded;
             }
             set_state(&mut row, outcome.txid, outcome.v3.as_ref());
             row.moved_from = outcome.moved_from().map(|txid| txid.to_string());
@@ -55,9 +55,9 @@ pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
             row.warnings.extend_from_slice(warnings);
         }
         Ending::Planned(planned) => {
-            (row.outcome, row.standing) = ("planned", Standing::Good);
+            (row.outcome, row.standing) = ("planned", RowStanding::Good);
             if planned.lost.is_some() {
-                row.standing = Standing::Degraded;
+                row.standing = RowStanding::Degraded;
             }
             set_state(&mut row, planned.txid, planned.v3.as_ref());
             row.moved_from = planned.moved_from.map(|txid| txid.to_string());
@@ -68,7 +68,7 @@ pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
             row.warnings.clone_from(&planned.warnings);
         }
         Ending::Rehearsed(rehearsed) => {
-            (row.outcome, row.standing) = ("rehearsed", Standing::Good);
+            (row.outcome, row.standing) = ("rehearsed", RowStanding::Good);
             row.files = Some(rehearsed.files as u64);
             row.bytes_fetched = Some(rehearsed.bytes_in);
             row.requests = Some(rehearsed.requests);
@@ -76,11 +76,11 @@ pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
         // `hydrant verify` makes rows of its own.
         Ending::Verified(_) => row.outcome = "verified",
         Ending::Skipped(why) => {
-            (row.outcome, row.standing) = ("skipped", Standing::Skipped);
+            (row.outcome, row.standing) = ("skipped", RowStanding::Skipped);
             row.reason = Some((*why).to_owned());
         }
         Ending::Failed { class, reason } => {
-            (row.outcome, row.standing) = ("failed", Standing::Bad);
+            (row.outcome, row.standing) = ("failed", RowStanding::Bad);
             row.class = Some(class.as_str());
             row.reason = Some(with_class(*class, reason));
         }
@@ -232,7 +232,7 @@ impl RunSummary {
             log.append(ended.name(), *class, reason);
         }
         let mut row = row_of(ended, self.ages.reference());
-        row.command = command.filter(|_| row.standing == Standing::Bad);
+        row.command = command.filter(|_| row.standing == RowStanding::Bad);
         self.reports.add(&row, at);
         row
     }

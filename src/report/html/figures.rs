@@ -2,7 +2,7 @@
 
 use crate::human;
 use crate::report::answer::seconds;
-use crate::report::document::Document;
+use crate::report::document::ReportDocument;
 use crate::report::html::scale::{Plot, byte_label, byte_steps, short, time_label, time_steps, whole_steps};
 use crate::report::tally::Milestones;
 use crate::report::timeline::{Interval, merged};
@@ -56,7 +56,7 @@ fn sums(plot: &Plot, intervals: &[Interval], of: fn(&Interval) -> u64) -> String
 }
 
 /// The recovery curve: databases done over time, with the marks.
-pub(super) fn recovery(document: &Document<'_>) -> Markup {
+pub(super) fn recovery(document: &ReportDocument<'_>) -> Markup {
     let intervals = drawn(&document.end.timeline);
     let failed: u64 = intervals.iter().map(|interval| interval.failed).sum();
     let all = (document.tally.databases() + document.end.not_reached) as f64;
@@ -149,7 +149,7 @@ struct Strip {
 }
 
 /// Throughput, requests and throttling over time. None: nothing was counted.
-pub(super) fn traffic(document: &Document<'_>) -> Option<Markup> {
+pub(super) fn traffic(document: &ReportDocument<'_>) -> Option<Markup> {
     let intervals = drawn(&document.end.timeline);
     let sum = |of: fn(&Interval) -> u64| intervals.iter().map(of).sum::<u64>();
     let (received, written) = (sum(|i| i.bytes), sum(|i| i.bytes_written));

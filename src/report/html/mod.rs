@@ -11,10 +11,10 @@ mod tables;
 
 use crate::error::escaped;
 use crate::human;
-use crate::report::answer::{Answer, seconds, shown_time};
-use crate::report::document::{Document, ExtraTable, HostInfo, RunInfo};
+use crate::report::answer::{RunAnswer, seconds, shown_time};
+use crate::report::document::{ExtraTable, HostInfo, ReportDocument, RunInfo};
 use crate::report::forecast::RestoreForecast;
-use crate::report::rows::Standing;
+use crate::report::rows::RowStanding;
 use crate::report::timeline::Interval;
 use aws_smithy_types::base64;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -24,8 +24,8 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// The page.
-pub(super) fn page(document: &Document<'_>) -> String {
-    let answer = Answer::of(document);
+pub(super) fn page(document: &ReportDocument<'_>) -> String {
+    let answer = RunAnswer::of(document);
     let run = &document.end.run;
     let page = html! {
         (DOCTYPE)
@@ -73,16 +73,16 @@ fn policy() -> String {
     )
 }
 
-const fn class(standing: Standing) -> &'static str {
+const fn class(standing: RowStanding) -> &'static str {
     match standing {
-        Standing::Bad => "bad",
-        Standing::Degraded => "warn",
-        Standing::Skipped | Standing::Good => "good",
+        RowStanding::Bad => "bad",
+        RowStanding::Degraded => "warn",
+        RowStanding::Skipped | RowStanding::Good => "good",
     }
 }
 
 /// The answer, and the numbers behind it.
-fn head(document: &Document<'_>, answer: &Answer) -> Markup {
+fn head(document: &ReportDocument<'_>, answer: &RunAnswer) -> Markup {
     let run = &document.end.run;
     html! {
         header {
@@ -95,7 +95,7 @@ fn head(document: &Document<'_>, answer: &Answer) -> Markup {
     }
 }
 
-fn tiles(document: &Document<'_>) -> Markup {
+fn tiles(document: &ReportDocument<'_>) -> Markup {
     let (tally, end) = (document.tally, document.end);
     let sum = |of: fn(&Interval) -> u64| end.timeline.iter().map(of).sum::<u64>();
     let (requests, throttled) = (sum(|i| i.requests), sum(|i| i.throttled));

@@ -2,7 +2,7 @@
 
 use crate::human;
 use crate::report::answer::shown_time;
-use crate::report::document::Document;
+use crate::report::document::ReportDocument;
 use crate::report::html::scale::short;
 use crate::report::tally::AgeGroup;
 use crate::telemetry::Quantiles;
@@ -12,7 +12,7 @@ const WIDTH: f64 = 480.0;
 const ROW: f64 = 24.0;
 
 /// A histogram of the ages of the states. None: no state has a known time.
-pub(super) fn ages(document: &Document<'_>) -> Option<Markup> {
+pub(super) fn ages(document: &ReportDocument<'_>) -> Option<Markup> {
     let ages = &document.ages;
     let most = ages.groups.iter().map(|group| group.databases).max().filter(|most| *most > 0)?;
     let (left, right) = (112.0, 62.0);
@@ -60,7 +60,7 @@ fn age(seconds: u64) -> String {
 }
 
 /// Latencies by stage: the range of each, and all quantiles as a table. None: nothing was measured.
-pub(super) fn latencies(document: &Document<'_>) -> Option<Markup> {
+pub(super) fn latencies(document: &ReportDocument<'_>) -> Option<Markup> {
     let stages = document.end.stages.iter();
     let rows: Vec<(&str, Quantiles)> =
         stages.filter_map(|(stage, durations)| Some((stage.as_str(), durations.quantiles()?))).collect();

@@ -3,8 +3,8 @@
 use crate::error::escaped;
 use crate::human;
 use crate::report::answer::shown_time;
-use crate::report::document::{Document, ShownRows};
-use crate::report::rows::{DatabaseRow, NewestIntact, QueryAnswer, Standing};
+use crate::report::document::{ReportDocument, ShownRows};
+use crate::report::rows::{DatabaseRow, NewestIntact, QueryAnswer, RowStanding};
 use maud::{Markup, html};
 
 /// One column of the table of databases that did not fail.
@@ -47,12 +47,12 @@ const COLUMNS: [Column; 13] = [
 
 fn outcome(row: &DatabaseRow) -> String {
     match row.standing {
-        Standing::Skipped => {
+        RowStanding::Skipped => {
             let reason = row.reason.as_deref().map(|reason| format!(": {}", escaped(reason)));
             format!("{}{}", row.word(), reason.unwrap_or_default())
         }
-        Standing::Degraded if row.lost.is_some() => format!("{}, not the newest", row.word()),
-        Standing::Degraded if row.verdict.is_empty() => format!("{}, around damage", row.word()),
+        RowStanding::Degraded if row.lost.is_some() => format!("{}, not the newest", row.word()),
+        RowStanding::Degraded if row.verdict.is_empty() => format!("{}, around damage", row.word()),
         _ => row.word().to_owned(),
     }
 }
@@ -117,9 +117,9 @@ fn bare_reason(row: &DatabaseRow) -> &str {
 }
 
 /// The failed databases. None: there are none.
-pub(super) fn failures(document: &Document<'_>) -> Option<Markup> {
+pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
     let ShownRows { failures, .. } = document.rows;
-    let all = document.tally.count(Standing::Bad);
+    let all = document.tally.count(RowStanding::Bad);
     if all == 0 {
         return None;
     }
@@ -178,7 +178,7 @@ pub(super) fn failures(document: &Document<'_>) -> Option<Markup> {
 }
 
 /// The databases with a result around damage, or with warnings. None: there are none.
-pub(super) fn noted(document: &Document<'_>) -> Option<Markup> {
+pub(super) fn noted(document: &ReportDocument<'_>) -> Option<Markup> {
     let noted: Vec<(&DatabaseRow, Vec<&String>)> =
         document.rows.others.iter().map(|row| (row, notes(row))).filter(|(_, notes)| !notes.is_empty()).collect();
     if noted.is_empty() {
@@ -206,9 +206,9 @@ pub(super) fn noted(document: &Document<'_>) -> Option<Markup> {
 }
 
 /// The databases that did not fail. None: there are none.
-pub(super) fn others(document: &Document<'_>) -> Option<Markup> {
+pub(super) fn others(document: &ReportDocument<'_>) -> Option<Markup> {
     let ShownRows { others, .. } = document.rows;
-    let all = document.tally.databases() - document.tally.count(Standing::Bad);
+    let all = document.tally.databases() - document.tally.count(RowStanding::Bad);
     if all == 0 {
         return None;
     }
@@ -265,7 +265,7 @@ mod tests {
             txid: Some("000000000000001f".to_owned()),
             timestamp: Some("2026-09-21T14:13:20Z".to_owned()),
             time_source: Some("last_modified"),
-            standing: Standing::Degraded,
+            standing: RowStanding::Degraded,
             ..DatabaseRow::default()
         };
         assert_eq!(outcome(&row), "restored, around damage");

@@ -11,7 +11,7 @@ use hydrant::fleet::{
 };
 use hydrant::ltx::Txid;
 use hydrant::plan::{V3State, Warning};
-use hydrant::report::{DatabaseRow, HostInfo, Purpose, RunEnd, RunInfo, Sample, Timeline};
+use hydrant::report::{CounterSample, DatabaseRow, HostInfo, Purpose, RunEnd, RunInfo, Timeline};
 use hydrant::restore::{Discarded, RestoreOutcome};
 use hydrant::store::Store;
 use hydrant::store::s3::{ProcessLimiter, S3, S3Config, S3Options};
@@ -161,8 +161,8 @@ fn books() {
     let not_all_known = books.summary_line(&counters, took);
     let mut timeline = Timeline::default();
     let sample =
-        Sample { done: 4, failed: 22, bytes: 20_000, bytes_written: 40_960, requests: 111, throttled: 100_000 };
-    timeline.sample(Duration::from_secs(1), Sample { throttled: 0, ..sample });
+        CounterSample { done: 4, failed: 22, bytes: 20_000, bytes_written: 40_960, requests: 111, throttled: 100_000 };
+    timeline.sample(Duration::from_secs(1), CounterSample { throttled: 0, ..sample });
     timeline.sample(took, sample);
     let host = HostInfo { name: "host".to_owned(), cores: 2, memory_bytes: 1 << 28 };
     let run = RunInfo {

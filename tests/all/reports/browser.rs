@@ -2,7 +2,7 @@
 
 use super::chromium::Chromium;
 use super::{HOSTILE, fleet, json, reported, url};
-use hydrant::report::{DatabaseRow, ReportBook, RunEnd, RunInfo, Standing};
+use hydrant::report::{DatabaseRow, ReportBook, RowStanding, RunEnd, RunInfo};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -191,7 +191,7 @@ fn a_page_of_ten_thousand_databases() {
             bytes_fetched: Some(i * 300),
             requests: Some(9),
             seconds: Some(0.25),
-            standing: Standing::Good,
+            standing: RowStanding::Good,
             ..DatabaseRow::default()
         };
         book.add(&row, Duration::from_millis(i));
