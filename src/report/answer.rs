@@ -46,7 +46,9 @@ impl RunAnswer {
         let ReportDocument { end, tally, .. } = document;
         let RunEnd { run, not_reached, .. } = end;
         let count = |standing| tally.count(standing);
-        let done = count(RowStanding::Good) + count(RowStanding::Degraded);
+        // A stale state can be had, although it does not pass.
+        let stale = tally.words.get("stale").copied().unwrap_or(0);
+        let done = count(RowStanding::Good) + count(RowStanding::Degraded) + stale;
         let all = tally.databases() + not_reached;
         let (bad, degraded, skipped) =
             (count(RowStanding::Bad), count(RowStanding::Degraded), count(RowStanding::Skipped));
@@ -58,6 +60,12 @@ impl RunAnswer {
             (done, all) if done == all => format!("All {} databases {what}", human::thousands(all)),
             (0, all) => format!("None of {} {what}", human::count(all, "database")),
             (done, all) => format!("{} of {} {what}", human::thousands(done), human::count(all, "database")),
+        };
+        let headline = match stale {
+            0 => headline,
+            1 if all == 1 => format!("{headline}, but older than allowed"),
+            _ if stale == done => format!("{headline}, but all of these are older than allowed"),
+            _ => format!("{headline}, but {} older than allowed", human::thousands(stale)),
         };
         let mut badges = Vec::new();
         if end.listing_error.is_some() {
@@ -218,6 +226,32 @@ mod tests {
             said(answer(3, 0, 0, 0, interrupted)),
             text("3 of 7 databases were restored", "4 not reached, interrupted by SIGINT", RowStanding::Bad)
         );
+    }
+
+    #[test]
+    fn stale_states_can_be_had() {
+        let headline = |rows: &[(RowStanding, &'static str, u64)]| {
+            let mut tally = Tally::default();
+            for (standing, verdict, count) in rows {
+                let row = DatabaseRow { verdict, standing: *standing, ..DatabaseRow::default() };
+                (0..*count).for_each(|_| tally.add(&row, Duration::ZERO));
+            }
+            let (end, rows) = (end(Purpose::Verify, 0), ShownRows::default());
+            let (milestones, ages) = (tally.milestones(), tally.ages(String::new()));
+            let answer = RunAnswer::of(&ReportDocument { end: &end, tally: &tally, milestones, ages, rows: &rows });
+            assert_eq!(answer.standing, RowStanding::Bad);
+            answer.headline
+        };
+        let (good, stale) = ((RowStanding::Good, "restorable", 3), (RowStanding::Bad, "stale", 2));
+        let lost = (RowStanding::Bad, "not restorable", 1);
+        assert_eq!(headline(&[good, stale]), "All 5 databases are restorable, but 2 older than allowed");
+        assert_eq!(headline(&[good, stale, lost]), "5 of 6 databases are restorable, but 2 older than allowed");
+        assert_eq!(
+            headline(&[stale, lost]),
+            "2 of 3 databases are restorable, but all of these are older than allowed"
+        );
+        let one = (RowStanding::Bad, "stale", 1);
+        assert_eq!(headline(&[one]), "The database is restorable, but older than allowed");
     }
 
     #[test]

@@ -55,6 +55,53 @@ struct OpenReport {
     file: ReportFile,
 }
 
+/// The rows that pages will show: at most 5,000 failures and 20,000 others. What matters less gives way.
+#[derive(Debug, Default)]
+struct KeptRows {
+    failed: Vec<DatabaseRow>,
+    stale: Vec<DatabaseRow>,
+    /// Rows with a result around damage or with warnings.
+    noted: Vec<DatabaseRow>,
+    quiet: Vec<DatabaseRow>,
+}
+
+impl KeptRows {
+    /// Keeps `row`. `most_others` is the number of rows without a failure that a page can show.
+    fn keep(&mut self, row: &DatabaseRow, most_others: usize) {
+        let is_noted = row.standing == RowStanding::Degraded || !row.warnings.is_empty();
+        match row.standing {
+            RowStanding::Bad if row.verdict == "stale" => keep_later(&self.failed, &mut self.stale, MOST_FAILURES, row),
+            RowStanding::Bad => keep_first(&mut self.failed, &mut self.stale, MOST_FAILURES, row),
+            _ if is_noted => keep_first(&mut self.noted, &mut self.quiet, most_others, row),
+            _ => keep_later(&self.noted, &mut self.quiet, most_others, row),
+        }
+    }
+
+    /// The rows in the order of a page. Databases end in any order. By name, equal runs make equal pages.
+    fn take(&mut self) -> ShownRows {
+        let Self { mut failed, stale, noted: mut others, quiet } = std::mem::take(self);
+        failed.extend(stale);
+        failed.sort_by(|a, b| (a.verdict == "stale", &a.name).cmp(&(b.verdict == "stale", &b.name)));
+        others.extend(quiet);
+        others.sort_by(|a, b| (a.standing, &a.name).cmp(&(b.standing, &b.name)));
+        ShownRows { failures: failed, others }
+    }
+}
+
+/// Adds `row` to the rows that come first. If both hold `most` rows, one of the later rows gives way.
+fn keep_first(first: &mut Vec<DatabaseRow>, later: &mut Vec<DatabaseRow>, most: usize, row: &DatabaseRow) {
+    if first.len() + later.len() < most || later.pop().is_some() {
+        first.push(row.clone());
+    }
+}
+
+/// Adds `row` to the rows that come later, unless both hold `most` rows.
+fn keep_later(first: &[DatabaseRow], later: &mut Vec<DatabaseRow>, most: usize, row: &DatabaseRow) {
+    if first.len() + later.len() < most {
+        later.push(row.clone());
+    }
+}
+
 /// The reports of a run.
 #[derive(Debug, Default)]
 pub struct ReportBook {
@@ -62,7 +109,7 @@ pub struct ReportBook {
     /// The absolute paths of the complete JSON documents.
     complete: Vec<PathBuf>,
     tally: Tally,
-    rows: ShownRows,
+    rows: KeptRows,
     is_first_row: bool,
     trouble: Option<String>,
 }
@@ -127,13 +174,10 @@ impl ReportBook {
     /// Keeps the row, if a page will show it.
     fn keep(&mut self, row: &DatabaseRow) {
         let is_asked = |format| self.open.iter().any(|report| report.format == format);
-        let (kept, most) = match row.standing {
-            RowStanding::Bad => (&mut self.rows.failures, MOST_FAILURES),
-            // A text for tickets shows failures alone.
-            _ => (&mut self.rows.others, if is_asked(ReportFormat::Html) { MOST_OTHERS } else { 0 }),
-        };
-        if kept.len() < most && self.open.iter().any(|report| report.format != ReportFormat::Json) {
-            kept.push(row.clone());
+        if is_asked(ReportFormat::Html) {
+            self.rows.keep(row, MOST_OTHERS);
+        } else if is_asked(ReportFormat::Markdown) {
+            self.rows.keep(row, markdown::MOST_SHOWN);
         }
     }
 
@@ -156,13 +200,11 @@ impl ReportBook {
         if !self.is_wanted() {
             return Vec::new();
         }
-        // Databases end in any order. By name, equal runs make equal pages.
-        self.rows.failures.sort_by(|a, b| a.name.cmp(&b.name));
-        self.rows.others.sort_by(|a, b| (a.standing, &a.name).cmp(&(b.standing, &b.name)));
+        let rows = self.rows.take();
         // A measurement makes several passes; it is no recovery.
         let milestones = self.tally.milestones().filter(|_| end.run.purpose != Purpose::Bench);
         let ages = self.tally.ages(end.reference.clone());
-        let document = ReportDocument { end, tally: &self.tally, milestones, ages, rows: &self.rows };
+        let document = ReportDocument { end, tally: &self.tally, milestones, ages, rows: &rows };
         let mut errors = Vec::new();
         for OpenReport { path, format, mut file } in std::mem::take(&mut self.open) {
             let text = match format {

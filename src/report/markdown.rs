@@ -10,9 +10,9 @@ use crate::report::document::ReportDocument;
 use crate::report::rows::{DatabaseRow, RowStanding};
 use crate::report::timeline::Interval;
 
-/// At most 50 failures are shown. Tickets have a limit, and so have their readers.
-const MOST_SHOWN: usize = 50;
-/// A reason is cut after 500 characters.
+/// At most 50 failures are shown, and 50 databases with damage. Tickets have a limit, and so have their readers.
+pub(super) const MOST_SHOWN: usize = 50;
+/// A reason or a note is cut after 500 characters.
 const LONGEST_REASON: usize = 500;
 
 /// The text.
@@ -52,7 +52,7 @@ pub(super) fn text(document: &ReportDocument<'_>) -> String {
     }
     if let Some(forecast) = &end.forecast {
         let times = [forecast.half_seconds, forecast.all_seconds].map(seconds).join(" / ");
-        line("forecast, half / all", format!("{times}, waits for {}", forecast.limited_by));
+        line("forecast, half / all", format!("{times}, held back by {}", forecast.limited_by));
     }
     line("host", code_in_table(&run.host.name));
     line("started, ended", format!("{}, {}", shown_time(&run.started), shown_time(&run.ended)));
@@ -79,11 +79,33 @@ pub(super) fn text(document: &ReportDocument<'_>) -> String {
             out.push_str(&format!("\nand {} more.\n", human::thousands(more)));
         }
     }
+    let degraded = tally.count(RowStanding::Degraded);
+    if degraded > 0 {
+        out.push_str(&format!("\n### {} with damage in the backup\n\n", human::count(degraded, "database")));
+        let shown = rows.others.iter().filter(|row| row.standing == RowStanding::Degraded).take(MOST_SHOWN);
+        let shown: Vec<String> = shown.map(damaged).collect();
+        let more = degraded.saturating_sub(shown.len() as u64);
+        out.push_str(&shown.concat());
+        if more > 0 {
+            out.push_str(&format!("\nand {} more.\n", human::thousands(more)));
+        }
+    }
     out
 }
 
+fn damaged(row: &DatabaseRow) -> String {
+    let place = row.timestamp.as_ref().map_or_else(String::new, |time| format!(" ({})", shown_time(time)));
+    let notes = row.notes().into_iter().map(|note| format!("  - {}\n", code(&shortened(note))));
+    format!("- {}: {}{place}\n{}", code(&row.name), row.word(), notes.collect::<String>())
+}
+
+/// The first 500 characters.
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_REASON).collect()
+}
+
 fn failure(row: &DatabaseRow) -> String {
-    let reason: String = row.reason.as_deref().unwrap_or_default().chars().take(LONGEST_REASON).collect();
+    let reason = shortened(row.reason.as_deref().unwrap_or_default());
     let mut out = format!("- {}: {}\n", code(&row.name), code(&reason));
     let commands = row.command.iter().chain(row.newest_intact.iter().filter_map(|intact| intact.command.as_ref()));
     commands.for_each(|command| out.push_str(&format!("  - {}\n", code(command))));

@@ -174,6 +174,11 @@ impl DatabaseRow {
         Some(format!("{}/{}", self.generation.as_ref()?, self.index.as_deref().unwrap_or_default()))
     }
 
+    /// What is damaged or lost, and warnings.
+    pub fn notes(&self) -> Vec<&String> {
+        self.lost.iter().chain(&self.damaged).chain(&self.warnings).collect()
+    }
+
     /// The row as one line of JSON, with a newline at its end.
     pub fn to_json_line(&self) -> String {
         json_line(self)

@@ -20,7 +20,7 @@ pub struct Tally {
     pub words: BTreeMap<&'static str, u64>,
     /// Databases of which only an older state than the newest could be had.
     pub not_newest: u64,
-    /// Failed databases by class.
+    /// Failed databases by class, stale ones by that word.
     pub classes: BTreeMap<&'static str, u64>,
     /// Size of the databases that have a result, in bytes.
     pub bytes: u64,
@@ -103,8 +103,8 @@ impl Tally {
         self.files += row.files.unwrap_or(0);
         self.retries += u64::from(row.retries);
         self.not_newest += u64::from(row.lost.is_some());
-        if let (Some(class), RowStanding::Bad) = (row.class, row.standing) {
-            *self.classes.entry(class).or_default() += 1;
+        if row.standing == RowStanding::Bad {
+            *self.classes.entry(row.class.unwrap_or(row.word())).or_default() += 1;
         }
         // A stale one can be restored.
         if row.standing != RowStanding::Bad || row.verdict == "stale" {

@@ -111,6 +111,8 @@ fn all_formats_have_the_same_numbers() {
     assert!(html.contains("1 failed, 1 around damage") && html.contains("went around x.ltx"));
     assert!(html.contains("hydrant restore -o /restored/x s3://bucket/c.db"));
     assert!(md.starts_with("## 2 of 3 databases were restored\n\n**1 failed, 1 around damage**\n"), "{md}");
+    let damaged = "\n### 1 database with damage in the backup\n\n- `b.db`: restored (2026-09-21 14:13:20 UTC)\n";
+    assert!(md.contains(&format!("{damaged}  - `went around x.ltx`\n")), "{md}");
     assert!(md.contains("\n- `c.db`: `hole: c.db has none`\n  - `hydrant restore -o /restored/x s3://bucket/c.db`\n"));
 }
 
@@ -185,6 +187,25 @@ fn a_page_shows_so_many_rows_and_counts_the_rest() {
     assert_eq!(json["databases"].as_array().unwrap().len(), 26_000);
 }
 
+/// Databases end in any order. What is worse is shown, whatever came before it.
+#[test]
+fn what_matters_less_gives_way() {
+    let stale = |i: usize| DatabaseRow { outcome: "", verdict: "stale", class: None, ..bad(&format!("stale-{i}")) };
+    let lost = |i: usize| DatabaseRow { outcome: "", verdict: "not restorable", ..bad(&format!("z-lost-{i}")) };
+    let noted = |i: usize| DatabaseRow { warnings: vec!["went around x.ltx".to_owned()], ..good(&format!("z-{i}"), 1) };
+    let good = |i: usize| good(&format!("a-{i}"), 1);
+    let rows = (0..5_000).map(stale).chain((0..20_000).map(good)).chain((0..10).map(noted));
+    let rows: Vec<_> = rows.chain((0..10).map(lost)).chain((0..10).map(stale)).collect();
+    let [_, html, _] = written(&rows, &end());
+    for (what, shown) in [("<tr><td>stale-", 4_990), ("<tr><td>z-lost-", 10), ("<tr><td>a-", 19_990)] {
+        assert_eq!(html.matches(what).count(), shown, "{what}");
+    }
+    // Once with the warning and once among all.
+    assert_eq!(html.matches("<tr><td>z-").count(), 10 + 2 * 10);
+    assert!(html.find("<td>z-lost-9<").unwrap() < html.find("<td>stale-0<").unwrap());
+    assert!(html.contains("By class: 10 hole, 5,010 stale."));
+}
+
 #[test]
 fn a_drill_shows_its_own_columns() {
     let mut row = good("a.db", 3);
@@ -231,7 +252,7 @@ fn a_drill_shows_its_own_columns() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["databases"][0]["verdict"], &json["databases"][0].get("outcome")), (&json!("degraded"), &None));
     assert_eq!(json["forecast"]["hosts"][0]["hosts"], 4);
-    assert!(md.contains("| forecast, half / all | 1m00s / 1m30s, waits for network and cores |"), "{md}");
+    assert!(md.contains("| forecast, half / all | 1m00s / 1m30s, held back by network and cores |"), "{md}");
 }
 
 #[test]

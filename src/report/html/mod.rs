@@ -173,7 +173,7 @@ fn forecast_section(forecast: &RestoreForecast) -> Markup {
             h2 { "What a restore of everything would take" }
             p {
                 "On this host, half of the databases would be restored after " (seconds(forecast.half_seconds))
-                " and all after " (seconds(forecast.all_seconds)) ". What it would wait for most: " (forecast.limited_by) "."
+                " and all after " (seconds(forecast.all_seconds)) ". It would be held back by " (forecast.limited_by) "."
             }
             p {
                 "They take " (human::bytes(forecast.bytes_needed)) " of disk"

@@ -79,11 +79,6 @@ fn position(row: &DatabaseRow) -> Option<String> {
     Some(if digits.is_empty() { "0" } else { digits }.to_owned())
 }
 
-/// What is damaged or lost, and warnings.
-fn notes(row: &DatabaseRow) -> Vec<&String> {
-    row.lost.iter().chain(&row.damaged).chain(&row.warnings).collect()
-}
-
 /// The answers to the queries of a drill.
 fn answers(row: &DatabaseRow) -> Option<String> {
     let one = |answer: &QueryAnswer| {
@@ -155,7 +150,7 @@ pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
                                 td { (row.class.unwrap_or(row.word())) }
                                 td {
                                     (escaped(bare_reason(row)))
-                                    @for note in notes(row) { small { (escaped(note)) } }
+                                    @for note in row.notes() { small { (escaped(note)) } }
                                     @if let Some(answers) = answers(row) { small { (escaped(&answers)) } }
                                     @if let Some(command) = &row.command { code { (escaped(command)) } }
                                     @if let Some(intact) = &row.newest_intact {
@@ -180,7 +175,7 @@ pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
 /// The databases with a result around damage, or with warnings. None: there are none.
 pub(super) fn noted(document: &ReportDocument<'_>) -> Option<Markup> {
     let noted: Vec<(&DatabaseRow, Vec<&String>)> =
-        document.rows.others.iter().map(|row| (row, notes(row))).filter(|(_, notes)| !notes.is_empty()).collect();
+        document.rows.others.iter().map(|row| (row, row.notes())).filter(|(_, notes)| !notes.is_empty()).collect();
     if noted.is_empty() {
         return None;
     }
