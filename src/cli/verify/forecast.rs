@@ -8,7 +8,7 @@ use crate::cli::args::resolved::VerifyArgs;
 use crate::cli::failures::absolute;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::Log;
-use crate::commit::random_letters;
+use crate::commit::{FreeSpace, random_letters};
 use crate::fleet::{Shard, shard_of};
 use crate::report::{RestoreForecast, ShardsForecast};
 use crate::restore::VerifyDepth;
@@ -49,12 +49,13 @@ impl Pace {
 }
 
 /// The forecast from a run that has verified `records`. `share`: the sample or shard that was verified, of the whole
-/// fleet. None if no database has ended.
+/// fleet. `bytes_free`: the free space, if it is known. None if no database has ended.
 pub(super) fn forecast_of(
     pace: &Pace,
     records: &[DrillRecord],
     disk: Option<f64>,
     share: Option<Shard>,
+    bytes_free: Option<u64>,
 ) -> Option<RestoreForecast> {
     let times = f64::from(share.map_or(1, |share| share.of.max(1)));
     let mut ends = pace.ends.clone();
@@ -69,7 +70,7 @@ pub(super) fn forecast_of(
         limited_by: if writing > all { "disk" } else { "network and cores" },
         disk_bytes_per_second: disk.map(f64::round),
         bytes_needed: (pace.bytes as f64 * times) as u64,
-        bytes_free: None,
+        bytes_free,
         hosts: HOSTS.into_iter().map(of_hosts).collect(),
     })
 }
@@ -98,13 +99,24 @@ fn rounded(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
 
+/// The directory that databases would be restored into: `-output-dir`, else `-scratch`. None: neither is given.
+fn place(args: &VerifyArgs) -> Option<&Path> {
+    args.output_dir.as_deref().or(args.scratch.as_deref())
+}
+
+/// The free space where databases would be restored, in bytes. None if it is not known.
+pub(super) fn bytes_free(args: &VerifyArgs) -> Option<u64> {
+    let dir = absolute(place(args)?).ok()?;
+    FreeSpace::below(&dir).map(|free| free.available)
+}
+
 /// Measures what the disk of `-scratch` or `-output-dir` writes per second. None if neither is given, or no forecast is
 /// made.
 ///
 /// # Errors
 /// The directory cannot be written to.
 pub(super) fn probe(args: &VerifyArgs, log: &Log) -> Result<Option<f64>, Failure> {
-    let Some(dir) = args.output_dir.as_deref().or(args.scratch.as_deref()) else { return Ok(None) };
+    let Some(dir) = place(args) else { return Ok(None) };
     if args.depth < VerifyDepth::Full {
         return Ok(None);
     }

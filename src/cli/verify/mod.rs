@@ -331,7 +331,10 @@ impl Drill<'_> {
         let stages = self.session.workers.take_stages();
         let shares = self.args.sample.as_ref().map(|sample| sample.share).or(self.args.shard);
         let forecast = (self.args.depth >= VerifyDepth::Full && ended.is_ok())
-            .then(|| forecast::forecast_of(&drilled.pace, &drilled.records, drilled.disk, shares))
+            .then(|| {
+                let free = forecast::bytes_free(self.args);
+                forecast::forecast_of(&drilled.pace, &drilled.records, drilled.disk, shares, free)
+            })
             .flatten();
         drilled.summary.finish(took, &self.counters, forecast);
         if self.args.json {

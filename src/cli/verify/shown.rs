@@ -80,8 +80,9 @@ pub(super) fn summary_lines(summary: &DrillSummary, matched: u64) -> Vec<String>
             Some(speed) => format!("the disk writes {}", human::speed(speed)),
             None => "disk not measured (-scratch or -output-dir)".to_owned(),
         };
+        let free = forecast.bytes_free.map_or_else(String::new, |free| format!(" of {} free", human::bytes(free)));
         lines.push(format!(
-            "a restore here would take about {} for half and {} for all ({}), held back by {}; {disk}",
+            "a restore here would take about {} for half and {} for all ({}{free}), held back by {}; {disk}",
             seconds(forecast.half_seconds),
             seconds(forecast.all_seconds),
             human::bytes(forecast.bytes_needed),

@@ -196,6 +196,22 @@ fn a_drill_has_reports_too() {
 }
 
 #[test]
+fn a_forecast_knows_the_disk() {
+    let (server, dir) = (fleet(), tempfile::tempdir().unwrap());
+    let pattern = url(&server, "fleet/00001**");
+    let (output, [json_path, html, _]) = reported(dir.path(), &["verify", "--scratch", ".", &pattern]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let forecast = &json(&json_path)["forecast"];
+    for field in ["disk_bytes_per_second", "bytes_needed", "bytes_free"] {
+        assert!(forecast[field].as_f64().unwrap() > 0.0, "{forecast}");
+    }
+    let html = std::fs::read_to_string(html).unwrap();
+    assert!(html.contains(" free. The disk writes "), "{html}");
+    // The probe and the scratch directory are gone.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+}
+
+#[test]
 fn a_measurement_has_reports_too() {
     let (server, dir) = (fleet(), tempfile::tempdir().unwrap());
     let pattern = url(&server, "fleet/0000**");
