@@ -27,7 +27,10 @@ fn reports_are_valid() {
     let server = fleet();
     let all = url(&server, "fleet/**");
     let v3 = format!("file://{}/tests/fixtures/corpus-v3/fleet/**", env!("CARGO_MANIFEST_DIR"));
-    let runs: [&[&str]; 9] = [
+    let kept = tempfile::tempdir().unwrap();
+    let catalogue = kept.path().join("catalogue");
+    let catalogue = catalogue.to_str().unwrap();
+    let runs: [&[&str]; 13] = [
         &["restore-pattern", "--max-retries", "0", "--output-dir", "out", &all],
         &["restore-pattern", "--fail-fast", "--shard", "1/3", "--output-dir", "out", &all],
         &["restore-pattern", "--dry-run", &all],
@@ -36,6 +39,10 @@ fn reports_are_valid() {
         &["restore-pattern", &url(&server, "nothing/**")],
         &["verify", "--max-age", "1s", &all],
         &["verify", "--depth", "sqlite", "--sql", "SELECT 1, 'x'", &v3],
+        &["verify", "--depth", "plan", "--save-catalogue", catalogue, &all],
+        &["verify", "--depth", "headers", "--catalogue", catalogue, &all],
+        &["verify", "--sample", "1/4", "--seed", "s", &v3],
+        &["restore-pattern", "--catalogue", catalogue, "--output-dir", "out", &all],
         &["bench", "--stage", "decode", &all],
     ];
     let run = |args: &&[&str]| {
@@ -52,6 +59,8 @@ fn reports_are_valid() {
     let first: &mut Value = &mut report["databases"][0];
     first.as_object_mut().unwrap().remove("outcome");
     first["verdict"] = json!("degraded");
+    first["moved_from"] = json!("0000000000000006");
+    first["lost"] = json!("a hole");
     first["damaged"] = json!(["a is torn"]);
     first["newest_intact"] = json!({
         "txid": "0000000000000007", "timestamp": "2026-01-01T00:00:00Z", "time_source": "header", "age_seconds": 7,
