@@ -12,6 +12,8 @@ use crate::report::timeline::Interval;
 
 /// At most 50 failures are shown, and 50 databases with damage. Tickets have a limit, and so have their readers.
 pub(super) const MOST_SHOWN: usize = 50;
+/// At most 4 notes of a database are shown.
+const MOST_NOTES: usize = 4;
 /// A reason or a note is cut after 500 characters.
 const LONGEST_REASON: usize = 500;
 
@@ -95,7 +97,7 @@ pub(super) fn text(document: &ReportDocument<'_>) -> String {
 
 fn damaged(row: &DatabaseRow) -> String {
     let place = row.timestamp.as_ref().map_or_else(String::new, |time| format!(" ({})", shown_time(time)));
-    let notes = row.notes().into_iter().map(|note| format!("  - {}\n", code(&shortened(note))));
+    let notes = row.notes().into_iter().take(MOST_NOTES).map(|note| format!("  - {}\n", code(&shortened(note))));
     format!("- {}: {}{place}\n{}", code(&row.name), row.word(), notes.collect::<String>())
 }
 

@@ -59,6 +59,8 @@ fn sums(plot: &Plot, intervals: &[Interval], of: fn(&Interval) -> u64) -> String
 pub(super) fn recovery(document: &ReportDocument<'_>) -> Markup {
     let intervals = drawn(&document.end.timeline);
     let failed: u64 = intervals.iter().map(|interval| interval.failed).sum();
+    let forecast = document.end.forecast.as_ref();
+    let is_disk_measured = forecast.is_some_and(|forecast| forecast.disk_bytes_per_second.is_some());
     let all = (document.tally.databases() + document.end.not_reached) as f64;
     let marks = document.milestones.map(marks).unwrap_or_default();
     let labels = placed(&marks, document.end.run.seconds);
@@ -92,7 +94,9 @@ pub(super) fn recovery(document: &ReportDocument<'_>) -> Markup {
                 }
             }
             figcaption {
-                "The time begins with the command, so it holds the listing too."
+                "The time begins with the command, so it holds the listing"
+                @if is_disk_measured { " and the measurement of the disk" }
+                " too."
                 @if failed > 0 { " The red line counts the databases that failed." }
             }
         }

@@ -111,6 +111,17 @@ fn bare_reason(row: &DatabaseRow) -> &str {
     bare.unwrap_or(reason)
 }
 
+/// At most 8 notes of a database are shown, and the rest is counted.
+const MOST_NOTES: usize = 8;
+
+/// What is damaged or lost, and warnings, for people.
+fn notes(row: &DatabaseRow) -> Vec<String> {
+    let all = row.notes();
+    let more = all.len().saturating_sub(MOST_NOTES);
+    let shown = all.into_iter().take(MOST_NOTES).map(|note| escaped(note).to_string());
+    shown.chain((more > 0).then(|| format!("and {more} more, which a report in JSON holds"))).collect()
+}
+
 /// The failed databases. None: there are none.
 pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
     let ShownRows { failures, .. } = document.rows;
@@ -119,6 +130,7 @@ pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
         return None;
     }
     let tally = document.tally;
+    let has_commands = failures.iter().any(|row| row.command.is_some());
     Some(html! {
         section #failures {
             h2 { (document.end.run.purpose.failed_heading(all)) }
@@ -139,7 +151,7 @@ pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
                         tr {
                             th scope="col" { "Database" }
                             th scope="col" { "Class" }
-                            th scope="col" { "Reason, and the command that does it again" }
+                            th scope="col" { "Reason" @if has_commands { ", and the command that does it again" } }
                             th .n scope="col" { "Seconds" }
                         }
                     }
@@ -150,7 +162,7 @@ pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
                                 td { (row.class.unwrap_or(row.word())) }
                                 td {
                                     (escaped(bare_reason(row)))
-                                    @for note in row.notes() { small { (escaped(note)) } }
+                                    @for note in notes(row) { small { (note) } }
                                     @if let Some(answers) = answers(row) { small { (escaped(&answers)) } }
                                     @if let Some(command) = &row.command { code { (escaped(command)) } }
                                     @if let Some(intact) = &row.newest_intact {
@@ -174,8 +186,7 @@ pub(super) fn failures(document: &ReportDocument<'_>) -> Option<Markup> {
 
 /// The databases with a result around damage, or with warnings. None: there are none.
 pub(super) fn noted(document: &ReportDocument<'_>) -> Option<Markup> {
-    let noted: Vec<(&DatabaseRow, Vec<&String>)> =
-        document.rows.others.iter().map(|row| (row, row.notes())).filter(|(_, notes)| !notes.is_empty()).collect();
+    let noted: Vec<&DatabaseRow> = document.rows.others.iter().filter(|row| !row.notes().is_empty()).collect();
     if noted.is_empty() {
         return None;
     }
@@ -186,10 +197,10 @@ pub(super) fn noted(document: &ReportDocument<'_>) -> Option<Markup> {
                 table .notes data-sort {
                     thead { tr { th scope="col" { "Database" } th scope="col" { "Warnings" } th scope="col" { "Outcome" } } }
                     tbody {
-                        @for (row, notes) in &noted {
+                        @for row in &noted {
                             tr {
                                 td { (escaped(&row.name)) }
-                                td { @for note in notes { p { (escaped(note)) } } }
+                                td { @for note in notes(row) { p { (note) } } }
                                 td { (outcome(row)) }
                             }
                         }
@@ -252,6 +263,17 @@ fn left_out(shown: usize, all: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_notes_are_counted() {
+        let of = |n: usize| {
+            let damaged = (0..n).map(|i| format!("f{i} is torn")).collect();
+            notes(&DatabaseRow { damaged, lost: Some("the newest".to_owned()), ..DatabaseRow::default() })
+        };
+        assert_eq!(of(1), ["the newest", "f0 is torn"]);
+        assert_eq!((of(7).len(), of(7)[7].as_str()), (8, "f6 is torn"));
+        assert_eq!((of(9).len(), of(9)[8].as_str()), (9, "and 2 more, which a report in JSON holds"));
+    }
 
     #[test]
     fn cells() {
