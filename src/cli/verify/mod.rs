@@ -1,9 +1,11 @@
 //! The command `hydrant verify`: does everything that a restore would do, to nothing or to a scratch directory, and says
 //! of each database whether it can be restored (docs/CLI.md, "hydrant verify").
 //!
-//! `verdicts` are what is said of one database, `record` is what JSON has of it, `run_summary` of all, `expectation` compares with an earlier report,
-//! `forecast` says how long a restore would take, and `shown` is the result for people.
+//! `verdicts` are what is said of one database, `record` is what JSON has of it, `run_summary` of all, `expectation`
+//! compares with an earlier report, `forecast` says how long a restore would take by what `disk_probe` measures, and
+//! `shown` is the result for people.
 
+mod disk_probe;
 mod expectation;
 mod forecast;
 mod record;
@@ -36,10 +38,12 @@ use crate::report::{Purpose, ReportBook, RunEnd, Timeline};
 use crate::restore::{VerifyDepth, VerifyScratch, VerifySettings};
 use crate::telemetry::{Counters, Stages};
 use crate::timestamp::Timestamp;
+use disk_probe::DiskSpeed;
 use expectation::Expectations;
 use forecast::Pace;
 use record::DrillRecord;
 use run_summary::DrillSummary;
+use shown::ShownRecords;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -108,7 +112,7 @@ fn run_counting(
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let settings = settings(args, &scratch, section.max_retries, section.retry_delay);
     let catalogue = args.catalogue.open()?;
-    let disk = forecast::probe(args, log)?;
+    let disk = disk_probe::probe(args, log)?;
     let drill = Drill {
         args,
         settings,
@@ -191,10 +195,10 @@ impl Drop for DrillScratch {
 struct Drilled {
     summary: DrillSummary,
     expectations: Option<Expectations>,
-    records: Vec<DrillRecord>,
+    shown: ShownRecords,
     pace: Pace,
-    /// What the disk writes per second. None: not measured.
-    disk: Option<f64>,
+    /// What the disk can do. None: not measured.
+    disk: Option<DiskSpeed>,
     warnings: u64,
     /// The number of databases of the whole fleet, of which a sample or a shard is verified.
     matched: u64,
@@ -231,6 +235,7 @@ impl Drill<'_> {
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
+        drilled.pace.begin_listing();
         let feed = Feed::start(&self.session.workers, Arc::new(source), search, Arc::clone(&self.progress.discovery));
         let fleet = Fleet {
             engine: &self.session.workers,
@@ -285,7 +290,8 @@ impl Drill<'_> {
             }
             RunEvent::Ended(ended) => {
                 let Some(record) = DrillRecord::of(&ended, self.args, drilled.summary.reference) else { return };
-                drilled.pace.add(record.bytes_fetched, record.bytes.unwrap_or(0));
+                let id = record.key.as_deref().unwrap_or(&record.name);
+                drilled.pace.add(id, record.bytes.unwrap_or(0), record.bytes_fetched);
                 self.add(record, drilled);
             }
         }
@@ -297,13 +303,15 @@ impl Drill<'_> {
             expectations.compare(&mut record);
         }
         drilled.summary.add(&record);
-        let row = record.to_row();
-        if self.args.json && drilled.stdout_failure.is_none() {
-            drilled.stdout_failure = screen::print(&row.to_json_line()).err();
-        }
-        drilled.reports.add(&row, self.start.begun.elapsed());
-        if let Some(trouble) = drilled.reports.take_trouble() {
-            self.log.essential(Severity::Warn, &trouble, &[]);
+        if self.args.json || drilled.reports.is_wanted() {
+            let row = record.to_row();
+            if self.args.json && drilled.stdout_failure.is_none() {
+                drilled.stdout_failure = screen::print(&row.to_json_line()).err();
+            }
+            drilled.reports.add(&row, self.start.begun.elapsed());
+            if let Some(trouble) = drilled.reports.take_trouble() {
+                self.log.essential(Severity::Warn, &trouble, &[]);
+            }
         }
         let keys = [("database", record.name.as_str())];
         for warning in &record.warnings {
@@ -311,7 +319,9 @@ impl Drill<'_> {
             let severity = if drilled.warnings <= MAX_WARNINGS_SHOWN { Severity::Warn } else { Severity::Debug };
             self.log.about(severity, &format!("{}: {warning}", escaped(&record.name)), &keys);
         }
-        drilled.records.push(record);
+        if !self.args.json {
+            drilled.shown.add(record);
+        }
     }
 
     /// Prints the result.
@@ -332,17 +342,17 @@ impl Drill<'_> {
         let shares = self.args.sample.as_ref().map(|sample| sample.share).or(self.args.shard);
         let forecast = (self.args.depth >= VerifyDepth::Full && ended.is_ok())
             .then(|| {
-                let free = forecast::bytes_free(self.args);
-                forecast::forecast_of(&drilled.pace, &drilled.records, drilled.disk, shares, free)
+                let free = disk_probe::bytes_free(self.args);
+                forecast::forecast_of(&drilled.pace, drilled.disk, shares, free)
             })
             .flatten();
         drilled.summary.finish(took, &self.counters, forecast);
         if self.args.json {
             screen::print(&drilled.summary.to_json_line())?;
-        } else if !drilled.records.is_empty() {
-            screen::print(&shown::table(&mut drilled.records))?;
+        } else if drilled.summary.databases() > 0 {
+            screen::print(&drilled.shown.table())?;
         }
-        if !drilled.records.is_empty() {
+        if drilled.summary.databases() > 0 {
             for line in shown::summary_lines(&drilled.summary, drilled.matched) {
                 self.log.essential(Severity::Info, &line, &[]);
             }
