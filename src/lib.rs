@@ -16,12 +16,14 @@ pub mod error;
 pub mod fleet;
 pub mod follow;
 pub mod hex;
+pub mod human;
 pub mod io;
 pub mod ltx;
 mod lz4;
 pub mod metrics;
 pub mod plan;
 mod process;
+pub mod report;
 pub mod restore;
 #[cfg(feature = "sim")]
 pub mod sim;

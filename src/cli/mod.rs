@@ -20,6 +20,7 @@ pub mod ltx;
 mod metrics;
 mod permissions;
 mod promote;
+mod reported;
 pub mod restore;
 mod restore_pattern;
 mod session;
@@ -168,10 +169,10 @@ fn parse_command(
             let default = matches.value_source("level") != Some(clap::parser::ValueSource::CommandLine);
             resolve::ltx(typed(&matches)?, default, env).map(Command::Ltx)
         }
-        "verify" => resolve::verify(typed(&matches)?, env).map(Command::Verify),
+        "verify" => resolve::verify(typed(&matches)?, &args, env).map(Command::Verify),
         "promote" => resolve::promote(typed(&matches)?, env).map(Command::Promote),
         "find" => resolve::find(typed(&matches)?, env).map(Command::Find),
-        "bench" => resolve::bench(typed(&matches)?, env).map(Command::Bench),
+        "bench" => resolve::bench(typed(&matches)?, &args, env).map(Command::Bench),
         "restore-pattern" => resolve::restore_pattern(typed(&matches)?, &args, env).map(Command::RestorePattern),
         "completions" => completions::script(&resolve::shell(&typed(&matches)?)?).map(Command::Show),
         "man" => man::page(resolve::man_command(&typed(&matches)?)?.as_deref()).map(Command::Show),

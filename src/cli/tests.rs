@@ -313,6 +313,7 @@ fn restore_pattern_flags() {
         "2/8",
         "--report",
         "r.json",
+        "-report=r.html",
         "s3://b/p/**?endpoint=http://h:9000",
     ]);
     assert!(matches!(&args.source, PatternSource::Url(url) if url.starts_with("s3://b/p/**?")));
@@ -326,7 +327,7 @@ fn restore_pattern_flags() {
     assert_eq!(args.first, ["a/**", "b/*"]);
     assert_eq!(args.shard, Some(Shard { index: 2, of: 8 }));
     assert_eq!(args.error_log, Path::new("litestream-restore-errors-2-of-8.log"));
-    assert_eq!(args.report.as_deref(), Some(Path::new("r.json")));
+    assert_eq!(args.reports, [Path::new("r.json"), Path::new("r.html")]);
     assert_eq!(pattern(&["--error-log", "e", "x"]).error_log, Path::new("e"));
 }
 

@@ -12,7 +12,6 @@ use crate::plan::V3State;
 use crate::restore::{Discarded, RestoreOutcome, VerifiedDatabase};
 use crate::store::StoreError;
 use crate::timestamp::Timestamp;
-use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -209,18 +208,6 @@ impl Subject {
             Self::Database(database) => database.store.kind(),
             Self::Entry(_) => "",
         }
-    }
-}
-
-/// Serializes to the field `name` and, for a database, the field `key`.
-impl Serialize for Subject {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_map(None)?;
-        fields.serialize_entry("name", self.name())?;
-        if let Some(id) = self.id() {
-            fields.serialize_entry("key", id)?;
-        }
-        fields.end()
     }
 }
 

@@ -44,7 +44,7 @@ pub use crate::fleet::only::{Only, OnlyError};
 pub use crate::fleet::outcome::ages::{Ages, DAY_SECONDS};
 pub use crate::fleet::outcome::error_log::{Links, with_class};
 pub use crate::fleet::outcome::reasons::{FrequentReason, Reasons};
-pub use crate::fleet::outcome::record::{Discovered, Record, RunSummary};
+pub use crate::fleet::outcome::record::{Discovered, RunSummary, row_of};
 pub use crate::fleet::outcome::totals::Totals;
 pub use crate::fleet::outcome::v3_fields::V3Fields;
 pub use crate::fleet::outputs::{Admitted, OutputPath, Refused, folds_case, stale_state};

@@ -80,6 +80,10 @@ impl Only {
         let mut file = BufReader::new(file.take(LIMIT_BYTES + 1));
         let begin = file.fill_buf().map_err(unreadable)?;
         let is_json = begin.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        if begin.get(..9).is_some_and(|begin| begin.eq_ignore_ascii_case(b"<!doctype")) {
+            let reason = "it is a page; name the report that ends in .json".to_owned();
+            return Err(OnlyError::NoReport { path: path.to_owned(), reason });
+        }
         let wanted = match is_json {
             true => {
                 from_json(file).map_err(|e| OnlyError::NoReport { path: path.to_owned(), reason: e.to_string() })?

@@ -228,8 +228,9 @@ impl PageWriter {
     fn take_run(&mut self) -> Option<impl Future<Output = Result<(), IoError>> + use<>> {
         let run = self.run.take().filter(|run| run.len > 0)?;
         debug_assert!(run.len <= run.max && run.max <= run.buffer.len(), "a run fits its buffer");
+        let writer = self.writer.as_ref()?;
         self.counters.bytes_out.add(run.len as u64);
-        let (write, recorder) = (self.writer.as_ref()?.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
+        let (write, recorder) = (writer.write(run.buffer, run.len, run.at), Rc::clone(&self.recorder));
         Some(async move {
             let begun = Instant::now();
             write.await?;

@@ -28,6 +28,7 @@ mod golden;
 mod listings;
 mod moto;
 mod readme;
+mod reports;
 mod restore_cli;
 mod s3_client;
 mod s3_faults;

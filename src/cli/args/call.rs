@@ -4,6 +4,7 @@
 
 use crate::cli::args::argv::{self, Argv};
 use crate::cli::args::help;
+use crate::cli::args::shell::shell_word;
 use crate::cli::ui::redact;
 use crate::error::escaped;
 use std::ffi::OsString;
@@ -80,6 +81,13 @@ impl Call {
         self
     }
 
+    /// The same without positionals.
+    #[must_use]
+    pub fn without_positionals(mut self) -> Self {
+        self.positionals.clear();
+        self
+    }
+
     /// Another command with those of the flags that it has.
     #[must_use]
     pub fn into_command(mut self, command: &str) -> Self {
@@ -119,16 +127,6 @@ impl Call {
         let is_secret = typed.any(|word| redact::url(word) != *word);
         let line = words.join(" ");
         (!is_secret && escaped(&line) == line).then_some(line)
-    }
-}
-
-/// `word` for a shell: in quotes if it has characters that are special to it.
-pub fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/:._-=+,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 

@@ -5,10 +5,9 @@
 //! letter therefore also has a hidden long alias, `--o`.
 
 use crate::catalogue::Generation;
+pub use crate::cli::args::common_flags::{CommonFlags, StoreFlags};
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::args::{examples, values};
-use crate::cli::ui::log::LogFormat;
-use crate::io::BackendChoice;
 use crate::ltx::Txid;
 use crate::restore::VerifyDepth;
 use clap::{Parser, ValueHint};
@@ -224,9 +223,9 @@ pub struct PatternFlags {
     #[arg(long)]
     pub fail_fast: bool,
 
-    /// Write a machine-readable report of everything
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
-    pub report: Option<OsString>,
+    /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
+    #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
+    pub report: Vec<OsString>,
 
     #[command(flatten)]
     pub catalogue: CatalogueFlags,
@@ -326,6 +325,10 @@ pub struct VerifyFlags {
     #[arg(long, value_name = "I/N", value_parser = values::shard)]
     pub shard: Option<Shard>,
 
+    /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
+    #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
+    pub report: Vec<OsString>,
+
     #[command(flatten)]
     pub catalogue: CatalogueFlags,
 
@@ -420,6 +423,10 @@ pub struct BenchFlags {
     /// Write the latencies' histograms, second by second, in HdrHistogram's log format
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub hlog: Option<OsString>,
+
+    /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
+    #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
+    pub report: Vec<OsString>,
 
     #[command(flatten)]
     pub common: CommonFlags,
@@ -516,80 +523,4 @@ pub struct ProgressFlags {
     /// Show no progress
     #[arg(long)]
     pub no_progress: bool,
-}
-
-/// The store's settings, stronger than those of URL, configuration file and environment.
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Flags of all commands")]
-pub struct StoreFlags {
-    /// The S3 service, e.g. http://minio:9000, whatever URL and configuration say
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    pub endpoint: Option<String>,
-
-    /// The bucket's region, whatever URL and configuration say
-    #[arg(long, value_name = "REGION")]
-    pub region: Option<String>,
-
-    /// The AWS profile whose credentials are used, before keys in the environment
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-
-    /// Sign no requests: the bucket is public
-    #[arg(long)]
-    pub no_sign_request: bool,
-}
-
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Flags of all commands")]
-pub struct CommonFlags {
-    #[command(flatten)]
-    pub store: StoreFlags,
-
-    /// Memory budget, e.g. 256MiB [default: 256MiB, less in a small container]
-    #[arg(long, value_name = "SIZE", value_parser = values::memory)]
-    pub memory: Option<u64>,
-
-    /// How files are written: auto, uring or pwrite
-    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = values::engine)]
-    pub io_engine: BackendChoice,
-
-    /// At most N requests in flight, over all databases [default: adapts]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
-    pub max_requests: Option<NonZeroUsize>,
-
-    /// Read at most SIZE bytes per second, over all connections and from disks too, e.g. 20MiB
-    #[arg(long, value_name = "SIZE", value_parser = values::rate)]
-    pub limit_rate: Option<u64>,
-
-    /// Wait this long for a service that does not answer connections yet [default: 60s]
-    #[arg(long, value_name = "D", value_parser = values::duration)]
-    pub connect_timeout: Option<Duration>,
-
-    /// Give a database up after this long without a byte that moves it on; 0: never [default: 60s]
-    #[arg(long, value_name = "D", value_parser = values::duration)]
-    pub stall_timeout: Option<Duration>,
-
-    /// Show more: latencies by stage, each database and its plan, failed requests and what is done; -vv: each request
-    #[arg(short = 'v', alias = "v", action = clap::ArgAction::Count)]
-    pub verbose: u8,
-
-    /// As -v, and each request and the AWS credentials chain
-    #[arg(long = "vv", hide = true)]
-    pub very_verbose: bool,
-
-    /// Show only errors, failed databases and the result
-    #[arg(long)]
-    pub quiet: bool,
-
-    /// Messages on stderr as text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = values::log_format)]
-    pub log_format: LogFormat,
-
-    /// No colours (also: NO_COLOR in the environment)
-    #[arg(long)]
-    pub no_color: bool,
-
-    /// Show this help
-    #[arg(short = 'h', alias = "help", action = clap::ArgAction::SetTrue)]
-    pub help: bool,
 }

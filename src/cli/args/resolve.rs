@@ -2,13 +2,15 @@
 //! flags that exclude each other. Scripts rely on the texts of these errors (docs/CLI.md, "Texts that scripts rely
 //! on"). Nothing in here reads a database, a bucket or the configuration file.
 
-use crate::cli::args::call::shell_word;
+use crate::cli::args::call::Call;
 use crate::cli::args::flags::{
     BenchFlags, CatalogueFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags,
     PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
 };
 use crate::cli::args::promote_flags::PromoteFlags;
+use crate::cli::args::repeat::RepeatCall;
 use crate::cli::args::resolved::*;
+use crate::cli::args::shell::shell_word;
 use crate::cli::args::{memory, values};
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::log::LogOptions;
@@ -140,10 +142,12 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         PatternSource::Configured { glob, config: config_file(&flags.config, env) }
     };
     let error_log = given("error-log", flags.error_log)?;
+    let output_dir = given("output-dir", flags.output_dir)?;
+    let repeat = repeat_call("restore-pattern", "restore", words, pattern, Some(output_dir.is_some())).map(Box::new);
     Ok(RestorePatternArgs {
         source,
         source_shown: redact::url(pattern),
-        output_dir: given("output-dir", flags.output_dir)?,
+        output_dir,
         parallel: flags.parallel,
         if_replica_exists: flags.if_replica_exists,
         newest_intact: flags.newest_intact,
@@ -161,21 +165,22 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         error_log: error_log.unwrap_or_else(|| default_error_log(flags.shard)),
         only: given("only", flags.only)?,
         fail_fast: flags.fail_fast,
-        typed: typed_call(words),
+        typed: typed_call("restore-pattern", words),
+        repeat,
         first: flags.first,
         shard: flags.shard,
-        report: given("report", flags.report)?,
+        reports: all_given("report", flags.report)?,
         catalogue: catalogue(flags.catalogue)?,
         metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
         common: common(flags.common, env)?,
     })
 }
 
-/// Resolves the flags of `hydrant verify`.
+/// Resolves the flags of `hydrant verify`. `words` is the command line as `argv` has rewritten it.
 ///
 /// # Errors
 /// The pattern is missing or malformed, a value is invalid, or flags exclude each other.
-pub fn verify(flags: VerifyFlags, env: &Env<'_>) -> Result<VerifyArgs, Failure> {
+pub fn verify(flags: VerifyFlags, words: &[OsString], env: &Env<'_>) -> Result<VerifyArgs, Failure> {
     const CALL: &str = "hydrant verify -h";
     let pattern = match flags.pattern.as_slice() {
         [pattern] => pattern.to_str().ok_or_else(|| Failure::usage("the pattern must be UTF-8"))?,
@@ -223,6 +228,9 @@ pub fn verify(flags: VerifyFlags, env: &Env<'_>) -> Result<VerifyArgs, Failure> 
         max_retries: flags.max_retries,
         retry_delay: flags.retry_delay,
         shard: flags.shard,
+        reports: all_given("report", flags.report)?,
+        typed: typed_call("verify", words),
+        repeat: repeat_call("verify", "verify", words, pattern, None).map(Box::new),
         catalogue: catalogue(flags.catalogue)?,
         metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
         common: common(flags.common, env)?,
@@ -274,11 +282,11 @@ pub fn promote(flags: PromoteFlags, env: &Env<'_>) -> Result<PromoteArgs, Failur
     })
 }
 
-/// Resolves the flags of `hydrant bench`.
+/// Resolves the flags of `hydrant bench`. `words` is the command line as `argv` has rewritten it.
 ///
 /// # Errors
 /// The source is missing or not a URL, or flags exclude each other.
-pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
+pub fn bench(flags: BenchFlags, words: &[OsString], env: &Env<'_>) -> Result<BenchArgs, Failure> {
     const CALL: &str = "hydrant bench -h";
     let source = match flags.source.as_slice() {
         [] => None,
@@ -315,6 +323,8 @@ pub fn bench(flags: BenchFlags, env: &Env<'_>) -> Result<BenchArgs, Failure> {
         parallel: flags.parallel,
         json: flags.json,
         hlog: given("hlog", flags.hlog)?,
+        reports: all_given("report", flags.report)?,
+        typed: typed_call("bench", words),
         common: common(flags.common, env)?,
     })
 }
@@ -412,6 +422,11 @@ fn given(name: &str, value: Option<OsString>) -> Result<Option<PathBuf>, Failure
     Ok(Some(path))
 }
 
+/// The same for a flag that may be repeated.
+fn all_given(name: &str, values: Vec<OsString>) -> Result<Vec<PathBuf>, Failure> {
+    values.into_iter().filter_map(|value| given(name, Some(value)).transpose()).collect()
+}
+
 fn integrity_check(text: &str) -> Result<IntegrityCheck, Failure> {
     match text {
         "none" => Ok(IntegrityCheck::None),
@@ -435,9 +450,10 @@ fn permissions(flags: PermissionFlags) -> PermissionArgs {
     PermissionArgs { owner: owner.filter(|owner| !owner.is_empty()), mode, dir_mode }
 }
 
-/// The command line `words` without the flags that a suggestion gives anew, for a person to run again.
-fn typed_call(words: &[OsString]) -> TypedCall {
-    let mut call = TypedCall { flags: "hydrant restore-pattern".to_owned(), pattern: String::new() };
+/// The command line of `command` with the flags and positionals of `words`, without the flags that a suggestion gives
+/// anew, for a person to run again.
+fn typed_call(command: &str, words: &[OsString]) -> TypedCall {
+    let mut call = TypedCall { flags: format!("hydrant {command}"), pattern: String::new() };
     let mut words = words.iter().map(|word| word.to_string_lossy());
     for word in words.by_ref().take_while(|word| word != "--") {
         let (flag, value) = word.split_once('=').map_or((word.as_ref(), None), |(flag, value)| (flag, Some(value)));
@@ -446,11 +462,60 @@ fn typed_call(words: &[OsString]) -> TypedCall {
         }
         call.flags.push_str(&format!(" {flag}"));
         if let Some(value) = value {
-            call.flags.push_str(&format!(" {}", shell_word(value)));
+            call.flags.push_str(&format!(" {}", shell_word(&redact::url(value))));
         }
     }
     call.pattern = words.map(|word| format!(" {}", shell_word(&redact::url(&word)))).collect();
     call
+}
+
+/// The call of `command` for one database of the `pattern` that the command line `words` of `typed` names. `is_moved`:
+/// whether configured databases are restored to other paths than their own; None: `command` writes no database. None:
+/// the call would hold a secret.
+fn repeat_call(
+    typed: &str,
+    command: &str,
+    words: &[OsString],
+    pattern: &str,
+    is_moved: Option<bool>,
+) -> Option<RepeatCall> {
+    /// What is about the run, not about one database.
+    const OF_THE_RUN: [&str; 13] = [
+        "progress",
+        "no-progress",
+        "if-db-not-exists",
+        "if-replica-exists",
+        "dry-run",
+        "metrics-textfile",
+        "catalogue",
+        "save-catalogue",
+        "report",
+        "expect",
+        "sample",
+        "seed",
+        "shard",
+    ];
+    let args: Vec<OsString> = std::iter::once(typed.into()).chain(words.iter().cloned()).collect();
+    let call = OF_THE_RUN.iter().fold(Call::of(&args)?.into_command(command), |call, flag| call.without(flag));
+    let url = match config::is_replica_url(pattern) {
+        false => None,
+        true if redact::url(pattern) != pattern => return None,
+        true => Some(around_path(pattern)?),
+    };
+    Some(RepeatCall { flags: call.without_positionals().shown()?, url, is_moved })
+}
+
+/// What stands before and behind the path of a replica URL.
+fn around_path(url: &str) -> Option<(String, String)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (location, query) = rest.split_once('?').map_or((rest, String::new()), |(l, q)| (l, format!("?{q}")));
+    if scheme.eq_ignore_ascii_case("file") {
+        return Some((format!("{scheme}://"), query));
+    }
+    // The name of an access point is behind the slash of its ARN.
+    let slashes = if location.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("arn:")) { 2 } else { 1 };
+    let bucket: Vec<&str> = location.splitn(slashes + 1, '/').take(slashes).collect();
+    (bucket.len() == slashes).then(|| (format!("{scheme}://{}/", bucket.join("/")), query))
 }
 
 fn progress(flags: &ProgressFlags, common: &CommonFlags) -> ProgressMode {

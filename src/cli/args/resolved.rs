@@ -2,6 +2,7 @@
 //! this point nothing on disk or in a bucket has been read.
 
 use crate::catalogue::{CatalogueLimit, Generation};
+use crate::cli::args::repeat::RepeatCall;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::LogOptions;
 use crate::cli::ui::redact;
@@ -280,8 +281,10 @@ pub struct RestorePatternArgs {
     /// `-shard`: restore only this share of the databases, so that several machines can each restore another one.
     /// None: restore all.
     pub shard: Option<Shard>,
-    /// `-report`: path of the machine-readable report to write. None: no report.
-    pub report: Option<PathBuf>,
+    /// `-report`: paths of the reports to write. Their endings decide on the format.
+    pub reports: Vec<PathBuf>,
+    /// The command line for one of the databases. None: it would hold a secret.
+    pub repeat: Option<Box<RepeatCall>>,
     /// Where the run knows the databases from, and whether it writes that down.
     pub catalogue: CatalogueArgs,
     /// `-metrics-textfile`: as for `restore`.
@@ -334,10 +337,10 @@ impl CatalogueArgs {
     }
 }
 
-/// A command line in parts, so that flags can be added to it.
+/// A command line in parts, so that flags can be added to it. It holds no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TypedCall {
-    /// `hydrant restore-pattern` and its flags, each word quoted for a shell.
+    /// The command and its flags, each word quoted for a shell.
     pub flags: String,
     /// The pattern, quoted, with a space before it.
     pub pattern: String,
@@ -410,6 +413,12 @@ pub struct VerifyArgs {
     pub max_retries: Option<u32>,
     pub retry_delay: Option<Duration>,
     pub shard: Option<Shard>,
+    /// `-report`: as for `restore-pattern`.
+    pub reports: Vec<PathBuf>,
+    /// This command line, to be shown in a report.
+    pub typed: TypedCall,
+    /// The command line for one of the databases. None: it would hold a secret.
+    pub repeat: Option<Box<RepeatCall>>,
     /// As for `restore-pattern`.
     pub catalogue: CatalogueArgs,
     /// `-metrics-textfile`: as for `restore`.
@@ -468,6 +477,10 @@ pub struct BenchArgs {
     pub json: bool,
     /// `-hlog`: path of the file that histograms of latencies are written to. None: they are not written.
     pub hlog: Option<PathBuf>,
+    /// `-report`: paths of the reports to write. Their endings decide on the format.
+    pub reports: Vec<PathBuf>,
+    /// This command line, to be shown in a report.
+    pub typed: TypedCall,
     pub common: CommonArgs,
 }
 

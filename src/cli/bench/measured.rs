@@ -3,13 +3,29 @@
 use crate::cli::args::resolved::BenchStage;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::table::{Align, aligned};
-use crate::cli::ui::{human, latency_table, screen};
+use crate::cli::ui::{human, latency_table};
 use crate::error::{Class, escaped};
 use crate::fleet::{Ended, Ending};
+use crate::report::ExtraTable;
 use crate::telemetry::{Counters, Durations, Stages};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
+
+/// The names of the columns of [`Measured::row`].
+const HEADER: [&str; 11] = [
+    "stage",
+    "passes",
+    "seconds",
+    "databases",
+    "requests",
+    "MB in",
+    "MB out",
+    "MB/s in",
+    "MB/s out",
+    "databases/s",
+    "CPU s/GB",
+];
 
 /// The results of one run of `hydrant bench`.
 pub(super) struct Bench {
@@ -23,7 +39,7 @@ pub(super) struct Bench {
 
 /// The results of one stage, summed over all its passes. A pass processes all databases once.
 pub(super) struct Measured {
-    stage: BenchStage,
+    pub stage: BenchStage,
     /// Number of complete passes over all databases.
     pub passes: u64,
     /// Elapsed time of all passes together.
@@ -208,34 +224,53 @@ impl Measured {
 }
 
 impl Bench {
-    /// Formats the results as JSON. `interrupted` says that a signal has ended the run early.
-    pub(super) fn to_json(&self, interrupted: bool) -> String {
-        screen::pretty(&json!({
+    /// The results as JSON. `interrupted` says that a signal has ended the run early.
+    pub(super) fn to_json(&self, interrupted: bool) -> Value {
+        json!({
             "source": self.source,
             "io_engine": self.io_engine,
             "interrupted": interrupted,
             "stages": self.shown().map(Measured::to_json).collect::<Vec<_>>(),
-        }))
+        })
+    }
+
+    /// The results for the table of a report.
+    pub(super) fn to_extra(&self) -> ExtraTable {
+        ExtraTable {
+            title: "Speed of each stage".to_owned(),
+            header: HEADER.map(str::to_owned).to_vec(),
+            rows: self.shown().map(|measured| measured.row().to_vec()).collect(),
+        }
+    }
+
+    /// The totals of all stages, as a report holds them.
+    pub(super) fn summary(&self, took: Duration) -> Map<String, Value> {
+        let sum = |of: fn(&Measured) -> u64| self.stages.iter().map(of).sum::<u64>();
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let fields = [
+            ("type", json!("summary")),
+            ("databases", json!(sum(|m| m.databases + m.failed))),
+            ("failed", json!(sum(|m| m.failed))),
+            ("bytes", json!(sum(|m| m.bytes_out))),
+            ("bytes_fetched", json!(sum(Measured::bytes_in))),
+            ("requests", json!(sum(|m| m.requests))),
+            ("requests_repeated", json!(sum(|m| m.requests_repeated))),
+            ("throttled", json!(sum(|m| m.throttled))),
+            ("hedged", json!(sum(|m| m.hedged))),
+            ("duration_ms", json!(millis)),
+            ("stages", Value::Object(self.latencies().to_json())),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The latencies of the last stage that was measured. It includes all that the others do.
+    pub(super) fn latencies(&self) -> Stages {
+        self.shown().last().map(|measured| measured.latency.clone()).unwrap_or_default()
     }
 
     /// Formats the results as two tables: one row per stage, and one row per latency.
     pub(super) fn to_text(&self) -> String {
-        let mut rows = vec![
-            [
-                "stage",
-                "passes",
-                "seconds",
-                "databases",
-                "requests",
-                "MB in",
-                "MB out",
-                "MB/s in",
-                "MB/s out",
-                "databases/s",
-                "CPU s/GB",
-            ]
-            .map(str::to_owned),
-        ];
+        let mut rows = vec![HEADER.map(str::to_owned)];
         rows.extend(self.shown().map(Measured::row));
         let mut lines = vec![format!("{} ({})", escaped(&self.source), self.io_engine), String::new()];
         lines.extend(aligned(&rows, Align::Numbers));

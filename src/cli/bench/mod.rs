@@ -1,19 +1,21 @@
 //! The command `hydrant bench`: measures how fast the databases that a pattern selects are listed, fetched, decoded
 //! and restored. Each stage is measured alone, by the same code that restores databases.
 //!
-//! `measured` holds the results. `hlog` writes histograms of latencies. `scratch` is the temporary directory that
+//! `measured` holds the results, `rows` those of each database for reports. `hlog` writes histograms of latencies. `scratch` is the temporary directory that
 //! databases are restored to. The command deletes no files but its own.
 
 mod hlog;
 mod measured;
+mod rows;
 mod scratch;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{BenchArgs, BenchStage};
 use crate::cli::failures::{from_config, from_discovery, no_match};
+use crate::cli::reported::RunStart;
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
-use crate::cli::ui::log::Log;
+use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::{human, screen};
 use crate::cli::warnings;
 use crate::commit::{CommitContext, Replace};
@@ -25,10 +27,12 @@ use crate::fleet::{
 };
 use crate::plan::Target;
 use crate::process::threads::NoThread;
+use crate::report::{self, Timeline};
 use crate::restore::DiscardStage;
 use crate::telemetry::{Counters, Stages};
 use hlog::Hlog;
 use measured::{Bench, Measured};
+use rows::{BenchRows, EndedCounts};
 use scratch::Scratch;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -42,11 +46,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Runs the command `hydrant bench` and prints the results on stdout. If a signal ends the run early, the results
 /// until then are printed.
 pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
+    let start = RunStart::now();
     let (location, _) = config::parse_pattern_url(&args.url, env).map_err(|e| from_config(&e))?;
     warnings::of_location(log, &location);
     // The directory is declared before the workers. Rust drops variables in reverse order, so if this function
     // returns early, the workers have stopped writing before the directory is removed.
     let scratch = args.output_dir.as_deref().map(Scratch::new).transpose()?;
+    let rows = BenchRows::open(args, start)?;
     let counters = Arc::new(Counters::default());
     let parallel = args.parallel.map(usize::from);
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
@@ -63,15 +69,28 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
         counters,
         commit: CommitContext::default(),
         scratch: scratch.as_ref(),
+        rows: &rows,
+        counts: EndedCounts::default(),
         log,
         cancel,
     };
-    let (ended, broken) = hlog::within(args.hlog.as_deref(), |hlog| run.all(&mut bench.stages, hlog))?;
+    let ((ended, timeline), broken) = hlog::within(args.hlog.as_deref(), |hlog| {
+        let work = || run.all(&mut bench.stages, hlog);
+        match rows.is_wanted() {
+            true => report::sampled(start.begun, || run.counts.sample(&run.counters), work),
+            false => (work(), Timeline::default()),
+        }
+    })?;
+    let last = (run.counts.sample(&run.counters), run.counters.as_ref());
+    for error in rows.finish(args, &bench, timeline, last, (&ended, cancel)) {
+        log.essential(Severity::Warn, &error.to_string(), &[]);
+    }
     let cancelled = cancel.reason().map(Failure::Cancelled);
     drop(run);
     drop(scratch);
     if bench.stages.iter().any(Measured::is_something) {
-        screen::print(&if args.json { bench.to_json(cancelled.is_some()) } else { bench.to_text() })?;
+        let json = || screen::pretty(&bench.to_json(cancelled.is_some()));
+        screen::print(&if args.json { json() } else { bench.to_text() })?;
     }
     ended?;
     match (cancelled, broken) {
@@ -89,6 +108,8 @@ struct BenchRun<'a> {
     counters: Arc<Counters>,
     commit: CommitContext,
     scratch: Option<&'a Scratch>,
+    rows: &'a BenchRows,
+    counts: EndedCounts,
     log: &'a Log,
     cancel: &'a CancellationToken,
 }
@@ -315,6 +336,8 @@ impl BenchRun<'_> {
 
     /// Adds a database that has ended to the results, and logs its failure unless there were too many.
     fn ended(&self, ended: &Ended, measured: &mut Measured) {
+        self.counts.add(ended);
+        self.rows.add(ended, measured);
         measured.add(ended);
         if let Ending::Failed { class, reason } = &ended.ending
             && measured.failed <= MAX_FAILURES_SHOWN

@@ -16,6 +16,7 @@ use crate::cli::args::resolved::{PatternSource, ProgressMode, RestorePatternArgs
 use crate::cli::failures::{absolute, from_config, from_discovery, no_match};
 use crate::cli::metrics::MetricsOutput;
 use crate::cli::permissions::permissions;
+use crate::cli::reported::{RunStart, sample, with_timeline};
 use crate::cli::session::Session;
 use crate::cli::slips;
 use crate::cli::ui::failure::{Advice, Failure};
@@ -30,12 +31,13 @@ use crate::fleet::{
     Options, Places, Progress, RunEvent, RunResult, RunSummary, Settings, Work, folds_case,
 };
 use crate::plan::Target;
+use crate::report::{Purpose, RunEnd, RunInfo, Timeline};
 use crate::telemetry::Counters;
 use reporter::Reporter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 pub(super) use summary::recovery_point_line;
 use summary::{further_lines, plan_text, totals_line};
 
@@ -70,7 +72,7 @@ fn run_counting(
     counters: &Arc<Counters>,
     summary: &mut Option<RunSummary>,
 ) -> Result<(), Failure> {
-    let begun = Instant::now();
+    let start = RunStart::now();
     let pattern = LoadedPattern::load(&args.source, env, log)?;
     let section = pattern.defaults()?;
     let mut args = args.clone();
@@ -97,10 +99,12 @@ fn run_counting(
     let progress = Progress::default();
     let counters = Arc::clone(counters);
     let run =
-        PatternRun { args, settings, session, counters, first, only, catalogue, commit, log, cancel, begun, progress };
-    let restored =
-        progress::during(progress_mode(args), log, || run.snapshot(), || run.restore(source, parallel, summary));
-    let ended = run.finish(summary, restored);
+        PatternRun { args, settings, session, counters, first, only, catalogue, commit, log, cancel, start, progress };
+    let is_reported = summary.is_reported();
+    let work =
+        || progress::during(progress_mode(args), log, || run.snapshot(), || run.restore(source, parallel, summary));
+    let (restored, timeline) = with_timeline(is_reported, start.begun, (&run.progress, &run.counters), work);
+    let ended = run.finish(summary, timeline, restored);
     // Dropping `run` stops the workers. They must have stopped before the process prints its result and exits.
     drop(run);
     ended
@@ -207,7 +211,7 @@ struct PatternRun<'a> {
     commit: CommitContext,
     log: &'a Log,
     cancel: &'a CancellationToken,
-    begun: Instant,
+    start: RunStart,
     progress: Progress,
 }
 
@@ -235,7 +239,7 @@ impl PatternRun<'_> {
         };
         let progress = Arc::clone(&self.progress.discovery);
         let feed = Feed::start(&self.session.workers, Arc::new(source), search, progress);
-        let mut reporter = Reporter::new(self.args, self.log, summary);
+        let mut reporter = Reporter::new(self.args, self.log, summary, self.start.begun);
         let fleet = Fleet {
             engine: &self.session.workers,
             settings: &self.settings,
@@ -297,10 +301,16 @@ impl PatternRun<'_> {
         Ok(Places { output_dir: Arc::from(output_dir), reserved, folds })
     }
 
-    /// Prints the summary, completes the report, and returns the result of the command. `restored` is the result
+    /// Prints the summary, completes the reports, and returns the result of the command. `restored` is the result
     /// of [`Self::restore`].
-    fn finish(&self, summary: &mut RunSummary, restored: Result<String, Failure>) -> Result<(), Failure> {
-        let took = self.begun.elapsed();
+    fn finish(
+        &self,
+        summary: &mut RunSummary,
+        mut timeline: Timeline,
+        restored: Result<String, Failure>,
+    ) -> Result<(), Failure> {
+        let took = self.start.begun.elapsed();
+        timeline.sample(took, sample(&self.progress, &self.counters));
         let stages = self.session.workers.take_stages();
         // Whoever reads the lines of JSON gets a summary in every case.
         if self.args.json {
@@ -311,8 +321,10 @@ impl PatternRun<'_> {
             further_lines(summary, self.args.dry_run).iter().for_each(|line| self.log.info(line));
             latency_table::show(self.log, &stages);
         }
-        if let Err(e) = summary.finish(&self.counters, &stages, self.session.requests(), took) {
-            self.log.essential(Severity::Warn, &format!("cannot write the report: {e}"), &[]);
+        let run = RunInfo { again: own_files::again(self.args, summary), ..self.describe(took) };
+        let end = RunEnd { run, timeline: timeline.intervals(), stages, ..RunEnd::default() };
+        for error in summary.finish(&self.counters, self.session.requests(), took, end) {
+            self.log.essential(Severity::Warn, &error.to_string(), &[]);
         }
         if let Some(trouble) = summary.take_trouble() {
             self.log.essential(Severity::Warn, &trouble, &[]);
@@ -330,6 +342,14 @@ impl PatternRun<'_> {
             }
             None => verdict::of_totals(self.args, summary),
         }
+    }
+
+    /// The run as its reports describe it.
+    fn describe(&self, took: Duration) -> RunInfo {
+        let purpose = if self.args.dry_run { Purpose::Plan } else { Purpose::Restore };
+        let shown = (own_files::typed(self.args), self.args.source_shown.as_str());
+        let memory = self.args.common.memory_bytes;
+        self.start.describe("restore-pattern", purpose, shown, memory, took, self.cancel)
     }
 
     /// The progress of the run at this moment, for the progress bar.

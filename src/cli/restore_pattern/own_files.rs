@@ -1,9 +1,9 @@
-//! The files of a `restore-pattern` run besides databases: the error log, the report, the metrics, the catalogue, and the
+//! The files of a `restore-pattern` run besides databases: the error log, the reports, the metrics, the catalogue, and the
 //! file of `-only`, by which a later run does again what failed in this one.
 
-use crate::cli::args::call::shell_word;
 use crate::cli::args::resolved::RestorePatternArgs;
-use crate::cli::failures::is_same_file;
+use crate::cli::args::shell::shell_word;
+use crate::cli::reported::all_different;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::commit::CommitContext;
@@ -14,13 +14,11 @@ use std::path::{Path, PathBuf};
 
 /// The files that a run writes or reads besides databases: what messages call each, and its path.
 pub(super) fn all(args: &RestorePatternArgs) -> Vec<(&'static str, &Path)> {
-    let error_log = ("error log", Some(args.error_log.as_path()));
-    let more = [
-        ("report", args.report.as_deref()),
-        ("metrics file", args.metrics_textfile.as_deref()),
-        ("catalogue", args.catalogue.path()),
-    ];
-    std::iter::once(error_log).chain(more).filter_map(|(what, path)| Some((what, path?))).collect()
+    let error_log = ("error log", args.error_log.as_path());
+    let reports = args.reports.iter().map(|report| ("report", report.as_path()));
+    let more = [("metrics file", args.metrics_textfile.as_deref()), ("catalogue", args.catalogue.path())];
+    let more = more.into_iter().filter_map(|(what, path)| Some((what, path?)));
+    std::iter::once(error_log).chain(reports).chain(more).collect()
 }
 
 /// Checks that no two of the run's own files are one. A dry run writes no error log.
@@ -30,22 +28,14 @@ pub(super) fn all(args: &RestorePatternArgs) -> Vec<(&'static str, &Path)> {
 pub(super) fn check(args: &RestorePatternArgs) -> Result<(), Failure> {
     let mut own = all(args);
     own.retain(|(_, path)| !args.dry_run || *path != args.error_log);
-    for (i, (what, path)) in own.iter().enumerate() {
-        for (other, other_path) in own.iter().take(i) {
-            if is_same_file(path, other_path)? {
-                let message = format!("the {what} and the {other} cannot be one file: {}", path.display());
-                return Err(Failure::usage(message));
-            }
-        }
-    }
-    Ok(())
+    all_different(&own)
 }
 
-/// Opens the error log (except for a dry run) and the report (`-report`), to which each database is written when it
+/// Opens the error log (except for a dry run) and the reports (`-report`), to which each database is written when it
 /// ends. Before that it removes what killed runs left beside the run's own files.
 ///
 /// # Errors
-/// The report cannot be written. An error log that cannot be written is no error.
+/// A report cannot be written. An error log that cannot be written is no error.
 pub(super) fn open(args: &RestorePatternArgs, commit: &CommitContext, log: &Log) -> Result<RunSummary, Failure> {
     let links = if args.error_log_is_default { Links::Replaced } else { Links::Followed };
     let error_log = (!args.dry_run).then_some((args.error_log.as_path(), links));
@@ -55,10 +45,8 @@ pub(super) fn open(args: &RestorePatternArgs, commit: &CommitContext, log: &Log)
         }
     }
     let reference = args.timestamp.unwrap_or_else(Timestamp::now);
-    let mut summary = RunSummary::open(error_log, args.report.as_deref(), reference).map_err(|e| {
-        let report = args.report.as_deref().unwrap_or(Path::new("")).display();
-        Failure::failed(Class::Io, format!("cannot write the report {report}: {e}"))
-    })?;
+    let mut summary =
+        RunSummary::open(error_log, &args.reports, reference).map_err(|e| Failure::failed(Class::Io, e.to_string()))?;
     if let Some(trouble) = summary.take_trouble() {
         log.essential(Severity::Warn, &trouble, &[]);
     }
@@ -78,6 +66,12 @@ pub(super) fn nothing_named(args: &RestorePatternArgs) -> Failure {
     let file = args.only.as_deref().unwrap_or(Path::new("")).display().to_string();
     let pattern = escaped(&args.source_shown);
     Failure::failed(Class::BackupNotFound, format!("no database that {file} names matches {pattern}"))
+}
+
+/// The command line as typed, without secrets.
+pub(super) fn typed(args: &RestorePatternArgs) -> String {
+    let only = args.only.as_deref().map(|file| format!("--only {}", shell_word(&file.to_string_lossy())));
+    args.typed.with(&only.unwrap_or_default())
 }
 
 /// The command line that does again exactly what failed. None if nothing failed, or if no file names what failed.

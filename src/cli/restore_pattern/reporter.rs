@@ -1,15 +1,16 @@
 //! Reports each database of a `restore-pattern` run when it has ended: by a message on stderr, a line of JSON on
 //! stdout (`-json`), or a row of the table that a dry run prints.
 
-use super::summary::{MAX_FAILURES_SHOWN, Row, found_line, recovery_point_line, row};
+use super::summary::{MAX_FAILURES_SHOWN, Row, found_line, plan_row, recovery_point_line};
 use crate::cli::args::resolved::RestorePatternArgs;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::{human, screen};
 use crate::cli::warnings;
 use crate::error::escaped;
-use crate::fleet::{Ended, Ending, Instead, OnlyFound, RunEvent, RunSummary};
+use crate::fleet::{Ended, Ending, Instead, OnlyFound, RunEvent, RunSummary, Subject};
 use std::path::Path;
+use std::time::Instant;
 
 /// At most 20 warnings about databases are shown on stderr without `-v`. All of them are in the report.
 const MAX_WARNINGS_SHOWN: u64 = 20;
@@ -24,6 +25,8 @@ pub(super) struct Reporter<'a> {
     args: &'a RestorePatternArgs,
     log: &'a Log,
     summary: &'a mut RunSummary,
+    /// The start of the run.
+    begun: Instant,
     /// The table of a dry run: one row per planned database.
     rows: Vec<Row>,
     /// Number of warnings about databases so far. It is compared with [`MAX_WARNINGS_SHOWN`].
@@ -35,8 +38,8 @@ pub(super) struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    pub(super) fn new(args: &'a RestorePatternArgs, log: &'a Log, summary: &'a mut RunSummary) -> Self {
-        Self { args, log, summary, rows: Vec::new(), warnings: 0, instead: None, stdout_failure: None }
+    pub(super) fn new(args: &'a RestorePatternArgs, log: &'a Log, summary: &'a mut RunSummary, begun: Instant) -> Self {
+        Self { args, log, summary, begun, rows: Vec::new(), warnings: 0, instead: None, stdout_failure: None }
     }
 
     /// Ends the reporting and returns the rows of a dry run's table.
@@ -101,20 +104,27 @@ impl<'a> Reporter<'a> {
     /// Reports a database that was restored or planned, has failed or was skipped.
     fn ended(&mut self, ended: &Ended) {
         let (args, log) = (self.args, self.log);
-        let record = self.summary.add(ended);
+        let command = match (&ended.ending, &ended.subject) {
+            (Ending::Failed { .. }, Subject::Database(database)) => args
+                .repeat
+                .as_ref()
+                .and_then(|repeat| repeat.of(database.name(), database.path(), ended.output.as_deref())),
+            _ => None,
+        };
+        let row = self.summary.add(ended, self.begun.elapsed(), command);
         self.trouble();
         if args.json && self.stdout_failure.is_none() {
-            self.stdout_failure = screen::print(&record.to_json_line()).err();
+            self.stdout_failure = screen::print(&row.to_json_line()).err();
         }
-        let name = escaped(record.subject.name());
-        let path = record.db_path.as_deref().map(|path| ("path", path));
-        let class = record.class.map(|class| ("class", class));
-        let keys: Vec<_> = [("database", record.subject.name())].into_iter().chain(path).chain(class).collect();
-        for warning in &record.warnings {
+        let name = escaped(&row.name);
+        let path = row.db_path.as_deref().map(|path| ("path", path));
+        let class = row.class.map(|class| ("class", class));
+        let keys: Vec<_> = [("database", row.name.as_str())].into_iter().chain(path).chain(class).collect();
+        for warning in &row.warnings {
             self.warning(&format!("{name}: {warning}"), &keys);
         }
         match &ended.ending {
-            Ending::Failed { .. } => self.failed(&name, record.reason.as_deref().unwrap_or_default(), &keys),
+            Ending::Failed { .. } => self.failed(&name, row.reason.as_deref().unwrap_or_default(), &keys),
             Ending::Skipped(why) => self.skipped(&format!("{name}: {why}, skipping"), &keys),
             Ending::Restored { outcome, .. } if log.shows(Severity::Debug) => log.about(
                 Severity::Debug,
@@ -128,7 +138,7 @@ impl<'a> Reporter<'a> {
             ),
             Ending::Restored { .. } | Ending::Rehearsed(_) | Ending::Verified(_) => {}
             Ending::Planned(_) if args.json => {}
-            Ending::Planned(_) => self.rows.push(row(&record)),
+            Ending::Planned(_) => self.rows.push(plan_row(&row)),
         }
     }
 

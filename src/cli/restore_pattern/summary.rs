@@ -3,7 +3,8 @@
 use crate::cli::args::resolved::CatalogueArgs;
 use crate::cli::ui::{human, screen};
 use crate::error::escaped;
-use crate::fleet::{Discovered, FrequentReason, Record, RunSummary, Shard, Totals, V3Fields};
+use crate::fleet::{Discovered, FrequentReason, RunSummary, Shard, Totals};
+use crate::report::DatabaseRow;
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::path::Path;
@@ -130,17 +131,17 @@ pub(super) fn further_lines(summary: &RunSummary, dry_run: bool) -> Vec<String> 
 pub(super) type Row = [String; 8];
 
 /// Formats the row of one planned database in the table of a dry run.
-pub(super) fn row(record: &Record) -> Row {
+pub(super) fn plan_row(row: &DatabaseRow) -> Row {
     let number = |n: Option<u64>| n.unwrap_or_default().to_string();
     [
-        escaped(record.subject.name()),
-        escaped(record.db_path.as_deref().unwrap_or_default()),
-        record.v3.as_ref().map_or_else(|| record.txid.clone().unwrap_or_default(), V3Fields::place),
-        number(record.files),
-        number(record.bytes_fetched),
-        number(record.requests),
-        record.timestamp.clone().unwrap_or_default(),
-        record.age_s.map(human::age).unwrap_or_default(),
+        escaped(&row.name),
+        escaped(row.db_path.as_deref().unwrap_or_default()),
+        row.place().unwrap_or_else(|| row.txid.clone().unwrap_or_default()),
+        number(row.files),
+        number(row.bytes_fetched),
+        number(row.requests),
+        row.timestamp.clone().unwrap_or_default(),
+        row.age_seconds.map(human::age).unwrap_or_default(),
     ]
 }
 

@@ -3,7 +3,6 @@
 
 pub mod events;
 pub mod failure;
-pub mod human;
 pub mod latency_table;
 pub mod log;
 pub mod planned;
@@ -14,3 +13,5 @@ pub mod signal;
 pub mod suggest;
 pub mod systemd;
 pub mod table;
+
+pub use crate::human;

@@ -1,161 +1,136 @@
 //! How long a restore of the fleet would take on this host, and on several.
 //!
-//! A verification does all of a restore but the writing. So its own pace is the forecast, unless the disk is slower: the
-//! time to write all databases is what the disk's measured speed gives.
+//! A verification does all of a restore but the writing. So the forecast is its own pace, or the time that the disk
+//! takes for all bytes if that is longer; and on top of it the time to list, and the time to make each database
+//! durable, which a restore does when the pages of a database are there.
 
-use super::record::DrillRecord;
-use crate::cli::args::resolved::VerifyArgs;
-use crate::cli::failures::absolute;
-use crate::cli::ui::failure::Failure;
-use crate::cli::ui::log::Log;
-use crate::commit::random_letters;
+use super::disk_probe::DiskSpeed;
 use crate::fleet::{Shard, shard_of};
-use crate::restore::VerifyDepth;
-use serde::Serialize;
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use crate::report::{RestoreForecast, ShardsForecast};
 use std::time::Instant;
 
-/// The probe of the disk writes 256 MiB.
-const PROBE_BYTES: usize = 256 << 20;
-/// It writes them in pieces of 1 MiB.
-const PIECE_BYTES: usize = 1 << 20;
 /// The numbers of hosts for which a forecast is made.
 const HOSTS: [u32; 3] = [2, 4, 16];
 
 /// When databases were verified.
 #[derive(Default)]
 pub(super) struct Pace {
+    listing_begun: Option<Instant>,
     begun: Option<Instant>,
+    listing_seconds: f64,
     /// Seconds since the beginning at which each database had ended.
     ends: Vec<f64>,
-    bytes_fetched: u64,
     bytes: u64,
+    /// For each of [`HOSTS`] the number of databases and the bytes of files that each shard has.
+    shards: [Vec<(u64, u64)>; HOSTS.len()],
 }
 
 impl Pace {
+    /// Notes that the listing begins.
+    pub(super) fn begin_listing(&mut self) {
+        self.listing_begun = Some(Instant::now());
+    }
+
     /// Notes that all databases are known, and the first is begun.
     pub(super) fn begin(&mut self) {
+        self.listing_seconds = self.listing_begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         self.begun = Some(Instant::now());
     }
 
-    /// Notes that a database has ended.
-    pub(super) fn add(&mut self, bytes_fetched: u64, bytes: u64) {
+    /// Notes that the database `id` of this size in bytes has ended, for which so many bytes were fetched.
+    pub(super) fn add(&mut self, id: &str, bytes: u64, bytes_fetched: u64) {
         self.ends.extend(self.begun.map(|begun| begun.elapsed().as_secs_f64()));
-        self.bytes_fetched += bytes_fetched;
         self.bytes += bytes;
-    }
-}
-
-/// How long a restore would take.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Forecast {
-    /// Seconds until half of the databases are restored, and until all are.
-    pub half_seconds: f64,
-    pub all_seconds: f64,
-    /// What a restore waits for most: `disk`, or `network and cores`.
-    pub limited_by: &'static str,
-    /// What the disk writes per second in bytes. None: not measured.
-    pub disk_bytes_per_second: Option<f64>,
-    /// The size of all databases in bytes.
-    pub bytes_needed: u64,
-    /// Seconds until all are restored by this many hosts with `-shard`.
-    pub hosts: Vec<HostsForecast>,
-}
-
-/// How long several hosts would take.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct HostsForecast {
-    pub hosts: u32,
-    pub all_seconds: f64,
-}
-
-impl Forecast {
-    /// The forecast from a run that has verified `records`. `share`: the sample or shard that was verified, of the whole
-    /// fleet. None if no database has ended.
-    pub(super) fn of(pace: &Pace, records: &[DrillRecord], disk: Option<f64>, share: Option<Shard>) -> Option<Self> {
-        let times = f64::from(share.map_or(1, |share| share.of.max(1)));
-        let mut ends = pace.ends.clone();
-        ends.sort_by(f64::total_cmp);
-        let (half, all) = (*ends.get(ends.len().checked_sub(1)? / 2)? * times, *ends.last()? * times);
-        let writing = disk.filter(|speed| *speed > 0.0).map_or(0.0, |speed| pace.bytes as f64 * times / speed);
-        let slower = (writing / all.max(0.001)).max(1.0);
-        let hosts = HOSTS
-            .into_iter()
-            .map(|hosts| HostsForecast { hosts, all_seconds: rounded(all * slower * largest_share(records, hosts)) });
-        Some(Self {
-            half_seconds: rounded(half * slower),
-            all_seconds: rounded(all * slower),
-            limited_by: if writing > all { "disk" } else { "network and cores" },
-            disk_bytes_per_second: disk.map(f64::round),
-            bytes_needed: (pace.bytes as f64 * times) as u64,
-            hosts: hosts.collect(),
-        })
-    }
-}
-
-/// The part of all work that the shard with the most has, if the fleet is divided among `hosts`. The work is taken to be
-/// half by number and half by bytes.
-fn largest_share(records: &[DrillRecord], hosts: u32) -> f64 {
-    let mut work = vec![(0u64, 0u64); hosts as usize];
-    for record in records {
-        let shard = shard_of(record.key.as_deref().unwrap_or(&record.name), hosts);
-        if let Some((databases, bytes)) = work.get_mut(shard as usize) {
-            *databases += 1;
-            *bytes += record.bytes_fetched;
+        for (shards, hosts) in self.shards.iter_mut().zip(HOSTS) {
+            shards.resize(hosts as usize, (0, 0));
+            if let Some((databases, bytes)) = shards.get_mut(shard_of(id, hosts) as usize) {
+                *databases += 1;
+                *bytes += bytes_fetched;
+            }
         }
     }
-    let bytes: u64 = work.iter().map(|(_, bytes)| bytes).sum();
-    let part = |(databases, own): &(u64, u64)| {
-        let by_number = *databases as f64 / records.len().max(1) as f64;
-        let by_bytes = *own as f64 / bytes.max(1) as f64;
+}
+
+/// The forecast from the pace of a run. `share`: the sample or shard that was verified, of the whole fleet.
+/// `bytes_free`: the free space, if it is known. None if no database has ended.
+pub(super) fn forecast_of(
+    pace: &Pace,
+    disk: Option<DiskSpeed>,
+    share: Option<Shard>,
+    bytes_free: Option<u64>,
+) -> Option<RestoreForecast> {
+    let times = f64::from(share.map_or(1, |share| share.of.max(1)));
+    let mut ends = pace.ends.clone();
+    ends.sort_by(f64::total_cmp);
+    let (half, all) = (*ends.get(ends.len().checked_sub(1)? / 2)? * times, *ends.last()? * times);
+    let writing = disk.map_or(0.0, |disk| pace.bytes as f64 * times / disk.bytes_per_second.max(1.0));
+    let durable = disk.map_or(0.0, |disk| ends.len() as f64 * times * disk.seconds_per_file);
+    let slower = (writing / all.max(0.001)).max(1.0);
+    let (half, all_work) = (half * slower + durable / 2.0, all * slower + durable);
+    let seconds = |work: f64| rounded(pace.listing_seconds + work);
+    let of_hosts = |(hosts, shards): (u32, &Vec<(u64, u64)>)| ShardsForecast {
+        hosts,
+        all_seconds: seconds(all_work * largest_share(shards)),
+    };
+    Some(RestoreForecast {
+        half_seconds: seconds(half),
+        all_seconds: seconds(all_work),
+        limited_by: if writing.max(durable) > all { "disk" } else { "network and cores" },
+        disk_bytes_per_second: disk.map(|disk| disk.bytes_per_second.round()),
+        bytes_needed: (pace.bytes as f64 * times) as u64,
+        bytes_free,
+        hosts: HOSTS.into_iter().zip(&pace.shards).map(of_hosts).collect(),
+    })
+}
+
+/// The part of all work that the shard with the most has. The work is taken to be half by number and half by bytes.
+fn largest_share(shards: &[(u64, u64)]) -> f64 {
+    let databases: u64 = shards.iter().map(|(databases, _)| databases).sum();
+    let bytes: u64 = shards.iter().map(|(_, bytes)| bytes).sum();
+    let part = |(own_databases, own_bytes): &(u64, u64)| {
+        let by_number = *own_databases as f64 / databases.max(1) as f64;
+        let by_bytes = *own_bytes as f64 / bytes.max(1) as f64;
         by_number.midpoint(by_bytes)
     };
-    work.iter().map(part).fold(0.0, f64::max)
+    shards.iter().map(part).fold(0.0, f64::max)
 }
 
 fn rounded(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
 
-/// Measures what the disk of `-scratch` or `-output-dir` writes per second. None if neither is given, or no forecast is
-/// made.
-///
-/// # Errors
-/// The directory cannot be written to.
-pub(super) fn probe(args: &VerifyArgs, log: &Log) -> Result<Option<f64>, Failure> {
-    let Some(dir) = args.output_dir.as_deref().or(args.scratch.as_deref()) else { return Ok(None) };
-    if args.depth < VerifyDepth::Full {
-        return Ok(None);
-    }
-    let path = absolute(dir)?.join(format!("hydrant-probe-{}", random_letters()));
-    let speed = write_probe(&path);
-    let _ = std::fs::remove_file(&path);
-    match speed {
-        Ok(speed) => Ok(Some(speed)),
-        Err(e) => {
-            log.warn(&format!("the speed of the disk at {} was not measured: {e}", dir.display()));
-            Ok(None)
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn write_probe(path: &Path) -> std::io::Result<f64> {
-    let mut file = File::create_new(path)?;
-    // Bytes that no file system compresses or stores once.
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut piece = vec![0; PIECE_BYTES];
-    let begun = Instant::now();
-    for _ in 0..PROBE_BYTES / PIECE_BYTES {
-        for bytes in piece.chunks_exact_mut(8) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            bytes.copy_from_slice(&state.to_le_bytes());
-        }
-        file.write_all(&piece)?;
+    #[test]
+    fn the_largest_shard_decides_for_several_hosts() {
+        let mut pace = Pace::default();
+        pace.begin();
+        (0..1000).for_each(|n| pace.add(&format!("bucket/{n}.db"), 10, if n == 0 { 1000 } else { 1 }));
+        let share = |hosts: usize| largest_share(&pace.shards[hosts]);
+        // Half by number, half by bytes: one database has half of the bytes.
+        assert!((0.60..0.70).contains(&share(0)) && (0.28..0.40).contains(&share(2)), "{} {}", share(0), share(2));
+        let hosts = forecast_of(&pace, None, None, None).unwrap().hosts;
+        assert_eq!(hosts.iter().map(|of| of.hosts).collect::<Vec<_>>(), HOSTS);
     }
-    file.sync_data()?;
-    Ok(PROBE_BYTES as f64 / begun.elapsed().as_secs_f64().max(0.001))
+
+    #[test]
+    fn listing_disk_and_durable_files_are_added() {
+        let pace = Pace { listing_seconds: 0.5, ends: vec![1.0, 2.0, 3.0, 4.0], bytes: 1000, ..Pace::default() };
+        let times = |disk, share| {
+            let forecast = forecast_of(&pace, disk, share, None).unwrap();
+            (forecast.half_seconds, forecast.all_seconds, forecast.limited_by)
+        };
+        let disk = |bytes_per_second, seconds_per_file| Some(DiskSpeed { bytes_per_second, seconds_per_file });
+        assert_eq!(times(None, None), (2.5, 4.5, "network and cores"));
+        // Writing goes on beside the work, until it takes longer.
+        assert_eq!(times(disk(1000.0, 0.5), None), (3.5, 6.5, "network and cores"));
+        assert_eq!(times(disk(125.0, 0.5), None), (5.5, 10.5, "disk"));
+        assert_eq!(times(disk(1000.0, 2.0), None), (6.5, 12.5, "disk"));
+        // The listing is that of the whole fleet already.
+        let tenth = Shard { index: 0, of: 10 };
+        assert_eq!(times(disk(1000.0, 0.5), Some(tenth)), (30.5, 60.5, "network and cores"));
+        assert_eq!(forecast_of(&Pace::default(), None, None, None), None);
+    }
 }

@@ -1,9 +1,11 @@
 //! The command `hydrant verify`: does everything that a restore would do, to nothing or to a scratch directory, and says
 //! of each database whether it can be restored (docs/CLI.md, "hydrant verify").
 //!
-//! `verdicts` are what is said of one database, `record` is what JSON has of it, `run_summary` of all, `expectation` compares with an earlier report,
-//! `forecast` says how long a restore would take, and `shown` is the result for people.
+//! `verdicts` are what is said of one database, `record` is what JSON has of it, `run_summary` of all, `expectation`
+//! compares with an earlier report, `forecast` says how long a restore would take by what `disk_probe` measures, and
+//! `shown` is the result for people.
 
+mod disk_probe;
 mod expectation;
 mod forecast;
 mod record;
@@ -14,8 +16,9 @@ mod verdicts;
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
-use crate::cli::failures::{absolute, from_discovery, is_same_file, no_match};
+use crate::cli::failures::{absolute, from_discovery, no_match};
 use crate::cli::metrics::MetricsOutput;
+use crate::cli::reported::{RunStart, all_different, sample, with_timeline};
 use crate::cli::restore_pattern::{LoadedPattern, recovery_point_line};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
@@ -31,17 +34,20 @@ use crate::fleet::{
 };
 use crate::metrics::RunMetrics;
 use crate::plan::Target;
+use crate::report::{Purpose, ReportBook, RunEnd, Timeline};
 use crate::restore::{VerifyDepth, VerifyScratch, VerifySettings};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Stages};
 use crate::timestamp::Timestamp;
+use disk_probe::DiskSpeed;
 use expectation::Expectations;
-use forecast::{Forecast, Pace};
+use forecast::Pace;
 use record::DrillRecord;
 use run_summary::DrillSummary;
+use shown::ShownRecords;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use verdicts::Verdict;
 
 /// At most 20 warnings about databases are shown on stderr without `-v`.
@@ -53,12 +59,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Runs the command `hydrant verify`.
 pub(super) fn run(args: &VerifyArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<(), Failure> {
-    if let (Some(metrics), Some(catalogue)) = (&args.metrics_textfile, args.catalogue.path())
-        && is_same_file(metrics, catalogue)?
-    {
-        let message = format!("the catalogue and the metrics file cannot be one file: {}", catalogue.display());
-        return Err(Failure::usage(message));
-    }
+    let reports = args.reports.iter().map(|report| ("report", report.as_path()));
+    let more = [("metrics file", args.metrics_textfile.as_deref()), ("catalogue", args.catalogue.path())];
+    let more = more.into_iter().filter_map(|(what, path)| Some((what, path?)));
+    all_different(&reports.chain(more).collect::<Vec<_>>())?;
     let metrics = MetricsOutput::open(args.metrics_textfile.as_deref(), log)?;
     let (counters, mut summary) = (Arc::new(Counters::default()), DrillSummary::new(args));
     let ended = run_counting(args, env, log, cancel, &counters, &mut summary);
@@ -90,13 +94,14 @@ fn run_counting(
     counters: &Arc<Counters>,
     summary: &mut DrillSummary,
 ) -> Result<(), Failure> {
-    let begun = Instant::now();
+    let start = RunStart::now();
     let pattern = LoadedPattern::load(&args.source, env, log)?;
     let section = pattern.defaults()?;
     let mut args = args.clone();
     args.common.use_defaults(&section);
     let args = &args;
     let expectations = args.expect.as_deref().map(Expectations::read).transpose()?;
+    let reports = ReportBook::open(&args.reports).map_err(|e| Failure::failed(Class::Io, e.to_string()))?;
     // Declared before the workers: they have stopped writing before the directory is removed.
     let scratch = DrillScratch::new(args.scratch.as_deref())?;
     let parallel = args.parallel.map(usize::from).or_else(|| section.parallel_workers.map(|n| n as usize));
@@ -107,7 +112,7 @@ fn run_counting(
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let settings = settings(args, &scratch, section.max_retries, section.retry_delay);
     let catalogue = args.catalogue.open()?;
-    let disk = forecast::probe(args, log)?;
+    let disk = disk_probe::probe(args, log)?;
     let drill = Drill {
         args,
         settings,
@@ -119,13 +124,16 @@ fn run_counting(
         scratch: &scratch,
         log,
         cancel,
-        begun,
+        start,
         progress: Progress::default(),
     };
-    let mut drilled = Drilled { summary: std::mem::take(summary), expectations, disk, ..Drilled::default() };
-    let ended =
-        progress::during(args.progress, log, || drill.snapshot(), || drill.verify(source, parallel, &mut drilled));
-    let result = drill.finish(&mut drilled, ended);
+    let summary_so_far = std::mem::take(summary);
+    let mut drilled = Drilled { summary: summary_so_far, expectations, disk, reports, ..Drilled::default() };
+    let is_reported = drilled.reports.is_wanted();
+    let work =
+        || progress::during(args.progress, log, || drill.snapshot(), || drill.verify(source, parallel, &mut drilled));
+    let (ended, timeline) = with_timeline(is_reported, start.begun, (&drill.progress, &drill.counters), work);
+    let result = drill.finish(&mut drilled, timeline, ended);
     drop(drill);
     *summary = drilled.summary;
     result
@@ -187,15 +195,16 @@ impl Drop for DrillScratch {
 struct Drilled {
     summary: DrillSummary,
     expectations: Option<Expectations>,
-    records: Vec<DrillRecord>,
+    shown: ShownRecords,
     pace: Pace,
-    /// What the disk writes per second. None: not measured.
-    disk: Option<f64>,
+    /// What the disk can do. None: not measured.
+    disk: Option<DiskSpeed>,
     warnings: u64,
     /// The number of databases of the whole fleet, of which a sample or a shard is verified.
     matched: u64,
     instead: Option<Instead>,
     stdout_failure: Option<Failure>,
+    reports: ReportBook,
 }
 
 struct Drill<'a> {
@@ -209,7 +218,7 @@ struct Drill<'a> {
     scratch: &'a DrillScratch,
     log: &'a Log,
     cancel: &'a CancellationToken,
-    begun: Instant,
+    start: RunStart,
     progress: Progress,
 }
 
@@ -226,6 +235,7 @@ impl Drill<'_> {
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
+        drilled.pace.begin_listing();
         let feed = Feed::start(&self.session.workers, Arc::new(source), search, Arc::clone(&self.progress.discovery));
         let fleet = Fleet {
             engine: &self.session.workers,
@@ -280,7 +290,8 @@ impl Drill<'_> {
             }
             RunEvent::Ended(ended) => {
                 let Some(record) = DrillRecord::of(&ended, self.args, drilled.summary.reference) else { return };
-                drilled.pace.add(record.bytes_fetched, record.bytes.unwrap_or(0));
+                let id = record.key.as_deref().unwrap_or(&record.name);
+                drilled.pace.add(id, record.bytes.unwrap_or(0), record.bytes_fetched);
                 self.add(record, drilled);
             }
         }
@@ -292,8 +303,15 @@ impl Drill<'_> {
             expectations.compare(&mut record);
         }
         drilled.summary.add(&record);
-        if self.args.json && drilled.stdout_failure.is_none() {
-            drilled.stdout_failure = screen::print(&record.to_json_line()).err();
+        if self.args.json || drilled.reports.is_wanted() {
+            let row = record.to_row();
+            if self.args.json && drilled.stdout_failure.is_none() {
+                drilled.stdout_failure = screen::print(&row.to_json_line()).err();
+            }
+            drilled.reports.add(&row, self.start.begun.elapsed());
+            if let Some(trouble) = drilled.reports.take_trouble() {
+                self.log.essential(Severity::Warn, &trouble, &[]);
+            }
         }
         let keys = [("database", record.name.as_str())];
         for warning in &record.warnings {
@@ -301,12 +319,15 @@ impl Drill<'_> {
             let severity = if drilled.warnings <= MAX_WARNINGS_SHOWN { Severity::Warn } else { Severity::Debug };
             self.log.about(severity, &format!("{}: {warning}", escaped(&record.name)), &keys);
         }
-        drilled.records.push(record);
+        if !self.args.json {
+            drilled.shown.add(record);
+        }
     }
 
     /// Prints the result.
-    fn finish(&self, drilled: &mut Drilled, ended: Result<(), Failure>) -> Result<(), Failure> {
-        let took = self.begun.elapsed();
+    fn finish(&self, drilled: &mut Drilled, mut timeline: Timeline, ended: Result<(), Failure>) -> Result<(), Failure> {
+        let took = self.start.begun.elapsed();
+        timeline.sample(took, sample(&self.progress, &self.counters));
         if ended.is_ok() && self.cancel.reason().is_none() {
             let of_this_run = |id: &str| {
                 self.args.shard.is_none_or(|shard| shard.takes(id))
@@ -320,26 +341,62 @@ impl Drill<'_> {
         let stages = self.session.workers.take_stages();
         let shares = self.args.sample.as_ref().map(|sample| sample.share).or(self.args.shard);
         let forecast = (self.args.depth >= VerifyDepth::Full && ended.is_ok())
-            .then(|| Forecast::of(&drilled.pace, &drilled.records, drilled.disk, shares))
+            .then(|| {
+                let free = disk_probe::bytes_free(self.args);
+                forecast::forecast_of(&drilled.pace, drilled.disk, shares, free)
+            })
             .flatten();
         drilled.summary.finish(took, &self.counters, forecast);
         if self.args.json {
             screen::print(&drilled.summary.to_json_line())?;
-        } else if !drilled.records.is_empty() {
-            screen::print(&shown::table(&mut drilled.records))?;
+        } else if drilled.summary.databases() > 0 {
+            screen::print(&drilled.shown.table())?;
         }
-        if !drilled.records.is_empty() {
+        if drilled.summary.databases() > 0 {
             for line in shown::summary_lines(&drilled.summary, drilled.matched) {
                 self.log.essential(Severity::Info, &line, &[]);
             }
             crate::cli::ui::latency_table::show(self.log, &stages);
         }
+        self.report(drilled, &timeline, stages, ended.as_ref().err());
         drilled.stdout_failure.take().map_or(Ok(()), Err)?;
         if let Some(reason) = self.cancel.reason() {
             return Err(Failure::Cancelled(reason));
         }
         ended?;
         run_summary::of_run(&drilled.summary)
+    }
+
+    /// Completes the reports. `failure` is why the databases are not known.
+    fn report(&self, drilled: &mut Drilled, timeline: &Timeline, stages: Stages, failure: Option<&Failure>) {
+        let took = self.start.begun.elapsed();
+        let shown = (self.args.typed.with(""), self.args.source_shown.as_str());
+        let memory = self.args.common.memory_bytes;
+        let run = self.start.describe("verify", Purpose::Verify, shown, memory, took, self.cancel);
+        let mut summary = match serde_json::to_value(&drilled.summary) {
+            Ok(serde_json::Value::Object(summary)) => summary,
+            _ => serde_json::Map::new(),
+        };
+        summary.insert("stages".to_owned(), stages.to_json().into());
+        // The forecast is beside the summary.
+        summary.remove("forecast");
+        let end = RunEnd {
+            listing_error: failure
+                .filter(|_| run.interrupted_by.is_none())
+                .map(|failure| failure.message().to_string()),
+            run,
+            summary,
+            timeline: timeline.intervals(),
+            stages,
+            not_reached: drilled.summary.left,
+            reference: drilled.summary.reference.to_rfc3339_seconds(),
+            requests_repeated: self.counters.retries.get(),
+            forecast: drilled.summary.forecast.clone(),
+            ..RunEnd::default()
+        };
+        for error in drilled.reports.finish(&end) {
+            self.log.essential(Severity::Warn, &error.to_string(), &[]);
+        }
     }
 
     fn snapshot(&self) -> ProgressSnapshot {

@@ -1,29 +1,25 @@
-//! What a verification says of each database and of all of them, as JSON has it (docs/CLI.md, "JSON").
+//! What a verification says of each database, and the row of it that JSON and reports have (docs/CLI.md, "JSON").
 
 use super::verdicts::Verdict;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::ui::redact;
-use crate::error::{Class, json_escaped};
-use crate::fleet::{Ended, Ending, V3Fields, with_class};
+use crate::error::Class;
+use crate::fleet::{Ended, Ending, Subject, V3Fields, with_class};
+use crate::report::{DatabaseRow, NewestIntact, QueryAnswer, RowStanding};
 use crate::restore::VerifiedDatabase;
 use crate::timestamp::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
-use serde::Serialize;
 use std::time::Duration;
 
 /// The characters that are percent-encoded in the path of a URL.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
-/// A state of a database, as JSON has it.
-#[derive(Debug, Clone, Serialize)]
+/// A state of a database.
+#[derive(Debug, Clone)]
 pub(super) struct DrillState {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub txid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<String>,
     pub timestamp: String,
     pub time_source: &'static str,
@@ -31,66 +27,49 @@ pub(super) struct DrillState {
 }
 
 /// The newest state that can be had of a database whose newest cannot.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(super) struct IntactState {
-    #[serde(flatten)]
     pub state: DrillState,
     /// The command that restores it.
     pub command: String,
 }
 
 /// The first row of a query.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(super) struct DrillRow {
     pub sql: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What JSON has of one database.
-#[derive(Debug, Clone, Serialize)]
+/// What is known of one database when it was verified.
+#[derive(Debug, Clone)]
 pub(super) struct DrillRecord {
-    #[serde(rename = "type")]
-    pub kind: &'static str,
     pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     pub verdict: Verdict,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<&'static str>,
-    #[serde(flatten)]
     pub state: Option<DrillState>,
     /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub newest_intact: Option<IntactState>,
     /// The oldest point that `-timestamp` can reach.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub files_without_another_chain: Option<u64>,
     pub files: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     pub bytes_fetched: u64,
     pub requests: u64,
     pub retries: u32,
     pub seconds: f64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queries: Vec<DrillRow>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    #[serde(skip)]
     pub failure: Option<Class>,
+    /// The command that verifies it alone.
+    pub again: Option<String>,
 }
 
 impl DrillRecord {
@@ -99,6 +78,9 @@ impl DrillRecord {
         let name = ended.name().to_owned();
         let mut record = Self::empty(name, ended.subject.id().map(str::to_owned));
         record.retries = ended.retries;
+        if let (Subject::Database(database), Some(repeat)) = (&ended.subject, &args.repeat) {
+            record.again = repeat.of(database.name(), database.path(), None);
+        }
         record.seconds = (ended.elapsed.as_secs_f64() * 1000.0).round() / 1000.0;
         match &ended.ending {
             Ending::Verified(verified) => record.take(verified, args, reference),
@@ -112,7 +94,6 @@ impl DrillRecord {
     /// A record of a database of which nothing is known but its name.
     pub(super) fn empty(name: String, key: Option<String>) -> Self {
         Self {
-            kind: "database",
             name,
             key,
             verdict: Verdict::Restorable,
@@ -134,6 +115,7 @@ impl DrillRecord {
             queries: Vec::new(),
             warnings: Vec::new(),
             failure: None,
+            again: None,
         }
     }
 
@@ -210,7 +192,7 @@ impl DrillRecord {
 
     /// The command that restores the newest intact state.
     fn command(&self, args: &VerifyArgs) -> String {
-        let quoted = |text: &str| crate::cli::args::call::shell_word(text);
+        let quoted = |text: &str| crate::cli::args::shell::shell_word(text);
         let time = args.timestamp.map_or_else(String::new, |at| format!(" -timestamp {at}"));
         match &args.source {
             PatternSource::Configured { config, .. } => {
@@ -225,9 +207,57 @@ impl DrillRecord {
         }
     }
 
-    /// The record as one line of JSON.
-    pub(super) fn to_json_line(&self) -> String {
-        line(self)
+    /// The row that JSON and reports have.
+    pub(super) fn to_row(&self) -> DatabaseRow {
+        let state = self.state.as_ref();
+        let query =
+            |row: &DrillRow| QueryAnswer { sql: row.sql.clone(), row: row.row.clone(), error: row.error.clone() };
+        DatabaseRow {
+            kind: "database",
+            name: self.name.clone(),
+            key: self.key.clone(),
+            verdict: self.verdict.as_str(),
+            class: self.class,
+            reason: self.reason.clone(),
+            command: self.again.clone().filter(|_| self.verdict.is_failure()),
+            format: self.format,
+            txid: state.and_then(|state| state.txid.clone()),
+            generation: state.and_then(|state| state.generation.clone()),
+            index: state.and_then(|state| state.index.clone()),
+            offset: state.and_then(|state| state.offset.clone()),
+            timestamp: state.map(|state| state.timestamp.clone()),
+            time_source: state.map(|state| state.time_source),
+            age_seconds: state.map(|state| state.age_seconds),
+            moved_from: self.moved_from.clone(),
+            newest_intact: self.newest_intact.as_ref().map(|IntactState { state, command }| NewestIntact {
+                txid: state.txid.clone(),
+                generation: state.generation.clone(),
+                index: state.index.clone(),
+                offset: state.offset.clone(),
+                timestamp: state.timestamp.clone(),
+                time_source: state.time_source,
+                age_seconds: state.age_seconds,
+                command: Some(command.clone()),
+            }),
+            oldest: self.oldest.clone(),
+            damaged: self.damaged.clone(),
+            files_without_another_chain: self.files_without_another_chain,
+            files: Some(self.files),
+            bytes: self.bytes,
+            bytes_fetched: Some(self.bytes_fetched),
+            requests: Some(self.requests),
+            retries: self.retries,
+            seconds: Some(self.seconds),
+            queries: self.queries.iter().map(query).collect(),
+            warnings: self.warnings.clone(),
+            standing: match self.verdict {
+                Verdict::NotRestorable | Verdict::Stale => RowStanding::Bad,
+                Verdict::Degraded => RowStanding::Degraded,
+                Verdict::Restorable => RowStanding::Good,
+                Verdict::NoBackups => RowStanding::Skipped,
+            },
+            ..DatabaseRow::default()
+        }
     }
 }
 
@@ -242,10 +272,4 @@ fn database_url(pattern: &str, name: &str) -> String {
     let path = percent_encoding::utf8_percent_encode(&place, ESCAPED);
     let query = query.map_or_else(String::new, |query| format!("?{query}"));
     format!("{scheme}://{path}{query}")
-}
-
-/// A value as one line of JSON.
-pub(super) fn line(value: &impl Serialize) -> String {
-    let json = serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
-    format!("{}\n", json_escaped(json))
 }

@@ -1,13 +1,13 @@
 //! What a verification says of all databases together, and the result of the run.
 
-use super::forecast::Forecast;
-use super::record::{DrillRecord, line};
+use super::record::DrillRecord;
 use super::verdicts::Verdict;
 use crate::cli::args::resolved::VerifyArgs;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::error::Class;
 use crate::metrics::{AgeHistogram, RunMetrics};
+use crate::report::{RestoreForecast, json_line};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub(super) struct DrillSummary {
     requests: u64,
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub forecast: Option<Forecast>,
+    pub forecast: Option<RestoreForecast>,
     #[serde(skip)]
     pub reference: Timestamp,
     #[serde(skip)]
@@ -93,7 +93,7 @@ impl DrillSummary {
         }
     }
 
-    pub(super) fn finish(&mut self, took: Duration, counters: &Counters, forecast: Option<Forecast>) {
+    pub(super) fn finish(&mut self, took: Duration, counters: &Counters, forecast: Option<RestoreForecast>) {
         self.seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
         self.requests = counters.sent();
         self.forecast = forecast;
@@ -142,7 +142,7 @@ impl DrillSummary {
     }
 
     pub(super) fn to_json_line(&self) -> String {
-        line(self)
+        json_line(self)
     }
 }
 

@@ -5,6 +5,7 @@ use super::run_summary::DrillSummary;
 use super::verdicts::Verdict;
 use crate::cli::ui::human;
 use crate::error::escaped;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The table fits a terminal of 80 columns.
@@ -12,17 +13,37 @@ const WIDTH: usize = 80;
 /// At most this many databases that pass have a row each. All are in JSON.
 const MOST_ROWS: usize = 50;
 
-/// The table of all databases, the worst first.
-pub(super) fn table(records: &mut [DrillRecord]) -> String {
-    records.sort_by(|a, b| (a.verdict, &a.name).cmp(&(b.verdict, &b.name)));
-    let mut out = format!("{:<15}{:<11}{:>6}{:>11}  {}\n", "verdict", "age", "files", "size", "database");
-    let mut passed = 0;
-    for record in records.iter() {
-        let is_failure = record.verdict.is_failure();
-        passed += usize::from(!is_failure);
-        if passed > MOST_ROWS && !is_failure {
-            continue;
+/// The records that the table shows: all failures, and the first 50 that pass by verdict and name.
+#[derive(Default)]
+pub(super) struct ShownRecords {
+    failed: Vec<DrillRecord>,
+    passed: BTreeMap<(Verdict, String), DrillRecord>,
+    passed_count: usize,
+}
+
+impl ShownRecords {
+    pub(super) fn add(&mut self, record: DrillRecord) {
+        if record.verdict.is_failure() {
+            return self.failed.push(record);
         }
+        self.passed_count += 1;
+        self.passed.insert((record.verdict, record.name.clone()), record);
+        if self.passed.len() > MOST_ROWS {
+            self.passed.pop_last();
+        }
+    }
+
+    /// The table of all databases, the worst first.
+    pub(super) fn table(&mut self) -> String {
+        self.failed.sort_by(|a, b| (a.verdict, &a.name).cmp(&(b.verdict, &b.name)));
+        let more = self.passed_count.saturating_sub(self.passed.len());
+        table(self.failed.iter().chain(self.passed.values()), more)
+    }
+}
+
+fn table<'a>(records: impl Iterator<Item = &'a DrillRecord>, more: usize) -> String {
+    let mut out = format!("{:<15}{:<11}{:>6}{:>11}  {}\n", "verdict", "age", "files", "size", "database");
+    for record in records {
         let state = record.state.as_ref().or(record.newest_intact.as_ref().map(|intact| &intact.state));
         let age = state.map_or_else(|| "-".to_owned(), |state| human::age(state.age_seconds));
         let size = record.bytes.map_or_else(|| "-".to_owned(), human::bytes);
@@ -48,9 +69,8 @@ pub(super) fn table(records: &mut [DrillRecord]) -> String {
             out.push_str(&indented(&escaped(&format!("{}: {answer}", query.sql))));
         }
     }
-    if passed > MOST_ROWS {
-        let more = human::count((passed - MOST_ROWS) as u64, "database");
-        out.push_str(&format!("and {more} more that pass\n"));
+    if more > 0 {
+        out.push_str(&format!("and {} more that pass\n", human::count(more as u64, "database")));
     }
     out
 }
@@ -80,8 +100,9 @@ pub(super) fn summary_lines(summary: &DrillSummary, matched: u64) -> Vec<String>
             Some(speed) => format!("the disk writes {}", human::speed(speed)),
             None => "disk not measured (-scratch or -output-dir)".to_owned(),
         };
+        let free = forecast.bytes_free.map_or_else(String::new, |free| format!(" of {} free", human::bytes(free)));
         lines.push(format!(
-            "a restore here would take about {} for half and {} for all ({}), held back by {}; {disk}",
+            "a restore here would take about {} for half and {} for all ({}{free}), held back by {}; {disk}",
             seconds(forecast.half_seconds),
             seconds(forecast.all_seconds),
             human::bytes(forecast.bytes_needed),

@@ -2,6 +2,5 @@ pub(super) mod ages;
 pub(super) mod error_log;
 pub(super) mod reasons;
 pub(super) mod record;
-pub(super) mod report;
 pub(super) mod totals;
 pub(super) mod v3_fields;

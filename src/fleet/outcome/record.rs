@@ -1,18 +1,17 @@
-//! What a run reports: one record for each database, the totals, the error log and the report file.
+//! What a run reports: one row for each database, the totals, the error log and the reports.
 
-use crate::error::json_escaped;
 use crate::fleet::discovery::found::Discovery;
-use crate::fleet::job::{Ended, Ending, NewestState, Subject};
+use crate::fleet::job::{Ended, Ending, NewestState};
 use crate::fleet::outcome::ages::{Ages, state_of};
 use crate::fleet::outcome::error_log::{ErrorLog, Links, with_class};
 use crate::fleet::outcome::reasons::FrequentReason;
-use crate::fleet::outcome::report::Report;
 use crate::fleet::outcome::totals::Totals;
 use crate::fleet::outcome::v3_fields::V3Fields;
 use crate::ltx::Txid;
 use crate::plan::V3State;
+use crate::report::{DatabaseRow, ReportBook, ReportError, RowStanding, RunEnd, json_line, rounded_seconds};
 use crate::store::s3::{BucketLimits, ProcessLimiter};
-use crate::telemetry::{Counters, Stages};
+use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -20,152 +19,81 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What `-json` and the report say about one database (docs/CLI.md, "JSON").
-#[derive(Debug, Serialize)]
-pub struct Record {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// Serialized as the fields `name` and `key`.
-    #[serde(flatten)]
-    pub subject: Subject,
-    /// Absolute path of the restored database. None: it has no safe output path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub db_path: Option<String>,
-    /// Word for the result: `restored`, `planned`, `rehearsed`, `skipped` or `failed`.
-    pub outcome: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    replica: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    /// TXID that was reached or planned, as 16 hexadecimal digits. Empty if the files are those of Litestream 0.3.
-    pub txid: Option<String>,
-    /// The state that was reached or planned, if the files are those of Litestream 0.3.
-    #[serde(flatten)]
-    pub v3: Option<V3Fields>,
-    /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more. `txid` is newer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub moved_from: Option<String>,
-    /// Point in time of the restored state, in RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timestamp: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time_source: Option<&'static str>,
-    /// How much older that is than the time that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub age_s: Option<u64>,
-    /// Size of the database.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    /// Number of files that were fetched or planned.
-    pub files: Option<u64>,
-    /// Size in bytes of the files that were fetched or planned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes_fetched: Option<u64>,
-    /// Number of requests for this database, without retries.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests: Option<u64>,
-    /// Number of times that the database was tried again.
-    pub retries: u32,
-    /// Milliseconds from the first start of the database to its end, pauses between retries included.
-    pub duration_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    /// Class of the failure, if the database failed (docs/CLI.md, "Error log classes").
-    pub class: Option<&'static str>,
-    /// Why the newest state cannot be had, if an older one was restored or planned (`-newest-intact`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lost: Option<String>,
-    /// Why the database was skipped or failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    /// Warnings about the database's backup or its output path.
-    pub warnings: Vec<String>,
-}
-
-impl Record {
-    fn of(ended: &Ended, reference: Timestamp) -> Self {
-        let state = state_of(ended);
-        let mut record = Self {
-            kind: "database",
-            subject: ended.subject.clone(),
-            db_path: ended.output.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            outcome: "failed",
-            replica: ended.subject.replica(),
-            txid: None,
-            v3: None,
-            moved_from: None,
-            timestamp: state.map(|state| state.time.to_rfc3339_seconds()),
-            time_source: state.map(|state| state.source),
-            age_s: state.map(|state| state.age_seconds(reference)),
-            bytes: None,
-            files: None,
-            bytes_fetched: None,
-            requests: None,
-            retries: ended.retries,
-            duration_ms: millis(ended.elapsed),
-            class: None,
-            lost: None,
-            reason: None,
-            warnings: Vec::new(),
-        };
-        match &ended.ending {
-            Ending::Restored { outcome, warnings } => {
-                record.outcome = "restored";
-                record.state(outcome.txid, outcome.v3.as_ref());
-                record.moved_from = outcome.moved_from().map(|txid| txid.to_string());
-                record.bytes = Some(outcome.bytes_out);
-                record.files = Some(outcome.files as u64);
-                record.bytes_fetched = Some(outcome.bytes_in);
-                record.requests = Some(outcome.requests);
-                record.lost.clone_from(&outcome.lost);
-                record.warnings = outcome.all_warnings();
-                record.warnings.extend_from_slice(warnings);
+/// The row of a database that ended (docs/CLI.md, "JSON"). Ages are counted up to `reference`.
+pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
+    let state = state_of(ended);
+    let age = state.map(|state| state.age_seconds(reference));
+    let mut row = DatabaseRow {
+        kind: "database",
+        name: ended.name().to_owned(),
+        key: ended.subject.id().map(str::to_owned),
+        db_path: ended.output.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        replica: ended.subject.replica(),
+        timestamp: state.map(|state| state.time.to_rfc3339_seconds()),
+        time_source: state.map(|state| state.source),
+        age_s: age,
+        age_seconds: age,
+        retries: ended.retries,
+        duration_ms: Some(millis(ended.elapsed)),
+        seconds: Some(rounded_seconds(ended.elapsed)),
+        ..DatabaseRow::default()
+    };
+    match &ended.ending {
+        Ending::Restored { outcome, warnings } => {
+            (row.outcome, row.standing) = ("restored", RowStanding::Good);
+            if !outcome.damaged.is_empty() || outcome.lost.is_some() {
+                row.standing = RowStanding::Degraded;
             }
-            Ending::Planned(planned) => {
-                record.outcome = "planned";
-                record.state(planned.txid, planned.v3.as_ref());
-                record.moved_from = planned.moved_from.map(|txid| txid.to_string());
-                record.files = Some(planned.files);
-                record.bytes_fetched = Some(planned.bytes);
-                record.requests = Some(planned.requests);
-                record.lost.clone_from(&planned.lost);
-                record.warnings.clone_from(&planned.warnings);
-            }
-            Ending::Rehearsed(rehearsed) => {
-                record.outcome = "rehearsed";
-                record.files = Some(rehearsed.files as u64);
-                record.bytes_fetched = Some(rehearsed.bytes_in);
-                record.requests = Some(rehearsed.requests);
-            }
-            // `hydrant verify` has records of its own.
-            Ending::Verified(_) => record.outcome = "verified",
-            Ending::Skipped(why) => {
-                record.outcome = "skipped";
-                record.reason = Some((*why).to_owned());
-            }
-            Ending::Failed { class, reason } => {
-                record.class = Some(class.as_str());
-                record.reason = Some(with_class(*class, reason));
-            }
+            set_state(&mut row, outcome.txid, outcome.v3.as_ref());
+            row.moved_from = outcome.moved_from().map(|txid| txid.to_string());
+            row.lost.clone_from(&outcome.lost);
+            row.bytes = Some(outcome.bytes_out);
+            row.files = Some(outcome.files as u64);
+            row.bytes_fetched = Some(outcome.bytes_in);
+            row.requests = Some(outcome.requests);
+            row.warnings = outcome.all_warnings();
+            row.warnings.extend_from_slice(warnings);
         }
-        record
+        Ending::Planned(planned) => {
+            (row.outcome, row.standing) = ("planned", RowStanding::Good);
+            if planned.lost.is_some() {
+                row.standing = RowStanding::Degraded;
+            }
+            set_state(&mut row, planned.txid, planned.v3.as_ref());
+            row.moved_from = planned.moved_from.map(|txid| txid.to_string());
+            row.lost.clone_from(&planned.lost);
+            row.files = Some(planned.files);
+            row.bytes_fetched = Some(planned.bytes);
+            row.requests = Some(planned.requests);
+            row.warnings.clone_from(&planned.warnings);
+        }
+        Ending::Rehearsed(rehearsed) => {
+            (row.outcome, row.standing) = ("rehearsed", RowStanding::Good);
+            row.files = Some(rehearsed.files as u64);
+            row.bytes_fetched = Some(rehearsed.bytes_in);
+            row.requests = Some(rehearsed.requests);
+        }
+        // `hydrant verify` makes rows of its own.
+        Ending::Verified(_) => row.outcome = "verified",
+        Ending::Skipped(why) => {
+            (row.outcome, row.standing) = ("skipped", RowStanding::Skipped);
+            row.reason = Some((*why).to_owned());
+        }
+        Ending::Failed { class, reason } => {
+            (row.outcome, row.standing) = ("failed", RowStanding::Bad);
+            row.class = Some(class.as_str());
+            row.reason = Some(with_class(*class, reason));
+        }
     }
-
-    /// Sets the state that was reached: `v3` for files of Litestream 0.3, else `txid`.
-    fn state(&mut self, txid: Txid, v3: Option<&V3State>) {
-        self.txid = Some(if v3.is_some() { String::new() } else { txid.to_string() });
-        self.v3 = v3.map(V3Fields::of);
-    }
-
-    /// Returns the record as one line of JSON, with a newline at its end.
-    pub fn to_json_line(&self) -> String {
-        line(self)
-    }
+    row
 }
 
-fn line(value: &impl Serialize) -> String {
-    // Serializing plain data does not fail.
-    serde_json::to_string(value).map_or_else(|e| format!("{{\"error\":\"{e}\"}}\n"), |text| json_escaped(text) + "\n")
+/// Sets the state that was reached: `v3` for files of Litestream 0.3, else `txid`.
+fn set_state(row: &mut DatabaseRow, txid: Txid, v3: Option<&V3State>) {
+    row.txid = Some(if v3.is_some() { String::new() } else { txid.to_string() });
+    if let Some(v3) = v3 {
+        V3Fields::of(v3).set(row);
+    }
 }
 
 fn millis(time: Duration) -> u64 {
@@ -251,37 +179,31 @@ pub struct RunSummary {
     /// Why discovery failed. No database was restored then.
     pub listing_error: Option<String>,
     error_log: Option<ErrorLog>,
-    report: Option<Report>,
-    /// The absolute path of the report, once it is complete. None for a device or a pipe.
-    complete_report: Option<PathBuf>,
+    reports: ReportBook,
     /// Milliseconds per restored database.
     times: Option<Histogram<u64>>,
-    /// Why the report file cannot be written. It is reported to the operator once.
-    trouble: Option<String>,
 }
 
 impl RunSummary {
-    /// Creates the report file and deletes the error log of an earlier run. `error_log` is None in a dry run.
-    /// If the error log cannot be deleted, [`RunSummary::take_trouble`] returns the reason.
+    /// Makes the reports and opens the error log. `error_log` is None in a dry run. If the error log cannot be
+    /// written, [`RunSummary::take_trouble`] returns the reason. Ages are counted up to `reference`.
     ///
     /// # Errors
-    /// The report cannot be written.
+    /// A report cannot be written.
     pub fn open(
         error_log: Option<(&Path, Links)>,
-        report: Option<&Path>,
+        reports: &[PathBuf],
         reference: Timestamp,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, ReportError> {
         Ok(Self {
             totals: Totals::default(),
             ages: Ages::new(reference),
             discovered: Discovered::default(),
             recovery_point: None,
             listing_error: None,
-            report: report.map(Report::create).transpose()?,
-            complete_report: None,
+            reports: ReportBook::open(reports)?,
             error_log: error_log.map(|(path, links)| ErrorLog::open(path, links)),
             times: Histogram::new(3).ok(),
-            trouble: None,
         })
     }
 
@@ -293,8 +215,14 @@ impl RunSummary {
         }
     }
 
-    /// Records how a database ended.
-    pub fn add(&mut self, ended: &Ended) -> Record {
+    /// Whether a report is written.
+    pub fn is_reported(&self) -> bool {
+        self.reports.is_wanted()
+    }
+
+    /// Records how a database ended, `at` this time since the start of the run. `command` restores it alone; it is
+    /// shown if the database failed.
+    pub fn add(&mut self, ended: &Ended, at: Duration, command: Option<String>) -> DatabaseRow {
         self.totals.add(ended);
         self.ages.add(ended);
         if let (Ending::Restored { .. }, Some(times)) = (&ended.ending, &mut self.times) {
@@ -303,14 +231,10 @@ impl RunSummary {
         if let (Ending::Failed { class, reason }, Some(log)) = (&ended.ending, &mut self.error_log) {
             log.append(ended.name(), *class, reason);
         }
-        let record = Record::of(ended, self.ages.reference());
-        if let Some(report) = &mut self.report
-            && let Err(e) = report.add(&record)
-        {
-            self.report = None;
-            self.trouble = Some(format!("cannot write the report: {e}"));
-        }
-        record
+        let mut row = row_of(ended, self.ages.reference());
+        row.command = command.filter(|_| row.standing == RowStanding::Bad);
+        self.reports.add(&row, at);
+        row
     }
 
     /// Whether the error log takes all failures. False in a dry run, which has none.
@@ -318,34 +242,34 @@ impl RunSummary {
         self.error_log.as_ref().is_some_and(ErrorLog::is_written)
     }
 
-    /// The absolute path of a file that names all failed databases: the error log, else the report once it is
+    /// The absolute path of a file that names all failed databases: the error log, else a JSON report once it is
     /// complete. None: there is no such file.
     pub fn failures_file(&self) -> Option<&Path> {
         let log = self.error_log.as_ref().filter(|log| log.is_written()).and_then(ErrorLog::file);
-        log.or(self.complete_report.as_deref())
+        log.or(self.reports.complete_json())
     }
 
-    /// Returns errors with the error log and the report themselves, each once.
+    /// Returns errors with the error log and the reports themselves, each once.
     pub fn take_trouble(&mut self) -> Option<String> {
-        self.error_log.as_mut().and_then(ErrorLog::take_trouble).or_else(|| self.trouble.take())
+        self.error_log.as_mut().and_then(ErrorLog::take_trouble).or_else(|| self.reports.take_trouble())
     }
 
     /// Returns the last line of `-json`: the totals as one JSON object. `took` is the time of the whole run.
     pub fn summary_line(&self, counters: &Counters, took: Duration) -> String {
-        line(&self.summary(counters, took))
+        json_line(&self.summary(counters, took))
     }
 
-    /// Writes the totals to the report and gives the file its final name.
+    /// Completes the reports with the totals and gives them their final names. `end` holds what only the caller
+    /// knows: the description of the run, its timeline and its latencies.
     ///
-    /// # Errors
-    /// The error of the kernel if the report cannot be written. No report exists then.
+    /// Returns the reports that could not be written; they do not exist then.
     pub fn finish(
         &mut self,
         counters: &Counters,
-        stages: &Stages,
         limits: &ProcessLimiter,
         took: Duration,
-    ) -> std::io::Result<()> {
+        mut end: RunEnd,
+    ) -> Vec<ReportError> {
         let mut summary = self.summary(counters, took);
         if let Some(times) = &self.times {
             let quantile = |q| times.value_at_quantile(q);
@@ -354,12 +278,14 @@ impl RunSummary {
             });
             summary.insert("restore_ms".to_owned(), quantiles);
         }
-        summary.insert("stages".to_owned(), Value::Object(stages.to_json()));
+        summary.insert("stages".to_owned(), Value::Object(end.stages.to_json()));
         summary.insert("limits".to_owned(), limits.snapshot().into_iter().map(bucket_json).collect());
-        if let Some(report) = self.report.take() {
-            self.complete_report = report.finish(&summary)?;
-        }
-        Ok(())
+        end.summary = summary;
+        end.not_reached = self.totals.left + self.totals.not_started;
+        end.listing_error.clone_from(&self.listing_error);
+        end.reference = self.ages.reference().to_rfc3339_seconds();
+        end.requests_repeated = counters.retries.get();
+        self.reports.finish(&end)
     }
 
     fn summary(&self, counters: &Counters, took: Duration) -> Map<String, Value> {

@@ -1,6 +1,7 @@
 //! The fields of JSON that name a state from files of Litestream 0.3, which has no TXID (docs/CLI.md, "JSON").
 
 use crate::plan::V3State;
+use crate::report::DatabaseRow;
 use serde::Serialize;
 
 /// The format that these fields name.
@@ -32,9 +33,11 @@ impl V3Fields {
         }
     }
 
-    /// Generation and index for a table: `172497b1f17ea34a/00000003`.
-    pub fn place(&self) -> String {
-        format!("{}/{}", self.generation, self.index)
+    /// Sets these fields of a report's row.
+    pub fn set(self, row: &mut DatabaseRow) {
+        let Self { format, generation, index, offset, time } = self;
+        (row.format, row.generation) = (Some(format), Some(generation));
+        (row.index, row.offset, row.time) = (Some(index), Some(offset), Some(time));
     }
 }
 

@@ -7,10 +7,11 @@ use hydrant::catalogue::Generation;
 use hydrant::commit::check;
 use hydrant::error::Class;
 use hydrant::fleet::{
-    DatabaseRef, Discovered, Ended, Ending, Links, NewestState, PlannedDatabase, Record, RunSummary, Subject,
+    DatabaseRef, Discovered, Ended, Ending, Links, NewestState, PlannedDatabase, RunSummary, Subject, row_of,
 };
 use hydrant::ltx::Txid;
 use hydrant::plan::{V3State, Warning};
+use hydrant::report::{CounterSample, DatabaseRow, HostInfo, Purpose, RunEnd, RunInfo, Timeline};
 use hydrant::restore::{Discarded, RestoreOutcome};
 use hydrant::store::Store;
 use hydrant::store::s3::{ProcessLimiter, S3, S3Config, S3Options};
@@ -126,8 +127,10 @@ pub(super) fn every_ending() -> Vec<Ended> {
 fn books() {
     let dir = tempfile::tempdir().unwrap();
     let (log, report) = (dir.path().join("errors.log"), dir.path().join("report.json"));
-    let mut books = RunSummary::open(Some((&log, Links::Replaced)), Some(&report), now()).unwrap();
-    let lines: String = every_ending().iter().map(|ended| books.add(ended).to_json_line()).collect();
+    let mut books = RunSummary::open(Some((&log, Links::Replaced)), std::slice::from_ref(&report), now()).unwrap();
+    let at = Duration::from_millis(40);
+    let again = || Some("the command for this database".to_owned());
+    let lines: String = every_ending().iter().map(|ended| books.add(ended, at, again()).to_json_line()).collect();
     books.totals.left = 3;
     books.totals.not_started = 4;
     books.discovered = Discovered {
@@ -156,7 +159,27 @@ fn books() {
     let all_known = books.summary_line(&counters, took);
     books.listing_error = Some("why not all are known".to_owned());
     let not_all_known = books.summary_line(&counters, took);
-    books.finish(&counters, &stages, &ProcessLimiter::default(), took).unwrap();
+    let mut timeline = Timeline::default();
+    let sample =
+        CounterSample { done: 4, failed: 22, bytes: 20_000, bytes_written: 40_960, requests: 111, throttled: 100_000 };
+    timeline.sample(Duration::from_secs(1), CounterSample { throttled: 0, ..sample });
+    timeline.sample(took, sample);
+    let host = HostInfo { name: "host".to_owned(), cores: 2, memory_bytes: 1 << 28 };
+    let run = RunInfo {
+        command: "restore-pattern",
+        command_line: "hydrant restore-pattern 's3://bucket/**'".to_owned(),
+        version: "0.1.0".to_owned(),
+        host,
+        source: "s3://bucket/**".to_owned(),
+        started: "2026-09-21T14:13:20Z".to_owned(),
+        ended: "2026-09-21T14:13:21Z".to_owned(),
+        seconds: 1.5,
+        interrupted_by: Some("SIGINT".to_owned()),
+        again: Some("the command for what failed".to_owned()),
+        purpose: Purpose::Restore,
+    };
+    let end = RunEnd { run, timeline: timeline.intervals(), stages, ..RunEnd::default() };
+    assert!(books.finish(&counters, &ProcessLimiter::default(), took, end).is_empty());
 
     let mut seen = Transcript::new("books", Normal::off());
     seen.file("a line for each database", &lines);
@@ -167,7 +190,7 @@ fn books() {
     seen.matches();
 }
 
-/// The record in the report for one database.
-pub(super) fn record(ended: &Ended) -> Record {
-    RunSummary::open(None, None, now()).unwrap().add(ended)
+/// The row in the report for one database.
+pub(super) fn record(ended: &Ended) -> DatabaseRow {
+    row_of(ended, now())
 }

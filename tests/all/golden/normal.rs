@@ -2,10 +2,12 @@
 //! same type. Keys, their order, spaces and all other values stay unchanged.
 
 use hydrant::telemetry::Stage;
+use serde_json::Value;
 
 /// The JSON keys of values that are measured or that depend on timing. Every number with a decimal point is a
 /// measurement too.
-const MEASURED: [&str; 8] = ["age_s", "older_than_a_day", "duration_ms", "discovery_ms", "p50", "p90", "p99", "max"];
+const MEASURED: [&str; 9] =
+    ["age_s", "age_seconds", "older_than_a_day", "duration_ms", "discovery_ms", "p50", "p90", "p99", "max"];
 
 /// The replacements for the runs of one test.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +68,8 @@ impl Normal {
                 }
                 '"' => {
                     let value = unquoted(token);
-                    let shown = if key == "time" { "<time>".to_owned() } else { self.text(&value) };
+                    let is_time = !self.is_off && matches!(key.as_str(), "time" | "started" | "ended");
+                    let shown = if is_time { "<time>".to_owned() } else { self.text(&value) };
                     match shown == value {
                         true => out.push_str(token),
                         false => out.push_str(&serde_json::to_string(&shown).unwrap()),
@@ -77,6 +80,17 @@ impl Normal {
             }
         }
         out
+    }
+}
+
+/// What a JSON value is made of: keys, the first element of each array, and the types of values.
+pub(super) fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(all) => all.iter().take(1).map(shape).collect(),
+        Value::Number(_) => 0.into(),
+        Value::String(_) => "".into(),
+        other => other.clone(),
     }
 }
 

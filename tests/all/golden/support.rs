@@ -1,10 +1,11 @@
 //! Runs the program in a directory of its own, and compares transcripts of the runs with the stored ones.
 
 use super::diff::diff;
-use super::normal::{Normal, is_latency, measured_row, squeezed};
+use super::normal::{Normal, is_latency, measured_row, shape, squeezed};
 use crate::common::wait::grant_time_to_end;
 pub(super) use crate::common::wait::until;
 use hydrant::sim::server::SimServer;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -269,24 +270,29 @@ impl Transcript {
         self.file("error log, sorted", &joined(lines));
     }
 
-    /// Adds the report of `ran`. Between its first and last line it must have one line per database, the same as on
-    /// stdout.
+    /// Adds the report of `ran`. It must have one line per database, the same as on stdout. Of what depends on the
+    /// machine and its clock, the keys are shown.
     pub(super) fn report(&mut self, text: &str, ran: &Ran) {
-        assert!(text.ends_with("}\n") && serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text}");
-        let lines: Vec<&str> = text.lines().collect();
-        let [first, databases @ .., last] = lines.as_slice() else { panic!("{text}") };
-        let separated = databases.join("\n");
-        let mut reported: Vec<&str> = separated.split(",\n").filter(|line| !line.is_empty()).collect();
+        let Ok(Value::Object(report)) = serde_json::from_str(text) else { panic!("{text}") };
+        assert!(text.ends_with("}\n"), "{text}");
+        let (rows, rest) = text.split_once("\n],").unwrap();
+        let (first, rows) = rows.split_once('\n').unwrap();
+        let mut reported: Vec<&str> = rows.split(",\n").filter(|line| !line.is_empty()).collect();
         let mut printed: Vec<&str> = ran.stdout.lines().filter(|line| !line.contains(r#""type":"summary""#)).collect();
         reported.sort();
         printed.sort();
         assert_eq!(reported, printed, "the report and -json say the same of each database");
-        let all = [
-            self.normal.json(first),
-            "(the databases as on stdout, commas between them)".to_owned(),
-            self.normal.json(last),
-        ];
-        self.part("report", &joined(all.into()), Shape::Text);
+        let mut all = vec![first.to_owned(), "(the databases as on stdout, commas between them)".to_owned()];
+        let (summary, _) = rest.split_once(",\n\"run\":").unwrap();
+        all.push(format!("],{},", self.normal.json(summary)));
+        for (key, value) in report.iter().skip_while(|(key, _)| *key != "run") {
+            let mut value = if key == "run" { value.clone() } else { shape(value) };
+            if let Some(host) = value.get_mut("host") {
+                *host = shape(host);
+            }
+            all.push(format!("\"{key}\":{}", self.normal.json(&value.to_string())));
+        }
+        self.part("report", &joined(all), Shape::Text);
         self.text.push('\n');
     }
 }

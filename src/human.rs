@@ -80,7 +80,7 @@ pub fn thousands(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::ui::human::*;
+    use crate::human::*;
 
     #[test]
     fn sizes() {
