@@ -5,7 +5,7 @@ use crate::common::wait::{self, AT_MOST};
 use hydrant::ltx::{PageSize, Txid};
 use hydrant::sim::generate::{Change, GeneratedObject, INVARIANT, Primary};
 use hydrant::sim::server::{Object, SimCredentials, SimOptions, SimServer, Stats};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 pub(super) use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -257,7 +257,8 @@ impl Readers {
             let (path, stop) = (path.to_owned(), Arc::clone(&stop));
             std::thread::spawn(move || {
                 let (mut reads, mut newest, mut kept) = (0, 0, None);
-                while !stop.load(SeqCst) {
+                // On a busy machine the follower may end before the first read.
+                while reads == 0 || !stop.load(SeqCst) {
                     let reader = match kept.take() {
                         Some(reader) => Ok(reader),
                         None => read_only(&path),
@@ -265,7 +266,10 @@ impl Readers {
                     // While the last connection closes, a reader may find no database that it can open.
                     let Ok(reader) = reader else { continue };
                     let _ = reader.execute_batch(&format!("PRAGMA mmap_size = {mmap}"));
-                    let Ok(seen) = seq(&reader) else { continue };
+                    let seen = match seq(&reader) {
+                        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => continue,
+                        seen => seen.unwrap(),
+                    };
                     assert!(seen >= newest, "the state at {seen} after {newest}");
                     (reads, newest) = (reads + 1, seen);
                     if keeps {
