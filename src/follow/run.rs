@@ -377,7 +377,16 @@ impl Follower {
         while files.len() < MOST_NEXT_KEYS && bytes < MOST_NEXT_BYTES {
             let txid = Txid(self.summary.txid.0.saturating_add(files.len() as u64 + 1));
             let key = layout.key(root, Level::TRANSACTIONS, txid, txid);
-            let Some(found) = fetch_if_there(&self.worker, &self.request.store, &key).await? else {
+            // A damaged file is looked at again by listings, which show whether it was replaced.
+            let is_damaged = self.damaged.contains_key(&key);
+            let found = match is_damaged {
+                true => None,
+                false => match fetch_if_there(&self.worker, &self.request.store, &key).await {
+                    Err(error) if error.is_unreadable() => return Ok(Polled::Again(PollKind::Level0)),
+                    found => found?,
+                },
+            };
+            let Some(found) = found else {
                 is_end = true;
                 break;
             };
