@@ -26,6 +26,6 @@ pub use budget::{CatalogueLimit, CatalogueMemory, Charge};
 pub use collect::{Catalogue, Interest, ReplicaCollector};
 pub use key::root_of;
 pub use lineage::Lineage;
-pub use replica::{Layout, LtxFile, Replica};
+pub use replica::{Layout, LtxFile, Replica, ReplicaEnds};
 pub use surroundings::{OtherObjects, RootCount, Surroundings};
 pub use v3::{Generation, V3File, V3Kind, V3Replica};

@@ -4,6 +4,7 @@ use super::{Generation, V3Replica};
 use crate::ltx::{Level, Txid};
 use crate::store::{Etag, Store};
 use crate::timestamp::Timestamp;
+use std::fmt;
 use std::ops::Range;
 
 /// The layout of an LTX file's key (docs/FORMAT.md, "Key layouts"). Keys are not stored; they are rebuilt from the
@@ -153,9 +154,47 @@ impl Replica {
         self
     }
 
+    /// Where level 0 and all levels end.
+    pub fn ends(&self) -> ReplicaEnds {
+        let level_0 = self.files.get(self.level(Level::TRANSACTIONS)).and_then(<[LtxFile]>::last);
+        ReplicaEnds { level_0: level_0.map(|file| file.max_txid), newest: self.max_txid() }
+    }
+
     /// The newest TXID that any file holds. None if there are no files.
     pub fn max_txid(&self) -> Option<Txid> {
         self.files.iter().map(|f| f.max_txid).max()
+    }
+}
+
+/// The ends of a replica, as Litestream finds them. It counts on from the newest file of level 0 (docs/FOLLOW.md,
+/// "Promotion").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplicaEnds {
+    /// The newest TXID of level 0. None: it has no files.
+    pub level_0: Option<Txid>,
+    /// The newest TXID of all levels. None: there are no LTX files.
+    pub newest: Option<Txid>,
+}
+
+impl ReplicaEnds {
+    /// Whether `litestream replicate` goes on where the replica ends. Otherwise it gives TXIDs again that the replica has,
+    /// and restores miss what it writes.
+    pub fn goes_on(&self) -> bool {
+        self.level_0 == self.newest
+    }
+}
+
+impl fmt::Display for ReplicaEnds {
+    /// Why Litestream does not go on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |txid: Option<Txid>| txid.map_or_else(|| "nothing".to_owned(), |txid| format!("txid {txid}"));
+        write!(
+            f,
+            "level 0 of the replica ends at {}, all levels at {}: litestream replicate would give TXIDs that the replica has \
+             already, and restores would miss what it writes. Replicate to a new path",
+            text(self.level_0),
+            text(self.newest)
+        )
     }
 }
 

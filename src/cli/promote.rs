@@ -2,6 +2,7 @@
 //! database (docs/FOLLOW.md, "Promotion"). What happens before, that the old primary is gone, no program can do.
 
 use crate::cancel::CancellationToken;
+use crate::catalogue::ReplicaEnds;
 use crate::cli::args::resolved::{PromoteArgs, Source};
 use crate::cli::failures::{absolute, from_store};
 use crate::cli::restore::locate;
@@ -12,10 +13,9 @@ use crate::cli::ui::screen;
 use crate::commit::check::{Check, CheckOutcome};
 use crate::config::{Env, Location};
 use crate::error::{Class, escaped};
-use crate::follow::{
-    self, FollowEvent, FollowLock, FollowRequest, FollowSummary, ReplicaEnds, Taken, Until, replica_ends, sidecar,
-};
+use crate::follow::{self, FollowEvent, FollowLock, FollowRequest, FollowSummary, Taken, Until, sidecar};
 use crate::ltx::Txid;
+use crate::restore::list_replica;
 use crate::telemetry::Counters;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -201,7 +201,8 @@ impl Promotion<'_> {
         });
         let done = session.workers.run(move |worker| {
             Box::pin(async move {
-                let ends = replica_ends(&worker, &store, &path).await;
+                let listed = list_replica(&worker.http, &store, &path, &worker.shared.catalogue).await;
+                let ends = listed.map(|listed| listed.replica.ends());
                 (follow::follow(worker, request, observer).await, ends)
             })
         });
@@ -238,13 +239,7 @@ impl Promotion<'_> {
         if ends.goes_on() {
             return Ok(());
         }
-        let text = |txid: Option<Txid>| txid.map_or_else(|| "nothing".to_owned(), |txid| format!("txid {txid}"));
-        let message = format!(
-            "level 0 of the replica ends at {}, all levels at {}: litestream replicate would give TXIDs that the replica has \
-             already, and restores would miss what it writes. Replicate to a new path",
-            text(ends.level_0),
-            text(ends.newest)
-        );
+        let message = ends.to_string();
         if self.args.force {
             self.log.warn(&message);
             return Ok(());

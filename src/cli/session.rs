@@ -4,7 +4,7 @@
 
 use crate::cancel::CancellationToken;
 use crate::cli::advice;
-use crate::cli::args::resolved::{CommonArgs, StoreArgs};
+use crate::cli::args::resolved::{CommonArgs, Source, StoreArgs};
 use crate::cli::restore::{RestoreRequest, Restorer};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
@@ -271,6 +271,9 @@ impl OneDatabase {
             Some(Err(e)) => return Err(failure(&session, e)),
             None => return Err(session.failure(None)),
         };
+        // The database is going to be replicated from here, as litestream.yml says.
+        let is_primary = matches!(args.source, Source::Database { .. }) && args.output.is_none() && !args.follow;
+        let not_going_on = (is_primary && !restored.ends.goes_on()).then(|| restored.ends.to_string());
         let report = RestoreReport {
             db_path: request.output_shown.to_owned(),
             replica: request.location.store.kind(),
@@ -289,7 +292,7 @@ impl OneDatabase {
             requests: self.counters.sent(),
             retries: self.counters.retries.get(),
             hedged: self.counters.hedges.get(),
-            warnings: restored.all_warnings(),
+            warnings: restored.all_warnings().into_iter().chain(not_going_on).collect(),
             lost: restored.lost,
         };
         if let Some(note) = session.catalogue_note() {

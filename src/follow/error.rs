@@ -65,6 +65,15 @@ impl FollowError {
         }
     }
 
+    /// Whether the database must not be taken up by another follower: two programs have written to the replica or to the
+    /// standby, and the next follower could not see that.
+    pub const fn ends_the_standby(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherWriter { .. } | Self::Standby(StandbyError::ChangedByOther { .. } | StandbyError::Size { .. })
+        )
+    }
+
     /// Whether a new restore (`-force`) helps.
     pub const fn needs_new_restore(&self) -> bool {
         match self {

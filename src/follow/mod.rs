@@ -11,7 +11,6 @@ mod apply;
 mod error;
 mod events;
 mod lock;
-mod promote;
 mod run;
 mod schedule;
 mod standby;
@@ -22,7 +21,6 @@ pub use crate::commit::txid_sidecar as sidecar;
 pub use error::FollowError;
 pub use events::{FollowEvent, FollowSummary, Observer};
 pub use lock::{FollowLock, OtherFollower, Taken};
-pub use promote::{ReplicaEnds, replica_ends};
 pub use run::{FollowRequest, Until, follow};
 pub use standby::{BUILD_FLAG, LogFill, Standby, StandbyError, check_build};
 

@@ -9,12 +9,13 @@ use crate::follow::events::{FollowEvent, FollowSummary, Observer};
 use crate::follow::schedule::{PollKind, Polled, Schedule};
 use crate::follow::sidecar;
 use crate::follow::standby::{Standby, StandbyError};
+use crate::ltx::header::Header;
 use crate::ltx::{Level, Txid};
 use crate::plan::Excluded;
-use crate::plan::continuity::Continuity;
+use crate::plan::continuity::{Continuity, ReadFile};
 use crate::plan::follow::{Continuation, NextFiles, continue_from};
 use crate::process::threads::Threads;
-use crate::restore::{ChangeFile, Worker, fetch_if_there, list_replica};
+use crate::restore::{ChangeFile, Worker, fetch_if_there, list_replica, read_header};
 use crate::store::{Etag, ListPage, Store, StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
@@ -70,7 +71,8 @@ pub enum Until {
 /// database ([`crate::follow::FollowLock`]). When this returns, the database is closed and its sidecar is written.
 ///
 /// # Errors
-/// [`FollowError`]: the standby cannot go on. The database is whole.
+/// [`FollowError`]: the standby cannot go on. The database is whole. After [`FollowError::ends_the_standby`] its sidecar is
+/// removed.
 pub async fn follow(
     worker: Rc<Worker>,
     request: FollowRequest,
@@ -90,6 +92,7 @@ pub async fn follow(
         durable: request.at,
         sidecar_at: Duration::ZERO,
         continuity: Continuity::default(),
+        knows_position: false,
         place: None,
         damaged: BTreeMap::new(),
         suspicion: None,
@@ -114,7 +117,12 @@ pub async fn follow(
     let Follower { writer, mut summary, request, durable, observer, .. } = follower;
     // A change that was in flight is taken back, or was committed although nobody waited for it any more.
     summary.txid = writer.close().await.unwrap_or(summary.txid);
-    if summary.txid != durable
+    let is_spoilt = ended.as_ref().is_err_and(FollowError::ends_the_standby);
+    if is_spoilt && let Err(error) = sidecar::remove(&request.database) {
+        observer(&FollowEvent::SidecarFailed { error: &error });
+    }
+    if !is_spoilt
+        && summary.txid != durable
         && let Err(error) = sidecar::write(&request.database, summary.txid)
     {
         observer(&FollowEvent::SidecarFailed { error: &error });
@@ -161,6 +169,8 @@ struct Follower {
     durable: Txid,
     sidecar_at: Duration,
     continuity: Continuity,
+    /// Whether `continuity` begins with the file that the standby ended with at the start.
+    knows_position: bool,
     /// Root and layout of the replica's keys, by the last listing of all levels.
     place: Option<(String, Layout)>,
     /// Size and ETag of files that are not planned because they are damaged, and since when.
@@ -259,6 +269,7 @@ impl Follower {
             return Err(FollowError::OnlyV3.into());
         }
         self.check_listing(&replica)?;
+        self.learn_position(&replica).await?;
         self.place = replica.files.first().map(|file| (replica.root.clone(), file.layout));
         match self.continue_from(&replica) {
             Continuation::UpToDate => {
@@ -319,6 +330,28 @@ impl Follower {
         }
     }
 
+    /// Once, at the start: reads the header of the file of level 0 that the standby ends with, if it is still there. The
+    /// next file must continue it, as if there had been no restart.
+    async fn learn_position(&mut self, replica: &Replica) -> Result<(), StoreError> {
+        let at = self.summary.txid;
+        let is_it = |file: &&LtxFile| (file.level, file.min_txid, file.max_txid) == (Level::TRANSACTIONS, at, at);
+        if !self.knows_position
+            && let Some(file) = replica.files.iter().find(is_it)
+        {
+            let key = replica.key(file);
+            let (etag, size, level) = (file.etag.clone(), file.size, file.level);
+            let (bytes, _) = read_header(&self.worker.http, &self.request.store, &key, size, etag.as_ref()).await?;
+            // A damaged one says nothing.
+            if let Ok(header) = Header::parse(&bytes)
+                && let Ok(known) = self.continuity.after(&[ReadFile { key, level, etag, size, header }])
+            {
+                self.continuity = known;
+            }
+        }
+        self.knows_position = true;
+        Ok(())
+    }
+
     async fn list_level_0(&self, root: &str, layout: Layout) -> Result<Replica, StoreError> {
         let at = self.summary.txid;
         let first = self.continuity.oldest().map_or(at, |oldest| oldest.min(at));
@@ -344,7 +377,16 @@ impl Follower {
         while files.len() < MOST_NEXT_KEYS && bytes < MOST_NEXT_BYTES {
             let txid = Txid(self.summary.txid.0.saturating_add(files.len() as u64 + 1));
             let key = layout.key(root, Level::TRANSACTIONS, txid, txid);
-            let Some(found) = fetch_if_there(&self.worker, &self.request.store, &key).await? else {
+            // A damaged file is looked at again by listings, which show whether it was replaced.
+            let is_damaged = self.damaged.contains_key(&key);
+            let found = match is_damaged {
+                true => None,
+                false => match fetch_if_there(&self.worker, &self.request.store, &key).await {
+                    Err(error) if error.is_unreadable() => return Ok(Polled::Again(PollKind::Level0)),
+                    found => found?,
+                },
+            };
+            let Some(found) = found else {
                 is_end = true;
                 break;
             };

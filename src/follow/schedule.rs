@@ -14,8 +14,8 @@ const LIST_EVERY: (u32, Duration) = (15, Duration::from_secs(15));
 const LIST_ALL_EVERY: (u32, Duration) = (300, Duration::from_secs(300));
 /// If no request has succeeded for 4 min, all levels are listed: Litestream keeps files of level 0 for 5 min.
 const LONG_SILENCE: Duration = Duration::from_secs(240);
-/// At most this many polls follow each other at once.
-const MOST_AT_ONCE: u32 = 64;
+/// At most 8 polls follow each other at once. A store that lists what it does not have would be asked without end.
+const MOST_AT_ONCE: u32 = 8;
 /// The longest pause after failures.
 const MOST_PAUSE: Duration = Duration::from_secs(60);
 /// The shortest pause after a failure.

@@ -4,7 +4,7 @@
 //! If a planned file proves damaged, a new plan is made without it. If planned files were deleted or
 //! replaced since the listing, the replica is listed again and a new plan is made.
 
-use crate::catalogue::{Generation, Replica};
+use crate::catalogue::{Generation, Replica, ReplicaEnds};
 use crate::commit::check::{self, Check};
 use crate::commit::{CommitError, Destination, PublishedFile, StagedFile, txid_sidecar};
 use crate::error::{Class, escaped};
@@ -117,6 +117,9 @@ pub struct RestoreOutcome {
     pub files: usize,
     /// Damaged LTX files that the final plan avoids: the file's key, and a text that says what is wrong.
     pub damaged: Vec<(String, String)>,
+    /// Where the replica ended when it was listed. Litestream must be able to go on there if it is to replicate the
+    /// restored database.
+    pub ends: ReplicaEnds,
     /// Why the newest state cannot be had, if an older one was restored (`-newest-intact`).
     pub lost: Option<String>,
     /// Warnings about the replica that did not prevent the restore, for example that it also holds files of another
@@ -334,6 +337,7 @@ async fn finish(
         bytes_out: u64::from(executed.commit) * u64::from(executed.page_size),
         bytes_in,
         files: plan.files.len(),
+        ends: planner.replica.ends(),
         damaged: planner.damaged,
         lost: planner.lost.as_ref().map(ToString::to_string),
         warnings,

@@ -47,6 +47,13 @@ fn damage_is_planned_around() {
     world.put(with_bytes(&file, damaged));
     follower
         .until_line("waits at txid 0000000000000001: the files that lead to 0000000000000002 are damaged or archived");
+    // It is not fetched again and again, and said once.
+    let before = world.stats();
+    crate::common::wait::until(|| world.stats().since(&before).of_kind(RequestKind::List) >= 6);
+    let spent = world.stats().since(&before);
+    assert_eq!(spent.of_kind(RequestKind::Get), 0, "{spent:?}");
+    assert_eq!(follower.count("Warning: app.db/0000/"), 1, "{:#?}", follower.log());
+    assert_eq!(follower.count("waits at txid"), 1, "{:#?}", follower.log());
     world.upload(1, 1, 2);
     world.catch_up_and_stop(follower);
 }

@@ -6,6 +6,7 @@ mod damage;
 mod disk_full;
 mod end_to_end;
 mod gaps;
+mod litestream;
 mod promote;
 mod refused;
 mod requests;

@@ -4,7 +4,7 @@ use super::support::*;
 use crate::common::binary::hydrant;
 use hydrant::ltx::Txid;
 use hydrant::sim::generate::Change;
-use hydrant::sim::server::{Failure, Faults};
+use hydrant::sim::server::{Failure, Faults, Object};
 use std::process::Command;
 
 fn promote(world: &World, more: &[&str]) -> Command {
@@ -111,4 +111,31 @@ fn damage_is_found_before_anything_is_given_up() {
     std::fs::write(world.path(), image).unwrap();
     Follower::start(&mut promote(&world, &[])).fails("integrity check failed: ");
     assert_eq!(world.sidecar(), "0000000000000003\n");
+}
+
+/// A database that is restored to be replicated from here again.
+#[test]
+fn a_restore_to_the_configured_path_warns_where_litestream_could_not_go_on() {
+    let mut world = World::new(4096, 0);
+    world.transact(Change::Transfer);
+    let compacted = world.primary.file(1, (2, 2)).unwrap();
+    let path = world.path().display().to_string();
+    let config = format!(
+        "dbs:\n  - path: {path}\n    replica: {{type: s3, bucket: {BUCKET}, path: app.db, endpoint: '{}', region: us-east-1, \
+         force-path-style: true}}\n",
+        world.server.endpoint()
+    );
+    std::fs::write(world.dir.path().join("litestream.yml"), config).unwrap();
+    let restore = |more: &[&str]| {
+        let args = [&["restore", "-force", "-config", "litestream.yml"], more, &[&*path]].concat();
+        let (status, _, lines) = Follower::start(&mut hydrant(world.dir.path(), &args)).wait();
+        assert_eq!(status.code(), Some(0), "{lines:#?}");
+        lines.into_iter().filter(|line| line.starts_with("Warning: level 0 of the replica ends at ")).count()
+    };
+    assert_eq!(restore(&[]), 0);
+    world.remove(0, 2, 2);
+    world.server.objects().put(BUCKET, &key(1, 2, 2), Object::new(compacted.bytes));
+    assert_eq!(restore(&[]), 1);
+    // Elsewhere it is not replicated.
+    assert_eq!(restore(&["-o", "other.db"]), 0);
 }

@@ -1,9 +1,14 @@
 //! What a standby must not follow, and what it says then.
 
 use super::support::*;
+use hydrant::ltx::Pgno;
 use hydrant::ltx::Txid;
+use hydrant::ltx::encode::Encoder;
+use hydrant::ltx::frame::Encoding;
+use hydrant::ltx::header::Header;
 use hydrant::sim::generate::v3::{FleetV3, v3_fleet};
 use hydrant::sim::generate::{Change, Primary};
+use hydrant::sim::server::Object;
 use rusqlite::Connection;
 use std::fs;
 
@@ -95,7 +100,76 @@ fn another_writer_stops_it_and_the_database_stays_whole() {
     assert_eq!(foreign.max_txid, Txid(second.0 + 1));
     world.put(foreign);
     follower.fails("another program writes to this replica: app.db/0000/0000000000000004-");
-    world.is_state(second);
+    is_whole_and_no_standby(&world, second);
+}
+
+/// Checks that the database holds the state at `txid`, and that no follower takes it up.
+#[track_caller]
+fn is_whole_and_no_standby(world: &World, txid: Txid) {
+    world.has_only(&["out.db"]);
+    assert_eq!(read_only(&world.path()).and_then(|reader| seq(&reader)).unwrap(), txid.0);
+    world.follow().fails("cannot resume follow mode: ");
+}
+
+#[test]
+fn another_writer_is_seen_after_a_restart_too() {
+    let mut world = World::new(4096, 0);
+    let second = world.transact(Change::Transfer);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    let mut other = Primary::new("app.db", hydrant::ltx::PageSize::new(4096).unwrap(), 0, 99).unwrap();
+    other.transact(Change::Transfer).unwrap();
+    world.put(other.transact(Change::Transfer).unwrap());
+    world.follow().fails("another program writes to this replica: app.db/0000/0000000000000003-");
+    is_whole_and_no_standby(&world, second);
+}
+
+#[test]
+fn a_file_that_is_replaced_after_it_was_applied_stops_it() {
+    let mut world = World::new(4096, 0);
+    let follower = world.follow();
+    follower.until_line("caught up");
+    let second = world.transact(Change::Transfer);
+    follower.until_seq(&world.path(), second);
+    let mut other = Primary::new("app.db", hydrant::ltx::PageSize::new(4096).unwrap(), 0, 99).unwrap();
+    world.put(other.transact(Change::Transfer).unwrap());
+    follower.fails(&format!("{} was replaced after it was applied", key(0, 2, 2)));
+    is_whole_and_no_standby(&world, second);
+}
+
+/// Files that are whole, and that cannot be applied in place.
+#[test]
+fn what_cannot_be_applied_in_place_stops_it() {
+    let file = |page_size: u32, commit: u32, pages: &[u32]| {
+        let page_size = hydrant::ltx::PageSize::new(page_size).unwrap();
+        // It begins a new WAL.
+        let header = Header { wal_offset: 32, ..crate::common::ltx_header(page_size, commit, 2, 0) };
+        let mut encoder = Encoder::new(&header, Encoding::Block);
+        for &pgno in pages {
+            encoder.page(Pgno(pgno), &vec![1; page_size.bytes()]).unwrap();
+        }
+        encoder.finish(0).unwrap()
+    };
+    let mut world = World::new(4096, 0);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    for (bytes, text) in [
+        (file(8192, 1, &[1]), "the page size changes from 4096 to 8192 after txid 0000000000000001"),
+        (file(4096, 0, &[]), "empties the database (0 pages)"),
+        (
+            file(4096, 1000, &[1, 999, 1000]),
+            "of 1000, by which the database grows after txid 0000000000000001, is in no file",
+        ),
+    ] {
+        world.server.objects().put(BUCKET, &key(0, 2, 2), Object::new(bytes));
+        let lines = world.follow().fails(text);
+        assert!(lines.iter().any(|line| line.starts_with("Try: hydrant restore -force -f ")), "{lines:#?}");
+        world.is_state(Txid(1));
+    }
+    // As it should be, and then it goes on.
+    world.transact(Change::Transfer);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
 }
 
 #[test]

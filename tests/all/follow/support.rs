@@ -124,7 +124,7 @@ pub(super) fn key(level: u8, min: u64, max: u64) -> String {
 }
 
 /// An image without the bytes of page 1 that a standby sets anew.
-fn masked(mut image: Vec<u8>) -> Vec<u8> {
+pub(super) fn masked(mut image: Vec<u8>) -> Vec<u8> {
     for range in [18..20, 24..28, 92..100] {
         image[range].fill(0);
     }

@@ -47,6 +47,7 @@ fn now() -> Timestamp {
 
 fn restored() -> Ending {
     let outcome = RestoreOutcome {
+        ends: Default::default(),
         output: "/restored/restored.db".into(),
         min_txid: Txid(1),
         txid: Txid(0x1f),
