@@ -115,18 +115,18 @@ impl StandbyCommand<'_> {
     fn start(&self) -> Result<(FollowLock, StandbyStart), Failure> {
         let RestoreRequest { args, output, .. } = *self.request;
         self.refuse_primary()?;
+        // What an interrupted restore left may change what stands there.
+        self.engine.put_right(output, self.request.log);
         if stands_at(output) && !args.force {
-            let lock = self.lock()?;
-            let txid = match sidecar::read(output) {
-                Ok(Some(txid)) => txid,
-                Ok(None) => return Err(self.cannot_resume("it does not exist")),
-                Err(error) => return Err(self.cannot_resume(&error.to_string())),
-            };
-            return Ok((lock, StandbyStart { txid, restored: false }));
+            return self.resume(self.lock()?);
         }
         // Makes the directory, where the lock's file is.
         let destination = self.engine.prepare(self.request)?;
         let lock = self.lock()?;
+        if stands_at(output) && !args.force {
+            // Another follower has restored it in between, and has ended.
+            return self.resume(lock);
+        }
         // A stale one would belong to another database.
         sidecar::remove(output).map_err(|error| self.not_written(&error))?;
         let database = output.to_owned();
@@ -145,6 +145,15 @@ impl StandbyCommand<'_> {
         )?;
         self.request.log.essential(Severity::Info, &summary(&report), &[]);
         Ok((lock, StandbyStart { txid: report.txid, restored: true }))
+    }
+
+    /// Takes up the database that is there.
+    fn resume(&self, lock: FollowLock) -> Result<(FollowLock, StandbyStart), Failure> {
+        match sidecar::read(self.request.output) {
+            Ok(Some(txid)) => Ok((lock, StandbyStart { txid, restored: false })),
+            Ok(None) => Err(self.cannot_resume("it does not exist")),
+            Err(error) => Err(self.cannot_resume(&error.to_string())),
+        }
     }
 
     /// The directory that appears once the database is replicated from here. None if the replica itself lies in it.

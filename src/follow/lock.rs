@@ -57,7 +57,11 @@ impl FollowLock {
         for _ in 0..TRIES {
             let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock)?;
             if !try_lock(&file, 0, 1)? {
-                return Ok(Taken::Other(other(&mut file)?));
+                match other(&mut file)? {
+                    Some(other) => return Ok(Taken::Other(other)),
+                    // It has ended in between.
+                    None => continue,
+                }
             }
             // A follower that has ended in between has removed the file that is locked now.
             let (own, named) = (file.metadata()?, std::fs::metadata(&lock));
@@ -80,16 +84,17 @@ impl FollowLock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(if holder(&file, 0, 1)?.is_some() { Some(other(&mut file)?) } else { None })
+        other(&mut file)
     }
 }
 
-fn other(file: &mut File) -> io::Result<OtherFollower> {
-    let pid = holder(&*file, 0, 1)?.and_then(|holder| holder.pid);
+/// The process that holds the lock of `file`.
+fn other(file: &mut File) -> io::Result<Option<OtherFollower>> {
+    let Some(holder) = holder(&*file, 0, 1)? else { return Ok(None) };
     let mut text = String::new();
     file.rewind()?;
     Read::take(file, MOST_BYTES).read_to_string(&mut text)?;
-    Ok(OtherFollower { pid, source: text.lines().nth(1).unwrap_or_default().to_owned() })
+    Ok(Some(OtherFollower { pid: holder.pid, source: text.lines().nth(1).unwrap_or_default().to_owned() }))
 }
 
 impl Drop for FollowLock {

@@ -46,7 +46,7 @@ pub enum StandbyError {
     /// The database is not what this standby has left.
     #[error("{} was changed by another program", escaped(&.path.to_string_lossy()))]
     ChangedByOther { path: PathBuf },
-    /// Another program holds a write transaction, or had one for [`BUSY_TIMEOUT`].
+    /// Another program holds a write transaction, or had one for 5 s.
     #[error("{} is locked by another program that writes to it", escaped(&.path.to_string_lossy()))]
     Locked { path: PathBuf },
     #[error("the disk of {} is full", escaped(&.path.to_string_lossy()))]

@@ -36,7 +36,10 @@ Flags are written -name or --name, -name VALUE or -name=VALUE, before or after t
   hydrant restore -o /tmp/db s3://bucket/path/to/db
 
   # in an entrypoint: only where there is a backup and no database yet
-  hydrant restore -if-db-not-exists -if-replica-exists /path/to/db",
+  hydrant restore -if-db-not-exists -if-replica-exists /path/to/db
+
+  # a warm standby, kept up to date until it is stopped
+  hydrant restore -f -o /srv/standby/app.db s3://bucket/app.db",
     ending: "Exit: 0 restored or skipped as asked, 1 failed, 2 usage, 129/130/143 interrupted.",
 };
 
@@ -131,6 +134,7 @@ pub(super) const TOP: HelpText = HelpText {
   hydrant restore-pattern -output-dir /restored 's3://bucket/projects/**'
   hydrant verify 's3://bucket/projects/**'
   hydrant find -sql 'SELECT count(*) FROM orders' s3://bucket/app.db
+  hydrant promote -o /srv/standby/app.db s3://bucket/app.db
   hydrant bench 's3://bucket/projects/**'
   hydrant completions bash
   hydrant man restore",

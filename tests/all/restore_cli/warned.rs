@@ -56,8 +56,12 @@ fn the_config() {
     );
     let unknown = "replica url: the parameter 'colour' is unknown and has no effect";
     let refused = format!("{section}; restore-pattern would refuse this file");
+    // The replica is a snapshot alone.
+    let level_0 = "level 0 of the replica ends at nothing, all levels at txid 0000000000000001: litestream replicate \
+                   would give TXIDs that the replica has already, and restores would miss what it writes. Replicate to a \
+                   new path";
     let ran = run(&mut hydrant_s3(&["restore", "-config", &config, &place.path("b.db")])).succeeded();
-    assert_eq!(warnings(&ran), [twice.as_str(), &refused, unknown], "{ran:?}");
+    assert_eq!(warnings(&ran), [twice.as_str(), &refused, unknown, level_0], "{ran:?}");
     let pattern = format!("{}/*.db", place.dir().display());
     let args = ["restore-pattern", "-config", &config, "-if-db-not-exists", &pattern];
     let ran = run(hydrant_s3(&args).current_dir(place.dir()));
