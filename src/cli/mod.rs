@@ -17,6 +17,7 @@ mod failures;
 mod find;
 pub mod ltx;
 mod metrics;
+mod past;
 mod permissions;
 pub mod restore;
 mod restore_pattern;
@@ -26,6 +27,7 @@ mod slips;
 mod tests;
 pub mod ui;
 mod verify;
+mod versions;
 mod warnings;
 
 use crate::cancel::CancellationToken;

@@ -6,6 +6,7 @@
 
 use crate::catalogue::Generation;
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
+use crate::cli::args::store_flags::{PastFlags, StoreFlags};
 use crate::cli::args::{examples, values};
 use crate::cli::ui::log::LogFormat;
 use crate::io::BackendChoice;
@@ -98,6 +99,9 @@ pub struct RestoreFlags {
     pub metrics: MetricsFlags,
 
     #[command(flatten)]
+    pub past: PastFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -129,6 +133,13 @@ pub struct LtxFlags {
     /// shows the time of the copy
     #[arg(long)]
     pub times: bool,
+
+    /// List all versions of the files in a versioned bucket, also deleted ones, and when each was there
+    #[arg(long)]
+    pub versions: bool,
+
+    #[command(flatten)]
+    pub past: PastFlags,
 
     #[command(flatten)]
     pub common: CommonFlags,
@@ -235,6 +246,9 @@ pub struct PatternFlags {
     pub metrics: MetricsFlags,
 
     #[command(flatten)]
+    pub past: PastFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -333,6 +347,9 @@ pub struct VerifyFlags {
     pub metrics: MetricsFlags,
 
     #[command(flatten)]
+    pub past: PastFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -420,6 +437,9 @@ pub struct BenchFlags {
     /// Write the latencies' histograms, second by second, in HdrHistogram's log format
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub hlog: Option<OsString>,
+
+    #[command(flatten)]
+    pub past: PastFlags,
 
     #[command(flatten)]
     pub common: CommonFlags,
@@ -516,27 +536,6 @@ pub struct ProgressFlags {
     /// Show no progress
     #[arg(long)]
     pub no_progress: bool,
-}
-
-/// The store's settings, stronger than those of URL, configuration file and environment.
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Flags of all commands")]
-pub struct StoreFlags {
-    /// The S3 service, e.g. http://minio:9000, whatever URL and configuration say
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    pub endpoint: Option<String>,
-
-    /// The bucket's region, whatever URL and configuration say
-    #[arg(long, value_name = "REGION")]
-    pub region: Option<String>,
-
-    /// The AWS profile whose credentials are used, before keys in the environment
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-
-    /// Sign no requests: the bucket is public
-    #[arg(long)]
-    pub no_sign_request: bool,
 }
 
 #[derive(clap::Args, Debug)]

@@ -1,7 +1,8 @@
 //! Reads the command line and converts it to the arguments of a command.
 //!
 //! - `argv` rewrites the command line from the notation of Go's package `flag` to that of clap.
-//! - `flags` defines the flags of each command for clap, and `values` parses the value of a single flag.
+//! - `flags` defines the flags of each command for clap, `store_flags` those about the store. `values` parses the value
+//!   of a single flag.
 //! - `resolve` adds defaults and environment variables, and refuses flags that exclude each other.
 //! - `resolved` has the structs of the result.
 //! - `call` is a command line as typed, from which the one after `Try: ` is made.
@@ -18,4 +19,5 @@ pub mod man;
 pub mod memory;
 pub mod resolve;
 pub mod resolved;
+mod store_flags;
 pub mod values;

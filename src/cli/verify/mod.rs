@@ -16,6 +16,7 @@ use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::failures::{absolute, from_discovery, is_same_file, no_match};
 use crate::cli::metrics::MetricsOutput;
+use crate::cli::past;
 use crate::cli::restore_pattern::{LoadedPattern, recovery_point_line};
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
@@ -332,6 +333,7 @@ impl Drill<'_> {
             for line in shown::summary_lines(&drilled.summary, drilled.matched) {
                 self.log.essential(Severity::Info, &line, &[]);
             }
+            past::say_of_fleet(&self.session.pasts(), self.log);
             crate::cli::ui::latency_table::show(self.log, &stages);
         }
         drilled.stdout_failure.take().map_or(Ok(()), Err)?;

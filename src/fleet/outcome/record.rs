@@ -5,6 +5,7 @@ use crate::fleet::discovery::found::Discovery;
 use crate::fleet::job::{Ended, Ending, NewestState, Subject};
 use crate::fleet::outcome::ages::{Ages, state_of};
 use crate::fleet::outcome::error_log::{ErrorLog, Links, with_class};
+use crate::fleet::outcome::past_fields::PastFields;
 use crate::fleet::outcome::reasons::FrequentReason;
 use crate::fleet::outcome::report::Report;
 use crate::fleet::outcome::totals::Totals;
@@ -41,6 +42,9 @@ pub struct Record {
     /// The state that was reached or planned, if the files are those of Litestream 0.3.
     #[serde(flatten)]
     pub v3: Option<V3Fields>,
+    /// From which past of a versioned bucket it was restored, if it was.
+    #[serde(flatten)]
+    pub past: Option<PastFields>,
     /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more. `txid` is newer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,
@@ -93,6 +97,7 @@ impl Record {
             replica: ended.subject.replica(),
             txid: None,
             v3: None,
+            past: None,
             moved_from: None,
             timestamp: state.map(|state| state.time.to_rfc3339_seconds()),
             time_source: state.map(|state| state.source),
@@ -112,6 +117,7 @@ impl Record {
             Ending::Restored { outcome, warnings } => {
                 record.outcome = "restored";
                 record.state(outcome.txid, outcome.v3.as_ref());
+                record.past = outcome.past.as_ref().map(PastFields::of);
                 record.moved_from = outcome.moved_from().map(|txid| txid.to_string());
                 record.bytes = Some(outcome.bytes_out);
                 record.files = Some(outcome.files as u64);

@@ -61,6 +61,7 @@ fn restored() -> Ending {
         requests: 7,
         replanned: 1,
         check: Some(check::CheckOutcome::NotCheckable("no such collation sequence: x".to_owned())),
+        past: None,
     };
     Ending::Restored { outcome: Box::new(outcome), warnings: vec!["what stands beside it".to_owned()] }
 }
