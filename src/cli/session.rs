@@ -392,7 +392,7 @@ impl Restorer for OneDatabase {
         };
         if let Some(survey) = &survey {
             let state = state_text(restored.txid, restored.v3.as_ref());
-            survey.report(&state, restored.past.as_ref(), request.log);
+            survey.report(&state, restored.past.as_deref(), request.log);
         }
         let report = RestoreReport {
             db_path: request.output_shown.to_owned(),
@@ -403,7 +403,7 @@ impl Restorer for OneDatabase {
                 None => (restored.timestamp, TimeSource::Header),
             }),
             v3: restored.v3,
-            reference: reference(&args.target, restored.past.as_ref()),
+            reference: reference(&args.target, restored.past.as_deref()),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             integrity_check: args.integrity_check.as_str(),
             bytes: restored.bytes_out,
@@ -413,7 +413,7 @@ impl Restorer for OneDatabase {
             retries: self.counters.retries.get(),
             hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings(),
-            past: restored.past,
+            past: restored.past.map(|past| *past),
             lost: restored.lost,
         };
         if let Some(note) = session.catalogue_note() {

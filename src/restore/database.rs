@@ -101,7 +101,7 @@ pub struct RestoreOutcome {
     /// The result of SQLite's check. None if no check was asked for.
     pub check: Option<check::CheckOutcome>,
     /// From which past of a versioned bucket it was restored, if it was.
-    pub past: Option<PastState>,
+    pub past: Option<Box<PastState>>,
 }
 
 impl RestoreOutcome {
@@ -279,7 +279,7 @@ async fn finish(
     tracing::trace!(target: "hydrant::commit", database = request.path, %output, "synced and published");
     let bytes_in = planned_sizes(&planner.replica, &plan).sum();
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
-    let past = PastState::of(planner.store, &planner.replica, &plan);
+    let past = PastState::of(planner.store, &planner.replica, &plan).map(Box::new);
     let warnings = plan.warnings.into_iter().chain(step_back).collect();
     let outcome = RestoreOutcome {
         output: request.destination.path().to_owned(),

@@ -348,6 +348,17 @@ impl CatalogueArgs {
     }
 }
 
+impl PastArgs {
+    /// The time from which ages of states are measured back: `timestamp`, else the time of the bucket, else the present.
+    pub fn reference(&self, timestamp: Option<Timestamp>) -> Timestamp {
+        let of_bucket = match self.as_of {
+            Some(AsOf::Time(time)) => Some(time),
+            Some(AsOf::Last) | None => None,
+        };
+        timestamp.or(of_bucket).unwrap_or_else(Timestamp::now)
+    }
+}
+
 /// A command line in parts, so that flags can be added to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TypedCall {

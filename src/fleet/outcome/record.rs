@@ -117,7 +117,7 @@ impl Record {
             Ending::Restored { outcome, warnings } => {
                 record.outcome = "restored";
                 record.state(outcome.txid, outcome.v3.as_ref());
-                record.past = outcome.past.as_ref().map(PastFields::of);
+                record.past = outcome.past.as_deref().map(PastFields::of);
                 record.moved_from = outcome.moved_from().map(|txid| txid.to_string());
                 record.bytes = Some(outcome.bytes_out);
                 record.files = Some(outcome.files as u64);
@@ -130,6 +130,7 @@ impl Record {
             Ending::Planned(planned) => {
                 record.outcome = "planned";
                 record.state(planned.txid, planned.v3.as_ref());
+                record.past = planned.past.as_deref().map(PastFields::of);
                 record.moved_from = planned.moved_from.map(|txid| txid.to_string());
                 record.files = Some(planned.files);
                 record.bytes_fetched = Some(planned.bytes);

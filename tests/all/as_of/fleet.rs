@@ -81,5 +81,15 @@ fn a_dry_run_of_a_fleet() {
     let ran =
         run(dir.path(), &server, &["restore-pattern", "-dry-run", "--as-of", at, "s3://bucket/t/**"]).said(0, &[]);
     assert_eq!(ran.stdout.lines().filter(|line| line.contains(".db")).count(), 2, "{}", ran.stdout);
+    let args = ["restore-pattern", "-dry-run", "-json", "--as-of", at, "s3://bucket/t/**"];
+    let json = run(dir.path(), &server, &args).said(0, &[]).stdout;
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let planned: Vec<_> = lines.iter().filter(|line| line["type"] == "database").collect();
+    assert_eq!(planned.len(), 2);
+    for database in planned {
+        assert_eq!(database["version_ids"], target["version_ids"]);
+        // The age is measured back from the time of the bucket.
+        assert!(database["age_s"].as_u64().unwrap() < 60, "{database}");
+    }
     only_read(&server);
 }

@@ -77,6 +77,7 @@ fn planned() -> Ending {
         requests: 4,
         lost: Some("what the newest state lacks".to_owned()),
         moved_from: Some(Txid(6)),
+        past: None,
         warnings,
         state,
     })
