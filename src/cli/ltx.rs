@@ -6,7 +6,7 @@ use crate::catalogue::{CatalogueMemory, LtxFile, Replica, V3Replica};
 use crate::cli::advice;
 use crate::cli::args::resolved::LtxArgs;
 use crate::cli::failures::from_store;
-use crate::cli::past::{self, reach_text};
+use crate::cli::past::{self, FilesWanted, reach_text};
 use crate::cli::session::{Stores, s3_options};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
@@ -71,7 +71,7 @@ async fn list(
     let (store, listed) = match past.as_of {
         None => (store, list_replica(&http, store, &location.path, &memory).await.map_err(|e| from_store(&e))?),
         Some(_) => {
-            let survey = past::survey(&http, store, &location.path, past, &memory).await?;
+            let survey = past::survey(&http, store, &location.path, past, FilesWanted::All, &memory).await?;
             survey.warn(log);
             survey.report(&reach_text(Reach::of(&survey.replica)), None, log);
             of_the_past = survey.store;

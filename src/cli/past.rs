@@ -20,6 +20,15 @@ use std::time::Duration;
 const BEFORE_REPLICATING: &str = "nothing in the bucket was changed: before Litestream replicates this database \
                                   again, give it a new path, or one that has been emptied";
 
+/// Which files of a past time are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FilesWanted {
+    /// Those that lead to the newest state.
+    OfNewestState,
+    /// All: for a listing, and for a state before the newest, which may need files of level 0 that the newest does not.
+    All,
+}
+
 /// A database in a bucket of the past.
 #[derive(Debug, Clone)]
 pub(super) struct Survey {
@@ -51,7 +60,8 @@ pub(super) fn refuse_on_disk(past: &PastArgs, config: &StoreConfig) -> Result<()
     }
 }
 
-/// Lists the history of the database at `path`, and finds the files of the time that `past` asks for.
+/// Lists the history of the database at `path`, and finds the files of the time that `past` asks for. `wanted` says
+/// whether all files of that time are needed, or those that lead to its newest state.
 ///
 /// # Errors
 /// A request fails; the time lies after the service's; the bucket has no such past, or has lost a part of it and that
@@ -61,6 +71,7 @@ pub(super) async fn survey(
     store: &Store,
     path: &str,
     past: &PastArgs,
+    wanted: FilesWanted,
     memory: &CatalogueMemory,
 ) -> Result<Survey, Failure> {
     let s3 = store.bucket().ok_or_else(|| Failure::usage("-as-of needs a versioned S3 bucket"))?;
@@ -68,7 +79,11 @@ pub(super) async fn survey(
         Some(AsOf::Time(time)) => time,
         Some(AsOf::Last) | None => Timestamp::MAX,
     };
-    let listed = list_history(http, s3, path, HistoryExtent::AsOf(asked), memory).await.map_err(|e| from_store(&e))?;
+    let extent = match wanted {
+        FilesWanted::OfNewestState => HistoryExtent::AsOf(asked),
+        FilesWanted::All => HistoryExtent::Whole,
+    };
+    let listed = list_history(http, s3, path, extent, memory).await.map_err(|e| from_store(&e))?;
     let ListedHistory { history, server_time, .. } = listed;
     let now = server_time.unwrap_or_else(Timestamp::now);
     if past.as_of != Some(AsOf::Last) && is_later(asked, now) {

@@ -6,7 +6,7 @@ use crate::cancel::CancellationToken;
 use crate::catalogue::{Replica, root_of};
 use crate::cli::advice;
 use crate::cli::args::resolved::{AsOf, CommonArgs, PastArgs, StoreArgs};
-use crate::cli::past::{self, Survey};
+use crate::cli::past::{self, FilesWanted, Survey};
 use crate::cli::restore::{RestoreRequest, Restorer};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
@@ -129,9 +129,16 @@ impl Session {
         if past.as_of.is_none() {
             return Ok((store, None, None));
         }
+        let args = request.args;
+        let wanted = match args.target {
+            Target::Latest if !args.newest_intact && args.generation.is_none() => FilesWanted::OfNewestState,
+            Target::Latest | Target::Txid(_) | Target::Timestamp(_) | Target::Pinned(_) => FilesWanted::All,
+        };
         let path = request.location.path.clone();
         let surveyed = self.workers.run(move |worker| {
-            Box::pin(async move { past::survey(&worker.http, &store, &path, &past, &worker.shared.catalogue).await })
+            Box::pin(
+                async move { past::survey(&worker.http, &store, &path, &past, wanted, &worker.shared.catalogue).await },
+            )
         });
         let survey = surveyed.unwrap_or_else(|| Err(self.failure(None)))?;
         survey.warn(request.log);

@@ -1,7 +1,10 @@
 //! `-as-of` of `restore` and `ltx` on recorded histories: results, JSON, the dry run, `last`, `-versions`.
 
-use super::support::{BUCKET, Recorded, named, only_read, run, sha256};
-use hydrant::sim::server::{RequestKind, SimOptions, SimServer};
+use super::support::{BUCKET, Recorded, history, named, only_read, run, sha256, time};
+use crate::common::client;
+use hydrant::plan::{Excluded, PlanOutcome, Target, Times, plan};
+use hydrant::restore::HistoryExtent;
+use hydrant::sim::server::{Failure, RequestKind, SimOptions, SimServer};
 use serde_json::Value;
 
 fn url(one: &Recorded) -> String {
@@ -60,6 +63,78 @@ fn a_transaction_of_the_past() {
     let both = ["restore", "-o", "c.db", "-json", "-as-of", later, "-timestamp", later, &url(&one)];
     let json = run(dir.path(), &server, &both).said(0, &[]).json();
     assert!(json["txid"].as_str().unwrap() <= last["txid"].as_str().unwrap(), "{json}");
+    only_read(&server);
+}
+
+/// A state before the newest needs files of level 0 that the newest does not.
+#[test]
+fn every_file_of_the_time_is_there_for_older_states() {
+    let one = named("relineage-s-coarse");
+    let server = one.serve(1000);
+    let dir = tempfile::tempdir().unwrap();
+    let whole = client::run(history(&server, &one.path, HistoryExtent::Whole)).unwrap();
+    let (mut restored, mut only_by_level_0) = (0, 0);
+    for target in one.targets.iter().filter(|target| target["txid"].is_string()) {
+        let at = target["as_of"].as_str().unwrap();
+        let replica = whole.replica_at(&one.path, time(at));
+        let reached_above = replica.files.iter().filter(|file| file.level.get() > 0).map(|file| file.max_txid).max();
+        for file in
+            replica.files.iter().filter(|file| file.level.get() == 0 && Some(file.max_txid) < reached_above).take(1)
+        {
+            let wanted = Target::Txid(file.max_txid);
+            if plan(&replica, &wanted, &Times::new(), &Excluded::new()).is_err() {
+                continue;
+            }
+            let mut above = replica.clone();
+            above.files.retain(|file| file.level.get() > 0);
+            only_by_level_0 += u32::from(plan(&above, &wanted, &Times::new(), &Excluded::new()).is_err());
+            let (out, txid) = (format!("{restored}.db"), file.max_txid.to_string());
+            let args = ["restore", "-o", &out, "-json", "-as-of", at, "-txid", &txid, &url(&one)];
+            assert_eq!(run(dir.path(), &server, &args).said(0, &[]).json()["txid"], *txid);
+            restored += 1;
+        }
+        let files = replica.files.iter().filter(|file| file.level.get() == 0).count();
+        let listed = run(dir.path(), &server, &["ltx", "-json", "-as-of", at, &url(&one)]).said(0, &[]);
+        assert_eq!(listed.json().as_array().unwrap().len(), files, "as of {at}");
+    }
+    assert!(restored > 3 && only_by_level_0 > 0, "{restored}, {only_by_level_0}");
+}
+
+/// A damaged file of the past is restored around, by files that the newest state does not need otherwise.
+#[test]
+fn redundancy_of_the_past_is_used() {
+    let one = named("relineage-s-coarse");
+    let server = one.serve(1000);
+    let dir = tempfile::tempdir().unwrap();
+    let whole = client::run(history(&server, &one.path, HistoryExtent::Whole)).unwrap();
+    let mut around = 0;
+    for target in one.targets.iter().filter(|target| target["txid"].is_string()) {
+        let at = target["as_of"].as_str().unwrap();
+        let replica = whole.replica_at(&one.path, time(at));
+        let Ok(PlanOutcome::Plan(first)) = plan(&replica, &Target::Latest, &Times::new(), &Excluded::new()) else {
+            continue;
+        };
+        for &planned in first.files.iter().filter(|&&i| replica.files[i].level.get() == 1) {
+            let mut excluded = Excluded::new();
+            excluded.insert(planned, hydrant::error::Class::Truncated);
+            if plan(&replica, &Target::Latest, &Times::new(), &excluded).is_err() {
+                continue;
+            }
+            let key = replica.key(&replica.files[planned]);
+            server.script(RequestKind::Get, &key, vec![Some(Failure::FlippedBitAt(0)); 9]);
+            let out = format!("{around}.db");
+            let ran =
+                run(dir.path(), &server, &["restore", "-o", &out, "-as-of", at, &url(&one)]).said(0, &["Warning: "]);
+            assert_eq!(sha256(&dir.path().join(&out)), target["sha256"].as_str().unwrap(), "{ran:?}");
+            server.script(RequestKind::Get, &key, vec![]);
+            around += 1;
+            break;
+        }
+        if around == 2 {
+            break;
+        }
+    }
+    assert!(around > 0);
     only_read(&server);
 }
 
