@@ -13,6 +13,7 @@
 
 mod budget;
 mod collect;
+mod history;
 mod key;
 mod lineage;
 mod replica;
@@ -24,6 +25,7 @@ mod v3;
 
 pub use budget::{CatalogueLimit, CatalogueMemory, Charge};
 pub use collect::{Catalogue, Interest, ReplicaCollector};
+pub use history::{History, Repeated, SpanEnd, VersionSpan};
 pub use key::root_of;
 pub use lineage::Lineage;
 pub use replica::{Layout, LtxFile, Replica, ReplicaEnds};

@@ -21,7 +21,7 @@ impl Layout {
     /// The layout in which Litestream writes to this kind of store: hex on S3, decimal on disk.
     pub fn native_to(store: &Store) -> Self {
         match store {
-            Store::S3(_) => Self::Hex,
+            Store::S3(_) | Store::Past(_) => Self::Hex,
             Store::File(_) => Self::Decimal,
         }
     }

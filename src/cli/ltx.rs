@@ -6,16 +6,18 @@ use crate::catalogue::{CatalogueMemory, LtxFile, Replica, V3Replica};
 use crate::cli::advice;
 use crate::cli::args::resolved::LtxArgs;
 use crate::cli::failures::from_store;
+use crate::cli::past::{self, FilesWanted, reach_text};
 use crate::cli::session::{Stores, s3_options};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::screen::{self, FileLine, TimeSource};
+use crate::cli::versions;
 use crate::config::{Env, Location};
 use crate::error::Class;
 use crate::ltx::header::Header;
-use crate::plan::DatedGeneration;
-use crate::restore::{HEADERS_IN_FLIGHT, list_replica, read_header};
+use crate::plan::{DatedGeneration, Reach};
+use crate::restore::{HEADERS_IN_FLIGHT, ListedReplica, list_replica, read_header};
 use crate::store::{Http, Store};
 use crate::timestamp::Timestamp;
 use futures_util::StreamExt;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 /// Runs the command. Returns the text for stdout.
 pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken) -> Result<String, Failure> {
     let (location, section) = locate(&args.source, &args.source_shown, env, log)?;
+    past::refuse_on_disk(&args.common.store.past, &location.store)?;
     let mut args = args.clone();
     args.common.use_defaults(&section);
     let args = &args;
@@ -33,12 +36,22 @@ pub fn run(args: &LtxArgs, env: &Env<'_>, log: &Log, cancel: &CancellationToken)
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(Class::Io, format!("cannot start a runtime: {e}")))?;
-    let files = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::select! {
-            files = list(args, &location, &store, env, log) => files,
+            shown = show(args, &location, &store, env, log) => shown,
             reason = cancel.cancelled() => Err(Failure::Cancelled(reason)),
         }
-    })?;
+    })
+}
+
+/// The text for stdout.
+async fn show(args: &LtxArgs, location: &Location, store: &Store, env: &Env<'_>, log: &Log) -> Result<String, Failure> {
+    if args.versions {
+        let (http, memory) = (Http::default(), CatalogueMemory::new(args.common.catalogue));
+        let lines = versions::list(args, &http, store, &location.path, &memory, log).await?;
+        return Ok(if args.json { versions::json(&lines) } else { versions::text(&lines) });
+    }
+    let files = list(args, location, store, env, log).await?;
     Ok(if args.json { screen::ltx_json(&files) } else { screen::ltx_text(&files) })
 }
 
@@ -53,7 +66,18 @@ async fn list(
 ) -> Result<Vec<FileLine>, Failure> {
     let http = Http::default();
     let memory = CatalogueMemory::new(args.common.catalogue);
-    let listed = list_replica(&http, store, &location.path, &memory).await.map_err(|e| from_store(&e))?;
+    let past = &args.common.store.past;
+    let of_the_past;
+    let (store, listed) = match past.as_of {
+        None => (store, list_replica(&http, store, &location.path, &memory).await.map_err(|e| from_store(&e))?),
+        Some(_) => {
+            let survey = past::survey(&http, store, &location.path, past, FilesWanted::All, &memory).await?;
+            survey.warn(log);
+            survey.report(&reach_text(Reach::of(&survey.replica)), None, log);
+            of_the_past = survey.store;
+            (&of_the_past, ListedReplica { replica: survey.replica, nothing: None })
+        }
+    };
     if let Some(nothing) = listed.nothing {
         let nothing = without_configured(nothing, &args.source, location, env);
         if !nothing.is_no_backup() {
@@ -122,7 +146,8 @@ fn of_v3(v3: &V3Replica, are_alone: bool) -> String {
 }
 
 fn line(file: &LtxFile, (time, time_source): (Timestamp, TimeSource)) -> FileLine {
-    FileLine { level: file.level, min_txid: file.min_txid, max_txid: file.max_txid, size: file.size, time, time_source }
+    let LtxFile { level, min_txid, max_txid, size, .. } = *file;
+    FileLine { level, min_txid, max_txid, size, time, time_source, version_id: None }
 }
 
 /// The time in a file's metadata or header, and its source. The time of the listing is kept, with a

@@ -18,6 +18,7 @@ mod find;
 mod follow;
 pub mod ltx;
 mod metrics;
+mod past;
 mod permissions;
 mod promote;
 mod reported;
@@ -29,6 +30,7 @@ mod slips;
 mod tests;
 pub mod ui;
 mod verify;
+mod versions;
 mod warnings;
 
 use crate::cancel::CancellationToken;

@@ -6,6 +6,7 @@ use crate::cli::advice;
 use crate::cli::args::resolved::{RestoreArgs, Source};
 use crate::cli::failures::{absolute, is_same_file};
 use crate::cli::metrics::{MetricsOutput, depth};
+use crate::cli::past;
 use crate::cli::slips;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
@@ -144,16 +145,17 @@ fn end(
         return Ok(RestoreEnding::Skipped);
     }
     let (location, section) = locate(&args.source, &args.source_shown, env, log)?;
+    past::refuse_on_disk(&args.common.store.past, &location.store)?;
     let mut args = args.clone();
     args.common.use_defaults(&section);
     let args = &args;
     let request =
         RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
     let fewer = |failure: Failure| match failure {
-        Failure::NoBackups { found, .. } => {
+        Failure::NoBackups { found, try_call, .. } => {
             let found = without_configured(*found, &args.source, &location, env);
             let advice = advice::of_nothing(&found, &args.source, Some(&output), env);
-            Failure::no_backups(found).advised(advice)
+            Failure::no_backups(found).advised(try_call.or(advice))
         }
         other => other,
     };
@@ -278,6 +280,7 @@ mod tests {
                 size: 10,
                 time: Timestamp::from_millis(0),
                 time_source: TimeSource::LastModified,
+                version_id: None,
             };
             Ok(PlanReport {
                 source: request.args.source_shown.clone(),
@@ -286,6 +289,7 @@ mod tests {
                 reference: Timestamp::from_millis(0),
                 files: PlannedFiles::Ltx(vec![file]),
                 lost: None,
+                past: None,
             })
         }
         fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
@@ -318,6 +322,7 @@ mod tests {
             hedged: 0,
             lost: None,
             warnings: vec![],
+            past: None,
         }
     }
 

@@ -3,34 +3,38 @@
 //! restore of one database, with them.
 
 use crate::cancel::CancellationToken;
+use crate::catalogue::{Replica, root_of};
 use crate::cli::advice;
-use crate::cli::args::resolved::{CommonArgs, Source, StoreArgs};
+use crate::cli::args::resolved::{AsOf, CommonArgs, PastArgs, Source, StoreArgs};
+use crate::cli::past::{self, FilesWanted, Survey};
 use crate::cli::restore::{RestoreRequest, Restorer};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
 use crate::cli::ui::planned::{PlanReport, PlannedFiles, V3FileLine};
 use crate::cli::ui::progress::{Phase, ProgressSnapshot};
-use crate::cli::ui::screen::{FileLine, RestoreReport, TimeSource};
+use crate::cli::ui::screen::{self, FileLine, RestoreReport, TimeSource};
 use crate::cli::warnings;
 use crate::commit::{CommitContext, Destination, Permissions, Replace, check_way};
 use crate::config::StoreConfig;
 use crate::error::Class;
 use crate::fleet::{Descriptors, LittleSpace, stale_state};
 use crate::io::{self, IoBackend};
-use crate::plan::Target;
+use crate::ltx::Txid;
+use crate::plan::{Target, V3State};
+use crate::process::locks;
 use crate::restore::{
-    self, PlannedRestore, Request, RestoreError, RestoreOutcome, Restored, SEGMENT_BYTES, Worker, Workers,
+    self, PastState, PlannedRestore, Request, RestoreError, RestoreOutcome, Restored, SEGMENT_BYTES, Worker, Workers,
     WorkersOptions,
 };
 use crate::store::file::FileStore;
 use crate::store::s3::{Announcer, DEFAULT_REGION, ProcessLimiter as RequestLimits, S3, S3Config, S3Options, Timeouts};
-use crate::store::{ByteRate, Store};
+use crate::store::{ByteRate, Past, Store};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 /// With `-limit-rate`, this many bytes per second are left for each request in flight.
@@ -117,6 +121,80 @@ impl Session {
         }
     }
 
+    /// The store of a command about one database. With `-as-of` also the database's files of that time.
+    ///
+    /// # Errors
+    /// With `-as-of`, as [`past::survey`].
+    fn survey(&self, request: &RestoreRequest<'_>) -> Result<(Store, Option<Replica>, Option<Survey>), Failure> {
+        let store = self.store(&request.location.store);
+        let past = request.args.common.store.past;
+        if past.as_of.is_none() {
+            return Ok((store, None, None));
+        }
+        let args = request.args;
+        let wanted = match args.target {
+            Target::Latest if !args.newest_intact && args.generation.is_none() => FilesWanted::OfNewestState,
+            Target::Latest | Target::Txid(_) | Target::Timestamp(_) | Target::Pinned(_) => FilesWanted::All,
+        };
+        let path = request.location.path.clone();
+        let surveyed = self.workers.run(move |worker| {
+            Box::pin(
+                async move { past::survey(&worker.http, &store, &path, &past, wanted, &worker.shared.catalogue).await },
+            )
+        });
+        let survey = surveyed.unwrap_or_else(|| Err(self.failure(None)))?;
+        survey.warn(request.log);
+        Ok((survey.store.clone(), Some(survey.replica.clone()), Some(survey)))
+    }
+
+    /// `failure` of a restore, with the time from which more can be had. An ordinary restore asks the bucket for it in
+    /// one request, if it found nothing or a broken chain.
+    fn explained(
+        &self,
+        failure: Failure,
+        request: &RestoreRequest<'_>,
+        store: &Store,
+        path: &str,
+        survey: Option<&Survey>,
+    ) -> Failure {
+        if let Some(survey) = survey {
+            return survey.advised(failure);
+        }
+        let is_lost = matches!(
+            failure.class(),
+            Some(Class::BackupNotFound | Class::Hole | Class::ChainDoesNotBeginAtOne | Class::NoSnapshot)
+        );
+        let is_accepted = request.args.if_replica_exists && matches!(failure, Failure::NoBackups { .. });
+        if !is_lost || is_accepted || store.is_on_disk() {
+            return failure;
+        }
+        let (store, path) = (store.clone(), path.to_owned());
+        let found = self
+            .workers
+            .run(move |worker| Box::pin(async move { past::deleted_states(&worker.http, &store, &path).await }));
+        match found.flatten() {
+            Some((files, advice)) => {
+                let files = human::count(files as u64, "deleted file");
+                request.log.info(&format!("the bucket keeps deleted versions: of {files}"));
+                failure.advised(Some(advice))
+            }
+            None => failure,
+        }
+    }
+
+    /// Refuses `-as-of` for a store that has no versions.
+    ///
+    /// # Errors
+    /// The store is a disk.
+    pub(super) fn refuse_on_disk(&self, config: &StoreConfig) -> Result<(), Failure> {
+        past::refuse_on_disk(&self.stores.overrides.past, config)
+    }
+
+    /// The buckets of the past that the command has opened.
+    pub(super) fn pasts(&self) -> Vec<Arc<Past>> {
+        locks::lock(&self.stores.pasts).clone()
+    }
+
     /// The line for a list of files that takes more memory than the budget, which only a budget that nobody gave
     /// allows.
     pub(super) fn catalogue_note(&self) -> Option<String> {
@@ -164,6 +242,8 @@ pub(super) struct Stores {
     overrides: StoreArgs,
     counters: Arc<Counters>,
     log: Log,
+    /// The buckets of the past that were opened.
+    pasts: Mutex<Vec<Arc<Past>>>,
     /// Makes sure that the warning about `skip-verify` (TLS certificates are not checked) is logged only once.
     warned: Once,
 }
@@ -172,7 +252,7 @@ impl Stores {
     pub(super) fn new(mut options: S3Options, overrides: StoreArgs, counters: Arc<Counters>, log: Log) -> Self {
         let said = log.clone();
         options.announcer = Announcer::new(move |text| said.info(text));
-        Self { options, overrides, counters, log, warned: Once::new() }
+        Self { options, overrides, counters, log, pasts: Mutex::default(), warned: Once::new() }
     }
 
     pub(super) fn open(&self, config: &StoreConfig) -> Store {
@@ -184,7 +264,17 @@ impl Stores {
                     });
                 }
                 let config = overridden(config.clone(), &self.overrides);
-                Store::S3(Arc::new(S3::new(config, &self.options, Arc::clone(&self.counters))))
+                let s3 = Arc::new(S3::new(config, &self.options, Arc::clone(&self.counters)));
+                let PastArgs { as_of, allow_incomplete, limit_bytes } = self.overrides.past;
+                match as_of {
+                    Some(AsOf::Time(time)) => {
+                        let past = Arc::new(Past::new(s3, time, limit_bytes, allow_incomplete, root_of));
+                        locks::lock(&self.pasts).push(Arc::clone(&past));
+                        Store::Past(past)
+                    }
+                    // The time is not known yet: `past::survey` finds it.
+                    Some(AsOf::Last) | None => Store::S3(s3),
+                }
             }
             StoreConfig::File => Store::File(FileStore::limited(self.options.byte_rate.clone())),
         }
@@ -251,10 +341,12 @@ impl OneDatabase {
         let args = request.args;
         let check = args.integrity_check.mode();
         let session = Session::open(&args.common, 1, check.is_some(), &self.counters, request.log, request.cancel)?;
+        let (store, replica, survey) = session.survey(request)?;
+        let (shown_store, shown_path) = (store.clone(), request.location.path.clone());
         let order = Request {
-            store: session.store(&request.location.store),
+            store,
             path: request.location.path.clone(),
-            replica: None,
+            replica,
             target: args.target,
             generation: args.generation,
             newest_intact: args.newest_intact,
@@ -268,9 +360,16 @@ impl OneDatabase {
         }
         let restored = match restored {
             Some(Ok(restored)) => restored,
-            Some(Err(e)) => return Err(failure(&session, e)),
+            Some(Err(e)) => {
+                let failure = failure(&session, e);
+                return Err(session.explained(failure, request, &shown_store, &shown_path, survey.as_ref()));
+            }
             None => return Err(session.failure(None)),
         };
+        if let Some(survey) = &survey {
+            let state = state_text(restored.txid, restored.v3.as_ref());
+            survey.report(&state, restored.past.as_deref(), request.log);
+        }
         // The database is going to be replicated from here, as litestream.yml says.
         let is_primary = matches!(args.source, Source::Database { .. }) && args.output.is_none() && !args.follow;
         let not_going_on = (is_primary && !restored.ends.goes_on()).then(|| restored.ends.to_string());
@@ -283,7 +382,7 @@ impl OneDatabase {
                 None => (restored.timestamp, TimeSource::Header),
             }),
             v3: restored.v3,
-            reference: reference(&args.target),
+            reference: reference(&args.target, restored.past.as_deref()),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             integrity_check: args.integrity_check.as_str(),
             bytes: restored.bytes_out,
@@ -293,6 +392,7 @@ impl OneDatabase {
             retries: self.counters.retries.get(),
             hedged: self.counters.hedges.get(),
             warnings: restored.all_warnings().into_iter().chain(not_going_on).collect(),
+            past: restored.past.map(|past| *past),
             lost: restored.lost,
         };
         if let Some(note) = session.catalogue_note() {
@@ -300,6 +400,9 @@ impl OneDatabase {
         }
         for warning in &report.warnings {
             request.log.warn(warning);
+        }
+        if survey.is_some() {
+            Survey::say_what_follows(request.log);
         }
         crate::cli::ui::latency_table::show(request.log, &session.workers.take_stages());
         Ok(report)
@@ -316,19 +419,28 @@ impl Restorer for OneDatabase {
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {
         check_way(request.output).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
         let session = Session::open(&request.args.common, 1, false, &self.counters, request.log, request.cancel)?;
-        let store = session.store(&request.location.store);
+        let (store, replica, survey) = session.survey(request)?;
+        let (shown_store, shown_path) = (store.clone(), request.location.path.clone());
         let (path, target, generation) = (request.location.path.clone(), request.args.target, request.args.generation);
         let newest_intact = request.args.newest_intact;
         let planned = session.workers.run(move |worker| {
             Box::pin(async move {
-                restore::plan_database(&worker, &store, &path, None, &target, generation, newest_intact).await
+                restore::plan_database(&worker, &store, &path, replica, &target, generation, newest_intact).await
             })
         });
         let planned = match planned {
             Some(Ok(planned)) => planned,
-            Some(Err(e)) => return Err(session.failure(Some(e))),
+            Some(Err(e)) => {
+                let failure = session.failure(Some(e));
+                return Err(session.explained(failure, request, &shown_store, &shown_path, survey.as_ref()));
+            }
             None => return Err(session.failure(None)),
         };
+        let past = PastState::of(&shown_store, &planned.replica, &planned.plan);
+        if let Some(survey) = &survey {
+            let state = state_text(planned.plan.txid, planned.plan.v3.as_ref().map(|v3| &v3.state));
+            survey.report(&state, past.as_ref(), request.log);
+        }
         for warning in planned.all_warnings() {
             request.log.warn(&warning);
         }
@@ -339,9 +451,10 @@ impl Restorer for OneDatabase {
             source: request.args.source_shown.clone(),
             target_path: request.output_shown.to_owned(),
             replica: request.location.store.kind(),
-            reference: reference(&request.args.target),
-            files: planned_files(&planned)?,
+            reference: reference(&request.args.target, past.as_ref()),
+            files: planned_files(&planned, &shown_store)?,
             lost: planned.lost.as_ref().map(ToString::to_string),
+            past,
         })
     }
 
@@ -370,11 +483,17 @@ impl Restorer for OneDatabase {
     }
 }
 
+/// The state that was reached, for the line about a bucket's past.
+fn state_text(txid: Txid, v3: Option<&V3State>) -> String {
+    if v3.is_some() { screen::state(txid, v3) } else { format!("TXID {txid}") }
+}
+
 /// The time from which the age of a state is measured back.
-fn reference(target: &Target) -> Timestamp {
-    match target {
-        Target::Timestamp(at) => *at,
-        Target::Latest | Target::Txid(_) | Target::Pinned(_) => Timestamp::now(),
+fn reference(target: &Target, past: Option<&PastState>) -> Timestamp {
+    match (target, past) {
+        (Target::Timestamp(at), _) => *at,
+        (_, Some(past)) => past.as_of,
+        (Target::Latest | Target::Txid(_) | Target::Pinned(_), None) => Timestamp::now(),
     }
 }
 
@@ -390,7 +509,8 @@ async fn restore_durably(worker: Rc<Worker>, order: Request) -> Result<RestoreOu
 
 /// The files of a plan as `-dry-run` shows them. An LTX file's time is the one in its header if planning has read
 /// it, else the LastModified of the listing, because reading more headers would take more requests.
-fn planned_files(planned: &PlannedRestore) -> Result<PlannedFiles, Failure> {
+fn planned_files(planned: &PlannedRestore, store: &Store) -> Result<PlannedFiles, Failure> {
+    let version_id = |key: &str| store.version_id(key).map(String::from);
     let not_listed = || Failure::internal("a plan names a file that was not listed");
     if let Some(plan) = &planned.plan.v3 {
         let v3 = planned.replica.v3.as_deref().ok_or_else(not_listed)?;
@@ -398,7 +518,8 @@ fn planned_files(planned: &PlannedRestore) -> Result<PlannedFiles, Failure> {
             let file = v3.files.get(i).ok_or_else(not_listed)?;
             let (key, generation) = (v3.key(file), format!("{}generations/{}/", v3.root, file.generation));
             let name = key.strip_prefix(&generation).unwrap_or(&key).to_owned();
-            Ok(V3FileLine { key, name, size: file.size, time: file.last_modified })
+            let version_id = version_id(&key);
+            Ok(V3FileLine { key, name, size: file.size, time: file.last_modified, version_id })
         };
         let files = planned.plan.files.iter().map(line).collect::<Result<_, Failure>>()?;
         return Ok(PlannedFiles::V3 { state: plan.state, files });
@@ -413,6 +534,7 @@ fn planned_files(planned: &PlannedRestore) -> Result<PlannedFiles, Failure> {
             size: file.size,
             time: time.unwrap_or(file.last_modified),
             time_source: if time.is_some() { TimeSource::Header } else { TimeSource::LastModified },
+            version_id: version_id(&planned.replica.key(file)),
         })
     };
     planned.plan.files.iter().map(line).collect::<Result<_, Failure>>().map(PlannedFiles::Ltx)

@@ -260,7 +260,10 @@ fn a_store_s_flags() {
         region: Some("ENAM".to_owned()),
         profile: None,
         anonymous: true,
+        past: args.common.store.past,
     };
+    let past = args.common.store.past;
+    assert_eq!((past.as_of, past.allow_incomplete), (None, false));
     assert_eq!(args.common.store, expected);
     for bad in [&["-endpoint", "ftp://h"][..], &["-profile", "p", "-no-sign-request"]] {
         let all: Vec<&str> = ["restore", "-o", "x"].iter().chain(bad).chain(&["s3://b/p"]).copied().collect();

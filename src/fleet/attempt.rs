@@ -9,8 +9,8 @@ use crate::fleet::outputs::{OutputPath, Roots, stale_state};
 use crate::plan::{Target, moved_from};
 use crate::process::backoff::backoff;
 use crate::restore::{
-    DiscardRequest, DiscardStage, Discarded, Request, RestoreError, Restored, VerifiedDatabase, VerifyRequest,
-    VerifySettings, Worker, discard, plan_database, restore, verify,
+    DiscardRequest, DiscardStage, Discarded, PastState, Request, RestoreError, Restored, VerifiedDatabase,
+    VerifyRequest, VerifySettings, Worker, discard, plan_database, restore, verify,
 };
 use crate::store::Store;
 use std::rc::Rc;
@@ -98,6 +98,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
                 lost: planned.lost.as_ref().map(ToString::to_string),
                 moved_from: moved_from(&planned.plan.warnings),
                 warnings: planned.all_warnings(),
+                past: PastState::of(&store, &planned.replica, &planned.plan).map(Box::new),
                 state: planned.newest_time().map(|(time, is_of_header)| NewestState {
                     time,
                     source: if is_of_header { "header" } else { "last_modified" },

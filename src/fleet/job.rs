@@ -9,7 +9,7 @@ use crate::fleet::outputs::{Admitted, OutputPath, Refused};
 use crate::fleet::priority::{First, estimated_bytes};
 use crate::ltx::Txid;
 use crate::plan::V3State;
-use crate::restore::{Discarded, RestoreOutcome, VerifiedDatabase};
+use crate::restore::{Discarded, PastState, RestoreOutcome, VerifiedDatabase};
 use crate::store::StoreError;
 use crate::timestamp::Timestamp;
 use std::path::{Path, PathBuf};
@@ -123,6 +123,8 @@ pub struct PlannedDatabase {
     pub moved_from: Option<Txid>,
     /// What the planner warns about, such as a hole after the target.
     pub warnings: Vec<String>,
+    /// From which past of a versioned bucket a restore would be, if it would.
+    pub past: Option<Box<PastState>>,
     /// The state that a restore would reach.
     pub state: Option<NewestState>,
 }

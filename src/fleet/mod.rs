@@ -43,6 +43,7 @@ pub use crate::fleet::discovery::shard::{Sample, Shard, shard_of};
 pub use crate::fleet::only::{Only, OnlyError};
 pub use crate::fleet::outcome::ages::{Ages, DAY_SECONDS};
 pub use crate::fleet::outcome::error_log::{Links, with_class};
+pub use crate::fleet::outcome::past_fields::PastFields;
 pub use crate::fleet::outcome::reasons::{FrequentReason, Reasons};
 pub use crate::fleet::outcome::record::{Discovered, RunSummary, row_of};
 pub use crate::fleet::outcome::totals::Totals;

@@ -64,6 +64,7 @@ mod format;
 mod generation;
 mod knowledge;
 mod outcome;
+mod past;
 #[cfg(test)]
 mod tests;
 mod v3;
@@ -72,6 +73,7 @@ pub use error::PlanError;
 pub use generation::{DatedGeneration, PossiblyAhead, V3Plan, V3State};
 pub use knowledge::{Excluded, Times};
 pub use outcome::{DatedFile, Plan, PlanOutcome, Target, Warning, moved_from};
+pub use past::{Deletion, Peak, Reach, deletions, last_full};
 
 use crate::catalogue::Replica;
 

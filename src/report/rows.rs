@@ -60,6 +60,18 @@ pub struct DatabaseRow {
     /// The time of a state in the v0.3.x format, with fractions of a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// With `-as-of`: the time of the bucket that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
+    /// With `-as-of`: the version ids of the planned files, the oldest file first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub version_ids: Vec<String>,
+    /// With `-as-of`: whether the bucket's history has no missing parts at that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history_complete: Option<bool>,
+    /// With `-as-of`: when the newest planned file was uploaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_time: Option<String>,
     /// With a catalogue: the TXID of its state, if that cannot be reached exactly any more. `txid` is newer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,

@@ -15,6 +15,7 @@ use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution, V3Execution};
 use crate::restore::large::gets;
+use crate::restore::past::PastState;
 use crate::restore::planner::{Planner, planned_sizes, warning_texts};
 use crate::restore::workers::Worker;
 use crate::store::Store;
@@ -132,6 +133,8 @@ pub struct RestoreOutcome {
     pub replanned: u32,
     /// The result of SQLite's check. None if no check was asked for.
     pub check: Option<check::CheckOutcome>,
+    /// From which past of a versioned bucket it was restored, if it was.
+    pub past: Option<Box<PastState>>,
 }
 
 impl RestoreOutcome {
@@ -326,6 +329,7 @@ async fn finish(
     let synced_in = watch.elapsed();
     let bytes_in = planned_sizes(&planner.replica, &plan).sum();
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
+    let past = PastState::of(planner.store, &planner.replica, &plan).map(Box::new);
     let warnings = plan.warnings.into_iter().chain(step_back).collect();
     let outcome = RestoreOutcome {
         output: request.destination.path().to_owned(),
@@ -344,6 +348,7 @@ async fn finish(
         requests: planner.requests,
         replanned: planner.replanned,
         check,
+        past,
     };
     Ok(Unpublished { outcome, output, path: request.path.clone(), synced_in })
 }

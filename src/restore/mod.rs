@@ -19,6 +19,7 @@ mod large;
 mod nothing_found;
 mod page_map;
 mod page_writer;
+mod past;
 mod planner;
 mod replica_listing;
 mod v3;
@@ -34,6 +35,7 @@ pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, disca
 pub use crate::restore::error::{ChainError, RestoreError};
 pub use crate::restore::nothing_found::{NothingFound, nearest_directory, no_directory};
 pub use crate::restore::page_map::PageMap;
+pub use crate::restore::past::{AsOf, HistoryExtent, ListedHistory, PastState, first_page_of_history, list_history};
 pub use crate::restore::planner::{PlannedRestore, plan_database};
 pub use crate::restore::replica_listing::{
     HEADERS_IN_FLIGHT, HeaderTime, ListedReplica, list_replica, look_at_times, read_header,

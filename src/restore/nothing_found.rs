@@ -52,7 +52,7 @@ pub enum NothingFound {
 
 impl NothingFound {
     /// The reason for a path that was listed, with what the listing showed.
-    pub(super) fn of(path: &str, store: &Store, around: &Surroundings) -> Self {
+    pub fn of(path: &str, store: &Store, around: &Surroundings) -> Self {
         let bare = path.trim_end_matches('/');
         let path = store.place(if bare == "." { "" } else { bare });
         if store.is_on_disk()

@@ -274,7 +274,7 @@ impl<'a> Planner<'a> {
                     self.log_plan(&plan);
                     return Ok(plan);
                 }
-                Err(e) if e.needs_fresh_listing() && !self.fresh => {
+                Err(e) if !self.fresh && (e.needs_fresh_listing() || self.may_list_more(&e)) => {
                     // LIST is not atomic: missing files may have been written while it ran.
                     self.list_again(&e).await?;
                     self.fresh = true;
@@ -455,6 +455,12 @@ impl<'a> Planner<'a> {
         // has to confirm that.
         self.fresh = false;
         self.list_again(&e).await
+    }
+
+    /// Whether another listing may show files that stand in for those that cannot be used. Of a bucket's past, only the
+    /// files that lead to the newest state were listed (docs/VERSIONS.md, "What is listed").
+    fn may_list_more(&self, e: &PlanError) -> bool {
+        matches!(self.store, Store::Past(_)) && !matches!(e, PlanError::NoBackups)
     }
 
     async fn list_again(&mut self, why: &dyn std::error::Error) -> Result<(), RestoreError> {

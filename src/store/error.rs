@@ -32,6 +32,8 @@ pub enum StoreErrorKind {
     NotImplemented,
     /// The listing needs more memory than is allowed.
     TooLarge,
+    /// The bucket has lost a part of the history that a past state depends on.
+    IncompleteHistory,
     /// The response is malformed XML, or its headers contradict the request.
     InvalidResponse,
     /// The service sends whole objects where a range is asked for.
@@ -74,6 +76,7 @@ impl StoreError {
             StoreErrorKind::Throttled => Class::Throttled,
             StoreErrorKind::Unreadable | StoreErrorKind::Io => Class::Io,
             StoreErrorKind::TooLarge => Class::Config,
+            StoreErrorKind::IncompleteHistory => Class::TargetNotReachable,
             StoreErrorKind::NotFound
             | StoreErrorKind::NoSuchBucket
             | StoreErrorKind::PreconditionFailed

@@ -10,15 +10,22 @@ pub mod file;
 mod file_body;
 mod listing_bound;
 mod object;
+mod past;
 pub mod s3;
+mod versions;
 
 pub use byte_rate::ByteRate;
 pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
 pub use listing_bound::{ListingBound, elsewhere};
 pub use object::{Head, ListPage, ListRequest, ObjectMeta, Unlisted};
+pub use past::{ALLOW_HINT, Past, RootOf, future_text, incomplete_text, is_later};
 /// A worker's HTTP clients.
 pub use s3::Http;
+pub use versions::{
+    AtTime, CompleteSince, Completeness, NULL_VERSION, VersionData, VersionEntry, VersionMarkers, VersionsPage,
+    VersionsRequest,
+};
 
 use crate::telemetry::{Spent, Stage};
 use crate::timestamp::Timestamp;
@@ -36,13 +43,15 @@ pub enum Store {
     S3(Arc<s3::S3>),
     /// Files on a disk of this machine.
     File(file::FileStore),
+    /// A versioned bucket as it was at a time.
+    Past(Arc<Past>),
 }
 
 impl Store {
     /// Name of the kind of store in `-json`: `s3` or `file`.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::S3(_) => "s3",
+            Self::S3(_) | Self::Past(_) => "s3",
             Self::File(_) => "file",
         }
     }
@@ -50,8 +59,28 @@ impl Store {
     /// How messages name `key`: with its bucket, or as a path.
     pub fn place(&self, key: &str) -> String {
         match self {
-            Self::S3(s3) => format!("s3://{}/{}", s3.bucket(), key.trim_start_matches('/')),
             Self::File(_) => key.to_owned(),
+            Self::S3(_) | Self::Past(_) => {
+                let bucket = self.bucket().map_or("", |s3| s3.bucket());
+                format!("s3://{bucket}/{}", key.trim_start_matches('/'))
+            }
+        }
+    }
+
+    /// The bucket. None for files.
+    pub fn bucket(&self) -> Option<&Arc<s3::S3>> {
+        match self {
+            Self::S3(s3) => Some(s3),
+            Self::Past(past) => Some(past.bucket()),
+            Self::File(_) => None,
+        }
+    }
+
+    /// The version id with which the object `key` is read. None if the newest is.
+    pub fn version_id(&self, key: &str) -> Option<Box<str>> {
+        match self {
+            Self::Past(past) => past.version_id(key),
+            Self::S3(_) | Self::File(_) => None,
         }
     }
 
@@ -63,13 +92,14 @@ impl Store {
     /// Whether the store has sent whole objects where ranges were asked for. A large file is then read from its
     /// beginning to its end.
     pub fn ignores_ranges(&self) -> bool {
-        matches!(self, Self::S3(s3) if s3.ignores_ranges())
+        self.bucket().is_some_and(|s3| s3.ignores_ranges())
     }
 
     /// One page of the listing of `request.prefix`.
     pub async fn list_page(&self, http: &Http, request: &ListRequest) -> Result<ListPage, StoreError> {
         match self {
             Self::S3(s3) => s3.list_page(http, request).await,
+            Self::Past(past) => past.list_page(http, request).await,
             Self::File(file) => {
                 let begun = Instant::now();
                 let page = file.list_page(request)?;
@@ -132,8 +162,22 @@ impl Store {
             each(page)?;
             match next {
                 Some(token) => request.continuation = Some(token),
-                None => return bound.finish(prefix),
+                None => {
+                    bound.finish(prefix)?;
+                    return self.check_history(prefix);
+                }
             }
+        }
+    }
+
+    /// To be called once `prefix` is listed: whether the history that the listing is from is complete.
+    ///
+    /// # Errors
+    /// As [`Past::check_history`].
+    pub fn check_history(&self, prefix: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Past(past) => past.check_history(prefix),
+            Self::S3(_) | Self::File(_) => Ok(()),
         }
     }
 
@@ -149,7 +193,8 @@ impl Store {
         if_match: Option<&Etag>,
     ) -> Result<Body, StoreError> {
         match self {
-            Self::S3(s3) => s3.get(http, key, range, if_match).await.map(|body| Body::S3(Box::new(body))),
+            Self::S3(s3) => s3.get(http, key, range, if_match, None).await.map(|body| Body::S3(Box::new(body))),
+            Self::Past(past) => past.get(http, key, range, if_match).await.map(|body| Body::S3(Box::new(body))),
             Self::File(file) => {
                 let begun = Instant::now();
                 let body = file.get(key, range, http.read_buffers())?;
@@ -162,7 +207,7 @@ impl Store {
     }
 
     /// The whole object `key`, whose size is not known before, as a stream. Also returns its size in bytes. One request
-    /// to a bucket.
+    /// to a bucket, two to its past.
     ///
     /// # Errors
     /// [`StoreErrorKind::NotFound`] if there is no such object. Otherwise as [`Self::get`].
@@ -173,8 +218,8 @@ impl Store {
                 let size = body.size();
                 Ok((Body::S3(Box::new(body)), size))
             }
-            Self::File(file) => {
-                let size = file.head(key)?.size;
+            Self::Past(_) | Self::File(_) => {
+                let size = self.head(http, key).await?.size;
                 Ok((self.get(http, key, 0..size, None).await?, size))
             }
         }
@@ -186,7 +231,8 @@ impl Store {
     /// [`StoreError`] after all retries.
     pub async fn head(&self, http: &Http, key: &str) -> Result<Head, StoreError> {
         match self {
-            Self::S3(s3) => s3.head(http, key).await,
+            Self::S3(s3) => s3.head(http, key, None).await,
+            Self::Past(past) => past.head(http, key).await,
             Self::File(file) => file.head(key),
         }
     }

@@ -8,6 +8,7 @@
 
 mod common;
 
+mod as_of;
 mod aws_chain;
 mod bench;
 mod cli_ltx;

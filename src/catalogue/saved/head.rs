@@ -43,9 +43,9 @@ pub struct SavedStore {
 impl SavedStore {
     /// How a catalogue names this store.
     pub fn of(store: &Store) -> Self {
-        let (bucket, endpoint) = match store {
-            Store::S3(s3) => (s3.bucket(), s3.endpoint_url().unwrap_or_default()),
-            Store::File(_) => ("", ""),
+        let (bucket, endpoint) = match store.bucket() {
+            Some(s3) => (s3.bucket(), s3.endpoint_url().unwrap_or_default()),
+            None => ("", ""),
         };
         Self { kind: store.kind().to_owned(), bucket: bucket.to_owned(), endpoint: endpoint.to_owned() }
     }

@@ -34,7 +34,7 @@ const DECIMAL: u8 = 0x10;
 const NEXT_GENERATION: u8 = 0x08;
 
 /// All kinds of errors.
-const KINDS: [StoreErrorKind; 19] = [
+const KINDS: [StoreErrorKind; 20] = [
     StoreErrorKind::NotFound,
     StoreErrorKind::NoSuchBucket,
     StoreErrorKind::PreconditionFailed,
@@ -54,6 +54,7 @@ const KINDS: [StoreErrorKind; 19] = [
     StoreErrorKind::Unreadable,
     StoreErrorKind::Io,
     StoreErrorKind::Stalled,
+    StoreErrorKind::IncompleteHistory,
 ];
 
 /// The number that stands for a kind of error. A number is never used for another kind.
@@ -78,6 +79,7 @@ const fn number_of(kind: StoreErrorKind) -> u8 {
         StoreErrorKind::Unreadable => 16,
         StoreErrorKind::Io => 17,
         StoreErrorKind::Stalled => 18,
+        StoreErrorKind::IncompleteHistory => 19,
     }
 }
 

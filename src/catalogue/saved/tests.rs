@@ -285,11 +285,12 @@ fn kind_of(number: u8) -> Option<StoreErrorKind> {
         Unreadable,
         Io,
         Stalled,
+        IncompleteHistory,
     ];
     let _all_named = |kind| match kind {
         NotFound | NoSuchBucket | PreconditionFailed | SizeDiffers | AccessDenied | Credentials => {}
         Timeout | Throttled | Network | Server | NotImplemented | TooLarge | InvalidResponse => {}
-        RangesIgnored | Archived | Unsupported | Unreadable | Io | Stalled => {}
+        RangesIgnored | Archived | Unsupported | Unreadable | Io | Stalled | IncompleteHistory => {}
     };
     kinds.get(usize::from(number)).copied()
 }

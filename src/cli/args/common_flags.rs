@@ -1,32 +1,11 @@
 //! The flags that every command with a store has, as clap definitions. See `flags`.
 
+use crate::cli::args::store_flags::StoreFlags;
 use crate::cli::args::values;
 use crate::cli::ui::log::LogFormat;
 use crate::io::BackendChoice;
-use clap::ValueHint;
 use std::num::NonZeroUsize;
 use std::time::Duration;
-
-/// The store's settings, stronger than those of URL, configuration file and environment.
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Flags of all commands")]
-pub struct StoreFlags {
-    /// The S3 service, e.g. http://minio:9000, whatever URL and configuration say
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    pub endpoint: Option<String>,
-
-    /// The bucket's region, whatever URL and configuration say
-    #[arg(long, value_name = "REGION")]
-    pub region: Option<String>,
-
-    /// The AWS profile whose credentials are used, before keys in the environment
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-
-    /// Sign no requests: the bucket is public
-    #[arg(long)]
-    pub no_sign_request: bool,
-}
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Flags of all commands")]

@@ -5,8 +5,9 @@
 //! letter therefore also has a hidden long alias, `--o`.
 
 use crate::catalogue::Generation;
-pub use crate::cli::args::common_flags::{CommonFlags, StoreFlags};
+pub use crate::cli::args::common_flags::CommonFlags;
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
+use crate::cli::args::store_flags::PastFlags;
 use crate::cli::args::{examples, values};
 use crate::ltx::Txid;
 use crate::restore::VerifyDepth;
@@ -97,6 +98,9 @@ pub struct RestoreFlags {
     pub metrics: MetricsFlags,
 
     #[command(flatten)]
+    pub past: PastFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -128,6 +132,13 @@ pub struct LtxFlags {
     /// shows the time of the copy
     #[arg(long)]
     pub times: bool,
+
+    /// List all versions of the files in a versioned bucket, also deleted ones, and when each was there
+    #[arg(long)]
+    pub versions: bool,
+
+    #[command(flatten)]
+    pub past: PastFlags,
 
     #[command(flatten)]
     pub common: CommonFlags,
@@ -234,6 +245,9 @@ pub struct PatternFlags {
     pub metrics: MetricsFlags,
 
     #[command(flatten)]
+    pub past: PastFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -336,6 +350,9 @@ pub struct VerifyFlags {
     pub metrics: MetricsFlags,
 
     #[command(flatten)]
+    pub past: PastFlags,
+
+    #[command(flatten)]
     pub common: CommonFlags,
 }
 
@@ -427,6 +444,9 @@ pub struct BenchFlags {
     /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
     #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
     pub report: Vec<OsString>,
+
+    #[command(flatten)]
+    pub past: PastFlags,
 
     #[command(flatten)]
     pub common: CommonFlags,

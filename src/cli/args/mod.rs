@@ -1,8 +1,8 @@
 //! Reads the command line and converts it to the arguments of a command.
 //!
 //! - `argv` rewrites the command line from the notation of Go's package `flag` to that of clap.
-//! - `flags` and `promote_flags` define the flags of each command for clap, `common_flags` those of all, and `values`
-//!   parses the value of a single flag.
+//! - `flags` and `promote_flags` define the flags of each command for clap, `common_flags` those of all, `store_flags`
+//!   those about the store. `values` parses the value of a single flag.
 //! - `resolve` adds defaults and environment variables, and refuses flags that exclude each other.
 //! - `resolved` has the structs of the result.
 //! - `call` is a command line as typed, from which the one after `Try: ` is made. `repeat` is the one for a database
@@ -24,4 +24,5 @@ pub mod repeat;
 pub mod resolve;
 pub mod resolved;
 pub mod shell;
+mod store_flags;
 pub mod values;

@@ -5,12 +5,13 @@
 use crate::cli::args::call::Call;
 use crate::cli::args::flags::{
     BenchFlags, CatalogueFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags,
-    PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, StoreFlags, VerifyFlags,
+    PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, VerifyFlags,
 };
 use crate::cli::args::promote_flags::PromoteFlags;
 use crate::cli::args::repeat::RepeatCall;
 use crate::cli::args::resolved::*;
 use crate::cli::args::shell::shell_word;
+use crate::cli::args::store_flags::{PastFlags, StoreFlags};
 use crate::cli::args::{memory, values};
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::log::LogOptions;
@@ -34,6 +35,7 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
     let source = one_source(&flags.source, "hydrant restore -h")?;
     let integrity_check = integrity_check(&flags.integrity_check)?;
     let timestamp = values::timestamp(flags.timestamp.as_deref().unwrap_or_default())?;
+    let past = past(&flags.past, true)?;
     let txid = flags.txid.filter(|txid| *txid != Txid(0));
     let output = given("o", flags.output.clone())?;
     let (source, source_shown) = resolve_source(source, &flags.config, env)?;
@@ -57,7 +59,7 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         return Err(Failure::usage("cannot specify -generation and -txid"));
     }
     if flags.follow {
-        check_follow(&flags, &target)?;
+        check_follow(&flags, &target, past)?;
     }
     Ok(RestoreArgs {
         source,
@@ -78,13 +80,14 @@ pub fn restore(flags: RestoreFlags, env: &Env<'_>) -> Result<RestoreArgs, Failur
         follow_interval: flags.follow_interval,
         progress: progress(&flags.progress, &flags.common),
         metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
-        common: common(flags.common, env)?,
+        common: common(flags.common, past, env)?,
     })
 }
 
 /// Refuses what cannot go with `-f` (follow mode).
-fn check_follow(flags: &RestoreFlags, target: &Target) -> Result<(), Failure> {
+fn check_follow(flags: &RestoreFlags, target: &Target, past: PastArgs) -> Result<(), Failure> {
     let refusal = match target {
+        _ if past.as_of.is_some() => "cannot use follow mode with -as-of",
         _ if flags.dry_run => "cannot use -dry-run with -f",
         Target::Txid(_) => "cannot use follow mode with -txid",
         Target::Timestamp(_) => "cannot use follow mode with -timestamp",
@@ -106,6 +109,10 @@ fn check_follow(flags: &RestoreFlags, target: &Target) -> Result<(), Failure> {
 pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<LtxArgs, Failure> {
     let source = one_source(&flags.source, "hydrant ltx -h")?;
     let (source, source_shown) = resolve_source(source, &flags.config, env)?;
+    let past = past(&flags.past, true)?;
+    if flags.versions && (past.as_of.is_some() || flags.times) {
+        return Err(Failure::usage("-versions lists the whole history: it cannot go with -as-of or -times"));
+    }
     Ok(LtxArgs {
         source,
         source_shown,
@@ -113,7 +120,8 @@ pub fn ltx(flags: LtxFlags, level_is_default: bool, env: &Env<'_>) -> Result<Ltx
         level_is_default,
         json: flags.json,
         times: flags.times,
-        common: common(flags.common, env)?,
+        versions: flags.versions,
+        common: common(flags.common, past, env)?,
     })
 }
 
@@ -144,6 +152,11 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
     let error_log = given("error-log", flags.error_log)?;
     let output_dir = given("output-dir", flags.output_dir)?;
     let repeat = repeat_call("restore-pattern", "restore", words, pattern, Some(output_dir.is_some())).map(Box::new);
+    let past = past(&flags.past, false)?;
+    let catalogue = catalogue(flags.catalogue)?;
+    if past.as_of.is_some() && catalogue.path().is_some() {
+        return Err(Failure::usage("cannot specify -as-of and a catalogue: a catalogue has no versions"));
+    }
     Ok(RestorePatternArgs {
         source,
         source_shown: redact::url(pattern),
@@ -170,9 +183,9 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         first: flags.first,
         shard: flags.shard,
         reports: all_given("report", flags.report)?,
-        catalogue: catalogue(flags.catalogue)?,
+        catalogue,
         metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
-        common: common(flags.common, env)?,
+        common: common(flags.common, past, env)?,
     })
 }
 
@@ -208,6 +221,11 @@ pub fn verify(flags: VerifyFlags, words: &[OsString], env: &Env<'_>) -> Result<V
         let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
         PatternSource::Configured { glob, config: config_file(&flags.config, env) }
     };
+    let past = past(&flags.past, false)?;
+    let catalogue = catalogue(flags.catalogue)?;
+    if past.as_of.is_some() && catalogue.path().is_some() {
+        return Err(Failure::usage("cannot specify -as-of and a catalogue: a catalogue has no versions"));
+    }
     Ok(VerifyArgs {
         source,
         source_shown: redact::url(pattern),
@@ -231,9 +249,9 @@ pub fn verify(flags: VerifyFlags, words: &[OsString], env: &Env<'_>) -> Result<V
         reports: all_given("report", flags.report)?,
         typed: typed_call("verify", words),
         repeat: repeat_call("verify", "verify", words, pattern, None).map(Box::new),
-        catalogue: catalogue(flags.catalogue)?,
+        catalogue,
         metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
-        common: common(flags.common, env)?,
+        common: common(flags.common, past, env)?,
     })
 }
 
@@ -255,7 +273,7 @@ pub fn find(flags: FindFlags, env: &Env<'_>) -> Result<FindArgs, Failure> {
         all: flags.all,
         json: flags.json,
         scratch: given("scratch", flags.scratch)?,
-        common: common(flags.common, env)?,
+        common: common(flags.common, PastArgs::default(), env)?,
     })
 }
 
@@ -278,7 +296,7 @@ pub fn promote(flags: PromoteFlags, env: &Env<'_>) -> Result<PromoteArgs, Failur
         integrity_check: integrity_check(&flags.integrity_check)?,
         force: flags.force,
         json: flags.json,
-        common: common(flags.common, env)?,
+        common: common(flags.common, PastArgs::default(), env)?,
     })
 }
 
@@ -314,6 +332,7 @@ pub fn bench(flags: BenchFlags, words: &[OsString], env: &Env<'_>) -> Result<Ben
         (None, Some(_)) => BenchStage::EACH.to_vec(),
         (None, None) => vec![BenchStage::List, BenchStage::Fetch, BenchStage::Decode],
     };
+    let past = past(&flags.past, false)?;
     Ok(BenchArgs {
         url: url.to_owned(),
         source_shown: redact::url(url),
@@ -325,7 +344,7 @@ pub fn bench(flags: BenchFlags, words: &[OsString], env: &Env<'_>) -> Result<Ben
         hlog: given("hlog", flags.hlog)?,
         reports: all_given("report", flags.report)?,
         typed: typed_call("bench", words),
-        common: common(flags.common, env)?,
+        common: common(flags.common, past, env)?,
     })
 }
 
@@ -445,6 +464,18 @@ fn catalogue(flags: CatalogueFlags) -> Result<CatalogueArgs, Failure> {
     }
 }
 
+/// `is_one` says that the command is about one database.
+fn past(flags: &PastFlags, is_one: bool) -> Result<PastArgs, Failure> {
+    let as_of = values::as_of(flags.as_of.as_deref().unwrap_or_default())?;
+    if as_of == Some(AsOf::Last) && !is_one {
+        return Err(Failure::usage("-as-of last is for one database: give a time, or call restore for each"));
+    }
+    if as_of.is_none() && flags.allow_incomplete_history {
+        return Err(Failure::usage("-allow-incomplete-history has no use without -as-of"));
+    }
+    Ok(PastArgs { as_of, allow_incomplete: flags.allow_incomplete_history, limit_bytes: 0 })
+}
+
 fn permissions(flags: PermissionFlags) -> PermissionArgs {
     let PermissionFlags { owner, mode, dir_mode } = flags;
     PermissionArgs { owner: owner.filter(|owner| !owner.is_empty()), mode, dir_mode }
@@ -527,20 +558,21 @@ fn progress(flags: &ProgressFlags, common: &CommonFlags) -> ProgressMode {
     }
 }
 
-fn common(flags: CommonFlags, env: &Env<'_>) -> Result<CommonArgs, Failure> {
+fn common(flags: CommonFlags, past: PastArgs, env: &Env<'_>) -> Result<CommonArgs, Failure> {
     if flags.quiet && (flags.very_verbose || flags.verbose > 0) {
         return Err(Failure::usage("cannot specify -quiet and -v"));
     }
     let memory_bytes = flags.memory.unwrap_or_else(memory::default_budget_bytes);
+    let catalogue = memory::catalogue_limit(memory_bytes, flags.memory.is_some());
     Ok(CommonArgs {
         memory_bytes,
-        catalogue: memory::catalogue_limit(memory_bytes, flags.memory.is_some()),
+        catalogue,
         io_engine: flags.io_engine,
         max_requests: flags.max_requests,
         limit_rate: flags.limit_rate,
         connect_timeout: flags.connect_timeout,
         stall_timeout: flags.stall_timeout,
-        store: store(flags.store)?,
+        store: StoreArgs { past: PastArgs { limit_bytes: catalogue.limit_bytes, ..past }, ..store(flags.store)? },
         log: LogOptions {
             verbosity: if flags.very_verbose { 2 } else { flags.verbose.min(2) },
             quiet: flags.quiet,
@@ -558,6 +590,7 @@ fn store(flags: StoreFlags) -> Result<StoreArgs, Failure> {
         region: given(flags.region),
         profile: given(flags.profile),
         anonymous: flags.no_sign_request,
+        past: PastArgs::default(),
     };
     if store.anonymous && store.profile.is_some() {
         return Err(Failure::usage("cannot specify -profile and -no-sign-request"));

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use crate::cli::ui::log::LogFormat;
 pub use crate::cli::ui::progress::ProgressMode;
 pub use crate::fleet::{Sample, Shard};
-pub use crate::restore::VerifyDepth;
+pub use crate::restore::{AsOf, VerifyDepth};
 
 /// The database that `hydrant restore` or `hydrant ltx` is about, as the positional argument names it.
 #[derive(Clone, PartialEq, Eq)]
@@ -106,6 +106,18 @@ pub struct StoreArgs {
     pub profile: Option<String>,
     /// `-no-sign-request`.
     pub anonymous: bool,
+    pub past: PastArgs,
+}
+
+/// Which past of a versioned bucket is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PastArgs {
+    /// `-as-of`. None: the present.
+    pub as_of: Option<AsOf>,
+    /// `-allow-incomplete-history`: parts of the history may be missing.
+    pub allow_incomplete: bool,
+    /// The version ids may take this much memory.
+    pub limit_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,6 +218,8 @@ pub struct LtxArgs {
     pub json: bool,
     /// `-times`: read the creation time of each file from the file itself, by one request per file.
     pub times: bool,
+    /// `-versions`: list all versions of the files in a versioned bucket.
+    pub versions: bool,
     pub common: CommonArgs,
 }
 
@@ -334,6 +348,17 @@ impl CatalogueArgs {
             Self::Save(path) | Self::Saved(path) => Some(path),
             Self::List => None,
         }
+    }
+}
+
+impl PastArgs {
+    /// The time from which ages of states are measured back: `timestamp`, else the time of the bucket, else the present.
+    pub fn reference(&self, timestamp: Option<Timestamp>) -> Timestamp {
+        let of_bucket = match self.as_of {
+            Some(AsOf::Time(time)) => Some(time),
+            Some(AsOf::Last) | None => None,
+        };
+        timestamp.or(of_bucket).unwrap_or_else(Timestamp::now)
     }
 }
 

@@ -2,7 +2,7 @@
 //! -NAME: reason` ends with.
 
 use crate::catalogue::Generation;
-use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
+use crate::cli::args::resolved::{AsOf, BenchStage, LevelFilter, Shard};
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::LogFormat;
 use crate::io::BackendChoice;
@@ -183,6 +183,14 @@ pub fn bench_stage(text: &str) -> Result<BenchStage, String> {
 /// Checks that `text` is a valid glob (docs/CLI.md, "hydrant restore-pattern") and returns it unchanged.
 pub fn glob(text: &str) -> Result<String, String> {
     crate::fleet::glob(text).map(|_| text.to_owned())
+}
+
+/// Parses `-as-of`: an RFC 3339 time, or `last`. An empty text counts as if the flag was not given.
+pub fn as_of(text: &str) -> Result<Option<AsOf>, Failure> {
+    match text {
+        "last" => Ok(Some(AsOf::Last)),
+        text => Ok(timestamp_of("as-of", text)?.map(AsOf::Time)),
+    }
 }
 
 /// Parses `-timestamp`: an RFC 3339 time. An empty text counts as if the flag was not given (None).

@@ -12,6 +12,7 @@ mod scratch;
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{BenchArgs, BenchStage};
 use crate::cli::failures::{from_config, from_discovery, no_match};
+use crate::cli::past;
 use crate::cli::reported::RunStart;
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
@@ -57,7 +58,13 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
     let parallel = args.parallel.map(usize::from);
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     let session = Session::open(&args.common, parallel.unwrap_or(useful), false, &counters, log, cancel)?;
-    let source = FleetSource::url(&args.url, env, &mut |store| session.store(store)).map_err(|e| from_discovery(&e))?;
+    let mut refused = Ok(());
+    let open = &mut |store: &_| {
+        refused = session.refuse_on_disk(store);
+        session.store(store)
+    };
+    let source = FleetSource::url(&args.url, env, open).map_err(|e| from_discovery(&e))?;
+    refused?;
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let mut bench =
         Bench { source: args.source_shown.clone(), io_engine: session.backend.as_str(), stages: Vec::new() };
@@ -86,6 +93,7 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
         log.essential(Severity::Warn, &error.to_string(), &[]);
     }
     let cancelled = cancel.reason().map(Failure::Cancelled);
+    past::say_of_fleet(&run.session.pasts(), log);
     drop(run);
     drop(scratch);
     if bench.stages.iter().any(Measured::is_something) {

@@ -15,6 +15,7 @@ use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, ProgressMode, RestorePatternArgs};
 use crate::cli::failures::{absolute, from_config, from_discovery, no_match};
 use crate::cli::metrics::MetricsOutput;
+use crate::cli::past;
 use crate::cli::permissions::permissions;
 use crate::cli::reported::{RunStart, sample, with_timeline};
 use crate::cli::session::Session;
@@ -191,12 +192,16 @@ impl<'a> LoadedPattern<'a> {
 
     /// Opens the stores (buckets or directories) that the pattern's databases may be in.
     pub(super) fn open(&self, env: &Env<'_>, session: &Session) -> Result<FleetSource, Failure> {
-        let open = &mut |store: &_| session.store(store);
+        let mut refused = None;
+        let open = &mut |store: &_| {
+            refused = refused.take().or_else(|| session.refuse_on_disk(store).err());
+            session.store(store)
+        };
         let source = match self {
             Self::Url(url) => FleetSource::url(url, env, open),
             Self::Configured { glob, config } => FleetSource::config(glob, config, env, open),
         };
-        source.map_err(|e| from_discovery(&e))
+        refused.map_or_else(|| source.map_err(|e| from_discovery(&e)), Err)
     }
 }
 
@@ -280,7 +285,7 @@ impl PatternRun<'_> {
             Some(Ok(())) => Ok(String::new()),
             Some(Err(e)) => {
                 summary.listing_error = Some(format!("{}: {e}", e.class()));
-                Err(from_discovery(&e))
+                Err(past::or_usage(from_discovery(&e), &self.session.pasts()))
             }
             None => {
                 summary.listing_error = Some("interrupted before all was listed".to_owned());
@@ -319,6 +324,7 @@ impl PatternRun<'_> {
         if summary.discovered.matched > 0 || summary.totals.ended() > 0 {
             self.log.essential(Severity::Info, &totals_line(&summary.totals, &self.counters, took), &[]);
             further_lines(summary, self.args.dry_run).iter().for_each(|line| self.log.info(line));
+            past::say_of_fleet(&self.session.pasts(), self.log);
             latency_table::show(self.log, &stages);
         }
         let run = RunInfo { again: own_files::again(self.args, summary), ..self.describe(took) };

@@ -9,7 +9,6 @@ use crate::cli::ui::log::{Log, Severity};
 use crate::commit::CommitContext;
 use crate::error::{Class, escaped};
 use crate::fleet::{Links, Only, RunSummary};
-use crate::timestamp::Timestamp;
 use std::path::{Path, PathBuf};
 
 /// The files that a run writes or reads besides databases: what messages call each, and its path.
@@ -44,7 +43,7 @@ pub(super) fn open(args: &RestorePatternArgs, commit: &CommitContext, log: &Log)
             commit.sweep_beside(own).iter().for_each(|notice| log.warn(&notice.to_string()));
         }
     }
-    let reference = args.timestamp.unwrap_or_else(Timestamp::now);
+    let reference = args.common.store.past.reference(args.timestamp);
     let mut summary =
         RunSummary::open(error_log, &args.reports, reference).map_err(|e| Failure::failed(Class::Io, e.to_string()))?;
     if let Some(trouble) = summary.take_trouble() {

@@ -3,9 +3,10 @@
 use crate::cli::ui::human;
 use crate::cli::ui::screen::{FileLine, JsonFile, TimeSource, json_file, pretty, state, table};
 use crate::error::escaped;
-use crate::fleet::V3Fields;
+use crate::fleet::{PastFields, V3Fields};
 use crate::ltx::Txid;
 use crate::plan::V3State;
+use crate::restore::PastState;
 use crate::timestamp::Timestamp;
 use serde::Serialize;
 
@@ -20,6 +21,8 @@ pub struct V3FileLine {
     pub size: u64,
     /// The time of the listing, the only one that there is.
     pub time: Timestamp,
+    /// The version that is read, of a bucket's past.
+    pub version_id: Option<String>,
 }
 
 /// The files that a restore would fetch, from the oldest to the newest. There is at least one.
@@ -49,6 +52,8 @@ pub struct PlanReport {
     pub files: PlannedFiles,
     /// Why the newest state cannot be had, if they lead to an older one (`-newest-intact`).
     pub lost: Option<String>,
+    /// The past of a versioned bucket that the files are from, if they are.
+    pub past: Option<PastState>,
 }
 
 /// The JSON object that `hydrant restore -dry-run -json` prints.
@@ -68,6 +73,8 @@ struct JsonPlan<'a> {
     time_source: Option<TimeSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     age_s: Option<u64>,
+    #[serde(flatten)]
+    past: Option<PastFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<&'a str>,
 }
@@ -83,6 +90,7 @@ impl V3FileLine {
             size: self.size,
             timestamp: self.time.to_rfc3339_seconds(),
             time_source: TimeSource::LastModified,
+            version_id: self.version_id.clone(),
         }
     }
 }
@@ -134,17 +142,27 @@ impl PlannedFiles {
                         file.time.to_rfc3339_seconds(),
                     ]
                 }));
-                table(&rows)
+                with_versions(&rows, files.iter().map(|file| &file.version_id))
             }
             Self::V3 { files, .. } => {
                 let mut rows = vec![["file", "size", "timestamp"].map(str::to_owned)];
                 rows.extend(
                     files.iter().map(|file| [file.name.clone(), file.size.to_string(), file.time.to_rfc3339_seconds()]),
                 );
-                table(&rows)
+                with_versions(&rows, files.iter().map(|file| &file.version_id))
             }
         }
     }
+}
+
+/// A table of files, with their version ids if they have some.
+fn with_versions<'a, const N: usize>(rows: &[[String; N]], ids: impl Iterator<Item = &'a Option<String>>) -> String {
+    let ids: Vec<&str> = ids.flatten().map(String::as_str).collect();
+    if ids.is_empty() {
+        return table(rows);
+    }
+    let column = std::iter::once("version_id").chain(ids);
+    table(rows).lines().zip(column).map(|(line, id)| format!("{line}  {}\n", escaped(id))).collect()
 }
 
 impl PlanReport {
@@ -178,6 +196,7 @@ impl PlanReport {
             timestamp: newest.map(|(time, _)| time.to_rfc3339_seconds()),
             time_source: newest.map(|(_, source)| source),
             age_s: newest.map(|(time, _)| time.seconds_until(self.reference)),
+            past: self.past.as_ref().map(PastFields::of),
             lost: self.lost.as_deref(),
         })
     }
@@ -212,6 +231,7 @@ mod tests {
             size,
             time: Timestamp::parse_rfc3339(time).unwrap(),
             time_source,
+            version_id: None,
         };
         vec![
             file(9, 1, 5, 123_456, "2026-11-22T01:31:45.75Z", TimeSource::Metadata),
@@ -227,6 +247,7 @@ mod tests {
             reference: Timestamp::parse_rfc3339("2026-11-22T02:31:46Z").unwrap(),
             files: PlannedFiles::Ltx(files()),
             lost: None,
+            past: None,
         }
     }
 
@@ -237,6 +258,7 @@ mod tests {
             name: name.to_owned(),
             size,
             time: Timestamp::parse_rfc3339(time).unwrap(),
+            version_id: None,
         };
         let files = vec![
             file("snapshots/00000001.snapshot.lz4", 6957, "2026-11-22T01:31:45.75Z"),

@@ -7,9 +7,10 @@
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::table::{Align, aligned};
 use crate::error::{Class, json_escaped};
-use crate::fleet::V3Fields;
+use crate::fleet::{PastFields, V3Fields};
 use crate::ltx::{Level, Txid};
 use crate::plan::V3State;
+use crate::restore::PastState;
 use crate::timestamp::Timestamp;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -38,6 +39,8 @@ pub struct FileLine {
     /// Creation time of the file. The field `time_source` tells where it is from and thus how exact it is.
     pub time: Timestamp,
     pub time_source: TimeSource,
+    /// The version that is read, of a bucket's past.
+    pub version_id: Option<String>,
 }
 
 impl FileLine {
@@ -83,6 +86,8 @@ pub struct RestoreReport {
     pub lost: Option<String>,
     /// Warnings, for example about damaged files that were avoided, or a check that SQLite could not make.
     pub warnings: Vec<String>,
+    /// From which past of a versioned bucket it was restored, if it was.
+    pub past: Option<PastState>,
 }
 
 /// The JSON object of one file, in plans and in the output of `ltx -json`. Only plans have the field `name`. Only LTX
@@ -100,6 +105,8 @@ pub(super) struct JsonFile {
     pub size: u64,
     pub timestamp: String,
     pub time_source: TimeSource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
 }
 
 /// The JSON object that `hydrant restore -json` prints.
@@ -124,6 +131,8 @@ struct JsonResult<'a> {
     requests: u64,
     retries: u64,
     hedged: u64,
+    #[serde(flatten)]
+    past: Option<PastFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -140,6 +149,7 @@ pub(super) fn json_file(file: &FileLine, name: Option<String>) -> JsonFile {
         size: file.size,
         timestamp: file.time.to_rfc3339_seconds(),
         time_source: file.time_source,
+        version_id: file.version_id.clone(),
     }
 }
 
@@ -172,6 +182,7 @@ impl RestoreReport {
             requests: self.requests,
             retries: self.retries,
             hedged: self.hedged,
+            past: self.past.as_ref().map(PastFields::of),
             lost: self.lost.as_deref(),
             warnings: &self.warnings,
         })
@@ -243,6 +254,7 @@ mod tests {
             size,
             time: Timestamp::parse_rfc3339(time).unwrap(),
             time_source,
+            version_id: None,
         };
         vec![
             file(9, 1, 5, 123_456, "2026-11-22T01:31:45.75Z", TimeSource::Metadata),
@@ -269,6 +281,7 @@ mod tests {
             hedged: 0,
             lost: None,
             warnings: vec![],
+            past: None,
         };
         let expected = r#"{
   "db_path": "/data/a.db",

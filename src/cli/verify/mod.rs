@@ -18,6 +18,7 @@ use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::{PatternSource, VerifyArgs};
 use crate::cli::failures::{absolute, from_discovery, no_match};
 use crate::cli::metrics::MetricsOutput;
+use crate::cli::past;
 use crate::cli::reported::{RunStart, all_different, sample, with_timeline};
 use crate::cli::restore_pattern::{LoadedPattern, recovery_point_line};
 use crate::cli::session::Session;
@@ -356,6 +357,7 @@ impl Drill<'_> {
             for line in shown::summary_lines(&drilled.summary, drilled.matched) {
                 self.log.essential(Severity::Info, &line, &[]);
             }
+            past::say_of_fleet(&self.session.pasts(), self.log);
             crate::cli::ui::latency_table::show(self.log, &stages);
         }
         self.report(drilled, &timeline, stages, ended.as_ref().err());

@@ -64,7 +64,7 @@ impl DrillSummary {
         Self {
             kind: "summary",
             depth: args.depth.as_str(),
-            reference: args.timestamp.unwrap_or_else(Timestamp::now),
+            reference: args.common.store.past.reference(args.timestamp),
             ..Self::default()
         }
     }

@@ -231,7 +231,7 @@ impl UrlSource {
     ) -> Result<FleetListing, DiscoverError> {
         let Self { store, pattern, .. } = self;
         let prefix = match store {
-            Store::S3(_) => pattern.list_prefix(),
+            Store::S3(_) | Store::Past(_) => pattern.list_prefix(),
             // A directory on disk can only be listed whole, so the prefix ends at the last slash.
             Store::File(_) => pattern.literal_dir().to_owned(),
         };

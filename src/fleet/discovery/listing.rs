@@ -92,13 +92,17 @@ impl Lister<'_> {
         }
         let split = Split::new(prefix, limits.cuts.unwrap_or_default(), may_look);
         if let Some(listing) = self.run(split, prefix, limits.max_pages, filter).await? {
+            self.store.check_history(prefix).map_err(ListingError::Store)?;
             return Ok(listing);
         }
         // The keys came out of order, so the ranges may overlap or have gaps between them. A listing without
         // ranges is certain to return every key.
         tracing::debug!(target: "hydrant::fleet", prefix, "keys out of order: listed again without ranges");
         match self.run(Split::serial(prefix), prefix, limits.max_pages, filter).await? {
-            Some(listing) => Ok(FleetListing { unordered: true, ..listing }),
+            Some(listing) => {
+                self.store.check_history(prefix).map_err(ListingError::Store)?;
+                Ok(FleetListing { unordered: true, ..listing })
+            }
             None => Err(ListingError::Store(internal(prefix, "a listing ended before its last page"))),
         }
     }

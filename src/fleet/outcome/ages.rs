@@ -83,6 +83,7 @@ mod tests {
                 requests: 1,
                 lost: None,
                 moved_from: None,
+                past: None,
                 warnings: vec![],
                 state,
             };

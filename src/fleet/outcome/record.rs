@@ -4,12 +4,14 @@ use crate::fleet::discovery::found::Discovery;
 use crate::fleet::job::{Ended, Ending, NewestState};
 use crate::fleet::outcome::ages::{Ages, state_of};
 use crate::fleet::outcome::error_log::{ErrorLog, Links, with_class};
+use crate::fleet::outcome::past_fields::PastFields;
 use crate::fleet::outcome::reasons::FrequentReason;
 use crate::fleet::outcome::totals::Totals;
 use crate::fleet::outcome::v3_fields::V3Fields;
 use crate::ltx::Txid;
 use crate::plan::V3State;
 use crate::report::{DatabaseRow, ReportBook, ReportError, RowStanding, RunEnd, json_line, rounded_seconds};
+use crate::restore::PastState;
 use crate::store::s3::{BucketLimits, ProcessLimiter};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
@@ -45,6 +47,7 @@ pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
                 row.standing = RowStanding::Degraded;
             }
             set_state(&mut row, outcome.txid, outcome.v3.as_ref());
+            set_past(&mut row, outcome.past.as_deref());
             row.moved_from = outcome.moved_from().map(|txid| txid.to_string());
             row.lost.clone_from(&outcome.lost);
             row.bytes = Some(outcome.bytes_out);
@@ -60,6 +63,7 @@ pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
                 row.standing = RowStanding::Degraded;
             }
             set_state(&mut row, planned.txid, planned.v3.as_ref());
+            set_past(&mut row, planned.past.as_deref());
             row.moved_from = planned.moved_from.map(|txid| txid.to_string());
             row.lost.clone_from(&planned.lost);
             row.files = Some(planned.files);
@@ -93,6 +97,13 @@ fn set_state(row: &mut DatabaseRow, txid: Txid, v3: Option<&V3State>) {
     row.txid = Some(if v3.is_some() { String::new() } else { txid.to_string() });
     if let Some(v3) = v3 {
         V3Fields::of(v3).set(row);
+    }
+}
+
+/// Sets from which past of a versioned bucket the state was restored, or would be.
+fn set_past(row: &mut DatabaseRow, past: Option<&PastState>) {
+    if let Some(past) = past {
+        PastFields::of(past).set(row);
     }
 }
 

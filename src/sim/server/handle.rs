@@ -4,10 +4,12 @@ use super::auth;
 use super::body::SimBody;
 use super::list::{self, ListOptions, ListQuery};
 use super::objects::Object;
-use super::options::{Failure, Outcome, Quirk, RequestKind};
+use super::options::{Failure, Outcome, Quirk, RequestKind, VersionListings};
 use super::shared::{Connection, InFlight, Shared};
 use super::text::{http_date, percent_decode, query_pairs, xml_escape};
 use super::upload;
+use super::version_pages::{self, VersionsQuery};
+use super::versions::Found;
 use crate::hex::Hex;
 use crate::sim::random::mix;
 use http::request::Parts;
@@ -57,7 +59,7 @@ pub(super) async fn handle(
     };
     let query = query_pairs(parts.uri.query().unwrap_or(""));
     let parameter = |name: &str| query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
-    let kind = kind_of(&parts.method, bucket, key, parameter("list-type").is_some());
+    let kind = kind_of(&parts.method, bucket, key, &query);
     let mut exchange = Exchange {
         shared: &shared,
         connection: &connection,
@@ -70,8 +72,8 @@ pub(super) async fn handle(
         return Ok(exchange.error(400, "InvalidURI", "Couldn't parse the specified URI.", Outcome::Refused));
     }
 
-    let (asked, detail) = if kind == RequestKind::List {
-        let detail = parameter("continuation-token").or(parameter("start-after")).unwrap_or("");
+    let (asked, detail) = if matches!(kind, RequestKind::List | RequestKind::ListVersions) {
+        let detail = ["continuation-token", "start-after", "key-marker"].into_iter().find_map(&parameter).unwrap_or("");
         (parameter("prefix").unwrap_or(""), detail.as_bytes())
     } else {
         (key, parts.headers.get(header::RANGE).map_or(&[][..], |range| range.as_bytes()))
@@ -96,7 +98,12 @@ pub(super) async fn handle(
 
     match kind {
         RequestKind::List => Ok(exchange.list(bucket, &query, verdict)),
-        RequestKind::Get | RequestKind::Head => exchange.object(bucket, key, &parts, verdict),
+        RequestKind::ListVersions => Ok(match shared.version_listings {
+            VersionListings::Served => exchange.versions(bucket, &query, verdict),
+            VersionListings::Ignored => exchange.list(bucket, &query, verdict),
+            VersionListings::Refused => exchange.not_implemented(),
+        }),
+        RequestKind::Get | RequestKind::Head => exchange.object((bucket, key), parameter("versionId"), &parts, verdict),
         RequestKind::Put => {
             let Ok(collected) = Limited::new(body, MAX_PUT_BYTES).collect().await else {
                 return Ok(exchange.error(400, "EntityTooLarge", "Your upload is cut or too large", Outcome::Refused));
@@ -134,9 +141,12 @@ pub(super) async fn handle(
     }
 }
 
-fn kind_of(method: &Method, bucket: &str, key: &str, list_type: bool) -> RequestKind {
+fn kind_of(method: &Method, bucket: &str, key: &str, query: &[(String, String)]) -> RequestKind {
+    let asks_for = |name: &str| query.iter().any(|(found, _)| found == name);
+    let of_bucket = !bucket.is_empty() && key.is_empty();
     match *method {
-        Method::GET if !bucket.is_empty() && key.is_empty() && list_type => RequestKind::List,
+        Method::GET if of_bucket && asks_for("versions") => RequestKind::ListVersions,
+        Method::GET if of_bucket && asks_for("list-type") => RequestKind::List,
         Method::DELETE if !bucket.is_empty() => RequestKind::Delete,
         _ if bucket.is_empty() || key.is_empty() => RequestKind::Other,
         Method::GET => RequestKind::Get,
@@ -301,14 +311,56 @@ impl Exchange<'_> {
         }
     }
 
+    fn versions(&mut self, bucket: &str, parameters: &[(String, String)], verdict: super::faults::Verdict) -> Answer {
+        let query = match VersionsQuery::of(parameters) {
+            Ok(query) => query,
+            Err((status, code, message)) => return self.error(status, code, message, Outcome::Refused),
+        };
+        match version_pages::page(&self.shared.versions, bucket, &query, self.shared.max_keys) {
+            None => self.no_such_bucket(),
+            Some(xml) => {
+                self.shared.counters.count(self.kind, ended(verdict.failure));
+                let body = SimBody::text(xml, self.connection, self.in_flight.take())
+                    .paced(verdict.bandwidth)
+                    .failing(verdict.failure, verdict.flip_at);
+                self.build(200, |b| b.header(header::CONTENT_TYPE, "application/xml"), body)
+            }
+        }
+    }
+
+    /// The answer to a request for a version that cannot be served.
+    fn refuse_version(&mut self, found: &Found) -> Answer {
+        match found {
+            Found::Absent => {
+                self.error(404, "NoSuchVersion", "The specified version does not exist.", Outcome::NotFound)
+            }
+            Found::Marker => {
+                let message = "The specified method is not allowed against this resource.";
+                let mut answer = self.error(405, "MethodNotAllowed", message, Outcome::Refused);
+                answer.headers_mut().insert("x-amz-delete-marker", header::HeaderValue::from_static("true"));
+                answer
+            }
+            Found::Malformed | Found::Object(_) => {
+                self.error(400, "InvalidArgument", "Invalid version id specified", Outcome::Refused)
+            }
+        }
+    }
+
     fn object(
         &mut self,
-        bucket: &str,
-        key: &str,
+        (bucket, key): (&str, &str),
+        version_id: Option<&str>,
         parts: &Parts,
         verdict: super::faults::Verdict,
     ) -> io::Result<Answer> {
-        let Some(object) = self.shared.objects.get(bucket, key) else {
+        let found = match version_id {
+            Some(id) => match self.shared.versions.version(bucket, key, id) {
+                Found::Object(object) => Some(object),
+                refused => return Ok(self.refuse_version(&refused)),
+            },
+            None => self.shared.objects.get(bucket, key),
+        };
+        let Some(object) = found else {
             return Ok(if self.shared.objects.has_bucket(bucket) {
                 self.error(404, "NoSuchKey", "The specified key does not exist.", Outcome::NotFound)
             } else {
@@ -372,7 +424,11 @@ impl Exchange<'_> {
             }
         };
         self.shared.counters.count(self.kind, ended(verdict.failure));
-        Ok(self.build(status, |b| object_headers(b, &object, &tag, range, content_length), body))
+        let versioned = |b: http::response::Builder| match version_id.filter(|id| *id != "null") {
+            Some(id) => b.header("x-amz-version-id", id),
+            None => b,
+        };
+        Ok(self.build(status, |b| versioned(object_headers(b, &object, &tag, range, content_length)), body))
     }
 
     fn bucket_operation(&mut self, bucket: &str, key: &str, method: &Method, location: bool) -> Answer {

@@ -36,7 +36,7 @@ fn parse_token(token: &str) -> Option<String> {
 }
 
 /// The smallest string that is greater than all strings that begin with `prefix`.
-fn after_prefix(prefix: &str) -> Option<String> {
+pub(super) fn after_prefix(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
         let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
@@ -152,11 +152,11 @@ pub(super) fn page(
     Some(Ok(xml))
 }
 
-fn write_name(out: &mut String, name: &str, url_encoding: bool) {
+pub(super) fn write_name(out: &mut String, name: &str, url_encoding: bool) {
     if url_encoding { url_encode_key(out, name) } else { xml_escape(out, name) }
 }
 
-fn element(out: &mut String, tag: &str, text: &str, url_encoding: bool) {
+pub(super) fn element(out: &mut String, tag: &str, text: &str, url_encoding: bool) {
     let _ = write!(out, "<{tag}>");
     write_name(out, text, url_encoding);
     let _ = write!(out, "</{tag}>");

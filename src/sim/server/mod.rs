@@ -1,5 +1,5 @@
-//! An S3 server that runs in this process, for tests. It supports ListObjectsV2, GET with ranges and conditions,
-//! and HEAD. It also supports the parts of PUT, DELETE and bucket requests that other clients need to fill it. It
+//! An S3 server that runs in this process, for tests. It supports ListObjectsV2, ListObjectVersions, GET with
+//! ranges, conditions and version ids, and HEAD. It also supports the parts of PUT, DELETE and bucket requests that other clients need to fill it. It
 //! can check signatures, and it misbehaves as [`Faults`] demands. Objects exist only as long as the server.
 //!
 //! The server shares the machine with the client that is tested, so a GET must cost little CPU time. Bodies are
@@ -20,11 +20,16 @@ mod stream;
 mod tests;
 mod text;
 mod upload;
+mod version_pages;
+mod versions;
 
 pub use folder::{FolderWriter, SIDECAR, write_folder, write_v3_folder};
 pub use objects::{CHUNK_BYTES, Content, Generator, Object, Objects};
-pub use options::{Failure, Faults, Latency, Outcome, Quirk, RateLimit, RequestKind, SimCredentials, SimOptions, Tail};
+pub use options::{
+    Failure, Faults, Latency, Outcome, Quirk, RateLimit, RequestKind, SimCredentials, SimOptions, Tail, VersionListings,
+};
 pub use stats::Stats;
+pub use versions::{VersionEntry, Versions};
 
 use shared::Shared;
 use std::io;
@@ -57,6 +62,7 @@ impl SimServer {
         let _ = rustix::net::sockopt::set_tcp_congestion(&listener, "cubic");
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let objects = Objects::default();
         let shared = Arc::new(Shared {
             seed: options.seed,
             credentials: options.credentials,
@@ -65,7 +71,9 @@ impl SimServer {
             max_keys: options.max_keys,
             unsorted_listings: options.unsorted_listings,
             listed_etags: options.listed_etags,
-            objects: Objects::default(),
+            version_listings: options.version_listings,
+            versions: Versions::of(objects.clone()),
+            objects,
             faults: faults::FaultState::new(options.seed, options.faults),
             counters: stats::Counters::default(),
             next_request: AtomicU64::new(0),
@@ -115,6 +123,11 @@ impl SimServer {
     /// The buckets and objects. They may be changed while the server runs.
     pub fn objects(&self) -> &Objects {
         &self.shared.objects
+    }
+
+    /// The versions of the objects. They may be changed while the server runs.
+    pub fn versions(&self) -> &Versions {
+        &self.shared.versions
     }
 
     /// The present values of the simulator's counters.

@@ -34,6 +34,8 @@ pub struct SimOptions {
     pub unsorted_listings: bool,
     /// Whether listings contain the ETags of objects. Some S3 services leave them out.
     pub listed_etags: bool,
+    /// How requests for a listing of versions are answered.
+    pub version_listings: VersionListings,
     /// The faults that are in force when the server starts.
     pub faults: Faults,
 }
@@ -50,9 +52,21 @@ impl Default for SimOptions {
             max_keys: 1000,
             unsorted_listings: false,
             listed_etags: true,
+            version_listings: VersionListings::Served,
             faults: Faults::default(),
         }
     }
+}
+
+/// How a server answers requests for a listing of versions (`?versions`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionListings {
+    /// With the versions.
+    Served,
+    /// With a listing of the objects: the parameter is ignored, as by servers without versions.
+    Ignored,
+    /// With 501 NotImplemented.
+    Refused,
 }
 
 /// The only key pair that the simulator accepts.
@@ -218,6 +232,8 @@ pub enum RequestKind {
     Delete,
     /// Requests about buckets, and requests that the server does not know.
     Other,
+    /// A ListObjectVersions request.
+    ListVersions,
 }
 
 /// The ways in which a request ends that the server counts separately.

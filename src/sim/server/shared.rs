@@ -2,8 +2,9 @@
 
 use super::faults::FaultState;
 use super::objects::Objects;
-use super::options::SimCredentials;
+use super::options::{SimCredentials, VersionListings};
 use super::stats::Counters;
+use super::versions::Versions;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -18,7 +19,9 @@ pub(super) struct Shared {
     pub(super) max_keys: usize,
     pub(super) unsorted_listings: bool,
     pub(super) listed_etags: bool,
+    pub(super) version_listings: VersionListings,
     pub(super) objects: Objects,
+    pub(super) versions: Versions,
     pub(super) faults: FaultState,
     pub(super) counters: Counters,
     pub(super) next_request: AtomicU64,

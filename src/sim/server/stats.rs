@@ -4,13 +4,14 @@ use super::options::{Outcome, RequestKind};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub(super) const KINDS: [(RequestKind, &str); 6] = [
+pub(super) const KINDS: [(RequestKind, &str); 7] = [
     (RequestKind::List, "list"),
     (RequestKind::Get, "get"),
     (RequestKind::Head, "head"),
     (RequestKind::Put, "put"),
     (RequestKind::Delete, "delete"),
     (RequestKind::Other, "other"),
+    (RequestKind::ListVersions, "list versions"),
 ];
 
 pub(super) const OUTCOMES: [(Outcome, &str); 10] = [

@@ -12,6 +12,7 @@ use super::request_log::{TARGET, ms};
 use super::response::{Answer, Chunk};
 use super::retry::{PROGRESS_BYTES, RetryState};
 use super::send::Operation;
+use super::version::{of_version, version_query};
 use super::{Http, S3};
 use crate::store::s3::classify::{RequestError, RetryAction};
 use crate::telemetry::{Spent, Stage};
@@ -37,6 +38,8 @@ pub struct S3Body {
     s3: Arc<S3>,
     client: reqwest::Client,
     key: String,
+    /// The query string that names a version. Empty: the newest.
+    version: String,
     /// Where the range begins. `position` is the next byte of it.
     begin: u64,
     position: u64,
@@ -65,7 +68,7 @@ pub struct S3Body {
 
 impl S3 {
     /// Starts to read the byte range `range` of the object `key`. Waits for the first response's headers. An
-    /// empty range sends no request.
+    /// empty range sends no request. With `version_id` that version is read, else the newest.
     ///
     /// # Errors
     /// [`StoreError`] after all retries. With `if_match`, [`StoreErrorKind::PreconditionFailed`] if the
@@ -76,11 +79,13 @@ impl S3 {
         key: &str,
         range: Range<u64>,
         if_match: Option<&Etag>,
+        version_id: Option<&str>,
     ) -> Result<S3Body, StoreError> {
         let mut body = S3Body {
             s3: Arc::clone(self),
             client: self.client(http)?,
             key: key.to_owned(),
+            version: version_id.map(version_query).unwrap_or_default(),
             begin: range.start,
             position: range.start,
             end: range.end.max(range.start),
@@ -109,7 +114,7 @@ impl S3 {
     /// [`StoreError`] after all retries. [`StoreErrorKind::NotFound`] if there is no such object,
     /// [`StoreErrorKind::SizeDiffers`] if it is empty.
     pub async fn get_whole(self: &Arc<Self>, http: &Http, key: &str) -> Result<S3Body, StoreError> {
-        self.get(http, key, 0..UNKNOWN_END, None).await
+        self.get(http, key, 0..UNKNOWN_END, None, None).await
     }
 }
 
@@ -207,7 +212,7 @@ impl S3Body {
         if self.position - self.resumed_at >= PROGRESS_BYTES {
             self.tries.progressed();
         }
-        let operation = operation(&self.key, self.headers());
+        let operation = operation(&self.key, &self.version, self.headers());
         self.s3.prepare_retry(error, &operation, &mut self.tries).await
     }
 
@@ -216,12 +221,13 @@ impl S3Body {
     async fn open(&mut self) -> Result<(), StoreError> {
         // This loop ends: `send` and `prepare_retry` count the attempts and return an error after the last one.
         loop {
-            let operation = operation(&self.key, self.headers());
+            let operation = operation(&self.key, &self.version, self.headers());
             let answer = match self.s3.send(&self.client, &operation, &mut self.tries).await {
                 Err(error) if operation.headers.contains_key(IF_MATCH) && is_refusal(&error) => {
                     self.refusal = Some(error);
                     continue;
                 }
+                Err(error) if !self.version.is_empty() => return Err(of_version(error)),
                 answer => answer?,
             };
             self.resumed_at = self.position;
@@ -313,6 +319,13 @@ impl S3Body {
         {
             let detail = format!("the entity tag is {found}, expected {expected}");
             return Err(RequestError::new(StoreErrorKind::PreconditionFailed, detail, RetryAction::None));
+        }
+        if let Some(found) = text(HeaderName::from_static("x-amz-version-id"))
+            && !self.version.is_empty()
+            && self.version != version_query(found)
+        {
+            let detail = format!("the answer is version {found:?}, asked for {}", self.version);
+            return Err(RequestError::invalid_response(detail));
         }
         if let (Some(expected), Some(found)) = (self.size, object_size(headers))
             && expected != found
@@ -421,8 +434,8 @@ fn is_whole(content_range: &str) -> bool {
     matches!(parse_content_range(content_range), Some((0, last, Some(size))) if last.checked_add(1) == Some(size))
 }
 
-fn operation(key: &str, headers: HeaderMap) -> Operation<'_> {
-    Operation { method: Method::GET, key: Some(key), query: "", headers, listed: None, counter: |c| &c.gets }
+fn operation<'a>(key: &'a str, query: &'a str, headers: HeaderMap) -> Operation<'a> {
+    Operation { method: Method::GET, key: Some(key), query, headers, listed: None, counter: |c| &c.gets }
 }
 
 /// Parses a Content-Range header, `bytes first-last/size`. The size is None if it is `*`.

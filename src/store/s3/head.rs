@@ -4,6 +4,7 @@ use super::super::{Etag, Head, StoreError, StoreErrorKind};
 use super::request_log::TARGET;
 use super::retry::RetryState;
 use super::send::Operation;
+use super::version::{of_version, version_query};
 use super::{Http, S3};
 use crate::store::s3::classify::{RequestError, date};
 use crate::timestamp::Timestamp;
@@ -11,16 +12,22 @@ use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 
 impl S3 {
-    /// Requests the metadata of the object `key`. If the HEAD is denied, a GET of one byte finds the reason.
+    /// Requests the metadata of the object `key`, with `version_id` of that version. If the HEAD is denied, a GET of one byte finds the reason.
     ///
     /// # Errors
     /// [`StoreError`] after all retries.
-    pub async fn head(&self, http: &Http, key: &str) -> Result<Head, StoreError> {
+    pub async fn head(&self, http: &Http, key: &str, version_id: Option<&str>) -> Result<Head, StoreError> {
+        let query = version_id.map(version_query).unwrap_or_default();
+        let found = self.head_of(http, key, &query).await;
+        if version_id.is_some() { found.map_err(of_version) } else { found }
+    }
+
+    async fn head_of(&self, http: &Http, key: &str, query: &str) -> Result<Head, StoreError> {
         let client = self.client(http)?;
         let head = Operation {
             method: Method::HEAD,
             key: Some(key),
-            query: "",
+            query,
             headers: self.object_headers(),
             listed: None,
             counter: |c| &c.heads,
@@ -53,7 +60,7 @@ impl S3 {
         let head = Operation {
             method: Method::HEAD,
             key: Some(key),
-            query: "",
+            query,
             headers: HeaderMap::new(),
             listed: None,
             counter: |c| &c.heads,

@@ -21,10 +21,11 @@ use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Maximum size of a page in bytes. 1,000 keys of 1,024 bytes, each byte percent-encoded as three, are 3 MiB.
 const MAX_PAGE_BYTES: usize = 16 << 20;
+const COMPRESSED: &str = "something between here and the bucket compresses";
 
 impl S3 {
     /// Requests one page of a listing of the bucket.
@@ -73,13 +74,28 @@ impl S3 {
 
     async fn read_page(
         &self,
-        mut answer: Answer,
+        answer: Answer,
         request: &ListRequest,
         encoding: bool,
         tries: &mut RetryState,
         recorder: &Recorder,
     ) -> Result<ListPage, RequestError> {
-        const COMPRESSED: &str = "something between here and the bucket compresses";
+        let (body, waited) = self.read_body(answer, tries).await?;
+        let begun = Instant::now();
+        let (mut page, declared) = parse(&body, request.continuation.as_deref()).map_err(|e| not_a_page(&body, &e))?;
+        if encoding && !declared {
+            decode_undeclared(&mut page, &request.prefix);
+        }
+        recorder.record(Stage::List, waited + begun.elapsed());
+        Ok(page)
+    }
+
+    /// Reads the document of a page, and how long it was waited for.
+    pub(super) async fn read_body(
+        &self,
+        mut answer: Answer,
+        tries: &mut RetryState,
+    ) -> Result<(Vec<u8>, Duration), RequestError> {
         if let Some(coding) = foreign::compression(answer.headers()) {
             let detail = format!("listing: compressed ({coding}), though not asked for");
             return Err(RequestError::invalid_response(detail).hint(COMPRESSED));
@@ -98,26 +114,21 @@ impl S3 {
                 Chunk::End => break,
             }
         }
-        let waited = answer.waited;
-        drop(answer);
-        let begun = Instant::now();
-        let (mut page, declared) = parse(&body, request.continuation.as_deref()).map_err(|e| {
-            if foreign::is_web_page(&body) {
-                let words = foreign::own_words(&body).map(|words| format!(": {words}")).unwrap_or_default();
-                return RequestError::invalid_response(format!("answers with a web page, not S3{words}")).hint(NOT_S3);
-            }
-            if foreign::is_gzip(&body) {
-                let detail = "listing: compressed, though not asked for";
-                return RequestError::invalid_response(detail).hint(COMPRESSED);
-            }
-            RequestError::invalid_response(format!("listing: {e}"))
-        })?;
-        if encoding && !declared {
-            decode_undeclared(&mut page, &request.prefix);
-        }
-        recorder.record(Stage::List, waited + begun.elapsed());
-        Ok(page)
+        Ok((body, answer.waited))
     }
+}
+
+/// The error for a document that is no page of a listing. `why` says what the parser has found.
+pub(super) fn not_a_page(body: &[u8], why: &str) -> RequestError {
+    if foreign::is_web_page(body) {
+        let words = foreign::own_words(body).map(|words| format!(": {words}")).unwrap_or_default();
+        return RequestError::invalid_response(format!("answers with a web page, not S3{words}")).hint(NOT_S3);
+    }
+    if foreign::is_gzip(body) {
+        let detail = "listing: compressed, though not asked for";
+        return RequestError::invalid_response(detail).hint(COMPRESSED);
+    }
+    RequestError::invalid_response(format!("listing: {why}"))
 }
 
 /// Returns the query string for a page. `encoding` asks for percent-encoded keys, because keys can contain
@@ -201,7 +212,7 @@ fn decode(page: &mut ListPage) {
 }
 
 /// The object `key`, in which U+FFFD stands for bytes that are not UTF-8.
-fn not_utf8(key: String) -> Unlisted {
+pub(super) fn not_utf8(key: String) -> Unlisted {
     tracing::debug!(target: "hydrant::s3", key, "a key that is not UTF-8");
     Unlisted { key, kind: StoreErrorKind::Unsupported, detail: "the key is not UTF-8".to_owned() }
 }
@@ -258,7 +269,7 @@ fn decode_undeclared(page: &mut ListPage, prefix: &str) {
 }
 
 /// Decodes a key that was encoded for `encoding-type=url`: `+` is a space and `%2B` is a plus.
-fn decoded(text: &str) -> Result<String, String> {
+pub(super) fn decoded(text: &str) -> Result<String, String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced);
     match decoded.clone().decode_utf8() {
@@ -268,7 +279,7 @@ fn decoded(text: &str) -> Result<String, String> {
 }
 
 /// Parses a time in the form of RFC 3339, or in that of HTTP dates, which some servers return.
-fn time(text: &str) -> Option<Timestamp> {
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(text).or_else(|| {
         let date = DateTime::from_str(text, Format::HttpDate).ok()?;
         Timestamp::parse_rfc3339(&date.fmt(Format::DateTime).ok()?)

@@ -1,4 +1,5 @@
-//! A minimal S3 client over reqwest: ListObjectsV2, GET of byte ranges and HEAD, signed with SigV4. It writes
+//! A minimal S3 client over reqwest: ListObjectsV2, GET of byte ranges, HEAD and
+//! ListObjectVersions, signed with SigV4. It writes
 //! nothing to a bucket.
 //!
 //! One [`S3`] is one bucket. All workers share it: it owns the credentials, the region, the clock offset and
@@ -34,6 +35,7 @@ mod get;
 mod head;
 mod limiter;
 mod list;
+mod list_versions;
 mod network;
 mod options;
 mod proxies;
@@ -47,6 +49,7 @@ mod sign;
 mod stall;
 mod tls;
 mod verify;
+mod version;
 mod xml;
 
 pub use aws_files::{AwsFiles, ProfileEndpoint};

@@ -63,6 +63,7 @@ fn restored() -> Ending {
         requests: 7,
         replanned: 1,
         check: Some(check::CheckOutcome::NotCheckable("no such collation sequence: x".to_owned())),
+        past: None,
     };
     Ending::Restored { outcome: Box::new(outcome), warnings: vec!["what stands beside it".to_owned()] }
 }
@@ -78,6 +79,7 @@ fn planned() -> Ending {
         requests: 4,
         lost: Some("what the newest state lacks".to_owned()),
         moved_from: Some(Txid(6)),
+        past: None,
         warnings,
         state,
     })

@@ -36,7 +36,7 @@ fn replicas() -> [&'static str; 2] {
     let s3 = S3::new(S3Config::default(), &S3Options::default(), Arc::default());
     let every = [Store::S3(Arc::new(s3)), Store::File(Default::default())];
     let _all_named = |store: &Store| match store {
-        Store::S3(_) | Store::File(_) => {}
+        Store::S3(_) | Store::File(_) | Store::Past(_) => {}
     };
     every.each_ref().map(Store::kind)
 }
@@ -94,7 +94,7 @@ fn failures() -> Vec<String> {
 fn requests() -> Vec<String> {
     let every = every!(StoreErrorKind:
         NotFound, NoSuchBucket, PreconditionFailed, SizeDiffers, AccessDenied, Credentials, Timeout, Stalled, Throttled, Network, Server,
-        NotImplemented, TooLarge, InvalidResponse, RangesIgnored, Archived, Unsupported, Unreadable, Io
+        NotImplemented, TooLarge, InvalidResponse, RangesIgnored, Archived, Unsupported, Unreadable, Io, IncompleteHistory
     );
     let error = |kind| StoreError {
         kind,
