@@ -7,6 +7,7 @@
 //! - `resolved` has the structs of the result.
 //! - `call` is a command line as typed, from which the one after `Try: ` is made. `repeat` is the one for a database
 //!   of a pattern, and `shell` quotes words.
+//! - `typed` takes a command line apart for both.
 //! - `help`, `man` and `completions` are made from the same definitions, with texts from `examples`.
 //! - `memory` computes the default of `-memory`.
 
@@ -25,4 +26,5 @@ pub mod resolve;
 pub mod resolved;
 pub mod shell;
 mod store_flags;
+mod typed;
 pub mod values;
