@@ -204,7 +204,8 @@ impl Restorer<'_> {
         }
 
         let greatest = (committed..last).filter(|&at| equals_snapshot(at)).max();
-        let commit = greatest.and_then(|from| (from..frames.len()).find(|&at| frames[at].1 != 0));
+        // What the snapshot holds was committed before it was taken, so the commit was uploaded with it.
+        let commit = greatest.and_then(|from| (from..last).find(|&at| frames[at].1 != 0));
         let Some(commit) = commit else {
             state?;
             return fail("integrity check", format!("{} is ahead of the WAL", snapshot.entry.key));
