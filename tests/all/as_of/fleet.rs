@@ -101,19 +101,19 @@ fn the_command_for_an_intact_state_reads_the_same_past() {
     let (server, target) = scene(1000);
     let (dir, at) = (tempfile::tempdir().unwrap(), target["as_of"].as_str().unwrap());
     let newest = target["version_ids"].as_array().unwrap().last().unwrap().as_str().unwrap();
-    for key in server.objects().keys(BUCKET, "t/b.db/") {
-        let entries = server.versions().entries(BUCKET, &key);
-        if let Some(entry) = entries.into_iter().find(|entry| entry.id == newest) {
-            let damaged = Object::new("damaged").last_modified(entry.last_modified);
-            assert!(server.versions().remove_version(BUCKET, &key, newest));
-            server.versions().put_version(BUCKET, &key, newest, damaged);
-        }
-    }
-    let verified = run(dir.path(), &server, &["verify", "-json", "-as-of", at, "s3://bucket/t/**"]);
+    let recorded: Value = serde_json::from_slice(&std::fs::read(named("relineage-s-coarse").file).unwrap()).unwrap();
+    let entry = recorded["versions"].as_array().unwrap().iter().find(|entry| entry["version_id"] == newest).unwrap();
+    let key = format!("t/b.db/{}", entry["key"].as_str().unwrap());
+    assert!(server.versions().remove_version(BUCKET, &key, newest));
+    let damaged = Object::new("damaged").last_modified(time(entry["last_modified"].as_str().unwrap()));
+    server.versions().put_version(BUCKET, &key, newest, damaged);
+    // The simulator puts the damaged version above the delete marker, which is then the oldest entry of its key.
+    let args = ["verify", "-json", "-as-of", at, "-allow-incomplete-history", "s3://bucket/t/**"];
+    let verified = run(dir.path(), &server, &args);
     let mut lines = verified.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let damaged = lines.find(|line| line["name"] == "t/b.db").unwrap();
+    let damaged = lines.find(|line| line["name"] == "t/b.db").unwrap_or_else(|| panic!("{verified:?}"));
     let command = damaged["newest_intact"]["command"].as_str().unwrap_or_else(|| panic!("{verified:?}"));
-    let expected = format!("hydrant restore -newest-intact -as-of {} -o ", time(at));
+    let expected = format!("hydrant restore -newest-intact -as-of {} -allow-incomplete-history -o ", time(at));
     assert!(command.starts_with(&expected), "{command}");
 }
 
