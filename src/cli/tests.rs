@@ -272,14 +272,6 @@ fn a_store_s_flags() {
 }
 
 #[test]
-fn an_empty_as_of_is_not_the_present() {
-    for command in [&["restore", "-o", "x"][..], &["ltx"], &["verify"], &["bench"]] {
-        let all: Vec<&str> = command.iter().chain(&["-as-of", "", "s3://b/p"]).copied().collect();
-        assert_eq!(parsed(&all).unwrap_err().exit_code(), 2, "{command:?}");
-    }
-}
-
-#[test]
 fn ltx_flags() {
     let args = ltx(&["s3://b/p"]);
     assert_eq!(args.level, LevelFilter::Only(Level::new(0).unwrap()));
