@@ -168,5 +168,11 @@ fn archived_versions_are_named_before_anything_is_fetched() {
     }
     let before = server.stats();
     refused(&server, &["-as-of", target["as_of"].as_str().unwrap()], 1, &["archive"]);
+    // They were not deleted: no older state takes their place.
+    refused(&server, &["-as-of", "last"], 1, &["archive"]);
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["restore", "-o", "out.db", "-as-of", target["as_of"].as_str().unwrap(), URL];
+    let ran = run(dir.path(), &server, &args).said(1, &[]);
+    assert!(!ran.stderr.contains("were being deleted"), "{}", ran.stderr);
     assert_eq!(server.stats().since(&before).of_kind(RequestKind::Get), 0);
 }
