@@ -235,9 +235,9 @@ impl Bench {
             "interrupted": interrupted,
             "stages": self.shown().map(Measured::to_json).collect::<Vec<_>>(),
         });
-        if let Some((as_of, is_complete)) = self.past {
-            json["as_of"] = json!(as_of.to_string());
-            json["history_complete"] = json!(is_complete);
+        if let (Some((as_of, is_complete)), Some(fields)) = (self.past, json.as_object_mut()) {
+            fields.insert("as_of".to_owned(), json!(as_of.to_string()));
+            fields.insert("history_complete".to_owned(), json!(is_complete));
         }
         json
     }
