@@ -115,7 +115,7 @@ pub(super) async fn survey(
     }
     let files = objects.len() as u64;
     let replica = history.replica_at(path, as_of);
-    let reach = Reach::of(&replica);
+    let reach = Reach::at(&history, path, as_of);
     Ok(Survey {
         store: Store::Past(Arc::new(bucket)),
         replica,
@@ -250,6 +250,6 @@ pub(super) async fn deleted_states(http: &Http, store: &Store, path: &str) -> Op
     }
     let latest = latest(&history);
     let peak = last_full(&history, path, latest);
-    let is_more = peak.reach > Reach::of(&history.replica_at(path, latest));
+    let is_more = peak.reach > Reach::at(&history, path, latest);
     (is_more && peak.at < latest).then(|| (deleted, Advice::Value("as-of", peak.at.to_string())))
 }

@@ -28,12 +28,19 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// How far the files of `replica` lead, by their names alone.
+    /// How far the files of `replica` lead, without those in an archived storage class.
     pub fn of(replica: &Replica) -> Self {
         match plan(replica, &Target::Latest, &Times::new(), &Excluded::new()) {
             Ok(PlanOutcome::Plan(plan)) => Self::of_plan(&plan),
             Ok(PlanOutcome::NeedTimes(_)) | Err(_) => Self::Nothing,
         }
+    }
+
+    /// How far the files of the time `at` lead by their names. Files in an archived storage class count too: they were
+    /// not deleted, and a plan that needs one names it.
+    pub fn at(history: &History, path: &str, at: Timestamp) -> Self {
+        let objects = history.objects_at(at).map(|(object, _)| ObjectMeta { archived: false, ..object });
+        Self::of(&Replica::of(path, Layout::Hex, objects))
     }
 
     fn of_plan(plan: &Plan) -> Self {
@@ -56,7 +63,7 @@ pub struct Peak {
 /// Walks back from `at` as long as the files of earlier times lead at least as far. Returns the time from which most
 /// can be had: `at` itself unless files were being deleted. Takes O(n) steps for each of at most about 1,200 times.
 pub fn last_full(history: &History, path: &str, at: Timestamp) -> Peak {
-    let reach = |at| Reach::of(&history.replica_at(path, at));
+    let reach = |at| Reach::at(history, path, at);
     let now = Peak { at, reach: reach(at) };
     let events = history.events(at);
     if events.len() <= MOST_STEPS {
@@ -191,7 +198,8 @@ impl<'a> DeletionSearch<'a> {
 
     fn plan(&mut self) {
         self.plans += 1;
-        let replica = Replica::of(self.path, Layout::Hex, self.there.values().cloned());
+        let there = self.there.values().cloned().map(|object| ObjectMeta { archived: false, ..object });
+        let replica = Replica::of(self.path, Layout::Hex, there);
         let planned = plan(&replica, &Target::Latest, &Times::new(), &Excluded::new());
         self.chain = match planned {
             Ok(PlanOutcome::Plan(plan)) => {

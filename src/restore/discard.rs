@@ -8,6 +8,7 @@ use crate::restore::database::{Sink, execute_plans};
 use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution, fetch_only};
+use crate::restore::past::PastState;
 use crate::restore::planner::{Planner, planned_sizes};
 use crate::restore::workers::Worker;
 use crate::store::Store;
@@ -39,7 +40,7 @@ pub struct DiscardRequest {
 }
 
 /// Sizes and counts of a restore whose data were discarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discarded {
     /// Number of LTX files that were planned and fetched.
     pub files: usize,
@@ -49,6 +50,8 @@ pub struct Discarded {
     pub bytes_out: u64,
     /// Estimated number of LIST and GET requests, retries not counted.
     pub requests: u64,
+    /// The past of a versioned bucket that was read. None: the present.
+    pub past: Option<Box<PastState>>,
 }
 
 impl Sink for DiscardStage {
@@ -86,5 +89,6 @@ pub async fn discard(worker: &Rc<Worker>, request: DiscardRequest) -> Result<Dis
         bytes_in: planned_sizes(&planner.replica, &plan).sum(),
         bytes_out: executed.map_or(0, |executed| u64::from(executed.commit) * u64::from(executed.page_size)),
         requests: planner.requests,
+        past: PastState::of(planner.store, &planner.replica, &plan).map(Box::new),
     })
 }

@@ -7,10 +7,11 @@
 use crate::catalogue::{CatalogueMemory, Charge, History, Replica};
 use crate::plan::{Plan, Reach};
 use crate::store::s3::S3;
-use crate::store::{Http, Store, StoreError, StoreErrorKind, VersionMarkers, VersionsPage, VersionsRequest};
+use crate::store::{
+    Http, Store, StoreError, VersionMarkers, VersionsBound, VersionsPage, VersionsRequest, endless_versions,
+};
 use crate::timestamp::Timestamp;
 use std::cell::RefCell;
-use std::collections::HashSet;
 
 /// A listing from a transaction on ends after this many entries in a row that are later than the time: keys follow the
 /// order of transactions, so no earlier one follows.
@@ -199,17 +200,24 @@ impl HistoryLister<'_> {
     async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let mut request =
             VersionsRequest { prefix: prefix.to_owned(), delimiter: Some('/'), ..VersionsRequest::default() };
-        let (mut folders, mut seen) = (Vec::new(), HashSet::new());
-        // This loop ends: no markers may come twice, and pages without a new folder are bounded by the bucket.
+        let (mut folders, mut bound) = (Vec::new(), VersionsBound::default());
+        // This loop ends: no markers may come twice, nor 1,000 pages in a row without anything new.
         loop {
             let page = self.page(&request).await?;
+            bound.check(prefix, &page)?;
+            // A service that knows no delimiter lists the entries of the folders.
+            let below = page.entries.iter().filter_map(|entry| {
+                let name = entry.key.strip_prefix(prefix)?;
+                Some(format!("{prefix}{}/", name.split_once('/')?.0))
+            });
+            folders.extend(below);
             folders.extend(page.common_prefixes);
+            // Bounds what the entries of a service without delimiters take.
+            folders.dedup();
             let Some(markers) = page.next else { break };
-            if !seen.insert(markers.clone()) {
-                return Err(self.endless(prefix));
-            }
             request.markers = Some(markers);
         }
+        bound.finish(prefix)?;
         folders.sort_unstable();
         folders.dedup();
         Ok(folders)
@@ -220,24 +228,22 @@ impl HistoryLister<'_> {
     async fn list(&self, prefix: &str, from: Option<String>, until: Option<Timestamp>) -> Result<History, StoreError> {
         let markers = from.map(|key| VersionMarkers { key, version_id: None });
         let mut request = VersionsRequest { prefix: prefix.to_owned(), markers, delimiter: None };
-        let (mut history, mut seen) = (History::default(), HashSet::new());
+        let (mut history, mut bound) = (History::default(), VersionsBound::default());
         let mut later = 0;
-        // This loop ends: neither markers nor entries may come twice.
+        // This loop ends: neither markers nor entries may come twice, nor 1,000 pages in a row without entries.
         loop {
             let page = self.page(&request).await?;
+            bound.check(prefix, &page)?;
             let before = history.bytes();
             for entry in page.entries {
                 let is_later = until.is_some_and(|until| entry.last_modified > until);
                 later = if is_later { later + 1 } else { 0 };
-                history.push(entry).map_err(|_| self.endless(prefix))?;
+                history.push(entry).map_err(|_| endless(prefix))?;
             }
             self.charge(history.bytes() - before, prefix)?;
             let Some(markers) = page.next else { break };
             if later >= MOST_LATER_ENTRIES {
                 break;
-            }
-            if !seen.insert(markers.clone()) {
-                return Err(self.endless(prefix));
             }
             request.markers = Some(markers);
         }
@@ -250,15 +256,8 @@ impl HistoryLister<'_> {
         state.bytes += bytes;
         state.charge.set(state.bytes, prefix)
     }
+}
 
-    fn endless(&self, prefix: &str) -> StoreError {
-        StoreError {
-            kind: StoreErrorKind::InvalidResponse,
-            what: format!("LIST s3://{}/{prefix}", self.s3.bucket()),
-            detail: "the listing of versions does not end: the server gave a version or a marker twice".to_owned(),
-            request_id: None,
-            hint: Some("check that the endpoint implements ListObjectVersions".to_owned()),
-            attempts: 1,
-        }
-    }
+fn endless(prefix: &str) -> StoreError {
+    endless_versions(prefix, "a version that it gave before".to_owned())
 }

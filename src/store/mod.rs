@@ -17,7 +17,7 @@ mod versions;
 pub use byte_rate::ByteRate;
 pub use error::{StoreError, StoreErrorKind};
 pub use etag::Etag;
-pub use listing_bound::{ListingBound, elsewhere};
+pub use listing_bound::{ListingBound, VersionsBound, elsewhere, endless_versions};
 pub use object::{Head, ListPage, ListRequest, ObjectMeta, Unlisted};
 pub use past::{ALLOW_HINT, Past, RootOf, future_text, incomplete_text, is_later};
 /// A worker's HTTP clients.

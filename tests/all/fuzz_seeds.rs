@@ -11,6 +11,8 @@ mod ltx_file;
 mod lz4_frame_object;
 #[path = "../../fuzz/checks/replica_url.rs"]
 mod replica_url;
+#[path = "../../fuzz/checks/versions_xml.rs"]
+mod versions_xml;
 #[path = "../../fuzz/checks/wal_segment.rs"]
 mod wal_segment;
 
@@ -54,6 +56,11 @@ fn wals() {
 #[test]
 fn listings() {
     inputs("list_xml").iter().for_each(|input| list_xml::check(input));
+}
+
+#[test]
+fn listings_of_versions() {
+    inputs("versions_xml").iter().for_each(|input| versions_xml::check(input));
 }
 
 #[test]

@@ -464,7 +464,7 @@ fn catalogue(flags: CatalogueFlags) -> Result<CatalogueArgs, Failure> {
 
 /// `is_one` says that the command is about one database.
 fn past(flags: &PastFlags, is_one: bool) -> Result<PastArgs, Failure> {
-    let as_of = values::as_of(flags.as_of.as_deref().unwrap_or_default())?;
+    let as_of = flags.as_of.as_deref().map(values::as_of).transpose()?;
     if as_of == Some(AsOf::Last) && !is_one {
         return Err(Failure::usage("-as-of last is for one database: give a time, or call restore for each"));
     }

@@ -185,11 +185,16 @@ pub fn glob(text: &str) -> Result<String, String> {
     crate::fleet::glob(text).map(|_| text.to_owned())
 }
 
-/// Parses `-as-of`: an RFC 3339 time, or `last`. An empty text counts as if the flag was not given.
-pub fn as_of(text: &str) -> Result<Option<AsOf>, Failure> {
+/// Parses `-as-of`: an RFC 3339 time, or `last`. An empty text is an error: a script whose variable is not set must not
+/// restore the present in place of the past.
+pub fn as_of(text: &str) -> Result<AsOf, Failure> {
     match text {
-        "last" => Ok(Some(AsOf::Last)),
-        text => Ok(timestamp_of("as-of", text)?.map(AsOf::Time)),
+        "last" => Ok(AsOf::Last),
+        "" => Err(Failure::usage("an empty -as-of: give an RFC 3339 time, or leave the flag out")),
+        text => match timestamp_of("as-of", text)? {
+            Some(time) => Ok(AsOf::Time(time)),
+            None => Err(Failure::internal("a time that is not empty was read as none")),
+        },
     }
 }
 

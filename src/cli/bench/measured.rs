@@ -8,6 +8,7 @@ use crate::error::{Class, escaped};
 use crate::fleet::{Ended, Ending};
 use crate::report::ExtraTable;
 use crate::telemetry::{Counters, Durations, Stages};
+use crate::timestamp::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub(super) struct Bench {
     pub io_engine: &'static str,
     /// The results of each stage that was measured.
     pub stages: Vec<Measured>,
+    /// With `-as-of`: the time, and whether the history of the bucket is complete there.
+    pub past: Option<(Timestamp, bool)>,
 }
 
 /// The results of one stage, summed over all its passes. A pass processes all databases once.
@@ -226,12 +229,17 @@ impl Measured {
 impl Bench {
     /// The results as JSON. `interrupted` says that a signal has ended the run early.
     pub(super) fn to_json(&self, interrupted: bool) -> Value {
-        json!({
+        let mut json = json!({
             "source": self.source,
             "io_engine": self.io_engine,
             "interrupted": interrupted,
             "stages": self.shown().map(Measured::to_json).collect::<Vec<_>>(),
-        })
+        });
+        if let (Some((as_of, is_complete)), Some(fields)) = (self.past, json.as_object_mut()) {
+            fields.insert("as_of".to_owned(), json!(as_of.to_string()));
+            fields.insert("history_complete".to_owned(), json!(is_complete));
+        }
+        json
     }
 
     /// The results for the table of a report.

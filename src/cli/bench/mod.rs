@@ -66,8 +66,12 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
     let source = FleetSource::url(&args.url, env, open).map_err(|e| from_discovery(&e))?;
     refused?;
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
-    let mut bench =
-        Bench { source: args.source_shown.clone(), io_engine: session.backend.as_str(), stages: Vec::new() };
+    let mut bench = Bench {
+        source: args.source_shown.clone(),
+        io_engine: session.backend.as_str(),
+        stages: Vec::new(),
+        past: None,
+    };
     let run = BenchRun {
         args,
         session,
@@ -88,6 +92,7 @@ pub(super) fn run(args: &BenchArgs, env: &Env<'_>, log: &Log, cancel: &Cancellat
             false => (work(), Timeline::default()),
         }
     })?;
+    bench.past = run.session.pasts().first().map(|past| (past.as_of(), !past.is_incomplete()));
     let last = (run.counts.sample(&run.counters), run.counters.as_ref());
     for error in rows.finish(args, &bench, timeline, last, (&ended, cancel)) {
         log.essential(Severity::Warn, &error.to_string(), &[]);
@@ -278,7 +283,7 @@ impl BenchRun<'_> {
         });
         match found {
             None => Err(self.session.cancelled("a listing ended without a result")),
-            Some(Err(e)) => Err(from_discovery(&e)),
+            Some(Err(e)) => Err(past::or_usage(from_discovery(&e), &self.session.pasts())),
             Some(Ok(found)) if found.matched == 0 => Err(self.no_match(found.instead)),
             Some(Ok(found)) => Ok(found),
         }
@@ -336,7 +341,7 @@ impl BenchRun<'_> {
         });
         match result.map_err(|e| Failure::failed(e.class(), e.to_string()))?.discovered {
             None => Err(self.session.cancelled("a listing ended without a result")),
-            Some(Err(e)) => Err(from_discovery(&e)),
+            Some(Err(e)) => Err(past::or_usage(from_discovery(&e), &self.session.pasts())),
             Some(Ok(())) if matched == 0 => Err(self.no_match(what_lies_there)),
             Some(Ok(())) => Ok(()),
         }

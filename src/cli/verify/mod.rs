@@ -262,7 +262,7 @@ impl Drill<'_> {
                 Err(no_match(&self.args.source_shown, url, drilled.instead.take()))
             }
             Some(Ok(())) => Ok(()),
-            Some(Err(e)) => Err(from_discovery(&e)),
+            Some(Err(e)) => Err(past::or_usage(from_discovery(&e), &self.session.pasts())),
             None => Err(self.session.cancelled("the listing of the databases ended without a result")),
         }
     }

@@ -1,10 +1,10 @@
 //! What a verification says of each database, and the row of it that JSON and reports have (docs/CLI.md, "JSON").
 
 use super::verdicts::Verdict;
-use crate::cli::args::resolved::{PatternSource, VerifyArgs};
+use crate::cli::args::resolved::{AsOf, PastArgs, PatternSource, VerifyArgs};
 use crate::cli::ui::redact;
 use crate::error::Class;
-use crate::fleet::{Ended, Ending, Subject, V3Fields, with_class};
+use crate::fleet::{Ended, Ending, PastFields, Subject, V3Fields, with_class};
 use crate::report::{DatabaseRow, NewestIntact, QueryAnswer, RowStanding};
 use crate::restore::VerifiedDatabase;
 use crate::timestamp::Timestamp;
@@ -59,6 +59,8 @@ pub(super) struct DrillRecord {
     pub oldest: Option<String>,
     pub damaged: Vec<String>,
     pub files_without_another_chain: Option<u64>,
+    /// With `-as-of`: the past that was read.
+    pub past: Option<PastFields>,
     pub files: u64,
     pub bytes: Option<u64>,
     pub bytes_fetched: u64,
@@ -106,6 +108,7 @@ impl DrillRecord {
             oldest: None,
             damaged: Vec::new(),
             files_without_another_chain: None,
+            past: None,
             files: 0,
             bytes: None,
             bytes_fetched: 0,
@@ -145,6 +148,7 @@ impl DrillRecord {
         self.oldest = verified.oldest.map(Timestamp::to_rfc3339_seconds);
         self.damaged = verified.damaged.iter().map(|(_, what)| what.clone()).collect();
         self.files_without_another_chain = verified.uncovered;
+        self.past = verified.past.as_deref().map(PastFields::of);
         self.files = verified.files;
         self.bytes = verified.bytes_out;
         self.bytes_fetched = verified.bytes_in;
@@ -194,6 +198,7 @@ impl DrillRecord {
     fn command(&self, args: &VerifyArgs) -> String {
         let quoted = |text: &str| crate::cli::args::shell::shell_word(text);
         let time = args.timestamp.map_or_else(String::new, |at| format!(" -timestamp {at}"));
+        let time = as_of(&args.common.store.past) + &time;
         match &args.source {
             PatternSource::Configured { config, .. } => {
                 let config = quoted(&config.path.to_string_lossy());
@@ -212,7 +217,7 @@ impl DrillRecord {
         let state = self.state.as_ref();
         let query =
             |row: &DrillRow| QueryAnswer { sql: row.sql.clone(), row: row.row.clone(), error: row.error.clone() };
-        DatabaseRow {
+        let mut drilled = DatabaseRow {
             kind: "database",
             name: self.name.clone(),
             key: self.key.clone(),
@@ -257,8 +262,22 @@ impl DrillRecord {
                 Verdict::NoBackups => RowStanding::Skipped,
             },
             ..DatabaseRow::default()
+        };
+        if let Some(past) = &self.past {
+            past.clone().set(&mut drilled);
         }
+        drilled
     }
+}
+
+/// The flags of a command that reads the same past.
+fn as_of(past: &PastArgs) -> String {
+    let time = match past.as_of {
+        Some(AsOf::Time(time)) => format!(" -as-of {time}"),
+        Some(AsOf::Last) => " -as-of last".to_owned(),
+        None => String::new(),
+    };
+    time + if past.allow_incomplete { " -allow-incomplete-history" } else { "" }
 }
 
 /// The URL of the database `name`, which the URL pattern has matched.

@@ -73,6 +73,7 @@ pub fn row_of(ended: &Ended, reference: Timestamp) -> DatabaseRow {
         }
         Ending::Rehearsed(rehearsed) => {
             (row.outcome, row.standing) = ("rehearsed", RowStanding::Good);
+            set_past(&mut row, rehearsed.past.as_deref());
             row.files = Some(rehearsed.files as u64);
             row.bytes_fetched = Some(rehearsed.bytes_in);
             row.requests = Some(rehearsed.requests);

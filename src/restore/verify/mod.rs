@@ -20,6 +20,7 @@ use crate::restore::database::{Sink, check_database, execute_plans};
 use crate::restore::dispatch::execute_plan;
 use crate::restore::error::{ExecutionFailure, RestoreError};
 use crate::restore::execute::{Executed, Execution};
+use crate::restore::past::PastState;
 use crate::restore::planner::{Planner, planned_sizes};
 use crate::restore::workers::Worker;
 use crate::store::Store;
@@ -123,6 +124,8 @@ pub struct VerifiedDatabase {
     /// The number of planned files that no other chain of files stands in for. None where it was not counted, because the
     /// replica has too many files.
     pub uncovered: Option<u64>,
+    /// The past of a versioned bucket that was read. None: the present, or there is no plan.
+    pub past: Option<Box<PastState>>,
     /// The number of planned files.
     pub files: u64,
     /// Their size in bytes.
@@ -158,6 +161,7 @@ pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<Verif
         damaged: planner.damaged.clone(),
         warnings: Vec::new(),
         uncovered: None,
+        past: None,
         files: 0,
         bytes_in: 0,
         bytes_out: None,
@@ -185,6 +189,7 @@ pub async fn verify(worker: &Rc<Worker>, request: VerifyRequest) -> Result<Verif
     verified.moved_from = plan::moved_from(&plan.warnings);
     verified.warnings = plan.warnings.iter().map(ToString::to_string).collect();
     verified.uncovered = uncovered(&planner, &plan);
+    verified.past = PastState::of(planner.store, &planner.replica, &plan).map(Box::new);
     verified.files = plan.files.len() as u64;
     verified.bytes_in = planned_sizes(&planner.replica, &plan).sum();
     verified.bytes_out = executed.map(|executed| u64::from(executed.commit) * u64::from(executed.page_size));

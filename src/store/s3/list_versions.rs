@@ -70,12 +70,13 @@ impl S3 {
     }
 }
 
-/// The error of a request for versions, which says what the service or its permissions lack.
+/// The error of a request for versions, which says what the service or its permissions lack. A 400 with a meaning of its
+/// own, such as expired credentials or another region, says nothing about versions and is kept.
 fn explained(mut error: StoreError) -> StoreError {
     let status = |code: &str| error.detail.strip_prefix("HTTP ").is_some_and(|rest| rest.starts_with(code));
     if error.kind == StoreErrorKind::AccessDenied && status("403: AccessDenied") {
         error.detail = format!("access denied: listing versions needs s3:ListBucketVersions ({})", error.detail);
-    } else if status("501") || status("405") || status("400") {
+    } else if status("501") || status("405") || (status("400") && error.kind == StoreErrorKind::Unsupported) {
         let mut words = error.detail.split(": ");
         let told: Vec<&str> = words.by_ref().take(2).collect();
         error.detail = format!("{NO_VERSIONS} ({})", told.join(" "));
@@ -126,6 +127,15 @@ impl Problem {
             Self::Malformed(why) => super::list::not_a_page(body, &why),
         }
     }
+}
+
+/// Parses the XML document `body` of one page of versions. `request` is what was asked for. The error says what is wrong
+/// with the document.
+pub fn parse_versions_page(body: &[u8], request: &VersionsRequest) -> Result<VersionsPage, String> {
+    parse(body, request).map_err(|problem| match problem {
+        Problem::ListsObjects => NO_VERSIONS.to_owned(),
+        Problem::Malformed(why) => why,
+    })
 }
 
 /// Parses the XML document of one page.
@@ -325,6 +335,37 @@ mod tests {
         assert!(parse(same.as_bytes(), &request).is_err());
         let objects = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
         assert_eq!(parse(objects, &VersionsRequest::default()), Err(Problem::ListsObjects));
+    }
+
+    #[test]
+    fn errors_with_a_meaning_of_their_own_are_kept() {
+        let error = |kind, detail: &str| StoreError {
+            kind,
+            what: "LIST s3://b/".to_owned(),
+            detail: detail.to_owned(),
+            request_id: None,
+            hint: Some("what to do".to_owned()),
+            attempts: 1,
+        };
+        for (kind, detail) in [
+            (StoreErrorKind::Credentials, "HTTP 400: ExpiredToken: m"),
+            (StoreErrorKind::InvalidResponse, "HTTP 400: AuthorizationHeaderMalformed: m"),
+            (StoreErrorKind::Timeout, "HTTP 400: RequestTimeout: m"),
+            (StoreErrorKind::AccessDenied, "HTTP 403: SignatureDoesNotMatch: m"),
+            (StoreErrorKind::NoSuchBucket, "HTTP 404: NoSuchBucket: m"),
+        ] {
+            let kept = explained(error(kind, detail));
+            assert_eq!((kept.kind, kept.detail.as_str(), kept.hint.is_some()), (kind, detail, true));
+        }
+        for (kind, detail) in [
+            (StoreErrorKind::NotImplemented, "HTTP 501: NotImplemented: m"),
+            (StoreErrorKind::Unsupported, "HTTP 405: MethodNotAllowed: m"),
+            (StoreErrorKind::Unsupported, "HTTP 400: InvalidArgument: m"),
+        ] {
+            let other = explained(error(kind, detail));
+            assert_eq!(other.kind, StoreErrorKind::NotImplemented, "{detail}");
+            assert!(other.detail.starts_with(NO_VERSIONS), "{}", other.detail);
+        }
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub use config::{DEFAULT_REGION, S3Config, SseCustomerKey, StaticCredentials};
 pub use get::S3Body;
 pub use limiter::{BucketLimits, ProcessLimiter, default_max_requests, prefix_of_folder};
 pub use list::parse_list_page;
+pub use list_versions::parse_versions_page;
 pub use network::Http;
 pub use options::{Environment, Retries, S3Options, Timeouts};
 pub use proxies::ProxySettings;

@@ -1,7 +1,7 @@
 //! `restore-pattern`, `verify` and `bench` on the past of a versioned bucket.
 
-use super::support::{BUCKET, named, only_read, run, sha256};
-use hydrant::sim::server::{SimOptions, SimServer};
+use super::support::{BUCKET, named, only_read, run, sha256, time};
+use hydrant::sim::server::{Object, SimOptions, SimServer};
 use hydrant::timestamp::Timestamp;
 use serde_json::Value;
 
@@ -69,9 +69,52 @@ fn a_fleet_of_the_past_is_verified_and_measured() {
     let lines: Vec<Value> = verified.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let txids: Vec<_> = lines.iter().filter(|line| line["type"] == "database").map(|line| &line["txid"]).collect();
     assert_eq!(txids, [&target["txid"], &target["txid"]]);
-    let bench = run(dir.path(), &server, &["bench", "-json", "-as-of", at, "s3://bucket/t/**"]).said(0, &[]).json();
+    let shown = Value::from(time(at).to_string());
+    let of_past = |database: &Value| {
+        assert_eq!((&database["as_of"], &database["version_ids"]), (&shown, &target["version_ids"]));
+        assert!(database["history_complete"] == true && database["state_time"].is_string(), "{database}");
+    };
+    lines.iter().filter(|line| line["type"] == "database").for_each(of_past);
+    let args = ["bench", "-json", "-as-of", at, "-report", "r.json", "s3://bucket/t/**"];
+    let bench = run(dir.path(), &server, &args).said(0, &[]).json();
+    assert_eq!((&bench["as_of"], &bench["history_complete"]), (&shown, &true.into()), "{bench}");
+    let report: Value = serde_json::from_slice(&std::fs::read(dir.path().join("r.json")).unwrap()).unwrap();
+    assert_eq!(report["databases"].as_array().unwrap().len(), 2);
+    report["databases"].as_array().unwrap().iter().for_each(of_past);
     assert!(bench["stages"].as_array().unwrap().iter().all(|stage| stage["databases"] == 2), "{bench}");
     only_read(&server);
+}
+
+#[test]
+fn a_time_after_the_present_is_wrong_usage() {
+    let (server, _) = scene(1000);
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["verify", "bench"] {
+        let args = [command, "-as-of", "2100-01-01T00:00:00Z", "s3://bucket/t/**"];
+        run(dir.path(), &server, &args).said(2, &["lies after the present"]);
+    }
+}
+
+/// The newest file of one database is damaged: the command for the state before it reads the same past.
+#[test]
+fn the_command_for_an_intact_state_reads_the_same_past() {
+    let (server, target) = scene(1000);
+    let (dir, at) = (tempfile::tempdir().unwrap(), target["as_of"].as_str().unwrap());
+    let newest = target["version_ids"].as_array().unwrap().last().unwrap().as_str().unwrap();
+    let recorded: Value = serde_json::from_slice(&std::fs::read(named("relineage-s-coarse").file).unwrap()).unwrap();
+    let entry = recorded["versions"].as_array().unwrap().iter().find(|entry| entry["version_id"] == newest).unwrap();
+    let key = format!("t/b.db/{}", entry["key"].as_str().unwrap());
+    assert!(server.versions().remove_version(BUCKET, &key, newest));
+    let damaged = Object::new("damaged").last_modified(time(entry["last_modified"].as_str().unwrap()));
+    server.versions().put_version(BUCKET, &key, newest, damaged);
+    // The simulator puts the damaged version above the delete marker, which is then the oldest entry of its key.
+    let args = ["verify", "-json", "-as-of", at, "-allow-incomplete-history", "s3://bucket/t/**"];
+    let verified = run(dir.path(), &server, &args);
+    let mut lines = verified.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let damaged = lines.find(|line| line["name"] == "t/b.db").unwrap_or_else(|| panic!("{verified:?}"));
+    let command = damaged["newest_intact"]["command"].as_str().unwrap_or_else(|| panic!("{verified:?}"));
+    let expected = format!("hydrant restore -newest-intact -as-of {} -allow-incomplete-history -o ", time(at));
+    assert!(command.starts_with(&expected), "{command}");
 }
 
 #[test]

@@ -127,6 +127,7 @@ fn wrong_usage() {
     let future = ["-as-of", "2200-01-01T00:00:00Z"];
     refused(&server, &future, 2, &["-as-of 2200-01-01T00:00:00Z lies after the present, "]);
     refused(&server, &["-as-of", "yesterday"], 2, &["invalid -as-of, must specify in ISO 8601 format"]);
+    refused(&server, &["-as-of", ""], 2, &["an empty -as-of: give an RFC 3339 time"]);
     refused(&server, &["-as-of", "last", "-f"], 2, &["cannot use follow mode with -as-of"]);
     refused(&server, &["-allow-incomplete-history"], 2, &["-allow-incomplete-history has no use without -as-of"]);
     let dir = tempfile::tempdir().unwrap();
@@ -139,6 +140,7 @@ fn wrong_usage() {
         (&["restore-pattern", "--as-of", "2026-01-01T00:00:00Z", &pattern], "-as-of needs a versioned S3 bucket"),
         (&["verify", "-as-of", "2026-01-01T00:00:00Z", &pattern], "-as-of needs a versioned S3 bucket"),
         (&["bench", "-as-of", "2026-01-01T00:00:00Z", &pattern], "-as-of needs a versioned S3 bucket"),
+        (&["verify", "-as-of", "", "s3://bucket/**"], "an empty -as-of"),
         (&["ltx", "-versions", "-as-of", "last", URL], "it cannot go with -as-of"),
         (&["restore-pattern", "--as-of", "last", "s3://bucket/**"], "-as-of last is for one database"),
         (
@@ -166,5 +168,11 @@ fn archived_versions_are_named_before_anything_is_fetched() {
     }
     let before = server.stats();
     refused(&server, &["-as-of", target["as_of"].as_str().unwrap()], 1, &["archive"]);
+    // They were not deleted: no older state takes their place.
+    refused(&server, &["-as-of", "last"], 1, &["archive"]);
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["restore", "-o", "out.db", "-as-of", target["as_of"].as_str().unwrap(), URL];
+    let ran = run(dir.path(), &server, &args).said(1, &[]);
+    assert!(!ran.stderr.contains("were being deleted"), "{}", ran.stderr);
     assert_eq!(server.stats().since(&before).of_kind(RequestKind::Get), 0);
 }

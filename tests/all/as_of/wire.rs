@@ -8,7 +8,7 @@ use hydrant::catalogue::{CatalogueMemory, root_of};
 use hydrant::restore::{HistoryExtent, list_history};
 use hydrant::sim::generate::v3::{FleetV3, v3_fleet};
 use hydrant::sim::server::{Object, SimCredentials, SimOptions, SimServer};
-use hydrant::store::{Http, ListRequest, Past, Store, StoreErrorKind, VersionsRequest};
+use hydrant::store::{Http, ListRequest, ListingBound, Past, Store, StoreError, StoreErrorKind, VersionsRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -132,6 +132,60 @@ fn a_listing_of_versions_without_an_end_is_an_error() {
         assert!(error.detail.contains("does not end"), "{error}");
         assert!(server.requests().len() < 8);
     }
+}
+
+/// Pages without an end under markers that are always new: without entries, and with an entry that came before.
+#[test]
+fn pages_of_versions_without_anything_new_end() {
+    let key = "p/0001/0000000000000001-0000000000000001.ltx";
+    for has_entry in [true, false] {
+        let count = AtomicU64::new(0);
+        let server = RawServer::start(move |_, to| {
+            let n = count.fetch_add(1, Relaxed);
+            let empty = format!(
+                "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>{n}</NextKeyMarker></ListVersionsResult>"
+            );
+            answer(to, "200 OK", "", if has_entry { page(key, "v", n) } else { empty }.as_bytes())
+        });
+        let client = Client::new(config(&server.endpoint()), &options());
+        let s3 = client.store.bucket().unwrap();
+        // Before the entry, so that no page has an object of that time.
+        let bucket = Past::new(Arc::clone(s3), time("2025-01-01T00:00:00Z"), u64::MAX, false, root_of);
+        let request = ListRequest { prefix: "p/".to_owned(), ..ListRequest::default() };
+        let whole = run(list_history(&Http::default(), s3, "p", HistoryExtent::Whole, &CatalogueMemory::default()));
+        let at_time: Result<(), StoreError> = run(async {
+            let (mut bound, mut request) = (ListingBound::default(), request);
+            // This loop ends: `bound` refuses a listing without an end.
+            loop {
+                let page = bucket.list_page(&Http::default(), &request).await?;
+                bound.check("p/", &page)?;
+                request.continuation = page.continuation;
+            }
+        });
+        for error in [whole.err().unwrap(), at_time.err().unwrap()] {
+            assert_eq!(error.kind, StoreErrorKind::InvalidResponse, "{error}");
+            assert!(error.detail.contains("1000 pages in a row"), "{error}");
+        }
+    }
+}
+
+/// A service without delimiters lists the entries of the folders; one that ignores the prefix shows nothing of it.
+#[test]
+fn services_that_ignore_parts_of_the_request() {
+    let key = "p/0001/0000000000000001-0000000000000001.ltx";
+    let server = RawServer::start(move |_, to| {
+        let body = page(key, "v", 1)
+            .replace("<IsTruncated>true", "<IsTruncated>false")
+            .replace("<CommonPrefixes><Prefix>p/0001/</Prefix></CommonPrefixes>", "");
+        answer(to, "200 OK", "", body.as_bytes())
+    });
+    let client = Client::new(config(&server.endpoint()), &options());
+    let (s3, memory) = (client.store.bucket().unwrap(), CatalogueMemory::default());
+    let listed = |path| run(list_history(&Http::default(), s3, path, HistoryExtent::Whole, &memory));
+    assert_eq!(listed("p").unwrap().history.len(), 1);
+    let error = listed("other").err().unwrap();
+    assert_eq!(error.kind, StoreErrorKind::InvalidResponse, "{error}");
+    assert!(error.detail.starts_with("no key in the answer begins with this prefix"), "{error}");
 }
 
 #[test]

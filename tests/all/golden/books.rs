@@ -104,7 +104,7 @@ pub(super) fn every_ending() -> Vec<Ended> {
         Ending::Restored { .. } | Ending::Planned(_) | Ending::Rehearsed(_) | Ending::Verified(_) => {}
         Ending::Skipped(_) | Ending::Failed { .. } => {}
     };
-    let rehearsed = Discarded { files: 3, bytes_in: 20_000, bytes_out: 40_960, requests: 4 };
+    let rehearsed = Discarded { files: 3, bytes_in: 20_000, bytes_out: 40_960, requests: 4, past: None };
     let mut all = vec![
         ended("restored.db", restored()),
         ended("planned.db", planned()),
