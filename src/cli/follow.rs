@@ -10,7 +10,7 @@ use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, ProgressMode};
 use crate::cli::ui::screen;
-use crate::cli::ui::systemd::Systemd;
+use crate::cli::ui::systemd::{Starting, Systemd};
 use crate::commit::stands_at;
 use crate::config::{Env, Location, StoreConfig};
 use crate::error::{Class, escaped};
@@ -18,12 +18,13 @@ use crate::follow::{
     self, FollowError, FollowEvent, FollowLock, FollowRequest, FollowSummary, OtherFollower, Taken, Until, sidecar,
 };
 use crate::ltx::Txid;
+use crate::process::locks::lock;
 use crate::restore::{self, Request, RestoreOutcome, Restored, Worker};
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// The JSON object that `hydrant restore -f -json` prints at its end.
@@ -66,9 +67,7 @@ pub(super) fn run(
     let systemd = Systemd::of(env);
     let standby = StandbyCommand { request: &request, engine };
     let starting = systemd.starting();
-    let started = standby.start();
-    drop(starting);
-    let (_lock, start) = match started {
+    let (_lock, start) = match standby.start() {
         Ok(started) => started,
         // A signal during the first restore leaves nothing behind, as at any other time.
         Err(Failure::Cancelled(_)) => return Ok(String::new()),
@@ -78,7 +77,7 @@ pub(super) fn run(
         }
         Err(failure) => return Err(failure),
     };
-    let (summary, ended) = standby.follow(start.txid, systemd)?;
+    let (summary, ended) = standby.follow(start.txid, Notifier { systemd, starting: Mutex::new(starting) })?;
     let json = FollowJson {
         db_path: &output_shown,
         replica: location.store.kind(),
@@ -182,10 +181,7 @@ impl StandbyCommand<'_> {
                 let message = format!("{} is followed already, by a process {pid}, from {source}", self.shown());
                 Err(Failure::failed(Class::InUse, message))
             }
-            Err(error) => Err(Failure::failed(
-                Class::Io,
-                format!("cannot lock {}: {}", self.shown(), escaped(&error.to_string())),
-            )),
+            Err(error) => Err(Failure::failed(Class::Io, format!("cannot lock {}: {error}", self.shown()))),
         }
     }
 
@@ -210,7 +206,7 @@ impl StandbyCommand<'_> {
     }
 
     /// Follows until a signal comes, or the standby cannot go on.
-    fn follow(&self, at: Txid, systemd: Systemd) -> Result<(FollowSummary, Result<(), FollowError>), Failure> {
+    fn follow(&self, at: Txid, notifier: Notifier) -> Result<(FollowSummary, Result<(), FollowError>), Failure> {
         let RestoreRequest { args, location, output, log, cancel, .. } = *self.request;
         // The workers are not stopped by the signal, but by the end of the follower: the database is closed first.
         let counters = self.engine.counters_shared();
@@ -222,7 +218,7 @@ impl StandbyCommand<'_> {
             at,
             interval: args.follow_interval,
             primary_state: self.primary_state(),
-            heartbeat: systemd.heartbeat(),
+            heartbeat: notifier.systemd.heartbeat(),
             until: Until::Cancelled,
             cancel: cancel.clone(),
         };
@@ -230,7 +226,7 @@ impl StandbyCommand<'_> {
         let shows_bar = args.progress != ProgressMode::Never && log.is_terminal();
         let observer: follow::Observer = Arc::new(move |event| {
             tell(&log, &shown, event);
-            notify(&systemd, event);
+            notifier.notify(event);
             if let (true, Some(status)) = (shows_bar, status(event)) {
                 log.bar(Some(format!("{}: {status}", escaped(&shown))));
             }
@@ -310,13 +306,25 @@ fn tell(log: &Log, database: &str, event: &FollowEvent<'_>) {
     }
 }
 
-/// Tells systemd of an event.
-fn notify(systemd: &Systemd, event: &FollowEvent<'_>) {
-    match event {
-        FollowEvent::CaughtUp { txid } => systemd.ready(&format!("at txid {txid}")),
-        FollowEvent::Alive => systemd.alive(),
-        FollowEvent::Ending => systemd.stopping(),
-        event => status(event).iter().for_each(|status| systemd.status(status)),
+/// Tells systemd of events.
+struct Notifier {
+    systemd: Systemd,
+    /// Asks for more time until the standby has caught up: an old one may need longer for that than systemd waits, and so
+    /// may a store that does not answer.
+    starting: Mutex<Option<Starting>>,
+}
+
+impl Notifier {
+    fn notify(&self, event: &FollowEvent<'_>) {
+        if matches!(event, FollowEvent::CaughtUp { .. } | FollowEvent::Ending) {
+            drop(lock(&self.starting).take());
+        }
+        match event {
+            FollowEvent::CaughtUp { txid } => self.systemd.ready(&format!("at txid {txid}")),
+            FollowEvent::Alive => self.systemd.alive(),
+            FollowEvent::Ending => self.systemd.stopping(),
+            event => status(event).iter().for_each(|status| self.systemd.status(status)),
+        }
     }
 }
 
@@ -333,5 +341,27 @@ fn status(event: &FollowEvent<'_>) -> Option<String> {
         FollowEvent::Recovered => Some("requests succeed again".to_owned()),
         FollowEvent::DiskFull { .. } => Some("the disk is full".to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_is_asked_for_time_until_the_standby_has_caught_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let systemd = Systemd::of(&|variable| (variable == "NOTIFY_SOCKET").then(|| path.clone()));
+        let starting = Mutex::new(systemd.starting());
+        let notifier = Notifier { systemd, starting };
+        let is_starting = || lock(&notifier.starting).is_some();
+        notifier.notify(&FollowEvent::Began { txid: Txid(1) });
+        notifier.notify(&FollowEvent::Polled { txid: Txid(1) });
+        assert!(is_starting());
+        notifier.notify(&FollowEvent::CaughtUp { txid: Txid(2) });
+        assert!(!is_starting());
     }
 }

@@ -17,6 +17,7 @@ use crate::follow::{self, FollowEvent, FollowLock, FollowRequest, FollowSummary,
 use crate::ltx::Txid;
 use crate::restore::list_replica;
 use crate::telemetry::Counters;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -135,9 +136,8 @@ impl Promotion<'_> {
 
     /// Ends the follower, if one runs, and takes its lock. Also returns whether one ran.
     fn take_over(&self) -> Result<(FollowLock, bool), Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::failed(Class::Io, format!("cannot lock {}: {}", self.shown(), escaped(&error.to_string())))
-        };
+        let failed =
+            |error: std::io::Error| Failure::failed(Class::Io, format!("cannot lock {}: {error}", self.shown()));
         let (begun, mut asked) = (Instant::now(), None);
         // Ends: after 5 s.
         loop {
@@ -156,8 +156,14 @@ impl Promotion<'_> {
             // The kernel says that this process holds the lock, so it is a follower.
             if asked != Some(pid) {
                 self.log.info(&format!("ending the follower, process {}", pid.as_raw_nonzero()));
-                kill_process(pid, Signal::TERM).map_err(|errno| failed(errno.into()))?;
-                asked = Some(pid);
+                match kill_process(pid, Signal::TERM) {
+                    // It has ended by itself in between.
+                    Ok(()) | Err(Errno::SRCH) => asked = Some(pid),
+                    Err(errno) => {
+                        let message = format!("cannot end the follower, process {}: {errno}", pid.as_raw_nonzero());
+                        return Err(Failure::failed(Class::InUse, message));
+                    }
+                }
             }
             if begun.elapsed() > FOLLOWER_ENDS {
                 let message = format!("the follower, process {}, does not end within 5 s", pid.as_raw_nonzero());

@@ -4,6 +4,7 @@
 //! the follower's process ID and its source, and is locked as long as the follower runs. The kernel says who holds the
 //! lock, so a process ID that a killed follower left is never taken for a running one.
 
+use crate::error::escaped;
 use crate::io::lock::{holder, try_lock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -51,11 +52,16 @@ impl FollowLock {
     /// Takes the lock of the database at `path`, and writes this process and `source` (without secrets) into its file.
     ///
     /// # Errors
-    /// The file cannot be made or locked, for example on a file system without locks.
+    /// The file cannot be made or locked, for example on a file system without locks. The text names it.
     pub fn take(path: &Path, source: &str) -> io::Result<Taken> {
         let lock = path_of(path);
+        Self::take_file(&lock, source)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", escaped(&lock.to_string_lossy()))))
+    }
+
+    fn take_file(lock: &Path, source: &str) -> io::Result<Taken> {
         for _ in 0..TRIES {
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock)?;
+            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock)?;
             if !try_lock(&file, 0, 1)? {
                 match other(&mut file)? {
                     Some(other) => return Ok(Taken::Other(other)),
@@ -64,11 +70,11 @@ impl FollowLock {
                 }
             }
             // A follower that has ended in between has removed the file that is locked now.
-            let (own, named) = (file.metadata()?, std::fs::metadata(&lock));
+            let (own, named) = (file.metadata()?, std::fs::metadata(lock));
             if named.is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())) {
                 file.set_len(0)?;
                 file.write_all(format!("{}\n{source}\n", std::process::id()).as_bytes())?;
-                return Ok(Taken::Lock(Self { file, path: lock }));
+                return Ok(Taken::Lock(Self { file, path: lock.to_owned() }));
             }
         }
         Err(io::Error::other("followers come and go; try again"))

@@ -32,6 +32,8 @@ const MOST_NEXT_BYTES: u64 = 8 << 20;
 const SIDECAR_EVERY: Duration = Duration::from_secs(5);
 /// A damaged file is tried again after 5 min.
 const DAMAGED_FOR: Duration = Duration::from_secs(300);
+/// After more than 8 polls in a row whose listing named an object that the store then did not give, the store fails.
+const MOST_STALE: u32 = 8;
 /// A log of 256 MiB is worth a warning: a reader keeps it from being copied.
 const LONG_LOG_BYTES: u64 = 256 << 20;
 
@@ -98,6 +100,8 @@ pub async fn follow(
         suspicion: None,
         warned: None,
         disk_was_full: false,
+        stale: 0,
+        is_sidecar_failing: false,
         is_failing: false,
         is_caught_up: false,
         log_is_long: false,
@@ -180,6 +184,9 @@ struct Follower {
     /// What was warned of last.
     warned: Option<Doubt>,
     disk_was_full: bool,
+    /// The number of polls in a row that ended with an object that was listed and is not there, or is another one.
+    stale: u32,
+    is_sidecar_failing: bool,
     is_failing: bool,
     is_caught_up: bool,
     log_is_long: bool,
@@ -236,8 +243,14 @@ impl Follower {
             (PollKind::All, _) | (_, None) => self.poll_all().await,
         };
         match polled {
-            Ok(polled) => Ok(polled),
-            Err(PollFailure::Store(error)) if error.is_stale_listing() => Ok(Polled::Again(PollKind::All)),
+            Ok(polled) => {
+                self.stale = 0;
+                Ok(polled)
+            }
+            Err(PollFailure::Store(error)) if error.is_stale_listing() && self.stale < MOST_STALE => {
+                self.stale += 1;
+                Ok(Polled::Again(PollKind::All))
+            }
             Err(PollFailure::Store(error)) if self.request.until == Until::UpToDate => {
                 Err(FollowError::Restore(error.into()))
             }
@@ -383,6 +396,10 @@ impl Follower {
                 true => None,
                 false => match fetch_if_there(&self.worker, &self.request.store, &key).await {
                     Err(error) if error.is_unreadable() => return Ok(Polled::Again(PollKind::Level0)),
+                    // S3 also says this of a key that is not there, if listings are allowed below a prefix only.
+                    Err(error) if error.kind == StoreErrorKind::AccessDenied => {
+                        return Ok(Polled::Again(PollKind::Level0));
+                    }
                     found => found?,
                 },
             };
@@ -511,8 +528,11 @@ impl Follower {
         }
         self.sidecar_at = self.now();
         match sidecar::write(&self.request.database, self.summary.txid) {
-            Ok(()) => self.durable = self.summary.txid,
-            Err(error) => self.tell(FollowEvent::SidecarFailed { error: &error }),
+            Ok(()) => (self.durable, self.is_sidecar_failing) = (self.summary.txid, false),
+            Err(error) if !std::mem::replace(&mut self.is_sidecar_failing, true) => {
+                self.tell(FollowEvent::SidecarFailed { error: &error });
+            }
+            Err(_) => {}
         }
     }
 }

@@ -22,6 +22,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_CHECKPOINT: Duration = Duration::from_secs(1);
 /// A log that is larger than 16 MiB is cut to 0 bytes once all of it was copied.
 const TRUNCATED_LOG_BYTES: u64 = 16 << 20;
+/// A log that is larger than 32 MiB is not copied when the standby is closed: a signal leaves 1.8 s for that.
+const LEFT_LOG_BYTES: u64 = 32 << 20;
 /// SQLite keeps at most 2000 KiB of pages in memory; a larger transaction goes on in the log.
 const CACHE_KIB: u32 = 2000;
 /// A frame of the log has this many bytes before its page.
@@ -61,7 +63,7 @@ pub enum StandbyError {
 /// The state of the log (`-wal`) after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogFill {
-    /// Its size in bytes, as far as it holds changes.
+    /// Its size in bytes, as far as it holds changes. 0 if it is not known.
     pub bytes: u64,
     /// Whether all of it was copied into the database.
     pub is_copied: bool,
@@ -213,13 +215,24 @@ impl Standby {
     }
 
     /// Takes back what was not committed, copies the log into the database, and closes it. If no program reads it, its
-    /// -wal and -shm are removed.
+    /// -wal and -shm are removed. A log of more than 32 MiB stays as it is.
     pub fn close(self) {
         self.roll_back();
-        // What cannot be copied stays in the log, where readers and the next follower find it.
-        let _ = self.connection.busy_timeout(LAST_CHECKPOINT);
-        let _ = self.connection.query_row("PRAGMA s.wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        // What is not copied stays in the log, where readers and the next follower find it.
+        if self.log_file_bytes() > LEFT_LOG_BYTES {
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        } else {
+            let _ = self.connection.busy_timeout(LAST_CHECKPOINT);
+            let _ = self.connection.query_row("PRAGMA s.wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
         let _ = self.connection.close();
+    }
+
+    /// The size of the file of the log, by name.
+    fn log_file_bytes(&self) -> u64 {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-wal");
+        std::fs::metadata(name).map_or(0, |metadata| metadata.len())
     }
 
     fn roll_back(&self) {
@@ -243,7 +256,9 @@ impl Standby {
 
     /// Copies the log into the database, as far as readers allow, without waiting for them.
     fn checkpoint(&self) -> Result<LogFill, StandbyError> {
-        let (log, copied) = self.checkpoint_by("PASSIVE")?;
+        let Some((log, copied)) = self.checkpoint_by("PASSIVE")? else {
+            return Ok(LogFill { bytes: 0, is_copied: false });
+        };
         let frame = FRAME_HEADER_BYTES + u64::from(self.page_size.get());
         let state = LogFill { bytes: u64::from(log) * frame, is_copied: log == copied };
         if !state.is_copied {
@@ -253,7 +268,7 @@ impl Standby {
         // By name: the database must not be opened here.
         let found = std::fs::metadata(&self.path).map(|metadata| metadata.len());
         if found.as_ref().ok() != Some(&expected) {
-            let found = found.map_or_else(|error| error.to_string(), |found| format!("{found} bytes"));
+            let found = found.map_or_else(|error| format!("no size ({error})"), |found| format!("{found} bytes"));
             return Err(self.size(format!("{expected} bytes"), found));
         }
         if state.bytes > TRUNCATED_LOG_BYTES {
@@ -266,13 +281,13 @@ impl Standby {
         Ok(state)
     }
 
-    /// The number of frames in the log, and of those that are copied.
-    fn checkpoint_by(&self, mode: &str) -> Result<(u32, u32), StandbyError> {
+    /// The number of frames in the log, and of those that are copied. None if another program copies the log at this
+    /// moment: SQLite then says -1 for both.
+    fn checkpoint_by(&self, mode: &str) -> Result<Option<(u32, u32)>, StandbyError> {
         let sql = format!("PRAGMA s.wal_checkpoint({mode})");
         let both = self.connection.query_row(&sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
         let (log, copied) = both.map_err(|error| failed(&self.path, error))?;
-        let count = |frames: i64| u32::try_from(frames).unwrap_or(0);
-        Ok((count(log), count(copied)))
+        Ok(u32::try_from(log).ok().zip(u32::try_from(copied).ok()))
     }
 
     fn page_count(&self) -> Result<u32, StandbyError> {

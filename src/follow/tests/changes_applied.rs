@@ -207,6 +207,78 @@ fn other_writers_are_locked_out_and_found_out() {
     standby.close();
 }
 
+/// Waits in SQLite until the thread is woken, then gives up.
+fn until_woken(_: i32) -> bool {
+    std::thread::park();
+    false
+}
+
+#[test]
+fn a_program_that_copies_the_log_at_the_same_moment_is_no_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let primary = Primary::new(folder.path(), 4096, 0);
+    let path = folder.path().join("standby.db");
+    let old = primary.image();
+    std::fs::write(&path, &old).unwrap();
+    let mut standby = Standby::open(&path).unwrap();
+    // Another program holds the lock of checkpoints as long as it waits for the writer's.
+    let (mut other, probe) = (Connection::open(&path).unwrap(), Connection::open(&path).unwrap());
+    other.busy_handler(Some(until_woken)).unwrap();
+    let checkpoint = |connection: &Connection, mode: &str| {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        connection.query_row(&sql, [], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))).unwrap()
+    };
+    // Ends: it fails at once only while `probe` holds the lock.
+    let waiting = std::thread::spawn(move || while checkpoint(&other, "TRUNCATE").1 < 0 {});
+    // Ends: once the other program waits.
+    while !checkpoint(&probe, "PASSIVE").0 {}
+    primary.run("INSERT INTO log SELECT NULL, randomblob(3000) FROM a");
+    let new = primary.image();
+    let (pgnos, contents, page_1) = primary.changes(&old, &new);
+    standby.write(&pgnos, &contents).unwrap();
+    standby.commit((new.len() / 4096) as u32, page_1).unwrap();
+    assert!(!standby.settle().unwrap().is_copied);
+    waiting.thread().unpark();
+    waiting.join().unwrap();
+    primary.run("UPDATE a SET v = v + 1");
+    let newest = primary.image();
+    primary.apply(&mut standby, &new, &newest);
+    standby.close();
+    assert!(masked(std::fs::read(&path).unwrap()) == masked(newest));
+}
+
+#[test]
+fn a_large_log_stays_when_the_standby_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let primary = Primary::new(folder.path(), 4096, 0);
+    let (path, log) = (folder.path().join("standby.db"), folder.path().join("standby.db-wal"));
+    let old = primary.image();
+    std::fs::write(&path, &old).unwrap();
+    let mut standby = Standby::open(&path).unwrap();
+    // A reader that keeps its state open keeps the log from being copied.
+    let reader = read_only(&path);
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(number(&reader, "SELECT count(*) FROM log"), 0);
+    primary.run("INSERT INTO log SELECT NULL, zeroblob(700000) FROM a");
+    let new = primary.image();
+    let (pgnos, contents, page_1) = primary.changes(&old, &new);
+    standby.write(&pgnos, &contents).unwrap();
+    standby.commit((new.len() / 4096) as u32, page_1).unwrap();
+    assert!(!standby.settle().unwrap().is_copied);
+    drop(reader);
+    standby.close();
+    assert!(std::fs::metadata(&log).unwrap().len() > 32 << 20);
+    assert_eq!(number(&read_only(&path), "SELECT count(*) FROM log"), 50);
+    // The next change copies it.
+    let mut standby = Standby::open(&path).unwrap();
+    primary.run("UPDATE a SET v = v + 1");
+    let newest = primary.image();
+    primary.apply(&mut standby, &new, &newest);
+    standby.close();
+    assert!(!log.exists());
+    assert!(masked(std::fs::read(&path).unwrap()) == masked(newest));
+}
+
 #[test]
 fn what_cannot_be_opened_says_why() {
     let folder = tempfile::tempdir().unwrap();

@@ -98,6 +98,20 @@ fn files_that_are_deleted_between_listing_and_reading_are_listed_again() {
 }
 
 #[test]
+fn a_store_that_never_gives_what_it_lists_is_an_outage() {
+    let mut world = World::new(4096, 0);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    world.transact(Change::Transfer);
+    world.server.set_faults(Faults { changed_etag: 1.0, ..Faults::default() });
+    let follower = world.follow();
+    follower.until_line("trying again");
+    world.server.set_faults(Faults::default());
+    follower.until_line("requests succeed again");
+    world.catch_up_and_stop(follower);
+}
+
+#[test]
 fn an_outage_is_said_once_and_waited_for() {
     let mut world = World::new(4096, 0);
     let follower = world.follow();

@@ -93,6 +93,8 @@ fn what_is_no_standby_or_cannot_be_asked_is_left_alone() {
     std::fs::remove_dir(&state).unwrap();
     world.server.set_faults(Faults { fail: vec![(Failure::AccessDenied, 1.0)], ..Faults::default() });
     Follower::start(&mut promote(&world, &[])).fails("AccessDenied");
+    world.server.set_faults(Faults { changed_etag: 1.0, ..Faults::default() });
+    Follower::start(&mut promote(&world, &[])).fails("PreconditionFailed");
     world.server.set_faults(Faults::default());
     world.is_state(world.primary.txid());
     std::fs::remove_file(world.dir.path().join("out.db-txid")).unwrap();

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use hydrant::sim::generate::Change;
-use hydrant::sim::server::{Outcome, RequestKind};
+use hydrant::sim::server::{Failure, Outcome, RequestKind};
 
 #[test]
 fn an_idle_database_costs_one_get_per_poll() {
@@ -38,6 +38,21 @@ fn long_intervals_poll_by_listings() {
     follower.until_line("caught up");
     assert_eq!(world.stats().count(RequestKind::Get, Outcome::NotFound), 0);
     world.catch_up_and_stop(follower);
+}
+
+#[test]
+fn listings_answer_where_absent_keys_are_denied() {
+    let mut world = World::new(4096, 0);
+    world.server.script(RequestKind::Get, &key(0, 2, 2), [Some(Failure::AccessDenied); 5]);
+    let follower = world.follow();
+    follower.until_line("caught up");
+    let gets = world.stats().of_kind(RequestKind::Get);
+    crate::common::wait::until(|| world.stats().of_kind(RequestKind::Get) > gets + 8);
+    world.transact(Change::Transfer);
+    follower.until_seq(&world.path(), world.primary.txid());
+    let (_, log) = follower.stop();
+    assert!(!log.iter().any(|line| line.starts_with("Warning")), "{log:#?}");
+    world.is_state(world.primary.txid());
 }
 
 #[test]
