@@ -15,3 +15,11 @@ fn a_lock_names_its_holder_and_leaves_nothing_behind() {
     drop(lock);
     assert!(!file.exists());
 }
+
+#[test]
+fn a_lock_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(".app.db-hydrant-follow")).unwrap();
+    let error = FollowLock::take(&folder.path().join("app.db"), "s3://bucket").unwrap_err();
+    assert!(error.to_string().contains("/.app.db-hydrant-follow: "), "{error}");
+}
