@@ -83,7 +83,8 @@ pub struct ListedHistory {
 ///
 /// # Errors
 /// [`StoreError`] if a request fails after its retries, if a listing does not end, or if the history needs more memory
-/// than `memory` allows. [`NotImplemented`](crate::store::StoreErrorKind::NotImplemented) if the service lists no versions.
+/// than `memory` allows. [`NotImplemented`](crate::store::StoreErrorKind::NotImplemented) if the service lists no
+/// versions.
 pub async fn list_history(
     http: &Http,
     s3: &S3,
