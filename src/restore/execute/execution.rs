@@ -59,6 +59,11 @@ impl V3Execution<'_> {
     pub(crate) fn needs_check(&self) -> bool {
         self.plan.ahead.is_some() && self.through.is_none()
     }
+
+    /// Whether a state can be had although the snapshot is ahead: from an older one, or by the frames up to `through`.
+    pub(crate) fn goes_on_without(&self, through: Option<u64>) -> bool {
+        through.is_some() || self.plan.ahead.as_ref().is_some_and(|ahead| ahead.has_older)
+    }
 }
 
 impl Execution<'_> {

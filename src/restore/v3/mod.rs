@@ -89,12 +89,20 @@ pub(super) async fn execute(execution: &Execution<'_>, v3: &V3Execution<'_>) -> 
     let ReadWal { claimed, frames, applied_behind, damage } = wal;
     let watched = Arc::new(frames.as_ref().map(frames::IndexFrames::pages).unwrap_or_default());
     let placed = snapshot::place(execution, body, &claimed, &watched).await;
-    let placed = placed.and_then(|placed| Ok((claimed.check_complete(placed.pages, placed.placed.pages)?, placed)));
-    let (size, snapshot) = all_or_damage(execution, placed, damage)?;
+    let placed = placed.and_then(|snapshot| {
+        let found = frames.as_ref().map(|frames| snapshot_ahead::compare(frames, &snapshot.seen)).unwrap_or_default();
+        match claimed.check_complete(snapshot.pages, snapshot.placed.pages) {
+            // A snapshot that is ahead may lack pages that a later transaction has cut off.
+            Err(ExecutionFailure::WalGap { .. }) if v3.needs_check() && v3.goes_on_without(found.through) => {
+                Err(ExecutionFailure::SnapshotAhead { through: found.through })
+            }
+            size => Ok((size?, snapshot, found)),
+        }
+    });
+    let (size, snapshot, found) = all_or_damage(execution, placed, damage)?;
     if let Some(output) = execution.output {
         output.truncate(u64::from(size) * u64::from(snapshot.page_size.get()))?;
     }
-    let found = frames.as_ref().map(|frames| snapshot_ahead::compare(frames, &snapshot.seen)).unwrap_or_default();
     if found.is_proven && v3.needs_check() {
         return Err(ExecutionFailure::SnapshotAhead { through: found.through });
     }
