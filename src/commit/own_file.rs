@@ -1,4 +1,4 @@
-//! A file that a run writes for its operator, such as metrics or a catalogue: whole under its name, or absent.
+//! A file that a run writes for its operator, such as metrics, a report or a catalogue: whole under its name, or absent.
 
 use crate::commit::temporary::create_temporary;
 use std::fs::{File, Permissions};
@@ -48,6 +48,11 @@ impl OwnFile {
         self.file.set_permissions(Permissions::from_mode(now & mode))
     }
 
+    /// Whether a device or a pipe is written to. Asked before [`Self::publish`].
+    pub(crate) fn is_device(&self) -> bool {
+        self.temp.is_none()
+    }
+
     /// The absolute path that the file gets.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -76,6 +81,16 @@ impl OwnFile {
             self.temp = None;
         }
         Ok(())
+    }
+}
+
+impl io::Write for OwnFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

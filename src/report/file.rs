@@ -1,34 +1,20 @@
 //! The file of a report. It has a temporary name until it is complete.
 
-use crate::commit::create_temporary;
-use std::fs::File;
+use crate::commit::OwnFile;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// A file that is being written. If it is dropped before [`ReportFile::finish`], it is deleted.
 #[derive(Debug)]
 pub(super) struct ReportFile {
-    path: PathBuf,
-    /// None: a device or a pipe, which is written to and not replaced.
-    temp: Option<PathBuf>,
-    out: BufWriter<File>,
+    out: BufWriter<OwnFile>,
 }
 
 impl ReportFile {
     /// # Errors
     /// The error of the kernel if no file can be created in the directory.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        if path.is_dir() || path.file_name().is_none() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        let (out, temp) = match std::fs::metadata(path) {
-            Ok(there) if !there.is_file() => (File::options().write(true).open(path)?, None),
-            _ => {
-                let (out, temp) = create_temporary(path)?;
-                (out, Some(temp))
-            }
-        };
-        Ok(Self { path: path.to_owned(), temp, out: BufWriter::new(out) })
+        Ok(Self { out: BufWriter::new(OwnFile::create(path)?) })
     }
 
     pub(super) fn write(&mut self, text: &str) -> io::Result<()> {
@@ -36,21 +22,12 @@ impl ReportFile {
     }
 
     /// Gives the file its name. Returns its absolute path; None for a device or a pipe.
-    pub(super) fn finish(mut self) -> io::Result<Option<PathBuf>> {
-        self.out.flush()?;
-        let Some(temp) = &self.temp else { return Ok(None) };
-        self.out.get_ref().sync_all()?;
-        std::fs::rename(temp, &self.path)?;
-        self.temp = None;
-        std::path::absolute(&self.path).map(Some)
-    }
-}
-
-impl Drop for ReportFile {
-    fn drop(&mut self) {
-        if let Some(temp) = self.temp.take() {
-            let _ = std::fs::remove_file(temp);
-        }
+    pub(super) fn finish(self) -> io::Result<Option<PathBuf>> {
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let path = (!file.is_device()).then(|| file.path().to_owned());
+        file.sync()?;
+        file.publish()?;
+        Ok(path)
     }
 }
 
