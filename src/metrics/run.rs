@@ -53,7 +53,7 @@ pub struct RequestOutcomes {
 }
 
 impl RequestOutcomes {
-    /// The outcomes of `sent` requests, of which so many failed, were throttled, or were hedges.
+    /// The outcomes of `sent` requests. Those that are not among the other three numbers have succeeded.
     pub fn of(sent: u64, failed: u64, throttled: u64, hedged: u64) -> Self {
         let succeeded = sent.saturating_sub(failed).saturating_sub(throttled).saturating_sub(hedged);
         Self { succeeded, failed, throttled, hedged }

@@ -71,7 +71,8 @@ fn page(database: &[u8], pgno: usize) -> &[u8] {
     &database[(pgno - 1) * PAGE_BYTES..pgno * PAGE_BYTES]
 }
 
-/// A replica of one snapshot, and of the WAL of its index in segments of so many frames.
+/// A replica of one snapshot, and of the WAL of its index. Each of `segments` has a range of frames, and the time of
+/// its upload in milliseconds.
 fn replica(snapshot: &[u8], wal: &WalWriter, segments: &[(Range<u64>, i64)]) -> GeneratedV3 {
     let generation = "r/generations/0123456789abcdef";
     let object = |name: String, content: &[u8], time| GeneratedV3Object {
