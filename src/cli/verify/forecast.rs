@@ -37,7 +37,7 @@ impl Pace {
         self.begun = Some(Instant::now());
     }
 
-    /// Notes that the database `id` has ended. `bytes` is its size, and `bytes_fetched` that of the files fetched for it.
+    /// Notes that the database `id` has ended. `bytes` is its size, `bytes_fetched` that of the files fetched for it.
     pub(super) fn add(&mut self, id: &str, bytes: u64, bytes_fetched: u64) {
         self.ends.extend(self.begun.map(|begun| begun.elapsed().as_secs_f64()));
         self.bytes += bytes;
