@@ -32,6 +32,25 @@ pub(super) fn parse(key: &str) -> Option<ParsedKey<'_>> {
     if name.ends_with(".ltx") { ltx(dir, name) } else { v3(dir, name) }
 }
 
+/// What the key of an LTX file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LtxKey<'a> {
+    /// Everything before the directory of the level ([`crate::catalogue::Replica::root`]).
+    pub root: &'a str,
+    /// The layout of the key.
+    pub layout: Layout,
+    /// The last transaction in the file.
+    pub max_txid: Txid,
+}
+
+/// Parses the key of an LTX file. None for any other object.
+pub fn ltx_key(key: &str) -> Option<LtxKey<'_>> {
+    match parse(key)? {
+        ParsedKey { root, kind: KeyKind::Ltx { layout, max_txid, .. } } => Some(LtxKey { root, layout, max_txid }),
+        _ => None,
+    }
+}
+
 /// The root of the replica that `path` lies in, as its name shows: a directory of a replica (with or without a slash at
 /// its end), or a backup file.
 pub fn root_of(path: &str) -> Option<&str> {

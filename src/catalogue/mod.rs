@@ -26,7 +26,7 @@ mod v3;
 pub use budget::{CatalogueLimit, CatalogueMemory, Charge};
 pub use collect::{Catalogue, Interest, ReplicaCollector};
 pub use history::{History, Repeated, SpanEnd, VersionSpan};
-pub use key::root_of;
+pub use key::{LtxKey, ltx_key, root_of};
 pub use lineage::Lineage;
 pub use replica::{Layout, LtxFile, Replica, ReplicaEnds};
 pub use surroundings::{OtherObjects, RootCount, Surroundings};

@@ -225,7 +225,7 @@ impl StandbyCommand<'_> {
         let (log, shown) = (log.clone(), self.request.output_shown.to_owned());
         let shows_bar = args.progress != ProgressMode::Never && log.is_terminal();
         let observer: follow::Observer = Arc::new(move |event| {
-            tell(&log, &shown, event);
+            tell_event(&log, &shown, event);
             notifier.notify(event);
             if let (true, Some(status)) = (shows_bar, status(event)) {
                 log.bar(Some(format!("{}: {status}", escaped(&shown))));
@@ -247,22 +247,11 @@ async fn restore_standby(
     database: PathBuf,
     is_forced: bool,
 ) -> Result<RestoreOutcome, FollowError> {
-    let unpublished = restore::restore_unpublished(&worker, order).await?;
-    let txid = unpublished.outcome.txid;
-    if unpublished.outcome.v3.is_some() {
-        return Err(FollowError::OnlyV3);
-    }
-    let write = || {
-        sidecar::write(&database, txid)
-            .map_err(|error| FollowError::Sidecar { path: sidecar::path_of(&database), error })
-    };
-    if !is_forced {
-        write()?;
-    }
-    let Restored { published, outcome } = unpublished.publish(&worker)?;
+    let Restored { published, outcome } = restore::restore_standby(&worker, order).await?;
     published.sync_dir().map_err(restore::RestoreError::from)?;
     if is_forced {
-        write()?;
+        sidecar::write(&database, outcome.txid)
+            .map_err(|error| FollowError::Sidecar { path: sidecar::path_of(&database), error })?;
     }
     Ok(outcome)
 }
@@ -273,8 +262,8 @@ fn failed(error: FollowError) -> Failure {
     Failure::failed(error.class(), error.to_string()).advised(advice)
 }
 
-/// Logs an event.
-fn tell(log: &Log, database: &str, event: &FollowEvent<'_>) {
+/// Logs an event of the follower of `database`.
+pub(super) fn tell_event(log: &Log, database: &str, event: &FollowEvent<'_>) {
     let database = escaped(database);
     match event {
         FollowEvent::Began { txid } => log.info(&format!("following {database} from txid {txid}")),

@@ -10,7 +10,7 @@ use crate::plan::{Target, moved_from};
 use crate::process::backoff::backoff;
 use crate::restore::{
     DiscardRequest, DiscardStage, Discarded, PastState, Request, RestoreError, Restored, VerifiedDatabase,
-    VerifyRequest, VerifySettings, Worker, discard, plan_database, restore, verify,
+    VerifyRequest, VerifySettings, Worker, discard, plan_database, restore, restore_standby, verify,
 };
 use crate::store::Store;
 use std::rc::Rc;
@@ -48,11 +48,21 @@ pub struct Settings {
     pub verify: Option<Arc<VerifySettings>>,
 }
 
+impl Settings {
+    /// Whether a database whose output exists is skipped.
+    pub(super) fn skips_existing(&self) -> bool {
+        self.if_db_not_exists || self.work == Work::RestoreStandby && self.replace == Replace::Never
+    }
+}
+
 /// What a run does with each of its databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Restores each database to its output path.
     Restore,
+    /// `--follow`: as `Restore`, and writes the TXID beside each database, so that it can be followed. A database whose
+    /// output exists is skipped: it is followed from where it is.
+    RestoreStandby,
     /// `-dry-run`: plans the restore of each database and writes nothing.
     Plan,
     /// `hydrant verify`: verifies each database as [`Settings::verify`] says.
@@ -84,7 +94,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
     let Assignment { database, place, replica, settings, roots } = assignment;
     let (store, path) = (database.store.clone(), database.path().to_owned());
     match settings.work {
-        Work::Restore => {}
+        Work::Restore | Work::RestoreStandby => {}
         Work::Plan => {
             place.check_way().map_err(RestoreError::Commit)?;
             let planned =
@@ -131,7 +141,11 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         check: settings.check,
         parallelism: None,
     };
-    restore(&worker, request).await.map(|restored| DatabaseAnswer::Restored(Box::new(restored), warnings))
+    let restored = match settings.work {
+        Work::RestoreStandby => restore_standby(&worker, request).await,
+        _ => restore(&worker, request).await,
+    };
+    restored.map(|restored| DatabaseAnswer::Restored(Box::new(restored), warnings))
 }
 
 /// The target of a database whose files are in a catalogue: the state that was newest there, if `target` is the newest.

@@ -270,8 +270,8 @@ impl<'a> FleetRun<'a> {
         let Jobs { jobs, refused, unmatched_first, only } = self.incoming.admission.admit(discovery);
         (self.hear)(RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead, recovery_point });
         let settings = self.fleet.settings;
-        if matches!(settings.work, Work::Restore | Work::Plan) {
-            for little in little_space(&jobs, settings.if_db_not_exists) {
+        if matches!(settings.work, Work::Restore | Work::RestoreStandby | Work::Plan) {
+            for little in little_space(&jobs, settings.skips_existing()) {
                 (self.hear)(RunEvent::LittleSpace(little));
             }
         }
@@ -290,12 +290,14 @@ impl<'a> FleetRun<'a> {
     fn start(&mut self, mut job: Job) {
         let settings = self.fleet.settings;
         job.begun.get_or_insert_with(Instant::now);
-        if settings.if_db_not_exists && settings.work == Work::Restore {
-            self.roots.sweep(&job.place);
-            self.report_notices();
-        }
-        if settings.if_db_not_exists && job.place.exists() {
-            return self.end(job, Ending::Skipped("database already exists"));
+        if settings.skips_existing() {
+            if matches!(settings.work, Work::Restore | Work::RestoreStandby) {
+                self.roots.sweep(&job.place);
+                self.report_notices();
+            }
+            if job.place.exists() {
+                return self.end(job, Ending::Skipped("database already exists"));
+            }
         }
         match std::mem::replace(&mut job.listing, Known::Unknown) {
             Known::Absent => {
@@ -413,7 +415,7 @@ impl<'a> FleetRun<'a> {
             _ => {}
         }
         // Another restore was faster: the output exists now, and did not when this one began.
-        if settings.if_db_not_exists && error.class() == Class::OutputExists && job.place.exists() {
+        if settings.skips_existing() && error.class() == Class::OutputExists && job.place.exists() {
             return self.end(job, Ending::Skipped("database already exists"));
         }
         if job.retries >= settings.max_retries || self.counts.is_failing || !may_pass(&error, &mut job.has_stalled) {

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex};
 /// Pages are handed to SQLite's thread in batches of at least 256 KiB.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// The standby, and the thread that SQLite runs on.
+/// The standby, and the threads that SQLite runs on.
 pub(super) struct StandbyWriter {
-    threads: Threads,
+    threads: Arc<Threads>,
     standby: Arc<Mutex<Option<Standby>>>,
     page_size: PageSize,
     /// The TXID that was committed last; 0 if none was. It is known here even if nobody waited for the commit.
@@ -26,13 +26,13 @@ pub(super) struct StandbyWriter {
 }
 
 impl StandbyWriter {
-    /// Runs `standby` on the one thread of `threads`.
-    pub(super) fn new(threads: Threads, standby: Standby) -> Self {
+    /// Runs `standby` on `threads`.
+    pub(super) fn new(threads: Arc<Threads>, standby: Standby) -> Self {
         let page_size = standby.page_size();
         Self { threads, standby: Arc::new(Mutex::new(Some(standby))), page_size, committed: Arc::default() }
     }
 
-    /// Does `work` on SQLite's thread.
+    /// Does `work` on one of SQLite's threads.
     async fn on<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Standby) -> Result<T, StandbyError> + Send + 'static,
@@ -61,7 +61,7 @@ impl StandbyWriter {
         self.on(commit).await
     }
 
-    /// Closes the database ([`Standby::close`]), after the work that SQLite's thread has begun. Returns the TXID that was
+    /// Closes the database ([`Standby::close`]), after the work that SQLite has begun. Returns the TXID that was
     /// committed last, if any was.
     pub(super) async fn close(self) -> Option<Txid> {
         let standby = Arc::clone(&self.standby);

@@ -29,10 +29,6 @@ pub enum FollowError {
     PageMissing { at: Txid, pgno: Pgno, commit: u32 },
     #[error("{} appeared: the database is replicated from here", escaped(&.path.to_string_lossy()))]
     Primary { path: PathBuf },
-    #[error(
-        "the replica has only files of Litestream 0.3, which have no TXIDs; follow mode needs Litestream 0.5 or newer"
-    )]
-    OnlyV3,
     #[error("{error} (twice in a row)")]
     DiskFull { error: StandbyError },
     #[error(transparent)]
@@ -56,7 +52,6 @@ impl FollowError {
             Self::OtherWriter { .. } | Self::PageMissing { .. } | Self::Empty { .. } => Class::Malformed,
             Self::PageSize { .. } => Class::Config,
             Self::Primary { .. } => Class::InUse,
-            Self::OnlyV3 => Class::Config,
             Self::DiskFull { .. } => Class::DiskFull,
             Self::Standby(error) => error.class(),
             Self::Restore(error) => error.class(),

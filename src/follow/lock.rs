@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// At most this many times the file is opened again because another follower has removed it in between.
 const TRIES: usize = 16;
+/// The name of the lock file of a fleet.
+const FLEET_LOCK: &str = ".hydrant-follow";
 /// The most bytes that are read of a lock file.
 const MOST_BYTES: u64 = 16 << 10;
 
@@ -57,6 +59,14 @@ impl FollowLock {
         let lock = path_of(path);
         Self::take_file(&lock, source)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", escaped(&lock.to_string_lossy()))))
+    }
+
+    /// Takes the lock of a fleet whose databases lie in `directory`, as [`Self::take`] does for one database.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_directory(directory: &Path, source: &str) -> io::Result<Taken> {
+        Self::take_file(&directory.join(FLEET_LOCK), source)
     }
 
     fn take_file(lock: &Path, source: &str) -> io::Result<Taken> {

@@ -10,6 +10,8 @@
 mod apply;
 mod error;
 mod events;
+pub mod fleet;
+mod list_rate;
 mod lock;
 mod run;
 mod schedule;

@@ -6,6 +6,7 @@ use crate::error::Class;
 use crate::follow::apply::{Applied, ApplyFailure, StandbyWriter, apply};
 use crate::follow::error::FollowError;
 use crate::follow::events::{FollowEvent, FollowSummary, Observer};
+use crate::follow::list_rate::ListRate;
 use crate::follow::schedule::{PollKind, Polled, Schedule};
 use crate::follow::sidecar;
 use crate::follow::standby::{Standby, StandbyError};
@@ -15,7 +16,7 @@ use crate::plan::Excluded;
 use crate::plan::continuity::{Continuity, ReadFile};
 use crate::plan::follow::{Continuation, NextFiles, continue_from};
 use crate::process::threads::Threads;
-use crate::restore::{ChangeFile, Worker, fetch_if_there, list_replica, read_header};
+use crate::restore::{ChangeFile, RestoreError, Worker, fetch_if_there, list_replica, read_header};
 use crate::store::{Etag, ListPage, Store, StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 use std::collections::BTreeMap;
@@ -67,6 +68,8 @@ pub enum Until {
     Cancelled,
     /// Once all that the replica has is applied, or nothing continues. Failed requests are an error then.
     UpToDate,
+    /// Once it has been up to date for this long without a change.
+    Quiet(Duration),
 }
 
 /// Follows the replica until `request.cancel` is cancelled, or the standby cannot go on. The caller holds the lock of the
@@ -80,8 +83,32 @@ pub async fn follow(
     request: FollowRequest,
     observer: Observer,
 ) -> (FollowSummary, Result<(), FollowError>) {
+    let threads = Threads::new("sqlite", 1);
+    if let Err(error) = threads.start_first() {
+        let error = FollowError::Restore(crate::io::IoError::from(error).into());
+        return (FollowSummary { txid: request.at, ..FollowSummary::default() }, Err(error));
+    }
+    follow_with(worker, request, Means { threads: Arc::new(threads), lists: None }, observer).await
+}
+
+/// What a follower works with besides its worker.
+#[derive(Clone)]
+pub(super) struct Means {
+    /// The threads that SQLite runs on.
+    pub threads: Arc<Threads>,
+    /// The rate of listings that all standbys of a fleet share. None: the follower is alone.
+    pub lists: Option<Arc<ListRate>>,
+}
+
+/// As [`follow`], with the given means.
+pub(super) async fn follow_with(
+    worker: Rc<Worker>,
+    request: FollowRequest,
+    means: Means,
+    observer: Observer,
+) -> (FollowSummary, Result<(), FollowError>) {
     let mut summary = FollowSummary { txid: request.at, ..FollowSummary::default() };
-    let writer = match open(&request.database).await {
+    let writer = match open(&request.database, means.threads).await {
         Ok(writer) => writer,
         Err(error) => return (summary, Err(error)),
     };
@@ -90,13 +117,15 @@ pub async fn follow(
         worker,
         writer,
         began: Instant::now(),
-        schedule: Schedule::new(interval),
+        schedule: Schedule::new(interval, means.lists.is_some()),
+        lists: means.lists,
         durable: request.at,
         sidecar_at: Duration::ZERO,
         continuity: Continuity::default(),
         knows_position: false,
         place: None,
         damaged: BTreeMap::new(),
+        changed: Duration::ZERO,
         suspicion: None,
         warned: None,
         disk_was_full: false,
@@ -143,10 +172,15 @@ async fn beat(heartbeat: Option<Duration>, observer: &Observer) -> Result<(), Fo
     }
 }
 
-/// Opens the database on a thread of its own.
-async fn open(database: &Path) -> Result<StandbyWriter, FollowError> {
-    let threads = Threads::new("sqlite", 1);
-    threads.start_first().map_err(|error| FollowError::Restore(crate::io::IoError::from(error).into()))?;
+/// Waits until a listing may be made.
+async fn pace(lists: Option<&ListRate>) {
+    if let Some(lists) = lists {
+        lists.take().await;
+    }
+}
+
+/// Opens the database on one of SQLite's threads.
+async fn open(database: &Path, threads: Arc<Threads>) -> Result<StandbyWriter, FollowError> {
     let path = database.to_owned();
     let opened = threads.run(move || Standby::open(&path)).await;
     let standby = opened.map_err(|_| FollowError::internal("SQLite's thread has ended without a result"))??;
@@ -169,6 +203,7 @@ struct Follower {
     /// The time from which the schedule counts.
     began: Instant,
     schedule: Schedule,
+    lists: Option<Arc<ListRate>>,
     /// The TXID in the sidecar, and when it was written.
     durable: Txid,
     sidecar_at: Duration,
@@ -179,6 +214,8 @@ struct Follower {
     place: Option<(String, Layout)>,
     /// Size and ETag of files that are not planned because they are damaged, and since when.
     damaged: BTreeMap<String, (u64, Option<Etag>, Duration)>,
+    /// When the last change was applied.
+    changed: Duration,
     /// What the last listing of all levels gives rise to, until the next one confirms it.
     suspicion: Option<Doubt>,
     /// What was warned of last.
@@ -214,9 +251,13 @@ impl Follower {
             }
             if polled == Polled::Done && !std::mem::replace(&mut self.is_caught_up, true) {
                 self.tell(FollowEvent::CaughtUp { txid: self.summary.txid });
-                if self.request.until == Until::UpToDate {
+            }
+            match self.request.until {
+                Until::UpToDate if self.is_caught_up => return Ok(()),
+                Until::Quiet(most) if self.is_caught_up && self.now().saturating_sub(self.changed) >= most => {
                     return Ok(());
                 }
+                _ => {}
             }
             if self.now().saturating_sub(self.sidecar_at) >= SIDECAR_EVERY {
                 self.write_sidecar();
@@ -276,10 +317,11 @@ impl Follower {
     async fn poll_all(&mut self) -> Result<Polled, PollFailure> {
         let shared = &self.worker.shared;
         let (store, path) = (&self.request.store, &self.request.replica);
+        pace(self.lists.as_deref()).await;
         let listed = list_replica(&self.worker.http, store, path, &shared.catalogue).await?;
         let replica = listed.replica;
         if replica.files.is_empty() && replica.v3.is_some() {
-            return Err(FollowError::OnlyV3.into());
+            return Err(FollowError::Restore(RestoreError::OnlyV3).into());
         }
         self.check_listing(&replica)?;
         self.learn_position(&replica).await?;
@@ -371,6 +413,7 @@ impl Follower {
         let before = Txid(first.0.saturating_sub(1));
         let prefix = layout.prefix(root, Level::TRANSACTIONS);
         let start_after = layout.key(root, Level::TRANSACTIONS, before, before);
+        pace(self.lists.as_deref()).await;
         let mut collector = ReplicaCollector::new(&self.request.replica, layout);
         let mut charge = self.worker.shared.catalogue.charge();
         let mut each = |page: ListPage| {
@@ -498,6 +541,7 @@ impl Follower {
         let Applied { continuity, newest, pages, settled } = applied;
         let from = std::mem::replace(&mut self.summary.txid, newest.max_txid);
         (self.continuity, self.suspicion, self.warned) = (continuity, None, None);
+        self.changed = self.now();
         self.summary.applied += 1;
         self.summary.files += files.len() as u64;
         self.summary.pages += pages;

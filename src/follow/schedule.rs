@@ -12,6 +12,8 @@ const LISTS_ONLY: Duration = Duration::from_secs(10);
 const LIST_EVERY: (u32, Duration) = (15, Duration::from_secs(15));
 /// All levels are listed every 300 intervals, and every 5 min at least.
 const LIST_ALL_EVERY: (u32, Duration) = (300, Duration::from_secs(300));
+/// A standby in a fleet lists level 0 every 5 min, for files that were replaced. All else is seen by the fleet's scans.
+const FLEET_LIST_EVERY: Duration = Duration::from_secs(300);
 /// If no request has succeeded for 4 min, all levels are listed: Litestream keeps files of level 0 for 5 min.
 const LONG_SILENCE: Duration = Duration::from_secs(240);
 /// At most 8 polls follow each other at once. A store that lists what it does not have would be asked without end.
@@ -47,6 +49,8 @@ pub(super) enum Polled {
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     interval: Duration,
+    /// Whether scans of a fleet look for what a GET of the next key does not find.
+    is_in_fleet: bool,
     listed: Duration,
     listed_all: Duration,
     succeeded: Duration,
@@ -60,10 +64,11 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// A schedule whose first poll lists all levels, at once.
-    pub(super) const fn new(interval: Duration) -> Self {
+    pub(super) const fn new(interval: Duration, is_in_fleet: bool) -> Self {
         let zero = Duration::ZERO;
         Self {
             interval,
+            is_in_fleet,
             listed: zero,
             listed_all: zero,
             succeeded: zero,
@@ -77,11 +82,18 @@ impl Schedule {
     pub(super) fn poll(&self, now: Duration) -> PollKind {
         let since = |then: Duration| now.saturating_sub(then);
         let every = |(intervals, least): (u32, Duration)| self.interval.saturating_mul(intervals).min(least);
-        if since(self.listed_all) >= every(LIST_ALL_EVERY) || since(self.succeeded) >= LONG_SILENCE {
+        let (is_all_due, is_list_due) = match self.is_in_fleet {
+            true => (false, since(self.listed) >= FLEET_LIST_EVERY),
+            false => (
+                since(self.listed_all) >= every(LIST_ALL_EVERY),
+                self.interval >= LISTS_ONLY || since(self.listed) >= every(LIST_EVERY),
+            ),
+        };
+        if is_all_due || since(self.succeeded) >= LONG_SILENCE {
             PollKind::All
         } else if let Some(next) = self.next {
             next
-        } else if self.interval >= LISTS_ONLY || since(self.listed) >= every(LIST_EVERY) {
+        } else if is_list_due {
             PollKind::Level0
         } else {
             PollKind::NextKey
@@ -123,8 +135,9 @@ mod tests {
     }
 
     /// The polls of `seconds` seconds in which nothing changes, with their number.
-    fn idle(interval: f64, seconds: f64) -> [usize; 3] {
-        let (mut schedule, mut now, mut count) = (Schedule::new(secs(interval)), Duration::ZERO, [0; 3]);
+    fn idle(interval: f64, seconds: f64, is_in_fleet: bool) -> [usize; 3] {
+        let mut schedule = Schedule::new(secs(interval), is_in_fleet);
+        let (mut now, mut count) = (Duration::ZERO, [0; 3]);
         while now < secs(seconds) {
             let poll = schedule.poll(now);
             count[poll as usize] += 1;
@@ -135,15 +148,17 @@ mod tests {
 
     #[test]
     fn an_idle_database_costs_one_request_per_poll() {
-        let [gets, lists, all] = idle(1.0, 3600.0);
+        let [gets, lists, all] = idle(1.0, 3600.0, false);
         assert_eq!(gets + lists + all, 3600);
         assert_eq!((lists, all), (3600 / 15 - 12, 12));
-        assert_eq!(idle(30.0, 3600.0), [0, 108, 12]);
+        assert_eq!(idle(30.0, 3600.0, false), [0, 108, 12]);
+        // In a fleet listings are the scans' work.
+        assert_eq!(idle(1.0, 3600.0, true), [3588, 11, 1]);
     }
 
     #[test]
     fn failures_back_off_and_a_long_silence_is_answered_by_a_listing_of_all() {
-        let mut schedule = Schedule::new(secs(1.0));
+        let mut schedule = Schedule::new(secs(1.0), false);
         let first = schedule.ended(PollKind::All, Polled::Done, secs(0.0), 0.0);
         assert_eq!(first, secs(0.9));
         let pauses: Vec<_> =
@@ -158,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_looked_at_at_once() {
-        let mut schedule = Schedule::new(secs(1.0));
+        let mut schedule = Schedule::new(secs(1.0), false);
         schedule.ended(PollKind::All, Polled::Done, secs(0.0), 0.5);
         assert_eq!(schedule.ended(PollKind::Level0, Polled::Again(PollKind::All), secs(15.0), 0.5), Duration::ZERO);
         assert_eq!(schedule.poll(secs(15.0)), PollKind::All);

@@ -192,6 +192,8 @@ impl Standby {
             return Err(self.size(format!("{} pages", self.pages), format!("{found} pages")));
         }
         let log = self.checkpoint();
+        // The pages of the change. The next one brings its own, and a fleet has many connections.
+        let _ = self.connection.release_memory();
         self.hold()?;
         log
     }

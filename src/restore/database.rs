@@ -6,7 +6,7 @@
 
 use crate::catalogue::{Generation, Replica, ReplicaEnds};
 use crate::commit::check::{self, Check};
-use crate::commit::{CommitError, Destination, PublishedFile, StagedFile, txid_sidecar};
+use crate::commit::{CommitError, Destination, PublishedFile, StagedFile, stands_at, txid_sidecar};
 use crate::error::{Class, escaped};
 use crate::ltx::Txid;
 use crate::plan::{self, DatedFile, Plan, PlanError, Target, V3State, Warning};
@@ -17,6 +17,7 @@ use crate::restore::execute::{Executed, Execution, V3Execution};
 use crate::restore::large::gets;
 use crate::restore::past::PastState;
 use crate::restore::planner::{Planner, planned_sizes, warning_texts};
+use crate::restore::replica_listing::list_replica;
 use crate::restore::workers::Worker;
 use crate::store::Store;
 use crate::telemetry::{Stage, Stopwatch};
@@ -24,7 +25,8 @@ use crate::timestamp::Timestamp;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use rustix::io::Errno;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,9 +69,8 @@ pub struct Restored {
 
 /// A restored database without its name. Its content was synced to disk. Dropping it deletes the file.
 #[derive(Debug)]
-pub struct Unpublished {
-    /// Sizes, counts and warnings of this restore, for reports.
-    pub outcome: RestoreOutcome,
+struct Unpublished {
+    outcome: RestoreOutcome,
     output: StagedFile,
     /// Path of the replica in the store.
     path: String,
@@ -82,7 +83,7 @@ impl Unpublished {
     ///
     /// # Errors
     /// [`RestoreError::Commit`]: the destination is as it was before.
-    pub fn publish(self, worker: &Worker) -> Result<Restored, RestoreError> {
+    fn publish(self, worker: &Worker) -> Result<Restored, RestoreError> {
         let Self { outcome, output, path, synced_in } = self;
         let begun = Stopwatch::start();
         let published = output.publish()?;
@@ -163,10 +164,8 @@ impl RestoreOutcome {
 pub async fn restore(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
     let destination = Arc::clone(&request.destination);
     let unpublished = restore_unpublished(worker, request).await?;
-    txid_sidecar::remove_stale(destination.path()).map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        CommitError::refused("remove the -txid of", destination.path(), errno)
-    })?;
+    let path = destination.path();
+    txid_sidecar::remove_stale(path).map_err(|error| sidecar_refused("remove the -txid of", path, &error))?;
     let published = unpublished.publish(worker);
     note_full_disk(&destination, &published);
     published
@@ -179,11 +178,49 @@ fn note_full_disk<T>(destination: &Destination, result: &Result<T, RestoreError>
     }
 }
 
-/// Does what [`restore`] does, but for the publication. For callers that must make something else durable before it.
+/// Restores a database that is to be followed (docs/FOLLOW.md, "The sidecar"). Its sidecar is durable before it gets its
+/// name. If it replaces a database, there is no sidecar: the caller writes it once the new name is durable.
 ///
 /// # Errors
-/// As [`restore`].
-pub async fn restore_unpublished(worker: &Rc<Worker>, request: Request) -> Result<Unpublished, RestoreError> {
+/// As [`restore`], and [`RestoreError::OnlyV3`].
+pub async fn restore_standby(worker: &Rc<Worker>, mut request: Request) -> Result<Restored, RestoreError> {
+    let destination = Arc::clone(&request.destination);
+    let mut replica = match request.replica.take() {
+        Some(replica) => replica,
+        None => {
+            let memory = &worker.shared.catalogue;
+            let listed = list_replica(&worker.http, &request.store, &request.path, memory).await?;
+            if let Some(nothing) = listed.nothing {
+                return Err(nothing.into());
+            }
+            listed.replica
+        }
+    };
+    if replica.v3.take().is_some() && replica.files.is_empty() {
+        return Err(RestoreError::OnlyV3);
+    }
+    request.replica = Some(replica);
+    let unpublished = restore_unpublished(worker, request).await?;
+    // Listed anew, the replica may have shown files of Litestream 0.3 again.
+    if unpublished.outcome.v3.is_some() {
+        return Err(RestoreError::OnlyV3);
+    }
+    let path = destination.path();
+    let (what, written) = match stands_at(path) {
+        true => ("remove the -txid of", txid_sidecar::remove(path)),
+        false => ("write the -txid of", txid_sidecar::write(path, unpublished.outcome.txid)),
+    };
+    written.map_err(|error| sidecar_refused(what, path, &error))?;
+    let published = unpublished.publish(worker);
+    note_full_disk(&destination, &published);
+    published
+}
+
+fn sidecar_refused(what: &'static str, path: &Path, error: &io::Error) -> RestoreError {
+    CommitError::refused(what, path, Errno::from_io_error(error).unwrap_or(Errno::IO)).into()
+}
+
+async fn restore_unpublished(worker: &Rc<Worker>, request: Request) -> Result<Unpublished, RestoreError> {
     let destination = Arc::clone(&request.destination);
     let restored = restore_to(worker, request).await;
     note_full_disk(&destination, &restored);

@@ -51,6 +51,11 @@ pub enum RestoreError {
     /// SQLite found damage in the restored database.
     #[error("integrity check failed, nothing was published: {}", escaped(&.findings.join("; ")))]
     Damaged { findings: Vec<String> },
+    /// A standby cannot follow files of Litestream 0.3.
+    #[error(
+        "the replica has only files of Litestream 0.3, which have no TXIDs; follow mode needs Litestream 0.5 or newer"
+    )]
+    OnlyV3,
     /// A page map does not fit a quarter of the memory budget.
     #[error(
         "a page map of {needed_bytes} bytes does not fit the memory budget, of which {budget_bytes} bytes are for \
@@ -136,7 +141,7 @@ impl RestoreError {
             Self::Io(e) => e.class(),
             Self::Internal { .. } => Class::Io,
             Self::Damaged { .. } => Class::IntegrityCheck,
-            Self::Memory { .. } => Class::Config,
+            Self::OnlyV3 | Self::Memory { .. } => Class::Config,
             Self::Cancelled => Class::Cancelled,
         }
     }

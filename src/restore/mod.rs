@@ -30,7 +30,7 @@ mod workers;
 pub use crate::restore::changes::{
     ChangeFile, ChangeSink, Changes, ChangesError, NextObject, fetch_if_there, read_changes,
 };
-pub use crate::restore::database::{Request, RestoreOutcome, Restored, Unpublished, restore, restore_unpublished};
+pub use crate::restore::database::{Request, RestoreOutcome, Restored, restore, restore_standby};
 pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, discard};
 pub use crate::restore::error::{ChainError, RestoreError};
 pub use crate::restore::nothing_found::{NothingFound, nearest_directory, no_directory};

@@ -6,6 +6,7 @@
 
 use crate::catalogue::Generation;
 pub use crate::cli::args::common_flags::CommonFlags;
+use crate::cli::args::follow_flags::FleetFollowFlags;
 use crate::cli::args::resolved::{BenchStage, LevelFilter, Shard};
 use crate::cli::args::store_flags::PastFlags;
 use crate::cli::args::{examples, values};
@@ -237,6 +238,9 @@ pub struct PatternFlags {
     /// Write a report: a page to NAME.html, a text for tickets to NAME.md, else JSON (repeatable)
     #[arg(long, value_name = "FILE", action = clap::ArgAction::Append, value_hint = ValueHint::FilePath)]
     pub report: Vec<OsString>,
+
+    #[command(flatten)]
+    pub follow: FleetFollowFlags,
 
     #[command(flatten)]
     pub catalogue: CatalogueFlags,

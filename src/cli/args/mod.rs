@@ -17,6 +17,7 @@ mod common_flags;
 pub mod completions;
 mod examples;
 pub mod flags;
+pub mod follow_flags;
 pub mod help;
 pub mod man;
 pub mod memory;

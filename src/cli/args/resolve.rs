@@ -6,6 +6,7 @@ use crate::cli::args::flags::{
     BenchFlags, CatalogueFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags,
     PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, VerifyFlags,
 };
+use crate::cli::args::follow_flags::fleet_follow;
 use crate::cli::args::promote_flags::PromoteFlags;
 use crate::cli::args::resolved::*;
 use crate::cli::args::store_flags::{PastFlags, StoreFlags};
@@ -147,6 +148,7 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
         PatternSource::Configured { glob, config: config_file(&flags.config, env) }
     };
+    let follow = fleet_follow(&flags)?;
     let error_log = given("error-log", flags.error_log)?;
     let output_dir = given("output-dir", flags.output_dir)?;
     let repeat = repeat_call("restore-pattern", "restore", words, pattern, Some(output_dir.is_some())).map(Box::new);
@@ -183,6 +185,7 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
         reports: all_given("report", flags.report)?,
         catalogue,
         metrics_textfile: given("metrics-textfile", flags.metrics.metrics_textfile)?,
+        follow,
         common: common(flags.common, past, env)?,
     })
 }

@@ -303,8 +303,22 @@ pub struct RestorePatternArgs {
     pub catalogue: CatalogueArgs,
     /// `-metrics-textfile`: as for `restore`.
     pub metrics_textfile: Option<PathBuf>,
+    /// `--follow`: keep the databases up to date. None: the command ends when they are restored.
+    pub follow: Option<FleetFollowArgs>,
     pub common: CommonArgs,
 }
+
+/// How a fleet is followed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FleetFollowArgs {
+    /// `-follow-interval`.
+    pub interval: Duration,
+    /// `-list-rate`.
+    pub lists_per_second: f64,
+}
+
+// The rate is a number above 0.
+impl Eq for FleetFollowArgs {}
 
 /// Whether the databases are listed or read from a saved catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -90,6 +90,8 @@ pub fn size(text: &str) -> Result<u64, String> {
     if bytes == 0 { Err("must be more than 0".to_owned()) } else { Ok(bytes) }
 }
 
+/// The least rate of listings: one in 100 s.
+const LEAST_LIST_RATE: f64 = 0.01;
 /// The smallest memory budget. Some files need more; their errors say so.
 const LEAST_MEMORY_BYTES: u64 = 1 << 20;
 
@@ -123,6 +125,12 @@ pub fn rate(text: &str) -> Result<u64, String> {
 }
 
 /// Parses a mode of permissions: three octal digits, or four of which the first is 0.
+/// Parses a number of listings per second (`-list-rate`).
+pub fn list_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "must be a number, e.g. 5 or 0.5".to_owned())?;
+    if rate.is_finite() && rate >= LEAST_LIST_RATE { Ok(rate) } else { Err("must be at least 0.01".to_owned()) }
+}
+
 pub fn mode(text: &str) -> Result<u32, String> {
     crate::config::parse_mode(text).ok_or_else(|| "must be octal permissions, e.g. 0640".to_owned())
 }

@@ -2,10 +2,11 @@
 //! converts the arguments to the fleet's settings, and the fleet's events to messages, JSON, a report and an
 //! exit code.
 //!
-//! `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
+//! `follow` keeps the databases up to date afterwards (`--follow`). `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
 //! `summary` formats the lines that sum up a run, `figures` its metrics. `verdict` decides on the exit code.
 
 mod figures;
+mod follow;
 mod own_files;
 mod reporter;
 mod summary;
@@ -34,6 +35,7 @@ use crate::fleet::{
 use crate::plan::Target;
 use crate::report::{Purpose, RunEnd, RunInfo, Timeline};
 use crate::telemetry::Counters;
+use follow::FirstRestore;
 use reporter::Reporter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,14 +59,18 @@ pub(super) fn run(
     cancel: &CancellationToken,
 ) -> Result<(), Failure> {
     own_files::check(args)?;
+    if let Some(how) = args.follow {
+        return follow::run(args, how, env, log, cancel);
+    }
     let metrics = MetricsOutput::open(args.metrics_textfile.as_deref(), log)?;
     let (counters, mut summary) = (Arc::new(Counters::default()), None);
-    let ended = run_counting(args, env, log, cancel, &counters, &mut summary);
+    let ended = run_counting(args, env, log, cancel, &counters, &mut summary, None);
     metrics.write(&counters, |common| figures::figures(args, summary.as_ref(), ended.is_err(), common));
     ended
 }
 
-/// As [`run`], without metrics. `counters` and `summary` are for the caller, however the run ends.
+/// As [`run`], without metrics. `counters` and `summary` are for the caller, however the run ends, and so is `standbys`:
+/// what is to be followed then.
 fn run_counting(
     args: &RestorePatternArgs,
     env: &Env<'_>,
@@ -72,6 +78,7 @@ fn run_counting(
     cancel: &CancellationToken,
     counters: &Arc<Counters>,
     summary: &mut Option<RunSummary>,
+    standbys: Option<&FirstRestore>,
 ) -> Result<(), Failure> {
     let start = RunStart::now();
     let pattern = LoadedPattern::load(&args.source, env, log)?;
@@ -83,7 +90,7 @@ fn run_counting(
     let settings = settings(args, &section);
     let useful = Descriptors::useful_databases(args.common.max_requests.map(usize::from));
     // A dry run writes no database that SQLite could check, so it needs no threads for checks.
-    let checks = settings.check.is_some() && settings.work == Work::Restore;
+    let checks = settings.check.is_some() && settings.work != Work::Plan;
     let session = Session::open(&args.common, parallel.unwrap_or(useful), checks, counters, log, cancel)?;
     if let Some(asked) = parallel.filter(|asked| *asked > session.max_databases) {
         log.info(&format!(
@@ -91,7 +98,10 @@ fn run_counting(
             session.max_databases
         ));
     }
-    let source = pattern.open(env, &session)?;
+    let source = Arc::new(pattern.open(env, &session)?);
+    if let Some(standbys) = standbys {
+        standbys.begin(args, &section, &source);
+    }
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
     let commit = CommitContext::with_permissions(permissions(&args.permissions, &section)?);
     let only = args.only.as_deref().map(|path| own_files::read_only(path, &pattern.directories())).transpose()?;
@@ -99,15 +109,29 @@ fn run_counting(
     let catalogue = args.catalogue.open()?;
     let progress = Progress::default();
     let counters = Arc::clone(counters);
-    let run =
-        PatternRun { args, settings, session, counters, first, only, catalogue, commit, log, cancel, start, progress };
+    let run = PatternRun {
+        args,
+        settings,
+        session: &session,
+        counters,
+        first: &first,
+        only,
+        catalogue,
+        commit,
+        log,
+        cancel,
+        start,
+        progress,
+        standbys,
+    };
     let is_reported = summary.is_reported();
     let work =
         || progress::during(progress_mode(args), log, || run.snapshot(), || run.restore(source, parallel, summary));
     let (restored, timeline) = with_timeline(is_reported, start.begun, (&run.progress, &run.counters), work);
     let ended = run.finish(summary, timeline, restored);
-    // Dropping `run` stops the workers. They must have stopped before the process prints its result and exits.
     drop(run);
+    // This stops the workers. They must have stopped before the process prints its result and exits.
+    drop(session);
     ended
 }
 
@@ -123,7 +147,11 @@ fn progress_mode(args: &RestorePatternArgs) -> ProgressMode {
 /// The settings of the fleet from the flags, else from `section` of the configuration file, else the defaults.
 fn settings(args: &RestorePatternArgs, section: &RestorePattern) -> Settings {
     Settings {
-        work: if args.dry_run { Work::Plan } else { Work::Restore },
+        work: match (args.dry_run, args.follow) {
+            (true, _) => Work::Plan,
+            (false, None) => Work::Restore,
+            (false, Some(_)) => Work::RestoreStandby,
+        },
         target: args.timestamp.map_or(Target::Latest, Target::Timestamp),
         check: args.integrity_check.mode(),
         replace: if args.force { Replace::Force } else { Replace::Never },
@@ -208,9 +236,9 @@ impl<'a> LoadedPattern<'a> {
 struct PatternRun<'a> {
     args: &'a RestorePatternArgs,
     settings: Settings,
-    session: Session,
+    session: &'a Session,
     counters: Arc<Counters>,
-    first: First,
+    first: &'a First,
     only: Option<Only>,
     catalogue: CatalogueUse,
     commit: CommitContext,
@@ -218,6 +246,7 @@ struct PatternRun<'a> {
     cancel: &'a CancellationToken,
     start: RunStart,
     progress: Progress,
+    standbys: Option<&'a FirstRestore>,
 }
 
 impl PatternRun<'_> {
@@ -229,42 +258,24 @@ impl PatternRun<'_> {
     /// The failure of a single database is not an error here; it is counted in `summary`.
     fn restore(
         &self,
-        source: FleetSource,
+        source: Arc<FleetSource>,
         parallel: Option<usize>,
         summary: &mut RunSummary,
     ) -> Result<String, Failure> {
-        let places = self.places()?;
-        let search = DiscoverySearch {
-            // With `-output-dir`, configured databases are restored below that directory. Without it, each is
-            // restored to its own configured path.
-            options: Options { shard: self.args.shard, relative_outputs: self.args.output_dir.is_some() },
-            catalogue: self.catalogue.clone(),
-            max_retries: self.settings.max_retries,
-            retry_delay: self.settings.retry_delay,
-        };
-        let progress = Arc::clone(&self.progress.discovery);
-        let feed = Feed::start(&self.session.workers, Arc::new(source), search, progress);
-        let mut reporter = Reporter::new(self.args, self.log, summary, self.start.begun);
-        let fleet = Fleet {
-            engine: &self.session.workers,
-            settings: &self.settings,
-            progress: &self.progress,
-            counters: &self.counters,
-            commit: &self.commit,
-            cancel: self.cancel,
-        };
         let window = DatabaseWindow::new(parallel, self.session.max_databases, self.session.requests());
-        let admission = Admission::new(places, &self.first).only(self.only.as_ref());
-        let result = fleet.run(feed, admission, window, &mut |event| {
+        let mut reporter = Reporter::new(self.args, self.log, summary, self.start.begun);
+        let result = self.pass(source, window, &mut |event| {
             if matches!(event, RunEvent::AllFound { .. })
                 && let Some(note) = self.session.catalogue_note()
             {
                 self.log.info(&note);
             }
+            if let (RunEvent::Ended(ended), Some(standbys)) = (&event, self.standbys) {
+                standbys.take(ended, self.log);
+            }
             reporter.event(event);
         });
-        let RunResult { left, not_started, discovered } =
-            result.map_err(|e| Failure::failed(e.class(), e.to_string()))?;
+        let RunResult { left, not_started, discovered } = result?;
         let instead = reporter.take_instead();
         let rows = reporter.finish();
         summary.totals.left = left as u64;
@@ -292,6 +303,38 @@ impl PatternRun<'_> {
                 Err(self.session.cancelled("the listing of the databases ended without a result"))
             }
         }
+    }
+
+    /// Finds the databases of `source` and restores them, and passes each event to `hear`.
+    ///
+    /// # Errors
+    /// The output directory has no absolute path, or this thread cannot wait for the workers.
+    fn pass(
+        &self,
+        source: Arc<FleetSource>,
+        window: DatabaseWindow,
+        hear: &mut dyn FnMut(RunEvent),
+    ) -> Result<RunResult, Failure> {
+        let places = self.places()?;
+        let search = DiscoverySearch {
+            // With `-output-dir`, configured databases are restored below that directory. Without it, each is
+            // restored to its own configured path.
+            options: Options { shard: self.args.shard, relative_outputs: self.args.output_dir.is_some() },
+            catalogue: self.catalogue.clone(),
+            max_retries: self.settings.max_retries,
+            retry_delay: self.settings.retry_delay,
+        };
+        let feed = Feed::start(&self.session.workers, source, search, Arc::clone(&self.progress.discovery));
+        let fleet = Fleet {
+            engine: &self.session.workers,
+            settings: &self.settings,
+            progress: &self.progress,
+            counters: &self.counters,
+            commit: &self.commit,
+            cancel: self.cancel,
+        };
+        let admission = Admission::new(places, self.first).only(self.only.as_ref());
+        fleet.run(feed, admission, window, hear).map_err(|e| Failure::failed(e.class(), e.to_string()))
     }
 
     /// The directory to restore to, the paths that no database may overwrite (the run's own files), and the test

@@ -91,6 +91,14 @@ impl FleetSource {
         Self::Url(UrlSource { store, bucket: bucket.to_owned(), pattern })
     }
 
+    /// What the keys of all databases of a URL begin with. None with litestream.yml.
+    pub fn list_prefix(&self) -> Option<String> {
+        match self {
+            Self::Url(source) => Some(source.pattern.list_prefix()),
+            Self::Config(_) => None,
+        }
+    }
+
     /// Selects the databases of the litestream.yml `config` that match `pattern`. `open` is called once for
     /// each store.
     ///

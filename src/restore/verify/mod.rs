@@ -294,6 +294,7 @@ fn is_about_the_backup(error: &RestoreError) -> bool {
         RestoreError::Store(_)
         | RestoreError::Commit(_)
         | RestoreError::Io(_)
+        | RestoreError::OnlyV3
         | RestoreError::Memory { .. }
         | RestoreError::Vanished
         | RestoreError::Restless { .. }

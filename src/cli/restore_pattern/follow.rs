@@ -1,0 +1,435 @@
+//! `hydrant restore-pattern --follow`: restores the fleet as without the flag, then keeps it up to date until a signal ends
+//! it (docs/FOLLOW.md, "A fleet"). Databases that are new in the bucket are restored by further passes of the same fleet.
+
+use super::{PatternRun, run_counting, settings};
+use crate::cancel::{CancellationToken, Reason};
+use crate::cli::args::resolved::{FleetFollowArgs, PatternSource, ProgressMode, RestorePatternArgs};
+use crate::cli::follow::tell_event;
+use crate::cli::permissions::permissions;
+use crate::cli::reported::RunStart;
+use crate::cli::session::Session;
+use crate::cli::ui::failure::Failure;
+use crate::cli::ui::human;
+use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::screen;
+use crate::cli::ui::systemd::{Starting, Systemd};
+use crate::commit::{CommitContext, Replace};
+use crate::config::{Env, RestorePattern};
+use crate::error::escaped;
+use crate::fleet::{
+    CatalogueUse, DatabaseWindow, Ended, Ending, First, FleetSource, Progress, RunEvent, RunResult, Settings, Subject,
+};
+use crate::follow::fleet::{
+    FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetStatus, FleetTotals, FollowedDatabase, follow_fleet,
+};
+use crate::follow::{self, FollowLock, OtherFollower, Taken, sidecar};
+use crate::process::locks::lock;
+use crate::telemetry::Counters;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// At most 256 databases are open at a time.
+const MOST_OPEN: usize = 256;
+/// So many new databases are restored at a time.
+const NEW_AT_A_TIME: usize = 8;
+/// The fleet is looked for anew every 5 min, and sooner if a scan shows a database that nobody knows.
+const DISCOVER_EVERY: Duration = Duration::from_secs(300);
+/// What Amazon S3 asks for 1,000 LISTs, and for 1,000 GETs, in dollars.
+const DOLLARS: (f64, f64) = (0.005, 0.0004);
+
+/// What the first restore leaves to the followers.
+#[derive(Default)]
+pub(super) struct FirstRestore {
+    run: OnceLock<Run>,
+    databases: Mutex<Vec<FollowedDatabase>>,
+}
+
+/// What is the same for the first restore and for those of new databases.
+struct Run {
+    /// The arguments with the configuration file's defaults.
+    args: RestorePatternArgs,
+    /// The configuration file's section with defaults.
+    section: RestorePattern,
+    /// Where the databases are found. Its stores are used from the first listing to the end.
+    source: Arc<FleetSource>,
+}
+
+impl FirstRestore {
+    /// Notes what the run works with.
+    pub(super) fn begin(&self, args: &RestorePatternArgs, section: &RestorePattern, source: &Arc<FleetSource>) {
+        let run = Run { args: args.clone(), section: section.clone(), source: Arc::clone(source) };
+        // Only a second run would find it set.
+        let _ = self.run.set(run);
+    }
+
+    /// Takes a database that was restored, or that exists and has a sidecar.
+    pub(super) fn take(&self, ended: &Ended, log: &Log) {
+        match followed(ended) {
+            Some(Ok(database)) => lock(&self.databases).push(database),
+            Some(Err(why)) => log.warn(&why),
+            None => {}
+        }
+    }
+}
+
+/// The database to follow. None if there is none: it has failed. An error if it exists and cannot be taken up.
+fn followed(ended: &Ended) -> Option<Result<FollowedDatabase, String>> {
+    let (Subject::Database(database), Some(output)) = (&ended.subject, &ended.output) else { return None };
+    let refused = |why: &str| {
+        let path = escaped(&output.to_string_lossy()).to_string();
+        Some(Err(format!(
+            "cannot resume follow mode: {path} exists, but its TXID cannot be read from {path}-txid: {why}"
+        )))
+    };
+    let at = match (&ended.ending, sidecar::read(output)) {
+        (Ending::Restored { .. } | Ending::Skipped(_), Ok(Some(at))) => at,
+        // It has replaced another database, whose sidecar could not become its own.
+        (Ending::Restored { outcome, .. }, _) => match sidecar::write(output, outcome.txid) {
+            Ok(()) => outcome.txid,
+            Err(error) => return refused(&error.to_string()),
+        },
+        (Ending::Skipped(_), Ok(None)) if !output.exists() => return None,
+        (Ending::Skipped(_), Ok(None)) => return refused("it does not exist"),
+        (Ending::Skipped(_), Err(error)) => return refused(&error.to_string()),
+        _ => return None,
+    };
+    Some(Ok(FollowedDatabase {
+        name: Arc::from(database.name()),
+        store: database.store.clone(),
+        replica: Arc::from(database.path()),
+        source: Arc::from(database.store.place(database.path())),
+        database: Arc::new(output.clone()),
+        at,
+    }))
+}
+
+/// Runs the command. A signal ends it with success.
+///
+/// # Errors
+/// Nothing was restored and nothing can be followed.
+pub(super) fn run(
+    args: &RestorePatternArgs,
+    how: FleetFollowArgs,
+    env: &Env<'_>,
+    log: &Log,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    follow::check_build().map_err(|error| Failure::failed(error.class(), error.to_string()))?;
+    let systemd = Systemd::of(env);
+    let starting = systemd.starting();
+    let _lock = lock_fleet(args)?;
+    let counters: Arc<Counters> = Arc::default();
+    let first = FirstRestore::default();
+    match run_counting(args, env, log, cancel, &counters, &mut None, Some(&first)) {
+        Ok(()) => {}
+        // A signal during the first restore leaves what was restored, as standbys.
+        Err(_) if cancel.is_cancelled() => return Ok(()),
+        Err(Failure::Partial { message, .. }) => log.essential(Severity::Warn, &message, &[]),
+        Err(failure) => return Err(failure),
+    }
+    let Some(Run { args, section, source }) = first.run.get() else {
+        return Err(Failure::internal("the first restore has left no source"));
+    };
+    let following = Following { args, section, how, env, log, cancel, source, counters };
+    let (totals, status) =
+        following.until_cancelled(std::mem::take(&mut *lock(&first.databases)), Notifier::new(systemd, starting))?;
+    following.summarise(&totals, &status)
+}
+
+/// Locks the directory of the outputs, so that `hydrant promote` finds this process. With litestream.yml and without
+/// `-output-dir`, databases have no common directory, and only the open ones are locked.
+fn lock_fleet(args: &RestorePatternArgs) -> Result<Option<FollowLock>, Failure> {
+    let directory = match (&args.output_dir, &args.source) {
+        (Some(directory), _) => directory.clone(),
+        (None, PatternSource::Url(_)) => PathBuf::from("."),
+        (None, PatternSource::Configured { .. }) => return Ok(None),
+    };
+    let failed = |error: std::io::Error| {
+        let class = crate::error::Class::Io;
+        Failure::failed(class, format!("cannot lock {}: {error}", escaped(&directory.to_string_lossy())))
+    };
+    std::fs::create_dir_all(&directory).map_err(failed)?;
+    match FollowLock::take_directory(&directory, &args.source_shown).map_err(failed)? {
+        Taken::Lock(lock) => Ok(Some(lock)),
+        Taken::Other(OtherFollower { pid, source }) => {
+            let pid = pid.map_or_else(|| "in another container".to_owned(), |pid| format!("with process ID {pid}"));
+            let directory = escaped(&directory.to_string_lossy()).to_string();
+            let message = format!("{directory} is followed already, by a process {pid}, from {source}");
+            Err(Failure::failed(crate::error::Class::InUse, message))
+        }
+    }
+}
+
+struct Following<'a> {
+    args: &'a RestorePatternArgs,
+    section: &'a RestorePattern,
+    how: FleetFollowArgs,
+    env: &'a Env<'a>,
+    log: &'a Log,
+    cancel: &'a CancellationToken,
+    source: &'a Arc<FleetSource>,
+    counters: Arc<Counters>,
+}
+
+impl Following<'_> {
+    /// Follows `databases`, and those that appear, until a signal comes.
+    fn until_cancelled(
+        &self,
+        databases: Vec<FollowedDatabase>,
+        notifier: Notifier,
+    ) -> Result<(FleetTotals, FleetStatus), Failure> {
+        // The workers are not stopped by the signal, but by the end of the followers: the databases are closed first.
+        let stop = CancellationToken::new();
+        let most = MOST_OPEN + NEW_AT_A_TIME;
+        let session = Session::open(&self.args.common, most, false, &self.counters, self.log, &stop)?;
+        let (news, brought) = unbounded_channel();
+        for database in databases {
+            // Fails only if the loop has ended.
+            let _ = news.send(FleetNews::Database(database));
+        }
+        let order = FleetOrder {
+            interval: self.how.interval,
+            lists_per_second: self.how.lists_per_second,
+            prefix: self.source.list_prefix(),
+            most_open: session.max_databases.saturating_sub(NEW_AT_A_TIME).max(1),
+            heartbeat: notifier.systemd.heartbeat(),
+            cancel: self.cancel.clone(),
+        };
+        let (ask, asked) = channel();
+        let (ended, result) = channel();
+        let observer = self.observer(notifier);
+        drop(session.workers.submit(move |worker| {
+            Box::pin(async move {
+                let followed = follow_fleet(worker, order, brought, ask, observer).await;
+                // Fails only if nobody waits for it any more.
+                let _ = ended.send(followed);
+                stop.cancel(Reason::Terminate);
+            })
+        }));
+        self.discover_anew(&session, &asked, &news)?;
+        result.recv().map_err(|_| Failure::internal("the workers ended before the followers"))
+    }
+
+    /// Looks for new databases from time to time, and restores them. Returns when the followers have ended.
+    fn discover_anew(
+        &self,
+        session: &Session,
+        asked: &Receiver<()>,
+        news: &UnboundedSender<FleetNews>,
+    ) -> Result<(), Failure> {
+        let first =
+            First::new(&self.args.first, self.source, self.env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
+        let run = PatternRun {
+            args: self.args,
+            // What is there is followed, also if `-force` has replaced it.
+            settings: Settings { replace: Replace::Never, ..settings(self.args, self.section) },
+            session,
+            counters: Arc::clone(&self.counters),
+            first: &first,
+            only: None,
+            catalogue: CatalogueUse::List,
+            commit: CommitContext::with_permissions(permissions(&self.args.permissions, self.section)?),
+            log: self.log,
+            cancel: self.cancel,
+            start: RunStart::now(),
+            progress: Progress::default(),
+            standbys: None,
+        };
+        let mut warned = BTreeMap::new();
+        // Ends with the followers, which hold the other end of the channel.
+        loop {
+            match asked.recv_timeout(DISCOVER_EVERY) {
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            }
+            let window = DatabaseWindow::new(Some(NEW_AT_A_TIME), NEW_AT_A_TIME, session.requests());
+            let passed = run.pass(Arc::clone(self.source), window, &mut |event| match event {
+                RunEvent::ListingAgain(error) => self.log.debug(&format!("listing again: {error}")),
+                RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
+                RunEvent::Ended(ended) => self.take_new(&ended, &mut warned, news),
+                RunEvent::AllFound { .. } | RunEvent::LittleSpace(_) => {}
+            });
+            let error = match passed {
+                Ok(RunResult { discovered: Some(Err(error)), .. }) => error.to_string(),
+                Ok(_) => String::new(),
+                Err(failure) => failure.message().to_owned(),
+            };
+            if !error.is_empty() && !self.cancel.is_cancelled() {
+                self.log.warn(&format!("cannot look for new databases: {error}; trying again"));
+            }
+            // Fails only if the followers have ended.
+            let _ = news.send(FleetNews::Discovered);
+        }
+    }
+
+    /// Hands a database that a pass has found or restored to the followers, which know most of them. `warned`: what was
+    /// said of each that cannot be followed.
+    fn take_new(&self, ended: &Ended, warned: &mut BTreeMap<String, String>, news: &UnboundedSender<FleetNews>) {
+        let name = escaped(ended.name()).to_string();
+        let why = match followed(ended) {
+            Some(Ok(database)) => {
+                warned.remove(&name);
+                if let Ending::Restored { outcome, .. } = &ended.ending {
+                    self.log.info(&format!("new: {name}, restored at txid {}", outcome.txid));
+                }
+                // Fails only if the followers have ended.
+                let _ = news.send(FleetNews::Database(database));
+                return;
+            }
+            Some(Err(why)) => why,
+            None => match &ended.ending {
+                Ending::Failed { reason, .. } => reason.clone(),
+                _ => return,
+            },
+        };
+        if !self.cancel.is_cancelled() && warned.get(&name) != Some(&why) {
+            self.log.warn(&format!("{name}: {why}"));
+            warned.insert(name, why);
+        }
+    }
+
+    fn observer(&self, notifier: Notifier) -> FleetObserver {
+        let log = self.log.clone();
+        let shows_bar = self.args.progress != ProgressMode::Never && log.is_terminal();
+        let (counters, shown) = (Arc::clone(&self.counters), Mutex::new(String::new()));
+        Arc::new(move |event| {
+            notifier.notify(event);
+            match event {
+                FleetEvent::Of(name, event) => tell_event(&log, name, event),
+                FleetEvent::Stopped(name, error) => {
+                    log.warn(&format!("{} is not followed any more: {error}", escaped(name)));
+                }
+                FleetEvent::NotOpened(name, why) => {
+                    log.warn(&format!("{} is not followed any more: {why}", escaped(name)));
+                }
+                FleetEvent::Vanished(name) => {
+                    log.warn(&format!("the replica of {} is gone; its standby stays as it is", escaped(name)));
+                }
+                FleetEvent::Returned(name) => log.info(&format!("the replica of {} is there again", escaped(name))),
+                FleetEvent::ScanFailed(error) => log.warn(&format!("{error}; trying again")),
+                FleetEvent::ScanRecovered => log.info("listings succeed again"),
+                FleetEvent::FirstScan { lists, every } => log.info(&cost(*lists, *every)),
+                FleetEvent::Ready(status) => log.info(&format!("caught up: {}", status_text(status))),
+                FleetEvent::Status(status) => {
+                    let text = format!("following {}", status_text(status));
+                    let line = format!("{text}, {} requests", human::thousands(counters.sent()));
+                    let mut last = lock(&shown);
+                    if shows_bar && *last != line {
+                        log.bar(Some(line.clone()));
+                        *last = line;
+                    }
+                }
+                FleetEvent::Ending if shows_bar => log.bar(None),
+                FleetEvent::Ending | FleetEvent::Alive => {}
+            }
+        })
+    }
+
+    /// Says what was done, in one line of text and, with `-json`, in one of JSON.
+    fn summarise(&self, totals: &FleetTotals, status: &FleetStatus) -> Result<(), Failure> {
+        let line = format!(
+            "stopped: {}; {} applied in {}, {} requests",
+            status_text(status),
+            human::count(totals.applied, "change"),
+            human::count(totals.scans, "scan"),
+            human::thousands(self.counters.sent())
+        );
+        self.log.essential(Severity::Info, &line, &[]);
+        if !self.args.json {
+            return Ok(());
+        }
+        let json = json!({
+            "type": "followed",
+            "databases": status.databases,
+            "up_to_date": status.up_to_date,
+            "behind": status.databases - status.up_to_date - status.stopped,
+            "stopped": status.stopped,
+            "vanished": status.vanished,
+            "scans": totals.scans,
+            "polls": totals.polls,
+            "failed_polls": totals.failed_polls,
+            "applied": totals.applied,
+            "files": totals.files,
+            "pages": totals.pages,
+            "holes": totals.holes,
+            "requests": self.counters.sent(),
+        });
+        screen::print(&format!("{json}\n"))
+    }
+}
+
+/// What following costs, for people who pay for requests.
+fn cost(lists: u64, every: Duration) -> String {
+    let per_hour = lists as f64 * 3600.0 / every.as_secs_f64().max(0.001);
+    let (list, get) = DOLLARS;
+    format!(
+        "{} every {}: about {} LISTs an hour (${:.2}), and one GET per interval for each database that changes (${:.4} \
+         for 1,000), at {list} and {get} dollars for 1,000 on Amazon S3",
+        human::count(lists, "LIST"),
+        human::duration(every),
+        human::thousands(per_hour.round() as u64),
+        per_hour / 1000.0 * list,
+        get
+    )
+}
+
+/// `1,000 databases: 998 up to date, 2 behind (worst: a.db, 12s), 50 open, 1 stopped`.
+fn status_text(status: &FleetStatus) -> String {
+    let count = |n: usize| human::thousands(n as u64);
+    let mut text =
+        format!("{}: {} up to date", human::count(status.databases as u64, "database"), count(status.up_to_date));
+    let behind = status.databases - status.up_to_date - status.stopped;
+    if let Some((seconds, name)) = &status.worst_behind {
+        let worst = human::age(*seconds);
+        let median = human::age(status.median_behind_seconds);
+        text += &format!(", {} behind (median {median}, worst {worst}: {})", count(behind), escaped(name));
+    }
+    for (number, what) in [(status.open, "open"), (status.stopped, "stopped"), (status.vanished, "without replica")] {
+        if number > 0 {
+            text += &format!(", {} {what}", count(number));
+        }
+    }
+    text
+}
+
+/// Tells systemd of events.
+struct Notifier {
+    systemd: Systemd,
+    /// Asks for more time until all databases have caught up.
+    starting: Mutex<Option<Starting>>,
+    told: Mutex<String>,
+}
+
+impl Notifier {
+    fn new(systemd: Systemd, starting: Option<Starting>) -> Self {
+        Self { systemd, starting: Mutex::new(starting), told: Mutex::default() }
+    }
+
+    fn notify(&self, event: &FleetEvent<'_>) {
+        match event {
+            FleetEvent::Ready(status) => {
+                drop(lock(&self.starting).take());
+                self.systemd.ready(&status_text(status));
+            }
+            FleetEvent::Status(status) => {
+                let text = status_text(status);
+                let mut told = lock(&self.told);
+                if *told != text {
+                    self.systemd.status(&text);
+                    *told = text;
+                }
+            }
+            FleetEvent::Alive => self.systemd.alive(),
+            FleetEvent::Ending => {
+                drop(lock(&self.starting).take());
+                self.systemd.stopping();
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! The loop that follows a fleet: scan, open what has changed, close what is quiet (docs/FOLLOW.md, "A fleet").
+//!
+//! It runs as one task of a worker. Followers are tasks of all workers, and tell the loop what they do by messages.
+
+use super::scan::{Scan, Seen};
+use super::standbys::{FleetStatus, FollowedDatabase, OpenStandby, Place, Standbys};
+use crate::cancel::{CancellationToken, Reason};
+use crate::follow::error::FollowError;
+use crate::follow::events::{FollowEvent, FollowSummary};
+use crate::follow::list_rate::ListRate;
+use crate::follow::lock::{FollowLock, OtherFollower, Taken};
+use crate::follow::run::{FollowRequest, Means, Until, follow_with};
+use crate::follow::{primary_state, sidecar};
+use crate::ltx::Txid;
+use crate::process::threads::Threads;
+use crate::restore::{Worker, submit};
+use crate::store::StoreError;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// A standby that has not changed for 10 min is closed.
+const QUIET: Duration = Duration::from_secs(600);
+/// Every 5 min each database is looked at whole: for compactions, for holes that were filled, for databases that vanished.
+const WHOLE_EVERY: Duration = Duration::from_secs(300);
+/// A discovery is asked for at most every 10 s.
+const DISCOVER_EVERY: Duration = Duration::from_secs(10);
+/// How often [`FleetEvent::Status`] is told.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// SQLite runs on at most 16 threads.
+const SQLITE_THREADS: usize = 16;
+/// A scan of replicas on a disk takes at most a twentieth of the time.
+const DISK_DUTY: u32 = 20;
+
+/// How to follow a fleet.
+pub struct FleetOrder {
+    /// The time between two polls of a database that changes, and between two scans if their rate allows it.
+    pub interval: Duration,
+    /// At most this many LISTs per second.
+    pub lists_per_second: f64,
+    /// What the keys of all databases begin with. None: it is found out.
+    pub prefix: Option<String>,
+    /// At most this many databases are open at a time.
+    pub most_open: usize,
+    /// How often [`FleetEvent::Alive`] is told. None: never.
+    pub heartbeat: Option<Duration>,
+    /// Ends the followers. The workers must not be stopped by it: the databases are closed first.
+    pub cancel: CancellationToken,
+}
+
+/// What whoever discovers databases tells the loop.
+#[derive(Debug)]
+pub enum FleetNews {
+    /// This database is to be followed.
+    Database(FollowedDatabase),
+    /// All databases were looked at.
+    Discovered,
+}
+
+/// Something that an operator may want to know.
+pub enum FleetEvent<'a> {
+    /// What one database's follower tells. Holes and damage are told once, failing requests once for the fleet.
+    Of(&'a str, &'a FollowEvent<'a>),
+    /// A database cannot go on. The others do.
+    Stopped(&'a str, &'a FollowError),
+    /// A database cannot be opened. The others go on.
+    NotOpened(&'a str, &'a str),
+    /// The replica of a database is gone.
+    Vanished(&'a str),
+    /// It is there again.
+    Returned(&'a str),
+    /// A scan has failed, the first one since one succeeded.
+    ScanFailed(&'a StoreError),
+    /// A scan has succeeded again.
+    ScanRecovered,
+    /// The first scan has ended, of this many LISTs, and scans follow each other after this time.
+    FirstScan {
+        /// LISTs per scan.
+        lists: u64,
+        /// The time between the beginnings of two scans.
+        every: Duration,
+    },
+    /// Every database has caught up, or cannot go on.
+    Ready(&'a FleetStatus),
+    /// Where the databases are, once a second.
+    Status(&'a FleetStatus),
+    /// The loop turns, whatever the store does.
+    Alive,
+    /// The databases are being closed.
+    Ending,
+}
+
+/// Gets the events. It must not block. Those of one database come from other threads than the rest.
+pub type FleetObserver = Arc<dyn Fn(&FleetEvent<'_>) + Send + Sync>;
+
+/// What a fleet's followers did together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FleetTotals {
+    /// The number of scans, also of those that failed.
+    pub scans: u64,
+    /// The number of polls of open databases.
+    pub polls: u64,
+    /// The number of those whose requests failed.
+    pub failed_polls: u64,
+    /// The number of changes that were committed.
+    pub applied: u64,
+    /// The number of files that were applied.
+    pub files: u64,
+    /// The number of pages that were written.
+    pub pages: u64,
+    /// The number of holes that were met.
+    pub holes: u64,
+}
+
+impl FleetTotals {
+    const fn add(&mut self, one: &FollowSummary) {
+        self.polls += one.polls;
+        self.failed_polls += one.failed_polls;
+        self.applied += one.applied;
+        self.files += one.files;
+        self.pages += one.pages;
+        self.holes += one.holes;
+    }
+}
+
+/// What followers tell the loop.
+enum Message {
+    CaughtUp(usize),
+    Applied(usize, Txid),
+    /// Nothing continues from where the database is.
+    Stuck(usize),
+    Ended(usize, FollowSummary, Result<(), FollowError>),
+}
+
+/// Follows the databases that `news` brings, until `order.cancel` is cancelled. `discover` asks for a discovery: a scan has
+/// shown a database that nobody knows. When this returns, all databases are closed. Returns what all followers did
+/// together, and where the databases were.
+pub async fn follow_fleet(
+    worker: Rc<Worker>,
+    order: FleetOrder,
+    mut news: UnboundedReceiver<FleetNews>,
+    discover: std::sync::mpsc::Sender<()>,
+    observer: FleetObserver,
+) -> (FleetTotals, FleetStatus) {
+    let (told, mut messages) = unbounded_channel();
+    let means = Means {
+        threads: Arc::new(Threads::new("sqlite", SQLITE_THREADS)),
+        lists: Some(Arc::new(ListRate::new(order.lists_per_second))),
+    };
+    let (cancel, heartbeat) = (order.cancel.clone(), order.heartbeat);
+    let mut keeper = Keeper {
+        worker,
+        order,
+        means,
+        standbys: Standbys::default(),
+        open: 0,
+        told,
+        failing: Arc::default(),
+        observer,
+        scans: Scans { scanned: None, whole: None, is_failing: false },
+        is_ready: false,
+        discover: Some((discover, None)),
+        totals: FleetTotals::default(),
+    };
+    let mut scan: Option<LocalBoxFuture<'static, ScanResult>> = None;
+    let mut status = tokio::time::interval(STATUS_EVERY);
+    let mut beat = tokio::time::interval(heartbeat.unwrap_or(STATUS_EVERY));
+    // Ends by the signal.
+    loop {
+        if scan.is_none() {
+            scan = keeper.begin_scan();
+        }
+        tokio::select! {
+            biased;
+            _ = cancel.cancelled() => break,
+            Some(message) = messages.recv() => keeper.take(message),
+            Some(news) = news.recv() => keeper.learn(news),
+            scanned = next(&mut scan) => {
+                scan = None;
+                keeper.scanned(scanned);
+            }
+            _ = status.tick() => keeper.tell_status(),
+            _ = beat.tick(), if heartbeat.is_some() => (keeper.observer)(&FleetEvent::Alive),
+        }
+        keeper.open_waiting();
+    }
+    (keeper.observer)(&FleetEvent::Ending);
+    keeper.standbys.close_all(cancel.reason().unwrap_or(Reason::Terminate));
+    while keeper.open > 0
+        && let Some(message) = messages.recv().await
+    {
+        keeper.take(message);
+    }
+    let status = keeper.standbys.status(Instant::now());
+    (keeper.totals, status)
+}
+
+/// Waits for the scan that runs. If none does, for ever.
+async fn next(scan: &mut Option<LocalBoxFuture<'static, ScanResult>>) -> ScanResult {
+    match scan {
+        Some(scan) => scan.await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Keeper {
+    worker: Rc<Worker>,
+    order: FleetOrder,
+    means: Means,
+    standbys: Standbys,
+    /// The number of followers that run.
+    open: usize,
+    told: UnboundedSender<Message>,
+    /// The number of followers whose requests fail.
+    failing: Arc<AtomicUsize>,
+    observer: FleetObserver,
+    scans: Scans,
+    is_ready: bool,
+    /// Whom to ask for a discovery, and when that was done last. None: nobody listens any more.
+    discover: Option<(std::sync::mpsc::Sender<()>, Option<Instant>)>,
+    totals: FleetTotals,
+}
+
+/// The times of past scans.
+struct Scans {
+    /// The beginning of the last scan, and how long after it the next one begins.
+    scanned: Option<(Instant, Duration)>,
+    /// The beginning of the last whole scan.
+    whole: Option<Instant>,
+    is_failing: bool,
+}
+
+/// What a scan of all stores has brought.
+struct ScanResult {
+    begun: Instant,
+    is_whole: bool,
+    seen: Vec<(usize, Seen)>,
+    error: Option<StoreError>,
+    has_disk: bool,
+}
+
+impl Keeper {
+    /// The next scan, which begins when it is due. None if there is nothing to scan.
+    fn begin_scan(&self) -> Option<LocalBoxFuture<'static, ScanResult>> {
+        let lists = self.means.lists.clone()?;
+        let pause = self.scans.scanned.map_or(Duration::ZERO, |(begun, every)| every.saturating_sub(begun.elapsed()));
+        let is_whole = self.scans.whole.is_none_or(|whole| whole.elapsed() + pause >= WHOLE_EVERY);
+        let scans = self.standbys.scans(is_whole);
+        if scans.is_empty() {
+            return None;
+        }
+        let worker = Rc::clone(&self.worker);
+        Some(
+            async move {
+                tokio::time::sleep(pause).await;
+                run_scans(&worker, scans, &lists, is_whole).await
+            }
+            .boxed_local(),
+        )
+    }
+
+    fn scanned(&mut self, result: ScanResult) {
+        let ScanResult { begun, is_whole, seen, error, has_disk } = result;
+        let lists: u64 = seen.iter().map(|(_, seen)| seen.lists).sum();
+        self.totals.scans += 1;
+        let by_rate = self.means.lists.as_ref().map_or(Duration::ZERO, |rate| rate.every() * lists as u32);
+        let least = if has_disk { begun.elapsed() * DISK_DUTY } else { by_rate };
+        let every = self.order.interval.max(least);
+        let is_first = self.scans.whole.is_none() && error.is_none();
+        self.scans.scanned = Some((begun, every));
+        if let Some(error) = &error {
+            if !std::mem::replace(&mut self.scans.is_failing, true) {
+                (self.observer)(&FleetEvent::ScanFailed(error));
+            }
+            return;
+        }
+        if std::mem::take(&mut self.scans.is_failing) {
+            (self.observer)(&FleetEvent::ScanRecovered);
+        }
+        if is_whole {
+            self.scans.whole = Some(begun);
+        }
+        if is_first {
+            (self.observer)(&FleetEvent::FirstScan { lists, every });
+        }
+        let mut has_unknown = false;
+        for (group, seen) in seen {
+            let news = self.standbys.scanned(group, seen, is_whole, Instant::now());
+            let name = |id: &usize| self.standbys.get(*id).map(|standby| &*standby.database.name);
+            news.vanished.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Vanished(name)));
+            news.returned.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Returned(name)));
+            has_unknown |= news.has_unknown;
+        }
+        if has_unknown {
+            self.ask_for_discovery();
+        }
+    }
+
+    fn ask_for_discovery(&mut self) {
+        let Some((discover, asked)) = &mut self.discover else { return };
+        if asked.is_none_or(|asked| asked.elapsed() >= DISCOVER_EVERY) {
+            *asked = Some(Instant::now());
+            if discover.send(()).is_err() {
+                self.discover = None;
+            }
+        }
+    }
+
+    fn learn(&mut self, news: FleetNews) {
+        match news {
+            FleetNews::Database(database) => self.standbys.add(database, self.order.prefix.as_deref()),
+            FleetNews::Discovered => self.standbys.discovered(),
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let (Message::CaughtUp(id) | Message::Applied(id, _) | Message::Stuck(id) | Message::Ended(id, ..)) = message;
+        let Some(standby) = self.standbys.get_mut(id) else { return };
+        let Place::Open(open) = &mut standby.place else { return };
+        match message {
+            Message::CaughtUp(_) => open.is_caught_up = true,
+            Message::Applied(_, to) => {
+                (open.changed, open.is_stuck) = (Instant::now(), false);
+                standby.at = to;
+            }
+            Message::Stuck(_) => {
+                open.is_stuck = true;
+                standby.behind.get_or_insert_with(Instant::now);
+            }
+            Message::Ended(_, summary, ended) => return self.ended(id, &summary, ended),
+        }
+        if open.is_caught_up && !open.is_stuck {
+            standby.behind = None;
+        }
+    }
+
+    fn ended(&mut self, id: usize, summary: &FollowSummary, ended: Result<(), FollowError>) {
+        self.open -= 1;
+        self.totals.add(summary);
+        let Some(standby) = self.standbys.get_mut(id) else { return };
+        (standby.at, standby.place) = (summary.txid, Place::Idle);
+        if let Err(error) = ended {
+            standby.place = Place::Stopped;
+            (self.observer)(&FleetEvent::Stopped(&standby.database.name, &error));
+        }
+    }
+
+    /// Opens databases that wait, and closes quiet ones if there is no room.
+    fn open_waiting(&mut self) {
+        // Ends: each turn takes one of those that wait.
+        while self.open < self.order.most_open.max(1) {
+            let Some(id) = self.standbys.next_waiting() else { return };
+            if let Err(why) = self.open(id)
+                && let Some(standby) = self.standbys.get_mut(id)
+            {
+                standby.place = Place::Stopped;
+                (self.observer)(&FleetEvent::NotOpened(&standby.database.name, &why));
+            }
+        }
+        self.standbys.close_for_waiting();
+    }
+
+    /// Starts the follower of a database.
+    fn open(&mut self, id: usize) -> Result<(), String> {
+        let Some(standby) = self.standbys.get_mut(id) else { return Ok(()) };
+        let database = standby.database.clone();
+        let lock = lock(&database)?;
+        let at = match sidecar::read(&database.database) {
+            // What the sidecar could not be told at the end of the last follower is known here.
+            Ok(Some(at)) => at.max(standby.at),
+            Ok(None) => return Err("its sidecar (-txid) is gone: it was promoted, or restored otherwise".to_owned()),
+            Err(error) => return Err(format!("cannot read its sidecar (-txid): {error}")),
+        };
+        let cancel = CancellationToken::new();
+        standby.at = at;
+        standby.place = Place::Open(OpenStandby {
+            cancel: cancel.clone(),
+            changed: Instant::now(),
+            is_caught_up: false,
+            is_stuck: false,
+        });
+        let request = FollowRequest {
+            primary_state: state_beside(&database),
+            store: database.store,
+            replica: database.replica.to_string(),
+            database: database.database.to_path_buf(),
+            at,
+            interval: self.order.interval,
+            until: Until::Quiet(QUIET),
+            heartbeat: None,
+            cancel,
+        };
+        let teller = Teller {
+            id,
+            name: database.name,
+            warned_at: Arc::clone(&standby.warned_at),
+            is_failing: AtomicBool::new(false),
+            failing: Arc::clone(&self.failing),
+            told: self.told.clone(),
+            observer: Arc::clone(&self.observer),
+        };
+        let (means, told) = (self.means.clone(), self.told.clone());
+        let task = move |worker: Rc<Worker>| {
+            async move {
+                let observer = Arc::new(move |event: &FollowEvent<'_>| teller.tell(event));
+                let (summary, ended) = follow_with(worker, request, means, observer).await;
+                drop(lock);
+                // Fails only if the loop has ended, which waits for this.
+                let _ = told.send(Message::Ended(id, summary, ended));
+            }
+            .boxed_local()
+        };
+        // The answer comes as a message.
+        drop(submit(&self.worker.shared, task));
+        self.open += 1;
+        Ok(())
+    }
+
+    fn tell_status(&mut self) {
+        let status = self.standbys.status(Instant::now());
+        (self.observer)(&FleetEvent::Status(&status));
+        if !self.is_ready && self.scans.whole.is_some() && self.standbys.is_caught_up() {
+            self.is_ready = true;
+            (self.observer)(&FleetEvent::Ready(&status));
+        }
+    }
+}
+
+/// Takes the lock of a database.
+fn lock(database: &FollowedDatabase) -> Result<FollowLock, String> {
+    match FollowLock::take(&database.database, &database.source) {
+        Ok(Taken::Lock(lock)) => Ok(lock),
+        Ok(Taken::Other(OtherFollower { pid: Some(pid), .. })) => Err(format!("process {pid} follows it already")),
+        Ok(Taken::Other(OtherFollower { pid: None, .. })) => {
+            Err("a process in another container follows it already".to_owned())
+        }
+        Err(error) => Err(format!("cannot lock it: {error}")),
+    }
+}
+
+/// The directory that appears once the database is replicated from here. None if the replica itself lies in it.
+fn state_beside(database: &FollowedDatabase) -> Option<PathBuf> {
+    let state = primary_state(&database.database);
+    let is_source = database.store.is_on_disk() && Path::new(&*database.replica).starts_with(&state);
+    (!is_source).then_some(state)
+}
+
+async fn run_scans(worker: &Worker, scans: Vec<(usize, bool, Scan)>, lists: &ListRate, is_whole: bool) -> ScanResult {
+    let mut result = ScanResult { begun: Instant::now(), is_whole, seen: Vec::new(), error: None, has_disk: false };
+    for (group, is_unsorted, scan) in scans {
+        let mut seen = Seen::default();
+        result.has_disk |= scan.store.is_on_disk();
+        if let Err(error) = scan.run(&worker.http, lists, is_unsorted, &mut seen).await {
+            result.error = Some(error);
+        } else {
+            result.seen.push((group, seen));
+        }
+    }
+    result
+}
+
+/// Passes on what one database's follower tells.
+struct Teller {
+    id: usize,
+    name: Arc<str>,
+    warned_at: Arc<AtomicU64>,
+    /// Whether this follower's requests fail.
+    is_failing: AtomicBool,
+    /// The number of followers whose requests fail.
+    failing: Arc<AtomicUsize>,
+    told: UnboundedSender<Message>,
+    observer: FleetObserver,
+}
+
+impl Teller {
+    fn tell(&self, event: &FollowEvent<'_>) {
+        let id = self.id;
+        let is_told = match event {
+            FollowEvent::Began { .. } | FollowEvent::Polled { .. } | FollowEvent::Alive => false,
+            FollowEvent::CaughtUp { .. } => {
+                self.send(Message::CaughtUp(id));
+                false
+            }
+            FollowEvent::Applied { to, .. } => {
+                self.send(Message::Applied(id, *to));
+                true
+            }
+            FollowEvent::Hole { at, .. } | FollowEvent::Blocked { at, .. } => {
+                self.send(Message::Stuck(id));
+                Standbys::warns_anew(&self.warned_at, *at)
+            }
+            FollowEvent::Failing { .. } => {
+                !self.is_failing.swap(true, SeqCst) && self.failing.fetch_add(1, SeqCst) == 0
+            }
+            FollowEvent::Recovered => self.is_failing.swap(false, SeqCst) && self.failing.fetch_sub(1, SeqCst) == 1,
+            FollowEvent::Ending => {
+                if self.is_failing.swap(false, SeqCst) {
+                    self.failing.fetch_sub(1, SeqCst);
+                }
+                false
+            }
+            FollowEvent::Damaged { .. }
+            | FollowEvent::DiskFull { .. }
+            | FollowEvent::LongLog { .. }
+            | FollowEvent::SidecarFailed { .. } => true,
+        };
+        if is_told {
+            (self.observer)(&FleetEvent::Of(&self.name, event));
+        }
+    }
+
+    fn send(&self, message: Message) {
+        // Fails only if the loop has ended, which waits for all followers.
+        let _ = self.told.send(message);
+    }
+}
