@@ -192,6 +192,7 @@ impl Following<'_> {
             // Fails only if the loop has ended.
             let _ = news.send(FleetNews::Database(database));
         }
+        let _ = news.send(FleetNews::Discovered);
         let order = FleetOrder {
             interval: self.how.interval,
             lists_per_second: self.how.lists_per_second,

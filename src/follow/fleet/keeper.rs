@@ -26,8 +26,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// A standby that has not changed for 10 min is closed.
 const QUIET: Duration = Duration::from_secs(600);
-/// Every 5 min each database is looked at whole: for compactions, for holes that were filled, for databases that vanished.
-const WHOLE_EVERY: Duration = Duration::from_secs(300);
+/// After 300 intervals, and every 5 min at least, each database is looked at whole: for compactions, for holes that were
+/// filled, for databases that vanished.
+const WHOLE_EVERY: (u32, Duration) = (300, Duration::from_secs(300));
 /// A discovery is asked for at most every 10 s.
 const DISCOVER_EVERY: Duration = Duration::from_secs(10);
 /// How often [`FleetEvent::Status`] is told.
@@ -58,7 +59,7 @@ pub struct FleetOrder {
 pub enum FleetNews {
     /// This database is to be followed.
     Database(FollowedDatabase),
-    /// All databases were looked at.
+    /// All databases were looked at. Scans begin after the first time.
     Discovered,
 }
 
@@ -162,7 +163,7 @@ pub async fn follow_fleet(
         told,
         failing: Arc::default(),
         observer,
-        scans: Scans { scanned: None, whole: None, is_failing: false },
+        scans: Scans::default(),
         is_ready: false,
         discover: Some((discover, None)),
         totals: FleetTotals::default(),
@@ -227,7 +228,10 @@ struct Keeper {
 }
 
 /// The times of past scans.
+#[derive(Default)]
 struct Scans {
+    /// Whether the databases are known, and scans may begin.
+    may_begin: bool,
     /// The beginning of the last scan, and how long after it the next one begins.
     scanned: Option<(Instant, Duration)>,
     /// The beginning of the last whole scan.
@@ -239,6 +243,8 @@ struct Scans {
 struct ScanResult {
     begun: Instant,
     is_whole: bool,
+    /// The number of standbys that it has looked for.
+    known: usize,
     seen: Vec<(usize, Seen)>,
     error: Option<StoreError>,
     has_disk: bool,
@@ -247,25 +253,26 @@ struct ScanResult {
 impl Keeper {
     /// The next scan, which begins when it is due. None if there is nothing to scan.
     fn begin_scan(&self) -> Option<LocalBoxFuture<'static, ScanResult>> {
-        let lists = self.means.lists.clone()?;
+        let lists = self.means.lists.clone().filter(|_| self.scans.may_begin)?;
         let pause = self.scans.scanned.map_or(Duration::ZERO, |(begun, every)| every.saturating_sub(begun.elapsed()));
-        let is_whole = self.scans.whole.is_none_or(|whole| whole.elapsed() + pause >= WHOLE_EVERY);
+        let whole_every = self.order.interval.saturating_mul(WHOLE_EVERY.0).min(WHOLE_EVERY.1);
+        let is_whole = self.scans.whole.is_none_or(|whole| whole.elapsed() + pause >= whole_every);
         let scans = self.standbys.scans(is_whole);
         if scans.is_empty() {
             return None;
         }
-        let worker = Rc::clone(&self.worker);
+        let (worker, known) = (Rc::clone(&self.worker), self.standbys.len());
         Some(
             async move {
                 tokio::time::sleep(pause).await;
-                run_scans(&worker, scans, &lists, is_whole).await
+                run_scans(&worker, scans, &lists, (is_whole, known)).await
             }
             .boxed_local(),
         )
     }
 
     fn scanned(&mut self, result: ScanResult) {
-        let ScanResult { begun, is_whole, seen, error, has_disk } = result;
+        let ScanResult { begun, is_whole, known, seen, error, has_disk } = result;
         let lists: u64 = seen.iter().map(|(_, seen)| seen.lists).sum();
         self.totals.scans += 1;
         let by_rate = self.means.lists.as_ref().map_or(Duration::ZERO, |rate| rate.every() * lists as u32);
@@ -290,7 +297,7 @@ impl Keeper {
         }
         let mut has_unknown = false;
         for (group, seen) in seen {
-            let news = self.standbys.scanned(group, seen, is_whole, Instant::now());
+            let news = self.standbys.scanned(group, seen, (is_whole, known), Instant::now());
             let name = |id: &usize| self.standbys.get(*id).map(|standby| &*standby.database.name);
             news.vanished.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Vanished(name)));
             news.returned.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Returned(name)));
@@ -314,7 +321,10 @@ impl Keeper {
     fn learn(&mut self, news: FleetNews) {
         match news {
             FleetNews::Database(database) => self.standbys.add(database, self.order.prefix.as_deref()),
-            FleetNews::Discovered => self.standbys.discovered(),
+            FleetNews::Discovered => {
+                self.standbys.discovered();
+                self.scans.may_begin = true;
+            }
         }
     }
 
@@ -421,10 +431,15 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether there is no database to follow.
+    fn has_none(&self) -> bool {
+        self.scans.may_begin && self.standbys.len() == 0
+    }
+
     fn tell_status(&mut self) {
         let status = self.standbys.status(Instant::now());
         (self.observer)(&FleetEvent::Status(&status));
-        if !self.is_ready && self.scans.whole.is_some() && self.standbys.is_caught_up() {
+        if !self.is_ready && (self.scans.whole.is_some() || self.has_none()) && self.standbys.is_caught_up() {
             self.is_ready = true;
             (self.observer)(&FleetEvent::Ready(&status));
         }
@@ -450,8 +465,15 @@ fn state_beside(database: &FollowedDatabase) -> Option<PathBuf> {
     (!is_source).then_some(state)
 }
 
-async fn run_scans(worker: &Worker, scans: Vec<(usize, bool, Scan)>, lists: &ListRate, is_whole: bool) -> ScanResult {
-    let mut result = ScanResult { begun: Instant::now(), is_whole, seen: Vec::new(), error: None, has_disk: false };
+/// Runs the scans of all stores. They look for the first `known` standbys.
+async fn run_scans(
+    worker: &Worker,
+    scans: Vec<(usize, bool, Scan)>,
+    lists: &ListRate,
+    (is_whole, known): (bool, usize),
+) -> ScanResult {
+    let begun = Instant::now();
+    let mut result = ScanResult { begun, is_whole, known, seen: Vec::new(), error: None, has_disk: false };
     for (group, is_unsorted, scan) in scans {
         let mut seen = Seen::default();
         result.has_disk |= scan.store.is_on_disk();

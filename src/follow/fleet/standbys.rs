@@ -152,6 +152,10 @@ impl Standbys {
         });
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn get(&self, id: usize) -> Option<&Standby> {
         self.all.get(id)
     }
@@ -182,11 +186,19 @@ impl Standbys {
             .collect()
     }
 
-    /// Notes what the scan of store `group` has seen. Standbys whose replicas have something else than they wait to be
-    /// opened. A scan that is not whole shows nothing of databases that have not changed.
-    pub(super) fn scanned(&mut self, group: usize, seen: Seen, is_whole: bool, now: Instant) -> ScanNews {
+    /// Notes what the scan of store `group` has seen, which has looked for the first `known` standbys. Standbys whose
+    /// replicas have something else than they wait to be opened. A scan that is not whole shows nothing of databases that
+    /// have not changed.
+    pub(super) fn scanned(
+        &mut self,
+        group: usize,
+        seen: Seen,
+        (is_whole, known): (bool, usize),
+        now: Instant,
+    ) -> ScanNews {
         let mut news = ScanNews::default();
-        for (id, standby) in self.all.iter_mut().enumerate().filter(|(_, standby)| standby.group == group) {
+        let sought = self.all.iter_mut().enumerate().take(known).filter(|(_, standby)| standby.group == group);
+        for (id, standby) in sought {
             let Some(&(newest, layout)) = seen.newest.get(&id) else {
                 if is_whole && !std::mem::replace(&mut standby.is_vanished, true) {
                     news.vanished.push(id);
@@ -307,4 +319,108 @@ fn common_directory(sought: &[Sought]) -> String {
         common.get(..same).or_else(|| common.get(..common.floor_char_boundary(same))).unwrap_or_default()
     });
     common.get(..common.rfind('/').map_or(0, |slash| slash + 1)).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::file::FileStore;
+    use std::time::Duration;
+
+    fn standbys(count: usize) -> Standbys {
+        let mut standbys = Standbys::default();
+        (0..count).for_each(|n| standbys.add(database(n), Some("b/")));
+        standbys
+    }
+
+    fn database(n: usize) -> FollowedDatabase {
+        FollowedDatabase {
+            name: format!("{n}").into(),
+            store: Store::File(FileStore::default()),
+            replica: format!("b/{n}").into(),
+            source: "".into(),
+            database: Arc::new(PathBuf::from(format!("/{n}"))),
+            at: Txid(5),
+        }
+    }
+
+    fn seen(newest: &[(usize, u64)]) -> Seen {
+        let newest = newest.iter().map(|&(id, txid)| (id, (Txid(txid), Layout::Hex))).collect();
+        Seen { newest, ..Seen::default() }
+    }
+
+    fn open(standbys: &mut Standbys, changed: Instant) -> CancellationToken {
+        let cancel = CancellationToken::new();
+        let id = standbys.next_waiting().unwrap();
+        let place = OpenStandby { cancel: cancel.clone(), changed, is_caught_up: true, is_stuck: false };
+        standbys.get_mut(id).unwrap().place = Place::Open(place);
+        cancel
+    }
+
+    #[test]
+    fn what_has_changed_waits_once() {
+        let (mut standbys, now) = (standbys(3), Instant::now());
+        let news = standbys.scanned(0, seen(&[(0, 6), (1, 5)]), (false, 3), now);
+        assert_eq!(news, ScanNews::default());
+        assert_eq!((standbys.next_waiting(), standbys.next_waiting()), (Some(0), None));
+        // It was opened in vain: a hole. Only something newer, or a whole scan, leads to another try.
+        standbys.get_mut(0).unwrap().place = Place::Idle;
+        standbys.scanned(0, seen(&[(0, 6)]), (false, 3), now);
+        assert_eq!(standbys.next_waiting(), None);
+        standbys.scanned(0, seen(&[(0, 7)]), (false, 3), now);
+        assert_eq!(standbys.next_waiting(), Some(0));
+        standbys.get_mut(0).unwrap().place = Place::Idle;
+        standbys.scanned(0, seen(&[(0, 7), (1, 4), (2, 5)]), (true, 3), now);
+        assert_eq!(
+            [standbys.next_waiting(), standbys.next_waiting(), standbys.next_waiting()],
+            [Some(0), Some(1), None]
+        );
+    }
+
+    #[test]
+    fn only_a_whole_scan_that_looked_for_a_database_shows_that_it_is_gone() {
+        let (mut standbys, now) = (standbys(2), Instant::now());
+        assert_eq!(standbys.scanned(0, seen(&[(0, 5)]), (false, 2), now).vanished, []);
+        standbys.add(database(2), None);
+        assert_eq!(standbys.scanned(0, seen(&[(0, 5)]), (true, 2), now).vanished, [1]);
+        assert_eq!(standbys.scanned(0, seen(&[(0, 5), (2, 5)]), (true, 3), now).vanished, []);
+        assert_eq!(standbys.status(now).vanished, 1);
+        assert_eq!(standbys.scanned(0, seen(&[(1, 6)]), (false, 3), now).returned, [1]);
+    }
+
+    #[test]
+    fn the_quietest_are_closed_for_those_that_wait() {
+        let (mut standbys, now) = (standbys(5), Instant::now());
+        standbys.scanned(0, seen(&[(0, 6), (1, 6), (2, 6), (3, 6), (4, 6)]), (false, 5), now);
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let open = [open(&mut standbys, later(9)), open(&mut standbys, later(1)), open(&mut standbys, later(5))];
+        let closing = || open.each_ref().map(CancellationToken::is_cancelled);
+        standbys.close_for_waiting();
+        assert_eq!(closing(), [false, true, true], "two wait");
+        standbys.close_for_waiting();
+        assert_eq!(closing(), [false, true, true], "as long as these are closing");
+    }
+
+    #[test]
+    fn the_status_says_how_far_behind_the_median_and_the_worst_are() {
+        let (mut standbys, now) = (standbys(4), Instant::now());
+        assert_eq!(standbys.status(now).worst_behind, None);
+        standbys.scanned(0, seen(&[(0, 6), (1, 6), (2, 6)]), (false, 4), now);
+        standbys.get_mut(3).unwrap().place = Place::Stopped;
+        standbys.get_mut(1).unwrap().behind = None;
+        let status = standbys.status(now + Duration::from_secs(7));
+        assert_eq!((status.up_to_date, status.stopped, status.waiting), (1, 1, 3));
+        assert_eq!((status.median_behind_seconds, status.worst_behind), (7, Some((7, "2".into()))));
+    }
+
+    #[test]
+    fn roots_share_their_longest_directory() {
+        let common = |roots: &[&str]| {
+            let sought = |root: &&str| Sought { id: 0, root: (*root).to_owned(), from: String::new() };
+            common_directory(&roots.iter().map(sought).collect::<Vec<_>>())
+        };
+        assert_eq!(common(&["a/b/1/", "a/b/12/"]), "a/b/");
+        assert_eq!(common(&["a/ä/", "a/ö/"]), "a/");
+        assert_eq!((common(&["a/"]), common(&["a/", "b/"])), ("a/".to_owned(), String::new()));
+    }
 }

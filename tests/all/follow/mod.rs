@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod disk_full;
 mod end_to_end;
+mod fleet;
 mod gaps;
 mod litestream;
 mod promote;

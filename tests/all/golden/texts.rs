@@ -323,6 +323,7 @@ fn restore_errors() -> String {
         Commit { 0: CommitError::Busy { path: path() } },
         Io { 0: io_error() },
         Damaged { findings: vec![reason(), reason()] },
+        OnlyV3 {},
         Memory { needed_bytes: 17, budget_bytes: 16 },
         Vanished {},
         Restless { attempts: 8, last: store_error() },

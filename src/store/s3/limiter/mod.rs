@@ -174,7 +174,9 @@ impl Limiter {
 
     /// Adapts the number of existing permits to `size`, the new limit of requests in flight.
     fn resize(&self, state: &mut BucketState, size: usize) {
-        tracing::debug!(target: TARGET, before = state.permits, now = size, "requests in flight: the limit changed");
+        if size != state.permits {
+            tracing::debug!(target: TARGET, before = state.permits, now = size, "requests in flight: the limit changed");
+        }
         if size > state.permits {
             self.permits.add_permits(size - state.permits);
             state.permits = size;

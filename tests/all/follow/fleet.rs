@@ -1,0 +1,225 @@
+//! A fleet: `hydrant restore-pattern --follow` with several generated primaries in one bucket.
+
+use super::support::*;
+use crate::common::binary::hydrant;
+use crate::common::wait;
+use hydrant::ltx::{PageSize, Txid};
+use hydrant::sim::generate::{Change, GeneratedObject, Primary};
+use hydrant::sim::server::{Object, Outcome, RequestKind, SimCredentials, SimOptions, SimServer};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+struct Fleet {
+    primaries: BTreeMap<String, Primary>,
+    server: SimServer,
+    dir: tempfile::TempDir,
+}
+
+impl Fleet {
+    fn new(names: &[&str]) -> Self {
+        let credentials = SimCredentials {
+            access_key: "AKIDHYDRANTTESTS".into(),
+            secret_key: "hydrant-tests-secret-key".into(),
+            session_token: None,
+        };
+        let server = SimServer::start(SimOptions { credentials: Some(credentials), ..SimOptions::default() }).unwrap();
+        server.objects().create_bucket(BUCKET);
+        let mut fleet = Self { primaries: BTreeMap::new(), server, dir: tempfile::tempdir().unwrap() };
+        names.iter().for_each(|name| fleet.add(name));
+        fleet
+    }
+
+    /// A new database, with a snapshot.
+    fn add(&mut self, name: &str) {
+        let seed = self.primaries.len() as u64 + 1;
+        let mut primary = Primary::new(&format!("dbs/{name}"), PageSize::new(4096).unwrap(), 0, seed).unwrap();
+        let files = [primary.file(0, (1, 1)).unwrap(), primary.file(9, (1, 1)).unwrap()];
+        files.into_iter().for_each(|file| self.put(file));
+        self.primaries.insert(name.to_owned(), primary);
+    }
+
+    fn put(&self, object: GeneratedObject) {
+        let stored = Object::new(object.bytes).last_modified(object.last_modified);
+        self.server.objects().put(BUCKET, &object.key, stored);
+    }
+
+    fn transact(&mut self, name: &str, change: Change) {
+        let file = self.primaries.get_mut(name).unwrap().transact(change).unwrap();
+        self.put(file);
+    }
+
+    fn remove(&self, name: &str, level: u8, min: u64, max: u64) {
+        let key = format!("dbs/{name}/{level:04x}/{min:016x}-{max:016x}.ltx");
+        assert!(self.server.objects().remove(BUCKET, &key), "{key}");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("out").join(name)
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let url = format!("s3://{BUCKET}/dbs/**?endpoint={}&region=us-east-1", self.server.endpoint());
+        let fixed = ["restore-pattern", "--follow", "--follow-interval", "20ms", "--list-rate", "1000"];
+        let args = [&fixed[..], &["-v", "--output-dir", "out"], more, &[&*url]].concat();
+        hydrant(self.dir.path(), &args)
+    }
+
+    fn follow(&self, more: &[&str]) -> Follower {
+        Follower::start(&mut self.command(more))
+    }
+
+    /// Waits until every standby shows its primary's newest transaction, stops the fleet, and checks each byte.
+    #[track_caller]
+    fn catch_up_and_stop(&self, follower: Follower) -> (String, Vec<String>) {
+        follower.until_line("caught up:");
+        for (name, primary) in &self.primaries {
+            follower.until_seq(&self.path(name), primary.txid());
+        }
+        let stopped = follower.stop();
+        for (name, primary) in &self.primaries {
+            self.is_state(name, primary.txid());
+        }
+        stopped
+    }
+
+    #[track_caller]
+    fn is_state(&self, name: &str, txid: Txid) {
+        let image = self.primaries[name].image(txid).unwrap().to_vec();
+        assert!(masked(std::fs::read(self.path(name)).unwrap()) == masked(image), "{name}: another state than {txid}");
+        let mut sidecar = self.path(name).into_os_string();
+        sidecar.push("-txid");
+        assert_eq!(std::fs::read_to_string(sidecar).unwrap(), format!("{txid}\n"), "{name}");
+    }
+}
+
+#[test]
+fn changes_reach_all_standbys_and_a_restart_takes_them_up() {
+    let mut fleet = Fleet::new(&["a.db", "b.db", "sub/c.db"]);
+    let follower = fleet.follow(&[]);
+    follower.until_line("caught up: 3 databases: 3 up to date");
+    for change in [Change::Transfer, Change::Grow(50_000), Change::Schema, Change::Vacuum] {
+        fleet.transact("a.db", change);
+        fleet.transact("sub/c.db", change);
+        follower.until_seq(&fleet.path("a.db"), fleet.primaries["a.db"].txid());
+    }
+    let (_, log) = fleet.catch_up_and_stop(follower);
+    assert!(log.iter().any(|line| line.contains("stopped: 3 databases: 3 up to date")), "{log:#?}");
+    // While nobody follows, a database changes, and level 0 of another one is compacted away.
+    fleet.transact("b.db", Change::Transfer);
+    fleet.transact("b.db", Change::Transfer);
+    let merged = fleet.primaries.get_mut("b.db").unwrap().file(1, (2, 3)).unwrap();
+    fleet.put(merged);
+    fleet.remove("b.db", 0, 2, 2);
+    fleet.remove("b.db", 0, 3, 3);
+    fleet.transact("a.db", Change::Grow(9_000));
+    let follower = fleet.follow(&["-json"]);
+    let (stdout, log) = fleet.catch_up_and_stop(follower);
+    assert!(!log.iter().any(|line| line.starts_with("Warning")), "{log:#?}");
+    let last: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["type"], &last["databases"], &last["up_to_date"]), (&"followed".into(), &3.into(), &3.into()));
+    assert_eq!((&last["applied"], &last["stopped"]), (&2.into(), &0.into()), "{last}");
+    assert!(stdout.lines().any(|line| line.contains(r#""skipped":3"#)), "{stdout}");
+}
+
+#[test]
+fn new_databases_appear_and_vanished_ones_are_named() {
+    let mut fleet = Fleet::new(&["b.db"]);
+    let follower = fleet.follow(&[]);
+    follower.until_line("caught up:");
+    fleet.add("a.db");
+    fleet.add("z.db");
+    follower.until_line("new: dbs/a.db, restored at txid 0000000000000001");
+    follower.until_line("new: dbs/z.db, restored at txid 0000000000000001");
+    fleet.transact("z.db", Change::Transfer);
+    follower.until_seq(&fleet.path("z.db"), Txid(2));
+    let gone = [fleet.primaries.get_mut("a.db").unwrap().file(9, (1, 1)).unwrap()];
+    fleet.remove("a.db", 0, 1, 1);
+    fleet.remove("a.db", 9, 1, 1);
+    follower.until_line("the replica of dbs/a.db is gone");
+    gone.into_iter().for_each(|file| fleet.put(file));
+    follower.until_line("the replica of dbs/a.db is there again");
+    let (_, log) = fleet.catch_up_and_stop(follower);
+    assert_eq!(log.iter().filter(|line| line.starts_with("Warning")).count(), 1, "{log:#?}");
+}
+
+#[test]
+fn one_database_that_stops_does_not_stop_the_others() {
+    let mut fleet = Fleet::new(&["a.db", "b.db", "c.db"]);
+    fleet.transact("b.db", Change::Transfer);
+    let follower = fleet.follow(&[]);
+    fleet.catch_up_and_stop(follower);
+    // b.db's replica is taken back, and c.db's sidecar is lost.
+    fleet.remove("b.db", 0, 2, 2);
+    std::fs::remove_file(fleet.dir.path().join("out/c.db-txid")).unwrap();
+    let follower = fleet.follow(&[]);
+    follower.until_line("dbs/b.db is not followed any more: the replica ends at txid 0000000000000001");
+    follower.until_line("cannot resume follow mode");
+    fleet.transact("a.db", Change::Transfer);
+    follower.until_seq(&fleet.path("a.db"), Txid(2));
+    let (_, log) = follower.stop();
+    assert!(log.iter().any(|line| line.contains("stopped: 2 databases: 1 up to date, 1 stopped")), "{log:#?}");
+    fleet.is_state("a.db", Txid(2));
+}
+
+#[test]
+fn a_hole_is_waited_for_and_named_once() {
+    let mut fleet = Fleet::new(&["a.db", "b.db"]);
+    let follower = fleet.follow(&[]);
+    follower.until_line("caught up:");
+    let unseen = fleet.primaries.get_mut("a.db").unwrap().transact(Change::Transfer).unwrap();
+    fleet.transact("a.db", Change::Transfer);
+    follower.until_line("waits at txid 0000000000000001: no file continues from it");
+    fleet.transact("b.db", Change::Transfer);
+    follower.until_seq(&fleet.path("b.db"), Txid(2));
+    fleet.put(unseen);
+    let (_, log) = fleet.catch_up_and_stop(follower);
+    assert_eq!(log.iter().filter(|line| line.contains("waits at txid")).count(), 1, "{log:#?}");
+}
+
+#[test]
+fn more_databases_change_than_may_be_open() {
+    let names: Vec<String> = (0..6).map(|n| format!("{n}.db")).collect();
+    let mut fleet = Fleet::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let program = fleet.command(&[]);
+    // Descriptors for one open database.
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(r#"ulimit -n 96; exec "$0" "$@""#).arg(program.get_program()).args(program.get_args());
+    limited.current_dir(fleet.dir.path()).env_clear();
+    limited.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let follower = Follower::start(&mut limited);
+    follower.until_line("caught up:");
+    for _ in 0..3 {
+        names.iter().for_each(|name| fleet.transact(name, Change::Transfer));
+        for name in &names {
+            follower.until_seq(&fleet.path(name), fleet.primaries[name].txid());
+        }
+    }
+    fleet.catch_up_and_stop(follower);
+}
+
+#[test]
+fn an_idle_fleet_costs_one_list_per_scan() {
+    let names: Vec<String> = (0..20).map(|n| format!("{n:02}.db")).collect();
+    let fleet = Fleet::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let follower = fleet.follow(&["--follow-interval", "50ms"]);
+    follower.until_line("caught up:");
+    let before = fleet.server.stats();
+    wait::until(|| fleet.server.stats().since(&before).of_kind(RequestKind::List) >= 20);
+    let spent = fleet.server.stats().since(&before);
+    assert_eq!(spent.total(), spent.of_kind(RequestKind::List), "{spent:?}");
+    assert_eq!(spent.count(RequestKind::List, Outcome::Ok), spent.of_kind(RequestKind::List));
+    let (_, log) = fleet.catch_up_and_stop(follower);
+    assert!(log.iter().any(|line| line.contains("1 LIST every")), "{log:#?}");
+}
+
+#[test]
+fn a_second_follower_of_the_same_directory_is_refused() {
+    let fleet = Fleet::new(&["a.db"]);
+    let follower = fleet.follow(&[]);
+    follower.until_line("caught up:");
+    let second = fleet.follow(&[]);
+    second.fails(&format!("out is followed already, by a process with process ID {}", follower.pid()));
+    fleet.catch_up_and_stop(follower);
+}
