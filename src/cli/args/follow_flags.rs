@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 pub struct FleetFollowFlags {
     /// Then follow: keep all databases up to date, as warm standbys. Those that exist are taken up
-    #[arg(long, short = 'f', alias = "f")]
+    #[arg(long, alias = "f")]
     pub follow: bool,
 
     /// How often to look for changes with -follow
@@ -39,7 +39,6 @@ pub(super) fn fleet_follow(flags: &PatternFlags) -> Result<Option<FleetFollowArg
         (flags.dry_run, "--dry-run"),
         (flags.timestamp.is_some(), "--timestamp"),
         (flags.past.as_of.is_some(), "--as-of"),
-        (flags.newest_intact, "--newest-intact"),
         (flags.fail_fast, "--fail-fast"),
         (flags.only.is_some(), "--only"),
         (flags.catalogue.catalogue.is_some(), "--catalogue"),

@@ -10,10 +10,8 @@ use crate::error::escaped;
 use crate::follow::list_rate::ListRate;
 use crate::ltx::Txid;
 use crate::store::{Http, ListPage, ListRequest, Store, StoreError, StoreErrorKind};
-use std::collections::{BTreeSet, HashMap};
-
-/// At most this many databases that nobody knows are remembered of one scan.
-const MOST_UNKNOWN: usize = 1_000;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A database to look for.
 #[derive(Debug, Clone)]
@@ -43,8 +41,8 @@ pub(super) struct Scan {
 pub(super) struct Seen {
     /// For each standby with any key: the newest TXID, and the layout of its keys.
     pub newest: HashMap<usize, (Txid, Layout)>,
-    /// Roots of databases that nobody knows.
-    pub unknown: BTreeSet<String>,
+    /// Databases that nobody knows: the hashes of their roots ([`hash_of`]).
+    pub unknown: HashSet<u64>,
     /// The number of LISTs.
     pub lists: u64,
     /// The store does not list in ascending order, or has empty pages: the next scan of it must read all.
@@ -131,12 +129,18 @@ impl Scan {
                     *newest = (parsed.max_txid, parsed.layout);
                 }
             }
-            None if seen.unknown.len() < MOST_UNKNOWN && !seen.unknown.contains(parsed.root) => {
-                seen.unknown.insert(parsed.root.to_owned());
+            None => {
+                seen.unknown.insert(hash_of(parsed.root));
             }
-            None => {}
         }
     }
+}
+
+/// By this, databases are remembered that are not followed.
+pub(super) fn hash_of(root: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    root.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The error for a store that does not list behind the key that it was asked for.
@@ -213,6 +217,6 @@ mod tests {
         }
         let newest: Vec<_> = (0..2).map(|id| seen.newest.get(&id).map(|(txid, _)| txid.0)).collect();
         assert_eq!(newest, [Some(7), Some(5)]);
-        assert_eq!(seen.unknown, BTreeSet::from(["b/new/".to_owned()]));
+        assert_eq!(seen.unknown, HashSet::from([hash_of("b/new/")]));
     }
 }

@@ -1,11 +1,11 @@
 //! The databases of a followed fleet, and where each is. Pure: time is passed in.
 
-use super::scan::{Scan, Seen, Sought};
+use super::scan::{Scan, Seen, Sought, hash_of};
 use crate::cancel::{CancellationToken, Reason};
 use crate::catalogue::{Layout, Replica};
 use crate::ltx::{Level, Txid};
 use crate::store::Store;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -74,8 +74,8 @@ struct Group {
     store: Store,
     prefix: Option<String>,
     is_unsorted: bool,
-    /// Databases that discovery has seen and that are not followed, by root.
-    ignored: BTreeSet<String>,
+    /// Databases that a discovery had its turn with, and that are not followed: the hashes of their roots.
+    ignored: HashSet<u64>,
 }
 
 /// Numbers of databases by where they are, for people.
@@ -115,8 +115,8 @@ pub(super) struct Standbys {
     groups: Vec<Group>,
     waiting: VecDeque<usize>,
     by_database: HashMap<Arc<PathBuf>, usize>,
-    /// Roots that nobody knows, of the last scan of each store.
-    unknown: Vec<(usize, String)>,
+    /// Databases that nobody knows, of the last scan of each store.
+    unknown: HashSet<(usize, u64)>,
 }
 
 impl Standbys {
@@ -135,7 +135,7 @@ impl Standbys {
         };
         let group = self.groups.iter().position(is_same).unwrap_or_else(|| {
             let (store, prefix) = (database.store.clone(), prefix.map(str::to_owned));
-            self.groups.push(Group { store, prefix, is_unsorted: false, ignored: BTreeSet::new() });
+            self.groups.push(Group { store, prefix, is_unsorted: false, ignored: HashSet::new() });
             self.groups.len() - 1
         });
         self.by_database.insert(Arc::clone(&database.database), self.all.len());
@@ -224,19 +224,31 @@ impl Standbys {
             let unknown = seen.unknown.into_iter().filter(|root| !known.ignored.contains(root));
             self.unknown.extend(unknown.map(|root| (group, root)));
         }
+        // They may be followed since the scan began.
+        if !self.unknown.is_empty() {
+            let followed = self.followed();
+            self.unknown.retain(|(_, root)| !followed.contains(root));
+        }
         news.has_unknown = !self.unknown.is_empty();
         news
     }
 
     /// A discovery has looked at all databases. Those that it did not give to be followed are not asked for again.
     pub(super) fn discovered(&mut self) {
-        let known: BTreeSet<String> =
-            self.all.iter().flat_map(|standby| Replica::roots(&standby.database.replica)).collect();
-        for (group, root) in self.unknown.drain(..).filter(|(_, root)| !known.contains(root)) {
+        let followed = self.followed();
+        for (group, root) in self.unknown.drain().filter(|(_, root)| !followed.contains(root)) {
             if let Some(group) = self.groups.get_mut(group) {
                 group.ignored.insert(root);
             }
         }
+    }
+
+    fn followed(&self) -> HashSet<u64> {
+        self.all
+            .iter()
+            .flat_map(|standby| Replica::roots(&standby.database.replica))
+            .map(|root| hash_of(&root))
+            .collect()
     }
 
     /// The next database to open.
@@ -386,6 +398,21 @@ mod tests {
         assert_eq!(standbys.scanned(0, seen(&[(0, 5), (2, 5)]), (true, 3), now).vanished, []);
         assert_eq!(standbys.status(now).vanished, 1);
         assert_eq!(standbys.scanned(0, seen(&[(1, 6)]), (false, 3), now).returned, [1]);
+    }
+
+    #[test]
+    fn a_discovery_is_asked_for_once() {
+        let (mut standbys, now) = (standbys(1), Instant::now());
+        let unknown =
+            |roots: &[&str]| Seen { unknown: roots.iter().map(|root| hash_of(root)).collect(), ..seen(&[(0, 5)]) };
+        assert!(standbys.scanned(0, unknown(&["b/1/", "b/x/"]), (false, 1), now).has_unknown);
+        standbys.add(database(1), None);
+        // A scan that had begun before.
+        assert!(!standbys.scanned(0, unknown(&["b/1/"]), (false, 1), now).has_unknown);
+        assert!(standbys.scanned(0, unknown(&["b/x/"]), (false, 2), now).has_unknown);
+        standbys.discovered();
+        assert!(!standbys.scanned(0, unknown(&["b/x/"]), (false, 2), now).has_unknown);
+        assert!(standbys.scanned(0, unknown(&["b/x/", "b/y/"]), (false, 2), now).has_unknown);
     }
 
     #[test]

@@ -223,3 +223,30 @@ fn a_second_follower_of_the_same_directory_is_refused() {
     second.fails(&format!("out is followed already, by a process with process ID {}", follower.pid()));
     fleet.catch_up_and_stop(follower);
 }
+
+#[test]
+fn a_fleet_of_replicas_on_disk_is_followed() {
+    let mut fleet = Fleet::new(&["a.db", "b.db"]);
+    let replicas = tempfile::tempdir().unwrap();
+    let write = |name: &str, file: &GeneratedObject| {
+        let (level, min, max) = (file.level, file.min_txid, file.max_txid);
+        let path = replicas.path().join(format!("{name}/ltx/{level}/{min}-{max}.ltx"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let temporary = path.with_extension("tmp");
+        std::fs::write(&temporary, &file.bytes).unwrap();
+        std::fs::rename(temporary, path).unwrap();
+    };
+    for (name, primary) in &mut fleet.primaries {
+        [primary.file(0, (1, 1)), primary.file(9, (1, 1))].iter().for_each(|file| write(name, file.as_ref().unwrap()));
+    }
+    let url = format!("file://{}/**", replicas.path().display());
+    let args = ["restore-pattern", "-f", "-follow-interval", "20ms", "-v", "-output-dir", "out", &url];
+    let follower = Follower::start(&mut hydrant(fleet.dir.path(), &args));
+    follower.until_line("caught up: 2 databases");
+    for _ in 0..3 {
+        for (name, primary) in &mut fleet.primaries {
+            write(name, &primary.transact(Change::Transfer).unwrap());
+        }
+    }
+    fleet.catch_up_and_stop(follower);
+}
