@@ -5,6 +5,7 @@ use crate::cancel::CancellationToken;
 use crate::catalogue::ReplicaEnds;
 use crate::cli::args::resolved::{PromoteArgs, Source};
 use crate::cli::failures::{absolute, from_store};
+use crate::cli::follow::place;
 use crate::cli::restore::locate;
 use crate::cli::session::Session;
 use crate::cli::ui::failure::{Advice, Failure};
@@ -65,7 +66,8 @@ pub(super) fn run(args: &PromoteArgs, env: &Env<'_>, log: &Log, cancel: &Cancell
     let promotion = Promotion { args: &args, location: &location, database: &database, log, cancel };
     promotion.refuse_primary()?;
     promotion.txid()?;
-    let (_lock, ended_follower) = promotion.take_over()?;
+    let (mut lock, ended_follower) = promotion.take_over()?;
+    lock.check_source().map_err(|error| Failure::failed(error.class(), error.to_string()))?;
     // The follower may have gone on until it ended.
     let at = promotion.txid()?;
     let (summary, ends) = promotion.catch_up(at)?;
@@ -75,6 +77,7 @@ pub(super) fn run(args: &PromoteArgs, env: &Env<'_>, log: &Log, cancel: &Cancell
         let path = sidecar::path_of(&database);
         Failure::failed(Class::Io, format!("cannot remove {}: {error}", escaped(&path.to_string_lossy())))
     })?;
+    lock.discard();
     let txid = summary.txid;
     log.essential(Severity::Info, &format!("promoted {} at txid {txid}", escaped(&shown)), &[]);
     log.info("next: start the application, then litestream replicate; the old primary must stay off");
@@ -138,10 +141,10 @@ impl Promotion<'_> {
     fn take_over(&self) -> Result<(FollowLock, bool), Failure> {
         let failed =
             |error: std::io::Error| Failure::failed(Class::Io, format!("cannot lock {}: {error}", self.shown()));
-        let (begun, mut asked) = (Instant::now(), None);
+        let (place, begun, mut asked) = (place(self.location), Instant::now(), None);
         // Ends: after 5 s.
         loop {
-            let other = match FollowLock::take(self.database, &self.args.source_shown).map_err(failed)? {
+            let other = match FollowLock::take(self.database, &place).map_err(failed)? {
                 Taken::Lock(lock) => return Ok((lock, asked.is_some())),
                 Taken::Other(other) => other,
             };
