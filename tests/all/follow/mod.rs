@@ -8,6 +8,7 @@ mod end_to_end;
 mod gaps;
 mod litestream;
 mod promote;
+mod promote_fleet;
 mod refused;
 mod requests;
 mod support;
