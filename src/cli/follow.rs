@@ -67,7 +67,7 @@ pub(super) fn run(
     let systemd = Systemd::of(env);
     let standby = StandbyCommand { request: &request, engine };
     let starting = systemd.starting();
-    let (_lock, start) = match standby.start() {
+    let (mut lock, start) = match standby.start() {
         Ok(started) => started,
         // A signal during the first restore leaves nothing behind, as at any other time.
         Err(Failure::Cancelled(_)) => return Ok(String::new()),
@@ -77,6 +77,7 @@ pub(super) fn run(
         }
         Err(failure) => return Err(failure),
     };
+    lock.keep();
     let (summary, ended) = standby.follow(start.txid, Notifier { systemd, starting: Mutex::new(starting) })?;
     let json = FollowJson {
         db_path: &output_shown,
@@ -121,13 +122,14 @@ impl StandbyCommand<'_> {
         }
         // Makes the directory, where the lock's file is.
         let destination = self.engine.prepare(self.request)?;
-        let lock = self.lock()?;
+        let mut lock = self.lock()?;
         if stands_at(output) && !args.force {
             // Another follower has restored it in between, and has ended.
             return self.resume(lock);
         }
         // A stale one would belong to another database.
         sidecar::remove(output).map_err(|error| self.not_written(&error))?;
+        lock.name_source().map_err(|error| self.not_locked(&error))?;
         let database = output.to_owned();
         let is_forced = stands_at(output);
         let run = async move |worker, order| restore_standby(worker, order, database, is_forced).await;
@@ -149,7 +151,10 @@ impl StandbyCommand<'_> {
     /// Takes up the database that is there.
     fn resume(&self, lock: FollowLock) -> Result<(FollowLock, StandbyStart), Failure> {
         match sidecar::read(self.request.output) {
-            Ok(Some(txid)) => Ok((lock, StandbyStart { txid, restored: false })),
+            Ok(Some(txid)) => {
+                lock.check_source().map_err(failed)?;
+                Ok((lock, StandbyStart { txid, restored: false }))
+            }
             Ok(None) => Err(self.cannot_resume("it does not exist")),
             Err(error) => Err(self.cannot_resume(&error.to_string())),
         }
@@ -174,15 +179,19 @@ impl StandbyCommand<'_> {
     }
 
     fn lock(&self) -> Result<FollowLock, Failure> {
-        match FollowLock::take(self.request.output, &self.request.args.source_shown) {
+        match FollowLock::take(self.request.output, &place(self.request.location)) {
             Ok(Taken::Lock(lock)) => Ok(lock),
             Ok(Taken::Other(OtherFollower { pid, source })) => {
                 let pid = pid.map_or_else(|| "in another container".to_owned(), |pid| format!("with process ID {pid}"));
                 let message = format!("{} is followed already, by a process {pid}, from {source}", self.shown());
                 Err(Failure::failed(Class::InUse, message))
             }
-            Err(error) => Err(Failure::failed(Class::Io, format!("cannot lock {}: {error}", self.shown()))),
+            Err(error) => Err(self.not_locked(&error)),
         }
+    }
+
+    fn not_locked(&self, error: &io::Error) -> Failure {
+        Failure::failed(Class::Io, format!("cannot lock {}: {error}", self.shown()))
     }
 
     fn cannot_resume(&self, why: &str) -> Failure {
@@ -254,6 +263,11 @@ async fn restore_standby(
             .map_err(|error| FollowError::Sidecar { path: sidecar::path_of(&database), error })?;
     }
     Ok(outcome)
+}
+
+/// The place of a replica, as the lock files of standbys name it.
+pub(super) fn place(location: &Location) -> String {
+    follow::place_of(location.store.bucket(), &location.path)
 }
 
 /// The failure for a standby that cannot go on.

@@ -39,6 +39,14 @@ impl StoreConfig {
             Self::File => "file",
         }
     }
+
+    /// The name of the bucket. None for a directory.
+    pub fn bucket(&self) -> Option<&str> {
+        match self {
+            Self::S3(config) => Some(&config.bucket),
+            Self::File => None,
+        }
+    }
 }
 
 impl Location {

@@ -27,6 +27,12 @@ pub enum FollowError {
     Empty { at: Txid, key: String },
     #[error("page {pgno} of {commit}, by which the database grows after txid {at}, is in no file")]
     PageMissing { at: Txid, pgno: Pgno, commit: u32 },
+    /// Its TXID counts for another replica alone.
+    #[error(
+        "this is a standby of {named}, and not of {asked}, as {} says; if the replica was moved there, remove that file",
+        escaped(&.file.to_string_lossy())
+    )]
+    OtherSource { file: PathBuf, named: String, asked: String },
     #[error("{} appeared: the database is replicated from here", escaped(&.path.to_string_lossy()))]
     Primary { path: PathBuf },
     #[error("{error} (twice in a row)")]
@@ -50,7 +56,7 @@ impl FollowError {
         match self {
             Self::Behind { .. } => Class::TargetNotReachable,
             Self::OtherWriter { .. } | Self::PageMissing { .. } | Self::Empty { .. } => Class::Malformed,
-            Self::PageSize { .. } => Class::Config,
+            Self::PageSize { .. } | Self::OtherSource { .. } => Class::Config,
             Self::Primary { .. } => Class::InUse,
             Self::DiskFull { .. } => Class::DiskFull,
             Self::Standby(error) => error.class(),
@@ -76,7 +82,8 @@ impl FollowError {
             | Self::OtherWriter { .. }
             | Self::PageSize { .. }
             | Self::Empty { .. }
-            | Self::PageMissing { .. } => true,
+            | Self::PageMissing { .. }
+            | Self::OtherSource { .. } => true,
             Self::Standby(error) => {
                 matches!(error, StandbyError::ChangedByOther { .. } | StandbyError::Size { .. })
             }

@@ -22,7 +22,7 @@ mod tests;
 pub use crate::commit::txid_sidecar as sidecar;
 pub use error::FollowError;
 pub use events::{FollowEvent, FollowSummary, Observer};
-pub use lock::{FollowLock, OtherFollower, Taken};
+pub use lock::{FollowLock, OtherFollower, Taken, place_of};
 pub use run::{FollowRequest, Until, follow};
 pub use standby::{BUILD_FLAG, LogFill, Standby, StandbyError, check_build};
 

@@ -104,8 +104,13 @@ the application and litestream replicate.",
   hydrant promote /path/to/db
 
   # another standby
-  hydrant promote -o /srv/standby/app.db s3://bucket/backups/app.db",
-    ending: "Exit: 0 promoted, 1 failed and still a standby, 2 usage, 129/130/143 interrupted.",
+  hydrant promote -o /srv/standby/app.db s3://bucket/backups/app.db
+
+  # all standbys of a fleet
+  hydrant promote -output-dir /srv/standby 's3://bucket/backups/**'",
+    ending: "\
+Exit: 0 promoted, 1 failed and still a standby, 3 some databases of a fleet failed, 2 usage,
+129/130/143 interrupted.",
 };
 
 pub(super) const BENCH: HelpText = HelpText {

@@ -141,13 +141,7 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
     };
     let integrity_check = integrity_check(&flags.integrity_check)?;
     let timestamp = values::timestamp(flags.timestamp.as_deref().unwrap_or_default())?;
-    let source = if config::is_replica_url(pattern) {
-        refuse_config_with_url(&flags.config)?;
-        PatternSource::Url(pattern.to_owned())
-    } else {
-        let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
-        PatternSource::Configured { glob, config: config_file(&flags.config, env) }
-    };
+    let source = pattern_source(pattern, &flags.config, env)?;
     let follow = fleet_follow(&flags)?;
     let error_log = given("error-log", flags.error_log)?;
     let output_dir = given("output-dir", flags.output_dir)?;
@@ -215,13 +209,7 @@ pub fn verify(flags: VerifyFlags, words: &[OsString], env: &Env<'_>) -> Result<V
     if flags.sample.is_some() && flags.shard.is_some() {
         return Err(Failure::usage("cannot specify -sample and -shard"));
     }
-    let source = if config::is_replica_url(pattern) {
-        refuse_config_with_url(&flags.config)?;
-        PatternSource::Url(pattern.to_owned())
-    } else {
-        let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
-        PatternSource::Configured { glob, config: config_file(&flags.config, env) }
-    };
+    let source = pattern_source(pattern, &flags.config, env)?;
     let past = past(&flags.past, false)?;
     let catalogue = catalogue(flags.catalogue)?;
     if past.as_of.is_some() && catalogue.path().is_some() {
@@ -283,17 +271,29 @@ pub fn find(flags: FindFlags, env: &Env<'_>) -> Result<FindArgs, Failure> {
 /// # Errors
 /// The source is missing, or a value is invalid.
 pub fn promote(flags: PromoteFlags, env: &Env<'_>) -> Result<PromoteArgs, Failure> {
-    let source = one_source(&flags.source, "hydrant promote -h")?;
-    let output = given("o", flags.output)?;
-    let (source, source_shown) = resolve_source(source, &flags.config, env)?;
-    if matches!(source, Source::Url(_)) && output.is_none() {
-        return Err(Failure::usage("-o is required when promoting from a replica URL")
-            .advised(Some(Advice::Value("o", "/path/to/db".to_owned()))));
-    }
+    let typed = one_source(&flags.source, "hydrant promote -h")?;
+    let (output, output_dir) = (given("o", flags.output)?, given("output-dir", flags.output_dir)?);
+    let (what, source_shown) = match output_dir {
+        Some(_) if output.is_some() => return Err(Failure::usage("cannot specify -o and -output-dir")),
+        Some(output_dir) => {
+            let pattern = typed.to_str().ok_or_else(|| Failure::usage("the pattern must be UTF-8"))?;
+            (
+                Promotee::Fleet { pattern: pattern_source(pattern, &flags.config, env)?, output_dir },
+                redact::url(pattern),
+            )
+        }
+        None => {
+            let (source, source_shown) = resolve_source(typed, &flags.config, env)?;
+            if matches!(source, Source::Url(_)) && output.is_none() {
+                return Err(Failure::usage("-o is required when promoting from a replica URL")
+                    .advised(Some(Advice::Value("o", "/path/to/db".to_owned()))));
+            }
+            (Promotee::One { source, output }, source_shown)
+        }
+    };
     Ok(PromoteArgs {
-        source,
+        what,
         source_shown,
-        output,
         integrity_check: integrity_check(&flags.integrity_check)?,
         force: flags.force,
         json: flags.json,
@@ -403,6 +403,16 @@ fn resolve_source(source: &OsStr, flags: &ConfigFlags, env: &Env<'_>) -> Result<
     }
     let path = config::clean_path(Path::new(source), env).map_err(|e| Failure::failed(e.class(), e.to_string()))?;
     Ok((Source::Database { path, config: config_file(flags, env) }, shown))
+}
+
+/// Converts a pattern to a [`PatternSource`]: a URL with a glob, else a glob over the paths of configured databases.
+fn pattern_source(pattern: &str, flags: &ConfigFlags, env: &Env<'_>) -> Result<PatternSource, Failure> {
+    if config::is_replica_url(pattern) {
+        refuse_config_with_url(flags)?;
+        return Ok(PatternSource::Url(pattern.to_owned()));
+    }
+    let glob = values::glob(pattern).map_err(|e| Failure::usage(format!("invalid pattern \"{pattern}\": {e}")))?;
+    Ok(PatternSource::Configured { glob, config: config_file(flags, env) })
 }
 
 /// Refuses `-config` together with a URL, for which no configuration file is read.

@@ -483,14 +483,21 @@ pub struct FindArgs {
     pub common: CommonArgs,
 }
 
+/// What `hydrant promote` promotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promotee {
+    /// `-o`: the standby. None: the path of the configured database.
+    One { source: Source, output: Option<PathBuf> },
+    /// `-output-dir`: the standbys of the pattern that are below this directory.
+    Fleet { pattern: PatternSource, output_dir: PathBuf },
+}
+
 /// The arguments of `hydrant promote`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromoteArgs {
-    pub source: Source,
+    pub what: Promotee,
     /// The source as typed, with the secrets in a URL replaced by `***`.
     pub source_shown: String,
-    /// `-o`: the standby. None: the path of the configured database.
-    pub output: Option<PathBuf>,
     pub integrity_check: IntegrityCheck,
     /// `-force`: promote also if Litestream cannot go on with this replica.
     pub force: bool,

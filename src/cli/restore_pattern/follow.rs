@@ -17,17 +17,18 @@ use crate::commit::{CommitContext, Replace};
 use crate::config::{Env, RestorePattern};
 use crate::error::escaped;
 use crate::fleet::{
-    CatalogueUse, DatabaseWindow, Ended, Ending, First, FleetSource, Progress, RunEvent, RunResult, Settings, Subject,
+    CatalogueUse, DatabaseRef, DatabaseWindow, Ended, Ending, First, FleetSource, Progress, RunEvent, RunResult, Settings, Subject,
 };
 use crate::follow::fleet::{
-    FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetStatus, FleetTotals, FollowedDatabase, follow_fleet,
+    FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetStatus, FleetTotals, FollowedDatabase, follow_fleet, lock_standby,
 };
 use crate::follow::{self, FollowLock, OtherFollower, Taken, sidecar};
+use crate::ltx::Txid;
 use crate::process::locks::lock;
 use crate::telemetry::Counters;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -80,32 +81,44 @@ impl FirstRestore {
 /// The database to follow. None if there is none: it has failed. An error if it exists and cannot be taken up.
 fn followed(ended: &Ended) -> Option<Result<FollowedDatabase, String>> {
     let (Subject::Database(database), Some(output)) = (&ended.subject, &ended.output) else { return None };
-    let refused = |why: &str| {
-        let path = escaped(&output.to_string_lossy()).to_string();
-        Some(Err(format!(
-            "cannot resume follow mode: {path} exists, but its TXID cannot be read from {path}-txid: {why}"
-        )))
-    };
-    let at = match (&ended.ending, sidecar::read(output)) {
-        (Ending::Restored { .. } | Ending::Skipped(_), Ok(Some(at))) => at,
-        // It has replaced another database, whose sidecar could not become its own.
-        (Ending::Restored { outcome, .. }, _) => match sidecar::write(output, outcome.txid) {
-            Ok(()) => outcome.txid,
-            Err(error) => return refused(&error.to_string()),
-        },
-        (Ending::Skipped(_), Ok(None)) if !output.exists() => return None,
-        (Ending::Skipped(_), Ok(None)) => return refused("it does not exist"),
-        (Ending::Skipped(_), Err(error)) => return refused(&error.to_string()),
+    let at = match &ended.ending {
+        Ending::Restored { outcome, .. } => restored(database, output, outcome.txid),
+        Ending::Skipped(_) if output.exists() => existing(database, output),
         _ => return None,
     };
-    Some(Ok(FollowedDatabase {
+    let path = || escaped(&output.to_string_lossy()).to_string();
+    Some(at.map_err(|why| format!("cannot follow {}: {why}", path())).map(|at| FollowedDatabase {
         name: Arc::from(database.name()),
         store: database.store.clone(),
         replica: Arc::from(database.path()),
-        source: Arc::from(database.store.place(database.path())),
         database: Arc::new(output.clone()),
         at,
     }))
+}
+
+/// Completes a standby that was restored at TXID `at`.
+fn restored(database: &DatabaseRef, output: &Path, at: Txid) -> Result<Txid, String> {
+    let mut lock = lock_standby(output, &database.store, database.path())?;
+    lock.name_source().map_err(|error| format!("cannot write the file that names its replica: {error}"))?;
+    lock.keep();
+    // One that has replaced another database has no sidecar yet.
+    if !matches!(sidecar::read(output), Ok(Some(_))) {
+        sidecar::write(output, at).map_err(|error| format!("cannot write its sidecar (-txid): {error}"))?;
+    }
+    Ok(at)
+}
+
+/// The TXID of a standby that exists.
+fn existing(database: &DatabaseRef, output: &Path) -> Result<Txid, String> {
+    let at = match sidecar::read(output) {
+        Ok(Some(at)) => at,
+        Ok(None) => return Err("it exists and has no sidecar (-txid), so its TXID is unknown".to_owned()),
+        Err(error) => return Err(format!("it exists, and its sidecar (-txid) cannot be read: {error}")),
+    };
+    let mut lock = lock_standby(output, &database.store, database.path())?;
+    lock.check_source().map_err(|error| error.to_string())?;
+    lock.keep();
+    Ok(at)
 }
 
 /// Runs the command. A signal ends it with success.

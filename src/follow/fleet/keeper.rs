@@ -8,13 +8,13 @@ use crate::cancel::{CancellationToken, Reason};
 use crate::follow::error::FollowError;
 use crate::follow::events::{FollowEvent, FollowSummary};
 use crate::follow::list_rate::ListRate;
-use crate::follow::lock::{FollowLock, OtherFollower, Taken};
+use crate::follow::lock::{FollowLock, OtherFollower, Taken, place_of};
 use crate::follow::run::{FollowRequest, Means, Until, follow_with};
 use crate::follow::{primary_state, sidecar};
 use crate::ltx::Txid;
 use crate::process::threads::Threads;
 use crate::restore::{Worker, submit};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use std::path::{Path, PathBuf};
@@ -379,13 +379,15 @@ impl Keeper {
     fn open(&mut self, id: usize) -> Result<(), String> {
         let Some(standby) = self.standbys.get_mut(id) else { return Ok(()) };
         let database = standby.database.clone();
-        let lock = lock(&database)?;
+        let mut lock = lock_standby(&database.database, &database.store, &database.replica)?;
+        lock.check_source().map_err(|error| error.to_string())?;
         let at = match sidecar::read(&database.database) {
             // What the sidecar could not be told at the end of the last follower is known here.
             Ok(Some(at)) => at.max(standby.at),
             Ok(None) => return Err("its sidecar (-txid) is gone: it was promoted, or restored otherwise".to_owned()),
             Err(error) => return Err(format!("cannot read its sidecar (-txid): {error}")),
         };
+        lock.keep();
         let cancel = CancellationToken::new();
         standby.at = at;
         standby.place = Place::Open(OpenStandby {
@@ -446,9 +448,13 @@ impl Keeper {
     }
 }
 
-/// Takes the lock of a database.
-fn lock(database: &FollowedDatabase) -> Result<FollowLock, String> {
-    match FollowLock::take(&database.database, &database.source) {
+/// Takes the lock of a database, whose file then names its replica.
+///
+/// # Errors
+/// Somebody else follows it, it is a standby of another replica, or the lock's file cannot be written.
+pub fn lock_standby(database: &Path, store: &Store, replica: &str) -> Result<FollowLock, String> {
+    let bucket = store.bucket().map(|bucket| bucket.bucket());
+    match FollowLock::take(database, &place_of(bucket, replica)) {
         Ok(Taken::Lock(lock)) => Ok(lock),
         Ok(Taken::Other(OtherFollower { pid: Some(pid), .. })) => Err(format!("process {pid} follows it already")),
         Ok(Taken::Other(OtherFollower { pid: None, .. })) => {

@@ -12,5 +12,5 @@ mod keeper;
 mod scan;
 mod standbys;
 
-pub use keeper::{FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetTotals, follow_fleet};
+pub use keeper::{FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetTotals, follow_fleet, lock_standby};
 pub use standbys::{FleetStatus, FollowedDatabase};

@@ -20,8 +20,6 @@ pub struct FollowedDatabase {
     pub store: Store,
     /// Path of the replica in the store.
     pub replica: Arc<str>,
-    /// Its replica, as messages show it.
-    pub source: Arc<str>,
     /// The absolute path of the database.
     pub database: Arc<PathBuf>,
     /// The TXID in its sidecar.
@@ -350,7 +348,6 @@ mod tests {
             name: format!("{n}").into(),
             store: Store::File(FileStore::default()),
             replica: format!("b/{n}").into(),
-            source: "".into(),
             database: Arc::new(PathBuf::from(format!("/{n}"))),
             at: Txid(5),
         }

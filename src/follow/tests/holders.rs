@@ -1,19 +1,74 @@
 //! The lock of a standby. That another process is refused is tested with the program (tests/all/follow).
 
-use crate::follow::{FollowLock, Taken};
+use crate::follow::{FollowLock, Taken, place_of};
+use std::path::Path;
+
+const SOURCE: &str = "s3://bucket/app.db";
+
+#[track_caller]
+fn take(path: &Path, source: &str) -> FollowLock {
+    let Taken::Lock(lock) = FollowLock::take(path, source).unwrap() else { panic!("somebody else has it") };
+    lock
+}
 
 #[test]
-fn a_lock_names_its_holder_and_leaves_nothing_behind() {
+fn a_lock_names_its_holder_and_stays_only_where_there_is_a_standby() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     assert_eq!(FollowLock::holder(&path).unwrap(), None);
-    // What a killed follower left.
     let file = folder.path().join(".app.db-hydrant-follow");
-    std::fs::write(&file, "4194999\ns3://other\nand more\n").unwrap();
-    let Taken::Lock(lock) = FollowLock::take(&path, "s3://bucket/app.db").unwrap() else { panic!() };
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\ns3://bucket/app.db\n", std::process::id()));
+    let text = |source: &str| format!("{}\nreplica {source}\n", std::process::id());
+    // What older versions, killed followers and others left names no source.
+    for left in ["", "4194999\ns3://other\nand more\n", "4194999\nreplica s3://oth", "4194999\nreplica \n", "\u{0}"] {
+        std::fs::write(&file, left).unwrap();
+        let lock = take(&path, SOURCE);
+        assert_eq!(lock.other_source(), None, "{left:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text(SOURCE));
+        drop(lock);
+        assert!(!file.exists());
+    }
+    std::fs::write(&file, [0xff; 32 << 10]).unwrap();
+    let mut lock = take(&path, SOURCE);
+    lock.keep();
+    drop(lock);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text(SOURCE));
+    // It was there before: it stays, unless it is no standby any more.
+    drop(take(&path, SOURCE));
+    let mut lock = take(&path, SOURCE);
+    assert_eq!(lock.other_source(), None);
+    lock.discard();
     drop(lock);
     assert!(!file.exists());
+}
+
+#[test]
+fn another_source_is_named_until_it_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let file = folder.path().join(".app.db-hydrant-follow");
+    let long = format!("s3://bucket/{}", "x".repeat(1024));
+    std::fs::write(&file, format!("1\nreplica {long}\n")).unwrap();
+    let lock = take(&path, SOURCE);
+    assert_eq!(lock.other_source(), Some(&*long));
+    drop(lock);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\nreplica {long}\n", std::process::id()));
+    let mut lock = take(&path, SOURCE);
+    lock.name_source().unwrap();
+    assert_eq!(lock.other_source(), None);
+    drop(lock);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\nreplica {SOURCE}\n", std::process::id()));
+}
+
+#[test]
+fn one_replica_has_one_place() {
+    for path in ["a/app.db", "/a/app.db", "a/app.db/", "/a/app.db//"] {
+        assert_eq!(place_of(Some("b"), path), "s3://b/a/app.db");
+        assert_eq!(place_of(None, path), "file:///a/app.db");
+    }
+    for path in ["", ".", "/"] {
+        assert_eq!(place_of(Some("b"), path), "s3://b/");
+    }
+    assert_eq!(place_of(Some("b"), "a\nreplica c").lines().count(), 1);
 }
 
 #[test]

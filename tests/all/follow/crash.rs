@@ -3,7 +3,7 @@
 
 use super::support::*;
 use hydrant::ltx::Txid;
-use hydrant::sim::generate::Change;
+use hydrant::sim::generate::{Change, Primary};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -24,7 +24,10 @@ fn has_strace() -> bool {
 
 /// Runs the follower and kills it before its `nth` call. Returns false if it was not killed: it caught up, and ended.
 fn killed_at(world: &World, nth: u32) -> bool {
-    let of = world.command(&["-io-engine", "pwrite"]);
+    is_killed(world, world.command(&["-io-engine", "pwrite"]), nth)
+}
+
+fn is_killed(world: &World, of: Command, nth: u32) -> bool {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={CALLS}")]);
     command.args(["-e", &format!("inject={CALLS}:signal=KILL:when={nth}")]);
@@ -120,6 +123,47 @@ fn a_first_start_killed_at_any_step_leaves_nothing_or_a_standby() {
         let follower = world.follow();
         world.catch_up_and_stop(follower);
         assert_eq!(new, Txid(2));
+    }
+    panic!("more than {MOST_STEPS} steps");
+}
+
+/// The TXID in a sidecar counts for one replica alone. So no step may leave the old one beside the name of the new source.
+#[test]
+fn a_change_of_the_source_killed_at_any_step_never_mixes_two_databases() {
+    if !has_strace() {
+        return;
+    }
+    let mut world = World::new(4096, 0);
+    world.transact(Change::Transfer);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    let (other, url) = world.other_replica(Txid(3));
+    let template = tempfile::tempdir().unwrap();
+    copy(world.dir.path(), template.path());
+    let image = |primary: &Primary, txid| masked(primary.image(txid).unwrap().to_vec());
+    let (old, new, mut refused) = (image(&world.primary, Txid(2)), image(&other, Txid(3)), 0);
+    for nth in 1..MOST_STEPS {
+        copy(template.path(), world.dir.path());
+        let is_ended = !is_killed(&world, world.command_of(&url, &["-force", "-io-engine", "pwrite"]), nth);
+        // As another follower does at its start.
+        read_only(&world.path()).and_then(|reader| seq(&reader)).unwrap();
+        let found = masked(std::fs::read(world.path()).unwrap());
+        let expected = match &*world.source() {
+            "s3://bucket/other.db" => (&new, "0000000000000003\n"),
+            source => {
+                assert_eq!(source, "s3://bucket/app.db", "killed at {nth}");
+                (&old, "0000000000000002\n")
+            }
+        };
+        match std::fs::read_to_string(world.dir.path().join("out.db-txid")) {
+            Ok(txid) => assert!(found == *expected.0 && txid == expected.1, "killed at {nth}: {txid}"),
+            Err(_) => refused += 1,
+        }
+        if is_ended {
+            assert_eq!(world.source(), "s3://bucket/other.db");
+            assert!(nth > 20 && refused > 5, "only {nth} steps, {refused} of them without a sidecar");
+            return;
+        }
     }
     panic!("more than {MOST_STEPS} steps");
 }

@@ -9,6 +9,7 @@ mod fleet;
 mod gaps;
 mod litestream;
 mod promote;
+mod promote_fleet;
 mod refused;
 mod requests;
 mod support;

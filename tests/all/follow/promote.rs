@@ -8,8 +8,11 @@ use hydrant::sim::server::{Failure, Faults, Object};
 use std::process::Command;
 
 fn promote(world: &World, more: &[&str]) -> Command {
-    let url = world.url();
-    hydrant(world.dir.path(), &[&["promote", "-o", "out.db"], more, &[&*url]].concat())
+    promote_of(world, &world.url(), more)
+}
+
+fn promote_of(world: &World, url: &str, more: &[&str]) -> Command {
+    hydrant(world.dir.path(), &[&["promote", "-o", "out.db"], more, &[url]].concat())
 }
 
 /// A standby of a replica with three transactions whose follower has ended.
@@ -101,7 +104,23 @@ fn what_is_no_standby_or_cannot_be_asked_is_left_alone() {
     Follower::start(&mut promote(&world, &[])).fails("out.db is no standby: ");
     std::fs::remove_file(world.path()).unwrap();
     Follower::start(&mut promote(&world, &[])).fails("out.db does not exist");
-    world.has_only(&[]);
+    world.has_only(&[LOCK]);
+}
+
+/// The replica of another database has newer files, which would be applied.
+#[test]
+fn a_standby_is_not_promoted_with_another_replica() {
+    let world = standby();
+    let (_, url) = world.other_replica(Txid(9));
+    let text = "this is a standby of s3://bucket/app.db, and not of s3://bucket/other.db, as ";
+    Follower::start(&mut promote_of(&world, &url, &["-force"])).fails(text);
+    world.is_state(Txid(3));
+    assert_eq!(world.source(), "s3://bucket/app.db");
+    // Neither does a standby of Litestream name its source, and it can be promoted.
+    std::fs::remove_file(world.dir.path().join(LOCK)).unwrap();
+    let (status, _, lines) = Follower::start(&mut promote(&world, &[])).wait();
+    assert_eq!(status.code(), Some(0), "{lines:#?}");
+    is_promoted(&world, Txid(3));
 }
 
 #[test]

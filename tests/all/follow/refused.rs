@@ -49,6 +49,58 @@ fn a_replica_that_is_behind_stops_it() {
     world.is_state(txid);
 }
 
+/// Its files are newer, and would be applied as if they were the standby's own.
+#[test]
+fn another_replica_is_not_followed() {
+    let mut world = World::new(4096, 0);
+    world.transact(Change::Transfer);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    assert_eq!(world.source(), "s3://bucket/app.db");
+    let (other, url) = world.other_replica(Txid(9));
+    let text = "this is a standby of s3://bucket/app.db, and not of s3://bucket/other.db, as ";
+    let lines = Follower::start(&mut world.command_of(&url, &[])).fails(text);
+    let is_named = |line: &String| line.contains(LOCK) && line.ends_with("remove that file");
+    assert!(lines.iter().any(is_named), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("Try: hydrant restore -force -f ")), "{lines:#?}");
+    world.is_state(Txid(2));
+    // Another form of its own URL.
+    let own = world.url().replace("/app.db?", "/app.db/?");
+    let follower = Follower::start(&mut world.command_of(&own, &[]));
+    world.catch_up_and_stop(follower);
+    // As advised.
+    let follower = Follower::start(&mut world.command_of(&url, &["-force"]));
+    follower.until_line("caught up");
+    follower.stop();
+    assert_eq!(world.source(), "s3://bucket/other.db");
+    assert!(masked(fs::read(world.path()).unwrap()) == masked(other.image(Txid(9)).unwrap().to_vec()));
+    world.follow().fails("this is a standby of s3://bucket/other.db, and not of s3://bucket/app.db");
+}
+
+/// The replica was moved: its files are the same at another place.
+#[test]
+fn a_moved_replica_is_followed_once_the_file_is_removed() {
+    let mut world = World::new(4096, 0);
+    let follower = world.follow();
+    world.catch_up_and_stop(follower);
+    let mut moved = world.url().replace("app.db", "moved/app.db");
+    for txid in 1..4 {
+        if txid > 1 {
+            world.transact_unseen(Change::Transfer);
+        }
+        let file = world.primary.file(0, (txid, txid)).unwrap();
+        let key = format!("moved/{}", file.key);
+        world.server.objects().put(BUCKET, &key, Object::new(file.bytes).last_modified(file.last_modified));
+    }
+    Follower::start(&mut world.command_of(&moved, &[])).fails("if the replica was moved there, remove that file");
+    fs::remove_file(world.dir.path().join(LOCK)).unwrap();
+    // The service's address is no part of the place.
+    moved = moved.replace("127.0.0.1", "localhost");
+    let follower = Follower::start(&mut world.command_of(&moved, &[]));
+    world.catch_up_and_stop(follower);
+    assert_eq!(world.source(), "s3://bucket/moved/app.db");
+}
+
 #[test]
 fn only_one_follower_at_a_time() {
     let world = World::new(4096, 0);
@@ -106,7 +158,7 @@ fn another_writer_stops_it_and_the_database_stays_whole() {
 /// Checks that the database holds the state at `txid`, and that no follower takes it up.
 #[track_caller]
 fn is_whole_and_no_standby(world: &World, txid: Txid) {
-    world.has_only(&["out.db"]);
+    world.has_only(&[LOCK, "out.db"]);
     assert_eq!(read_only(&world.path()).and_then(|reader| seq(&reader)).unwrap(), txid.0);
     world.follow().fails("cannot resume follow mode: ");
 }
@@ -209,6 +261,6 @@ fn a_restore_without_f_takes_the_sidecar_away() {
     let args = ["restore", "-force", "-txid", "1", "-o", "out.db", &url];
     let (status, _, lines) = Follower::start(&mut crate::common::binary::hydrant(world.dir.path(), &args)).wait();
     assert!(status.success(), "{lines:#?}");
-    world.has_only(&["out.db"]);
+    world.has_only(&[LOCK, "out.db"]);
     world.follow().fails("cannot resume follow mode: ");
 }

@@ -16,6 +16,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub(super) const BUCKET: &str = "bucket";
+/// The file of a standby that names its source.
+pub(super) const LOCK: &str = ".out.db-hydrant-follow";
 
 pub(super) struct World {
     pub primary: Primary,
@@ -74,13 +76,33 @@ impl World {
     }
 
     pub(super) fn command(&self, more: &[&str]) -> Command {
-        let url = self.url();
-        let args = [&["restore", "-f", "-follow-interval", "20ms", "-v", "-o", "out.db"], more, &[&*url]].concat();
-        hydrant(self.dir.path(), &args)
+        self.command_of(&self.url(), more)
     }
 
     pub(super) fn follow(&self) -> Follower {
         Follower::start(&mut self.command(&[]))
+    }
+
+    /// The replica of another database with the same page size, up to `newest`. Returns its URL.
+    pub(super) fn other_replica(&self, newest: Txid) -> (Primary, String) {
+        let mut other = Primary::new("other.db", PageSize::new(4096).unwrap(), 0, 99).unwrap();
+        [0, 9].into_iter().for_each(|level| self.put(other.file(level, (1, 1)).unwrap()));
+        while other.txid() < newest {
+            self.put(other.transact(Change::Transfer).unwrap());
+        }
+        (other, self.url().replace("app.db", "other.db"))
+    }
+
+    /// As [`Self::command`], of the replica at `url`.
+    pub(super) fn command_of(&self, url: &str, more: &[&str]) -> Command {
+        let args = [&["restore", "-f", "-follow-interval", "20ms", "-v", "-o", "out.db"], more, &[url]].concat();
+        hydrant(self.dir.path(), &args)
+    }
+
+    /// The source that the standby names. Empty if it names none.
+    pub(super) fn source(&self) -> String {
+        let text = std::fs::read_to_string(self.dir.path().join(LOCK)).unwrap_or_default();
+        text.lines().nth(1).and_then(|line| line.strip_prefix("replica ")).unwrap_or_default().to_owned()
     }
 
     /// Waits until the standby shows the newest transaction, then stops the follower.
@@ -99,7 +121,7 @@ impl World {
         let image = self.primary.image(txid).unwrap().to_vec();
         assert!(masked(std::fs::read(self.path()).unwrap()) == masked(image), "another state than {txid}");
         assert_eq!(self.sidecar(), format!("{txid}\n"));
-        self.has_only(&["out.db", "out.db-txid"]);
+        self.has_only(&[LOCK, "out.db", "out.db-txid"]);
     }
 
     pub(super) fn sidecar(&self) -> String {
