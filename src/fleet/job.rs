@@ -12,6 +12,7 @@ use crate::plan::V3State;
 use crate::restore::{Discarded, PastState, RestoreOutcome, VerifiedDatabase};
 use crate::store::StoreError;
 use crate::timestamp::Timestamp;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -163,6 +164,7 @@ pub struct Admission<'a> {
     first: &'a First,
     only: Option<&'a Only>,
     sample: Option<&'a Sample>,
+    except: Option<&'a HashSet<PathBuf>>,
 }
 
 /// The jobs of a run, and the databases that cannot be restored.
@@ -223,7 +225,12 @@ impl Ended {
 impl<'a> Admission<'a> {
     /// Makes an admission with the settings of output paths and the globs of `--first`.
     pub const fn new(places: Places, first: &'a First) -> Self {
-        Self { places, first, only: None, sample: None }
+        Self { places, first, only: None, sample: None, except: None }
+    }
+
+    /// The databases whose outputs are these paths have been dealt with.
+    pub fn except(self, outputs: Option<&'a HashSet<PathBuf>>) -> Self {
+        Self { except: outputs, ..self }
     }
 
     /// Only the databases that `only` names are restored.
@@ -298,6 +305,9 @@ impl<'a> Admission<'a> {
             if let Some(why) = colliding.remove(&i) {
                 all.refused.push(refused(Subject::Database(job.database), paths.get(i).cloned(), why));
             }
+        }
+        if let Some(except) = self.except {
+            jobs.retain(|job| !except.contains(&job.place.path()));
         }
         all.jobs = jobs;
         debug_assert!(colliding.is_empty(), "a collision of a job that does not exist");

@@ -17,17 +17,19 @@ use crate::commit::{CommitContext, Replace};
 use crate::config::{Env, RestorePattern};
 use crate::error::escaped;
 use crate::fleet::{
-    CatalogueUse, DatabaseRef, DatabaseWindow, Ended, Ending, First, FleetSource, Progress, RunEvent, RunResult, Settings, Subject,
+    CatalogueUse, DatabaseRef, DatabaseWindow, Ended, Ending, First, FleetSource, Progress, RunEvent, RunResult,
+    Settings, Subject,
 };
 use crate::follow::fleet::{
-    FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetStatus, FleetTotals, FollowedDatabase, follow_fleet, lock_standby,
+    FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetStatus, FleetTotals, FollowedDatabase, follow_fleet,
+    lock_standby,
 };
 use crate::follow::{self, FollowLock, OtherFollower, Taken, sidecar};
 use crate::ltx::Txid;
 use crate::process::locks::lock;
 use crate::telemetry::Counters;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -201,6 +203,7 @@ impl Following<'_> {
         let most = MOST_OPEN + NEW_AT_A_TIME;
         let session = Session::open(&self.args.common, most, false, &self.counters, self.log, &stop)?;
         let (news, brought) = unbounded_channel();
+        let known = databases.iter().map(|database| database.database.to_path_buf()).collect();
         for database in databases {
             // Fails only if the loop has ended.
             let _ = news.send(FleetNews::Database(database));
@@ -225,15 +228,17 @@ impl Following<'_> {
                 stop.cancel(Reason::Terminate);
             })
         }));
-        self.discover_anew(&session, &asked, &news)?;
+        self.discover_anew(&session, &asked, known, &news)?;
         result.recv().map_err(|_| Failure::internal("the workers ended before the followers"))
     }
 
-    /// Looks for new databases from time to time, and restores them. Returns when the followers have ended.
+    /// Looks for databases besides the `known` ones from time to time, and restores them. Returns when the followers have
+    /// ended.
     fn discover_anew(
         &self,
         session: &Session,
         asked: &Receiver<()>,
+        mut known: HashSet<PathBuf>,
         news: &UnboundedSender<FleetNews>,
     ) -> Result<(), Failure> {
         let first =
@@ -262,12 +267,18 @@ impl Following<'_> {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             }
             let window = DatabaseWindow::new(Some(NEW_AT_A_TIME), NEW_AT_A_TIME, session.requests());
-            let passed = run.pass(Arc::clone(self.source), window, &mut |event| match event {
+            let mut new = Vec::new();
+            let passed = run.pass(Arc::clone(self.source), window, Some(&known), &mut |event| match event {
                 RunEvent::ListingAgain(error) => self.log.debug(&format!("listing again: {error}")),
                 RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
-                RunEvent::Ended(ended) => self.take_new(&ended, &mut warned, news),
+                RunEvent::Ended(ended) => new.extend(self.take_new(&ended, &mut warned)),
                 RunEvent::AllFound { .. } | RunEvent::LittleSpace(_) => {}
             });
+            for database in new {
+                known.insert(database.database.to_path_buf());
+                // Fails only if the followers have ended.
+                let _ = news.send(FleetNews::Database(database));
+            }
             let error = match passed {
                 Ok(RunResult { discovered: Some(Err(error)), .. }) => error.to_string(),
                 Ok(_) => String::new(),
@@ -281,30 +292,26 @@ impl Following<'_> {
         }
     }
 
-    /// Hands a database that a pass has found or restored to the followers, which know most of them. `warned`: what was
-    /// said of each that cannot be followed.
-    fn take_new(&self, ended: &Ended, warned: &mut BTreeMap<String, String>, news: &UnboundedSender<FleetNews>) {
+    /// The database to follow that a pass has found or restored. `warned`: what was said of each that cannot be followed.
+    fn take_new(&self, ended: &Ended, warned: &mut BTreeMap<String, String>) -> Option<FollowedDatabase> {
         let name = escaped(ended.name()).to_string();
-        let why = match followed(ended) {
-            Some(Ok(database)) => {
+        let why = match (followed(ended), &ended.ending) {
+            (Some(Ok(database)), ending) => {
                 warned.remove(&name);
-                if let Ending::Restored { outcome, .. } = &ended.ending {
+                if let Ending::Restored { outcome, .. } = ending {
                     self.log.info(&format!("new: {name}, restored at txid {}", outcome.txid));
                 }
-                // Fails only if the followers have ended.
-                let _ = news.send(FleetNews::Database(database));
-                return;
+                return Some(database);
             }
-            Some(Err(why)) => why,
-            None => match &ended.ending {
-                Ending::Failed { reason, .. } => reason.clone(),
-                _ => return,
-            },
+            (Some(Err(why)), _) => why,
+            (None, Ending::Failed { reason, .. }) => format!("{name}: {reason}"),
+            (None, _) => return None,
         };
         if !self.cancel.is_cancelled() && warned.get(&name) != Some(&why) {
-            self.log.warn(&format!("{name}: {why}"));
+            self.log.warn(&why);
             warned.insert(name, why);
         }
+        None
     }
 
     fn observer(&self, notifier: Notifier) -> FleetObserver {

@@ -37,6 +37,7 @@ use crate::report::{Purpose, RunEnd, RunInfo, Timeline};
 use crate::telemetry::Counters;
 use follow::FirstRestore;
 use reporter::Reporter;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -264,7 +265,7 @@ impl PatternRun<'_> {
     ) -> Result<String, Failure> {
         let window = DatabaseWindow::new(parallel, self.session.max_databases, self.session.requests());
         let mut reporter = Reporter::new(self.args, self.log, summary, self.start.begun);
-        let result = self.pass(source, window, &mut |event| {
+        let result = self.pass(source, window, None, &mut |event| {
             if matches!(event, RunEvent::AllFound { .. })
                 && let Some(note) = self.session.catalogue_note()
             {
@@ -305,7 +306,8 @@ impl PatternRun<'_> {
         }
     }
 
-    /// Finds the databases of `source` and restores them, and passes each event to `hear`.
+    /// Finds the databases of `source` and restores them, but for those whose outputs are in `except`. Passes each event to
+    /// `hear`.
     ///
     /// # Errors
     /// The output directory has no absolute path, or this thread cannot wait for the workers.
@@ -313,6 +315,7 @@ impl PatternRun<'_> {
         &self,
         source: Arc<FleetSource>,
         window: DatabaseWindow,
+        except: Option<&HashSet<PathBuf>>,
         hear: &mut dyn FnMut(RunEvent),
     ) -> Result<RunResult, Failure> {
         let places = self.places()?;
@@ -333,7 +336,7 @@ impl PatternRun<'_> {
             commit: &self.commit,
             cancel: self.cancel,
         };
-        let admission = Admission::new(places, self.first).only(self.only.as_ref());
+        let admission = Admission::new(places, self.first).only(self.only.as_ref()).except(except);
         fleet.run(feed, admission, window, hear).map_err(|e| Failure::failed(e.class(), e.to_string()))
     }
 

@@ -5,7 +5,7 @@ use crate::cancel::{CancellationToken, Reason};
 use crate::catalogue::{Layout, Replica};
 use crate::ltx::{Level, Txid};
 use crate::store::Store;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -112,21 +112,13 @@ pub(super) struct Standbys {
     all: Vec<Standby>,
     groups: Vec<Group>,
     waiting: VecDeque<usize>,
-    by_database: HashMap<Arc<PathBuf>, usize>,
     /// Databases that nobody knows, of the last scan of each store.
     unknown: HashSet<(usize, u64)>,
 }
 
 impl Standbys {
-    /// Adds a database, or takes up one that was stopped. `prefix`: what all keys of its fleet begin with, if it is known.
+    /// Adds a database, which is not among them. `prefix`: what all keys of its fleet begin with, if it is known.
     pub(super) fn add(&mut self, database: FollowedDatabase, prefix: Option<&str>) {
-        if let Some(known) = self.by_database.get(&database.database).and_then(|&id| self.all.get_mut(id)) {
-            if matches!(known.place, Place::Stopped) {
-                (known.at, known.place) = (database.at, Place::Idle);
-                known.opened_for = Txid(0);
-            }
-            return;
-        }
         let is_same = |group: &Group| match (group.store.bucket(), database.store.bucket()) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
@@ -136,7 +128,6 @@ impl Standbys {
             self.groups.push(Group { store, prefix, is_unsorted: false, ignored: HashSet::new() });
             self.groups.len() - 1
         });
-        self.by_database.insert(Arc::clone(&database.database), self.all.len());
         self.all.push(Standby {
             at: database.at,
             place: Place::Idle,
