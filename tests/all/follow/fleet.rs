@@ -9,6 +9,7 @@ use hydrant::sim::server::{Object, Outcome, RequestKind, SimCredentials, SimOpti
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 struct Fleet {
     primaries: BTreeMap<String, Primary>,
@@ -248,5 +249,69 @@ fn a_fleet_of_replicas_on_disk_is_followed() {
             write(name, &primary.transact(Change::Transfer).unwrap());
         }
     }
+    fleet.catch_up_and_stop(follower);
+}
+
+#[test]
+fn a_killed_fleet_goes_on_where_it_was() {
+    let names = ["a.db", "b.db", "c.db"];
+    let mut fleet = Fleet::new(&names);
+    let mut follower = fleet.follow(&[]);
+    follower.until_line("caught up:");
+    let readers: Vec<_> = names.iter().map(|name| Readers::start(&fleet.path(name))).collect();
+    for round in 0..6 {
+        for change in [Change::Transfer, Change::Grow(30_000), Change::Vacuum] {
+            names.iter().for_each(|name| fleet.transact(name, change));
+            let name = names[round % names.len()];
+            // Others are in the middle of it.
+            follower.until_seq(&fleet.path(name), fleet.primaries[name].txid());
+        }
+        follower.kill();
+        follower = fleet.follow(&[]);
+    }
+    readers.into_iter().for_each(Readers::stop);
+    fleet.catch_up_and_stop(follower);
+}
+
+/// Prints how long changes take from the bucket to the readers of a standby. docs/PERFORMANCE.md, "A fleet of standbys" has
+/// what it printed.
+#[test]
+#[ignore = "a measurement of a minute"]
+fn lag_of_a_thousand_databases_of_which_fifty_change() {
+    const SECONDS: u64 = 60;
+    const ALL: usize = 1000;
+    const WRITING: usize = 50;
+    let names: Vec<String> = (0..ALL).map(|n| format!("{n:04}.db")).collect();
+    let mut fleet = Fleet::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let writing: Vec<&String> = names.iter().step_by(ALL / WRITING).collect();
+    let follower = fleet.follow(&["--follow-interval", "1s", "--list-rate", "5"]);
+    follower.until_line("caught up:");
+    let readers: Vec<_> = writing.iter().map(|name| read_only(&fleet.path(name)).unwrap()).collect();
+    let mut pending: Vec<Option<(u64, Instant)>> = vec![None; WRITING];
+    let (mut lags, begun, mut next) = (Vec::new(), Instant::now(), 0);
+    while begun.elapsed().as_secs() < SECONDS {
+        // One of them per 20 ms, so each about once per second.
+        if begun.elapsed().as_millis() as usize >= next * 20 {
+            let i = next % WRITING;
+            if pending[i].is_none() {
+                fleet.transact(writing[i], Change::Transfer);
+                pending[i] = Some((fleet.primaries[writing[i]].txid().0, Instant::now()));
+            }
+            next += 1;
+        }
+        for (reader, pending) in readers.iter().zip(&mut pending) {
+            if let Some((txid, since)) = *pending
+                && seq(reader).unwrap() >= txid
+            {
+                lags.push(since.elapsed().as_secs_f64());
+                *pending = None;
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    lags.sort_by(f64::total_cmp);
+    let at = |part: f64| lags[(lags.len() as f64 * part) as usize];
+    println!("{} changes: p50 {:.3} s, p99 {:.3} s, most {:.3} s", lags.len(), at(0.5), at(0.99), lags[lags.len() - 1]);
+    drop(readers);
     fleet.catch_up_and_stop(follower);
 }
