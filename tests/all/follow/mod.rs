@@ -7,6 +7,7 @@ mod disk_full;
 mod end_to_end;
 mod gaps;
 mod litestream;
+mod metrics;
 mod promote;
 mod promote_fleet;
 mod refused;
