@@ -3,8 +3,10 @@
 
 use crate::cancel::CancellationToken;
 use crate::cli::args::resolved::RestoreArgs;
+use crate::cli::metrics::refuse_output;
 use crate::cli::restore::{RestoreRequest, Restorer, locate, output_path, summary};
 use crate::cli::session::{OneDatabase, Session};
+use crate::cli::standby_metrics::{StandbyFigures, StandbyMetricsOutput};
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
@@ -15,7 +17,8 @@ use crate::commit::stands_at;
 use crate::config::{Env, Location, StoreConfig};
 use crate::error::{Class, escaped};
 use crate::follow::{
-    self, FollowError, FollowEvent, FollowLock, FollowRequest, FollowSummary, OtherFollower, Taken, Until, sidecar,
+    self, FollowError, FollowEvent, FollowLock, FollowRequest, FollowSummary, OtherFollower, StandbyError, Taken,
+    Until, sidecar,
 };
 use crate::ltx::Txid;
 use crate::process::locks::lock;
@@ -58,12 +61,37 @@ pub(super) fn run(
 ) -> Result<String, Failure> {
     follow::check_build().map_err(|error| failed(error.into()))?;
     let (output, output_shown) = output_path(args)?;
+    // SQLite could not open it, after the database was restored.
+    if output.to_str().is_none() {
+        return Err(failed(StandbyError::NotUtf8 { path: output }.into()));
+    }
+    if let Some(metrics) = args.metrics_textfile.as_deref() {
+        refuse_output(metrics, &output)?;
+        engine.put_right(metrics, log);
+    }
+    let (about, figures) = ((&*args.source_shown, &*output_shown), Arc::new(StandbyFigures::default()));
+    let metrics = args.metrics_textfile.as_deref();
+    let metrics = StandbyMetricsOutput::start(metrics, about, &figures, engine.counters_shared(), log)?;
+    let ended = run_counting(args, (&output, &output_shown), env, log, cancel, engine, &figures);
+    metrics.finish();
+    ended
+}
+
+/// As [`run`], without metrics. `figures` is for them.
+fn run_counting(
+    args: &RestoreArgs,
+    (output, output_shown): (&Path, &str),
+    env: &Env<'_>,
+    log: &Log,
+    cancel: &CancellationToken,
+    engine: &OneDatabase,
+    figures: &Arc<StandbyFigures>,
+) -> Result<String, Failure> {
     let (location, section) = locate(&args.source, &args.source_shown, env, log)?;
     let mut args = args.clone();
     args.common.use_defaults(&section);
     let args = &args;
-    let request =
-        RestoreRequest { args, location: &location, output: &output, output_shown: &output_shown, log, cancel };
+    let request = RestoreRequest { args, location: &location, output, output_shown, log, cancel };
     let systemd = Systemd::of(env);
     let standby = StandbyCommand { request: &request, engine };
     let starting = systemd.starting();
@@ -78,9 +106,10 @@ pub(super) fn run(
         Err(failure) => return Err(failure),
     };
     lock.keep();
-    let (summary, ended) = standby.follow(start.txid, Notifier { systemd, starting: Mutex::new(starting) })?;
+    let (summary, ended) = standby.follow(start.txid, Notifier { systemd, starting: Mutex::new(starting) }, figures)?;
+    figures.ended(summary.txid);
     let json = FollowJson {
-        db_path: &output_shown,
+        db_path: output_shown,
         replica: location.store.kind(),
         txid: summary.txid.to_string(),
         restored: start.restored,
@@ -215,7 +244,12 @@ impl StandbyCommand<'_> {
     }
 
     /// Follows until a signal comes, or the standby cannot go on.
-    fn follow(&self, at: Txid, notifier: Notifier) -> Result<(FollowSummary, Result<(), FollowError>), Failure> {
+    fn follow(
+        &self,
+        at: Txid,
+        notifier: Notifier,
+        figures: &Arc<StandbyFigures>,
+    ) -> Result<(FollowSummary, Result<(), FollowError>), Failure> {
         let RestoreRequest { args, location, output, log, cancel, .. } = *self.request;
         // The workers are not stopped by the signal, but by the end of the follower: the database is closed first.
         let counters = self.engine.counters_shared();
@@ -232,10 +266,12 @@ impl StandbyCommand<'_> {
             cancel: cancel.clone(),
         };
         let (log, shown) = (log.clone(), self.request.output_shown.to_owned());
+        let figures = Arc::clone(figures);
         let shows_bar = args.progress != ProgressMode::Never && log.is_terminal();
         let observer: follow::Observer = Arc::new(move |event| {
             tell_event(&log, &shown, event);
             notifier.notify(event);
+            figures.note(event);
             if let (true, Some(status)) = (shows_bar, status(event)) {
                 log.bar(Some(format!("{}: {status}", escaped(&shown))));
             }
@@ -324,7 +360,11 @@ impl Notifier {
         }
         match event {
             FollowEvent::CaughtUp { txid } => self.systemd.ready(&format!("at txid {txid}")),
-            FollowEvent::Alive => self.systemd.alive(),
+            FollowEvent::Alive => {
+                self.systemd.alive();
+                self.systemd.retry();
+            }
+            FollowEvent::Polled { .. } => self.systemd.retry(),
             FollowEvent::Ending => self.systemd.stopping(),
             event => status(event).iter().for_each(|status| self.systemd.status(status)),
         }

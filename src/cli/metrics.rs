@@ -1,5 +1,6 @@
 //! Writes the metrics of a run when it has ended (`-metrics-textfile`), however it has ended.
 
+use crate::cli::failures::is_same_file;
 use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::error::Class;
@@ -23,15 +24,7 @@ impl<'a> MetricsOutput<'a> {
     /// # Errors
     /// The file cannot be written.
     pub(super) fn open(path: Option<&Path>, log: &'a Log) -> Result<Self, Failure> {
-        let open = |path: &Path| {
-            if !MetricsTextfile::is_collected(path) {
-                log.warn(&format!("{}: node_exporter reads only files whose names end in .prom", path.display()));
-            }
-            let file = MetricsTextfile::create(path);
-            let file = file.map_err(|e| Failure::failed(Class::Io, format!("{}: {e}", cannot_write(path))))?;
-            Ok((path.to_owned(), file))
-        };
-        let file = path.map(open).transpose()?;
+        let file = path.map(|path| Ok((path.to_owned(), open(path, log)?))).transpose()?;
         Ok(Self { file, started: Timestamp::now(), begun: Instant::now(), log })
     }
 
@@ -46,7 +39,29 @@ impl<'a> MetricsOutput<'a> {
     }
 }
 
-fn cannot_write(path: &Path) -> String {
+/// Creates the metrics file under a temporary name.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn open(path: &Path, log: &Log) -> Result<MetricsTextfile, Failure> {
+    if !MetricsTextfile::is_collected(path) {
+        log.warn(&format!("{}: node_exporter reads only files whose names end in .prom", path.display()));
+    }
+    MetricsTextfile::create(path).map_err(|e| Failure::failed(Class::Io, format!("{}: {e}", cannot_write(path))))
+}
+
+/// Refuses a metrics file that would be the database itself.
+///
+/// # Errors
+/// It would, or the current directory cannot be read.
+pub(super) fn refuse_output(metrics: &Path, output: &Path) -> Result<(), Failure> {
+    if !is_same_file(metrics, output)? {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("the metrics file and the output cannot be one file: {}", metrics.display())))
+}
+
+pub(super) fn cannot_write(path: &Path) -> String {
     format!("cannot write the metrics {}", path.display())
 }
 

@@ -26,6 +26,7 @@ pub mod restore;
 mod restore_pattern;
 mod session;
 mod slips;
+mod standby_metrics;
 #[cfg(test)]
 mod tests;
 pub mod ui;

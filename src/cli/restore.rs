@@ -4,8 +4,8 @@
 use crate::cancel::CancellationToken;
 use crate::cli::advice;
 use crate::cli::args::resolved::{RestoreArgs, Source};
-use crate::cli::failures::{absolute, is_same_file};
-use crate::cli::metrics::{MetricsOutput, depth};
+use crate::cli::failures::absolute;
+use crate::cli::metrics::{MetricsOutput, depth, refuse_output};
 use crate::cli::past;
 use crate::cli::slips;
 use crate::cli::ui::failure::Failure;
@@ -79,10 +79,7 @@ pub fn run(
     engine: &impl Restorer,
 ) -> Result<String, Failure> {
     if let Some(metrics) = args.metrics_textfile.as_deref() {
-        if is_same_file(metrics, &output_path(args)?.0)? {
-            let message = format!("the metrics file and the output cannot be one file: {}", metrics.display());
-            return Err(Failure::usage(message));
-        }
+        refuse_output(metrics, &output_path(args)?.0)?;
         if !args.dry_run {
             engine.put_right(metrics, log);
         }

@@ -371,7 +371,8 @@ impl OneDatabase {
             survey.report(&state, restored.past.as_deref(), request.log);
         }
         // The database is going to be replicated from here, as litestream.yml says.
-        let is_primary = matches!(args.source, Source::Database { .. }) && args.output.is_none() && !args.follow;
+        let is_primary =
+            !args.follow && matches!(&args.source, Source::Database { path, .. } if path == request.output);
         let not_going_on = (is_primary && !restored.ends.goes_on()).then(|| restored.ends.to_string());
         let report = RestoreReport {
             db_path: request.output_shown.to_owned(),

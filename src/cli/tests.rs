@@ -422,7 +422,6 @@ const REFUSED: &[Refusal] = &[
         &["restore", "-f", "-if-db-not-exists", "db"],
         "cannot use follow mode with -if-db-not-exists: with -f, a database that exists is followed from where it is",
     ),
-    (&["restore", "-f", "-metrics-textfile", "a.prom", "db"], "cannot use follow mode with -metrics-textfile"),
     (&["restore", "-f", "-follow-interval", "0s", "db"], "-follow-interval must be above 0"),
     (&["ltx", "-level", "10", "db"], "invalid value \"10\" for flag -level: level must be between 0 and 9"),
     (&["ltx", "-level", "-1", "db"], "invalid value \"-1\" for flag -level: level must be between 0 and 9"),

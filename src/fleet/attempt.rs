@@ -75,6 +75,8 @@ pub enum Work {
 pub(super) struct Assignment {
     pub database: Arc<DatabaseRef>,
     pub place: OutputPath,
+    /// As [`crate::fleet::job::Job::is_primary`].
+    pub is_primary: bool,
     /// The files that the listing showed. None: the worker lists them first.
     pub replica: Option<Replica>,
     pub settings: Settings,
@@ -91,7 +93,7 @@ pub(super) enum DatabaseAnswer {
 }
 
 pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<DatabaseAnswer, RestoreError> {
-    let Assignment { database, place, replica, settings, roots } = assignment;
+    let Assignment { database, place, is_primary, replica, settings, roots } = assignment;
     let (store, path) = (database.store.clone(), database.path().to_owned());
     match settings.work {
         Work::Restore | Work::RestoreStandby => {}
@@ -129,7 +131,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
     let destination = roots.prepare(&place, settings.replace).map_err(RestoreError::Commit)?;
     let on_disk = matches!(store, Store::File(_)).then(|| path.clone());
     let stale = (!destination.is_in_new_directory()).then(|| stale_state(destination.path(), on_disk.as_deref()));
-    let warnings = stale.flatten().into_iter().collect();
+    let mut warnings: Vec<String> = stale.flatten().into_iter().collect();
     let request = Request {
         store,
         path,
@@ -142,10 +144,14 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         parallelism: None,
     };
     let restored = match settings.work {
-        Work::RestoreStandby => restore_standby(&worker, request).await,
-        _ => restore(&worker, request).await,
+        Work::RestoreStandby => restore_standby(&worker, request).await?,
+        _ => restore(&worker, request).await?,
     };
-    restored.map(|restored| DatabaseAnswer::Restored(Box::new(restored), warnings))
+    // Litestream will go on from here.
+    if is_primary && settings.work != Work::RestoreStandby && !restored.outcome.ends.goes_on() {
+        warnings.push(restored.outcome.ends.to_string());
+    }
+    Ok(DatabaseAnswer::Restored(Box::new(restored), warnings))
 }
 
 /// The target of a database whose files are in a catalogue: the state that was newest there, if `target` is the newest.

@@ -24,6 +24,8 @@ pub struct Job {
     pub database: Arc<DatabaseRef>,
     /// Path to which the database is restored. Its text was checked.
     pub place: OutputPath,
+    /// Whether litestream.yml replicates the database from that path.
+    pub is_primary: bool,
     /// What discovery found out about the database's backup files.
     pub listing: Known,
     /// Estimated number of bytes that the restore fetches, for ordering the jobs.
@@ -274,12 +276,14 @@ impl<'a> Admission<'a> {
                 (None, Some(replica)) => Known::Known(replica),
                 (None, None) => Known::Absent,
             };
+            let is_primary = output.is_configured();
             match OutputPath::of(output, &self.places.output_dir) {
                 Err(why) => all.refused.push(refused(Subject::Database(database), None, why)),
                 Ok(place) => {
                     jobs.push(Job {
                         database,
                         place,
+                        is_primary,
                         listing,
                         estimated_bytes,
                         turn,

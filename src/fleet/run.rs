@@ -319,6 +319,7 @@ impl<'a> FleetRun<'a> {
         let assignment = Assignment {
             database: Arc::clone(&job.database),
             place: job.place.clone(),
+            is_primary: job.is_primary,
             replica,
             settings: Settings { target, ..self.fleet.settings.clone() },
             roots: Arc::clone(&self.roots),

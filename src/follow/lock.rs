@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 const TRIES: usize = 16;
 /// The most bytes that are read of a lock file.
 const MOST_BYTES: u64 = 16 << 10;
+/// What a database begins with.
+const DATABASE: &str = "SQLite format 3\0";
 /// What the second line begins with.
 const SOURCE: &str = "replica ";
 
@@ -108,7 +110,15 @@ impl FollowLock {
             // Another process, which has ended in between, may have removed the file that is locked now.
             let (own, named) = (file.metadata()?, std::fs::metadata(&path));
             if named.is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())) {
-                let named = source_in(&read(&mut file)?);
+                let text = read(&mut file)?;
+                // A bucket may hold a database of this name.
+                if text.starts_with(DATABASE) {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "it is a database, and no file of a follower",
+                    ));
+                }
+                let named = source_in(&text);
                 let is_temporary = named.is_none();
                 let other_source = named.filter(|named| named != source);
                 let lock = Self { file, path, source: source.to_owned(), other_source, is_temporary };

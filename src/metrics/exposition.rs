@@ -2,11 +2,12 @@
 
 use std::fmt::{Display, Write};
 
-/// The type of a metric. The figures of one run do not grow over time, so none of them is a counter.
+/// The type of a metric. The figures of one run do not grow over time, so only those of a standby are counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MetricKind {
     Gauge,
     Histogram,
+    Counter,
 }
 
 /// A text that grows family by family. All samples have the same first labels.
@@ -32,6 +33,7 @@ impl Exposition {
         let kind = match kind {
             MetricKind::Gauge => "gauge",
             MetricKind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
         };
         // In HELP, quotes stay as they are.
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");

@@ -117,7 +117,7 @@ impl RunMetrics {
 }
 
 /// Seconds since the Unix epoch, in milliseconds' steps.
-fn seconds(time: Timestamp) -> f64 {
+pub(super) fn seconds(time: Timestamp) -> f64 {
     (time.as_nanos() / 1_000_000) as f64 / 1_000.0
 }
 

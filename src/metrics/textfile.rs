@@ -39,7 +39,15 @@ impl MetricsTextfile {
     /// The error of the kernel. The file of the earlier run then stays.
     pub fn write(self, metrics: &RunMetrics) -> io::Result<()> {
         let before = earlier(self.0.path());
-        self.0.file().write_all(metrics.to_text(&before).as_bytes())?;
+        self.write_text(&metrics.to_text(&before))
+    }
+
+    /// Writes `text` and gives the file its name.
+    ///
+    /// # Errors
+    /// The error of the kernel. The earlier file then stays.
+    pub fn write_text(self, text: &str) -> io::Result<()> {
+        self.0.file().write_all(text.as_bytes())?;
         self.0.publish()
     }
 }

@@ -94,7 +94,6 @@ fn check_follow(flags: &RestoreFlags, target: &Target, past: PastArgs) -> Result
         _ if flags.if_db_not_exists => {
             "cannot use follow mode with -if-db-not-exists: with -f, a database that exists is followed from where it is"
         }
-        _ if flags.metrics.metrics_textfile.is_some() => "cannot use follow mode with -metrics-textfile",
         _ if flags.follow_interval.is_zero() => "-follow-interval must be above 0",
         Target::Latest | Target::Pinned(_) => return Ok(()),
     };

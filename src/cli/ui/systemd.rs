@@ -1,23 +1,25 @@
 //! Tells systemd what a long-running command does (sd_notify(3)): datagrams to the socket that `NOTIFY_SOCKET` names. If
 //! the variable is not set, nothing is sent. Errors are ignored: the command works the same without systemd.
+//!
+//! A message never waits. If systemd is too busy to take it, it is dropped, but for `READY=1`: [`Systemd::retry`].
 
 use crate::config::Env;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 /// While a command starts, systemd is asked for this much time more, at three times that rate.
 const EXTENSION: Duration = Duration::from_secs(60);
 
-/// A message that systemd does not take within 1 s is given up.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// The connection to systemd.
 pub struct Systemd {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// How often systemd wants to hear that the command lives. None: it does not watch.
     watchdog: Option<Duration>,
+    /// Whether systemd did not take `READY=1`.
+    owes_ready: AtomicBool,
 }
 
 impl Systemd {
@@ -29,13 +31,13 @@ impl Systemd {
         });
         let socket = address.and_then(|address| {
             let socket = UnixDatagram::unbound().ok()?;
-            socket.set_write_timeout(Some(PATIENCE)).ok()?;
+            socket.set_nonblocking(true).ok()?;
             Some((socket, address))
         });
         let is_meant = env("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
         let watchdog = env("WATCHDOG_USEC").filter(|_| is_meant && socket.is_some());
         let watchdog = watchdog.and_then(|usec| usec.parse().ok()).filter(|&usec| usec > 0).map(Duration::from_micros);
-        Self { socket, watchdog }
+        Self { socket, watchdog, owes_ready: AtomicBool::new(false) }
     }
 
     /// How often [`Self::alive`] is to be called: twice as often as systemd wants. None: never.
@@ -45,7 +47,16 @@ impl Systemd {
 
     /// The command does what it is for from now on. `status` is what `systemctl status` shows.
     pub fn ready(&self, status: &str) {
-        self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
+        let is_sent = self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
+        self.owes_ready.store(!is_sent, Relaxed);
+    }
+
+    /// Says `READY=1` once more, if systemd did not take it. To be called again and again: otherwise systemd would end
+    /// the command in the belief that it still starts.
+    pub fn retry(&self) {
+        if self.owes_ready.load(Relaxed) && self.send("READY=1") {
+            self.owes_ready.store(false, Relaxed);
+        }
     }
 
     /// What `systemctl status` shows.
@@ -81,10 +92,10 @@ impl Systemd {
         thread.ok().map(|_| Starting { _dropped: dropped })
     }
 
-    fn send(&self, message: &str) {
-        if let Some((socket, address)) = &self.socket {
-            let _ = socket.send_to_addr(message.as_bytes(), address);
-        }
+    /// Returns false if systemd did not take the message.
+    fn send(&self, message: &str) -> bool {
+        let Some((socket, address)) = &self.socket else { return true };
+        socket.send_to_addr(message.as_bytes(), address).is_ok()
     }
 }
 
@@ -131,6 +142,36 @@ mod tests {
             assert_eq!(received(), "READY=1\nSTATUS=txid 1 READY=0");
             assert_eq!([received(), received()], ["WATCHDOG=1", "STOPPING=1"]);
         }
+    }
+
+    #[test]
+    fn a_systemd_that_takes_nothing_holds_nobody_up_and_hears_later_that_it_is_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let systemd = Systemd::of(&|variable| (variable == "NOTIFY_SOCKET").then(|| path.clone()));
+        let mut buffer = [0; 200];
+        // The kernel keeps a few hundred messages at most.
+        let kept = (0..100_000).take_while(|_| systemd.send("STATUS=full")).count();
+        assert!(kept < 100_000);
+        systemd.ready("at txid 1");
+        systemd.alive();
+        systemd.retry();
+        let mut received = || socket.recv(&mut buffer).map(|len| String::from_utf8_lossy(&buffer[..len]).into_owned());
+        for _ in 0..kept {
+            assert_eq!(received().unwrap(), "STATUS=full");
+        }
+        assert!(received().is_err());
+        systemd.retry();
+        systemd.retry();
+        assert_eq!(received().unwrap(), "READY=1");
+        assert!(received().is_err());
+        systemd.ready("at txid 1");
+        systemd.retry();
+        assert_eq!(received().unwrap(), "READY=1\nSTATUS=at txid 1");
+        assert!(received().is_err());
     }
 
     #[test]

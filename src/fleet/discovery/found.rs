@@ -115,6 +115,11 @@ impl Output {
             Self::InDir { relative, .. } | Self::Relative(relative) => Some(relative),
         }
     }
+
+    /// Returns whether litestream.yml replicates a database from this path.
+    pub fn is_configured(&self) -> bool {
+        matches!(self, Self::Configured(_) | Self::InDir { .. })
+    }
 }
 
 /// A database or a `dir:` entry that could not be looked for. Its text is the reason, without the name. Other

@@ -42,6 +42,17 @@ fn a_lock_names_its_holder_and_stays_only_where_there_is_a_standby() {
 }
 
 #[test]
+fn a_database_of_that_name_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, file) = (folder.path().join("app.db"), folder.path().join(".app.db-hydrant-follow"));
+    let database = [b"SQLite format 3\0".as_slice(), &[0xff; 100]].concat();
+    std::fs::write(&file, &database).unwrap();
+    let error = FollowLock::take(&path, SOURCE).unwrap_err();
+    assert!(error.to_string().ends_with("-hydrant-follow: it is a database, and no file of a follower"), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), database);
+}
+
+#[test]
 fn another_source_is_named_until_it_is_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");

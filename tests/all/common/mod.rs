@@ -4,6 +4,7 @@ pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod fleet;
+pub(crate) mod metrics;
 pub(crate) mod raw;
 pub(crate) mod wait;
 

@@ -8,6 +8,7 @@ mod end_to_end;
 mod fleet;
 mod gaps;
 mod litestream;
+mod metrics;
 mod promote;
 mod promote_fleet;
 mod refused;

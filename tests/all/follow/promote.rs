@@ -147,16 +147,29 @@ fn a_restore_to_the_configured_path_warns_where_litestream_could_not_go_on() {
         world.server.endpoint()
     );
     std::fs::write(world.dir.path().join("litestream.yml"), config).unwrap();
-    let restore = |more: &[&str]| {
-        let args = [&["restore", "-force", "-config", "litestream.yml"], more, &[&*path]].concat();
+    let run = |args: &[&str]| {
+        let args = [args, &["-force", "-config", "litestream.yml"], &[&*path]].concat();
         let (status, _, lines) = Follower::start(&mut hydrant(world.dir.path(), &args)).wait();
         assert_eq!(status.code(), Some(0), "{lines:#?}");
-        lines.into_iter().filter(|line| line.starts_with("Warning: level 0 of the replica ends at ")).count()
+        lines
     };
-    assert_eq!(restore(&[]), 0);
+    let count = |args: &[&str], text: &str| {
+        let is_it = |line: &String| line.starts_with("Warning: ") && line.contains(text);
+        run(args).into_iter().filter(is_it).count()
+    };
+    let of_level_0 = |args: &[&str]| count(args, "level 0 of the replica ends at ");
+    assert_eq!((of_level_0(&["restore"]), of_level_0(&["restore-pattern"])), (0, 0));
     world.remove(0, 2, 2);
     world.server.objects().put(BUCKET, &key(1, 2, 2), Object::new(compacted.bytes));
-    assert_eq!(restore(&[]), 1);
+    assert_eq!((of_level_0(&["restore"]), of_level_0(&["restore-pattern"])), (1, 1));
+    assert_eq!(of_level_0(&["restore", "-o", &path]), 1);
     // Elsewhere it is not replicated.
-    assert_eq!(restore(&["-o", "other.db"]), 0);
+    assert_eq!(of_level_0(&["restore", "-o", "other.db"]), 0);
+    assert_eq!(of_level_0(&["restore-pattern", "-output-dir", "elsewhere"]), 0);
+    // Litestream's state of what was there before.
+    let of_state = |args: &[&str]| count(args, "holds Litestream's state of an older database: run `litestream reset ");
+    assert_eq!((of_state(&["restore"]), of_state(&["restore-pattern"])), (0, 0));
+    std::fs::create_dir(world.dir.path().join(".out.db-litestream")).unwrap();
+    assert_eq!((of_state(&["restore"]), of_state(&["restore-pattern"])), (1, 1));
+    assert_eq!((of_state(&["restore", "-o", "other.db"]), of_state(&["restore", "-o", &path])), (0, 1));
 }

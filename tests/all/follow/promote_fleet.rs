@@ -184,9 +184,11 @@ fn a_signal_leaves_standbys() {
     fleet.transact("a.db");
     let server = &fleet.world.server;
     server.answer_only(RequestKind::Get, Some(0));
+    let listed = fleet.world.stats().of_kind(RequestKind::List);
     let args = ["promote", "-json", "-output-dir", "out", &fleet.pattern()];
     let promoting = Follower::start(&mut hydrant(fleet.world.dir.path(), &args));
-    wait::until(|| fleet.world.stats().in_flight_now > 0);
+    // The listing of the fleet, then those of its databases, whose files are then read.
+    wait::until(|| fleet.world.stats().of_kind(RequestKind::List) >= listed + 3);
     promoting.signal(Signal::TERM);
     let (status, stdout, lines) = promoting.wait();
     assert_eq!(status.code(), Some(143), "{lines:#?}");

@@ -8,9 +8,10 @@ use hydrant::ltx::frame::Encoding;
 use hydrant::ltx::header::Header;
 use hydrant::sim::generate::v3::{FleetV3, v3_fleet};
 use hydrant::sim::generate::{Change, Primary};
-use hydrant::sim::server::Object;
+use hydrant::sim::server::{Object, RequestKind};
 use rusqlite::Connection;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 #[test]
 fn a_database_without_its_txid_is_not_resumed() {
@@ -248,6 +249,19 @@ fn a_replica_of_litestream_0_3_is_not_followed() {
     Follower::start(&mut crate::common::binary::hydrant(world.dir.path(), &args))
         .fails("the replica has only files of Litestream 0.3, which have no TXIDs");
     world.has_only(&[]);
+    assert_eq!(world.stats().of_kind(RequestKind::Get), 0, "nothing was fetched");
+}
+
+/// SQLite opens the database by its name as text.
+#[test]
+fn a_name_that_is_not_utf_8_is_refused_before_anything() {
+    let world = World::new(4096, 0);
+    let name = std::ffi::OsStr::from_bytes(b"out\xff.db");
+    let mut command = crate::common::binary::hydrant(world.dir.path(), &["restore", "-f"]);
+    command.arg("-o").arg(name).arg(world.url());
+    Follower::start(&mut command).fails("is not UTF-8, which follow mode needs");
+    world.has_only(&[]);
+    assert_eq!(world.stats().total(), 0);
 }
 
 /// The TXID of the old database says nothing about the new one.
