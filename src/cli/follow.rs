@@ -6,7 +6,7 @@ use crate::cli::args::resolved::RestoreArgs;
 use crate::cli::metrics::refuse_output;
 use crate::cli::restore::{RestoreRequest, Restorer, locate, output_path, summary};
 use crate::cli::session::{OneDatabase, Session};
-use crate::cli::standby_metrics::{StandbyFigures, StandbyMetricsOutput};
+use crate::cli::standby_metrics::StandbyFigures;
 use crate::cli::ui::failure::{Advice, Failure};
 use crate::cli::ui::human;
 use crate::cli::ui::log::{Log, Severity};
@@ -71,7 +71,7 @@ pub(super) fn run(
     }
     let (about, figures) = ((&*args.source_shown, &*output_shown), Arc::new(StandbyFigures::default()));
     let metrics = args.metrics_textfile.as_deref();
-    let metrics = StandbyMetricsOutput::start(metrics, about, &figures, engine.counters_shared(), log)?;
+    let metrics = figures.write_to(metrics, about, engine.counters_shared(), log)?;
     let ended = run_counting(args, (&output, &output_shown), env, log, cancel, engine, &figures);
     metrics.finish();
     ended

@@ -1,24 +1,16 @@
-//! Writes the metrics of a standby (`restore -f -metrics-textfile`) while it is followed: at the start, every 15 s, and at
-//! the end. A thread of its own writes, so a slow disk does not hold the follower up.
+//! The metrics of a standby (`restore -f -metrics-textfile`), from what its follower tells.
 
-use crate::cli::metrics::{cannot_write, open};
+use crate::cli::metrics::PeriodicMetrics;
 use crate::cli::ui::failure::Failure;
-use crate::cli::ui::log::{Log, Severity};
+use crate::cli::ui::log::Log;
 use crate::follow::FollowEvent;
 use crate::ltx::Txid;
-use crate::metrics::{MetricsTextfile, StandbyMetrics};
+use crate::metrics::StandbyMetrics;
 use crate::process::locks::lock;
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// The file is written every 15 s: Prometheus scrapes every 15 s to 60 s.
-const WRITE_EVERY: Duration = Duration::from_secs(15);
 
 /// The figures of a standby, as its events tell them.
 #[derive(Debug, Default)]
@@ -72,91 +64,34 @@ impl StandbyFigures {
     }
 }
 
-/// The file of a follower that runs, and the thread that writes it.
-pub(super) struct StandbyMetricsOutput {
-    writer: Option<Arc<MetricsWriter>>,
-    /// Dropped, it ends the thread.
-    running: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct MetricsWriter {
-    path: PathBuf,
-    figures: Arc<StandbyFigures>,
-    counters: Arc<Counters>,
-    log: Log,
-}
-
-impl StandbyMetricsOutput {
-    /// Begins to write the file at `path`, if there is to be one. To be called before the database is restored.
+impl StandbyFigures {
+    /// Begins to write the file at `path`, if there is to be one, about a standby that is not there yet.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn start(
+    pub(super) fn write_to(
+        self: &Arc<Self>,
         path: Option<&Path>,
         (source, db_path): (&str, &str),
-        figures: &Arc<StandbyFigures>,
         counters: &Arc<Counters>,
         log: &Log,
-    ) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self { writer: None, running: None, thread: None }) };
-        // So that a file that cannot be written is found out at once.
-        drop(open(path, log)?);
+    ) -> Result<PeriodicMetrics, Failure> {
         {
-            let metrics = &mut lock(&figures.0).metrics;
+            let metrics = &mut lock(&self.0).metrics;
             (metrics.source, metrics.db_path) = (source.to_owned(), db_path.to_owned());
-            (metrics.started, metrics.is_running) = (Some(Timestamp::now()), true);
+            metrics.started = Some(Timestamp::now());
         }
-        let (figures, counters) = (Arc::clone(figures), Arc::clone(counters));
-        let writer = Arc::new(MetricsWriter { path: path.to_owned(), figures, counters, log: log.clone() });
-        let (running, is_running) = mpsc::channel::<()>();
-        let by = Arc::clone(&writer);
-        let thread = std::thread::Builder::new().name("metrics".to_owned()).stack_size(128 << 10).spawn(move || {
-            let mut is_failing = false;
-            // Ends when `running` is dropped.
-            loop {
-                is_failing = by.write(is_failing);
-                if is_running.recv_timeout(WRITE_EVERY) != Err(RecvTimeoutError::Timeout) {
-                    return;
-                }
-            }
-        });
-        // Without the thread, the file is written at the end.
-        Ok(Self { writer: Some(writer), running: Some(running), thread: thread.ok() })
-    }
-
-    /// Writes the file for the last time: the follower has ended.
-    pub(super) fn finish(mut self) {
-        drop(self.running.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        if let Some(writer) = &self.writer {
-            lock(&writer.figures.0).metrics.is_running = false;
-            writer.write(false);
-        }
-    }
-}
-
-impl MetricsWriter {
-    /// Writes the file. That it cannot be written is a warning, unless the last attempt has failed too. Returns whether
-    /// it could not.
-    fn write(&self, has_failed: bool) -> bool {
-        let written = self.try_write();
-        if let (Err(error), false) = (&written, has_failed) {
-            let text = format!("{}: {error}", cannot_write(&self.path));
-            self.log.essential(Severity::Warn, &text, &[]);
-        }
-        written.is_err()
-    }
-
-    fn try_write(&self) -> io::Result<()> {
-        let metrics = StandbyMetrics {
-            received_bytes: self.counters.bytes_in.get(),
-            requests: self.counters.sent(),
-            ..lock(&self.figures.0).metrics.clone()
+        let (figures, counters) = (Arc::clone(self), Arc::clone(counters));
+        let text = move |is_running| {
+            let metrics = StandbyMetrics {
+                received_bytes: counters.bytes_in.get(),
+                requests: counters.sent(),
+                is_running,
+                ..lock(&figures.0).metrics.clone()
+            };
+            metrics.to_text()
         };
-        MetricsTextfile::create(&self.path)?.write_text(&metrics.to_text())
+        PeriodicMetrics::start(path, text, log)
     }
 }
 

@@ -6,11 +6,13 @@
 
 mod ages;
 mod exposition;
+mod followed_fleet;
 mod run;
 mod standby;
 mod textfile;
 
 pub use ages::{AGE_BOUNDS_SECONDS, AgeHistogram};
+pub use followed_fleet::{FollowedFleetMetrics, LagHistogram};
 pub use run::{RequestOutcomes, RunMetrics};
 pub use standby::StandbyMetrics;
 pub use textfile::MetricsTextfile;

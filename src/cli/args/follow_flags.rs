@@ -43,7 +43,6 @@ pub(super) fn fleet_follow(flags: &PatternFlags) -> Result<Option<FleetFollowArg
         (flags.only.is_some(), "--only"),
         (flags.catalogue.catalogue.is_some(), "--catalogue"),
         (flags.catalogue.save_catalogue.is_some(), "--save-catalogue"),
-        (flags.metrics.metrics_textfile.is_some(), "--metrics-textfile"),
     ];
     if let Some((_, flag)) = refused.into_iter().find(|(is_given, _)| *is_given) {
         return Err(Failure::usage(format!("cannot use --follow with {flag}")));

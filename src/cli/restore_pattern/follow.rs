@@ -1,6 +1,7 @@
 //! `hydrant restore-pattern --follow`: restores the fleet as without the flag, then keeps it up to date until a signal ends
 //! it (docs/FOLLOW.md, "A fleet"). Databases that are new in the bucket are restored by further passes of the same fleet.
 
+use super::follow_figures::FleetFigures;
 use super::{PatternRun, run_counting, settings};
 use crate::cancel::{CancellationToken, Reason};
 use crate::cli::args::resolved::{FleetFollowArgs, PatternSource, ProgressMode, RestorePatternArgs};
@@ -138,7 +139,20 @@ pub(super) fn run(
     let systemd = Systemd::of(env);
     let starting = systemd.starting();
     let _lock = lock_fleet(args)?;
-    let counters: Arc<Counters> = Arc::default();
+    let (counters, figures): (Arc<Counters>, Arc<FleetFigures>) = Default::default();
+    let metrics = figures.write(args, &counters, log)?;
+    let followed = restore_and_follow(args, how, (env, log, cancel), (counters, figures), (systemd, starting));
+    metrics.finish();
+    followed
+}
+
+fn restore_and_follow(
+    args: &RestorePatternArgs,
+    how: FleetFollowArgs,
+    (env, log, cancel): (&Env<'_>, &Log, &CancellationToken),
+    (counters, figures): (Arc<Counters>, Arc<FleetFigures>),
+    (systemd, starting): (Systemd, Option<Starting>),
+) -> Result<(), Failure> {
     let first = FirstRestore::default();
     match run_counting(args, env, log, cancel, &counters, &mut None, Some(&first)) {
         Ok(()) => {}
@@ -150,7 +164,7 @@ pub(super) fn run(
     let Some(Run { args, section, source }) = first.run.get() else {
         return Err(Failure::internal("the first restore has left no source"));
     };
-    let following = Following { args, section, how, env, log, cancel, source, counters };
+    let following = Following { args, section, how, env, log, cancel, source, counters, figures };
     let (totals, status) =
         following.until_cancelled(std::mem::take(&mut *lock(&first.databases)), Notifier::new(systemd, starting))?;
     following.summarise(&totals, &status)
@@ -189,6 +203,7 @@ struct Following<'a> {
     cancel: &'a CancellationToken,
     source: &'a Arc<FleetSource>,
     counters: Arc<Counters>,
+    figures: Arc<FleetFigures>,
 }
 
 impl Following<'_> {
@@ -318,8 +333,10 @@ impl Following<'_> {
         let log = self.log.clone();
         let shows_bar = self.args.progress != ProgressMode::Never && log.is_terminal();
         let (counters, shown) = (Arc::clone(&self.counters), Mutex::new(String::new()));
+        let figures = Arc::clone(&self.figures);
         Arc::new(move |event| {
             notifier.notify(event);
+            figures.note(event);
             match event {
                 FleetEvent::Of(name, event) => tell_event(&log, name, event),
                 FleetEvent::Stopped(name, error) => {
@@ -346,7 +363,7 @@ impl Following<'_> {
                     }
                 }
                 FleetEvent::Ending if shows_bar => log.bar(None),
-                FleetEvent::Ending | FleetEvent::Alive => {}
+                FleetEvent::Scanned { .. } | FleetEvent::Ending | FleetEvent::Alive => {}
             }
         })
     }
@@ -368,7 +385,7 @@ impl Following<'_> {
             "type": "followed",
             "databases": status.databases,
             "up_to_date": status.up_to_date,
-            "behind": status.databases - status.up_to_date - status.stopped,
+            "behind": status.behind(),
             "stopped": status.stopped,
             "vanished": status.vanished,
             "scans": totals.scans,
@@ -404,11 +421,10 @@ fn status_text(status: &FleetStatus) -> String {
     let count = |n: usize| human::thousands(n as u64);
     let mut text =
         format!("{}: {} up to date", human::count(status.databases as u64, "database"), count(status.up_to_date));
-    let behind = status.databases - status.up_to_date - status.stopped;
     if let Some((seconds, name)) = &status.worst_behind {
         let worst = human::age(*seconds);
         let median = human::age(status.median_behind_seconds);
-        text += &format!(", {} behind (median {median}, worst {worst}: {})", count(behind), escaped(name));
+        text += &format!(", {} behind (median {median}, worst {worst}: {})", count(status.behind()), escaped(name));
     }
     for (number, what) in [(status.open, "open"), (status.stopped, "stopped"), (status.vanished, "without replica")] {
         if number > 0 {

@@ -2,11 +2,12 @@
 //! converts the arguments to the fleet's settings, and the fleet's events to messages, JSON, a report and an
 //! exit code.
 //!
-//! `follow` keeps the databases up to date afterwards (`--follow`). `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
+//! `follow` keeps the databases up to date afterwards (`--follow`), with the metrics of `follow_figures`. `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
 //! `summary` formats the lines that sum up a run, `figures` its metrics. `verdict` decides on the exit code.
 
 mod figures;
 mod follow;
+mod follow_figures;
 mod own_files;
 mod reporter;
 mod summary;

@@ -75,6 +75,11 @@ pub enum FleetEvent<'a> {
     Vanished(&'a str),
     /// It is there again.
     Returned(&'a str),
+    /// A scan has ended.
+    Scanned {
+        /// Whether all of its LISTs have succeeded.
+        is_ok: bool,
+    },
     /// A scan has failed, the first one since one succeeded.
     ScanFailed(&'a StoreError),
     /// A scan has succeeded again.
@@ -280,6 +285,7 @@ impl Keeper {
         let every = self.order.interval.max(least);
         let is_first = self.scans.whole.is_none() && error.is_none();
         self.scans.scanned = Some((begun, every));
+        (self.observer)(&FleetEvent::Scanned { is_ok: error.is_none() });
         if let Some(error) = &error {
             if !std::mem::replace(&mut self.scans.is_failing, true) {
                 (self.observer)(&FleetEvent::ScanFailed(error));

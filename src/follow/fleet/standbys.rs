@@ -98,6 +98,13 @@ pub struct FleetStatus {
     pub worst_behind: Option<(u64, Arc<str>)>,
 }
 
+impl FleetStatus {
+    /// The number of databases that are known to lack something.
+    pub const fn behind(&self) -> usize {
+        self.databases - self.up_to_date - self.stopped
+    }
+}
+
 /// What a scan has changed, to be told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ScanNews {
