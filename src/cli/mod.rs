@@ -227,7 +227,9 @@ fn execute(command: &Command, env: &Env<'_>) -> (Log, Result<(), Failure>) {
         Command::Show(text) => screen::print(text),
         Command::Restore(args) => with_signals(|cancel| {
             let permissions = permissions::permissions(&args.permissions, &config::RestorePattern::default())?;
-            let engine = session::OneDatabase::new(permissions);
+            // A standby is written to by SQLite, in any order.
+            let staging = (!args.follow).then(std::env::temp_dir);
+            let engine = session::OneDatabase::new(permissions, staging);
             match args.follow {
                 true => screen::print(&follow::run(args, env, &log, cancel, &engine)?),
                 false => screen::print(&restore::run(args, env, &log, cancel, &engine)?),

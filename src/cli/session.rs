@@ -32,7 +32,7 @@ use crate::store::s3::{Announcer, DEFAULT_REGION, ProcessLimiter as RequestLimit
 use crate::store::{ByteRate, Past, Store};
 use crate::telemetry::Counters;
 use crate::timestamp::Timestamp;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
@@ -306,9 +306,10 @@ pub(super) struct OneDatabase {
 }
 
 impl OneDatabase {
-    /// A database that is to get `permissions`.
-    pub(super) fn new(permissions: Permissions) -> Self {
-        Self { counters: Arc::default(), commit: CommitContext::with_permissions(permissions) }
+    /// A database that is to get `permissions`, and is staged in the directory `staging` if its file system takes bytes
+    /// in order only. None: it is then refused.
+    pub(super) fn new(permissions: Permissions, staging: Option<PathBuf>) -> Self {
+        Self { counters: Arc::default(), commit: CommitContext::new(permissions, staging) }
     }
 
     /// The counters of requests and bytes, for another session.
@@ -355,9 +356,7 @@ impl OneDatabase {
             parallelism: args.parallelism.map(usize::from),
         };
         let restored = session.workers.run(|worker| Box::pin(run(worker, order)));
-        for notice in self.commit.take_notices() {
-            request.log.warn(&notice.to_string());
-        }
+        self.commit.take_notices().iter().for_each(|notice| warnings::of_notice(request.log, notice));
         let restored = match restored {
             Some(Ok(restored)) => restored,
             Some(Err(e)) => {
@@ -412,9 +411,7 @@ impl OneDatabase {
 
 impl Restorer for OneDatabase {
     fn put_right(&self, output: &Path, log: &Log) {
-        for notice in self.commit.sweep_beside(output) {
-            log.warn(&notice.to_string());
-        }
+        self.commit.sweep_beside(output).iter().for_each(|notice| warnings::of_notice(log, notice));
     }
 
     fn plan(&self, request: &RestoreRequest<'_>) -> Result<PlanReport, Failure> {

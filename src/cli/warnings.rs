@@ -2,6 +2,7 @@
 
 use crate::cli::ui::human;
 use crate::cli::ui::log::Log;
+use crate::commit::Notice;
 use crate::config::{Config, Location};
 use crate::error::escaped;
 use crate::fleet::LittleSpace;
@@ -24,6 +25,12 @@ pub(super) fn of_other_section(log: &Log, config: &Config) {
     if let Some(Err(error)) = &config.restore_pattern {
         log.warn(&format!("{error}; restore-pattern would refuse this file"));
     }
+}
+
+/// Shows a message about files that were put right, left or staged.
+pub(super) fn of_notice(log: &Log, notice: &Notice) {
+    let text = notice.to_string();
+    if notice.is_warning() { log.warn(&text) } else { log.info(&text) }
 }
 
 /// Shows that files are larger than the free space where their databases go.

@@ -5,10 +5,11 @@ use crate::commit::devices::KnownDevices;
 use crate::commit::parents::{NewDirectories, UnsyncedNames};
 use crate::commit::permissions::Permissions;
 use crate::commit::space::SpaceMemory;
+use crate::commit::staging::Staging;
 use crate::commit::sweep::SweptDirectories;
 use crate::commit::sys::UnnamedLinks;
 use crate::process::locks::lock;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// The memory of one command: which directories were cleaned up after killed runs, which new directories are
@@ -28,12 +29,14 @@ struct Memory {
     space: SpaceMemory,
     notices: Mutex<Vec<Notice>>,
     permissions: Permissions,
+    staging: Staging,
 }
 
 impl CommitContext {
-    /// A context whose outputs get `permissions`.
-    pub fn with_permissions(permissions: Permissions) -> Self {
-        Self(Arc::new(Memory { permissions, ..Memory::default() }))
+    /// A context whose outputs get `permissions`. Outputs on file systems that take bytes in order only are staged in
+    /// the directory `staging`. None: they are refused.
+    pub fn new(permissions: Permissions, staging: Option<PathBuf>) -> Self {
+        Self(Arc::new(Memory { permissions, staging: Staging::in_directory(staging), ..Memory::default() }))
     }
 
     /// Puts right what killed runs left in the directory of `output`, once per context and directory. Other callers
@@ -78,6 +81,10 @@ impl CommitContext {
 
     pub(super) fn links(&self) -> &UnnamedLinks {
         &self.0.links
+    }
+
+    pub(super) fn staging(&self) -> &Staging {
+        &self.0.staging
     }
 
     pub(super) fn space(&self) -> &SpaceMemory {

@@ -2,20 +2,21 @@
 //! anything is fetched, and the answers are kept for the run.
 //!
 //! - Can a file without a name (O_TMPFILE) get one? AppArmor and seccomp profiles refuse the link.
-//! - Can a file be written in any order, and renamed while it is open? This is asked of file systems that are not
-//!   known to do both, when a named file is made there.
+//! - Can a file be written in any order, and renamed while it is open? If not, can it be written in order, closed and
+//!   then renamed? This is asked of file systems that are not known to do the first two, when a named file is made
+//!   there.
 //! - Does a name last that came after the sync (`journal`)?
 
-use crate::commit::mounts::type_of;
+use crate::commit::mounts::{is_foreign, type_of};
 use crate::commit::parents::DirectoryId;
 use crate::commit::rename::is_no_way;
-use crate::commit::sys::{UnnamedLinks, open_unnamed};
+use crate::commit::sys::{UnnamedLinks, mode, open_unnamed};
 use crate::commit::temp_name::TempName;
-use crate::commit::temporary::create_named;
+use crate::commit::temporary::{create_named, create_named_for, reopen_named};
 use crate::commit::{CommitError, journal, rename};
-use crate::io::{Step, fault_at, uninterrupted};
+use crate::io::{Step, close, fault_at, uninterrupted};
 use crate::process::locks::lock;
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,12 +25,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 /// The number of remembered devices. Above it all are forgotten and asked again.
 const MOST_REMEMBERED: usize = 1024;
-/// The `f_type` of file systems that write in any order and rename open files: ext2 to ext4, XFS, Btrfs, tmpfs,
-/// overlayfs, ZFS, F2FS, NFS.
-const CAPABLE: [u64; 8] =
-    [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1, 0xf2f5_2010, 0x6969];
 /// The offset of the write that shows whether a file can be written in any order.
 const FAR: u64 = 4096;
+/// What a file system that only appends cannot do, in the words of the message.
+pub(super) const IN_ORDER_ONLY: &str = "takes bytes in order only";
 
 /// The devices of a run.
 #[derive(Debug, Default)]
@@ -40,11 +39,19 @@ pub(super) struct KnownDevices(Mutex<Vec<(u64, Arc<Device>)>>);
 pub(super) struct Device {
     keeps_late_names: OnceLock<bool>,
     links_unnamed: OnceLock<bool>,
-    lack: OnceLock<Option<Lack>>,
+    fit: OnceLock<Fit>,
 }
 
-/// What a file system cannot do, in the words of the message, and its error for that.
-type Lack = (&'static str, Errno);
+/// How a file system takes new files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Written in any order, and renamed while they are open.
+    AnyOrder,
+    /// Written in order only, and renamed once they are closed. The error is that of a write in another order.
+    InOrder(Errno),
+    /// Not at all: what it cannot do, in the words of the message, and its error for that.
+    Unfit(&'static str, Errno),
+}
 
 impl KnownDevices {
     /// The device of a directory. If its ID is not known, nothing is remembered.
@@ -77,7 +84,7 @@ impl Device {
         }
         debug_assert!(path.file_name().is_some(), "a destination has a file name");
         let name = TempName::plain(path.file_name().unwrap_or_default());
-        let Ok(file) = open_unnamed(dir) else { return true };
+        let Ok(file) = open_unnamed(dir, mode()) else { return true };
         let linked = fault_at(path, Step::Probe).and_then(|_| links.link(file.as_fd(), dir, name.as_os_str()));
         match linked {
             Ok(()) => {
@@ -95,21 +102,14 @@ impl Device {
         }
     }
 
-    /// Checks that a named file can be written in any order and renamed while it is open. The first call tries it
-    /// with a file of its own, on file systems that are not known to do both.
-    ///
-    /// # Errors
-    /// [`CommitError::FileSystem`] names the file system.
-    pub(super) fn check_named(&self, dir: BorrowedFd<'_>, path: &Path, name: &OsStr) -> Result<(), CommitError> {
-        let lack = match self.lack.get() {
+    /// How named files are taken. The first call tries it with files of its own that are to become `name`, on file
+    /// systems that are not known.
+    pub(super) fn fit(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Fit {
+        match self.fit.get() {
             Some(known) => *known,
+            None if !is_foreign(dir) => *self.fit.get_or_init(|| Fit::AnyOrder),
             // An error that says nothing about the file system comes again when the file itself is made.
-            None if !is_foreign(dir) => *self.lack.get_or_init(|| None),
-            None => try_named(dir, name).map_or(None, |tried| *self.lack.get_or_init(|| tried)),
-        };
-        match lack {
-            None => Ok(()),
-            Some((what, errno)) => Err(not_fit(dir, path, what, errno)),
+            None => try_named(dir, name).map_or(Fit::AnyOrder, |tried| *self.fit.get_or_init(|| tried)),
         }
     }
 }
@@ -120,34 +120,73 @@ pub(super) fn not_fit(dir: BorrowedFd<'_>, path: &Path, what: &'static str, errn
     CommitError::FileSystem { path: path.to_owned(), kind, what, errno }
 }
 
-/// Whether the file system of `dir` is one that programs provide (FUSE), or is not known.
-pub(super) fn is_foreign(dir: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatfs(dir).is_ok_and(|fs| !CAPABLE.contains(&(fs.f_type as u64)))
-}
-
-/// Tries what a named file needs, with a file that is to become `name`. An error says nothing about the file system.
-pub(super) fn try_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Lack>, Errno> {
-    let (file, made) = create_named(dir, name)?;
-    let other = TempName::plain(name);
-    let mut lack = None;
-    match uninterrupted(|| rustix::io::pwrite(&file, &[0], FAR)) {
-        Ok(_) => {}
-        Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-            let _ = rustix::fs::unlinkat(dir, made.as_os_str(), AtFlags::empty());
-            return Err(errno);
+/// Tries what a named file needs, with files that are to become `name`. An error says nothing about the file system.
+pub(super) fn try_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Fit, Errno> {
+    let (file, made, refused) = match create_named(dir, name) {
+        // Some have no files for both reading and writing (mountpoint-s3).
+        Err(errno) if is_unknown(errno) => {
+            let (file, made) = create_named_for(OFlags::WRONLY, mode(), dir, name)?;
+            (file, made, Some(errno))
         }
-        Err(errno) => lack = Some(("takes bytes in order only", errno)),
+        created => created.map(|(file, made)| (file, made, None))?,
+    };
+    // rclone stores a file that was not written to in the background, after its name was removed.
+    let written = uninterrupted(|| rustix::io::pwrite(&file, &[0], 0))
+        .and_then(|_| uninterrupted(|| rustix::io::pwrite(&file, &[0], FAR)));
+    if let Some(errno) = written.err().or(refused) {
+        drop(file);
+        let removed = rustix::fs::unlinkat(dir, made.as_os_str(), AtFlags::empty());
+        return match removed {
+            _ if is_full(errno) => Err(errno),
+            Ok(()) | Err(Errno::NOENT) => try_in_order(dir, name, errno),
+            // mountpoint-s3 without --allow-delete. What is tried next would leave an object for ever.
+            Err(errno) => Ok(Fit::Unfit("takes bytes in order only, and does not remove a file", errno)),
+        };
     }
     // gcsfuse renames only what it has stored.
     let _ = uninterrupted(|| rustix::fs::fsync(&file));
-    let renamed = rename::to_random(dir, made.as_os_str(), other.as_os_str(), &|| Ok(()));
-    if let Err(errno) = renamed
-        && lack.is_none()
-    {
-        lack = Some(("does not rename a file that is open", errno));
-    }
+    let other = TempName::plain(name);
+    let renamed = rename::after_look(dir, made.as_os_str(), other.as_os_str(), &|| Ok(()));
     drop(file);
     let left = if renamed.is_ok() { other } else { made };
     let _ = rustix::fs::unlinkat(dir, left.as_os_str(), AtFlags::empty());
-    Ok(lack)
+    Ok(renamed.map_or_else(|errno| Fit::Unfit("does not rename a file that is open", errno), |()| Fit::AnyOrder))
+}
+
+/// Tries what a copy in order needs, as [`try_named`]: a file is written, closed, opened again, and renamed as a new
+/// database is. `unordered` is the error of a write in another order.
+fn try_in_order(dir: BorrowedFd<'_>, name: &OsStr, unordered: Errno) -> Result<Fit, Errno> {
+    let (file, made) = create_named_for(OFlags::WRONLY, mode(), dir, name)?;
+    let other = TempName::plain(name);
+    let written = uninterrupted(|| rustix::io::pwrite(&file, &[0], 0));
+    let closed = close(file);
+    let fit = match (written, closed) {
+        (Err(errno), _) | (_, Err(errno)) if is_full(errno) => Err(errno),
+        (Err(_), _) => Ok(Fit::Unfit(IN_ORDER_ONLY, unordered)),
+        (_, Err(errno)) => Ok(Fit::Unfit("takes bytes in order only, and does not store a file", errno)),
+        (Ok(_), Ok(())) => {
+            let renamed = reopen_named(dir, &made)
+                .and_then(|_locked| rename::after_look(dir, made.as_os_str(), other.as_os_str(), &|| Ok(())));
+            Ok(match renamed {
+                Ok(()) => Fit::InOrder(unordered),
+                Err(errno) => {
+                    Fit::Unfit("takes bytes in order only, and does not rename a file that it has stored", errno)
+                }
+            })
+        }
+    };
+    for name in [made, other] {
+        let _ = rustix::fs::unlinkat(dir, name.as_os_str(), AtFlags::empty());
+    }
+    fit
+}
+
+/// Whether a write failed because a disk is full or a file too large, which says nothing about its file system.
+const fn is_full(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+}
+
+/// Whether a file system says by `errno` that it has no files of that kind.
+pub(super) const fn is_unknown(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)
 }

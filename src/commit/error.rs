@@ -82,6 +82,16 @@ pub enum CommitError {
     /// If `errno` is EFBIG, the limit is the maximum size of one file and not the free space.
     #[error("cannot reserve {needed} bytes for {}: {}{}", shown(.path), text_of(*.errno), free_bytes(*.free))]
     NoSpace { path: PathBuf, needed: u64, free: Option<u64>, errno: Errno },
+    /// As [`Self::NoSpace`], in the directory `dir`, where the file for `path` is staged.
+    #[error(
+        "cannot reserve {needed} bytes in {} for {}, which is staged there: {}{}. Set TMPDIR to a directory with more \
+         space",
+        shown(.dir), shown(.path), text_of(*.errno), free_bytes(*.free)
+    )]
+    NoStagingSpace { dir: PathBuf, path: PathBuf, needed: u64, free: Option<u64>, errno: Errno },
+    /// The file system has stored another number of bytes than were written to it.
+    #[error("cannot restore, {} was stored with {found} bytes, not with {expected}. Try again", shown(.path))]
+    WrongLength { path: PathBuf, expected: u64, found: u64 },
     /// The kernel refused the system call that does `what`.
     #[error("cannot {what} {}: {}", shown(.path), text_of(*.errno))]
     Refused { what: &'static str, path: PathBuf, errno: Errno },
@@ -114,11 +124,14 @@ impl CommitError {
             | Self::MountPoint { .. }
             | Self::Refused { errno: Errno::NAMETOOLONG, .. } => Class::UnsafePath,
             Self::IsNoDirectory { .. } => Class::PathCollision,
-            Self::NoSpace { errno, .. } | Self::Refused { errno, .. } => class_of(*errno),
+            Self::NoSpace { errno, .. } | Self::NoStagingSpace { errno, .. } | Self::Refused { errno, .. } => {
+                class_of(*errno)
+            }
             Self::Internal { .. }
             | Self::DanglingLink { .. }
             | Self::LinkLoop { .. }
             | Self::TakesNothing { .. }
+            | Self::WrongLength { .. }
             | Self::FileSystem { .. } => Class::Io,
             Self::Sqlite { .. } => Class::IntegrityCheck,
             Self::Io(error) => error.class(),

@@ -131,7 +131,11 @@ pub(super) fn publish_beside_sidecars(new: &mut StagedFile) -> Result<Attempt, C
     aside.move_from(new)?;
     let temp = temp_of(new)?;
     let step = || new.output().fault(Step::Publish).map(drop);
-    match rename::to_absent(dir, &temp, name, &step) {
+    let renamed = match new.is_copied() {
+        true => rename::after_look(dir, &temp, name, &step),
+        false => rename::to_absent(dir, &temp, name, &step),
+    };
+    match renamed {
         Ok(()) => {
             new.forget_name();
             Ok(Attempt::Done(Replaced { names: aside.keep(), _held: None }))
@@ -165,7 +169,7 @@ impl MovedAside {
         for suffix in MOVE_ORDER {
             let (place, aside) = (suffixed(destination.name(), suffix), suffixed(&temp, suffix));
             let step = || new.output().fault(Step::Publish).map(drop);
-            match rename::to_random(destination.dir(), &place, &aside, &step) {
+            match rename::after_look(destination.dir(), &place, &aside, &step) {
                 Ok(()) => self.moved.push((aside, place)),
                 Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
                 Err(errno) => {
@@ -188,7 +192,7 @@ impl Drop for MovedAside {
     fn drop(&mut self) {
         if let Some(destination) = &self.destination {
             for (aside, place) in self.moved.iter().rev() {
-                let _ = rename::to_absent(destination.dir(), aside, place, &|| Ok(()));
+                let _ = rename::back(destination.dir(), aside, place, &|| Ok(()));
             }
         }
     }

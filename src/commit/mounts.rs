@@ -1,9 +1,27 @@
-//! What /proc/self/mountinfo and statx tell about mounts.
+//! What /proc/self/mountinfo, statx and statfs tell about mounts.
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// The `f_type` of file systems that write in any order and rename open files: ext2 to ext4, XFS, Btrfs, tmpfs,
+/// overlayfs, ZFS, F2FS, NFS.
+const CAPABLE: [u64; 8] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1, 0xf2f5_2010, 0x6969];
+/// The `f_type` of file systems that programs provide.
+const FUSE: u64 = 0x6573_5546;
+
+/// Whether the file system of `dir` is one that programs provide (FUSE), or is not known.
+pub(super) fn is_foreign(dir: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(dir).is_ok_and(|fs| !CAPABLE.contains(&(fs.f_type as u64)))
+}
+
+/// Whether a program provides the file system of `dir` (FUSE).
+pub(super) fn is_fuse(dir: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(dir).is_ok_and(|fs| fs.f_type as u64 == FUSE)
+}
 
 /// The type of the file system that `dir` is on, such as `fuse.rclone`. None if that cannot be found out.
 pub(super) fn type_of(dir: BorrowedFd<'_>) -> Option<String> {
@@ -11,6 +29,16 @@ pub(super) fn type_of(dir: BorrowedFd<'_>) -> Option<String> {
     let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
     mounts.split(|byte| *byte == b'\n').filter_map(Mount::parse).find(|mount| mount.device == device)?.kind
+}
+
+/// The length of the file `name` in `dir`, which the file system is asked for, not a cache of the kernel.
+pub(super) fn stored_len(dir: BorrowedFd<'_>, name: &OsStr) -> Result<u64, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::statx(dir, name, flags | AtFlags::STATX_FORCE_SYNC, StatxFlags::SIZE) {
+        Ok(looked) => Ok(looked.stx_size),
+        // Some sandboxes have no statx.
+        Err(_) => rustix::fs::statat(dir, name, flags).map(|stat| u64::try_from(stat.st_size).unwrap_or(0)),
+    }
 }
 
 /// Whether something is mounted on the file `name` itself: a container's bind mount of a single file.

@@ -1,4 +1,4 @@
-//! Messages for the operator about a `-force` that an earlier run began and did not finish: the database is
+//! Messages for the operator. Most are about a `-force` that an earlier run began and did not finish: the database is
 //! complete again, or some of its files still have temporary names, and why.
 
 use crate::io::{shown, text_of};
@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// What the clean-up after a killed run (`sweep`) did or left, apart from deleting temporary files without
-/// value.
+/// value, and how this run writes its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// An earlier run had renamed sidecars (-wal, -journal) of `database`. They have their original names
@@ -39,6 +39,20 @@ pub enum Notice {
         /// Why the kernel refused to remove it.
         errno: Errno,
     },
+    /// The databases of this run are staged, as their file system takes bytes in order only.
+    Staged {
+        /// The directory in which they are staged.
+        dir: PathBuf,
+        /// The directory to which the first one is copied then.
+        to: PathBuf,
+    },
+}
+
+impl Notice {
+    /// Whether the operator has to know it. Otherwise it is only an explanation.
+    pub const fn is_warning(&self) -> bool {
+        !matches!(self, Self::Staged { .. })
+    }
 }
 
 /// Why files of a database were left under their temporary names.
@@ -83,6 +97,12 @@ impl fmt::Display for Notice {
                 "{} could not be removed: {}. The next restore into that directory removes it",
                 shown(path),
                 text_of(*errno)
+            ),
+            Self::Staged { dir, to } => write!(
+                f,
+                "databases are staged in {} and copied, because the file system of {} takes bytes in order only",
+                shown(dir),
+                shown(to)
             ),
             Self::Kept { database, files, why } => {
                 let (database, files) = (shown(database), list(files));

@@ -152,7 +152,7 @@ impl StagedFile {
     /// write. The name is durable once [`PublishedFile::sync_dir`] or [`sync_dirs`] has ended.
     ///
     /// # Errors
-    /// [`CommitError::Internal`] if the content was not synced. Otherwise the errors of
+    /// [`CommitError::Internal`] if the content was not synced, or is staged elsewhere ([`StagedFile::copied`]). Otherwise the errors of
     /// [`Destination::prepare`], if an obstacle appeared since. The new file is then deleted, and the
     /// destination is unchanged.
     pub fn publish(self) -> Result<PublishedFile, CommitError> {
@@ -162,8 +162,9 @@ impl StagedFile {
 
 /// Gives the new file its final name, by a link or by an exchange with the old file ([`StagedFile::publish`]).
 fn publish(mut new: StagedFile) -> Result<PublishedFile, CommitError> {
-    if !new.output().is_synced() {
-        let (what, path) = ("the content to publish was not synced", new.output().path().to_owned());
+    new.check_synced()?;
+    if new.is_elsewhere() {
+        let (what, path) = ("the content to publish is in another directory", new.output().path().to_owned());
         return Err(CommitError::Internal { what, path });
     }
     let destination = Arc::clone(new.destination());
@@ -212,9 +213,10 @@ fn publish_new(new: &mut StagedFile) -> Result<Attempt, CommitError> {
     let step = || new.output().fault(Step::Publish).map(drop);
     let mut published = match new.temp() {
         None => step().and_then(|()| destination.context().links().link(new.output().as_fd(), dir, name)),
+        Some(temp) if new.is_copied() => rename::after_look(dir, temp.as_os_str(), name, &step),
         Some(temp) => rename::without_placeholder(dir, temp.as_os_str(), name, &step),
     };
-    if published == Err(rename::NO_WAY) && new.temp().is_some() {
+    if published == Err(rename::NO_WAY) && new.temp().is_some() && !new.is_copied() {
         published = publish_over_placeholder(new)?;
     }
     match published {

@@ -9,8 +9,12 @@
 //! A placeholder is an empty file that is made with O_EXCL, so it takes only a free name. It is locked, for SQLite and
 //! for other restores, and the rename replaces it if it is still empty. A process that is killed between the two
 //! leaves the placeholder: the callers see to it that a sweep knows it.
+//!
+//! A file system that stores a file when it is closed may store an empty placeholder after the rename, in place of the
+//! new file: rclone does it in the background. There a plain rename follows a look at the name ([`after_look`]).
 
 use crate::commit::in_use::DATABASE_LOCKS;
+use crate::commit::mounts::is_fuse;
 use crate::io::{lock, uninterrupted};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -33,8 +37,10 @@ pub(super) fn to_absent(
     }
 }
 
-/// As [`to_absent`], for a new name that is random, so that nobody else makes it. No placeholder is made.
-pub(super) fn to_random(
+/// As [`to_absent`], but where there is neither a rename with flags nor a link, a file is replaced that another program
+/// makes between a look at the name and the rename. For random names, which nobody else makes, and for file systems
+/// with which a placeholder is a danger.
+pub(super) fn after_look(
     dir: BorrowedFd<'_>,
     from: &OsStr,
     to: &OsStr,
@@ -50,6 +56,16 @@ pub(super) fn to_random(
     }
 }
 
+/// Gives a file back the name that it had: as [`to_absent`], on FUSE as [`after_look`].
+pub(super) fn back(
+    dir: BorrowedFd<'_>,
+    from: &OsStr,
+    to: &OsStr,
+    step: &dyn Fn() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    if is_fuse(dir) { after_look(dir, from, to, step) } else { to_absent(dir, from, to, step) }
+}
+
 /// The first two ways of [`to_absent`]. [`NO_WAY`] if both are refused.
 pub(super) fn without_placeholder(
     dir: BorrowedFd<'_>,
@@ -63,7 +79,8 @@ pub(super) fn without_placeholder(
         result => return result,
     }
     match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
-        Err(errno) if is_no_way(errno) => return Err(NO_WAY),
+        // rclone has no links and says EIO.
+        Err(errno) if is_no_way(errno) || errno == Errno::IO => return Err(NO_WAY),
         result => result?,
     }
     rustix::fs::unlinkat(dir, from, AtFlags::empty()).inspect_err(|_| {

@@ -1,22 +1,25 @@
 //! The new output file before its publication. No other program sees it under its final name.
 
 use crate::commit::destination::Standing;
-use crate::commit::devices::{self, Device};
+use crate::commit::devices::{Device, Fit, IN_ORDER_ONLY, is_unknown, not_fit};
+use crate::commit::mounts::is_foreign;
 use crate::commit::space::FreeSpace;
-use crate::commit::sys::{open_unnamed, sync_inode};
+use crate::commit::staging::StagingDirectory;
+use crate::commit::sys::{mode, open_unnamed, sync_inode};
 use crate::commit::temp_name::TempName;
 use crate::commit::temporary::{TRIES, create_named};
 use crate::commit::{CommitError, Destination, Notice, Replace, access, rename};
 use crate::io::{OutputFile, Step, fault_at, uninterrupted};
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Stat};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl Destination {
-    /// Creates a new, empty file in the destination's directory. If `named` is true, the file gets a temporary
+    /// Creates a new, empty file in the destination's directory, or in the directory for staging if the file system
+    /// takes bytes in order only ([`StagedFile::is_elsewhere`]). If `named` is true, the file gets a temporary
     /// name ([`StagedFile::path`]), which SQLite needs to open it before publication. Otherwise the file has no
     /// name where the file system offers that (O_TMPFILE).
     ///
@@ -37,6 +40,8 @@ pub struct StagedFile {
     path: Option<PathBuf>,
     /// Whether the inode must be synced once more after the file got its name (`journal`).
     is_named_late: bool,
+    /// Whether this is the copy of a file that was staged elsewhere.
+    is_copied: bool,
     /// The length that [`Self::reserve`] gave the file.
     reserved: AtomicU64,
     // Last field, so dropped last: its drop removes directories, which must be empty by then.
@@ -49,29 +54,77 @@ impl StagedFile {
         fault_at(destination.path(), Step::Create).map_err(refused)?;
         let device = destination.context().devices().of(destination.directory_id());
         let unnamed = if named { None } else { unnamed(destination, &device).map_err(refused)? };
+        let (dir, dir_path) = (destination.dir(), destination.dir_path());
         let (fd, temp) = match unnamed {
             Some(fd) => (fd, None),
-            None => {
-                device.check_named(destination.dir(), destination.dir_path(), destination.name())?;
-                let (fd, temp) = create_named(destination.dir(), destination.name()).map_err(refused)?;
-                (fd, Some(temp))
-            }
+            None => match device.fit(dir, destination.name()) {
+                Fit::AnyOrder => {
+                    let (fd, temp) = create_named(dir, destination.name()).map_err(refused)?;
+                    (fd, Some(temp))
+                }
+                Fit::InOrder(errno) => return Self::create_elsewhere(destination, named, errno),
+                Fit::Unfit(what, errno) => return Err(not_fit(dir, dir_path, what, errno)),
+            },
         };
-        let path = temp.as_ref().map(|temp| destination.dir_path().join(temp.as_os_str()));
-        let output = Arc::new(OutputFile::new(fd, destination.path().to_owned()));
-        let is_named_late = temp.is_none() && !device.keeps_late_names(destination.dir());
-        let temp = StagedName { name: temp, destination: Arc::clone(destination) };
-        let reserved = AtomicU64::new(0);
-        let new = Self { output, temp, path, is_named_late, reserved, destination: Arc::clone(destination) };
-        if destination.replace() == Replace::Force
-            && let Standing::Database(old) = destination.standing()?
-        {
-            let has_own_group = destination.context().permissions().group.is_some();
-            access::take_after(&new.output, destination.dir(), destination.name(), &old, has_own_group);
-        }
-        let set = destination.context().permissions().set_on_file(&new.output);
-        set.map_err(|errno| CommitError::refused("set owner and mode of", destination.path(), errno))?;
+        let is_named_late = temp.is_none() && !device.keeps_late_names(dir);
+        let output = OutputFile::new(fd, destination.path().to_owned());
+        let temp = StagedName { name: temp, staging: None, destination: Arc::clone(destination) };
+        let new = Self { is_named_late, ..Self::new(output, temp) };
+        give_rights(&new.output, destination)?;
         Ok(new)
+    }
+
+    /// Creates the file in the directory for staging. `errno` is the error of the destination's file system for a
+    /// write that is not in order.
+    pub(super) fn create_elsewhere(
+        destination: &Arc<Destination>,
+        named: bool,
+        errno: Errno,
+    ) -> Result<Self, CommitError> {
+        let (context, name) = (destination.context(), destination.name());
+        let Some(staging) = context.staging().directory(context.devices(), name)? else {
+            return Err(not_fit(destination.dir(), destination.dir_path(), IN_ORDER_ONLY, errno));
+        };
+        let swept = context.swept().sweep(staging.fd(), staging.id, &staging.path, name);
+        swept.into_iter().for_each(|notice| context.note(notice));
+        if context.staging().is_first_use() {
+            context.note(Notice::Staged { dir: staging.path.clone(), to: destination.dir_path().to_owned() });
+        }
+        let (fd, temp) = staging.create(name, named)?;
+        let output = OutputFile::new(fd, staging.path.join(name));
+        let temp = StagedName { name: temp, staging: Some(staging), destination: Arc::clone(destination) };
+        Ok(Self::new(output, temp))
+    }
+
+    /// The open file `output` under the name `temp`.
+    pub(super) fn new(output: OutputFile, temp: StagedName) -> Self {
+        let path = temp.path();
+        let destination = Arc::clone(&temp.destination);
+        let (is_named_late, is_copied) = (false, false);
+        Self {
+            output: Arc::new(output),
+            temp,
+            path,
+            is_named_late,
+            is_copied,
+            reserved: AtomicU64::new(0),
+            destination,
+        }
+    }
+
+    /// As [`Self::new`], for the copy of a file that was staged elsewhere.
+    pub(super) fn copy(output: OutputFile, temp: StagedName) -> Self {
+        Self { is_copied: true, ..Self::new(output, temp) }
+    }
+
+    /// Whether this is the copy of a file that was staged elsewhere. Its file system stores a file when it is closed.
+    pub(super) fn is_copied(&self) -> bool {
+        self.is_copied
+    }
+
+    /// Whether the file is in the directory for staging, not in the destination's.
+    pub fn is_elsewhere(&self) -> bool {
+        self.temp.staging.is_some()
     }
 
     /// The open file, into which the restore writes the database.
@@ -140,7 +193,13 @@ impl StagedFile {
                 }
                 // The free space says nothing about a quota (EDQUOT) or a limit on one file (EFBIG).
                 let free = free.filter(|_| errno == Errno::NOSPC).map(|free| free.available);
-                Err(CommitError::NoSpace { path: self.output.path().to_owned(), needed: len, free, errno })
+                let path = self.destination.path().to_owned();
+                Err(match &self.temp.staging {
+                    None => CommitError::NoSpace { path, needed: len, free, errno },
+                    Some(staging) => {
+                        CommitError::NoStagingSpace { dir: staging.path.clone(), path, needed: len, free, errno }
+                    }
+                })
             }
             Err(errno) => Err(CommitError::refused("reserve space for", self.output.path(), errno)),
         }
@@ -154,6 +213,16 @@ impl StagedFile {
             .fault(Step::Truncate)
             .and_then(|_| uninterrupted(|| rustix::fs::ftruncate(&self.output, len)))
             .map_err(|errno| CommitError::refused("set the length of", self.output.path(), errno))
+    }
+
+    /// # Errors
+    /// [`CommitError::Internal`] if the content was not synced after its last change.
+    pub(super) fn check_synced(&self) -> Result<(), CommitError> {
+        if self.output.is_synced() {
+            return Ok(());
+        }
+        let (what, path) = ("the content to publish was not synced", self.output.path().to_owned());
+        Err(CommitError::Internal { what, path })
     }
 
     /// Whether the inode must be synced once more after the file got its name (`journal`).
@@ -184,6 +253,7 @@ impl StagedFile {
     /// Gives the file a new temporary name, which the closure `make` generates. If the name is taken, tries
     /// another one.
     pub(super) fn rename(&mut self, make: impl Fn() -> TempName) -> Result<(), CommitError> {
+        debug_assert!(!self.is_elsewhere(), "a staged file is copied before it is published");
         let (dir, links) = (self.destination.dir(), self.destination.context().links());
         let mut result = Err(Errno::EXIST);
         for _ in 0..TRIES {
@@ -195,7 +265,7 @@ impl StagedFile {
                     let _ = rustix::fs::flock(&self.output, FlockOperation::NonBlockingLockExclusive);
                     links.link(self.output.as_fd(), dir, name.as_os_str())
                 }),
-                Some(old) => rename::to_random(dir, old.as_os_str(), name.as_os_str(), &step),
+                Some(old) => rename::after_look(dir, old.as_os_str(), name.as_os_str(), &step),
             };
             match result {
                 Ok(()) => {
@@ -221,23 +291,48 @@ impl StagedFile {
     }
 }
 
+/// Gives the new file `output` the owner, the group and the rights that it is to have at `destination`.
+pub(super) fn give_rights(output: &OutputFile, destination: &Destination) -> Result<(), CommitError> {
+    let permissions = destination.context().permissions();
+    if destination.replace() == Replace::Force
+        && let Standing::Database(old) = destination.standing()?
+    {
+        access::take_after(output, destination.dir(), destination.name(), &old, permissions.group.is_some());
+    }
+    let set = permissions.set_on_file(output);
+    set.map_err(|errno| CommitError::refused("set owner and mode of", destination.path(), errno))
+}
+
 /// The temporary name of a file. Drop deletes the file.
 #[derive(Debug)]
-struct StagedName {
+pub(super) struct StagedName {
     /// None: the file has no name, or one that is not to be deleted.
-    name: Option<TempName>,
-    destination: Arc<Destination>,
+    pub(super) name: Option<TempName>,
+    /// The directory that the file is in. None: the destination's.
+    pub(super) staging: Option<Arc<StagingDirectory>>,
+    pub(super) destination: Arc<Destination>,
+}
+
+impl StagedName {
+    fn dir(&self) -> (BorrowedFd<'_>, &Path) {
+        match &self.staging {
+            None => (self.destination.dir(), self.destination.dir_path()),
+            Some(staging) => (staging.fd(), &staging.path),
+        }
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.name.as_ref().map(|name| self.dir().1.join(name.as_os_str()))
+    }
 }
 
 impl Drop for StagedName {
     fn drop(&mut self) {
+        let Some(path) = self.path() else { return };
         let Some(name) = self.name.take() else { return };
-        match rustix::fs::unlinkat(self.destination.dir(), name.as_os_str(), AtFlags::empty()) {
+        match rustix::fs::unlinkat(self.dir().0, name.as_os_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => {
-                let path = self.destination.dir_path().join(name.as_os_str());
-                self.destination.context().note(Notice::LeftBehind { path, errno });
-            }
+            Err(errno) => self.destination.context().note(Notice::LeftBehind { path, errno }),
         }
     }
 }
@@ -249,8 +344,8 @@ fn not_created(destination: &Destination, errno: Errno) -> CommitError {
         // /proc answers ENOENT although the directory exists.
         Ok(stat) if errno == Errno::NOENT && stat.st_nlink > 0 => CommitError::TakesNothing { path: path.to_owned() },
         // rclone without a cache, mountpoint-s3.
-        _ if matches!(errno, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) && devices::is_foreign(dir) => {
-            devices::not_fit(dir, path, "makes no files for both reading and writing", errno)
+        _ if is_unknown(errno) && is_foreign(dir) => {
+            not_fit(dir, path, "makes no files for both reading and writing", errno)
         }
         _ => CommitError::refused("create a file in", path, errno),
     }
@@ -263,7 +358,7 @@ fn unnamed(destination: &Destination, device: &Device) -> Result<Option<OwnedFd>
     if !links.has_proc() || !device.links_unnamed(destination.dir(), destination.path(), links) {
         return Ok(None);
     }
-    match open_unnamed(destination.dir()) {
+    match open_unnamed(destination.dir(), mode()) {
         Ok(fd) => Ok(Some(fd)),
         Err(errno) if rename::is_no_way(errno) || matches!(errno, Errno::ISDIR | Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),

@@ -411,7 +411,7 @@ impl Sweep<'_> {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-        rename::to_absent(self.dir, from, to, &|| self.step())
+        rename::back(self.dir, from, to, &|| self.step())
     }
 
     /// Deletes a file. If that fails, the file stays: it does no harm, and the next run tries again.

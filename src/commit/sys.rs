@@ -64,6 +64,6 @@ pub(super) fn link_through_proc(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name:
 }
 
 /// Opens a new file without a name in `dir` (O_TMPFILE).
-pub(super) fn open_unnamed(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode())
+pub(super) fn open_unnamed(dir: BorrowedFd<'_>, mode: Mode) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode)
 }

@@ -3,7 +3,7 @@
 use crate::commit::parents;
 use crate::commit::sys::mode;
 use crate::commit::temp_name::TempName;
-use rustix::fs::{AtFlags, FlockOperation, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -28,10 +28,20 @@ pub(crate) fn create_temporary(path: &Path) -> std::io::Result<(File, PathBuf)> 
 /// Makes a file in `dir` with a random temporary name that is to become `name`, and locks it. The lock tells sweeps
 /// that its run is alive.
 pub(super) fn create_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, TempName), Errno> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+    create_named_for(OFlags::RDWR, mode(), dir, name)
+}
+
+/// As [`create_named`], for this access, and with this mode less the umask.
+pub(super) fn create_named_for(
+    access: OFlags,
+    mode: Mode,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+) -> Result<(OwnedFd, TempName), Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | access;
     for _ in 0..TRIES {
         let temp = TempName::plain(name);
-        match rustix::fs::openat(dir, temp.as_os_str(), flags, mode()) {
+        match rustix::fs::openat(dir, temp.as_os_str(), flags, mode) {
             Ok(fd) => {
                 let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
                 let linked = rustix::fs::fstat(&fd).map(|stat| stat.st_nlink > 0);
@@ -47,4 +57,15 @@ pub(super) fn create_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd
         }
     }
     Err(Errno::EXIST)
+}
+
+/// Opens a file that was closed under its temporary name, for reading, and locks it as [`create_named`] does. ENOENT if
+/// a sweep of another run took it in between.
+pub(super) fn reopen_named(dir: BorrowedFd<'_>, temp: &TempName) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, temp.as_os_str(), flags, Mode::empty())?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Errno::NOENT),
+        _ => Ok(fd),
+    }
 }

@@ -5,7 +5,7 @@ use super::fault_seam::{FaultSeam, Step};
 use super::interrupted::uninterrupted;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,6 +117,27 @@ impl OutputFile {
         self.sync_ended(covered, rustix::fs::fsync(&self.fd))
     }
 
+    /// Syncs and closes the file, then opens it again by `reopen`, for reading only. For file systems that store a
+    /// file when it is closed, and only then say whether they could. A sync that they do not know is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::Refused`] if the sync, the close or `reopen` fails. The file is closed in any case.
+    pub(crate) fn stored(self, reopen: impl FnOnce() -> Result<OwnedFd, Errno>) -> Result<Self, IoError> {
+        let covered = self.sync_begins()?;
+        let synced = match uninterrupted(|| rustix::fs::fsync(&self.fd)) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            synced => synced,
+        };
+        self.sync_ended(covered, synced)?;
+        let closing = self.fault(Step::Sync);
+        let Self { fd, path, .. } = self;
+        closing.and_then(|_| close(fd)).map_err(|errno| IoError::refused("close", &path, errno))?;
+        let fd = reopen().map_err(|errno| IoError::refused("open again", &path, errno))?;
+        let synced = AtomicU64::new(self.changes.load(Ordering::Acquire));
+        Ok(Self { fd, path, direct: OnceLock::new(), synced, ..self })
+    }
+
     /// Whether all changes of the file are durable and no sync of it ever failed.
     pub fn is_synced(&self) -> bool {
         !self.sync_failed.load(Ordering::Acquire)
@@ -191,6 +212,15 @@ impl OutputFile {
     /// the operation may transfer, or the error with which it fails.
     pub(crate) fn fault(&self, step: Step) -> Result<usize, Errno> {
         self.faults.pass(step)
+    }
+}
+
+/// Closes a descriptor. FUSE and NFS return errors of earlier writes here. After an error the descriptor is closed too.
+pub(crate) fn close(fd: OwnedFd) -> Result<(), Errno> {
+    // SAFETY: `into_raw_fd` gives the descriptor up, so nothing else closes or uses it.
+    match unsafe { libc::close(fd.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -135,11 +136,54 @@ impl Threads {
         answer
     }
 
+    /// As [`Self::run`], for work that must not go on when nobody waits for it: dropping the returned value waits until
+    /// it has ended. The work ends early once the flag that it gets is true.
+    pub fn run_stoppable<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> StoppableWork<T> {
+        let control = Arc::<WorkControl>::default();
+        let own = Arc::clone(&control);
+        let answer = self.run(move || {
+            let _running = lock(&own.running);
+            (!own.stop.load(Relaxed)).then(|| work(&own.stop))
+        });
+        StoppableWork { answer, control }
+    }
+
     fn start(&self, state: &mut ThreadsState) -> Result<(), NoThread> {
         let shared = Arc::clone(&self.shared);
         std::thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.live())?;
         state.threads += 1;
         Ok(())
+    }
+}
+
+/// Work of [`Threads::run_stoppable`]. Dropping it waits until the work has ended, or keeps it from beginning.
+#[derive(Debug)]
+pub struct StoppableWork<T> {
+    answer: oneshot::Receiver<Option<T>>,
+    control: Arc<WorkControl>,
+}
+
+#[derive(Debug, Default)]
+struct WorkControl {
+    stop: AtomicBool,
+    /// Locked while the work is done.
+    running: Mutex<()>,
+}
+
+impl<T> StoppableWork<T> {
+    /// The result. None if the work panicked or was given up.
+    pub async fn result(mut self) -> Option<T> {
+        (&mut self.answer).await.ok().flatten()
+    }
+}
+
+impl<T> Drop for StoppableWork<T> {
+    fn drop(&mut self) {
+        self.control.stop.store(true, Relaxed);
+        drop(lock(&self.control.running));
     }
 }
 
@@ -220,6 +264,34 @@ mod tests {
         let answers: Vec<_> = answers.into_iter().map(|answer| answer.blocking_recv().unwrap()).collect();
         assert!(answers.iter().map(|(n, _)| *n).eq(0..20));
         assert!(answers.iter().all(|(_, id)| *id == answers[0].1));
+    }
+
+    #[test]
+    fn stoppable_work_has_ended_when_it_is_dropped() {
+        let threads = Threads::new("test", 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let ended = Arc::<AtomicBool>::default();
+        let (begin, begun) = mpsc::channel();
+        let work = |ended: &Arc<AtomicBool>, begin: mpsc::Sender<()>| {
+            let ended = Arc::clone(ended);
+            move |stop: &AtomicBool| {
+                begin.send(()).unwrap();
+                while !stop.load(Relaxed) {
+                    std::thread::yield_now();
+                }
+                ended.store(true, Relaxed);
+            }
+        };
+        let running = threads.run_stoppable(work(&ended, begin.clone()));
+        // The only thread is busy with the first, so this one is not begun.
+        let waiting = threads.run_stoppable(work(&ended, begin));
+        begun.recv().unwrap();
+        drop(waiting);
+        assert!(!ended.load(Relaxed));
+        drop(running.result());
+        assert!(ended.load(Relaxed));
+        assert_eq!(runtime.block_on(threads.run_stoppable(|_| 7).result()), Some(7));
+        assert!(begun.recv().is_err());
     }
 
     #[test]

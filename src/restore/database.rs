@@ -29,6 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -363,6 +364,7 @@ async fn finish(
         (None, _) => None,
     };
     debug_assert!(output.output().is_synced(), "only durable content is published");
+    let output = copy_from_staging(worker, output).await?;
     let synced_in = watch.elapsed();
     let bytes_in = planned_sizes(&planner.replica, &plan).sum();
     let step_back = executed.step_back.and_then(|step| times_run_backwards(&planner.replica, &plan, step));
@@ -388,6 +390,19 @@ async fn finish(
         past,
     };
     Ok(Unpublished { outcome, output, path: request.path.clone(), synced_in })
+}
+
+/// Copies a database that was staged elsewhere to its destination's directory ([`StagedFile::copied`]), on a thread of
+/// the pool for work that blocks. If the restore is dropped, the copy ends and is deleted before that returns.
+async fn copy_from_staging(worker: &Worker, staged: StagedFile) -> Result<StagedFile, RestoreError> {
+    if !staged.is_elsewhere() {
+        return Ok(staged);
+    }
+    let copying = worker.shared.checks.run_stoppable(|stop| staged.copied(&|| stop.load(Relaxed)));
+    match copying.result().await.transpose()?.flatten() {
+        Some(copied) => Ok(copied),
+        None => Err(worker.shared.stopped("the copy from the directory for staging has ended without a result")),
+    }
 }
 
 /// The warning about two neighbouring planned files of which the one with higher TXIDs was created

@@ -83,7 +83,7 @@ pub struct SharedResources {
     pub segment_bytes: u64,
     /// Number of workers that were asked for.
     pub workers: usize,
-    /// The pool of threads that run SQLite's checks.
+    /// The pool of threads that run SQLite's checks, and copy databases that were staged elsewhere.
     pub checks: Threads,
     /// Latencies that the workers have handed in since [`Workers::take_stages`] was last called.
     stages: Mutex<Stages>,

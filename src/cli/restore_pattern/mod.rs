@@ -105,7 +105,7 @@ fn run_counting(
         standbys.begin(args, &section, &source);
     }
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
-    let commit = CommitContext::with_permissions(permissions(&args.permissions, &section)?);
+    let commit = CommitContext::new(permissions(&args.permissions, &section)?, Some(std::env::temp_dir()));
     let only = args.only.as_deref().map(|path| own_files::read_only(path, &pattern.directories())).transpose()?;
     let summary = summary.insert(own_files::open(args, &commit, log)?);
     let catalogue = args.catalogue.open()?;

@@ -59,7 +59,7 @@ impl<'a> Reporter<'a> {
     pub(super) fn event(&mut self, event: RunEvent) {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
-            RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
+            RunEvent::PutRight(notice) => warnings::of_notice(self.log, &notice),
             RunEvent::LittleSpace(little) => warnings::of_little_space(self.log, &little),
             RunEvent::Ended(ended) => self.ended(&ended),
             RunEvent::AllFound { discovered, unmatched_first, only, warnings, instead, recovery_point } => {

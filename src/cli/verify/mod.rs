@@ -26,6 +26,7 @@ use crate::cli::ui::failure::Failure;
 use crate::cli::ui::log::{Log, Severity};
 use crate::cli::ui::progress::{self, Databases, Phase, ProgressSnapshot};
 use crate::cli::ui::{human, screen};
+use crate::cli::warnings;
 use crate::commit::{CommitContext, Replace, check, random_letters};
 use crate::config::Env;
 use crate::error::{Class, escaped};
@@ -270,7 +271,7 @@ impl Drill<'_> {
     fn event(&self, event: RunEvent, drilled: &mut Drilled) {
         match event {
             RunEvent::ListingAgain(e) => self.log.warn(&format!("listing again: {e}")),
-            RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
+            RunEvent::PutRight(notice) => warnings::of_notice(self.log, &notice),
             RunEvent::LittleSpace(_) => {}
             RunEvent::AllFound { discovered, warnings, instead, recovery_point, .. } => {
                 warnings.iter().for_each(|warning| self.log.warn(warning));

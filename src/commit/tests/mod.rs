@@ -3,6 +3,7 @@
 mod acl;
 mod bucket_names;
 mod checks;
+mod copied;
 mod force;
 mod kill;
 mod leftovers;

@@ -3,7 +3,7 @@
 use super::*;
 
 fn run_with(permissions: Permissions) -> CommitContext {
-    CommitContext::with_permissions(permissions)
+    CommitContext::new(permissions, None)
 }
 
 fn seen(path: &Path) -> (u32, u32, u32) {

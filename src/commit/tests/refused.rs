@@ -2,6 +2,7 @@
 //! seccomp filter in a child process refuses them.
 
 use super::*;
+use crate::commit::devices::{self, Fit};
 use crate::io::limits_tests::filter_rules;
 use std::os::fd::AsFd;
 use std::sync::Barrier;
@@ -45,9 +46,9 @@ pub(super) fn child(what: &str) {
         "publish" => publish_all(),
         "many" => publication::of_many_exactly_one_wins(),
         "write-between" => write_between(),
-        "try-in-order" => try_named(Some(("takes bytes in order only", Errno::INVAL))),
-        "try-renames" => try_named(Some(("does not rename a file that is open", Errno::BUSY))),
-        "try-capable" => try_named(None),
+        "try-in-order" => try_named(Fit::Unfit("takes bytes in order only", Errno::INVAL)),
+        "try-renames" => try_named(Fit::Unfit("does not rename a file that is open", Errno::BUSY)),
+        "try-capable" => try_named(Fit::AnyOrder),
         "mounted" => mounted(),
         "leave" => leave_behind(),
         other => panic!("unknown child {other:?}"),
@@ -153,7 +154,7 @@ fn file_systems_that_nothing_can_be_restored_to() {
     run_in("none", "try-capable", tempfile::tempdir().unwrap().path());
 }
 
-fn try_named(expected: Option<(&'static str, Errno)>) {
+fn try_named(expected: Fit) {
     let dir = std::fs::File::open(".").unwrap();
     assert_eq!(devices::try_named(dir.as_fd(), "app.db".as_ref()), Ok(expected));
     assert_eq!(tree(Path::new(".")).len(), 0);

@@ -1,5 +1,6 @@
 //! Code that the integration tests share: commands, S3 servers and clients, waiting, LTX headers.
 
+pub(crate) mod append_only;
 pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod disk;

@@ -173,6 +173,8 @@ fn commit_errors() -> String {
         Busy { path: path() },
         NoSpace { path: path(), needed: 4096, free: Some(512), errno: Errno::NOSPC },
         NoSpace { path: path(), needed: 4096, free: None, errno: Errno::FBIG },
+        NoStagingSpace { dir: "/tmp".into(), path: path(), needed: 4096, free: Some(512), errno: Errno::NOSPC },
+        WrongLength { path: path(), expected: 4096, found: 512 },
         Refused { what: "open directory", path: path(), errno: Errno::ACCESS },
         Refused { what: "open directory", path: path(), errno: Errno::NAMETOOLONG },
         DanglingLink { path: path(), target: "nowhere\u{1b}".into() },

@@ -2,6 +2,7 @@
 //! from folders, an independent S3 server and the simulator. The tests check exit codes, texts, JSON, and every
 //! byte in the directory of the output.
 
+mod append_only;
 mod faults;
 mod intact;
 mod intact_fleet;
