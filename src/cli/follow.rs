@@ -149,8 +149,9 @@ impl StandbyCommand<'_> {
         if stands_at(output) && !args.force {
             return self.resume(self.lock()?);
         }
-        // Makes the directory, where the lock's file is.
-        let destination = self.engine.prepare(self.request)?;
+        // Makes the directory, where the lock's file is. If nothing is restored, it removes the directory again, after the
+        // lock, which is declared later, has removed its file.
+        let destination = Arc::new(self.engine.prepare(self.request)?);
         let mut lock = self.lock()?;
         if stands_at(output) && !args.force {
             // Another follower has restored it in between, and has ended.
@@ -171,7 +172,7 @@ impl StandbyCommand<'_> {
             args.progress,
             self.request.log,
             || self.engine.snapshot(),
-            || self.engine.restore_to(self.request, destination, begun, run, failure),
+            || self.engine.restore_to(self.request, Arc::clone(&destination), begun, run, failure),
         )?;
         self.request.log.essential(Severity::Info, &summary(&report), &[]);
         Ok((lock, StandbyStart { txid: report.txid, restored: true }))

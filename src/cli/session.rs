@@ -334,7 +334,7 @@ impl OneDatabase {
     pub(super) fn restore_to<E: Send + 'static>(
         &self,
         request: &RestoreRequest<'_>,
-        destination: Destination,
+        destination: Arc<Destination>,
         begun: Instant,
         run: impl AsyncFnOnce(Rc<Worker>, Request) -> Result<RestoreOutcome, E> + Send + 'static,
         failure: impl FnOnce(&Session, E) -> Failure,
@@ -351,7 +351,7 @@ impl OneDatabase {
             target: args.target,
             generation: args.generation,
             newest_intact: args.newest_intact,
-            destination: Arc::new(destination),
+            destination,
             check,
             parallelism: args.parallelism.map(usize::from),
         };
@@ -458,7 +458,7 @@ impl Restorer for OneDatabase {
 
     fn restore(&self, request: &RestoreRequest<'_>) -> Result<RestoreReport, Failure> {
         let begun = Instant::now();
-        let destination = self.prepare(request)?;
+        let destination = Arc::new(self.prepare(request)?);
         self.restore_to(request, destination, begun, restore_durably, |session, error| session.failure(Some(error)))
     }
 

@@ -252,6 +252,16 @@ fn a_replica_of_litestream_0_3_is_not_followed() {
     assert_eq!(world.stats().of_kind(RequestKind::Get), 0, "nothing was fetched");
 }
 
+#[test]
+fn directories_that_were_made_for_nothing_are_removed() {
+    let world = World::new(4096, 0);
+    let nothing = world.url().replace("app.db", "nothing.db");
+    let args = ["restore", "-f", "-o", "new/directory/out.db", &nothing];
+    Follower::start(&mut crate::common::binary::hydrant(world.dir.path(), &args))
+        .fails("no matching backup files available");
+    world.has_only(&[]);
+}
+
 /// SQLite opens the database by its name as text.
 #[test]
 fn a_name_that_is_not_utf_8_is_refused_before_anything() {

@@ -69,7 +69,8 @@ fn the_config() {
     ran.failed(&section);
     place.write("l.yml", &text.replace("retires", "retries"));
     let ran = run(hydrant_s3(&args).current_dir(place.dir())).succeeded();
-    assert_eq!(warnings(&ran), [twice.as_str(), unknown], "{ran:?}");
+    let of_one = format!("{}: {level_0}", place.path("a.db"));
+    assert_eq!(warnings(&ran), [twice.as_str(), unknown, &of_one], "{ran:?}");
     assert_eq!(sha256(&place.dir().join("a.db")), served.sha256);
 }
 
