@@ -267,7 +267,7 @@ impl Following<'_> {
             first: &first,
             only: None,
             catalogue: CatalogueUse::List,
-            commit: CommitContext::with_permissions(permissions(&self.args.permissions, self.section)?),
+            commit: CommitContext::new(permissions(&self.args.permissions, self.section)?, None),
             log: self.log,
             cancel: self.cancel,
             start: RunStart::now(),

@@ -105,7 +105,9 @@ fn run_counting(
         standbys.begin(args, &section, &source);
     }
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
-    let commit = CommitContext::new(permissions(&args.permissions, &section)?, Some(std::env::temp_dir()));
+    // A standby is written to where it stands, again and again.
+    let staging = args.follow.is_none().then(std::env::temp_dir);
+    let commit = CommitContext::new(permissions(&args.permissions, &section)?, staging);
     let only = args.only.as_deref().map(|path| own_files::read_only(path, &pattern.directories())).transpose()?;
     let summary = summary.insert(own_files::open(args, &commit, log)?);
     let catalogue = args.catalogue.open()?;

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::common::binary::hydrant;
-use crate::common::wait;
+use crate::common::{metrics, wait};
 use hydrant::ltx::{PageSize, Txid};
 use hydrant::sim::generate::{Change, GeneratedObject, Primary};
 use hydrant::sim::server::{Object, Outcome, RequestKind, SimCredentials, SimOptions, SimServer};
@@ -213,6 +213,26 @@ fn an_idle_fleet_costs_one_list_per_scan() {
     assert_eq!(spent.count(RequestKind::List, Outcome::Ok), spent.of_kind(RequestKind::List));
     let (_, log) = fleet.catch_up_and_stop(follower);
     assert!(log.iter().any(|line| line.contains("1 LIST every")), "{log:#?}");
+}
+
+#[test]
+fn metrics_say_how_the_fleet_is() {
+    let mut fleet = Fleet::new(&["a.db", "b.db"]);
+    let follower = fleet.follow(&["-metrics-textfile", "fleet.prom"]);
+    follower.until_line("caught up:");
+    for _ in 0..3 {
+        fleet.transact("a.db", Change::Transfer);
+        follower.until_seq(&fleet.path("a.db"), fleet.primaries["a.db"].txid());
+    }
+    fleet.catch_up_and_stop(follower);
+    let text = std::fs::read_to_string(fleet.dir.path().join("fleet.prom")).unwrap();
+    metrics::is_accepted(&text);
+    let samples = metrics::samples(&text);
+    let value = |name: &str, label: &str| metrics::value(&samples, &format!("hydrant_fleet_{name}"), label);
+    assert_eq!((value("running", ""), value("transactions_total", "")), (0.0, 3.0));
+    assert!(value("lag_seconds_count", "") >= 1.0 && value("lag_seconds_bucket", "+Inf") >= 1.0);
+    assert!(value("scans_total", "succeeded") >= 1.0 && value("requests_total", "") >= 5.0);
+    assert!(value("last_scan_timestamp_seconds", "") > value("start_timestamp_seconds", ""));
 }
 
 #[test]
