@@ -11,8 +11,9 @@ mod apply;
 mod error;
 mod events;
 pub mod fleet;
-mod list_rate;
+
 mod lock;
+mod means;
 mod run;
 mod schedule;
 mod standby;

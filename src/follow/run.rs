@@ -6,7 +6,7 @@ use crate::error::Class;
 use crate::follow::apply::{Applied, ApplyFailure, StandbyWriter, apply};
 use crate::follow::error::FollowError;
 use crate::follow::events::{FollowEvent, FollowSummary, Observer};
-use crate::follow::list_rate::ListRate;
+use crate::follow::means::Means;
 use crate::follow::schedule::{PollKind, Polled, Schedule};
 use crate::follow::sidecar;
 use crate::follow::standby::{Standby, StandbyError};
@@ -91,15 +91,6 @@ pub async fn follow(
     follow_with(worker, request, Means { threads: Arc::new(threads), lists: None }, observer).await
 }
 
-/// What a follower works with besides its worker.
-#[derive(Clone)]
-pub(super) struct Means {
-    /// The threads that SQLite runs on.
-    pub threads: Arc<Threads>,
-    /// The rate of listings that all standbys of a fleet share. None: the follower is alone.
-    pub lists: Option<Arc<ListRate>>,
-}
-
 /// As [`follow`], with the given means.
 pub(super) async fn follow_with(
     worker: Rc<Worker>,
@@ -108,7 +99,7 @@ pub(super) async fn follow_with(
     observer: Observer,
 ) -> (FollowSummary, Result<(), FollowError>) {
     let mut summary = FollowSummary { txid: request.at, ..FollowSummary::default() };
-    let writer = match open(&request.database, means.threads).await {
+    let writer = match open(&request.database, Arc::clone(&means.threads)).await {
         Ok(writer) => writer,
         Err(error) => return (summary, Err(error)),
     };
@@ -118,7 +109,7 @@ pub(super) async fn follow_with(
         writer,
         began: Instant::now(),
         schedule: Schedule::new(interval, means.lists.is_some()),
-        lists: means.lists,
+        means,
         durable: request.at,
         sidecar_at: Duration::ZERO,
         continuity: Continuity::default(),
@@ -172,13 +163,6 @@ async fn beat(heartbeat: Option<Duration>, observer: &Observer) -> Result<(), Fo
     }
 }
 
-/// Waits until a listing may be made.
-async fn pace(lists: Option<&ListRate>) {
-    if let Some(lists) = lists {
-        lists.take().await;
-    }
-}
-
 /// Opens the database on one of SQLite's threads.
 async fn open(database: &Path, threads: Arc<Threads>) -> Result<StandbyWriter, FollowError> {
     let path = database.to_owned();
@@ -203,7 +187,7 @@ struct Follower {
     /// The time from which the schedule counts.
     began: Instant,
     schedule: Schedule,
-    lists: Option<Arc<ListRate>>,
+    means: Means,
     /// The TXID in the sidecar, and when it was written.
     durable: Txid,
     sidecar_at: Duration,
@@ -317,7 +301,7 @@ impl Follower {
     async fn poll_all(&mut self) -> Result<Polled, PollFailure> {
         let shared = &self.worker.shared;
         let (store, path) = (&self.request.store, &self.request.replica);
-        pace(self.lists.as_deref()).await;
+        self.means.pace().await;
         let listed = list_replica(&self.worker.http, store, path, &shared.catalogue).await?;
         let replica = listed.replica;
         if replica.files.is_empty() && replica.v3.is_some() {
@@ -413,7 +397,7 @@ impl Follower {
         let before = Txid(first.0.saturating_sub(1));
         let prefix = layout.prefix(root, Level::TRANSACTIONS);
         let start_after = layout.key(root, Level::TRANSACTIONS, before, before);
-        pace(self.lists.as_deref()).await;
+        self.means.pace().await;
         let mut collector = ReplicaCollector::new(&self.request.replica, layout);
         let mut charge = self.worker.shared.catalogue.charge();
         let mut each = |page: ListPage| {

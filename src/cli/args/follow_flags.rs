@@ -1,6 +1,5 @@
 //! The flags with which `hydrant restore-pattern` follows a fleet.
 
-use crate::cli::args::flags::PatternFlags;
 use crate::cli::args::resolved::FleetFollowArgs;
 use crate::cli::args::values;
 use crate::cli::ui::failure::Failure;
@@ -22,33 +21,22 @@ pub struct FleetFollowFlags {
     pub list_rate: f64,
 }
 
-/// Whether a fleet is to be followed, and how. None: it is not.
-///
-/// # Errors
-/// A flag was given that cannot go with `--follow`.
-pub(super) fn fleet_follow(flags: &PatternFlags) -> Result<Option<FleetFollowArgs>, Failure> {
-    let FleetFollowFlags { follow, follow_interval, list_rate } = flags.follow;
-    if !follow {
-        return Ok(None);
+impl FleetFollowFlags {
+    /// Whether a fleet is to be followed, and how. None: it is not. `refused`: the flags that cannot go with `--follow`, and
+    /// whether each was given.
+    ///
+    /// # Errors
+    /// One of them was given, or the interval is 0.
+    pub(super) fn resolve(&self, refused: &[(bool, &str)]) -> Result<Option<FleetFollowArgs>, Failure> {
+        if !self.follow {
+            return Ok(None);
+        }
+        if let Some((_, flag)) = refused.iter().find(|(is_given, _)| *is_given) {
+            return Err(Failure::usage(format!("cannot use --follow with {flag}")));
+        }
+        if self.follow_interval.is_zero() {
+            return Err(Failure::usage("--follow-interval must be above 0"));
+        }
+        Ok(Some(FleetFollowArgs { interval: self.follow_interval, lists_per_second: self.list_rate }))
     }
-    let refused = [
-        (
-            flags.if_db_not_exists,
-            "--if-db-not-exists: with --follow, a database that exists is followed from where it is",
-        ),
-        (flags.dry_run, "--dry-run"),
-        (flags.timestamp.is_some(), "--timestamp"),
-        (flags.past.as_of.is_some(), "--as-of"),
-        (flags.fail_fast, "--fail-fast"),
-        (flags.only.is_some(), "--only"),
-        (flags.catalogue.catalogue.is_some(), "--catalogue"),
-        (flags.catalogue.save_catalogue.is_some(), "--save-catalogue"),
-    ];
-    if let Some((_, flag)) = refused.into_iter().find(|(is_given, _)| *is_given) {
-        return Err(Failure::usage(format!("cannot use --follow with {flag}")));
-    }
-    if follow_interval.is_zero() {
-        return Err(Failure::usage("--follow-interval must be above 0"));
-    }
-    Ok(Some(FleetFollowArgs { interval: follow_interval, lists_per_second: list_rate }))
 }

@@ -6,7 +6,6 @@ use crate::cli::args::flags::{
     BenchFlags, CatalogueFlags, CommonFlags, CompletionsFlags, ConfigFlags, FindFlags, LtxFlags, ManFlags,
     PatternFlags, PermissionFlags, ProgressFlags, RestoreFlags, VerifyFlags,
 };
-use crate::cli::args::follow_flags::fleet_follow;
 use crate::cli::args::promote_flags::PromoteFlags;
 use crate::cli::args::resolved::*;
 use crate::cli::args::store_flags::{PastFlags, StoreFlags};
@@ -141,7 +140,19 @@ pub fn restore_pattern(flags: PatternFlags, words: &[OsString], env: &Env<'_>) -
     let integrity_check = integrity_check(&flags.integrity_check)?;
     let timestamp = values::timestamp(flags.timestamp.as_deref().unwrap_or_default())?;
     let source = pattern_source(pattern, &flags.config, env)?;
-    let follow = fleet_follow(&flags)?;
+    let follow = flags.follow.resolve(&[
+        (
+            flags.if_db_not_exists,
+            "--if-db-not-exists: with --follow, a database that exists is followed from where it is",
+        ),
+        (flags.dry_run, "--dry-run"),
+        (flags.timestamp.is_some(), "--timestamp"),
+        (flags.past.as_of.is_some(), "--as-of"),
+        (flags.fail_fast, "--fail-fast"),
+        (flags.only.is_some(), "--only"),
+        (flags.catalogue.catalogue.is_some(), "--catalogue"),
+        (flags.catalogue.save_catalogue.is_some(), "--save-catalogue"),
+    ])?;
     let error_log = given("error-log", flags.error_log)?;
     let output_dir = given("output-dir", flags.output_dir)?;
     let repeat = repeat_call("restore-pattern", "restore", words, pattern, Some(output_dir.is_some())).map(Box::new);

@@ -2,12 +2,12 @@
 //! converts the arguments to the fleet's settings, and the fleet's events to messages, JSON, a report and an
 //! exit code.
 //!
-//! `follow` keeps the databases up to date afterwards (`--follow`), with the metrics of `follow_figures`. `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
+//! `following` keeps the databases up to date afterwards (`--follow`), with the metrics of `fleet_figures`. `own_files` opens the files that a run writes besides databases. `reporter` reports the result of each database.
 //! `summary` formats the lines that sum up a run, `figures` its metrics. `verdict` decides on the exit code.
 
 mod figures;
-mod follow;
-mod follow_figures;
+mod fleet_figures;
+mod following;
 mod own_files;
 mod reporter;
 mod summary;
@@ -36,7 +36,7 @@ use crate::fleet::{
 use crate::plan::Target;
 use crate::report::{Purpose, RunEnd, RunInfo, Timeline};
 use crate::telemetry::Counters;
-use follow::FirstRestore;
+use following::FirstRestore;
 use reporter::Reporter;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     own_files::check(args)?;
     if let Some(how) = args.follow {
-        return follow::run(args, how, env, log, cancel);
+        return following::run(args, how, env, log, cancel);
     }
     let metrics = MetricsOutput::open(args.metrics_textfile.as_deref(), log)?;
     let (counters, mut summary) = (Arc::new(Counters::default()), None);

@@ -2,14 +2,14 @@
 //!
 //! It runs as one task of a worker. Followers are tasks of all workers, and tell the loop what they do by messages.
 
-use super::scan::{Scan, Seen};
-use super::standbys::{FleetStatus, FollowedDatabase, OpenStandby, Place, Standbys};
+use super::scan::{SeenKeys, StoreScan};
+use super::standbys::{FleetStatus, FollowedDatabase, OpenStandby, StandbyPlace, Standbys};
 use crate::cancel::{CancellationToken, Reason};
 use crate::follow::error::FollowError;
 use crate::follow::events::{FollowEvent, FollowSummary};
-use crate::follow::list_rate::ListRate;
 use crate::follow::lock::{FollowLock, OtherFollower, Taken, place_of};
-use crate::follow::run::{FollowRequest, Means, Until, follow_with};
+use crate::follow::means::{ListRate, Means};
+use crate::follow::run::{FollowRequest, Until, follow_with};
 use crate::follow::{primary_state, sidecar};
 use crate::ltx::Txid;
 use crate::process::threads::Threads;
@@ -250,7 +250,7 @@ struct ScanResult {
     is_whole: bool,
     /// The number of standbys that it has looked for.
     known: usize,
-    seen: Vec<(usize, Seen)>,
+    seen: Vec<(usize, SeenKeys)>,
     error: Option<StoreError>,
     has_disk: bool,
 }
@@ -337,7 +337,7 @@ impl Keeper {
     fn take(&mut self, message: Message) {
         let (Message::CaughtUp(id) | Message::Applied(id, _) | Message::Stuck(id) | Message::Ended(id, ..)) = message;
         let Some(standby) = self.standbys.get_mut(id) else { return };
-        let Place::Open(open) = &mut standby.place else { return };
+        let StandbyPlace::Open(open) = &mut standby.place else { return };
         match message {
             Message::CaughtUp(_) => open.is_caught_up = true,
             Message::Applied(_, to) => {
@@ -359,9 +359,9 @@ impl Keeper {
         self.open -= 1;
         self.totals.add(summary);
         let Some(standby) = self.standbys.get_mut(id) else { return };
-        (standby.at, standby.place) = (summary.txid, Place::Idle);
+        (standby.at, standby.place) = (summary.txid, StandbyPlace::Idle);
         if let Err(error) = ended {
-            standby.place = Place::Stopped;
+            standby.place = StandbyPlace::Stopped;
             (self.observer)(&FleetEvent::Stopped(&standby.database.name, &error));
         }
     }
@@ -374,7 +374,7 @@ impl Keeper {
             if let Err(why) = self.open(id)
                 && let Some(standby) = self.standbys.get_mut(id)
             {
-                standby.place = Place::Stopped;
+                standby.place = StandbyPlace::Stopped;
                 (self.observer)(&FleetEvent::NotOpened(&standby.database.name, &why));
             }
         }
@@ -396,7 +396,7 @@ impl Keeper {
         lock.keep();
         let cancel = CancellationToken::new();
         standby.at = at;
-        standby.place = Place::Open(OpenStandby {
+        standby.place = StandbyPlace::Open(OpenStandby {
             cancel: cancel.clone(),
             changed: Instant::now(),
             is_caught_up: false,
@@ -480,14 +480,14 @@ fn state_beside(database: &FollowedDatabase) -> Option<PathBuf> {
 /// Runs the scans of all stores. They look for the first `known` standbys.
 async fn run_scans(
     worker: &Worker,
-    scans: Vec<(usize, bool, Scan)>,
+    scans: Vec<(usize, bool, StoreScan)>,
     lists: &ListRate,
     (is_whole, known): (bool, usize),
 ) -> ScanResult {
     let begun = Instant::now();
     let mut result = ScanResult { begun, is_whole, known, seen: Vec::new(), error: None, has_disk: false };
     for (group, is_unsorted, scan) in scans {
-        let mut seen = Seen::default();
+        let mut seen = SeenKeys::default();
         result.has_disk |= scan.store.is_on_disk();
         if let Err(error) = scan.run(&worker.http, lists, is_unsorted, &mut seen).await {
             result.error = Some(error);

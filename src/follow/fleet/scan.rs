@@ -7,7 +7,7 @@
 
 use crate::catalogue::{Layout, ltx_key};
 use crate::error::escaped;
-use crate::follow::list_rate::ListRate;
+use crate::follow::means::ListRate;
 use crate::ltx::Txid;
 use crate::store::{Http, ListPage, ListRequest, Store, StoreError, StoreErrorKind};
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ pub(super) struct Sought {
 }
 
 /// A scan of one store.
-pub(super) struct Scan {
+pub(super) struct StoreScan {
     pub store: Store,
     /// What all keys of interest begin with.
     pub prefix: String,
@@ -38,7 +38,7 @@ pub(super) struct Scan {
 
 /// What a scan has seen.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct SeenKeys {
     /// For each standby with any key: the newest TXID, and the layout of its keys.
     pub newest: HashMap<usize, (Txid, Layout)>,
     /// Databases that nobody knows: the hashes of their roots ([`hash_of`]).
@@ -57,7 +57,7 @@ enum GoOn<'a> {
     End,
 }
 
-impl Scan {
+impl StoreScan {
     pub(super) fn new(store: Store, prefix: String, mut sought: Vec<Sought>, is_whole: bool) -> Self {
         sought.sort_unstable_by(|a, b| a.from.cmp(&b.from));
         let by_root = sought.iter().map(|sought| (sought.root.clone(), sought.id)).collect();
@@ -73,7 +73,7 @@ impl Scan {
         http: &Http,
         lists: &ListRate,
         is_unsorted: bool,
-        seen: &mut Seen,
+        seen: &mut SeenKeys,
     ) -> Result<(), StoreError> {
         if self.store.is_on_disk() || is_unsorted {
             lists.take().await;
@@ -120,7 +120,7 @@ impl Scan {
         self.sought.get(next).map_or(GoOn::End, |next| GoOn::At(&next.from))
     }
 
-    fn note(&self, key: &str, seen: &mut Seen) {
+    fn note(&self, key: &str, seen: &mut SeenKeys) {
         let Some(parsed) = ltx_key(key).filter(|_| key.starts_with(&self.prefix)) else { return };
         match self.by_root.get(parsed.root) {
             Some(&id) => {
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::store::file::FileStore;
 
-    fn scan(roots: &[&str], at: u64, is_whole: bool) -> Scan {
+    fn scan(roots: &[&str], at: u64, is_whole: bool) -> StoreScan {
         let sought = roots.iter().enumerate().map(|(id, root)| Sought {
             id,
             root: (*root).to_owned(),
@@ -169,7 +169,7 @@ mod tests {
                 false => Layout::Hex.key(root, crate::ltx::Level::TRANSACTIONS, Txid(at), Txid(at)),
             },
         });
-        Scan::new(Store::File(FileStore::default()), "b/".to_owned(), sought.collect(), is_whole)
+        StoreScan::new(Store::File(FileStore::default()), "b/".to_owned(), sought.collect(), is_whole)
     }
 
     fn key(root: &str, level: u32, txid: u64) -> String {
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn keys_are_told_apart_by_their_database() {
         let scan = scan(&["b/1/", "b/1/nested/"], 5, false);
-        let mut seen = Seen::default();
+        let mut seen = SeenKeys::default();
         for seen_key in [
             key("b/1/", 0, 7),
             key("b/1/", 9, 6),

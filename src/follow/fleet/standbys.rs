@@ -1,6 +1,6 @@
 //! The databases of a followed fleet, and where each is. Pure: time is passed in.
 
-use super::scan::{Scan, Seen, Sought, hash_of};
+use super::scan::{SeenKeys, Sought, StoreScan, hash_of};
 use crate::cancel::{CancellationToken, Reason};
 use crate::catalogue::{Layout, Replica};
 use crate::ltx::{Level, Txid};
@@ -28,7 +28,7 @@ pub struct FollowedDatabase {
 
 /// Where a database is.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum StandbyPlace {
     /// It is closed, and nothing is known that it does not have.
     Idle,
     /// It has changed, and is to be opened.
@@ -50,11 +50,11 @@ pub(super) struct OpenStandby {
 }
 
 #[derive(Debug)]
-pub(super) struct Standby {
+pub(super) struct FleetStandby {
     pub database: FollowedDatabase,
     /// The TXID that it holds.
     pub at: Txid,
-    pub place: Place,
+    pub place: StandbyPlace,
     /// Since when the replica is known to have something that the standby does not have.
     pub behind: Option<Instant>,
     /// The TXID at which a warning was given, so that it is given once. Shared with its follower.
@@ -116,7 +116,7 @@ pub(super) struct ScanNews {
 
 #[derive(Debug, Default)]
 pub(super) struct Standbys {
-    all: Vec<Standby>,
+    all: Vec<FleetStandby>,
     groups: Vec<Group>,
     waiting: VecDeque<usize>,
     /// Databases that nobody knows, of the last scan of each store.
@@ -135,9 +135,9 @@ impl Standbys {
             self.groups.push(Group { store, prefix, is_unsorted: false, ignored: HashSet::new() });
             self.groups.len() - 1
         });
-        self.all.push(Standby {
+        self.all.push(FleetStandby {
             at: database.at,
-            place: Place::Idle,
+            place: StandbyPlace::Idle,
             behind: None,
             warned_at: Arc::default(),
             opened_for: Txid(0),
@@ -152,16 +152,16 @@ impl Standbys {
         self.all.len()
     }
 
-    pub(super) fn get(&self, id: usize) -> Option<&Standby> {
+    pub(super) fn get(&self, id: usize) -> Option<&FleetStandby> {
         self.all.get(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: usize) -> Option<&mut Standby> {
+    pub(super) fn get_mut(&mut self, id: usize) -> Option<&mut FleetStandby> {
         self.all.get_mut(id)
     }
 
     /// The scans of all stores, and whether each must read all, with the number of its store.
-    pub(super) fn scans(&self, is_whole: bool) -> Vec<(usize, bool, Scan)> {
+    pub(super) fn scans(&self, is_whole: bool) -> Vec<(usize, bool, StoreScan)> {
         let mut sought: Vec<Vec<Sought>> = self.groups.iter().map(|_| Vec::new()).collect();
         for (id, standby) in self.all.iter().enumerate() {
             let Some(sought) = sought.get_mut(standby.group) else { continue };
@@ -177,7 +177,7 @@ impl Standbys {
         scans
             .map(|(number, (group, sought))| {
                 let prefix = group.prefix.clone().unwrap_or_else(|| common_directory(&sought));
-                (number, group.is_unsorted, Scan::new(group.store.clone(), prefix, sought, is_whole))
+                (number, group.is_unsorted, StoreScan::new(group.store.clone(), prefix, sought, is_whole))
             })
             .collect()
     }
@@ -188,7 +188,7 @@ impl Standbys {
     pub(super) fn scanned(
         &mut self,
         group: usize,
-        seen: Seen,
+        seen: SeenKeys,
         (is_whole, known): (bool, usize),
         now: Instant,
     ) -> ScanNews {
@@ -207,10 +207,10 @@ impl Standbys {
             }
             // A hole may have been filled, or a file been replaced, where nothing newer is there.
             let is_news = if is_whole { newest != standby.at } else { newest > standby.at.max(standby.opened_for) };
-            if is_news && matches!(standby.place, Place::Idle) {
+            if is_news && matches!(standby.place, StandbyPlace::Idle) {
                 standby.opened_for = newest;
                 standby.behind.get_or_insert(now);
-                standby.place = Place::Waiting;
+                standby.place = StandbyPlace::Waiting;
                 self.waiting.push_back(id);
             }
         }
@@ -257,7 +257,7 @@ impl Standbys {
     pub(super) fn close_for_waiting(&self) {
         let is_closing = |open: &OpenStandby| open.cancel.is_cancelled();
         let open = self.all.iter().filter_map(|standby| match &standby.place {
-            Place::Open(open) if open.is_caught_up || is_closing(open) => Some(open),
+            StandbyPlace::Open(open) if open.is_caught_up || is_closing(open) => Some(open),
             _ => None,
         });
         if self.waiting.is_empty() {
@@ -272,7 +272,7 @@ impl Standbys {
     /// Asks all followers to end.
     pub(super) fn close_all(&self, reason: Reason) {
         for standby in &self.all {
-            if let Place::Open(open) = &standby.place {
+            if let StandbyPlace::Open(open) = &standby.place {
                 open.cancel.cancel(reason);
             }
         }
@@ -281,9 +281,9 @@ impl Standbys {
     /// Whether every database has caught up, or cannot go on.
     pub(super) fn is_caught_up(&self) -> bool {
         self.all.iter().all(|standby| match &standby.place {
-            Place::Idle | Place::Stopped => true,
-            Place::Waiting => false,
-            Place::Open(open) => open.is_caught_up,
+            StandbyPlace::Idle | StandbyPlace::Stopped => true,
+            StandbyPlace::Waiting => false,
+            StandbyPlace::Open(open) => open.is_caught_up,
         })
     }
 
@@ -293,14 +293,14 @@ impl Standbys {
         let mut behind = Vec::new();
         for standby in &self.all {
             match standby.place {
-                Place::Stopped => status.stopped += 1,
-                Place::Open(_) => status.open += 1,
-                Place::Idle | Place::Waiting => {}
+                StandbyPlace::Stopped => status.stopped += 1,
+                StandbyPlace::Open(_) => status.open += 1,
+                StandbyPlace::Idle | StandbyPlace::Waiting => {}
             }
             status.vanished += usize::from(standby.is_vanished);
-            match standby.behind.filter(|_| !matches!(standby.place, Place::Stopped)) {
+            match standby.behind.filter(|_| !matches!(standby.place, StandbyPlace::Stopped)) {
                 Some(since) => behind.push((now.saturating_duration_since(since).as_secs(), &standby.database.name)),
-                None => status.up_to_date += usize::from(!matches!(standby.place, Place::Stopped)),
+                None => status.up_to_date += usize::from(!matches!(standby.place, StandbyPlace::Stopped)),
             }
         }
         behind.sort_unstable();
@@ -351,16 +351,16 @@ mod tests {
         }
     }
 
-    fn seen(newest: &[(usize, u64)]) -> Seen {
+    fn seen(newest: &[(usize, u64)]) -> SeenKeys {
         let newest = newest.iter().map(|&(id, txid)| (id, (Txid(txid), Layout::Hex))).collect();
-        Seen { newest, ..Seen::default() }
+        SeenKeys { newest, ..SeenKeys::default() }
     }
 
     fn open(standbys: &mut Standbys, changed: Instant) -> CancellationToken {
         let cancel = CancellationToken::new();
         let id = standbys.next_waiting().unwrap();
         let place = OpenStandby { cancel: cancel.clone(), changed, is_caught_up: true, is_stuck: false };
-        standbys.get_mut(id).unwrap().place = Place::Open(place);
+        standbys.get_mut(id).unwrap().place = StandbyPlace::Open(place);
         cancel
     }
 
@@ -371,12 +371,12 @@ mod tests {
         assert_eq!(news, ScanNews::default());
         assert_eq!((standbys.next_waiting(), standbys.next_waiting()), (Some(0), None));
         // It was opened in vain: a hole. Only something newer, or a whole scan, leads to another try.
-        standbys.get_mut(0).unwrap().place = Place::Idle;
+        standbys.get_mut(0).unwrap().place = StandbyPlace::Idle;
         standbys.scanned(0, seen(&[(0, 6)]), (false, 3), now);
         assert_eq!(standbys.next_waiting(), None);
         standbys.scanned(0, seen(&[(0, 7)]), (false, 3), now);
         assert_eq!(standbys.next_waiting(), Some(0));
-        standbys.get_mut(0).unwrap().place = Place::Idle;
+        standbys.get_mut(0).unwrap().place = StandbyPlace::Idle;
         standbys.scanned(0, seen(&[(0, 7), (1, 4), (2, 5)]), (true, 3), now);
         assert_eq!(
             [standbys.next_waiting(), standbys.next_waiting(), standbys.next_waiting()],
@@ -387,10 +387,10 @@ mod tests {
     #[test]
     fn only_a_whole_scan_that_looked_for_a_database_shows_that_it_is_gone() {
         let (mut standbys, now) = (standbys(2), Instant::now());
-        assert_eq!(standbys.scanned(0, seen(&[(0, 5)]), (false, 2), now).vanished, []);
+        assert_eq!(standbys.scanned(0, seen(&[(0, 5)]), (false, 2), now).vanished, Vec::<usize>::new());
         standbys.add(database(2), None);
         assert_eq!(standbys.scanned(0, seen(&[(0, 5)]), (true, 2), now).vanished, [1]);
-        assert_eq!(standbys.scanned(0, seen(&[(0, 5), (2, 5)]), (true, 3), now).vanished, []);
+        assert_eq!(standbys.scanned(0, seen(&[(0, 5), (2, 5)]), (true, 3), now).vanished, Vec::<usize>::new());
         assert_eq!(standbys.status(now).vanished, 1);
         assert_eq!(standbys.scanned(0, seen(&[(1, 6)]), (false, 3), now).returned, [1]);
     }
@@ -399,7 +399,7 @@ mod tests {
     fn a_discovery_is_asked_for_once() {
         let (mut standbys, now) = (standbys(1), Instant::now());
         let unknown =
-            |roots: &[&str]| Seen { unknown: roots.iter().map(|root| hash_of(root)).collect(), ..seen(&[(0, 5)]) };
+            |roots: &[&str]| SeenKeys { unknown: roots.iter().map(|root| hash_of(root)).collect(), ..seen(&[(0, 5)]) };
         assert!(standbys.scanned(0, unknown(&["b/1/", "b/x/"]), (false, 1), now).has_unknown);
         standbys.add(database(1), None);
         // A scan that had begun before.
@@ -428,7 +428,7 @@ mod tests {
         let (mut standbys, now) = (standbys(4), Instant::now());
         assert_eq!(standbys.status(now).worst_behind, None);
         standbys.scanned(0, seen(&[(0, 6), (1, 6), (2, 6)]), (false, 4), now);
-        standbys.get_mut(3).unwrap().place = Place::Stopped;
+        standbys.get_mut(3).unwrap().place = StandbyPlace::Stopped;
         standbys.get_mut(1).unwrap().behind = None;
         let status = standbys.status(now + Duration::from_secs(7));
         assert_eq!((status.up_to_date, status.stopped, status.waiting), (1, 1, 3));

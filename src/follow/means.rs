@@ -1,7 +1,8 @@
-//! The rate of listings that all standbys of a fleet share (`-list-rate`).
+//! What all standbys of a fleet share: the rate of listings (`-list-rate`), and the threads that SQLite runs on.
 
 use crate::process::locks::lock;
-use std::sync::Mutex;
+use crate::process::threads::Threads;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -38,6 +39,24 @@ impl ListRate {
             turn
         };
         tokio::time::sleep_until(turn).await;
+    }
+}
+
+/// What a follower works with besides its worker.
+#[derive(Clone)]
+pub(super) struct Means {
+    /// The threads that SQLite runs on.
+    pub threads: Arc<Threads>,
+    /// The rate of listings that all standbys of a fleet share. None: the follower is alone.
+    pub lists: Option<Arc<ListRate>>,
+}
+
+impl Means {
+    /// Waits until a listing may be made.
+    pub(super) async fn pace(&self) {
+        if let Some(lists) = &self.lists {
+            lists.take().await;
+        }
     }
 }
 

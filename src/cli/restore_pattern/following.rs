@@ -1,7 +1,7 @@
 //! `hydrant restore-pattern --follow`: restores the fleet as without the flag, then keeps it up to date until a signal ends
 //! it (docs/FOLLOW.md, "A fleet"). Databases that are new in the bucket are restored by further passes of the same fleet.
 
-use super::follow_figures::FleetFigures;
+use super::fleet_figures::FleetFigures;
 use super::{PatternRun, run_counting, settings};
 use crate::cancel::{CancellationToken, Reason};
 use crate::cli::args::resolved::{FleetFollowArgs, PatternSource, ProgressMode, RestorePatternArgs};
@@ -165,8 +165,8 @@ fn restore_and_follow(
         return Err(Failure::internal("the first restore has left no source"));
     };
     let following = Following { args, section, how, env, log, cancel, source, counters, figures };
-    let (totals, status) =
-        following.until_cancelled(std::mem::take(&mut *lock(&first.databases)), Notifier::new(systemd, starting))?;
+    let (totals, status) = following
+        .until_cancelled(std::mem::take(&mut *lock(&first.databases)), FleetNotifier::new(systemd, starting))?;
     following.summarise(&totals, &status)
 }
 
@@ -211,7 +211,7 @@ impl Following<'_> {
     fn until_cancelled(
         &self,
         databases: Vec<FollowedDatabase>,
-        notifier: Notifier,
+        notifier: FleetNotifier,
     ) -> Result<(FleetTotals, FleetStatus), Failure> {
         // The workers are not stopped by the signal, but by the end of the followers: the databases are closed first.
         let stop = CancellationToken::new();
@@ -329,7 +329,7 @@ impl Following<'_> {
         None
     }
 
-    fn observer(&self, notifier: Notifier) -> FleetObserver {
+    fn observer(&self, notifier: FleetNotifier) -> FleetObserver {
         let log = self.log.clone();
         let shows_bar = self.args.progress != ProgressMode::Never && log.is_terminal();
         let (counters, shown) = (Arc::clone(&self.counters), Mutex::new(String::new()));
@@ -435,14 +435,14 @@ fn status_text(status: &FleetStatus) -> String {
 }
 
 /// Tells systemd of events.
-struct Notifier {
+struct FleetNotifier {
     systemd: Systemd,
     /// Asks for more time until all databases have caught up.
     starting: Mutex<Option<Starting>>,
     told: Mutex<String>,
 }
 
-impl Notifier {
+impl FleetNotifier {
     fn new(systemd: Systemd, starting: Option<Starting>) -> Self {
         Self { systemd, starting: Mutex::new(starting), told: Mutex::default() }
     }
