@@ -127,6 +127,42 @@ fn all_standbys_of_a_pattern_are_promoted_but_those_that_fail() {
     assert!(lines.iter().any(|line| line == error), "{lines:#?}");
 }
 
+/// With the follower of the fleet itself.
+#[test]
+fn a_fleet_that_is_followed_is_ended_and_promoted() {
+    let names = ["a.db", "b.db", "c.db"];
+    let mut fleet = Fleet::new(&names);
+    let pattern = fleet.pattern();
+    let args = ["restore-pattern", "--follow", "--follow-interval", "1h", "-v", "-output-dir", "out", &pattern];
+    let follow = |fleet: &Fleet| Follower::start(&mut hydrant(fleet.world.dir.path(), &args));
+    let follower = follow(&fleet);
+    follower.until_line("caught up: 3 databases: 3 up to date");
+    // It has not seen these yet.
+    let newest = names.map(|name| fleet.transact(name));
+    let (code, json, lines) = fleet.promote(&["-json"], &pattern);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let (status, _, said) = follower.wait();
+    assert_eq!(status.code(), Some(0), "{said:#?}");
+    let summary = json.last().unwrap();
+    assert_eq!((&summary["promoted"], &summary["ended_follower"]), (&3.into(), &true.into()), "{summary}");
+    let is_promoted = |fleet: &Fleet| {
+        for (name, txid) in names.iter().zip(newest) {
+            fleet.holds(name, txid);
+            assert!(!fleet.is_standby(name));
+        }
+    };
+    is_promoted(&fleet);
+    assert!(!fleet.path(".hydrant-follow").exists());
+    // What was promoted is not followed any more, also where its replica goes on.
+    for name in names {
+        fleet.transact(name);
+    }
+    let follower = follow(&fleet);
+    follower.until_lines("it exists and has no sidecar (-txid), so its TXID is unknown", names.len());
+    follower.stop();
+    is_promoted(&fleet);
+}
+
 /// The output paths are those of `restore-pattern`.
 #[test]
 fn standbys_of_litestream_yml_are_promoted_where_restore_pattern_restores_them() {
