@@ -33,8 +33,8 @@ pub use error::IoError;
 pub(crate) use error::{class_of, shown, text_of};
 pub(crate) use fault_seam::{FaultSeam, Step, fault_at};
 pub(crate) use interrupted::uninterrupted;
-pub use output::OutputFile;
 pub(crate) use output::close;
+pub use output::{LARGE_BYTES, OutputFile};
 pub use writer::Writer;
 
 use std::rc::Rc;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The size in bytes from which a file is written with O_DIRECT. Above it O_DIRECT takes less CPU time than the
 /// page cache, below it more (measured by `cargo bench --bench io`).
-const LARGE_BYTES: u64 = 4 << 20;
+pub const LARGE_BYTES: u64 = 4 << 20;
 
 /// An output file, open for reading and writing. All workers may use it at the same time, each for different bytes.
 #[derive(Debug)]

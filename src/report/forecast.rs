@@ -9,7 +9,7 @@ pub struct RestoreForecast {
     pub half_seconds: f64,
     /// Seconds until all are restored on this host.
     pub all_seconds: f64,
-    /// What the restore waits for most, in a few words: `disk`.
+    /// What the restore waits for most: `requests/s`, `network`, `cores` or `disk`.
     pub limited_by: &'static str,
     /// What the disk writes per second in bytes. None: it was not measured, and the forecast leaves it out.
     pub disk_bytes_per_second: Option<f64>,

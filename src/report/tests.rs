@@ -230,7 +230,7 @@ fn a_drill_shows_its_own_columns() {
     end.forecast = Some(RestoreForecast {
         half_seconds: 60.0,
         all_seconds: 90.0,
-        limited_by: "network and cores",
+        limited_by: "network",
         bytes_needed: 1 << 30,
         hosts: vec![ShardsForecast { hosts: 4, all_seconds: 25.0 }],
         ..RestoreForecast::default()
@@ -252,7 +252,7 @@ fn a_drill_shows_its_own_columns() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["databases"][0]["verdict"], &json["databases"][0].get("outcome")), (&json!("degraded"), &None));
     assert_eq!(json["forecast"]["hosts"][0]["hosts"], 4);
-    assert!(md.contains("| forecast, half / all | 1m00s / 1m30s, held back by network and cores |"), "{md}");
+    assert!(md.contains("| forecast, half / all | 1m00s / 1m30s, held back by network |"), "{md}");
 }
 
 #[test]

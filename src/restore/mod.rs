@@ -12,6 +12,7 @@ mod chain_times;
 mod changes;
 mod database;
 mod discard;
+mod disk_probe;
 mod dispatch;
 mod error;
 mod execute;
@@ -32,6 +33,7 @@ pub use crate::restore::changes::{
 };
 pub use crate::restore::database::{Request, RestoreOutcome, Restored, restore, restore_standby};
 pub use crate::restore::discard::{DiscardRequest, DiscardStage, Discarded, discard};
+pub use crate::restore::disk_probe::write_probe;
 pub use crate::restore::error::{ChainError, RestoreError};
 pub use crate::restore::nothing_found::{NothingFound, nearest_directory, no_directory};
 pub use crate::restore::page_map::PageMap;

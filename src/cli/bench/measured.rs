@@ -6,10 +6,10 @@ use crate::cli::ui::table::{Align, aligned};
 use crate::cli::ui::{human, latency_table};
 use crate::error::{Class, escaped};
 use crate::fleet::{Ended, Ending};
+use crate::process::cpu::cpu_time;
 use crate::report::ExtraTable;
 use crate::telemetry::{Counters, Durations, Stages};
 use crate::timestamp::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -86,9 +86,8 @@ struct ResourceMeter {
 
 impl ResourceMeter {
     fn read(counters: &Counters) -> Self {
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Self {
-            cpu: Duration::new(cpu.tv_sec.try_into().unwrap_or(0), cpu.tv_nsec.try_into().unwrap_or(0)),
+            cpu: cpu_time(),
             requests: counters.sent(),
             requests_repeated: counters.retries.get(),
             throttled: counters.throttled.get(),

@@ -1,98 +1,100 @@
 //! How long a restore of the fleet would take on this host, and on several.
 //!
-//! A verification does all of a restore but the writing. So the forecast is its own pace, or the time that the disk
-//! takes for all bytes if that is longer; and on top of it the time to list, and the time to make each database
-//! durable, which a restore does when the pages of a database are there.
+//! A verification does all of a restore but the writing. Writing takes time of the cores, which is added to the pace of
+//! the verification, and time of the disk, which goes on beside all else. The restore takes the longer of both.
 
-use super::disk_probe::DiskSpeed;
-use crate::fleet::{Shard, shard_of};
+use super::disk_probe::{DiskSpeed, WriteCost};
+use super::pace::{HOSTS, Pace};
+use crate::fleet::Shard;
 use crate::report::{RestoreForecast, ShardsForecast};
-use std::time::Instant;
 
-/// The numbers of hosts for which a forecast is made.
-const HOSTS: [u32; 3] = [2, 4, 16];
-
-/// When databases were verified.
-#[derive(Default)]
-pub(super) struct Pace {
-    listing_begun: Option<Instant>,
-    begun: Option<Instant>,
-    listing_seconds: f64,
-    /// Seconds since the beginning at which each database had ended.
-    ends: Vec<f64>,
-    bytes: u64,
-    /// For each of [`HOSTS`] the number of databases and the bytes of files that each shard has.
-    shards: [Vec<(u64, u64)>; HOSTS.len()],
+/// What the forecast knows of this host and of the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Host {
+    /// None: the disk was not measured, and writing is left out.
+    pub disk: Option<DiskSpeed>,
+    /// The number of cores that this process may use.
+    pub cores: usize,
+    /// Whether the store has asked for fewer requests.
+    pub is_throttled: bool,
+    /// The free space in bytes where databases would be restored, if it is known.
+    pub bytes_free: Option<u64>,
 }
 
-impl Pace {
-    /// Notes that the listing begins.
-    pub(super) fn begin_listing(&mut self) {
-        self.listing_begun = Some(Instant::now());
-    }
+/// The forecast from the pace of a run. `share`: the sample or shard that was verified, of the whole fleet. None if no
+/// database has ended.
+pub(super) fn forecast_of(pace: &Pace, host: &Host, share: Option<Shard>) -> Option<RestoreForecast> {
+    let times = f64::from(share.map_or(1, |share| share.of.max(1)));
+    let half = pace.ends.get(pace.ends.len().checked_sub(1)? / 2)?.seconds;
+    let verifying = pace.seconds().max(0.001);
+    let writing = host.disk.map_or_else(WriteCost::default, |disk| disk.cost_of(pace));
+    let cores = host.cores.max(1) as f64;
+    let restoring = (verifying + writing.cpu_seconds / cores).max(writing.seconds);
+    // Writing is spread over the run as fetching is.
+    let seconds = |verifying_it: f64| rounded(pace.listing_seconds + verifying_it * restoring / verifying * times);
+    let of_hosts = |(hosts, shards): (u32, &Vec<(u64, u64)>)| ShardsForecast {
+        hosts,
+        all_seconds: seconds(seconds_of_share(pace, largest_share(shards))),
+    };
+    let cores_busy = (pace.cpu_seconds + writing.cpu_seconds) / cores / restoring;
+    Some(RestoreForecast {
+        half_seconds: seconds(half),
+        all_seconds: seconds(verifying),
+        limited_by: limited_by(writing.seconds / restoring, cores_busy, host.is_throttled),
+        disk_bytes_per_second: host.disk.map(|disk| (1.0 / disk.byte.seconds.max(1e-12)).round()),
+        bytes_needed: (pace.bytes as f64 * times) as u64,
+        bytes_free: host.bytes_free,
+        hosts: HOSTS.into_iter().zip(&pace.shards).map(of_hosts).collect(),
+    })
+}
 
-    /// Notes that all databases are known, and the first is begun.
-    pub(super) fn begin(&mut self) {
-        self.listing_seconds = self.listing_begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-        self.begun = Some(Instant::now());
-    }
-
-    /// Notes that the database `id` has ended. `bytes` is its size, `bytes_fetched` that of the files fetched for it.
-    pub(super) fn add(&mut self, id: &str, bytes: u64, bytes_fetched: u64) {
-        self.ends.extend(self.begun.map(|begun| begun.elapsed().as_secs_f64()));
-        self.bytes += bytes;
-        for (shards, hosts) in self.shards.iter_mut().zip(HOSTS) {
-            shards.resize(hosts as usize, (0, 0));
-            if let Some((databases, bytes)) = shards.get_mut(shard_of(id, hosts) as usize) {
-                *databases += 1;
-                *bytes += bytes_fetched;
-            }
+impl DiskSpeed {
+    /// What it takes to write all databases.
+    fn cost_of(&self, pace: &Pace) -> WriteCost {
+        let (files, bytes) = (pace.small_databases as f64, pace.bytes.saturating_sub(pace.small_bytes) as f64);
+        WriteCost {
+            seconds: files * self.small_file.seconds + bytes * self.byte.seconds,
+            cpu_seconds: files * self.small_file.cpu_seconds + bytes * self.byte.cpu_seconds,
         }
     }
 }
 
-/// The forecast from the pace of a run. `share`: the sample or shard that was verified, of the whole fleet.
-/// `bytes_free`: the free space, if it is known. None if no database has ended.
-pub(super) fn forecast_of(
-    pace: &Pace,
-    disk: Option<DiskSpeed>,
-    share: Option<Shard>,
-    bytes_free: Option<u64>,
-) -> Option<RestoreForecast> {
-    let times = f64::from(share.map_or(1, |share| share.of.max(1)));
-    let mut ends = pace.ends.clone();
-    ends.sort_by(f64::total_cmp);
-    let (half, all) = (*ends.get(ends.len().checked_sub(1)? / 2)? * times, *ends.last()? * times);
-    let writing = disk.map_or(0.0, |disk| pace.bytes as f64 * times / disk.bytes_per_second.max(1.0));
-    let durable = disk.map_or(0.0, |disk| ends.len() as f64 * times * disk.seconds_per_file);
-    let slower = (writing / all.max(0.001)).max(1.0);
-    let (half, all_work) = (half * slower + durable / 2.0, all * slower + durable);
-    let seconds = |work: f64| rounded(pace.listing_seconds + work);
-    let of_hosts = |(hosts, shards): (u32, &Vec<(u64, u64)>)| ShardsForecast {
-        hosts,
-        all_seconds: seconds(all_work * largest_share(shards)),
-    };
-    Some(RestoreForecast {
-        half_seconds: seconds(half),
-        all_seconds: seconds(all_work),
-        limited_by: if writing.max(durable) > all { "disk" } else { "network and cores" },
-        disk_bytes_per_second: disk.map(|disk| disk.bytes_per_second.round()),
-        bytes_needed: (pace.bytes as f64 * times) as u64,
-        bytes_free,
-        hosts: HOSTS.into_iter().zip(&pace.shards).map(of_hosts).collect(),
-    })
+/// What a restore waits for most: the disk or the cores, whichever is busy for the greater part of the time. If neither
+/// is for more than half of it, the store.
+fn limited_by(disk_busy: f64, cores_busy: f64, is_throttled: bool) -> &'static str {
+    match (disk_busy.max(cores_busy) > 0.5, disk_busy > cores_busy) {
+        (true, true) => "disk",
+        (true, false) => "cores",
+        (false, _) if is_throttled => "requests/s",
+        (false, _) => "network",
+    }
 }
 
 /// The part of all work that the shard with the most has. The work is taken to be half by number and half by bytes.
 fn largest_share(shards: &[(u64, u64)]) -> f64 {
     let databases: u64 = shards.iter().map(|(databases, _)| databases).sum();
     let bytes: u64 = shards.iter().map(|(_, bytes)| bytes).sum();
-    let part = |(own_databases, own_bytes): &(u64, u64)| {
-        let by_number = *own_databases as f64 / databases.max(1) as f64;
-        let by_bytes = *own_bytes as f64 / bytes.max(1) as f64;
-        by_number.midpoint(by_bytes)
-    };
-    shards.iter().map(part).fold(0.0, f64::max)
+    shards.iter().map(|own| share_of(*own, (databases, bytes))).fold(0.0, f64::max)
+}
+
+fn share_of((own_databases, own_bytes): (u64, u64), (databases, bytes): (u64, u64)) -> f64 {
+    let by_number = own_databases as f64 / databases.max(1) as f64;
+    by_number.midpoint(own_bytes as f64 / bytes.max(1) as f64)
+}
+
+/// When this part of all work was done, in seconds. A host with a shard begins as this one did, slowly at first, and ends
+/// when its part is done.
+fn seconds_of_share(pace: &Pace, share: f64) -> f64 {
+    let all = (pace.ends.len() as u64, pace.ends.iter().map(|end| end.bytes_fetched).sum());
+    let (mut done, mut before) = (0.0, 0.0);
+    for end in &pace.ends {
+        let part = share_of((1, end.bytes_fetched), all);
+        if done + part >= share {
+            return before + (end.seconds - before) * ((share - done) / part).clamp(0.0, 1.0);
+        }
+        (done, before) = (done + part, end.seconds);
+    }
+    before
 }
 
 fn rounded(seconds: f64) -> f64 {
@@ -103,34 +105,90 @@ fn rounded(seconds: f64) -> f64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_largest_shard_decides_for_several_hosts() {
+    /// Databases of which one ends each second, with `bytes` and files of `fetched` bytes.
+    fn pace(databases: usize, bytes: u64, fetched: u64) -> Pace {
         let mut pace = Pace::default();
-        pace.begin();
-        (0..1000).for_each(|n| pace.add(&format!("bucket/{n}.db"), 10, if n == 0 { 1000 } else { 1 }));
-        let share = |hosts: usize| largest_share(&pace.shards[hosts]);
-        // Half by number, half by bytes: one database has half of the bytes.
-        assert!((0.60..0.70).contains(&share(0)) && (0.28..0.40).contains(&share(2)), "{} {}", share(0), share(2));
-        let hosts = forecast_of(&pace, None, None, None).unwrap().hosts;
-        assert_eq!(hosts.iter().map(|of| of.hosts).collect::<Vec<_>>(), HOSTS);
+        pace.listing_seconds = 0.5;
+        (0..databases).for_each(|n| pace.add_at((n + 1) as f64, &format!("bucket/{n}.db"), bytes, fetched));
+        pace
+    }
+
+    fn host(disk: Option<DiskSpeed>) -> Host {
+        Host { disk, cores: 2, is_throttled: false, bytes_free: None }
+    }
+
+    /// A disk that takes these seconds for a gigabyte and for a small file, of the disk and of the CPU.
+    fn disk(gigabyte: (f64, f64), small_file: (f64, f64)) -> Option<DiskSpeed> {
+        let cost = |(seconds, cpu_seconds): (f64, f64), of: f64| WriteCost {
+            seconds: seconds / of,
+            cpu_seconds: cpu_seconds / of,
+        };
+        Some(DiskSpeed { byte: cost(gigabyte, 1e9), small_file: cost(small_file, 1.0) })
+    }
+
+    fn times(forecast: Option<RestoreForecast>) -> (f64, f64, &'static str) {
+        forecast.map(|forecast| (forecast.half_seconds, forecast.all_seconds, forecast.limited_by)).unwrap()
     }
 
     #[test]
-    fn listing_disk_and_durable_files_are_added() {
-        let pace = Pace { listing_seconds: 0.5, ends: vec![1.0, 2.0, 3.0, 4.0], bytes: 1000, ..Pace::default() };
-        let times = |disk, share| {
-            let forecast = forecast_of(&pace, disk, share, None).unwrap();
-            (forecast.half_seconds, forecast.all_seconds, forecast.limited_by)
+    fn cores_write_in_turn_and_the_disk_beside() {
+        let small = |disk| times(forecast_of(&pace(4, 1000, 1000), &host(disk), None));
+        assert_eq!(small(None), (2.5, 4.5, "network"));
+        // The two cores write for 4 × 0.5 s, each for half of it.
+        assert_eq!(small(disk((0.0, 0.0), (0.1, 0.5))), (3.0, 5.5, "network"));
+        // The disk takes as long as the rest, and then longer.
+        assert_eq!(small(disk((0.0, 0.0), (1.25, 0.5))), (3.0, 5.5, "disk"));
+        assert_eq!(small(disk((0.0, 0.0), (2.0, 0.5))), (4.5, 8.5, "disk"));
+        assert_eq!(small(disk((0.0, 0.0), (0.1, 2.5))), (5.0, 9.5, "cores"));
+        // Large databases cost by their bytes.
+        let large = |disk| times(forecast_of(&pace(4, 500_000_000, 1000), &host(disk), None));
+        assert_eq!(large(disk((1.0, 0.5), (9.0, 9.0))), (2.75, 5.0, "network"));
+        assert_eq!(large(disk((4.0, 0.5), (9.0, 9.0))), (4.5, 8.5, "disk"));
+    }
+
+    #[test]
+    fn what_holds_a_restore_back_is_named() {
+        let limited_by = |cpu_seconds, is_throttled| {
+            let mut pace = pace(4, 1000, 1000);
+            pace.cpu_seconds = cpu_seconds;
+            times(forecast_of(&pace, &Host { is_throttled, ..host(None) }, None)).2
         };
-        let disk = |bytes_per_second, seconds_per_file| Some(DiskSpeed { bytes_per_second, seconds_per_file });
-        assert_eq!(times(None, None), (2.5, 4.5, "network and cores"));
-        // Writing goes on beside the work, until it takes longer.
-        assert_eq!(times(disk(1000.0, 0.5), None), (3.5, 6.5, "network and cores"));
-        assert_eq!(times(disk(125.0, 0.5), None), (5.5, 10.5, "disk"));
-        assert_eq!(times(disk(1000.0, 2.0), None), (6.5, 12.5, "disk"));
+        // 4 s of two cores.
+        assert_eq!([limited_by(3.9, false), limited_by(3.9, true)], ["network", "requests/s"]);
+        assert_eq!([limited_by(4.1, false), limited_by(4.1, true)], ["cores", "cores"]);
+    }
+
+    #[test]
+    fn a_sample_stands_for_the_fleet() {
+        let tenth = Some(Shard { index: 0, of: 10 });
+        let forecast = forecast_of(&pace(4, 1000, 1000), &host(disk((0.0, 0.0), (0.1, 0.5))), tenth);
         // The listing is that of the whole fleet already.
-        let tenth = Shard { index: 0, of: 10 };
-        assert_eq!(times(disk(1000.0, 0.5), Some(tenth)), (30.5, 60.5, "network and cores"));
-        assert_eq!(forecast_of(&Pace::default(), None, None, None), None);
+        assert_eq!(times(forecast.clone()), (25.5, 50.5, "network"));
+        assert_eq!(forecast.unwrap().bytes_needed, 40_000);
+        assert_eq!(forecast_of(&Pace::default(), &host(None), None), None);
+    }
+
+    #[test]
+    fn the_largest_shard_decides_for_several_hosts() {
+        let mut pace = Pace::default();
+        let database = |n| (f64::from(n + 1), format!("bucket/{n}.db"), if n == 0 { 999 } else { 1 });
+        (0..1000).map(database).for_each(|(end, id, fetched)| pace.add_at(end, &id, 10, fetched));
+        let share = |hosts: usize| largest_share(&pace.shards[hosts]);
+        // Half by number, half by bytes: one database has half of the bytes.
+        assert!((0.60..0.70).contains(&share(0)) && (0.28..0.40).contains(&share(2)), "{} {}", share(0), share(2));
+        let hosts = forecast_of(&pace, &host(None), None).unwrap().hosts;
+        assert_eq!(hosts.iter().map(|of| of.hosts).collect::<Vec<_>>(), HOSTS);
+        // A quarter of all work is in the first database.
+        assert!((450.0..600.0).contains(&hosts[0].all_seconds), "{hosts:?}");
+        assert!(hosts[2].all_seconds < 150.0, "{hosts:?}");
+    }
+
+    #[test]
+    fn a_host_begins_as_slowly_as_this_one_did() {
+        let mut pace = Pace::default();
+        let ends = [10.0, 11.0, 12.0, 13.0];
+        ends.into_iter().for_each(|end| pace.add_at(end, "bucket/app.db", 10, 10));
+        let seconds = |share| seconds_of_share(&pace, share);
+        assert_eq!([0.0, 0.125, 0.25, 0.5, 0.625, 1.0, 2.0].map(seconds), [0.0, 5.0, 10.0, 11.0, 11.5, 13.0, 13.0]);
     }
 }

@@ -2,12 +2,13 @@
 //! of each database whether it can be restored (docs/CLI.md, "hydrant verify").
 //!
 //! `verdicts` are what is said of one database, `record` is what JSON has of it, `run_summary` of all, `expectation`
-//! compares with an earlier report, `forecast` says how long a restore would take by what `disk_probe` measures, and
-//! `shown` is the result for people.
+//! compares with an earlier report, `forecast` says how long a restore would take by the `pace` of this run and by what
+//! `disk_probe` measures, and `shown` is the result for people.
 
 mod disk_probe;
 mod expectation;
 mod forecast;
+mod pace;
 mod record;
 mod run_summary;
 mod shown;
@@ -36,13 +37,13 @@ use crate::fleet::{
 };
 use crate::metrics::RunMetrics;
 use crate::plan::Target;
-use crate::report::{Purpose, ReportBook, RunEnd, Timeline};
+use crate::report::{Purpose, ReportBook, RestoreForecast, RunEnd, Timeline};
 use crate::restore::{VerifyDepth, VerifyScratch, VerifySettings};
 use crate::telemetry::{Counters, Stages};
 use crate::timestamp::Timestamp;
-use disk_probe::DiskSpeed;
 use expectation::Expectations;
-use forecast::Pace;
+use forecast::Host;
+use pace::Pace;
 use record::DrillRecord;
 use run_summary::DrillSummary;
 use shown::ShownRecords;
@@ -114,7 +115,6 @@ fn run_counting(
     let first = First::new(&[], &source, env).map_err(|e| Failure::usage(e.to_string()))?;
     let settings = settings(args, &scratch, section.max_retries, section.retry_delay);
     let catalogue = args.catalogue.open()?;
-    let disk = disk_probe::probe(args, log)?;
     let drill = Drill {
         args,
         settings,
@@ -130,7 +130,7 @@ fn run_counting(
         progress: Progress::default(),
     };
     let summary_so_far = std::mem::take(summary);
-    let mut drilled = Drilled { summary: summary_so_far, expectations, disk, reports, ..Drilled::default() };
+    let mut drilled = Drilled { summary: summary_so_far, expectations, reports, ..Drilled::default() };
     let is_reported = drilled.reports.is_wanted();
     let work =
         || progress::during(args.progress, log, || drill.snapshot(), || drill.verify(source, parallel, &mut drilled));
@@ -199,8 +199,6 @@ struct Drilled {
     expectations: Option<Expectations>,
     shown: ShownRecords,
     pace: Pace,
-    /// What the disk can do. None: not measured.
-    disk: Option<DiskSpeed>,
     warnings: u64,
     /// The number of databases of the whole fleet, of which a sample or a shard is verified.
     matched: u64,
@@ -237,7 +235,6 @@ impl Drill<'_> {
             max_retries: self.settings.max_retries,
             retry_delay: self.settings.retry_delay,
         };
-        drilled.pace.begin_listing();
         let feed = Feed::start(&self.session.workers, Arc::new(source), search, Arc::clone(&self.progress.discovery));
         let fleet = Fleet {
             engine: &self.session.workers,
@@ -277,7 +274,7 @@ impl Drill<'_> {
                 warnings.iter().for_each(|warning| self.log.warn(warning));
                 drilled.instead = instead;
                 drilled.matched = discovered.matched;
-                drilled.pace.begin();
+                drilled.pace.begin(self.start.begun);
                 let found = human::count(discovered.matched, "database");
                 let share = match (&self.args.sample, self.args.shard) {
                     (Some(sample), _) => format!(", sample {} of {}", sample.share.index, sample.share.of),
@@ -341,13 +338,8 @@ impl Drill<'_> {
             }
         }
         let stages = self.session.workers.take_stages();
-        let shares = self.args.sample.as_ref().map(|sample| sample.share).or(self.args.shard);
-        let forecast = (self.args.depth >= VerifyDepth::Full && ended.is_ok())
-            .then(|| {
-                let free = disk_probe::bytes_free(self.args);
-                forecast::forecast_of(&drilled.pace, drilled.disk, shares, free)
-            })
-            .flatten();
+        drilled.pace.end();
+        let forecast = if ended.is_ok() { self.forecast(&drilled.pace) } else { None };
         drilled.summary.finish(took, &self.counters, forecast);
         if self.args.json {
             screen::print(&drilled.summary.to_json_line())?;
@@ -368,6 +360,21 @@ impl Drill<'_> {
         }
         ended?;
         run_summary::of_run(&drilled.summary)
+    }
+
+    /// How long a restore of everything would take. None for a depth at which too little is known for a forecast.
+    fn forecast(&self, pace: &Pace) -> Option<RestoreForecast> {
+        if self.args.depth < VerifyDepth::Full || self.cancel.reason().is_some() {
+            return None;
+        }
+        let host = Host {
+            disk: disk_probe::probe(self.args, &self.session.workers, pace.mean_small_bytes(), self.log),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            is_throttled: self.session.requests().per_second().is_some(),
+            bytes_free: disk_probe::bytes_free(self.args),
+        };
+        let share = self.args.sample.as_ref().map(|sample| sample.share).or(self.args.shard);
+        forecast::forecast_of(pace, &host, share)
     }
 
     /// Completes the reports. `failure` is why the databases are not known.
