@@ -321,7 +321,7 @@ pub(super) fn tell_event(log: &Log, database: &str, event: &FollowEvent<'_>) {
         FollowEvent::CaughtUp { txid } => log.info(&format!("caught up at txid {txid}")),
         FollowEvent::Polled { .. } | FollowEvent::Alive | FollowEvent::Ending => {}
         FollowEvent::Applied { from, to, files, bytes, pages, lag } => log.debug(&format!(
-            "applied txid {from} to {to}: {}, {}, {pages} pages, {lag} s behind",
+            "{database}: applied txid {from} to {to}: {}, {}, {pages} pages, {lag} s behind",
             human::count(*files as u64, "file"),
             human::bytes(*bytes)
         )),

@@ -47,6 +47,18 @@ impl Exposition {
         let _ = writeln!(self.text, "{name} {value}");
     }
 
+    /// Adds a family of one sample.
+    pub(super) fn single(&mut self, name: &'static str, kind: MetricKind, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample("", None, value);
+    }
+
+    /// Adds a counter that is divided by how its events ended.
+    pub(super) fn outcomes(&mut self, name: &'static str, help: &str, outcomes: [(&str, u64); 2]) {
+        self.family(name, MetricKind::Counter, help);
+        outcomes.into_iter().for_each(|(outcome, count)| self.sample("", Some(("outcome", outcome)), count));
+    }
+
     /// The name and the labels of a sample, as they are written before its value.
     pub(super) fn name(&self, suffix: &str, more: Option<(&str, &str)>) -> String {
         let mut labels = self.common.clone();

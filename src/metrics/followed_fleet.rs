@@ -67,7 +67,7 @@ impl FollowedFleetMetrics {
     pub fn to_text(&self) -> String {
         let labels = [("command", "restore-pattern"), ("depth", "follow"), ("source", &*self.source)];
         let mut text = Exposition::new(&labels);
-        let (gauge, counter) = (MetricKind::Gauge, MetricKind::Counter);
+        let gauge = MetricKind::Gauge;
         let (median, worst) = self.behind_seconds;
 
         text.family("hydrant_fleet_databases", gauge, "Databases, by state.");
@@ -83,8 +83,7 @@ impl FollowedFleetMetrics {
             ),
             ("hydrant_fleet_worst_behind_seconds", "The same of the worst database.", worst),
         ] {
-            text.family(name, gauge, help);
-            text.sample("", None, value);
+            text.single(name, gauge, help, value);
         }
         for (name, help, time) in [
             ("hydrant_fleet_start_timestamp_seconds", "When the run began, since the Unix epoch.", self.started),
@@ -94,10 +93,7 @@ impl FollowedFleetMetrics {
                 self.scanned,
             ),
         ] {
-            if let Some(time) = time {
-                text.family(name, gauge, help);
-                text.sample("", None, seconds(time));
-            }
+            time.into_iter().for_each(|time| text.single(name, gauge, help, seconds(time)));
         }
 
         let help = "How old changes were when they were applied.";
@@ -111,10 +107,8 @@ impl FollowedFleetMetrics {
         text.sample("_sum", None, self.lag.sum_seconds);
         text.sample("_count", None, self.lag.count);
 
-        text.family("hydrant_fleet_scans_total", counter, "Scans for changes, by outcome.");
-        for (outcome, count) in [("succeeded", self.scans.0), ("failed", self.scans.1)] {
-            text.sample("", Some(("outcome", outcome)), count);
-        }
+        let scans = [("succeeded", self.scans.0), ("failed", self.scans.1)];
+        text.outcomes("hydrant_fleet_scans_total", "Scans for changes, by outcome.", scans);
         for (name, help, count) in [
             ("hydrant_fleet_transactions_total", "Transactions that were applied.", self.transactions),
             ("hydrant_fleet_files_total", "Files that were applied.", self.files),
@@ -122,8 +116,7 @@ impl FollowedFleetMetrics {
             ("hydrant_fleet_received_bytes_total", "Bytes that were received from the store.", self.received_bytes),
             ("hydrant_fleet_requests_total", "Requests to the store.", self.requests),
         ] {
-            text.family(name, counter, help);
-            text.sample("", None, count);
+            text.single(name, MetricKind::Counter, help, count);
         }
         text.into_text()
     }

@@ -50,13 +50,12 @@ impl StandbyMetrics {
         let labels =
             [("command", "restore"), ("depth", "follow"), ("source", &self.source), ("db_path", &self.db_path)];
         let mut text = Exposition::new(&labels);
-        let (gauge, counter) = (MetricKind::Gauge, MetricKind::Counter);
+        let gauge = MetricKind::Gauge;
 
-        text.family("hydrant_standby_running", gauge, "1 while the follower runs, 0 after its end.");
-        text.sample("", None, u8::from(self.is_running));
+        let help = "1 while the follower runs, 0 after its end.";
+        text.single("hydrant_standby_running", gauge, help, u8::from(self.is_running));
         if let Some(Txid(txid)) = self.txid {
-            text.family("hydrant_standby_txid", gauge, "The TXID that the database holds.");
-            text.sample("", None, txid);
+            text.single("hydrant_standby_txid", gauge, "The TXID that the database holds.", txid);
         }
         for (name, help, time) in [
             ("hydrant_standby_start_timestamp_seconds", "When the follower began, since the Unix epoch.", self.started),
@@ -71,21 +70,15 @@ impl StandbyMetrics {
                 self.newest,
             ),
         ] {
-            if let Some(time) = time {
-                text.family(name, gauge, help);
-                text.sample("", None, seconds(time));
-            }
+            time.into_iter().for_each(|time| text.single(name, gauge, help, seconds(time)));
         }
         if let Some(lag) = self.lag_seconds {
             let help = "How old the newest change was when it was applied.";
-            text.family("hydrant_standby_lag_seconds", gauge, help);
-            text.sample("", None, lag);
+            text.single("hydrant_standby_lag_seconds", gauge, help, lag);
         }
 
-        text.family("hydrant_standby_polls_total", counter, "Polls, by outcome.");
-        for (outcome, count) in [("succeeded", self.polls_succeeded), ("failed", self.polls_failed)] {
-            text.sample("", Some(("outcome", outcome)), count);
-        }
+        let polls = [("succeeded", self.polls_succeeded), ("failed", self.polls_failed)];
+        text.outcomes("hydrant_standby_polls_total", "Polls, by outcome.", polls);
         for (name, help, count) in [
             ("hydrant_standby_changes_total", "Changes that were committed.", self.changes),
             ("hydrant_standby_transactions_total", "Transactions in these changes.", self.transactions),
@@ -95,8 +88,7 @@ impl StandbyMetrics {
             ("hydrant_standby_received_bytes_total", "Bytes that were received from the store.", self.received_bytes),
             ("hydrant_standby_requests_total", "Requests to the store.", self.requests),
         ] {
-            text.family(name, counter, help);
-            text.sample("", None, count);
+            text.single(name, MetricKind::Counter, help, count);
         }
         text.into_text()
     }
