@@ -167,6 +167,7 @@ pub struct Admission<'a> {
     only: Option<&'a Only>,
     sample: Option<&'a Sample>,
     except: Option<&'a HashSet<PathBuf>>,
+    are_standbys: bool,
 }
 
 /// The jobs of a run, and the databases that cannot be restored.
@@ -227,7 +228,12 @@ impl Ended {
 impl<'a> Admission<'a> {
     /// Makes an admission with the settings of output paths and the globs of `--first`.
     pub const fn new(places: Places, first: &'a First) -> Self {
-        Self { places, first, only: None, sample: None, except: None }
+        Self { places, first, only: None, sample: None, except: None, are_standbys: false }
+    }
+
+    /// Whether the databases are to be followed: more files then lie beside each.
+    pub fn of_standbys(self, are_standbys: bool) -> Self {
+        Self { are_standbys, ..self }
     }
 
     /// The databases whose outputs are these paths have been dealt with.
@@ -295,7 +301,8 @@ impl<'a> Admission<'a> {
             }
         }
         let paths: Vec<PathBuf> = jobs.iter().map(|job| job.place.path()).collect();
-        let mut colliding = Admitted::new(&self.places.reserved, self.places.folds).claim(&paths);
+        let mut colliding =
+            Admitted::new(&self.places.reserved, self.places.folds).of_standbys(self.are_standbys).claim(&paths);
         // In place: there may be millions of jobs.
         let mut index = 0;
         let losers = jobs.extract_if(.., |_| {

@@ -154,7 +154,12 @@ pub struct Admitted {
     /// Returns whether the file system of a directory ignores case. It is called only if two paths differ only
     /// in case.
     folds: fn(&Path) -> bool,
+    /// What the names of files beside a database end in.
+    suffixes: &'static [&'static str],
 }
+
+/// What the names of files beside a standby end in (docs/FOLLOW.md, "The sidecar").
+const STANDBY_SUFFIXES: [&str; 5] = ["-wal", "-shm", "-journal", "-txid", "-txid.tmp"];
 
 /// The outputs that were admitted so far. It keeps no copies of their paths: there may be millions.
 struct Claims<'a> {
@@ -169,7 +174,13 @@ impl Admitted {
     /// Starts without accepted paths. `reserved` are the paths that the run itself writes to. `folds` returns
     /// whether the file system of a directory ignores case.
     pub fn new(reserved: &[PathBuf], folds: fn(&Path) -> bool) -> Self {
-        Self { reserved: reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect(), folds }
+        let reserved = reserved.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        Self { reserved, folds, suffixes: &SIDECARS }
+    }
+
+    /// The databases are to be followed: further files lie beside each.
+    pub fn of_standbys(self, are_standbys: bool) -> Self {
+        Self { suffixes: if are_standbys { &STANDBY_SUFFIXES } else { &SIDECARS }, ..self }
     }
 
     /// Admits those of `places` that do not collide: the shorter first, then the first in byte order.
@@ -195,7 +206,8 @@ impl<'a> Claims<'a> {
         if self.admitted.reserved.iter().any(|own| is_same_or_beside(path, own)) {
             return collision(format!("this run's own files are written to {path}"));
         }
-        if let Some(winner) = in_the_way_of(path, |taken| self.paths.get(taken).copied()) {
+        let suffixes = self.admitted.suffixes;
+        if let Some(winner) = in_the_way_of(path, suffixes, |taken| self.paths.get(taken).copied()) {
             return collision(in_the_way(path, winner));
         }
         self.paths.insert(path);
@@ -203,7 +215,7 @@ impl<'a> Claims<'a> {
         let lower = path.to_lowercase();
         let original =
             |taken: &str| self.folded.get(taken).or_else(|| self.paths.get(taken).filter(|p| **p != path)).copied();
-        if let Some(winner) = in_the_way_of(&lower, original) {
+        if let Some(winner) = in_the_way_of(&lower, suffixes, original) {
             let dir = shared_dir(path, winner);
             let folds = self.known_to_fold.get(dir).copied().unwrap_or_else(|| (self.admitted.folds)(dir));
             let reason = format!("{} (the file system ignores case)", in_the_way(path, winner));
@@ -219,10 +231,10 @@ impl<'a> Claims<'a> {
 
 /// The path known to `taken` that collides with `path`: the path itself, one of its directories, or a
 /// database of which either would be a sidecar.
-fn in_the_way_of<'a>(path: &str, taken: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+fn in_the_way_of<'a>(path: &str, suffixes: &[&str], taken: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
     ends.filter_map(|end| path.get(..end))
-        .find_map(|upto| taken(upto).or_else(|| SIDECARS.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?))))
+        .find_map(|upto| taken(upto).or_else(|| suffixes.iter().find_map(|suffix| taken(upto.strip_suffix(suffix)?))))
 }
 
 fn in_the_way(loser: &str, winner: &str) -> String {

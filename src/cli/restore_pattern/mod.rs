@@ -340,6 +340,7 @@ impl PatternRun<'_> {
             cancel: self.cancel,
         };
         let admission = Admission::new(places, self.first).only(self.only.as_ref()).except(except);
+        let admission = admission.of_standbys(self.settings.work == Work::RestoreStandby);
         fleet.run(feed, admission, window, hear).map_err(|e| Failure::failed(e.class(), e.to_string()))
     }
 

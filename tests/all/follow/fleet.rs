@@ -236,6 +236,18 @@ fn metrics_say_how_the_fleet_is() {
 }
 
 #[test]
+fn a_database_with_the_name_of_a_sidecar_is_refused() {
+    let mut fleet = Fleet::new(&["a.db", "a.db-txid"]);
+    let follower = fleet.follow(&[]);
+    follower.until_line("dbs/a.db-txid: ");
+    follower.until_line("caught up: 1 database");
+    let (_, log) = follower.stop();
+    assert!(log.iter().any(|line| line.contains("cannot stand beside")), "{log:#?}");
+    fleet.primaries.remove("a.db-txid");
+    fleet.is_state("a.db", Txid(1));
+}
+
+#[test]
 fn a_second_follower_of_the_same_directory_is_refused() {
     let fleet = Fleet::new(&["a.db"]);
     let follower = fleet.follow(&[]);
