@@ -140,7 +140,10 @@ pub(super) async fn follow_with(
     follower.tell(FollowEvent::Ending);
     let Follower { writer, mut summary, request, durable, observer, .. } = follower;
     // A change that was in flight is taken back, or was committed although nobody waited for it any more.
-    summary.txid = writer.close().await.unwrap_or(summary.txid);
+    if let Some(txid) = writer.close().await.filter(|&txid| txid != summary.txid) {
+        summary.txid = txid;
+        summary.applied += 1;
+    }
     let is_spoilt = ended.as_ref().is_err_and(FollowError::ends_the_standby);
     if is_spoilt && let Err(error) = sidecar::remove(&request.database) {
         observer(&FollowEvent::SidecarFailed { error: &error });

@@ -360,6 +360,9 @@ impl Keeper {
         self.totals.add(summary);
         let Some(standby) = self.standbys.get_mut(id) else { return };
         (standby.at, standby.place) = (summary.txid, StandbyPlace::Idle);
+        if standby.has_what_was_seen() {
+            standby.behind = None;
+        }
         if let Err(error) = ended {
             standby.place = StandbyPlace::Stopped;
             (self.observer)(&FleetEvent::Stopped(&standby.database.name, &error));

@@ -66,6 +66,13 @@ pub(super) struct FleetStandby {
     is_vanished: bool,
 }
 
+impl FleetStandby {
+    /// Whether it holds all that scans have shown.
+    pub(super) fn has_what_was_seen(&self) -> bool {
+        self.at >= self.opened_for
+    }
+}
+
 /// The databases whose replicas are in one store.
 #[derive(Debug)]
 struct Group {
