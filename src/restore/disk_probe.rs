@@ -62,7 +62,12 @@ async fn begun(
 fn fill(buffer: &mut [u8], len: usize, noise: &[u8], first_block: u64) {
     let blocks = buffer.chunks_mut(BLOCK).take(len.div_ceil(BLOCK)).zip(noise.chunks(BLOCK).cycle());
     for (number, (block, noise)) in (first_block..).zip(blocks) {
-        block.iter_mut().zip(noise).for_each(|(byte, noise)| *byte = *noise);
-        block.iter_mut().zip(number.to_le_bytes()).for_each(|(byte, number)| *byte = number);
+        let same = block.len().min(noise.len());
+        if let (Some(block), Some(noise)) = (block.get_mut(..same), noise.get(..same)) {
+            block.copy_from_slice(noise);
+        }
+        if let Some(first) = block.first_chunk_mut() {
+            *first = number.to_le_bytes();
+        }
     }
 }
