@@ -39,6 +39,10 @@ pub struct LtxKey<'a> {
     pub root: &'a str,
     /// The layout of the key.
     pub layout: Layout,
+    /// The level of the file.
+    pub level: Level,
+    /// The first transaction in the file.
+    pub min_txid: Txid,
     /// The last transaction in the file.
     pub max_txid: Txid,
 }
@@ -46,7 +50,9 @@ pub struct LtxKey<'a> {
 /// Parses the key of an LTX file. None for any other object.
 pub fn ltx_key(key: &str) -> Option<LtxKey<'_>> {
     match parse(key)? {
-        ParsedKey { root, kind: KeyKind::Ltx { layout, max_txid, .. } } => Some(LtxKey { root, layout, max_txid }),
+        ParsedKey { root, kind: KeyKind::Ltx { layout, level, min_txid, max_txid } } => {
+            Some(LtxKey { root, layout, level, min_txid, max_txid })
+        }
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ use crate::commit::{Replace, check};
 use crate::fleet::discovery::found::DatabaseRef;
 use crate::fleet::job::{NewestState, PlannedDatabase};
 use crate::fleet::outputs::{OutputPath, Roots, stale_state};
+use crate::follow::fleet::lock_standby;
 use crate::plan::{Target, moved_from};
 use crate::process::backoff::backoff;
 use crate::restore::{
@@ -144,7 +145,7 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         parallelism: None,
     };
     let restored = match settings.work {
-        Work::RestoreStandby => restore_standby(&worker, request).await?,
+        Work::RestoreStandby => restore_locked(&worker, request).await?,
         _ => restore(&worker, request).await?,
     };
     // Litestream will go on from here.
@@ -152,6 +153,16 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
         warnings.push(restored.outcome.ends.to_string());
     }
     Ok(DatabaseAnswer::Restored(Box::new(restored), warnings))
+}
+
+/// Restores a database that is to be followed, while nobody else follows it: two processes must not write one sidecar.
+async fn restore_locked(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
+    let path = request.destination.path().to_owned();
+    let lock = lock_standby(&path, &request.store, &request.path);
+    let mut lock = lock.map_err(|why| RestoreError::Standby { path, why })?;
+    let restored = restore_standby(worker, request).await?;
+    lock.keep();
+    Ok(restored)
 }
 
 /// The target of a database whose files are in a catalogue: the state that was newest there, if `target` is the newest.

@@ -71,8 +71,17 @@ impl FollowError {
     pub const fn ends_the_standby(&self) -> bool {
         matches!(
             self,
-            Self::OtherWriter { .. } | Self::Standby(StandbyError::ChangedByOther { .. } | StandbyError::Size { .. })
+            Self::OtherWriter { .. }
+                | Self::Behind { newest: Some(_), .. }
+                | Self::Standby(StandbyError::ChangedByOther { .. } | StandbyError::Size { .. })
         )
+    }
+
+    /// Whether the same standby may go on later, without anybody restoring it: the disk was full, or another program had
+    /// it open.
+    pub const fn may_pass(&self) -> bool {
+        let is_final = self.ends_the_standby() || self.needs_new_restore();
+        !is_final && !matches!(self, Self::Primary { .. } | Self::Standby(StandbyError::NoDbPage))
     }
 
     /// Whether a new restore (`-force`) helps.

@@ -144,7 +144,9 @@ pub(super) async fn follow_with(
         summary.txid = txid;
         summary.applied += 1;
     }
-    let is_spoilt = ended.as_ref().is_err_and(FollowError::ends_the_standby);
+    // A promotion that fails leaves the standby as it was, if it can.
+    let is_kept = |error: &FollowError| request.until == Until::UpToDate && matches!(error, FollowError::Behind { .. });
+    let is_spoilt = ended.as_ref().is_err_and(|error| error.ends_the_standby() && !is_kept(error));
     if is_spoilt && let Err(error) = sidecar::remove(&request.database) {
         observer(&FollowEvent::SidecarFailed { error: &error });
     }

@@ -11,6 +11,7 @@ use crate::restore::nothing_found::NothingFound;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::timestamp::Timestamp;
 use crate::wal::WalError;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// Why a restore failed. Nothing was published then, and nothing is left on disk. [`restore`](super::restore()),
@@ -51,6 +52,9 @@ pub enum RestoreError {
     /// SQLite found damage in the restored database.
     #[error("integrity check failed, nothing was published: {}", escaped(&.findings.join("; ")))]
     Damaged { findings: Vec<String> },
+    /// The database cannot become a standby now.
+    #[error("cannot follow {}: {why}", escaped(&.path.to_string_lossy()))]
+    Standby { path: PathBuf, why: String },
     /// A standby cannot follow files of Litestream 0.3.
     #[error(
         "the replica has only files of Litestream 0.3, which have no TXIDs; follow mode needs Litestream 0.5 or newer"
@@ -142,6 +146,7 @@ impl RestoreError {
             Self::Internal { .. } => Class::Io,
             Self::Damaged { .. } => Class::IntegrityCheck,
             Self::OnlyV3 | Self::Memory { .. } => Class::Config,
+            Self::Standby { .. } => Class::InUse,
             Self::Cancelled => Class::Cancelled,
         }
     }

@@ -16,7 +16,7 @@ use crate::cli::ui::screen;
 use crate::cli::ui::systemd::{Starting, Systemd};
 use crate::commit::{CommitContext, Replace};
 use crate::config::{Env, RestorePattern};
-use crate::error::escaped;
+use crate::error::{Class, escaped};
 use crate::fleet::{
     CatalogueUse, DatabaseRef, DatabaseWindow, Ended, Ending, First, FleetSource, Progress, RunEvent, RunResult,
     Settings, Subject,
@@ -164,6 +164,9 @@ fn restore_and_follow(
     let Some(Run { args, section, source }) = first.run.get() else {
         return Err(Failure::internal("the first restore has left no source"));
     };
+    if lock(&first.databases).is_empty() && !args.if_replica_exists {
+        return Err(Failure::failed(Class::Config, "no database can be followed"));
+    }
     let following = Following { args, section, how, env, log, cancel, source, counters, figures };
     let (totals, status) = following
         .until_cancelled(std::mem::take(&mut *lock(&first.databases)), FleetNotifier::new(systemd, starting))?;
@@ -179,17 +182,20 @@ fn lock_fleet(args: &RestorePatternArgs) -> Result<Option<FollowLock>, Failure> 
         (None, PatternSource::Configured { .. }) => return Ok(None),
     };
     let failed = |error: std::io::Error| {
-        let class = crate::error::Class::Io;
-        Failure::failed(class, format!("cannot lock {}: {error}", escaped(&directory.to_string_lossy())))
+        Failure::failed(Class::Io, format!("cannot lock {}: {error}", escaped(&directory.to_string_lossy())))
     };
     std::fs::create_dir_all(&directory).map_err(failed)?;
     match FollowLock::take_directory(&directory, &args.source_shown).map_err(failed)? {
-        Taken::Lock(lock) => Ok(Some(lock)),
+        Taken::Lock(mut lock) => {
+            // Of an earlier pattern.
+            lock.name_source().map_err(failed)?;
+            Ok(Some(lock))
+        }
         Taken::Other(OtherFollower { pid, source }) => {
             let pid = pid.map_or_else(|| "in another container".to_owned(), |pid| format!("with process ID {pid}"));
             let directory = escaped(&directory.to_string_lossy()).to_string();
             let message = format!("{directory} is followed already, by a process {pid}, from {source}");
-            Err(Failure::failed(crate::error::Class::InUse, message))
+            Err(Failure::failed(Class::InUse, message))
         }
     }
 }
@@ -289,6 +295,8 @@ impl Following<'_> {
                 RunEvent::Ended(ended) => new.extend(self.take_new(&ended, &mut warned)),
                 RunEvent::AllFound { .. } | RunEvent::LittleSpace(_) => {}
             });
+            // Asked for while the pass ran.
+            while asked.try_recv().is_ok() {}
             for database in new {
                 known.insert(database.database.to_path_buf());
                 // Fails only if the followers have ended.
@@ -344,6 +352,9 @@ impl Following<'_> {
                 }
                 FleetEvent::NotOpened(name, why) => {
                     log.warn(&format!("{} is not followed any more: {why}", escaped(name)));
+                }
+                FleetEvent::Paused(name, why) => {
+                    log.warn(&format!("{} cannot go on: {why}; it is tried again", escaped(name)));
                 }
                 FleetEvent::Vanished(name) => {
                     log.warn(&format!("the replica of {} is gone; its standby stays as it is", escaped(name)));
@@ -419,6 +430,9 @@ fn cost(lists: u64, every: Duration) -> String {
 /// `1,000 databases: 998 up to date, 2 behind (worst: a.db, 12s), 50 open, 1 stopped`.
 fn status_text(status: &FleetStatus) -> String {
     let count = |n: usize| human::thousands(n as u64);
+    if !status.is_looked_at && status.databases > 0 {
+        return format!("{}, not all looked at yet", human::count(status.databases as u64, "database"));
+    }
     let mut text =
         format!("{}: {} up to date", human::count(status.databases as u64, "database"), count(status.up_to_date));
     if let Some((seconds, name)) = &status.worst_behind {

@@ -73,9 +73,11 @@ pub(super) fn typed(args: &RestorePatternArgs) -> String {
     args.typed.with(&only.unwrap_or_default())
 }
 
-/// The command line that does again exactly what failed. None if nothing failed, or if no file names what failed.
+/// The command line that does again exactly what failed. None if nothing failed, if no file names what failed, or if the
+/// fleet is followed, which tries again by itself.
 pub(super) fn again(args: &RestorePatternArgs, summary: &RunSummary) -> Option<String> {
-    let file = summary.failures_file().filter(|_| !args.dry_run && summary.totals.failed > 0)?;
+    let is_useful = !args.dry_run && args.follow.is_none() && summary.totals.failed > 0;
+    let file = summary.failures_file().filter(|_| is_useful)?;
     let only = format!("--only {}", shell_word(&file.to_string_lossy()));
     Some(
         args.typed

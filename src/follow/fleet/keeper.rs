@@ -2,8 +2,10 @@
 //!
 //! It runs as one task of a worker. Followers are tasks of all workers, and tell the loop what they do by messages.
 
-use super::scan::{SeenKeys, StoreScan};
-use super::standbys::{FleetStatus, FollowedDatabase, OpenStandby, StandbyPlace, Standbys};
+use super::scan::SeenKeys;
+use super::standbys::{FollowedDatabase, OpenStandby, ScanOrder, StandbyPlace, Standbys};
+use super::status::FleetStatus;
+use super::teller::{FleetEvent, FleetObserver, Message, Teller};
 use crate::cancel::{CancellationToken, Reason};
 use crate::follow::error::FollowError;
 use crate::follow::events::{FollowEvent, FollowSummary};
@@ -11,16 +13,16 @@ use crate::follow::lock::{FollowLock, OtherFollower, Taken, place_of};
 use crate::follow::means::{ListRate, Means};
 use crate::follow::run::{FollowRequest, Until, follow_with};
 use crate::follow::{primary_state, sidecar};
-use crate::ltx::Txid;
+use crate::plan::continuity::OtherWriter;
 use crate::process::threads::Threads;
 use crate::restore::{Worker, submit};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreErrorKind};
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, join_all};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -35,6 +37,8 @@ const DISCOVER_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// SQLite runs on at most 16 threads.
 const SQLITE_THREADS: usize = 16;
+/// After scans that failed, the next one begins after 60 s at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A scan of replicas on a disk takes at most a twentieth of the time.
 const DISK_DUTY: u32 = 20;
 
@@ -62,47 +66,6 @@ pub enum FleetNews {
     /// All databases were looked at. Scans begin after the first time.
     Discovered,
 }
-
-/// Something that an operator may want to know.
-pub enum FleetEvent<'a> {
-    /// What one database's follower tells. Holes and damage are told once, failing requests once for the fleet.
-    Of(&'a str, &'a FollowEvent<'a>),
-    /// A database cannot go on. The others do.
-    Stopped(&'a str, &'a FollowError),
-    /// A database cannot be opened. The others go on.
-    NotOpened(&'a str, &'a str),
-    /// The replica of a database is gone.
-    Vanished(&'a str),
-    /// It is there again.
-    Returned(&'a str),
-    /// A scan has ended.
-    Scanned {
-        /// Whether all of its LISTs have succeeded.
-        is_ok: bool,
-    },
-    /// A scan has failed, the first one since one succeeded.
-    ScanFailed(&'a StoreError),
-    /// A scan has succeeded again.
-    ScanRecovered,
-    /// The first scan has ended, of this many LISTs, and scans follow each other after this time.
-    FirstScan {
-        /// LISTs per scan.
-        lists: u64,
-        /// The time between the beginnings of two scans.
-        every: Duration,
-    },
-    /// Every database has caught up, or cannot go on.
-    Ready(&'a FleetStatus),
-    /// Where the databases are, once a second.
-    Status(&'a FleetStatus),
-    /// The loop turns, whatever the store does.
-    Alive,
-    /// The databases are being closed.
-    Ending,
-}
-
-/// Gets the events. It must not block. Those of one database come from other threads than the rest.
-pub type FleetObserver = Arc<dyn Fn(&FleetEvent<'_>) + Send + Sync>;
 
 /// What a fleet's followers did together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -132,15 +95,6 @@ impl FleetTotals {
         self.pages += one.pages;
         self.holes += one.holes;
     }
-}
-
-/// What followers tell the loop.
-enum Message {
-    CaughtUp(usize),
-    Applied(usize, Txid),
-    /// Nothing continues from where the database is.
-    Stuck(usize),
-    Ended(usize, FollowSummary, Result<(), FollowError>),
 }
 
 /// Follows the databases that `news` brings, until `order.cancel` is cancelled. `discover` asks for a discovery: a scan has
@@ -239,20 +193,24 @@ struct Scans {
     may_begin: bool,
     /// The beginning of the last scan, and how long after it the next one begins.
     scanned: Option<(Instant, Duration)>,
-    /// The beginning of the last whole scan.
-    whole: Option<Instant>,
-    is_failing: bool,
+    /// Whether the cost of a scan was told.
+    is_told: bool,
+    /// The number of scans in a row with a failure.
+    failures: u32,
 }
 
-/// What a scan of all stores has brought.
+/// What the scans of all groups have brought.
 struct ScanResult {
     begun: Instant,
-    is_whole: bool,
-    /// The number of standbys that it has looked for.
-    known: usize,
-    seen: Vec<(usize, SeenKeys)>,
-    error: Option<StoreError>,
     has_disk: bool,
+    groups: Vec<GroupResult>,
+}
+
+struct GroupResult {
+    order: ScanOrder,
+    seen: SeenKeys,
+    took: Duration,
+    error: Option<StoreError>,
 }
 
 impl Keeper {
@@ -261,57 +219,82 @@ impl Keeper {
         let lists = self.means.lists.clone().filter(|_| self.scans.may_begin)?;
         let pause = self.scans.scanned.map_or(Duration::ZERO, |(begun, every)| every.saturating_sub(begun.elapsed()));
         let whole_every = self.order.interval.saturating_mul(WHOLE_EVERY.0).min(WHOLE_EVERY.1);
-        let is_whole = self.scans.whole.is_none_or(|whole| whole.elapsed() + pause >= whole_every);
-        let scans = self.standbys.scans(is_whole);
-        if scans.is_empty() {
+        let orders = self.standbys.scans(whole_every, Instant::now() + pause);
+        if orders.is_empty() {
             return None;
         }
-        let (worker, known) = (Rc::clone(&self.worker), self.standbys.len());
+        let worker = Rc::clone(&self.worker);
         Some(
             async move {
                 tokio::time::sleep(pause).await;
-                run_scans(&worker, scans, &lists, (is_whole, known)).await
+                let begun = Instant::now();
+                let has_disk = orders.iter().flat_map(|order| &order.scans).any(|scan| scan.store.is_on_disk());
+                let scans = orders.into_iter().map(|order| scan_group(&worker, order, &lists));
+                ScanResult { begun, has_disk, groups: join_all(scans).await }
             }
             .boxed_local(),
         )
     }
 
     fn scanned(&mut self, result: ScanResult) {
-        let ScanResult { begun, is_whole, known, seen, error, has_disk } = result;
-        let lists: u64 = seen.iter().map(|(_, seen)| seen.lists).sum();
+        let ScanResult { begun, has_disk, groups } = result;
         self.totals.scans += 1;
+        let lists: u64 = groups.iter().map(|group| group.seen.lists).sum();
         let by_rate = self.means.lists.as_ref().map_or(Duration::ZERO, |rate| rate.every() * lists as u32);
-        let least = if has_disk { begun.elapsed() * DISK_DUTY } else { by_rate };
-        let every = self.order.interval.max(least);
-        let is_first = self.scans.whole.is_none() && error.is_none();
-        self.scans.scanned = Some((begun, every));
-        (self.observer)(&FleetEvent::Scanned { is_ok: error.is_none() });
-        if let Some(error) = &error {
-            if !std::mem::replace(&mut self.scans.is_failing, true) {
-                (self.observer)(&FleetEvent::ScanFailed(error));
+        let least = if has_disk { by_rate.max(begun.elapsed() * DISK_DUTY) } else { by_rate };
+        let mut every = self.order.interval.max(least);
+        let (mut first_error, mut has_unknown) = (None, false);
+        for GroupResult { order, seen, took, error } in groups {
+            match error {
+                Some(error) if error.kind == StoreErrorKind::AccessDenied && self.standbys.denied(order.group) => {}
+                Some(error) => first_error = first_error.or(Some(error)),
+                None => has_unknown |= self.seen(&order, seen, took),
             }
-            return;
         }
-        if std::mem::take(&mut self.scans.is_failing) {
-            (self.observer)(&FleetEvent::ScanRecovered);
+        (self.observer)(&FleetEvent::Scanned { is_ok: first_error.is_none() });
+        match first_error {
+            Some(error) => {
+                if self.scans.failures == 0 {
+                    (self.observer)(&FleetEvent::ScanFailed(&error));
+                }
+                self.scans.failures = self.scans.failures.saturating_add(1);
+                every =
+                    every.max(self.order.interval.saturating_mul(1 << self.scans.failures.min(16)).min(LONGEST_PAUSE));
+            }
+            None if std::mem::take(&mut self.scans.failures) > 0 => (self.observer)(&FleetEvent::ScanRecovered),
+            None => {}
         }
-        if is_whole {
-            self.scans.whole = Some(begun);
-        }
-        if is_first {
+        if self.standbys.is_looked_at() && !std::mem::replace(&mut self.scans.is_told, true) {
             (self.observer)(&FleetEvent::FirstScan { lists, every });
         }
-        let mut has_unknown = false;
-        for (group, seen) in seen {
-            let news = self.standbys.scanned(group, seen, (is_whole, known), Instant::now());
-            let name = |id: &usize| self.standbys.get(*id).map(|standby| &*standby.database.name);
-            news.vanished.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Vanished(name)));
-            news.returned.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Returned(name)));
-            has_unknown |= news.has_unknown;
-        }
+        self.scans.scanned = Some((begun, every));
         if has_unknown {
             self.ask_for_discovery();
         }
+    }
+
+    /// Takes what a scan has seen. Returns whether it has seen databases that nobody knows.
+    fn seen(&mut self, order: &ScanOrder, seen: SeenKeys, took: Duration) -> bool {
+        let news = self.standbys.scanned(order, seen, took, Instant::now());
+        let name = |id: &usize| self.standbys.get(*id).map(|standby| &*standby.database.name);
+        news.vanished.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Vanished(name)));
+        news.returned.iter().filter_map(name).for_each(|name| (self.observer)(&FleetEvent::Returned(name)));
+        news.replaced.iter().for_each(|&id| self.replaced(id));
+        news.has_unknown
+    }
+
+    /// Stops a standby whose last file was replaced. As another follower, which remembers nothing, could not see that, its
+    /// sidecar goes.
+    fn replaced(&mut self, id: usize) {
+        let Some(standby) = self.standbys.get_mut(id) else { return };
+        standby.place = StandbyPlace::Stopped;
+        let (database, at) = (&standby.database, standby.at);
+        let key = format!("the file of level 0 with txid {at} below {}", database.replica);
+        let error = FollowError::OtherWriter { at, error: OtherWriter::Replaced { key } };
+        if let Err(error) = sidecar::remove(&database.database) {
+            (self.observer)(&FleetEvent::Of(&database.name, &FollowEvent::SidecarFailed { error: &error }));
+        }
+        (self.observer)(&FleetEvent::Stopped(&database.name, &error));
     }
 
     fn ask_for_discovery(&mut self) {
@@ -339,7 +322,7 @@ impl Keeper {
         let Some(standby) = self.standbys.get_mut(id) else { return };
         let StandbyPlace::Open(open) = &mut standby.place else { return };
         match message {
-            Message::CaughtUp(_) => open.is_caught_up = true,
+            Message::CaughtUp(_) => (open.is_caught_up, standby.failures) = (true, 0),
             Message::Applied(_, to) => {
                 (open.changed, open.is_stuck) = (Instant::now(), false);
                 standby.at = to;
@@ -363,9 +346,21 @@ impl Keeper {
         if standby.has_what_was_seen() {
             standby.behind = None;
         }
-        if let Err(error) = ended {
-            standby.place = StandbyPlace::Stopped;
-            (self.observer)(&FleetEvent::Stopped(&standby.database.name, &error));
+        match ended {
+            Ok(()) => {}
+            Err(error) if error.may_pass() => self.pause(id, &error.to_string()),
+            Err(error) => {
+                standby.place = StandbyPlace::Stopped;
+                (self.observer)(&FleetEvent::Stopped(&standby.database.name, &error));
+            }
+        }
+    }
+
+    /// Tries a database again later.
+    fn pause(&mut self, id: usize, why: &str) {
+        let is_first = self.standbys.pause(id, Instant::now());
+        if let Some(standby) = self.standbys.get(id).filter(|_| is_first) {
+            (self.observer)(&FleetEvent::Paused(&standby.database.name, why));
         }
     }
 
@@ -374,27 +369,35 @@ impl Keeper {
         // Ends: each turn takes one of those that wait.
         while self.open < self.order.most_open.max(1) {
             let Some(id) = self.standbys.next_waiting() else { return };
-            if let Err(why) = self.open(id)
-                && let Some(standby) = self.standbys.get_mut(id)
-            {
-                standby.place = StandbyPlace::Stopped;
-                (self.observer)(&FleetEvent::NotOpened(&standby.database.name, &why));
+            match self.open(id) {
+                Ok(()) => {}
+                Err(NotOpened::Now(why)) => self.pause(id, &why),
+                Err(NotOpened::AnyMore(why)) => {
+                    if let Some(standby) = self.standbys.get_mut(id) {
+                        standby.place = StandbyPlace::Stopped;
+                        (self.observer)(&FleetEvent::NotOpened(&standby.database.name, &why));
+                    }
+                }
             }
         }
         self.standbys.close_for_waiting();
     }
 
     /// Starts the follower of a database.
-    fn open(&mut self, id: usize) -> Result<(), String> {
+    fn open(&mut self, id: usize) -> Result<(), NotOpened> {
         let Some(standby) = self.standbys.get_mut(id) else { return Ok(()) };
         let database = standby.database.clone();
-        let mut lock = lock_standby(&database.database, &database.store, &database.replica)?;
-        lock.check_source().map_err(|error| error.to_string())?;
+        let lock = lock_standby(&database.database, &database.store, &database.replica);
+        let mut lock = lock.map_err(NotOpened::Now)?;
+        lock.check_source().map_err(|error| NotOpened::AnyMore(error.to_string()))?;
+        // Not what was known before: somebody may have put back an older copy of both.
         let at = match sidecar::read(&database.database) {
-            // What the sidecar could not be told at the end of the last follower is known here.
-            Ok(Some(at)) => at.max(standby.at),
-            Ok(None) => return Err("its sidecar (-txid) is gone: it was promoted, or restored otherwise".to_owned()),
-            Err(error) => return Err(format!("cannot read its sidecar (-txid): {error}")),
+            Ok(Some(at)) => at,
+            Ok(None) => {
+                let why = "its sidecar (-txid) is gone: it was promoted, or restored otherwise";
+                return Err(NotOpened::AnyMore(why.to_owned()));
+            }
+            Err(error) => return Err(NotOpened::Now(format!("cannot read its sidecar (-txid): {error}"))),
         };
         lock.keep();
         let cancel = CancellationToken::new();
@@ -442,19 +445,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// Whether there is no database to follow.
-    fn has_none(&self) -> bool {
-        self.scans.may_begin && self.standbys.len() == 0
-    }
-
     fn tell_status(&mut self) {
+        self.standbys.end_pauses(Instant::now());
         let status = self.standbys.status(Instant::now());
         (self.observer)(&FleetEvent::Status(&status));
-        if !self.is_ready && (self.scans.whole.is_some() || self.has_none()) && self.standbys.is_caught_up() {
+        if !self.is_ready && self.scans.may_begin && status.is_looked_at && self.standbys.is_caught_up() {
             self.is_ready = true;
             (self.observer)(&FleetEvent::Ready(&status));
         }
     }
+}
+
+/// Why a database was not opened.
+enum NotOpened {
+    /// For a reason that may pass.
+    Now(String),
+    /// It is no standby of its replica any more.
+    AnyMore(String),
 }
 
 /// Takes the lock of a database, whose file then names its replica.
@@ -480,79 +487,13 @@ fn state_beside(database: &FollowedDatabase) -> Option<PathBuf> {
     (!is_source).then_some(state)
 }
 
-/// Runs the scans of all stores. They look for the first `known` standbys.
-async fn run_scans(
-    worker: &Worker,
-    scans: Vec<(usize, bool, StoreScan)>,
-    lists: &ListRate,
-    (is_whole, known): (bool, usize),
-) -> ScanResult {
-    let begun = Instant::now();
-    let mut result = ScanResult { begun, is_whole, known, seen: Vec::new(), error: None, has_disk: false };
-    for (group, is_unsorted, scan) in scans {
-        let mut seen = SeenKeys::default();
-        result.has_disk |= scan.store.is_on_disk();
-        if let Err(error) = scan.run(&worker.http, lists, is_unsorted, &mut seen).await {
-            result.error = Some(error);
-        } else {
-            result.seen.push((group, seen));
+async fn scan_group(worker: &Worker, order: ScanOrder, lists: &ListRate) -> GroupResult {
+    let (begun, mut seen, mut error) = (Instant::now(), SeenKeys::default(), None);
+    for scan in &order.scans {
+        if let Err(failed) = scan.run(&worker.http, lists, order.is_unsorted, &mut seen).await {
+            error = Some(failed);
+            break;
         }
     }
-    result
-}
-
-/// Passes on what one database's follower tells.
-struct Teller {
-    id: usize,
-    name: Arc<str>,
-    warned_at: Arc<AtomicU64>,
-    /// Whether this follower's requests fail.
-    is_failing: AtomicBool,
-    /// The number of followers whose requests fail.
-    failing: Arc<AtomicUsize>,
-    told: UnboundedSender<Message>,
-    observer: FleetObserver,
-}
-
-impl Teller {
-    fn tell(&self, event: &FollowEvent<'_>) {
-        let id = self.id;
-        let is_told = match event {
-            FollowEvent::Began { .. } | FollowEvent::Polled { .. } | FollowEvent::Alive => false,
-            FollowEvent::CaughtUp { .. } => {
-                self.send(Message::CaughtUp(id));
-                false
-            }
-            FollowEvent::Applied { to, .. } => {
-                self.send(Message::Applied(id, *to));
-                true
-            }
-            FollowEvent::Hole { at, .. } | FollowEvent::Blocked { at, .. } => {
-                self.send(Message::Stuck(id));
-                Standbys::warns_anew(&self.warned_at, *at)
-            }
-            FollowEvent::Failing { .. } => {
-                !self.is_failing.swap(true, SeqCst) && self.failing.fetch_add(1, SeqCst) == 0
-            }
-            FollowEvent::Recovered => self.is_failing.swap(false, SeqCst) && self.failing.fetch_sub(1, SeqCst) == 1,
-            FollowEvent::Ending => {
-                if self.is_failing.swap(false, SeqCst) {
-                    self.failing.fetch_sub(1, SeqCst);
-                }
-                false
-            }
-            FollowEvent::Damaged { .. }
-            | FollowEvent::DiskFull { .. }
-            | FollowEvent::LongLog { .. }
-            | FollowEvent::SidecarFailed { .. } => true,
-        };
-        if is_told {
-            (self.observer)(&FleetEvent::Of(&self.name, event));
-        }
-    }
-
-    fn send(&self, message: Message) {
-        // Fails only if the loop has ended, which waits for all followers.
-        let _ = self.told.send(message);
-    }
+    GroupResult { order, seen, took: begun.elapsed(), error }
 }

@@ -11,6 +11,10 @@
 mod keeper;
 mod scan;
 mod standbys;
+mod status;
+mod teller;
 
-pub use keeper::{FleetEvent, FleetNews, FleetObserver, FleetOrder, FleetTotals, follow_fleet, lock_standby};
-pub use standbys::{FleetStatus, FollowedDatabase};
+pub use keeper::{FleetNews, FleetOrder, FleetTotals, follow_fleet, lock_standby};
+pub use standbys::FollowedDatabase;
+pub use status::FleetStatus;
+pub use teller::{FleetEvent, FleetObserver};

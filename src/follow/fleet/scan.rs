@@ -1,15 +1,16 @@
 //! Finds the databases of a bucket that have changed, with as few LISTs as possible.
 //!
 //! A LIST page has up to 1,000 keys in ascending order, and a database's newest files of level 0 come right behind the
-//! file that its standby ends with. So a scan lists from there on, and goes on at the first database that the page did
-//! not show: small databases share a page, and a large one costs one page at most. A whole scan begins at the first key
-//! of each database instead, and reads on until its last one: it also shows higher levels, and databases that are gone.
+//! file that its standby ends with. So a scan lists from that file on, and goes on at the first database of which the page
+//! showed nothing behind it: small databases share a page, and a large one costs one page at most. That file itself shows
+//! whether it was replaced. A whole scan begins at the first key of each database instead, and reads on until its last one:
+//! it also shows higher levels, and databases that are gone.
 
 use crate::catalogue::{Layout, ltx_key};
 use crate::error::escaped;
 use crate::follow::means::ListRate;
-use crate::ltx::Txid;
-use crate::store::{Http, ListPage, ListRequest, Store, StoreError, StoreErrorKind};
+use crate::ltx::{Level, Txid};
+use crate::store::{Etag, Http, ListPage, ListRequest, ObjectMeta, Store, StoreError, StoreErrorKind};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -20,8 +21,12 @@ pub(super) struct Sought {
     pub id: usize,
     /// What its keys begin with.
     pub root: String,
+    /// The TXID that the standby holds.
+    pub at: Txid,
     /// The key to list from. Keys up to it are of no interest.
     pub from: String,
+    /// A page that ends behind this key has shown something of the database.
+    pub upto: String,
 }
 
 /// A scan of one store.
@@ -29,18 +34,36 @@ pub(super) struct StoreScan {
     pub store: Store,
     /// What all keys of interest begin with.
     pub prefix: String,
-    /// Ascending by `from`.
+    /// Ascending by `upto`.
     sought: Vec<Sought>,
-    by_root: HashMap<String, usize>,
+    by_root: HashMap<String, (usize, Txid)>,
     /// Whether each database is read to its last key.
     is_whole: bool,
+}
+
+/// What a scan has seen of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SeenDatabase {
+    /// The newest TXID.
+    pub newest: Txid,
+    pub layout: Layout,
+    /// The file of level 0 that the standby ended with when the scan began, if it is there.
+    pub last: Option<LastFile>,
+}
+
+/// The file of level 0 that a standby ends with. Its content never changes, unless another program writes to the replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastFile {
+    pub txid: Txid,
+    pub size: u64,
+    pub etag: Option<Etag>,
 }
 
 /// What a scan has seen.
 #[derive(Debug, Default)]
 pub(super) struct SeenKeys {
-    /// For each standby with any key: the newest TXID, and the layout of its keys.
-    pub newest: HashMap<usize, (Txid, Layout)>,
+    /// The standbys with any key.
+    pub databases: HashMap<usize, SeenDatabase>,
     /// Databases that nobody knows: the hashes of their roots ([`hash_of`]).
     pub unknown: HashSet<u64>,
     /// The number of LISTs.
@@ -59,8 +82,8 @@ enum GoOn<'a> {
 
 impl StoreScan {
     pub(super) fn new(store: Store, prefix: String, mut sought: Vec<Sought>, is_whole: bool) -> Self {
-        sought.sort_unstable_by(|a, b| a.from.cmp(&b.from));
-        let by_root = sought.iter().map(|sought| (sought.root.clone(), sought.id)).collect();
+        sought.sort_unstable_by(|a, b| a.upto.cmp(&b.upto));
+        let by_root = sought.iter().map(|sought| (sought.root.clone(), (sought.id, sought.at))).collect();
         Self { store, prefix, sought, by_root, is_whole }
     }
 
@@ -80,20 +103,22 @@ impl StoreScan {
             seen.is_unsorted = is_unsorted;
             let mut each = |page: ListPage| {
                 seen.lists += 1;
-                page.objects.iter().for_each(|object| self.note(&object.key, seen));
+                page.objects.iter().for_each(|object| self.note(object, seen));
                 Ok(())
             };
             return self.store.list_all(http, &self.prefix, &mut each).await;
         }
-        let Some(mut from) = self.sought.first().map(|first| first.from.clone()) else { return Ok(()) };
+        let Some(first) = self.sought.first() else { return Ok(()) };
+        // A whole scan also shows databases before the first one that is known.
+        let mut from = if self.is_whole { String::new() } else { first.from.clone() };
         // Ends: each page begins behind the one before it, and there are as many as databases and their pages.
         loop {
             lists.take().await;
-            let start_after = Some(from.clone());
+            let start_after = Some(from.clone()).filter(|from| !from.is_empty());
             let request = ListRequest { prefix: self.prefix.clone(), start_after, ..ListRequest::default() };
             let page = self.store.list_page(http, &request).await?;
             seen.lists += 1;
-            page.objects.iter().for_each(|object| self.note(&object.key, seen));
+            page.objects.iter().for_each(|object| self.note(object, seen));
             let is_cut = page.continuation.is_some();
             if !page.objects.is_sorted_by(|a, b| a.key < b.key) || page.objects.is_empty() && is_cut {
                 seen.is_unsorted = true;
@@ -112,26 +137,30 @@ impl StoreScan {
 
     /// Where to go on behind a page that ends with the key `last`.
     fn go_on<'a>(&'a self, last: &'a str) -> GoOn<'a> {
-        let next = self.sought.partition_point(|sought| sought.from.as_str() <= last);
+        let next = self.sought.partition_point(|sought| sought.upto.as_str() < last);
         let current = next.checked_sub(1).and_then(|current| self.sought.get(current));
         if self.is_whole && current.is_some_and(|current| last.starts_with(&current.root)) {
             return GoOn::At(last);
         }
-        self.sought.get(next).map_or(GoOn::End, |next| GoOn::At(&next.from))
+        match self.sought.get(next) {
+            Some(next) => GoOn::At(if next.from.as_str() < last { last } else { &next.from }),
+            None => GoOn::End,
+        }
     }
 
-    fn note(&self, key: &str, seen: &mut SeenKeys) {
-        let Some(parsed) = ltx_key(key).filter(|_| key.starts_with(&self.prefix)) else { return };
-        match self.by_root.get(parsed.root) {
-            Some(&id) => {
-                let newest = seen.newest.entry(id).or_insert((parsed.max_txid, parsed.layout));
-                if parsed.max_txid > newest.0 {
-                    *newest = (parsed.max_txid, parsed.layout);
-                }
-            }
-            None => {
-                seen.unknown.insert(hash_of(parsed.root));
-            }
+    fn note(&self, object: &ObjectMeta, seen: &mut SeenKeys) {
+        let Some(key) = ltx_key(&object.key).filter(|_| object.key.starts_with(&self.prefix)) else { return };
+        let Some(&(id, at)) = self.by_root.get(key.root) else {
+            seen.unknown.insert(hash_of(key.root));
+            return;
+        };
+        let (newest, layout) = (key.max_txid, key.layout);
+        let database = seen.databases.entry(id).or_insert(SeenDatabase { newest, layout, last: None });
+        if newest > database.newest {
+            (database.newest, database.layout) = (newest, layout);
+        }
+        if (key.level, key.min_txid, key.max_txid) == (Level::TRANSACTIONS, at, at) {
+            database.last = Some(LastFile { txid: at, size: object.size, etag: object.etag.clone() });
         }
     }
 }
@@ -161,13 +190,16 @@ mod tests {
     use crate::store::file::FileStore;
 
     fn scan(roots: &[&str], at: u64, is_whole: bool) -> StoreScan {
+        let key = |root: &str, at| match is_whole {
+            true => root.to_owned(),
+            false => Layout::Hex.key(root, Level::TRANSACTIONS, Txid(at), Txid(at)),
+        };
         let sought = roots.iter().enumerate().map(|(id, root)| Sought {
             id,
             root: (*root).to_owned(),
-            from: match is_whole {
-                true => (*root).to_owned(),
-                false => Layout::Hex.key(root, crate::ltx::Level::TRANSACTIONS, Txid(at), Txid(at)),
-            },
+            at: Txid(at),
+            from: key(root, at - 1),
+            upto: key(root, at),
         });
         StoreScan::new(Store::File(FileStore::default()), "b/".to_owned(), sought.collect(), is_whole)
     }
@@ -183,9 +215,11 @@ mod tests {
         // A busy database, whose files of level 0 fill the page, costs no further page.
         assert_eq!(skipping.go_on(&key("b/1/", 0, 900)), from(1));
         assert_eq!(skipping.go_on(&key("b/1/", 3, 900)), from(1));
-        // The page ends before the standby's last file: that database was not shown.
-        assert_eq!(skipping.go_on(&key("b/2/", 0, 4)), from(1));
-        assert_eq!(skipping.go_on(&key("b/2/", 0, 5)), from(2));
+        // The page ends before the standby's last file, or with it: nothing behind it was shown.
+        assert_eq!(skipping.go_on(&key("b/2/", 0, 3)), from(1));
+        let last = key("b/2/", 0, 5);
+        assert_eq!(skipping.go_on(&last), GoOn::At(&last));
+        assert_eq!(skipping.go_on(&key("b/2/", 0, 6)), from(2));
         assert_eq!(skipping.go_on("b/2x/whatever"), from(2));
         assert_eq!(skipping.go_on(&key("b/3/", 0, 6)), GoOn::End);
     }
@@ -213,10 +247,13 @@ mod tests {
             key("c/other/", 0, 1),
             "b/1/0000/readme.txt".to_owned(),
         ] {
-            scan.note(&seen_key, &mut seen);
+            let last_modified = crate::timestamp::Timestamp::from_millis(0);
+            let object = ObjectMeta { key: seen_key, size: 9, last_modified, etag: None, archived: false };
+            scan.note(&object, &mut seen);
         }
-        let newest: Vec<_> = (0..2).map(|id| seen.newest.get(&id).map(|(txid, _)| txid.0)).collect();
-        assert_eq!(newest, [Some(7), Some(5)]);
+        let found = |id: usize| seen.databases.get(&id).map(|seen| (seen.newest.0, seen.last.clone()));
+        let last = LastFile { txid: Txid(5), size: 9, etag: None };
+        assert_eq!([found(0), found(1)], [Some((7, None)), Some((5, Some(last)))]);
         assert_eq!(seen.unknown, HashSet::from([hash_of("b/new/")]));
     }
 }

@@ -1,6 +1,7 @@
 //! The databases of a followed fleet, and where each is. Pure: time is passed in.
 
-use super::scan::{SeenKeys, Sought, StoreScan, hash_of};
+use super::scan::{LastFile, SeenKeys, Sought, StoreScan, hash_of};
+use super::status::FleetStatus;
 use crate::cancel::{CancellationToken, Reason};
 use crate::catalogue::{Layout, Replica};
 use crate::ltx::{Level, Txid};
@@ -9,7 +10,14 @@ use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A whole scan takes at most a tenth of the time.
+const MOST_WHOLE_SHARE: u32 = 10;
+/// The first pause of a database that could not go on.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A database to follow, which exists and has a sidecar.
 #[derive(Debug, Clone)]
@@ -35,6 +43,8 @@ pub(super) enum StandbyPlace {
     Waiting,
     /// A follower has it open.
     Open(OpenStandby),
+    /// It could not go on for a reason that may pass. It is tried again at this time.
+    Paused(Instant),
     /// It cannot go on.
     Stopped,
 }
@@ -61,6 +71,10 @@ pub(super) struct FleetStandby {
     pub warned_at: Arc<AtomicU64>,
     /// The newest TXID that led to its being opened.
     opened_for: Txid,
+    /// The file that it ends with, as a scan has shown it.
+    last: Option<LastFile>,
+    /// How often in a row it could not go on.
+    pub failures: u32,
     group: usize,
     layout: Layout,
     is_vanished: bool,
@@ -73,52 +87,40 @@ impl FleetStandby {
     }
 }
 
-/// The databases whose replicas are in one store.
+/// The databases of one store below one directory, which are scanned together.
 #[derive(Debug)]
 struct Group {
     store: Store,
-    prefix: Option<String>,
+    /// What the keys of all begin with.
+    prefix: String,
+    /// A LIST of the prefix is refused: each database is listed by itself.
+    is_denied: bool,
     is_unsorted: bool,
+    /// The beginning of the last whole scan, and how long it took.
+    whole: Option<(Instant, Duration)>,
     /// Databases that a discovery had its turn with, and that are not followed: the hashes of their roots.
     ignored: HashSet<u64>,
-}
-
-/// Numbers of databases by where they are, for people.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct FleetStatus {
-    /// The number of databases.
-    pub databases: usize,
-    /// Those that are up to date, as far as is known.
-    pub up_to_date: usize,
-    /// Those that are open.
-    pub open: usize,
-    /// Those that wait for one of the open ones to be closed.
-    pub waiting: usize,
-    /// Those that cannot go on.
-    pub stopped: usize,
-    /// Those whose replicas are gone.
-    pub vanished: usize,
-    /// For how many seconds it is known that the database has not all that its replica has: the median of all
-    /// databases.
-    pub median_behind_seconds: u64,
-    /// The same of the worst database, with its name.
-    pub worst_behind: Option<(u64, Arc<str>)>,
-}
-
-impl FleetStatus {
-    /// The number of databases that are known to lack something.
-    pub const fn behind(&self) -> usize {
-        self.databases - self.up_to_date - self.stopped
-    }
 }
 
 /// What a scan has changed, to be told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ScanNews {
+    /// The file that they end with has other content: another program writes to these replicas.
+    pub replaced: Vec<usize>,
     pub vanished: Vec<usize>,
     pub returned: Vec<usize>,
     /// There are databases that nobody knows.
     pub has_unknown: bool,
+}
+
+/// The scans of one group.
+pub(super) struct ScanOrder {
+    pub group: usize,
+    pub is_whole: bool,
+    pub is_unsorted: bool,
+    /// The number of standbys that it looks for: the first ones.
+    pub known: usize,
+    pub scans: Vec<StoreScan>,
 }
 
 #[derive(Debug, Default)]
@@ -131,15 +133,30 @@ pub(super) struct Standbys {
 }
 
 impl Standbys {
-    /// Adds a database, which is not among them. `prefix`: what all keys of its fleet begin with, if it is known.
+    /// Adds a database, which is not among them. `prefix`: what all keys of its fleet begin with, if it is known. Otherwise
+    /// those that lie in one directory are scanned together; replicas on a disk each by itself, as anything may lie beside
+    /// them.
     pub(super) fn add(&mut self, database: FollowedDatabase, prefix: Option<&str>) {
+        let root = Replica::roots(&database.replica).into_iter().next().unwrap_or_default();
+        let prefix = match prefix {
+            Some(prefix) => prefix,
+            None if database.store.is_on_disk() => &root,
+            None => parent_of(&root),
+        };
         let is_same = |group: &Group| match (group.store.bucket(), database.store.bucket()) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        let group = self.groups.iter().position(is_same).unwrap_or_else(|| {
-            let (store, prefix) = (database.store.clone(), prefix.map(str::to_owned));
-            self.groups.push(Group { store, prefix, is_unsorted: false, ignored: HashSet::new() });
+        let group = self.groups.iter().position(|group| group.prefix == prefix && is_same(group));
+        let group = group.unwrap_or_else(|| {
+            self.groups.push(Group {
+                store: database.store.clone(),
+                prefix: prefix.to_owned(),
+                is_denied: false,
+                is_unsorted: false,
+                whole: None,
+                ignored: HashSet::new(),
+            });
             self.groups.len() - 1
         });
         self.all.push(FleetStandby {
@@ -148,15 +165,13 @@ impl Standbys {
             behind: None,
             warned_at: Arc::default(),
             opened_for: Txid(0),
+            last: None,
+            failures: 0,
             group,
             layout: Layout::native_to(&database.store),
             is_vanished: false,
             database,
         });
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
     }
 
     pub(super) fn get(&self, id: usize) -> Option<&FleetStandby> {
@@ -167,55 +182,84 @@ impl Standbys {
         self.all.get_mut(id)
     }
 
-    /// The scans of all stores, and whether each must read all, with the number of its store.
-    pub(super) fn scans(&self, is_whole: bool) -> Vec<(usize, bool, StoreScan)> {
+    /// The scans of all groups, of which each is whole if the last whole one began `whole_every` ago.
+    pub(super) fn scans(&self, whole_every: Duration, now: Instant) -> Vec<ScanOrder> {
+        // A scan that takes minutes must not follow itself at once.
+        let is_due = |(begun, took): (Instant, Duration)| {
+            now.saturating_duration_since(begun) >= whole_every.max(took * MOST_WHOLE_SHARE)
+        };
+        let whole: Vec<bool> = self.groups.iter().map(|group| group.whole.is_none_or(is_due)).collect();
         let mut sought: Vec<Vec<Sought>> = self.groups.iter().map(|_| Vec::new()).collect();
         for (id, standby) in self.all.iter().enumerate() {
-            let Some(sought) = sought.get_mut(standby.group) else { continue };
+            let (Some(sought), Some(&is_whole)) = (sought.get_mut(standby.group), whole.get(standby.group)) else {
+                continue;
+            };
+            let at = standby.at;
             for root in Replica::roots(&standby.database.replica) {
-                let from = match is_whole {
+                let key = |txid| match is_whole {
                     true => root.clone(),
-                    false => standby.layout.key(&root, Level::TRANSACTIONS, standby.at, standby.at),
+                    false => standby.layout.key(&root, Level::TRANSACTIONS, txid, txid),
                 };
-                sought.push(Sought { id, root, from });
+                let (from, upto) = (key(Txid(at.0.saturating_sub(1))), key(at));
+                sought.push(Sought { id, root, at, from, upto });
             }
         }
-        let scans = self.groups.iter().zip(sought).enumerate().filter(|(_, (_, sought))| !sought.is_empty());
-        scans
-            .map(|(number, (group, sought))| {
-                let prefix = group.prefix.clone().unwrap_or_else(|| common_directory(&sought));
-                (number, group.is_unsorted, StoreScan::new(group.store.clone(), prefix, sought, is_whole))
-            })
-            .collect()
+        let mut orders = Vec::new();
+        for (number, ((group, sought), is_whole)) in self.groups.iter().zip(sought).zip(whole).enumerate() {
+            let scan = |prefix: &str, sought| StoreScan::new(group.store.clone(), prefix.to_owned(), sought, is_whole);
+            let scans = match group.is_denied {
+                true => sought.into_iter().map(|one| scan(&one.root.clone(), vec![one])).collect(),
+                false if sought.is_empty() => Vec::new(),
+                false => vec![scan(&group.prefix, sought)],
+            };
+            let known = self.all.len();
+            orders.push(ScanOrder { group: number, is_whole, is_unsorted: group.is_unsorted, known, scans });
+        }
+        orders.retain(|order| !order.scans.is_empty());
+        orders
     }
 
-    /// Notes what the scan of store `group` has seen, which has looked for the first `known` standbys. Standbys whose
-    /// replicas have something else than they wait to be opened. A scan that is not whole shows nothing of databases that
-    /// have not changed.
-    pub(super) fn scanned(
-        &mut self,
-        group: usize,
-        seen: SeenKeys,
-        (is_whole, known): (bool, usize),
-        now: Instant,
-    ) -> ScanNews {
+    /// The service refuses to list the prefix of `group`. Returns whether its databases are listed one by one from now on.
+    pub(super) fn denied(&mut self, group: usize) -> bool {
+        self.groups.get_mut(group).is_some_and(|group| !std::mem::replace(&mut group.is_denied, true))
+    }
+
+    /// Notes what a scan has seen, which took `took`. Standbys whose replicas have something else than they wait to be
+    /// opened. A scan that is not whole shows nothing of databases that have not changed.
+    pub(super) fn scanned(&mut self, order: &ScanOrder, seen: SeenKeys, took: Duration, now: Instant) -> ScanNews {
         let mut news = ScanNews::default();
-        let sought = self.all.iter_mut().enumerate().take(known).filter(|(_, standby)| standby.group == group);
+        // A scan that has met another order than expected has not seen all.
+        let is_whole = order.is_whole && (order.is_unsorted || !seen.is_unsorted);
+        let group = order.group;
+        let sought = self.all.iter_mut().enumerate().take(order.known).filter(|(_, standby)| standby.group == group);
         for (id, standby) in sought {
-            let Some(&(newest, layout)) = seen.newest.get(&id) else {
+            let Some(found) = seen.databases.get(&id) else {
                 if is_whole && !std::mem::replace(&mut standby.is_vanished, true) {
                     news.vanished.push(id);
                 }
                 continue;
             };
-            standby.layout = layout;
+            standby.layout = found.layout;
             if std::mem::replace(&mut standby.is_vanished, false) {
                 news.returned.push(id);
             }
-            // A hole may have been filled, or a file been replaced, where nothing newer is there.
-            let is_news = if is_whole { newest != standby.at } else { newest > standby.at.max(standby.opened_for) };
-            if is_news && matches!(standby.place, StandbyPlace::Idle) {
-                standby.opened_for = newest;
+            let is_idle = matches!(standby.place, StandbyPlace::Idle);
+            if let Some(last) = found.last.as_ref().filter(|last| is_idle && last.txid == standby.at) {
+                match &standby.last {
+                    Some(known) if known.txid == last.txid && known != last => {
+                        news.replaced.push(id);
+                        continue;
+                    }
+                    _ => standby.last = Some(last.clone()),
+                }
+            }
+            // A hole may have been filled where nothing newer is there.
+            let is_news = match is_whole {
+                true => found.newest != standby.at,
+                false => found.newest > standby.at.max(standby.opened_for),
+            };
+            if is_news && is_idle {
+                standby.opened_for = found.newest;
                 standby.behind.get_or_insert(now);
                 standby.place = StandbyPlace::Waiting;
                 self.waiting.push_back(id);
@@ -224,6 +268,9 @@ impl Standbys {
         self.unknown.retain(|(of, _)| *of != group);
         if let Some(known) = self.groups.get_mut(group) {
             known.is_unsorted |= seen.is_unsorted;
+            if is_whole {
+                known.whole = Some((now.checked_sub(took).unwrap_or(now), took));
+            }
             let unknown = seen.unknown.into_iter().filter(|root| !known.ignored.contains(root));
             self.unknown.extend(unknown.map(|root| (group, root)));
         }
@@ -234,6 +281,32 @@ impl Standbys {
         }
         news.has_unknown = !self.unknown.is_empty();
         news
+    }
+
+    /// Whether each group was looked at whole.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.groups.iter().all(|group| group.whole.is_some())
+    }
+
+    /// A database could not go on for a reason that may pass: it is tried again after 10 s, then after pauses that double to
+    /// 5 min. Returns whether this is the first time in a row.
+    pub(super) fn pause(&mut self, id: usize, now: Instant) -> bool {
+        let Some(standby) = self.all.get_mut(id) else { return false };
+        let pause = FIRST_PAUSE.saturating_mul(1 << standby.failures.min(8)).min(LONGEST_PAUSE);
+        standby.failures = standby.failures.saturating_add(1);
+        standby.behind.get_or_insert(now);
+        standby.place = StandbyPlace::Paused(now + pause);
+        standby.failures == 1
+    }
+
+    /// Lets those wait to be opened whose pause is over.
+    pub(super) fn end_pauses(&mut self, now: Instant) {
+        for (id, standby) in self.all.iter_mut().enumerate() {
+            if matches!(standby.place, StandbyPlace::Paused(until) if until <= now) {
+                standby.place = StandbyPlace::Waiting;
+                self.waiting.push_back(id);
+            }
+        }
     }
 
     /// A discovery has looked at all databases. Those that it did not give to be followed are not asked for again.
@@ -290,6 +363,8 @@ impl Standbys {
         self.all.iter().all(|standby| match &standby.place {
             StandbyPlace::Idle | StandbyPlace::Stopped => true,
             StandbyPlace::Waiting => false,
+            // It was named.
+            StandbyPlace::Paused(_) => true,
             StandbyPlace::Open(open) => open.is_caught_up,
         })
     }
@@ -297,12 +372,13 @@ impl Standbys {
     pub(super) fn status(&self, now: Instant) -> FleetStatus {
         let mut status =
             FleetStatus { databases: self.all.len(), waiting: self.waiting.len(), ..FleetStatus::default() };
+        status.is_looked_at = self.is_looked_at();
         let mut behind = Vec::new();
         for standby in &self.all {
             match standby.place {
                 StandbyPlace::Stopped => status.stopped += 1,
                 StandbyPlace::Open(_) => status.open += 1,
-                StandbyPlace::Idle | StandbyPlace::Waiting => {}
+                StandbyPlace::Idle | StandbyPlace::Waiting | StandbyPlace::Paused(_) => {}
             }
             status.vanished += usize::from(standby.is_vanished);
             match standby.behind.filter(|_| !matches!(standby.place, StandbyPlace::Stopped)) {
@@ -324,20 +400,15 @@ impl Standbys {
     }
 }
 
-/// The longest directory that all roots lie in.
-fn common_directory(sought: &[Sought]) -> String {
-    let mut roots = sought.iter().map(|sought| sought.root.as_str());
-    let first = roots.next().unwrap_or_default();
-    let common = roots.fold(first, |common, root| {
-        let same = common.bytes().zip(root.bytes()).take_while(|(a, b)| a == b).count();
-        // Both begin with the same bytes, so this is where a character ends, or before a slash anyway.
-        common.get(..same).or_else(|| common.get(..common.floor_char_boundary(same))).unwrap_or_default()
-    });
-    common.get(..common.rfind('/').map_or(0, |slash| slash + 1)).unwrap_or_default().to_owned()
+/// The directory that `root` lies in.
+fn parent_of(root: &str) -> &str {
+    let bare = root.strip_suffix('/').unwrap_or(root);
+    bare.get(..bare.rfind('/').map_or(0, |slash| slash + 1)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::scan::SeenDatabase;
     use super::*;
     use crate::store::file::FileStore;
     use std::time::Duration;
@@ -359,8 +430,14 @@ mod tests {
     }
 
     fn seen(newest: &[(usize, u64)]) -> SeenKeys {
-        let newest = newest.iter().map(|&(id, txid)| (id, (Txid(txid), Layout::Hex))).collect();
-        SeenKeys { newest, ..SeenKeys::default() }
+        let seen = |txid| SeenDatabase { newest: Txid(txid), layout: Layout::Hex, last: None };
+        let databases = newest.iter().map(|&(id, txid)| (id, seen(txid))).collect();
+        SeenKeys { databases, ..SeenKeys::default() }
+    }
+
+    fn scanned(standbys: &mut Standbys, seen: SeenKeys, (is_whole, known): (bool, usize), now: Instant) -> ScanNews {
+        let order = ScanOrder { group: 0, is_whole, is_unsorted: false, known, scans: Vec::new() };
+        standbys.scanned(&order, seen, Duration::ZERO, now)
     }
 
     fn open(standbys: &mut Standbys, changed: Instant) -> CancellationToken {
@@ -374,17 +451,17 @@ mod tests {
     #[test]
     fn what_has_changed_waits_once() {
         let (mut standbys, now) = (standbys(3), Instant::now());
-        let news = standbys.scanned(0, seen(&[(0, 6), (1, 5)]), (false, 3), now);
+        let news = scanned(&mut standbys, seen(&[(0, 6), (1, 5)]), (false, 3), now);
         assert_eq!(news, ScanNews::default());
         assert_eq!((standbys.next_waiting(), standbys.next_waiting()), (Some(0), None));
         // It was opened in vain: a hole. Only something newer, or a whole scan, leads to another try.
         standbys.get_mut(0).unwrap().place = StandbyPlace::Idle;
-        standbys.scanned(0, seen(&[(0, 6)]), (false, 3), now);
+        scanned(&mut standbys, seen(&[(0, 6)]), (false, 3), now);
         assert_eq!(standbys.next_waiting(), None);
-        standbys.scanned(0, seen(&[(0, 7)]), (false, 3), now);
+        scanned(&mut standbys, seen(&[(0, 7)]), (false, 3), now);
         assert_eq!(standbys.next_waiting(), Some(0));
         standbys.get_mut(0).unwrap().place = StandbyPlace::Idle;
-        standbys.scanned(0, seen(&[(0, 7), (1, 4), (2, 5)]), (true, 3), now);
+        scanned(&mut standbys, seen(&[(0, 7), (1, 4), (2, 5)]), (true, 3), now);
         assert_eq!(
             [standbys.next_waiting(), standbys.next_waiting(), standbys.next_waiting()],
             [Some(0), Some(1), None]
@@ -394,12 +471,12 @@ mod tests {
     #[test]
     fn only_a_whole_scan_that_looked_for_a_database_shows_that_it_is_gone() {
         let (mut standbys, now) = (standbys(2), Instant::now());
-        assert_eq!(standbys.scanned(0, seen(&[(0, 5)]), (false, 2), now).vanished, Vec::<usize>::new());
+        assert_eq!(scanned(&mut standbys, seen(&[(0, 5)]), (false, 2), now).vanished, Vec::<usize>::new());
         standbys.add(database(2), None);
-        assert_eq!(standbys.scanned(0, seen(&[(0, 5)]), (true, 2), now).vanished, [1]);
-        assert_eq!(standbys.scanned(0, seen(&[(0, 5), (2, 5)]), (true, 3), now).vanished, Vec::<usize>::new());
+        assert_eq!(scanned(&mut standbys, seen(&[(0, 5)]), (true, 2), now).vanished, [1]);
+        assert_eq!(scanned(&mut standbys, seen(&[(0, 5), (2, 5)]), (true, 3), now).vanished, Vec::<usize>::new());
         assert_eq!(standbys.status(now).vanished, 1);
-        assert_eq!(standbys.scanned(0, seen(&[(1, 6)]), (false, 3), now).returned, [1]);
+        assert_eq!(scanned(&mut standbys, seen(&[(1, 6)]), (false, 3), now).returned, [1]);
     }
 
     #[test]
@@ -407,20 +484,20 @@ mod tests {
         let (mut standbys, now) = (standbys(1), Instant::now());
         let unknown =
             |roots: &[&str]| SeenKeys { unknown: roots.iter().map(|root| hash_of(root)).collect(), ..seen(&[(0, 5)]) };
-        assert!(standbys.scanned(0, unknown(&["b/1/", "b/x/"]), (false, 1), now).has_unknown);
+        assert!(scanned(&mut standbys, unknown(&["b/1/", "b/x/"]), (false, 1), now).has_unknown);
         standbys.add(database(1), None);
         // A scan that had begun before.
-        assert!(!standbys.scanned(0, unknown(&["b/1/"]), (false, 1), now).has_unknown);
-        assert!(standbys.scanned(0, unknown(&["b/x/"]), (false, 2), now).has_unknown);
+        assert!(!scanned(&mut standbys, unknown(&["b/1/"]), (false, 1), now).has_unknown);
+        assert!(scanned(&mut standbys, unknown(&["b/x/"]), (false, 2), now).has_unknown);
         standbys.discovered();
-        assert!(!standbys.scanned(0, unknown(&["b/x/"]), (false, 2), now).has_unknown);
-        assert!(standbys.scanned(0, unknown(&["b/x/", "b/y/"]), (false, 2), now).has_unknown);
+        assert!(!scanned(&mut standbys, unknown(&["b/x/"]), (false, 2), now).has_unknown);
+        assert!(scanned(&mut standbys, unknown(&["b/x/", "b/y/"]), (false, 2), now).has_unknown);
     }
 
     #[test]
     fn the_quietest_are_closed_for_those_that_wait() {
         let (mut standbys, now) = (standbys(5), Instant::now());
-        standbys.scanned(0, seen(&[(0, 6), (1, 6), (2, 6), (3, 6), (4, 6)]), (false, 5), now);
+        scanned(&mut standbys, seen(&[(0, 6), (1, 6), (2, 6), (3, 6), (4, 6)]), (false, 5), now);
         let later = |seconds| now + Duration::from_secs(seconds);
         let open = [open(&mut standbys, later(9)), open(&mut standbys, later(1)), open(&mut standbys, later(5))];
         let closing = || open.each_ref().map(CancellationToken::is_cancelled);
@@ -434,7 +511,7 @@ mod tests {
     fn the_status_says_how_far_behind_the_median_and_the_worst_are() {
         let (mut standbys, now) = (standbys(4), Instant::now());
         assert_eq!(standbys.status(now).worst_behind, None);
-        standbys.scanned(0, seen(&[(0, 6), (1, 6), (2, 6)]), (false, 4), now);
+        scanned(&mut standbys, seen(&[(0, 6), (1, 6), (2, 6)]), (false, 4), now);
         standbys.get_mut(3).unwrap().place = StandbyPlace::Stopped;
         standbys.get_mut(1).unwrap().behind = None;
         let status = standbys.status(now + Duration::from_secs(7));
@@ -443,13 +520,56 @@ mod tests {
     }
 
     #[test]
-    fn roots_share_their_longest_directory() {
-        let common = |roots: &[&str]| {
-            let sought = |root: &&str| Sought { id: 0, root: (*root).to_owned(), from: String::new() };
-            common_directory(&roots.iter().map(sought).collect::<Vec<_>>())
+    fn a_last_file_with_other_content_is_another_writer() {
+        let (mut standbys, now) = (standbys(2), Instant::now());
+        let with = |size| {
+            let mut seen = seen(&[(0, 5), (1, 6)]);
+            for database in seen.databases.values_mut() {
+                database.last = Some(LastFile { txid: Txid(5), size, etag: None });
+            }
+            seen
         };
-        assert_eq!(common(&["a/b/1/", "a/b/12/"]), "a/b/");
-        assert_eq!(common(&["a/ä/", "a/ö/"]), "a/");
-        assert_eq!((common(&["a/"]), common(&["a/", "b/"])), ("a/".to_owned(), String::new()));
+        assert_eq!(scanned(&mut standbys, with(9), (true, 2), now), ScanNews::default());
+        assert_eq!(standbys.next_waiting(), Some(1));
+        // The second one is not idle: its follower looks itself.
+        assert_eq!(scanned(&mut standbys, with(8), (false, 2), now).replaced, [0]);
+        assert_eq!(standbys.next_waiting(), None);
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_after_longer_and_longer_pauses() {
+        let (mut standbys, now) = (standbys(1), Instant::now());
+        let mut pauses = Vec::new();
+        for n in 0..8 {
+            assert_eq!(standbys.pause(0, now), n == 0);
+            let StandbyPlace::Paused(until) = standbys.get(0).unwrap().place else { panic!() };
+            standbys.end_pauses(until - Duration::from_millis(1));
+            assert_eq!(standbys.next_waiting(), None);
+            standbys.end_pauses(until);
+            assert_eq!(standbys.next_waiting(), Some(0));
+            pauses.push((until - now).as_secs());
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn databases_of_one_directory_are_scanned_together() {
+        let mut standbys = Standbys::default();
+        let mut add = |replica: &str, prefix| {
+            let database = FollowedDatabase { replica: replica.into(), ..database(0) };
+            standbys.add(database, prefix);
+        };
+        ["/a/1", "/a/2", "/b/c/3"].into_iter().for_each(|replica| add(replica, None));
+        let prefixes =
+            |standbys: &Standbys| -> Vec<String> { standbys.groups.iter().map(|group| group.prefix.clone()).collect() };
+        // Replicas on a disk, beside which anything may lie.
+        assert_eq!(prefixes(&standbys), ["/a/1/", "/a/2/", "/b/c/3/"]);
+        assert_eq!([parent_of("a/b/"), parent_of("a/"), parent_of("")], ["a/", "", ""]);
+        let mut standbys = super::Standbys::default();
+        (0..2).for_each(|n| standbys.add(database(n), Some("b/")));
+        assert_eq!(prefixes(&standbys), ["b/"]);
+        assert_eq!(standbys.scans(Duration::ZERO, Instant::now()).len(), 1);
+        assert!(standbys.denied(0) && !standbys.denied(0));
+        assert_eq!(standbys.scans(Duration::ZERO, Instant::now())[0].scans.len(), 2);
     }
 }

@@ -295,6 +295,7 @@ fn is_about_the_backup(error: &RestoreError) -> bool {
         | RestoreError::Commit(_)
         | RestoreError::Io(_)
         | RestoreError::OnlyV3
+        | RestoreError::Standby { .. }
         | RestoreError::Memory { .. }
         | RestoreError::Vanished
         | RestoreError::Restless { .. }

@@ -326,6 +326,7 @@ fn restore_errors() -> String {
         Io { 0: io_error() },
         Damaged { findings: vec![reason(), reason()] },
         OnlyV3 {},
+        Standby { path: path(), why: reason() },
         Memory { needed_bytes: 17, budget_bytes: 16 },
         Vanished {},
         Restless { attempts: 8, last: store_error() },
