@@ -122,6 +122,9 @@ fn compare(results: &mut Results, case: &Case, runs: u64, is_quick: bool) {
         half.1.push(seconds(&restored["half_seconds"]));
         all.0.push(seconds(&forecast["all_seconds"]));
         all.1.push(seconds(&restored["all_seconds"]));
+        if case.small == 0 && case.v3 == 0 {
+            std::fs::remove_dir_all(dir.join(format!("out-{run}"))).expect("the databases");
+        }
         limited_by = forecast["limited_by"].as_str().unwrap_or_default().to_owned();
     }
     let pair = |(forecast, restored): (Vec<f64>, Vec<f64>)| (median(forecast), median(restored));
@@ -157,7 +160,7 @@ fn verified(server: &Server, dir: &Path) -> Value {
     read(&report)["forecast"].take()
 }
 
-/// When the databases were restored. They are not deleted, because ext4 without a journal gives no inode of a deleted
+/// When the databases were restored. Small ones are not deleted, because ext4 without a journal gives no inode of a deleted
 /// file to a new one for five minutes, and takes long to find others.
 fn restored(server: &Server, dir: &Path, out: &str, flags: &[&str]) -> Value {
     rustix::fs::sync();
