@@ -48,7 +48,7 @@ mod limits {
     /// The document with the table of which module uses which.
     pub const USES_PAGE: &str = "docs/ARCHITECTURE.md";
     /// The largest size of the stripped release binary in bytes. It is copied to hosts and into container images.
-    pub const BINARY_BYTES: u64 = 22_000_000;
+    pub const BINARY_BYTES: u64 = 22_500_000;
 }
 
 const ITEMS: [&str; 8] = ["types", "lines", "loops", "names", "limiter", "citations", "size", "uses"];

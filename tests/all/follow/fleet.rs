@@ -166,6 +166,81 @@ fn one_database_that_stops_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_replica_that_is_replaced_while_its_standby_is_idle_is_never_mixed_in() {
+    let mut fleet = Fleet::new(&["a.db", "b.db"]);
+    for _ in 0..3 {
+        fleet.transact("a.db", Change::Transfer);
+    }
+    let follower = fleet.follow(&[]);
+    follower.until_line("caught up: 2 databases");
+    // A tenant that was deleted and made anew: the same key, another database with newer TXIDs.
+    let old = fleet.primaries["a.db"].image(Txid(4)).unwrap().to_vec();
+    fleet.add("a.db");
+    for _ in 0..8 {
+        fleet.transact("a.db", Change::Grow(9_000));
+    }
+    follower.until_line("dbs/a.db is not followed any more: another program writes to this replica");
+    fleet.transact("b.db", Change::Transfer);
+    follower.until_seq(&fleet.path("b.db"), Txid(2));
+    follower.stop();
+    assert!(masked(std::fs::read(fleet.path("a.db")).unwrap()) == masked(old));
+    // A restart, which remembers nothing, does not take it up either.
+    let follower = fleet.follow(&[]);
+    follower.until_line("a.db: it exists and has no sidecar (-txid)");
+    follower.until_line("caught up: 1 database");
+    follower.stop();
+}
+
+#[test]
+fn a_database_that_another_program_has_open_is_tried_again() {
+    let mut fleet = Fleet::new(&["a.db", "b.db"]);
+    let follower = fleet.follow(&[]);
+    fleet.catch_up_and_stop(follower);
+    let writer = rusqlite::Connection::open(fleet.path("a.db")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    fleet.transact("a.db", Change::Transfer);
+    let follower = fleet.follow(&[]);
+    follower.until_line("dbs/a.db cannot go on: ");
+    writer.execute_batch("ROLLBACK").unwrap();
+    drop(writer);
+    let (_, log) = fleet.catch_up_and_stop(follower);
+    assert_eq!(log.iter().filter(|line| line.starts_with("Warning")).count(), 1, "{log:#?}");
+}
+
+#[test]
+fn a_directory_of_databases_that_are_no_standbys_is_an_error() {
+    let fleet = Fleet::new(&["a.db"]);
+    std::fs::create_dir(fleet.dir.path().join("out")).unwrap();
+    std::fs::write(fleet.path("a.db"), "somebody's").unwrap();
+    let log = fleet.follow(&[]).fails("no database can be followed");
+    assert!(log.iter().any(|line| line.contains("has no sidecar")), "{log:#?}");
+    assert_eq!(std::fs::read(fleet.path("a.db")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn configured_databases_in_several_directories_are_followed() {
+    let mut fleet = Fleet::new(&["x/a.db", "y/b.db"]);
+    let (endpoint, dir) = (fleet.server.endpoint(), fleet.dir.path());
+    let entry = |name: &str| {
+        format!(
+            "  - path: {}\n    replica: {{type: s3, bucket: {BUCKET}, path: dbs/{name}, endpoint: '{endpoint}', region: us-east-1}}\n",
+            dir.join("out").join(name).display()
+        )
+    };
+    std::fs::write(dir.join("litestream.yml"), format!("dbs:\n{}{}", entry("x/a.db"), entry("y/b.db"))).unwrap();
+    let glob = format!("{}/**", dir.join("out").display());
+    let args = ["restore-pattern", "-follow", "-follow-interval", "20ms", "-list-rate", "1000", "-v"];
+    let args = [&args[..], &["-config", "litestream.yml", &glob]].concat();
+    let follower = Follower::start(&mut hydrant(dir, &args));
+    follower.until_line("caught up: 2 databases");
+    for name in ["x/a.db", "y/b.db"] {
+        fleet.transact(name, Change::Transfer);
+        follower.until_seq(&fleet.path(name), Txid(2));
+    }
+    fleet.catch_up_and_stop(follower);
+}
+
+#[test]
 fn a_hole_is_waited_for_and_named_once() {
     let mut fleet = Fleet::new(&["a.db", "b.db"]);
     let follower = fleet.follow(&[]);
