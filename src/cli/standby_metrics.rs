@@ -38,7 +38,8 @@ impl StandbyFigures {
             FollowEvent::Began { txid } => metrics.txid = Some(*txid),
             FollowEvent::Polled { txid } => {
                 metrics.txid = Some(*txid);
-                if *is_failing || std::mem::take(has_failed) {
+                let has_failed = std::mem::take(has_failed);
+                if *is_failing || has_failed {
                     metrics.polls_failed += 1;
                 } else {
                     metrics.polls_succeeded += 1;

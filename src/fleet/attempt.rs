@@ -2,11 +2,12 @@
 //! repeating.
 
 use crate::catalogue::Replica;
-use crate::commit::{Replace, check};
+use crate::commit::{Replace, check, stands_at};
 use crate::fleet::discovery::found::DatabaseRef;
 use crate::fleet::job::{NewestState, PlannedDatabase};
 use crate::fleet::outputs::{OutputPath, Roots, stale_state};
 use crate::follow::fleet::lock_standby;
+use crate::follow::sidecar;
 use crate::plan::{Target, moved_from};
 use crate::process::backoff::backoff;
 use crate::restore::{
@@ -157,9 +158,16 @@ pub(super) async fn work(worker: Rc<Worker>, assignment: Assignment) -> Result<D
 
 /// Restores a database that is to be followed, while nobody else follows it: two processes must not write one sidecar.
 async fn restore_locked(worker: &Rc<Worker>, request: Request) -> Result<Restored, RestoreError> {
-    let path = request.destination.path().to_owned();
-    let lock = lock_standby(&path, &request.store, &request.path);
-    let mut lock = lock.map_err(|why| RestoreError::Standby { path, why })?;
+    // Declared before the lock, so dropped after it: a directory that was made for nothing is removed after the lock's file.
+    let destination = Arc::clone(&request.destination);
+    let path = destination.path();
+    let failed = |why: String| RestoreError::Standby { path: path.to_owned(), why };
+    let mut lock = lock_standby(path, &request.store, &request.path).map_err(failed)?;
+    if lock.other_source().is_some() && !stands_at(path) {
+        // An earlier standby of another replica has left its name. The new sidecar must not stand beside it.
+        let named = sidecar::remove(path).and_then(|()| lock.name_source());
+        named.map_err(|error| failed(format!("cannot write the file that names its replica: {error}")))?;
+    }
     let restored = restore_standby(worker, request).await?;
     lock.keep();
     Ok(restored)

@@ -81,7 +81,11 @@ impl FollowError {
     /// it open.
     pub const fn may_pass(&self) -> bool {
         let is_final = self.ends_the_standby() || self.needs_new_restore();
-        !is_final && !matches!(self, Self::Primary { .. } | Self::Standby(StandbyError::NoDbPage))
+        !is_final
+            && !matches!(
+                self,
+                Self::Primary { .. } | Self::Standby(StandbyError::NoDbPage | StandbyError::NotUtf8 { .. })
+            )
     }
 
     /// Whether a new restore (`-force`) helps.

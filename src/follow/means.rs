@@ -2,6 +2,7 @@
 
 use crate::process::locks::lock;
 use crate::process::threads::Threads;
+use crate::store::Store;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -52,9 +53,9 @@ pub(super) struct Means {
 }
 
 impl Means {
-    /// Waits until a listing may be made.
-    pub(super) async fn pace(&self) {
-        if let Some(lists) = &self.lists {
+    /// Waits until `store` may be listed. A disk may be at any time.
+    pub(super) async fn pace(&self, store: &Store) {
+        if let Some(lists) = self.lists.as_ref().filter(|_| !store.is_on_disk()) {
             lists.take().await;
         }
     }

@@ -306,7 +306,7 @@ impl Follower {
     async fn poll_all(&mut self) -> Result<Polled, PollFailure> {
         let shared = &self.worker.shared;
         let (store, path) = (&self.request.store, &self.request.replica);
-        self.means.pace().await;
+        self.means.pace(&self.request.store).await;
         let listed = list_replica(&self.worker.http, store, path, &shared.catalogue).await?;
         let replica = listed.replica;
         if replica.files.is_empty() && replica.v3.is_some() {
@@ -402,7 +402,7 @@ impl Follower {
         let before = Txid(first.0.saturating_sub(1));
         let prefix = layout.prefix(root, Level::TRANSACTIONS);
         let start_after = layout.key(root, Level::TRANSACTIONS, before, before);
-        self.means.pace().await;
+        self.means.pace(&self.request.store).await;
         let mut collector = ReplicaCollector::new(&self.request.replica, layout);
         let mut charge = self.worker.shared.catalogue.charge();
         let mut each = |page: ListPage| {

@@ -124,13 +124,13 @@ pub fn rate(text: &str) -> Result<u64, String> {
     size(text).and_then(|rate| if rate < LEAST { Err("must be at least 64KiB".to_owned()) } else { Ok(rate) })
 }
 
-/// Parses a mode of permissions: three octal digits, or four of which the first is 0.
 /// Parses a number of listings per second (`-list-rate`).
 pub fn list_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "must be a number, e.g. 5 or 0.5".to_owned())?;
     if rate.is_finite() && rate >= LEAST_LIST_RATE { Ok(rate) } else { Err("must be at least 0.01".to_owned()) }
 }
 
+/// Parses a mode of permissions: three octal digits, or four of which the first is 0.
 pub fn mode(text: &str) -> Result<u32, String> {
     crate::config::parse_mode(text).ok_or_else(|| "must be octal permissions, e.g. 0640".to_owned())
 }

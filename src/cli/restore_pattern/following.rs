@@ -5,8 +5,8 @@ use super::fleet_figures::FleetFigures;
 use super::{PatternRun, run_counting, settings};
 use crate::cancel::{CancellationToken, Reason};
 use crate::cli::args::resolved::{FleetFollowArgs, PatternSource, ProgressMode, RestorePatternArgs};
+use crate::cli::failures::absolute;
 use crate::cli::follow::tell_event;
-use crate::cli::permissions::permissions;
 use crate::cli::reported::RunStart;
 use crate::cli::session::Session;
 use crate::cli::ui::failure::Failure;
@@ -39,7 +39,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// At most 256 databases are open at a time.
 const MOST_OPEN: usize = 256;
-/// So many new databases are restored at a time.
+/// At most 8 new databases are restored at a time.
 const NEW_AT_A_TIME: usize = 8;
 /// The fleet is looked for anew every 5 min, and sooner if a scan shows a database that nobody knows.
 const DISCOVER_EVERY: Duration = Duration::from_secs(300);
@@ -61,12 +61,21 @@ struct Run {
     section: RestorePattern,
     /// Where the databases are found. Its stores are used from the first listing to the end.
     source: Arc<FleetSource>,
+    /// What all outputs remember in common: a directory is put right once, before a database in it is open.
+    commit: CommitContext,
 }
 
 impl FirstRestore {
     /// Notes what the run works with.
-    pub(super) fn begin(&self, args: &RestorePatternArgs, section: &RestorePattern, source: &Arc<FleetSource>) {
-        let run = Run { args: args.clone(), section: section.clone(), source: Arc::clone(source) };
+    pub(super) fn begin(
+        &self,
+        args: &RestorePatternArgs,
+        section: &RestorePattern,
+        source: &Arc<FleetSource>,
+        commit: &CommitContext,
+    ) {
+        let (source, commit) = (Arc::clone(source), commit.clone());
+        let run = Run { args: args.clone(), section: section.clone(), source, commit };
         // Only a second run would find it set.
         let _ = self.run.set(run);
     }
@@ -138,10 +147,14 @@ pub(super) fn run(
     follow::check_build().map_err(|error| Failure::failed(error.class(), error.to_string()))?;
     let systemd = Systemd::of(env);
     let starting = systemd.starting();
-    let _lock = lock_fleet(args)?;
+    // The first restore makes the directory, with its owner and mode.
+    let directory = fleet_directory(args)?;
+    let lock = directory.as_deref().filter(|directory| directory.is_dir()).map(|directory| lock_fleet(directory, args));
+    let lock = lock.transpose()?;
     let (counters, figures): (Arc<Counters>, Arc<FleetFigures>) = Default::default();
     let metrics = figures.write(args, &counters, log)?;
-    let followed = restore_and_follow(args, how, (env, log, cancel), (counters, figures), (systemd, starting));
+    let lock = (directory, lock);
+    let followed = restore_and_follow(args, how, (env, log, cancel), (counters, figures), (systemd, starting), lock);
     metrics.finish();
     followed
 }
@@ -152,6 +165,7 @@ fn restore_and_follow(
     (env, log, cancel): (&Env<'_>, &Log, &CancellationToken),
     (counters, figures): (Arc<Counters>, Arc<FleetFigures>),
     (systemd, starting): (Systemd, Option<Starting>),
+    (directory, taken): (Option<PathBuf>, Option<FollowLock>),
 ) -> Result<(), Failure> {
     let first = FirstRestore::default();
     match run_counting(args, env, log, cancel, &counters, &mut None, Some(&first)) {
@@ -161,40 +175,52 @@ fn restore_and_follow(
         Err(Failure::Partial { message, .. }) => log.essential(Severity::Warn, &message, &[]),
         Err(failure) => return Err(failure),
     }
-    let Some(Run { args, section, source }) = first.run.get() else {
+    let Some(Run { args, section, source, commit }) = first.run.get() else {
         return Err(Failure::internal("the first restore has left no source"));
     };
     if lock(&first.databases).is_empty() && !args.if_replica_exists {
         return Err(Failure::failed(Class::Config, "no database can be followed"));
     }
-    let following = Following { args, section, how, env, log, cancel, source, counters, figures };
+    let _lock = match (taken, directory) {
+        (None, Some(directory)) => Some(lock_fleet(&directory, args)?),
+        (taken, _) => taken,
+    };
+    let following = Following { args, section, how, env, log, cancel, source, commit, counters, figures };
     let (totals, status) = following
         .until_cancelled(std::mem::take(&mut *lock(&first.databases)), FleetNotifier::new(systemd, starting))?;
     following.summarise(&totals, &status)
 }
 
-/// Locks the directory of the outputs, so that `hydrant promote` finds this process. With litestream.yml and without
-/// `-output-dir`, databases have no common directory, and only the open ones are locked.
-fn lock_fleet(args: &RestorePatternArgs) -> Result<Option<FollowLock>, Failure> {
+/// The directory of the outputs, which is locked, so that `hydrant promote` finds this process. None: with litestream.yml and
+/// without `-output-dir`, databases have no common directory, and only the open ones are locked.
+fn fleet_directory(args: &RestorePatternArgs) -> Result<Option<PathBuf>, Failure> {
     let directory = match (&args.output_dir, &args.source) {
         (Some(directory), _) => directory.clone(),
         (None, PatternSource::Url(_)) => PathBuf::from("."),
         (None, PatternSource::Configured { .. }) => return Ok(None),
     };
-    let failed = |error: std::io::Error| {
-        Failure::failed(Class::Io, format!("cannot lock {}: {error}", escaped(&directory.to_string_lossy())))
-    };
-    std::fs::create_dir_all(&directory).map_err(failed)?;
-    match FollowLock::take_directory(&directory, &args.source_shown).map_err(failed)? {
+    let directory = absolute(&directory)?;
+    if directory.to_str().is_none() {
+        let message = format!("{} is not UTF-8, which follow mode needs", escaped(&directory.to_string_lossy()));
+        return Err(Failure::failed(Class::Config, message));
+    }
+    Ok(Some(directory))
+}
+
+/// Locks the directory of the outputs.
+fn lock_fleet(directory: &Path, args: &RestorePatternArgs) -> Result<FollowLock, Failure> {
+    let shown = args.output_dir.as_deref().unwrap_or(Path::new(".")).to_string_lossy();
+    let shown = escaped(&shown);
+    let failed = |error: std::io::Error| Failure::failed(Class::Io, format!("cannot lock {shown}: {error}"));
+    match FollowLock::take_directory(directory, &args.source_shown).map_err(failed)? {
         Taken::Lock(mut lock) => {
-            // Of an earlier pattern.
+            // The file may name an earlier pattern.
             lock.name_source().map_err(failed)?;
-            Ok(Some(lock))
+            Ok(lock)
         }
         Taken::Other(OtherFollower { pid, source }) => {
             let pid = pid.map_or_else(|| "in another container".to_owned(), |pid| format!("with process ID {pid}"));
-            let directory = escaped(&directory.to_string_lossy()).to_string();
-            let message = format!("{directory} is followed already, by a process {pid}, from {source}");
+            let message = format!("{shown} is followed already, by a process {pid}, from {source}");
             Err(Failure::failed(Class::InUse, message))
         }
     }
@@ -208,6 +234,7 @@ struct Following<'a> {
     log: &'a Log,
     cancel: &'a CancellationToken,
     source: &'a Arc<FleetSource>,
+    commit: &'a CommitContext,
     counters: Arc<Counters>,
     figures: Arc<FleetFigures>,
 }
@@ -273,7 +300,7 @@ impl Following<'_> {
             first: &first,
             only: None,
             catalogue: CatalogueUse::List,
-            commit: CommitContext::new(permissions(&self.args.permissions, self.section)?, None),
+            commit: self.commit.clone(),
             log: self.log,
             cancel: self.cancel,
             start: RunStart::now(),
@@ -288,30 +315,33 @@ impl Following<'_> {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             }
             let window = DatabaseWindow::new(Some(NEW_AT_A_TIME), NEW_AT_A_TIME, session.requests());
+            // This pass answers all that was asked so far.
+            while asked.try_recv().is_ok() {}
+            // Messages fail only if the followers have ended.
+            let _ = news.send(FleetNews::Discovering);
             let mut new = Vec::new();
             let passed = run.pass(Arc::clone(self.source), window, Some(&known), &mut |event| match event {
                 RunEvent::ListingAgain(error) => self.log.debug(&format!("listing again: {error}")),
                 RunEvent::PutRight(notice) => self.log.warn(&notice.to_string()),
-                RunEvent::Ended(ended) => new.extend(self.take_new(&ended, &mut warned)),
+                RunEvent::Ended(ended) => {
+                    if let Some(database) = self.take_new(&ended, &mut warned) {
+                        new.push(database.database.to_path_buf());
+                        let _ = news.send(FleetNews::Database(database));
+                    }
+                }
                 RunEvent::AllFound { .. } | RunEvent::LittleSpace(_) => {}
             });
-            // Asked for while the pass ran.
-            while asked.try_recv().is_ok() {}
-            for database in new {
-                known.insert(database.database.to_path_buf());
-                // Fails only if the followers have ended.
-                let _ = news.send(FleetNews::Database(database));
-            }
+            known.extend(new);
             let error = match passed {
                 Ok(RunResult { discovered: Some(Err(error)), .. }) => error.to_string(),
                 Ok(_) => String::new(),
                 Err(failure) => failure.message().to_owned(),
             };
-            if !error.is_empty() && !self.cancel.is_cancelled() {
+            if error.is_empty() {
+                let _ = news.send(FleetNews::Discovered);
+            } else if !self.cancel.is_cancelled() {
                 self.log.warn(&format!("cannot look for new databases: {error}; trying again"));
             }
-            // Fails only if the followers have ended.
-            let _ = news.send(FleetNews::Discovered);
         }
     }
 
@@ -362,6 +392,7 @@ impl Following<'_> {
                 FleetEvent::Returned(name) => log.info(&format!("the replica of {} is there again", escaped(name))),
                 FleetEvent::ScanFailed(error) => log.warn(&format!("{error}; trying again")),
                 FleetEvent::ScanRecovered => log.info("listings succeed again"),
+                FleetEvent::FirstScan { lists: 0, .. } => {}
                 FleetEvent::FirstScan { lists, every } => log.info(&cost(*lists, *every)),
                 FleetEvent::Ready(status) => log.info(&format!("caught up: {}", status_text(status))),
                 FleetEvent::Status(status) => {
@@ -417,17 +448,16 @@ fn cost(lists: u64, every: Duration) -> String {
     let per_hour = lists as f64 * 3600.0 / every.as_secs_f64().max(0.001);
     let (list, get) = DOLLARS;
     format!(
-        "{} every {}: about {} LISTs an hour (${:.2}), and one GET per interval for each database that changes (${:.4} \
-         for 1,000), at {list} and {get} dollars for 1,000 on Amazon S3",
+        "at most {} every {}: {} LISTs an hour, ${:.2} at Amazon's {list} for 1,000; and one GET per interval for each \
+         database that changes, ${get} for 1,000",
         human::count(lists, "LIST"),
         human::duration(every),
         human::thousands(per_hour.round() as u64),
         per_hour / 1000.0 * list,
-        get
     )
 }
 
-/// `1,000 databases: 998 up to date, 2 behind (worst: a.db, 12s), 50 open, 1 stopped`.
+/// `1,000 databases: 997 up to date, 2 behind (median 0 seconds, worst 12 seconds: a.db), 50 open, 1 stopped`.
 fn status_text(status: &FleetStatus) -> String {
     let count = |n: usize| human::thousands(n as u64);
     if !status.is_looked_at && status.databases > 0 {
@@ -468,6 +498,7 @@ impl FleetNotifier {
                 self.systemd.ready(&status_text(status));
             }
             FleetEvent::Status(status) => {
+                self.systemd.retry();
                 let text = status_text(status);
                 let mut told = lock(&self.told);
                 if *told != text {

@@ -101,13 +101,13 @@ fn run_counting(
         ));
     }
     let source = Arc::new(pattern.open(env, &session)?);
-    if let Some(standbys) = standbys {
-        standbys.begin(args, &section, &source);
-    }
     let first = First::new(&args.first, &source, env).map_err(|e| Failure::usage(format!("--first: {e}")))?;
-    // A standby is written to where it stands, again and again.
+    // A standby is written to in place and in any order, so it is not staged.
     let staging = args.follow.is_none().then(std::env::temp_dir);
     let commit = CommitContext::new(permissions(&args.permissions, &section)?, staging);
+    if let Some(standbys) = standbys {
+        standbys.begin(args, &section, &source, &commit);
+    }
     let only = args.only.as_deref().map(|path| own_files::read_only(path, &pattern.directories())).transpose()?;
     let summary = summary.insert(own_files::open(args, &commit, log)?);
     let catalogue = args.catalogue.open()?;

@@ -32,7 +32,7 @@ const QUIET: Duration = Duration::from_secs(600);
 /// filled, for databases that vanished.
 const WHOLE_EVERY: (u32, Duration) = (300, Duration::from_secs(300));
 /// A discovery is asked for at most every 10 s.
-const DISCOVER_EVERY: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How often [`FleetEvent::Status`] is told.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// SQLite runs on at most 16 threads.
@@ -63,6 +63,8 @@ pub struct FleetOrder {
 pub enum FleetNews {
     /// This database is to be followed.
     Database(FollowedDatabase),
+    /// All databases are being looked at.
+    Discovering,
     /// All databases were looked at. Scans begin after the first time.
     Discovered,
 }
@@ -247,8 +249,10 @@ impl Keeper {
         for GroupResult { order, seen, took, error } in groups {
             match error {
                 Some(error) if error.kind == StoreErrorKind::AccessDenied && self.standbys.denied(order.group) => {}
-                Some(error) => first_error = first_error.or(Some(error)),
-                None => has_unknown |= self.seen(&order, seen, took),
+                error => {
+                    first_error = first_error.or(error);
+                    has_unknown |= self.seen(&order, seen, took);
+                }
             }
         }
         (self.observer)(&FleetEvent::Scanned { is_ok: first_error.is_none() });
@@ -299,7 +303,7 @@ impl Keeper {
 
     fn ask_for_discovery(&mut self) {
         let Some((discover, asked)) = &mut self.discover else { return };
-        if asked.is_none_or(|asked| asked.elapsed() >= DISCOVER_EVERY) {
+        if asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
             *asked = Some(Instant::now());
             if discover.send(()).is_err() {
                 self.discover = None;
@@ -310,6 +314,7 @@ impl Keeper {
     fn learn(&mut self, news: FleetNews) {
         match news {
             FleetNews::Database(database) => self.standbys.add(database, self.order.prefix.as_deref()),
+            FleetNews::Discovering => self.standbys.discovering(),
             FleetNews::Discovered => {
                 self.standbys.discovered();
                 self.scans.may_begin = true;
@@ -322,7 +327,9 @@ impl Keeper {
         let Some(standby) = self.standbys.get_mut(id) else { return };
         let StandbyPlace::Open(open) = &mut standby.place else { return };
         match message {
-            Message::CaughtUp(_) => (open.is_caught_up, standby.failures) = (true, 0),
+            Message::CaughtUp(_) => {
+                (open.is_caught_up, standby.was_caught_up, standby.failures) = (true, true, 0);
+            }
             Message::Applied(_, to) => {
                 (open.changed, open.is_stuck) = (Instant::now(), false);
                 standby.at = to;
@@ -491,8 +498,8 @@ async fn scan_group(worker: &Worker, order: ScanOrder, lists: &ListRate) -> Grou
     let (begun, mut seen, mut error) = (Instant::now(), SeenKeys::default(), None);
     for scan in &order.scans {
         if let Err(failed) = scan.run(&worker.http, lists, order.is_unsorted, &mut seen).await {
-            error = Some(failed);
-            break;
+            seen.failed.extend(scan.ids());
+            error = error.or(Some(failed));
         }
     }
     GroupResult { order, seen, took: begun.elapsed(), error }

@@ -66,6 +66,8 @@ pub(super) struct SeenKeys {
     pub databases: HashMap<usize, SeenDatabase>,
     /// Databases that nobody knows: the hashes of their roots ([`hash_of`]).
     pub unknown: HashSet<u64>,
+    /// The standbys of which not all could be listed.
+    pub failed: HashSet<usize>,
     /// The number of LISTs.
     pub lists: u64,
     /// The store does not list in ascending order, or has empty pages: the next scan of it must read all.
@@ -87,6 +89,11 @@ impl StoreScan {
         Self { store, prefix, sought, by_root, is_whole }
     }
 
+    /// The standbys that it looks for.
+    pub(super) fn ids(&self) -> impl Iterator<Item = usize> + '_ {
+        self.sought.iter().map(|sought| sought.id)
+    }
+
     /// Lists. With `is_unsorted` or on a disk all that begins with the prefix, otherwise as the module says.
     ///
     /// # Errors
@@ -99,10 +106,13 @@ impl StoreScan {
         seen: &mut SeenKeys,
     ) -> Result<(), StoreError> {
         if self.store.is_on_disk() || is_unsorted {
-            lists.take().await;
+            let is_request = !self.store.is_on_disk();
+            if is_request {
+                lists.take().await;
+            }
             seen.is_unsorted = is_unsorted;
             let mut each = |page: ListPage| {
-                seen.lists += 1;
+                seen.lists += u64::from(is_request);
                 page.objects.iter().for_each(|object| self.note(object, seen));
                 Ok(())
             };

@@ -75,6 +75,8 @@ pub(super) struct FleetStandby {
     last: Option<LastFile>,
     /// How often in a row it could not go on.
     pub failures: u32,
+    /// Whether it had all once that the replica had.
+    pub was_caught_up: bool,
     group: usize,
     layout: Layout,
     is_vanished: bool,
@@ -130,6 +132,8 @@ pub(super) struct Standbys {
     waiting: VecDeque<usize>,
     /// Databases that nobody knows, of the last scan of each store.
     unknown: HashSet<(usize, u64)>,
+    /// Those of them that the discovery that runs is about.
+    asked: HashSet<(usize, u64)>,
 }
 
 impl Standbys {
@@ -167,6 +171,7 @@ impl Standbys {
             opened_for: Txid(0),
             last: None,
             failures: 0,
+            was_caught_up: false,
             group,
             layout: Layout::native_to(&database.store),
             is_vanished: false,
@@ -234,7 +239,8 @@ impl Standbys {
         let sought = self.all.iter_mut().enumerate().take(order.known).filter(|(_, standby)| standby.group == group);
         for (id, standby) in sought {
             let Some(found) = seen.databases.get(&id) else {
-                if is_whole && !std::mem::replace(&mut standby.is_vanished, true) {
+                let is_gone = is_whole && !seen.failed.contains(&id);
+                if is_gone && !std::mem::replace(&mut standby.is_vanished, true) {
                     news.vanished.push(id);
                 }
                 continue;
@@ -258,6 +264,7 @@ impl Standbys {
                 true => found.newest != standby.at,
                 false => found.newest > standby.at.max(standby.opened_for),
             };
+            standby.was_caught_up |= is_idle && !is_news;
             if is_news && is_idle {
                 standby.opened_for = found.newest;
                 standby.behind.get_or_insert(now);
@@ -268,7 +275,7 @@ impl Standbys {
         self.unknown.retain(|(of, _)| *of != group);
         if let Some(known) = self.groups.get_mut(group) {
             known.is_unsorted |= seen.is_unsorted;
-            if is_whole {
+            if is_whole && seen.failed.is_empty() {
                 known.whole = Some((now.checked_sub(took).unwrap_or(now), took));
             }
             let unknown = seen.unknown.into_iter().filter(|root| !known.ignored.contains(root));
@@ -309,10 +316,17 @@ impl Standbys {
         }
     }
 
-    /// A discovery has looked at all databases. Those that it did not give to be followed are not asked for again.
+    /// A discovery begins.
+    pub(super) fn discovering(&mut self) {
+        self.asked.clone_from(&self.unknown);
+    }
+
+    /// A discovery has looked at all databases. Those that were unknown when it began, and that it did not give to be
+    /// followed, are not asked for again.
     pub(super) fn discovered(&mut self) {
         let followed = self.followed();
-        for (group, root) in self.unknown.drain().filter(|(_, root)| !followed.contains(root)) {
+        for (group, root) in self.asked.drain().filter(|(_, root)| !followed.contains(root)) {
+            self.unknown.remove(&(group, root));
             if let Some(group) = self.groups.get_mut(group) {
                 group.ignored.insert(root);
             }
@@ -362,10 +376,9 @@ impl Standbys {
     pub(super) fn is_caught_up(&self) -> bool {
         self.all.iter().all(|standby| match &standby.place {
             StandbyPlace::Idle | StandbyPlace::Stopped => true,
-            StandbyPlace::Waiting => false,
-            // It was named.
+            // A warning has named it.
             StandbyPlace::Paused(_) => true,
-            StandbyPlace::Open(open) => open.is_caught_up,
+            StandbyPlace::Waiting | StandbyPlace::Open(_) => standby.was_caught_up,
         })
     }
 
@@ -394,7 +407,7 @@ impl Standbys {
         status
     }
 
-    /// The TXID that a warning was given at, if it is another one than `at`. From then on it is `at`.
+    /// Whether no warning was given at `at` yet. From now on one was.
     pub(super) fn warns_anew(warned_at: &AtomicU64, at: Txid) -> bool {
         warned_at.swap(at.0, Relaxed) != at.0
     }
@@ -489,6 +502,7 @@ mod tests {
         // A scan that had begun before.
         assert!(!scanned(&mut standbys, unknown(&["b/1/"]), (false, 1), now).has_unknown);
         assert!(scanned(&mut standbys, unknown(&["b/x/"]), (false, 2), now).has_unknown);
+        standbys.discovering();
         standbys.discovered();
         assert!(!scanned(&mut standbys, unknown(&["b/x/"]), (false, 2), now).has_unknown);
         assert!(scanned(&mut standbys, unknown(&["b/x/", "b/y/"]), (false, 2), now).has_unknown);

@@ -1,4 +1,4 @@
-//! How a fleet is, for people.
+//! How many databases of a fleet are in which state, for status lines and metrics.
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ mod fleet;
 mod gaps;
 mod litestream;
 mod metrics;
+mod other_user;
 mod promote;
 mod promote_fleet;
 mod refused;

@@ -157,9 +157,9 @@ fn a_fleet_that_is_followed_is_ended_and_promoted() {
     for name in names {
         fleet.transact(name);
     }
-    let follower = follow(&fleet);
-    follower.until_lines("it exists and has no sidecar (-txid), so its TXID is unknown", names.len());
-    follower.stop();
+    let lines = follow(&fleet).fails("no database can be followed");
+    let unknown = "it exists and has no sidecar (-txid), so its TXID is unknown";
+    assert_eq!(lines.iter().filter(|line| line.contains(unknown)).count(), names.len(), "{lines:#?}");
     is_promoted(&fleet);
 }
 
