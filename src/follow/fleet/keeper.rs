@@ -17,8 +17,9 @@ use crate::plan::continuity::OtherWriter;
 use crate::process::threads::Threads;
 use crate::restore::{Worker, submit};
 use crate::store::{Store, StoreError, StoreErrorKind};
-use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,8 +38,6 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// SQLite runs on at most 16 threads.
 const SQLITE_THREADS: usize = 16;
-/// After scans that failed, the next one begins after 60 s at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A scan of replicas on a disk takes at most a twentieth of the time.
 const DISK_DUTY: u32 = 20;
 
@@ -124,28 +123,24 @@ pub async fn follow_fleet(
         told,
         failing: Arc::default(),
         observer,
-        scans: Scans::default(),
+        may_scan: false,
+        is_cost_told: false,
         is_ready: false,
         discover: Some((discover, None)),
         totals: FleetTotals::default(),
     };
-    let mut scan: Option<LocalBoxFuture<'static, ScanResult>> = None;
+    let mut scanning = FuturesUnordered::new();
     let mut status = tokio::time::interval(STATUS_EVERY);
     let mut beat = tokio::time::interval(heartbeat.unwrap_or(STATUS_EVERY));
     // Ends by the signal.
     loop {
-        if scan.is_none() {
-            scan = keeper.begin_scan();
-        }
+        keeper.begin_scans(&scanning);
         tokio::select! {
             biased;
             _ = cancel.cancelled() => break,
             Some(message) = messages.recv() => keeper.take(message),
             Some(news) = news.recv() => keeper.learn(news),
-            scanned = next(&mut scan) => {
-                scan = None;
-                keeper.scanned(scanned);
-            }
+            Some(scanned) = scanning.next() => keeper.scanned(scanned),
             _ = status.tick() => keeper.tell_status(),
             _ = beat.tick(), if heartbeat.is_some() => (keeper.observer)(&FleetEvent::Alive),
         }
@@ -162,14 +157,6 @@ pub async fn follow_fleet(
     (keeper.totals, status)
 }
 
-/// Waits for the scan that runs. If none does, for ever.
-async fn next(scan: &mut Option<LocalBoxFuture<'static, ScanResult>>) -> ScanResult {
-    match scan {
-        Some(scan) => scan.await,
-        None => std::future::pending().await,
-    }
-}
-
 struct Keeper {
     worker: Rc<Worker>,
     order: FleetOrder,
@@ -181,99 +168,63 @@ struct Keeper {
     /// The number of followers whose requests fail.
     failing: Arc<AtomicUsize>,
     observer: FleetObserver,
-    scans: Scans,
+    /// Whether the databases are known, and scans may begin.
+    may_scan: bool,
+    /// Whether the cost of a scan was told.
+    is_cost_told: bool,
     is_ready: bool,
     /// Whom to ask for a discovery, and when that was done last. None: nobody listens any more.
     discover: Option<(std::sync::mpsc::Sender<()>, Option<Instant>)>,
     totals: FleetTotals,
 }
 
-/// The times of past scans.
-#[derive(Default)]
-struct Scans {
-    /// Whether the databases are known, and scans may begin.
-    may_begin: bool,
-    /// The beginning of the last scan, and how long after it the next one begins.
-    scanned: Option<(Instant, Duration)>,
-    /// Whether the cost of a scan was told.
-    is_told: bool,
-    /// The number of scans in a row with a failure.
-    failures: u32,
-}
-
-/// What the scans of all groups have brought.
-struct ScanResult {
-    begun: Instant,
-    has_disk: bool,
-    groups: Vec<GroupResult>,
-}
-
+/// What the scan of a group has brought.
 struct GroupResult {
     order: ScanOrder,
     seen: SeenKeys,
-    took: Duration,
+    begun: Instant,
     error: Option<StoreError>,
 }
 
 impl Keeper {
-    /// The next scan, which begins when it is due. None if there is nothing to scan.
-    fn begin_scan(&self) -> Option<LocalBoxFuture<'static, ScanResult>> {
-        let lists = self.means.lists.clone().filter(|_| self.scans.may_begin)?;
-        let pause = self.scans.scanned.map_or(Duration::ZERO, |(begun, every)| every.saturating_sub(begun.elapsed()));
+    /// Begins the scans of all groups that have none. Each waits for its time.
+    fn begin_scans(&mut self, scanning: &FuturesUnordered<LocalBoxFuture<'static, GroupResult>>) {
+        let Some(lists) = self.means.lists.clone().filter(|_| self.may_scan) else { return };
         let whole_every = self.order.interval.saturating_mul(WHOLE_EVERY.0).min(WHOLE_EVERY.1);
-        let orders = self.standbys.scans(whole_every, Instant::now() + pause);
-        if orders.is_empty() {
-            return None;
+        for order in self.standbys.begin_scans(whole_every, Instant::now()) {
+            let (worker, lists) = (Rc::clone(&self.worker), Arc::clone(&lists));
+            scanning.push(async move { scan_group(&worker, order, &lists).await }.boxed_local());
         }
-        let worker = Rc::clone(&self.worker);
-        Some(
-            async move {
-                tokio::time::sleep(pause).await;
-                let begun = Instant::now();
-                let has_disk = orders.iter().flat_map(|order| &order.scans).any(|scan| scan.store.is_on_disk());
-                let scans = orders.into_iter().map(|order| scan_group(&worker, order, &lists));
-                ScanResult { begun, has_disk, groups: join_all(scans).await }
-            }
-            .boxed_local(),
-        )
     }
 
-    fn scanned(&mut self, result: ScanResult) {
-        let ScanResult { begun, has_disk, groups } = result;
+    fn scanned(&mut self, result: GroupResult) {
+        let GroupResult { order, seen, begun, error } = result;
+        let (took, lists) = (begun.elapsed(), seen.lists);
         self.totals.scans += 1;
-        let lists: u64 = groups.iter().map(|group| group.seen.lists).sum();
-        let by_rate = self.means.lists.as_ref().map_or(Duration::ZERO, |rate| rate.every() * lists as u32);
-        let least = if has_disk { by_rate.max(begun.elapsed() * DISK_DUTY) } else { by_rate };
-        let mut every = self.order.interval.max(least);
-        let (mut first_error, mut has_unknown) = (None, false);
-        for GroupResult { order, seen, took, error } in groups {
-            match error {
-                Some(error) if error.kind == StoreErrorKind::AccessDenied && self.standbys.denied(order.group) => {}
-                error => {
-                    first_error = first_error.or(error);
-                    has_unknown |= self.seen(&order, seen, took);
-                }
-            }
+        let least = match order.scans.iter().any(|scan| scan.store.is_on_disk()) {
+            true => took.saturating_mul(DISK_DUTY),
+            false => self.means.lists.as_ref().map_or(Duration::ZERO, |rate| rate.every() * lists as u32),
+        };
+        let is_denied = !order.by_root && error.as_ref().is_some_and(|e| e.kind == StoreErrorKind::AccessDenied);
+        let error = error.filter(|_| !is_denied);
+        if is_denied {
+            tracing::debug!(target: "hydrant::fleet", "a directory cannot be listed, so each database in it is");
+            self.standbys.denied(order.group, Instant::now());
         }
-        (self.observer)(&FleetEvent::Scanned { is_ok: first_error.is_none() });
-        match first_error {
-            Some(error) => {
-                if self.scans.failures == 0 {
-                    (self.observer)(&FleetEvent::ScanFailed(&error));
-                }
-                self.scans.failures = self.scans.failures.saturating_add(1);
-                every =
-                    every.max(self.order.interval.saturating_mul(1 << self.scans.failures.min(16)).min(LONGEST_PAUSE));
-            }
-            None if std::mem::take(&mut self.scans.failures) > 0 => (self.observer)(&FleetEvent::ScanRecovered),
-            None => {}
+        let every = self.order.interval.max(least);
+        let failures = self.standbys.scan_ended(&order, (begun, every), lists, error.is_some());
+        (self.observer)(&FleetEvent::Scanned { is_ok: error.is_none() });
+        match &error {
+            Some(error) if failures == 0 => (self.observer)(&FleetEvent::ScanFailed(error)),
+            None if failures > 0 && !is_denied => (self.observer)(&FleetEvent::ScanRecovered),
+            _ => {}
         }
-        if self.standbys.is_looked_at() && !std::mem::replace(&mut self.scans.is_told, true) {
-            (self.observer)(&FleetEvent::FirstScan { lists, every });
-        }
-        self.scans.scanned = Some((begun, every));
-        if has_unknown {
+        if self.seen(&order, seen, took) {
             self.ask_for_discovery();
+        }
+        if self.standbys.is_looked_at() && !std::mem::replace(&mut self.is_cost_told, true) {
+            let (lists, every) = self.standbys.cost();
+            (self.observer)(&FleetEvent::FirstScan { lists, every });
         }
     }
 
@@ -317,7 +268,7 @@ impl Keeper {
             FleetNews::Discovering => self.standbys.discovering(),
             FleetNews::Discovered => {
                 self.standbys.discovered();
-                self.scans.may_begin = true;
+                self.may_scan = true;
             }
         }
     }
@@ -456,7 +407,7 @@ impl Keeper {
         self.standbys.end_pauses(Instant::now());
         let status = self.standbys.status(Instant::now());
         (self.observer)(&FleetEvent::Status(&status));
-        if !self.is_ready && self.scans.may_begin && status.is_looked_at && self.standbys.is_caught_up() {
+        if !self.is_ready && self.may_scan && status.is_looked_at && self.standbys.is_caught_up() {
             self.is_ready = true;
             (self.observer)(&FleetEvent::Ready(&status));
         }
@@ -495,6 +446,7 @@ fn state_beside(database: &FollowedDatabase) -> Option<PathBuf> {
 }
 
 async fn scan_group(worker: &Worker, order: ScanOrder, lists: &ListRate) -> GroupResult {
+    tokio::time::sleep(order.pause).await;
     let (begun, mut seen, mut error) = (Instant::now(), SeenKeys::default(), None);
     for scan in &order.scans {
         if let Err(failed) = scan.run(&worker.http, lists, order.is_unsorted, &mut seen).await {
@@ -502,5 +454,5 @@ async fn scan_group(worker: &Worker, order: ScanOrder, lists: &ListRate) -> Grou
             error = error.or(Some(failed));
         }
     }
-    GroupResult { order, seen, took: begun.elapsed(), error }
+    GroupResult { order, seen, begun, error }
 }

@@ -11,6 +11,7 @@ use crate::error::escaped;
 use crate::follow::means::ListRate;
 use crate::ltx::{Level, Txid};
 use crate::store::{Etag, Http, ListPage, ListRequest, ObjectMeta, Store, StoreError, StoreErrorKind};
+use crate::timestamp::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -55,8 +56,18 @@ pub(super) struct SeenDatabase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastFile {
     pub txid: Txid,
+    pub layout: Layout,
     pub size: u64,
     pub etag: Option<Etag>,
+    /// Its time, where there is no ETag. With one, a repeated upload of the same content is no other file.
+    pub modified: Option<Timestamp>,
+}
+
+impl LastFile {
+    /// Whether both are one key, and that has another content.
+    pub(super) fn is_replaced_by(&self, other: &Self) -> bool {
+        (self.txid, self.layout) == (other.txid, other.layout) && self != other
+    }
 }
 
 /// What a scan has seen.
@@ -170,7 +181,8 @@ impl StoreScan {
             (database.newest, database.layout) = (newest, layout);
         }
         if (key.level, key.min_txid, key.max_txid) == (Level::TRANSACTIONS, at, at) {
-            database.last = Some(LastFile { txid: at, size: object.size, etag: object.etag.clone() });
+            let modified = object.etag.is_none().then_some(object.last_modified);
+            database.last = Some(LastFile { txid: at, layout, size: object.size, etag: object.etag.clone(), modified });
         }
     }
 }
@@ -257,12 +269,13 @@ mod tests {
             key("c/other/", 0, 1),
             "b/1/0000/readme.txt".to_owned(),
         ] {
-            let last_modified = crate::timestamp::Timestamp::from_millis(0);
+            let last_modified = Timestamp::from_millis(7);
             let object = ObjectMeta { key: seen_key, size: 9, last_modified, etag: None, archived: false };
             scan.note(&object, &mut seen);
         }
         let found = |id: usize| seen.databases.get(&id).map(|seen| (seen.newest.0, seen.last.clone()));
-        let last = LastFile { txid: Txid(5), size: 9, etag: None };
+        let modified = Some(Timestamp::from_millis(7));
+        let last = LastFile { txid: Txid(5), layout: Layout::Hex, size: 9, etag: None, modified };
         assert_eq!([found(0), found(1)], [Some((7, None)), Some((5, Some(last)))]);
         assert_eq!(seen.unknown, HashSet::from([hash_of("b/new/")]));
     }

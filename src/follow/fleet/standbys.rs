@@ -18,6 +18,8 @@ const MOST_WHOLE_SHARE: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// After scans that failed, the next one begins after 60 s at most.
+const LONGEST_SCAN_PAUSE: Duration = Duration::from_secs(60);
 
 /// A database to follow, which exists and has a sidecar.
 #[derive(Debug, Clone)]
@@ -77,7 +79,6 @@ pub(super) struct FleetStandby {
     pub failures: u32,
     /// Whether it had all once that the replica had.
     pub was_caught_up: bool,
-    group: usize,
     layout: Layout,
     is_vanished: bool,
 }
@@ -95,11 +96,20 @@ struct Group {
     store: Store,
     /// What the keys of all begin with.
     prefix: String,
-    /// A LIST of the prefix is refused: each database is listed by itself.
-    is_denied: bool,
-    is_unsorted: bool,
+    /// The standbys.
+    members: Vec<usize>,
+    /// When a LIST of the prefix was refused last. Each database is then listed by itself for a while.
+    denied: Option<Instant>,
+    /// When the store listed in another order than ascending last. Then all is listed for a while.
+    unsorted: Option<Instant>,
     /// The beginning of the last whole scan, and how long it took.
     whole: Option<(Instant, Duration)>,
+    /// The beginning of the last scan, and how long after it the next one begins.
+    scanned: Option<(Instant, Duration)>,
+    /// The number of scans in a row with a failure.
+    pub failures: u32,
+    /// The number of LISTs of the last scan.
+    lists: u64,
     /// Databases that a discovery had its turn with, and that are not followed: the hashes of their roots.
     ignored: HashSet<u64>,
 }
@@ -115,12 +125,15 @@ pub(super) struct ScanNews {
     pub has_unknown: bool,
 }
 
-/// The scans of one group.
+/// The scan of one group: of its directory, or of each of its databases.
 pub(super) struct ScanOrder {
     pub group: usize,
     pub is_whole: bool,
     pub is_unsorted: bool,
-    /// The number of standbys that it looks for: the first ones.
+    pub by_root: bool,
+    /// How long to wait before it.
+    pub pause: Duration,
+    /// The number of the group's standbys that it looks for: the first ones.
     pub known: usize,
     pub scans: Vec<StoreScan>,
 }
@@ -129,6 +142,8 @@ pub(super) struct ScanOrder {
 pub(super) struct Standbys {
     all: Vec<FleetStandby>,
     groups: Vec<Group>,
+    /// The groups without a scan that runs or waits for its time.
+    not_scanning: Vec<usize>,
     waiting: VecDeque<usize>,
     /// Databases that nobody knows, of the last scan of each store.
     unknown: HashSet<(usize, u64)>,
@@ -156,13 +171,21 @@ impl Standbys {
             self.groups.push(Group {
                 store: database.store.clone(),
                 prefix: prefix.to_owned(),
-                is_denied: false,
-                is_unsorted: false,
+                members: Vec::new(),
+                denied: None,
+                unsorted: None,
                 whole: None,
+                scanned: None,
+                failures: 0,
+                lists: 0,
                 ignored: HashSet::new(),
             });
+            self.not_scanning.push(self.groups.len() - 1);
             self.groups.len() - 1
         });
+        if let Some(group) = self.groups.get_mut(group) {
+            group.members.push(self.all.len());
+        }
         self.all.push(FleetStandby {
             at: database.at,
             place: StandbyPlace::Idle,
@@ -172,7 +195,6 @@ impl Standbys {
             last: None,
             failures: 0,
             was_caught_up: false,
-            group,
             layout: Layout::native_to(&database.store),
             is_vanished: false,
             database,
@@ -187,18 +209,25 @@ impl Standbys {
         self.all.get_mut(id)
     }
 
-    /// The scans of all groups, of which each is whole if the last whole one began `whole_every` ago.
-    pub(super) fn scans(&self, whole_every: Duration, now: Instant) -> Vec<ScanOrder> {
-        // A scan that takes minutes must not follow itself at once.
+    /// The next scans of the groups that have none. One is whole if the last whole one will have begun `whole_every` ago.
+    pub(super) fn begin_scans(&mut self, whole_every: Duration, now: Instant) -> Vec<ScanOrder> {
+        let groups = std::mem::take(&mut self.not_scanning);
+        groups.into_iter().filter_map(|group| self.order(group, whole_every, now)).collect()
+    }
+
+    fn order(&self, number: usize, whole_every: Duration, now: Instant) -> Option<ScanOrder> {
+        let group = self.groups.get(number)?;
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let pause = group.scanned.map_or(Duration::ZERO, |(begun, every)| every.saturating_sub(since(begun)));
+        // A whole scan that takes minutes must not follow itself at once.
         let is_due = |(begun, took): (Instant, Duration)| {
-            now.saturating_duration_since(begun) >= whole_every.max(took * MOST_WHOLE_SHARE)
+            since(begun) + pause >= whole_every.max(took.saturating_mul(MOST_WHOLE_SHARE))
         };
-        let whole: Vec<bool> = self.groups.iter().map(|group| group.whole.is_none_or(is_due)).collect();
-        let mut sought: Vec<Vec<Sought>> = self.groups.iter().map(|_| Vec::new()).collect();
-        for (id, standby) in self.all.iter().enumerate() {
-            let (Some(sought), Some(&is_whole)) = (sought.get_mut(standby.group), whole.get(standby.group)) else {
-                continue;
-            };
+        let is_whole = group.whole.is_none_or(is_due);
+        let is_recent = |then: Option<Instant>| then.is_some_and(|then| since(then) < whole_every);
+        let (by_root, is_unsorted) = (is_recent(group.denied), is_recent(group.unsorted));
+        let mut sought = Vec::new();
+        for (id, standby) in group.members.iter().filter_map(|&id| Some((id, self.all.get(id)?))) {
             let at = standby.at;
             for root in Replica::roots(&standby.database.replica) {
                 let key = |txid| match is_whole {
@@ -209,24 +238,48 @@ impl Standbys {
                 sought.push(Sought { id, root, at, from, upto });
             }
         }
-        let mut orders = Vec::new();
-        for (number, ((group, sought), is_whole)) in self.groups.iter().zip(sought).zip(whole).enumerate() {
-            let scan = |prefix: &str, sought| StoreScan::new(group.store.clone(), prefix.to_owned(), sought, is_whole);
-            let scans = match group.is_denied {
-                true => sought.into_iter().map(|one| scan(&one.root.clone(), vec![one])).collect(),
-                false if sought.is_empty() => Vec::new(),
-                false => vec![scan(&group.prefix, sought)],
-            };
-            let known = self.all.len();
-            orders.push(ScanOrder { group: number, is_whole, is_unsorted: group.is_unsorted, known, scans });
-        }
-        orders.retain(|order| !order.scans.is_empty());
-        orders
+        let scan = |prefix: &str, sought| StoreScan::new(group.store.clone(), prefix.to_owned(), sought, is_whole);
+        let scans = match by_root {
+            true => sought.into_iter().map(|one| scan(&one.root.clone(), vec![one])).collect(),
+            false => vec![scan(&group.prefix, sought)],
+        };
+        let known = group.members.len();
+        Some(ScanOrder { group: number, is_whole, is_unsorted, by_root, pause, known, scans })
     }
 
-    /// The service refuses to list the prefix of `group`. Returns whether its databases are listed one by one from now on.
-    pub(super) fn denied(&mut self, group: usize) -> bool {
-        self.groups.get_mut(group).is_some_and(|group| !std::mem::replace(&mut group.is_denied, true))
+    /// The service refuses to list the directory of the group: for a while each database is listed by itself.
+    pub(super) fn denied(&mut self, group: usize, now: Instant) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.denied = Some(now);
+        }
+    }
+
+    /// Notes the end of a scan that began at `begun` and made `lists` LISTs. The next one begins `every` after it, or later
+    /// if this one has failed. Returns the number of scans in a row that had failed before.
+    pub(super) fn scan_ended(
+        &mut self,
+        order: &ScanOrder,
+        (begun, every): (Instant, Duration),
+        lists: u64,
+        has_failed: bool,
+    ) -> u32 {
+        self.not_scanning.push(order.group);
+        let Some(group) = self.groups.get_mut(order.group) else { return 0 };
+        let before = std::mem::replace(&mut group.failures, 0);
+        let mut every = every;
+        if has_failed {
+            group.failures = before.saturating_add(1);
+            every = every.max(every.saturating_mul(1 << group.failures.min(16)).min(LONGEST_SCAN_PAUSE));
+        }
+        group.scanned = Some((begun, every));
+        group.lists = lists;
+        before
+    }
+
+    /// The LISTs of the last scans of all groups together, and the longest time between two.
+    pub(super) fn cost(&self) -> (u64, Duration) {
+        let every = self.groups.iter().filter_map(|group| group.scanned).map(|(_, every)| every).max();
+        (self.groups.iter().map(|group| group.lists).sum(), every.unwrap_or_default())
     }
 
     /// Notes what a scan has seen, which took `took`. Standbys whose replicas have something else than they wait to be
@@ -236,8 +289,10 @@ impl Standbys {
         // A scan that has met another order than expected has not seen all.
         let is_whole = order.is_whole && (order.is_unsorted || !seen.is_unsorted);
         let group = order.group;
-        let sought = self.all.iter_mut().enumerate().take(order.known).filter(|(_, standby)| standby.group == group);
-        for (id, standby) in sought {
+        let members = self.groups.get(group).map(|group| group.members.iter().take(order.known).copied().collect());
+        let members: Vec<usize> = members.unwrap_or_default();
+        for id in members {
+            let Some(standby) = self.all.get_mut(id) else { continue };
             let Some(found) = seen.databases.get(&id) else {
                 let is_gone = is_whole && !seen.failed.contains(&id);
                 if is_gone && !std::mem::replace(&mut standby.is_vanished, true) {
@@ -250,12 +305,15 @@ impl Standbys {
                 news.returned.push(id);
             }
             let is_idle = matches!(standby.place, StandbyPlace::Idle);
-            if let Some(last) = found.last.as_ref().filter(|last| is_idle && last.txid == standby.at) {
+            // The follower of an open one looks itself.
+            let is_closed = !matches!(standby.place, StandbyPlace::Open(_) | StandbyPlace::Stopped);
+            if let Some(last) = found.last.as_ref().filter(|last| is_closed && last.txid == standby.at) {
                 match &standby.last {
-                    Some(known) if known.txid == last.txid && known != last => {
+                    Some(known) if known.is_replaced_by(last) => {
                         news.replaced.push(id);
                         continue;
                     }
+                    Some(known) if known.txid == last.txid => {}
                     _ => standby.last = Some(last.clone()),
                 }
             }
@@ -274,7 +332,9 @@ impl Standbys {
         }
         self.unknown.retain(|(of, _)| *of != group);
         if let Some(known) = self.groups.get_mut(group) {
-            known.is_unsorted |= seen.is_unsorted;
+            if seen.is_unsorted && !order.is_unsorted {
+                known.unsorted = Some(now);
+            }
             if is_whole && seen.failed.is_empty() {
                 known.whole = Some((now.checked_sub(took).unwrap_or(now), took));
             }
@@ -343,7 +403,13 @@ impl Standbys {
 
     /// The next database to open.
     pub(super) fn next_waiting(&mut self) -> Option<usize> {
-        self.waiting.pop_front()
+        // Ends: each turn takes one. Some may have been stopped meanwhile.
+        loop {
+            let id = self.waiting.pop_front()?;
+            if self.all.get(id).is_some_and(|standby| matches!(standby.place, StandbyPlace::Waiting)) {
+                return Some(id);
+            }
+        }
     }
 
     /// Asks followers to end, one for each database that waits: those that have caught up and have not changed for the
@@ -420,170 +486,4 @@ fn parent_of(root: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::scan::SeenDatabase;
-    use super::*;
-    use crate::store::file::FileStore;
-    use std::time::Duration;
-
-    fn standbys(count: usize) -> Standbys {
-        let mut standbys = Standbys::default();
-        (0..count).for_each(|n| standbys.add(database(n), Some("b/")));
-        standbys
-    }
-
-    fn database(n: usize) -> FollowedDatabase {
-        FollowedDatabase {
-            name: format!("{n}").into(),
-            store: Store::File(FileStore::default()),
-            replica: format!("b/{n}").into(),
-            database: Arc::new(PathBuf::from(format!("/{n}"))),
-            at: Txid(5),
-        }
-    }
-
-    fn seen(newest: &[(usize, u64)]) -> SeenKeys {
-        let seen = |txid| SeenDatabase { newest: Txid(txid), layout: Layout::Hex, last: None };
-        let databases = newest.iter().map(|&(id, txid)| (id, seen(txid))).collect();
-        SeenKeys { databases, ..SeenKeys::default() }
-    }
-
-    fn scanned(standbys: &mut Standbys, seen: SeenKeys, (is_whole, known): (bool, usize), now: Instant) -> ScanNews {
-        let order = ScanOrder { group: 0, is_whole, is_unsorted: false, known, scans: Vec::new() };
-        standbys.scanned(&order, seen, Duration::ZERO, now)
-    }
-
-    fn open(standbys: &mut Standbys, changed: Instant) -> CancellationToken {
-        let cancel = CancellationToken::new();
-        let id = standbys.next_waiting().unwrap();
-        let place = OpenStandby { cancel: cancel.clone(), changed, is_caught_up: true, is_stuck: false };
-        standbys.get_mut(id).unwrap().place = StandbyPlace::Open(place);
-        cancel
-    }
-
-    #[test]
-    fn what_has_changed_waits_once() {
-        let (mut standbys, now) = (standbys(3), Instant::now());
-        let news = scanned(&mut standbys, seen(&[(0, 6), (1, 5)]), (false, 3), now);
-        assert_eq!(news, ScanNews::default());
-        assert_eq!((standbys.next_waiting(), standbys.next_waiting()), (Some(0), None));
-        // It was opened in vain: a hole. Only something newer, or a whole scan, leads to another try.
-        standbys.get_mut(0).unwrap().place = StandbyPlace::Idle;
-        scanned(&mut standbys, seen(&[(0, 6)]), (false, 3), now);
-        assert_eq!(standbys.next_waiting(), None);
-        scanned(&mut standbys, seen(&[(0, 7)]), (false, 3), now);
-        assert_eq!(standbys.next_waiting(), Some(0));
-        standbys.get_mut(0).unwrap().place = StandbyPlace::Idle;
-        scanned(&mut standbys, seen(&[(0, 7), (1, 4), (2, 5)]), (true, 3), now);
-        assert_eq!(
-            [standbys.next_waiting(), standbys.next_waiting(), standbys.next_waiting()],
-            [Some(0), Some(1), None]
-        );
-    }
-
-    #[test]
-    fn only_a_whole_scan_that_looked_for_a_database_shows_that_it_is_gone() {
-        let (mut standbys, now) = (standbys(2), Instant::now());
-        assert_eq!(scanned(&mut standbys, seen(&[(0, 5)]), (false, 2), now).vanished, Vec::<usize>::new());
-        standbys.add(database(2), None);
-        assert_eq!(scanned(&mut standbys, seen(&[(0, 5)]), (true, 2), now).vanished, [1]);
-        assert_eq!(scanned(&mut standbys, seen(&[(0, 5), (2, 5)]), (true, 3), now).vanished, Vec::<usize>::new());
-        assert_eq!(standbys.status(now).vanished, 1);
-        assert_eq!(scanned(&mut standbys, seen(&[(1, 6)]), (false, 3), now).returned, [1]);
-    }
-
-    #[test]
-    fn a_discovery_is_asked_for_once() {
-        let (mut standbys, now) = (standbys(1), Instant::now());
-        let unknown =
-            |roots: &[&str]| SeenKeys { unknown: roots.iter().map(|root| hash_of(root)).collect(), ..seen(&[(0, 5)]) };
-        assert!(scanned(&mut standbys, unknown(&["b/1/", "b/x/"]), (false, 1), now).has_unknown);
-        standbys.add(database(1), None);
-        // A scan that had begun before.
-        assert!(!scanned(&mut standbys, unknown(&["b/1/"]), (false, 1), now).has_unknown);
-        assert!(scanned(&mut standbys, unknown(&["b/x/"]), (false, 2), now).has_unknown);
-        standbys.discovering();
-        standbys.discovered();
-        assert!(!scanned(&mut standbys, unknown(&["b/x/"]), (false, 2), now).has_unknown);
-        assert!(scanned(&mut standbys, unknown(&["b/x/", "b/y/"]), (false, 2), now).has_unknown);
-    }
-
-    #[test]
-    fn the_quietest_are_closed_for_those_that_wait() {
-        let (mut standbys, now) = (standbys(5), Instant::now());
-        scanned(&mut standbys, seen(&[(0, 6), (1, 6), (2, 6), (3, 6), (4, 6)]), (false, 5), now);
-        let later = |seconds| now + Duration::from_secs(seconds);
-        let open = [open(&mut standbys, later(9)), open(&mut standbys, later(1)), open(&mut standbys, later(5))];
-        let closing = || open.each_ref().map(CancellationToken::is_cancelled);
-        standbys.close_for_waiting();
-        assert_eq!(closing(), [false, true, true], "two wait");
-        standbys.close_for_waiting();
-        assert_eq!(closing(), [false, true, true], "as long as these are closing");
-    }
-
-    #[test]
-    fn the_status_says_how_far_behind_the_median_and_the_worst_are() {
-        let (mut standbys, now) = (standbys(4), Instant::now());
-        assert_eq!(standbys.status(now).worst_behind, None);
-        scanned(&mut standbys, seen(&[(0, 6), (1, 6), (2, 6)]), (false, 4), now);
-        standbys.get_mut(3).unwrap().place = StandbyPlace::Stopped;
-        standbys.get_mut(1).unwrap().behind = None;
-        let status = standbys.status(now + Duration::from_secs(7));
-        assert_eq!((status.up_to_date, status.stopped, status.waiting), (1, 1, 3));
-        assert_eq!((status.median_behind_seconds, status.worst_behind), (7, Some((7, "2".into()))));
-    }
-
-    #[test]
-    fn a_last_file_with_other_content_is_another_writer() {
-        let (mut standbys, now) = (standbys(2), Instant::now());
-        let with = |size| {
-            let mut seen = seen(&[(0, 5), (1, 6)]);
-            for database in seen.databases.values_mut() {
-                database.last = Some(LastFile { txid: Txid(5), size, etag: None });
-            }
-            seen
-        };
-        assert_eq!(scanned(&mut standbys, with(9), (true, 2), now), ScanNews::default());
-        assert_eq!(standbys.next_waiting(), Some(1));
-        // The second one is not idle: its follower looks itself.
-        assert_eq!(scanned(&mut standbys, with(8), (false, 2), now).replaced, [0]);
-        assert_eq!(standbys.next_waiting(), None);
-    }
-
-    #[test]
-    fn what_may_pass_is_tried_again_after_longer_and_longer_pauses() {
-        let (mut standbys, now) = (standbys(1), Instant::now());
-        let mut pauses = Vec::new();
-        for n in 0..8 {
-            assert_eq!(standbys.pause(0, now), n == 0);
-            let StandbyPlace::Paused(until) = standbys.get(0).unwrap().place else { panic!() };
-            standbys.end_pauses(until - Duration::from_millis(1));
-            assert_eq!(standbys.next_waiting(), None);
-            standbys.end_pauses(until);
-            assert_eq!(standbys.next_waiting(), Some(0));
-            pauses.push((until - now).as_secs());
-        }
-        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
-    }
-
-    #[test]
-    fn databases_of_one_directory_are_scanned_together() {
-        let mut standbys = Standbys::default();
-        let mut add = |replica: &str, prefix| {
-            let database = FollowedDatabase { replica: replica.into(), ..database(0) };
-            standbys.add(database, prefix);
-        };
-        ["/a/1", "/a/2", "/b/c/3"].into_iter().for_each(|replica| add(replica, None));
-        let prefixes =
-            |standbys: &Standbys| -> Vec<String> { standbys.groups.iter().map(|group| group.prefix.clone()).collect() };
-        // Replicas on a disk, beside which anything may lie.
-        assert_eq!(prefixes(&standbys), ["/a/1/", "/a/2/", "/b/c/3/"]);
-        assert_eq!([parent_of("a/b/"), parent_of("a/"), parent_of("")], ["a/", "", ""]);
-        let mut standbys = super::Standbys::default();
-        (0..2).for_each(|n| standbys.add(database(n), Some("b/")));
-        assert_eq!(prefixes(&standbys), ["b/"]);
-        assert_eq!(standbys.scans(Duration::ZERO, Instant::now()).len(), 1);
-        assert!(standbys.denied(0) && !standbys.denied(0));
-        assert_eq!(standbys.scans(Duration::ZERO, Instant::now())[0].scans.len(), 2);
-    }
-}
+mod tests;

@@ -241,6 +241,29 @@ fn configured_databases_in_several_directories_are_followed() {
 }
 
 #[test]
+fn a_store_that_is_down_holds_up_no_other() {
+    let (mut fleet, other) = (Fleet::new(&["a.db"]), Fleet::new(&["d.db"]));
+    let dir = fleet.dir.path();
+    let entry = |name: &str, endpoint: &str| {
+        format!(
+            "  - path: {}\n    replica: {{type: s3, bucket: {BUCKET}, path: dbs/{name}, endpoint: '{endpoint}', region: us-east-1}}\n",
+            dir.join("out").join(name).display()
+        )
+    };
+    let dbs = entry("a.db", &fleet.server.endpoint()) + &entry("d.db", &other.server.endpoint());
+    std::fs::write(dir.join("litestream.yml"), format!("dbs:\n{dbs}")).unwrap();
+    let glob = format!("{}/**", dir.join("out").display());
+    let args = ["restore-pattern", "-follow", "-follow-interval", "20ms", "-v", "-config", "litestream.yml", &glob];
+    let follower = Follower::start(&mut hydrant(dir, &args));
+    follower.until_line("caught up: 2 databases");
+    drop(other);
+    fleet.transact("a.db", Change::Transfer);
+    follower.until_seq(&fleet.path("a.db"), Txid(2));
+    follower.until_line("trying again");
+    fleet.catch_up_and_stop(follower);
+}
+
+#[test]
 fn a_hole_is_waited_for_and_named_once() {
     let mut fleet = Fleet::new(&["a.db", "b.db"]);
     let follower = fleet.follow(&[]);
