@@ -394,7 +394,10 @@ impl Following<'_> {
                 FleetEvent::ScanRecovered => log.info("listings succeed again"),
                 FleetEvent::FirstScan { lists: 0, .. } => {}
                 FleetEvent::FirstScan { lists, every } => log.info(&cost(*lists, *every)),
-                FleetEvent::Ready(status) => log.info(&format!("caught up: {}", status_text(status))),
+                FleetEvent::Ready(status) => {
+                    let how = if status.is_looked_at { "caught up" } else { "ready" };
+                    log.info(&format!("{how}: {}", status_text(status)));
+                }
                 FleetEvent::Status(status) => {
                     let text = format!("following {}", status_text(status));
                     let line = format!("{text}, {} requests", human::thousands(counters.sent()));

@@ -407,7 +407,7 @@ impl Keeper {
         self.standbys.end_pauses(Instant::now());
         let status = self.standbys.status(Instant::now());
         (self.observer)(&FleetEvent::Status(&status));
-        if !self.is_ready && self.may_scan && status.is_looked_at && self.standbys.is_caught_up() {
+        if !self.is_ready && self.may_scan && self.standbys.is_tried() && self.standbys.is_caught_up() {
             self.is_ready = true;
             (self.observer)(&FleetEvent::Ready(&status));
         }

@@ -107,7 +107,7 @@ struct Group {
     /// The beginning of the last scan, and how long after it the next one begins.
     scanned: Option<(Instant, Duration)>,
     /// The number of scans in a row with a failure.
-    pub failures: u32,
+    failures: u32,
     /// The number of LISTs of the last scan.
     lists: u64,
     /// Databases that a discovery had its turn with, and that are not followed: the hashes of their roots.
@@ -353,6 +353,11 @@ impl Standbys {
     /// Whether each group was looked at whole.
     pub(super) fn is_looked_at(&self) -> bool {
         self.groups.iter().all(|group| group.whole.is_some())
+    }
+
+    /// Whether each group was looked at whole, or its listing has failed, which was said.
+    pub(super) fn is_tried(&self) -> bool {
+        self.groups.iter().all(|group| group.whole.is_some() || group.failures > 0)
     }
 
     /// A database could not go on for a reason that may pass: it is tried again after 10 s, then after pauses that double to

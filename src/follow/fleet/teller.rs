@@ -41,7 +41,7 @@ pub enum FleetEvent<'a> {
         /// The time between the beginnings of two scans.
         every: Duration,
     },
-    /// Every database has caught up, or cannot go on.
+    /// Every database has caught up, or cannot go on, or its store fails.
     Ready(&'a FleetStatus),
     /// Where the databases are, once a second.
     Status(&'a FleetStatus),

@@ -173,6 +173,10 @@ fn databases_of_one_directory_are_scanned_together() {
     let orders = standbys.begin_scans(whole_every, now);
     assert_eq!(orders[0].scans.len(), 2);
     standbys.scan_ended(&orders[0], (now, Duration::ZERO), 2, false);
+    // A store that is down is no reason to wait with what the others have.
+    assert!(!standbys.is_looked_at() && !standbys.is_tried());
+    standbys.scan_ended(&orders[0], (now, Duration::ZERO), 2, true);
+    assert!(!standbys.is_looked_at() && standbys.is_tried());
     // The directory is tried again later.
     assert_eq!(standbys.begin_scans(whole_every, now + whole_every)[0].scans.len(), 1);
 }
