@@ -13,7 +13,7 @@ const CALLS: &str = "pwrite64,fdatasync,fsync,ftruncate,fallocate,rename,renamea
 /// More steps than any of the runs has.
 const MOST_STEPS: u32 = 2000;
 
-fn has_strace() -> bool {
+pub(super) fn has_strace() -> bool {
     let strace = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let is_there = strace.is_ok_and(|status| status.success());
     if !is_there {

@@ -10,6 +10,7 @@ mod gaps;
 mod litestream;
 mod metrics;
 mod other_user;
+mod power_loss;
 mod promote;
 mod promote_fleet;
 mod refused;
