@@ -120,6 +120,7 @@ pub async fn follow_fleet(
         means,
         standbys: Standbys::default(),
         open: 0,
+        running: FuturesUnordered::new(),
         told,
         failing: Arc::default(),
         observer,
@@ -140,6 +141,7 @@ pub async fn follow_fleet(
             _ = cancel.cancelled() => break,
             Some(message) = messages.recv() => keeper.take(message),
             Some(news) = news.recv() => keeper.learn(news),
+            Some(ended) = keeper.running.next() => keeper.lost(ended),
             Some(scanned) = scanning.next() => keeper.scanned(scanned),
             _ = status.tick() => keeper.tell_status(),
             _ = beat.tick(), if heartbeat.is_some() => (keeper.observer)(&FleetEvent::Alive),
@@ -148,10 +150,13 @@ pub async fn follow_fleet(
     }
     (keeper.observer)(&FleetEvent::Ending);
     keeper.standbys.close_all(cancel.reason().unwrap_or(Reason::Terminate));
-    while keeper.open > 0
-        && let Some(message) = messages.recv().await
-    {
-        keeper.take(message);
+    // Ends: each follower sends a message, or is lost.
+    while keeper.open > 0 {
+        tokio::select! {
+            biased;
+            Some(message) = messages.recv() => keeper.take(message),
+            Some(ended) = keeper.running.next() => keeper.lost(ended),
+        }
     }
     let status = keeper.standbys.status(Instant::now());
     (keeper.totals, status)
@@ -164,6 +169,8 @@ struct Keeper {
     standbys: Standbys,
     /// The number of followers that run.
     open: usize,
+    /// Each of them, with the number of its standby if it has ended without a message.
+    running: FuturesUnordered<LocalBoxFuture<'static, Option<usize>>>,
     told: UnboundedSender<Message>,
     /// The number of followers whose requests fail.
     failing: Arc<AtomicUsize>,
@@ -296,6 +303,14 @@ impl Keeper {
         }
     }
 
+    /// Takes a follower's end. If it has sent no message, that is a bug, and the database is tried again.
+    fn lost(&mut self, ended: Option<usize>) {
+        let Some(id) = ended else { return };
+        let at = self.standbys.get(id).map(|standby| standby.at).unwrap_or_default();
+        let error = FollowError::internal("a follower has ended without a result");
+        self.take(Message::Ended(id, FollowSummary { txid: at, ..FollowSummary::default() }, Err(error)));
+    }
+
     fn ended(&mut self, id: usize, summary: &FollowSummary, ended: Result<(), FollowError>) {
         self.open -= 1;
         self.totals.add(summary);
@@ -397,8 +412,9 @@ impl Keeper {
             }
             .boxed_local()
         };
-        // The answer comes as a message.
-        drop(submit(&self.worker.shared, task));
+        // The answer comes as a message, unless the follower's worker has ended.
+        let done = submit(&self.worker.shared, task);
+        self.running.push(async move { done.await.is_err().then_some(id) }.boxed_local());
         self.open += 1;
         Ok(())
     }
