@@ -5,11 +5,10 @@ use crate::common::binary::hydrant;
 use crate::common::{metrics, wait};
 use hydrant::ltx::{PageSize, Txid};
 use hydrant::sim::generate::{Change, GeneratedObject, Primary};
-use hydrant::sim::server::{Object, Outcome, RequestKind, SimCredentials, SimOptions, SimServer};
+use hydrant::sim::server::{Object, Outcome, RequestKind, SimServer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
 
 struct Fleet {
     primaries: BTreeMap<String, Primary>,
@@ -19,13 +18,7 @@ struct Fleet {
 
 impl Fleet {
     fn new(names: &[&str]) -> Self {
-        let credentials = SimCredentials {
-            access_key: "AKIDHYDRANTTESTS".into(),
-            secret_key: "hydrant-tests-secret-key".into(),
-            session_token: None,
-        };
-        let server = SimServer::start(SimOptions { credentials: Some(credentials), ..SimOptions::default() }).unwrap();
-        server.objects().create_bucket(BUCKET);
+        let server = serve();
         let mut fleet = Self { primaries: BTreeMap::new(), server, dir: tempfile::tempdir().unwrap() };
         names.iter().for_each(|name| fleet.add(name));
         fleet
@@ -403,48 +396,5 @@ fn a_killed_fleet_goes_on_where_it_was() {
         follower = fleet.follow(&[]);
     }
     readers.into_iter().for_each(Readers::stop);
-    fleet.catch_up_and_stop(follower);
-}
-
-/// Prints how long changes take from the bucket to the readers of a standby. docs/PERFORMANCE.md, "A fleet of standbys" has
-/// what it printed.
-#[test]
-#[ignore = "a measurement of a minute"]
-fn lag_of_a_thousand_databases_of_which_fifty_change() {
-    const SECONDS: u64 = 60;
-    const ALL: usize = 1000;
-    const WRITING: usize = 50;
-    let names: Vec<String> = (0..ALL).map(|n| format!("{n:04}.db")).collect();
-    let mut fleet = Fleet::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    let writing: Vec<&String> = names.iter().step_by(ALL / WRITING).collect();
-    let follower = fleet.follow(&["--follow-interval", "1s", "--list-rate", "5"]);
-    follower.until_line("caught up:");
-    let readers: Vec<_> = writing.iter().map(|name| read_only(&fleet.path(name)).unwrap()).collect();
-    let mut pending: Vec<Option<(u64, Instant)>> = vec![None; WRITING];
-    let (mut lags, begun, mut next) = (Vec::new(), Instant::now(), 0);
-    while begun.elapsed().as_secs() < SECONDS {
-        // One of them per 20 ms, so each about once per second.
-        if begun.elapsed().as_millis() as usize >= next * 20 {
-            let i = next % WRITING;
-            if pending[i].is_none() {
-                fleet.transact(writing[i], Change::Transfer);
-                pending[i] = Some((fleet.primaries[writing[i]].txid().0, Instant::now()));
-            }
-            next += 1;
-        }
-        for (reader, pending) in readers.iter().zip(&mut pending) {
-            if let Some((txid, since)) = *pending
-                && seq(reader).unwrap() >= txid
-            {
-                lags.push(since.elapsed().as_secs_f64());
-                *pending = None;
-            }
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    lags.sort_by(f64::total_cmp);
-    let at = |part: f64| lags[(lags.len() as f64 * part) as usize];
-    println!("{} changes: p50 {:.3} s, p99 {:.3} s, most {:.3} s", lags.len(), at(0.5), at(0.99), lags[lags.len() - 1]);
-    drop(readers);
     fleet.catch_up_and_stop(follower);
 }

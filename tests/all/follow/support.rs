@@ -25,15 +25,21 @@ pub(super) struct World {
     pub dir: tempfile::TempDir,
 }
 
+/// A simulator that checks signatures, with an empty bucket.
+pub(super) fn serve() -> SimServer {
+    let credentials = SimCredentials {
+        access_key: "AKIDHYDRANTTESTS".into(),
+        secret_key: "hydrant-tests-secret-key".into(),
+        session_token: None,
+    };
+    let server = SimServer::start(SimOptions { credentials: Some(credentials), ..SimOptions::default() }).unwrap();
+    server.objects().create_bucket(BUCKET);
+    server
+}
+
 impl World {
     pub(super) fn new(page_size: u32, auto_vacuum: u8) -> Self {
-        let credentials = SimCredentials {
-            access_key: "AKIDHYDRANTTESTS".into(),
-            secret_key: "hydrant-tests-secret-key".into(),
-            session_token: None,
-        };
-        let server = SimServer::start(SimOptions { credentials: Some(credentials), ..SimOptions::default() }).unwrap();
-        server.objects().create_bucket(BUCKET);
+        let server = serve();
         let primary = Primary::new("app.db", PageSize::new(page_size).unwrap(), auto_vacuum, 7).unwrap();
         let mut world = Self { primary, server, dir: tempfile::tempdir().unwrap() };
         world.upload(0, 1, 1);
