@@ -128,7 +128,22 @@ impl BufferPool {
             self.was_drained.set(true);
         }
         drop(free);
-        Some(Buffer { pool: Rc::clone(self), index })
+        Some(Buffer { pool: Rc::clone(self), first: index, count: 1 })
+    }
+
+    /// Takes adjacent free buffers that together hold `bytes`, as one. Returns None if there are none.
+    pub(super) fn try_take_adjacent(self: &Rc<Self>, bytes: usize) -> Option<Buffer> {
+        let count = u16::try_from(bytes.div_ceil(self.buffer_bytes)).ok().filter(|&count| count > 0)?;
+        let mut free = self.free.borrow_mut();
+        // Only multiples of `count` are looked at. Otherwise two such requests could leave gaps that serve no third.
+        let starts = (0..self.count / count).map(|group| group * count);
+        let first = starts.into_iter().find(|&first| (first..first + count).all(|index| free.contains(&index)))?;
+        free.retain(|index| !(first..first + count).contains(index));
+        if free.is_empty() {
+            self.was_drained.set(true);
+        }
+        drop(free);
+        Some(Buffer { pool: Rc::clone(self), first, count })
     }
 
     pub(super) async fn take(self: &Rc<Self>) -> Buffer {
@@ -142,11 +157,13 @@ impl BufferPool {
     }
 }
 
-/// One buffer of the worker's pool, aligned for O_DIRECT. It dereferences to its whole capacity. Dropping it
-/// returns it to the pool. A new buffer holds zeros; a reused one holds what its last user wrote.
+/// One buffer of the worker's pool, or adjacent ones as one, aligned for O_DIRECT. It dereferences to its whole
+/// capacity. Dropping it returns it to the pool. A new buffer holds zeros; a reused one holds what its last user wrote.
 pub struct Buffer {
     pool: Rc<BufferPool>,
-    index: u16,
+    /// The index of the first buffer, and the number of adjacent ones.
+    first: u16,
+    count: u16,
 }
 
 impl Buffer {
@@ -155,9 +172,14 @@ impl Buffer {
     }
 
     /// The buffer's index among the buffers that are registered with the thread's ring. None if it is not
-    /// registered.
+    /// registered. Adjacent buffers are registered each for itself, and a write of several cannot name them.
     pub(super) fn registered_index(&self) -> Option<u16> {
-        self.pool.registered().filter(|&count| self.index < count).map(|_| self.index)
+        let is_registered = |registered: &u16| self.count == 1 && self.first < *registered;
+        self.pool.registered().filter(is_registered).map(|_| self.first)
+    }
+
+    fn capacity(&self) -> usize {
+        usize::from(self.count) * self.pool.buffer_bytes
     }
 }
 
@@ -165,30 +187,33 @@ impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         // SAFETY: the bytes are mapped, were zeroed by the kernel, and belong to this buffer
-        // alone: each index is in at most one Buffer, because it was popped from `free`.
-        unsafe { std::slice::from_raw_parts(self.pool.start_of(self.index).as_ptr(), self.pool.buffer_bytes) }
+        // alone: each index is in at most one Buffer, because it was taken from `free`. Buffers with adjacent indexes
+        // are adjacent in the mapping.
+        unsafe { std::slice::from_raw_parts(self.pool.start_of(self.first).as_ptr(), self.capacity()) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; `&mut self` excludes other borrows.
-        unsafe { std::slice::from_raw_parts_mut(self.pool.start_of(self.index).as_ptr(), self.pool.buffer_bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.pool.start_of(self.first).as_ptr(), self.capacity()) }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut free = self.pool.free.borrow_mut();
-        debug_assert!(!free.contains(&self.index), "two buffers had the index {}", self.index);
-        free.push(self.index);
+        for index in self.first..self.first + self.count {
+            debug_assert!(!free.contains(&index), "two buffers had the index {index}");
+            free.push(index);
+        }
         drop(free);
-        self.pool.freed.notify_one();
+        (0..self.count).for_each(|_| self.pool.freed.notify_one());
     }
 }
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Buffer({} bytes)", self.pool.buffer_bytes)
+        write!(f, "Buffer({} bytes)", self.capacity())
     }
 }

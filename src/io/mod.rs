@@ -88,6 +88,12 @@ impl Io {
         self.pool.try_take()
     }
 
+    /// Takes adjacent free buffers that together hold `bytes`, as one buffer. Returns None if there are none: too many
+    /// are in use, or the worker has fewer.
+    pub fn try_adjacent_buffers(&self, bytes: usize) -> Option<Buffer> {
+        self.pool.try_take_adjacent(bytes)
+    }
+
     /// Creates a writer to `file` for this worker. Several workers may write to one file, each to different bytes.
     pub fn writer(&self, file: &Arc<OutputFile>) -> Rc<dyn Writer> {
         let (file, syncs) = (Arc::clone(file), self.syncs.clone());

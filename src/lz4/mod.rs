@@ -56,24 +56,6 @@ pub(crate) fn append(block: &[u8], window: &[u8], max: usize, out: &mut Vec<u8>)
     result.map(drop)
 }
 
-/// Decodes one block over what `out` holds, from its beginning. Returns the number of decoded bytes, at most `max`. `out`
-/// becomes longer if it must, and never shorter: a buffer that is used for many blocks is filled with zeros once.
-pub(crate) fn decode_over(block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<usize, DecompressError> {
-    let max = max.min(content_bound(block.len()));
-    let likely = block.len().saturating_mul(LIKELY_PER_BYTE).max(LIKELY_BYTES);
-    let mut room = likely.max(out.len()).min(max);
-    // At most two turns: the second one has all the room that there may be.
-    loop {
-        if out.len() < room {
-            out.resize(room, 0);
-        }
-        match decode_to_front(block, out.get_mut(..room).unwrap_or_default()) {
-            Err(_) if room < max => room = max,
-            decoded => return decoded,
-        }
-    }
-}
-
 /// Decodes one block to the bytes that follow in `out`, which has up to `room` more bytes afterwards. Returns the number
 /// of decoded bytes.
 fn append_at_most(block: &[u8], window: &[u8], room: usize, out: &mut Vec<u8>) -> Result<usize, DecompressError> {
@@ -124,22 +106,6 @@ mod tests {
                     assert!(matches!(error, DecompressError::OutputTooSmall { .. }), "{len} {noise} {error}");
                 }
             }
-        }
-    }
-
-    #[test]
-    fn a_buffer_is_used_for_many_blocks() {
-        let mut out = Vec::new();
-        for len in [1 << 20, 20, 0, 4 << 20, 65_536] {
-            let content = samples::page(len, 3, len / 2);
-            let block = compress(&content);
-            assert_eq!(decode_over(&block, 4 << 20, &mut out).unwrap(), len);
-            assert!(out[..len] == content, "{len}");
-            if let Some(short) = len.checked_sub(1) {
-                let refused = decode_over(&block, short, &mut out);
-                assert!(matches!(refused, Err(DecompressError::OutputTooSmall { .. })), "{len} {refused:?}");
-            }
-            assert!(out.len() >= len && out.len() <= 4 << 20);
         }
     }
 

@@ -187,6 +187,21 @@ impl PageWriter {
         }
     }
 
+    /// Writes `count` pages from page `first` on, which the caller has put at the beginning of `buffer`, and nothing else.
+    /// Returns number and checksum of the pages.
+    ///
+    /// # Errors
+    /// [`IoError`] if the write has failed.
+    pub(super) async fn write_run(mut self, buffer: Buffer, first: Pgno, count: u32) -> Result<Placed, IoError> {
+        let (at, len) = (self.page_size.offset_of(first), count as usize * self.page_size.bytes());
+        let pages = buffer.get(..len).unwrap_or_default().chunks_exact(self.page_size.bytes());
+        for (pgno, page) in (first.0..).zip(pages) {
+            self.placed.count(Pgno(pgno), page, self.tracked);
+        }
+        self.run = Some(PageRun { buffer, at, len, max: len });
+        self.finish().await
+    }
+
     /// How long calls of this writer have waited for free buffers and for the disk. The caller subtracts it
     /// from the time that it measures for decoding.
     pub(super) const fn waited(&self) -> Duration {

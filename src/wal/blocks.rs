@@ -391,20 +391,24 @@ impl StoredBlock {
         lz4::append(&self.data, window, self.block_max, out).map_err(|error| self.malformed(&error))
     }
 
-    /// Checks the block's checksum and writes its content over what `buffer` holds. Returns the content. The block must be
-    /// independent of the others.
+    /// Checks the block's checksum and writes its content to the beginning of `out`, which has at least
+    /// [`Self::content_bound`] bytes. Returns the length of the content in bytes. The block must be independent of the
+    /// others.
     ///
     /// # Errors
     ///
     /// Those of [`Self::decode`].
-    pub fn decode_over<'a>(&'a self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], WalError> {
+    pub fn decode_into(&self, out: &mut [u8]) -> Result<usize, WalError> {
         debug_assert!(self.is_independent, "nobody knows the content before this block");
+        debug_assert!(out.len() >= self.content_bound(), "the content may not fit");
         self.check()?;
+        let len = self.content_bound().min(out.len());
+        let out = out.get_mut(..len).unwrap_or_default();
         if self.is_raw {
-            return Ok(&self.data);
+            out.copy_from_slice(self.data.get(..len).unwrap_or_default());
+            return Ok(len);
         }
-        let decoded = lz4::decode_over(&self.data, self.block_max, buffer).map_err(|error| self.malformed(&error))?;
-        Ok(buffer.get(..decoded).unwrap_or_default())
+        lz4::decode_to_front(&self.data, out).map_err(|error| self.malformed(&error))
     }
 
     fn malformed(&self, error: &DecompressError) -> WalError {

@@ -14,6 +14,7 @@ mod index;
 mod ordered_body;
 mod snapshot;
 mod snapshot_ahead;
+mod snapshot_block;
 mod streamed;
 
 use crate::plan::V3State;

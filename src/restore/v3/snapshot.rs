@@ -1,30 +1,27 @@
 //! Writes the snapshot, except for the pages that the WAL holds. Its LZ4 blocks are decoded side by side by all workers;
 //! a hash of the content runs through them in order.
 //!
-//! Each block is a job. It decodes its block, takes the [`ContentProgress`] that the job of the block before it passes on, adds
-//! its content, passes it on, and writes its pages. So decoding and writing overlap, and only hashing is done in order.
+//! Each block is a [`BlockJob`]. It decodes its block, takes the [`ContentProgress`] that the job of the block before it
+//! passes on, adds its content, passes it on, and writes its pages. So decoding and writing overlap, and only hashing is
+//! done in order.
 
 use super::claiming::ClaimedPages;
-use super::frames::content_hash;
 use super::ordered_body::{OrderedBody, PARTS_IN_FLIGHT, fetch_whole, is_fetched_in_parts, part_bytes};
+use super::snapshot_block::{BlockDone, BlockJob, Content, ContentProgress, MAGIC, SnapshotContext, of_base};
 use super::{may_be_of_transport, or_again};
 use crate::catalogue::V3Kind;
 use crate::commit::StagedFile;
-use crate::io::OutputFile;
 use crate::ltx::{PageSize, Pgno};
-use crate::process::locks::lock;
 use crate::restore::error::{ChainError, ExecutionFailure};
 use crate::restore::execute::Execution;
 use crate::restore::large::{PlannedContent, PlannedFile, note_asked_again};
-use crate::restore::page_map::Winners;
 use crate::restore::page_writer::{PageWriter, Placed};
 use crate::restore::workers::Worker;
-use crate::telemetry::{Stage, Stopwatch};
 use crate::wal::{BlockParser, ContentHash, NextBlock, StoredBlock};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// A snapshot of at most 1 MiB is decoded by one worker.
@@ -36,9 +33,6 @@ const MOST_BLOCKS: usize = 8;
 const BLOCK_BYTES: u64 = 4 << 20;
 /// Blocks that depend on each other refer to at most 64 KiB before them.
 const LINKED_BYTES: usize = 64 << 10;
-/// The bytes of a database's header that are looked at: its magic and the page size after it.
-const HEADER_BYTES: usize = 18;
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// The snapshot after it was written.
 pub(super) struct PlacedSnapshot {
@@ -155,39 +149,6 @@ fn is_packed(base: &PlannedFile) -> bool {
     !matches!(base.content, PlannedContent::V3 { kind: V3Kind::Snapshot { packed: false }, .. })
 }
 
-/// What all jobs of one snapshot share.
-struct SnapshotContext {
-    output: Option<Arc<OutputFile>>,
-    winners: Arc<Winners>,
-    watched: Arc<HashSet<u32>>,
-    /// The page size of the WAL. None if there is none.
-    page_size: Option<PageSize>,
-    /// Buffers of blocks that were written. To use them again saves the kernel from clearing new ones.
-    buffers: Mutex<Vec<Vec<u8>>>,
-}
-
-/// How far the content was read, passed from one block to the next.
-struct ContentProgress {
-    hash: ContentHash,
-    page_size: Option<PageSize>,
-    /// The number of the page that `carry` begins.
-    next: u32,
-    /// The beginning of a page whose rest is in the next block.
-    carry: Vec<u8>,
-}
-
-/// The content of one block.
-enum Content {
-    Stored(StoredBlock),
-    Plain(Vec<u8>),
-}
-
-/// The result of the job of one block.
-struct BlockDone {
-    placed: Placed,
-    seen: Vec<(u32, u64)>,
-}
-
 /// A snapshot that is being written.
 struct SnapshotPlacing<'a> {
     execution: &'a Execution<'a>,
@@ -207,7 +168,6 @@ impl<'a> SnapshotPlacing<'a> {
             winners: Arc::clone(&claimed.winners),
             watched: Arc::clone(watched),
             page_size: claimed.shape.map(|(page_size, _)| page_size),
-            buffers: Mutex::default(),
         };
         let (first, progress) = oneshot::channel();
         let _ = first.send(ContentProgress { hash: ContentHash::new(), page_size: None, next: 1, carry: Vec::new() });
@@ -372,138 +332,6 @@ fn unlinked(block: StoredBlock, parser: &BlockParser, window: &mut Vec<u8>) -> R
     Ok(Content::Plain(content))
 }
 
-fn of_base(error: crate::wal::WalError) -> ExecutionFailure {
-    ExecutionFailure::Wal { file: 0, error }
-}
-
 fn no_more() -> ExecutionFailure {
     ExecutionFailure::bug("a decoder asked for more than the file has")
-}
-
-/// The job of one block.
-struct BlockJob {
-    context: Arc<SnapshotContext>,
-    content: Content,
-    before: Option<oneshot::Receiver<ContentProgress>>,
-    pass_on: oneshot::Sender<ContentProgress>,
-}
-
-impl BlockJob {
-    async fn run(self, worker: &Worker) -> Result<BlockDone, ExecutionFailure> {
-        let Self { context, content, before, pass_on } = self;
-        let mut watch = Stopwatch::start();
-        let mut buffer = lock(&context.buffers).pop().unwrap_or_default();
-        let content = match &content {
-            Content::Plain(content) => content,
-            Content::Stored(block) => block.decode_over(&mut buffer).map_err(of_base)?,
-        };
-        // If the job before this one has failed, it reports the failure.
-        let before = before.ok_or(ExecutionFailure::Stopped)?;
-        let mut progress = watch.away(before).await.map_err(|_| ExecutionFailure::Stopped)?;
-        progress.hash.update(content);
-        let pages = progress.take(content, context.page_size)?;
-        // The receiver is gone if the restore has failed or was dropped.
-        let _ = pass_on.send(progress);
-        let Some(pages) = pages else { return Ok(BlockDone { placed: Placed::default(), seen: Vec::new() }) };
-        let done = pages.write(worker, &context).await?;
-        lock(&context.buffers).push(buffer);
-        worker.recorder().record(Stage::Decode, watch.elapsed());
-        Ok(done)
-    }
-}
-
-/// The pages that are complete with one block: one that began in the block before, and those of the block itself.
-struct WholePages<'a> {
-    page_size: PageSize,
-    first: u32,
-    carried: Vec<u8>,
-    rest: &'a [u8],
-}
-
-impl ContentProgress {
-    /// Adds the content of the next block. Returns the pages that are complete with it.
-    ///
-    /// # Errors
-    /// The snapshot is no database, or has another page size than `expected`.
-    fn take<'a>(
-        &mut self,
-        content: &'a [u8],
-        expected: Option<PageSize>,
-    ) -> Result<Option<WholePages<'a>>, ExecutionFailure> {
-        if self.page_size.is_none() && self.carry.len() + content.len() >= HEADER_BYTES {
-            let header: Vec<u8> = self.carry.iter().chain(content).copied().take(HEADER_BYTES).collect();
-            self.page_size = Some(page_size(&header, expected)?);
-        }
-        let Some(page_size) = self.page_size else {
-            self.carry.extend_from_slice(content);
-            return Ok(None);
-        };
-        let size = page_size.bytes();
-        let missing = if self.carry.is_empty() { 0 } else { size.saturating_sub(self.carry.len()) };
-        let Some((completes, rest)) = content.split_at_checked(missing) else {
-            self.carry.extend_from_slice(content);
-            return Ok(None);
-        };
-        let mut carried = std::mem::take(&mut self.carry);
-        carried.extend_from_slice(completes);
-        let (rest, carry) = rest.split_at(rest.len() - rest.len() % size);
-        self.carry.extend_from_slice(carry);
-        let (first, count) = (self.next, (carried.len() + rest.len()) / size);
-        let next = u32::try_from(count).ok().and_then(|count| first.checked_add(count));
-        self.next = next.ok_or_else(|| {
-            let found = b"a database of more than 2^32 pages".to_vec();
-            ExecutionFailure::Chain { file: 0, error: ChainError::NotADatabase { found } }
-        })?;
-        Ok(Some(WholePages { page_size, first, carried, rest }))
-    }
-}
-
-/// The page size in the header of a database.
-fn page_size(header: &[u8], expected: Option<PageSize>) -> Result<PageSize, ExecutionFailure> {
-    let wrong = |error| ExecutionFailure::Chain { file: 0, error };
-    let not_a_database = || {
-        let found = header.get(..MAGIC.len()).unwrap_or_default().to_vec();
-        wrong(ChainError::NotADatabase { found })
-    };
-    let (Some(magic), Some(&[high, low])) = (header.first_chunk::<16>(), header.last_chunk::<2>()) else {
-        return Err(not_a_database());
-    };
-    // The header has 1 for the size that does not fit its 16 bits.
-    let found = match u16::from_be_bytes([high, low]) {
-        1 => PageSize::MAX,
-        size => u32::from(size),
-    };
-    let Some(found) = PageSize::new(found).filter(|_| magic == MAGIC) else { return Err(not_a_database()) };
-    match expected {
-        Some(expected) if expected != found => {
-            Err(wrong(ChainError::SnapshotPageSize { expected: expected.get(), found: found.get() }))
-        }
-        _ => Ok(found),
-    }
-}
-
-impl WholePages<'_> {
-    /// Writes the pages that no WAL holds, and the pages of the WAL that lie between them.
-    async fn write(self, worker: &Worker, context: &SnapshotContext) -> Result<BlockDone, ExecutionFailure> {
-        let size = self.page_size.bytes();
-        let count = ((self.carried.len() + self.rest.len()) / size) as u32;
-        let overlay = &context.winners.overlay;
-        let share = overlay.position(Pgno(self.first))..overlay.position(Pgno(self.first.saturating_add(count)));
-        let winners = Arc::clone(&context.winners);
-        let mut writer = PageWriter::new(worker, context.output.as_ref(), self.page_size, winners, share, false);
-        let mut seen = Vec::new();
-        let pages = self.carried.chunks_exact(size).chain(self.rest.chunks_exact(size));
-        for (pgno, page) in (self.first..).zip(pages) {
-            if context.watched.contains(&pgno) {
-                seen.push((pgno, content_hash(page)));
-            }
-            let pgno = Pgno(pgno);
-            writer.advance_to(pgno).await?;
-            if writer.wants(pgno) {
-                writer.reserve(pgno).await?.copy_from_slice(page);
-                writer.commit(pgno);
-            }
-        }
-        Ok(BlockDone { placed: writer.finish().await?, seen })
-    }
 }
