@@ -306,6 +306,65 @@ fn buffers_are_bounded_aligned_and_come_back() {
 }
 
 #[test]
+fn adjacent_buffers_serve_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in kinds() {
+        let file = output(&dir.path().join(kind.as_str()), 8 << 20);
+        block_on(kind, async {
+            let io = Io::new(kind, options(256 << 10, 9)).unwrap();
+            assert!(io.try_adjacent_buffers(0).is_none() && io.try_adjacent_buffers((9 * 256 << 10) + 1).is_none());
+            let single = io.buffer().await;
+            // The first four are not all free, and the ninth has no neighbours.
+            let mut four = io.try_adjacent_buffers(1 << 20).unwrap();
+            assert_eq!((four.len(), four.as_ptr().align_offset(ALIGNMENT)), (1 << 20, 0));
+            assert!(io.try_adjacent_buffers(1 << 20).is_none());
+            let mut others = vec![single];
+            others.extend(std::iter::from_fn(|| io.try_buffer()));
+            assert_eq!(others.len(), 5);
+            four.fill(4);
+            others.iter_mut().for_each(|other| other.fill(1));
+            assert!(four.iter().all(|byte| *byte == 4));
+            let writer = io.writer(&file);
+            writer.write(four, 1 << 20, 2 << 20).await.unwrap();
+            drop(others);
+            let all: Vec<_> = std::iter::from_fn(|| io.try_buffer()).collect();
+            assert_eq!(all.len(), 9, "all come back");
+            drop(all);
+            assert_eq!(io.try_adjacent_buffers(9 * 256 << 10).unwrap().len(), 9 * 256 << 10);
+        })
+        .unwrap();
+        let written = std::fs::read(file.path()).unwrap();
+        assert!(written[2 << 20..3 << 20].iter().all(|byte| *byte == 4), "{kind:?}");
+        assert!(written[3 << 20..].iter().all(|byte| *byte == 0), "{kind:?}");
+    }
+}
+
+#[test]
+fn each_adjacent_buffer_that_comes_back_wakes_one_that_waits() {
+    for kind in kinds() {
+        block_on(kind, async {
+            let io = Io::new(kind, options(4096, 4)).unwrap();
+            let four = io.try_adjacent_buffers(4 * 4096).unwrap();
+            let waiting: Vec<_> = (0..4)
+                .map(|_| {
+                    let io = io.clone();
+                    tokio::task::spawn_local(async move { io.buffer().await })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+            drop(four);
+            // All four are held until the end, so that none of them can serve two.
+            let mut held = Vec::new();
+            for waiting in waiting {
+                held.push(waiting.await.unwrap());
+            }
+        })
+        .unwrap();
+    }
+}
+
+#[test]
 fn a_dropped_write_keeps_its_buffer_until_the_kernel_is_done() {
     let dir = tempfile::tempdir().unwrap();
     for kind in kinds() {

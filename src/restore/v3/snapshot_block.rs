@@ -129,6 +129,14 @@ impl DecodedContent {
             Self::Plain(content) => content,
         }
     }
+
+    /// The content, after the write buffer was given back.
+    fn without_buffer(self) -> Vec<u8> {
+        match self {
+            Self::InBuffer(..) => self.bytes().to_vec(),
+            Self::Plain(content) => content,
+        }
+    }
 }
 
 /// The pages that are complete with one block: one that began in the block before, and those of the block itself.
@@ -220,21 +228,25 @@ impl WholePages {
             PageWriter::new(worker, context.output.as_ref(), page_size, Arc::clone(&context.winners), share, false)
         };
         let claimed = numbers.clone().filter(|&pgno| map.is_claimed(Pgno(pgno))).count();
-        if rest.start == 0
-            && claimed == share.len()
-            && let DecodedContent::InBuffer(mut buffer, _) = content
-        {
-            for (pgno, page) in share.filter_map(|entry| overlay.get(entry)) {
-                let at = (pgno.0 - first) as usize * size;
-                if let Some(older) = buffer.get_mut(at..at + size) {
-                    older.copy_from_slice(page);
+        let is_whole = rest.start == 0 && claimed == share.len();
+        let content = match content {
+            DecodedContent::InBuffer(mut buffer, _) if is_whole => {
+                for (pgno, page) in share.filter_map(|entry| overlay.get(entry)) {
+                    let at = (pgno.0 - first) as usize * size;
+                    if let Some(older) = buffer.get_mut(at..at + size) {
+                        older.copy_from_slice(page);
+                    }
                 }
+                let placed = writer(0..0).write_run(buffer, Pgno(first), count).await?;
+                return Ok(BlockDone { placed, seen });
             }
-            let placed = writer(0..0).write_run(buffer, Pgno(first), count).await?;
-            return Ok(BlockDone { placed, seen });
-        }
+            // The writer below waits for buffers, of which this block may hold the last ones.
+            content => content.without_buffer(),
+        };
+        let in_content = content.get(rest).unwrap_or_default();
+        let pages = numbers.zip(carried.chunks_exact(size).chain(in_content.chunks_exact(size)));
         let mut writer = writer(share);
-        for (pgno, page) in pages() {
+        for (pgno, page) in pages {
             let pgno = Pgno(pgno);
             writer.advance_to(pgno).await?;
             if writer.wants(pgno) {

@@ -131,8 +131,7 @@ pub(super) fn decode_blocks(object: &[u8]) -> Result<Vec<u8>, WalError> {
     let info = parser.info().unwrap();
     assert_eq!(info.content_checksum, checksum.is_some());
     let content = if info.independent {
-        let mut contents: Vec<Vec<u8>> =
-            blocks.iter().rev().map(|block| decode_block(block, &[])).collect::<Result<_, _>>()?;
+        let mut contents: Vec<Vec<u8>> = blocks.iter().rev().map(decode_independent_block).collect::<Result<_, _>>()?;
         contents.reverse();
         contents.concat()
     } else {
@@ -157,6 +156,17 @@ fn decode_block(block: &StoredBlock, window: &[u8]) -> Result<Vec<u8>, WalError>
     assert!(content.len() <= block.content_bound());
     assert!(result.is_ok() || content.is_empty());
     result.map(|()| content)
+}
+
+/// Decodes a block that is independent of the others, in both ways.
+fn decode_independent_block(block: &StoredBlock) -> Result<Vec<u8>, WalError> {
+    let result = decode_block(block, &[]);
+    // Neither what is in the buffer nor the room behind the content may matter.
+    let mut buffer = vec![0xa5; block.content_bound() + 100];
+    let in_buffer = block.decode_into(&mut buffer).map(|len| buffer[..len].to_vec());
+    assert!(in_buffer == result, "other content in a buffer");
+    assert!(buffer[block.content_bound()..].iter().all(|byte| *byte == 0xa5));
+    result
 }
 
 /// Decodes an object in one piece. Other ways must give the same.

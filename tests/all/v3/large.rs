@@ -2,11 +2,14 @@
 
 use super::support::*;
 use crate::common::wait::{AT_MOST, until};
+use hydrant::ltx::PageSize;
 use hydrant::restore::SEGMENT_BYTES;
-use hydrant::sim::generate::v3::{LargeV3Spec, large_v3};
+use hydrant::sim::generate::v3::{LargeV3Spec, large_v3, pack};
 use hydrant::sim::server::{RequestKind, SimServer};
 use hydrant::store::Store;
 use hydrant::telemetry::Counters;
+use hydrant::wal::{Decoded, ObjectDecoder};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,8 @@ struct Large {
     hash: String,
     objects: u64,
     largest: usize,
+    /// The snapshot on disk.
+    snapshot: PathBuf,
 }
 
 impl Large {
@@ -28,8 +33,10 @@ impl Large {
             write_file(&dir.path().join(&object.key), &object.bytes, object.last_modified);
         }
         server.objects().put_v3("bucket", &replica);
+        let snapshot = replica.objects.iter().find(|object| object.key.contains("/snapshots/")).unwrap();
         Self {
             server,
+            snapshot: dir.path().join(&snapshot.key),
             dir,
             hash: hydrant::hex::Hex(&replica.newest().unwrap().sha256).to_string(),
             objects: replica.objects.len() as u64,
@@ -155,4 +162,67 @@ fn small_segments_and_little_memory() {
             }
         }
     }
+}
+
+/// Blocks of the snapshot that hold no page of the WAL, pages that wait in memory, and pages that were written before.
+#[test]
+fn blocks_of_a_snapshot_with_all_kinds_of_pages() {
+    for (page_size, overlap) in [(4096, 0.97), (4096, 0.2), (512, 0.2), (65_536, 0.5)] {
+        let spec = LargeV3Spec {
+            page_size: PageSize::new(page_size).unwrap(),
+            bytes: 22_000_000,
+            indexes: 9,
+            segments: 5,
+            pages_per_segment: if page_size == 65_536 { 3 } else { 60 },
+            overlap,
+            ..LargeV3Spec::default()
+        };
+        let large = Large::make(&spec);
+        let content = unpacked(&std::fs::read(&large.snapshot).unwrap());
+        for block_bytes in [4 << 20, 64 << 10, 1_000_003] {
+            std::fs::write(&large.snapshot, packed_in_blocks(&content, block_bytes)).unwrap();
+            for (kind, memory_bytes) in kinds().into_iter().flat_map(|kind| [(kind, 256 << 20), (kind, 64 << 20)]) {
+                let scene = format!("{page_size} {overlap} {block_bytes} {kind:?} {memory_bytes}");
+                let counters = Arc::<Counters>::default();
+                let engine = engine(kind, SEGMENT_BYTES, memory_bytes, &counters);
+                let path = large.dir.path().join(&large.root);
+                let dir = tempfile::tempdir().unwrap();
+                let output = dir.path().join("out.db");
+                let store = Store::File(Default::default());
+                let outcome = Wanted::newest(&store, path.to_str().unwrap()).restore(&engine, &output);
+                assert!(outcome.is_ok() && sha256(&output) == large.hash, "{scene}: {outcome:?}");
+            }
+        }
+    }
+}
+
+/// The content of a snapshot or a piece of WAL.
+fn unpacked(object: &[u8]) -> Vec<u8> {
+    let mut decoder = ObjectDecoder::new(object.len() as u64);
+    decoder.push(object.to_vec().into());
+    let mut content = Vec::new();
+    while let Decoded::Bytes(bytes) = decoder.next().unwrap() {
+        content.extend_from_slice(bytes);
+    }
+    content
+}
+
+/// Packs `content` in blocks of any length, which other writers of LZ4 frames may make. Blocks that pack badly are stored
+/// as they are.
+fn packed_in_blocks(content: &[u8], block_bytes: usize) -> Vec<u8> {
+    // The header and the end of an empty frame of Litestream's own.
+    let empty = pack(&[]);
+    let mut frame = empty[..7].to_vec();
+    for (i, block) in content.chunks(block_bytes).enumerate() {
+        let packed = lz4_flex::block::compress(block);
+        let (field, stored) = match i % 5 {
+            4 => (block.len() as u32 | 1 << 31, block),
+            _ => (packed.len() as u32, &packed[..]),
+        };
+        frame.extend(field.to_le_bytes());
+        frame.extend_from_slice(stored);
+    }
+    frame.extend([0; 4]);
+    frame.extend(twox_hash::XxHash32::oneshot(0, content).to_le_bytes());
+    frame
 }
