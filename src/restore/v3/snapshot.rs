@@ -21,7 +21,7 @@ use crate::wal::{BlockParser, ContentHash, NextBlock, StoredBlock};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 /// A snapshot of at most 1 MiB is decoded by one worker.
@@ -168,6 +168,7 @@ impl<'a> SnapshotPlacing<'a> {
             winners: Arc::clone(&claimed.winners),
             watched: Arc::clone(watched),
             page_size: claimed.shape.map(|(page_size, _)| page_size),
+            spare: Mutex::default(),
         };
         let (first, progress) = oneshot::channel();
         let _ = first.send(ContentProgress { hash: ContentHash::new(), page_size: None, next: 1, carry: Vec::new() });

@@ -7,6 +7,7 @@
 use super::frames::content_hash;
 use crate::io::{Buffer, OutputFile};
 use crate::ltx::{PageSize, Pgno};
+use crate::process::locks::lock;
 use crate::restore::error::{ChainError, ExecutionFailure};
 use crate::restore::page_map::Winners;
 use crate::restore::page_writer::{PageWriter, Placed};
@@ -15,7 +16,7 @@ use crate::telemetry::{Stage, Stopwatch};
 use crate::wal::{ContentHash, StoredBlock, WalError};
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 /// Blocks of at least 64 KiB are decoded into write buffers. A shorter one may belong to a small database, for which
@@ -33,6 +34,8 @@ pub(super) struct SnapshotContext {
     pub watched: Arc<HashSet<u32>>,
     /// The page size of the WAL. None if there is none.
     pub page_size: Option<PageSize>,
+    /// Memory for blocks that no write buffers are free for. To use it again saves the kernel from clearing new memory.
+    pub spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// How far the content was read, passed from one block to the next.
@@ -55,6 +58,8 @@ pub(super) enum Content {
 enum DecodedContent {
     /// The first bytes of a write buffer.
     InBuffer(Buffer, usize),
+    /// The first bytes of [`SnapshotContext::spare`] memory.
+    InSpare(Vec<u8>, usize),
     Plain(Vec<u8>),
 }
 
@@ -83,7 +88,7 @@ impl BlockJob {
     pub(super) async fn run(self, worker: &Worker) -> Result<BlockDone, ExecutionFailure> {
         let Self { context, content, before, pass_on } = self;
         let mut watch = Stopwatch::start();
-        let content = content.decode(worker)?;
+        let content = content.decode(worker, &context)?;
         // If the job before this one has failed, it reports the failure. This one may hold buffers meanwhile: no job
         // waits for a buffer before it has passed its progress on.
         let before = before.ok_or(ExecutionFailure::Stopped)?;
@@ -100,25 +105,26 @@ impl BlockJob {
 }
 
 impl Content {
-    fn decode(self, worker: &Worker) -> Result<DecodedContent, ExecutionFailure> {
+    fn decode(self, worker: &Worker, context: &SnapshotContext) -> Result<DecodedContent, ExecutionFailure> {
         let block = match self {
             Self::Plain(content) => return Ok(DecodedContent::Plain(content)),
             Self::Stored(block) => block,
         };
-        let is_long = block.stored_len() >= IN_BUFFERS_BYTES;
-        // If buffers are free at all. To wait for them would let the blocks after this one hold them for ever.
-        let buffer = if is_long { worker.io.try_adjacent_buffers(block.content_bound()) } else { None };
-        match buffer {
-            Some(mut buffer) => {
-                let decoded = block.decode_into(&mut buffer).map_err(of_base)?;
-                Ok(DecodedContent::InBuffer(buffer, decoded))
-            }
-            None => {
-                let mut content = Vec::new();
-                block.decode(&[], &mut content).map_err(of_base)?;
-                Ok(DecodedContent::Plain(content))
-            }
+        if block.stored_len() < IN_BUFFERS_BYTES {
+            let mut content = Vec::new();
+            block.decode(&[], &mut content).map_err(of_base)?;
+            return Ok(DecodedContent::Plain(content));
         }
+        let most = block.content_bound();
+        // To wait until buffers are free would let the blocks after this one hold them for ever.
+        if let Some(mut buffer) = worker.io.try_adjacent_buffers(most) {
+            let len = block.decode_into(&mut buffer).map_err(of_base)?;
+            return Ok(DecodedContent::InBuffer(buffer, len));
+        }
+        let mut spare = lock(&context.spare).pop().unwrap_or_default();
+        spare.resize(most.max(spare.len()), 0);
+        let len = block.decode_into(&mut spare).map_err(of_base)?;
+        Ok(DecodedContent::InSpare(spare, len))
     }
 }
 
@@ -126,16 +132,21 @@ impl DecodedContent {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::InBuffer(buffer, len) => buffer.get(..*len).unwrap_or_default(),
+            Self::InSpare(spare, len) => spare.get(..*len).unwrap_or_default(),
             Self::Plain(content) => content,
         }
     }
 
-    /// The content, after the write buffer was given back.
-    fn without_buffer(self) -> Vec<u8> {
-        match self {
-            Self::InBuffer(..) => self.bytes().to_vec(),
-            Self::Plain(content) => content,
+    /// The same, after the write buffer was given back.
+    fn without_buffer(self, context: &SnapshotContext) -> Self {
+        if !matches!(self, Self::InBuffer(..)) {
+            return self;
         }
+        let mut spare = lock(&context.spare).pop().unwrap_or_default();
+        spare.clear();
+        spare.extend_from_slice(self.bytes());
+        let len = spare.len();
+        Self::InSpare(spare, len)
     }
 }
 
@@ -241,9 +252,9 @@ impl WholePages {
                 return Ok(BlockDone { placed, seen });
             }
             // The writer below waits for buffers, of which this block may hold the last ones.
-            content => content.without_buffer(),
+            content => content.without_buffer(context),
         };
-        let in_content = content.get(rest).unwrap_or_default();
+        let in_content = content.bytes().get(rest).unwrap_or_default();
         let pages = numbers.zip(carried.chunks_exact(size).chain(in_content.chunks_exact(size)));
         let mut writer = writer(share);
         for (pgno, page) in pages {
@@ -254,6 +265,10 @@ impl WholePages {
                 writer.commit(pgno);
             }
         }
-        Ok(BlockDone { placed: writer.finish().await?, seen })
+        let placed = writer.finish().await?;
+        if let DecodedContent::InSpare(spare, _) = content {
+            lock(&context.spare).push(spare);
+        }
+        Ok(BlockDone { placed, seen })
     }
 }

@@ -167,19 +167,21 @@ fn small_segments_and_little_memory() {
 /// Blocks of the snapshot that hold no page of the WAL, pages that wait in memory, and pages that were written before.
 #[test]
 fn blocks_of_a_snapshot_with_all_kinds_of_pages() {
-    for (page_size, overlap) in [(4096, 0.97), (4096, 0.2), (512, 0.2), (65_536, 0.5)] {
+    // With 64 MiB of memory, 8 MiB of pages wait at most. The second and the last have more.
+    for (page_size, pages_per_segment, overlap) in [(4096, 60, 0.97), (4096, 90, 0.2), (512, 60, 0.2), (65_536, 5, 0.2)]
+    {
         let spec = LargeV3Spec {
             page_size: PageSize::new(page_size).unwrap(),
             bytes: 22_000_000,
             indexes: 9,
             segments: 5,
-            pages_per_segment: if page_size == 65_536 { 3 } else { 60 },
+            pages_per_segment,
             overlap,
             ..LargeV3Spec::default()
         };
         let large = Large::make(&spec);
         let content = unpacked(&std::fs::read(&large.snapshot).unwrap());
-        for block_bytes in [4 << 20, 64 << 10, 1_000_003] {
+        for block_bytes in [4 << 20, 1_000_003] {
             std::fs::write(&large.snapshot, packed_in_blocks(&content, block_bytes)).unwrap();
             for (kind, memory_bytes) in kinds().into_iter().flat_map(|kind| [(kind, 256 << 20), (kind, 64 << 20)]) {
                 let scene = format!("{page_size} {overlap} {block_bytes} {kind:?} {memory_bytes}");
