@@ -142,7 +142,8 @@ fn fleet(results: &mut Results, rivals: &Rivals, count: usize, setting: &Setting
     let mut litestream = Vec::new();
     for parallel in [1, 16, 64].into_iter().filter(|_| count <= 2000) {
         let some = &fleet[..count.min(if parallel == 1 { 16 } else { LITESTREAM_DATABASES })];
-        let Some((cost, restored)) = rivals.restore_all(&server, BUCKET, some, parallel) else { continue };
+        let roots = some.iter().map(|database| database.root.as_str());
+        let Some((cost, restored)) = rivals.restore_all(&server, BUCKET, roots, parallel) else { continue };
         let failed = match some.len() - restored {
             0 => String::new(),
             failed => format!(", {failed} of {} failed", some.len()),

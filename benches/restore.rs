@@ -154,7 +154,7 @@ impl Scenario {
             (runs, Box::new(move || restore(&[]))),
             (runs, Box::new(move || restore(&["--io-engine", "pwrite"]))),
             (runs.min(3), Box::new(move || rivals.fetch(server, self.bucket, objects()))),
-            (runs.min(3), Box::new(move || rivals.restore_one(server, self.bucket, ROOT))),
+            (runs.min(3), Box::new(move || rivals.restore_one(Some(server), &server.url(self.bucket, ROOT)))),
         ]
     }
 }
@@ -332,7 +332,7 @@ fn small(results: &mut Results, rivals: &Rivals, runs: u64) {
     };
     row("hydrant restore", &ours);
     let litestream: Vec<Cost> =
-        (0..runs).filter_map(|_| rivals.restore_one(&server, "small", &fleet[0].root)).collect();
+        (0..runs).filter_map(|_| rivals.restore_one(Some(&server), &server.url("small", &fleet[0].root))).collect();
     if !litestream.is_empty() {
         row("litestream restore", &Cost::median(litestream));
     }
@@ -375,7 +375,8 @@ fn page(results: &mut Results, rivals: &Rivals, runs: u64) {
     row("true", &empty);
     row("hydrant --version", &version);
     row("hydrant restore", &restored);
-    let litestream: Vec<Cost> = (0..runs.min(5)).filter_map(|_| rivals.restore_one(&server, "page", ROOT)).collect();
+    let litestream: Vec<Cost> =
+        (0..runs.min(5)).filter_map(|_| rivals.restore_one(Some(&server), &server.url("page", ROOT))).collect();
     if !litestream.is_empty() {
         row("litestream restore", &Cost::median(litestream));
     }

@@ -4,7 +4,7 @@
 use super::cost::{Cost, attempted, command, measured};
 use super::server::Server;
 use super::{fresh_dir, on_path};
-use hydrant::sim::generate::{GeneratedDatabase, GeneratedObject};
+use hydrant::sim::generate::GeneratedObject;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -19,38 +19,40 @@ impl Rivals {
         Self { litestream: on_path("litestream"), s5cmd: on_path("s5cmd") }
     }
 
-    /// Runs `litestream restore` for one database.
-    pub(crate) fn restore_one(&self, server: &Server, bucket: &str, root: &str) -> Option<Cost> {
+    /// Runs `litestream restore` for the database at `url`, which is on `server` if there is one.
+    pub(crate) fn restore_one(&self, server: Option<&Server>, url: &str) -> Option<Cost> {
         let litestream = self.litestream.as_ref()?;
         let dir = fresh_dir("litestream");
         let mut restore = command(litestream);
-        restore.args(["restore", "-o"]).arg(dir.join("db")).arg(server.url(bucket, root));
-        let cost = measured(Some(server), &mut restore);
+        restore.args(["restore", "-o"]).arg(dir.join("db")).arg(url);
+        let cost = measured(server, &mut restore);
         let _ = std::fs::remove_dir_all(dir);
         Some(cost)
     }
 
-    /// Runs `litestream restore` for these databases under `xargs -P parallel`. Returns the cost and the number of
+    /// Runs `litestream restore` for the databases with these roots under `xargs -P parallel`. Returns the cost and the number of
     /// databases that were restored.
-    pub(crate) fn restore_all(
+    pub(crate) fn restore_all<'a>(
         &self,
         server: &Server,
         bucket: &str,
-        databases: &[GeneratedDatabase],
+        roots: impl IntoIterator<Item = &'a str>,
         parallel: u64,
     ) -> Option<(Cost, usize)> {
         let litestream = self.litestream.as_ref()?;
         let dir = fresh_dir("litestream");
         let mut lines = String::new();
-        for (i, database) in databases.iter().enumerate() {
-            let _ = writeln!(lines, "{} {}", dir.join(i.to_string()).display(), server.url(bucket, &database.root));
+        let mut count = 0;
+        for root in roots {
+            let _ = writeln!(lines, "{} {}", dir.join(count.to_string()).display(), server.url(bucket, root));
+            count += 1;
         }
         let list = dir.join("list");
         std::fs::write(&list, lines).expect("the list");
         let mut xargs = command("xargs");
         xargs.arg("-a").arg(&list).arg("-P").arg(parallel.to_string()).args(["-n", "2"]);
         let cost = attempted(Some(server), xargs.arg(litestream).args(["restore", "-o"]));
-        let restored = (0..databases.len()).filter(|i| dir.join(i.to_string()).exists()).count();
+        let restored = (0..count).filter(|i| dir.join(i.to_string()).exists()).count();
         Some((cost, restored))
     }
 

@@ -312,7 +312,8 @@ fn adjacent_buffers_serve_as_one() {
         let file = output(&dir.path().join(kind.as_str()), 8 << 20);
         block_on(kind, async {
             let io = Io::new(kind, options(256 << 10, 9)).unwrap();
-            assert!(io.try_adjacent_buffers(0).is_none() && io.try_adjacent_buffers((9 * 256 << 10) + 1).is_none());
+            let all_bytes = 9 * io.buffer_bytes();
+            assert!(io.try_adjacent_buffers(0).is_none() && io.try_adjacent_buffers(all_bytes + 1).is_none());
             let single = io.buffer().await;
             // The first four are not all free, and the ninth has no neighbours.
             let mut four = io.try_adjacent_buffers(1 << 20).unwrap();
@@ -330,7 +331,7 @@ fn adjacent_buffers_serve_as_one() {
             let all: Vec<_> = std::iter::from_fn(|| io.try_buffer()).collect();
             assert_eq!(all.len(), 9, "all come back");
             drop(all);
-            assert_eq!(io.try_adjacent_buffers(9 * 256 << 10).unwrap().len(), 9 * 256 << 10);
+            assert_eq!(io.try_adjacent_buffers(all_bytes).unwrap().len(), all_bytes);
         })
         .unwrap();
         let written = std::fs::read(file.path()).unwrap();
