@@ -290,7 +290,7 @@ impl Drill<'_> {
             RunEvent::Ended(ended) => {
                 let Some(record) = DrillRecord::of(&ended, self.args, drilled.summary.reference) else { return };
                 let id = record.key.as_deref().unwrap_or(&record.name);
-                drilled.pace.add(id, record.bytes.unwrap_or(0), record.bytes_fetched);
+                drilled.pace.add(id, ended.elapsed, record.bytes.unwrap_or(0), record.bytes_fetched);
                 self.add(record, drilled);
             }
         }

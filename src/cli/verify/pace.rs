@@ -3,6 +3,7 @@
 use crate::fleet::shard_of;
 use crate::io::LARGE_BYTES;
 use crate::process::cpu::cpu_time;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// The numbers of hosts for which a forecast is made.
@@ -31,7 +32,8 @@ pub(super) struct Pace {
 /// A database that has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EndedDatabase {
-    /// Seconds from the end of the listing.
+    /// When it was begun and when it ended, in seconds from the end of the listing.
+    pub begun: f64,
     pub seconds: f64,
     /// Size of the files that were fetched for it.
     pub bytes_fetched: u64,
@@ -44,16 +46,17 @@ impl Pace {
         (self.begun, self.cpu_before) = (Some(Instant::now()), cpu_time());
     }
 
-    /// Notes that the database `id` has ended just now. `bytes` is its size, `bytes_fetched` that of the files fetched
-    /// for it.
-    pub(super) fn add(&mut self, id: &str, bytes: u64, bytes_fetched: u64) {
+    /// Notes that the database `id` has ended just now, `elapsed` after it was begun. `bytes` is its size, `bytes_fetched`
+    /// that of the files fetched for it.
+    pub(super) fn add(&mut self, id: &str, elapsed: Duration, bytes: u64, bytes_fetched: u64) {
         let Some(begun) = self.begun else { return };
-        self.add_at(begun.elapsed().as_secs_f64(), id, bytes, bytes_fetched);
+        let now = begun.elapsed().as_secs_f64();
+        self.add_at((now - elapsed.as_secs_f64()).max(0.0)..now, id, bytes, bytes_fetched);
     }
 
-    /// As [`Self::add`], `seconds` after the end of the listing.
-    pub(super) fn add_at(&mut self, seconds: f64, id: &str, bytes: u64, bytes_fetched: u64) {
-        self.ends.push(EndedDatabase { seconds, bytes_fetched });
+    /// As [`Self::add`]. `times`: when the database was begun and when it ended, in seconds from the end of the listing.
+    pub(super) fn add_at(&mut self, times: Range<f64>, id: &str, bytes: u64, bytes_fetched: u64) {
+        self.ends.push(EndedDatabase { begun: times.start, seconds: times.end, bytes_fetched });
         self.bytes += bytes;
         if bytes < LARGE_BYTES {
             self.small_databases += 1;
