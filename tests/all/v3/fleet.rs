@@ -3,6 +3,8 @@
 
 use super::support::{Recorded, fleet, fleet_folder};
 use crate::fleet::{Host, Ran, json_lines, sha256, simulator, url};
+use hydrant::hex::Hex;
+use hydrant::sim::generate::v3::{GeneratedV3, LargeV3Spec, large_v3};
 use hydrant::sim::server::{SimOptions, SimServer};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -286,4 +288,34 @@ fn the_copy_of_the_fleet_is_a_part_of_it() {
     }
     let of_fleet: BTreeMap<_, _> = databases(&fleet).collect();
     assert!(databases(&copy).all(|(key, database)| of_fleet[key] == database));
+}
+
+/// Their blocks and their pages of WAL take turns with the same few write buffers.
+#[test]
+fn large_databases_with_little_memory() {
+    let make = |n: u64| {
+        let spec = LargeV3Spec {
+            root: format!("db{n}.db"),
+            bytes: n * 1_500_000,
+            indexes: 1 + n as u32 % 3,
+            segments: 3,
+            seed: n,
+            ..LargeV3Spec::default()
+        };
+        large_v3(&spec).unwrap().to_replica()
+    };
+    let replicas: Vec<GeneratedV3> = (1..=10).map(make).collect();
+    let server = simulator(SimOptions::default());
+    replicas.iter().for_each(|replica| server.objects().put_v3("fleet", replica));
+    // With 64 MiB, a worker has as many buffers as one block takes.
+    for (memory, engine) in [("16MiB", "auto"), ("64MiB", "auto"), ("64MiB", "pwrite"), ("128MiB", "auto")] {
+        let host = Host::new();
+        let limits = ["--memory", memory, "--io-engine", engine];
+        let ran = host.run(&[&["--output-dir", "out"], &limits[..], &[&url(&server, "fleet/**")]].concat());
+        assert_eq!(ran.code, 0, "{memory} {engine}: {}", ran.stderr);
+        for replica in &replicas {
+            let expected = Hex(&replica.newest().unwrap().sha256).to_string();
+            assert_eq!(sha256(&host.path("out").join(&replica.root)), expected, "{memory} {engine} {}", replica.root);
+        }
+    }
 }
