@@ -9,6 +9,8 @@
 //! page was written before or is written by another large file. A full buffer ends on a 4 KiB boundary of
 //! the output, so that the next run begins on one. Direct writes (O_DIRECT), which bypass the page cache,
 //! need this alignment.
+//!
+//! A caller that has put pages into buffers of its own hands them over as one run ([`PageWriter::write_run`]).
 
 use crate::io::{Buffer, Io, IoError, OutputFile, Writer};
 use crate::ltx::crc::DatabaseChecksum;
@@ -195,7 +197,7 @@ impl PageWriter {
     pub(super) async fn write_run(mut self, buffer: Buffer, first: Pgno, count: u32) -> Result<Placed, IoError> {
         let (at, len) = (self.page_size.offset_of(first), count as usize * self.page_size.bytes());
         let pages = buffer.get(..len).unwrap_or_default().chunks_exact(self.page_size.bytes());
-        for (pgno, page) in (first.0..).zip(pages) {
+        for (page, pgno) in pages.zip(first.0..) {
             self.placed.count(Pgno(pgno), page, self.tracked);
         }
         self.run = Some(PageRun { buffer, at, len, max: len });

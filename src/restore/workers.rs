@@ -35,7 +35,8 @@ pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// (docs/decisions/04-write-buffers.md).
 const WRITE_BUFFER_BYTES: usize = 512 * 1024;
 /// One worker has at most 32 write buffers of 512 KiB each. 8 of them are filled with pages by the worker's 8
-/// segments. The other 24 are being written; a number above 8 is useful because disks accept writes in bursts.
+/// segments. The other 24 are being written; a number above 8 is useful because disks accept writes in bursts. A block of
+/// a snapshot of Litestream 0.3 takes up to 8.
 const MOST_BUFFERS: u64 = 32;
 /// At most 4 of SQLite's checks run at a time, per worker thread. More than one per core pays off, because a check of
 /// a large database also waits for the disk.
@@ -288,7 +289,7 @@ impl Drop for Workers {
 /// Otherwise two segments could wait for each other for ever. The first waits for a buffer and holds an
 /// open request, which counts against the limit of requests in flight. The second holds a buffer, loses
 /// its connection, and waits for that limit to send a new request. With one buffer per segment the first
-/// never waits.
+/// never waits, except for blocks of snapshots of Litestream 0.3, which hold several buffers but wait for no request.
 async fn work(worker: Rc<Worker>, buffers: usize, mut asked: mpsc::UnboundedReceiver<HandIn>) {
     for _ in 0..SEGMENTS_PER_WORKER.min(buffers) {
         let worker = Rc::clone(&worker);

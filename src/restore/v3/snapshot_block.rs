@@ -1,11 +1,11 @@
 //! Decodes one LZ4 block of a snapshot, adds its content to the hash, and writes its pages.
 //!
-//! A block is decoded straight into adjacent write buffers. If its content begins with a page, and all newer copies of
-//! its pages are in memory, those are copied over it and it is written from where it lies. Otherwise its pages are copied
-//! one by one to a [`PageWriter`].
+//! A long block is decoded straight into adjacent write buffers, if some are free. If its content begins with a page where
+//! a direct write can begin, and all newer copies of its pages are in memory, those are copied over it and it is written
+//! from where it lies. All other pages are copied one by one to a [`PageWriter`].
 
 use super::frames::content_hash;
-use crate::io::{Buffer, OutputFile};
+use crate::io::{ALIGNMENT, Buffer, OutputFile};
 use crate::ltx::{PageSize, Pgno};
 use crate::process::locks::lock;
 use crate::restore::error::{ChainError, ExecutionFailure};
@@ -19,9 +19,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
-/// Blocks of at least 64 KiB are decoded into write buffers. A shorter one may belong to a small database, for which
-/// adjacent buffers would be too many.
-const IN_BUFFERS_BYTES: usize = 64 << 10;
+/// Blocks that take at least 512 KiB in the object are decoded into write buffers. A shorter one belongs to a small
+/// database, for which memory for 4 MiB of content would be too much.
+const IN_BUFFERS_BYTES: usize = 512 << 10;
 /// The bytes of a database's header that are looked at: its magic and the page size after it.
 const HEADER_BYTES: usize = 18;
 pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -239,7 +239,8 @@ impl WholePages {
             PageWriter::new(worker, context.output.as_ref(), page_size, Arc::clone(&context.winners), share, false)
         };
         let claimed = numbers.clone().filter(|&pgno| map.is_claimed(Pgno(pgno))).count();
-        let is_whole = rest.start == 0 && claimed == share.len();
+        let is_aligned = page_size.offset_of(Pgno(first)).is_multiple_of(ALIGNMENT as u64);
+        let is_whole = rest.start == 0 && is_aligned && claimed == share.len();
         let content = match content {
             DecodedContent::InBuffer(mut buffer, _) if is_whole => {
                 for (pgno, page) in share.filter_map(|entry| overlay.get(entry)) {
