@@ -112,7 +112,7 @@ pub(super) async fn place<'a>(
     watched: &Arc<HashSet<u32>>,
 ) -> Result<PlacedSnapshot, ExecutionFailure> {
     let base = execution.planned(0)?;
-    let mut placing = SnapshotPlacing::new(execution, claimed, watched);
+    let mut placing = SnapshotPlacing::new(execution, claimed, watched, is_small(base));
     if is_small(base) {
         let chunks = match body {
             SnapshotBody::Whole(chunks) => chunks,
@@ -123,7 +123,7 @@ pub(super) async fn place<'a>(
                 if let Some((_, error)) = failure.wrong_content() {
                     note_asked_again(execution.worker, &base.key, None, error);
                 }
-                placing = SnapshotPlacing::new(execution, claimed, watched);
+                placing = SnapshotPlacing::new(execution, claimed, watched, is_small(base));
                 let chunks = fetch_whole(execution, 0, base, true).await?;
                 placing.inline(base, chunks).await?;
             }
@@ -162,12 +162,13 @@ struct SnapshotPlacing<'a> {
 }
 
 impl<'a> SnapshotPlacing<'a> {
-    fn new(execution: &'a Execution<'a>, claimed: &ClaimedPages, watched: &Arc<HashSet<u32>>) -> Self {
+    fn new(execution: &'a Execution<'a>, claimed: &ClaimedPages, watched: &Arc<HashSet<u32>>, is_small: bool) -> Self {
         let context = SnapshotContext {
             output: execution.output.map(StagedFile::output).cloned(),
             winners: Arc::clone(&claimed.winners),
             watched: Arc::clone(watched),
             page_size: claimed.shape.map(|(page_size, _)| page_size),
+            is_small,
             spare: Mutex::default(),
         };
         let (first, progress) = oneshot::channel();

@@ -1,6 +1,6 @@
 //! Decodes one LZ4 block of a snapshot, adds its content to the hash, and writes its pages.
 //!
-//! A long block is decoded straight into adjacent write buffers, if some are free. If its content begins with a page where
+//! A block is decoded straight into adjacent write buffers, if some are free and the snapshot is not small. If its content begins with a page where
 //! a direct write can begin, and all newer copies of its pages are in memory, those are copied over it and it is written
 //! from where it lies. All other pages are copied one by one to a [`PageWriter`].
 
@@ -19,9 +19,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
-/// Blocks that take at least 512 KiB in the object are decoded into write buffers. A shorter one belongs to a small
-/// database, for which memory for 4 MiB of content would be too much.
-const IN_BUFFERS_BYTES: usize = 512 << 10;
 /// The bytes of a database's header that are looked at: its magic and the page size after it.
 const HEADER_BYTES: usize = 18;
 pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -34,6 +31,9 @@ pub(super) struct SnapshotContext {
     pub watched: Arc<HashSet<u32>>,
     /// The page size of the WAL. None if there is none.
     pub page_size: Option<PageSize>,
+    /// Whether the whole snapshot is small. Its blocks are not decoded into write buffers: memory for 4 MiB of content would
+    /// be too much for it.
+    pub is_small: bool,
     /// Memory for blocks that no write buffers are free for. To use it again saves the kernel from clearing new memory.
     pub spare: Mutex<Vec<Vec<u8>>>,
 }
@@ -110,7 +110,7 @@ impl Content {
             Self::Plain(content) => return Ok(DecodedContent::Plain(content)),
             Self::Stored(block) => block,
         };
-        if block.stored_len() < IN_BUFFERS_BYTES {
+        if context.is_small {
             let mut content = Vec::new();
             block.decode(&[], &mut content).map_err(of_base)?;
             return Ok(DecodedContent::Plain(content));
@@ -218,6 +218,14 @@ fn page_size(header: &[u8], expected: Option<PageSize>) -> Result<PageSize, Exec
 }
 
 impl WholePages {
+    /// The pages with their numbers, in order. `content` is that of the block.
+    fn pages<'a>(&'a self, content: &'a DecodedContent) -> impl Iterator<Item = (Pgno, &'a [u8])> {
+        let rest = content.bytes().get(self.rest.clone()).unwrap_or_default();
+        let size = self.page_size.bytes();
+        let pages = self.carried.chunks_exact(size).chain(rest.chunks_exact(size));
+        pages.zip(self.first..).map(|(page, pgno)| (Pgno(pgno), page))
+    }
+
     /// Writes the pages that no WAL holds, and the pages of the WAL that lie between them. `content` is that of the block.
     async fn write(
         self,
@@ -225,22 +233,19 @@ impl WholePages {
         worker: &Worker,
         context: &SnapshotContext,
     ) -> Result<BlockDone, ExecutionFailure> {
-        let Self { page_size, first, carried, rest } = self;
-        let size = page_size.bytes();
-        let count = ((carried.len() + rest.len()) / size) as u32;
+        let (page_size, first, size) = (self.page_size, self.first, self.page_size.bytes());
+        let count = ((self.carried.len() + self.rest.len()) / size) as u32;
         let numbers = first..first.saturating_add(count);
         let Winners { map, overlay } = &*context.winners;
         let share = overlay.position(Pgno(numbers.start))..overlay.position(Pgno(numbers.end));
-        let in_content = content.bytes().get(rest.clone()).unwrap_or_default();
-        let pages = || numbers.clone().zip(carried.chunks_exact(size).chain(in_content.chunks_exact(size)));
-        let watched = pages().filter(|(pgno, _)| context.watched.contains(pgno));
-        let seen = watched.map(|(pgno, page)| (pgno, content_hash(page))).collect();
+        let watched = self.pages(&content).filter(|(pgno, _)| context.watched.contains(&pgno.0));
+        let seen = watched.map(|(pgno, page)| (pgno.0, content_hash(page))).collect();
         let writer = |share| {
             PageWriter::new(worker, context.output.as_ref(), page_size, Arc::clone(&context.winners), share, false)
         };
-        let claimed = numbers.clone().filter(|&pgno| map.is_claimed(Pgno(pgno))).count();
+        let claimed = numbers.filter(|&pgno| map.is_claimed(Pgno(pgno))).count();
         let is_aligned = page_size.offset_of(Pgno(first)).is_multiple_of(ALIGNMENT as u64);
-        let is_whole = rest.start == 0 && is_aligned && claimed == share.len();
+        let is_whole = self.rest.start == 0 && is_aligned && claimed == share.len();
         let content = match content {
             DecodedContent::InBuffer(mut buffer, _) if is_whole => {
                 for (pgno, page) in share.filter_map(|entry| overlay.get(entry)) {
@@ -255,11 +260,8 @@ impl WholePages {
             // The writer below waits for buffers, of which this block may hold the last ones.
             content => content.without_buffer(context),
         };
-        let in_content = content.bytes().get(rest).unwrap_or_default();
-        let pages = numbers.zip(carried.chunks_exact(size).chain(in_content.chunks_exact(size)));
         let mut writer = writer(share);
-        for (pgno, page) in pages {
-            let pgno = Pgno(pgno);
+        for (pgno, page) in self.pages(&content) {
             writer.advance_to(pgno).await?;
             if writer.wants(pgno) {
                 writer.reserve(pgno).await?.copy_from_slice(page);
